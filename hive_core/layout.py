@@ -1,0 +1,79 @@
+"""Where everything lies on disk: the one module that knows paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hive_core.errors import HiveError
+
+_UNIX_PATH_MAX = 107
+"""Longest path of a unix socket, in bytes (sun_path is 108 with its final NUL; see unix(7))."""
+
+
+@dataclass(frozen=True)
+class AgentPaths:
+    """The directories of one agent, and the socket on which it is that agent."""
+
+    config: Path
+    state: Path
+    claude: Path
+    run: Path
+
+    @property
+    def core_socket(self) -> Path:
+        return self.run / "core.sock"
+
+    @property
+    def own(self) -> Path:
+        """The only part of `run` that the agent may write."""
+        return self.run / "own"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A hive's state directory (kept) and run directory (gone at boot)."""
+
+    state_dir: Path
+    run_dir: Path
+
+    @property
+    def database(self) -> Path:
+        return self.state_dir / "hive.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        return self.state_dir / "hive.lock"
+
+    @property
+    def agents(self) -> Path:
+        return self.state_dir / "agents"
+
+    @property
+    def logs(self) -> Path:
+        return self.state_dir / "logs"
+
+    @property
+    def host_socket(self) -> Path:
+        return self.run_dir / "host.sock"
+
+    def agent_home(self, name: str) -> Path:
+        return self.agents / name
+
+    def agent(self, name: str) -> AgentPaths:
+        home = self.agent_home(name)
+        return AgentPaths(home / "config", home / "state", home / "claude", self.run_dir / "agents" / name)
+
+    def agent_log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def check_socket_lengths(self) -> None:
+        """Refuse a run directory so deep that the longest socket path in it could not be bound."""
+        longest = self.agent("n" * 9).own / "web.sock"
+        length = len(bytes(longest))
+        if length > _UNIX_PATH_MAX:
+            raise HiveError(
+                "run_dir_too_long",
+                f"sockets in {self.run_dir} would have paths of {length} bytes, the kernel allows {_UNIX_PATH_MAX}",
+                hint="choose a shorter run directory with --run-dir",
+            )

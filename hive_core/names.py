@@ -1,0 +1,47 @@
+"""Names of agents: what is a legal one, and which belong to the hive itself.
+
+An agent's name becomes a container name (`h-<name>`), a directory, a socket path and a git ref, so the
+alphabet is the one in which all of these mean the same thing. nixos-container allows 11 characters, of which
+the `h-` prefix takes two.
+"""
+
+from __future__ import annotations
+
+import re
+
+MANAGER = "hm1nd"
+OPERATOR = "operator"
+SYSTEM = "system"
+EVERYONE = "*"
+
+NAME_PATTERN = r"^[a-z][a-z0-9]{0,8}$"
+RECIPIENT_PATTERN = r"^([a-z][a-z0-9]{0,8}|\*)$"
+RESERVED = frozenset({MANAGER, OPERATOR, SYSTEM, "all"})
+
+_NAME = re.compile(r"[a-z][a-z0-9]{0,8}")
+
+
+def is_agent_name(name: str) -> bool:
+    """Whether `name` may be given to a new agent."""
+    return _NAME.fullmatch(name) is not None and name not in RESERVED
+
+
+def container_name(name: str) -> str:
+    """The container in which `name` runs; the manager's is its own name."""
+    return name if name == MANAGER else f"h-{name}"
+
+
+def why_not(name: str) -> str:
+    """Say in words why `name` is no agent name; only meaningful when `is_agent_name` is false."""
+    if name in RESERVED:
+        return f"the name {name!r} belongs to the hive itself"
+    if not name:
+        return "the name is empty"
+    if len(name) > 9:
+        return f"the name {shown(name)} has {len(name)} characters, at most 9 are allowed"
+    return f"the name {shown(name)} may hold only a-z and 0-9 and must start with a letter"
+
+
+def shown(text: str) -> str:
+    """`text` quoted, cut and in pure ASCII, so that a look-alike or escape sequence is seen for what it is."""
+    return ascii(text if len(text) <= 40 else text[:40] + "...")

@@ -1,0 +1,72 @@
+"""What runs agents, as the rest of the daemon sees it: one small protocol for every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from hive_core.layout import AgentPaths
+from hive_core.protocol import Kind, Lifecycle
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """What a runtime needs to know to run one agent. `environment` is all that its harness gets, beside the paths."""
+
+    name: str
+    kind: Kind
+    paths: AgentPaths
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """One agent's process or container at one moment.
+
+    `exit_cause` says in words how the last one ended ("exit code 1", "killed by SIGKILL"), empty if none did.
+    `restarts` counts starts after a crash since the agent was started on request.
+    """
+
+    name: str
+    lifecycle: Lifecycle
+    pid: int | None = None
+    started_at: datetime | None = None
+    restarts: int = 0
+    exit_cause: str = ""
+
+
+class Runtime(Protocol):
+    """Runs agents. All methods may be called side by side for different agents, and one after another for one.
+
+    `confinement` says in words how agents are confined, and if they are not, why.
+    """
+
+    name: str
+    confinement: str
+
+    async def start(self, spec: AgentSpec) -> None:
+        """Run the agent and keep it running (restart it after a crash). Nothing happens if it runs already."""
+
+    async def stop(self, name: str) -> None:
+        """Stop the agent and all of its processes: politely, then by force. Nothing happens if it is stopped."""
+
+    async def destroy(self, name: str) -> None:
+        """Stop the agent and forget it. The agent's directories are not the runtime's to remove."""
+
+    def units(self) -> list[UnitState]:
+        """Every agent that was started since the daemon began and not destroyed."""
+
+    def watch(self) -> AsyncIterator[UnitState]:
+        """Every change from now on, in order per agent; ends when the runtime is closed."""
+
+    async def read_log(
+        self, name: str, log: Path, lines: int, cursor: str | None, wait_seconds: float
+    ) -> tuple[list[str], str]:
+        """The log's last `lines`, or what came after `cursor` (waiting for it); and the cursor to go on with."""
+
+    async def close(self) -> None:
+        """Stop every agent and release everything."""

@@ -1,0 +1,101 @@
+"""The daemon's settings: their names, defaults and limits, and where they are read from.
+
+Later wins: defaults, the TOML file (`--config`, or `/etc/hyperhive/config.toml` if it is there), environment
+variables `HIVE_<NAME>`, flags of `hive-c0re serve`. `docs/operating.md` lists them; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hive_core.errors import HiveError
+from hive_core.layout import Layout
+
+DEFAULT_FILE = Path("/etc/hyperhive/config.toml")
+ENVIRONMENT_PREFIX = "HIVE_"
+
+
+class Settings(BaseModel):
+    """What an operator can set. Each field's description is its documentation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    state_dir: Annotated[Path, Field(description="Directory that keeps the database and every agent's files.")] = Path(
+        "/var/lib/hyperhive"
+    )
+    run_dir: Annotated[
+        Path | None,
+        Field(description="Directory for sockets; `/run/hyperhive`, or `run` in a state directory of your own."),
+    ] = None
+    runtime: Annotated[Literal["local"], Field(description="What runs the agents.")] = "local"
+    sandbox: Annotated[
+        Literal["auto", "bubblewrap", "none"],
+        Field(description="How the local runtime confines agents; `auto` takes bubblewrap where it works."),
+    ] = "auto"
+    socket_group: Annotated[
+        str, Field(description="Group that may use `host.sock` where it exists; else only the daemon's user.")
+    ] = "hyperhive"
+    inbox_limit: Annotated[int, Field(ge=1, description="Unacknowledged messages allowed per recipient.")] = 10_000
+    lease_seconds: Annotated[float, Field(gt=0, le=86_400, description="Seconds until an unrenewed lease ends.")] = (
+        120.0
+    )
+    retention_days: Annotated[float, Field(ge=0, description="Days for which acknowledged messages are kept.")] = 14.0
+    stop_timeout: Annotated[
+        float, Field(gt=0, le=600, description="Seconds that an agent gets to stop by itself before it is killed.")
+    ] = 10.0
+    pass_environment: Annotated[list[str], Field(description="Variables of the daemon that agents get too.")] = []
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="Least level that is logged.")
+    ] = "info"
+
+    @property
+    def layout(self) -> Layout:
+        """Where everything lies under these settings."""
+        state = self.state_dir.absolute()
+        default = Path("/run/hyperhive") if state == Path("/var/lib/hyperhive") else state / "run"
+        return Layout(state_dir=state, run_dir=(self.run_dir or default).absolute())
+
+
+def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
+    """Read the settings; a wrong one is refused with its name, its source and what is allowed."""
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+
+    def take(found: Mapping[str, Any], source: str) -> None:
+        for key, value in found.items():
+            values[key] = value
+            sources[key] = source
+
+    path = file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    if path is not None:
+        take(_read(path), str(path))
+    for key in Settings.model_fields:
+        text = environment.get(ENVIRONMENT_PREFIX + key.upper())
+        if text is not None:
+            take({key: text.split(",") if key == "pass_environment" else text}, ENVIRONMENT_PREFIX + key.upper())
+    take({key: value for key, value in flags.items() if value is not None}, "command line")
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        raise HiveError(
+            "bad_setting",
+            f"setting {key!r} from {sources.get(key, 'defaults')}: {first['msg']}",
+            hint=f"known settings: {', '.join(Settings.model_fields)}" if key not in Settings.model_fields else "",
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise HiveError("bad_settings_file", f"cannot read {path}: {os.strerror(error.errno or 0)}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HiveError("bad_settings_file", f"{path} is not valid TOML: {error}") from None

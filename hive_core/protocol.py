@@ -182,8 +182,18 @@ class ReceiveAnswer(Answer):
     waiting: int
 
 
+class AckRequest(Request):
+    """The turn that handled these messages ended well.
+
+    They are named one by one: an instance may hold a message whose delivery it never got to see.
+    """
+
+    instance: Instance
+    ids: Annotated[list[MessageId], Field(max_length=10_000)]
+
+
 class LeaseRequest(Request):
-    """Acknowledge, release or renew leases of this instance: those in `ids`, or all that it holds."""
+    """Release or renew leases of this instance: those in `ids`, or all that it holds."""
 
     instance: Instance
     ids: Annotated[list[MessageId], Field(max_length=10_000)] | None = None

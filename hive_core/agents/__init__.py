@@ -1,0 +1,7 @@
+"""The agents of a hive: their records, their files, their life from spawn to destroy."""
+
+from __future__ import annotations
+
+from hive_core.agents.lifecycle import Agents
+
+__all__ = ["Agents"]

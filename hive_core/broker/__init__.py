@@ -1,0 +1,8 @@
+"""Carries messages between agents: durable before "ok", leased, acknowledged, never silently dropped."""
+
+from __future__ import annotations
+
+from hive_core.broker.broker import Broker
+from hive_core.broker.directory import Directory, Member
+
+__all__ = ["Broker", "Directory", "Member"]

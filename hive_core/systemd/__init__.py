@@ -1,0 +1,1 @@
+"""What the daemon has to do with the systemd of its host."""

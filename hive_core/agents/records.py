@@ -1,0 +1,77 @@
+"""The `agents` table: one row per agent, with the configuration that is in force."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hive_core.agents.ports import choose_port
+from hive_core.protocol import AgentConfig, Kind
+
+Desired = Literal["running", "stopped"]
+
+
+@dataclass(frozen=True)
+class AgentRecord:
+    """One agent. `desired` is what the operator asked for, not what it does at the moment."""
+
+    name: str
+    kind: Kind
+    desired: Desired
+    config: AgentConfig
+    prompt: str
+    deployment: int
+    web_port: int
+    instance: str | None = None
+
+
+def load(db: sqlite3.Connection) -> list[AgentRecord]:
+    """All agents, the manager first."""
+    query = """SELECT name, kind, desired, config, prompt, deployment, port, instance
+        FROM agents JOIN web_ports USING (name) ORDER BY kind = 'agent', name"""
+    return [
+        AgentRecord(name, kind, desired, AgentConfig.model_validate_json(config), *rest)
+        for name, kind, desired, config, *rest in db.execute(query)
+    ]
+
+
+def insert(db: sqlite3.Connection, record: AgentRecord) -> AgentRecord:
+    """Store a new agent and give it its web port, the one it had before if there was such an agent."""
+    port = _keep_port(db, record.name)
+    db.execute(
+        """INSERT INTO agents (name, kind, desired, config, prompt, deployment, created_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        (
+            record.name,
+            record.kind,
+            record.desired,
+            record.config.model_dump_json(),
+            record.prompt,
+            record.deployment,
+            time.time_ns() // 1_000_000,
+        ),
+    )
+    return replace(record, web_port=port)
+
+
+def set_desired(db: sqlite3.Connection, name: str, desired: Desired) -> None:
+    """Remember what the operator asked for."""
+    db.execute("UPDATE agents SET desired = ? WHERE name = ?", (desired, name))
+
+
+def delete(db: sqlite3.Connection, name: str, *, forget_port: bool) -> None:
+    """Remove the agent's row; its port stays its own unless that is to be forgotten too."""
+    db.execute("DELETE FROM agents WHERE name = ?", (name,))
+    if forget_port:
+        db.execute("DELETE FROM web_ports WHERE name = ?", (name,))
+
+
+def _keep_port(db: sqlite3.Connection, name: str) -> int:
+    row = db.execute("SELECT port FROM web_ports WHERE name = ?", (name,)).fetchone()
+    if row is not None:
+        return int(row[0])
+    port = choose_port(name, {taken for (taken,) in db.execute("SELECT port FROM web_ports")})
+    db.execute("INSERT INTO web_ports (name, port) VALUES (?, ?)", (name, port))
+    return port

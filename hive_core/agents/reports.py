@@ -1,0 +1,79 @@
+"""What harnesses say of themselves and the runtime says of them, and who is told of trouble."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from hive_core.agents.incidents import Incidents
+from hive_core.broker import Broker, Directory
+from hive_core.errors import HiveError
+from hive_core.events import EventHub
+from hive_core.names import MANAGER, OPERATOR, SYSTEM
+from hive_core.protocol import HarnessState, SendRequest
+from hive_core.runtimes.base import UnitState
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a harness said last. The text is the agent's own and not to be trusted."""
+
+    state: HarnessState = "offline"
+    detail: str = ""
+    since: datetime | None = None
+
+
+class Reports:
+    """The last report of every harness. Changes become events; the first sign of trouble becomes a message."""
+
+    def __init__(self, events: EventHub, broker: Broker, directory: Directory) -> None:
+        self._events = events
+        self._broker = broker
+        self._directory = directory
+        self._incidents = Incidents()
+        self._last: defaultdict[str, Report] = defaultdict(Report)
+
+    def last(self, name: str) -> Report:
+        """What the harness of `name` said last."""
+        return self._last[name]
+
+    def forget(self, name: str) -> None:
+        """The agent is gone."""
+        self._last.pop(name, None)
+
+    async def harness(self, name: str, state: HarnessState, detail: str) -> None:
+        """The harness says what it is doing."""
+        self._note(name, state, detail)
+        await self._announce(name, self._incidents.state_reported(name, state))
+
+    async def follow(self, units: AsyncIterator[UnitState]) -> None:
+        """Tell the hive what becomes of containers and processes; runs until the runtime is closed."""
+        async for unit in units:
+            data = {"agent": unit.name, "lifecycle": unit.lifecycle, "cause": unit.exit_cause}
+            self._events.publish("agent.lifecycle", data)
+            log.info("agent lifecycle", pid=unit.pid, **data)
+            if unit.lifecycle != "running":
+                self._note(unit.name, "offline", "")
+            await self._announce(unit.name, self._incidents.unit_changed(unit))
+
+    def _note(self, name: str, state: HarnessState, detail: str) -> None:
+        last = self._last[name]
+        if (last.state, last.detail) != (state, detail):
+            self._last[name] = Report(state, detail, datetime.now(UTC))
+            self._events.publish("agent.state", {"agent": name, "state": state, "detail": detail})
+
+    async def _announce(self, name: str, text: str | None) -> None:
+        if text is None:
+            return
+        to = MANAGER if name != MANAGER and MANAGER in self._directory else OPERATOR
+        try:
+            await self._broker.send(SYSTEM, SendRequest(to=to, body=text))
+        except HiveError as error:
+            # A full inbox, most likely. There is nobody else to tell.
+            log.warning("announcement not stored", agent=name, to=to, code=error.code)

@@ -1,0 +1,50 @@
+"""The audit table: who did or tried what, as a chain in which no row can be changed or taken out unseen.
+
+Each row's hash covers its content and the hash of the row before it. Rows are appended inside the transaction of
+what they tell of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Mapping
+
+GENESIS = "0" * 64
+_COLUMNS = "id, at, actor, action, subject, outcome, detail, previous"
+
+
+def append(
+    connection: sqlite3.Connection,
+    *,
+    actor: str,
+    action: str,
+    subject: str,
+    outcome: str = "ok",
+    detail: Mapping[str, object] | None = None,
+) -> None:
+    """Add one row. `outcome` is `ok` or an error code; `detail` must hold no secret and no message body."""
+    last = connection.execute("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetchone()
+    number, previous = (last[0] + 1, last[1]) if last else (1, GENESIS)
+    text = json.dumps(detail or {}, sort_keys=True, ensure_ascii=True)
+    row = (number, time.time_ns() // 1_000_000, actor, action, subject, outcome, text, previous)
+    connection.execute(f"INSERT INTO audit ({_COLUMNS}, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, _hash(row)))  # noqa: S608
+
+
+def first_broken_row(connection: sqlite3.Connection) -> int | None:
+    """The id of the first row that does not fit the chain, or None if all do.
+
+    Rows cut off at the very end cannot be seen from the table alone.
+    """
+    expected_id, previous = 1, GENESIS
+    for *row, digest in connection.execute(f"SELECT {_COLUMNS}, hash FROM audit ORDER BY id"):  # noqa: S608
+        if row[0] != expected_id or row[-1] != previous or digest != _hash(tuple(row)):
+            return int(row[0])
+        expected_id, previous = expected_id + 1, digest
+    return None
+
+
+def _hash(row: tuple[object, ...]) -> str:
+    return hashlib.sha256(json.dumps(row, ensure_ascii=True).encode()).hexdigest()

@@ -1,0 +1,246 @@
+"""The composition root: makes every part of the daemon, starts them in order, watches them, stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from hive_core import __version__, logs
+from hive_core.agents import Agents
+from hive_core.agents.lifecycle import passed_environment
+from hive_core.agents.reports import Reports
+from hive_core.broker import Broker, Directory
+from hive_core.database import Database
+from hive_core.database.lock import StateLock
+from hive_core.errors import HiveError
+from hive_core.events import EventHub
+from hive_core.layout import Layout
+from hive_core.metrics import Metrics
+from hive_core.names import OPERATOR
+from hive_core.protocol import HiveStatus, Lifecycle
+from hive_core.runtimes.base import Runtime
+from hive_core.runtimes.local import LocalRuntime
+from hive_core.settings import Settings
+from hive_core.sockets import agents as agent_endpoints
+from hive_core.sockets import harness as harness_endpoints
+from hive_core.sockets import hive as hive_endpoints
+from hive_core.sockets import messages as message_endpoints
+from hive_core.sockets.core import CoreSockets
+from hive_core.sockets.host import HostSocket
+from hive_core.sockets.refusals import Refusals
+from hive_core.systemd.notify import Notifier
+
+log = structlog.get_logger(__name__)
+
+_VACUUM_SECONDS = 3_600.0
+
+
+def run(settings: Settings) -> int:
+    """Run the daemon until SIGTERM or SIGINT; the exit code. Raises HiveError if it cannot start."""
+    logs.configure(settings.log_level)
+    return asyncio.run(Daemon(settings).run())
+
+
+class Daemon:
+    """One daemon over one state directory."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._layout = settings.layout
+        self._notifier = Notifier()
+        self._started_at = datetime.now(UTC)
+        self._stop = asyncio.Event()
+        self._failed = False
+
+    async def run(self) -> int:
+        """0 after a requested stop, 1 after a part of the daemon has failed."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        _allow_many_files()
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._notifier.ready()
+            log.info("ready", version=__version__, socket=str(self._layout.host_socket), pid=os.getpid())
+            await self._stop.wait()
+            self._notifier.stopping()
+            log.info("stopping")
+        log.info("stopped", failed=self._failed)
+        return 1 if self._failed else 0
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        """Start every part; the stack undoes it in reverse, also when the start breaks off."""
+        settings, layout = self._settings, self._layout
+        layout.check_socket_lengths()
+        _make_directories(layout)
+        lock = StateLock(layout.lock)
+        stack.callback(lock.release)
+
+        metrics = Metrics()
+        events = EventHub()
+        database = await Database.open(layout.database, metrics.committed)
+        stack.push_async_callback(database.close)
+        writing = self._part("database writer", database.run())
+        stack.push_async_callback(_finish_writing, database, writing)
+
+        directory = Directory()
+        broker = Broker(
+            database,
+            directory,
+            events,
+            inbox_limit=settings.inbox_limit,
+            lease_seconds=settings.lease_seconds,
+        )
+        await broker.open()
+        reports = Reports(events, broker, directory)
+        refused, timed = Refusals(database).note, metrics.request
+        core = CoreSockets(lambda name: layout.agent(name).core_socket, directory, refused, timed)
+        runtime: Runtime = await LocalRuntime.open(settings.sandbox, stop_timeout=settings.stop_timeout)
+        agents = Agents(
+            layout=layout,
+            database=database,
+            directory=directory,
+            broker=broker,
+            runtime=runtime,
+            doors=core,
+            reports=reports,
+            environment=passed_environment(settings.pass_environment),
+        )
+
+        async def status() -> HiveStatus:
+            return await self._status(agents, broker, database, runtime)
+
+        async def alive() -> None:
+            await database.write(lambda db: db.execute("SELECT 1"))
+
+        metrics.watch(
+            "hive_unacknowledged",
+            "Messages that wait or are being handled.",
+            "recipient",
+            lambda: {name: broker.unacknowledged(name) for name in [OPERATOR, *directory.names()]},
+        )
+        metrics.watch("hive_agents", "Agents by lifecycle.", "lifecycle", lambda: _lifecycles(agents))
+
+        await core.serve(
+            [
+                *message_endpoints.sending(broker),
+                *message_endpoints.receiving(broker),
+                *harness_endpoints.harness(agents, broker, reports, directory, settings.lease_seconds),
+                *agent_endpoints.peers(agents),
+                *agent_endpoints.looking_after(agents, manager_only=True),
+            ]
+        )
+        stack.push_async_callback(core.close_all)
+        await agents.open()
+        host = HostSocket(
+            layout.host_socket,
+            settings.socket_group,
+            [
+                *hive_endpoints.hive(status, alive, metrics.text, events),
+                *agent_endpoints.keeping(agents),
+                *agent_endpoints.looking_after(agents, manager_only=False),
+                *message_endpoints.sending(broker),
+                *message_endpoints.operators_inbox(broker),
+            ],
+            refused,
+            timed,
+        )
+        await host.open()
+        stack.push_async_callback(host.close)
+        # Long polls end first, or closing the sockets would wait for them.
+        stack.callback(events.close)
+        stack.callback(broker.close)
+
+        # Agents stop while there is still somebody to hear them give back what they hold.
+        following = self._part("agent events", reports.follow(runtime.watch()))
+        stack.push_async_callback(_close_runtime, runtime, following)
+        for upkeep in (
+            self._part("vacuum", self._vacuum(broker)),
+            self._part("watchdog", self._notifier.keep_alive(alive)),
+        ):
+            stack.callback(upkeep.cancel)
+        self._part("agents' start", agents.start_wanted())
+
+    def _part(self, name: str, running: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a part of the daemon in the background. If it fails, the daemon stops: half a daemon helps nobody."""
+        task = asyncio.create_task(running, name=name)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.critical("a part of the daemon failed", part=name, exc_info=error)
+                self._failed = True
+                self._stop.set()
+
+        task.add_done_callback(ended)
+        return task
+
+    async def _vacuum(self, broker: Broker) -> None:
+        while True:
+            started = time.monotonic()
+            removed = await broker.vacuum(self._settings.retention_days)
+            if removed:
+                log.info("vacuumed messages", deliveries=removed, seconds=round(time.monotonic() - started, 3))
+            await asyncio.sleep(_VACUUM_SECONDS)
+
+    async def _status(self, agents: Agents, broker: Broker, database: Database, runtime: Runtime) -> HiveStatus:
+        stored = await database.read(lambda db: db.execute("SELECT count(*) FROM messages").fetchone()[0])
+        return HiveStatus(
+            version=__version__,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            state_dir=str(self._layout.state_dir),
+            runtime=runtime.name,
+            confinement=runtime.confinement,
+            agents=_lifecycles(agents),
+            messages_stored=stored,
+            messages_unacked=broker.total_unacknowledged,
+            operator_unread=broker.unacknowledged(OPERATOR),
+        )
+
+
+def _lifecycles(agents: Agents) -> dict[Lifecycle, int]:
+    return dict(Counter(status.lifecycle for status in agents.statuses()))
+
+
+async def _finish_writing(database: Database, writing: asyncio.Task[None]) -> None:
+    database.finish()
+    await asyncio.wait([writing])  # Whether it failed is told by `_part`.
+
+
+async def _close_runtime(runtime: Runtime, following: asyncio.Task[None]) -> None:
+    await runtime.close()
+    await asyncio.wait([following])
+
+
+def _make_directories(layout: Layout) -> None:
+    for directory, mode in (
+        (layout.state_dir, 0o700),
+        (layout.agents, 0o700),
+        (layout.logs, 0o700),
+        (layout.run_dir, 0o755),
+        (layout.run_dir / "agents", 0o700),
+    ):
+        try:
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+        except OSError as error:
+            raise HiveError(
+                "no_directory",
+                f"cannot make {directory}: {os.strerror(error.errno or 0)}",
+                hint="choose others with --state-dir and --run-dir, or start the daemon as root",
+            ) from None
+
+
+def _allow_many_files() -> None:
+    """Every agent costs a few descriptors; the usual soft limit of 1,024 is for programs that use select(2)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

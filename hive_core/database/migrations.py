@@ -1,0 +1,84 @@
+"""The schema, as numbered steps. A step that was released is never edited: a change is a new step.
+
+`PRAGMA user_version` holds the number of the last step that ran.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from hive_core.errors import HiveError
+
+_STEP_1 = """
+CREATE TABLE agents (
+    name TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('agent', 'manager')),
+    desired TEXT NOT NULL CHECK (desired IN ('running', 'stopped')),
+    config TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    deployment INTEGER NOT NULL,
+    instance TEXT,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+-- Apart from `agents`, so that a port outlives its agent and a re-created agent finds its own again.
+CREATE TABLE web_ports (
+    name TEXT PRIMARY KEY,
+    port INTEGER NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    sender TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    body TEXT NOT NULL,
+    reply_to INTEGER,
+    idempotency_key TEXT,
+    sent_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX messages_by_key ON messages (sender, idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+-- A message to everyone is stored once and delivered many times.
+CREATE TABLE deliveries (
+    message INTEGER NOT NULL,
+    recipient TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    instance TEXT,
+    leased_until INTEGER,
+    acknowledged_at INTEGER,
+    PRIMARY KEY (message, recipient)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_waiting ON deliveries (recipient, message) WHERE acknowledged_at IS NULL;
+CREATE INDEX deliveries_done ON deliveries (acknowledged_at) WHERE acknowledged_at IS NOT NULL;
+
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    previous TEXT NOT NULL,
+    hash TEXT NOT NULL
+) STRICT;
+"""
+
+STEPS = (_STEP_1,)
+
+
+def migrate(connection: sqlite3.Connection) -> int:
+    """Bring the schema up to date and return its number; each step is one transaction.
+
+    Raises HiveError `schema_too_new` if a newer program has written the file.
+    """
+    (current,) = connection.execute("PRAGMA user_version").fetchone()
+    if current > len(STEPS):
+        raise HiveError(
+            "schema_too_new",
+            f"the database has schema {current}, this program knows schemas up to {len(STEPS)}",
+            hint="start the newer hyperhive that wrote it, or restore a copy from before the update",
+        )
+    for number, step in enumerate(STEPS[current:], start=current + 1):
+        connection.executescript(f"BEGIN IMMEDIATE;\n{step}\nPRAGMA user_version = {number};\nCOMMIT;")
+    return len(STEPS)

@@ -1,0 +1,112 @@
+"""Group commit: operations that arrive while a commit is under way share the next one.
+
+A commit that reaches the disk costs about the same for one operation as for a hundred, so the rate grows with the
+load while each operation still waits for its own data to be on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from hive_core.database.connection import Connection, Operation
+from hive_core.errors import HiveError
+
+T = TypeVar("T")
+Outcome = tuple[Any, BaseException | None]
+
+
+class Writer:
+    """The only way to change the database.
+
+    Operations run one after another on SQLite's thread, each in a savepoint of its own: one that raises changes
+    nothing and does not disturb its neighbours. Their results are given out after the commit.
+    """
+
+    def __init__(self, connection: Connection, on_commit: Callable[[int], None] = lambda _: None) -> None:
+        """`on_commit` is told how many operations each commit held."""
+        self._connection = connection
+        self._on_commit = on_commit
+        self._waiting: list[tuple[Operation[Any], asyncio.Future[Any]]] = []
+        self._work = asyncio.Event()
+        self._closed = False
+
+    def submit(self, operation: Operation[T]) -> asyncio.Future[T]:
+        """Queue `operation`; the future holds its result once that is on disk. Submission order is kept."""
+        if self._closed:
+            raise HiveError("stopping", "the daemon is stopping", hint="try again when it is back", status=503)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((operation, future))
+        self._work.set()
+        return future
+
+    async def write(self, operation: Operation[T]) -> T:
+        """Run `operation` and return its result. It is carried out even if the caller is cancelled meanwhile."""
+        return await self.submit(operation)
+
+    async def run(self) -> None:
+        """Commit until closed. Returns when everything submitted is on disk; raises if SQLite fails for good."""
+        while not (self._closed and not self._waiting):
+            await self._work.wait()
+            self._work.clear()
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                await self._commit(batch)
+
+    def close(self) -> None:
+        """Take nothing new; `run` returns after what is queued."""
+        self._closed = True
+        self._work.set()
+
+    async def _commit(self, batch: list[tuple[Operation[Any], asyncio.Future[Any]]]) -> None:
+        operations = [operation for operation, _ in batch]
+        try:
+            outcomes = await self._connection.run(lambda connection: _in_one_transaction(connection, operations))
+        except sqlite3.Error as error:
+            full = error.sqlite_errorcode in (sqlite3.SQLITE_FULL,)
+            refusal = HiveError(
+                "disk_full" if full else "storage_failed",
+                "the disk is full: nothing was stored" if full else f"the database failed: {error}",
+                hint="make room on the disk that holds the state directory" if full else "see the daemon's log",
+                status=507 if full else 503,
+            )
+            _settle(batch, [(None, refusal)] * len(batch))
+            if full:
+                return  # What fits again later works again; anything else has no way back.
+            raise
+        self._on_commit(len(batch))
+        _settle(batch, outcomes)
+
+
+def _in_one_transaction(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for operation in operations:
+            connection.execute("SAVEPOINT operation")
+            try:
+                outcomes.append((operation(connection), None))
+            except sqlite3.OperationalError:
+                raise  # The file or the disk, not this operation.
+            except Exception as error:
+                connection.execute("ROLLBACK TO operation")
+                outcomes.append((None, error))
+            connection.execute("RELEASE operation")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return outcomes
+
+
+def _settle(batch: list[tuple[Operation[Any], asyncio.Future[Any]]], outcomes: list[Outcome]) -> None:
+    for (_, future), (result, error) in zip(batch, outcomes, strict=True):
+        if future.done():
+            continue  # The caller was cancelled; the operation was carried out all the same.
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)

@@ -1,0 +1,94 @@
+"""What happens in the hive, told live to whoever watches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from hive_core.protocol import Event, EventKind
+
+_KEPT = 1_000
+_PER_READER = 1_000
+_QUIET_SECONDS = 15
+
+
+class EventHub:
+    """Publishes events to any number of readers, and keeps the last ones for readers that come back.
+
+    Event ids grow, also over restarts of the daemon. A reader that falls more than 1,000 events behind loses the
+    oldest and is told how many (`events.lost`): a slow reader must not fill the daemon's memory.
+    """
+
+    def __init__(self) -> None:
+        self._next = time.time_ns() // 1_000
+        self._kept: deque[Event] = deque(maxlen=_KEPT)
+        self._readers: set[_Reader] = set()
+        self._closed = False
+
+    def publish(self, kind: EventKind, data: Mapping[str, object]) -> None:
+        """Tell every reader."""
+        event = Event.model_construct(id=self._next, kind=kind, at=datetime.now(UTC), data=dict(data))
+        self._next += 1
+        self._kept.append(event)
+        for reader in self._readers:
+            reader.put(event)
+
+    @contextmanager
+    def reader(self, after: int | None) -> Iterator[AsyncIterator[Event | None]]:
+        """Events from now on, or after id `after` as far as they are kept; None every 15 s in which nothing happens."""
+        reader = _Reader()
+        if after is not None:
+            for event in self._kept:
+                if event.id > after:
+                    reader.put(event)
+        self._readers.add(reader)
+        try:
+            yield self._read(reader)
+        finally:
+            self._readers.discard(reader)
+
+    async def _read(self, reader: _Reader) -> AsyncIterator[Event | None]:
+        while not self._closed:
+            try:
+                async with asyncio.timeout(_QUIET_SECONDS):
+                    await reader.filled.wait()
+            except TimeoutError:
+                yield None
+                continue
+            for event in reader.take():
+                yield event
+
+    def close(self) -> None:
+        """End every reader."""
+        self._closed = True
+        for reader in self._readers:
+            reader.filled.set()
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.filled = asyncio.Event()
+        self._events: deque[Event] = deque()
+        self._lost = 0
+
+    def put(self, event: Event) -> None:
+        if len(self._events) == _PER_READER:
+            self._events.popleft()
+            self._lost += 1
+        self._events.append(event)
+        self.filled.set()
+
+    def take(self) -> list[Event]:
+        events = list(self._events)
+        if self._lost:
+            events.insert(
+                0, Event(id=events[0].id - 1, kind="events.lost", at=events[0].at, data={"count": self._lost})
+            )
+        self._events.clear()
+        self._lost = 0
+        self.filled.clear()
+        return events

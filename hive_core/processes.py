@@ -1,0 +1,163 @@
+"""Child processes of the daemon: the one module of `hive_core` that spawns them.
+
+Every child gets a session of its own, no shell, no descriptors but those named, an environment that is exactly what
+the caller gave, and one pipe for its standard output and error. Children are watched through pidfds (Linux 5.3): no
+thread per child, and a child's process group is killed before the child is reaped, so that its number cannot
+belong to anybody else by then.
+
+Call `spawn` on the thread that lives as long as the daemon: "die with the parent" means the thread that spawned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run. `argv[0]` is a path or is looked up in the daemon's PATH; `keep_fds` stay open in the child."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    cwd: Path
+    keep_fds: Sequence[int] = ()
+
+
+class Process:
+    """One child. `output` is the read end of its pipe, non-blocking, open until `close`."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], pidfd: int, output: int) -> None:
+        self._popen = popen
+        self._pidfd = pidfd
+        self.pid = popen.pid
+        self.output = output
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the child alone; nothing happens if it has ended."""
+        if self._popen.returncode is None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def kill(self) -> None:
+        """Kill the child and everything in its process group; nothing happens after it was reaped."""
+        if self._popen.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the child was reaped."""
+        return self._popen.returncode is not None
+
+    async def wait(self) -> int:
+        """Wait until the child ends, kill what is left of its group, reap it: its exit code, or minus a signal.
+
+        One caller at a time.
+        """
+        if self._popen.returncode is None:
+            await readable(self._pidfd)
+            self.kill()
+        return self._popen.wait()
+
+    def close(self) -> None:
+        """Release the descriptors. The child must have been waited for."""
+        os.close(self._pidfd)
+        os.close(self.output)
+
+
+def spawn(command: Command) -> Process:
+    """Start a child. Raises OSError or ValueError if it cannot be started at all."""
+    output, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        os.set_blocking(output, False)
+        popen = subprocess.Popen(  # noqa: S603 - no shell; what to run is the caller's to answer for
+            list(command.argv),
+            env=dict(command.environment),
+            cwd=command.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=writer,
+            pass_fds=tuple(command.keep_fds),
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(output)
+        raise
+    finally:
+        os.close(writer)
+    try:
+        pidfd = os.pidfd_open(popen.pid)
+    except OSError:
+        os.killpg(popen.pid, signal.SIGKILL)
+        popen.wait()
+        os.close(output)
+        raise
+    return Process(popen, pidfd, output)
+
+
+async def run(command: Command, seconds: float, limit: int = 64 * 1024) -> tuple[int, str]:
+    """Run a short command to its end: its exit code and its output, cut at `limit` bytes.
+
+    Raises OSError if it cannot be started and TimeoutError, after killing it, if it takes longer than `seconds`.
+    """
+    process = spawn(command)
+    try:
+        async with asyncio.timeout(seconds):
+            text = await read_all(process.output, limit)
+            return await process.wait(), text.decode(errors="replace")
+    finally:
+        process.kill()
+        await process.wait()
+        process.close()
+
+
+async def read_all(descriptor: int, limit: int) -> bytes:
+    """Everything that comes out of a non-blocking pipe until its end; what lies beyond `limit` bytes is dropped."""
+    found = bytearray()
+    while True:
+        await readable(descriptor)
+        with suppress(BlockingIOError):
+            chunk = os.read(descriptor, 65536)
+            if not chunk:
+                return bytes(found)
+            found += chunk[: limit - len(found)]
+
+
+async def readable(descriptor: int, unless: asyncio.Future[None] | None = None) -> None:
+    """Wait until a read would not block (of a pidfd: until the process has ended), or until `unless` is done.
+
+    One caller at a time for one descriptor.
+    """
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake(*_: object) -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, wake)
+    if unless is not None:
+        unless.add_done_callback(wake)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+        if unless is not None:
+            unless.remove_done_callback(wake)
+
+
+def exit_words(returncode: int) -> str:
+    """How a child ended, in words: "exit code 1" or "killed by SIGKILL"."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"killed by signal {-returncode}"

@@ -1,0 +1,71 @@
+"""`core.sock`: one for each agent, and whoever speaks on it is that agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from hive_core.broker import Directory
+from hive_core.errors import not_found
+from hive_core.sockets.endpoint import Caller, Endpoint, Frame, Refused, Timed
+from hive_core.sockets.listening import Listener
+from hive_core.sockets.serving import make_runner, with_document
+
+
+class CoreSockets:
+    """One application for all agents. Which socket a connection came in on says whose it is; nothing else does."""
+
+    def __init__(
+        self,
+        path_of: Callable[[str], Path],
+        directory: Directory,
+        refused: Refused,
+        timed: Timed,
+    ) -> None:
+        self._path_of = path_of
+        self._directory = directory
+        self._frame = Frame(identify=self._identify, refused=refused, timed=timed)
+        self._runner: web.AppRunner | None = None
+        self._listeners: dict[str, Listener] = {}
+        self._names: dict[str, str] = {}
+
+    async def serve(self, endpoints: list[Endpoint]) -> None:
+        """Be ready to listen for agents; before the first `open`."""
+        self._runner = make_runner(self._frame.application(with_document("hyperhive, for agents", endpoints)))
+        await self._runner.setup()
+
+    async def open(self, name: str) -> None:
+        """Listen for the agent."""
+        if self._runner is None:
+            raise RuntimeError("serve comes first")
+        path = self._path_of(name)
+        self._names[str(path)] = name
+        self._listeners[name] = listener = Listener(self._runner, path, 0o600)
+        await listener.start()
+
+    async def close(self, name: str) -> None:
+        """Stop listening for the agent and hang up."""
+        listener = self._listeners.pop(name)
+        listener.stop()
+        listener.hang_up()
+        del self._names[str(self._path_of(name))]
+
+    async def close_all(self) -> None:
+        """Stop listening for everybody, let requests under way finish, hang up."""
+        for listener in self._listeners.values():
+            listener.stop()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def _identify(self, request: web.Request) -> Caller:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the caller has hung up")
+        # The kernel's own word for the address that the connection was accepted on (getsockname(2)).
+        name = self._names.get(transport.get_extra_info("sockname"))
+        if name is None:
+            raise not_found("unknown_agent", "this agent is gone", "it was destroyed")
+        kind = self._directory.member(name).kind
+        return Caller(name, kind, f"{kind}:{name}")

@@ -1,0 +1,64 @@
+"""Endpoints about the daemon itself: health, figures, status, the live flow."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from hive_core.errors import bad_request
+from hive_core.events import EventHub
+from hive_core.protocol import EventsQuery, Health, HiveStatus
+from hive_core.sockets.endpoint import Call, Endpoint
+
+_EVENT_STREAM = "text/event-stream"
+_PROMETHEUS = "text/plain"
+
+
+def hive(
+    status: Callable[[], Awaitable[HiveStatus]],
+    alive: Callable[[], Awaitable[None]],
+    figures: Callable[[], bytes],
+    events: EventHub,
+) -> list[Endpoint]:
+    """`alive` raises if the daemon is not; `figures` is the Prometheus text."""
+
+    async def health(_: Call) -> Health:
+        await alive()
+        return Health()
+
+    async def metrics(_: Call) -> web.StreamResponse:
+        return web.Response(body=figures(), content_type=_PROMETHEUS, charset="utf-8")
+
+    async def tell_status(_: Call) -> HiveStatus:
+        return await status()
+
+    async def flow(call: Call) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": _EVENT_STREAM, "Cache-Control": "no-store"})
+        with events.reader(_resume_after(call)) as reading:
+            await response.prepare(call.raw)
+            # So that a reader knows at once that it is connected.
+            await response.write(b": connected\n\n")
+            async for event in reading:
+                if event is None:
+                    await response.write(b": nothing new\n\n")
+                else:
+                    text = f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"
+                    await response.write(text.encode())
+        return response
+
+    return [
+        Endpoint("GET", "/healthz", "Whether the daemon works", health, Health),
+        Endpoint("GET", "/metrics", "Figures for Prometheus", metrics, _PROMETHEUS),
+        Endpoint("GET", "/v1/status", "The daemon at a glance", tell_status, HiveStatus),
+        Endpoint("GET", "/v1/events", "What happens, live", flow, _EVENT_STREAM, query=EventsQuery, waits=True),
+    ]
+
+
+def _resume_after(call: Call) -> int | None:
+    header = call.raw.headers.get("Last-Event-ID")
+    if header is None:
+        return call.read(EventsQuery).after
+    if not (header.isascii() and header.isdigit() and len(header) < 20):
+        raise bad_request("the Last-Event-ID header is no event id", "send the id of the last event that you saw")
+    return int(header)

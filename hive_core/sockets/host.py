@@ -1,0 +1,54 @@
+"""`host.sock`: the operator's."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from contextlib import suppress
+from pathlib import Path
+
+from aiohttp import web
+
+from hive_core.names import OPERATOR
+from hive_core.sockets.endpoint import Caller, Endpoint, Frame, Refused, Timed
+from hive_core.sockets.listening import Listener, peer
+from hive_core.sockets.serving import make_runner, with_document
+
+
+class HostSocket:
+    """Who may open it is decided by its mode and group; the kernel names the user for the audit table."""
+
+    def __init__(self, path: Path, group: str, endpoints: list[Endpoint], refused: Refused, timed: Timed) -> None:
+        self._path = path
+        self._group = _group_id(group)
+        frame = Frame(identify=_identify, refused=refused, timed=timed)
+        self._runner = make_runner(frame.application(with_document("hyperhive, for the operator", endpoints)))
+        self._listener: Listener | None = None
+
+    async def open(self) -> None:
+        """Listen."""
+        await self._runner.setup()
+        mode = 0o600 if self._group is None else 0o660
+        self._listener = Listener(self._runner, self._path, mode, self._group)
+        await self._listener.start()
+
+    async def close(self) -> None:
+        """Stop listening, let requests under way finish, hang up."""
+        if self._listener is not None:
+            self._listener.stop()
+        await self._runner.cleanup()
+
+
+def _identify(request: web.Request) -> Caller:
+    _, user = peer(request)
+    name = str(user)
+    with suppress(KeyError):
+        name = pwd.getpwuid(user).pw_name
+    return Caller(OPERATOR, "operator", f"{OPERATOR}:{name}")
+
+
+def _group_id(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None

@@ -1,0 +1,99 @@
+"""Endpoints for messages."""
+
+from __future__ import annotations
+
+from hive_core.broker import Broker
+from hive_core.errors import bad_request
+from hive_core.protocol import (
+    AckRequest,
+    InboxAnswer,
+    InboxQuery,
+    LeaseAnswer,
+    LeaseRequest,
+    MarkReadRequest,
+    ReceiveAnswer,
+    ReceiveRequest,
+    ReplyAnswer,
+    SendAnswer,
+    SendRequest,
+    WaitQuery,
+)
+from hive_core.sockets.endpoint import Call, Endpoint
+
+
+def sending(broker: Broker) -> list[Endpoint]:
+    """What every caller may do: send in its own name."""
+
+    async def send(call: Call) -> SendAnswer:
+        return await broker.send(call.caller.name, call.read(SendRequest))
+
+    # Given up when the caller hangs up, since the broker itself sees every accepted message through.
+    path = "/v1/messages"
+    return [Endpoint("POST", path, "Send a message", send, SendAnswer, body=SendRequest, waits=True)]
+
+
+def receiving(broker: Broker) -> list[Endpoint]:
+    """What a harness does with its agent's messages."""
+
+    async def receive(call: Call) -> ReceiveAnswer:
+        return await broker.receive(call.caller.name, call.read(ReceiveRequest))
+
+    async def acknowledge(call: Call) -> LeaseAnswer:
+        request = call.read(AckRequest)
+        return await broker.acknowledge(call.caller.name, request.instance, request.ids)
+
+    async def release(call: Call) -> LeaseAnswer:
+        return await broker.release(call.caller.name, call.read(LeaseRequest))
+
+    async def renew(call: Call) -> LeaseAnswer:
+        return await broker.renew(call.caller.name, call.read(LeaseRequest))
+
+    base = "/v1/messages"
+    return [
+        Endpoint(
+            "POST",
+            f"{base}/receive",
+            "Lease waiting messages, or wait for one",
+            receive,
+            ReceiveAnswer,
+            body=ReceiveRequest,
+            waits=True,
+        ),
+        Endpoint("POST", f"{base}/ack", "Messages are dealt with", acknowledge, LeaseAnswer, body=AckRequest),
+        Endpoint("POST", f"{base}/release", "Hand messages out again", release, LeaseAnswer, body=LeaseRequest),
+        Endpoint("POST", f"{base}/renew", "Keep messages for longer", renew, LeaseAnswer, body=LeaseRequest),
+    ]
+
+
+def operators_inbox(broker: Broker) -> list[Endpoint]:
+    """What the operator does with messages."""
+
+    async def inbox(call: Call) -> InboxAnswer:
+        return await broker.inbox(call.read(InboxQuery))
+
+    async def mark_read(call: Call) -> LeaseAnswer:
+        return await broker.mark_read(call.read(MarkReadRequest).ids)
+
+    async def reply(call: Call) -> ReplyAnswer:
+        return await broker.wait_reply(_message_id(call.path["id"]), call.read(WaitQuery).wait_seconds)
+
+    base = "/v1/messages"
+    return [
+        Endpoint("GET", base, "The operator's messages", inbox, InboxAnswer, query=InboxQuery),
+        Endpoint("POST", f"{base}/read", "Messages were read", mark_read, LeaseAnswer, body=MarkReadRequest),
+        Endpoint(
+            "GET",
+            f"{base}/{{id}}/reply",
+            "The answer to a message of the operator, waiting for it",
+            reply,
+            ReplyAnswer,
+            query=WaitQuery,
+            waits=True,
+        ),
+    ]
+
+
+def _message_id(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0):
+        raise bad_request("the message id in the path is no positive number", "use the id that sending gave")
+    return int(text)

@@ -1,0 +1,76 @@
+"""The OpenAPI 3.1 document of a socket, made from the same table that answers the requests."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from hive_core import __version__
+from hive_core.names import NAME_PATTERN
+from hive_core.protocol import Answer, ErrorAnswer
+from hive_core.sockets.endpoint import Endpoint
+
+_REFERENCE = "#/components/schemas/{model}"
+_PARAMETERS = {
+    "name": {"type": "string", "pattern": NAME_PATTERN},
+    "id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
+}
+
+
+def describe(title: str, endpoints: list[Endpoint]) -> dict[str, Any]:
+    """The document. Every endpoint may also answer with the error shape."""
+    used: list[tuple[type[BaseModel], JsonSchemaMode]] = [(ErrorAnswer, "serialization")]
+    for endpoint in endpoints:
+        if endpoint.body:
+            used.append((endpoint.body, "validation"))
+        if isinstance(endpoint.answer, type):
+            used.append((endpoint.answer, "serialization"))
+    references, schemas = models_json_schema(list(dict.fromkeys(used)), ref_template=_REFERENCE)
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        operation: dict[str, Any] = {
+            "summary": endpoint.summary,
+            "operationId": _operation_id(endpoint),
+            "parameters": _parameters(endpoint),
+            "responses": {
+                "200": {"description": "Done", "content": _content(endpoint.answer, references)},
+                "default": {"description": "Refused", "content": _content(ErrorAnswer, references)},
+            },
+        }
+        if endpoint.body:
+            schema = references[endpoint.body, "validation"]
+            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": __version__},
+        "paths": paths,
+        "components": {"schemas": schemas.get("$defs", {})},
+    }
+
+
+def _content(answer: type[Answer] | str, references: Any) -> dict[str, Any]:
+    if isinstance(answer, str):
+        return {answer: {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": references[answer, "serialization"]}}
+
+
+def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    found = [
+        {"name": name, "in": "path", "required": True, "schema": _PARAMETERS[name]}
+        for name in re.findall(r"{(\w+)}", endpoint.path)
+    ]
+    if endpoint.query:
+        schema = endpoint.query.model_json_schema()
+        required = schema.get("required", [])
+        for name, field in schema["properties"].items():
+            found.append({"name": name, "in": "query", "required": name in required, "schema": field})
+    return found
+
+
+def _operation_id(endpoint: Endpoint) -> str:
+    words = re.sub(r"[^a-z]+", "_", endpoint.path.removeprefix("/v1").lower()).strip("_")
+    return f"{endpoint.method.lower()}_{words}"

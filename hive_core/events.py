@@ -29,6 +29,11 @@ class EventHub:
         self._readers: set[_Reader] = set()
         self._closed = False
 
+    @property
+    def last_id(self) -> int:
+        """The id of the newest event; a reader that resumes after it misses nothing."""
+        return self._next - 1
+
     def publish(self, kind: EventKind, data: Mapping[str, object]) -> None:
         """Tell every reader."""
         event = Event.model_construct(id=self._next, kind=kind, at=datetime.now(UTC), data=dict(data))

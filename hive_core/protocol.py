@@ -10,9 +10,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
-from hive_core.names import NAME_PATTERN, RECIPIENT_PATTERN
+from hive_core.names import EVERYONE, RECIPIENT_PATTERN, RESERVED, is_agent_name, why_not
 
 MAX_BODY_BYTES = 256 * 1024
 """Largest message body, in bytes of UTF-8."""
@@ -21,8 +22,15 @@ MAX_REQUEST_BYTES = 2 * 1024 * 1024
 MAX_WAIT_SECONDS = 300.0
 """Longest time that a long poll may ask for."""
 
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-Recipient = Annotated[str, StringConstraints(pattern=RECIPIENT_PATTERN)]
+
+def _recipient(text: str) -> str:
+    """Refuse what can be nobody's name, in words instead of as a pattern."""
+    if text == EVERYONE or text in RESERVED or is_agent_name(text):
+        return text
+    raise PydanticCustomError("bad_name", "{why}", {"why": why_not(text)})
+
+
+Recipient = Annotated[str, AfterValidator(_recipient), Field(json_schema_extra={"pattern": RECIPIENT_PATTERN})]
 MessageId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Instance = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{8,64}$")]
 """One life of a harness process; a new process picks a new one."""

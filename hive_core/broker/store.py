@@ -233,10 +233,12 @@ def find_reply(db: sqlite3.Connection, asked: MessageRow) -> MessageRow | None:
 
 def forget(db: sqlite3.Connection, recipient: str) -> int:
     """Remove everything that waits for or was delivered to `recipient`; how many of it were unacknowledged."""
-    query = "DELETE FROM deliveries WHERE recipient = ? RETURNING message, acknowledged_at IS NULL"
-    rows = db.execute(query, (recipient,)).fetchall()
+    # Counted on its own: SQLite 3.40 says 0 for `acknowledged_at IS NULL` in the RETURNING of this DELETE.
+    query = "SELECT count(*) FROM deliveries WHERE recipient = ? AND acknowledged_at IS NULL"
+    (dropped,) = db.execute(query, (recipient,)).fetchone()
+    rows = db.execute("DELETE FROM deliveries WHERE recipient = ? RETURNING message", (recipient,)).fetchall()
     _delete_undelivered(db, [row[0] for row in rows])
-    return sum(row[1] for row in rows)
+    return int(dropped)
 
 
 def vacuum(db: sqlite3.Connection, before: int, most: int) -> int:

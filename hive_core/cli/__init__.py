@@ -1,0 +1,67 @@
+"""The command line `hive-c0re`: the daemon's start, and everything an operator asks of a running one.
+
+This module imports click and nothing heavier; each command is a module of its own, loaded when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from hive_core import __version__
+from hive_core.cli.lazy import Lazy, LazyGroup
+
+PROGRAM = "hive-c0re"
+
+COMMANDS = {
+    "serve": Lazy("hive_core.cli.serve:serve", "Run the daemon in the foreground."),
+    "status": Lazy("hive_core.cli.status:status", "Show the daemon and its hive at a glance."),
+    "spawn": Lazy("hive_core.cli.spawn:spawn", "Make an agent and wait until it is ready."),
+    "list": Lazy("hive_core.cli.listing:list_agents", "List all agents, the manager first."),
+    "start": Lazy("hive_core.cli.lifecycle:start", "Start an agent that is stopped."),
+    "stop": Lazy("hive_core.cli.lifecycle:stop", "Stop an agent; its messages wait for it."),
+    "restart": Lazy("hive_core.cli.lifecycle:restart", "Stop an agent and start it again."),
+    "destroy": Lazy("hive_core.cli.destroy:destroy", "Remove an agent; its state is kept unless purged."),
+    "send": Lazy("hive_core.cli.send:send", "Send a message to an agent, or to all with '*'."),
+    "ask": Lazy("hive_core.cli.ask:ask", "Send a message and wait for the answer."),
+    "inbox": Lazy("hive_core.cli.inbox:inbox", "Show the unread messages to you, and mark them read."),
+    "watch": Lazy("hive_core.cli.watch:watch", "Show live what goes on in the hive."),
+    "logs": Lazy("hive_core.cli.logs:logs", "Show the log of an agent."),
+    "completion": Lazy("hive_core.cli.completion:completion", "Print the script for shell completion."),
+}
+
+EPILOG = """
+\b
+Exit codes:
+  0    done
+  1    refused or failed; stderr says why and what to do
+  2    wrong usage
+  3    no daemon is listening on the socket
+  4    ask: no answer came in time
+  130  interrupted with Ctrl-C
+
+\b
+The socket is the first of: --socket, HIVE_SOCKET, host.sock in the run
+directory of the daemon's settings (HIVE_RUN_DIR, HIVE_STATE_DIR or
+/etc/hyperhive/config.toml), /run/hyperhive/host.sock.
+
+With --json, stdout is exactly the daemon's answer (watch and logs -f: one
+JSON document a line) and an error is one JSON document on stderr.
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option("--socket", metavar="PATH", help="Socket of the daemon.")
+@click.version_option(__version__, prog_name=PROGRAM)
+@click.pass_context
+def main(ctx: click.Context, socket: str | None) -> None:
+    """Keep a hive: agents in containers of their own, and the messages between them."""
+    ctx.obj = socket
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False

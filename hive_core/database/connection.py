@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,18 @@ class Connection(aiosqlite.Connection):
     aiosqlite's own methods cost a hop between threads per statement; a transaction has several.
     """
 
+    @classmethod
+    async def open(cls, connect: Callable[[], sqlite3.Connection]) -> Connection:
+        """Call `connect` on a new thread, which then serves the connection."""
+        connection = cls(connect, iter_chunk_size=64)
+        try:
+            await connection
+        except BaseException:
+            # aiosqlite ends the thread after a failure but does not wait for it, and it still speaks to the loop.
+            await asyncio.to_thread(connection._thread.join)
+            raise
+        return connection
+
     async def run(self, operation: Operation[T]) -> T:
         """Call `operation` with the SQLite connection, on the connection's thread."""
         return cast(T, await self._execute(operation, self._conn))  # type: ignore[no-untyped-call]
@@ -32,21 +45,17 @@ async def open_for_writing(path: Path) -> Connection:
 
     Raises HiveError `database_damaged` or `schema_too_new`.
     """
-    connection = Connection(lambda: _connect_for_writing(path), iter_chunk_size=64)
     try:
-        await connection
+        return await Connection.open(lambda: _connect_for_writing(path))
     except sqlite3.OperationalError as error:
         raise HiveError("database_unusable", f"cannot open {path}: {error}", hint="see who may write there") from None
     except sqlite3.DatabaseError as error:
         raise _damaged(path, str(error)) from None
-    return connection
 
 
 async def open_for_reading(path: Path) -> Connection:
     """A connection that sees what is committed and cannot change it."""
-    connection = Connection(lambda: _connect_for_reading(path), iter_chunk_size=64)
-    await connection
-    return connection
+    return await Connection.open(lambda: _connect_for_reading(path))
 
 
 def _connect_for_writing(path: Path) -> sqlite3.Connection:

@@ -17,6 +17,8 @@ from hive_core.protocol import MAX_REQUEST_BYTES, Answer, ErrorAnswer, ErrorBody
 
 log = structlog.get_logger(__name__)
 
+_SHOWN_FAULTS = 5
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -174,10 +176,17 @@ def _parsed_query(model: type[Query], request: web.Request) -> Query:
 
 
 def _invalid(error: ValidationError, part: str) -> HiveError:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join([part, *(ascii(step)[1:-1] if isinstance(step, str) else str(step) for step in first["loc"])])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return bad_request(f"{where[:200]}: {first['msg']}{more}", "the forms are described in /v1/openapi.json")
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    texts = [f"{_place(part, fault['loc'])}: {fault['msg']}" for fault in found[:_SHOWN_FAULTS]]
+    if len(found) > _SHOWN_FAULTS:
+        texts.append(f"and {len(found) - _SHOWN_FAULTS} more")
+    if found[0]["type"] == "bad_name":
+        return HiveError("bad_name", texts[0], hint="1 to 9 characters a-z and 0-9, a letter first")
+    return bad_request("; ".join(texts), "the forms are described in /v1/openapi.json")
+
+
+def _place(part: str, location: Sequence[int | str]) -> str:
+    return ".".join([part, *(ascii(step)[1:-1] if isinstance(step, str) else str(step) for step in location)])[:200]
 
 
 def _wrong_method(allowed: Sequence[str]) -> HiveError:

@@ -37,8 +37,8 @@ def hive(
         response = web.StreamResponse(headers={"Content-Type": _EVENT_STREAM, "Cache-Control": "no-store"})
         with events.reader(_resume_after(call)) as reading:
             await response.prepare(call.raw)
-            # So that a reader knows at once that it is connected.
-            await response.write(b": connected\n\n")
+            # So that a reader knows at once that it is connected, and where to go on if that breaks off.
+            await response.write(f": connected\nid: {events.last_id}\n\n".encode())
             async for event in reading:
                 if event is None:
                     await response.write(b": nothing new\n\n")

@@ -1,0 +1,168 @@
+"""HTTP and JSON to the daemon's `host.sock`, on the standard library: a command is over before aiohttp is imported."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from hive_core.cli.failure import Failure, NoDaemon
+from hive_core.cli.locate import host_socket
+from hive_core.cli.permission import who_may
+from hive_core.names import NAME_PATTERN, why_not
+
+PATIENCE_SECONDS = 60.0
+"""How long the daemon may take to answer, beyond what it was asked to wait."""
+STREAM_SILENCE_SECONDS = 120.0
+"""An event stream that is silent for so long is taken for dead: the daemon sends keep-alive lines."""
+
+
+def agent_path(name: str, action: str = "") -> str:
+    """The path of an agent. A name that is none could reach another path, and is refused here."""
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        raise Failure("bad_name", why_not(name), hint='names of agents are in "hive-c0re list"')
+    return f"/v1/agents/{quote(name)}{'/' + action if action else ''}"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(os.fspath(self._path))
+
+
+class Client:
+    """Speaks to one daemon. Every failure is a `Failure` that can be shown as it is."""
+
+    def __init__(self, named: str | None, patience: float = PATIENCE_SECONDS) -> None:
+        """`named` is the value of `--socket`, if it was given; `patience` is how long an answer may take (seconds)."""
+        self._patience = patience
+        self.path = host_socket(named, os.environ)
+
+    def get(self, path: str, query: Mapping[str, object] | None = None, *, wait: float = 0.0) -> dict[str, Any]:
+        """The answer to a GET; `wait` is how long (seconds) the daemon was asked to wait for something to come."""
+        return self._call("GET", _with_query(path, query), None, wait)
+
+    def post(self, path: str, body: Mapping[str, object], *, wait: float = 0.0) -> dict[str, Any]:
+        """The answer to a POST of JSON."""
+        try:
+            encoded = json.dumps(body, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise Failure("invalid_request", f"the request cannot be written as JSON: {error}") from None
+        return self._call("POST", path, encoded, wait)
+
+    @contextmanager
+    def stream(self, path: str, query: Mapping[str, object] | None, headers: Mapping[str, str]) -> Iterator[Lines]:
+        """The open answer of an event stream."""
+        with closing(_UnixConnection(self.path, STREAM_SILENCE_SECONDS)) as connection:
+            with self._failures_told():
+                connection.connect()
+                connection.request("GET", _with_query(path, query), headers=dict(headers))
+                response = connection.getresponse()
+                if response.status >= 400:
+                    raise _refusal(response.status, response.read())
+            yield Lines(self, response)
+
+    def _call(self, method: str, path: str, body: bytes | None, wait: float) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        with closing(_UnixConnection(self.path, self._patience + wait)) as connection, self._failures_told():
+            connection.connect()
+            with suppress(BrokenPipeError):  # A daemon that refuses a large body stops reading; its answer says why.
+                connection.request(method, path, body=body, headers=headers)
+            response = connection.getresponse()
+            content = response.read()
+        if response.status >= 400:
+            raise _refusal(response.status, content)
+        return _decoded(response.status, content)
+
+    @contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            raise NoDaemon(
+                "no_daemon",
+                f"no daemon is listening on {self.path}",
+                hint='start one with "hive-c0re serve", or name its socket with --socket',
+                passing=True,
+            ) from None
+        except PermissionError:
+            raise Failure("no_permission", f"no permission to use {self.path}", hint=who_may(self.path)) from None
+        except TimeoutError:
+            raise Failure(
+                "no_answer",
+                f"the daemon on {self.path} did not answer in time",
+                hint="its log says what it is doing",
+                passing=True,
+            ) from None
+        except (ConnectionError, http.client.HTTPException):
+            raise Failure(
+                "connection_lost",
+                f"the connection to {self.path} broke off before the answer was complete",
+                hint="what was asked for may have been done or not; see the daemon's log",
+                passing=True,
+            ) from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Failure(
+                "no_connection", f"cannot connect to {self.path}: {reason}", hint="name another socket with --socket"
+            ) from None
+
+
+class Lines:
+    """The lines of an open event stream, as they come."""
+
+    def __init__(self, client: Client, response: http.client.HTTPResponse) -> None:
+        self._client = client
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Ends when the daemon ends the stream; breaks off with a passing failure."""
+        while True:
+            with self._client._failures_told():
+                line = self._response.readline()
+            if not line:
+                return
+            yield line
+
+
+def _with_query(path: str, query: Mapping[str, object] | None) -> str:
+    given = {key: value for key, value in (query or {}).items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _refusal(status: int, content: bytes) -> Failure:
+    error = _decoded(status, content).get("error")
+    if not isinstance(error, dict) or not isinstance(error.get("code"), str):
+        return _not_ours(status)
+    code = error["code"]
+    return Failure(code, str(error.get("message", code)), hint=str(error.get("hint") or ""), passing=code == "stopping")
+
+
+def _decoded(status: int, content: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        raise _not_ours(status) from None
+    if not isinstance(answer, dict):
+        raise _not_ours(status)
+    return answer
+
+
+def _not_ours(status: int) -> Failure:
+    return Failure(
+        "bad_answer",
+        f"the answer (HTTP status {status}) is not one that a hive's daemon gives",
+        hint="is the socket another program's?",
+    )

@@ -1,0 +1,36 @@
+"""`hive-c0re serve`: the daemon itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from hive_core.cli.failure import Failure
+
+
+@click.command()
+@click.option("--config", "file", type=click.Path(path_type=Path), help="Settings, as TOML.")
+@click.option("--state-dir", metavar="DIR", help="Directory for the database and the agents' files.")
+@click.option("--run-dir", metavar="DIR", help="Directory for the sockets.")
+@click.option("--sandbox", type=click.Choice(["auto", "bubblewrap", "none"]), help="How agents are confined.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level logged.")
+def serve(
+    file: Path | None, state_dir: str | None, run_dir: str | None, sandbox: str | None, log_level: str | None
+) -> int:
+    """Run the daemon in the foreground.
+
+    SIGTERM or Ctrl-C stops it and its agents; no message is lost. Settings come from the file, then from
+    variables HIVE_<NAME>, then from these options; later ones win.
+    """
+    # The daemon's imports take a second that no other command should pay.
+    from hive_core.daemon import run  # noqa: PLC0415
+    from hive_core.errors import HiveError  # noqa: PLC0415
+    from hive_core.settings import load  # noqa: PLC0415
+
+    flags = {"state_dir": state_dir, "run_dir": run_dir, "sandbox": sandbox, "log_level": log_level}
+    try:
+        return run(load(file, os.environ, flags))
+    except HiveError as error:
+        raise Failure(error.code, error.message, hint=error.hint) from None

@@ -1,0 +1,113 @@
+"""`hive-c0re spawn`: make an agent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hive_core.cli import colours
+from hive_core.cli.agent_files import AgentFiles, read_agent_files, read_text
+from hive_core.cli.client import Client
+from hive_core.cli.json_output import json_option, print_json
+from hive_core.cli.readiness import wait_until_ready
+from hive_core.cli.untrusted import one_line
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+@click.command()
+@click.argument("name")
+@click.option("--backend", metavar="BACKEND", help="What drives it: scripted (the default) or claude.")
+@click.option("--model", metavar="MODEL", help="Model that the backend is to use.")
+@click.option("--prompt", metavar="TEXT", help="Its role, in words.")
+@click.option("--prompt-file", type=click.Path(path_type=Path), help="File that holds its role.")
+@click.option("--tool", "tools", multiple=True, metavar="TOOL", help="Tool that it may use; may be repeated.")
+@click.option("--allow", "allowed", multiple=True, metavar="NAME", help="Whom it may send to; may be repeated.")
+@click.option(
+    "--config-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory with agent.toml, prompt.md and agent.nix, each optional. Options win.",
+)
+@click.option("--no-start", is_flag=True, help="Make it, but do not start it.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until it is ready.")
+@click.option("--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait.")
+@json_option
+@click.pass_obj
+def spawn(
+    socket: str | None,
+    /,
+    name: str,
+    prompt: str | None,
+    prompt_file: Path | None,
+    config_dir: Path | None,
+    no_start: bool,
+    no_wait: bool,
+    timeout: float,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make an agent and wait until it is ready.
+
+    NAME is 1 to 9 of a-z and 0-9, a letter first; hm1nd makes the manager. Without --allow it may send to everyone.
+    """
+    if prompt is not None and prompt_file is not None:
+        raise click.UsageError("Give --prompt or --prompt-file, not both.")
+    files = read_agent_files(config_dir) if config_dir is not None else AgentFiles(None, None, None)
+    role = prompt if prompt is not None else files.prompt if prompt_file is None else read_text(prompt_file)
+    request: dict[str, object] = {"name": name, "config": {**(files.config or {}), **_chosen(**options)}}
+    request |= {"start": False} if no_start else {}
+    request |= {"prompt": role} if role is not None else {}
+    request |= {"agent_nix": files.agent_nix} if files.agent_nix is not None else {}
+    client = Client(socket)
+    status = client.post("/v1/agents", request)
+    if not (no_start or no_wait):
+        with _progress(name) as tell:
+            status = wait_until_ready(client, name, timeout, tell)
+    if as_json:
+        print_json(status)
+        return
+    is_now = "made, and not started" if no_start else "made" if no_wait else colours.state(str(status.get("state")))
+    click.echo(f"{colours.agent(name)} is {is_now}")
+
+
+def _chosen(
+    backend: str | None, model: str | None, tools: tuple[str, ...], allowed: tuple[str, ...]
+) -> dict[str, object]:
+    """The keys of `agent.toml` that were given as options."""
+    given: dict[str, object] = {}
+    given |= {"backend": backend} if backend is not None else {}
+    given |= {"model": model} if model is not None else {}
+    given |= {"tools": list(tools)} if tools else {}
+    given |= {"allowed_recipients": list(allowed)} if allowed else {}
+    return given
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Tell]:
+    """Show on stderr what the agent is doing: a spinner on a terminal, else a line for each change."""
+
+    def words(status: dict[str, Any]) -> str:
+        text = f"{name}: process {status.get('lifecycle')}, harness {status.get('state')}"
+        return one_line(f"{text}, {status['detail']}" if status.get("detail") else text)
+
+    if not sys.stderr.isatty():
+        last = ""
+
+        def line(status: dict[str, Any]) -> None:
+            nonlocal last
+            if (text := words(status)) != last:
+                click.echo(text, err=True)
+                last = text
+
+        yield line
+        return
+    from rich.console import Console  # noqa: PLC0415 - takes as long as all other imports together
+    from rich.text import Text  # noqa: PLC0415
+
+    with Console(stderr=True).status(f"{name}: starting") as spinner:
+        yield lambda status: spinner.update(Text(words(status)))

@@ -1,0 +1,53 @@
+"""Telling every watcher of every change of a unit, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from weakref import WeakSet
+
+from hive_core.runtimes.base import UnitState
+
+
+class Watch(AsyncIterator[UnitState]):
+    """One watcher's changes. It may read slowly: back-off bounds how fast changes come, so none is dropped."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[UnitState | None] = asyncio.Queue()
+
+    def put(self, state: UnitState | None) -> None:
+        self._queue.put_nowait(state)
+
+    async def __anext__(self) -> UnitState:
+        state = await self._queue.get()
+        if state is None:
+            self._queue.put_nowait(None)
+            raise StopAsyncIteration
+        return state
+
+
+class Changes:
+    """The watchers of one runtime. A watcher that nobody holds any more is forgotten."""
+
+    def __init__(self) -> None:
+        self._watchers: WeakSet[Watch] = WeakSet()
+        self._closed = False
+
+    def publish(self, state: UnitState) -> None:
+        """Hand a change to every watcher; never waits."""
+        for watcher in list(self._watchers):
+            watcher.put(state)
+
+    def watch(self) -> Watch:
+        """Every change from this call on."""
+        watcher = Watch()
+        if self._closed:
+            watcher.put(None)
+        self._watchers.add(watcher)
+        return watcher
+
+    def close(self) -> None:
+        """End every watcher after the changes that it has not read yet."""
+        self._closed = True
+        for watcher in list(self._watchers):
+            watcher.put(None)

@@ -1,0 +1,153 @@
+"""The `local` runtime: agents as child processes of the daemon, in bubblewrap sandboxes where these work.
+
+For trying and testing on any Linux machine, without root, Nix or systemd. No child outlives the daemon, however that
+ends: bwrap dies with its parent, and a plain harness asks the kernel for the same (`HIVE_PARENT_PID`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+from hive_core.errors import HiveError, not_found
+from hive_core.protocol import Kind
+from hive_core.runtimes.base import AgentSpec, UnitState
+from hive_core.runtimes.changes import Changes
+from hive_core.runtimes.child import Harness, Launcher, PlainLauncher
+from hive_core.runtimes.confined import SandboxLauncher, why_not
+from hive_core.runtimes.logfile import LogFile
+from hive_core.runtimes.sandbox import look
+from hive_core.runtimes.supervisor import BackOff, Supervisor
+
+Sandbox = Literal["auto", "bubblewrap", "none"]
+
+
+def harness_command(kind: Kind) -> list[str]:
+    """The harness of this installation. `-P`: what an agent writes in its directory must not be imported as ours."""
+    return [sys.executable, "-P", "-m", "hive_manager" if kind == "manager" else "hive_agent", "serve"]
+
+
+def _find(program: str) -> str | None:
+    found = shutil.which(program)
+    return found and str(Path(found).absolute())
+
+
+class LocalRuntime:
+    """Implements `hive_core.runtimes.base.Runtime`. Made with `open`; lives on the loop that it was opened on."""
+
+    name = "local"
+
+    def __init__(self, launch: Launcher, confinement: str, stop_timeout: float, back_off: BackOff) -> None:
+        self.confinement = confinement
+        self._launch = launch
+        self._stop_timeout = stop_timeout
+        self._back_off = back_off
+        self._supervisors: dict[str, Supervisor] = {}
+        self._logs: dict[Path, LogFile] = {}
+        self._changes = Changes()
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        sandbox: Sandbox = "auto",
+        *,
+        stop_timeout: float = 10.0,
+        back_off: BackOff | None = None,
+        harness: Harness = harness_command,
+    ) -> LocalRuntime:
+        """Find out how agents can be confined here, by trying. `stop_timeout` is in seconds.
+
+        Raises HiveError if bubblewrap is asked for and does not work, or if the kernel is too old.
+        """
+        try:
+            os.close(os.pidfd_open(os.getpid()))
+        except OSError as error:
+            raise HiveError(
+                "kernel_too_old",
+                f"the local runtime watches its processes with pidfd_open(2), which fails here: {error.strerror}",
+                hint="use Linux 5.3 or newer, and no seccomp filter that forbids it",
+            ) from None
+        launch: Launcher = PlainLauncher(harness)
+        confinement = "plain processes, not confined: the sandbox is switched off"
+        if sandbox != "none":
+            host = await asyncio.to_thread(look)
+            bwrap = _find("bwrap")
+            problem = await why_not(bwrap, host) if bwrap else "bubblewrap is not installed"
+            if bwrap and not problem:
+                launch, confinement = SandboxLauncher(bwrap, host, harness), "bubblewrap"
+            elif sandbox == "bubblewrap":
+                raise HiveError(
+                    "no_sandbox",
+                    f"agents cannot be run in bubblewrap: {problem}",
+                    hint='install bubblewrap and allow unprivileged user namespaces, or set sandbox = "none" '
+                    "to run agents as plain processes, not confined",
+                )
+            else:
+                confinement = f"plain processes, not confined: {problem}"
+        return cls(launch, confinement, stop_timeout, back_off or BackOff())
+
+    async def start(self, spec: AgentSpec) -> None:
+        """Run the agent and keep it running; `units` tells whether that worked. Nothing happens if it runs already."""
+        if self._closed:
+            raise HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
+        supervisor = self._supervisors.get(spec.name)
+        if supervisor is None:
+            supervisor = Supervisor(
+                spec,
+                self._launch,
+                self._log(spec.log),
+                self._changes.publish,
+                stop_timeout=self._stop_timeout,
+                back_off=self._back_off,
+            )
+            self._supervisors[spec.name] = supervisor
+        await supervisor.start(spec)
+
+    async def stop(self, name: str) -> None:
+        """Stop the agent and all of its processes: politely, then by force. Nothing happens if it is stopped."""
+        supervisor = self._supervisors.get(name)
+        if supervisor is not None:
+            await supervisor.stop()
+
+    async def destroy(self, name: str) -> None:
+        """Stop the agent and forget it. The agent's directories and its log file are not removed."""
+        await self.stop(name)
+        supervisor = self._supervisors.pop(name, None)
+        if supervisor is not None:
+            log = self._logs.pop(supervisor.spec.log, None)
+            if log is not None:
+                log.close()
+
+    def units(self) -> list[UnitState]:
+        """Every agent that was started since the daemon began and not destroyed."""
+        return [supervisor.state for supervisor in self._supervisors.values()]
+
+    def watch(self) -> AsyncIterator[UnitState]:
+        """Every change from this call on, in order per agent; ends when the runtime is closed."""
+        return self._changes.watch()
+
+    async def read_log(
+        self, name: str, log: Path, lines: int, cursor: str | None, wait_seconds: float
+    ) -> tuple[list[str], str]:
+        """The log's last `lines`, or what came after `cursor` (waiting for it); and the cursor to go on with."""
+        try:
+            return await self._log(log).read(lines, cursor, wait_seconds)
+        except OSError as error:
+            raise not_found("not_found", f"the log of {name} cannot be read: {error.strerror}") from None
+
+    async def close(self) -> None:
+        """Stop every agent and release everything."""
+        self._closed = True
+        await asyncio.gather(*(supervisor.stop() for supervisor in self._supervisors.values()))
+        for log in self._logs.values():
+            log.close()
+        self._changes.close()
+
+    def _log(self, path: Path) -> LogFile:
+        return self._logs.setdefault(path, LogFile(path))

@@ -1,0 +1,58 @@
+"""What holds for every test: how hard hypothesis searches, and that no skipped layer goes unseen."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Generator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "test",
+    max_examples=50,
+    # hypothesis turns this on by itself under CI, and would then try the same examples in every run.
+    derandomize=False,
+    print_blob=True,
+    # How fast the machine is says nothing about the property.
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("soak", settings.get_profile("test"), max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
+
+
+def _skips(config: pytest.Config) -> list[str]:
+    """One line for each file and reason: what did not run, how many tests that are, and why."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    found: Counter[tuple[str, str]] = Counter()
+    for report in reporter.stats.get("skipped", []) if reporter else []:
+        if isinstance(report.longrepr, tuple):
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+            found[report.nodeid.partition("::")[0], reason] += 1
+    return [f"{where} ({count}): {reason}" for (where, reason), count in sorted(found.items())]
+
+
+def _skips_fail() -> bool:
+    return os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, object, object]:
+    """Print the skips after everything but the count of results."""
+    result = yield
+    if skips := _skips(config):
+        terminalreporter.write_line("")
+        terminalreporter.write_line("skipped, which fails the run under CI=true:" if _skips_fail() else "skipped:")
+        for line in skips:
+            terminalreporter.write_line(f"  {line}")
+    return result
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under CI=true a skip is a failure: a layer that cannot run there must not look as if it had passed."""
+    if _skips_fail() and session.exitstatus == pytest.ExitCode.OK and _skips(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

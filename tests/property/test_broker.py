@@ -1,0 +1,308 @@
+"""The broker against a model that is simple enough to be seen to be right."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from hive_core.broker import Broker, Directory, Member
+from hive_core.database import Database
+from hive_core.errors import HiveError
+from hive_core.events import EventHub
+from hive_core.protocol import InboxQuery, LeaseRequest, ReceiveRequest, SendRequest
+
+T = TypeVar("T")
+AGENTS = ("hm1nd", "ada", "bob")
+LEASE_SECONDS = 10.0
+INBOX_LIMIT = 6
+ALLOWED = frozenset({"hm1nd", "operator"})
+"""What bob may write to; the others may write to everybody."""
+
+agents = st.sampled_from(AGENTS)
+recipients = st.sampled_from((*AGENTS, "operator", "*", "nobody"))
+senders = st.sampled_from((*AGENTS, "operator"))
+keys = st.sampled_from((None, None, "k1", "k2"))
+bodies = st.sampled_from(("", "hello", "\x00\ud7ff\U0010ffff"))
+
+
+@dataclass
+class ModelDelivery:
+    """One message on its way to one recipient."""
+
+    message: int
+    attempts: int = 0
+    holder: str | None = None
+    until: int = 0
+    done: bool = False
+
+
+@dataclass
+class Model:
+    """What the hive promises, without a database."""
+
+    inboxes: dict[str, list[ModelDelivery]] = field(default_factory=lambda: {n: [] for n in (*AGENTS, "operator")})
+    stored: dict[tuple[str, str], tuple[int, str, str]] = field(default_factory=dict)
+    bodies: dict[int, str] = field(default_factory=dict)
+    instances: dict[str, str] = field(default_factory=dict)
+    now: int = 1_000_000
+
+    def waiting(self, name: str) -> list[ModelDelivery]:
+        return [delivery for delivery in self.inboxes[name] if not delivery.done]
+
+    def resolve(self, sender: str, to: str) -> list[str] | str:
+        if sender == "bob" and to not in ALLOWED:
+            return "recipient_not_allowed"
+        if to == "*":
+            return [name for name in sorted(AGENTS) if name != sender]
+        return [to] if to in self.inboxes else "unknown_recipient"
+
+    def free(self, name: str, holding: list[int] | None) -> list[ModelDelivery]:
+        unseen = self.instances[name] if holding is not None else object()
+        return [
+            delivery
+            for delivery in self.waiting(name)
+            if delivery.holder is None
+            or delivery.until <= self.now
+            or (delivery.holder == unseen and delivery.message not in (holding or []))
+        ]
+
+    def held(self, name: str) -> list[ModelDelivery]:
+        return [delivery for delivery in self.waiting(name) if delivery.holder == self.instances.get(name, object())]
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """Any sequence of requests, lease times running out, and restarts of the daemon."""
+
+    @initialize()
+    def open_hive(self) -> None:
+        self.runner = asyncio.Runner()
+        self.directory_path = Path(tempfile.mkdtemp(prefix="hive-"))
+        self.model = Model()
+        self.count = 0
+        self.run(self.open())
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(coroutine)
+
+    async def open(self) -> None:
+        self.database = await Database.open(self.directory_path / "hive.sqlite")
+        self.writing = asyncio.create_task(self.database.run())
+        directory = Directory()
+        for name in AGENTS:
+            allowed = ALLOWED if name == "bob" else None
+            kind = "manager" if name == "hm1nd" else "agent"
+            directory.put(Member(name, kind, allowed, self.model.instances.get(name)))  # type: ignore[arg-type]
+        self.broker = Broker(
+            self.database,
+            directory,
+            EventHub(),
+            inbox_limit=INBOX_LIMIT,
+            lease_seconds=LEASE_SECONDS,
+            clock=lambda: self.model.now,
+        )
+        await self.broker.open()
+
+    async def close(self) -> None:
+        self.database.finish()
+        await self.writing
+        await self.database.close()
+
+    def teardown(self) -> None:
+        if hasattr(self, "runner"):
+            self.run(self.close())
+            self.runner.close()
+            shutil.rmtree(self.directory_path)
+
+    @rule(sender=senders, to=recipients, body=bodies, key=keys)
+    def send(self, sender: str, to: str, body: str, key: str | None) -> None:
+        request = SendRequest(to=to, body=body, idempotency_key=key)
+        earlier = self.model.stored.get((sender, key)) if key else None
+        try:
+            answer = self.run(self.broker.send(sender, request))
+        except HiveError as error:
+            assert error.code == self.expected_refusal(sender, to, body, earlier)
+            return
+        if earlier:
+            assert answer.duplicate and (answer.id, to, body) == earlier
+            return
+        names = self.model.resolve(sender, to)
+        assert (answer.recipients, answer.duplicate) == (names, False)
+        assert answer.id > max(self.model.bodies, default=0)
+        self.model.bodies[answer.id] = body
+        for name in answer.recipients:
+            self.model.inboxes[name].append(ModelDelivery(answer.id))
+        if key:
+            self.model.stored[sender, key] = (answer.id, to, body)
+
+    def expected_refusal(self, sender: str, to: str, body: str, earlier: tuple[int, str, str] | None) -> str | None:
+        if earlier:
+            return None if earlier[1:] == (to, body) else "idempotency_conflict"
+        names = self.model.resolve(sender, to)
+        if isinstance(names, str):
+            return names
+        return "inbox_full" if any(len(self.model.waiting(name)) >= INBOX_LIMIT for name in names) else None
+
+    @rule(name=agents)
+    def hello(self, name: str) -> None:
+        self.count += 1
+        self.model.instances[name] = f"instance-{self.count}"
+        self.run(self.broker.hello(name, self.model.instances[name]))
+        for delivery in self.model.waiting(name):
+            delivery.holder = None
+
+    @rule(name=agents, most=st.integers(1, 4), knows=st.sampled_from(("nothing", "all it holds", "is not asked")))
+    def receive(self, name: str, most: int, knows: str) -> None:
+        holding = {
+            "nothing": [],
+            "all it holds": [delivery.message for delivery in self.model.held(name)],
+            "is not asked": None,
+        }[knows]
+        instance = self.model.instances.get(name)
+        request = ReceiveRequest(instance=instance or "never-said-hello", max=most, holding=holding)
+        if instance is None:
+            self.refused("superseded", self.broker.receive(name, request))
+            return
+        expected = self.model.free(name, holding)[:most]
+        answer = self.run(self.broker.receive(name, request))
+        assert [delivery.id for delivery in answer.deliveries] == [delivery.message for delivery in expected]
+        assert answer.waiting == len(self.model.waiting(name)) - len(expected)
+        for got, delivery in zip(answer.deliveries, expected, strict=True):
+            delivery.attempts += 1
+            delivery.holder, delivery.until = instance, self.model.now + int(LEASE_SECONDS * 1_000)
+            assert (got.attempt, got.redelivered) == (delivery.attempts, delivery.attempts > 1)
+            assert got.body == self.model.bodies[got.id]
+
+    @rule(name=agents, stale=st.booleans(), data=st.data())
+    def acknowledge(self, name: str, stale: bool, data: st.DataObject) -> None:
+        chosen = data.draw(st.lists(st.sampled_from(self.model.inboxes[name] or [ModelDelivery(10**9)]), max_size=3))
+        ids = [delivery.message for delivery in chosen]
+        instance = None if stale else self.model.instances.get(name)
+        call = self.broker.acknowledge(name, instance or "stale-instance", ids)
+        if instance is None:
+            self.refused("superseded", call)
+        elif 10**9 in ids:
+            self.refused("unknown_message", call)
+        elif any(not delivery.done and delivery.holder != instance for delivery in chosen):
+            self.refused("lease_lost", call)
+        else:
+            fresh = [delivery.message for delivery in chosen if not delivery.done]
+            assert self.run(call).ids == list(dict.fromkeys(fresh))
+            for delivery in chosen:
+                delivery.done = True
+
+    @rule(name=agents, everything=st.booleans(), free=st.booleans())
+    def release_or_renew(self, name: str, everything: bool, free: bool) -> None:
+        held = self.model.held(name)
+        chosen = held if everything else held[:1]
+        request = LeaseRequest(
+            instance=self.model.instances.get(name, "never-said-hello"),
+            ids=None if everything else [delivery.message for delivery in chosen],
+        )
+        call = self.broker.release(name, request) if free else self.broker.renew(name, request)
+        if name not in self.model.instances:
+            self.refused("superseded", call)
+            return
+        assert self.run(call).ids == [delivery.message for delivery in chosen]
+        for delivery in chosen:
+            delivery.holder = None if free else delivery.holder
+            delivery.until = self.model.now + int(LEASE_SECONDS * 1_000)
+
+    @rule(data=st.data())
+    def operator_reads(self, data: st.DataObject) -> None:
+        waiting = [delivery.message for delivery in self.model.waiting("operator")]
+        answer = self.run(self.broker.inbox(InboxQuery()))
+        assert ([message.id for message in answer.messages], answer.unread) == (waiting, len(waiting))
+        read = data.draw(st.lists(st.sampled_from(waiting), min_size=1, unique=True)) if waiting else []
+        if read:
+            assert sorted(self.run(self.broker.mark_read(read)).ids) == sorted(read)
+        for delivery in self.model.inboxes["operator"]:
+            delivery.done = delivery.done or delivery.message in read
+
+    @rule(seconds=st.sampled_from((1, 9, 11)))
+    def time_passes(self, seconds: int) -> None:
+        self.model.now += seconds * 1_000
+
+    @rule()
+    def daemon_restarts(self) -> None:
+        self.run(self.close())
+        self.run(self.open())
+
+    @rule()
+    def old_messages_are_vacuumed(self) -> None:
+        """Nothing that is not acknowledged goes; a key is forgotten with its message."""
+        self.model.now += 1
+        self.run(self.broker.vacuum(retention_days=0))
+        alive = {delivery.message for name in self.model.inboxes for delivery in self.model.waiting(name)}
+        for name, inbox in self.model.inboxes.items():
+            self.model.inboxes[name] = [delivery for delivery in inbox if not delivery.done]
+        # A message to everyone but the sender, in a hive of one, has no deliveries and is not kept for anybody.
+        self.model.stored = {slot: kept for slot, kept in self.model.stored.items() if kept[0] in alive}
+
+    @rule(name=agents)
+    def purge(self, name: str) -> None:
+        """What waited for a purged agent is counted, and gone."""
+        assert self.run(self.broker.forget(name)) == len(self.model.waiting(name))
+        self.model.inboxes[name] = []
+        left = {delivery.message for inbox in self.model.inboxes.values() for delivery in inbox}
+        self.model.stored = {slot: kept for slot, kept in self.model.stored.items() if kept[0] in left}
+
+    @invariant()
+    def counts_agree(self) -> None:
+        for name in self.model.inboxes if hasattr(self, "broker") else ():
+            assert self.broker.unacknowledged(name) == len(self.model.waiting(name))
+
+    def refused(self, code: str, call: Coroutine[Any, Any, object]) -> None:
+        with pytest.raises(HiveError) as refusal:
+            self.run(call)
+        assert refusal.value.code == code
+
+
+TestBroker = BrokerMachine.TestCase
+
+
+async def test_a_waiting_recipient_is_woken(tmp_path: Path) -> None:
+    """A long poll that was there first gets the message when it is sent, and not at its time-out."""
+    machine = BrokerMachine()
+    machine.directory_path, machine.model = tmp_path, Model()
+    await machine.open()
+    await machine.broker.hello("ada", "instance-1")
+    polling = asyncio.create_task(
+        machine.broker.receive("ada", ReceiveRequest(instance="instance-1", wait_seconds=60.0))
+    )
+    await asyncio.sleep(0)
+    await machine.broker.send("operator", SendRequest(to="ada", body="wake up"))
+    async with asyncio.timeout(10):
+        assert [delivery.body for delivery in (await polling).deliveries] == ["wake up"]
+    await machine.close()
+
+
+async def test_a_poll_that_is_given_up_holds_nothing(tmp_path: Path) -> None:
+    """A message leased for a caller that hung up meanwhile is free again, whenever the hang-up came."""
+    machine = BrokerMachine()
+    machine.directory_path, machine.model = tmp_path, Model()
+    await machine.open()
+    await machine.broker.hello("ada", "instance-1")
+    await machine.broker.send("operator", SendRequest(to="ada", body="for somebody who listens"))
+    request = ReceiveRequest(instance="instance-1", wait_seconds=60.0)
+    for steps in range(6):
+        polling = asyncio.create_task(machine.broker.receive("ada", request))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        polling.cancel()
+        with suppress(asyncio.CancelledError):
+            await polling
+        async with asyncio.timeout(10):
+            answer = await machine.broker.receive("ada", request)
+        assert len(answer.deliveries) == 1
+        await machine.broker.release("ada", LeaseRequest(instance="instance-1"))
+    await machine.close()

@@ -1,0 +1,89 @@
+"""An agent's files, and an agent that leaves traps among them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hive_core.agents import files
+from hive_core.errors import HiveError
+from hive_core.layout import AgentPaths, Layout
+from hive_core.protocol import AgentConfig, ScriptRule, ScriptSend, SpawnRequest
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "state", tmp_path / "run")
+
+
+@pytest.fixture
+def paths(layout: Layout) -> AgentPaths:
+    return layout.agent("bob")
+
+
+def test_a_new_agent_gets_its_three_files(paths: AgentPaths) -> None:
+    """The configuration repository starts with the system, the settings and the role; only its owner can read it."""
+    files.prepare(paths, SpawnRequest(name="bob", prompt="You count words."))
+    assert sorted(path.name for path in paths.config.iterdir()) == ["agent.nix", "agent.toml", "prompt.md"]
+    assert (paths.config / "prompt.md").read_text() == "You count words.\n"
+    assert "environment.systemPackages" in (paths.config / "agent.nix").read_text()
+    assert paths.config.stat().st_mode & 0o077 == 0
+
+
+def test_a_link_that_an_agent_left_is_replaced_and_not_followed(paths: AgentPaths, tmp_path: Path) -> None:
+    """A re-created agent cannot make the daemon write through a link of its predecessor."""
+    files.make_directories(paths)
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    for name in ("agent.toml", ".agent.toml.new"):
+        (paths.config / name).symlink_to(victim)
+    files.prepare(paths, SpawnRequest(name="bob"))
+    assert victim.read_text() == "untouched"
+    assert not (paths.config / "agent.toml").is_symlink()
+
+
+def test_a_directory_in_the_way_is_refused(paths: AgentPaths) -> None:
+    """What cannot be replaced is named, with what to do."""
+    files.make_directories(paths)
+    (paths.config / "prompt.md").mkdir()
+    with pytest.raises(HiveError, match=r"prompt\.md") as refusal:
+        files.prepare(paths, SpawnRequest(name="bob"))
+    assert refusal.value.code == "config_in_the_way"
+
+
+def test_a_purge_removes_everything_and_follows_nothing(layout: Layout, paths: AgentPaths, tmp_path: Path) -> None:
+    """Of the agent nothing is left; what its links pointed to is."""
+    files.prepare(paths, SpawnRequest(name="bob"))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    (paths.state / "link").symlink_to(outside)
+    layout.logs.mkdir()
+    layout.agent_log("bob").touch()
+    files.remove_run_directory(paths)
+    files.purge(layout, "bob")
+    assert not layout.agent_home("bob").exists() and not paths.run.exists() and not layout.agent_log("bob").exists()
+    assert (outside / "kept").exists()
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
+
+
+@given(
+    model=st.none() | texts,
+    tools=st.lists(texts, max_size=3),
+    allowed=st.none() | st.lists(st.sampled_from(["bob", "*", "operator"]), max_size=3),
+    match=st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
+    text=texts,
+)
+def test_agent_toml_reads_back_as_it_was(
+    model: str | None, tools: list[str], allowed: list[str] | None, match: str, text: str
+) -> None:
+    """Whatever the settings hold, the TOML written for them means the same."""
+    rule = ScriptRule(match=match, remember="job", send=[ScriptSend(to="@job", text=text)])
+    config = AgentConfig(model=model, tools=tools, allowed_recipients=allowed, script=[rule])
+    assert AgentConfig.model_validate(tomllib.loads(files.config_as_toml(config))) == config

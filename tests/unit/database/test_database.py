@@ -1,0 +1,162 @@
+"""The database: group commit, and when a start is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from hive_core.database import Database, Operation
+from hive_core.database.lock import StateLock
+from hive_core.database.migrations import STEPS, migrate
+from hive_core.errors import HiveError
+
+
+@asynccontextmanager
+async def opened(path: Path, commits: list[int] | None = None) -> AsyncIterator[Database]:
+    database = await Database.open(path, (commits if commits is not None else []).append)
+    writing = asyncio.create_task(database.run())
+    yield database
+    database.finish()
+    await writing
+    await database.close()
+
+
+def note(text: str) -> Operation[None]:
+    def operation(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO web_ports (name, port) VALUES (?, ?)", (text, len(text)))
+
+    return operation
+
+
+def names(db: sqlite3.Connection) -> list[str]:
+    return [row[0] for row in db.execute("SELECT name FROM web_ports ORDER BY name")]
+
+
+async def test_operations_share_a_commit(tmp_path: Path) -> None:
+    """What arrives together is committed together, and every caller gets its own result."""
+    commits: list[int] = []
+    async with opened(tmp_path / "hive.sqlite", commits) as database:
+        results = await asyncio.gather(*[database.write(lambda db, n=n: n * 2) for n in range(50)])  # type: ignore[misc]
+    assert results == [n * 2 for n in range(50)]
+    assert commits == [50]
+
+
+async def test_a_failing_operation_leaves_its_neighbours_alone(tmp_path: Path) -> None:
+    """An operation that raises changes nothing; those in the same commit are stored."""
+
+    def half_done(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO web_ports (name, port) VALUES ('half', 7)")
+        raise HiveError("no", "not this one")
+
+    async with opened(tmp_path / "hive.sqlite") as database:
+        first, broken, last = (database.submit(op) for op in (note("a"), half_done, note("bb")))
+        await asyncio.gather(first, last)
+        with pytest.raises(HiveError, match="not this one"):
+            await broken
+        assert await database.read(names) == ["a", "bb"]
+
+
+async def test_a_commit_is_on_disk_before_its_callers_hear(tmp_path: Path) -> None:
+    """The database is in WAL mode with synchronous=FULL, in which a commit returns after fsync."""
+    async with opened(tmp_path / "hive.sqlite") as database:
+        pragmas = ("PRAGMA journal_mode", "PRAGMA synchronous")
+        found = await database.write(lambda db: [db.execute(pragma).fetchone()[0] for pragma in pragmas])
+    assert found == ["wal", 2]
+
+
+async def test_a_write_is_carried_out_though_its_caller_gave_up(tmp_path: Path) -> None:
+    """Cancelling a writer cancels the waiting, not the write."""
+    async with opened(tmp_path / "hive.sqlite") as database:
+        writing = asyncio.ensure_future(database.write(note("kept")))
+        await asyncio.sleep(0)
+        writing.cancel()
+        await database.write(lambda db: None)
+        assert await database.read(names) == ["kept"]
+
+
+async def test_finishing_stores_what_is_queued_and_refuses_the_rest(tmp_path: Path) -> None:
+    """A daemon that stops loses nothing that it took, and takes nothing that it cannot store."""
+    async with opened(tmp_path / "hive.sqlite") as database:
+        queued = [database.submit(note(text)) for text in ("a", "bb", "ccc")]
+        database.finish()
+        with pytest.raises(HiveError) as refusal:
+            await database.write(lambda db: None)
+        await asyncio.gather(*queued)
+    assert (refusal.value.code, refusal.value.status) == ("stopping", 503)
+    with sqlite3.connect(tmp_path / "hive.sqlite") as db:
+        assert names(db) == ["a", "bb", "ccc"]
+
+
+async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
+    """When the file cannot grow, writes are refused with the reason; when it can again, they work again."""
+    async with opened(tmp_path / "hive.sqlite") as database:
+        pages = await database.write(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
+        await database.write(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+        with pytest.raises(HiveError) as refusal:
+            await database.write(note("x" * 100_000))
+        await database.write(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())
+        await database.write(note("fits"))
+        assert await database.read(names) == ["fits"]
+    assert (refusal.value.code, refusal.value.status) == ("disk_full", 507)
+
+
+async def test_a_lasting_failure_ends_the_writer(tmp_path: Path) -> None:
+    """When SQLite fails for good, the caller is refused and `run` raises: the daemon must not go on as if."""
+    database = await Database.open(tmp_path / "hive.sqlite")
+    writing = asyncio.create_task(database.run())
+    with pytest.raises(HiveError) as refusal:
+        await database.write(lambda db: db.execute("SELECT * FROM no_such_table"))
+    with pytest.raises(sqlite3.OperationalError, match="no_such_table"):
+        await writing
+    assert refusal.value.code == "storage_failed"
+    await database.close()
+
+
+async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    """A file that a newer program wrote is left as it is, and the error says what to do."""
+    path = tmp_path / "hive.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 999")
+    with pytest.raises(HiveError, match="schema 999") as refusal:
+        await Database.open(path)
+    assert refusal.value.code == "schema_too_new"
+    assert "newer hyperhive" in refusal.value.hint
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5], ids=["header", "inside"])
+async def test_a_damaged_file_is_refused(tmp_path: Path, part: float) -> None:
+    """A damaged file is refused by name before anything is written to it."""
+    path = tmp_path / "hive.sqlite"
+    async with opened(path) as database:
+        await database.write(lambda db: [note("n" * n)(db) for n in range(1, 300)])
+    content = bytearray(path.read_bytes())
+    at = int(len(content) * part) // 4_096 * 4_096
+    content[at : at + 3_000] = b"\xa5" * 3_000
+    path.write_bytes(content)
+    with pytest.raises(HiveError, match=r"hive\.sqlite is damaged") as refusal:
+        await Database.open(path)
+    assert refusal.value.code == "database_damaged"
+    assert path.read_bytes() == content
+
+
+def test_migrations_run_once_and_are_numbered() -> None:
+    """A file knows the number of its schema, and bringing it up to date twice changes nothing."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    assert [migrate(db), migrate(db)] == [len(STEPS), len(STEPS)]
+    assert db.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
+    db.close()
+
+
+def test_a_state_directory_has_one_daemon(tmp_path: Path) -> None:
+    """The second daemon is refused and told which process is there; when that ends, the next may come."""
+    first = StateLock(tmp_path / "hive.lock")
+    with pytest.raises(HiveError, match=r"process \d+") as refusal:
+        StateLock(tmp_path / "hive.lock")
+    assert refusal.value.code == "state_in_use"
+    first.release()
+    StateLock(tmp_path / "hive.lock").release()

@@ -1,0 +1,39 @@
+"""What never reaches the log."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import structlog
+
+from hive_core import logs
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"api_key": "hunter2secret"},
+        {"environment": {"ANTHROPIC_API_KEY": "hunter2secret"}},
+        {"arguments": ["--header", "Authorization: Bearer hunter2secret"]},
+        {"text": "the key is sk-ant-hunter2secret-0123456789"},
+    ],
+)
+def test_secrets_are_hidden(entry: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    """Values under telling names and what looks like a credential are left out, however deep they lie."""
+    logs.configure("info")
+    structlog.get_logger("test").warning("something", **entry)
+    line = capsys.readouterr().err
+    assert "hunter2secret" not in line
+    assert json.loads(line)["event"] == "something"
+
+
+def test_a_traceback_is_in_the_log_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    """An exception is logged with its place, and a credential in its text is hidden."""
+    logs.configure("info")
+    try:
+        raise ValueError("refused sk-ant-hunter2secret-0123456789")
+    except ValueError:
+        structlog.get_logger("test").exception("failed")
+    entry = json.loads(capsys.readouterr().err)
+    assert "test_logs.py" in entry["exception"] and "hunter2secret" not in entry["exception"]

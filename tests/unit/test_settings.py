@@ -1,0 +1,52 @@
+"""The daemon's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hive_core.errors import HiveError
+from hive_core.settings import Settings, load
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    """A flag beats a variable, a variable beats the file, the file beats the default."""
+    file = tmp_path / "config.toml"
+    file.write_text('inbox_limit = 1\nretention_days = 1\nlog_level = "error"\n')
+    settings = load(file, {"HIVE_INBOX_LIMIT": "2", "HIVE_RETENTION_DAYS": "2"}, {"inbox_limit": 3, "sandbox": None})
+    assert (settings.inbox_limit, settings.retention_days, settings.log_level) == (3, 2, "error")
+    assert settings.sandbox == "auto"
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "named"),
+    [
+        ("inbox_limit = 0", {}, "config.toml"),
+        ("inbox_limits = 5", {}, "inbox_limits"),
+        ("not toml", {}, "config.toml"),
+        ("", {"HIVE_SANDBOX": "maybe"}, "HIVE_SANDBOX"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, environment: dict[str, str], named: str) -> None:
+    """The error names the setting or file that is wrong."""
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(HiveError) as refusal:
+        load(file, environment, {})
+    assert named in refusal.value.message
+
+
+def test_a_missing_file_is_an_error_only_when_named(tmp_path: Path) -> None:
+    """Without a file the defaults hold; a file that was asked for must be there."""
+    assert load(None, {}, {}) == Settings()
+    with pytest.raises(HiveError, match="No such file"):
+        load(tmp_path / "absent.toml", {}, {})
+
+
+def test_a_run_directory_too_deep_for_sockets_is_refused() -> None:
+    """The kernel bounds a socket's path; the daemon says so before it starts anything."""
+    deep = Settings(state_dir=Path("/x"), run_dir=Path("/" + "d" * 90))
+    with pytest.raises(HiveError, match="kernel allows 107"):
+        deep.layout.check_socket_lengths()
+    Settings(state_dir=Path("/x"), run_dir=Path("/" + "d" * 70)).layout.check_socket_lengths()

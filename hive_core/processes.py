@@ -102,22 +102,6 @@ def spawn(command: Command) -> Process:
     return Process(popen, pidfd, output)
 
 
-async def run(command: Command, seconds: float, limit: int = 64 * 1024) -> tuple[int, str]:
-    """Run a short command to its end: its exit code and its output, cut at `limit` bytes.
-
-    Raises OSError if it cannot be started and TimeoutError, after killing it, if it takes longer than `seconds`.
-    """
-    process = spawn(command)
-    try:
-        async with asyncio.timeout(seconds):
-            text = await read_all(process.output, limit)
-            return await process.wait(), text.decode(errors="replace")
-    finally:
-        process.kill()
-        await process.wait()
-        process.close()
-
-
 async def read_all(descriptor: int, limit: int) -> bytes:
     """Everything that comes out of a non-blocking pipe until its end; what lies beyond `limit` bytes is dropped."""
     found = bytearray()

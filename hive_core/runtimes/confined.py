@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hive_core.layout import AgentPaths
-from hive_core.processes import Command, Process, exit_words, read_all, readable, run, spawn
+from hive_core.processes import Command, Process, exit_words, read_all, readable, spawn
 from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.child import Child, Harness
 from hive_core.runtimes.sandbox import Host, arguments, environment
@@ -105,6 +105,7 @@ class SandboxedChild:
             # bwrap ends with the harness; process 1, and with it the last process of the sandbox, a moment after.
             self.kill()
             await readable(self._init)
+            _reap_if_ours(self._init)
         # bwrap tells a signal the way shells do.
         killed = 128 < returncode < 128 + signal.NSIG
         return exit_words(128 - returncode if killed else returncode)
@@ -123,22 +124,25 @@ async def why_not(bwrap: str, host: Host) -> str:
         paths = AgentPaths(*(Path(place, name) for name in ("config", "state", "claude", "run")))
         for path in (paths.config, paths.state, paths.claude, paths.run, paths.own):
             path.mkdir()
-        spec = AgentSpec("probe", "agent", paths, Path(place, "log"))
-        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        launch = SandboxLauncher(bwrap, host, lambda _: [sys.executable, "-P", "-c", "import hive_core.names"])
         try:
-            line = arguments(bwrap, host, spec, nowhere, [sys.executable, "-P", "-c", "import hive_core.names"])
-            command = Command(line, environment(spec), Path("/"), keep_fds=[nowhere])
-            returncode, output = await run(command, _PROBE_SECONDS)
+            child = await launch(AgentSpec("probe", "agent", paths, Path(place, "log")))
+        except OSError as error:
+            return f"bwrap cannot be started: {error.strerror or 'it does not set up its sandbox'}"
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                output = await read_all(child.output, 64 * 1024)
+                end = await child.wait()
         except TimeoutError:
             return f"bwrap did not end within {_PROBE_SECONDS:g} s"
-        except OSError as error:
-            return f"bwrap cannot be started: {error.strerror}"
         finally:
-            os.close(nowhere)
-    if returncode == 0:
+            child.kill()
+            await child.wait()
+            child.close()
+    if end == exit_words(0):
         return ""
-    words = output.strip().splitlines()[-1:] or [exit_words(returncode)]
-    return f"bwrap failed: {words[0]}"
+    words = output.decode(errors="replace").strip().splitlines() or [end]
+    return f"bwrap failed: {words[-1]}"
 
 
 def _hold(pid: int, parent: int) -> int | None:
@@ -151,6 +155,12 @@ def _hold(pid: int, parent: int) -> int | None:
         return pidfd
     os.close(pidfd)
     return None
+
+
+def _reap_if_ours(pidfd: int) -> None:
+    """Reap an ended process that the daemon has inherited, as it does where it is process 1 (of a container, say)."""
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
 
 
 def _ended(pidfd: int) -> bool:

@@ -1,0 +1,68 @@
+"""Shows messages to a model so that no body can pass for another message, or for the hive's own words."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hive_core.names import OPERATOR, SYSTEM
+from hive_core.protocol import Delivery
+
+SHOWN_CHARACTERS = 30_000
+"""How much of one body a model gets to see at once; a longer one is put whole into a file."""
+_KEPT_FILES = 100
+
+
+def new_mark(deliveries: Iterable[Delivery]) -> str:
+    """A random word that occurs in no body: lines with it begin and end messages."""
+    bodies = [delivery.body for delivery in deliveries]
+    while True:
+        mark = secrets.token_hex(8)
+        if not any(mark in body for body in bodies):
+            return mark
+
+
+def frame(delivery: Delivery, mark: str, whole: Path | None = None) -> str:
+    """One message between two lines that hold `mark`. `whole` is the file with the body, if that is too long."""
+    facts = [f"message {delivery.id} from {_who(delivery.sender)}"]
+    if delivery.to == "*":
+        facts.append("sent to everyone")
+    facts.append(f"at {delivery.sent_at:%Y-%m-%d %H:%M:%S} UTC")
+    if delivery.reply_to is not None:
+        facts.append(f"a reply to message {delivery.reply_to}")
+    if delivery.redelivered:
+        facts.append(
+            f"handed out again (attempt {delivery.attempt}): an earlier turn with it was cut off and may have acted"
+        )
+    body = delivery.body
+    if whole is not None:
+        body = body[:SHOWN_CHARACTERS]
+        facts.append(f"only its first {len(body)} of {len(delivery.body)} characters; the whole is in {whole}")
+    return f"--- {mark} begin: {', '.join(facts)}\n{body}\n--- {mark} end of message {delivery.id}"
+
+
+def frames(deliveries: Sequence[Delivery], directory: Path) -> str:
+    """All messages in order, under one fresh mark; too long ones are kept whole in `directory`."""
+    mark = new_mark(deliveries)
+    return "\n\n".join(frame(delivery, mark, _keep_long(delivery, directory)) for delivery in deliveries)
+
+
+def _who(sender: str) -> str:
+    return {OPERATOR: "operator (the person who runs this hive)", SYSTEM: "system (the hive itself)"}.get(
+        sender, sender
+    )
+
+
+def _keep_long(delivery: Delivery, directory: Path) -> Path | None:
+    if len(delivery.body) <= SHOWN_CHARACTERS:
+        return None
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{delivery.id}.txt"
+    path.write_text(delivery.body)
+    ids = sorted(int(file.stem) for file in directory.glob("*.txt") if file.stem.isascii() and file.stem.isdigit())
+    for old in ids[:-_KEPT_FILES]:
+        with contextlib.suppress(OSError):
+            (directory / f"{old}.txt").unlink()
+    return path

@@ -1,0 +1,45 @@
+"""What the runtime tells a harness through its environment: where its directories are, and whose child it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class AgentEnvironment:
+    """The directories of one agent as its harness sees them.
+
+    `parent_pid` is the daemon's, and only set where the harness runs as its plain child; in a sandbox or container
+    it is None. `variables` is the whole environment, from which a backend picks what its program may see.
+    """
+
+    run: Path
+    state: Path
+    claude: Path
+    config: Path
+    parent_pid: int | None
+    variables: Mapping[str, str]
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> AgentEnvironment:
+        """Take the paths from `variables`, each with the container's own as default."""
+        parent = variables.get("HIVE_PARENT_PID", "")
+        return cls(
+            run=Path(variables.get("HIVE_AGENT_RUN") or "/run/hive"),
+            state=Path(variables.get("HIVE_AGENT_STATE") or "/state"),
+            claude=Path(variables.get("HIVE_AGENT_CLAUDE") or "/root/.claude"),
+            config=Path(variables.get("HIVE_AGENT_CONFIG") or "/config"),
+            parent_pid=int(parent) if parent.isascii() and parent.isdigit() else None,
+            variables=variables,
+        )
+
+    @property
+    def core_socket(self) -> Path:
+        return self.run / "core.sock"
+
+    @property
+    def temporary(self) -> Path:
+        """Temporary files of this agent's programs; on the agent's disk, not on a shared /tmp."""
+        return self.state / "tmp"

@@ -1,0 +1,72 @@
+"""The commands of a harness program: `serve` and `mcp`, for whichever role it has."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import math
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+
+from hive_agent import log as harness_log
+from hive_agent import prctl
+from hive_agent.backends.base import Backend, BackendContext, open_backend
+from hive_agent.client import CoreClient, CoreError
+from hive_agent.environment import AgentEnvironment
+from hive_agent.harness import Harness
+from hive_agent.role import Role
+from hive_agent.version import version
+from hive_core.protocol import Profile
+
+log = logging.getLogger(__name__)
+
+
+def run(role: Role, arguments: Sequence[str]) -> int:
+    """Carry out the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(role.program, description="Runs inside an agent's container; started by the hive.")
+    parser.add_argument("--version", action="version", version=version())
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="wait for the agent's messages and handle them")
+    commands.add_parser("mcp", help="offer the hive's tools to an agent CLI, as an MCP server on stdin and stdout")
+    command = parser.parse_args(arguments).command
+    harness_log.configure()
+    environment = AgentEnvironment.read(os.environ)
+    if command == "mcp":
+        from hive_agent.mcp_server import serve_tools  # noqa: PLC0415 (the SDK alone is 30 MB, not for `serve`)
+
+        return asyncio.run(serve_tools(role, environment))
+    if environment.parent_pid is not None and not prctl.follow_parent(environment.parent_pid):
+        log.error("the daemon (pid %d) that started this harness has ended", environment.parent_pid)
+        return 1
+    return asyncio.run(_serve(role, environment))
+
+
+async def _serve(role: Role, environment: AgentEnvironment) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    instance = str(uuid.uuid4())
+    async with CoreClient(environment.core_socket, patience=math.inf) as client:
+
+        def opened(profile: Profile) -> Backend:
+            return open_backend(BackendContext(profile, environment, role, client, instance))
+
+        try:
+            await Harness(client, instance, version(), environment.state, opened).run(stop)
+        except CoreError as error:
+            log.error("the hive refuses this harness: %s%s", error, f" ({error.hint})" if error.hint else "")
+            return 1
+        except OSError as error:
+            log.error("the harness cannot go on: %s", error)
+            return 1
+    log.info("stopped")
+    return 0
+
+
+def main_for(role: Role) -> None:
+    """The console script of a role."""
+    sys.exit(run(role, sys.argv[1:]))

@@ -1,0 +1,39 @@
+"""Which messages the recv tool handed to the model in this turn: written by the MCP server, read by the harness.
+
+The harness acknowledges these with the turn. What was leased but never reached the model (its call was given up)
+is not in here, stays unacknowledged and is handed out again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def _file(state: Path, instance: str) -> Path:
+    return state / "tmp" / f"received-{instance}"
+
+
+def record(state: Path, instance: str, ids: Sequence[int]) -> None:
+    """Note that the model gets these messages now."""
+    path = _file(state, instance)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write("".join(f"{message_id}\n" for message_id in ids))
+
+
+def clear(state: Path, instance: str) -> None:
+    """Forget what was noted: a turn begins."""
+    with contextlib.suppress(FileNotFoundError):
+        _file(state, instance).unlink()
+
+
+def read(state: Path, instance: str) -> list[int]:
+    """The noted ids. The file is the agent's to write, so what is no id in it is skipped."""
+    try:
+        lines = _file(state, instance).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [int(line) for line in lines if re.fullmatch(r"[1-9][0-9]{0,17}", line)]

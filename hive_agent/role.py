@@ -1,0 +1,37 @@
+"""What makes one kind of harness differ from another: composed, so that the manager's is an agent's plus its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mcp.server import MCPServer
+
+    from hive_agent.client import CoreClient
+
+
+def _nothing() -> str:
+    return ""
+
+
+def _no_tools(_server: MCPServer[None], _client: CoreClient) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Role:
+    """One kind of harness.
+
+    `module` is run as `python -m <module> mcp` for its tools; `duties` gives text for the identity; `add_tools` adds
+    MCP tools to those that every agent has. Both are called late, so that an idle harness does not load them.
+    """
+
+    program: str
+    module: str
+    duties: Callable[[], str] = _nothing
+    add_tools: Callable[[MCPServer[None], CoreClient], None] = _no_tools
+
+
+AGENT = Role(program="hive-ag3nt", module="hive_agent")

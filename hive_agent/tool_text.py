@@ -1,0 +1,23 @@
+"""What tools say to a model: refusals in words, and long output cut."""
+
+from __future__ import annotations
+
+from mcp.server.mcpserver.exceptions import ToolError
+
+from hive_agent.client import CoreError
+
+LONGEST_OUTPUT = 30_000
+"""Characters of one tool's answer; agent CLIs refuse or drop much longer ones."""
+
+
+def refused(error: CoreError) -> ToolError:
+    """The hive's refusal as the tool's error: what and why, and what to do."""
+    return ToolError(f"{error.message}\n{error.hint}" if error.hint else error.message)
+
+
+def last_lines(lines: list[str]) -> str:
+    """`lines` as one text; if it is too long, its end, with how much there was."""
+    text = "\n".join(lines)
+    if len(text) <= LONGEST_OUTPUT:
+        return text
+    return f"[the last {LONGEST_OUTPUT} of {len(text)} characters]\n{text[-LONGEST_OUTPUT:]}"

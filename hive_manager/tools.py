@@ -1,0 +1,53 @@
+"""The manager's own tools: start, stop and restart agents, and read their logs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from mcp.server import MCPServer
+from pydantic import Field
+
+from hive_agent.client import CoreClient, CoreError
+from hive_agent.tool_text import last_lines, refused
+from hive_core.protocol import LogsQuery
+
+AgentName = Annotated[str, Field(description="The agent's name; see list_agents.")]
+
+
+def add_tools(server: MCPServer[None], client: CoreClient) -> None:
+    """Add the manager's tools to `server`."""
+
+    async def change(name: str, action: Literal["start", "stop", "restart"]) -> str:
+        try:
+            status = await client.change_agent(name, action)
+        except CoreError as error:
+            raise refused(error) from None
+        waiting = f", {status.unacked} messages wait for it" if status.unacked else ""
+        return f"{status.name} is {status.lifecycle}{waiting}."
+
+    @server.tool(structured_output=False)
+    async def start(name: AgentName) -> str:
+        """Start an agent that is stopped."""
+        return await change(name, "start")
+
+    @server.tool(structured_output=False)
+    async def stop(name: AgentName) -> str:
+        """Stop an agent. Its turn is cut off; its messages wait until it is started again."""
+        return await change(name, "stop")
+
+    @server.tool(structured_output=False)
+    async def restart(name: AgentName) -> str:
+        """Stop an agent and start it again. A turn that is cut off gets its messages again."""
+        return await change(name, "restart")
+
+    @server.tool(structured_output=False)
+    async def agent_logs(
+        name: AgentName,
+        lines: Annotated[int, Field(ge=1, le=10_000, description="How many of the last lines.")] = 100,
+    ) -> str:
+        """Read the end of an agent's log: what its harness did, and why a turn failed."""
+        try:
+            answer = await client.agent_logs(name, LogsQuery(lines=lines))
+        except CoreError as error:
+            raise refused(error) from None
+        return last_lines(answer.lines) or "The log is empty."

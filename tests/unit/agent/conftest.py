@@ -1,0 +1,31 @@
+"""A stand-in for the daemon, and a client on its socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hive_agent.client import CoreClient
+from tests.unit.agent.stand_in import CoreStandIn, core_stand_in
+
+
+@pytest.fixture
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory short enough for a socket."""
+    return tmp_path_factory.mktemp("r")
+
+
+@pytest.fixture
+async def core(run_dir: Path) -> AsyncIterator[CoreStandIn]:
+    """The agent's core.sock, answered by the stand-in."""
+    async with core_stand_in(run_dir) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+async def client(core: CoreStandIn) -> AsyncIterator[CoreClient]:
+    """A client that waits five seconds for a daemon that is away."""
+    async with CoreClient(core.socket, patience=5.0) as connected:
+        yield connected

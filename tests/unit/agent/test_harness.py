@@ -1,0 +1,301 @@
+"""The harness's loop, against the stand-in, with backends made for the test."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from hive_agent import harness as harness_module
+from hive_agent import received
+from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
+from hive_agent.client import CoreClient, CoreError
+from hive_agent.harness import Harness
+from hive_core.protocol import AgentConfig
+from tests.unit.agent.stand_in import CoreStandIn, refusal
+
+INSTANCE = "instance-1"
+RELEASE = "POST /v1/messages/release"
+
+
+class FakeBackend:
+    """Runs a function for each turn, and notes what came and what was cancelled."""
+
+    def __init__(self, run: Callable[[Turn], Awaitable[TurnOutcome]]) -> None:
+        self._run = run
+        self.turns: list[list[int]] = []
+        self.started = asyncio.Event()
+        self.cancelled = 0
+        self.closed = False
+
+    async def run(self, turn: Turn) -> TurnOutcome:
+        self.turns.append([delivery.id for delivery in turn.deliveries])
+        self.started.set()
+        try:
+            return await self._run(turn)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def well(_turn: Turn) -> TurnOutcome:
+    return Ok()
+
+
+async def forever(_turn: Turn) -> TurnOutcome:
+    await asyncio.Event().wait()
+    return Ok()
+
+
+class Running:
+    """A harness at work; `end` stops it as SIGTERM does."""
+
+    def __init__(self, core: CoreStandIn, client: CoreClient, state: Path, backend: FakeBackend) -> None:
+        harness = Harness(client, INSTANCE, "1", state, lambda _profile: backend)
+        self.stop = asyncio.Event()
+        self.task = asyncio.create_task(harness.run(self.stop))
+        self.core = core
+        self.backend = backend
+
+    async def end(self) -> None:
+        self.stop.set()
+        async with asyncio.timeout(10):
+            await self.task
+
+
+@asynccontextmanager
+async def serving(
+    core: CoreStandIn, state: Path, run: Callable[[Turn], Awaitable[TurnOutcome]]
+) -> AsyncIterator[Running]:
+    async with CoreClient(core.socket, patience=math.inf) as client:
+        running = Running(core, client, state, FakeBackend(run))
+        try:
+            yield running
+        finally:
+            running.task.cancel()
+            await asyncio.gather(running.task, return_exceptions=True)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back-off from 10 ms on, so that a test sees several of its steps."""
+    monkeypatch.setattr(harness_module, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(harness_module, "_LONGEST_PAUSE", 0.04)
+
+
+async def test_messages_are_handled_and_acknowledged(core: CoreStandIn, tmp_path: Path) -> None:
+    """Waiting messages make one turn, in order, and are acknowledged when it ended well."""
+    ids = [await core.deliver(body) for body in "abc"]
+    async with serving(core, tmp_path, well) as running:
+        await core.until(lambda: core.acknowledged() == ids and core.state_names()[-1] == "idle")
+        assert running.backend.turns == [ids]
+        assert core.state_names() == ["idle", "thinking", "idle"]
+        await running.end()
+        assert running.backend.closed
+
+
+async def test_turn_takes_ten_at_most(core: CoreStandIn, tmp_path: Path) -> None:
+    """More messages than fit into a turn come in the next ones."""
+    ids = [await core.deliver("x") for _ in range(23)]
+    async with serving(core, tmp_path, well) as running:
+        await core.until(lambda: core.acknowledged() == ids)
+        assert [len(turn) for turn in running.backend.turns] == [10, 10, 3]
+
+
+async def test_waits_with_one_request(core: CoreStandIn, tmp_path: Path) -> None:
+    """An idle harness makes one request and waits in it."""
+    async with serving(core, tmp_path, well):
+        await core.until(lambda: "POST /v1/messages/receive" in core.calls)
+        count = len(core.calls)
+        await asyncio.sleep(0.3)
+        assert len(core.calls) == count
+
+
+async def test_fetched_messages_are_acknowledged_too(core: CoreStandIn, tmp_path: Path) -> None:
+    """What the recv tool gave to the model in the turn is acknowledged; what it leased but never gave is not."""
+    first = await core.deliver("start")
+    more: list[int] = []
+
+    async def fetches(turn: Turn) -> TurnOutcome:
+        if turn.deliveries[0].id == first:
+            for _ in range(2):
+                more.append(await core.deliver("more"))
+                core.messages[more[-1]].holder = INSTANCE
+            received.record(tmp_path, INSTANCE, more[:1])
+        return Ok()
+
+    async with serving(core, tmp_path, fetches) as running:
+        await core.until(lambda: len(core.acknowledged()) == 3)
+        assert running.backend.turns == [[first], [more[1]]]
+
+
+async def test_failed_turn_gives_messages_back(core: CoreStandIn, tmp_path: Path) -> None:
+    """After a failed turn its messages come again, marked redelivered, and the hive is told why."""
+    number = await core.deliver("x")
+    outcomes: list[TurnOutcome] = [Failed("api", "the model is away"), NeedsLogin("please log in"), Ok()]
+    seen: list[bool] = []
+
+    async def fails_twice(turn: Turn) -> TurnOutcome:
+        seen.append(turn.deliveries[0].redelivered)
+        return outcomes.pop(0)
+
+    async with serving(core, tmp_path, fails_twice) as running:
+        await core.until(lambda: core.acknowledged() == [number] and core.state_names()[-1] == "idle")
+        assert running.backend.turns == [[number]] * 3
+        assert seen == [False, True, True]
+    assert core.state_names() == ["idle", "thinking", "failed", "thinking", "needs_login", "thinking", "idle"]
+    assert [state.detail for state in core.states if state.state in {"failed", "needs_login"}] == [
+        "the model is away",
+        "please log in",
+    ]
+
+
+async def test_failures_slow_down(core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pause doubles with every failure in a row, up to the longest, and starts anew after a success."""
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    outcomes: list[TurnOutcome] = [*[Failed("a", "b")] * 4, Ok(), Failed("a", "b"), Ok()]
+
+    async def scripted(_turn: Turn) -> TurnOutcome:
+        return outcomes.pop(0)
+
+    first = await core.deliver("x")
+    async with serving(core, tmp_path, scripted):
+        monkeypatch.setattr("hive_agent.harness.asyncio.sleep", noted)
+        await core.until(lambda: core.acknowledged() == [first])
+        second = await core.deliver("y")
+        await core.until(lambda: core.acknowledged() == [first, second])
+        monkeypatch.undo()
+    assert [pause for pause in pauses if pause < 0.1] == [0.01, 0.02, 0.04, 0.04, 0.01]
+
+
+async def test_broken_backend_is_a_failed_turn(
+    core: CoreStandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error in a backend does not end the harness, and its text, which may quote a message, is not logged."""
+    number = await core.deliver("x")
+    broken = [True]
+
+    async def breaks(_turn: Turn) -> TurnOutcome:
+        if broken.pop() if broken else False:
+            raise ValueError("secret body")
+        return Ok()
+
+    async with serving(core, tmp_path, breaks):
+        await core.until(lambda: core.acknowledged() == [number])
+    assert "failed" in core.state_names()
+    assert "ValueError" in caplog.text
+    assert "secret" not in caplog.text + "".join(state.detail for state in core.states)
+
+
+async def test_leases_are_renewed_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+    """A turn longer than a lease keeps its messages."""
+    core.lease_seconds = 0.3
+    await core.deliver("x")
+    async with serving(core, tmp_path, forever):
+        await core.until(lambda: core.calls.count("POST /v1/messages/renew") >= 3)
+
+
+async def test_turn_timeout(core: CoreStandIn, tmp_path: Path) -> None:
+    """A turn beyond its time is cancelled and counts as failed."""
+    core.config = AgentConfig(turn_timeout=0.2)
+    await core.deliver("x")
+    async with serving(core, tmp_path, forever) as running:
+        await core.until(lambda: "failed" in core.state_names())
+        assert running.backend.cancelled == 1
+    assert "turn_timeout" in next(state.detail for state in core.states if state.state == "failed")
+
+
+async def test_stop_interrupts_and_releases(core: CoreStandIn, tmp_path: Path) -> None:
+    """Asked to stop, the harness cancels its turn and hands the messages back before it ends."""
+    number = await core.deliver("x")
+    async with serving(core, tmp_path, forever) as running:
+        await running.backend.started.wait()
+        assert core.messages[number].holder == INSTANCE
+        await running.end()
+        assert running.backend.cancelled == 1
+    assert core.messages[number].holder is None
+    assert core.acknowledged() == []
+
+
+async def test_stop_without_daemon(core: CoreStandIn, tmp_path: Path) -> None:
+    """Asked to stop while the daemon is away, the harness still ends within a few seconds."""
+    async with serving(core, tmp_path, well) as running:
+        await core.until(lambda: "POST /v1/messages/receive" in core.calls)
+        await core.stop()
+        await running.end()
+
+
+async def test_daemon_restart_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+    """While the daemon is away the turn goes on; back again, it gets the acknowledgement without a new hello."""
+    number = await core.deliver("x")
+    go_on = asyncio.Event()
+
+    async def waits(_turn: Turn) -> TurnOutcome:
+        await go_on.wait()
+        return Ok()
+
+    async with serving(core, tmp_path, waits) as running:
+        await running.backend.started.wait()
+        await core.stop()
+        go_on.set()
+        await asyncio.sleep(0.1)
+        await core.start()
+        await core.until(lambda: core.acknowledged() == [number])
+        assert running.backend.turns == [[number]]
+        assert len(core.hellos) == 1
+        later = await core.deliver("y")
+        await core.until(lambda: core.acknowledged() == [number, later])
+
+
+async def test_superseded_while_idle(core: CoreStandIn, tmp_path: Path) -> None:
+    """A harness that was replaced ends by itself, without touching the newer one's leases."""
+    core.refusals["POST /v1/messages/receive"] = refusal(409, "superseded", "newer harness")
+    async with serving(core, tmp_path, well) as running:
+        async with asyncio.timeout(10):
+            await running.task
+    assert RELEASE not in core.calls
+
+
+async def test_superseded_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+    """A harness that learns in a turn that it was replaced stops the turn before it ends."""
+    core.lease_seconds = 0.3
+    await core.deliver("x")
+    core.refusals["POST /v1/messages/renew"] = refusal(409, "superseded", "newer harness")
+    async with serving(core, tmp_path, forever) as running:
+        async with asyncio.timeout(10):
+            await running.task
+        assert running.backend.cancelled == 1
+        assert running.backend.closed
+    assert core.acknowledged() == []
+
+
+async def test_refused_hello_ends_the_harness(core: CoreStandIn, tmp_path: Path) -> None:
+    """A hive that does not want this harness ends it with an error, for the runtime to see."""
+    core.refusals["POST /v1/harness/hello"] = refusal(404, "unknown_agent", "no such agent")
+    async with serving(core, tmp_path, well) as running:
+        with pytest.raises(CoreError, match="unknown_agent"):
+            await running.task
+
+
+async def test_refused_ack_does_not_spin(core: CoreStandIn, tmp_path: Path) -> None:
+    """If the acknowledgement is refused (the lease was lost), the harness says so, pauses and goes on."""
+    await core.deliver("x")
+    core.refusals["POST /v1/messages/ack"] = refusal(409, "lease_lost", "too late")
+    async with serving(core, tmp_path, well) as running:
+        await core.until(lambda: "failed" in core.state_names())
+        core.refusals.clear()
+        await core.until(core.acknowledged)
+        assert len(running.backend.turns) >= 2

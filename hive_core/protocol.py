@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
 from hive_core.names import EVERYONE, RECIPIENT_PATTERN, RESERVED, is_agent_name, why_not
@@ -268,6 +268,14 @@ class Profile(Answer):
     prompt: str
     deployment: int
     lease_seconds: float
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _skip_unknown(cls, config: object) -> object:
+        """A configuration refuses unknown keys where it is written; a harness that reads a newer one skips them."""
+        if isinstance(config, dict):
+            return {key: value for key, value in config.items() if key in AgentConfig.model_fields}
+        return config
 
 
 class StateRequest(Request):

@@ -1,0 +1,123 @@
+"""The job that the demo shows: it is asked for, followed through the hive's events, and judged."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import view
+from daemon import Daemon
+from failure import DemoFailed
+
+from hive_core.cli.event_stream import follow
+from hive_core.cli.failure import Failure
+from hive_core.names import MANAGER, OPERATOR
+
+AGENTS = (MANAGER, "ada", "bob")
+WISH = "Please get me the release notes for 1.4."
+_TICK_SECONDS = 0.2
+_FAILURES = 3
+"""A turn that failed is tried again, so that one failure (an overloaded API) is not the end."""
+
+EventData = Mapping[str, Any]
+
+
+class Job:
+    """What the events tell of the job that began with message `asked`. Pure."""
+
+    def __init__(self, asked: int) -> None:
+        self.asked = asked
+        self.messages = 0
+        self.answered = False
+        self._states = dict.fromkeys(AGENTS, "idle")
+        self._failures: Counter[str] = Counter()
+
+    @property
+    def done(self) -> bool:
+        """The operator has the answer, and everyone has finished."""
+        return self.answered and set(self._states.values()) == {"idle"}
+
+    def take(self, event: EventData) -> None:
+        """Learn from an event; raises DemoFailed (without a log) if the job will not be done."""
+        kind, data = event["kind"], event["data"]
+        if kind == "message.sent":
+            self._sent(data)
+        elif kind == "agent.state" and data["agent"] in self._states:
+            self._state(data["agent"], data["state"], data.get("detail", ""))
+        elif kind == "agent.lifecycle" and data["lifecycle"] == "failed":
+            raise AgentFailed(data["agent"], f"does not run: {data.get('cause')}")
+
+    def _sent(self, data: EventData) -> None:
+        if data["id"] >= self.asked and not self.answered:
+            self.messages += 1
+            self.answered = data["to"] == OPERATOR and data["reply_to"] == self.asked
+
+    def _state(self, name: str, state: str, detail: str) -> None:
+        self._states[name] = state
+        if state == "needs_login":
+            raise AgentFailed(name, f"has no valid login: {detail}")
+        if state == "failed":
+            self._failures[name] += 1
+            if self._failures[name] == _FAILURES:
+                raise AgentFailed(name, f"failed {_FAILURES} times: {detail}")
+
+
+class AgentFailed(DemoFailed):
+    """An agent will not do its part."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name} {why}")
+        self.name = name
+
+
+class Flow:
+    """The hive's events since its start, read in the background so that the reader can look at the clock."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._events: queue.SimpleQueue[EventData] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            for event in follow(self._daemon.client, 0, lambda _: None):
+                self._events.put(event)
+        except Failure:
+            return  # The daemon is gone, which `__iter__` tells.
+
+    def __iter__(self) -> Iterator[EventData | None]:
+        """Events as they come, for ever; None when none came for a moment. Fails if the daemon ends."""
+        while True:
+            try:
+                yield self._events.get(timeout=_TICK_SECONDS)
+            except queue.Empty:
+                self._daemon.check()
+                yield None
+
+
+def ask(daemon: Daemon) -> int:
+    """Ask the manager, as the operator; the message's number."""
+    return int(daemon.client.post("/v1/messages", {"to": MANAGER, "body": WISH})["id"])
+
+
+def watch(daemon: Daemon, flow: Flow, job: Job, limit: float) -> None:
+    """Show the job until it is done. Fails after `limit` seconds."""
+    end = time.monotonic() + limit
+    shown = False
+    try:
+        for event in flow:
+            if event is not None:
+                shown = shown or (event["kind"] == "message.sent" and event["data"]["id"] == job.asked)
+                if shown:
+                    view.event(event)
+                job.take(event)
+            if job.done:
+                return
+            if time.monotonic() > end:
+                raise AgentFailed(MANAGER, f"did not bring the result within {limit:g} s")
+    except AgentFailed as failed:
+        raise DemoFailed(str(failed), daemon.agent_log(failed.name)) from None

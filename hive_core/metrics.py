@@ -32,12 +32,18 @@ class Metrics:
             buckets=_BATCHES,
             registry=self._registry,
         )
+        # Kept, as finding a label's child again costs more than counting does. Paths are those of endpoints, so few.
+        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.committed: Callable[[int], None] = self._commits.observe
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """A request to the endpoint `path` was answered."""
-        self._requests.labels(path, status).inc()
-        self._seconds.labels(path).observe(seconds)
+        children = self._children.get((path, status))
+        if children is None:
+            children = self._children[path, status] = (self._requests.labels(path, status), self._seconds.labels(path))
+        answered, took = children
+        answered.inc()
+        took.observe(seconds)
 
     def watch(self, name: str, text: str, label: str, values: Callable[[], Mapping[Any, int]]) -> None:
         """Show a gauge whose values are asked for at each scrape."""

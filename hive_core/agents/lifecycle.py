@@ -69,8 +69,12 @@ class Agents:
 
     async def open(self) -> None:
         """Know the agents of the database and listen for them; `start_wanted` then runs them."""
-        for record in await self._database.read(records.load):
-            await self._admit(record)
+        known = await self._database.read(records.load)
+        for record in known:
+            self._enrol(record)
+        # Only now: whoever is heard before all are known is told that some are not there.
+        for record in known:
+            await self._doors.open(record.name)
 
     async def start_wanted(self) -> None:
         """Start every agent that was running when the daemon last stopped."""
@@ -100,7 +104,8 @@ class Agents:
                 return records.insert(db, record)
 
             record = await self._database.write(store)
-            await self._admit(record)
+            self._enrol(record)
+            await self._doors.open(name)
             if request.start:
                 await self._runtime.start(self._spec(record))
         return self.status(name)
@@ -190,13 +195,12 @@ class Agents:
 
     # --------------------------------------------------------------------------------------------------------
 
-    async def _admit(self, record: AgentRecord) -> None:
+    def _enrol(self, record: AgentRecord) -> None:
         files.make_directories(self._layout.agent(record.name))
         allowed = record.config.allowed_recipients
         member = Member(record.name, record.kind, None if allowed is None else frozenset(allowed), record.instance)
         self._directory.put(member)
         self._records[record.name] = record
-        await self._doors.open(record.name)
 
     async def _want(self, name: str, desired: Desired, action: str, actor: str) -> AgentRecord:
         record = self.record(name)

@@ -54,13 +54,17 @@ class Directory:
         """
         member = self._members.get(sender)
         if member is not None and member.allowed is not None and to not in member.allowed:
+            allowed = ", ".join(sorted(member.allowed)) or "nobody"
             raise forbidden(
                 "recipient_not_allowed",
                 f"{sender} may not send to {to!r}",
-                f"allowed: {', '.join(sorted(member.allowed)) or 'nobody'}; ask for a change of allowed_recipients",
+                f"its agent.toml allows: {allowed}",
             )
         if to == EVERYONE:
-            return sorted(name for name in self._members if name != sender)
+            everyone = sorted(name for name in self._members if name != sender)
+            if not everyone:
+                raise not_found("unknown_recipient", "there is nobody else in the hive", "write to operator")
+            return everyone
         if to == OPERATOR or to in self._members:
             return [to]
         known = ", ".join([MANAGER, *sorted(self._members.keys() - {MANAGER})][:20])

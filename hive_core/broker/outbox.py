@@ -11,6 +11,7 @@ from functools import partial
 from hive_core.broker import store
 from hive_core.broker.store import NewMessage
 from hive_core.database import Database
+from hive_core.errors import HiveError
 
 _Entry = tuple[NewMessage, asyncio.Future[None]]
 
@@ -27,11 +28,17 @@ class Outbox:
         """Queue a message; the future is done when it is on disk."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Queued before the flag is read: a flush that has not lowered the flag yet will find it.
-        self._entries.append((message, future))
+        entry = (message, future)
+        self._entries.append(entry)
         if not self._flush_queued:
-            self._flush_queued = True
             taken: list[_Entry] = []
-            self._database.submit(partial(self._flush, taken)).add_done_callback(partial(self._settle, taken))
+            try:
+                flushed = self._database.submit(partial(self._flush, taken))
+            except HiveError:
+                self._entries.remove(entry)
+                raise
+            self._flush_queued = True
+            flushed.add_done_callback(partial(self._settle, taken))
         return future
 
     def _flush(self, taken: list[_Entry], db: sqlite3.Connection) -> None:

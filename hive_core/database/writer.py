@@ -36,7 +36,7 @@ class Writer:
     def submit(self, operation: Operation[T]) -> asyncio.Future[T]:
         """Queue `operation`; the future holds its result once that is on disk. Submission order is kept."""
         if self._closed:
-            raise HiveError("stopping", "the daemon is stopping", hint="try again when it is back", status=503)
+            raise _stopping()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((operation, future))
         self._work.set()
@@ -48,12 +48,18 @@ class Writer:
 
     async def run(self) -> None:
         """Commit until closed. Returns when everything submitted is on disk; raises if SQLite fails for good."""
-        while not (self._closed and not self._waiting):
-            await self._work.wait()
-            self._work.clear()
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                await self._commit(batch)
+        try:
+            while not (self._closed and not self._waiting):
+                await self._work.wait()
+                self._work.clear()
+                while self._waiting:
+                    batch, self._waiting = self._waiting, []
+                    await self._commit(batch)
+        finally:
+            # After a failure: nobody may wait for a writer that is gone.
+            self._closed = True
+            left, self._waiting = self._waiting, []
+            _settle(left, [(None, _stopping())] * len(left))
 
     def close(self) -> None:
         """Take nothing new; `run` returns after what is queued."""
@@ -110,3 +116,7 @@ def _settle(batch: list[tuple[Operation[Any], asyncio.Future[Any]]], outcomes: l
             future.set_result(result)
         else:
             future.set_exception(error)
+
+
+def _stopping() -> HiveError:
+    return HiveError("stopping", "the daemon is stopping", hint="try again when it is back", status=503)

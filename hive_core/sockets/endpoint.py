@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar
@@ -18,6 +18,8 @@ from hive_core.protocol import MAX_REQUEST_BYTES, Answer, ErrorAnswer, ErrorBody
 log = structlog.get_logger(__name__)
 
 _SHOWN_FAULTS = 5
+
+_NO_QUERY = Query()
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -90,7 +92,9 @@ class Frame:
         # Resources match in the order they were added: what comes here has a wrong method or an unknown path.
         for path in dict.fromkeys(endpoint.path for endpoint in endpoints):
             allowed = sorted(endpoint.method for endpoint in endpoints if endpoint.path == path)
-            application.router.add_route("*", path, self._refusing(_wrong_method(allowed)))
+            # RFC 9110: an answer 405 says which methods there are.
+            refusing = self._refusing(_wrong_method(allowed), {"Allow": ", ".join(allowed)})
+            application.router.add_route("*", path, refusing)
         application.router.add_route("*", "/{anything:.*}", self._refusing(_unknown_path()))
         return application
 
@@ -105,12 +109,16 @@ class Frame:
 
         return handle
 
-    def _refusing(self, error: HiveError) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _refusing(
+        self, error: HiveError, headers: Mapping[str, str] | None = None
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def refuse(_: Caller, __: web.Request) -> web.StreamResponse:
             raise error
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            return await self._respond(request, refuse)
+            response = await self._respond(request, refuse)
+            response.headers.update(headers or {})
+            return response
 
         return handle
 
@@ -144,7 +152,7 @@ class Frame:
 async def _carry_out(endpoint: Endpoint, caller: Caller, request: web.Request) -> web.StreamResponse:
     if endpoint.manager_only and caller.kind != "manager":
         raise HiveError("manager_only", "only the manager may do this", hint="ask hm1nd: send it a message", status=403)
-    query = _parsed_query(endpoint.query or Query, request)
+    query = _parsed_query(endpoint.query or Query, request) if endpoint.query or request.query_string else _NO_QUERY
     body = _parsed_body(endpoint.body, await request.read()) if endpoint.body else None
     call = Call(caller, dict(request.match_info), query, body, request)
     if endpoint.waits:
@@ -169,6 +177,8 @@ def _parsed_body(model: type[Request], text: bytes) -> Request:
 
 
 def _parsed_query(model: type[Query], request: web.Request) -> Query:
+    if len(request.query) > len(set(request.query)):
+        raise bad_request("a query parameter is given twice", "give each at most once")
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiohttp import web
 
 from hive_core.errors import bad_request
 from hive_core.events import EventHub
-from hive_core.protocol import EventsQuery, Health, HiveStatus
+from hive_core.protocol import Event, EventsQuery, Health, HiveStatus
 from hive_core.sockets.endpoint import Call, Endpoint
 
 _EVENT_STREAM = "text/event-stream"
@@ -35,16 +36,17 @@ def hive(
 
     async def flow(call: Call) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": _EVENT_STREAM, "Cache-Control": "no-store"})
-        with events.reader(_resume_after(call)) as reading:
+        after = _resume_after(call)
+        start = events.last_id if after is None else min(after, events.last_id)
+        with events.reader(after) as reading:
             await response.prepare(call.raw)
-            # So that a reader knows at once that it is connected, and where to go on if that breaks off.
-            await response.write(f": connected\nid: {events.last_id}\n\n".encode())
-            async for event in reading:
-                if event is None:
-                    await response.write(b": nothing new\n\n")
-                else:
-                    text = f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"
-                    await response.write(text.encode())
+            # So that a reader knows at once that it is connected, and where to go on if that breaks off before the
+            # first event: where this stream starts, not at what is the newest by now.
+            await response.write(f": connected\nid: {start}\n\n".encode())
+            # A watcher that is gone is no error: it has seen enough.
+            with suppress(ConnectionError):
+                async for event in reading:
+                    await response.write(_as_event_stream(event))
         return response
 
     return [
@@ -53,6 +55,13 @@ def hive(
         Endpoint("GET", "/v1/status", "The daemon at a glance", tell_status, HiveStatus),
         Endpoint("GET", "/v1/events", "What happens, live", flow, _EVENT_STREAM, query=EventsQuery, waits=True),
     ]
+
+
+def _as_event_stream(event: Event | None) -> bytes:
+    """One event in the form of the HTML standard's server-sent events; a comment when nothing happens."""
+    if event is None:
+        return b": nothing new\n\n"
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
 
 
 def _resume_after(call: Call) -> int | None:

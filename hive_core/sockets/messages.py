@@ -94,6 +94,6 @@ def operators_inbox(broker: Broker) -> list[Endpoint]:
 
 
 def _message_id(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0):
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) < 2**63):
         raise bad_request("the message id in the path is no positive number", "use the id that sending gave")
     return int(text)

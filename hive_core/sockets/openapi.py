@@ -42,7 +42,9 @@ def describe(title: str, endpoints: list[Endpoint]) -> dict[str, Any]:
         }
         if endpoint.body:
             schema = references[endpoint.body, "validation"]
-            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+            # No body at all counts as an empty object.
+            required = any(field.is_required() for field in endpoint.body.model_fields.values())
+            operation["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -54,7 +56,7 @@ def describe(title: str, endpoints: list[Endpoint]) -> dict[str, Any]:
 
 def _content(answer: type[Answer] | str, references: Any) -> dict[str, Any]:
     if isinstance(answer, str):
-        return {answer: {"schema": {"type": "string"}}}
+        return {answer: {"schema": {"type": "object" if answer == "application/json" else "string"}}}
     return {"application/json": {"schema": references[answer, "serialization"]}}
 
 
@@ -67,8 +69,17 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         schema = endpoint.query.model_json_schema()
         required = schema.get("required", [])
         for name, field in schema["properties"].items():
-            found.append({"name": name, "in": "query", "required": name in required, "schema": field})
+            found.append({"name": name, "in": "query", "required": name in required, "schema": _without_null(field)})
     return found
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A query string cannot say null: what may be left out is left out."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
+    if not kinds:
+        return schema
+    rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+    return {**kinds[0], **rest} if len(kinds) == 1 else {**rest, "anyOf": kinds}
 
 
 def _operation_id(endpoint: Endpoint) -> str:

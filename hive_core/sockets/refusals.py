@@ -35,7 +35,7 @@ class Refusals:
         self._windows: dict[str, _Window] = {}
 
     async def note(self, caller: Caller, request: str, error: HiveError) -> None:
-        """Write down that `caller` was refused; returns when that is on disk."""
+        """Write down that `caller` was refused; returns when that is on disk, or cannot be."""
         if error.code in _HARMLESS or error.status >= 500:
             return
         now = self._clock()
@@ -50,8 +50,12 @@ class Refusals:
         left_out, window.left_out = window.left_out, 0
         log.warning("request refused", actor=caller.actor, request=request[:200], code=error.code)
         detail = {"left_out_before": left_out} if left_out else {}
-        await self._database.write(
-            lambda db: audit.append(
-                db, actor=caller.actor, action="request", subject=request[:200], outcome=error.code, detail=detail
+        try:
+            await self._database.write(
+                lambda db: audit.append(
+                    db, actor=caller.actor, action="request", subject=request[:200], outcome=error.code, detail=detail
+                )
             )
-        )
+        except HiveError as unwritten:
+            # A full disk, or a daemon that stops: the caller is to hear of its own mistake all the same.
+            log.error("refusal not audited", actor=caller.actor, code=unwritten.code)

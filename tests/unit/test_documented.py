@@ -1,0 +1,333 @@
+"""The documentation and the program: what one has, the other has too."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+from unittest.mock import MagicMock
+
+import click
+import pytest
+from pydantic import BaseModel
+
+import hive_core.sockets
+from hive_agent.environment import AgentEnvironment
+from hive_agent.mcp_server import build
+from hive_agent.role import AGENT, Role
+from hive_core.cli import main
+from hive_core.protocol import AgentConfig, EventKind, HarnessState, Lifecycle, ScriptRule, ScriptSend
+from hive_core.settings import Settings
+from hive_core.sockets.endpoint import Endpoint
+from hive_core.sockets.serving import with_document
+from hive_manager.role import MANAGER
+
+ROOT = Path(__file__).parents[2]
+DOCS = ("architecture", "messages", "security", "operating", "agents")
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
+PACKAGES = ("hive_core", "hive_agent", "hive_manager")
+
+REFUSALS = {"HiveError", "conflict", "forbidden", "not_found"}
+"""What refuses a request or a start; the first argument is the code."""
+FAILURES = {"Failure", "NoDaemon", "AskTimedOut", "CoreError", "Failed", "AgentFailed"}
+"""What fails in the command line or in a harness, with a code or kind first."""
+FIGURES = {"Counter": "_total", "Histogram": "", "watch": ""}
+"""What makes a metric, and what Prometheus puts behind its name."""
+
+
+# --- reading the documentation ------------------------------------------------------------------------------
+
+
+@cache
+def text(name: str) -> str:
+    """One page of docs."""
+    return (ROOT / "docs" / f"{name}.md").read_text()
+
+
+@cache
+def everything() -> str:
+    """All pages."""
+    return "\n".join(page.read_text() for page in PAGES)
+
+
+def section(page: str, heading: str) -> str:
+    """The text below a heading, to the next one of any level."""
+    found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"there is no section {heading!r}"
+    return found.group(1)
+
+
+def tables(page: str) -> Iterator[tuple[str, list[list[str]]]]:
+    """Every table as the name of its first column and its rows."""
+    for found in re.finditer(r"^\|(.*)\|\n\|[-| ]+\|\n((?:\|.*\|\n?)*)", page, re.MULTILINE):
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.group(2).splitlines()]
+        yield found.group(1).split("|")[0].strip(), rows
+
+
+def rows(page: str, first_column: str) -> dict[str, list[str]]:
+    """The rows of all tables whose first column has this name, by what stands in it, without its quotes."""
+    return {row[0].strip("`"): row for name, found in tables(page) if name == first_column for row in found}
+
+
+def quoted(page: str) -> set[str]:
+    """Everything between backticks, but for code blocks."""
+    return set(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)))
+
+
+def commands(page: str) -> Iterator[list[str]]:
+    """Every call of hive-c0re in code blocks and between backticks, as words."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    # In a block, only where a command begins: after a prompt, a path or variables.
+    calls = [found.group(1) for line in lines if (found := re.match(r"\$ (?:[A-Z_]+=\S* )*(hive-c0re .*)", line))]
+    calls += [line.partition("=")[2].rpartition("/")[2] for line in lines if line.startswith("ExecStart=")]
+    calls += [code for code in quoted(page) if code.startswith("hive-c0re ")]
+    for call in calls:
+        yield shlex.split(call, comments=True)
+
+
+# --- reading the program ------------------------------------------------------------------------------------
+
+
+@cache
+def calls() -> list[tuple[str, list[str]]]:
+    """Every call in the packages: the name of what is called, and the texts that its first argument can be."""
+    found = []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and node.args:
+                    name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                    found.append((name, list(constants(node.args[0]))))
+    return found
+
+
+def constants(node: ast.expr) -> Iterator[str]:
+    """A text, or the two of `a if condition else b`."""
+    if isinstance(node, ast.IfExp):
+        yield from constants(node.body)
+        yield from constants(node.orelse)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+
+
+def first_arguments(names: Iterable[str]) -> set[str]:
+    wanted = set(names)
+    return {value for name, values in calls() if name in wanted for value in values}
+
+
+def endpoints() -> set[str]:
+    """`METHOD path` of every endpoint: each function of the sockets package that makes a table of them is called."""
+    tables: list[Endpoint] = with_document("", [])
+    for module in pkgutil.iter_modules(hive_core.sockets.__path__, "hive_core.sockets."):
+        for _, make in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
+            returns = inspect.get_annotations(make).get("return")
+            if make.__module__ == module.name and returns == "list[Endpoint]" and make is not with_document:
+                tables += call_with_stand_ins(make)
+    return {f"{endpoint.method} {endpoint.path}" for endpoint in tables}
+
+
+def call_with_stand_ins(make: Callable[..., list[Endpoint]]) -> list[Endpoint]:
+    """The table; its handlers are never called, so anything will do for what they use."""
+    positional, named = [], {}
+    for parameter in inspect.signature(make).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            named[parameter.name] = MagicMock()
+        else:
+            positional.append(MagicMock())
+    return make(*positional, **named)
+
+
+def cli() -> Mapping[str, click.Command]:
+    assert isinstance(main, click.Group)
+    context = click.Context(main)
+    found = {name: main.get_command(context, name) for name in main.list_commands(context)}
+    return {name: command for name, command in found.items() if command is not None}
+
+
+def options(command: click.Command) -> set[str]:
+    given = {name for parameter in command.params if isinstance(parameter, click.Option) for name in parameter.opts}
+    return given | {"-h", "--help"}
+
+
+async def tools(role: Role) -> set[str]:
+    server = build(role, AgentEnvironment.read({}), MagicMock())
+    return {tool.name for tool in await server.list_tools()}
+
+
+def written(value: object) -> str:
+    """A default as the tables show it: as in TOML, and nothing where there is none."""
+    return "" if value is None else f"`{json.dumps(str(value) if isinstance(value, Path) else value)}`"
+
+
+def defaults(model: type[BaseModel]) -> dict[str, str]:
+    return {
+        name: "" if field.is_required() else written(field.get_default(call_default_factory=True))
+        for name, field in model.model_fields.items()
+    }
+
+
+# --- settings, configuration, words -------------------------------------------------------------------------
+
+
+def test_settings() -> None:
+    """Every setting is in the table with its default, and the table has no other."""
+    assert {name: row[1] for name, row in rows(text("operating"), "setting").items()} == defaults(Settings)
+
+
+@pytest.mark.parametrize(
+    ("model", "column"),
+    [(AgentConfig, "key"), (ScriptRule, "key of a rule"), (ScriptSend, "key of a message")],
+)
+def test_agent_toml(model: type[BaseModel], column: str) -> None:
+    """Every key of agent.toml is in its table with its default, and the table has no other."""
+    assert {name: row[1] for name, row in rows(text("agents"), column).items()} == defaults(model)
+
+
+@pytest.mark.parametrize(("words", "column"), [(Lifecycle, "lifecycle"), (HarnessState, "state")])
+def test_words_for_agents(words: Any, column: str) -> None:
+    """Every lifecycle and state is explained, and no other."""
+    shown = {
+        word for name, found in tables(text("agents")) if name == column for row in found for word in quoted(row[0])
+    }
+    assert shown == set(get_args(words))
+
+
+def test_event_kinds() -> None:
+    """Every kind of event is explained, and no other."""
+    found = next(rows for name, rows in tables(section(text("messages"), "Events")) if name == "kind")
+    assert {kind for row in found for kind in quoted(row[0])} == set(get_args(EventKind))
+
+
+def test_variables() -> None:
+    """A HIVE_ variable that is documented is one that the program reads."""
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    known = {name for path in [*sources, ROOT / "dev"] for name in re.findall(r"\bHIVE_[A-Z_]+\b", path.read_text())}
+    known |= {f"HIVE_{name.upper()}" for name in Settings.model_fields}
+    assert set(re.findall(r"\bHIVE_[A-Z_]*[A-Z]\b", everything())) - known == set()
+
+
+# --- the command line ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(cli()))
+def test_commands(name: str) -> None:
+    """Every command has a section that names all of its options and no others."""
+    found = section(text("operating"), name)
+    named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", " ".join(quoted(found))))
+    assert named - {"-c"} | {"-h", "--help"} == options(cli()[name])
+
+
+def test_global_options() -> None:
+    """The options before the command are documented."""
+    page = section(text("operating"), "Commands")
+    assert [name for name in options(main) if f"`{name}" not in page and f"[{name} " not in page] == []
+
+
+def test_no_section_without_a_command() -> None:
+    """The sections between the heading of the commands and their exit codes are the commands, in their order."""
+    after = text("operating").partition("\n## Commands\n")[2].partition("\n### Exit codes\n")[0]
+    assert re.findall(r"^### (.*)$", after, re.MULTILINE) == list(cli())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_that_are_shown_exist(page: Path) -> None:
+    """Every call of hive-c0re in the pages names a command and options that there are."""
+    for words in commands(page.read_text()):
+        named = [word for word in words[1:] if re.fullmatch(r"[a-z]+", word)]
+        given = {word.partition("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)}
+        if named and not (words[1].startswith("-") and given <= options(main)):
+            assert named[0] in cli(), words
+            assert given <= options(cli()[named[0]]) | options(main), words
+
+
+def test_pages_show_commands() -> None:
+    """The test above does look at something: the tour has the commands of a first meeting."""
+    shown = {words[1] for words in commands((ROOT / "README.md").read_text()) if len(words) > 1}
+    assert shown >= {"serve", "status", "spawn", "list", "send", "ask", "inbox", "watch", "logs"}
+
+
+# --- the protocol -------------------------------------------------------------------------------------------
+
+
+def test_endpoints() -> None:
+    """Every endpoint is in the table, and the table has no other."""
+    found = endpoints()
+    assert len(found) > 20
+    assert set(rows(text("messages"), "endpoint")) == found
+
+
+def test_endpoints_that_are_mentioned_exist() -> None:
+    """No page speaks of a method and path that nothing answers."""
+    mentioned = {code for code in quoted(everything()) if re.match(r"(GET|POST|PUT|DELETE|PATCH) /", code)}
+    assert mentioned - endpoints() == set()
+
+
+def test_error_codes() -> None:
+    """Every code with which the daemon, the command line or a harness refuses or fails is explained somewhere."""
+    codes = first_arguments(REFUSALS | FAILURES)
+    assert len(codes) > 40
+    assert {code for code in codes if f"`{code}`" not in everything()} == set()
+
+
+def test_error_codes_that_are_listed_exist() -> None:
+    """The tables of codes hold none that nothing raises."""
+    codes = first_arguments(REFUSALS | FAILURES)
+    listed = {name for page in ("messages", "operating") for name in rows(text(page), "code")}
+    assert {code for code in listed if not code.isdigit()} - codes == set()
+
+
+def test_metrics() -> None:
+    """Every figure is in the table, and the table has no other."""
+    found = {
+        value + behind
+        for name, behind in FIGURES.items()
+        for value in first_arguments([name])
+        if value.startswith("hive_")
+    }
+    assert found
+    assert set(rows(text("operating"), "metric")) == found
+
+
+async def test_tools() -> None:
+    """Every MCP tool is in the table with who has it, and the table has no other."""
+    everyone, manager = await tools(AGENT), await tools(MANAGER)
+    expected = {name: "all" if name in everyone else "manager" for name in manager}
+    assert {name: row[1] for name, row in rows(text("agents"), "tool").items()} == expected
+
+
+# --- links --------------------------------------------------------------------------------------------------
+
+
+def anchors(page: Path) -> set[str]:
+    """What may stand after `#` in a link to the page, as GitHub makes it from headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links(page: Path) -> None:
+    """Every link inside the project leads to a file, and to a heading in it if it names one."""
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert broken == []
+
+
+def test_every_page_is_reached() -> None:
+    """The README links to every page."""
+    readme = (ROOT / "README.md").read_text()
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"(docs/{page.name}" not in readme] == []

@@ -89,8 +89,8 @@ class Sending:
         self._check_room(recipients)
         self._last_id += 1
         row = MessageRow(self._last_id, sender, request.to, request.body, request.reply_to, self._clock())
-        self.unacknowledged.update(recipients)
         stored = self._outbox.put(NewMessage(row, request.idempotency_key, recipients))
+        self.unacknowledged.update(recipients)
         stored.add_done_callback(lambda done: self._stored(row, recipients, done))
         # Shielded: the message is on its way, and a sender that hangs up must not keep its recipients asleep.
         await asyncio.shield(stored)

@@ -71,16 +71,13 @@ class Writer:
         try:
             outcomes = await self._connection.run(lambda connection: _in_one_transaction(connection, operations))
         except sqlite3.Error as error:
-            full = error.sqlite_errorcode in (sqlite3.SQLITE_FULL,)
-            refusal = HiveError(
-                "disk_full" if full else "storage_failed",
-                "the disk is full: nothing was stored" if full else f"the database failed: {error}",
-                hint="make room on the disk that holds the state directory" if full else "see the daemon's log",
-                status=507 if full else 503,
+            passing = _passing(error)
+            refusal = passing or HiveError(
+                "storage_failed", f"the database failed: {error}", hint="see the daemon's log", status=503
             )
             _settle(batch, [(None, refusal)] * len(batch))
-            if full:
-                return  # What fits again later works again; anything else has no way back.
+            if passing:
+                return
             raise
         self._on_commit(len(batch))
         _settle(batch, outcomes)
@@ -116,6 +113,18 @@ def _settle(batch: list[tuple[Operation[Any], asyncio.Future[Any]]], outcomes: l
             future.set_result(result)
         else:
             future.set_exception(error)
+
+
+def _passing(error: sqlite3.Error) -> HiveError | None:
+    """The refusal for a failure that leaves the database as it was and may be over at the next try."""
+    code = getattr(error, "sqlite_errorcode", None)  # Errors that Python's module raises by itself have none.
+    if code == sqlite3.SQLITE_FULL:
+        hint = "make room on the disk that holds the state directory"
+        return HiveError("disk_full", "the disk is full: nothing was stored", hint=hint, status=507)
+    if code == sqlite3.SQLITE_BUSY:
+        hint = "try again; end whatever else has the daemon's database open"
+        return HiveError("database_busy", "another program holds the database's lock", hint=hint, status=503)
+    return None
 
 
 def _stopping() -> HiveError:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 
 class Notifier:
@@ -39,7 +40,9 @@ class Notifier:
             return
         # A leading @ means the abstract namespace.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as speaker:
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        # A manager that is gone or does not listen must not hold up or end the daemon.
+        with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as speaker:
             speaker.sendto(text.encode(), address)
 
 

@@ -105,6 +105,20 @@ async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
     assert (refusal.value.code, refusal.value.status) == ("disk_full", 507)
 
 
+async def test_a_locked_database_refuses_and_recovers(tmp_path: Path) -> None:
+    """Another program that holds the file's lock costs a refusal, not the daemon."""
+    async with opened(tmp_path / "hive.sqlite") as database:
+        await database.write(lambda db: db.execute("PRAGMA busy_timeout = 0").fetchone())
+        other = sqlite3.connect(tmp_path / "hive.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(HiveError) as refusal:
+            await database.write(note("a"))
+        other.close()
+        await database.write(note("bb"))
+        assert await database.read(names) == ["bb"]
+    assert (refusal.value.code, refusal.value.status) == ("database_busy", 503)
+
+
 async def test_a_lasting_failure_ends_the_writer(tmp_path: Path) -> None:
     """When SQLite fails for good, the caller is refused and `run` raises: the daemon must not go on as if."""
     database = await Database.open(tmp_path / "hive.sqlite")

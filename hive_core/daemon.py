@@ -244,6 +244,7 @@ def _make_directories(layout: Layout) -> None:
 
 def _spare_the_collector() -> None:
     """Look for garbage less often: what is there after the start stays, and a request leaves next to no cycles."""
+    gc.enable()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
 

@@ -44,22 +44,25 @@ HarnessState = Literal["starting", "idle", "thinking", "failed", "needs_login", 
 """Of the harness, in its own words; `offline` is the daemon's word for a harness that is not there."""
 
 
+# defer_build: validators are made at their first use. No process uses all of them, and every start would pay for all.
+
+
 class Request(BaseModel):
     """What a caller sends: closed, and strict about types."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
 
 class Query(BaseModel):
     """What a caller sends in the query string: closed; text is converted to the field's type."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class Answer(BaseModel):
     """What the daemon answers: open, so that older readers skip what they do not know."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
 
 class ErrorBody(Answer):

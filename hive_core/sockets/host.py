@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import grp
 import pwd
-from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
@@ -41,10 +41,16 @@ class HostSocket:
 
 def _identify(request: web.Request) -> Caller:
     _, user = peer(request)
-    name = str(user)
-    with suppress(KeyError):
-        name = pwd.getpwuid(user).pw_name
-    return Caller(OPERATOR, "operator", f"{OPERATOR}:{name}")
+    return Caller(OPERATOR, "operator", f"{OPERATOR}:{_user_name(user)}")
+
+
+@functools.lru_cache(maxsize=64)
+def _user_name(user: int) -> str:
+    # Kept, since a look-up reads files and may ask a directory server.
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 def _group_id(name: str) -> int | None:

@@ -1,0 +1,165 @@
+"""Every endpoint under generated requests: it answers, as its OpenAPI document says, and never fails."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import APIOperation, Case, GenerationMode, Response
+from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis.core.control import SkipTest
+from schemathesis.core.result import Ok
+
+from tests.integration.api.unix_adapter import BASE_URL, unix_session
+from tests.integration.daemon import Daemon
+
+SECONDS_PER_REQUEST = 10.0
+LONGEST_WAIT = 0.01
+CHECKED = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "positive_data_acceptance",
+)
+EXCUSED = {
+    # Which names are reserved is more than a pattern says; the size in bytes is more than lengths say.
+    "bad_name": ("positive_data_acceptance",),
+    "request_too_large": ("positive_data_acceptance", "negative_data_rejection"),
+}
+INSTANCE = "instance-1"
+# These start processes, which is what other tests are for: their agents do not exist.
+STARTING = ("/v1/agents/{name}/start", "/v1/agents/{name}/restart")
+
+
+class Socket:
+    """One socket and what its document says of it."""
+
+    def __init__(self, place: Path, examples: int) -> None:
+        load_all_checks()
+        self._checks: list[Any] = [CHECKS.get_one(name) for name in CHECKED]
+        self._examples = examples
+        self._session = unix_session(place)
+        document = self._session.get(f"{BASE_URL}/v1/openapi.json", timeout=SECONDS_PER_REQUEST).json()
+        self._schema = schemathesis.openapi.from_dict(document)
+        self._sent = ""
+        self.answered: dict[str, set[int]] = {}
+
+    def _post(self, path: str, body: dict[str, str]) -> Any:
+        return self._session.post(BASE_URL + path, json=body, timeout=SECONDS_PER_REQUEST).json()
+
+    def exercise(self) -> None:
+        """Ask every endpoint with data that fits the document and with data that does not."""
+        with self._session:
+            self._sent = str(self._post("/v1/messages", {"to": "operator", "body": "x"})["id"])
+            self._post("/v1/harness/hello", {"instance": INSTANCE, "version": "1"})
+            for found in self._schema.get_all_operations():
+                assert isinstance(found, Ok), found
+                operation = found.ok()
+                if operation.path == "/v1/events":
+                    continue  # A stream without an end; see test_events.py.
+                self._ask(operation, GenerationMode.POSITIVE, {})
+                self._ask(operation, GenerationMode.NEGATIVE, {})
+                if "{name}" in operation.path and operation.path not in STARTING:
+                    name = "ann" if operation.path.endswith("/destroy") else "bob"
+                    self._ask(operation, GenerationMode.POSITIVE, {"name": name})
+                if "{id}" in operation.path:
+                    self._ask(operation, GenerationMode.POSITIVE, {"id": self._sent})
+
+    def _ask(self, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, path: dict[str, str]) -> None:
+        cases = operation.as_strategy(generation_mode=mode, path_parameters=path or None)
+
+        @settings(max_examples=self._examples)
+        @given(cases)
+        def ask(case: Case[Any]) -> None:
+            _tame(case)
+            if mode is GenerationMode.POSITIVE:
+                _make_acceptable(case)
+            response = case.call(base_url=BASE_URL, session=self._session, timeout=SECONDS_PER_REQUEST)
+            self.answered.setdefault(operation.label, set()).add(response.status_code)
+            excused: list[Any] = [CHECKS.get_one(name) for name in EXCUSED.get(_code(response), ())]
+            case.validate_response(response, checks=self._checks, excluded_checks=excused)
+
+        try:
+            ask()
+        except (SkipTest, Unsatisfiable):
+            assert mode is GenerationMode.NEGATIVE, f"{operation.label}: nothing to ask"
+            assert not operation.body, f"{operation.label}: every body fits"
+
+
+_numbers = itertools.count()
+
+
+def _code(response: Response) -> str:
+    """The error's code; empty if there is none."""
+    if response.status_code == 200:
+        return ""
+    code: str = response.json()["error"]["code"]
+    return code
+
+
+def _make_acceptable(case: Case[Any]) -> None:
+    """See to what a document cannot say of good data."""
+    if case.query:
+        case.query.pop("cursor", None)  # Only the daemon can make one.
+    if case.body:
+        case.body = _with_whole_integers(case.body)
+    if isinstance(case.body, dict):
+        if "instance" in case.body:
+            case.body["instance"] = INSTANCE  # The one that has said hello.
+        if case.operation.label == "POST /v1/agents":
+            case.body["name"] = f"z{next(_numbers)}"
+
+
+def _with_whole_integers(value: Any) -> Any:
+    """JSON Schema does not tell 1.0 from 1; the daemon does, and refuses the former."""
+    if isinstance(value, dict):
+        return {key: _with_whole_integers(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_integers(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _tame(case: Case[Any]) -> None:
+    """Do not wait long, and start no harness."""
+    for part in (case.query, case.body):
+        if isinstance(part, dict) and isinstance(wait := part.get("wait_seconds"), int | float):
+            part["wait_seconds"] = min(wait, LONGEST_WAIT)
+    if case.operation.label == "POST /v1/agents" and isinstance(case.body, dict):
+        case.body.setdefault("start", False)
+        case.body["start"] = case.body["start"] if not isinstance(case.body["start"], bool) else False
+
+
+async def check(hive: Daemon, agent: str | None, examples: int) -> None:
+    """Exercise the operator's socket or an agent's; see that the requests got as far as they should."""
+    place = hive.host_socket if agent is None else hive.core_socket(agent)
+    socket = Socket(place, examples)
+    await asyncio.to_thread(socket.exercise)
+    assert not hive.log_entries("request failed")
+    refused = {label for label, statuses in socket.answered.items() if 200 not in statuses}
+    never = {"POST /v1/messages/read", *(f"POST {path}" for path in STARTING)}
+    if agent == "ann":
+        never |= {"POST /v1/agents/{name}/stop", "GET /v1/agents/{name}/logs"}
+    assert refused <= never
+
+
+@pytest.mark.parametrize("agent", [None, "ann", "hm1nd"])
+async def test_generated_requests(hive: Daemon, agent: str | None) -> None:
+    """No generated request makes a socket fail, hang or answer otherwise than its document says."""
+    await check(hive, agent, 15)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("agent", [None, "ann", "hm1nd"])
+async def test_many_generated_requests(hive: Daemon, agent: str | None) -> None:
+    """The same for many more requests."""
+    await check(hive, agent, 150)

@@ -1,0 +1,72 @@
+"""Limits that keep one caller from harming the others."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.integration.api.refused import Bad, audit_rows, check_refused
+from tests.integration.api.wire import encode, exchange, request
+from tests.integration.daemon import Daemon
+
+INBOX = 5
+CONNECTIONS = 256
+REFUSALS_PER_MINUTE = 30
+
+
+async def test_full_inbox(hive: Daemon) -> None:
+    """A full inbox refuses the next message until one is dealt with, and makes a broadcast store nothing at all."""
+    for number in range(INBOX):
+        await hive.ask("POST", "/v1/messages", {"to": "bob", "body": str(number)}, agent="ann")
+    table = [Bad("POST", "/v1/messages", 429, "inbox_full", {"to": to, "body": "x"}) for to in ("bob", "*")]
+    for reply in await check_refused(hive, table, "ann"):
+        assert "bob" in reply.json["error"]["message"]
+    assert (await hive.ask("POST", "/v1/messages", {"to": "hm1nd", "body": "x"}, agent="ann"))["recipients"]
+
+    instance = {"instance": "instance-1"}
+    await hive.ask("POST", "/v1/harness/hello", {**instance, "version": "1"}, agent="bob")
+    (first,) = (await hive.ask("POST", "/v1/messages/receive", {**instance, "max": 1}, agent="bob"))["deliveries"]
+    await check_refused(hive, table[:1], "ann")
+    await hive.ask("POST", "/v1/messages/ack", {**instance, "ids": [first["id"]]}, agent="bob")
+    assert (await hive.ask("POST", "/v1/messages", {"to": "bob", "body": "x"}, agent="ann"))["recipients"] == ["bob"]
+
+
+async def test_full_inbox_of_operator(hive: Daemon) -> None:
+    """The operator's inbox is bounded too, and reading makes room."""
+    ids = [
+        (await hive.ask("POST", "/v1/messages", {"to": "operator", "body": str(number)}, agent="ann"))["id"]
+        for number in range(INBOX)
+    ]
+    bad = Bad("POST", "/v1/messages", 429, "inbox_full", {"to": "operator", "body": "x"})
+    await check_refused(hive, [bad], "ann")
+    assert (await hive.ask("POST", "/v1/messages/read", {"ids": ids[:1]}))["ids"] == ids[:1]
+    await hive.ask("POST", "/v1/messages", {"to": "operator", "body": "x"}, agent="ann")
+
+
+async def test_many_connections(hive: Daemon) -> None:
+    """An agent that opens too many connections is hung up on; the others and the operator notice nothing."""
+    place = hive.core_socket("ann")
+    streams = [await asyncio.open_unix_connection(str(place)) for _ in range(CONNECTIONS)]
+    try:
+        # Every one is served until an answer comes back on the last.
+        reader, writer = streams[-1]
+        writer.write(encode("GET", "/v1/whoami", headers={"Connection": "keep-alive"}))
+        assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 200 OK\r\n"
+        for _ in range(3):
+            assert await exchange(place, encode("GET", "/v1/whoami")) == b""
+        assert (await hive.ask("GET", "/v1/whoami", agent="bob"))["name"] == "bob"
+        assert await hive.ask("GET", "/healthz") == {"status": "ok"}
+    finally:
+        for _, writer in streams:
+            writer.transport.abort()
+    async with asyncio.timeout(10):
+        while not await exchange(place, encode("GET", "/v1/whoami")):
+            pass  # The daemon has yet to hear that they are gone.
+
+
+async def test_many_refusals(hive: Daemon) -> None:
+    """A caller gets 30 refusals a minute written down, so that it cannot fill the disk; others still get theirs."""
+    before = len(audit_rows(hive))
+    for _ in range(REFUSALS_PER_MINUTE + 15):
+        assert (await request(hive.core_socket("ann"), "GET", "/v1/nothing")).status == 404
+    assert audit_rows(hive, before) == [("agent:ann", "request", "GET /v1/nothing", "not_found")] * REFUSALS_PER_MINUTE
+    await check_refused(hive, [Bad("GET", "/v1/nothing", 404, "not_found")], "bob")

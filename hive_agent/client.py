@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
+_KEPT_OPEN_SECONDS = 3_600.0
+"""An idle connection costs nothing on a unix socket, but looking after it wakes an idle process."""
+_PASSING = frozenset({"unreachable", "stopping", "storage_failed", "database_busy", "disk_full", "too_many_polls"})
 _ANSWER_SECONDS = 30.0
 """How long an answer may take beyond the time that the request asks the daemon to wait."""
 
@@ -58,20 +61,20 @@ class CoreError(Exception):
 
     @property
     def passing(self) -> bool:
-        """Whether the daemon is only away, as while it restarts: the same call may work in a moment."""
-        return self.code in {"unreachable", "stopping"}
+        """Whether the trouble is not the call's: the daemon is away, or its disk is full. Later the same may work."""
+        return self.code in _PASSING
 
     @property
     def refusal(self) -> bool:
         """Whether the hive said no to this call, so that asking the same again is of no use."""
-        return 400 <= self.status < 500 and self.code != "superseded"
+        return 400 <= self.status < 500 and self.code != "superseded" and not self.passing
 
 
 class CoreClient:
     """Calls on one core.sock. Use as an async context manager.
 
-    `patience`: for how many seconds a call is repeated while the daemon is away. Every call here may be repeated:
-    leases and states are set, not counted; give a send an idempotency key.
+    `patience`: for how many seconds a call is repeated while the daemon is away or cannot write. Every call
+    here may be repeated: leases and states are set, not counted; give a send an idempotency key.
     """
 
     def __init__(self, socket: Path, patience: float) -> None:
@@ -80,7 +83,8 @@ class CoreClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> CoreClient:
-        self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=str(self._socket)))
+        connector = aiohttp.UnixConnector(path=str(self._socket), keepalive_timeout=_KEPT_OPEN_SECONDS)
+        self._session = aiohttp.ClientSession(connector=connector)
         return self
 
     async def __aexit__(
@@ -149,7 +153,7 @@ class CoreClient:
                 if not error.passing or time.monotonic() + pause > give_up:
                     raise
                 if pause == _FIRST_PAUSE:
-                    log.warning("the daemon is away, trying again until it is back: %s", error)
+                    log.warning("the daemon cannot do this now, trying again: %s", error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hive_agent import received
 from hive_agent.backends.base import Backend, Failed, NeedsLogin, Ok, Turn, TurnOutcome
+from hive_agent.batches import Batches
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.turns import keep_leases, run_turn
 from hive_core.protocol import (
@@ -27,7 +28,6 @@ from hive_core.protocol import (
 
 log = logging.getLogger(__name__)
 
-_MESSAGES_PER_TURN = 10
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 _GOODBYE_SECONDS = 2.0
@@ -49,6 +49,7 @@ class Harness:
         self._version = version
         self._state = state
         self._open_backend = open_backend
+        self._batches = Batches()
         self._pause = _FIRST_PAUSE
         self._settling: asyncio.Task[None] | None = None
 
@@ -94,16 +95,20 @@ class Harness:
 
     async def _next(self, backend: Backend, profile: Profile) -> None:
         """Wait for messages and handle them, whatever comes of it; raises only `superseded`."""
+        batch: list[Delivery] = []
         try:
             deliveries = await self._receive()
             if not deliveries:
                 return
+            batch = self._batches.next(deliveries)
+            taken = {delivery.id for delivery in batch}
+            await self._set_aside([delivery.id for delivery in deliveries if delivery.id not in taken])
             started = time.monotonic()
-            outcome = await self._turn(backend, profile, deliveries)
-            ids = " ".join(str(delivery.id) for delivery in deliveries)
+            outcome = await self._turn(backend, profile, batch)
+            ids = " ".join(map(str, sorted(taken)))
             log.info("turn with messages %s ended after %.2f s: %s", ids, time.monotonic() - started, _kind(outcome))
             if isinstance(outcome, Ok):
-                self._settling = asyncio.create_task(self._acknowledge(deliveries))
+                self._settling = asyncio.create_task(self._acknowledge(batch))
                 await asyncio.shield(self._settling)
         except CoreError as error:
             if error.code == "superseded":
@@ -113,19 +118,28 @@ class Harness:
         finally:
             self._settling = None
         if isinstance(outcome, Ok):
+            self._batches.handled(batch)
             self._pause = _FIRST_PAUSE
             await self._report("idle")
-        else:
-            await self._give_back(outcome)
+            return
+        if isinstance(outcome, Failed):  # a missing login is no message's fault
+            self._batches.failed(batch)
+        await self._give_back(outcome)
 
     async def _receive(self) -> list[Delivery]:
         started = time.monotonic()
         answer = await self._client.receive(
-            ReceiveRequest(instance=self._instance, wait_seconds=MAX_WAIT_SECONDS, max=_MESSAGES_PER_TURN, holding=[])
+            ReceiveRequest(instance=self._instance, wait_seconds=MAX_WAIT_SECONDS, max=self._batches.most, holding=[])
         )
         if not answer.deliveries:
             await asyncio.sleep(max(0.0, started + _SHORTEST_POLL - time.monotonic()))
         return answer.deliveries
+
+    async def _set_aside(self, ids: list[int]) -> None:
+        """Hand back, before the turn, what is not for it: the model may fetch messages, and gets the oldest first."""
+        if ids:
+            log.info("%d messages are left for later turns, as some were in failed turns before", len(ids))
+            await self._client.release(LeaseRequest(instance=self._instance, ids=ids))
 
     async def _turn(self, backend: Backend, profile: Profile, deliveries: list[Delivery]) -> TurnOutcome:
         received.clear(self._state, self._instance)

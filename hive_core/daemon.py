@@ -9,19 +9,20 @@ import resource
 import signal
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+import uvloop
 
 from hive_core import __version__, logs
 from hive_core.agents import Agents
 from hive_core.agents.lifecycle import passed_environment
 from hive_core.agents.reports import Reports
 from hive_core.broker import Broker, Directory
-from hive_core.database import Database
+from hive_core.database import PASSING, Database
 from hive_core.database.lock import StateLock
 from hive_core.errors import HiveError
 from hive_core.events import EventHub
@@ -44,12 +45,13 @@ from hive_core.systemd.notify import Notifier
 log = structlog.get_logger(__name__)
 
 _VACUUM_SECONDS = 3_600.0
+_VACUUM_RETRY_SECONDS = 60.0
 
 
 def run(settings: Settings) -> int:
     """Run the daemon until SIGTERM or SIGINT; the exit code. Raises HiveError if it cannot start."""
     logs.configure(settings.log_level)
-    return asyncio.run(Daemon(settings).run())
+    return uvloop.run(Daemon(settings).run())
 
 
 class Daemon:
@@ -68,6 +70,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.set_exception_handler(self._callback_failed)
         _allow_many_files()
         async with AsyncExitStack() as stack:
             await self._start(stack)
@@ -105,7 +108,9 @@ class Daemon:
         )
         await broker.open()
         reports = Reports(events, broker, directory)
-        refused, timed = Refusals(database).note, metrics.request
+        refusals = Refusals(database)
+        stack.push_async_callback(refusals.tell_left_out, all_callers=True)
+        refused, timed = refusals.note, metrics.request
         core = CoreSockets(lambda name: layout.agent(name).core_socket, directory, refused, timed)
         runtime: Runtime = await LocalRuntime.open(settings.sandbox, stop_timeout=settings.stop_timeout)
         agents = Agents(
@@ -122,8 +127,11 @@ class Daemon:
         async def status() -> HiveStatus:
             return await self._status(agents, broker, database, runtime)
 
+        async def writes() -> None:
+            await database.write(lambda db: db.execute("SELECT 1").fetchone())
+
         async def alive() -> None:
-            await database.write(lambda db: db.execute("SELECT 1"))
+            await _answers(writes)
 
         metrics.watch(
             "hive_unacknowledged",
@@ -143,12 +151,13 @@ class Daemon:
             ]
         )
         stack.push_async_callback(core.close_all)
+        stack.callback(agents.close)
         await agents.open()
         host = HostSocket(
             layout.host_socket,
             settings.socket_group,
             [
-                *hive_endpoints.hive(status, alive, metrics.text, events),
+                *hive_endpoints.hive(status, writes, metrics.text, events),
                 *agent_endpoints.keeping(agents),
                 *agent_endpoints.looking_after(agents, manager_only=False),
                 *message_endpoints.sending(broker),
@@ -169,6 +178,8 @@ class Daemon:
         for background in (
             self._part("vacuum", self._vacuum(broker)),
             self._part("watchdog", self._notifier.keep_alive(alive)),
+            self._part("refusals", refusals.run()),
+            self._part("trash", agents.empty_trash()),
             self._part("agents' start", agents.start_wanted()),
         ):
             stack.callback(background.cancel)
@@ -186,10 +197,26 @@ class Daemon:
         task.add_done_callback(ended)
         return task
 
+    def _callback_failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What fails outside of any task. Logged without the callback's arguments, which may be messages."""
+        error = context.get("exception")
+        log.error("a callback failed", what=context["message"], exc_info=error)
+        if "handle" in context and not isinstance(error, OSError):
+            # Something of ours was left half done. Broken connections end here too, and harm nobody.
+            self._failed = True
+            self._stop.set()
+
     async def _vacuum(self, broker: Broker) -> None:
         while True:
             started = time.monotonic()
-            removed = await broker.vacuum(self._settings.retention_days)
+            try:
+                removed = await broker.vacuum(self._settings.retention_days)
+            except HiveError as error:
+                if error.code not in PASSING:
+                    raise
+                log.warning("vacuum put off", code=error.code, seconds=_VACUUM_RETRY_SECONDS)
+                await asyncio.sleep(_VACUUM_RETRY_SECONDS)
+                continue
             if removed:
                 log.info("vacuumed messages", deliveries=removed, seconds=round(time.monotonic() - started, 3))
             await asyncio.sleep(_VACUUM_SECONDS)
@@ -208,6 +235,15 @@ class Daemon:
             messages_unacked=broker.total_unacknowledged,
             operator_unread=broker.unacknowledged(OPERATOR),
         )
+
+
+async def _answers(writes: Callable[[], Awaitable[None]]) -> None:
+    """Raise if the writer is gone. One that refuses because the disk is full is there, and a restart would not help."""
+    try:
+        await writes()
+    except HiveError as error:
+        if error.code not in PASSING:
+            raise
 
 
 def _lifecycles(agents: Agents) -> dict[Lifecycle, int]:

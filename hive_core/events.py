@@ -8,12 +8,22 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from hive_core.protocol import Event, EventKind
 
 _KEPT = 1_000
 _PER_READER = 1_000
 _QUIET_SECONDS = 15
+
+
+class _Happened(NamedTuple):
+    """An event before it is a model: most are never read by anybody."""
+
+    id: int
+    kind: EventKind
+    at: float
+    data: Mapping[str, object]
 
 
 class EventHub:
@@ -25,7 +35,7 @@ class EventHub:
 
     def __init__(self) -> None:
         self._next = time.time_ns() // 1_000
-        self._kept: deque[Event] = deque(maxlen=_KEPT)
+        self._kept: deque[_Happened] = deque(maxlen=_KEPT)
         self._readers: set[_Reader] = set()
         self._closed = False
 
@@ -36,7 +46,7 @@ class EventHub:
 
     def publish(self, kind: EventKind, data: Mapping[str, object]) -> None:
         """Tell every reader."""
-        event = Event.model_construct(id=self._next, kind=kind, at=datetime.now(UTC), data=dict(data))
+        event = _Happened(self._next, kind, time.time(), data)
         self._next += 1
         self._kept.append(event)
         for reader in self._readers:
@@ -77,10 +87,10 @@ class EventHub:
 class _Reader:
     def __init__(self) -> None:
         self.filled = asyncio.Event()
-        self._events: deque[Event] = deque()
+        self._events: deque[_Happened] = deque()
         self._lost = 0
 
-    def put(self, event: Event) -> None:
+    def put(self, event: _Happened) -> None:
         if len(self._events) == _PER_READER:
             self._events.popleft()
             self._lost += 1
@@ -88,11 +98,13 @@ class _Reader:
         self.filled.set()
 
     def take(self) -> list[Event]:
-        events = list(self._events)
+        events = [
+            Event(id=number, kind=kind, at=datetime.fromtimestamp(at, UTC), data=dict(data))
+            for number, kind, at, data in self._events
+        ]
         if self._lost:
-            events.insert(
-                0, Event(id=events[0].id - 1, kind="events.lost", at=events[0].at, data={"count": self._lost})
-            )
+            lost = Event(id=events[0].id - 1, kind="events.lost", at=events[0].at, data={"count": self._lost})
+            events.insert(0, lost)
         self._events.clear()
         self._lost = 0
         self.filled.clear()

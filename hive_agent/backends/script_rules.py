@@ -1,4 +1,4 @@
-"""Which rule of a script fits a message, and what its texts become. Pure."""
+"""Which rule of a script fits a message, and what its texts become. No I/O."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hive_agent.backends.cpu_limit import TooLong, cpu_limit
 from hive_core.protocol import Delivery, ScriptRule
 
 _SEARCHED_CHARACTERS = 10_000
 """How much of a body rules see: some expressions take time that grows fast with the text."""
+_MATCH_SECONDS = 1.0
+"""Processor time for finding a message's rule: meanwhile the harness does nothing else, and no lease is renewed."""
 _FIELD = re.compile(r"\{(body|sender|me|[1-9][0-9]?)\}")
 
 
 class BadScript(Exception):
     """A rule of the script cannot be used; the text says which and why."""
+
+
+class SlowRule(Exception):
+    """A rule's expression took too long on a message; the text says which, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +53,22 @@ class Script:
         return cls(tuple(compiled))
 
     def match(self, delivery: Delivery) -> Match | None:
-        """The first rule whose sender and expression fit."""
-        for index, (rule, pattern) in enumerate(self.rules):
-            if rule.sender is not None and rule.sender != delivery.sender:
-                continue
-            found = pattern.search(delivery.body[:_SEARCHED_CHARACTERS])
-            if found is not None:
-                return Match(index, rule, found.groups(default=""))
+        """The first rule whose sender and expression fit. Raises SlowRule if that cannot be found out in time."""
+        text = delivery.body[:_SEARCHED_CHARACTERS]
+        index = 0
+        try:
+            with cpu_limit(_MATCH_SECONDS):
+                for index, (rule, pattern) in enumerate(self.rules):
+                    if rule.sender is not None and rule.sender != delivery.sender:
+                        continue
+                    found = pattern.search(text)
+                    if found is not None:
+                        return Match(index, rule, found.groups(default=""))
+        except TooLong:
+            raise SlowRule(
+                f"rule {index + 1} of the script was not done with message {delivery.id} after {_MATCH_SECONDS:g} s; "
+                "write its `match` so that it backtracks less"
+            ) from None
         return None
 
 

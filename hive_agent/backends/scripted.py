@@ -12,7 +12,7 @@ import re
 
 from hive_agent.backends.base import Backend, BackendContext, Failed, Ok, Turn, TurnOutcome
 from hive_agent.backends.script_memory import Remembered, ScriptMemory
-from hive_agent.backends.script_rules import BadScript, Match, Script, fill
+from hive_agent.backends.script_rules import BadScript, Match, Script, SlowRule, fill
 from hive_agent.client import CoreClient, CoreError
 from hive_core.names import SYSTEM
 from hive_core.protocol import AgentConfig, Delivery, ScriptSend, SendAnswer, SendRequest
@@ -43,7 +43,10 @@ class ScriptedBackend:
         except BadScript as error:
             return Failed("config", str(error))
         for delivery in turn.deliveries:
-            match = script.match(delivery)
+            try:
+                match = script.match(delivery)
+            except SlowRule as error:
+                return Failed("slow_rule", str(error))
             if match is not None:
                 await self._follow(delivery, match)
             else:

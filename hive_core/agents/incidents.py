@@ -2,35 +2,75 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
+from typing import Literal
+
 from hive_core.protocol import HarnessState
 from hive_core.runtimes.base import UnitState
 
+Trouble = Literal["crashed", "needs_login", "failing"]
+
+_QUIET_SECONDS = 600.0
+_LASTING_SECONDS = 60.0
+_SHOWN_DETAIL = 200
+
 
 class Incidents:
-    """An incident opens with the first crash and closes when the agent works again or is stopped on request."""
+    """An incident opens with the first sign of trouble and closes when the agent works again.
 
-    def __init__(self) -> None:
-        self._crashed: set[str] = set()
-        self._needs_login: set[str] = set()
+    That of a crash also closes when the agent is stopped on request. What opens within ten minutes of the last news of
+    the same kind is told only if it goes on after them: an agent may not fill an inbox by changing its mind.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives the time in seconds."""
+        self._clock = clock
+        self._open: set[tuple[str, Trouble]] = set()
+        self._told: dict[tuple[str, Trouble], float] = {}
+        self._failing_since: dict[str, float] = {}
+
+    def forget(self, name: str) -> None:
+        """The agent is gone; another of its name starts afresh."""
+        self._failing_since.pop(name, None)
+        self._open = {incident for incident in self._open if incident[0] != name}
+        self._told = {incident: at for incident, at in self._told.items() if incident[0] != name}
 
     def unit_changed(self, unit: UnitState) -> str | None:
         """What to tell, if this change opens an incident."""
+        name = unit.name
         if unit.lifecycle in ("backoff", "failed"):
-            if unit.name in self._crashed:
-                return None
-            self._crashed.add(unit.name)
             next_step = "it is being restarted" if unit.lifecycle == "backoff" else "it is not restarted"
-            return f"{unit.name} crashed ({unit.exit_cause}); {next_step}. See its logs: hive-c0re logs {unit.name}"
+            text = f"{name} crashed ({unit.exit_cause}); {next_step}. See its logs: hive-c0re logs {name}"
+            return self._opened(name, "crashed", text)
         if unit.lifecycle in ("stopping", "stopped"):
-            self._crashed.discard(unit.name)
+            self._open.discard((name, "crashed"))
         return None
 
-    def state_reported(self, name: str, state: HarnessState) -> str | None:
-        """What to tell, if this report opens an incident."""
+    def state_reported(self, name: str, state: HarnessState, detail: str = "") -> str | None:
+        """What to tell, if this report opens an incident. `detail` is the agent's own text."""
         if state == "idle":
-            self._crashed.discard(name)
-            self._needs_login.discard(name)
-        if state == "needs_login" and name not in self._needs_login:
-            self._needs_login.add(name)
-            return f"{name} needs a login: its agent CLI has no valid credentials. Its messages wait until it has."
+            self._failing_since.pop(name, None)
+            self._open -= {(name, "crashed"), (name, "needs_login"), (name, "failing")}
+        if state == "needs_login":
+            text = f"{name} needs a login: its agent CLI has no valid credentials. Its messages wait until it has."
+            return self._opened(name, "needs_login", text)
+        if (
+            state == "failed"
+            and self._clock() - self._failing_since.setdefault(name, self._clock()) >= _LASTING_SECONDS
+        ):
+            return self._opened(name, "failing", f"{name} cannot handle its messages: {_one_line(detail)}")
         return None
+
+    def _opened(self, name: str, trouble: Trouble, text: str) -> str | None:
+        incident, now = (name, trouble), self._clock()
+        if incident in self._open or now - self._told.get(incident, -math.inf) < _QUIET_SECONDS:
+            return None
+        self._open.add(incident)
+        self._told[incident] = now
+        return text
+
+
+def _one_line(detail: str) -> str:
+    return " ".join(detail.split())[:_SHOWN_DETAIL] or "it does not say why"

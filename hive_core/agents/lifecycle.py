@@ -10,24 +10,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import structlog
+
 from hive_core import audit
 from hive_core.agents import files, records
+from hive_core.agents.purging import Purging
 from hive_core.agents.records import AgentRecord, Desired
 from hive_core.agents.reports import Reports
-from hive_core.broker import Broker, Directory, Member
+from hive_core.agents.roster import Roster, check_name
+from hive_core.agents.views import Views
+from hive_core.broker import Broker, Directory
 from hive_core.database import Database
-from hive_core.errors import HiveError, conflict, not_found
+from hive_core.errors import HiveError, conflict
 from hive_core.layout import Layout
-from hive_core.names import MANAGER, is_agent_name, shown, why_not
+from hive_core.names import MANAGER
 from hive_core.protocol import (
     AgentStatus,
     DestroyAnswer,
     Kind,
-    LogsAnswer,
-    LogsQuery,
     SpawnRequest,
 )
-from hive_core.runtimes.base import AgentSpec, Runtime, UnitState
+from hive_core.runtimes.base import AgentSpec, Runtime
+
+log = structlog.get_logger(__name__)
+
+_STARTED_AT_ONCE = 4
+"""Agents that are started side by side when the daemon starts: more would only wait for each other's CPU time."""
 
 
 class Doors(Protocol):
@@ -40,7 +48,7 @@ class Doors(Protocol):
         """Stop listening for the agent."""
 
 
-class Agents:
+class Agents(Views):
     """Every agent of the hive. Actions on one agent run one after another, on different agents side by side."""
 
     def __init__(
@@ -56,47 +64,63 @@ class Agents:
         environment: Mapping[str, str],
     ) -> None:
         """`environment` is what every harness gets."""
-        self._layout = layout
+        super().__init__(layout=layout, roster=Roster(directory), broker=broker, runtime=runtime, reports=reports)
         self._database = database
         self._directory = directory
-        self._broker = broker
-        self._runtime = runtime
         self._doors = doors
-        self._reports = reports
         self._environment = environment
-        self._records: dict[str, AgentRecord] = {}
+        self._purging = Purging(layout, database)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def open(self) -> None:
-        """Know the agents of the database and listen for them; `start_wanted` then runs them."""
+        """Know the agents of the database, repair what an earlier daemon left half done, listen for the agents.
+
+        `start_wanted` then runs those that are wanted. An agent that cannot be heard is logged; the others go on.
+        """
         known = await self._database.read(records.load)
+        await self._purging.open({record.name for record in known})
         for record in known:
-            self._enrol(record)
+            try:
+                await asyncio.to_thread(files.make_directories, self._layout.agent(record.name))
+            except (HiveError, OSError) as error:
+                log.error("agent's directories not made", agent=record.name, error=str(error))
+            self._roster.enrol(record)
         # Only now: whoever is heard before all are known is told that some are not there.
         for record in known:
-            await self._doors.open(record.name)
+            try:
+                await self._doors.open(record.name)
+            except HiveError as error:
+                log.error("agent cannot be heard", agent=record.name, error=error.message)
 
     async def start_wanted(self) -> None:
-        """Start every agent that was running when the daemon last stopped."""
-        for record in list(self._records.values()):
-            if record.desired == "running":
-                await self._runtime.start(self._spec(record))
+        """Start every agent that was running when the daemon last stopped, unless it is asked otherwise meanwhile."""
+        turns = asyncio.Semaphore(_STARTED_AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            for name in [record.name for record in self._roster.all()]:
+                tasks.create_task(self._start_if_wanted(name, turns))
+
+    async def empty_trash(self) -> None:
+        """Remove what destroyed agents have left, until cancelled."""
+        await self._purging.run()
+
+    def close(self) -> None:
+        """Begin to stop: the rest of the trash is the next daemon's."""
+        self._purging.stop()
 
     # --- actions --------------------------------------------------------------------------------------------
 
     async def spawn(self, request: SpawnRequest, actor: str) -> AgentStatus:
-        """Make an agent; raises `bad_name`, `agent_exists`."""
+        """Make an agent; raises `bad_name`, `agent_exists`, `agent_being_purged`, `config_in_the_way`, `disk_full`."""
         name = request.name
-        if name != MANAGER and not is_agent_name(name):
-            raise HiveError("bad_name", why_not(name), hint="1 to 9 characters a-z and 0-9, a letter first")
+        check_name(name)
         async with self._locks[name]:
-            if name in self._records:
+            if self._roster.find(name) is not None:
                 raise conflict("agent_exists", f"there is an agent {name} already", "destroy it first")
             desired: Desired = "running" if request.start else "stopped"
             kind: Kind = "manager" if name == MANAGER else "agent"
             record = AgentRecord(name, kind, desired, request.config, request.prompt, deployment=0, web_port=0)
-            paths = self._layout.agent(name)
-            await asyncio.to_thread(files.prepare, paths, request)
+            await self._purging.make_way(name)
+            await asyncio.to_thread(files.prepare, self._layout.agent(name), request)
             detail = {"backend": request.config.backend}
 
             def store(db: sqlite3.Connection) -> AgentRecord:
@@ -104,7 +128,7 @@ class Agents:
                 return records.insert(db, record)
 
             record = await self._database.write(store)
-            self._enrol(record)
+            self._roster.enrol(record)
             await self._doors.open(name)
             if request.start:
                 await self._runtime.start(self._spec(record))
@@ -136,71 +160,59 @@ class Agents:
         return self.status(name)
 
     async def destroy(self, name: str, actor: str, *, purge: bool) -> DestroyAnswer:
-        """Remove the agent. With `purge` also its files, port and messages; otherwise a new one finds them again."""
+        """Remove the agent. With `purge` also its files, port and messages; otherwise a new one finds them again.
+
+        An agent whose destruction cannot be stored stays as it was. Raises `agent_being_purged` and
+        `purge_unfinished` if it is gone, but not all of its files.
+        """
         self.record(name)
         async with self._locks[name]:
-            self.record(name)
+            record = self.record(name)
             await self._runtime.destroy(name)
+            member = self._directory.member(name)
             self._directory.remove(name)  # Before its messages: nothing new may come after they are counted.
-            dropped = await self._broker.forget(name) if purge else 0
-
-            def store(db: sqlite3.Connection) -> None:
-                records.delete(db, name, forget_port=purge)
-                audit.append(
-                    db,
-                    actor=actor,
-                    action="destroy",
-                    subject=name,
-                    detail={"purge": purge, "dropped_messages": dropped},
-                )
-
-            await self._database.write(store)
-            del self._records[name]
+            try:
+                dropped = await self._database.write(lambda db: self._delete(db, name, actor, purge=purge))
+            except Exception:
+                self._directory.put(member)
+                if record.desired == "running":
+                    await self._start(record)
+                raise
+            self._roster.strike(name)
             self._reports.forget(name)
-            await self._doors.close(name)
-            files.remove_run_directory(self._layout.agent(name))
             if purge:
-                await asyncio.to_thread(files.purge, self._layout, name)
+                self._broker.forgotten(name)
+                self._purging.begun(name)
+            await self._doors.close(name)
+            left = await (self._purging.finish(name) if purge else self._purging.clear_run(name))
+        await self._purging.empty(left)
         return DestroyAnswer(name=name, purged=purge, dropped_messages=dropped)
-
-    # --- views ----------------------------------------------------------------------------------------------
-
-    def record(self, name: str) -> AgentRecord:
-        """The agent's record; raises `unknown_agent`, or `bad_name` for what can be none."""
-        record = self._records.get(name)
-        if record is not None:
-            return record
-        if name != MANAGER and not is_agent_name(name):
-            raise HiveError("bad_name", why_not(name), hint="1 to 9 characters a-z and 0-9, a letter first")
-        raise not_found("unknown_agent", f"there is no agent {shown(name)}", "hive-c0re list shows those there are")
-
-    def status(self, name: str) -> AgentStatus:
-        """One agent as the operator sees it."""
-        units = {unit.name: unit for unit in self._runtime.units()}
-        return self._status(self.record(name), units)
-
-    def statuses(self) -> Sequence[AgentStatus]:
-        """All agents, the manager first."""
-        units = {unit.name: unit for unit in self._runtime.units()}
-        order = sorted(self._records.values(), key=lambda record: (record.kind != "manager", record.name))
-        return [self._status(record, units) for record in order]
-
-    async def logs(self, name: str, query: LogsQuery) -> LogsAnswer:
-        """What the agent's harness wrote to its output."""
-        self.record(name)
-        lines, cursor = await self._runtime.read_log(
-            name, self._layout.agent_log(name), query.lines, query.cursor, query.wait_seconds
-        )
-        return LogsAnswer(lines=lines, cursor=cursor)
 
     # --------------------------------------------------------------------------------------------------------
 
-    def _enrol(self, record: AgentRecord) -> None:
-        files.make_directories(self._layout.agent(record.name))
-        allowed = record.config.allowed_recipients
-        member = Member(record.name, record.kind, None if allowed is None else frozenset(allowed), record.instance)
-        self._directory.put(member)
-        self._records[record.name] = record
+    async def _start_if_wanted(self, name: str, turns: asyncio.Semaphore) -> None:
+        async with turns, self._locks[name]:
+            # Looked up now: the operator may have stopped or destroyed it since the daemon started.
+            record = self._roster.find(name)
+            if record is not None and record.desired == "running":
+                await self._start(record)
+
+    async def _start(self, record: AgentRecord) -> None:
+        """Start an agent for which nobody waits who could be told that it was refused."""
+        try:
+            await self._runtime.start(self._spec(record))
+        except HiveError as error:
+            log.warning("agent not started", agent=record.name, code=error.code)
+
+    def _delete(self, db: sqlite3.Connection, name: str, actor: str, *, purge: bool) -> int:
+        """All that a destroy changes in the database, in one transaction; how many waiting messages were dropped."""
+        dropped = self._broker.forget_within(db, name) if purge else 0
+        records.delete(db, name, forget_port=purge)
+        if purge:
+            records.begin_purge(db, name)
+        detail = {"purge": purge, "dropped_messages": dropped}
+        audit.append(db, actor=actor, action="destroy", subject=name, detail=detail)
+        return dropped
 
     async def _want(self, name: str, desired: Desired, action: str, actor: str) -> AgentRecord:
         record = self.record(name)
@@ -210,34 +222,13 @@ class Agents:
             audit.append(db, actor=actor, action=action, subject=name)
 
         await self._database.write(store)
-        self._records[name] = record = replace(record, desired=desired)
+        record = replace(record, desired=desired)
+        self._roster.replace(record)
         return record
 
     def _spec(self, record: AgentRecord) -> AgentSpec:
         paths, name = self._layout.agent(record.name), record.name
         return AgentSpec(name, record.kind, paths, self._layout.agent_log(name), self._environment)
-
-    def _status(self, record: AgentRecord, units: Mapping[str, UnitState]) -> AgentStatus:
-        unit = units.get(record.name, UnitState(record.name, "stopped"))
-        report = self._reports.last(record.name)
-        return AgentStatus(
-            name=record.name,
-            kind=record.kind,
-            lifecycle=unit.lifecycle,
-            state=report.state,
-            backend=record.config.backend,
-            model=record.config.model,
-            detail=report.detail,
-            state_since=report.since,
-            started_at=unit.started_at,
-            pid=unit.pid,
-            restarts=unit.restarts,
-            exit_cause=unit.exit_cause,
-            unacked=self._broker.unacknowledged(record.name),
-            web_port=record.web_port,
-            deployment=record.deployment,
-            confinement=self._runtime.confinement,
-        )
 
 
 def passed_environment(names: Sequence[str]) -> dict[str, str]:

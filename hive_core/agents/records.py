@@ -68,6 +68,21 @@ def delete(db: sqlite3.Connection, name: str, *, forget_port: bool) -> None:
         db.execute("DELETE FROM web_ports WHERE name = ?", (name,))
 
 
+def purges(db: sqlite3.Connection) -> set[str]:
+    """The agents that are destroyed and whose files are still where they were."""
+    return {name for (name,) in db.execute("SELECT name FROM purges")}
+
+
+def begin_purge(db: sqlite3.Connection, name: str) -> None:
+    """The agent's files are to go; remembered until `end_purge`."""
+    db.execute("INSERT INTO purges (name) VALUES (?)", (name,))
+
+
+def end_purge(db: sqlite3.Connection, name: str) -> None:
+    """The agent's files are out of the way."""
+    db.execute("DELETE FROM purges WHERE name = ?", (name,))
+
+
 def _keep_port(db: sqlite3.Connection, name: str) -> int:
     row = db.execute("SELECT port FROM web_ports WHERE name = ?", (name,)).fetchone()
     if row is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -32,11 +33,14 @@ class Report:
 class Reports:
     """The last report of every harness. Changes become events; the first sign of trouble becomes a message."""
 
-    def __init__(self, events: EventHub, broker: Broker, directory: Directory) -> None:
+    def __init__(
+        self, events: EventHub, broker: Broker, directory: Directory, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`clock` gives the time in seconds."""
         self._events = events
         self._broker = broker
         self._directory = directory
-        self._incidents = Incidents()
+        self._incidents = Incidents(clock)
         self._last: defaultdict[str, Report] = defaultdict(Report)
 
     def last(self, name: str) -> Report:
@@ -46,11 +50,12 @@ class Reports:
     def forget(self, name: str) -> None:
         """The agent is gone."""
         self._last.pop(name, None)
+        self._incidents.forget(name)
 
     async def harness(self, name: str, state: HarnessState, detail: str) -> None:
         """The harness says what it is doing."""
         self._note(name, state, detail)
-        await self._announce(name, self._incidents.state_reported(name, state))
+        await self._announce(name, self._incidents.state_reported(name, state, detail))
 
     async def follow(self, units: AsyncIterator[UnitState]) -> None:
         """Tell the hive what becomes of containers and processes; runs until the runtime is closed."""
@@ -58,6 +63,8 @@ class Reports:
             data = {"agent": unit.name, "lifecycle": unit.lifecycle, "cause": unit.exit_cause}
             self._events.publish("agent.lifecycle", data)
             log.info("agent lifecycle", pid=unit.pid, **data)
+            if unit.name not in self._directory:
+                continue  # It was destroyed, and forgotten.
             if unit.lifecycle != "running":
                 self._note(unit.name, "offline", "")
             await self._announce(unit.name, self._incidents.unit_changed(unit))

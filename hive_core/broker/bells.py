@@ -37,6 +37,7 @@ class Ring:
     """One listener's place; to be used in a `with` block."""
 
     def __init__(self, places: set[asyncio.Future[None]]) -> None:
+        self.ended = False
         self._places = places
         self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         places.add(self._future)
@@ -46,6 +47,12 @@ class Ring:
 
     def __exit__(self, *_: object) -> None:
         self._places.discard(self._future)
+
+    def end(self) -> None:
+        """Wake this listener alone, and for the last time: `ended` tells it to give up."""
+        self.ended = True
+        if not self._future.done():
+            self._future.set_result(None)
 
     async def wait(self, seconds: float) -> bool:
         """Wait for a ring, at most `seconds`; whether there was one. Then listens for the next."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from hive_core.broker import store
-from hive_core.broker.bells import Bells
+from hive_core.broker import leases, store
+from hive_core.broker.bells import Bells, Ring
 from hive_core.broker.directory import Directory
+from hive_core.broker.leases import Leased
+from hive_core.broker.polls import Polls
 from hive_core.broker.sending import Sending
-from hive_core.broker.store import Leased, MessageRow
+from hive_core.broker.store import MessageRow
 from hive_core.database import Database
+from hive_core.errors import HiveError
 from hive_core.events import EventHub
 from hive_core.names import OPERATOR
 from hive_core.protocol import (
@@ -56,6 +60,7 @@ class Broker:
         self._lease = int(lease_seconds * 1_000)
         self._clock = clock
         self._bells = Bells()
+        self._polls = Polls()
         self._sending = Sending(database, directory, events, self._bells, inbox_limit=inbox_limit, clock=clock)
 
     async def open(self) -> None:
@@ -86,19 +91,27 @@ class Broker:
         member = self._directory.member(name)
         if member.instance == instance:
             return
-        released = await self._database.write(lambda db: store.take_over(db, name, instance))
+        released = await self._database.write(lambda db: leases.take_over(db, name, instance))
         member.instance = instance
         self._tell("message.released", name, released)
         self._bells.ring(name)
 
     async def receive(self, name: str, request: ReceiveRequest) -> ReceiveAnswer:
-        """Lease waiting messages, or wait for one. Empty when the time is up or the daemon stops."""
+        """Lease waiting messages, or wait for one.
+
+        Empty when the time is up, the daemon stops, or a newer receive with `holding` replaces this one. Raises
+        `superseded`, `too_many_polls`.
+        """
+        self._directory.check_instance(name, request.instance)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + request.wait_seconds
-        with self._bells.listen(name) as ring:
+        with self._bells.listen(name) as ring, self._polls.enter(name, ring, holding=request.holding is not None):
             while True:
                 self._directory.check_instance(name, request.instance)
-                leased = await self._lease_now(name, request)
+                leased = await self._lease_now(name, request, ring)
+                if ring.ended:
+                    self._take_back(name, request.instance, leased)
+                    return self._handed_out(name, leases.NOTHING)
                 remaining = deadline - loop.time()
                 if leased.rows or remaining <= 0 or self._bells.closed:
                     return self._handed_out(name, leased)
@@ -127,7 +140,7 @@ class Broker:
     # --- the operator ---------------------------------------------------------------------------------------
 
     async def inbox(self, query: InboxQuery) -> InboxAnswer:
-        """The operator's messages."""
+        """The operator's messages, the newest of them: what does not fit is left for a query `before` these."""
         unread = query.view == "unread"
         rows = await self._database.read(
             lambda db: store.read_messages(db, OPERATOR, unread=unread, limit=query.limit, before=query.before)
@@ -156,9 +169,17 @@ class Broker:
 
     async def forget(self, name: str) -> int:
         """Remove every message for `name`; how many of them were not acknowledged."""
-        dropped = await self._database.write(lambda db: store.forget(db, name))
-        self._sending.unacknowledged[name] = 0
+        dropped = await self._database.write(lambda db: self.forget_within(db, name))
+        self.forgotten(name)
         return dropped
+
+    def forget_within(self, db: sqlite3.Connection, name: str) -> int:
+        """`forget` as a part of the caller's transaction, who calls `forgotten` when that is on disk."""
+        return store.forget(db, name)
+
+    def forgotten(self, name: str) -> None:
+        """The messages for `name` are gone from the database."""
+        self._sending.unacknowledged[name] = 0
 
     async def vacuum(self, retention_days: float, batch: int = 500) -> int:
         """Remove messages acknowledged longer ago than that, a batch at a time so that sends go on in between."""
@@ -172,34 +193,44 @@ class Broker:
 
     # ---------------------------------------------------------------------------------------------------------
 
-    async def _lease_now(self, name: str, request: ReceiveRequest) -> Leased:
-        if not self.unacknowledged(name):
-            return Leased([], None)
+    async def _lease_now(self, name: str, request: ReceiveRequest, ring: Ring) -> Leased:
+        if ring.ended or not self.unacknowledged(name):
+            return leases.NOTHING
         now = self._clock()
         operation = partial(
-            store.lease,
+            leases.lease,
             recipient=name,
             instance=request.instance,
             most=request.max,
             now=now,
             until=now + self._lease,
             holding=request.holding,
+            unwanted=lambda: ring.ended,
         )
         leasing = self._database.submit(operation)
         try:
             return await asyncio.shield(leasing)
         except asyncio.CancelledError:
             # The caller hung up, so nobody will get these.
-            leasing.add_done_callback(partial(self._give_back, name, request.instance))
+            leasing.add_done_callback(partial(self._take_back_later, name, request.instance))
             raise
 
-    def _give_back(self, name: str, instance: str, leasing: asyncio.Future[Leased]) -> None:
-        if leasing.cancelled() or leasing.exception() is not None:
+    def _take_back_later(self, name: str, instance: str, leasing: asyncio.Future[Leased]) -> None:
+        if not leasing.cancelled() and leasing.exception() is None:
+            self._take_back(name, instance, leasing.result())
+
+    def _take_back(self, name: str, instance: str, leased: Leased) -> None:
+        if not leased.rows:
             return
-        ids = [row.message.id for row in leasing.result().rows]
-        if ids:
-            given = self._database.submit(lambda db: store.renew(db, name, instance, ids, None))
-            given.add_done_callback(lambda _: self._bells.ring(name))
+        try:
+            given = self._database.submit(lambda db: leases.take_back(db, name, instance, leased.rows))
+        except HiveError:
+            return  # The daemon stops. The leases run out, or the next hello or `holding` frees them.
+        given.add_done_callback(partial(self._taken_back, name))
+
+    def _taken_back(self, name: str, given: asyncio.Future[None]) -> None:
+        if not given.cancelled() and given.exception() is None:
+            self._bells.ring(name)
 
     def _handed_out(self, name: str, leased: Leased) -> ReceiveAnswer:
         deliveries = [
@@ -215,14 +246,14 @@ class Broker:
 
     async def _finish(self, name: str, instance: str | None, ids: Sequence[int]) -> LeaseAnswer:
         now = self._clock()
-        done = await self._database.write(lambda db: store.acknowledge(db, name, instance, dict.fromkeys(ids), now))
+        done = await self._database.write(lambda db: leases.acknowledge(db, name, instance, dict.fromkeys(ids), now))
         self._sending.unacknowledged[name] -= len(done)
         self._tell("message.acknowledged", name, done)
         return LeaseAnswer(ids=done)
 
     async def _change_leases(self, name: str, request: LeaseRequest, until: int | None) -> list[int]:
         ids = None if request.ids is None else list(dict.fromkeys(request.ids))
-        return await self._database.write(lambda db: store.renew(db, name, request.instance, ids, until))
+        return await self._database.write(lambda db: leases.renew(db, name, request.instance, ids, until))
 
     def _tell(self, kind: EventKind, name: str, ids: Sequence[int]) -> None:
         if ids:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hive_core.errors import conflict, forbidden, not_found
+from hive_core.errors import HiveError, conflict, forbidden, not_found
 from hive_core.names import EVERYONE, MANAGER, OPERATOR
 from hive_core.protocol import Kind
 
@@ -71,10 +71,18 @@ class Directory:
         raise not_found("unknown_recipient", f"there is nobody called {to!r}", f"write to operator, {known} or *")
 
     def check_instance(self, name: str, instance: str) -> None:
-        """Raise `superseded` unless `instance` is the harness that speaks for `name`."""
+        """Raise `superseded` unless `instance` is the harness that speaks for `name`.
+
+        An early check: a hello that is on its way is not seen here, but by the transactions of `broker.leases`.
+        """
         if self.member(name).instance != instance:
-            raise conflict(
-                "superseded",
-                f"this harness does not speak for {name} any more",
-                "another one has said hello since; stop, or say hello if you are the newest",
-            )
+            raise superseded(name)
+
+
+def superseded(name: str) -> HiveError:
+    """The refusal for a harness that another one has replaced."""
+    return conflict(
+        "superseded",
+        f"this harness does not speak for {name} any more",
+        "another one has said hello since; stop, or say hello if you are the newest",
+    )

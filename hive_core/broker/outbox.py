@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 
 from hive_core.broker import store
@@ -13,7 +14,8 @@ from hive_core.broker.store import NewMessage
 from hive_core.database import Database
 from hive_core.errors import HiveError
 
-_Entry = tuple[NewMessage, asyncio.Future[None]]
+Settled = Callable[[bool], None]
+_Entry = tuple[NewMessage, Settled, asyncio.Future[None]]
 
 
 class Outbox:
@@ -24,11 +26,14 @@ class Outbox:
         self._entries: deque[_Entry] = deque()
         self._flush_queued = False
 
-    def put(self, message: NewMessage) -> asyncio.Future[None]:
-        """Queue a message; the future is done when it is on disk."""
+    def put(self, message: NewMessage, settled: Settled) -> asyncio.Future[None]:
+        """Queue a message; the future is done when it is on disk.
+
+        `settled` is called with whether it was stored, also when nobody waits for the future any more.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Queued before the flag is read: a flush that has not lowered the flag yet will find it.
-        entry = (message, future)
+        entry = (message, settled, future)
         self._entries.append(entry)
         if not self._flush_queued:
             taken: list[_Entry] = []
@@ -47,7 +52,7 @@ class Outbox:
         self._flush_queued = False
         self._drain(taken)
         if taken:
-            store.insert(db, [message for message, _ in taken])
+            store.insert(db, [message for message, _, _ in taken])
 
     def _settle(self, taken: list[_Entry], flushed: asyncio.Future[None]) -> None:
         error = flushed.exception()
@@ -55,9 +60,10 @@ class Outbox:
             # The transaction may have failed before this flush had its turn.
             self._flush_queued = False
             self._drain(taken)
-        for _, future in taken:
+        for _, settled, future in taken:
+            settled(error is None)
             if future.done():
-                continue
+                continue  # The sender has hung up.
             if error is None:
                 future.set_result(None)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from hive_core.broker import store
 from hive_core.broker.bells import Bells
@@ -89,12 +90,13 @@ class Sending:
         self._check_room(recipients)
         self._last_id += 1
         row = MessageRow(self._last_id, sender, request.to, request.body, request.reply_to, self._clock())
-        stored = self._outbox.put(NewMessage(row, request.idempotency_key, recipients))
+        # A sender that hangs up ends only its own waiting: the message is on its way, and its recipients will wake.
+        stored = self._outbox.put(
+            NewMessage(row, request.idempotency_key, recipients), partial(self._settled, row, recipients)
+        )
         self.unacknowledged.update(recipients)
-        stored.add_done_callback(lambda done: self._stored(row, recipients, done))
-        # Shielded: the message is on its way, and a sender that hangs up must not keep its recipients asleep.
-        await asyncio.shield(stored)
-        return SendAnswer.model_construct(id=row.id, recipients=recipients, duplicate=False)
+        await stored
+        return SendAnswer(id=row.id, recipients=recipients, duplicate=False)
 
     def _check_room(self, recipients: list[str]) -> None:
         full = [name for name in recipients if self.unacknowledged[name] >= self._limit]
@@ -106,8 +108,8 @@ class Sending:
                 status=429,
             )
 
-    def _stored(self, row: MessageRow, recipients: list[str], done: asyncio.Future[None]) -> None:
-        if done.cancelled() or done.exception() is not None:
+    def _settled(self, row: MessageRow, recipients: list[str], stored: bool) -> None:
+        if not stored:
             self.unacknowledged.subtract(recipients)
             return
         for name in recipients:

@@ -1,15 +1,21 @@
-"""The broker's SQL: plain functions on a SQLite connection, run by the writer or a reader. Times are milliseconds."""
+"""The broker's SQL but for leases: plain functions on a SQLite connection, run by the writer or a reader.
+
+Times are milliseconds.
+"""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from hive_core.errors import HiveError, conflict, not_found
+from hive_core.errors import HiveError, not_found
+from hive_core.names import EVERYONE
 
 _MESSAGE = "m.id, m.sender, m.recipient, m.body, m.reply_to, m.sent_at"
-_LEASE_BYTES = 4 * 1024 * 1024
+_INBOX_BYTES = 4 * 1024 * 1024
+_ENVELOPE_BYTES = 300
 _MOST_ROWS = 64
 
 
@@ -24,26 +30,12 @@ class MessageRow(NamedTuple):
     sent_at: int
 
 
-class DeliveryRow(NamedTuple):
-    """A message and how often it has been handed out, this time included."""
-
-    message: MessageRow
-    attempt: int
-
-
 class NewMessage(NamedTuple):
     """What `insert` stores."""
 
     row: MessageRow
     key: str | None
     recipients: Sequence[str]
-
-
-class Leased(NamedTuple):
-    """What `lease` gave; without rows, `next_expiry` is when the next lease of this recipient ends, if there is one."""
-
-    rows: list[DeliveryRow]
-    next_expiry: int | None
 
 
 def last_message_id(db: sqlite3.Connection) -> int:
@@ -95,123 +87,31 @@ def recipients_of(db: sqlite3.Connection, message: int) -> list[str]:
     return [row[0] for row in rows]
 
 
-def lease(
-    db: sqlite3.Connection,
-    *,
-    recipient: str,
-    instance: str,
-    most: int,
-    now: int,
-    until: int,
-    holding: Iterable[int] | None,
-) -> Leased:
-    """Hand the oldest free messages of `recipient` to `instance` until the time `until`.
-
-    With `holding`, messages leased to this instance that are not among them count as free: it never got them.
-    """
-    held = None if holding is None else set(holding)
-    query = f"""
-        SELECT {_MESSAGE}, d.attempts + 1, d.leased_until, d.instance
-        FROM deliveries d JOIN messages m ON m.id = d.message
-        WHERE d.recipient = ? AND d.acknowledged_at IS NULL ORDER BY d.message"""  # noqa: S608
-    rows: list[DeliveryRow] = []
-    next_expiry: int | None = None
-    size = 0
-    for *message, attempt, leased_until, holder in db.execute(query, (recipient,)):
-        row = MessageRow(*message)
-        unseen = held is not None and holder == instance and row.id not in held
-        if leased_until is not None and leased_until > now and not unseen:
-            next_expiry = min(leased_until, next_expiry or leased_until)
-            continue
-        size += len(row.body)
-        if rows and size > _LEASE_BYTES:
-            break
-        rows.append(DeliveryRow(row, attempt))
-        if len(rows) == most:
-            break
-    db.executemany(
-        "UPDATE deliveries SET attempts = ?, instance = ?, leased_until = ? WHERE message = ? AND recipient = ?",
-        [(row.attempt, instance, until, row.message.id, recipient) for row in rows],
-    )
-    return Leased(rows, next_expiry)
-
-
-def held_by(db: sqlite3.Connection, recipient: str, instance: str) -> list[int]:
-    """The ids of the unacknowledged messages that `instance` holds."""
-    query = """SELECT message FROM deliveries
-        WHERE recipient = ? AND acknowledged_at IS NULL AND instance = ? ORDER BY message"""
-    return [row[0] for row in db.execute(query, (recipient, instance))]
-
-
-def acknowledge(db: sqlite3.Connection, recipient: str, holder: str | None, ids: Iterable[int], now: int) -> list[int]:
-    """Mark messages as dealt with, and return those that were not yet.
-
-    Raises `lease_lost` if one of them is not held by `holder` (None: messages that are read without a lease), and
-    then changes nothing.
-    """
-    changed = [number for number in ids if _check_held(db, recipient, holder, number)]
-    db.executemany(
-        """UPDATE deliveries SET acknowledged_at = ?, leased_until = NULL, instance = NULL
-        WHERE message = ? AND recipient = ?""",
-        [(now, number, recipient) for number in changed],
-    )
-    return changed
-
-
-def renew(
-    db: sqlite3.Connection, recipient: str, instance: str, ids: Iterable[int] | None, until: int | None
-) -> list[int]:
-    """Set when leases of `instance` end; None frees the messages at once. Raises `lease_lost` like `acknowledge`."""
-    chosen = held_by(db, recipient, instance) if ids is None else ids
-    changed = [number for number in chosen if _check_held(db, recipient, instance, number)]
-    holder = None if until is None else instance
-    db.executemany(
-        "UPDATE deliveries SET instance = ?, leased_until = ? WHERE message = ? AND recipient = ?",
-        [(holder, until, number, recipient) for number in changed],
-    )
-    return changed
-
-
-def take_over(db: sqlite3.Connection, recipient: str, instance: str) -> list[int]:
-    """Let `instance` be the one that speaks for an agent; returns the ids that earlier ones held, now free."""
-    db.execute("UPDATE agents SET instance = ? WHERE name = ?", (instance, recipient))
-    return release_all(db, recipient)
-
-
-def release_all(db: sqlite3.Connection, recipient: str) -> list[int]:
-    """Free every message that is leased in `recipient`'s name; returns their ids."""
-    query = """UPDATE deliveries SET instance = NULL, leased_until = NULL
-        WHERE recipient = ? AND acknowledged_at IS NULL AND instance IS NOT NULL RETURNING message"""
-    return sorted(row[0] for row in db.execute(query, (recipient,)))
-
-
-def _check_held(db: sqlite3.Connection, recipient: str, holder: str | None, number: int) -> bool:
-    """Whether the message is held and unacknowledged; False if it was acknowledged already; raises otherwise."""
-    query = "SELECT instance, acknowledged_at FROM deliveries WHERE message = ? AND recipient = ?"
-    row: tuple[str | None, int | None] | None = db.execute(query, (number, recipient)).fetchone()
-    if row is None:
-        raise unknown_message(number)
-    if row[1] is not None:
-        return False
-    if row[0] != holder:
-        raise conflict(
-            "lease_lost",
-            f"message {number} is not leased to this harness any more",
-            "it was or will be handed out again; renew leases in time",
-        )
-    return True
-
-
 def read_messages(
     db: sqlite3.Connection, recipient: str, *, unread: bool, limit: int, before: int | None
 ) -> list[MessageRow]:
-    """The newest `limit` messages of `recipient`, oldest of them first."""
+    """The newest `limit` messages of `recipient`, oldest of them first; fewer if they make more than 4 MiB of JSON.
+
+    There is at least one if there is any.
+    """
     query = f"""
         SELECT {_MESSAGE} FROM deliveries d JOIN messages m ON m.id = d.message
         WHERE d.recipient = ? AND d.message < ? {"AND d.acknowledged_at IS NULL" if unread else ""}
         ORDER BY d.message DESC LIMIT ?"""  # noqa: S608
-    rows = db.execute(query, (recipient, before or 2**63 - 1, limit)).fetchall()
-    return [MessageRow(*row) for row in reversed(rows)]
+    rows: list[MessageRow] = []
+    size = 0
+    for found in db.execute(query, (recipient, before or 2**63 - 1, limit)):
+        row = MessageRow(*found)
+        size += json_size(row)
+        if rows and size > _INBOX_BYTES:
+            break
+        rows.append(row)
+    return rows[::-1]
+
+
+def json_size(row: MessageRow) -> int:
+    """About how many bytes a message has in an answer: control characters grow six-fold in JSON."""
+    return _ENVELOPE_BYTES + len(json.dumps(row.body, ensure_ascii=False).encode())
 
 
 def find_message(db: sqlite3.Connection, number: int) -> MessageRow | None:
@@ -221,13 +121,16 @@ def find_message(db: sqlite3.Connection, number: int) -> MessageRow | None:
 
 
 def find_reply(db: sqlite3.Connection, asked: MessageRow) -> MessageRow | None:
-    """The first unread message to `asked`'s sender that answers it."""
+    """The first unread message to `asked`'s sender that answers it.
+
+    Only whom it was sent to may answer: ids are easy to guess. A message to everyone may be answered by anyone.
+    """
     query = f"""
         SELECT {_MESSAGE} FROM deliveries d JOIN messages m ON m.id = d.message
-        WHERE d.recipient = ? AND d.acknowledged_at IS NULL AND d.message > ?
-          AND (m.reply_to = ? OR (m.reply_to IS NULL AND m.sender = ?))
+        WHERE d.recipient = :asker AND d.acknowledged_at IS NULL AND d.message > :id
+          AND (m.sender = :to AND m.reply_to IS NULL OR m.reply_to = :id AND :to IN (m.sender, '{EVERYONE}'))
         ORDER BY m.reply_to IS NULL, d.message LIMIT 1"""  # noqa: S608
-    row = db.execute(query, (asked.sender, asked.id, asked.id, asked.to)).fetchone()
+    row = db.execute(query, {"asker": asked.sender, "id": asked.id, "to": asked.to}).fetchone()
     return MessageRow(*row) if row else None
 
 

@@ -25,7 +25,7 @@ def serve(
     SIGTERM or Ctrl-C stops it and its agents; no message is lost. Settings come from the file, then from
     variables HIVE_<NAME>, then from these options; later ones win.
     """
-    # Nothing that an import makes is garbage; looking for it takes a tenth of the start. The daemon turns this on again.
+    # Nothing that an import makes is garbage, and looking for it takes a tenth of the start. The daemon turns it on.
     gc.disable()
     # The daemon's imports take a second that no other command should pay.
     from hive_core.daemon import run  # noqa: PLC0415

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from hive_core.database.connection import Connection, Operation, open_for_reading, open_for_writing
-from hive_core.database.writer import Writer
+from hive_core.database.writer import PASSING, Writer
 
-__all__ = ["Database", "Operation"]
+__all__ = ["PASSING", "Database", "Operation"]
 
 T = TypeVar("T")
 
@@ -27,9 +27,14 @@ class Database:
 
     @classmethod
     async def open(cls, path: Path, on_commit: Callable[[int], None] = lambda _: None) -> Database:
-        """Open `path`, making it if it is not there; raises HiveError if it is damaged or too new."""
+        """Open `path`, making it if it is not there; raises HiveError if it is damaged, too new or unusable."""
         writing = await open_for_writing(path)
-        return cls(writing, await open_for_reading(path), on_commit)
+        try:
+            reading = await open_for_reading(path)
+        except BaseException:
+            await writing.close()  # Or its thread would keep the process alive.
+            raise
+        return cls(writing, reading, on_commit)
 
     async def read(self, operation: Operation[T]) -> T:
         """Run `operation` on the reading connection: it sees what is committed."""

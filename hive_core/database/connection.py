@@ -43,19 +43,22 @@ class Connection(aiosqlite.Connection):
 async def open_for_writing(path: Path) -> Connection:
     """The one writing connection: checked, migrated, WAL, and on disk before a commit returns.
 
-    Raises HiveError `database_damaged` or `schema_too_new`.
+    Raises HiveError `database_damaged`, `database_unusable` or `schema_too_new`.
     """
     try:
         return await Connection.open(lambda: _connect_for_writing(path))
     except sqlite3.OperationalError as error:
-        raise HiveError("database_unusable", f"cannot open {path}: {error}", hint="see who may write there") from None
+        raise _unusable(path, error) from None
     except sqlite3.DatabaseError as error:
         raise _damaged(path, str(error)) from None
 
 
 async def open_for_reading(path: Path) -> Connection:
-    """A connection that sees what is committed and cannot change it."""
-    return await Connection.open(lambda: _connect_for_reading(path))
+    """A connection that sees what is committed and cannot change it; raises HiveError `database_unusable`."""
+    try:
+        return await Connection.open(lambda: _connect_for_reading(path))
+    except sqlite3.OperationalError as error:
+        raise _unusable(path, error) from None
 
 
 def _connect_for_writing(path: Path) -> sqlite3.Connection:
@@ -79,6 +82,10 @@ def _connect_for_reading(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> HiveError:
+    return HiveError("database_unusable", f"cannot open {path}: {error}", hint="see who may write there")
 
 
 def _damaged(path: Path, why: str) -> HiveError:

@@ -38,6 +38,11 @@ CREATE TABLE messages (
 ) STRICT;
 CREATE UNIQUE INDEX messages_by_key ON messages (sender, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
+-- Agents whose row is gone and whose files are not yet: see hive_core/agents/purging.py.
+CREATE TABLE purges (
+    name TEXT PRIMARY KEY
+) STRICT;
+
 -- A message to everyone is stored once and delivered many times.
 CREATE TABLE deliveries (
     message INTEGER NOT NULL,

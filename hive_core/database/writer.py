@@ -16,6 +16,13 @@ from hive_core.errors import HiveError
 
 T = TypeVar("T")
 Outcome = tuple[Any, BaseException | None]
+Batch = list[tuple[Operation[Any], asyncio.Future[Any]]]
+
+PASSING = frozenset({"disk_full", "database_busy"})
+"""Codes of refusals after which the database is as it was, and the same may work at the next try."""
+
+_ITS_OWN = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+"""SQLite's refusals of what one operation asks for. All its other errors are of the file or the disk."""
 
 
 class Writer:
@@ -23,13 +30,15 @@ class Writer:
 
     Operations run one after another on SQLite's thread, each in a savepoint of its own: one that raises changes
     nothing and does not disturb its neighbours. Their results are given out after the commit.
+
+    An operation may run again after a rollback, so it must depend on nothing but the connection.
     """
 
     def __init__(self, connection: Connection, on_commit: Callable[[int], None] = lambda _: None) -> None:
         """`on_commit` is told how many operations each commit held."""
         self._connection = connection
         self._on_commit = on_commit
-        self._waiting: list[tuple[Operation[Any], asyncio.Future[Any]]] = []
+        self._waiting: Batch = []
         self._work = asyncio.Event()
         self._closed = False
 
@@ -66,21 +75,41 @@ class Writer:
         self._closed = True
         self._work.set()
 
-    async def _commit(self, batch: list[tuple[Operation[Any], asyncio.Future[Any]]]) -> None:
+    async def _commit(self, batch: Batch) -> None:
         operations = [operation for operation, _ in batch]
+        outcomes: list[Outcome] = []
         try:
-            outcomes = await self._connection.run(lambda connection: _in_one_transaction(connection, operations))
-        except sqlite3.Error as error:
-            passing = _passing(error)
-            refusal = passing or HiveError(
+            await self._connection.run(lambda connection: _carry_out(connection, operations, outcomes))
+        except BaseException as error:
+            refusal, done = _passing(error), list(outcomes)
+            left = refusal or HiveError(
                 "storage_failed", f"the database failed: {error}", hint="see the daemon's log", status=503
             )
-            _settle(batch, [(None, refusal)] * len(batch))
-            if passing:
-                return
+            _settle(batch, done + [(None, left)] * (len(batch) - len(done)))
+            if refusal is None:
+                raise
+        else:
+            _settle(batch, outcomes)
+            self._on_commit(len(batch))
+
+
+def _carry_out(connection: sqlite3.Connection, operations: list[Operation[Any]], outcomes: list[Outcome]) -> None:
+    """Run `operations` and append what came of each to `outcomes`, as soon as it is on disk."""
+    try:
+        outcomes += _in_one_transaction(connection, operations)
+        return
+    except sqlite3.OperationalError as error:
+        if len(operations) == 1 or getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
             raise
-        self._on_commit(len(batch))
-        _settle(batch, outcomes)
+    # One by one: what needs little room, or makes some, is not to be refused for a neighbour that needs much.
+    for operation in operations:
+        try:
+            outcomes += _in_one_transaction(connection, [operation])
+        except sqlite3.OperationalError as error:
+            refusal = _passing(error)
+            if refusal is None:
+                raise
+            outcomes.append((None, refusal))
 
 
 def _in_one_transaction(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Outcome]:
@@ -91,9 +120,9 @@ def _in_one_transaction(connection: sqlite3.Connection, operations: list[Operati
             connection.execute("SAVEPOINT operation")
             try:
                 outcomes.append((operation(connection), None))
-            except sqlite3.OperationalError:
-                raise  # The file or the disk, not this operation.
             except Exception as error:
+                if isinstance(error, sqlite3.Error) and not isinstance(error, _ITS_OWN):
+                    raise
                 connection.execute("ROLLBACK TO operation")
                 outcomes.append((None, error))
             connection.execute("RELEASE operation")
@@ -105,7 +134,7 @@ def _in_one_transaction(connection: sqlite3.Connection, operations: list[Operati
     return outcomes
 
 
-def _settle(batch: list[tuple[Operation[Any], asyncio.Future[Any]]], outcomes: list[Outcome]) -> None:
+def _settle(batch: Batch, outcomes: list[Outcome]) -> None:
     for (_, future), (result, error) in zip(batch, outcomes, strict=True):
         if future.done():
             continue  # The caller was cancelled; the operation was carried out all the same.
@@ -115,7 +144,7 @@ def _settle(batch: list[tuple[Operation[Any], asyncio.Future[Any]]], outcomes: l
             future.set_exception(error)
 
 
-def _passing(error: sqlite3.Error) -> HiveError | None:
+def _passing(error: BaseException) -> HiveError | None:
     """The refusal for a failure that leaves the database as it was and may be over at the next try."""
     code = getattr(error, "sqlite_errorcode", None)  # Errors that Python's module raises by itself have none.
     if code == sqlite3.SQLITE_FULL:

@@ -9,13 +9,18 @@ from aiohttp import web
 
 from hive_core.broker import Directory
 from hive_core.errors import not_found
-from hive_core.sockets.endpoint import Caller, Endpoint, Frame, Refused, Timed
+from hive_core.sockets.endpoint import Caller, Endpoint, Refused, Timed
+from hive_core.sockets.frame import Frame
 from hive_core.sockets.listening import Listener
+from hive_core.sockets.routing import Router
 from hive_core.sockets.serving import make_runner, with_document
+
+_CONNECTIONS = 32
+"""Of one agent: its harness and some tools at a time, with requests of up to 2 MiB each."""
 
 
 class CoreSockets:
-    """One application for all agents. Which socket a connection came in on says whose it is; nothing else does."""
+    """One server for all agents. Which socket a connection came in on says whose it is; nothing else does."""
 
     def __init__(
         self,
@@ -26,14 +31,16 @@ class CoreSockets:
     ) -> None:
         self._path_of = path_of
         self._directory = directory
-        self._frame = Frame(identify=self._identify, refused=refused, timed=timed)
-        self._runner: web.AppRunner | None = None
+        self._refused = refused
+        self._timed = timed
+        self._runner: web.ServerRunner | None = None
         self._listeners: dict[str, Listener] = {}
         self._names: dict[str, str] = {}
 
     async def serve(self, endpoints: list[Endpoint]) -> None:
         """Be ready to listen for agents; before the first `open`."""
-        self._runner = make_runner(self._frame.application(with_document("hyperhive, for agents", endpoints)))
+        router = Router(with_document("hyperhive, for agents", endpoints))
+        self._runner = make_runner(Frame(router, self._identify, self._refused, self._timed))
         await self._runner.setup()
 
     async def open(self, name: str) -> None:
@@ -42,15 +49,16 @@ class CoreSockets:
             raise RuntimeError("serve comes first")
         path = self._path_of(name)
         self._names[str(path)] = name
-        self._listeners[name] = listener = Listener(self._runner, path, 0o600)
+        self._listeners[name] = listener = Listener(self._runner, path, 0o600, connections=_CONNECTIONS)
         await listener.start()
 
     async def close(self, name: str) -> None:
         """Stop listening for the agent and hang up."""
-        listener = self._listeners.pop(name)
-        listener.stop()
-        listener.hang_up()
-        del self._names[str(self._path_of(name))]
+        listener = self._listeners.pop(name, None)
+        if listener is not None:
+            listener.stop()
+            listener.hang_up()
+            del self._names[str(self._path_of(name))]
 
     async def close_all(self) -> None:
         """Stop listening for everybody, let requests under way finish, hang up."""
@@ -59,7 +67,7 @@ class CoreSockets:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    def _identify(self, request: web.Request) -> Caller:
+    def _identify(self, request: web.BaseRequest) -> Caller:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the caller has hung up")
@@ -68,4 +76,4 @@ class CoreSockets:
         if name is None:
             raise not_found("unknown_agent", "this agent is gone", "it was destroyed")
         kind = self._directory.member(name).kind
-        return Caller(name, kind, f"{kind}:{name}")
+        return Caller(name, kind, lambda: f"{kind}:{name}")

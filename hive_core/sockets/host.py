@@ -10,9 +10,13 @@ from pathlib import Path
 from aiohttp import web
 
 from hive_core.names import OPERATOR
-from hive_core.sockets.endpoint import Caller, Endpoint, Frame, Refused, Timed
+from hive_core.sockets.endpoint import Caller, Endpoint, Refused, Timed
+from hive_core.sockets.frame import Frame
 from hive_core.sockets.listening import Listener, peer
+from hive_core.sockets.routing import Router
 from hive_core.sockets.serving import make_runner, with_document
+
+_CONNECTIONS = 256
 
 
 class HostSocket:
@@ -21,15 +25,15 @@ class HostSocket:
     def __init__(self, path: Path, group: str, endpoints: list[Endpoint], refused: Refused, timed: Timed) -> None:
         self._path = path
         self._group = _group_id(group)
-        frame = Frame(identify=_identify, refused=refused, timed=timed)
-        self._runner = make_runner(frame.application(with_document("hyperhive, for the operator", endpoints)))
+        router = Router(with_document("hyperhive, for the operator", endpoints))
+        self._runner = make_runner(Frame(router, _identify, refused, timed))
         self._listener: Listener | None = None
 
     async def open(self) -> None:
         """Listen."""
         await self._runner.setup()
         mode = 0o600 if self._group is None else 0o660
-        self._listener = Listener(self._runner, self._path, mode, self._group)
+        self._listener = Listener(self._runner, self._path, mode, self._group, connections=_CONNECTIONS)
         await self._listener.start()
 
     async def close(self) -> None:
@@ -39,9 +43,16 @@ class HostSocket:
         await self._runner.cleanup()
 
 
-def _identify(request: web.Request) -> Caller:
-    _, user = peer(request)
-    return Caller(OPERATOR, "operator", f"{OPERATOR}:{_user_name(user)}")
+def _identify(request: web.BaseRequest) -> Caller:
+    return Caller(OPERATOR, "operator", functools.partial(_actor, request))
+
+
+def _actor(request: web.BaseRequest) -> str:
+    try:
+        _, user = peer(request)
+    except ConnectionResetError:
+        return OPERATOR  # Gone before its name was needed.
+    return f"{OPERATOR}:{_user_name(user)}"
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""Listening on unix sockets: made with the right mode from the start, and bounded in connections."""
+"""Listening on unix sockets: nobody can connect before the mode is right, and what callers can use up is bounded."""
 
 from __future__ import annotations
 
@@ -8,36 +8,49 @@ import socket
 import stat
 import struct
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
 
 from hive_core.errors import HiveError
 
 _BACKLOG = 128
-_CONNECTIONS = 256
-_CONNECTING_SECONDS = 1.0
+_STALLED_SECONDS = 30.0
+"""Longest that a caller may leave an answer unread."""
 
 
 class Listener:
     """One socket of a runner.
 
-    It takes at most 256 connections at a time: a caller that opens more is hung up on, so that no agent can use up
-    the daemon's file descriptors.
+    It takes a limited number of connections at a time: a caller that opens more is hung up on. One that does not read
+    what it is sent is hung up on after 30 s. So no agent can use up the daemon's descriptors or memory.
     """
 
-    def __init__(self, runner: web.BaseRunner, path: Path, mode: int, group: int | None = None) -> None:
-        self._runner = runner
+    def __init__(
+        self,
+        runner: web.BaseRunner,
+        path: Path,
+        mode: int,
+        group: int | None = None,
+        *,
+        connections: int,
+        stalled_seconds: float = _STALLED_SECONDS,
+    ) -> None:
+        """`mode` and `group` are the socket's; the directory that it lies in must be the daemon's own."""
+        self.runner = runner
+        self.connections = connections
+        self.stalled_seconds = stalled_seconds
+        self.open: set[_Connection] = set()
         self._path = path
         self._mode = mode
         self._group = group
-        self._accepted: dict[web.RequestHandler, float] = {}
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Bind and listen; a socket left by an earlier daemon is replaced."""
+        """Bind and listen; a socket left by an earlier daemon is replaced. Raises `cannot_listen`."""
         bound = _bind(self._path, self._mode, self._group)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(self._accept, sock=bound, backlog=_BACKLOG)
+        self._server = await loop.create_unix_server(lambda: _Connection(self), sock=bound, backlog=_BACKLOG)
 
     def stop(self) -> None:
         """Accept nothing more and remove the socket; open connections are the runner's to end."""
@@ -48,44 +61,81 @@ class Listener:
 
     def hang_up(self) -> None:
         """Break off every connection."""
-        for protocol in self._accepted:
-            if protocol.transport is not None:
-                protocol.transport.abort()
-
-    def _accept(self) -> asyncio.Protocol:
-        now = asyncio.get_running_loop().time()
-        # A protocol has no transport before it is connected and after it is closed; the first takes but a moment.
-        self._accepted = {
-            protocol: made
-            for protocol, made in self._accepted.items()
-            if protocol.transport is not None or now - made < _CONNECTING_SECONDS
-        }
-        if self._runner.server is None or len(self._accepted) >= _CONNECTIONS:
-            return _HangUp()
-        protocol = self._runner.server()
-        self._accepted[protocol] = now
-        return protocol
+        for connection in list(self.open):
+            connection.abort()
 
 
-class _HangUp(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
+    """Between a connection and aiohttp's handler of it, which forgets it when it is closed but not yet written out."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._handler: web.RequestHandler | None = None
+        self._transport: asyncio.Transport | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+        self._transport = cast(asyncio.Transport, transport)
+        server = self._listener.runner.server
+        if server is None or len(self._listener.open) >= self._listener.connections:
+            self.abort()
+            return
+        self._listener.open.add(self)
+        # So that every byte that the caller leaves unread is told by pause_writing.
+        self._transport.set_write_buffer_limits(high=0)
+        self._handler = server()
+        self._handler.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.open.discard(self)
+        self._written_out()
+        if self._handler is not None:
+            self._handler.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._handler is not None:
+            self._handler.data_received(data)
+
+    def eof_received(self) -> None:
+        if self._handler is not None:
+            self._handler.eof_received()
+
+    def pause_writing(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._stalled = loop.call_later(self._listener.stalled_seconds, self.abort)
+        if self._handler is not None:
+            self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._written_out()
+        if self._handler is not None:
+            self._handler.resume_writing()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _written_out(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
 
 def _bind(path: Path, mode: int, group: int | None) -> socket.socket:
-    _remove_old(path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The mode is set by the umask at bind: a chmod afterwards would leave a moment in which everybody may connect.
-    before = os.umask(0o777 & ~mode)
     try:
+        _remove_old(path)
         bound.bind(str(path))
+        # Nobody can connect before it listens, which is later: until then its mode does not matter.
         if group is not None:
             os.chown(path, -1, group, follow_symlinks=False)
+        path.chmod(mode)
     except OSError as error:
         bound.close()
         raise HiveError("cannot_listen", f"cannot listen on {path}: {os.strerror(error.errno or 0)}") from None
-    finally:
-        os.umask(before)
+    except HiveError:
+        bound.close()
+        raise
     bound.setblocking(False)
     return bound
 
@@ -99,7 +149,7 @@ def _remove_old(path: Path) -> None:
         pass
 
 
-def peer(request: web.Request) -> tuple[int, int]:
+def peer(request: web.BaseRequest) -> tuple[int, int]:
     """The process and user at the other end of a unix socket, as the kernel knows them (SO_PEERCRED, unix(7))."""
     transport = request.transport
     connection = None if transport is None else transport.get_extra_info("socket")

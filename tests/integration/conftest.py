@@ -25,3 +25,10 @@ async def daemon(hive_home: Path) -> AsyncIterator[Daemon]:
     """A running daemon with an empty hive; its agents are plain processes."""
     async with running(Daemon(hive_home)) as started:
         yield started
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """An empty directory with a short path, as sockets need it: the demo's TMPDIR."""
+    with tempfile.TemporaryDirectory(prefix="hd") as directory:
+        yield Path(directory)

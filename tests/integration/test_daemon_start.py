@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.integration.daemon import Daemon, running
@@ -133,3 +136,52 @@ async def test_while_starting_no_recipient_is_missing(daemon: Daemon) -> None:
     await writer.wait_closed()
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["recipients"] == sorted(names[1:])
     await daemon.ready()
+
+
+async def test_a_purge_that_was_killed_is_finished_by_the_next_daemon(daemon: Daemon) -> None:
+    """SIGKILL during a purge: the agent is gone, and soon all that it had; its name starts with nothing."""
+    await daemon.spawn("ann", start=False)
+    state = daemon.state_dir / "agents" / "ann" / "state"
+    for number in range(200):
+        inner = state / f"{number}"
+        inner.mkdir()
+        for file in range(100):
+            (inner / f"{file}").touch()
+    await daemon.ask("POST", "/v1/messages", {"to": "ann", "body": "hello"})
+    purge = asyncio.ensure_future(daemon.request("POST", "/v1/agents/ann/destroy", {"purge": True}))
+    trash = daemon.state_dir / "trash"
+    deadline = time.monotonic() + 30
+    while not (trash.exists() and any(trash.iterdir())):
+        assert not purge.done() and time.monotonic() < deadline
+        await asyncio.sleep(0)
+    await daemon.kill()
+    with suppress(aiohttp.ClientError, OSError):
+        await purge
+    assert any(trash.iterdir()), "the purge was over before the kill"
+    await daemon.start()
+    assert await daemon.agents() == {}
+    assert daemon.sql("SELECT * FROM purges") == daemon.sql("SELECT * FROM deliveries") == []
+    await daemon.spawn("ann", start=False)
+    assert list(state.iterdir()) == []
+    deadline = time.monotonic() + 30
+    while any(trash.iterdir()):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def test_a_hostile_nest_is_purged(daemon: Daemon) -> None:
+    """An agent that nests 1,500 directories can be purged like any other; its successor inherits nothing."""
+    await daemon.spawn("ann", start=False)
+    state = daemon.state_dir / "agents" / "ann" / "state"
+    here = os.open(state, os.O_RDONLY)
+    for _ in range(1_500):
+        os.mkdir("x" * 255, dir_fd=here)
+        inner = os.open("x" * 255, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    answer = await daemon.ask("POST", "/v1/agents/ann/destroy", {"purge": True})
+    assert answer["purged"]
+    assert list((daemon.state_dir / "trash").iterdir()) == []
+    await daemon.spawn("ann", start=False)
+    assert list(state.iterdir()) == []

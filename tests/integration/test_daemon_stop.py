@@ -123,3 +123,13 @@ async def test_systemd_is_told(hive_home: Path) -> None:
         os.kill(daemon.pid, signal.SIGTERM)
         await daemon.notified("STOPPING=1")
         assert await daemon.ended() == 0
+
+
+async def test_left_out_refusals_are_counted_at_the_stop(daemon: Daemon) -> None:
+    """Refusals beyond 30 a minute are summed up in the audit table when the daemon stops within that minute."""
+    await daemon.spawn("ann", start=False)
+    for _ in range(35):
+        assert (await daemon.request("GET", "/v1/nothing", agent="ann"))[0] == 404
+    assert await daemon.terminate() == 0
+    rows = daemon.sql("SELECT actor, outcome, detail FROM audit WHERE outcome = 'left_out'")
+    assert rows == [("agent:ann", "left_out", '{"left_out": 5}')]

@@ -35,11 +35,11 @@ DOCS = ("architecture", "messages", "security", "operating", "agents")
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
 PACKAGES = ("hive_core", "hive_agent", "hive_manager")
 
-REFUSALS = {"HiveError", "conflict", "forbidden", "not_found"}
+REFUSALS = {"HiveError", "conflict", "forbidden", "not_found", "WrongMethod"}
 """What refuses a request or a start; the first argument is the code."""
 FAILURES = {"Failure", "NoDaemon", "AskTimedOut", "CoreError", "Failed", "AgentFailed"}
 """What fails in the command line or in a harness, with a code or kind first."""
-FIGURES = {"Counter": "_total", "Histogram": "", "watch": ""}
+FIGURES = {"CounterMetricFamily": "_total", "HistogramMetricFamily": "", "watch": ""}
 """What makes a metric, and what Prometheus puts behind its name."""
 
 

@@ -15,9 +15,18 @@ from hive_core.sockets.endpoint import Caller
 from hive_core.sockets.refusals import Refusals
 
 PER_MINUTE = 30
-ANN = Caller("ann", "agent", "agent:ann")
-BOB = Caller("bob", "agent", "agent:bob")
+ANN = Caller("ann", "agent", lambda: "agent:ann")
+BOB = Caller("bob", "agent", lambda: "agent:bob")
 ERROR = not_found("not_found", "there is nothing at this path")
+
+
+def caller(name: str) -> Caller:
+    """An agent."""
+    return Caller(name, "agent", lambda: f"agent:{name}")
+
+
+ANN = caller("ann")
+BOB = caller("bob")
 
 
 @pytest.fixture
@@ -38,7 +47,7 @@ async def written(database: Database) -> list[tuple[str, str, object]]:
 
 
 async def test_left_out_are_counted(database: Database) -> None:
-    """After 30 in a minute the rest are left out, and the next minute's first row tells how many."""
+    """After 30 in a minute the rest are left out, and after that minute a row tells how many."""
     now = 1_000.0
     refusals = Refusals(database, lambda: now)
     for _ in range(PER_MINUTE + 12):
@@ -52,9 +61,37 @@ async def test_left_out_are_counted(database: Database) -> None:
     assert await written(database) == [
         *[("agent:ann", "not_found", {})] * PER_MINUTE,
         ("agent:bob", "not_found", {}),
-        ("agent:ann", "not_found", {"left_out_before": 13}),
-        ("agent:ann", "not_found", {}),
+        ("agent:ann", "left_out", {"left_out": 13}),
+        *[("agent:ann", "not_found", {})] * 2,
     ]
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+async def test_left_out_are_counted_without_another_refusal(database: Database, stopping: bool) -> None:
+    """The count is written when the minute is over, or the daemon stops, also if the caller never comes again."""
+    now = 1_000.0
+    refusals = Refusals(database, lambda: now)
+    for _ in range(PER_MINUTE + 1):
+        await refusals.note(ANN, "GET /", ERROR)
+    await refusals.tell_left_out()
+    assert len(await written(database)) == PER_MINUTE
+    now += 0 if stopping else 60
+    for _ in range(2):
+        await refusals.tell_left_out(all_callers=stopping)
+    assert (await written(database))[PER_MINUTE:] == [("agent:ann", "left_out", {"left_out": 1})]
+
+
+async def test_few_callers_are_remembered(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many callers cannot use up the daemon's memory; no count is lost when one is forgotten."""
+    monkeypatch.setattr("hive_core.sockets.refusals._CALLERS", 3)
+    refusals = Refusals(database, lambda: 1_000.0)
+    for _ in range(PER_MINUTE + 2):
+        await refusals.note(ANN, "GET /", ERROR)
+    for number in range(3):
+        await refusals.note(caller(f"a{number}"), "GET /", ERROR)
+    assert ("agent:ann", "left_out", {"left_out": 2}) in await written(database)
+    await refusals.note(ANN, "GET /", ERROR)
+    assert (await written(database))[-1] == ("agent:ann", "not_found", {})
 
 
 async def test_harmless_ones_are_not_written(database: Database) -> None:

@@ -44,6 +44,29 @@ async def test_waits_for_a_daemon_that_is_stopping(core: CoreStandIn, client: Co
     assert (await call).name == "alice"
 
 
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(507, "disk_full"), (503, "storage_failed"), (503, "database_busy"), (429, "too_many_polls")],
+)
+async def test_waits_while_the_daemon_cannot(core: CoreStandIn, client: CoreClient, status: int, code: str) -> None:
+    """What the daemon refuses for its own trouble is asked for again, and is no refusal of the call."""
+    core.refusals["GET /v1/whoami"] = refusal(status, code, "not now")
+    call = asyncio.create_task(client.whoami())
+    await core.until(lambda: core.calls.count("GET /v1/whoami") >= 2 or call.done())
+    core.refusals.clear()
+    assert (await call).name == "alice"
+    assert not CoreError(code, "not now", status=status).refusal
+
+
+async def test_full_inbox_is_a_refusal(core: CoreStandIn, client: CoreClient) -> None:
+    """A recipient's full inbox is told at once: waiting for its reader could take for ever."""
+    core.refusals["POST /v1/messages"] = refusal(429, "inbox_full", "bob has enough to read")
+    with pytest.raises(CoreError) as caught:
+        await client.send(SendRequest(to="bob", body="x"))
+    assert caught.value.refusal
+    assert core.calls == ["POST /v1/messages"]
+
+
 async def test_patience_ends(tmp_path: Path) -> None:
     """Without patience a missing daemon is told at once, with the socket's path."""
     async with CoreClient(tmp_path / "core.sock", patience=0.0) as client:

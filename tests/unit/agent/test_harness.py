@@ -299,3 +299,31 @@ async def test_refused_ack_does_not_spin(core: CoreStandIn, tmp_path: Path) -> N
         core.refusals.clear()
         await core.until(core.acknowledged)
         assert len(running.backend.turns) >= 2
+
+
+@pytest.mark.parametrize(("status", "code"), [(507, "disk_full"), (503, "storage_failed"), (503, "database_busy")])
+async def test_ack_waits_for_the_daemon(core: CoreStandIn, tmp_path: Path, status: int, code: str) -> None:
+    """A turn that ended well is not run again because the daemon cannot write its acknowledgement just now."""
+    ack = "POST /v1/messages/ack"
+    number = await core.deliver("x")
+    core.refusals[ack] = refusal(status, code, "not now")
+    async with serving(core, tmp_path, well) as running:
+        await core.until(lambda: core.calls.count(ack) >= 3)
+        core.refusals.clear()
+        await core.until(lambda: core.acknowledged() == [number] and core.state_names()[-1] == "idle")
+        assert running.backend.turns == [[number]]
+    assert "failed" not in core.state_names()
+    assert RELEASE not in core.calls
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, "too_many_polls"), (507, "disk_full")])
+async def test_receive_waits_for_the_daemon(core: CoreStandIn, tmp_path: Path, status: int, code: str) -> None:
+    """A receive that cannot be served now is no failure of the agent; it is repeated."""
+    receive = "POST /v1/messages/receive"
+    core.refusals[receive] = refusal(status, code, "not now")
+    async with serving(core, tmp_path, well):
+        await core.until(lambda: core.calls.count(receive) >= 3)
+        core.refusals.clear()
+        number = await core.deliver("x")
+        await core.until(lambda: core.acknowledged() == [number])
+    assert "failed" not in core.state_names()

@@ -113,6 +113,17 @@ async def test_dies_with_its_parent(core: CoreStandIn, tmp_path: Path) -> None:
     assert gone == [child]
 
 
+async def test_idle_harness_sleeps(core: CoreStandIn, tmp_path: Path) -> None:
+    """An idle harness is not woken by anything, also not by timers on its connections."""
+    async with harness(core, tmp_path) as process:
+        await core.until(lambda: "POST /v1/messages/receive" in core.calls)
+        own = psutil.Process(process.pid)
+        await asyncio.sleep(2)  # it comes to rest
+        before = own.num_ctx_switches().voluntary
+        await asyncio.sleep(16)  # aiohttp looks after idle connections every 15 s
+        assert own.num_ctx_switches().voluntary == before
+
+
 async def test_idle_memory(core: CoreStandIn, tmp_path: Path) -> None:
     """An idle harness has at most 1.2 times the memory of a process that imports aiohttp.web and pydantic."""
     script = "import aiohttp.web, pydantic, time; print(flush=True); time.sleep(600)"

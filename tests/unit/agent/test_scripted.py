@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -132,6 +134,25 @@ async def test_bad_expression_is_told(client: CoreClient, tmp_path: Path) -> Non
     outcome = await backend(client, tmp_path, ScriptRule(), ScriptRule(match="(")).run(Turn((message(1, "x"),)))
     assert isinstance(outcome, Failed)
     assert "rule 2" in outcome.detail
+
+
+async def test_slow_expression_is_told(client: CoreClient, tmp_path: Path) -> None:
+    """An expression that would backtrack for years fails the turn within seconds, with the rule and the message."""
+    rules = ScriptRule(match="never"), ScriptRule(match="(a+)+$")
+    started = time.monotonic()
+    outcome = await backend(client, tmp_path, *rules).run(Turn((message(7, "a" * 5_000 + "b"),)))
+    assert time.monotonic() - started < 30
+    assert isinstance(outcome, Failed)
+    assert outcome.kind == "slow_rule"
+    assert "rule 2" in outcome.detail
+    assert "message 7" in outcome.detail
+
+
+async def test_time_limit_ends_with_the_match(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+    """The limit is on finding the rule: what comes after may take as long as it likes."""
+    assert await backend(client, tmp_path).run(Turn((message(100, "hi"),))) == Ok()
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGVTALRM) == signal.SIG_DFL
 
 
 async def test_long_body_is_searched_in_part(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import tomllib
 from pathlib import Path
 
@@ -46,28 +49,60 @@ def test_a_link_that_an_agent_left_is_replaced_and_not_followed(paths: AgentPath
     assert not (paths.config / "agent.toml").is_symlink()
 
 
-def test_a_directory_in_the_way_is_refused(paths: AgentPaths) -> None:
+@pytest.mark.parametrize("name", ["prompt.md", ".agent.toml.new", "agent.nix"])
+def test_a_directory_in_the_way_is_refused(paths: AgentPaths, name: str) -> None:
     """What cannot be replaced is named, with what to do."""
     files.make_directories(paths)
-    (paths.config / "prompt.md").mkdir()
-    with pytest.raises(HiveError, match=r"prompt\.md") as refusal:
+    (paths.config / name).mkdir()
+    with pytest.raises(HiveError, match=name.removeprefix(".").removesuffix(".new")) as refusal:
         files.prepare(paths, SpawnRequest(name="bob"))
-    assert refusal.value.code == "config_in_the_way"
+    assert (refusal.value.code, refusal.value.status) == ("config_in_the_way", 409)
+    assert "--purge" in refusal.value.hint
 
 
-def test_a_purge_removes_everything_and_follows_nothing(layout: Layout, paths: AgentPaths, tmp_path: Path) -> None:
-    """Of the agent nothing is left; what its links pointed to is."""
-    files.prepare(paths, SpawnRequest(name="bob"))
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("failing", ["replace", "mkdir"])
+def test_a_full_disk_is_told_as_such(
+    paths: AgentPaths, monkeypatch: pytest.MonkeyPatch, failing: str, number: int
+) -> None:
+    """Neither a disk nor a quota that is used up is a failure of the daemon."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, failing, full)
+    with pytest.raises(HiveError) as refusal:
+        files.prepare(paths, SpawnRequest(name="bob"))
+    assert (refusal.value.code, refusal.value.status) == ("disk_full", 507)
+
+
+def test_nobody_else_gets_into_an_agents_directories(layout: Layout, paths: AgentPaths) -> None:
+    """Whatever the umask is and whatever modes the agent has left, all its directories are the daemon's alone."""
+    before = os.umask(0)
+    try:
+        files.make_directories(paths)
+    finally:
+        os.umask(before)
+    directories = [layout.agent_home("bob"), paths.config, paths.state, paths.claude, paths.run, paths.own]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directories} == {0o700}
+    for path, mode in ((paths.state, 0o777), (paths.claude, 0), (paths.own, 0o2755)):
+        path.chmod(mode)
+    files.make_directories(paths)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directories} == {0o700}
+
+
+def test_a_link_in_place_of_a_directory_is_not_followed(paths: AgentPaths, tmp_path: Path) -> None:
+    """No agent can have the mode of a directory elsewhere changed."""
+    files.make_directories(paths)
     outside = tmp_path / "outside"
     outside.mkdir()
-    (outside / "kept").touch()
-    (paths.state / "link").symlink_to(outside)
-    layout.logs.mkdir()
-    layout.agent_log("bob").touch()
-    files.remove_run_directory(paths)
-    files.purge(layout, "bob")
-    assert not layout.agent_home("bob").exists() and not paths.run.exists() and not layout.agent_log("bob").exists()
-    assert (outside / "kept").exists()
+    outside.chmod(0o755)
+    paths.state.rmdir()
+    paths.state.symlink_to(outside)
+    with pytest.raises(HiveError) as refusal:
+        files.make_directories(paths)
+    assert refusal.value.code == "config_in_the_way"
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o755
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)

@@ -40,15 +40,19 @@ from hive_core.protocol import (
 )
 
 M = TypeVar("M", bound=BaseModel)
-NOW = datetime.now(UTC)
+
+
+def ago(**time: float) -> datetime:
+    """A moment before now."""
+    return datetime.now(UTC) - timedelta(**time)
 
 
 def agent(name: str, **changes: object) -> AgentStatus:
     """A running, idle agent, with `changes`."""
     fields: dict[str, object] = {
         "name": name, "kind": "manager" if name == "hm1nd" else "agent", "lifecycle": "running", "state": "idle",
-        "backend": "scripted", "model": None, "detail": "", "state_since": NOW - timedelta(minutes=3, seconds=5),
-        "started_at": NOW - timedelta(hours=2), "pid": 4711, "restarts": 0, "exit_cause": "", "unacked": 0,
+        "backend": "scripted", "model": None, "detail": "", "state_since": ago(minutes=3, seconds=5),
+        "started_at": ago(hours=2), "pid": 4711, "restarts": 0, "exit_cause": "", "unacked": 0,
         "web_port": 8100, "deployment": 0, "confinement": "bubblewrap",
     }  # fmt: skip
     return AgentStatus.model_validate(fields | changes)
@@ -56,9 +60,7 @@ def agent(name: str, **changes: object) -> AgentStatus:
 
 def message(number: int, sender: str, body: str, *, to: str = "operator", reply_to: int | None = None) -> Message:
     """A message of two minutes ago."""
-    return Message(
-        id=number, sender=sender, to=to, body=body, reply_to=reply_to, sent_at=NOW - timedelta(minutes=2, seconds=5)
-    )
+    return Message(id=number, sender=sender, to=to, body=body, reply_to=reply_to, sent_at=ago(minutes=2, seconds=5))
 
 
 class Refusal(Exception):
@@ -128,7 +130,7 @@ class StandIn:
 
     def happens(self, number: int, kind: EventKind, **data: object) -> Event:
         """Tell an event to who watches."""
-        event = Event(id=number, kind=kind, at=NOW, data=data)
+        event = Event(id=number, kind=kind, at=datetime.now(UTC), data=data)
         self.events.put_nowait(event)
         return event
 
@@ -176,7 +178,7 @@ class StandIn:
             HiveStatus(
                 version="0.1.0",
                 pid=42,
-                started_at=NOW - timedelta(hours=2),
+                started_at=ago(hours=2),
                 state_dir="/var/lib/hyperhive",
                 runtime="local",
                 confinement="bubblewrap: own namespaces, own /tmp",

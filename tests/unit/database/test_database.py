@@ -105,6 +105,32 @@ async def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
     assert (refusal.value.code, refusal.value.status) == ("disk_full", 507)
 
 
+async def test_a_full_disk_refuses_only_what_needs_room(tmp_path: Path) -> None:
+    """On a full disk a small write is not refused because it shares a commit with a large one, and order is kept."""
+    commits: list[int] = []
+    order: list[str] = []
+
+    def noted(text: str) -> Operation[None]:
+        def operation(db: sqlite3.Connection) -> None:
+            note(text)(db)
+            order.append(text[:3])
+
+        return operation
+
+    async with opened(tmp_path / "hive.sqlite", commits) as database:
+        pages = await database.write(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
+        await database.write(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+        first, large, last = (database.submit(noted(text)) for text in ("a", "x" * 100_000, "ccc"))
+        await asyncio.wait([first, large, last])
+        with pytest.raises(HiveError) as refusal:
+            await large
+        await asyncio.gather(first, last)
+        assert await database.read(names) == ["a", "ccc"]
+    assert (refusal.value.code, refusal.value.status) == ("disk_full", 507)
+    assert order[-2:] == ["a", "ccc"]
+    assert commits == [1, 1, 3]
+
+
 async def test_a_locked_database_refuses_and_recovers(tmp_path: Path) -> None:
     """Another program that holds the file's lock costs a refusal, not the daemon."""
     async with opened(tmp_path / "hive.sqlite") as database:
@@ -129,6 +155,71 @@ async def test_a_lasting_failure_ends_the_writer(tmp_path: Path) -> None:
         await writing
     assert refusal.value.code == "storage_failed"
     await database.close()
+
+
+class Odd(BaseException):
+    """Neither SQLite's error nor one of the operation's own."""
+
+
+def oddly(_: sqlite3.Connection) -> None:
+    raise Odd("of another kind")
+
+
+def damaged(db: sqlite3.Connection) -> None:
+    """Read a database image whose first table is overwritten: SQLITE_CORRUPT, as from a damaged file."""
+    other = sqlite3.connect(":memory:")
+    other.executescript("CREATE TABLE t (a); INSERT INTO t VALUES (1);")
+    image = bytearray(other.serialize())
+    image[4_096:4_200] = b"\xa5" * 104
+    other.deserialize(bytes(image))
+    other.execute("SELECT * FROM t").fetchall()
+
+
+@pytest.mark.parametrize(("operation", "failure"), [(oddly, Odd), (damaged, sqlite3.DatabaseError)])
+async def test_no_failure_leaves_callers_waiting(
+    tmp_path: Path, operation: Operation[None], failure: type[BaseException]
+) -> None:
+    """Whatever ends the writer, a damaged file included: all of the commit are refused, and `run` raises."""
+    database = await Database.open(tmp_path / "hive.sqlite")
+    writing = asyncio.create_task(database.run())
+    futures = [database.submit(wanted) for wanted in (note("a"), operation, note("bb"))]
+    async with asyncio.timeout(10):
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        with pytest.raises(failure):
+            await writing
+    assert [getattr(outcome, "code", None) for outcome in outcomes] == ["storage_failed"] * 3
+    assert await database.read(names) == []
+    await database.close()
+
+
+async def test_a_violated_constraint_is_the_operations_own(tmp_path: Path) -> None:
+    """What SQLite refuses to one operation, it refuses to that one alone; the writer goes on."""
+    async with opened(tmp_path / "hive.sqlite") as database:
+        first, twice = database.submit(note("a")), database.submit(note("a"))
+        await first
+        with pytest.raises(sqlite3.IntegrityError):
+            await twice
+        await database.write(note("bb"))
+        assert await database.read(names) == ["a", "bb"]
+
+
+def open_below(directory: Path) -> list[Path]:
+    """The files of this directory that the process has open."""
+    opened = [descriptor.readlink() for descriptor in Path("/proc/self/fd").iterdir() if descriptor.is_symlink()]
+    return [path for path in opened if path.is_relative_to(directory)]
+
+
+async def test_an_open_that_breaks_off_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the second connection cannot be opened, the first is closed: its thread would keep the process alive."""
+
+    def refused(_: Path) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr("hive_core.database.connection._connect_for_reading", refused)
+    with pytest.raises(HiveError) as refusal:
+        await Database.open(tmp_path / "hive.sqlite")
+    assert refusal.value.code == "database_unusable"
+    assert open_below(tmp_path) == []
 
 
 async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""The agents as the operator sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hive_core.agents.records import AgentRecord
+from hive_core.agents.reports import Reports
+from hive_core.agents.roster import Roster
+from hive_core.broker import Broker
+from hive_core.layout import Layout
+from hive_core.protocol import AgentStatus, LogsAnswer, LogsQuery
+from hive_core.runtimes.base import Runtime, UnitState
+
+
+class Views:
+    """Everything that can be asked about agents; nothing here changes any."""
+
+    def __init__(self, *, layout: Layout, roster: Roster, broker: Broker, runtime: Runtime, reports: Reports) -> None:
+        self._layout = layout
+        self._roster = roster
+        self._broker = broker
+        self._runtime = runtime
+        self._reports = reports
+
+    def record(self, name: str) -> AgentRecord:
+        """The agent's record; raises `unknown_agent`, or `bad_name` for what can be none."""
+        return self._roster.record(name)
+
+    def status(self, name: str) -> AgentStatus:
+        """One agent; raises like `record`."""
+        units = {unit.name: unit for unit in self._runtime.units()}
+        return self._status(self.record(name), units.get(name))
+
+    def statuses(self) -> Sequence[AgentStatus]:
+        """All agents, the manager first."""
+        units = {unit.name: unit for unit in self._runtime.units()}
+        return [self._status(record, units.get(record.name)) for record in self._roster.all()]
+
+    async def logs(self, name: str, query: LogsQuery) -> LogsAnswer:
+        """What the agent's harness wrote to its output; raises like `record`."""
+        self.record(name)
+        lines, cursor = await self._runtime.read_log(
+            name, self._layout.agent_log(name), query.lines, query.cursor, query.wait_seconds
+        )
+        return LogsAnswer(lines=lines, cursor=cursor)
+
+    def _status(self, record: AgentRecord, unit: UnitState | None) -> AgentStatus:
+        unit = unit or UnitState(record.name, "stopped")
+        report = self._reports.last(record.name)
+        return AgentStatus(
+            name=record.name,
+            kind=record.kind,
+            lifecycle=unit.lifecycle,
+            state=report.state,
+            backend=record.config.backend,
+            model=record.config.model,
+            detail=report.detail,
+            state_since=report.since,
+            started_at=unit.started_at,
+            pid=unit.pid,
+            restarts=unit.restarts,
+            exit_cause=unit.exit_cause,
+            unacked=self._broker.unacknowledged(record.name),
+            web_port=record.web_port,
+            deployment=record.deployment,
+            confinement=self._runtime.confinement,
+        )

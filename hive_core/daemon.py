@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import resource
 import signal
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -17,12 +14,13 @@ from typing import Any
 import structlog
 import uvloop
 
-from hive_core import __version__, logs
+from hive_core import __version__, logs, tuning
 from hive_core.agents import Agents
 from hive_core.agents.lifecycle import passed_environment
 from hive_core.agents.reports import Reports
 from hive_core.broker import Broker, Directory
-from hive_core.database import PASSING, Database
+from hive_core.broker.upkeep import keep_vacuumed
+from hive_core.database import Database
 from hive_core.database.lock import StateLock
 from hive_core.errors import HiveError
 from hive_core.events import EventHub
@@ -43,9 +41,6 @@ from hive_core.sockets.refusals import Refusals
 from hive_core.systemd.notify import Notifier
 
 log = structlog.get_logger(__name__)
-
-_VACUUM_SECONDS = 3_600.0
-_VACUUM_RETRY_SECONDS = 60.0
 
 
 def run(settings: Settings) -> int:
@@ -71,11 +66,11 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.set_exception_handler(self._callback_failed)
-        _allow_many_files()
+        tuning.allow_many_files()
         async with AsyncExitStack() as stack:
             await self._start(stack)
             self._notifier.ready()
-            _spare_the_collector()
+            tuning.spare_the_collector()
             log.info("ready", version=__version__, socket=str(self._layout.host_socket), pid=os.getpid())
             await self._stop.wait()
             self._notifier.stopping()
@@ -127,12 +122,6 @@ class Daemon:
         async def status() -> HiveStatus:
             return await self._status(agents, broker, database, runtime)
 
-        async def writes() -> None:
-            await database.write(lambda db: db.execute("SELECT 1").fetchone())
-
-        async def alive() -> None:
-            await _answers(writes)
-
         metrics.watch(
             "hive_unacknowledged",
             "Messages that wait or are being handled.",
@@ -157,7 +146,7 @@ class Daemon:
             layout.host_socket,
             settings.socket_group,
             [
-                *hive_endpoints.hive(status, writes, metrics.text, events),
+                *hive_endpoints.hive(status, database.check, metrics.text, events),
                 *agent_endpoints.keeping(agents),
                 *agent_endpoints.looking_after(agents, manager_only=False),
                 *message_endpoints.sending(broker),
@@ -176,8 +165,8 @@ class Daemon:
         following = self._part("agent events", reports.follow(runtime.watch()))
         stack.push_async_callback(_close_runtime, runtime, following)
         for background in (
-            self._part("vacuum", self._vacuum(broker)),
-            self._part("watchdog", self._notifier.keep_alive(alive)),
+            self._part("vacuum", keep_vacuumed(broker, settings.retention_days)),
+            self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusals.run()),
             self._part("trash", agents.empty_trash()),
             self._part("agents' start", agents.start_wanted()),
@@ -206,21 +195,6 @@ class Daemon:
             self._failed = True
             self._stop.set()
 
-    async def _vacuum(self, broker: Broker) -> None:
-        while True:
-            started = time.monotonic()
-            try:
-                removed = await broker.vacuum(self._settings.retention_days)
-            except HiveError as error:
-                if error.code not in PASSING:
-                    raise
-                log.warning("vacuum put off", code=error.code, seconds=_VACUUM_RETRY_SECONDS)
-                await asyncio.sleep(_VACUUM_RETRY_SECONDS)
-                continue
-            if removed:
-                log.info("vacuumed messages", deliveries=removed, seconds=round(time.monotonic() - started, 3))
-            await asyncio.sleep(_VACUUM_SECONDS)
-
     async def _status(self, agents: Agents, broker: Broker, database: Database, runtime: Runtime) -> HiveStatus:
         stored = await database.read(lambda db: db.execute("SELECT count(*) FROM messages").fetchone()[0])
         return HiveStatus(
@@ -235,15 +209,6 @@ class Daemon:
             messages_unacked=broker.total_unacknowledged,
             operator_unread=broker.unacknowledged(OPERATOR),
         )
-
-
-async def _answers(writes: Callable[[], Awaitable[None]]) -> None:
-    """Raise if the writer is gone. One that refuses because the disk is full is there, and a restart would not help."""
-    try:
-        await writes()
-    except HiveError as error:
-        if error.code not in PASSING:
-            raise
 
 
 def _lifecycles(agents: Agents) -> dict[Lifecycle, int]:
@@ -276,16 +241,3 @@ def _make_directories(layout: Layout) -> None:
                 f"cannot make {directory}: {os.strerror(error.errno or 0)}",
                 hint="choose others with --state-dir and --run-dir, or start the daemon as root",
             ) from None
-
-
-def _spare_the_collector() -> None:
-    """Look for garbage less often: what is there after the start stays, and a request leaves next to no cycles."""
-    gc.enable()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
-
-
-def _allow_many_files() -> None:
-    """Every agent costs a few descriptors; the usual soft limit of 1,024 is for programs that use select(2)."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

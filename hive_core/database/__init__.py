@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from hive_core.database.connection import Connection, Operation, open_for_reading, open_for_writing
 from hive_core.database.writer import PASSING, Writer
+from hive_core.errors import HiveError
 
 __all__ = ["PASSING", "Database", "Operation"]
 
@@ -39,6 +40,18 @@ class Database:
     async def read(self, operation: Operation[T]) -> T:
         """Run `operation` on the reading connection: it sees what is committed."""
         return await self._reading.run(operation)
+
+    async def check(self) -> None:
+        """Raise HiveError unless a write would be carried out."""
+        await self.write(lambda db: db.execute("SELECT 1").fetchone())
+
+    async def alive(self) -> None:
+        """Raise HiveError if the writer is gone; one that refuses for want of room is there, and a restart no cure."""
+        try:
+            await self.check()
+        except HiveError as error:
+            if error.code not in PASSING:
+                raise
 
     def finish(self) -> None:
         """Take no more writes; `run` returns when what is queued is on disk."""

@@ -84,6 +84,8 @@ class Socket:
             if mode is GenerationMode.POSITIVE:
                 _make_acceptable(case)
             response = case.call(base_url=BASE_URL, session=self._session, timeout=SECONDS_PER_REQUEST)
+            if _is_no_request(response):
+                return
             self.answered.setdefault(operation.label, set()).add(response.status_code)
             excused: list[Any] = [CHECKS.get_one(name) for name in EXCUSED.get(_code(response), ())]
             case.validate_response(response, checks=self._checks, excluded_checks=excused)
@@ -96,6 +98,14 @@ class Socket:
 
 
 _numbers = itertools.count()
+
+
+def _is_no_request(response: Response) -> bool:
+    """Whether the request line or a header was longer than the 8,190 bytes that the HTTP parser reads.
+
+    The parser answers such a request itself, in plain text: no endpoint has seen it.
+    """
+    return response.status_code == 400 and response.text.startswith("Got more than 8190 bytes")
 
 
 def _code(response: Response) -> str:

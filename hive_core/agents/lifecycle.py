@@ -206,7 +206,7 @@ class Agents(Views):
 
     def _delete(self, db: sqlite3.Connection, name: str, actor: str, *, purge: bool) -> int:
         """All that a destroy changes in the database, in one transaction; how many waiting messages were dropped."""
-        dropped = self._broker.forget_within(db, name) if purge else 0
+        dropped = self._broker.forget(db, name) if purge else 0
         records.delete(db, name, forget_port=purge)
         if purge:
             records.begin_purge(db, name)

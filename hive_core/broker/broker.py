@@ -6,28 +6,21 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from functools import partial
 
 from hive_core.broker import leases, store
-from hive_core.broker.bells import Bells, Ring
+from hive_core.broker.bells import Bells
 from hive_core.broker.directory import Directory
-from hive_core.broker.leases import Leased
-from hive_core.broker.polls import Polls
+from hive_core.broker.receiving import Receiving, message
 from hive_core.broker.sending import Sending
-from hive_core.broker.store import MessageRow
 from hive_core.database import Database
-from hive_core.errors import HiveError
 from hive_core.events import EventHub
 from hive_core.names import OPERATOR
 from hive_core.protocol import (
-    Delivery,
     EventKind,
     InboxAnswer,
     InboxQuery,
     LeaseAnswer,
     LeaseRequest,
-    Message,
     ReceiveAnswer,
     ReceiveRequest,
     ReplyAnswer,
@@ -60,8 +53,9 @@ class Broker:
         self._lease = int(lease_seconds * 1_000)
         self._clock = clock
         self._bells = Bells()
-        self._polls = Polls()
         self._sending = Sending(database, directory, events, self._bells, inbox_limit=inbox_limit, clock=clock)
+        counts = self._sending.unacknowledged
+        self._receiving = Receiving(database, directory, events, self._bells, counts, lease=self._lease, clock=clock)
 
     async def open(self) -> None:
         """Read where the last daemon stopped."""
@@ -97,27 +91,8 @@ class Broker:
         self._bells.ring(name)
 
     async def receive(self, name: str, request: ReceiveRequest) -> ReceiveAnswer:
-        """Lease waiting messages, or wait for one.
-
-        Empty when the time is up, the daemon stops, or a newer receive with `holding` replaces this one. Raises
-        `superseded`, `too_many_polls`.
-        """
-        self._directory.check_instance(name, request.instance)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + request.wait_seconds
-        with self._bells.listen(name) as ring, self._polls.enter(name, ring, holding=request.holding is not None):
-            while True:
-                self._directory.check_instance(name, request.instance)
-                leased = await self._lease_now(name, request, ring)
-                if ring.ended:
-                    self._take_back(name, request.instance, leased)
-                    return self._handed_out(name, leases.NOTHING)
-                remaining = deadline - loop.time()
-                if leased.rows or remaining <= 0 or self._bells.closed:
-                    return self._handed_out(name, leased)
-                if leased.next_expiry is not None:
-                    remaining = min(remaining, max(0.0, (leased.next_expiry - self._clock()) / 1_000))
-                await ring.wait(remaining)
+        """Lease waiting messages to the harness of `name`, or wait for one; more in `Receiving`."""
+        return await self._receiving.receive(name, request)
 
     async def acknowledge(self, name: str, instance: str, ids: Sequence[int]) -> LeaseAnswer:
         """The turn that handled these messages ended well: they are never handed out again."""
@@ -145,7 +120,7 @@ class Broker:
         rows = await self._database.read(
             lambda db: store.read_messages(db, OPERATOR, unread=unread, limit=query.limit, before=query.before)
         )
-        return InboxAnswer(messages=[_message(row) for row in rows], unread=self.unacknowledged(OPERATOR))
+        return InboxAnswer(messages=[message(row) for row in rows], unread=self.unacknowledged(OPERATOR))
 
     async def mark_read(self, ids: Sequence[int]) -> LeaseAnswer:
         """The operator has seen these messages."""
@@ -162,19 +137,16 @@ class Broker:
             while True:
                 row = await self._database.read(lambda db: store.find_reply(db, asked))
                 if row is not None or loop.time() >= deadline or self._bells.closed:
-                    return ReplyAnswer(reply=_message(row) if row else None)
+                    return ReplyAnswer(reply=message(row) if row else None)
                 await ring.wait(deadline - loop.time())
 
     # --- upkeep ---------------------------------------------------------------------------------------------
 
-    async def forget(self, name: str) -> int:
-        """Remove every message for `name`; how many of them were not acknowledged."""
-        dropped = await self._database.write(lambda db: self.forget_within(db, name))
-        self.forgotten(name)
-        return dropped
+    def forget(self, db: sqlite3.Connection, name: str) -> int:
+        """Remove every message for `name`; how many of them were not acknowledged.
 
-    def forget_within(self, db: sqlite3.Connection, name: str) -> int:
-        """`forget` as a part of the caller's transaction, who calls `forgotten` when that is on disk."""
+        A part of the caller's transaction, who calls `forgotten` when that is on disk.
+        """
         return store.forget(db, name)
 
     def forgotten(self, name: str) -> None:
@@ -193,57 +165,6 @@ class Broker:
 
     # ---------------------------------------------------------------------------------------------------------
 
-    async def _lease_now(self, name: str, request: ReceiveRequest, ring: Ring) -> Leased:
-        if ring.ended or not self.unacknowledged(name):
-            return leases.NOTHING
-        now = self._clock()
-        operation = partial(
-            leases.lease,
-            recipient=name,
-            instance=request.instance,
-            most=request.max,
-            now=now,
-            until=now + self._lease,
-            holding=request.holding,
-            unwanted=lambda: ring.ended,
-        )
-        leasing = self._database.submit(operation)
-        try:
-            return await asyncio.shield(leasing)
-        except asyncio.CancelledError:
-            # The caller hung up, so nobody will get these.
-            leasing.add_done_callback(partial(self._take_back_later, name, request.instance))
-            raise
-
-    def _take_back_later(self, name: str, instance: str, leasing: asyncio.Future[Leased]) -> None:
-        if not leasing.cancelled() and leasing.exception() is None:
-            self._take_back(name, instance, leasing.result())
-
-    def _take_back(self, name: str, instance: str, leased: Leased) -> None:
-        if not leased.rows:
-            return
-        try:
-            given = self._database.submit(lambda db: leases.take_back(db, name, instance, leased.rows))
-        except HiveError:
-            return  # The daemon stops. The leases run out, or the next hello or `holding` frees them.
-        given.add_done_callback(partial(self._taken_back, name))
-
-    def _taken_back(self, name: str, given: asyncio.Future[None]) -> None:
-        if not given.cancelled() and given.exception() is None:
-            self._bells.ring(name)
-
-    def _handed_out(self, name: str, leased: Leased) -> ReceiveAnswer:
-        deliveries = [
-            Delivery.model_construct(**_message(row.message).__dict__, attempt=row.attempt, redelivered=row.attempt > 1)
-            for row in leased.rows
-        ]
-        if deliveries:
-            data = {"agent": name, "ids": [delivery.id for delivery in deliveries]}
-            again = any(delivery.redelivered for delivery in deliveries)
-            self._events.publish("message.delivered", {**data, "redelivered": again})
-        waiting = max(0, self.unacknowledged(name) - len(deliveries))
-        return ReceiveAnswer.model_construct(deliveries=deliveries, waiting=waiting)
-
     async def _finish(self, name: str, instance: str | None, ids: Sequence[int]) -> LeaseAnswer:
         now = self._clock()
         done = await self._database.write(lambda db: leases.acknowledge(db, name, instance, dict.fromkeys(ids), now))
@@ -258,10 +179,3 @@ class Broker:
     def _tell(self, kind: EventKind, name: str, ids: Sequence[int]) -> None:
         if ids:
             self._events.publish(kind, {"agent": name, "ids": list(ids)})
-
-
-def _message(row: MessageRow) -> Message:
-    sent_at = datetime.fromtimestamp(row.sent_at / 1_000, UTC)
-    return Message.model_construct(
-        id=row.id, sender=row.sender, to=row.to, body=row.body, reply_to=row.reply_to, sent_at=sent_at
-    )

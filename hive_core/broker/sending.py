@@ -95,6 +95,8 @@ class Sending:
             NewMessage(row, request.idempotency_key, recipients), partial(self._settled, row, recipients)
         )
         self.unacknowledged.update(recipients)
+        for name in recipients:
+            self._bells.expect(name)
         await stored
         return SendAnswer(id=row.id, recipients=recipients, duplicate=False)
 

@@ -14,7 +14,8 @@ from aiohttp import web
 
 from hive_core.errors import HiveError
 
-_BACKLOG = 128
+_BACKLOG = 1024
+"""Callers that wait to be taken. Above every limit of connections: a non-blocking connect fails when this is full."""
 _STALLED_SECONDS = 30.0
 """Longest that a caller may leave an answer unread."""
 

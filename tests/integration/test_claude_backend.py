@@ -17,13 +17,13 @@ import pytest
 from hive_agent import received
 from hive_agent.backends.base import Backend, BackendContext, Failed, NeedsLogin, Ok, Turn
 from hive_agent.backends.claude import open_backend
-from hive_agent.backends.claude_command import NoProgram, find_program
 from hive_agent.client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.role import AGENT, Role
 from hive_agent.turns import keep_leases, run_turn
 from hive_core.protocol import AgentConfig, Delivery, Profile, ReceiveRequest
 from hive_manager.role import MANAGER
+from tests.integration.claude_code import needs_claude
 from tests.integration.model_server import (
     ApiError,
     Blocks,
@@ -40,14 +40,7 @@ from tests.unit.agent.stand_in import CoreStandIn, core_stand_in
 INSTANCE = "0000-instance"
 
 
-def _program() -> Path | None:
-    try:
-        return find_program(os.environ)
-    except NoProgram:
-        return None
-
-
-pytestmark = pytest.mark.skipif(_program() is None, reason="Claude Code is not installed (extra `claude`)")
+pytestmark = needs_claude
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hive_agent.backends.claude_command import NoProgram, find_program
+from tests.integration.claude_code import needs_claude
 from tests.integration.demo import assert_job_done, assert_nothing_left, processes, run
 from tests.integration.model_server import (
     ApiError,
@@ -28,17 +27,6 @@ from tests.integration.model_server import (
 
 CLAUDE_SECONDS = 300
 """Longest that a demo may take with Claude Code, of which every turn is a new process that reads some 400 MB."""
-
-
-def has_claude() -> bool:
-    try:
-        find_program({"PATH": str(Path(sys.executable).parent)})
-    except NoProgram:
-        return False
-    return True
-
-
-needs_claude = pytest.mark.skipif(not has_claude(), reason="Claude Code is not installed (extra `claude`)")
 
 
 @needs_claude

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hive_agent.backends.claude_command import NoProgram, find_program
+from tests.integration.claude_code import needs_claude
 from tests.integration.daemon import Daemon, running
 from tests.integration.model_server import (
     Blocks,
@@ -31,16 +30,8 @@ from tests.integration.model_server import (
 _PASSED = "ANTHROPIC_BASE_URL,ANTHROPIC_API_KEY,CLAUDE_CODE_MAX_RETRIES"
 
 
-def _claude_is_missing() -> bool:
-    try:
-        find_program(os.environ)
-    except NoProgram:
-        return True
-    return False
-
-
 pytestmark = [
-    pytest.mark.skipif(_claude_is_missing(), reason="Claude Code is not installed (extra `claude`)"),
+    needs_claude,
     pytest.mark.timeout(180),
 ]
 

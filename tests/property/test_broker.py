@@ -257,7 +257,8 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(name=agents)
     def purge(self, name: str) -> None:
         """What waited for a purged agent is counted, and gone."""
-        assert self.run(self.broker.forget(name)) == len(self.model.waiting(name))
+        assert self.run(self.database.write(lambda db: self.broker.forget(db, name))) == len(self.model.waiting(name))
+        self.broker.forgotten(name)
         self.model.inboxes[name] = []
         left = {delivery.message for inbox in self.model.inboxes.values() for delivery in inbox}
         self.model.stored = {slot: kept for slot, kept in self.model.stored.items() if kept[0] in left}

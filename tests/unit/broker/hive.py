@@ -21,10 +21,11 @@ class Hive:
 
     def __init__(self, path: Path) -> None:
         self.now = 1_000_000
+        self.commits = 0
         self._path = path
 
     async def open(self) -> None:
-        self.database = await Database.open(self._path / "hive.sqlite")
+        self.database = await Database.open(self._path / "hive.sqlite", self._committed)
         self.writing = asyncio.create_task(self.database.run())
         directory = Directory()
         for name in AGENTS:
@@ -44,6 +45,9 @@ class Hive:
         )
         await self.broker.open()
         await self.broker.hello("ada", FIRST)
+
+    def _committed(self, _: int) -> None:
+        self.commits += 1
 
     async def close(self) -> None:
         self.broker.close()

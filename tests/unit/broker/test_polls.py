@@ -10,6 +10,7 @@ import pytest
 
 from hive_core.broker.polls import MOST_POLLS
 from hive_core.errors import HiveError
+from hive_core.protocol import ReceiveAnswer
 from tests.unit.broker.hive import Hive
 
 LONG = 60.0
@@ -87,3 +88,46 @@ async def test_a_replaced_harness_ends_no_receive_of_the_new_one(hive: Hive) -> 
     (number,) = await hive.send("for the new one")
     async with asyncio.timeout(PROMPT):
         assert [one.id for one in (await waiting).deliveries] == [number]
+
+
+async def test_a_waiting_receive_shares_the_commit_of_its_message(hive: Hive) -> None:
+    """A message for somebody who waits is stored and leased in one commit: the wait is not for the disk twice."""
+    polling = await waiting(hive)
+    before = hive.commits
+    (number,) = await hive.send("wake up")
+    assert [one.id for one in (await polling).deliveries] == [number]
+    assert hive.commits == before + 1
+
+
+async def test_a_waiting_receive_that_is_gone_loses_nothing(hive: Hive) -> None:
+    """Who hangs up while its message is on its way to the disk leaves that message to the next receive."""
+    polling = await waiting(hive)
+    sending = asyncio.create_task(hive.send("wake up"))
+    while not hive.broker.unacknowledged("ada"):
+        await asyncio.sleep(0)
+    polling.cancel()
+    (number,) = await sending
+    assert [one.id for one in (await hive.receive(wait=PROMPT)).deliveries] == [number]
+    assert polling.cancelled()
+
+
+async def test_a_message_that_is_not_stored_wakes_nobody(hive: Hive) -> None:
+    """When the commit fails, the receive that queued up behind the message goes on waiting, and gets the next one."""
+    polling = await waiting(hive)
+    refuse = "CREATE TRIGGER no BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'no'); END"
+    await hive.database.write(lambda db: db.execute(refuse).rowcount)
+    with pytest.raises(sqlite3.IntegrityError):
+        await hive.send("lost")
+    await hive.database.write(lambda db: db.execute("DROP TRIGGER no").rowcount)
+    assert not polling.done()
+    (number,) = await hive.send("stored")
+    assert [one.id for one in (await polling).deliveries] == [number]
+
+
+async def waiting(hive: Hive) -> asyncio.Task[ReceiveAnswer]:
+    """A receive that has found nothing and waits."""
+    polling = hive.receive(wait=LONG)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not polling.done()
+    return polling

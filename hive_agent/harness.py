@@ -38,17 +38,26 @@ _SHORTEST_POLL = 1.0
 class Harness:
     """One life of an agent's harness, known to the hive as `instance`.
 
-    `client` has to be endlessly patient: while the daemon is away the turn goes on, and calls wait.
+    `deployment` is the one that the runtime has started it on: with it, and with the first state that it reports, the
+    hive knows that a new configuration works. `client` has to be endlessly patient: while the daemon is away the turn
+    goes on, and calls wait.
     """
 
     def __init__(
-        self, client: CoreClient, instance: str, version: str, state: Path, open_backend: Callable[[Profile], Backend]
+        self,
+        client: CoreClient,
+        instance: str,
+        version: str,
+        state: Path,
+        open_backend: Callable[[Profile], Backend],
+        deployment: int | None = None,
     ) -> None:
         self._client = client
         self._instance = instance
         self._version = version
         self._state = state
         self._open_backend = open_backend
+        self._deployment = deployment
         self._batches = Batches()
         self._pause = _FIRST_PAUSE
         self._settling: asyncio.Task[None] | None = None
@@ -83,7 +92,8 @@ class Harness:
             await asyncio.gather(work, stopped, return_exceptions=True)
 
     async def _work(self) -> None:
-        profile = await self._client.hello(HelloRequest(instance=self._instance, version=self._version))
+        hello = HelloRequest(instance=self._instance, version=self._version, deployment=self._deployment)
+        profile = await self._client.hello(hello)
         log.info("serving %s (%s) on deployment %d", profile.name, profile.config.backend, profile.deployment)
         backend = self._open_backend(profile)
         try:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from hive_agent.config_repository import applied_repository
+from hive_agent.environment import AgentEnvironment
 from hive_agent.role import Role
 from hive_core.names import MANAGER, OPERATOR
 from hive_core.protocol import MAX_BODY_BYTES, Profile
 
 
-def render(profile: Profile, role: Role, tool_prefix: str = "") -> str:
+def render(profile: Profile, role: Role, environment: AgentEnvironment, tool_prefix: str = "") -> str:
     """The text in Markdown. `tool_prefix` is what the backend's program puts before the names of the hive's tools."""
     parts = [
         f"# Who you are\n\n{_who(profile)}",
         f"# How this hive works\n\n{_rules(profile, tool_prefix)}",
+        f"# How to change yourself\n\n{_changes(profile, environment, tool_prefix)}",
     ]
     duties = role.duties().strip()
     if duties:
@@ -58,3 +61,31 @@ def _recipients(profile: Profile) -> str:
         return "You may send to nobody: the hive refuses your messages. Do the work; others read its results."
     names = ", ".join(f"`{name}`" for name in allowed)
     return f"You may send only to: {names}. The hive refuses everyone else."
+
+
+def _changes(profile: Profile, environment: AgentEnvironment, prefix: str) -> str:
+    config = environment.config
+    decider = f"the operator (`{OPERATOR}`)" if profile.kind == "manager" else f"the manager (`{MANAGER}`)"
+    lines = [
+        f"Your configuration is the git repository `{config}`: `agent.toml` (backend, model, tools, allowed "
+        "recipients, limits), `prompt.md` (your role, below) and `agent.nix` (your system's packages). A change of it "
+        "has no effect before others have agreed to it:",
+        "",
+        f"1. Edit the files and commit them: `git -C {config} commit -a`. One purpose, one commit.",
+        f"2. Call `{prefix}propose_config` with a note that says what changes and why. It is built at once.",
+        f"3. Then {decider} decides; nobody decides on a proposal of their own. You are restarted on what is approved, "
+        "and if that does not come up well, the hive goes back to what was before.",
+        "4. A message from `system` tells how it ended: deployed, denied or failed, and why. Put right what the reason "
+        "names, or leave it; do not propose the same again.",
+        "",
+        f"`{prefix}my_proposals` shows how far they are, `{prefix}withdraw` takes one back.",
+    ]
+    applied = applied_repository(environment, profile.name)
+    if applied is not None:
+        lines.append(
+            "A proposal has to build on what is deployed, which is the branch `main` of "
+            f"`{applied}` (only to be read). If the hive tells you to rebase: `git -C {config} fetch {applied} main && "
+            f"git -C {config} rebase FETCH_HEAD`. To drop a denied change: the same with `reset --hard` for `rebase`. "
+            f"`git -C {applied} show denied/3` tells why proposal 3 was denied."
+        )
+    return "\n".join(lines)

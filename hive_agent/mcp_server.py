@@ -14,6 +14,7 @@ from hive_agent import received
 from hive_agent.bodies import frames
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.environment import AgentEnvironment
+from hive_agent.proposal_tools import add_proposal_tools
 from hive_agent.role import Role
 from hive_agent.tool_text import refused
 from hive_agent.version import version
@@ -38,6 +39,7 @@ def build(role: Role, environment: AgentEnvironment, client: CoreClient) -> MCPS
     _add_send(server, client)
     _add_recv(server, client, environment)
     _add_looks(server, client)
+    add_proposal_tools(server, client, environment)
     role.add_tools(server, client)
     return server
 

@@ -56,7 +56,8 @@ async def _serve(role: Role, environment: AgentEnvironment) -> int:
             return open_backend(BackendContext(profile, environment, role, client, instance))
 
         try:
-            await Harness(client, instance, version(), environment.state, opened).run(stop)
+            harness = Harness(client, instance, version(), environment.state, opened, environment.deployment)
+            await harness.run(stop)
         except CoreError as error:
             log.error("the hive refuses this harness: %s%s", error, f" ({error.hint})" if error.hint else "")
             return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import ValidationError
 
 from hive_agent.client import CoreError
 
@@ -13,6 +14,12 @@ LONGEST_OUTPUT = 30_000
 def refused(error: CoreError) -> ToolError:
     """The hive's refusal as the tool's error: what and why, and what to do."""
     return ToolError(f"{error.message}\n{error.hint}" if error.hint else error.message)
+
+
+def invalid(error: ValidationError) -> ToolError:
+    """Arguments that cannot be sent, as the tool's error: which, and why."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    return ToolError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
 def last_lines(lines: list[str]) -> str:

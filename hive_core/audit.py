@@ -11,9 +11,14 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from hive_core.protocol import AuditRow
 
 GENESIS = "0" * 64
 _COLUMNS = "id, at, actor, action, subject, outcome, detail, previous"
+
+_READ_BYTES = 4 * 1024 * 1024
 
 
 def append(
@@ -44,6 +49,49 @@ def first_broken_row(connection: sqlite3.Connection) -> int | None:
             return int(row[0])
         expected_id, previous = expected_id + 1, digest
     return None
+
+
+def rows(
+    connection: sqlite3.Connection, *, subject: str | None = None, limit: int = 100, before: int | None = None
+) -> list[AuditRow]:
+    """The newest `limit` rows with an id below `before`, the newest first; only those about `subject`, if it is given.
+
+    Fewer if their details have more than 4 MiB, but at least one if there is any.
+    """
+    query = """SELECT id, at, actor, action, subject, outcome, detail, hash FROM audit
+        WHERE id < :before AND (:subject IS NULL OR subject = :subject) ORDER BY id DESC LIMIT :limit"""
+    found: list[AuditRow] = []
+    size = 0
+    for row in connection.execute(query, {"before": before or 2**63 - 1, "subject": subject, "limit": limit}):
+        size += len(row[6])
+        if found and size > _READ_BYTES:
+            break
+        found.append(_as_told(*row))
+    return found
+
+
+def _as_told(
+    number: int, at: int, actor: str, action: str, subject: str, outcome: str, detail: str, digest: str
+) -> AuditRow:
+    return AuditRow(
+        id=number,
+        at=datetime.fromtimestamp(at / 1_000, UTC),
+        actor=actor,
+        action=action,
+        subject=subject,
+        outcome=outcome,
+        detail=_read(detail),
+        hash=digest,
+    )
+
+
+def _read(detail: str) -> dict[str, object]:
+    # A row that somebody has tampered with must be possible to look at.
+    try:
+        found = json.loads(detail)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"unreadable": detail}
 
 
 def _hash(row: tuple[object, ...]) -> str:

@@ -24,6 +24,8 @@ from hive_core.database import Database
 from hive_core.database.lock import StateLock
 from hive_core.errors import HiveError
 from hive_core.events import EventHub
+from hive_core.gate.gate import Gate
+from hive_core.gate.intake import Intake, IntakeLimits
 from hive_core.layout import Layout
 from hive_core.metrics import Metrics
 from hive_core.names import OPERATOR
@@ -32,9 +34,11 @@ from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local import LocalRuntime
 from hive_core.settings import Settings
 from hive_core.sockets import agents as agent_endpoints
+from hive_core.sockets import audit as audit_endpoints
 from hive_core.sockets import harness as harness_endpoints
 from hive_core.sockets import hive as hive_endpoints
 from hive_core.sockets import messages as message_endpoints
+from hive_core.sockets import proposals as proposal_endpoints
 from hive_core.sockets.core import CoreSockets
 from hive_core.sockets.host import HostSocket
 from hive_core.sockets.refusals import Refusals
@@ -107,7 +111,12 @@ class Daemon:
         stack.push_async_callback(refusals.tell_left_out, all_callers=True)
         refused, timed = refusals.note, metrics.request
         core = CoreSockets(lambda name: layout.agent(name).core_socket, directory, refused, timed)
-        runtime: Runtime = await LocalRuntime.open(settings.sandbox, stop_timeout=settings.stop_timeout)
+        runtime = await LocalRuntime.open(
+            settings.sandbox,
+            closures=layout.closures,
+            scratch=layout.scratch,
+            stop_timeout=settings.stop_timeout,
+        )
         agents = Agents(
             layout=layout,
             database=database,
@@ -117,6 +126,22 @@ class Daemon:
             doors=core,
             reports=reports,
             environment=passed_environment(settings.pass_environment),
+        )
+
+        gate = Gate(
+            settings=settings,
+            layout=layout,
+            database=database,
+            directory=directory,
+            broker=broker,
+            events=events,
+            agents=agents,
+            runtime=runtime,
+            intake=Intake(
+                runtime.bubblewrap,
+                layout.scratch,
+                IntakeLimits(settings.proposal_bytes, settings.proposal_files),
+            ),
         )
 
         async def status() -> HiveStatus:
@@ -137,6 +162,10 @@ class Daemon:
                 *harness_endpoints.harness(agents, broker, reports, directory, settings.lease_seconds),
                 *agent_endpoints.peers(agents),
                 *agent_endpoints.looking_after(agents, manager_only=True),
+                *agent_endpoints.deployments(gate, manager_only=True),
+                *agent_endpoints.requesting(gate),
+                *proposal_endpoints.proposing(gate),
+                *proposal_endpoints.deciding(gate, manager_only=True),
             ]
         )
         stack.push_async_callback(core.close_all)
@@ -147,8 +176,13 @@ class Daemon:
             settings.socket_group,
             [
                 *hive_endpoints.hive(status, database.check, metrics.text, events),
-                *agent_endpoints.keeping(agents),
+                *agent_endpoints.keeping(agents, gate),
                 *agent_endpoints.looking_after(agents, manager_only=False),
+                *agent_endpoints.deployments(gate, manager_only=False),
+                *proposal_endpoints.proposing(gate),
+                *proposal_endpoints.deciding(gate, manager_only=False),
+                *proposal_endpoints.indexing(gate),
+                *audit_endpoints.auditing(database, gate),
                 *message_endpoints.sending(broker),
                 *message_endpoints.operators_inbox(broker),
             ],
@@ -164,12 +198,15 @@ class Daemon:
         # Agents stop while there is still somebody to hear them give back what they hold.
         following = self._part("agent events", reports.follow(runtime.watch()))
         stack.push_async_callback(_close_runtime, runtime, following)
+        # Deployments under way are taken up by the next daemon: an agent that is stopped is not an unhealthy one.
+        stack.push_async_callback(gate.close)
         for background in (
             self._part("vacuum", keep_vacuumed(broker, settings.retention_days)),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusals.run()),
             self._part("trash", agents.empty_trash()),
             self._part("agents' start", agents.start_wanted()),
+            self._part("gate", gate.run()),
         ):
             stack.callback(background.cancel)
 
@@ -230,6 +267,10 @@ def _make_directories(layout: Layout) -> None:
         (layout.state_dir, 0o700),
         (layout.agents, 0o700),
         (layout.logs, 0o700),
+        (layout.applied, 0o700),
+        (layout.builds, 0o700),
+        (layout.closures, 0o700),
+        (layout.scratch, 0o700),
         (layout.run_dir, 0o755),
         (layout.run_dir / "agents", 0o700),
     ):

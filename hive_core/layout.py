@@ -54,6 +54,26 @@ class Layout:
         return self.state_dir / "logs"
 
     @property
+    def applied(self) -> Path:
+        """The applied repositories: what was proposed and what became of it. Only the daemon writes here."""
+        return self.state_dir / "applied"
+
+    @property
+    def closures(self) -> Path:
+        """What the local runtime has built."""
+        return self.state_dir / "closures"
+
+    @property
+    def builds(self) -> Path:
+        """Logs of builds."""
+        return self.logs / "builds"
+
+    @property
+    def scratch(self) -> Path:
+        """Work under way, worth nothing after a crash."""
+        return self.state_dir / "scratch"
+
+    @property
     def host_socket(self) -> Path:
         return self.run_dir / "host.sock"
 
@@ -66,6 +86,12 @@ class Layout:
 
     def agent_log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
+
+    def applied_repository(self, name: str) -> Path:
+        return self.applied / f"{name}.git"
+
+    def build_log(self, name: str, number: int) -> Path:
+        return self.builds / name / f"{number}.log"
 
     def check_socket_lengths(self) -> None:
         """Refuse a run directory so deep that the longest socket path in it could not be bound."""

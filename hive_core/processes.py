@@ -1,9 +1,9 @@
 """Child processes of the daemon: the one module of `hive_core` that spawns them.
 
 Every child gets a session of its own, no shell, no descriptors but those named, an environment that is exactly what
-the caller gave, and one pipe for its standard output and error. Children are watched through pidfds (Linux 5.3): no
-thread per child, and a child's process group is killed before the child is reaped, so that its number cannot
-belong to anybody else by then.
+the caller gave, and one pipe for its standard error, and for its output unless that goes elsewhere. Children are
+watched through pidfds (Linux 5.3): no thread per child, and a child's process group is killed before the child is
+reaped, so that its number cannot belong to anybody else by then.
 
 Call `spawn` on the thread that lives as long as the daemon: "die with the parent" means the thread that spawned.
 """
@@ -12,22 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Command:
-    """What to run. `argv[0]` is a path or is looked up in the daemon's PATH; `keep_fds` stay open in the child."""
+    """What to run. `argv[0]` is a path or is looked up in the daemon's PATH; `keep_fds` stay open in the child.
+
+    `stdin` is its standard input (None: empty), `stdout` its standard output (None: the pipe that standard error goes
+    to); both stay the caller's to close. `limits` are resource limits (`resource.RLIMIT_*`), soft and hard. They are
+    set when `spawn` returns, which is a moment after the program was started: one that must do nothing without them
+    is made to wait for its input.
+    """
 
     argv: Sequence[str]
     environment: Mapping[str, str]
     cwd: Path
     keep_fds: Sequence[int] = ()
+    stdin: int | None = None
+    stdout: int | None = None
+    limits: Mapping[int, int] = field(default_factory=dict)
 
 
 class Process:
@@ -73,7 +83,7 @@ class Process:
 
 
 def spawn(command: Command) -> Process:
-    """Start a child. Raises OSError or ValueError if it cannot be started at all."""
+    """Start a child. Raises OSError or ValueError if it cannot be started at all, or not with its limits."""
     output, writer = os.pipe2(os.O_CLOEXEC)
     try:
         os.set_blocking(output, False)
@@ -81,8 +91,8 @@ def spawn(command: Command) -> Process:
             list(command.argv),
             env=dict(command.environment),
             cwd=command.cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=writer,
+            stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
+            stdout=writer if command.stdout is None else command.stdout,
             stderr=writer,
             pass_fds=tuple(command.keep_fds),
             start_new_session=True,
@@ -93,13 +103,22 @@ def spawn(command: Command) -> Process:
     finally:
         os.close(writer)
     try:
+        for kind, most in command.limits.items():
+            _limit(popen.pid, kind, most)
         pidfd = os.pidfd_open(popen.pid)
-    except OSError:
+    except BaseException:
         os.killpg(popen.pid, signal.SIGKILL)
         popen.wait()
         os.close(output)
         raise
     return Process(popen, pidfd, output)
+
+
+def _limit(pid: int, kind: int, most: int) -> None:
+    """Lower a resource limit of a child that has not been reaped; one that is lower already is left as it is."""
+    _, hard = resource.prlimit(pid, kind)
+    lowest = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.prlimit(pid, kind, (lowest, lowest))
 
 
 async def read_all(descriptor: int, limit: int) -> bytes:

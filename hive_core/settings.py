@@ -6,6 +6,7 @@ variables `HIVE_<NAME>`, flags of `hive-c0re serve`. `docs/operating.md` lists t
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +20,38 @@ from hive_core.layout import Layout
 
 DEFAULT_FILE = Path("/etc/hyperhive/config.toml")
 ENVIRONMENT_PREFIX = "HIVE_"
+
+
+class AutoRule(BaseModel):
+    """A rule that approves a built proposal before anybody is asked; its name is put into the tag.
+
+    `when`: `prompt_only` (only prompt.md changed), `limits_lowered` (only limits in agent.toml changed, none was
+    raised), `paths` (only files that match one of the glob patterns in `paths` changed, never agent.toml's).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9 _-]{1,64}$", description="What the tag says approved it.")]
+    when: Annotated[Literal["prompt_only", "limits_lowered", "paths"], Field(description="What the rule asks for.")]
+    paths: Annotated[list[str], Field(max_length=100, description="Glob patterns, for `when` = `paths`.")] = []
+
+
+class Approval(BaseModel):
+    """Who has to approve what; `both` asks the manager first and then the operator."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    config: Annotated[
+        Literal["manager", "operator", "both"], Field(description="An agent's proposal about itself.")
+    ] = "manager"
+    manager_config: Annotated[
+        Literal["manager", "operator", "both"], Field(description="The manager's proposals, and those about it.")
+    ] = "operator"
+    spawn: Annotated[Literal["manager", "operator", "both"], Field(description="A new agent.")] = "operator"
+    destroy: Annotated[Literal["manager", "operator", "both"], Field(description="The end of an agent.")] = "operator"
+    rules: Annotated[
+        list[AutoRule], Field(max_length=100, description="Rules that decide before anyone is asked.")
+    ] = []
 
 
 class Settings(BaseModel):
@@ -49,6 +82,21 @@ class Settings(BaseModel):
     stop_timeout: Annotated[
         float, Field(gt=0, le=600, description="Seconds that an agent gets to stop by itself before it is killed.")
     ] = 10.0
+    approval: Annotated[Approval, Field(description="Who decides on proposals (a table).")] = Approval()
+    proposal_days: Annotated[
+        float, Field(gt=0, le=3_650, description="Days after which an undecided proposal is withdrawn.")
+    ] = 14.0
+    proposal_bytes: Annotated[
+        int, Field(ge=1_024, le=1_073_741_824, description="Largest proposal: its pack, and each of its files.")
+    ] = 5 * 1024 * 1024
+    proposal_files: Annotated[int, Field(ge=3, le=100_000, description="Most files in a proposal.")] = 1_000
+    build_timeout: Annotated[float, Field(gt=0, le=86_400, description="Seconds that a build may take.")] = 1_800.0
+    health_timeout: Annotated[
+        float, Field(gt=0, le=3_600, description="Seconds in which a new deployment's harness must report in.")
+    ] = 60.0
+    kept_deployments: Annotated[
+        int, Field(ge=1, le=1_000, description="Newest deployments of an agent whose closures are kept for rollback.")
+    ] = 10
     pass_environment: Annotated[list[str], Field(description="Variables of the daemon that agents get too.")] = []
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level that is logged.")
@@ -78,7 +126,7 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     for key in Settings.model_fields:
         text = environment.get(ENVIRONMENT_PREFIX + key.upper())
         if text is not None:
-            take({key: text.split(",") if key == "pass_environment" else text}, ENVIRONMENT_PREFIX + key.upper())
+            take({key: _from_text(key, text)}, ENVIRONMENT_PREFIX + key.upper())
     take({key: value for key, value in flags.items() if value is not None}, "command line")
     try:
         return Settings.model_validate(values)
@@ -90,6 +138,17 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
             f"setting {key!r} from {sources.get(key, 'defaults')}: {first['msg']}",
             hint=f"known settings: {', '.join(Settings.model_fields)}" if key not in Settings.model_fields else "",
         ) from None
+
+
+def _from_text(key: str, text: str) -> Any:
+    if key == "pass_environment":
+        return text.split(",")
+    if key == "approval":
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise HiveError("bad_setting", f"{ENVIRONMENT_PREFIX}APPROVAL is not JSON") from None
+    return text
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,22 +1,32 @@
-"""The manager's own tools: start, stop and restart agents, and read their logs."""
+"""The manager's own tools: start, stop and restart agents, read their logs, and all that concerns proposals."""
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 from mcp.server import MCPServer
 from pydantic import Field
 
 from hive_agent.client import CoreClient, CoreError
+from hive_agent.environment import AgentEnvironment
 from hive_agent.tool_text import last_lines, refused
 from hive_core.protocol import LogsQuery
+from hive_manager.request_tools import add_request_tools
+from hive_manager.review_tools import add_review_tools
 
 AgentName = Annotated[str, Field(description="The agent's name; see list_agents.")]
 
 
 def add_tools(server: MCPServer[None], client: CoreClient) -> None:
     """Add the manager's tools to `server`."""
+    environment = AgentEnvironment.read(os.environ)
+    add_review_tools(server, client, environment)
+    add_request_tools(server, client, environment)
+    _add_lifecycle_tools(server, client)
 
+
+def _add_lifecycle_tools(server: MCPServer[None], client: CoreClient) -> None:
     async def change(name: str, action: Literal["start", "stop", "restart"]) -> str:
         try:
             status = await client.change_agent(name, action)

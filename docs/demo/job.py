@@ -27,10 +27,11 @@ EventData = Mapping[str, Any]
 
 
 class Job:
-    """What the events tell of the job that began with message `asked`. Pure."""
+    """What the events tell of the job that began with message `asked` to the agent `does`. Pure."""
 
-    def __init__(self, asked: int) -> None:
+    def __init__(self, asked: int, does: str = MANAGER) -> None:
         self.asked = asked
+        self.does = does
         self.messages = 0
         self.answered = False
         self._states = dict.fromkeys(AGENTS, "idle")
@@ -99,9 +100,9 @@ class Flow:
                 yield None
 
 
-def ask(daemon: Daemon) -> int:
-    """Ask the manager, as the operator; the message's number."""
-    return int(daemon.client.post("/v1/messages", {"to": MANAGER, "body": WISH})["id"])
+def ask(daemon: Daemon, agent: str = MANAGER, wish: str = WISH) -> int:
+    """Ask an agent for something, as the operator; the message's number."""
+    return int(daemon.client.post("/v1/messages", {"to": agent, "body": wish})["id"])
 
 
 def watch(daemon: Daemon, flow: Flow, job: Job, limit: float) -> None:
@@ -118,6 +119,6 @@ def watch(daemon: Daemon, flow: Flow, job: Job, limit: float) -> None:
             if job.done:
                 return
             if time.monotonic() > end:
-                raise AgentFailed(MANAGER, f"did not bring the result within {limit:g} s")
+                raise AgentFailed(job.does, f"did not bring the result within {limit:g} s")
     except AgentFailed as failed:
         raise DemoFailed(str(failed), daemon.agent_log(failed.name)) from None

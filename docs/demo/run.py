@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import gate
 import job
 import login
 import view
@@ -68,14 +69,27 @@ def _demo(options: argparse.Namespace) -> None:
         asked, started = Job(job.ask(daemon)), time.monotonic()
         flow = Flow(daemon)
         job.watch(daemon, flow, asked, _MODEL_SECONDS if access else _SCRIPT_SECONDS)
+        took = time.monotonic() - started
+        ends = _gate(daemon, flow) if access is None else []
         view.heading("Done.")
-        view.fact("time", f"{time.monotonic() - started:.1f} s for the whole job")
+        view.fact("time", f"{took:.1f} s for the job")
         view.fact("messages", f"{asked.messages}, each on disk before its sender went on")
         view.fact("agents", ", ".join(map(colours.agent, AGENTS)))
         view.fact("confinement", confinement)
+        for end in ends:
+            view.fact("proposal", end)
+        if options.keep and ends:
+            view.how_to_look(gate.look_at_it(daemon.layout.applied))
         if not options.once and sys.stdout.isatty():
-            view.how_to_talk(daemon.layout.host_socket)
+            view.how_to_talk(daemon.layout.host_socket, gate.look_at_it(daemon.layout.applied) if ends else [])
             _play(flow)
+
+
+def _gate(daemon: Daemon, flow: Flow) -> list[str]:
+    """Show how agents' configurations change; how each proposal ended, in words."""
+    ends = gate.play(daemon, flow, _SCRIPT_SECONDS)
+    gate.history(daemon)
+    return ends
 
 
 def _open(daemon: Daemon) -> str:

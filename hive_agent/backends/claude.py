@@ -38,7 +38,7 @@ class ClaudeBackend:
 
     def __init__(self, context: BackendContext) -> None:
         self._context = context
-        self._identity = identity.render(context.profile, context.role, claude_command.TOOL_PREFIX)
+        self._identity = identity.render(context.profile, context.role, context.environment, claude_command.TOOL_PREFIX)
         self._snapshot_option: dict[Path, bool] = {}
 
     async def run(self, turn: Turn) -> TurnOutcome:
@@ -87,6 +87,8 @@ class ClaudeBackend:
             {
                 "HIVE_AGENT_RUN": str(where.run),
                 "HIVE_AGENT_STATE": str(where.state),
+                "HIVE_AGENT_CONFIG": str(where.config),
+                "HIVE_AGENT_APPLIED": where.variables.get("HIVE_AGENT_APPLIED", ""),
                 "HIVE_INSTANCE": self._context.instance,
                 # The server must be this harness's code: neither what lies in the agent's working directory,
                 # nor what its Python would find on its own.

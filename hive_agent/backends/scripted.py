@@ -11,9 +11,11 @@ import logging
 import re
 
 from hive_agent.backends.base import Backend, BackendContext, Failed, Ok, Turn, TurnOutcome
+from hive_agent.backends.script_gate import NotDone, ScriptGate
 from hive_agent.backends.script_memory import Remembered, ScriptMemory
 from hive_agent.backends.script_rules import BadScript, Match, Script, SlowRule, fill
 from hive_agent.client import CoreClient, CoreError
+from hive_agent.config_repository import ConfigRepository
 from hive_core.names import SYSTEM
 from hive_core.protocol import AgentConfig, Delivery, ScriptSend, SendAnswer, SendRequest
 
@@ -24,18 +26,24 @@ _RELAY = re.compile(r"\s*relay\s+([a-z][a-z0-9]{0,8})\s*:\s*(.*)", re.DOTALL)
 
 def open_backend(context: BackendContext) -> Backend:
     """The scripted backend, with its memory in the agent's state directory."""
-    memory = ScriptMemory(context.environment.state / "script.json")
-    return ScriptedBackend(context.profile.name, context.profile.config, context.client, memory)
+    name, environment = context.profile.name, context.environment
+    memory = ScriptMemory(environment.state / "script.json")
+    repository = ConfigRepository(environment.config, name, environment.variables)
+    gate = ScriptGate(name, context.client, repository)
+    return ScriptedBackend(name, context.profile.config, context.client, memory, gate)
 
 
 class ScriptedBackend:
     """Handles the messages of a turn one after another."""
 
-    def __init__(self, name: str, config: AgentConfig, client: CoreClient, memory: ScriptMemory) -> None:
+    def __init__(
+        self, name: str, config: AgentConfig, client: CoreClient, memory: ScriptMemory, gate: ScriptGate
+    ) -> None:
         self._name = name
         self._config = config
         self._client = client
         self._memory = memory
+        self._gate = gate
 
     async def run(self, turn: Turn) -> TurnOutcome:
         try:
@@ -61,6 +69,12 @@ class ScriptedBackend:
             self._memory.set_label(match.rule.remember, Remembered(id=delivery.id, sender=delivery.sender))
         if match.rule.think:
             await asyncio.sleep(match.rule.think)
+        try:
+            await self._gate.carry_out(delivery, match)
+        except NotDone as error:
+            log.warning("message %d: %s", delivery.id, error)
+            await self._tell(delivery, f"rule{match.index}:gate", str(error))
+            return
         for number, step in enumerate(match.rule.send):
             await self._step(delivery, match, step, f"rule{match.index}:{number}")
 

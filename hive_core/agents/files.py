@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 from contextlib import contextmanager, suppress
@@ -30,25 +31,26 @@ def make_directories(paths: AgentPaths) -> None:
 
     Raises `config_in_the_way`, `disk_full`.
     """
-    for directory in (paths.config.parent, paths.config, paths.state, paths.claude, paths.run, paths.own):
-        with _refusing(f"make {directory}"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make_private(directory)
+    _make(paths.config.parent, paths.config, paths.state, paths.claude, paths.run, paths.own)
 
 
-def prepare(paths: AgentPaths, request: SpawnRequest) -> None:
-    """Make a new agent's directories and write its `agent.nix`, `agent.toml` and `prompt.md`.
+def make_place(paths: AgentPaths) -> None:
+    """Make a new agent's directories like `make_directories`, but for `config`, of which there is none then.
 
-    What an earlier agent of that name left under these three names is replaced. Raises `config_in_the_way`,
-    `disk_full`.
+    That of an earlier agent of the name is kept beside it as `config.1`, `config.2`, and so on.
     """
-    make_directories(paths)
+    _make(paths.config.parent)
+    with _refusing(f"move {paths.config} aside"):
+        _move_aside(paths.config)
+    _make(paths.state, paths.claude, paths.run, paths.own)
+
+
+def first_files(request: SpawnRequest) -> dict[str, bytes]:
+    """What the configuration repository of a new agent starts with, by path."""
     prompt = _render("prompt.md.j2", name=request.name, prompt=request.prompt.rstrip("\n"))
     nix = _render("agent.nix.j2", name=request.name) if request.agent_nix is None else request.agent_nix
-    with _opened(paths.config) as directory:
-        _write(directory, "agent.nix", nix)
-        _write(directory, "agent.toml", config_as_toml(request.config))
-        _write(directory, "prompt.md", prompt)
+    texts = {"agent.nix": nix, "agent.toml": config_as_toml(request.config), "prompt.md": prompt}
+    return {path: text.encode() for path, text in texts.items()}
 
 
 def config_as_toml(config: AgentConfig) -> str:
@@ -70,6 +72,22 @@ def _render(template: str, **values: str) -> str:
     return environment.get_template(template).render(values)
 
 
+def _make(*directories: Path) -> None:
+    for directory in directories:
+        with _refusing(f"make {directory}"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(directory)
+
+
+def _move_aside(place: Path) -> None:
+    # Nothing here follows a link that has the name.
+    with suppress(OSError):
+        place.rmdir()  # If it is empty there is nothing to keep.
+    if os.path.lexists(place):
+        names = (place.with_name(f"{place.name}.{number}") for number in itertools.count(1))
+        place.rename(next(name for name in names if not os.path.lexists(name)))
+
+
 def _make_private(directory: Path) -> None:
     # The agent may have changed its own directory's mode, even so that it cannot be opened any more but by name.
     descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -81,27 +99,6 @@ def _make_private(directory: Path) -> None:
             change_mode(descriptor, 0o700)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _opened(directory: Path) -> Iterator[int]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _write(directory: int, name: str, text: str) -> None:
-    """Put a file in place of whatever has the name: an agent may have left a link there."""
-    new = f".{name}.new"
-    with _refusing(f"write {name} of the agent"):
-        with suppress(FileNotFoundError):
-            os.unlink(new, dir_fd=directory)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.write(text)
-        os.replace(new, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 @contextmanager

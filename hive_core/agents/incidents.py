@@ -60,7 +60,7 @@ class Incidents:
             state == "failed"
             and self._clock() - self._failing_since.setdefault(name, self._clock()) >= _LASTING_SECONDS
         ):
-            return self._opened(name, "failing", f"{name} cannot handle its messages: {_one_line(detail)}")
+            return self._opened(name, "failing", f"{name} cannot handle its messages: {one_line(detail)}")
         return None
 
     def _opened(self, name: str, trouble: Trouble, text: str) -> str | None:
@@ -72,5 +72,6 @@ class Incidents:
         return text
 
 
-def _one_line(detail: str) -> str:
+def one_line(detail: str) -> str:
+    """An agent's own text, short enough for a sentence of the hive's."""
     return " ".join(detail.split())[:_SHOWN_DETAIL] or "it does not say why"

@@ -1,36 +1,21 @@
-"""An agent's life: spawn, start, stop, restart, destroy; and what the operator sees of it."""
+"""An agent's life: start, stop, restart, destroy. What it runs is put in force by what is in `deploying`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sqlite3
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import structlog
 
 from hive_core import audit
 from hive_core.agents import files, records
-from hive_core.agents.purging import Purging
+from hive_core.agents.deploying import Deploying
 from hive_core.agents.records import AgentRecord, Desired
-from hive_core.agents.reports import Reports
-from hive_core.agents.roster import Roster, check_name
-from hive_core.agents.views import Views
-from hive_core.broker import Broker, Directory
-from hive_core.database import Database
-from hive_core.errors import HiveError, conflict
-from hive_core.layout import Layout
-from hive_core.names import MANAGER
-from hive_core.protocol import (
-    AgentStatus,
-    DestroyAnswer,
-    Kind,
-    SpawnRequest,
-)
-from hive_core.runtimes.base import AgentSpec, Runtime
+from hive_core.errors import HiveError
+from hive_core.protocol import AgentStatus, DestroyAnswer
 
 log = structlog.get_logger(__name__)
 
@@ -38,39 +23,8 @@ _STARTED_AT_ONCE = 4
 """Agents that are started side by side when the daemon starts: more would only wait for each other's CPU time."""
 
 
-class Doors(Protocol):
-    """The sockets on which agents are heard, as this package needs them."""
-
-    async def open(self, name: str) -> None:
-        """Listen for the agent."""
-
-    async def close(self, name: str) -> None:
-        """Stop listening for the agent."""
-
-
-class Agents(Views):
+class Agents(Deploying):
     """Every agent of the hive. Actions on one agent run one after another, on different agents side by side."""
-
-    def __init__(
-        self,
-        *,
-        layout: Layout,
-        database: Database,
-        directory: Directory,
-        broker: Broker,
-        runtime: Runtime,
-        doors: Doors,
-        reports: Reports,
-        environment: Mapping[str, str],
-    ) -> None:
-        """`environment` is what every harness gets."""
-        super().__init__(layout=layout, roster=Roster(directory), broker=broker, runtime=runtime, reports=reports)
-        self._database = database
-        self._directory = directory
-        self._doors = doors
-        self._environment = environment
-        self._purging = Purging(layout, database)
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def open(self) -> None:
         """Know the agents of the database, repair what an earlier daemon left half done, listen for the agents.
@@ -109,31 +63,6 @@ class Agents(Views):
 
     # --- actions --------------------------------------------------------------------------------------------
 
-    async def spawn(self, request: SpawnRequest, actor: str) -> AgentStatus:
-        """Make an agent; raises `bad_name`, `agent_exists`, `agent_being_purged`, `config_in_the_way`, `disk_full`."""
-        name = request.name
-        check_name(name)
-        async with self._locks[name]:
-            if self._roster.find(name) is not None:
-                raise conflict("agent_exists", f"there is an agent {name} already", "destroy it first")
-            desired: Desired = "running" if request.start else "stopped"
-            kind: Kind = "manager" if name == MANAGER else "agent"
-            record = AgentRecord(name, kind, desired, request.config, request.prompt, deployment=0, web_port=0)
-            await self._purging.make_way(name)
-            await asyncio.to_thread(files.prepare, self._layout.agent(name), request)
-            detail = {"backend": request.config.backend}
-
-            def store(db: sqlite3.Connection) -> AgentRecord:
-                audit.append(db, actor=actor, action="spawn", subject=name, detail=detail)
-                return records.insert(db, record)
-
-            record = await self._database.write(store)
-            self._roster.enrol(record)
-            await self._doors.open(name)
-            if request.start:
-                await self._runtime.start(self._spec(record))
-        return self.status(name)
-
     async def start(self, name: str, actor: str) -> AgentStatus:
         """Run the agent; nothing happens if it runs already."""
         self.record(name)
@@ -160,7 +89,8 @@ class Agents(Views):
         return self.status(name)
 
     async def destroy(self, name: str, actor: str, *, purge: bool) -> DestroyAnswer:
-        """Remove the agent. With `purge` also its files, port and messages; otherwise a new one finds them again.
+        """Remove the agent. With `purge` also its files, port, messages and all of its past; otherwise a new one
+        finds them again.
 
         An agent whose destruction cannot be stored stays as it was. Raises `agent_being_purged` and
         `purge_unfinished` if it is gone, but not all of its files.
@@ -224,11 +154,8 @@ class Agents(Views):
         await self._database.write(store)
         record = replace(record, desired=desired)
         self._roster.replace(record)
+        self._reports.health.look_again(name)
         return record
-
-    def _spec(self, record: AgentRecord) -> AgentSpec:
-        paths, name = self._layout.agent(record.name), record.name
-        return AgentSpec(name, record.kind, paths, self._layout.agent_log(name), self._environment)
 
 
 def passed_environment(names: Sequence[str]) -> dict[str, str]:

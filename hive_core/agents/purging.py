@@ -87,6 +87,10 @@ class Purging:
         self._names.discard(name)
         return places
 
+    def pending(self, name: str) -> bool:
+        """Whether the purge of an agent of that name is not finished."""
+        return name in self._names
+
     async def make_way(self, name: str) -> None:
         """Finish the purge of an earlier agent of that name, if there is one left. Raises `agent_being_purged`."""
         if name in self._names:

@@ -14,8 +14,21 @@ Desired = Literal["running", "stopped"]
 
 
 @dataclass(frozen=True)
+class InForce:
+    """What one deployment puts in force: its number, what was built for it, the settings and the role's text."""
+
+    number: int
+    closure: str
+    config: AgentConfig
+    prompt: str
+
+
+@dataclass(frozen=True)
 class AgentRecord:
-    """One agent. `desired` is what the operator asked for, not what it does at the moment."""
+    """One agent. `desired` is what the operator asked for, not what it does at the moment.
+
+    `config`, `prompt`, `deployment` and `closure` are those in force.
+    """
 
     name: str
     kind: Kind
@@ -25,11 +38,22 @@ class AgentRecord:
     deployment: int
     web_port: int
     instance: str | None = None
+    closure: str = ""
+
+    def with_in_force(self, in_force: InForce) -> AgentRecord:
+        """The same agent with something else in force."""
+        return replace(
+            self,
+            config=in_force.config,
+            prompt=in_force.prompt,
+            deployment=in_force.number,
+            closure=in_force.closure,
+        )
 
 
 def load(db: sqlite3.Connection) -> list[AgentRecord]:
     """All agents, the manager first."""
-    query = """SELECT name, kind, desired, config, prompt, deployment, port, instance
+    query = """SELECT name, kind, desired, config, prompt, deployment, port, instance, closure
         FROM agents JOIN web_ports USING (name) ORDER BY kind = 'agent', name"""
     return [
         AgentRecord(name, kind, desired, AgentConfig.model_validate_json(config), *rest)
@@ -41,8 +65,8 @@ def insert(db: sqlite3.Connection, record: AgentRecord) -> AgentRecord:
     """Store a new agent and give it its web port, the one it had before if there was such an agent."""
     port = _keep_port(db, record.name)
     db.execute(
-        """INSERT INTO agents (name, kind, desired, config, prompt, deployment, created_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        """INSERT INTO agents (name, kind, desired, config, prompt, deployment, closure, created_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             record.name,
             record.kind,
@@ -50,6 +74,7 @@ def insert(db: sqlite3.Connection, record: AgentRecord) -> AgentRecord:
             record.config.model_dump_json(),
             record.prompt,
             record.deployment,
+            record.closure,
             time.time_ns() // 1_000_000,
         ),
     )
@@ -59,6 +84,14 @@ def insert(db: sqlite3.Connection, record: AgentRecord) -> AgentRecord:
 def set_desired(db: sqlite3.Connection, name: str, desired: Desired) -> None:
     """Remember what the operator asked for."""
     db.execute("UPDATE agents SET desired = ? WHERE name = ?", (desired, name))
+
+
+def replace_in_force(db: sqlite3.Connection, name: str, in_force: InForce) -> None:
+    """From now on this is what the agent runs."""
+    db.execute(
+        "UPDATE agents SET config = ?, prompt = ?, deployment = ?, closure = ? WHERE name = ?",
+        (in_force.config.model_dump_json(), in_force.prompt, in_force.number, in_force.closure, name),
+    )
 
 
 def delete(db: sqlite3.Connection, name: str, *, forget_port: bool) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from hive_core.agents.health import Health
 from hive_core.agents.incidents import Incidents
 from hive_core.broker import Broker, Directory
 from hive_core.errors import HiveError
@@ -31,12 +32,16 @@ class Report:
 
 
 class Reports:
-    """The last report of every harness. Changes become events; the first sign of trouble becomes a message."""
+    """The last report of every harness. Changes become events; the first sign of trouble becomes a message.
+
+    `health` is what they mean for a new deployment.
+    """
 
     def __init__(
         self, events: EventHub, broker: Broker, directory: Directory, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """`clock` gives the time in seconds."""
+        self.health = Health()
         self._events = events
         self._broker = broker
         self._directory = directory
@@ -51,9 +56,16 @@ class Reports:
         """The agent is gone."""
         self._last.pop(name, None)
         self._incidents.forget(name)
+        self.health.forget(name)
+
+    async def hello(self, name: str, deployment: int | None) -> None:
+        """A harness has started; `deployment` is the one that it says it runs."""
+        self.health.hello(name, deployment)
+        await self.harness(name, "starting", "")
 
     async def harness(self, name: str, state: HarnessState, detail: str) -> None:
         """The harness says what it is doing."""
+        self.health.report(name, state, detail)
         self._note(name, state, detail)
         await self._announce(name, self._incidents.state_reported(name, state, detail))
 
@@ -65,6 +77,7 @@ class Reports:
             log.info("agent lifecycle", pid=unit.pid, **data)
             if unit.name not in self._directory:
                 continue  # It was destroyed, and forgotten.
+            self.health.look_again(unit.name)
             if unit.lifecycle != "running":
                 self._note(unit.name, "offline", "")
             await self._announce(unit.name, self._incidents.unit_changed(unit))

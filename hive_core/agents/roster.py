@@ -20,13 +20,12 @@ class Roster:
 
     def enrol(self, record: AgentRecord) -> None:
         """Add an agent; from now on it can be written to."""
-        allowed = record.config.allowed_recipients
-        member = Member(record.name, record.kind, None if allowed is None else frozenset(allowed), record.instance)
-        self._directory.put(member)
+        self._directory.put(Member(record.name, record.kind, _allowed(record), record.instance))
         self._records[record.name] = record
 
     def replace(self, record: AgentRecord) -> None:
-        """Something else is asked for of the agent."""
+        """Something else is asked for of the agent, or in force. Its harness stays the one that speaks for it."""
+        self._directory.member(record.name).allowed = _allowed(record)
         self._records[record.name] = record
 
     def strike(self, name: str) -> None:
@@ -49,6 +48,11 @@ class Roster:
     def all(self) -> Sequence[AgentRecord]:
         """All agents, the manager first."""
         return sorted(self._records.values(), key=lambda record: (record.kind != "manager", record.name))
+
+
+def _allowed(record: AgentRecord) -> frozenset[str] | None:
+    allowed = record.config.allowed_recipients
+    return None if allowed is None else frozenset(allowed)
 
 
 def check_name(name: str) -> None:

@@ -33,8 +33,10 @@ class Trash:
 
     def take_all(self, name: str) -> list[Path]:
         """Move everything that an agent has into the trash; the places to `empty`. Raises OSError."""
-        logs = sorted(self._layout.logs.glob(f"{name}.log*"))
-        return self.take_run(name) + self._take(self._layout.state_dir, [self._layout.agent_home(name), *logs])
+        layout = self._layout
+        built = [layout.applied_repository(name), layout.closures / name, layout.builds / name]
+        logs = sorted(layout.logs.glob(f"{name}.log*"))
+        return self.take_run(name) + self._take(layout.state_dir, [layout.agent_home(name), *built, *logs])
 
     def take_strays(self, known: set[str]) -> list[Path]:
         """Move the run directories of agents that are not `known` into the trash. Raises OSError."""
@@ -66,11 +68,11 @@ class Trash:
         place = root / "trash" / secrets.token_hex(8)
         place.parent.mkdir(mode=0o700, exist_ok=True)
         place.mkdir(mode=0o700)
-        for source in there:
+        for number, source in enumerate(there):
             with suppress(FileNotFoundError):
                 with suppress(NotADirectoryError):
                     unlock(source)
-                source.rename(place / source.name)
+                source.rename(place / f"{number}.{source.name}")  # Several have the agent's name.
         return [place]
 
 

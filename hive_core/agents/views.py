@@ -27,10 +27,17 @@ class Views:
         """The agent's record; raises `unknown_agent`, or `bad_name` for what can be none."""
         return self._roster.record(name)
 
+    def running(self, name: str) -> bool:
+        """Whether the agent is to run; raises like `record`."""
+        return self.record(name).desired == "running"
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such an agent."""
+        return self._roster.find(name) is not None
+
     def status(self, name: str) -> AgentStatus:
         """One agent; raises like `record`."""
-        units = {unit.name: unit for unit in self._runtime.units()}
-        return self._status(self.record(name), units.get(name))
+        return self._status(self.record(name), self._unit(name))
 
     def statuses(self) -> Sequence[AgentStatus]:
         """All agents, the manager first."""
@@ -44,6 +51,9 @@ class Views:
             name, self._layout.agent_log(name), query.lines, query.cursor, query.wait_seconds
         )
         return LogsAnswer(lines=lines, cursor=cursor)
+
+    def _unit(self, name: str) -> UnitState | None:
+        return next((unit for unit in self._runtime.units() if unit.name == name), None)
 
     def _status(self, record: AgentRecord, unit: UnitState | None) -> AgentStatus:
         unit = unit or UnitState(record.name, "stopped")

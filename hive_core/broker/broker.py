@@ -6,13 +6,14 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from hive_core.broker import leases, store
 from hive_core.broker.bells import Bells
 from hive_core.broker.directory import Directory
 from hive_core.broker.receiving import Receiving, message
 from hive_core.broker.sending import Sending
-from hive_core.database import Database
+from hive_core.database import Database, Operation
 from hive_core.events import EventHub
 from hive_core.names import OPERATOR
 from hive_core.protocol import (
@@ -27,6 +28,8 @@ from hive_core.protocol import (
     SendAnswer,
     SendRequest,
 )
+
+T = TypeVar("T")
 
 
 def _milliseconds() -> int:
@@ -68,6 +71,10 @@ class Broker:
     async def send(self, sender: str, request: SendRequest) -> SendAnswer:
         """Store a message durably and wake its recipients; refusals are in `Sending`."""
         return await self._sending.send(sender, request)
+
+    async def announce(self, notices: Sequence[tuple[str, str]], within: Operation[T]) -> T:
+        """Carry out `within` and store messages from `system` in the same transaction; more in `Sending`."""
+        return await self._sending.announce(notices, within)
 
     def unacknowledged(self, recipient: str) -> int:
         """How many messages wait for `recipient` or are being handled by it."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
-from collections import deque
+import threading
 from collections.abc import Callable
 from functools import partial
 
 from hive_core.broker import store
 from hive_core.broker.store import NewMessage
 from hive_core.database import Database
-from hive_core.errors import HiveError
 
 Settled = Callable[[bool], None]
 _Entry = tuple[NewMessage, Settled, asyncio.Future[None]]
@@ -23,8 +21,9 @@ class Outbox:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._entries: deque[_Entry] = deque()
-        self._flush_queued = False
+        self._open: list[_Entry] | None = None
+        # Held for a few instructions at a time, by the event loop and SQLite's thread.
+        self._lock = threading.Lock()
 
     def put(self, message: NewMessage, settled: Settled) -> asyncio.Future[None]:
         """Queue a message; the future is done when it is on disk.
@@ -32,35 +31,33 @@ class Outbox:
         `settled` is called with whether it was stored, also when nobody waits for the future any more.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Queued before the flag is read: a flush that has not lowered the flag yet will find it.
         entry = (message, settled, future)
-        self._entries.append(entry)
-        if not self._flush_queued:
-            taken: list[_Entry] = []
-            try:
-                flushed = self._database.submit(partial(self._flush, taken))
-            except HiveError:
-                self._entries.remove(entry)
-                raise
-            self._flush_queued = True
-            flushed.add_done_callback(partial(self._settle, taken))
+        with self._lock:
+            if self._open is not None:
+                self._open.append(entry)
+                return future
+        batch = [entry]
+        flushed = self._database.submit(partial(self._flush, batch))
+        # The flush cannot have begun: the writer takes what was submitted when the event loop gets on.
+        with self._lock:
+            self._open = batch
+        flushed.add_done_callback(partial(self._settle, batch))
         return future
 
-    def _flush(self, taken: list[_Entry], db: sqlite3.Connection) -> None:
-        # On SQLite's thread. The flag falls before the queue is emptied: what is put after that queues a flush of its
-        # own, which at worst finds nothing left.
-        self._flush_queued = False
-        self._drain(taken)
-        if taken:
-            store.insert(db, [message for message, _, _ in taken])
+    def seal(self) -> None:
+        """Store what is put from now on behind all that is submitted to the database until then."""
+        with self._lock:
+            self._open = None
 
-    def _settle(self, taken: list[_Entry], flushed: asyncio.Future[None]) -> None:
+    def _flush(self, batch: list[_Entry], db: sqlite3.Connection) -> None:
+        # On SQLite's thread. Nothing is put into the batch from here on.
+        self._close(batch)
+        store.insert(db, [message for message, _, _ in batch])
+
+    def _settle(self, batch: list[_Entry], flushed: asyncio.Future[None]) -> None:
         error = flushed.exception()
-        if error is not None:
-            # The transaction may have failed before this flush had its turn.
-            self._flush_queued = False
-            self._drain(taken)
-        for _, settled, future in taken:
+        self._close(batch)  # The transaction may have failed before this flush had its turn.
+        for _, settled, future in batch:
             settled(error is None)
             if future.done():
                 continue  # The sender has hung up.
@@ -69,7 +66,7 @@ class Outbox:
             else:
                 future.set_exception(error)
 
-    def _drain(self, into: list[_Entry]) -> None:
-        with contextlib.suppress(IndexError):
-            while True:
-                into.append(self._entries.popleft())
+    def _close(self, batch: list[_Entry]) -> None:
+        with self._lock:
+            if self._open is batch:
+                self._open = None

@@ -140,12 +140,21 @@ class _Poll:
                 self.leasing = self._submit()
 
     async def leased(self) -> Leased:
-        """What the lease that is queued gives, or a new one."""
-        if self.leasing is None:
-            if self.ring.ended:
-                return leases.NOTHING
-            self.leasing = self._submit()
-        leased = await asyncio.shield(self.leasing)
+        """What the lease that is queued gives. If there is none, or it was for a message that did not come: a new one.
+
+        What has rung the bell may have been queued behind such a lease.
+        """
+        if self.leasing is not None:
+            leased = await self._given(self.leasing)
+            if leased.rows:
+                return leased
+        if self.ring.ended:
+            return leases.NOTHING
+        self.leasing = self._submit()
+        return await self._given(self.leasing)
+
+    async def _given(self, leasing: asyncio.Future[Leased]) -> Leased:
+        leased = await asyncio.shield(leasing)
         self.leasing = None
         return leased
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
+
+import structlog
 
 from hive_core.broker import store
 from hive_core.broker.bells import Bells
@@ -13,12 +17,17 @@ from hive_core.broker.directory import Directory
 from hive_core.broker.keys import KeyLocks
 from hive_core.broker.outbox import Outbox
 from hive_core.broker.store import MessageRow, NewMessage
-from hive_core.database import Database
+from hive_core.database import Database, Operation
 from hive_core.errors import HiveError, conflict
 from hive_core.events import EventHub
+from hive_core.names import SYSTEM
 from hive_core.protocol import MAX_BODY_BYTES, SendAnswer, SendRequest
 
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
 _SHOWN_BODY = 2_000
+_CUT = "\n[The rest was cut off.]"
 
 
 class Sending:
@@ -71,6 +80,54 @@ class Sending:
         # Shielded: the key must stay locked until the message is on disk, also when the sender hangs up and asks again.
         return await asyncio.shield(asyncio.ensure_future(self._store_once(sender, request, request.idempotency_key)))
 
+    async def announce(self, notices: Sequence[tuple[str, str]], within: Operation[T]) -> T:
+        """Carry out `within`, and store messages of the hive's own with it: (recipient, body), all of it or nothing.
+
+        Returns what `within` does when that is on disk, and raises what it raises. That an inbox is full or a recipient
+        gone is no reason not to do it: such a message is left out and logged, and a body that is too long is cut.
+        """
+        new: list[NewMessage] = []
+        planned: Counter[str] = Counter()
+        for to, body in notices:
+            recipients = self._reachable(to, planned)
+            planned.update(recipients)
+            if recipients:
+                row = MessageRow(self._last_id + len(new) + 1, SYSTEM, to, _cut(body), None, self._clock())
+                new.append(NewMessage(row, None, recipients))
+
+        def operation(db: sqlite3.Connection) -> T:
+            result = within(db)
+            store.insert(db, new)
+            return result
+
+        stored = self._database.submit(operation)
+        # Messages with higher ids come behind it, so that everybody hears of things in their order.
+        self._outbox.seal()
+        self._last_id += len(new)
+        stored.add_done_callback(partial(self._announced, new))
+        for message in new:
+            self._on_its_way(message.recipients)
+        # Not the future itself, which would be cancelled with the caller: it is carried out all the same.
+        await asyncio.wait([stored])
+        return stored.result()
+
+    def _reachable(self, to: str, planned: Counter[str]) -> list[str]:
+        """Whom a message of the hive's own can be delivered to, beside those that are `planned`."""
+        try:
+            recipients = self._directory.recipients(SYSTEM, to)
+        except HiveError as error:
+            log.warning("announcement not stored", to=to, code=error.code)
+            return []
+        full = [name for name in recipients if self.unacknowledged[name] + planned[name] >= self._limit]
+        if full:
+            log.warning("announcement not stored", to=full, code="inbox_full")
+        return [name for name in recipients if name not in full]
+
+    def _announced(self, new: Sequence[NewMessage], stored: asyncio.Future[T]) -> None:
+        committed = stored.exception() is None
+        for message in new:
+            self._settled(message.row, message.recipients, committed)
+
     async def _store_once(self, sender: str, request: SendRequest, key: str) -> SendAnswer:
         async with self._keys.hold((sender, key)):
             earlier = await self._database.read(lambda db: store.find_by_key(db, sender, key))
@@ -94,11 +151,14 @@ class Sending:
         stored = self._outbox.put(
             NewMessage(row, request.idempotency_key, recipients), partial(self._settled, row, recipients)
         )
+        self._on_its_way(recipients)
+        await stored
+        return SendAnswer(id=row.id, recipients=recipients, duplicate=False)
+
+    def _on_its_way(self, recipients: Sequence[str]) -> None:
         self.unacknowledged.update(recipients)
         for name in recipients:
             self._bells.expect(name)
-        await stored
-        return SendAnswer(id=row.id, recipients=recipients, duplicate=False)
 
     def _check_room(self, recipients: list[str]) -> None:
         full = [name for name in recipients if self.unacknowledged[name] >= self._limit]
@@ -110,7 +170,7 @@ class Sending:
                 status=429,
             )
 
-    def _settled(self, row: MessageRow, recipients: list[str], stored: bool) -> None:
+    def _settled(self, row: MessageRow, recipients: Sequence[str], stored: bool) -> None:
         if not stored:
             self.unacknowledged.subtract(recipients)
             return
@@ -122,8 +182,14 @@ class Sending:
                 "id": row.id,
                 "sender": row.sender,
                 "to": row.to,
-                "recipients": recipients,
+                "recipients": list(recipients),
                 "reply_to": row.reply_to,
                 "body": row.body[:_SHOWN_BODY],
             },
         )
+
+
+def _cut(body: str) -> str:
+    if len(body) <= MAX_BODY_BYTES // 4 or len(data := body.encode()) <= MAX_BODY_BYTES:
+        return body
+    return data[: MAX_BODY_BYTES - len(_CUT)].decode(errors="ignore") + _CUT

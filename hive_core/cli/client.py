@@ -26,9 +26,18 @@ STREAM_SILENCE_SECONDS = 120.0
 
 def agent_path(name: str, action: str = "") -> str:
     """The path of an agent. A name that is none could reach another path, and is refused here."""
+    return f"/v1/agents/{_checked(name)}{'/' + action if action else ''}"
+
+
+def proposal_path(name: str, number: int, action: str = "") -> str:
+    """The path of an agent's proposal; names as for `agent_path`."""
+    return f"/v1/proposals/{_checked(name)}/{number}{'/' + action if action else ''}"
+
+
+def _checked(name: str) -> str:
     if re.fullmatch(NAME_PATTERN, name) is None:
         raise Failure("bad_name", why_not(name), hint='names of agents are in "hive-c0re list"')
-    return f"/v1/agents/{quote(name)}{'/' + action if action else ''}"
+    return quote(name)
 
 
 class _UnixConnection(http.client.HTTPConnection):

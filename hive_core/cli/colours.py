@@ -16,6 +16,11 @@ _WORDS = {
     "backoff": "bright_red",
     "failed": "bright_red",
     "needs_login": "bright_magenta",
+    "proposal": "yellow",
+    "building": "yellow",
+    "built": "bright_magenta",
+    "approved": "yellow",
+    "deployed": "green",
 }
 
 
@@ -30,7 +35,7 @@ def agent(name: str, padded: str | None = None) -> str:
 
 
 def state(word: str, shown: str | None = None) -> str:
-    """A lifecycle or harness state: green is well, yellow on its way, red in trouble, dim not there."""
+    """A lifecycle or state: green is well, yellow on its way, red in trouble, magenta waits for you, dim not there."""
     text = word if shown is None else shown
     colour = _WORDS.get(word)
     return click.style(text, fg=colour) if colour else dim(text)

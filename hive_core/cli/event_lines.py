@@ -8,7 +8,7 @@ from typing import Any
 
 from hive_core.cli import colours
 from hive_core.cli.times import clock
-from hive_core.cli.untrusted import one_line, visible
+from hive_core.cli.untrusted import first_line, one_line, visible
 
 _NAME = 9
 _LEAST_WRAPPED = 24
@@ -52,6 +52,8 @@ def _plain(kind: str, data: Mapping[str, Any]) -> str:
         return f"{_name(agent)} {_word(data.get('state'))}{_why(data.get('detail'))}"
     if kind == "agent.lifecycle":
         return f"{_name(agent)} {colours.dim('process')} {_word(data.get('lifecycle'))}{_why(data.get('cause'))}"
+    if kind == "proposal.changed":
+        return f"{_name(agent)} {_proposal(data)}"
     if kind == "events.lost":
         return colours.state("failed", f"{data.get('count')} events were too fast for this reader and are not shown")
     if kind.startswith("message."):
@@ -61,6 +63,16 @@ def _plain(kind: str, data: Mapping[str, Any]) -> str:
         again = " again" if data.get("redelivered") else ""
         return f"{_name(agent)} {colours.dim(f'{verb} {one_line(ids)}{again}')}"
     return one_line(f"{agent} {kind}".strip())
+
+
+def _proposal(data: Mapping[str, Any]) -> str:
+    what = "proposal" if data.get("kind") == "config" else one_line(str(data.get("kind")))
+    note = first_line(str(data.get("note") or ""))
+    by = one_line(str(data.get("by")))
+    state = str(data.get("state"))
+    word = colours.state(state, "proposed" if state == "proposal" else one_line(state))
+    number = one_line(str(data.get("number")))
+    return f"{colours.dim(f'{what} {number}')} {word}  {by}{': ' + note if note else ''}"
 
 
 def _name(name: str) -> str:

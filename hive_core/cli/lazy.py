@@ -22,11 +22,12 @@ class Lazy(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and short help only."""
+    """A group that knows its commands by name and short help only. Without one, `default` is run, if there is one."""
 
-    def __init__(self, *args: Any, lazy: Mapping[str, Lazy], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, lazy: Mapping[str, Lazy], default: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lazy = lazy
+        self.default = default
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.lazy)
@@ -43,6 +44,13 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.short_help) for name, entry in self.lazy.items()])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # No words at all while the shell completes: then it is the names of the commands that are wanted.
+        left_out = args[0].startswith("-") if args else not ctx.resilient_parsing
+        if self.default is not None and left_out and not set(args) & set(self.get_help_option_names(ctx)):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Run as the whole program: exits with the command's code, and never with a traceback on Ctrl-C."""

@@ -17,6 +17,9 @@ from hive_core.cli.json_output import json_option, print_json
 from hive_core.cli.readiness import wait_until_ready
 from hive_core.cli.untrusted import one_line
 
+_BUILD_SECONDS = 86_400.0
+"""Longest time that the daemon's settings give a build."""
+
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -64,7 +67,7 @@ def spawn(
     request |= {"prompt": role} if role is not None else {}
     request |= {"agent_nix": files.agent_nix} if files.agent_nix is not None else {}
     client = Client(socket)
-    status = client.post("/v1/agents", request)
+    status = client.post("/v1/agents", request, wait=_BUILD_SECONDS)
     if not (no_start or no_wait):
         with _progress(name) as tell:
             status = wait_until_ready(client, name, timeout, tell)

@@ -42,3 +42,11 @@ def clock(at: object) -> str:
         return datetime.fromisoformat(str(at)).astimezone().strftime("%H:%M:%S")
     except ValueError:
         return "--:--:--"
+
+
+def moment(at: object) -> str:
+    """The ISO time `at` as date and time where the operator is."""
+    try:
+        return datetime.fromisoformat(str(at)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return ""

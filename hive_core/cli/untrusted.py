@@ -26,6 +26,12 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def first_line(text: str) -> str:
+    """The first line of `text`, as `one_line`, with a mark if there are more."""
+    first, _, rest = text.strip().partition("\n")
+    return one_line(first.rstrip()) + (" …" if rest.strip() else "")
+
+
 def _harmless(character: str) -> bool:
     return character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _ACTED_ON
 

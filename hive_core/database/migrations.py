@@ -69,7 +69,36 @@ CREATE TABLE audit (
 ) STRICT;
 """
 
-STEPS = (_STEP_1,)
+_STEP_2 = """
+-- An index of the tags in the applied repositories, which are the truth: see hive_core/gate/. Times are milliseconds.
+CREATE TABLE proposals (
+    agent TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('config', 'spawn', 'destroy', 'rollback')),
+    state TEXT NOT NULL,
+    proposer TEXT NOT NULL,
+    note TEXT NOT NULL,
+    sha TEXT NOT NULL,
+    base TEXT,
+    closure TEXT,
+    waits_for TEXT CHECK (waits_for IN ('manager', 'operator')),
+    approvals TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    PRIMARY KEY (agent, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX proposals_by_age ON proposals (created_at);
+CREATE INDEX proposals_open ON proposals (created_at)
+    WHERE state IN ('proposal', 'building', 'built', 'approved');
+CREATE INDEX proposals_deployed ON proposals (agent, number) WHERE state = 'deployed';
+
+-- What was built for the deployment that is in force; '' for an agent of an older hyperhive, until it is known.
+ALTER TABLE agents ADD COLUMN closure TEXT NOT NULL DEFAULT '';
+"""
+
+STEPS = (_STEP_1, _STEP_2)
 
 
 def migrate(connection: sqlite3.Connection) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,13 +14,40 @@ from hive_core.protocol import Kind, Lifecycle
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """What a runtime needs to know to run one agent. `environment` is all that its harness gets, beside the paths."""
+    """What a runtime needs to know to run one agent. `environment` is all that its harness gets, beside the paths.
+
+    `closure` is what a build gave, `deployment` the number under which it was put in force; the harness is told the
+    number and reports in with it. `applied` holds what the agent may see of the applied repositories: the manager the
+    directory of all, another its own one. `configs` are the other agents' own configurations, by name, for the
+    manager; those of agents that are started later are added by the runtime.
+    """
 
     name: str
     kind: Kind
     paths: AgentPaths
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    applied: Path | None = None
+    closure: str = ""
+    deployment: int = 0
+    configs: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuildOrder:
+    """A commit of an agent's applied repository that is to be built. Its content is the agent's and not to be trusted,
+    but for what intake promises: plain files only, few and small, with harmless names.
+    """
+
+    name: str
+    kind: Kind
+    number: int
+    repository: Path
+    commit: str
+
+
+class BuildFailed(Exception):
+    """The commit cannot be built; the text says why, for whoever proposed it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +74,25 @@ class Runtime(Protocol):
 
     name: str
     confinement: str
+
+    async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
+        """Build a commit: its closure, which no later build changes. Building the same again gives the same.
+
+        `say` is called with each line of progress. Changes nothing that runs. Raises BuildFailed, and HiveError if the
+        runtime cannot build at all.
+        """
+
+    async def compare(self, old: str | None, new: str) -> list[str]:
+        """What differs between two closures, in words, a line each; `old` of None is an empty one."""
+
+    async def has(self, closure: str) -> bool:
+        """Whether the closure can still be activated."""
+
+    async def keep(self, name: str, closures: Collection[str]) -> None:
+        """Closures of the agent other than these may be removed."""
+
+    async def activate(self, spec: AgentSpec) -> None:
+        """Run the agent on `spec.closure`: what runs of it is stopped first. Raises HiveError if that is gone."""
 
     async def start(self, spec: AgentSpec) -> None:
         """Run the agent and keep it running (restart it after a crash). Nothing happens if it runs already."""

@@ -13,7 +13,7 @@ from typing import Protocol
 from hive_core.processes import Command, Process, exit_words, spawn
 from hive_core.protocol import Kind
 from hive_core.runtimes.base import AgentSpec
-from hive_core.runtimes.sandbox import agent_variables, python_path
+from hive_core.runtimes.sandbox import agent_variables, git_identity, python_path
 
 Harness = Callable[[Kind], Sequence[str]]
 """The command that runs the harness of an agent or of the manager."""
@@ -41,6 +41,9 @@ class Child(Protocol):
     def close(self) -> None:
         """Release the descriptors of a child that has been waited for."""
 
+    async def show(self, name: str, config: Path) -> None:
+        """Let the manager in it see the configuration of an agent that came later. Raises OSError."""
+
 
 class Launcher(Protocol):
     """Starts harnesses; OSError or ValueError say that one cannot be started."""
@@ -61,8 +64,9 @@ class PlainLauncher:
             **python_path(),
             # Not the operator's home: what an agent's tools write there belongs to the agent.
             "HOME": str(spec.paths.state),
+            **git_identity(spec.name),
             **spec.environment,
-            **agent_variables(spec.paths),
+            **_places(spec),
             "HIVE_PARENT_PID": str(os.getpid()),
         }
         marks = [f"{name}={environment[name]}" for name in ("HIVE_AGENT_RUN", "HIVE_PARENT_PID")]
@@ -93,8 +97,24 @@ class PlainChild:
             await asyncio.sleep(0.01)
         return exit_words(returncode)
 
+    async def show(self, name: str, config: Path) -> None:
+        """Nothing is hidden from a plain process."""
+
     def close(self) -> None:
         self._process.close()
+
+
+def _places(spec: AgentSpec) -> dict[str, str]:
+    """Where things lie for a harness without mounts of its own."""
+    repository = spec.applied or Path()
+    return agent_variables(
+        spec,
+        spec.paths,
+        deployed=spec.closure,
+        applied=str(repository if spec.kind == "manager" else repository.parent),
+        # An agent's directories lie in one that is named after it.
+        agents=str(spec.paths.config.parent.parent),
+    )
 
 
 def _kill_marked(marks: set[bytes]) -> int:

@@ -1,5 +1,7 @@
 """The `local` runtime: agents as child processes of the daemon, in bubblewrap sandboxes where these work.
 
+To build is to check the files of a configuration and to lay them down; to activate is to start the agent on them.
+
 For trying and testing on any Linux machine, without root, Nix or systemd. No child outlives the daemon, however that
 ends: bwrap dies with its parent, and a plain harness asks the kernel for the same (`HIVE_PARENT_PID`).
 """
@@ -10,18 +12,22 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from hive_core.errors import HiveError, not_found
 from hive_core.protocol import Kind
-from hive_core.runtimes.base import AgentSpec, UnitState
+from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
+from hive_core.runtimes.building import Builder
 from hive_core.runtimes.changes import Changes
+from hive_core.runtimes.checking import Confine, unconfined
 from hive_core.runtimes.child import Harness, Launcher, PlainLauncher
+from hive_core.runtimes.closures import Closures
 from hive_core.runtimes.confined import SandboxLauncher, why_not
 from hive_core.runtimes.logfile import LogFile
-from hive_core.runtimes.sandbox import look
+from hive_core.runtimes.sandbox import confined, look
 from hive_core.runtimes.supervisor import BackOff, Supervisor
 
 Sandbox = Literal["auto", "bubblewrap", "none"]
@@ -42,8 +48,13 @@ class LocalRuntime:
 
     name = "local"
 
-    def __init__(self, launch: Launcher, confinement: str, stop_timeout: float, back_off: BackOff) -> None:
+    def __init__(
+        self, builder: Builder, launch: Launcher, confinement: str, stop_timeout: float, back_off: BackOff
+    ) -> None:
         self.confinement = confinement
+        self.bubblewrap: str | None = None
+        """The program that confines, where it works."""
+        self._builder = builder
         self._launch = launch
         self._stop_timeout = stop_timeout
         self._back_off = back_off
@@ -57,11 +68,15 @@ class LocalRuntime:
         cls,
         sandbox: Sandbox = "auto",
         *,
+        closures: Path,
+        scratch: Path,
         stop_timeout: float = 10.0,
         back_off: BackOff | None = None,
         harness: Harness = harness_command,
     ) -> LocalRuntime:
         """Find out how agents can be confined here, by trying. `stop_timeout` is in seconds.
+
+        What is built is kept below `closures`; `scratch` holds work under way and is on the same file system.
 
         Raises HiveError if bubblewrap is asked for and does not work, or if the kernel is too old.
         """
@@ -74,6 +89,7 @@ class LocalRuntime:
                 hint="use Linux 5.3 or newer, and no seccomp filter that forbids it",
             ) from None
         launch: Launcher = PlainLauncher(harness)
+        confine: Confine = unconfined
         confinement = "plain processes, not confined: the sandbox is switched off"
         if sandbox != "none":
             host = await asyncio.to_thread(look)
@@ -81,6 +97,7 @@ class LocalRuntime:
             problem = await why_not(bwrap, host) if bwrap else "bubblewrap is not installed"
             if bwrap and not problem:
                 launch, confinement = SandboxLauncher(bwrap, host, harness), "bubblewrap"
+                confine = partial(confined, bwrap, host)
             elif sandbox == "bubblewrap":
                 raise HiveError(
                     "no_sandbox",
@@ -90,10 +107,41 @@ class LocalRuntime:
                 )
             else:
                 confinement = f"plain processes, not confined: {problem}"
-        return cls(launch, confinement, stop_timeout, back_off or BackOff())
+        builder = Builder(Closures(closures, scratch), confine)
+        runtime = cls(builder, launch, confinement, stop_timeout, back_off or BackOff())
+        if confine is not unconfined:
+            runtime.bubblewrap = bwrap
+        return runtime
+
+    async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
+        """Check a commit's files and lay them down: the directory with them. Raises BuildFailed and HiveError."""
+        return await self._builder.build(order, say)
+
+    async def compare(self, old: str | None, new: str) -> list[str]:
+        """What differs between two closures, in words, a line each; `old` of None is an empty one."""
+        return await self._builder.compare(old, new)
+
+    async def has(self, closure: str) -> bool:
+        """Whether the closure can still be activated."""
+        return await self._builder.has(closure)
+
+    async def keep(self, name: str, closures: Collection[str]) -> None:
+        """Remove the closures of that agent but these, and the one that it was started on last."""
+        running = self._supervisors.get(name)
+        await self._builder.keep(name, {*closures, running.spec.closure} if running else closures)
+
+    async def activate(self, spec: AgentSpec) -> None:
+        """Stop what runs of the agent and start it on `spec.closure`; raises `closure_gone`, and stops nothing then."""
+        await self._builder.need(spec.name, spec.closure)
+        await self.stop(spec.name)
+        await self.start(spec)
 
     async def start(self, spec: AgentSpec) -> None:
-        """Run the agent and keep it running; `units` tells whether that worked. Nothing happens if it runs already."""
+        """Run the agent and keep it running; `units` tells whether that worked. Nothing happens if it runs already.
+
+        Raises `closure_gone`.
+        """
+        await self._builder.need(spec.name, spec.closure)
         if self._closed:
             raise HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
         supervisor = self._supervisors.get(spec.name)
@@ -108,6 +156,9 @@ class LocalRuntime:
             )
             self._supervisors[spec.name] = supervisor
         await supervisor.start(spec)
+        for other in list(self._supervisors.values()):
+            if other.spec.kind == "manager" and spec.kind != "manager":
+                await other.show(spec.name, spec.paths.config)
 
     async def stop(self, name: str) -> None:
         """Stop the agent and all of its processes: politely, then by force. Nothing happens if it is stopped."""

@@ -23,6 +23,12 @@ from hive_core.runtimes.base import AgentSpec
 CONFINING = ("--unshare-all", "--share-net", "--die-with-parent", "--new-session", "--cap-drop", "ALL")
 INSIDE = AgentPaths(config=Path("/config"), state=Path("/state"), claude=Path("/root/.claude"), run=Path("/run/hive"))
 """Where an agent's directories lie in its sandbox."""
+DEPLOYED = "/deployed"
+"""What is in force, read-only."""
+APPLIED = "/applied"
+"""The applied repositories that the agent may see, read-only."""
+AGENTS = "/agents"
+"""What the manager sees of the others: their own configurations, at `<name>/config`."""
 
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store")
 # Of directories that also hold private keys (ssl, pki) only the public part.
@@ -134,19 +140,37 @@ def environment(spec: AgentSpec) -> dict[str, str]:
         "PATH": ":".join([str(Path(sys.executable).parent), *_SEARCH]),
         "LANG": "C.UTF-8",
         **python_path(),
+        **git_identity(spec.name),
         **spec.environment,
         "HOME": "/root",
-        **agent_variables(INSIDE),
+        **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED, agents=AGENTS),
     }
 
 
-def agent_variables(paths: AgentPaths) -> Mapping[str, str]:
-    """The variables that tell a harness where its directories are."""
-    return {
+def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applied: str, agents: str) -> dict[str, str]:
+    """The variables that tell a harness where its directories are, and as which deployment it runs."""
+    variables = {
         "HIVE_AGENT_RUN": str(paths.run),
         "HIVE_AGENT_STATE": str(paths.state),
         "HIVE_AGENT_CLAUDE": str(paths.claude),
         "HIVE_AGENT_CONFIG": str(paths.config),
+        "HIVE_AGENT_DEPLOYMENT": str(spec.deployment),
+    }
+    if spec.closure:
+        variables["HIVE_AGENT_DEPLOYED"] = deployed
+    if spec.applied is not None:
+        variables["HIVE_AGENT_APPLIED"] = applied
+    if spec.kind == "manager":
+        variables["HIVE_AGENT_AGENTS"] = agents
+    return variables
+
+
+def git_identity(name: str) -> Mapping[str, str]:
+    """Who an agent is to git: without this, git refuses to commit where nobody has told it."""
+    return {
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", name), ("EMAIL", f"{name}@hive"))
     }
 
 
@@ -169,4 +193,35 @@ def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Seque
         (paths.config, INSIDE.config),
     ):
         line += ["--bind", str(outside), str(inside)]
+    line += _gate_arguments(spec)
     return [*line, "--remount-ro", "/", "--chdir", str(INSIDE.state), "--", *harness]
+
+
+def _gate_arguments(spec: AgentSpec) -> list[str]:
+    """What an agent sees of the gate: what is in force, its history, and (the manager) the others' proposals.
+
+    Of two of these somebody else may remove the directory meanwhile, which is no reason not to start.
+    """
+    line = ["--ro-bind", spec.closure, DEPLOYED] if spec.closure else []
+    if spec.applied is not None and spec.kind == "manager":
+        line += ["--ro-bind", str(spec.applied), APPLIED]
+    elif spec.applied is not None:
+        line += ["--ro-bind-try", str(spec.applied), f"{APPLIED}/{spec.applied.name}"]
+    if spec.kind == "manager":
+        # A file system of its own: directories for agents that come later are made in it.
+        line += ["--tmpfs", AGENTS]
+        for name, config in sorted(spec.configs.items()):
+            line += ["--bind-try", str(config), f"{AGENTS}/{name}/config"]
+    return line
+
+
+def confined(bwrap: str, host: Host, directory: Path, program: Sequence[str]) -> list[str]:
+    """The command line that runs `program` where it sees nothing of this machine's but programs and `directory`."""
+    line = [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    line += ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"]  # noqa: S108 - a mount point
+    for target, link in host.links:
+        line += ["--symlink", target, link]
+    for path in host.read_only:
+        line += ["--ro-bind-try", str(path), str(path)]
+    line += ["--ro-bind", str(directory), str(directory)]
+    return [*line, "--remount-ro", "/", "--chdir", "/", "--", *program]

@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from hive_core.agents import Agents
+from hive_core.agents.roster import check_name
+from hive_core.gate.gate import Gate
 from hive_core.protocol import (
     AgentList,
     AgentStatus,
     DestroyAnswer,
+    DestroyProposal,
     DestroyRequest,
+    History,
+    HistoryQuery,
     LogsAnswer,
     LogsQuery,
     Peer,
     PeerList,
+    Proposal,
+    RollbackRequest,
+    SpawnProposal,
     SpawnRequest,
 )
 from hive_core.sockets.endpoint import Call, Endpoint
+from hive_core.sockets.parties import party
 
 _AGENT = "/v1/agents/{name}"
 
@@ -51,27 +60,88 @@ def looking_after(agents: Agents, *, manager_only: bool) -> list[Endpoint]:
     ]
 
 
-def keeping(agents: Agents) -> list[Endpoint]:
+def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
+    """What was deployed, and the way back to it: for the operator, and on agents' sockets for the manager alone."""
+
+    async def rollback(call: Call) -> Proposal:
+        return await gate.rollback(_name(call), call.read(RollbackRequest), party(call.caller))
+
+    async def history(call: Call) -> History:
+        return await gate.history(_name(call), call.read(HistoryQuery))
+
+    return [
+        Endpoint(
+            "POST",
+            f"{_AGENT}/rollback",
+            "Deploy an earlier deployment again",
+            rollback,
+            Proposal,
+            body=RollbackRequest,
+            manager_only=manager_only,
+        ),
+        Endpoint(
+            "GET",
+            f"{_AGENT}/history",
+            "An agent's deployments",
+            history,
+            History,
+            query=HistoryQuery,
+            manager_only=manager_only,
+        ),
+    ]
+
+
+def keeping(agents: Agents, gate: Gate) -> list[Endpoint]:
     """List, spawn and destroy: the operator's alone."""
 
     async def listing(_: Call) -> AgentList:
         return AgentList(agents=list(agents.statuses()))
 
     async def spawn(call: Call) -> AgentStatus:
-        return await agents.spawn(call.read(SpawnRequest), call.caller.actor)
+        return await gate.spawn(call.read(SpawnRequest), party(call.caller))
 
     async def status(call: Call) -> AgentStatus:
         return agents.status(call.path["name"])
 
     async def destroy(call: Call) -> DestroyAnswer:
-        purge = call.read(DestroyRequest).purge
-        return await agents.destroy(call.path["name"], call.caller.actor, purge=purge)
+        return await gate.destroy(_name(call), call.read(DestroyRequest), party(call.caller))
 
     return [
         Endpoint("GET", "/v1/agents", "All agents", listing, AgentList),
         Endpoint("POST", "/v1/agents", "Make an agent", spawn, AgentStatus, body=SpawnRequest),
         Endpoint("GET", _AGENT, "One agent", status, AgentStatus),
         Endpoint("POST", f"{_AGENT}/destroy", "Remove an agent", destroy, DestroyAnswer, body=DestroyRequest),
+    ]
+
+
+def requesting(gate: Gate) -> list[Endpoint]:
+    """Spawn and destroy on agents' sockets: only the manager may, and what it may is to propose them."""
+
+    async def spawn(call: Call) -> Proposal:
+        return await gate.request_spawn(call.read(SpawnProposal), party(call.caller))
+
+    async def destroy(call: Call) -> Proposal:
+        return await gate.request_destroy(_name(call), call.read(DestroyProposal), party(call.caller))
+
+    return [
+        Endpoint(
+            "POST",
+            "/v1/agents",
+            "Propose to make an agent",
+            spawn,
+            Proposal,
+            body=SpawnProposal,
+            manager_only=True,
+        ),
+        Endpoint(
+            "POST",
+            f"{_AGENT}/destroy",
+            "Propose to remove an agent",
+            destroy,
+            Proposal,
+            body=DestroyProposal,
+            manager_only=True,
+        ),
     ]
 
 
@@ -84,3 +154,10 @@ def peers(agents: Agents) -> list[Endpoint]:
         )
 
     return [Endpoint("GET", "/v1/agents", "The agents of the hive", listing, PeerList)]
+
+
+def _name(call: Call) -> str:
+    """The agent in the path, there or not. It becomes part of a path on disk, so what is no name ends here."""
+    name = call.path["name"]
+    check_name(name)
+    return name

@@ -15,8 +15,9 @@ def harness(
     """Hello, state, whoami."""
 
     async def hello(call: Call) -> Profile:
-        await broker.hello(call.caller.name, call.read(HelloRequest).instance)
-        await reports.harness(call.caller.name, "starting", "")
+        request = call.read(HelloRequest)
+        await broker.hello(call.caller.name, request.instance)
+        await reports.hello(call.caller.name, request.deployment)
         record = agents.record(call.caller.name)
         return Profile(
             name=record.name,

@@ -17,6 +17,7 @@ _REFERENCE = "#/components/schemas/{model}"
 _PARAMETERS = {
     "name": {"type": "string", "pattern": NAME_PATTERN},
     "id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
+    "number": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
 }
 
 

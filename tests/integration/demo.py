@@ -62,3 +62,29 @@ def assert_job_done(shown: str) -> None:
     assert re.search(r"^ +messages +6,", shown, re.MULTILINE)
     assert re.search(r"^ +agents +hm1nd, ada, bob$", shown, re.MULTILINE)
     assert len(re.findall(r"^ +confinement +(bubblewrap|plain processes, not confined): \S", shown, re.MULTILINE)) == 2
+
+
+def assert_gate_shown(shown: str) -> None:
+    """A change was proposed, reviewed, approved and deployed; another one was denied with its reason; git tells it."""
+    steps = [
+        "operator → ada",
+        "system → hm1nd",
+        "Review proposal ada/1: approve or deny it (state built).",
+        "turn time limit: lowered from 3600 s to 600 s",
+        "Proposal ada/1 is deployed.",
+        "ada → operator",
+        "operator → bob",
+        "Review proposal bob/1: approve or deny it (state built).",
+        "tools added: Bash, Write",
+        "Proposal bob/1 was denied by hm1nd: bob ",
+        "bob → operator",
+        "tag: deployed/1",
+        "tag denied/1",
+        "Done.",
+    ]
+    at = 0
+    for step in steps:
+        at = shown.find(step, at)
+        assert at >= 0, f"{step!r} is not shown after what comes before it:\n{shown}"
+    assert re.search(r"^ +proposal +ada/1 deployed, approved by hm1nd$", shown, re.MULTILINE)
+    assert re.search(r"^ +proposal +bob/1 denied: bob ", shown, re.MULTILINE)

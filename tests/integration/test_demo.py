@@ -18,6 +18,7 @@ from tests.integration.demo import (
     DEMO,
     ROOT,
     SECONDS,
+    assert_gate_shown,
     assert_job_done,
     assert_nothing_left,
     environment,
@@ -26,6 +27,19 @@ from tests.integration.demo import (
 )
 
 READY = "ends the demo."
+
+
+def output(command: str, place: Path) -> str:
+    """What a line of shell prints, typed in another terminal."""
+    return subprocess.run(
+        ["sh", "-c", command],
+        cwd=ROOT,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    ).stdout
 
 
 class Terminal:
@@ -88,6 +102,7 @@ def test_ends_by_itself_without_a_terminal(place: Path) -> None:
     done = run(place)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_job_done(done.stdout)
+    assert_gate_shown(done.stdout)
     assert "\x1b" not in done.stdout
     assert_nothing_left(place)
 
@@ -102,29 +117,31 @@ def test_once_ends_by_itself_on_a_terminal(terminal: Terminal, place: Path) -> N
     (kept,) = place.iterdir()
     assert f"kept in {kept}" in terminal.shown
     assert (kept / "hive.sqlite").exists()
+    log, denial = [output(command, place) for command in re.findall(r"^  (git .*)$", terminal.shown, re.MULTILINE)]
+    assert {"main", "deployed/1"} <= set(re.findall(r"[\w/]+", log.splitlines()[0]))
+    assert "no tools" in denial
 
 
 def test_stays_up_to_be_talked_to_until_ctrl_c(terminal: Terminal, place: Path) -> None:
     """The commands that the demo prints for another terminal work as they are; Ctrl-C then ends it, and everything."""
     terminal.read_until(READY)
-    export, *commands = re.findall(r"^  (export .*|(?:\S+ -m hive_core|hive-c0re) .*)$", terminal.shown, re.MULTILINE)
-    listing, inbox, asking, logs, _watch = commands
-    answers = [
-        subprocess.run(
-            ["sh", "-c", f"{export}\n{command}"],
-            cwd=ROOT,
-            env=environment(place),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=True,
-        ).stdout
-        for command in (listing, inbox, asking, logs)
-    ]
+    pattern = r"^  (export .*|(?:\S+ -m hive_core|hive-c0re|git) .*)$"
+    export, *commands = re.findall(pattern, terminal.shown, re.MULTILINE)
+    answers = [output(f"{export}\n{command}", place) for command in commands if not command.endswith(" watch")]
     assert re.findall(r"^(\w+) +\w+ +running +idle", answers[0], re.MULTILINE) == ["hm1nd", "ada", "bob"]
     assert "Release notes for 1.4" in answers[1]
     assert answers[2].startswith("Release notes for 2.0, reviewed by bob:")
     assert "serving ada" in answers[3]
+    assert re.findall(r"^(\w+/1) +config +(\w+)", answers[4], re.MULTILINE) == [
+        ("bob/1", "denied"),
+        ("ada/1", "deployed"),
+    ]
+    assert "tools added: Bash, Write" in answers[5]
+    assert "Drafts with numbers" in answers[6]
+    assert "tag: deployed/1" in answers[7]
+    assert "no tools" in answers[8]
+    # ada runs on what was approved: its draft has the numbers, and bob has nothing to ask.
+    assert "Restoring is much faster" not in terminal.shown[terminal.shown.index("notes for 2.0") :]
     terminal.read_until("Release notes for 2.0")
 
     terminal.press_ctrl_c()
@@ -134,7 +151,9 @@ def test_stays_up_to_be_talked_to_until_ctrl_c(terminal: Terminal, place: Path) 
     assert_nothing_left(place)
 
 
-@pytest.mark.parametrize("moment", ["Starting the daemon", "$ hive-c0re spawn ada", "hm1nd thinking"])
+@pytest.mark.parametrize(
+    "moment", ["Starting the daemon", "$ hive-c0re spawn ada", "hm1nd thinking", "Review proposal ada/1"]
+)
 def test_ctrl_c_on_the_way_ends_everything(terminal: Terminal, place: Path, moment: str) -> None:
     """Ctrl-C before the job is done ends the demo with 130, without a traceback and with nothing left."""
     terminal.read_until(moment)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -25,6 +26,7 @@ T = TypeVar("T")
 AGENTS = ("hm1nd", "ada", "bob")
 LEASE_SECONDS = 10.0
 INBOX_LIMIT = 6
+NEWER = "SELECT id, sender, recipient, body FROM messages WHERE id > ? ORDER BY id"
 ALLOWED = frozenset({"hm1nd", "operator"})
 """What bob may write to; the others may write to everybody."""
 
@@ -102,10 +104,10 @@ class BrokerMachine(RuleBasedStateMachine):
             allowed = ALLOWED if name == "bob" else None
             kind = "manager" if name == "hm1nd" else "agent"
             directory.put(Member(name, kind, allowed, self.model.instances.get(name)))  # type: ignore[arg-type]
-            row = (name, kind, "running", "{}", "", 0, None, 0)
+            row = (name, kind, "running", "{}", "", 0, None, 0, "")
             await self.database.write(
                 lambda db, row=row: db.execute(  # type: ignore[misc]
-                    "INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row
+                    "INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row
                 ).fetchone()
             )
         self.broker = Broker(
@@ -157,6 +159,34 @@ class BrokerMachine(RuleBasedStateMachine):
         if isinstance(names, str):
             return names
         return "inbox_full" if any(len(self.model.waiting(name)) >= INBOX_LIMIT for name in names) else None
+
+    @rule(notices=st.lists(st.tuples(recipients, bodies), max_size=4), fails=st.booleans())
+    def announce(self, notices: list[tuple[str, str]], fails: bool) -> None:
+        """All that can be delivered is, in order, with what it tells of; or nothing, if that fails."""
+
+        def within(db: sqlite3.Connection) -> int:
+            if fails:
+                raise HiveError("refused", "no")
+            return int(db.execute("SELECT count(*) FROM agents").fetchone()[0])
+
+        call = self.broker.announce(notices, within)
+        if fails:
+            self.refused("refused", call)
+            return
+        assert self.run(call) == len(AGENTS)
+        last = max(self.model.bodies, default=0)
+        newest = self.run(self.database.read(lambda db: db.execute(NEWER, (last,)).fetchall()))
+        found = iter(newest)
+        for to, body in notices:
+            names = self.model.resolve("system", to)
+            room = [] if isinstance(names, str) else [n for n in names if len(self.model.waiting(n)) < INBOX_LIMIT]
+            if room:
+                number, *stored = next(found)
+                assert stored == ["system", to, body]
+                self.model.bodies[number] = body
+                for name in room:
+                    self.model.inboxes[name].append(ModelDelivery(number))
+        assert next(found, None) is None
 
     @rule(name=agents)
     def hello(self, name: str) -> None:

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 from unittest.mock import MagicMock
 
 import click
@@ -24,15 +24,24 @@ from hive_agent.environment import AgentEnvironment
 from hive_agent.mcp_server import build
 from hive_agent.role import AGENT, Role
 from hive_core.cli import main
-from hive_core.protocol import AgentConfig, EventKind, HarnessState, Lifecycle, ScriptRule, ScriptSend
-from hive_core.settings import Settings
+from hive_core.protocol import (
+    AgentConfig,
+    EventKind,
+    HarnessState,
+    Lifecycle,
+    ScriptChange,
+    ScriptDecision,
+    ScriptProposal,
+    ScriptRule,
+    ScriptSend,
+)
+from hive_core.settings import Approval, AutoRule, Settings
 from hive_core.sockets.endpoint import Endpoint
 from hive_core.sockets.serving import with_document
 from hive_manager.role import MANAGER
 
 ROOT = Path(__file__).parents[2]
-DOCS = ("architecture", "messages", "security", "operating", "agents")
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCS)]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGES = ("hive_core", "hive_agent", "hive_manager")
 
 REFUSALS = {"HiveError", "conflict", "forbidden", "not_found", "WrongMethod"}
@@ -147,10 +156,28 @@ def call_with_stand_ins(make: Callable[..., list[Endpoint]]) -> list[Endpoint]:
 
 
 def cli() -> Mapping[str, click.Command]:
+    """Every command that does something, by its words: those of a group have two."""
     assert isinstance(main, click.Group)
-    context = click.Context(main)
-    found = {name: main.get_command(context, name) for name in main.list_commands(context)}
-    return {name: command for name, command in found.items() if command is not None}
+    return dict(below(main))
+
+
+def below(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from below(command, f"{name} ")
+        else:
+            yield before + name, command
+
+
+def meant(words: list[str]) -> str | None:
+    """The command that `hive-c0re` with these plain words runs, if there is one."""
+    if not words:
+        return None
+    default = f"{words[0]} list"  # What a group that has a list does when it is not said what.
+    return next((name for name in (" ".join(words[:2]), words[0], default) if name in cli()), None)
 
 
 def options(command: click.Command) -> set[str]:
@@ -164,7 +191,9 @@ async def tools(role: Role) -> set[str]:
 
 
 def written(value: object) -> str:
-    """A default as the tables show it: as in TOML, and nothing where there is none."""
+    """A default as the tables show it: as in TOML, nothing where there is none, and of a table all of its defaults."""
+    if isinstance(value, BaseModel):
+        return "`{}`"
     return "" if value is None else f"`{json.dumps(str(value) if isinstance(value, Path) else value)}`"
 
 
@@ -178,18 +207,76 @@ def defaults(model: type[BaseModel]) -> dict[str, str]:
 # --- settings, configuration, words -------------------------------------------------------------------------
 
 
-def test_settings() -> None:
-    """Every setting is in the table with its default, and the table has no other."""
-    assert {name: row[1] for name, row in rows(text("operating"), "setting").items()} == defaults(Settings)
+def documented(page: str, column: str) -> dict[str, str]:
+    """Keys and defaults, as the table with this first column has them."""
+    return {name: row[1] for name, row in rows(text(page), column).items()}
 
 
-@pytest.mark.parametrize(
-    ("model", "column"),
-    [(AgentConfig, "key"), (ScriptRule, "key of a rule"), (ScriptSend, "key of a message")],
-)
-def test_agent_toml(model: type[BaseModel], column: str) -> None:
+def nested(model: type[BaseModel]) -> set[type[BaseModel]]:
+    """The model and every model in its fields, however deep."""
+    found = {model}
+    for field in model.model_fields.values():
+        for part in parts(field.annotation):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                found |= nested(part)
+    return found
+
+
+def parts(annotation: object) -> Iterator[object]:
+    """A type and everything that it is made of: `list[X] | None` is made of X, too."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from parts(inner)
+
+
+SETTINGS: dict[type[BaseModel], str] = {
+    Settings: "setting",
+    Approval: "key of approval",
+    AutoRule: "key of an approval rule",
+}
+AGENT_TOML: dict[type[BaseModel], str] = {
+    AgentConfig: "key", ScriptRule: "key of a rule", ScriptSend: "key of a message",
+    ScriptProposal: "key of a proposal", ScriptChange: "key of a change", ScriptDecision: "key of a decision",
+}  # fmt: skip
+"""The tables of a model and of those in it, by their first columns."""
+
+
+@pytest.mark.parametrize("model", SETTINGS)
+def test_settings(model: type[BaseModel]) -> None:
+    """Every setting, nested ones too, is in its table with its default, and the table has no other."""
+    assert documented("operating", SETTINGS[model]) == defaults(model)
+
+
+@pytest.mark.parametrize("model", AGENT_TOML)
+def test_agent_toml(model: type[BaseModel]) -> None:
     """Every key of agent.toml is in its table with its default, and the table has no other."""
-    assert {name: row[1] for name, row in rows(text("agents"), column).items()} == defaults(model)
+    assert documented("agents", AGENT_TOML[model]) == defaults(model)
+
+
+def test_no_nested_table_is_forgotten() -> None:
+    """The two tests above look at every model that a setting or a key of agent.toml is made of."""
+    assert set(SETTINGS) == nested(Settings)
+    assert set(AGENT_TOML) == nested(AgentConfig)
+
+
+def test_choices() -> None:
+    """Where a setting takes one of some words, its row names them all."""
+    silent = [
+        (name, word)
+        for model, column in SETTINGS.items()
+        for name, field in model.model_fields.items()
+        for word in choices(field.annotation)
+        if f"`{word}`" not in " ".join(rows(text("operating"), column)[name])
+        and f'`"{word}"`' not in " ".join(rows(text("operating"), column)[name])
+    ]
+    assert silent == []
+
+
+def choices(annotation: object) -> Iterator[str]:
+    """The words of every Literal in a type."""
+    for part in parts(annotation):
+        if get_origin(part) is Literal:
+            yield from (str(word) for word in get_args(part))
 
 
 @pytest.mark.parametrize(("words", "column"), [(Lifecycle, "lifecycle"), (HarnessState, "state")])
@@ -245,8 +332,9 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
         named = [word for word in words[1:] if re.fullmatch(r"[a-z]+", word)]
         given = {word.partition("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)}
         if named and not (words[1].startswith("-") and given <= options(main)):
-            assert named[0] in cli(), words
-            assert given <= options(cli()[named[0]]) | options(main), words
+            command = meant(named)
+            assert command is not None, words
+            assert given <= options(cli()[command]) | options(main), words
 
 
 def test_pages_show_commands() -> None:

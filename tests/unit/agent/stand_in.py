@@ -38,6 +38,7 @@ from hive_core.protocol import (
     StateRequest,
     WhoAmI,
 )
+from tests.unit.agent.gate_stand_in import GateStandIn
 
 Handler = Callable[[web.Request], Any]
 
@@ -72,6 +73,7 @@ class CoreStandIn:
     """By `METHOD path`: answered with this text and status 200."""
     refuse_send: Callable[[SendRequest], tuple[int, ErrorBody] | None] = lambda _request: None
     keys: dict[str, int] = field(default_factory=dict)
+    gate: GateStandIn = field(default_factory=GateStandIn)
     _next: int = 1
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _runner: web.AppRunner | None = None
@@ -120,8 +122,9 @@ class CoreStandIn:
             ("POST", "/v1/messages/ack", self._ack),
             ("POST", "/v1/messages/release", self._release),
             ("POST", "/v1/messages/renew", self._renew),
-            ("POST", "/v1/agents/{name}/{action}", self._change_agent),
+            ("POST", "/v1/agents/{name}/{action:start|stop|restart}", self._change_agent),
             ("GET", "/v1/agents/{name}/logs", self._logs),
+            *self.gate.routes(),
         ]:
             app.router.add_route(method, path, self._noted(handler))
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)

@@ -14,6 +14,7 @@ from hive_agent import harness as harness_module
 from hive_agent import received
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.client import CoreClient, CoreError
+from hive_agent.environment import AgentEnvironment
 from hive_agent.harness import Harness
 from hive_core.protocol import AgentConfig
 from tests.unit.agent.stand_in import CoreStandIn, refusal
@@ -57,8 +58,10 @@ async def forever(_turn: Turn) -> TurnOutcome:
 class Running:
     """A harness at work; `end` stops it as SIGTERM does."""
 
-    def __init__(self, core: CoreStandIn, client: CoreClient, state: Path, backend: FakeBackend) -> None:
-        harness = Harness(client, INSTANCE, "1", state, lambda _profile: backend)
+    def __init__(
+        self, core: CoreStandIn, client: CoreClient, state: Path, backend: FakeBackend, deployment: int | None
+    ) -> None:
+        harness = Harness(client, INSTANCE, "1", state, lambda _profile: backend, deployment)
         self.stop = asyncio.Event()
         self.task = asyncio.create_task(harness.run(self.stop))
         self.core = core
@@ -72,10 +75,10 @@ class Running:
 
 @asynccontextmanager
 async def serving(
-    core: CoreStandIn, state: Path, run: Callable[[Turn], Awaitable[TurnOutcome]]
+    core: CoreStandIn, state: Path, run: Callable[[Turn], Awaitable[TurnOutcome]], deployment: int | None = None
 ) -> AsyncIterator[Running]:
     async with CoreClient(core.socket, patience=math.inf) as client:
-        running = Running(core, client, state, FakeBackend(run))
+        running = Running(core, client, state, FakeBackend(run), deployment)
         try:
             yield running
         finally:
@@ -327,3 +330,18 @@ async def test_receive_waits_for_the_daemon(core: CoreStandIn, tmp_path: Path, s
         number = await core.deliver("x")
         await core.until(lambda: core.acknowledged() == [number])
     assert "failed" not in core.state_names()
+
+
+@pytest.mark.parametrize("deployment", [None, 0, 7])
+async def test_the_deployment_is_told(core: CoreStandIn, tmp_path: Path, deployment: int | None) -> None:
+    """A harness says hello with the deployment that it was started on, and reports in after that."""
+    async with serving(core, tmp_path, well, deployment):
+        await core.until(lambda: core.state_names() == ["idle"])
+    assert [hello.deployment for hello in core.hellos] == [deployment]
+
+
+@pytest.mark.parametrize(("text", "deployment"), [("7", 7), ("0", 0), ("", None), ("x", None), ("-1", None)])
+def test_the_deployment_is_read_from_the_environment(text: str, deployment: int | None) -> None:
+    """The runtime tells the number in HIVE_AGENT_DEPLOYMENT; without one the harness says none."""
+    assert AgentEnvironment.read({"HIVE_AGENT_DEPLOYMENT": text}).deployment == deployment
+    assert AgentEnvironment.read({}).deployment is None

@@ -20,7 +20,7 @@ INSTANCE = "instance-1"
 
 @asynccontextmanager
 async def tools(
-    core: CoreStandIn, state: Path, module: str = "hive_agent", instance: str = INSTANCE
+    core: CoreStandIn, state: Path, module: str = "hive_agent", instance: str = INSTANCE, **more: str
 ) -> AsyncIterator[Client]:
     """A client of `python -m MODULE mcp`, started as an agent CLI starts it."""
     environment = {
@@ -29,6 +29,7 @@ async def tools(
         "HIVE_INSTANCE": instance,
         "PYTHONPATH": str(ROOT),
         "PYTHONSAFEPATH": "1",
+        **more,
     }
     server = StdioServerParameters(command=sys.executable, args=["-m", module, "mcp"], env=environment, cwd=state)
     async with Client(server) as client:
@@ -109,7 +110,7 @@ async def test_looks(core: CoreStandIn, tmp_path: Path) -> None:
 
 
 async def test_only_the_manager_has_the_managers_tools(core: CoreStandIn, tmp_path: Path) -> None:
-    """hive-m1nd offers every tool of hive-ag3nt and four more."""
+    """hive-m1nd offers every tool of hive-ag3nt, and its own."""
     async with tools(core, tmp_path) as client:
         agents = {tool.name for tool in (await client.list_tools()).tools}
     async with tools(core, tmp_path, "hive_manager") as client:
@@ -118,8 +119,9 @@ async def test_only_the_manager_has_the_managers_tools(core: CoreStandIn, tmp_pa
         assert "bob is stopped" in text(await client.call_tool("stop", {"name": "bob"}))
         assert (await client.call_tool("start", {"name": "../bob"})).is_error
         logs = text(await client.call_tool("agent_logs", {"name": "bob", "lines": 7}))
-    assert agents == {"send", "recv", "whoami", "list_agents"}
-    assert managers == agents | {"start", "stop", "restart", "agent_logs"}
+    assert agents == {"send", "recv", "whoami", "list_agents", "propose_config", "my_proposals", "withdraw"}
+    review = {"list_proposals", "show_proposal", "approve", "deny", "rollback"}
+    assert managers == agents | review | {"start", "stop", "restart", "agent_logs", "request_spawn", "request_destroy"}
     assert [call for call in core.calls if "agents/" in call] == [
         "POST /v1/agents/bob/restart",
         "POST /v1/agents/bob/stop",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from datetime import UTC, datetime
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from hive_agent.backends.base import Failed, Ok, Turn
+from hive_agent.backends.script_gate import ScriptGate
 from hive_agent.backends.script_memory import ScriptMemory
 from hive_agent.backends.script_rules import fill
 from hive_agent.backends.scripted import ScriptedBackend
 from hive_agent.client import CoreClient, CoreError
+from hive_agent.config_repository import ConfigRepository
 from hive_core.protocol import AgentConfig, Delivery, ScriptRule, ScriptSend, SendRequest
 from tests.unit.agent.stand_in import CoreStandIn, refusal
 
@@ -33,7 +36,8 @@ def message(number: int, body: str, sender: str = "operator", reply_to: int | No
 
 def backend(client: CoreClient, state: Path, *rules: ScriptRule) -> ScriptedBackend:
     config = AgentConfig(script=list(rules))
-    return ScriptedBackend("alice", config, client, ScriptMemory(state / "script.json"))
+    gate = ScriptGate("alice", client, ConfigRepository(state / "config", "alice", os.environ))
+    return ScriptedBackend("alice", config, client, ScriptMemory(state / "script.json"), gate)
 
 
 def sent(core: CoreStandIn) -> list[tuple[str, str, int | None]]:

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from hive_agent import bodies, identity, log, prompt, received
+from hive_agent.environment import AgentEnvironment
 from hive_agent.role import AGENT, Role
 from hive_core.protocol import AgentConfig, Delivery, Kind, Profile
 from hive_manager.role import MANAGER
+
+INSIDE = AgentEnvironment.read({"HIVE_AGENT_APPLIED": "/applied"})
 
 
 def message(number: int, body: str, **values: object) -> Delivery:
@@ -92,25 +95,37 @@ def test_kept_files_are_bounded(tmp_path: Path) -> None:
 
 def test_identity_names_who_may_be_written_to() -> None:
     """The allowed recipients are told as they are enforced: all, some, nobody."""
-    assert "every agent" in identity.render(profile(), AGENT)
-    assert "only to: `bob`, `operator`" in identity.render(profile(allowed=["bob", "operator"]), AGENT)
-    assert "You may send to nobody" in identity.render(profile(allowed=[]), AGENT)
+    assert "every agent" in identity.render(profile(), AGENT, INSIDE)
+    assert "only to: `bob`, `operator`" in identity.render(profile(allowed=["bob", "operator"]), AGENT, INSIDE)
+    assert "You may send to nobody" in identity.render(profile(allowed=[]), AGENT, INSIDE)
 
 
 def test_identity_holds_role_and_tools() -> None:
     """The identity has the name, the role's prompt, and tools under the names that the model knows."""
-    text = identity.render(profile(text="You count sheep.\n"), AGENT, "mcp__hive__")
+    text = identity.render(profile(text="You count sheep.\n"), AGENT, INSIDE, "mcp__hive__")
     assert "You are `alice`, an agent" in text
     assert "You count sheep." in text
     assert "`mcp__hive__send`" in text
     assert "`mcp__hive__recv`" in text
 
 
+def test_identity_tells_how_to_change_oneself() -> None:
+    """An agent learns where its configuration is, how to propose a change, who decides, and how to rebase."""
+    text = identity.render(profile(), AGENT, INSIDE, "mcp__hive__")
+    assert "`git -C /config commit -a`" in text
+    assert "`mcp__hive__propose_config`" in text
+    assert "the manager (`hm1nd`) decides" in text
+    assert "git -C /config fetch /applied/alice.git main" in text
+    assert "the operator (`operator`) decides" in identity.render(profile("manager"), MANAGER, INSIDE)
+    assert "FETCH_HEAD" not in identity.render(profile(), AGENT, AgentEnvironment.read({}))
+
+
 def test_manager_gets_its_duties() -> None:
     """Only the manager's identity has the manager's duties, from the package's prompt.md."""
 
     def has_duties(role: Role, kind: Kind) -> bool:
-        return "Your duties as the manager" in identity.render(profile(kind), role)
+        text = identity.render(profile(kind), role, INSIDE)
+        return "Your duties as the manager" in text and "# Reviewing proposals" in text
 
     assert has_duties(MANAGER, "manager")
     assert not has_duties(AGENT, "agent")

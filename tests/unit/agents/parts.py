@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from hive_core.agents import Agents
+from hive_core.agents import Agents, InForce, files
 from hive_core.agents.reports import Reports
 from hive_core.broker import Broker, Directory
 from hive_core.database import Database
 from hive_core.events import EventHub
 from hive_core.layout import Layout
-from hive_core.protocol import SpawnRequest
-from hive_core.runtimes.base import AgentSpec, UnitState
+from hive_core.protocol import AgentConfig, AgentStatus, HarnessState, SpawnRequest
+from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Doors:
 
 @dataclass
 class Processes:
-    """A runtime without processes. While `held` is not set, starts take long."""
+    """A runtime without processes. While `held` is not set, starts take long. `specs` is what was last run of each."""
 
     name: str = "stand-in"
     confinement: str = "none"
@@ -40,7 +40,25 @@ class Processes:
     starting: int = 0
     most_at_once: int = 0
     running: set[str] = field(default_factory=set)
+    failed: dict[str, UnitState] = field(default_factory=dict)
+    specs: dict[str, AgentSpec] = field(default_factory=dict)
     began: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    changes: asyncio.Queue[UnitState] = field(default_factory=asyncio.Queue)
+
+    async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
+        raise NotImplementedError
+
+    async def compare(self, old: str | None, new: str) -> list[str]:
+        raise NotImplementedError
+
+    async def has(self, closure: str) -> bool:
+        raise NotImplementedError
+
+    async def keep(self, name: str, closures: Collection[str]) -> None:
+        raise NotImplementedError
+
+    async def activate(self, spec: AgentSpec) -> None:
+        await self.start(spec)
 
     async def start(self, spec: AgentSpec) -> None:
         self.starting += 1
@@ -49,6 +67,7 @@ class Processes:
         await self.held.wait()
         self.starting -= 1
         self.running.add(spec.name)
+        self.specs[spec.name] = spec
 
     async def stop(self, name: str) -> None:
         self.running.discard(name)
@@ -56,11 +75,18 @@ class Processes:
     async def destroy(self, name: str) -> None:
         self.running.discard(name)
 
-    def units(self) -> list[UnitState]:
-        return [UnitState(name, "running") for name in self.running]
+    def fail(self, unit: UnitState) -> None:
+        """Let something become of an agent that nobody asked for."""
+        self.failed[unit.name] = unit
+        self.changes.put_nowait(unit)
 
-    def watch(self) -> AsyncIterator[UnitState]:
-        raise NotImplementedError
+    def units(self) -> list[UnitState]:
+        running = [UnitState(name, "running") for name in self.running - self.failed.keys()]
+        return [*running, *self.failed.values()]
+
+    async def watch(self) -> AsyncIterator[UnitState]:
+        while True:
+            yield await self.changes.get()
 
     async def read_log(self, *_: object) -> tuple[list[str], str]:
         raise NotImplementedError
@@ -78,11 +104,31 @@ class Hive:
     directory: Directory
     broker: Broker
     agents: Agents
+    reports: Reports
     processes: Processes
     doors: Doors
 
-    async def spawn(self, name: str, *, start: bool = True) -> None:
-        await self.agents.spawn(SpawnRequest(name=name, start=start), "operator")
+    async def spawn(self, name: str, *, start: bool = True) -> AgentStatus:
+        """What the gate does for a new agent, after the decision."""
+        request = SpawnRequest(name=name, start=start)
+        await self.agents.check_new(name)
+        paths = await self.agents.make_place(name)
+        paths.config.mkdir()
+        for path, content in files.first_files(request).items():
+            (paths.config / path).write_bytes(content)
+        return await self.agents.create(name, in_force(0), start=start, actor="operator")
+
+    async def report(self, name: str, deployment: int | None, *states: HarnessState) -> None:
+        """A harness says hello with this deployment, and then what it is doing."""
+        await self.reports.hello(name, deployment)
+        for state in states:
+            await self.reports.harness(name, state, "no\nmodel" if state == "failed" else "")
+
+
+def in_force(number: int, **settings: object) -> InForce:
+    """Something to deploy; `settings` go into its agent.toml."""
+    config = AgentConfig.model_validate({"backend": "scripted", **settings})
+    return InForce(number, f"closure-{number}", config, f"role {number}")
 
 
 @asynccontextmanager
@@ -99,6 +145,7 @@ async def opened(layout: Layout, processes: Processes | None = None) -> AsyncIte
         directory, events, doors = Directory(), EventHub(), Doors()
         broker = Broker(database, directory, events, inbox_limit=100, lease_seconds=60)
         await broker.open()
+        reports = Reports(events, broker, directory)
         agents = Agents(
             layout=layout,
             database=database,
@@ -106,11 +153,11 @@ async def opened(layout: Layout, processes: Processes | None = None) -> AsyncIte
             broker=broker,
             runtime=processes,
             doors=doors,
-            reports=Reports(events, broker, directory),
+            reports=reports,
             environment={},
         )
         await agents.open()
-        yield Hive(layout, database, directory, broker, agents, processes, doors)
+        yield Hive(layout, database, directory, broker, agents, reports, processes, doors)
     finally:
         database.finish()
         await writing

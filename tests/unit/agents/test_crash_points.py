@@ -1,4 +1,4 @@
-"""The daemon dies at every single step of spawn, destroy and purge; the next daemon repairs what it left."""
+"""The daemon dies at every single step of spawn, deploy, destroy and purge; the next repairs what it left."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from hive_core.agents.trash import Trash
 from hive_core.layout import Layout
 from hive_core.protocol import SendRequest
-from tests.unit.agents.parts import Hive, opened
+from tests.unit.agents.parts import Hive, in_force, opened
 
-STEPS = ("mkdir", "chmod", "open", "replace", "rename", "unlink", "rmdir")
+STEPS = ("mkdir", "chmod", "open", "rename", "unlink", "rmdir")
 
 
 class Died(BaseException):
@@ -66,6 +66,10 @@ async def spawn(hive: Hive) -> None:
     await hive.spawn("bob")
 
 
+async def deploy(hive: Hive) -> None:
+    await hive.agents.deploy("bob", in_force(1, model="large"))
+
+
 async def destroy(hive: Hive) -> None:
     await hive.agents.destroy("bob", "operator", purge=False)
 
@@ -75,23 +79,35 @@ async def purge(hive: Hive) -> None:
 
 
 async def prepared(layout: Layout, *, with_bob: bool) -> None:
-    """A hive with ann, and bob who has a deep secret, a log and a message."""
+    """A hive with ann, and bob who has a deep secret, a log, a past and a message; without him his old config."""
     async with opened(layout) as hive:
         await hive.spawn("ann")
+        await hive.spawn("bob")
+        (layout.agent("bob").config / "old").touch()
+        if not with_bob:
+            await hive.agents.destroy("bob", "operator", purge=False)
         if with_bob:
-            await hive.spawn("bob")
             await hive.broker.send("operator", SendRequest(to="bob", body="hello"))
             deep = layout.agent("bob").state / "a" / "b"
             deep.mkdir(parents=True)
             (deep / "secret").touch()
             (layout.agent("bob").own / "left").touch()
             layout.agent_log("bob").touch()
+            for place in past(layout):
+                place.mkdir(parents=True)
+                (place / "file").touch()
+
+
+def past(layout: Layout) -> list[Path]:
+    """What is kept of an agent's deployments."""
+    return [layout.applied_repository("bob"), layout.closures / "bob", layout.builds / "bob"]
 
 
 async def check(layout: Layout, action: Callable[[Hive], Awaitable[None]]) -> None:
     """What must hold with the next daemon, and that everything can be done again."""
     secret = layout.agent("bob").state / "a" / "b" / "secret"
     async with opened(layout) as hive:
+        assert action is not spawn or len(list(layout.agent_home("bob").glob("config*/old"))) == 1
         names = {status.name for status in hive.agents.statuses()}
         assert names in ({"ann"}, {"ann", "bob"})
         assert hive.doors.names == names == set(hive.directory.names())
@@ -101,15 +117,27 @@ async def check(layout: Layout, action: Callable[[Hive], Awaitable[None]]) -> No
         assert await hive.database.read(lambda db: db.execute("SELECT * FROM purges").fetchall()) == []
         if action is not spawn:
             kept = "bob" in names or action is destroy
+            assert action is not deploy or kept
             assert secret.exists() == layout.agent_log("bob").exists() == kept
+            assert [place.exists() for place in past(layout)] == [kept] * 3
             assert hive.broker.unacknowledged("bob") == int(kept)
         if "bob" in names:
             assert (layout.agent("bob").config / "agent.toml").exists()
+            whole_deployment(hive)
             await hive.agents.destroy("bob", "operator", purge=True)
         await hive.spawn("bob", start=False)
         await hive.agents.destroy("bob", "operator", purge=True)
         assert not layout.agent_home("bob").exists() and not layout.agent_log("bob").exists()
+        assert not any(place.exists() for place in past(layout))
         await trash_emptied(layout, hive)
+
+
+def whole_deployment(hive: Hive) -> None:
+    """bob runs what is in force, and that is one deployment and not a mixture of two."""
+    record, spec = hive.agents.record("bob"), hive.processes.specs["bob"]
+    assert (record.deployment, record.config.model) in ((0, None), (1, "large"))
+    assert (record.closure, record.prompt) == (f"closure-{record.deployment}", f"role {record.deployment}")
+    assert (spec.closure, spec.deployment) == (record.closure, record.deployment)
 
 
 async def trash_emptied(layout: Layout, hive: Hive) -> None:
@@ -122,7 +150,7 @@ async def trash_emptied(layout: Layout, hive: Hive) -> None:
     emptying.cancel()
 
 
-@pytest.mark.parametrize("action", [spawn, destroy, purge])
+@pytest.mark.parametrize("action", [spawn, deploy, destroy, purge])
 async def test_a_death_between_any_two_steps_is_repaired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[Hive], Awaitable[None]]
 ) -> None:
@@ -144,4 +172,4 @@ async def test_a_death_between_any_two_steps_is_repaired(
         await check(layout, action)
         points += 1
     await check(layout, action)
-    assert points >= 10
+    assert points >= (4 if action is deploy else 10)

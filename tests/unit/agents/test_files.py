@@ -28,51 +28,76 @@ def paths(layout: Layout) -> AgentPaths:
     return layout.agent("bob")
 
 
-def test_a_new_agent_gets_its_three_files(paths: AgentPaths) -> None:
-    """The configuration repository starts with the system, the settings and the role; only its owner can read it."""
-    files.prepare(paths, SpawnRequest(name="bob", prompt="You count words."))
-    assert sorted(path.name for path in paths.config.iterdir()) == ["agent.nix", "agent.toml", "prompt.md"]
-    assert (paths.config / "prompt.md").read_text() == "You count words.\n"
-    assert "environment.systemPackages" in (paths.config / "agent.nix").read_text()
-    assert paths.config.stat().st_mode & 0o077 == 0
+def test_a_new_agent_starts_with_three_files() -> None:
+    """The configuration repository starts with the system, the settings and the role."""
+    request = SpawnRequest(name="bob", prompt="You count words.\n\n", config=AgentConfig(model="large"))
+    found = files.first_files(request)
+    assert sorted(found) == ["agent.nix", "agent.toml", "prompt.md"]
+    assert found["prompt.md"] == b"You count words.\n"
+    assert b"environment.systemPackages" in found["agent.nix"]
+    assert AgentConfig.model_validate(tomllib.loads(found["agent.toml"].decode())) == request.config
 
 
-def test_a_link_that_an_agent_left_is_replaced_and_not_followed(paths: AgentPaths, tmp_path: Path) -> None:
-    """A re-created agent cannot make the daemon write through a link of its predecessor."""
+def test_what_is_asked_for_comes_before_the_templates() -> None:
+    """A system of one's own is taken as it is; an agent without a role is told so."""
+    found = files.first_files(SpawnRequest(name="bob", agent_nix="{ }  # mine"))
+    assert found["agent.nix"] == b"{ }  # mine"
+    assert found["prompt.md"].startswith(b"You are bob. No role")
+
+
+def test_a_new_place_has_no_configuration_yet(paths: AgentPaths) -> None:
+    """All directories are there but `config`; one that is empty leaves nothing behind."""
+    for _ in range(2):
+        files.make_place(paths)
+        assert sorted(path.name for path in paths.state.parent.iterdir()) == ["claude", "state"]
+        paths.config.mkdir()
+
+
+def test_a_link_in_place_of_the_configuration_is_moved_and_not_followed(paths: AgentPaths, tmp_path: Path) -> None:
+    """A re-created agent cannot make the daemon write through a link of its predecessor, nor lose what it points to."""
+    files.make_place(paths)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    paths.config.symlink_to(outside)
+    paths.config.with_name("config.1").symlink_to(tmp_path / "nowhere")
+    files.make_place(paths)
+    assert not os.path.lexists(paths.config)
+    assert paths.config.with_name("config.2").readlink() == outside
+    assert (outside / "kept").exists()
+
+
+def test_what_cannot_be_moved_aside_is_refused(paths: AgentPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the way is named, with what to do."""
     files.make_directories(paths)
-    victim = tmp_path / "victim"
-    victim.write_text("untouched")
-    for name in ("agent.toml", ".agent.toml.new"):
-        (paths.config / name).symlink_to(victim)
-    files.prepare(paths, SpawnRequest(name="bob"))
-    assert victim.read_text() == "untouched"
-    assert not (paths.config / "agent.toml").is_symlink()
+    (paths.config / "agent.toml").touch()
 
+    def busy(*_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
-@pytest.mark.parametrize("name", ["prompt.md", ".agent.toml.new", "agent.nix"])
-def test_a_directory_in_the_way_is_refused(paths: AgentPaths, name: str) -> None:
-    """What cannot be replaced is named, with what to do."""
-    files.make_directories(paths)
-    (paths.config / name).mkdir()
-    with pytest.raises(HiveError, match=name.removeprefix(".").removesuffix(".new")) as refusal:
-        files.prepare(paths, SpawnRequest(name="bob"))
+    monkeypatch.setattr(os, "rename", busy)
+    with pytest.raises(HiveError, match="config") as refusal:
+        files.make_place(paths)
     assert (refusal.value.code, refusal.value.status) == ("config_in_the_way", 409)
     assert "--purge" in refusal.value.hint
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-@pytest.mark.parametrize("failing", ["replace", "mkdir"])
+@pytest.mark.parametrize("failing", ["rename", "mkdir"])
 def test_a_full_disk_is_told_as_such(
     paths: AgentPaths, monkeypatch: pytest.MonkeyPatch, failing: str, number: int
 ) -> None:
     """Neither a disk nor a quota that is used up is a failure of the daemon."""
+    if failing == "rename":
+        files.make_directories(paths)
+        (paths.config / "agent.toml").touch()
 
     def full(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, failing, full)
     with pytest.raises(HiveError) as refusal:
-        files.prepare(paths, SpawnRequest(name="bob"))
+        files.make_place(paths)
     assert (refusal.value.code, refusal.value.status) == ("disk_full", 507)
 
 

@@ -23,28 +23,33 @@ class Hive:
         self.now = 1_000_000
         self.commits = 0
         self._path = path
+        self.events = EventHub()
 
     async def open(self) -> None:
         self.database = await Database.open(self._path / "hive.sqlite", self._committed)
         self.writing = asyncio.create_task(self.database.run())
-        directory = Directory()
+        self._directory = directory = Directory()
         for name in AGENTS:
             directory.put(Member(name, "agent"))
             await self.database.write(
                 lambda db, name=name: db.execute(  # type: ignore[misc]
-                    "INSERT INTO agents VALUES (?, 'agent', 'running', '{}', '', 0, NULL, 0)", (name,)
+                    "INSERT INTO agents VALUES (?, 'agent', 'running', '{}', '', 0, NULL, 0, '')", (name,)
                 ).fetchone()
             )
+        self.inbox_limit(10_000)
+        await self.broker.open()
+        await self.broker.hello("ada", FIRST)
+
+    def inbox_limit(self, limit: int) -> None:
+        """A broker that allows so many messages per recipient; to be asked for before anything is sent."""
         self.broker = Broker(
             self.database,
-            directory,
-            EventHub(),
-            inbox_limit=10_000,
+            self._directory,
+            self.events,
+            inbox_limit=limit,
             lease_seconds=LEASE_SECONDS,
             clock=lambda: self.now,
         )
-        await self.broker.open()
-        await self.broker.hello("ada", FIRST)
 
     def _committed(self, _: int) -> None:
         self.commits += 1

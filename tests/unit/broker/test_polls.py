@@ -121,7 +121,8 @@ async def test_a_message_that_is_not_stored_wakes_nobody(hive: Hive) -> None:
     await hive.database.write(lambda db: db.execute("DROP TRIGGER no").rowcount)
     assert not polling.done()
     (number,) = await hive.send("stored")
-    assert [one.id for one in (await polling).deliveries] == [number]
+    async with asyncio.timeout(PROMPT):
+        assert [one.id for one in (await polling).deliveries] == [number]
 
 
 async def waiting(hive: Hive) -> asyncio.Task[ReceiveAnswer]:

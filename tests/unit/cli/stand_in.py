@@ -19,8 +19,6 @@ from hive_core.protocol import (
     AgentStatus,
     DestroyAnswer,
     DestroyRequest,
-    ErrorAnswer,
-    ErrorBody,
     Event,
     EventKind,
     EventsQuery,
@@ -38,6 +36,8 @@ from hive_core.protocol import (
     SpawnRequest,
     WaitQuery,
 )
+from tests.unit.cli.stand_in_gate import StandInGate
+from tests.unit.cli.wire import Refusal, answered
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -63,15 +63,6 @@ def message(number: int, sender: str, body: str, *, to: str = "operator", reply_
     return Message(id=number, sender=sender, to=to, body=body, reply_to=reply_to, sent_at=ago(minutes=2, seconds=5))
 
 
-class Refusal(Exception):
-    """An error answer of the daemon."""
-
-    def __init__(self, status: int, code: str, text: str, hint: str = "") -> None:
-        super().__init__(text)
-        self.status = status
-        self.answer = ErrorAnswer(error=ErrorBody(code=code, message=text, hint=hint))
-
-
 class StandIn:
     """Answers on a socket. Tests set the public fields, and read in `asked` what the program asked for."""
 
@@ -95,6 +86,7 @@ class StandIn:
         """`after` and Last-Event-ID of each stream."""
         self.raw: bytes | None = None
         """Answered to everything, if set."""
+        self.gate = StandInGate(self)
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -114,6 +106,7 @@ class StandIn:
                 web.post("/v1/messages/read", self._mark_read),
                 web.get("/v1/messages/{id}/reply", self._reply),
                 web.get("/v1/events", self._events),
+                *self.gate.routes(),
             ]
         )
         self._runner = web.AppRunner(application, shutdown_timeout=0.1)
@@ -128,7 +121,7 @@ class StandIn:
             self.path.unlink(missing_ok=True)
             self._runner = None
 
-    def happens(self, number: int, kind: EventKind, **data: object) -> Event:
+    def happens(self, number: int, kind: EventKind, /, **data: object) -> Event:
         """Tell an event to who watches."""
         event = Event(id=number, kind=kind, at=datetime.now(UTC), data=data)
         self.events.put_nowait(event)
@@ -149,22 +142,22 @@ class StandIn:
                 status=refusal.status, text=refusal.answer.model_dump_json(), content_type="application/json"
             )
 
-    def _noted(self, request: web.Request, body: BaseModel | None = None) -> None:
+    def noted(self, request: web.Request, body: BaseModel | None = None) -> None:
         self.asked.append((request.method, request.path, body))
 
-    async def _body(self, request: web.Request, model: type[M]) -> M:
+    async def body(self, request: web.Request, model: type[M]) -> M:
         try:
             body = model.model_validate_json(await request.read())
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise Refusal(400, "invalid_request", f"{where}: {first['msg']}") from None
-        self._noted(request, body)
+        self.noted(request, body)
         return body
 
-    def _query(self, request: web.Request, model: type[M]) -> M:
+    def query(self, request: web.Request, model: type[M]) -> M:
         query = model.model_validate(dict(request.query))
-        self._noted(request, query)
+        self.noted(request, query)
         return query
 
     def _named(self, request: web.Request) -> AgentStatus:
@@ -190,11 +183,11 @@ class StandIn:
         )
 
     async def _agents(self, request: web.Request) -> web.Response:
-        self._noted(request)
+        self.noted(request)
         return answered(AgentList(agents=self.agents))
 
     async def _spawn(self, request: web.Request) -> web.Response:
-        body = await self._body(request, SpawnRequest)
+        body = await self.body(request, SpawnRequest)
         made = agent(body.name, state="starting" if body.start else "offline")
         self.agents.append(made)
         return answered(made)
@@ -204,43 +197,43 @@ class StandIn:
         return answered(self.later.pop(0) if self.later else found)
 
     async def _act(self, request: web.Request) -> web.Response:
-        self._noted(request)
+        self.noted(request)
         lifecycle = "stopped" if request.match_info["action"] == "stop" else "running"
         return answered(self._named(request).model_copy(update={"lifecycle": lifecycle}))
 
     async def _destroy(self, request: web.Request) -> web.Response:
-        body = await self._body(request, DestroyRequest)
+        body = await self.body(request, DestroyRequest)
         return answered(DestroyAnswer(name=self._named(request).name, purged=body.purge, dropped_messages=3))
 
     async def _logs(self, request: web.Request) -> web.Response:
-        query = self._query(request, LogsQuery)
+        query = self.query(request, LogsQuery)
         if not self.logs:
             await asyncio.sleep(query.wait_seconds)
             return answered(LogsAnswer(lines=[], cursor=query.cursor or "0"))
         return answered(self.logs.pop(0))
 
     async def _send(self, request: web.Request) -> web.Response:
-        body = await self._body(request, SendRequest)
+        body = await self.body(request, SendRequest)
         return answered(SendAnswer(id=7, recipients=[body.to], duplicate=False))
 
     async def _inbox(self, request: web.Request) -> web.Response:
-        self._query(request, InboxQuery)
+        self.query(request, InboxQuery)
         return answered(InboxAnswer(messages=self.inbox, unread=self.unread))
 
     async def _mark_read(self, request: web.Request) -> web.Response:
-        body = await self._body(request, MarkReadRequest)
+        body = await self.body(request, MarkReadRequest)
         self.read += body.ids
         return answered(LeaseAnswer(ids=body.ids))
 
     async def _reply(self, request: web.Request) -> web.Response:
-        query = self._query(request, WaitQuery)
+        query = self.query(request, WaitQuery)
         self.asked_for_reply.set()
         if self.reply is None:
             await asyncio.sleep(query.wait_seconds)
         return answered(ReplyAnswer(reply=self.reply))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        query = self._query(request, EventsQuery)
+        query = self.query(request, EventsQuery)
         self.streams.append((query.after, request.headers.get("Last-Event-ID")))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -252,8 +245,3 @@ class StandIn:
         assert request.transport is not None
         request.transport.abort()
         return response
-
-
-def answered(model: BaseModel) -> web.Response:
-    """`model` as the daemon writes it."""
-    return web.Response(text=model.model_dump_json(), content_type="application/json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 import pytest
@@ -13,7 +14,7 @@ from rich.cells import cell_len
 from hive_core.cli.event_lines import lines
 from hive_core.cli.listing import COLUMNS
 from hive_core.cli.table import Column, render
-from hive_core.cli.times import ago, clock, duration
+from hive_core.cli.times import ago, clock, duration, moment
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -52,10 +53,10 @@ def test_times_are_told_in_words(seconds: int, text: str) -> None:
 @pytest.mark.parametrize("value", [None, "", "yesterday", 7])
 def test_a_time_that_is_none_is_left_out(value: object) -> None:
     """A time that the daemon does not know shows as nothing."""
-    assert (duration(value, NOW), ago(value, NOW), clock(value)) == ("", "", "--:--:--")
+    assert (duration(value, NOW), ago(value, NOW), clock(value), moment(value)) == ("", "", "--:--:--", "")
 
 
-def drawn(kind: str, width: int | None = None, every: bool = False, **data: object) -> list[str]:
+def drawn(kind: str, /, width: int | None = None, every: bool = False, **data: object) -> list[str]:
     event = {"id": 1, "kind": kind, "at": NOW.isoformat(), "data": data}
     return [click.unstyle(line)[9:] for line in lines(event, width, every)]
 
@@ -84,6 +85,22 @@ def test_states_say_why() -> None:
         "      bob process backoff  exit code 1"
     ]
     assert drawn("events.lost", count=12) == ["12 events were too fast for this reader and are not shown"]
+
+
+def test_a_proposals_changes_are_shown() -> None:
+    """What becomes of a proposal is one line: what it is, its state, who and why."""
+    note = "Use the small model.\n\x1b[2J"
+    changed: dict[str, Any] = {
+        "agent": "ada",
+        "number": 3,
+        "kind": "config",
+        "state": "proposal",
+        "by": "agent:ada",
+        "note": note,
+    }
+    assert drawn("proposal.changed", **changed) == ["      ada proposal 3 proposed  agent:ada: Use the small model. …"]
+    changed |= {"kind": "rollback", "state": "deployed", "by": "operator:x\x1b", "note": ""}
+    assert drawn("proposal.changed", **changed) == [r"      ada rollback 3 deployed  operator:x\x1b"]
 
 
 def test_routine_is_shown_on_request() -> None:

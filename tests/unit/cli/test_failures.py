@@ -10,11 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.unit.cli.program import Program
-from tests.unit.cli.stand_in import Refusal, StandIn, agent
+from tests.unit.cli.stand_in import StandIn, agent
+from tests.unit.cli.wire import Refusal
 
 ASKING = [
     ["status"], ["spawn", "alice"], ["list"], ["start", "alice"], ["stop", "alice"], ["restart", "alice"],
     ["destroy", "alice"], ["send", "alice", "hi"], ["ask", "alice", "hi"], ["inbox"], ["watch"], ["logs", "alice"],
+    ["proposals"], ["proposals", "list"], ["proposals", "show", "ada", "3"], ["proposals", "diff", "ada", "3"],
+    ["proposals", "log", "ada", "3"], ["proposals", "reindex"], ["propose", "ada", "c" * 40, "--note", "x"],
+    ["approve", "ada", "3"], ["deny", "ada", "3", "--note", "x"], ["withdraw", "ada", "3"],
+    ["rollback", "ada", "--note", "x"], ["history", "ada"], ["audit", "show"], ["audit", "verify"],
 ]  # fmt: skip
 
 # Root may use every socket; without this capability it is refused as others are. (Numbers: see capabilities(7).)
@@ -28,7 +33,7 @@ os.execv(sys.executable, [sys.executable, "-m", "hive_core", *sys.argv[1:]])
 """
 
 
-@pytest.mark.parametrize("command", ASKING, ids=lambda command: command[0])
+@pytest.mark.parametrize("command", ASKING, ids=lambda command: " ".join(command[:2]))
 async def test_no_daemon(command: list[str], hive: Program) -> None:
     """Without a daemon every command ends with 3 and one line that says where it looked and what to do."""
     ended = await hive.run(*command)
@@ -119,7 +124,15 @@ async def test_a_broken_connection(bytes_: bytes, hive: Program) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["lst"], ["list", "--nope"], ["send", "alice"], ["ask", "a", "b", "--timeout", "x"]]
+    "arguments",
+    [
+        ["lst"],
+        ["list", "--nope"],
+        ["send", "alice"],
+        ["ask", "a", "b", "--timeout", "x"],
+        ["proposals", "lst"],
+        ["audit"],
+    ],
 )
 async def test_wrong_usage(arguments: list[str], hive: Program) -> None:
     """Wrong usage ends with 2 and says how it is right."""

@@ -7,15 +7,19 @@ import os
 import shutil
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import click
 import pytest
 
 from hive_core.cli import COMMANDS, main
+from hive_core.cli.proposals import COMMANDS as PROPOSALS
+from hive_core.cli.proposals import proposals
 from tests.unit.cli.program import Program
 from tests.unit.cli.stand_in import StandIn, agent
+from tests.unit.cli.stand_in_gate import proposal
 
+WITHOUT_JSON = ("serve", "completion")
 SLOW = ("pydantic", "aiohttp", "aiosqlite", "asyncio", "structlog", "rich.console", "rich.table", "mcp")
 
 
@@ -36,11 +40,33 @@ def test_short_help_is_the_commands_own(name: str) -> None:
     assert (command.help or "").startswith(COMMANDS[name].short_help)
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"serve", "completion"}))
-def test_json_everywhere(name: str) -> None:
-    """Every command that asks the daemon something has --json."""
-    command = main.get_command(click.Context(main), name)
+@pytest.mark.parametrize("name", PROPOSALS)
+def test_short_help_within_a_group(name: str) -> None:
+    """As above, for the commands of `proposals`."""
+    command = proposals.get_command(click.Context(proposals), name)
     assert command is not None
+    assert command.name == name
+    assert (command.help or "").startswith(PROPOSALS[name].short_help)
+
+
+def leaves(group: click.Group, *before: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command that does something, with the words for it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from leaves(command, *before, name)
+        else:
+            yield (*before, name), command
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(found, id=" ".join(words)) for words, found in leaves(main) if words[0] not in WITHOUT_JSON],
+)
+def test_json_everywhere(command: click.Command) -> None:
+    """Every command that asks the daemon something has --json."""
     assert "--json" in [option for parameter in command.params for option in parameter.opts]
 
 
@@ -64,22 +90,41 @@ async def test_help_is_light(hive: Program) -> None:
     }
 
 
-async def test_list_is_light(hive: Program, daemon: StandIn) -> None:
-    """`list` imports nothing that is slow."""
-    daemon.agents = [agent("alice")]
-    assert (await imported(hive, "list")).isdisjoint(SLOW)
+@pytest.mark.parametrize("words", ["list", "proposals", "proposals show ada 3", "approve ada 3", "proposals --help"])
+async def test_commands_are_light(words: str, hive: Program, daemon: StandIn) -> None:
+    """A command imports nothing that is slow."""
+    daemon.agents, daemon.gate.proposals, daemon.gate.later = (
+        [agent("alice")],
+        [proposal()],
+        [proposal(state="deployed")],
+    )
+    assert (await imported(hive, *words.split())).isdisjoint(SLOW)
 
 
 def completing(words: str, count: int) -> Mapping[str, str]:
     return {"_HIVE_C0RE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
 
 
-@pytest.mark.parametrize("command", ["start", "stop", "restart", "destroy", "send", "ask", "logs"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "start", "stop", "restart", "destroy", "send", "ask", "logs", "propose", "approve", "deny", "withdraw",
+        "rollback", "history", "proposals show", "proposals diff", "proposals log", "proposals --agent",
+        "proposals list --agent", "audit show --subject",
+    ],
+)  # fmt: skip
 async def test_agents_are_completed(command: str, hive: Program, daemon: StandIn) -> None:
     """Names of agents are completed from the running daemon."""
     daemon.agents = [agent("alice"), agent("alan"), agent("bob")]
-    ended = await hive.run(env=completing(f"hive-c0re {command} al", 2))
+    ended = await hive.run(env=completing(f"hive-c0re {command} al", len(command.split()) + 1))
     assert (ended.out.splitlines(), ended.err) == (["plain,alice", "plain,alan"], "")
+
+
+async def test_a_groups_commands_are_completed(hive: Program) -> None:
+    """Behind a group the shell completes its commands, also where one of them may be left out."""
+    for group, first in (("proposals", "list"), ("audit", "show")):
+        ended = await hive.run(env=completing(f"hive-c0re {group} ", 2))
+        assert ended.out.splitlines()[0] == f"plain,{first}"
 
 
 async def test_no_daemon_completes_nothing(hive: Program) -> None:

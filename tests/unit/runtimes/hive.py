@@ -107,11 +107,17 @@ async def opened(
 ) -> AsyncIterator[Hive]:
     """A runtime whose every harness runs `script`; closed at the end."""
     need(mode)
+    layout = Layout(place / "state", place / "run")
     runtime = await LocalRuntime.open(
-        mode, stop_timeout=stop_timeout, back_off=back_off, harness=lambda _: [sys.executable, "-c", script]
+        mode,
+        closures=layout.closures,
+        scratch=layout.scratch,
+        stop_timeout=stop_timeout,
+        back_off=back_off,
+        harness=lambda _: [sys.executable, "-c", script],
     )
     try:
-        yield Hive(runtime, Layout(place / "state", place / "run"))
+        yield Hive(runtime, layout)
     finally:
         await runtime.close()
 

@@ -13,7 +13,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
-from hive_core.runtimes.local import LocalRuntime, harness_command
+from hive_core.runtimes.local import LocalRuntime, Sandbox, harness_command
 from tests.unit.runtimes.hive import NEVER, OBEY_PARENT, POLITE, STUBBORN, Mode, gone, make_spec, need, opened, until
 
 MODES = pytest.mark.parametrize("mode", ["bubblewrap", "none"])
@@ -170,13 +170,15 @@ async def test_plain_mode_names_host_paths(tmp_path: Path) -> None:
     assert seen["HIVE_AGENT_CONFIG"] == str(spec.paths.config)
     assert (seen["HIVE_PARENT_PID"], seen["KEY"]) == (str(os.getpid()), "value")
     assert set(seen) <= {"KEY", "PATH", "LANG", "LC_CTYPE", "HOME", "PYTHONPATH", "HIVE_PARENT_PID"} | {
-        key for key in seen if key.startswith("HIVE_AGENT_")
+        key for key in seen if key.startswith(("HIVE_AGENT_", "GIT_"))
     }
 
 
 async def test_a_program_that_is_not_there_has_failed(tmp_path: Path) -> None:
     """An agent that cannot be spawned at all is failed, with the reason."""
-    runtime = await LocalRuntime.open("none", harness=lambda _: ["/no/such/harness"])
+    runtime = await LocalRuntime.open(
+        "none", closures=tmp_path / "closures", scratch=tmp_path / "scratch", harness=lambda _: ["/no/such/harness"]
+    )
     await runtime.start(make_spec(Layout(tmp_path, tmp_path / "run"), "ada", {}))
     (unit,) = runtime.units()
     assert (unit.lifecycle, unit.exit_cause) == (
@@ -201,13 +203,17 @@ async def test_watchers_end_with_the_runtime(tmp_path: Path) -> None:
             await hive.runtime.start(hive.spec())
 
 
+async def open_in(place: Path, sandbox: Sandbox) -> LocalRuntime:
+    return await LocalRuntime.open(sandbox, closures=place / "closures", scratch=place / "scratch")
+
+
 async def test_no_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where bubblewrap is not installed, `auto` says that agents are not confined, and `bubblewrap` is refused."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    runtime = await LocalRuntime.open("auto")
+    runtime = await open_in(tmp_path, "auto")
     assert runtime.confinement == "plain processes, not confined: bubblewrap is not installed"
     with pytest.raises(HiveError) as refused:
-        await LocalRuntime.open("bubblewrap")
+        await open_in(tmp_path, "bubblewrap")
     assert (refused.value.code, bool(refused.value.hint)) == ("no_sandbox", True)
 
 
@@ -218,9 +224,9 @@ async def test_bubblewrap_that_does_not_work(tmp_path: Path, monkeypatch: pytest
     bwrap.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     problem = "bwrap failed: bwrap: No permissions to create new namespace"
-    assert (await LocalRuntime.open("auto")).confinement == f"plain processes, not confined: {problem}"
+    assert (await open_in(tmp_path, "auto")).confinement == f"plain processes, not confined: {problem}"
     with pytest.raises(HiveError, match="No permissions"):
-        await LocalRuntime.open("bubblewrap")
+        await open_in(tmp_path, "bubblewrap")
 
 
 def test_the_harness_of_each_kind() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -75,3 +76,46 @@ async def test_the_group_is_killed_before_the_child_is_reaped() -> None:
 def test_exit_words(returncode: int, words: str) -> None:
     """Exit codes and signals, also those without a name, are told in words."""
     assert exit_words(returncode).endswith(words)
+
+
+async def test_input_and_output_go_where_they_are_sent() -> None:
+    """A child reads the input that it is given; its output goes elsewhere if asked, its errors still to the pipe."""
+    given, feed = os.pipe()
+    taken, result = os.pipe()
+    script = "import sys; print(sys.stdin.read().upper()); print('said', file=sys.stderr)"
+    process = spawn(Command([sys.executable, "-c", script], {}, Path("/"), stdin=given, stdout=result))
+    os.close(given)
+    os.close(result)
+    os.write(feed, b"abc")
+    os.close(feed)
+    assert await read_all(process.output, 1_000) == b"said\n"
+    assert await process.wait() == 0
+    assert os.read(taken, 100) == b"ABC\n"
+    os.close(taken)
+    process.close()
+
+
+async def test_limits_hold_for_a_child_and_its_children() -> None:
+    """A child that waits for its input has its limits when that comes, and hands them down."""
+    given, feed = os.pipe()
+    show = "import resource; print(resource.getrlimit(resource.RLIMIT_FSIZE), resource.getrlimit(resource.RLIMIT_CPU))"
+    script = f"input(); import subprocess, sys; subprocess.run([sys.executable, '-c', {show!r}])"
+    limits = {resource.RLIMIT_FSIZE: 12_345, resource.RLIMIT_CPU: 7}
+    process = spawn(Command([sys.executable, "-c", script], {}, Path("/"), stdin=given, limits=limits))
+    os.close(given)
+    os.write(feed, b"\n")
+    os.close(feed)
+    output = (await read_all(process.output, 10_000)).decode()
+    await process.wait()
+    process.close()
+    assert output == "(12345, 12345) (7, 7)\n"
+
+
+async def test_limits_that_cannot_be_set_leave_nothing_running() -> None:
+    """A child whose limits cannot be set is killed, and the caller hears of it."""
+    before = descriptors()
+    with pytest.raises((OSError, ValueError)):
+        spawn(Command(["sleep", "1000"], {"PATH": os.defpath}, Path("/"), limits={9_999: 1}))
+    assert descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 - returns at once

@@ -1,0 +1,131 @@
+"""One core.sock: calls as HTTP and JSON, repeated while the daemon is away, refused in words."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import aiohttp
+from pydantic import BaseModel, ValidationError
+
+from hive_core.protocol import Answer, ErrorAnswer
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+_KEPT_OPEN_SECONDS = 3_600.0
+"""An idle connection costs nothing on a unix socket, but looking after it wakes an idle process."""
+_PASSING = frozenset({"unreachable", "stopping", "storage_failed", "database_busy", "disk_full", "too_many_polls"})
+_ANSWER_SECONDS = 30.0
+"""How long an answer may take beyond the time that the request asks the daemon to wait."""
+
+A = TypeVar("A", bound=Answer)
+
+
+class CoreError(Exception):
+    """The hive refused a call (`status` is the HTTP status), or could not be reached (`status` 0)."""
+
+    def __init__(self, code: str, message: str, hint: str = "", status: int = 0) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.status = status
+
+    @property
+    def passing(self) -> bool:
+        """Whether the trouble is not the call's: the daemon is away, or its disk is full. Later the same may work."""
+        return self.code in _PASSING
+
+    @property
+    def refusal(self) -> bool:
+        """Whether the hive said no to this call, so that asking the same again is of no use."""
+        return 400 <= self.status < 500 and self.code != "superseded" and not self.passing
+
+
+class Connection:
+    """Calls on one core.sock. Use as an async context manager.
+
+    `patience`: for how many seconds a call is repeated while the daemon is away or cannot write; so every call
+    must be one that may be repeated.
+    """
+
+    def __init__(self, socket: Path, patience: float) -> None:
+        self._socket = socket
+        self._patience = patience
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.UnixConnector(path=str(self._socket), keepalive_timeout=_KEPT_OPEN_SECONDS)
+        self._session = aiohttp.ClientSession(connector=connector)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, path: str, request: BaseModel, answer: type[A], *, waits: float = 0.0) -> A:
+        return await self.call("POST", path, answer, body=request.model_dump_json().encode(), waits=waits)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        answer: type[A],
+        *,
+        body: bytes | None = None,
+        query: dict[str, str] | None = None,
+        waits: float = 0.0,
+    ) -> A:
+        give_up = time.monotonic() + self._patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                content = await self._once(method, path, body, query, waits)
+                break
+            except CoreError as error:
+                if not error.passing or time.monotonic() + pause > give_up:
+                    raise
+                if pause == _FIRST_PAUSE:
+                    log.warning("the daemon cannot do this now, trying again: %s", error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        try:
+            return answer.model_validate_json(content)
+        except ValidationError as error:
+            # Its text quotes the answer, which may hold message bodies.
+            fields = ", ".join(".".join(map(str, item["loc"])) for item in error.errors(include_input=False))
+            raise CoreError("bad_answer", f"the daemon's answer to {path} is not understood (in {fields})") from None
+
+    async def _once(
+        self, method: str, path: str, body: bytes | None, query: dict[str, str] | None, waits: float
+    ) -> bytes:
+        if self._session is None:
+            raise RuntimeError("a connection is used outside of its `async with` block")
+        timeout = aiohttp.ClientTimeout(total=waits + _ANSWER_SECONDS, sock_connect=5.0)
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        outgoing = io.BytesIO(body) if body is not None else None  # aiohttp warns of long ones given as bytes
+        try:
+            async with self._session.request(
+                method, f"http://hive{path}", data=outgoing, params=query, headers=headers, timeout=timeout
+            ) as response:
+                content = await response.read()
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, OSError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            hint = "is hive-c0re running?"
+            raise CoreError("unreachable", f"no answer on {self._socket}: {reason}", hint) from None
+        if response.status < 400:
+            return content
+        try:
+            refused = ErrorAnswer.model_validate_json(content).error
+        except ValidationError:
+            raise CoreError("bad_answer", f"HTTP {response.status} on {path}", status=response.status) from None
+        raise CoreError(refused.code, refused.message, refused.hint, response.status)

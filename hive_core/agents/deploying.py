@@ -1,0 +1,172 @@
+"""Putting a configuration in force: a new agent's first, and every later one. Who may do that is the gate's to know."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Protocol
+
+from hive_core import audit
+from hive_core.agents import files, records
+from hive_core.agents.purging import Purging
+from hive_core.agents.records import AgentRecord, Desired, InForce
+from hive_core.agents.reports import Reports
+from hive_core.agents.roster import Roster, check_name
+from hive_core.agents.views import Views
+from hive_core.broker import Broker, Directory
+from hive_core.database import Database
+from hive_core.errors import conflict
+from hive_core.layout import AgentPaths, Layout
+from hive_core.names import MANAGER
+from hive_core.protocol import AgentStatus, Kind
+from hive_core.runtimes.base import AgentSpec, Runtime
+
+
+class Doors(Protocol):
+    """The sockets on which agents are heard, as this package needs them."""
+
+    async def open(self, name: str) -> None:
+        """Listen for the agent."""
+
+    async def close(self, name: str) -> None:
+        """Stop listening for the agent."""
+
+
+class Deploying(Views):
+    """What agents run, and whether it came up."""
+
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        database: Database,
+        directory: Directory,
+        broker: Broker,
+        runtime: Runtime,
+        doors: Doors,
+        reports: Reports,
+        environment: Mapping[str, str],
+    ) -> None:
+        """`environment` is what every harness gets."""
+        super().__init__(layout=layout, roster=Roster(directory), broker=broker, runtime=runtime, reports=reports)
+        self._database = database
+        self._directory = directory
+        self._doors = doors
+        self._environment = environment
+        self._purging = Purging(layout, database)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def check_new(self, name: str) -> None:
+        """Raise unless an agent can be made under the name: `bad_name`, `agent_exists`, `agent_being_purged`.
+
+        After this, nothing of an earlier agent that was purged is in the way, or will be taken away.
+        """
+        check_name(name)
+        self._check_free(name)
+        if self._purging.pending(name):
+            async with self._locks[name]:
+                await self._purging.make_way(name)
+
+    async def make_place(self, name: str) -> AgentPaths:
+        """Make the directories of an agent that is to be created; of `config` there is none then.
+
+        That of an earlier agent is kept beside it. Raises like `check_new`, and `config_in_the_way`, `disk_full`.
+        """
+        check_name(name)
+        paths = self._layout.agent(name)
+        async with self._locks[name]:
+            self._check_free(name)
+            await self._purging.make_way(name)
+            await asyncio.to_thread(files.make_place, paths)
+        return paths
+
+    async def create(self, name: str, in_force: InForce, *, start: bool, actor: str) -> AgentStatus:
+        """Make an agent whose place is made, hear it, and run it if it is to start.
+
+        Raises `bad_name`, `agent_exists`. What the runtime refuses is raised too, and then the agent is there.
+        """
+        check_name(name)
+        kind: Kind = "manager" if name == MANAGER else "agent"
+        desired: Desired = "running" if start else "stopped"
+        config, prompt, number = in_force.config, in_force.prompt, in_force.number
+        new = AgentRecord(name, kind, desired, config, prompt, number, web_port=0, closure=in_force.closure)
+        detail = {"backend": config.backend, "deployment": number}
+
+        def store(db: sqlite3.Connection) -> AgentRecord:
+            audit.append(db, actor=actor, action="spawn", subject=name, detail=detail)
+            return records.insert(db, new)
+
+        async with self._locks[name]:
+            self._check_free(name)
+            record = await self._database.write(store)
+            self._roster.enrol(record)
+            await self._doors.open(name)
+            if start:
+                await self._activate(record)
+        return self.status(name)
+
+    async def deploy(self, name: str, in_force: InForce) -> bool:
+        """Put something else in force: remembered first, then run if the agent is to run; whether it is.
+
+        Raises `unknown_agent`. What the runtime refuses is raised too, and then `in_force` is remembered all the same.
+        """
+        self.record(name)
+        async with self._locks[name]:
+            record = self.record(name).with_in_force(in_force)
+            await self._database.write(lambda db: records.replace_in_force(db, name, in_force))
+            self._roster.replace(record)
+            wanted = record.desired == "running"
+            if wanted:
+                await self._activate(record)
+            else:
+                self._reports.health.forget(name)
+        return wanted
+
+    async def wait_healthy(self, name: str, number: int, seconds: float) -> str:
+        """Wait until the agent's harness is ready to work on this deployment: "", or why it is not, in words.
+
+        Tells at once of an agent that cannot become so: stopped, destroyed, deployed anew, or failed for good.
+        """
+        why = await self._reports.health.wait(name, number, seconds, lambda: self._hopeless(name, number))
+        unit = self._unit(name)
+        if why and unit is not None and unit.lifecycle == "backoff":
+            return f"{why}; it crashed, the last time with: {unit.exit_cause}"
+        return why
+
+    # --------------------------------------------------------------------------------------------------------
+
+    async def _activate(self, record: AgentRecord) -> None:
+        self._reports.health.forget(record.name)
+        await self._runtime.activate(self._spec(record))
+
+    def _check_free(self, name: str) -> None:
+        if self._roster.find(name) is not None:
+            raise conflict("agent_exists", f"there is an agent {name} already", "destroy it first")
+
+    def _hopeless(self, name: str, number: int) -> str:
+        record, unit = self._roster.find(name), self._unit(name)
+        if record is None:
+            return "it was destroyed"
+        if record.deployment != number:
+            return f"deployment {record.deployment} took its place"
+        if record.desired == "stopped":
+            return "it was stopped"
+        return f"it failed: {unit.exit_cause}" if unit is not None and unit.lifecycle == "failed" else ""
+
+    def _spec(self, record: AgentRecord) -> AgentSpec:
+        name, layout, manager = record.name, self._layout, record.kind == "manager"
+        others = [other.name for other in self._roster.all() if other.name != name] if manager else []
+        return AgentSpec(
+            name,
+            record.kind,
+            layout.agent(name),
+            layout.agent_log(name),
+            self._environment,
+            # The manager reviews everybody's proposals, and may make some for anybody.
+            applied=layout.applied if manager else layout.applied_repository(name),
+            closure=record.closure,
+            deployment=record.deployment,
+            configs={other: layout.agent(other).config for other in others},
+        )

@@ -1,0 +1,139 @@
+"""From `proposal/N` to `built/N` or `failed/N`: builds run in the background, a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hive_core.errors import HiveError
+from hive_core.gate import index, notices, policy, rules, words
+from hive_core.gate.buildlogs import BuildLogs
+from hive_core.gate.contents import read_config
+from hive_core.gate.deploying import Deploying
+from hive_core.gate.index import Row
+from hive_core.gate.ledger import Notice, Step
+from hive_core.gate.parties import SYSTEM, name_in
+from hive_core.gate.states import State
+from hive_core.gate.workplace import Workplace
+from hive_core.git.repository import Repository
+from hive_core.names import MANAGER, OPERATOR
+from hive_core.protocol import AgentConfig
+from hive_core.runtimes.base import BuildFailed, BuildOrder
+
+_AT_ONCE = 2
+_TAIL_LINES = 40
+_SHOWN_DIFF = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build gave. `rule` is the name of a rule that approves it, if there is one."""
+
+    closure: str
+    settings: list[str]
+    closure_changes: list[str]
+    rule: str | None
+
+
+class Building:
+    """Builds proposals and asks for their decision."""
+
+    def __init__(self, place: Workplace, logs: BuildLogs, deploying: Deploying) -> None:
+        self._place = place
+        self._logs = logs
+        self._deploying = deploying
+        self._few = asyncio.Semaphore(_AT_ONCE)
+
+    def begin(self, agent: str, number: int) -> None:
+        """Build a proposal in the background."""
+        self._place.begin(agent, number, self._build(agent, number))
+
+    async def build(self, row: Row) -> Built:
+        """Build a proposal's commit and see what changes with it; raises BuildFailed."""
+        place, agent = self._place, row.agent
+        kind = place.kind_of(agent)
+        order = BuildOrder(agent, kind, row.number, place.layout.applied_repository(agent), row.sha)
+        async with self._few, self._logs.writing(agent, row.number) as say:
+            try:
+                async with asyncio.timeout(place.settings.build_timeout):
+                    closure = await place.runtime.build(order, say)
+            except TimeoutError:
+                raise BuildFailed(f"the build took longer than {place.settings.build_timeout:g} s") from None
+            except BuildFailed as error:
+                say(f"failed: {error}")
+                raise
+            say(f"built {closure}")
+        old, new, paths = await place.with_repository(agent, lambda repository: _changes(repository, row))
+        before = await place.read(lambda db: index.last_deployed(db, agent))
+        closure_changes = await place.runtime.compare(before.closure if before is not None else None, closure)
+        rule = None
+        if row.kind == "config" and old is not None:
+            rule = rules.automatic(place.settings.approval.rules, rules.Change(paths, old, new))
+        return Built(closure, words.changes(old, new), closure_changes, rule)
+
+    async def _build(self, agent: str, number: int) -> None:
+        place = self._place
+        async with place.locks[agent]:
+            row = await place.row(agent, number)
+            if row.state is State.PROPOSAL:
+                await self._take(row, [Step(row.data(State.BUILDING), row.sha, SYSTEM)])
+                row = await place.row(agent, number)
+        if row.state is not State.BUILDING:
+            return
+        try:
+            built = await self.build(row)
+        except (BuildFailed, HiveError) as error:
+            async with place.locks[agent]:
+                await self._fail(row, error)
+            return
+        async with place.locks[agent]:
+            await self._settle(row, built)
+
+    async def _settle(self, row: Row, built: Built) -> None:
+        place = self._place
+        data = row.data(
+            State.BUILT,
+            closure=built.closure,
+            settings=built.settings,
+            closure_changes=built.closure_changes,
+        )
+        step = Step(data, row.sha, SYSTEM)
+        if await place.with_repository(row.agent, _main_of) != row.base:
+            gone = replace(data, state=State.WITHDRAWN, outcome=policy.MAIN_MOVED)
+            told = (name_in(row.proposer), notices.withdrawn(gone, SYSTEM.label))
+            await self._take(row, [step, Step(gone, row.sha, SYSTEM)], [told])
+            return
+        question = policy.question(row.kind, row.proposer, row.agent, has_manager=place.has_manager)
+        decider = policy.next_decider(place.settings.approval, question, [])
+        # Without a decider there is nobody but the operator, who proposed it.
+        alone = f"rule: {built.rule}" if built.rule is not None else row.proposer if decider is None else None
+        opened = await place.read(lambda db: index.open_of(db, row.agent))
+        if alone is not None and not any(other.state is State.APPROVED for other in opened):
+            approved = replace(data, state=State.APPROVED, approvals=[alone])
+            await self._take(row, [step, Step(approved, row.sha, SYSTEM)])
+            self._deploying.follow(row.agent, row.number)
+            return
+        data = replace(data, waits_for=decider)
+        diff, size = await place.with_repository(row.agent, lambda found: found.diff(row.base, row.sha, _SHOWN_DIFF))
+        review = notices.review(data, row.sha, diff, size)
+        await self._take(row, [replace(step, data=data)], [(MANAGER if decider == "manager" else OPERATOR, review)])
+
+    async def _fail(self, row: Row, error: BuildFailed | HiveError) -> None:
+        why = error.message if isinstance(error, HiveError) else str(error)
+        tail = await self._logs.tail(row.agent, row.number, _TAIL_LINES)
+        data = row.data(State.FAILED, outcome=why, log_tail=tail)
+        await self._take(row, [Step(data, row.sha, SYSTEM)], [(name_in(row.proposer), notices.failed(data))])
+
+    async def _take(self, row: Row, steps: Sequence[Step], told: Sequence[Notice] = ()) -> None:
+        await self._place.ledger.enter(row.agent, steps, notices=told, created={row.number: row.created_at})
+        await self._place.tell_changed()
+
+
+def _main_of(repository: Repository) -> str | None:
+    return repository.main()
+
+
+def _changes(repository: Repository, row: Row) -> tuple[AgentConfig | None, AgentConfig, list[str]]:
+    old = read_config(repository, row.base) if row.base is not None else None
+    return old, read_config(repository, row.sha), repository.changed_paths(row.base, row.sha)

@@ -1,0 +1,164 @@
+"""Decisions: approve, deny, withdraw, roll back. Each is about one state of one proposal and is taken once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hive_core.errors import HiveError, conflict, not_found
+from hive_core.gate import index, notices, policy
+from hive_core.gate.deploying import Deploying
+from hive_core.gate.index import Row
+from hive_core.gate.ledger import Notice, Step
+from hive_core.gate.parties import Party, asked, name_in
+from hive_core.gate.states import State
+from hive_core.gate.tagdata import TagData
+from hive_core.gate.workplace import Workplace
+from hive_core.names import MANAGER, OPERATOR
+from hive_core.protocol import (
+    ApproveRequest,
+    DenyRequest,
+    Proposal,
+    ProposalState,
+    RollbackRequest,
+    WithdrawRequest,
+)
+
+
+class Deciding:
+    """What parties decide about proposals that there are."""
+
+    def __init__(self, place: Workplace, deploying: Deploying) -> None:
+        self._place = place
+        self._deploying = deploying
+
+    async def approve(self, agent: str, number: int, request: ApproveRequest, party: Party) -> Proposal:
+        """Agree to a built proposal; deployed in the background when it was the last approval that was missing.
+
+        Raises `own_proposal`, `not_decider`, `stale_state`, `deployment_under_way`.
+        """
+        place = self._place
+        async with place.locks[agent]:
+            row = await place.row(agent, number)
+            question = policy.question(row.kind, row.proposer, agent, has_manager=place.has_manager)
+            given = policy.given(row.approvals)
+            policy.may_approve(place.settings.approval, question, given, party, f"{agent}/{number}")
+            _check_state(row, request.expect)
+            opened = await place.read(lambda db: index.open_of(db, agent))
+            for other in opened:
+                if other.state is State.APPROVED:
+                    raise under_way(other)
+            approvals = [*row.approvals, party.label]
+            missing = policy.next_decider(place.settings.approval, question, policy.given(approvals))
+            if missing is None:
+                data = row.data(State.APPROVED, approvals=approvals, waits_for=None, outcome=request.note)
+                await self._take(row, Step(data, row.sha, party), [])
+                self._deploying.follow(agent, number)
+            else:
+                data = row.data(State.BUILT, approvals=approvals, waits_for=missing, outcome=request.note)
+                told = [(MANAGER if missing == "manager" else OPERATOR, notices.endorsed(data, party.label))]
+                await self._take(row, Step(data, row.sha, party, fact="endorsed"), told)
+            return (await place.row(agent, number)).shown()
+
+    async def deny(self, agent: str, number: int, request: DenyRequest, party: Party) -> Proposal:
+        """Refuse a built proposal. Raises `own_proposal`, `not_decider`, `stale_state`."""
+        place = self._place
+        async with place.locks[agent]:
+            row = await place.row(agent, number)
+            question = policy.question(row.kind, row.proposer, agent, has_manager=place.has_manager)
+            policy.may_deny(place.settings.approval, question, policy.given(row.approvals), party, f"{agent}/{number}")
+            _check_state(row, request.expect)
+            data = row.data(State.DENIED, outcome=request.note, waits_for=None)
+            told = [(name_in(row.proposer), notices.denied(data, party.label))]
+            await self._take(row, Step(data, row.sha, party), told)
+            return (await place.row(agent, number)).shown()
+
+    async def withdraw(self, agent: str, number: int, request: WithdrawRequest, party: Party) -> Proposal:
+        """Take a proposal back. Raises `not_yours`, `stale_state`."""
+        async with self._place.locks[agent]:
+            row = await self._place.row(agent, number)
+            policy.may_withdraw(party, row.proposer, f"{agent}/{number}")
+            await self.take_back(row, request.note or "withdrawn", party)
+            return (await self._place.row(agent, number)).shown()
+
+    async def take_back(self, row: Row, why: str, party: Party) -> None:
+        """Plant `withdrawn/N`. Under the agent's lock; raises `stale_state` if it is too late."""
+        if row.state not in (State.PROPOSAL, State.BUILT):
+            raise _stale(row, "withdrawn while it is so", "wait until it is built" if row.open else "it is ended")
+        data = row.data(State.WITHDRAWN, outcome=why, waits_for=None)
+        concerned = [name for name in asked(row.proposer, row.waits_for) if name != party.name]
+        told = [(name, notices.withdrawn(data, party.label)) for name in concerned]
+        await self._take(row, Step(data, row.sha, party), told)
+
+    async def rollback(self, agent: str, request: RollbackRequest, party: Party) -> Proposal:
+        """Deploy an older deployment again, under a number of its own, without building.
+
+        Raises `unknown_deployment`, `closure_gone`, `deployment_under_way`, `not_decider`.
+        """
+        place = self._place
+        policy.may_rollback(party, agent)
+        place.agents.record(agent)
+        async with place.locks[agent]:
+            now = await place.read(lambda db: index.last_deployed(db, agent))
+            older = await self._older(agent, request.number, now)
+            if older.closure is None or not await place.runtime.has(older.closure):
+                hint = f"the newest {place.settings.kept_deployments} deployments are kept (kept_deployments)"
+                raise conflict("closure_gone", f"what {agent}/{older.number} was built to is gone", hint)
+            for other in await place.read(lambda db: index.open_of(db, agent)):
+                if other.state is State.APPROVED:
+                    raise under_way(other)
+            number = await place.read(lambda db: index.next_number(db, agent))
+            data = TagData(
+                agent=agent,
+                number=number,
+                state=State.PROPOSAL,
+                kind="rollback",
+                by=party.label,
+                note=request.note,
+                base=now.sha if now is not None else None,
+                closure=older.closure,
+            )
+            # The older deployment was approved; this one puts the same closure back.
+            again = f"as deployed/{older.number}"
+            approved = replace(data, state=State.APPROVED, approvals=[*older.approvals, again], outcome=again)
+            steps = [Step(data, older.sha, party), Step(approved, older.sha, party)]
+            await place.ledger.enter(agent, steps)
+            await place.tell_changed()
+            row = await place.row(agent, number)
+        self._deploying.follow(agent, number)
+        return row.shown()
+
+    async def _older(self, agent: str, number: int | None, now: Row | None) -> Row:
+        place = self._place
+        if number is None:
+            found = None
+            if now is not None:
+                below = now.number
+                found = await place.read(lambda db: index.last_deployed(db, agent, below))
+        else:
+            found = await place.read(lambda db: index.find(db, agent, number))
+        if found is None or found.state is not State.DEPLOYED or found.kind == "destroy":
+            what = "earlier deployment" if number is None else f"deployment {number}"
+            raise not_found("unknown_deployment", f"{agent} has no {what}", f"hive-c0re history {agent} shows those")
+        return found
+
+    async def _take(self, row: Row, step: Step, told: list[Notice]) -> None:
+        births = {row.number: row.created_at}
+        await self._place.ledger.enter(row.agent, [step], notices=told, created=births)
+        await self._place.tell_changed()
+
+
+def under_way(other: Row) -> HiveError:
+    """The refusal while another deployment of the agent is carried out."""
+    hint = f"wait until {other.agent}/{other.number} is deployed or failed"
+    return conflict("deployment_under_way", f"{other.agent}/{other.number} is being deployed", hint)
+
+
+def _check_state(row: Row, expect: ProposalState) -> None:
+    if row.state.value != expect:
+        raise _stale(row, f"{expect}, as this decision expects", "look at it again before you decide")
+    if row.state is not State.BUILT:
+        raise _stale(row, "ready for a decision", "only what is built can be decided on")
+
+
+def _stale(row: Row, what: str, hint: str) -> HiveError:
+    return conflict("stale_state", f"{row.agent}/{row.number} is {row.state}, not {what}", hint)

@@ -1,0 +1,180 @@
+"""The gate as the rest of the daemon sees it: every question and request about proposals comes in here."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hive_core.agents import Agents
+from hive_core.broker import Broker, Directory
+from hive_core.database import Database
+from hive_core.errors import HiveError
+from hive_core.events import EventHub
+from hive_core.gate.building import Building
+from hive_core.gate.buildlogs import BuildLogs
+from hive_core.gate.deciding import Deciding
+from hive_core.gate.deploying import Deploying
+from hive_core.gate.ending import Ending
+from hive_core.gate.founding import Founding
+from hive_core.gate.intake import Intake
+from hive_core.gate.ledger import Ledger
+from hive_core.gate.parties import Party
+from hive_core.gate.proposing import Proposing
+from hive_core.gate.reading import Reading
+from hive_core.gate.recovery import Recovery
+from hive_core.gate.spawning import Spawning
+from hive_core.gate.upkeep import Upkeep
+from hive_core.gate.verifying import Verifying
+from hive_core.gate.workplace import Workplace
+from hive_core.layout import Layout
+from hive_core.protocol import (
+    AgentStatus,
+    ApproveRequest,
+    AuditVerification,
+    DenyRequest,
+    DestroyAnswer,
+    DestroyProposal,
+    DestroyRequest,
+    History,
+    HistoryQuery,
+    LogsAnswer,
+    LogsQuery,
+    Proposal,
+    ProposalDetail,
+    ProposalList,
+    ProposalQuery,
+    ProposalsQuery,
+    ProposeRequest,
+    ReindexAnswer,
+    RollbackRequest,
+    SpawnProposal,
+    SpawnRequest,
+    WithdrawRequest,
+)
+from hive_core.runtimes.base import Runtime
+from hive_core.settings import Settings
+
+
+class Gate:
+    """Proposals from beginning to end. Requests wait until `recover` has looked at what an earlier daemon left."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        layout: Layout,
+        database: Database,
+        directory: Directory,
+        broker: Broker,
+        events: EventHub,
+        agents: Agents,
+        runtime: Runtime,
+        intake: Intake,
+    ) -> None:
+        ledger = Ledger(layout, broker, events)
+        self._place = place = Workplace(settings, layout, database, directory, agents, runtime, ledger)
+        logs = BuildLogs(layout)
+        founding, ending = Founding(place), Ending(place)
+        deploying = Deploying(place, founding, ending)
+        building = Building(place, logs, deploying)
+        self._deciding = Deciding(place, deploying)
+        self._proposing = Proposing(place, intake, building)
+        self._spawning = Spawning(place, founding, ending, building, deploying)
+        self._reading = Reading(place, logs)
+        self._recovery = Recovery(place, building, deploying, self._deciding)
+        self._upkeep = Upkeep(place, self._deciding)
+        self._verifying = Verifying(place)
+        self._recovered = asyncio.Event()
+
+    async def run(self) -> None:
+        """Recover, then withdraw what nobody decides on; in the background until cancelled."""
+        await self._recovery.run()
+        self._recovered.set()
+        await self._upkeep.expire()
+
+    async def close(self) -> None:
+        """End what goes on in the background. What is half done is taken up at the next start."""
+        await self._place.close()
+
+    # --- agents -----------------------------------------------------------------------------------------------
+
+    async def spawn(self, request: SpawnRequest, party: Party) -> AgentStatus:
+        """Make an agent, as the operator."""
+        await self._ready()
+        return await self._spawning.spawn(request, party)
+
+    async def destroy(self, agent: str, request: DestroyRequest, party: Party) -> DestroyAnswer:
+        """Remove an agent, as the operator."""
+        await self._ready()
+        return await self._spawning.destroy(agent, request, party)
+
+    async def request_spawn(self, request: SpawnProposal, party: Party) -> Proposal:
+        """Propose a new agent."""
+        await self._ready()
+        return await self._spawning.request_spawn(request, party)
+
+    async def request_destroy(self, agent: str, request: DestroyProposal, party: Party) -> Proposal:
+        """Propose the end of an agent."""
+        await self._ready()
+        return await self._spawning.request_destroy(agent, request, party)
+
+    # --- proposals --------------------------------------------------------------------------------------------
+
+    async def propose(self, request: ProposeRequest, party: Party) -> Proposal:
+        """Propose a commit of an agent's config repository."""
+        await self._ready()
+        return await self._proposing.propose(request, party)
+
+    async def approve(self, agent: str, number: int, request: ApproveRequest, party: Party) -> Proposal:
+        """Agree to a proposal."""
+        await self._ready()
+        return await self._deciding.approve(agent, number, request, party)
+
+    async def deny(self, agent: str, number: int, request: DenyRequest, party: Party) -> Proposal:
+        """Refuse a proposal."""
+        await self._ready()
+        return await self._deciding.deny(agent, number, request, party)
+
+    async def withdraw(self, agent: str, number: int, request: WithdrawRequest, party: Party) -> Proposal:
+        """Take a proposal back."""
+        await self._ready()
+        return await self._deciding.withdraw(agent, number, request, party)
+
+    async def rollback(self, agent: str, request: RollbackRequest, party: Party) -> Proposal:
+        """Deploy an older deployment again."""
+        await self._ready()
+        return await self._deciding.rollback(agent, request, party)
+
+    # --- questions --------------------------------------------------------------------------------------------
+
+    async def proposals(self, query: ProposalsQuery, party: Party) -> ProposalList:
+        """Proposals at a glance."""
+        return await self._reading.proposals(query, party)
+
+    async def show(self, agent: str, number: int, query: ProposalQuery, party: Party) -> ProposalDetail:
+        """One proposal with its diff."""
+        return await self._reading.show(agent, number, query, party)
+
+    async def build_log(self, agent: str, number: int, query: LogsQuery, party: Party) -> LogsAnswer:
+        """What a build said."""
+        return await self._reading.build_log(agent, number, query, party)
+
+    async def history(self, agent: str, query: HistoryQuery) -> History:
+        """An agent's deployments."""
+        return await self._reading.history(agent, query)
+
+    # --- upkeep -----------------------------------------------------------------------------------------------
+
+    async def reindex(self) -> ReindexAnswer:
+        """Make the index anew from the tags."""
+        await self._ready()
+        return await self._upkeep.reindex()
+
+    async def verify(self) -> AuditVerification:
+        """Check the audit chain and the tags."""
+        await self._ready()
+        return await self._verifying.verify()
+
+    async def _ready(self) -> None:
+        if self._place.closed:
+            raise HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
+        await self._recovered.wait()

@@ -1,0 +1,183 @@
+"""Who may propose, decide and withdraw: pure, from the settings `approval.*` and the facts of the proposal.
+
+Nobody decides on their own proposal. The operator has the last word: they may deny anything that waits, their approval
+is enough where only the manager's was asked for, and the agents that they make or remove themselves wait for nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hive_core.errors import HiveError, conflict, forbidden
+from hive_core.gate.parties import Party, name_in
+from hive_core.names import MANAGER, OPERATOR, shown
+from hive_core.protocol import Decider, ProposalKind
+from hive_core.settings import Approval
+
+MAIN_MOVED = "main moved: propose again on top of it"
+"""Why a proposal is withdrawn that was made before another one was deployed."""
+EXPIRED = "nobody decided in time: propose again if it is still wanted"
+"""Why a proposal is withdrawn that waited for longer than `proposal_days`."""
+
+_NAMES: dict[Decider, str] = {"manager": MANAGER, "operator": OPERATOR}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What policy has to know of a proposal. `proposer` is a party's name: an agent's or `operator`."""
+
+    kind: ProposalKind
+    proposer: str
+    agent: str
+    has_manager: bool
+
+
+def question(kind: ProposalKind, proposer: str, agent: str, *, has_manager: bool) -> Question:
+    """The question that a proposal about `agent` asks; `proposer` is the label of who made it."""
+    return Question(kind, name_in(proposer), agent, has_manager)
+
+
+def given(approvals: Sequence[str]) -> list[Decider]:
+    """Who of those that can be asked is among `approvals`, which are labels of parties and names of rules."""
+    names = {name_in(label) for label in approvals}
+    return [decider for decider, name in _NAMES.items() if name in names]
+
+
+def role_of(party: Party) -> Decider:
+    """As what a party decides that may."""
+    return "operator" if party.role == "operator" else "manager"
+
+
+def deciders(approval: Approval, question: Question) -> list[Decider]:
+    """Who has to approve, in order: never who proposed.
+
+    Empty if nobody has to: a rollback was approved when it was first deployed, the operator's own spawn or destroy is
+    the last word, and where the operator proposes and there is no manager there is nobody else.
+    """
+    if question.kind == "rollback" or (question.proposer == OPERATOR and question.kind in ("spawn", "destroy")):
+        return []
+    rule = _rule(approval, question)
+    wanted: list[Decider] = ["manager", "operator"] if rule == "both" else [rule]
+    able = [decider for decider in wanted if _can(decider, question)]
+    # The one who is left, since a proposal on which nobody may decide would wait for ever.
+    return able or [other for other in _NAMES if _can(other, question)]
+
+
+def next_decider(approval: Approval, question: Question, given: Sequence[Decider]) -> Decider | None:
+    """Whose approval is missing next; None if nobody's is."""
+    if "operator" in given:
+        return None  # The last in every order, and the last word.
+    return next((decider for decider in deciders(approval, question) if decider not in given), None)
+
+
+def may_propose(party: Party, agent: str) -> None:
+    """Refuse who may not propose a configuration of `agent`: raises `not_yours`."""
+    if party.name != agent and not _decides(party):
+        raise forbidden(
+            "not_yours",
+            f"{party.name} may propose changes of its own configuration only, not of {shown(agent)}",
+            "ask that agent or the manager for the change with a message",
+        )
+
+
+def may_request(party: Party) -> None:
+    """Refuse who may not propose to make or remove an agent: raises `not_yours`."""
+    if not _decides(party):
+        raise forbidden(
+            "not_yours",
+            f"{party.name} may not ask for agents to be made or removed: the manager and the operator may",
+            f"ask {MANAGER} for it with a message",
+        )
+
+
+def may_rollback(party: Party, agent: str) -> None:
+    """Refuse who may not roll `agent` back: raises `not_decider`."""
+    if not _decides(party):
+        raise forbidden(
+            "not_decider",
+            f"{party.name} may not roll {shown(agent)} back: the manager and the operator may",
+            "propose the older configuration, or ask the manager with a message",
+        )
+
+
+def may_see(party: Party, agent: str) -> bool:
+    """Whether the party may see the proposals about `agent`."""
+    return _decides(party) or party.name == agent
+
+
+def may_approve(approval: Approval, question: Question, given: Sequence[Decider], party: Party, proposal: str) -> None:
+    """Refuse who may not approve `proposal` (as "ada/3") now: raises `own_proposal` and `not_decider`."""
+    _check_decides(question, party, proposal, "approve")
+    waits_for = next_decider(approval, question, given)
+    if party.role == waits_for:
+        return
+    if party.role == "manager":
+        told = f"{proposal} waits for the {waits_for}" if waits_for else f"{proposal} waits for nobody's approval"
+        hint = "tell the operator what you think of it with a message"
+        raise forbidden("not_decider", f"{told}, not for the manager", hint)
+    if waits_for == "manager" and "operator" in deciders(approval, question):
+        hint = f"approve it when {MANAGER} has; denying it is possible now"
+        raise forbidden("not_decider", f"{proposal} waits for the manager first, then for the operator", hint)
+
+
+def may_deny(approval: Approval, question: Question, given: Sequence[Decider], party: Party, proposal: str) -> None:
+    """Refuse who may not deny `proposal` now: raises `own_proposal` and `not_decider`. The operator always may, but
+    for their own.
+    """
+    _check_decides(question, party, proposal, "deny")
+    if party.role == "manager" and (waits_for := next_decider(approval, question, given)) != "manager":
+        hint = "tell the operator what you think of it with a message"
+        raise forbidden("not_decider", f"{proposal} waits for {waits_for or 'nobody'}, not for the manager", hint)
+
+
+def may_withdraw(party: Party, proposer: str, proposal: str) -> None:
+    """Refuse who takes back what another proposed: raises `not_yours`. `proposer` is the label of who did."""
+    if party.role == "system" or party.name == name_in(proposer):
+        return
+    hint = "deny it instead" if _decides(party) else "ask who proposed it with a message"
+    raise forbidden("not_yours", f"{proposal} was proposed by {proposer}, not by {party.label}", hint)
+
+
+def main_moved(agent: str, base: str | None) -> HiveError:
+    """The refusal of a commit that was made on top of `base`, which is not what is deployed any more."""
+    told = f"{base} is" if base is not None else "nothing is"
+    return conflict(
+        "not_rebased",
+        f"another configuration of {agent} was deployed meanwhile: no longer {told} what it runs on",
+        "rebase the commit onto the new main of the applied repository, then propose the new commit",
+    )
+
+
+def _rule(approval: Approval, question: Question) -> Literal["manager", "operator", "both"]:
+    if question.kind == "spawn":
+        return approval.spawn
+    if question.kind == "destroy":
+        return approval.destroy
+    if MANAGER in (question.proposer, question.agent):
+        return approval.manager_config
+    return approval.config
+
+
+def _can(decider: Decider, question: Question) -> bool:
+    return question.proposer != _NAMES[decider] and (decider == "operator" or question.has_manager)
+
+
+def _decides(party: Party) -> bool:
+    return party.role in _NAMES
+
+
+def _check_decides(question: Question, party: Party, proposal: str, what: str) -> None:
+    if party.name == question.proposer:
+        raise forbidden(
+            "own_proposal",
+            f"{party.label} proposed {proposal}, and nobody may {what} what they proposed",
+            "wait for the decision, or withdraw it",
+        )
+    if not _decides(party):
+        raise forbidden(
+            "not_decider",
+            f"{party.name} decides on no proposals: the manager and the operator do",
+            "tell the manager what you think of it with a message",
+        )

@@ -1,0 +1,91 @@
+"""A proposal's beginning: taking its commit in, and planting `proposal/N`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from hive_core.errors import HiveError, bad_request, conflict
+from hive_core.gate import index, policy
+from hive_core.gate.building import Building
+from hive_core.gate.intake import Intake
+from hive_core.gate.ledger import Step, seconds
+from hive_core.gate.parties import Party
+from hive_core.gate.states import State
+from hive_core.gate.tagdata import TagData
+from hive_core.gate.workplace import Workplace
+from hive_core.git.repository import Repository
+from hive_core.protocol import Proposal, ProposeRequest
+
+_MOST_OPEN = 20
+"""Proposals of one agent that may be open at a time."""
+_INTAKES_AT_ONCE = 2
+
+
+class Proposing:
+    """Takes proposals of configurations."""
+
+    def __init__(self, place: Workplace, intake: Intake, building: Building) -> None:
+        self._place = place
+        self._intake = intake
+        self._building = building
+        self._one_each: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._few = asyncio.Semaphore(_INTAKES_AT_ONCE)
+
+    async def propose(self, request: ProposeRequest, party: Party) -> Proposal:
+        """Take a commit in; the build goes on in the background.
+
+        Raises what intake raises, `nothing_changed`, `already_proposed`, `too_many_proposals`, `not_rebased`.
+        """
+        place = self._place
+        agent = request.agent or party.name
+        if request.agent is None and party.role == "operator":
+            raise bad_request("the operator has no configuration to propose: say of which agent", "name the agent")
+        policy.may_propose(party, agent)
+        place.agents.record(agent)
+        # Without the agent's lock: a repository that is slow to read must not hold up decisions.
+        async with self._one_each[agent], self._few:
+            base = await place.with_repository(agent, Repository.main)
+            if request.commit == base:
+                raise conflict("nothing_changed", f"{agent} runs on {request.commit} already", "commit a change first")
+            repository = place.layout.applied_repository(agent)
+            await self._intake.take(place.config_of(agent), repository, request.commit, base)
+        async with place.locks[agent]:
+            place.agents.record(agent)
+            opened = await place.read(lambda db: index.open_of(db, agent))
+            for row in opened:
+                if row.sha == request.commit and row.kind == "config":
+                    raise conflict(
+                        "already_proposed",
+                        f"{agent}/{row.number} proposes the same commit and is {row.state}",
+                        "wait for its decision, or withdraw it",
+                    )
+            if len(opened) >= _MOST_OPEN:
+                raise HiveError(
+                    "too_many_proposals",
+                    f"{len(opened)} proposals of {agent} are open already",
+                    hint="withdraw those that are not needed",
+                    status=429,
+                )
+            if await place.with_repository(agent, Repository.main) != base:
+                raise policy.main_moved(agent, base)
+            number = await place.read(lambda db: index.next_number(db, agent))
+            data = TagData(
+                agent=agent,
+                number=number,
+                state=State.PROPOSAL,
+                kind="config",
+                by=party.label,
+                note=request.note,
+                base=base,
+                expires_at=expiry(place),
+            )
+            await place.ledger.enter(agent, [Step(data, request.commit, party)])
+            row = await place.row(agent, number)
+        self._building.begin(agent, number)
+        return row.shown()
+
+
+def expiry(place: Workplace) -> int:
+    """When a proposal of now is withdrawn if nobody has decided, in milliseconds."""
+    return (seconds() + int(place.settings.proposal_days * 86_400)) * 1_000

@@ -1,0 +1,161 @@
+"""After a start: what a daemon that was killed has left half done is finished or undone, and told.
+
+The tags are the truth. First the database is made to agree with them; then every open proposal goes on from its state.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import partial
+
+import structlog
+
+from hive_core.errors import HiveError
+from hive_core.gate import index, policy, story
+from hive_core.gate.building import Building
+from hive_core.gate.deciding import Deciding
+from hive_core.gate.deploying import Deploying
+from hive_core.gate.index import Row
+from hive_core.gate.ledger import Step
+from hive_core.gate.parties import SYSTEM, Party, Role, name_in
+from hive_core.gate.states import IllegalHistory, State
+from hive_core.gate.tagnames import ENDORSED
+from hive_core.gate.texts import read as read_text
+from hive_core.gate.workplace import Workplace
+from hive_core.git.repository import Repository
+from hive_core.git.tags import Tag
+from hive_core.names import MANAGER, OPERATOR
+
+_CUT_OFF = "cut off when the hive stopped: ask for it again"
+
+log = structlog.get_logger(__name__)
+
+
+class Recovery:
+    """Takes up what is open."""
+
+    def __init__(self, place: Workplace, building: Building, deploying: Deploying, deciding: Deciding) -> None:
+        self._place = place
+        self._building = building
+        self._deploying = deploying
+        self._deciding = deciding
+
+    async def run(self) -> None:
+        """Recover every agent that has an applied repository. One that is damaged is logged; the others go on."""
+        place = self._place
+        found = {path.name.removesuffix(".git") for path in place.layout.applied.glob("*.git")}
+        for agent in sorted(await place.read(index.agents) - found):
+            if not place.agents.exists(agent):  # It was purged.
+                await place.database.write(partial(index.forget, agent=agent))
+        told: list[str] = []
+        for agent in sorted(found):
+            try:
+                async with place.locks[agent]:
+                    told += await self._recover(agent)
+            except (HiveError, IllegalHistory, ValueError, OSError) as error:
+                log.error("applied repository not recovered", agent=agent, error=str(error))
+                told.append(f"{agent}: its applied repository cannot be read: {error}")
+        if told:
+            await self._tell(told)
+
+    async def _recover(self, agent: str) -> list[str]:
+        place = self._place
+        await place.with_repository(agent, lambda repository: repository.repair())
+        known = {row.number: row for row in await place.read(lambda db: index.of_agent(db, agent))}
+        tags = await place.with_repository(agent, lambda repository: _unknown(repository, known))
+        if tags:
+            await self._catch_up(agent, tags)
+            log.warning("tags that the database did not know", agent=agent, tags=[tag.name for tag in tags])
+        told = []
+        for row in await place.read(lambda db: index.open_of(db, agent)):
+            what = await self._go_on(row)
+            if what:
+                log.info("proposal taken up again", agent=agent, number=row.number, state=row.state.value, what=what)
+                told.append(f"{agent}/{row.number} was {row.state.value}: {what}")
+        return told
+
+    async def _catch_up(self, agent: str, tags: list[Tag]) -> None:
+        """Bring the index and the audit table to where the tags are."""
+        place = self._place
+        audited = await place.read(lambda db: _audited(db, agent))
+        births = {number: when * 1_000 for number, when in _births(tags).items()}
+        planted = [(_step(tag), tag.sha, tag.when) for tag in tags if tag.sha not in audited]
+        if planted:
+            await place.ledger.record(agent, planted, [], births)
+        rows = story.rows(tags)
+        await place.database.write(lambda db: index.put_all(db, rows))
+
+    async def _go_on(self, row: Row) -> str:
+        """What is done with an open proposal, in words; empty if it just waits."""
+        place = self._place
+        if row.kind in ("config", "rollback") and not place.agents.exists(row.agent):
+            await self._end(row, "the agent is gone")
+            return "ended, as the agent is gone"
+        if row.state is State.BUILT:
+            if row.kind == "config" and await place.with_repository(row.agent, _main_of) != row.base:
+                await self._deciding.take_back(row, policy.MAIN_MOVED, SYSTEM)
+                return "withdrawn, as something else was deployed"
+            if row.waits_for is None:
+                await self._end(row, _CUT_OFF)
+                return "withdrawn, as it was cut off"
+            return ""
+        if row.state is State.APPROVED:
+            self._deploying.follow(row.agent, row.number)
+            return "is deployed now"
+        if row.kind in ("rollback", "destroy"):
+            # Never built, so all of their tags up to the decision are planted at once: this one was cut off.
+            await self._end(row, _CUT_OFF)
+            return "ended, as it was cut off"
+        self._building.begin(row.agent, row.number)
+        return "is built now"
+
+    async def _end(self, row: Row, why: str) -> None:
+        state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
+        step = Step(row.data(state, outcome=why, waits_for=None), row.sha, SYSTEM)
+        await self._place.ledger.enter(row.agent, [step], created={row.number: row.created_at})
+
+    async def _tell(self, told: list[str]) -> None:
+        to = MANAGER if self._place.has_manager else OPERATOR
+        text = "\n".join(["The hive was started again; proposals that were under way go on.", "", *told])
+        await self._place.ledger.tell([(to, text)])
+
+
+def _unknown(repository: Repository, known: dict[int, Row]) -> list[Tag]:
+    """Every tag of the proposals of which the index tells otherwise than the tags."""
+    names = repository.tags()
+    behind = set()
+    for number, reached in story.states(names).items():
+        word = story.furthest(names, number, reached).partition("/")[0]
+        row = known.get(number)
+        present = None if row is None else row.state.value
+        if word == ENDORSED:
+            agrees = row is not None and present == State.BUILT.value and bool(row.approvals)
+        else:
+            agrees = present == word
+        if not agrees:
+            behind.add(number)
+    if not behind:
+        return []
+    wanted = [name for name in names if int(name.partition("/")[2]) in behind]
+    return repository.read_tags(wanted)
+
+
+def _births(tags: list[Tag]) -> dict[int, int]:
+    return {int(tag.name.partition("/")[2]): tag.when for tag in tags if tag.name.startswith("proposal/")}
+
+
+def _audited(db: sqlite3.Connection, agent: str) -> set[str]:
+    query = "SELECT json_extract(detail, '$.object') FROM audit WHERE subject = ? AND action LIKE 'gate.%'"
+    return {sha for (sha,) in db.execute(query, (agent,)) if sha}
+
+
+def _step(tag: Tag) -> Step:
+    label = tag.tagger.name
+    name = name_in(label)
+    role: Role = "operator" if name == OPERATOR else "manager" if name == MANAGER else "agent"
+    fact = ENDORSED if tag.name.startswith(f"{ENDORSED}/") else ""
+    return Step(read_text(tag.message), tag.target, Party(name, role, label), fact)
+
+
+def _main_of(repository: Repository) -> str | None:
+    return repository.main()

@@ -1,0 +1,179 @@
+"""New agents and the end of agents: by the operator at once, by the manager as proposals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hive_core.errors import HiveError, conflict, not_found
+from hive_core.gate import index, notices, policy
+from hive_core.gate.building import Building
+from hive_core.gate.deploying import Deploying
+from hive_core.gate.ending import Ending
+from hive_core.gate.founding import Founding
+from hive_core.gate.ledger import Step
+from hive_core.gate.parties import SYSTEM, Party
+from hive_core.gate.proposing import expiry
+from hive_core.gate.states import State
+from hive_core.gate.tagdata import TagData
+from hive_core.gate.workplace import Workplace
+from hive_core.git.repository import Repository
+from hive_core.names import MANAGER, OPERATOR
+from hive_core.protocol import (
+    AgentStatus,
+    DestroyAnswer,
+    DestroyProposal,
+    DestroyRequest,
+    Proposal,
+    SpawnProposal,
+    SpawnRequest,
+)
+from hive_core.runtimes.base import BuildFailed
+
+
+class Spawning:
+    """Spawns and destroys."""
+
+    def __init__(
+        self, place: Workplace, founding: Founding, ending: Ending, building: Building, deploying: Deploying
+    ) -> None:
+        self._place = place
+        self._founding = founding
+        self._ending = ending
+        self._building = building
+        self._deploying = deploying
+
+    async def spawn(self, request: SpawnRequest, party: Party) -> AgentStatus:
+        """Make an agent, as the operator: nobody else is asked, and every step is written down like any other's.
+
+        Raises `bad_name`, `agent_exists`, `agent_being_purged`, `config_in_the_way`, `disk_full`, `build_failed`.
+        """
+        place, agent = self._place, request.name
+        await place.agents.check_new(agent)
+        async with place.locks[agent]:
+            await place.agents.check_new(agent)
+            commit, base = await self._founding.first_commit(request, party)
+            number = await place.read(lambda db: index.next_number(db, agent))
+            data = TagData(
+                agent=agent,
+                number=number,
+                state=State.PROPOSAL,
+                kind="spawn",
+                by=party.label,
+                note="spawned by the operator",
+                base=base,
+                start=request.start,
+            )
+            building = replace(data, state=State.BUILDING)
+            await place.ledger.enter(agent, [Step(data, commit, party), Step(building, commit, SYSTEM)])
+            row = await place.row(agent, number)
+            try:
+                built = await self._building.build(row)
+            except BuildFailed as error:
+                await self._deploying.fail(row, str(error))
+                raise HiveError("build_failed", str(error), hint="mend the configuration", status=400) from None
+            done = replace(
+                building,
+                state=State.BUILT,
+                closure=built.closure,
+                settings=built.settings,
+                closure_changes=built.closure_changes,
+            )
+            approved = replace(done, state=State.APPROVED, approvals=[party.label])
+            births = {number: row.created_at}
+            steps = [Step(done, commit, SYSTEM), Step(approved, commit, party)]
+            await place.ledger.enter(agent, steps, created=births)
+            row = await place.row(agent, number)
+            try:
+                await self._founding.create(row, start=request.start, actor=party.actor)
+            except HiveError as error:
+                await self._deploying.fail(row, error.message)
+                raise
+            await self._deploying.succeed(row)
+        return place.agents.status(agent)
+
+    async def destroy(self, agent: str, request: DestroyRequest, party: Party) -> DestroyAnswer:
+        """Remove an agent, as the operator. Raises what the agents' own destroy raises."""
+        place = self._place
+        place.agents.record(agent)
+        async with place.locks[agent]:
+            place.agents.record(agent)
+            answer = await self._ending.end(agent, purge=request.purge, actor=party.actor)
+        if answer is None:
+            raise not_found("unknown_agent", f"there is no agent {agent} any more")
+        return answer
+
+    async def request_spawn(self, request: SpawnProposal, party: Party) -> Proposal:
+        """Propose a new agent. Raises like `spawn`, and `already_proposed`."""
+        place, agent = self._place, request.name
+        policy.may_request(party)
+        await place.agents.check_new(agent)
+        async with place.locks[agent]:
+            await place.agents.check_new(agent)
+            await self._check_only_one(agent, "spawn")
+            commit, base = await self._founding.first_commit(request, party)
+            number = await place.read(lambda db: index.next_number(db, agent))
+            data = TagData(
+                agent=agent,
+                number=number,
+                state=State.PROPOSAL,
+                kind="spawn",
+                by=party.label,
+                note=request.note,
+                base=base,
+                expires_at=expiry(place),
+                start=request.start,
+            )
+            await place.ledger.enter(agent, [Step(data, commit, party)])
+            row = await place.row(agent, number)
+        self._building.begin(agent, number)
+        return row.shown()
+
+    async def request_destroy(self, agent: str, request: DestroyProposal, party: Party) -> Proposal:
+        """Propose the end of an agent. There is nothing to build: it waits for its decision at once."""
+        place = self._place
+        policy.may_request(party)
+        place.agents.record(agent)
+        async with place.locks[agent]:
+            place.agents.record(agent)
+            await self._check_only_one(agent, "destroy")
+            main = await place.with_repository(agent, _main_of)
+            if main is None:
+                raise conflict("nothing_deployed", f"{agent} has no deployment", "ask the operator to destroy it")
+            number = await place.read(lambda db: index.next_number(db, agent))
+            question = policy.question("destroy", party.label, agent, has_manager=place.has_manager)
+            decider = policy.next_decider(place.settings.approval, question, [])
+            data = TagData(
+                agent=agent,
+                number=number,
+                state=State.PROPOSAL,
+                kind="destroy",
+                by=party.label,
+                note=request.note,
+                base=main,
+                expires_at=expiry(place),
+                purge=request.purge,
+            )
+            built = replace(data, state=State.BUILT, waits_for=decider or "operator")
+            steps = [
+                Step(data, main, party),
+                Step(replace(data, state=State.BUILDING), main, SYSTEM),
+                Step(built, main, SYSTEM),
+            ]
+            review = notices.review(built, main, "", 0)
+            await place.ledger.enter(agent, steps, notices=[(MANAGER if decider == "manager" else OPERATOR, review)])
+            row = await place.row(agent, number)
+        await place.tell_changed()
+        return row.shown()
+
+    async def _check_only_one(self, agent: str, kind: str) -> None:
+        for row in await self._place.read(lambda db: index.open_of(db, agent)):
+            if row.kind == kind:
+                raise conflict(
+                    "already_proposed",
+                    f"{agent}/{row.number} proposes that already and is {row.state}",
+                    "wait for its decision, or withdraw it",
+                )
+
+
+def _main_of(repository: Repository) -> str | None:
+    return repository.main()

@@ -1,0 +1,103 @@
+"""The states of a proposal and the steps between them: pure, without git, database or clock.
+
+::
+
+    config, spawn, destroy:
+
+    proposal ──▶ building ──▶ built ──▶ approved ──▶ deployed
+        │            │          │           │
+        ▼            ▼          ▼           ▼
+    withdrawn     failed     denied,      failed
+                            withdrawn
+
+    rollback, of which everything was built and approved before:
+
+    proposal ──▶ approved ──▶ deployed
+        │            │
+        ▼            ▼
+    withdrawn     failed
+
+A state is a tag `<state>/<number>` in the agent's applied repository. Tags are only ever added, so a proposal's state
+is the furthest of its tags. Every state that is not terminal has a step to a terminal one that nobody has to agree to:
+`proposal` and `built` can be withdrawn (by who proposed, when time is up, when main moved), `building` and `approved`
+fail (the build or the deployment did not succeed, or was cut off). What has to end while it is building becomes built
+first and is withdrawn then, or fails: so a closure is never left without a tag that tells of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from itertools import pairwise
+
+from hive_core.protocol import ProposalKind
+
+
+class State(StrEnum):
+    """Where a proposal is, in the order in which its tags are planted."""
+
+    PROPOSAL = "proposal"
+    BUILDING = "building"
+    BUILT = "built"
+    APPROVED = "approved"
+    DEPLOYED = "deployed"
+    FAILED = "failed"
+    DENIED = "denied"
+    WITHDRAWN = "withdrawn"
+
+
+TERMINAL = frozenset({State.DEPLOYED, State.FAILED, State.DENIED, State.WITHDRAWN})
+"""A proposal ends in exactly one of these and never leaves it."""
+OPEN = frozenset(State) - TERMINAL
+"""Something can still become of a proposal in these."""
+
+_ENDED: Mapping[State, frozenset[State]] = {state: frozenset() for state in TERMINAL}
+_BUILT: Mapping[State, frozenset[State]] = {
+    State.PROPOSAL: frozenset({State.BUILDING, State.WITHDRAWN}),
+    State.BUILDING: frozenset({State.BUILT, State.FAILED}),
+    State.BUILT: frozenset({State.APPROVED, State.DENIED, State.WITHDRAWN}),
+    State.APPROVED: frozenset({State.DEPLOYED, State.FAILED}),
+    **_ENDED,
+}
+_NOT_BUILT: Mapping[State, frozenset[State]] = {
+    State.PROPOSAL: frozenset({State.APPROVED, State.WITHDRAWN}),
+    State.APPROVED: frozenset({State.DEPLOYED, State.FAILED}),
+    **_ENDED,
+}
+_ORDER = {state: place for place, state in enumerate(State)}
+
+
+class IllegalHistory(ValueError):
+    """A set of tags that no run of the state machine leaves behind."""
+
+
+def following(state: State, kind: ProposalKind) -> frozenset[State]:
+    """The states that may come next; none after a terminal state, or after one that the kind never has."""
+    return (_NOT_BUILT if kind == "rollback" else _BUILT).get(state, frozenset())
+
+
+def may_follow(before: State, after: State, kind: ProposalKind) -> bool:
+    """Whether `after` is a legal next state of `before`."""
+    return after in following(before, kind)
+
+
+def current(tags: Iterable[State], kind: ProposalKind | None = None) -> State:
+    """The state of a proposal with these tags; raises IllegalHistory if they do not form one legal path.
+
+    Without `kind`, which the names of tags do not tell, a path of any kind will do.
+    """
+    path = sorted(set(tags), key=_ORDER.__getitem__)
+    if not path or path[0] is not State.PROPOSAL:
+        raise IllegalHistory(f"a proposal begins with a tag proposal/N, not with {path[0] if path else 'nothing'}")
+    kinds: tuple[ProposalKind, ...] = ("config", "rollback") if kind is None else (kind,)
+    first_wrong = [_first_wrong(path, possible) for possible in kinds]
+    if None in first_wrong:
+        return path[-1]
+    raise IllegalHistory(str(first_wrong[0]))
+
+
+def _first_wrong(path: list[State], kind: ProposalKind) -> str | None:
+    for before, after in pairwise(path):
+        if not may_follow(before, after, kind):
+            return f"{after} cannot follow {before}"
+    return None

@@ -1,0 +1,73 @@
+"""What time brings: undecided proposals are withdrawn, and the index is made anew when asked."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import structlog
+
+from hive_core.errors import HiveError
+from hive_core.gate import index, policy, story
+from hive_core.gate.deciding import Deciding
+from hive_core.gate.ledger import seconds
+from hive_core.gate.parties import SYSTEM
+from hive_core.gate.states import State
+from hive_core.gate.workplace import Workplace
+from hive_core.git.repository import Repository
+from hive_core.protocol import ReindexAnswer
+
+_LONGEST_PAUSE = 600.0
+
+log = structlog.get_logger(__name__)
+
+
+class Upkeep:
+    """Works beside the decisions."""
+
+    def __init__(self, place: Workplace, deciding: Deciding) -> None:
+        self._place = place
+        self._deciding = deciding
+
+    async def expire(self) -> None:
+        """Withdraw proposals on which nobody has decided in time, until cancelled."""
+        pause = min(_LONGEST_PAUSE, self._place.settings.proposal_days * 86_400 / 4)
+        while True:
+            await asyncio.sleep(pause)
+            for row in await self._place.read(lambda db: index.expired(db, seconds() * 1_000)):
+                await self._expire(row)
+
+    async def reindex(self) -> ReindexAnswer:
+        """Make the index anew from the tags of every agent."""
+        place = self._place
+        found = sorted(path.name.removesuffix(".git") for path in place.layout.applied.glob("*.git"))
+        count = changed = 0
+        for agent in found:
+            async with place.locks[agent]:
+                rows = await place.with_repository(agent, _rows)
+                old = {row.number: row for row in await place.read(partial(index.of_agent, agent=agent))}
+                new = {row.number: row for row in rows}
+                changed += sum(old.get(number) != new.get(number) for number in old.keys() | new.keys())
+                count += len(rows)
+                await place.database.write(partial(index.replace, agent=agent, rows=rows))
+        for agent in sorted(await place.read(index.agents) - set(found)):
+            gone = await place.read(partial(index.of_agent, agent=agent))
+            changed += len(gone)
+            await place.database.write(partial(index.forget, agent=agent))
+        await place.tell_changed()
+        return ReindexAnswer(agents=len(found), proposals=count, changed=changed)
+
+    async def _expire(self, row: index.Row) -> None:
+        place = self._place
+        async with place.locks[row.agent]:
+            now = await place.row(row.agent, row.number)
+            if now.state not in (State.PROPOSAL, State.BUILT):
+                return
+            try:
+                await self._deciding.take_back(now, policy.EXPIRED, SYSTEM)
+            except HiveError as error:
+                log.error("proposal not expired", agent=row.agent, number=row.number, code=error.code)
+
+
+def _rows(repository: Repository) -> list[index.Row]:
+    return story.rows(repository.read_tags(None))

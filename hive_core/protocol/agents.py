@@ -1,0 +1,75 @@
+"""Agents, as the operator and the manager see them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from hive_core.protocol.config import AgentConfig
+from hive_core.protocol.harness import Peer
+from hive_core.protocol.shapes import Answer, Query, Request
+from hive_core.protocol.types import Backend, WaitSeconds
+
+
+class SpawnRequest(Request):
+    """Make an agent. `hm1nd` makes the manager. `agent_nix` defaults to the template."""
+
+    name: str
+    config: AgentConfig = AgentConfig()
+    prompt: Annotated[str, StringConstraints(max_length=100_000)] = ""
+    agent_nix: Annotated[str, StringConstraints(max_length=1_000_000)] | None = None
+    start: bool = True
+
+
+class AgentStatus(Peer):
+    """An agent as the operator sees it. `unacked` messages wait for it; `restarts` counts those after crashes."""
+
+    backend: Backend
+    model: str | None
+    detail: str
+    state_since: datetime | None
+    started_at: datetime | None
+    pid: int | None
+    restarts: int
+    exit_cause: str
+    unacked: int
+    web_port: int
+    deployment: int
+    confinement: str
+
+
+class AgentList(Answer):
+    """All agents, the manager first."""
+
+    agents: list[AgentStatus]
+
+
+class DestroyRequest(Request):
+    """Remove an agent. Its state directory and waiting messages stay unless `purge` is set."""
+
+    purge: bool = False
+
+
+class DestroyAnswer(Answer):
+    """`dropped_messages`: unacknowledged messages that a purge removed."""
+
+    name: str
+    purged: bool
+    dropped_messages: int
+
+
+class LogsQuery(Query):
+    """The last `lines`, or what came after `cursor` (from an earlier answer), waiting for it if there is none."""
+
+    lines: Annotated[int, Field(ge=1, le=10_000)] = 100
+    cursor: Annotated[str, StringConstraints(max_length=200)] | None = None
+    wait_seconds: WaitSeconds = 0.0
+
+
+class LogsAnswer(Answer):
+    """`cursor` is where the next request goes on."""
+
+    lines: list[str]
+    cursor: str

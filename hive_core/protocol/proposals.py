@@ -1,0 +1,215 @@
+"""The gate: proposals, decisions, deployments, and the audit table."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from hive_core.names import shown
+from hive_core.protocol.agents import SpawnRequest
+from hive_core.protocol.shapes import Answer, Query, Request
+from hive_core.protocol.types import WaitSeconds
+
+ProposalKind = Literal["config", "spawn", "destroy", "rollback"]
+ProposalState = Literal["proposal", "building", "built", "approved", "deployed", "failed", "denied", "withdrawn"]
+"""The furthest tag of a proposal in its agent's applied repository; the last four are terminal."""
+Decider = Literal["manager", "operator"]
+Note = Annotated[str, StringConstraints(max_length=10_000)]
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+
+
+def _full_sha(text: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{40}", text) is None:
+        why = f"{shown(text)} is not a full commit id (40 characters 0-9 a-f): a branch or tag can move; git rev-parse"
+        raise PydanticCustomError("bad_commit", "{why}", {"why": f"{why} HEAD prints the id"})
+    return text
+
+
+CommitId = Annotated[str, AfterValidator(_full_sha), Field(json_schema_extra={"pattern": "^[0-9a-f]{40}$"})]
+
+
+class ProposeRequest(Request):
+    """Propose a commit of an agent's config repository. `agent` defaults to the caller; only the manager and the
+    operator may name another.
+    """
+
+    commit: CommitId
+    note: Reason
+    agent: str | None = None
+
+
+class SpawnProposal(SpawnRequest):
+    """Propose to make an agent; `note` says what for."""
+
+    note: Reason
+
+
+class DestroyProposal(Request):
+    """Propose to remove an agent; `note` says why."""
+
+    purge: bool = False
+    note: Reason
+
+
+class ApproveRequest(Request):
+    """Approve a proposal. `expect` names the state that the decision is about, so that a repeated one changes
+    nothing.
+    """
+
+    expect: ProposalState
+    note: Note = ""
+
+
+class DenyRequest(Request):
+    """Deny a proposal; `note` says why. `expect` as for an approval."""
+
+    expect: ProposalState
+    note: Reason
+
+
+class WithdrawRequest(Request):
+    """Take a proposal of one's own back."""
+
+    note: Note = ""
+
+
+class RollbackRequest(Request):
+    """Deploy again what an earlier deployment of the agent was: `number`, or the one before the present."""
+
+    number: Annotated[int, Field(ge=0)] | None = None
+    note: Reason
+
+
+class Proposal(Answer):
+    """A proposal at a glance. `by` proposed it; `waits_for` is whose decision is missing; `outcome` is why it ended.
+
+    `commit` is what would be deployed, `base` what was deployed when it was proposed (None: nothing). `closure` is
+    what it was built to. `approvals` are the parties that have approved so far, or the rule that did.
+    """
+
+    agent: str
+    number: int
+    kind: ProposalKind
+    state: ProposalState
+    by: str
+    note: str
+    commit: str
+    base: str | None
+    closure: str | None
+    waits_for: Decider | None
+    approvals: list[str]
+    outcome: str
+    created_at: AwareDatetime
+    changed_at: AwareDatetime
+    expires_at: datetime | None
+
+
+class ProposalDetail(Proposal):
+    """With what a decision needs. `diff` is cut at 64 KiB, `diff_bytes` is its full size.
+
+    `settings` are the changes of agent.toml in words, `closure_changes` those of what it was built to.
+    """
+
+    settings: list[str]
+    closure_changes: list[str]
+    diff: str
+    diff_bytes: int
+
+
+class ProposalsQuery(Query):
+    """Proposals, the newest first: those of one agent or all, still open, ended or both."""
+
+    agent: str | None = None
+    state: Literal["open", "ended", "all"] = "open"
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+class ProposalQuery(Query):
+    """One proposal; with `unlike` wait up to `wait_seconds` until its state is another one than that."""
+
+    unlike: ProposalState | None = None
+    wait_seconds: WaitSeconds = 0.0
+
+
+class ProposalList(Answer):
+    """`total` counts all that fit the query, also those beyond the limit."""
+
+    proposals: list[Proposal]
+    total: int
+
+
+class Deployment(Answer):
+    """One deployment of an agent. `by` proposed it, `approved_by` agreed."""
+
+    number: int
+    kind: ProposalKind
+    commit: str
+    closure: str
+    by: str
+    approved_by: list[str]
+    note: str
+    deployed_at: AwareDatetime
+    current: bool
+
+
+class HistoryQuery(Query):
+    """How many of an agent's deployments, and where to go on."""
+
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 50
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+class History(Answer):
+    """An agent's deployments, the newest first."""
+
+    agent: str
+    deployments: list[Deployment]
+
+
+class ReindexAnswer(Answer):
+    """The index was made anew from the tags. `changed` proposals were told otherwise by the old one."""
+
+    agents: int
+    proposals: int
+    changed: int
+
+
+class AuditQuery(Query):
+    """Rows of the audit table, the newest first; `subject` is an agent's name."""
+
+    subject: str | None = None
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    before: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+
+
+class AuditRow(Answer):
+    """Who did or tried what. `outcome` is `ok` or an error code."""
+
+    id: int
+    at: AwareDatetime
+    actor: str
+    action: str
+    subject: str
+    outcome: str
+    detail: dict[str, object]
+    hash: str
+
+
+class AuditList(Answer):
+    """The newest row first."""
+
+    rows: list[AuditRow]
+
+
+class AuditVerification(Answer):
+    """Whether the chain holds and agrees with the tags; each of `problems` is one sentence."""
+
+    ok: bool
+    rows: int
+    tags: int
+    problems: list[str]

@@ -1,0 +1,100 @@
+"""What the local runtime builds: directories of read-only files, named after the git tree that they hold.
+
+A closure is made elsewhere and renamed into place when it is whole and on disk, so one that is there is whole, also
+after a kill or a loss of power.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from hive_core.errors import HiveError, conflict
+
+
+class Closures:
+    """The closures of every agent, below `directory`; `scratch` is on the same file system. Blocks."""
+
+    def __init__(self, directory: Path, scratch: Path) -> None:
+        self._directory = directory
+        self._scratch = scratch
+
+    def path(self, name: str, tree: str) -> Path:
+        """Where the closure of a tree of that agent lies, or will."""
+        return self._directory / name / tree
+
+    def has(self, closure: str) -> bool:
+        """Whether `closure` is one of ours and there."""
+        path = Path(closure)
+        return path.parent.parent == self._directory and ".." not in path.parts and path.is_dir()
+
+    def need(self, name: str, closure: str) -> Path:
+        """The directory of a closure of that agent; raises `closure_gone`."""
+        path = Path(closure)
+        if not self.has(closure) or path.parent.name != name:
+            raise conflict("closure_gone", f"what was built for {name} is gone: {closure}", "propose the same again")
+        return path
+
+    def workplace(self) -> Path:
+        """A new directory for work under way; `discard` it in the end."""
+        try:
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix="closure-", dir=self._scratch))
+        except OSError as error:
+            raise HiveError(
+                "cannot_build", f"cannot make a directory in {self._scratch}: {error.strerror}", status=500
+            ) from None
+
+    def discard(self, place: Path) -> None:
+        """Remove a directory for work and what is in it."""
+        shutil.rmtree(place, ignore_errors=True)
+
+    def put(self, made: Path, name: str, tree: str) -> Path:
+        """Take a directory that holds the files of a tree and is on disk; one that is there already stays."""
+        _seal(made)
+        path = self.path(name, tree)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            made.rename(path)
+        except OSError as error:
+            # Another build of the same tree was quicker.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        _sync(path.parent)
+        return path
+
+    def keep(self, name: str, closures: Collection[str]) -> None:
+        """Remove the closures of that agent that are not in `closures`."""
+        home = self._directory / name
+        kept = {Path(closure) for closure in closures}
+        for path in [] if not home.is_dir() else list(home.iterdir()):
+            if path in kept:
+                continue
+            place = self.workplace()
+            # At once gone or still whole, whenever the daemon is killed.
+            path.rename(place / "removed")
+            self.discard(place)
+        with suppress(OSError):
+            home.rmdir()
+
+
+def _seal(directory: Path) -> None:
+    """Make every file below `directory` read-only: nothing in a closure is ever changed."""
+    for parent, _, files in os.walk(directory):
+        for name in files:
+            path = Path(parent, name)
+            path.chmod(0o555 if path.stat().st_mode & 0o100 else 0o444)
+        Path(parent).chmod(0o755)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,122 @@
+"""Whether a text is a Nix expression, and if not, where it stops being one.
+
+The parser says that something is wrong and then guesses on; what it reports afterwards lies wherever the guess ended.
+Where a person would look is where no rule of the language could go on first, and the parser tells that only in its
+trace. The trace is slow, so it is asked for only when there is an error, and the text ends for the parser there.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+import tree_sitter_nix
+from tree_sitter import Language, Node, Parser, Point
+
+_CHUNK = 256
+"""Bytes that the parser gets at once while it is traced: few, so that it stops soon after the error."""
+_TRACE_SECONDS = 3.0
+_SHOWN = 100
+"""Longest part of a line that is shown."""
+_PLACE = re.compile(r"process .*row:(\d+), col:(\d+)")
+_TOKEN = re.compile(r"[\w'.-]{1,40}|\S")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, and where: line and column count from 1, the column in characters."""
+
+    line: int
+    column: int
+    what: str
+    text: str
+
+    def __str__(self) -> str:
+        place = f"line {self.line}, column {self.column}: {self.what}"
+        return f"{place}\n{self.text}" if self.text else place
+
+
+def problem(source: bytes) -> Problem | None:
+    """What keeps `source` from being one Nix expression. Takes long for a hostile text: confine whoever calls it."""
+    try:
+        source.decode()
+    except UnicodeDecodeError as error:
+        return _at(source, error.start, "this is not UTF-8 text")
+    language = Language(tree_sitter_nix.language())
+    root = Parser(language).parse(source).root_node
+    if not root.has_error:
+        # An empty file is no error to the parser.
+        return None if root.child_by_field_name("expression") else _at(source, len(source), _what(source, len(source)))
+    row, column = _traced(language, source) or _first_error(root)
+    start = _offset(source, row, column)
+    # The place is the end of the last thing that fitted; what does not fit comes after the space.
+    start += len(source[start:]) - len(source[start:].lstrip())
+    return _at(source, start, _what(source, start))
+
+
+def _traced(language: Language, source: bytes) -> tuple[int, int] | None:
+    """Row and column where parsing fails, both counted from 0, the column in bytes; None if that takes too long."""
+    now = failed = (0, 0)
+    stuck = False
+    until = time.monotonic() + _TRACE_SECONDS
+
+    def note(_kind: object, message: str) -> None:
+        nonlocal now, failed, stuck
+        if stuck:
+            return
+        if message.startswith("detect_error"):
+            # One reading of an ambiguous text has ended here; others may go on.
+            failed = max(failed, now)
+        elif message.startswith("resume"):
+            stuck = True
+        elif place := _PLACE.match(message):
+            now = int(place[1]), int(place[2])
+
+    def read(offset: int, _place: Point) -> bytes:
+        return b"" if stuck or time.monotonic() > until else source[offset : offset + _CHUNK]
+
+    parser = Parser(language)
+    parser.logger = note
+    parser.parse(read)
+    return failed if stuck and time.monotonic() <= until else None
+
+
+def _first_error(root: Node) -> tuple[int, int]:
+    """Where the first thing lies that the parser had to skip or to invent."""
+    node = root
+    while not (node.is_error or node.is_missing):
+        wrong = next((child for child in node.children if child.has_error), None)
+        if wrong is None:
+            break
+        node = wrong
+    return node.start_point.row, node.start_point.column
+
+
+def _offset(source: bytes, row: int, column: int) -> int:
+    start = 0
+    for _ in range(row):
+        start = source.index(b"\n", start) + 1
+    return start + column
+
+
+def _what(source: bytes, start: int) -> str:
+    token = _TOKEN.match(source[start : start + 200].decode(errors="ignore"))
+    return f"syntax error, unexpected {token[0]!r}" if token else "syntax error, unexpected end of the file"
+
+
+def _at(source: bytes, start: int, what: str) -> Problem:
+    begin = source.rfind(b"\n", 0, start) + 1
+    end = source.find(b"\n", start)
+    before = source[begin:start].decode(errors="replace")
+    after = source[start : end if end >= 0 else len(source)][: 4 * _SHOWN].decode(errors="replace")
+    left = _plain(before[-_SHOWN // 2 :])
+    shown = (left + _plain(after))[:_SHOWN].rstrip()
+    return Problem(
+        source.count(b"\n", 0, start) + 1, len(before) + 1, what, f"  {shown}\n  {' ' * len(left)}^" if shown else ""
+    )
+
+
+def _plain(text: str) -> str:
+    """Without what would move a terminal's cursor; each character stays one wide."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,303 @@
+"""What hostile agents commit: how each is made, and with which code and words it is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.integration.gate.repos import FILES, Place, git
+
+Make = Callable[[Place], str]
+"""Makes the repository; gives what is proposed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A repository that must be refused with this code, and with these words in the message."""
+
+    name: str
+    make: Make
+    code: str
+    words: str
+
+
+def _file_modes(mode: str, name: str, data: bytes) -> Make:
+    return lambda place: place.commit_with((mode, place.blob(data), name))
+
+
+def _name(name: str) -> Make:
+    return _file_modes("100644", name, b"x\n")
+
+
+def _many_files(place: Place) -> str:
+    blob = place.blob(b"x\n")
+    return place.commit_with(("40000", place.tree([("100644", blob, f"f{n:06}") for n in range(100_000)]), "many"))
+
+
+def _tree_bomb(leaf: str) -> Make:
+    def make(place: Place) -> str:
+        tree = place.tree([("100644", place.blob(b"x\n"), "file")] if leaf else [])
+        for _ in range(30):
+            tree = place.tree([("40000", tree, "a"), ("40000", tree, "b")])
+        return place.commit_with(("40000", tree, "bomb"))
+
+    return make
+
+
+def _git_link(place: Place, what: str) -> None:
+    """Move `.git`, or something in it, outside, and leave a link to it."""
+    inside, moved = place.config / what, place.outside / "moved"
+    inside.rename(moved)
+    inside.symlink_to(moved)
+
+
+def _linked(what: str) -> Make:
+    def make(place: Place) -> str:
+        commit = place.change({"prompt.md": "other\n"})
+        _git_link(place, what)
+        return commit
+
+    return make
+
+
+def _git_file(place: Place) -> str:
+    commit = place.change({"prompt.md": "other\n"})
+    (place.config / ".git").rename(place.outside / "moved")
+    (place.config / ".git").write_text(f"gitdir: {place.outside / 'moved'}\n")
+    return commit
+
+
+def _alternates(place: Place) -> str:
+    commit = place.change({"prompt.md": "other\n"})
+    place.objects.rename(place.outside / "objects")
+    (place.objects / "info").mkdir(parents=True)
+    (place.objects / "info" / "alternates").write_text(f"{place.outside / 'objects'}\n")
+    return commit
+
+
+def _huge(kind: str) -> Make:
+    def make(place: Place) -> str:
+        sha = place.write_huge(kind)
+        return sha if kind == "commit" else place.commit_with(("100644", sha, "zeros"))
+
+    return make
+
+
+def _huge_before(place: Place) -> str:
+    """A huge file that a later commit has removed again."""
+    first = place.commit_with(("100644", place.write_huge("blob"), "zeros"))
+    tree = git(place.config, "rev-parse", f"{place.base}^{{tree}}")
+    return place.commit_tree(tree, first)
+
+
+def _many_keys(count: int) -> Make:
+    return lambda place: place.change({"agent.toml": "".join(f"k{n}=1\n" for n in range(count))})
+
+
+def _spoiled(what: str, data: bytes | None) -> Make:
+    def make(place: Place) -> str:
+        commit = place.change({"prompt.md": "other\n"})
+        sha = git(place.config, "rev-parse", commit + what)
+        if data is None:
+            place.loose(sha).unlink()
+        else:
+            place.replace(sha, data)
+        return commit
+
+    return make
+
+
+def _swapped(place: Place) -> str:
+    """A file of which the object is another's: its content does not fit its id."""
+    commit = place.change({"prompt.md": "other\n"})
+    other = place.loose(place.blob(b"something else\n")).read_bytes()
+    place.replace(git(place.config, "rev-parse", f"{commit}:prompt.md"), other)
+    return commit
+
+
+def _packed(spoil: Callable[[Place], None]) -> Make:
+    def make(place: Place) -> str:
+        commit = place.change({"prompt.md": "other\n"})
+        git(place.config, "update-ref", "refs/heads/main", commit)
+        git(place.config, "repack", "-a", "-d", "-q")
+        spoil(place)
+        return commit
+
+    return make
+
+
+def _fifo_for_pack(place: Place) -> None:
+    pack = next((place.objects / "pack").glob("*.pack"))
+    pack.unlink()
+    os.mkfifo(pack)
+
+
+def _damaged_pack(place: Place) -> None:
+    pack = next((place.objects / "pack").glob("*.pack"))
+    data = bytearray(pack.read_bytes())
+    data[20:-40] = bytes(len(data) - 60)
+    pack.unlink()
+    pack.write_bytes(data)
+
+
+def _fifo_for_commit(place: Place) -> str:
+    commit = place.change({"prompt.md": "other\n"})
+    place.loose(commit).unlink()
+    os.mkfifo(place.loose(commit))
+    return commit
+
+
+def _named(name: str) -> Make:
+    def make(place: Place) -> str:
+        place.change({"prompt.md": "other\n"})
+        git(place.config, "tag", "v1")
+        return name
+
+    return make
+
+
+def _part_of_id(place: Place) -> str:
+    return place.change({"prompt.md": "other\n"})[:12]
+
+
+def _object(what: str) -> Make:
+    def make(place: Place) -> str:
+        git(place.config, "tag", "-a", "-m", "x", "v1", place.change({"prompt.md": "other\n"}))
+        return git(place.config, "rev-parse", what)
+
+    return make
+
+
+def _unrelated(place: Place) -> str:
+    first = place.change({"prompt.md": "other\n"})
+    tree = git(place.config, "rev-parse", f"{first}^{{tree}}")
+    return git(place.config, "commit-tree", "-m", "first", tree)
+
+
+def _beside(place: Place) -> str:
+    """A commit on what was deployed before."""
+    older, newer = place.base, place.change({"prompt.md": "deployed\n"})
+    git(place.config, "push", "-q", str(place.applied), f"{newer}:refs/heads/main")
+    return place.commit_tree(place.tree([("100644", place.blob(b""), name) for name in FILES]), older)
+
+
+def _no_repository(place: Place) -> str:
+    shutil.rmtree(place.config / ".git")
+    return "1" * 40
+
+
+def _empty_repository(place: Place) -> str:
+    shutil.rmtree(place.config / ".git")
+    git(place.config, "init", "-q")
+    return "1" * 40
+
+
+def _bad_author(place: Place) -> str:
+    tree = git(place.config, "rev-parse", "HEAD^{tree}")
+    text = f"tree {tree}\nparent {place.base}\nauthor nobody\ncommitter nobody\n\nx\n"
+    return place.write("commit", text.encode())
+
+
+def _without(name: str) -> Make:
+    return lambda p: p.commit_tree(p.tree([("100644", p.blob(b""), other) for other in FILES if other != name]))
+
+
+def _prompt(data: bytes) -> Make:
+    return lambda p: p.commit_tree(p.tree([("100644", p.blob(data if n == "prompt.md" else b""), n) for n in FILES]))
+
+
+_LONG = ["d" * 199] * 20
+_SUBMODULE = "160000", "1" * 40, "sub"
+CASES = [
+    Case(
+        "symlink to the shadow file", _file_modes("120000", "link", b"/etc/shadow"), "bad_tree", "'link' is a symbolic"
+    ),
+    Case(
+        "symlink for a needed file",
+        lambda p: p.commit_tree(p.tree([("120000", p.blob(b"/etc/shadow"), n) for n in FILES])),
+        "bad_tree",
+        "is a symbolic link",
+    ),
+    Case("submodule", lambda place: place.commit_with(_SUBMODULE), "bad_tree", "'sub' is a submodule"),
+    Case("2 GiB file", _huge("blob"), "too_large", "has 2,147,483,648 bytes, at most 5,242,880 are allowed (77e9132b"),
+    Case("2 GiB file in between", _huge_before, "too_large", "one before it, has 2,147,483,648 bytes"),
+    Case("2 GiB commit", _huge("commit"), "too_large", "more memory or time"),
+    Case("100,000 files", _many_files, "too_many_files", "more than 1,000 files"),
+    Case("tree bomb of files", _tree_bomb("file"), "too_many_files", "more than 1,000 files or directories"),
+    Case("tree bomb of directories", _tree_bomb(""), "too_many_files", "more than 1,000 files or directories"),
+    Case(
+        "path of 4,000 characters",
+        lambda place: place.commit_with(place.nested(_LONG)),
+        "bad_tree",
+        "more than 1,000 bytes",
+    ),
+    Case("name of 4,000 characters", _name("n" * 4_000), "bad_tree", "has 4,000 bytes"),
+    Case(
+        "100 directories deep",
+        lambda place: place.commit_with(place.nested(["d"] * 100)),
+        "bad_tree",
+        "more than 32 directories deep",
+    ),
+    Case(
+        "look-alike of .git", lambda place: place.commit_with(place.nested([".GIT", "config"])), "bad_tree", "hasDotgit"
+    ),
+    Case("short name of .git", _name("git~1"), "bad_tree", "hasDotgit"),
+    Case(".git with an invisible character", _name(".g\u200cit"), "bad_tree", "hasDotgit"),
+    Case("parent directory", lambda place: place.commit_with(place.nested(["..", "etc"])), "bad_tree", "hasDotdot"),
+    Case("control character in a name", _name("a\x1b[2Jb"), "bad_tree", "'a\\x1b[2Jb' has a control character"),
+    Case("no agent.toml", _without("agent.toml"), "bad_tree", "no file agent.toml"),
+    Case("agent.toml with a million keys", _many_keys(1_000_000), "too_large", "has 9,888,890 bytes"),
+    Case("agent.toml with 100,000 keys", _many_keys(100_000), "bad_agent_toml", "at most 65,536 are allowed"),
+    Case(
+        "agent.toml with 7,000 keys",
+        _many_keys(7_000),
+        "bad_agent_toml",
+        "agent.toml, line 1: k0: there is no such key",
+    ),
+    Case(
+        "wrong value in agent.toml",
+        lambda p: p.change({"agent.toml": "\n\nturn_timeout = 90_000\n"}),
+        "bad_agent_toml",
+        "agent.toml, line 3: turn_timeout: Input should be less than or equal to 86400",
+    ),
+    Case(
+        "prompt that is no text",
+        _prompt(b"a\n\xff\n"),
+        "bad_prompt",
+        "prompt.md, line 2",
+    ),
+    Case(".git is a link", _linked(".git"), "bad_repository", ".git is a symbolic link"),
+    Case(".git is a file", _git_file, "bad_repository", ".git is a file"),
+    Case("objects is a link", _linked(".git/objects"), "bad_repository", ".git/objects is a symbolic link"),
+    Case(
+        "objects/pack is a link", _linked(".git/objects/pack"), "bad_repository", ".git/objects/pack is a symbolic link"
+    ),
+    Case(
+        "objects/info is a link", _linked(".git/objects/info"), "bad_repository", ".git/objects/info is a symbolic link"
+    ),
+    Case("alternates", _alternates, "bad_repository", "borrows objects from elsewhere"),
+    Case("FIFO for a pack", _packed(_fifo_for_pack), "bad_repository", "is a special file"),
+    Case("FIFO for a commit", _fifo_for_commit, "intake_slow", "took more than"),
+    Case("damaged pack", _packed(_damaged_pack), "bad_object", "git cannot read the commit"),
+    Case("missing file", _spoiled(":prompt.md", None), "bad_object", "git cannot read the commit"),
+    Case("missing tree", _spoiled("^{tree}", None), "bad_object", "git cannot read the commit"),
+    Case("garbage for a file", _spoiled(":prompt.md", b"garbage"), "bad_object", "is corrupt"),
+    Case("garbage for a commit", _spoiled("", b"garbage"), "bad_object", "git cannot read the commit"),
+    Case("nothing for a tree", _spoiled("^{tree}", b""), "bad_object", "git cannot read the commit"),
+    Case("another file's content", _swapped, "bad_object", "is not what its id says"),
+    Case("commit without an author", _bad_author, "bad_object", "git fsck refuses"),
+    Case("branch name", _named("main"), "bad_commit", "'main' is not a full commit id"),
+    Case("tag name", _named("v1"), "bad_commit", "'v1' is not a full commit id"),
+    Case("option", _named("--all"), "bad_commit", "'--all' is not a full commit id"),
+    Case("part of an id", _part_of_id, "bad_commit", "is not a full commit id"),
+    Case("id of a tag", _object("v1"), "bad_commit", "is a tag, not a commit"),
+    Case("id of a tree", _object("v1^{tree}"), "bad_commit", "is a tree, not a commit"),
+    Case("id of a blob", _object("v1:prompt.md"), "bad_commit", "is a blob, not a commit"),
+    Case("no such commit", lambda _: "1" * 40, "no_such_commit", "has no commit 1111"),
+    Case("unrelated history", _unrelated, "not_rebased", "does not build on"),
+    Case("beside what is deployed", _beside, "not_rebased", "does not build on"),
+    Case("no repository", _no_repository, "no_repository", ".git/objects is missing"),
+    Case("empty repository", _empty_repository, "no_such_commit", "has no commit 1111"),
+]

@@ -1,0 +1,270 @@
+"""Repositories that hostile agents write: refused in clear words, nothing runs, nothing is read or left outside."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hive_core.errors import HiveError
+from hive_core.gate import intake_source
+from hive_core.gate.intake import Intake, IntakeLimits
+from tests.integration.gate.conftest import LIMITS
+from tests.integration.gate.hostile import CASES, Case
+from tests.integration.gate.repos import Place, git
+
+QUICK = IntakeLimits(LIMITS.bytes, LIMITS.files, seconds=2.0)
+MOST_GROWTH = 24 * 1024
+"""KiB by which the daemon's memory may grow at its highest: a few limits' worth (5 MiB), whatever comes in."""
+
+
+def objects(repository: Path) -> list[str]:
+    """Every file in a repository's object directory."""
+    return sorted(str(path.relative_to(repository)) for path in (repository / "objects").rglob("*") if path.is_file())
+
+
+def left(place: Place) -> list[str]:
+    """What lies in the scratch directory beside the empty repository that all intakes share."""
+    return [str(path) for path in place.scratch.iterdir() if not (path / "HEAD").exists()]
+
+
+def descriptors() -> list[str]:
+    """What this process has open."""
+    return sorted(str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink())
+
+
+def running() -> list[str]:
+    """What this process has running."""
+    return [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_refused(repos: Place, confine: str | None, case: Case) -> None:
+    """Each hostile repository is refused with its code and words; nothing has run, arrived, or stayed behind."""
+    commit = case.make(repos)
+    before, base = objects(repos.applied), repos.base
+    limits = QUICK if case.code == "intake_slow" else LIMITS
+    with pytest.raises(HiveError) as refused:
+        await Intake(confine, repos.scratch, limits).take(repos.config, repos.applied, commit, base)
+    assert refused.value.code == case.code, refused.value
+    assert case.words in refused.value.message
+    assert refused.value.message.isprintable() and len(refused.value.message) < 1_000
+    assert refused.value.hint and 400 <= refused.value.status < 500
+    assert str(repos.home) not in refused.value.message
+    assert objects(repos.applied) == before
+    assert left(repos) == [] and running() == [] and not repos.marker.exists()
+
+
+async def test_good_commit(repos: Place, intake: Intake) -> None:
+    """A good commit is read as it is, and its objects are in the applied repository for good, under no ref."""
+    toml = 'backend = "scripted"\ntasks_max = 64\n'
+    commit = repos.commit({"agent.toml": toml, "prompt.md": "Be änother.\n", "module.nix": "{ }\n"})
+    refs = git(repos.applied, "for-each-ref")
+    found = await intake.take(repos.config, repos.applied, commit, repos.base)
+    assert found.paths == ["agent.nix", "agent.toml", "module.nix", "prompt.md"]
+    assert found.prompt == "Be änother.\n" and found.config.tasks_max == 64
+    assert git(repos.applied, "show", f"{commit}:prompt.md") == "Be änother."
+    assert git(repos.applied, "fsck", "--strict", "--no-dangling") == "" and git(repos.applied, "for-each-ref") == refs
+    assert left(repos) == [] and running() == []
+
+
+async def test_first_commit(repos: Place, intake: Intake) -> None:
+    """Without a base any history is taken, and all of it arrives."""
+    empty = repos.home / "empty.git"
+    git(repos.home, "init", "-q", "--bare", str(empty))
+    commit = repos.commit({"prompt.md": "second\n"})
+    await intake.take(repos.config, empty, commit, None)
+    assert git(empty, "rev-list", "--count", commit) == "2"
+
+
+async def test_again_and_what_is_deployed(repos: Place, intake: Intake) -> None:
+    """The same commit can be taken again, and so can the one that is deployed, of which nothing is new."""
+    commit = repos.commit({"prompt.md": "second\n"})
+    for each in (commit, commit, repos.base):
+        await intake.take(repos.config, repos.applied, each, repos.base)
+    assert git(repos.applied, "fsck", "--strict", "--no-dangling") == ""
+
+
+async def test_several_commits_and_a_merge(repos: Place, intake: Intake) -> None:
+    """A commit need not follow the base directly."""
+    git(repos.config, "checkout", "-q", "-b", "side")
+    repos.commit({"module.nix": "{ }\n"})
+    git(repos.config, "checkout", "-q", "main")
+    repos.commit({"prompt.md": "second\n"})
+    git(repos.config, "merge", "-q", "-m", "merged", "side")
+    commit = git(repos.config, "rev-parse", "HEAD")
+    await intake.take(repos.config, repos.applied, commit, repos.base)
+    assert git(repos.applied, "rev-list", "--count", f"{repos.base}..{commit}") == "3"
+
+
+async def test_packed_and_shallow(repos: Place, intake: Intake) -> None:
+    """Packed repositories are taken like others, and those that lack what is deployed already."""
+    commit = repos.commit({"prompt.md": "second\n"})
+    git(repos.config, "repack", "-a", "-d", "-q")
+    git(repos.home, "clone", "-q", "--depth", "1", f"file://{repos.config}", "shallow")
+    await intake.take(repos.home / "shallow", repos.applied, commit, repos.base)
+    assert git(repos.applied, "rev-list", "--count", commit) == "2"
+
+
+def write_hostile_settings(place: Place) -> None:
+    """Everything in a repository that makes git run a command or look elsewhere."""
+    run = f"touch {place.marker}"
+    included = place.config / "included"
+    included.write_text(f'[core]\n\tfsmonitor = "{run}"\n')
+    dot_git = place.config / ".git"
+    with (dot_git / "config").open("a") as config:
+        config.write(
+            f'[core]\n\tfsmonitor = "{run}"\n\tsshCommand = "{run}"\n\tpager = "{run}"\n\thooksPath = hooks\n'
+            f'\tgitProxy = "{run}"\n\talternateRefsCommand = "{run}"\n\tworktree = /\n'
+            f'[include]\n\tpath = {included}\n[includeIf "gitdir:/"]\n\tpath = {included}\n'
+            f'[alias]\n\tpack-objects = "!{run}"\n[uploadpack]\n\tpackObjectsHook = "{run}"\n'
+            f'[filter "x"]\n\tclean = "{run}"\n\tsmudge = "{run}"\n\tprocess = "{run}"\n'
+            f'[remote "origin"]\n\turl = "ext::{run}"\n\tpromisor = true\n[extensions]\n\tpartialClone = origin\n'
+        )
+    (dot_git / "hooks").mkdir(exist_ok=True)
+    for hook in ("pre-commit", "post-checkout", "reference-transaction", "fsmonitor-watchman", "pre-auto-gc", "update"):
+        (dot_git / "hooks" / hook).write_text(f"#!/bin/sh\n{run}\n")
+        (dot_git / "hooks" / hook).chmod(0o755)
+
+
+async def test_settings_and_hooks_are_not_read(repos: Place, intake: Intake) -> None:
+    """fsmonitor, sshCommand, hooks, include.path, filters, promisors: none runs, and the commit is taken as it is."""
+    commit = repos.commit({"prompt.md": "second\n", ".gitattributes": "* filter=x\n"})
+    missing = "1" * 40
+    write_hostile_settings(repos)
+    assert (await intake.take(repos.config, repos.applied, commit, repos.base)).prompt == "second\n"
+    with pytest.raises(HiveError, match="no commit"):
+        await intake.take(repos.config, repos.applied, missing, repos.base)
+    assert not repos.marker.exists()
+
+
+async def test_replaced_and_grafted_commits_are_what_they_were(repos: Place, intake: Intake) -> None:
+    """Replace refs and grafts change nothing: a sha means its own content and its own parents."""
+    commit, unrelated = (
+        repos.commit({"prompt.md": "second\n"}),
+        git(repos.config, "commit-tree", "-m", "x", "HEAD^{tree}"),
+    )
+    other = repos.commit({"prompt.md": "third\n"})
+    git(repos.config, "replace", commit, other)
+    (repos.config / ".git" / "info").mkdir(exist_ok=True)
+    (repos.config / ".git" / "info" / "grafts").write_text(f"{unrelated} {repos.base}\n")
+    assert (await intake.take(repos.config, repos.applied, commit, repos.base)).prompt == "second\n"
+    with pytest.raises(HiveError) as refused:
+        await intake.take(repos.config, repos.applied, unrelated, repos.base)
+    assert refused.value.code == "not_rebased"
+    assert refused.value.hint == 'git fetch "$HIVE_AGENT_APPLIED/ada.git" main && git rebase FETCH_HEAD'
+
+
+@contextmanager
+def changing(path: Path, texts: list[str]) -> Iterator[None]:
+    """Write a file over and over, in another thread."""
+    over = threading.Event()
+
+    def change() -> None:
+        while not over.is_set():
+            for text in texts:
+                path.write_text(text)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+async def test_head_that_changes_meanwhile(repos: Place, intake: Intake) -> None:
+    """Only the sha counts: HEAD and branches may change while the repository is read."""
+    commit = repos.commit({"prompt.md": "second\n"})
+    other = repos.commit({"prompt.md": "third\n"})
+    with changing(repos.config / ".git" / "HEAD", [f"{other}\n", "ref: refs/heads/none\n", "garbage", f"{commit}\n"]):
+        for _ in range(5):
+            assert (await intake.take(repos.config, repos.applied, commit, repos.base)).prompt == "second\n"
+
+
+@pytest.mark.parametrize("way", ["alternates", "link"])
+async def test_what_changes_after_the_first_look_stays_in_the_sandbox(
+    repos: Place, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Objects outside of the repository cannot be reached, even if the way to them is laid after the first look."""
+    commit = repos.commit({"prompt.md": "secret\n"})
+    hidden = repos.outside / "objects"
+    look = intake_source.check
+
+    def then_change(config: Path) -> None:
+        look(config)
+        repos.objects.rename(hidden)
+        if way == "link":
+            repos.objects.symlink_to(hidden)
+        else:
+            (repos.objects / "info").mkdir(parents=True)
+            (repos.objects / "info" / "alternates").write_text(f"{hidden}\n")
+
+    monkeypatch.setattr(intake_source, "check", then_change)
+    with pytest.raises(HiveError) as refused:
+        await Intake("bwrap", repos.scratch, LIMITS).take(repos.config, repos.applied, commit, repos.base)
+    assert refused.value.code == "bad_object"
+
+
+async def test_cancelled(repos: Place, intake: Intake) -> None:
+    """A caller that goes away leaves no process, no file and no descriptor."""
+    good = repos.commit({"prompt.md": "second\n"})
+    await intake.take(repos.config, repos.applied, good, repos.base)
+    stuck = next(case for case in CASES if case.name == "FIFO for a commit").make(repos)
+    gc.collect()
+    before = descriptors()
+    task = asyncio.create_task(intake.take(repos.config, repos.applied, stuck, repos.base))
+    while not any("pack-objects" in line for line in running()):
+        await asyncio.sleep(0.005)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert running() == [] and left(repos) == [] and descriptors() == before
+
+
+async def test_side_by_side(repos: Place, intake: Intake) -> None:
+    """Several intakes at one time, good and bad, do not disturb each other."""
+    commit, bad = repos.commit({"prompt.md": "second\n"}), repos.commit({"agent.toml": "x = 1\n"})
+    takes = [intake.take(repos.config, repos.applied, sha, repos.base) for sha in (commit, bad, commit, "1" * 40)]
+    one, two, three, four = await asyncio.gather(*takes, return_exceptions=True)
+    assert one == three and not isinstance(one, BaseException)
+    assert isinstance(two, HiveError) and two.code == "bad_agent_toml"
+    assert isinstance(four, HiveError) and four.code == "no_such_commit"
+
+
+async def test_scratch_removed_meanwhile(repos: Place, intake: Intake) -> None:
+    """Whatever lies in the scratch directory may be removed between two intakes."""
+    commit = repos.commit({"prompt.md": "second\n"})
+    for _ in range(2):
+        await intake.take(repos.config, repos.applied, commit, repos.base)
+        for path in sorted(repos.scratch.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+
+
+async def test_git_missing(repos: Place, intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without git is told so."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(HiveError) as refused:
+        await intake.take(repos.config, repos.applied, "1" * 40, None)
+    assert refused.value.code == "git_missing"
+
+
+def test_memory_stays_flat(repos: Place) -> None:
+    """The daemon's memory hardly grows at its highest, whatever hostile repositories it is offered."""
+    script = "import asyncio, sys; from tests.integration.gate.measured import main; asyncio.run(main(sys.argv[1]))"
+    line = [sys.executable, "-c", script, str(repos.home)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)
+    assert measured["codes"] == {case.name: case.code for case in CASES}
+    assert measured["growth"] < MOST_GROWTH, measured

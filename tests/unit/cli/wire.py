@@ -1,0 +1,22 @@
+"""How the stand-in for the daemon refuses and answers."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from hive_core.protocol import ErrorAnswer, ErrorBody
+
+
+class Refusal(Exception):
+    """An error answer of the daemon."""
+
+    def __init__(self, status: int, code: str, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self.status = status
+        self.answer = ErrorAnswer(error=ErrorBody(code=code, message=text, hint=hint))
+
+
+def answered(model: BaseModel) -> web.Response:
+    """`model` as the daemon writes it."""
+    return web.Response(text=model.model_dump_json(), content_type="application/json")

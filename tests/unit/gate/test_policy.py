@@ -1,0 +1,219 @@
+"""Who may propose, decide and withdraw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hive_core.errors import HiveError
+from hive_core.gate import policy
+from hive_core.gate.parties import SYSTEM, Party
+from hive_core.gate.policy import Question
+from hive_core.protocol import Decider, ProposalKind
+from hive_core.settings import Approval
+
+ADA = Party("ada", "agent", "ada")
+BOB = Party("bob", "agent", "bob")
+MANAGER = Party("hm1nd", "manager", "hm1nd")
+OPERATOR = Party("operator", "operator", "operator:alice")
+OTHER_USER = Party("operator", "operator", "operator:carl")
+NAMES = {"manager": "hm1nd", "operator": "operator"}
+
+rules = st.sampled_from(["manager", "operator", "both"])
+approvals = st.builds(Approval, config=rules, manager_config=rules, spawn=rules, destroy=rules)
+questions = st.builds(
+    Question,
+    st.sampled_from(get_args(ProposalKind)),
+    st.sampled_from(["ada", "hm1nd", "operator"]),
+    st.sampled_from(["ada", "bob", "hm1nd"]),
+    st.booleans(),
+)
+parties = st.sampled_from([ADA, BOB, MANAGER, OPERATOR, OTHER_USER])
+
+
+def code(call: Callable[[], None]) -> str:
+    """The code with which the call is refused; every refusal says what to do instead."""
+    try:
+        call()
+    except HiveError as error:
+        assert error.status in (403, 409) and error.hint and error.message
+        return error.code
+    return ""
+
+
+def asked(kind: ProposalKind, proposer: str, agent: str = "ada", *, has_manager: bool = True) -> list[Decider]:
+    return policy.deciders(Approval(), policy.question(kind, proposer, agent, has_manager=has_manager))
+
+
+# --- who is asked -----------------------------------------------------------------------------------------------
+
+
+@given(approvals, questions)
+def test_never_the_proposer_never_one_who_is_not_there(approval: Approval, question: Question) -> None:
+    """Whatever the settings say, nobody is asked about their own proposal, and no manager that there is not."""
+    for decider in policy.deciders(approval, question):
+        assert NAMES[decider] != question.proposer
+        assert decider != "manager" or question.has_manager
+
+
+@given(approvals, questions)
+def test_never_nobody(approval: Approval, question: Question) -> None:
+    """What an agent or the manager proposes is decided by somebody else, except a return to what was approved."""
+    if question.kind != "rollback" and question.proposer != "operator":
+        assert policy.deciders(approval, question)
+
+
+@given(approvals, questions)
+def test_asking_ends(approval: Approval, question: Question) -> None:
+    """Each approval brings the decision nearer: after two at most nobody is asked any more."""
+    given_so_far: list[Decider] = []
+    while (decider := policy.next_decider(approval, question, given_so_far)) is not None:
+        assert decider not in given_so_far
+        given_so_far.append(decider)
+    assert len(given_so_far) <= 2
+    assert given_so_far == policy.deciders(approval, question)
+
+
+@pytest.mark.parametrize(
+    ("kind", "proposer", "agent", "deciders"),
+    [
+        ("config", "ada", "ada", ["manager"]),
+        ("config", "hm1nd", "ada", ["operator"]),
+        ("config", "hm1nd", "hm1nd", ["operator"]),
+        ("config", "operator:alice", "ada", ["manager"]),
+        ("spawn", "hm1nd", "ada", ["operator"]),
+        ("destroy", "hm1nd", "ada", ["operator"]),
+        ("spawn", "operator:alice", "ada", []),
+        ("destroy", "operator:alice", "ada", []),
+        ("rollback", "hm1nd", "ada", []),
+    ],
+)
+def test_the_defaults(kind: ProposalKind, proposer: str, agent: str, deciders: list[Decider]) -> None:
+    """Without settings the manager decides on agents' proposals, and the operator on the manager's."""
+    assert asked(kind, proposer, agent) == deciders
+
+
+def test_without_a_manager() -> None:
+    """In a hive without a manager the operator decides; on the operator's own proposals there is nobody to ask."""
+    assert asked("config", "ada", has_manager=False) == ["operator"]
+    assert asked("config", "operator:alice", has_manager=False) == []
+
+
+def test_both_asks_the_manager_first() -> None:
+    """With `both` the manager is asked, then the operator; one of them alone where the other proposed."""
+    both = Approval(config="both", manager_config="both")
+    question = policy.question("config", "ada", "ada", has_manager=True)
+    assert policy.next_decider(both, question, []) == "manager"
+    assert policy.next_decider(both, question, policy.given(["hm1nd"])) == "operator"
+    assert policy.next_decider(both, question, policy.given(["hm1nd", "operator:alice"])) is None
+    assert policy.deciders(both, policy.question("config", "hm1nd", "ada", has_manager=True)) == ["operator"]
+
+
+def test_given_reads_labels() -> None:
+    """Of labels and names of rules, those of parties that can be asked count."""
+    assert policy.given(["operator:alice", "rule: manager", "ada"]) == ["operator"]
+    assert policy.given(["hm1nd"]) == ["manager"]
+    assert (policy.role_of(OPERATOR), policy.role_of(MANAGER)) == ("operator", "manager")
+
+
+# --- who may decide ---------------------------------------------------------------------------------------------
+
+
+@given(approvals, questions, parties, st.booleans())
+def test_nobody_decides_on_their_own(approval: Approval, question: Question, party: Party, approve: bool) -> None:
+    """Whatever the settings, a proposer is refused, and so is an agent that is not the manager."""
+    may = policy.may_approve if approve else policy.may_deny
+    refused = code(lambda: may(approval, question, [], party, "ada/3"))
+    if party.name == question.proposer:
+        assert refused == "own_proposal"
+    elif party.role == "agent":
+        assert refused == "not_decider"
+
+
+@given(approvals, questions)
+def test_whoever_is_asked_may_decide(approval: Approval, question: Question) -> None:
+    """The one whose approval is missing next is refused neither an approval nor a denial."""
+    given_so_far: list[Decider] = []
+    while (decider := policy.next_decider(approval, question, given_so_far)) is not None:
+        party = MANAGER if decider == "manager" else OPERATOR
+        policy.may_approve(approval, question, given_so_far, party, "ada/3")
+        policy.may_deny(approval, question, given_so_far, party, "ada/3")
+        given_so_far.append(decider)
+
+
+@given(approvals, questions, st.sampled_from([[], ["manager"]]))
+def test_the_operator_may_deny_whatever_waits(approval: Approval, question: Question, given: list[Decider]) -> None:
+    """The operator has the last word on all but their own."""
+    if question.proposer != "operator":
+        policy.may_deny(approval, question, given, OPERATOR, "ada/3")
+
+
+def test_the_operator_may_stand_in_for_the_manager() -> None:
+    """Where the manager alone is asked, the operator's approval is enough; with `both` the order is kept."""
+    question = policy.question("config", "ada", "ada", has_manager=True)
+    policy.may_approve(Approval(), question, [], OPERATOR, "ada/3")
+    assert policy.next_decider(Approval(), question, ["operator"]) is None
+    both = Approval(config="both")
+    assert code(lambda: policy.may_approve(both, question, [], OPERATOR, "ada/3")) == "not_decider"
+    policy.may_approve(both, question, ["manager"], OPERATOR, "ada/3")
+
+
+def test_the_manager_may_not_stand_in_for_the_operator() -> None:
+    """What waits for the operator is not the manager's to approve or deny, neither at first nor for a second time."""
+    question = policy.question("config", "ada", "ada", has_manager=True)
+    cases: list[tuple[Approval, list[Decider]]] = [
+        (Approval(config="operator"), []),
+        (Approval(config="both"), ["manager"]),
+    ]
+    for approval, so_far in cases:
+        for may in (policy.may_approve, policy.may_deny):
+            with pytest.raises(HiveError, match=r"waits for (the )?operator") as refused:
+                may(approval, question, so_far, MANAGER, "ada/3")
+            assert refused.value.code == "not_decider"
+
+
+def test_users_of_the_operator_are_one_party() -> None:
+    """Another user of the operator's socket cannot approve what the first proposed."""
+    question = policy.question("config", OPERATOR.label, "ada", has_manager=True)
+    assert code(lambda: policy.may_approve(Approval(), question, [], OTHER_USER, "ada/3")) == "own_proposal"
+
+
+# --- who may propose, see and withdraw --------------------------------------------------------------------------
+
+
+def test_who_may_propose() -> None:
+    """An agent for itself; the manager and the operator for anyone, and they alone make, remove and roll back."""
+    policy.may_propose(ADA, "ada")
+    assert code(lambda: policy.may_propose(ADA, "bob")) == "not_yours"
+    assert code(lambda: policy.may_request(ADA)) == "not_yours"
+    assert code(lambda: policy.may_rollback(ADA, "ada")) == "not_decider"
+    for party in (MANAGER, OPERATOR):
+        policy.may_propose(party, "ada")
+        policy.may_request(party)
+        policy.may_rollback(party, "ada")
+
+
+def test_who_may_see() -> None:
+    """An agent sees what is proposed about itself, the manager and the operator everything."""
+    assert [policy.may_see(party, "ada") for party in (ADA, BOB, MANAGER, OPERATOR)] == [True, False, True, True]
+
+
+def test_who_may_withdraw() -> None:
+    """Who proposed, under whatever user, and the hive itself."""
+    policy.may_withdraw(ADA, "ada", "ada/3")
+    policy.may_withdraw(OTHER_USER, OPERATOR.label, "ada/3")
+    policy.may_withdraw(SYSTEM, "ada", "ada/3")
+    for party in (BOB, MANAGER, OPERATOR):
+        assert code(lambda party=party: policy.may_withdraw(party, "ada", "ada/3")) == "not_yours"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("base", ["a" * 40, None])
+def test_a_moved_main_is_told_with_what_to_do(base: str | None) -> None:
+    """Who proposed on top of an older main is told to rebase."""
+    error = policy.main_moved("ada", base)
+    assert (error.code, error.status) == ("not_rebased", 409)
+    assert "ada" in error.message and "rebase" in error.hint

@@ -1,0 +1,180 @@
+"""What agents and the manager see of the gate, and that they can use git on it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from functools import reduce
+from operator import or_
+from pathlib import Path
+
+import pytest
+
+from hive_core.git.repository import RefChange, Repository
+from hive_core.layout import Layout
+from hive_core.runtimes.base import AgentSpec
+from hive_core.runtimes.child import PlainLauncher
+from tests.unit.runtimes.hive import POLITE, Hive, Mode, make_spec, opened
+from tests.unit.runtimes.repositories import FILES, order
+from tests.unit.runtimes.test_local import MODES
+
+COMMIT = """
+import json, os, pathlib, subprocess
+def git(*line):
+    done = subprocess.run(["git", *line], capture_output=True, text=True)
+    return done.stdout + done.stderr
+config = os.environ["HIVE_AGENT_CONFIG"]
+pathlib.Path(config, "prompt.md").write_text("Changed.\\n")
+git("-C", config, "commit", "-qam", "Change the prompt")
+print(json.dumps({
+    "last": git("-C", config, "log", "-1", "--format=%an <%ae> %cn <%ce> %s").strip(),
+    "applied": git("-C", os.environ["HIVE_AGENT_APPLIED"] + "/ada.git", "log", "--format=%s", "main").strip(),
+    "problem": git("-C", config, "status", "--short"),
+}), flush=True)
+"""
+SEE = """
+import json, os, pathlib
+def attempt(action):
+    try:
+        action()
+        return "done"
+    except OSError as error:
+        return os.strerror(error.errno)
+def write(path):
+    path = pathlib.Path(path)
+    return attempt(lambda: (path.chmod(0o777), (path / "made").write_text("x"))[1])
+top = lambda path: sorted(os.listdir(path)) if os.path.isdir(path) else None
+print(json.dumps({
+    "deployed": top("/deployed"), "applied": top("/applied"), "agents": top("/agents"),
+    "writes": {path: write(path) for path in ["/deployed", "/applied", "/applied/ada.git"]},
+    "overwrite": attempt(lambda: pathlib.Path("/deployed/agent.nix").chmod(0o777)),
+}), flush=True)
+"""
+FOLLOW = """
+import json, os, time
+while True:
+    agents = os.environ["HIVE_AGENT_AGENTS"]
+    name = agents + "/bob/config/"
+    try:
+        text = open(name + "note").read()
+        if text != globals().get("last"):
+            last = text
+            open(name + "answer", "w").write("seen " + text)
+            print(json.dumps({"text": text, "all": sorted(os.listdir(agents))}),
+                  flush=True)
+    except OSError:
+        pass
+    time.sleep(0.01)
+"""
+
+
+async def built(hive: Hive, name: str = "ada") -> AgentSpec:
+    """An agent as the gate starts it: with a closure, its repository, and a clone of that to change."""
+    wanted = order(hive.layout, FILES, name)
+    closure = await hive.runtime.build(wanted, lambda _: None)
+    spec = hive.spec(name)
+    spec.paths.config.rmdir()
+    with Repository.open(wanted.repository) as repository:
+        repository.update([RefChange("refs/heads/main", wanted.commit, None)])
+        repository.clone_to(spec.paths.config)
+    return replace(spec, closure=closure, deployment=3, applied=wanted.repository)
+
+
+def modes(closure: str) -> int:
+    """Who may do what with a closure and its files, in one number."""
+    return reduce(or_, (path.stat().st_mode & 0o777 for path in [Path(closure), *Path(closure).iterdir()]))
+
+
+@MODES
+async def test_git_works_for_an_agent(mode: Mode, tmp_path: Path) -> None:
+    """An agent commits in its own repository under its own name, and reads what is applied, without any setting up."""
+    async with opened(mode, tmp_path, COMMIT + POLITE) as hive:
+        await hive.runtime.start(await built(hive))
+        seen = json.loads(await hive.line('{"last"'))
+    assert seen == {
+        "last": "ada <ada@hive> ada <ada@hive> Change the prompt",
+        "applied": "A change",
+        "problem": "",
+    }
+
+
+async def test_an_agent_sees_its_own_part_of_the_gate(tmp_path: Path) -> None:
+    """What is in force and an agent's own applied repository are there and cannot be changed; no other's is."""
+    async with opened("bubblewrap", tmp_path, SEE + POLITE) as hive:
+        await built(hive, "bob")
+        spec = await built(hive)
+        await hive.runtime.start(spec)
+        seen = json.loads(await hive.line('{"deployed"'))
+    assert (seen["deployed"], seen["applied"], seen["agents"]) == (sorted(FILES), ["ada.git"], None)
+    assert set(seen["writes"].values()) == {seen["overwrite"]} == {"Read-only file system"}
+    assert not modes(spec.closure) & 0o022
+
+
+async def test_the_manager_sees_every_applied_repository(tmp_path: Path) -> None:
+    """The manager reads every applied repository and changes none; a configuration that is gone is left out."""
+    async with opened("bubblewrap", tmp_path, SEE + POLITE) as hive:
+        await built(hive)
+        spec = await built(hive, "bob")
+        manager = replace(
+            hive.spec("hm1nd"),
+            kind="manager",
+            applied=hive.layout.applied,
+            configs={"bob": spec.paths.config, "gone": hive.layout.agent("gone").config},
+        )
+        await hive.runtime.start(manager)
+        seen = json.loads(await hive.line('{"deployed"', "hm1nd"))
+    assert seen["deployed"] is None
+    assert {"ada.git", "bob.git"} <= set(seen["applied"])
+    assert "bob" in seen["agents"]
+    assert seen["writes"]["/applied/ada.git"] == "Read-only file system"
+
+
+@MODES
+async def test_the_manager_sees_agents_that_come_later(mode: Mode, tmp_path: Path) -> None:
+    """The configuration of an agent that is started while the manager runs is the manager's to read and to write."""
+    async with opened(mode, tmp_path, FOLLOW + POLITE) as hive:
+        await hive.runtime.start(replace(hive.spec("hm1nd"), kind="manager"))
+        bob = hive.spec("bob")
+        await hive.runtime.start(bob)
+        (bob.paths.config / "note").write_text("one")
+        first = json.loads(await hive.line('"one"', "hm1nd"))
+        if mode == "bubblewrap":
+            assert first["all"] == ["bob"]
+        assert (bob.paths.config / "answer").read_text() == "seen one"
+        # A new agent of that name, and a manager that was started again, find the new directory.
+        await hive.runtime.destroy("bob")
+        bob.paths.config.rename(tmp_path / "trash")
+        bob = hive.spec("bob")
+        await hive.runtime.start(bob)
+        (bob.paths.config / "note").write_text("two")
+        await hive.line('"two"', "hm1nd")
+        changes = hive.runtime.watch()
+        pid = hive.unit("hm1nd").pid
+        assert pid is not None
+        os.kill(pid, 9)
+        async for state in changes:
+            if state.name == "hm1nd" and state.lifecycle == "running":
+                break
+        (bob.paths.config / "note").write_text("three")
+        await hive.line('"three"', "hm1nd")
+
+
+@pytest.mark.parametrize("kind", ["agent", "manager"])
+async def test_plain_mode_names_the_gates_directories(tmp_path: Path, kind: str) -> None:
+    """Without mounts the same variables name the places on this machine."""
+    layout = Layout(tmp_path, tmp_path / "run")
+    spec = make_spec(layout, "ada", {})
+    spec = replace(spec, closure="/closures/ada/x", deployment=7, applied=layout.applied_repository("ada"))
+    if kind == "manager":
+        spec = replace(spec, kind="manager", applied=layout.applied)
+    child = await PlainLauncher(lambda _: ["env"])(spec)
+    try:
+        await child.wait()
+        seen = dict(line.split("=", 1) for line in os.read(child.output, 65536).decode().splitlines())
+    finally:
+        child.close()
+    assert seen["HIVE_AGENT_DEPLOYED"] == "/closures/ada/x"
+    assert seen["HIVE_AGENT_DEPLOYMENT"] == "7"
+    assert seen["HIVE_AGENT_APPLIED"] == str(layout.applied)
+    assert seen.get("HIVE_AGENT_AGENTS") == (str(layout.agents) if kind == "manager" else None)

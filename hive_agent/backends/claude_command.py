@@ -15,6 +15,7 @@ TOOL_PREFIX = f"mcp__{SERVER}__"
 
 _PASSED = re.compile(
     r"ANTHROPIC_\w+|CLAUDE_CODE_\w+|(?:HTTPS?|NO)_PROXY|(?:https?|no)_proxy|NODE_EXTRA_CA_CERTS|SSL_CERT_\w+"
+    r"|GIT_(?:AUTHOR|COMMITTER)_\w+|HIVE_AGENT_(?:AGENTS|APPLIED|CONFIG|DEPLOYED)"
 )
 
 

@@ -48,8 +48,7 @@ class Proposing:
             base = await place.with_repository(agent, Repository.main)
             if request.commit == base:
                 raise conflict("nothing_changed", f"{agent} runs on {request.commit} already", "commit a change first")
-            repository = place.layout.applied_repository(agent)
-            await self._intake.take(place.config_of(agent), repository, request.commit, base)
+            await self._take_in(agent, request.commit, base, party)
         async with place.locks[agent]:
             place.agents.record(agent)
             opened = await place.read(lambda db: index.open_of(db, agent))
@@ -84,6 +83,21 @@ class Proposing:
             row = await place.row(agent, number)
         self._building.begin(agent, number)
         return row.shown()
+
+    async def _take_in(self, agent: str, commit: str, base: str | None, party: Party) -> None:
+        """Take the commit from the agent's repository; the manager's about another agent may lie in its own instead,
+        since it must not run git in a repository of which the settings are another's.
+        """
+        place = self._place
+        repository = place.layout.applied_repository(agent)
+        if party.role == "manager" and party.name != agent:
+            try:
+                await self._intake.take(place.config_of(party.name), repository, commit, base)
+                return
+            except HiveError as error:
+                if error.code not in ("no_such_commit", "no_repository"):
+                    raise
+        await self._intake.take(place.config_of(agent), repository, commit, base)
 
 
 def expiry(place: Workplace) -> int:

@@ -32,6 +32,8 @@ def serve(
     gc.disable()
     with _without("rich"):  # structlog draws tracebacks with it where it is installed; the log here is JSON.
         import structlog  # noqa: F401, PLC0415
+    with _without_certificates():  # aiohttp's client, which the daemon has no use for, reads them all when imported.
+        import aiohttp  # noqa: F401, PLC0415
     # The daemon's imports take a second that no other command should pay.
     from hive_core.daemon import run  # noqa: PLC0415
     from hive_core.errors import HiveError  # noqa: PLC0415
@@ -56,3 +58,19 @@ def _without(package: str) -> Iterator[None]:
     finally:
         if hidden:
             del sys.modules[package]
+
+
+@contextmanager
+def _without_certificates() -> Iterator[None]:
+    """Let OpenSSL find no certificates meanwhile (SSL_CTX_set_default_verify_paths(3))."""
+    places = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
+    before = {name: os.environ.get(name) for name in places}
+    os.environ.update(places)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

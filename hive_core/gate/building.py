@@ -6,24 +6,23 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hive_core.errors import HiveError
-from hive_core.gate import index, notices, policy, rules, words
+from hive_core.gate import index, policy, rules, words
 from hive_core.gate.buildlogs import BuildLogs
 from hive_core.gate.contents import read_config
-from hive_core.gate.deploying import Deploying
+from hive_core.gate.deploying import Deploying, why_failed
 from hive_core.gate.index import Row
 from hive_core.gate.ledger import Notice, Step
-from hive_core.gate.parties import SYSTEM, name_in
+from hive_core.gate.parties import SYSTEM
 from hive_core.gate.states import State
 from hive_core.gate.workplace import Workplace
 from hive_core.git.repository import Repository
-from hive_core.names import MANAGER, OPERATOR
 from hive_core.protocol import AgentConfig
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 
 _AT_ONCE = 2
 _TAIL_LINES = 40
-_SHOWN_DIFF = 16 * 1024
+SHOWN_DIFF = 16 * 1024
+"""Bytes of a diff that go with the question for a decision."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +82,18 @@ class Building:
             return
         try:
             built = await self.build(row)
-        except (BuildFailed, HiveError) as error:
+        except Exception as error:
+            why = why_failed(error, "build", row)
             async with place.locks[agent]:
-                await self._fail(row, error)
+                await self._fail(row, why)
             return
         async with place.locks[agent]:
-            await self._settle(row, built)
+            approved = await self._settle(row, built)
+        if approved:
+            await self._deploying.carry_out(agent, number)
 
-    async def _settle(self, row: Row, built: Built) -> None:
+    async def _settle(self, row: Row, built: Built) -> bool:
+        """Plant `built/N` and ask for a decision; whether none is needed, and it is approved."""
         place = self._place
         data = row.data(
             State.BUILT,
@@ -98,32 +101,31 @@ class Building:
             settings=built.settings,
             closure_changes=built.closure_changes,
         )
-        step = Step(data, row.sha, SYSTEM)
-        if await place.with_repository(row.agent, _main_of) != row.base:
-            gone = replace(data, state=State.WITHDRAWN, outcome=policy.MAIN_MOVED)
-            told = (name_in(row.proposer), notices.withdrawn(gone, SYSTEM.label))
-            await self._take(row, [step, Step(gone, row.sha, SYSTEM)], [told])
-            return
+        newest = await place.read(lambda db: index.last_deployed(db, row.agent))
+        overtaken = newest is not None and newest.number > row.number  # Main may be back where it was.
+        if overtaken or await place.with_repository(row.agent, _main_of) != row.base:
+            gone = Step(replace(data, state=State.WITHDRAWN, outcome=policy.MAIN_MOVED), row.sha, SYSTEM)
+            await self._take(row, [Step(data, row.sha, SYSTEM), gone], place.told(gone))
+            return False
         question = policy.question(row.kind, row.proposer, row.agent, has_manager=place.has_manager)
         decider = policy.next_decider(place.settings.approval, question, [])
+        step = Step(replace(data, waits_for=decider), row.sha, SYSTEM)
         # Without a decider there is nobody but the operator, who proposed it.
         alone = f"rule: {built.rule}" if built.rule is not None else row.proposer if decider is None else None
         opened = await place.read(lambda db: index.open_of(db, row.agent))
         if alone is not None and not any(other.state is State.APPROVED for other in opened):
             approved = replace(data, state=State.APPROVED, approvals=[alone])
             await self._take(row, [step, Step(approved, row.sha, SYSTEM)])
-            self._deploying.follow(row.agent, row.number)
-            return
-        data = replace(data, waits_for=decider)
-        diff, size = await place.with_repository(row.agent, lambda found: found.diff(row.base, row.sha, _SHOWN_DIFF))
-        review = notices.review(data, row.sha, diff, size)
-        await self._take(row, [replace(step, data=data)], [(MANAGER if decider == "manager" else OPERATOR, review)])
+            return True
+        diff = await place.with_repository(row.agent, lambda found: found.diff(row.base, row.sha, SHOWN_DIFF))
+        await self._take(row, [step], place.told(step, diff=diff))
+        return False
 
-    async def _fail(self, row: Row, error: BuildFailed | HiveError) -> None:
-        why = error.message if isinstance(error, HiveError) else str(error)
+    async def _fail(self, row: Row, why: str) -> None:
+        place = self._place
         tail = await self._logs.tail(row.agent, row.number, _TAIL_LINES)
-        data = row.data(State.FAILED, outcome=why, log_tail=tail)
-        await self._take(row, [Step(data, row.sha, SYSTEM)], [(name_in(row.proposer), notices.failed(data))])
+        step = Step(row.data(State.FAILED, outcome=why, log_tail=tail), row.sha, SYSTEM)
+        await self._take(row, [step], place.told(step))
 
     async def _take(self, row: Row, steps: Sequence[Step], told: Sequence[Notice] = ()) -> None:
         await self._place.ledger.enter(row.agent, steps, notices=told, created={row.number: row.created_at})

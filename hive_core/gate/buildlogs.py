@@ -30,9 +30,11 @@ class BuildLogs:
             yield lines.put_nowait
         finally:
             lines.put_nowait(None)
-            await asyncio.shield(writer)
-            del self._open[agent, number]
-            log.close()
+            try:
+                await asyncio.shield(writer)
+            finally:
+                del self._open[agent, number]
+                log.close()
 
     async def read(self, agent: str, number: int, query: LogsQuery) -> LogsAnswer:
         """Lines of a build's log. Waiting for more ends with the build."""

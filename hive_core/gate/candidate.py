@@ -139,10 +139,10 @@ def check_sizes(sizes: Mapping[str, int], most: int) -> None:
     """Refuse files of more than `most` bytes, each or all together."""
     for path, size in sizes.items():
         if size > most:
-            raise HiveError("too_large", f"{shown(path)} has {size:,} bytes, at most {most:,} are allowed")
+            raise too_large(f"{shown(path)} has {size:,} bytes, at most {most:,} are allowed")
     total = sum(sizes.values())
     if total > most:
-        raise HiveError("too_large", f"the files have {total:,} bytes together, at most {most:,} are allowed")
+        raise too_large(f"the files have {total:,} bytes together, at most {most:,} are allowed")
 
 
 def parse_prompt(data: bytes) -> str:
@@ -164,6 +164,12 @@ def prompt_too_long(length: str) -> HiveError:
     """The refusal of a prompt.md of more than PROMPT_MOST characters."""
     hint = "put what is not always needed into files of its own"
     return HiveError("bad_prompt", f"prompt.md has {length}, at most {PROMPT_MOST:,} characters are allowed", hint=hint)
+
+
+def too_large(what: str) -> HiveError:
+    """The refusal of what takes more bytes than a proposal may."""
+    hint = "keep large files out of the configuration, and out of the commits before (git rebase)"
+    return HiveError("too_large", what, hint=hint)
 
 
 def too_many_files(most: int) -> HiveError:

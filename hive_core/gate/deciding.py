@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hive_core.errors import HiveError, conflict, not_found
-from hive_core.gate import index, notices, policy
+from hive_core.gate import index, policy
 from hive_core.gate.deploying import Deploying
 from hive_core.gate.index import Row
-from hive_core.gate.ledger import Notice, Step
-from hive_core.gate.parties import Party, asked, name_in
+from hive_core.gate.ledger import Step
+from hive_core.gate.parties import Party
 from hive_core.gate.states import State
 from hive_core.gate.tagdata import TagData
-from hive_core.gate.workplace import Workplace
-from hive_core.names import MANAGER, OPERATOR
+from hive_core.gate.tagnames import ENDORSED
+from hive_core.gate.workplace import Workplace, unknown_proposal
 from hive_core.protocol import (
     ApproveRequest,
     DenyRequest,
@@ -40,7 +40,8 @@ class Deciding:
         async with place.locks[agent]:
             row = await place.row(agent, number)
             question = policy.question(row.kind, row.proposer, agent, has_manager=place.has_manager)
-            given = policy.given(row.approvals)
+            # A decision that comes too late hears of the state that it is in, not that it waits for nobody.
+            given = policy.given(row.approvals) if row.state is State.BUILT else []
             policy.may_approve(place.settings.approval, question, given, party, f"{agent}/{number}")
             _check_state(row, request.expect)
             opened = await place.read(lambda db: index.open_of(db, agent))
@@ -51,12 +52,11 @@ class Deciding:
             missing = policy.next_decider(place.settings.approval, question, policy.given(approvals))
             if missing is None:
                 data = row.data(State.APPROVED, approvals=approvals, waits_for=None, outcome=request.note)
-                await self._take(row, Step(data, row.sha, party), [])
+                await self._take(row, Step(data, row.sha, party))
                 self._deploying.follow(agent, number)
             else:
                 data = row.data(State.BUILT, approvals=approvals, waits_for=missing, outcome=request.note)
-                told = [(MANAGER if missing == "manager" else OPERATOR, notices.endorsed(data, party.label))]
-                await self._take(row, Step(data, row.sha, party, fact="endorsed"), told)
+                await self._take(row, Step(data, row.sha, party, fact=ENDORSED))
             return (await place.row(agent, number)).shown()
 
     async def deny(self, agent: str, number: int, request: DenyRequest, party: Party) -> Proposal:
@@ -65,15 +65,17 @@ class Deciding:
         async with place.locks[agent]:
             row = await place.row(agent, number)
             question = policy.question(row.kind, row.proposer, agent, has_manager=place.has_manager)
-            policy.may_deny(place.settings.approval, question, policy.given(row.approvals), party, f"{agent}/{number}")
+            given = policy.given(row.approvals) if row.state is State.BUILT else []
+            policy.may_deny(place.settings.approval, question, given, party, f"{agent}/{number}")
             _check_state(row, request.expect)
             data = row.data(State.DENIED, outcome=request.note, waits_for=None)
-            told = [(name_in(row.proposer), notices.denied(data, party.label))]
-            await self._take(row, Step(data, row.sha, party), told)
+            await self._take(row, Step(data, row.sha, party))
             return (await place.row(agent, number)).shown()
 
     async def withdraw(self, agent: str, number: int, request: WithdrawRequest, party: Party) -> Proposal:
         """Take a proposal back. Raises `not_yours`, `stale_state`."""
+        if not policy.may_see(party, agent):
+            raise unknown_proposal(agent, number)
         async with self._place.locks[agent]:
             row = await self._place.row(agent, number)
             policy.may_withdraw(party, row.proposer, f"{agent}/{number}")
@@ -85,21 +87,23 @@ class Deciding:
         if row.state not in (State.PROPOSAL, State.BUILT):
             raise _stale(row, "withdrawn while it is so", "wait until it is built" if row.open else "it is ended")
         data = row.data(State.WITHDRAWN, outcome=why, waits_for=None)
-        concerned = [name for name in asked(row.proposer, row.waits_for) if name != party.name]
-        told = [(name, notices.withdrawn(data, party.label)) for name in concerned]
-        await self._take(row, Step(data, row.sha, party), told)
+        await self._take(row, Step(data, row.sha, party))
 
     async def rollback(self, agent: str, request: RollbackRequest, party: Party) -> Proposal:
         """Deploy an older deployment again, under a number of its own, without building.
 
-        Raises `unknown_deployment`, `closure_gone`, `deployment_under_way`, `not_decider`.
+        Raises `unknown_deployment`, `nothing_changed`, `closure_gone`, `deployment_under_way`, `not_decider`.
         """
         place = self._place
         policy.may_rollback(party, agent)
         place.agents.record(agent)
         async with place.locks[agent]:
+            place.agents.record(agent)
             now = await place.read(lambda db: index.last_deployed(db, agent))
             older = await self._older(agent, request.number, now)
+            if now is not None and older.sha == now.sha:
+                hint = "restart it, or name another deployment"
+                raise conflict("nothing_changed", f"{agent} runs on {older.sha} of deployment {older.number}", hint)
             if older.closure is None or not await place.runtime.has(older.closure):
                 hint = f"the newest {place.settings.kept_deployments} deployments are kept (kept_deployments)"
                 raise conflict("closure_gone", f"what {agent}/{older.number} was built to is gone", hint)
@@ -141,8 +145,8 @@ class Deciding:
             raise not_found("unknown_deployment", f"{agent} has no {what}", f"hive-c0re history {agent} shows those")
         return found
 
-    async def _take(self, row: Row, step: Step, told: list[Notice]) -> None:
-        births = {row.number: row.created_at}
+    async def _take(self, row: Row, step: Step) -> None:
+        births, told = {row.number: row.created_at}, self._place.told(step, was_asked=row.waits_for)
         await self._place.ledger.enter(row.agent, [step], notices=told, created=births)
         await self._place.tell_changed()
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import structlog
 
-from hive_core.agents.records import InForce
 from hive_core.errors import HiveError, conflict
-from hive_core.gate import index, milestones, notices, policy
+from hive_core.gate import index, milestones, policy
 from hive_core.gate.contents import in_force
 from hive_core.gate.ending import Ending
 from hive_core.gate.founding import Founding
 from hive_core.gate.index import Row
-from hive_core.gate.ledger import MoveMain, Notice, Step
-from hive_core.gate.parties import SYSTEM, asked, name_in
+from hive_core.gate.ledger import MoveMain, Step
+from hive_core.gate.parties import SYSTEM
 from hive_core.gate.quoting import last_lines
 from hive_core.gate.states import State
 from hive_core.gate.workplace import Workplace
 from hive_core.git.repository import Repository
-from hive_core.names import MANAGER, OPERATOR
+from hive_core.runtimes.base import BuildFailed
 
 _LOG_LINES = 10
 _LOG_BYTES = 4_000
@@ -37,9 +34,10 @@ class Deploying:
 
     def follow(self, agent: str, number: int) -> None:
         """Carry an approved proposal out in the background."""
-        self._place.begin(agent, number, self._carry_out(agent, number))
+        self._place.begin(agent, number, self.carry_out(agent, number))
 
-    async def _carry_out(self, agent: str, number: int) -> None:
+    async def carry_out(self, agent: str, number: int) -> None:
+        """Deploy a proposal if it is approved, to its end: whatever goes wrong, it does not stay approved."""
         row = await self._place.row(agent, number)
         if row.state is not State.APPROVED:
             return
@@ -50,11 +48,18 @@ class Deploying:
                 await self._destroy(row)
             else:
                 await self._deploy(row)
-        except HiveError as error:
-            if error.code == "stopping":
-                raise
+        except Exception as error:
+            why = why_failed(error, "deployment", row)
             async with self._place.locks[agent]:
-                await self.fail(row, error.message)
+                await self.undo(row, why)
+
+    async def undo(self, row: Row, why: str) -> None:
+        """Put back what was deployed before, and plant `failed/N`. Under the agent's lock."""
+        now = await self._place.read(lambda db: index.find(db, row.agent, row.number))
+        # Not a deployment that is written down, or a purge: what went wrong came after.
+        if now is not None and now.open:
+            why += await self.put_right(row.agent)
+            await self.fail(row, why)
 
     async def _spawn(self, row: Row) -> None:
         start, _ = await self._founding.flags(row)
@@ -76,37 +81,33 @@ class Deploying:
             why = f"what {agent}/{row.number} was built to is gone: {new.closure}"
             raise conflict("closure_gone", why, "propose it again, so that it is built again")
         milestones.reached("about to activate")
-        why = await self._activate(agent, new)
-        milestones.reached("watched")
-        if why:
-            await self._put_back(row)
-        async with place.locks[agent]:
-            await (self.fail(row, why) if why else self.succeed(row))
-
-    async def _activate(self, agent: str, new: InForce) -> str:
-        """Put it in force and wait until the agent reports in: "", or why that is not to be."""
-        place = self._place
-        try:
-            runs = await place.agents.deploy(agent, new)
-        except HiveError as error:
-            if error.code in ("stopping", "unknown_agent"):
-                raise
-            return error.message
+        runs = await place.agents.deploy(agent, new)
         milestones.reached("activated")
-        if not runs:
-            return ""
-        why = await place.agents.wait_healthy(agent, new.number, place.settings.health_timeout)
-        return why + await self._last_words(agent) if why else ""
+        why = ""
+        if runs:
+            why = await place.agents.wait_healthy(agent, new.number, place.settings.health_timeout)
+            milestones.reached("watched")
+        if why:
+            why += await self._last_words(agent)
+        async with place.locks[agent]:
+            await (self.undo(row, why) if why else self.succeed(row))
 
-    async def _put_back(self, row: Row) -> None:
-        """Run what was deployed before, without building."""
-        place, agent = self._place, row.agent
-        before = await place.read(lambda db: index.last_deployed(db, agent))
-        if before is None or before.closure is None:
-            return
-        old: InForce = await place.with_repository(agent, lambda repository: in_force(repository, before))
-        await place.agents.deploy(agent, old)
+    async def put_right(self, agent: str) -> str:
+        """Run what is deployed, without building, if something else is in force: "", or why that failed, in words."""
+        place = self._place
+        deployed = await place.read(lambda db: index.last_deployed(db, agent))
+        if deployed is None or deployed.closure is None or not place.agents.exists(agent):
+            return ""
+        if place.agents.record(agent).deployment == deployed.number:
+            return ""
+        try:
+            old = await place.with_repository(agent, lambda repository: in_force(repository, deployed))
+            await place.agents.deploy(agent, old)
+        except (HiveError, OSError, ValueError) as error:
+            log.error("not put back", agent=agent, number=deployed.number, error=str(error))
+            return f"\n\nWhat was deployed before ({agent}/{deployed.number}) could not be put back: {error}"
         milestones.reached("put back")
+        return ""
 
     async def succeed(self, row: Row) -> None:
         """Plant `deployed/N`, move main, withdraw what was proposed on top of the old one. Under the agent's lock."""
@@ -114,16 +115,16 @@ class Deploying:
         main = await place.with_repository(agent, _main_of)
         data = row.data(State.DEPLOYED, waits_for=None)
         steps = [Step(data, row.sha, SYSTEM)]
-        told: list[Notice] = [(name, notices.deployed(data)) for name in self._concerned(row)]
+        told = place.told(steps[0])
         births = {row.number: row.created_at}
         for other in await place.read(lambda db: index.open_of(db, agent)):
             on_top = row.kind == "destroy" or other.base == row.sha
             if other.number == row.number or other.state not in (State.PROPOSAL, State.BUILT) or on_top:
                 continue  # What is being built now sees at its end that main has moved.
-            gone = other.data(State.WITHDRAWN, outcome=policy.MAIN_MOVED, waits_for=None)
-            steps.append(Step(gone, other.sha, SYSTEM))
+            gone = Step(other.data(State.WITHDRAWN, outcome=policy.MAIN_MOVED, waits_for=None), other.sha, SYSTEM)
+            steps.append(gone)
             births[other.number] = other.created_at
-            told += [(name, notices.withdrawn(gone, SYSTEM.label)) for name in asked(other.proposer, other.waits_for)]
+            told += place.told(gone, was_asked=other.waits_for)
         moved = MoveMain(row.sha, main) if main != row.sha and row.kind != "destroy" else None
         await place.ledger.enter(agent, steps, main=moved, notices=told, created=births)
         await place.tell_changed()
@@ -131,10 +132,9 @@ class Deploying:
 
     async def fail(self, row: Row, why: str) -> None:
         """Plant `failed/N`. Under the agent's lock."""
-        data = row.data(State.FAILED, outcome=why, waits_for=None)
-        told = [(name, notices.failed(data)) for name in self._concerned(row)]
+        step = Step(row.data(State.FAILED, outcome=why, waits_for=None), row.sha, SYSTEM)
         births = {row.number: row.created_at}
-        await self._place.ledger.enter(row.agent, [Step(data, row.sha, SYSTEM)], notices=told, created=births)
+        await self._place.ledger.enter(row.agent, [step], notices=self._place.told(step), created=births)
         await self._place.tell_changed()
 
     async def _tidy(self, agent: str) -> None:
@@ -159,16 +159,19 @@ class Deploying:
         tail = last_lines("\n".join(lines), _LOG_BYTES)
         return f"\n\nThe last lines of its log:\n{tail}" if tail else ""
 
-    def _concerned(self, row: Row) -> Sequence[str]:
-        """Who proposed it, the manager if it agreed, and an agent that goes on: not one that is new or gone, nor an
-        operator who did it at once and sees what comes of it.
-        """
-        names = [name_in(row.proposer), *(name for name in map(name_in, row.approvals) if name == MANAGER)]
-        if row.kind in ("config", "rollback"):
-            names.append(row.agent)
-        at_once = row.kind != "config" and name_in(row.proposer) == OPERATOR
-        known = {*self._place.directory.names(), OPERATOR} - ({OPERATOR} if at_once else set())
-        return [name for name in dict.fromkeys(names) if name in known]
+
+def why_failed(error: Exception, what: str, row: Row) -> str:
+    """Why a build or a deployment failed, in words for who proposed it. Raises what is no failure of the proposal's:
+    the hive is stopping.
+    """
+    if isinstance(error, HiveError):
+        if error.code == "stopping":
+            raise error
+        return error.message
+    if isinstance(error, BuildFailed):
+        return str(error)
+    log.error(f"{what} failed unexpectedly", agent=row.agent, number=row.number, exc_info=error)
+    return f"the {what} failed within the hive itself ({type(error).__name__}): its log tells more"
 
 
 def _main_of(repository: Repository) -> str | None:

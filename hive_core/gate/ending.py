@@ -27,21 +27,24 @@ class Ending:
         for row in await place.read(lambda db: index.open_of(db, agent)):
             if row.number != besides:
                 await place.give_up(agent, row.number)
-        steps = []
-        births = {}
+        steps, told, births = [], [], {}
         for row in await place.read(lambda db: index.open_of(db, agent)):
             if row.number != besides:
                 state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
                 steps.append(Step(row.data(state, outcome=_WHY, waits_for=None), row.sha, SYSTEM))
+                told += place.told(steps[-1], was_asked=row.waits_for)
                 births[row.number] = row.created_at
         if steps:
-            await place.ledger.enter(agent, steps, created=births)
+            await place.ledger.enter(agent, steps, notices=told, created=births)
         milestones.reached("proposals ended")
         answer = None
-        if place.agents.exists(agent):
-            answer = await place.agents.destroy(agent, actor, purge=purge)
-        milestones.reached("agent destroyed")
-        if purge:
-            await place.database.write(lambda db: index.forget(db, agent))
-        await place.tell_changed()
+        try:
+            if place.agents.exists(agent):
+                answer = await place.agents.destroy(agent, actor, purge=purge)
+            milestones.reached("agent destroyed")
+        finally:
+            # Also if some of its files could not be removed: it is gone.
+            if purge and not place.agents.exists(agent):
+                await place.database.write(lambda db: index.forget(db, agent))
+            await place.tell_changed()
         return answer

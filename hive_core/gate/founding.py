@@ -58,7 +58,13 @@ class Founding:
         paths = await place.agents.make_place(agent)
         await place.with_repository(agent, lambda repository: repository.clone_to(paths.config, row.sha))
         milestones.reached("agent's place made")
-        status = await place.agents.create(agent, new, start=start, actor=actor)
+        try:
+            status = await place.agents.create(agent, new, start=start, actor=actor)
+        except HiveError as error:
+            # It is there and cannot be run; a spawn that failed leaves no agent.
+            if error.code != "stopping" and place.agents.exists(agent):
+                await place.agents.destroy(agent, "system", purge=False)
+            raise
         milestones.reached("agent made")
         return status
 

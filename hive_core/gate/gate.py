@@ -7,7 +7,6 @@ import asyncio
 from hive_core.agents import Agents
 from hive_core.broker import Broker, Directory
 from hive_core.database import Database
-from hive_core.errors import HiveError
 from hive_core.events import EventHub
 from hive_core.gate.building import Building
 from hive_core.gate.buildlogs import BuildLogs
@@ -93,6 +92,7 @@ class Gate:
 
     async def close(self) -> None:
         """End what goes on in the background. What is half done is taken up at the next start."""
+        self._recovered.set()
         await self._place.close()
 
     # --- agents -----------------------------------------------------------------------------------------------
@@ -100,49 +100,49 @@ class Gate:
     async def spawn(self, request: SpawnRequest, party: Party) -> AgentStatus:
         """Make an agent, as the operator."""
         await self._ready()
-        return await self._spawning.spawn(request, party)
+        return await self._place.carry_through(self._spawning.spawn(request, party))
 
     async def destroy(self, agent: str, request: DestroyRequest, party: Party) -> DestroyAnswer:
         """Remove an agent, as the operator."""
         await self._ready()
-        return await self._spawning.destroy(agent, request, party)
+        return await self._place.carry_through(self._spawning.destroy(agent, request, party))
 
     async def request_spawn(self, request: SpawnProposal, party: Party) -> Proposal:
         """Propose a new agent."""
         await self._ready()
-        return await self._spawning.request_spawn(request, party)
+        return await self._place.carry_through(self._spawning.request_spawn(request, party))
 
     async def request_destroy(self, agent: str, request: DestroyProposal, party: Party) -> Proposal:
         """Propose the end of an agent."""
         await self._ready()
-        return await self._spawning.request_destroy(agent, request, party)
+        return await self._place.carry_through(self._spawning.request_destroy(agent, request, party))
 
     # --- proposals --------------------------------------------------------------------------------------------
 
     async def propose(self, request: ProposeRequest, party: Party) -> Proposal:
         """Propose a commit of an agent's config repository."""
         await self._ready()
-        return await self._proposing.propose(request, party)
+        return await self._place.carry_through(self._proposing.propose(request, party))
 
     async def approve(self, agent: str, number: int, request: ApproveRequest, party: Party) -> Proposal:
         """Agree to a proposal."""
         await self._ready()
-        return await self._deciding.approve(agent, number, request, party)
+        return await self._place.carry_through(self._deciding.approve(agent, number, request, party))
 
     async def deny(self, agent: str, number: int, request: DenyRequest, party: Party) -> Proposal:
         """Refuse a proposal."""
         await self._ready()
-        return await self._deciding.deny(agent, number, request, party)
+        return await self._place.carry_through(self._deciding.deny(agent, number, request, party))
 
     async def withdraw(self, agent: str, number: int, request: WithdrawRequest, party: Party) -> Proposal:
         """Take a proposal back."""
         await self._ready()
-        return await self._deciding.withdraw(agent, number, request, party)
+        return await self._place.carry_through(self._deciding.withdraw(agent, number, request, party))
 
     async def rollback(self, agent: str, request: RollbackRequest, party: Party) -> Proposal:
         """Deploy an older deployment again."""
         await self._ready()
-        return await self._deciding.rollback(agent, request, party)
+        return await self._place.carry_through(self._deciding.rollback(agent, request, party))
 
     # --- questions --------------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Gate:
     async def reindex(self) -> ReindexAnswer:
         """Make the index anew from the tags."""
         await self._ready()
-        return await self._upkeep.reindex()
+        return await self._place.carry_through(self._upkeep.reindex())
 
     async def verify(self) -> AuditVerification:
         """Check the audit chain and the tags."""
@@ -175,6 +175,5 @@ class Gate:
         return await self._verifying.verify()
 
     async def _ready(self) -> None:
-        if self._place.closed:
-            raise HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
         await self._recovered.wait()
+        self._place.check_open()

@@ -156,8 +156,8 @@ class _Taking:
         trusted = self.repository / "objects"
         # The trusted objects first: what is there already cannot be passed off as something else.
         objects = environment(self.bare, None, [trusted, self.config / intake_source.OBJECTS])
-        # All of `config` is shown, for it alone is sure to be a directory and no link. A path below it may lead anywhere
-        # by now; followed in the sandbox, it does not.
+        # All of `config` is shown, for it alone is sure to be a directory and no link: what is mounted is looked up
+        # outside of the sandbox. A path below it may lead anywhere by now; followed in the sandbox, it does not.
         return Call(arguments, objects, (self.bare, trusted, self.config))
 
     async def _length(self, sha: str) -> int | None:

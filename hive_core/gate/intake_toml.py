@@ -17,6 +17,11 @@ from hive_core.protocol import AgentConfig
 TOML_MOST = 64 * 1024
 """Bytes of agent.toml."""
 _TOLD_MOST = 5
+_DOTTED_MOST = 64
+# Short ones only, so that looking for them takes no time: of longer ones there is no room for many.
+_KEY = r"""(?>[\w-]{1,60}|"(?:[^"\\\n]|\\.){0,60}"|'[^'\n]{0,60}')"""
+# tomllib needs the square of their number in time, or more.
+_DOTTED = re.compile(rf"(?<![\w-]){_KEY}(?:[ \t]{{0,60}}\.[ \t]{{0,60}}{_KEY}){{{_DOTTED_MOST}}}", re.ASCII)
 _AT = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)$", re.DOTALL)
 _HINT = f"known keys: {', '.join(AgentConfig.model_fields)}"
 
@@ -53,6 +58,9 @@ def _decoded(data: bytes) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
+    if dotted := _DOTTED.search(text):
+        line = text.count("\n", 0, dotted.start()) + 1
+        raise _bad(line, f"more than {_DOTTED_MOST} names are joined by dots")
     try:
         return tomllib.loads(text)
     except RecursionError:

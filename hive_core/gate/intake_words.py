@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 from hive_core.errors import HiveError
+from hive_core.gate.candidate import too_large
 from hive_core.git.calls import End
 from hive_core.git.storage import disk_full
 from hive_core.processes import exit_words
@@ -71,12 +72,6 @@ def not_sent(sha: str, length: int | None, most: int) -> HiveError:
         where = f"a file in the commit, or in one before it, has {length:,} bytes"
         return too_large(f"{where}, at most {most:,} are allowed ({sha})")
     return HiveError("bad_object", f"the content of object {sha} is not what its id says", hint=_REPAIR)
-
-
-def too_large(what: str) -> HiveError:
-    """The refusal of what is beyond `proposal_bytes`."""
-    hint = "keep large files out of the configuration, and out of the commits before (git rebase)"
-    return HiveError("too_large", what, hint=hint)
 
 
 def no_commit(commit: str, kind: str) -> HiveError:

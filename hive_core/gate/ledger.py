@@ -17,9 +17,11 @@ import structlog
 
 from hive_core import audit
 from hive_core.broker import Broker
+from hive_core.errors import conflict
 from hive_core.events import EventHub
 from hive_core.gate import index, milestones, texts
 from hive_core.gate.parties import Party
+from hive_core.gate.states import TERMINAL
 from hive_core.gate.tagdata import TagData
 from hive_core.gate.tagnames import tag_of
 from hive_core.git.refs import RefChange
@@ -99,6 +101,8 @@ class Ledger:
             await asyncio.shield(entering)
         except asyncio.CancelledError:
             await asyncio.wait([entering])
+            if not entering.cancelled() and (error := entering.exception()) is not None:
+                log.error("transition not entered", agent=agent, error=str(error))
             raise
 
     async def _enter(
@@ -144,6 +148,7 @@ class Ledger:
 
     def _plant(self, agent: str, steps: Sequence[Step], main: MoveMain | None, when: int) -> list[str]:
         with Repository.open(self._layout.applied_repository(agent)) as repository:
+            _check_open(repository, steps)
             shas = [
                 repository.write_tag(
                     Tag(
@@ -171,6 +176,16 @@ class Ledger:
         text = data.outcome or data.note
         self._events.publish("proposal.changed", {**told, "by": step.by.label, "note": text[:_SHOWN_NOTE]})
         log.info("proposal", tag=step.tag, commit=step.commit, by=step.by.actor, agent=data.agent)
+
+
+def _check_open(repository: Repository, steps: Sequence[Step]) -> None:
+    """Nothing comes after a terminal tag, whatever the index says. Raises `ref_moved`."""
+    for number in dict.fromkeys(step.data.number for step in steps):
+        for state in sorted(TERMINAL):
+            tag = tag_of(state, number)
+            if repository.resolve(f"refs/tags/{tag}") is not None:
+                agent = steps[0].data.agent
+                raise conflict("ref_moved", f"{agent}/{number} is {state} already", "look at it as it is now")
 
 
 def person(party: Party) -> Person:

@@ -45,10 +45,16 @@ class Proposing:
         place.agents.record(agent)
         # Without the agent's lock: a repository that is slow to read must not hold up decisions.
         async with self._one_each[agent], self._few:
-            base = await place.with_repository(agent, Repository.main)
-            if request.commit == base:
-                raise conflict("nothing_changed", f"{agent} runs on {request.commit} already", "commit a change first")
-            await self._take_in(agent, request.commit, base, party)
+            try:
+                base = await place.with_repository(agent, Repository.main)
+                if request.commit == base:
+                    raise conflict(
+                        "nothing_changed", f"{agent} runs on {request.commit} already", "commit a change first"
+                    )
+                await self._take_in(agent, request.commit, base, party)
+            except HiveError:
+                place.agents.record(agent)  # If it was destroyed meanwhile, that is the reason to tell.
+                raise
         async with place.locks[agent]:
             place.agents.record(agent)
             opened = await place.read(lambda db: index.open_of(db, agent))

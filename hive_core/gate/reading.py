@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
-from hive_core.errors import forbidden
+from hive_core.errors import HiveError, forbidden
 from hive_core.gate import index, policy, texts
 from hive_core.gate.buildlogs import BuildLogs
 from hive_core.gate.index import Row, moment
@@ -23,6 +25,8 @@ from hive_core.protocol import (
     ProposalQuery,
     ProposalsQuery,
 )
+
+T = TypeVar("T")
 
 _SHOWN_DIFF = 64 * 1024
 
@@ -51,8 +55,8 @@ class Reading:
         settings, closure_changes = await self._built(row)
         diff, size = "", 0
         if row.kind != "destroy":
-            diff, size = await self._place.with_repository(
-                agent, lambda repository: repository.diff(row.base, row.sha, _SHOWN_DIFF)
+            diff, size = await self._from_repository(
+                row, lambda repository: repository.diff(row.base, row.sha, _SHOWN_DIFF)
             )
         return ProposalDetail(
             **row.shown().model_dump(),
@@ -108,7 +112,15 @@ class Reading:
                 return list(data.settings), list(data.closure_changes)
             return [], []
 
-        return await self._place.with_repository(row.agent, read)
+        return await self._from_repository(row, read)
+
+    async def _from_repository(self, row: Row, work: Callable[[Repository], T]) -> T:
+        try:
+            return await self._place.with_repository(row.agent, work)
+        except (HiveError, OSError):
+            if self._place.layout.applied_repository(row.agent).exists():
+                raise
+            raise unknown_proposal(row.agent, row.number) from None  # It was purged meanwhile.
 
 
 def _deployment(row: Row, *, current: bool) -> Deployment:

@@ -12,20 +12,22 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.gate import index, policy, story
-from hive_core.gate.building import Building
+from hive_core.gate.building import SHOWN_DIFF, Building
 from hive_core.gate.deciding import Deciding
 from hive_core.gate.deploying import Deploying
 from hive_core.gate.index import Row
-from hive_core.gate.ledger import Step
+from hive_core.gate.ledger import MAIN, Notice, Step
 from hive_core.gate.parties import SYSTEM, Party, Role, name_in
 from hive_core.gate.states import IllegalHistory, State
-from hive_core.gate.tagnames import ENDORSED
+from hive_core.gate.tagnames import ENDORSED, tag_of
 from hive_core.gate.texts import read as read_text
 from hive_core.gate.workplace import Workplace
+from hive_core.git.refs import RefChange
 from hive_core.git.repository import Repository
 from hive_core.git.tags import Tag
 from hive_core.names import MANAGER, OPERATOR
 
+_ORDER = [word for state in State for word in ((state.value, ENDORSED) if state is State.BUILT else (state.value,))]
 _CUT_OFF = "cut off when the hive stopped: ask for it again"
 
 log = structlog.get_logger(__name__)
@@ -62,17 +64,39 @@ class Recovery:
         place = self._place
         await place.with_repository(agent, lambda repository: repository.repair())
         known = {row.number: row for row in await place.read(lambda db: index.of_agent(db, agent))}
-        tags = await place.with_repository(agent, lambda repository: _unknown(repository, known))
+        names, tags = await place.with_repository(agent, lambda repository: _unknown(repository, known))
         if tags:
-            await self._catch_up(agent, tags)
             log.warning("tags that the database did not know", agent=agent, tags=[tag.name for tag in tags])
+            await self._right_main(agent, tags)
+            await self._catch_up(agent, tags)
+        if untold := known.keys() - names:
+            log.warning("proposals without tags are forgotten", agent=agent, numbers=sorted(untold))
+            await place.database.write(lambda db: index.forget(db, agent, untold))
         told = []
         for row in await place.read(lambda db: index.open_of(db, agent)):
             what = await self._go_on(row)
             if what:
                 log.info("proposal taken up again", agent=agent, number=row.number, state=row.state.value, what=what)
                 told.append(f"{agent}/{row.number} was {row.state.value}: {what}")
+        if not any(row.state is State.APPROVED for row in await place.read(lambda db: index.open_of(db, agent))):
+            why = await self._deploying.put_right(agent)
+            told += [f"{agent}: {why.strip()}"] if why else []
         return told
+
+    async def _right_main(self, agent: str, tags: list[Tag]) -> None:
+        """Finish moving main: a power cut can leave `deployed/N` without it."""
+        place = self._place
+        known = await place.read(lambda db: index.last_deployed(db, agent))
+        rows = [row for row in story.rows(tags) if row.state is State.DEPLOYED and row.kind != "destroy"]
+        newest = max(rows, key=lambda row: row.number, default=None)
+        if newest is None or (known is not None and known.number > newest.number):
+            return
+
+        def work(repository: Repository) -> None:
+            if (main := repository.main()) != newest.sha:
+                repository.update([RefChange(MAIN, newest.sha, main)])
+
+        await place.with_repository(agent, work)
 
     async def _catch_up(self, agent: str, tags: list[Tag]) -> None:
         """Bring the index and the audit table to where the tags are."""
@@ -80,10 +104,31 @@ class Recovery:
         audited = await place.read(lambda db: _audited(db, agent))
         births = {number: when * 1_000 for number, when in _births(tags).items()}
         planted = [(_step(tag), tag.sha, tag.when) for tag in tags if tag.sha not in audited]
-        if planted:
-            await place.ledger.record(agent, planted, [], births)
         rows = story.rows(tags)
+        if planted:
+            # Messages go with the audit rows, so that of tags without these nobody was told.
+            untold = {step.tag: step for step, _, _ in planted}
+            notices: list[Notice] = []
+            for row in rows:
+                notices += await self._notices(row, tags, untold)
+            await place.ledger.record(agent, planted, notices, births)
         await place.database.write(lambda db: index.put_all(db, rows))
+
+    async def _notices(self, row: Row, tags: list[Tag], untold: dict[str, Step]) -> list[Notice]:
+        """What the tag that tells the present of a proposal would have been told with; not those before it."""
+        step = untold.get(tag_of(row.state, row.number))
+        if row.state is State.BUILT:
+            step = untold.get(tag_of(ENDORSED, row.number), step if not row.approvals else None)
+        if step is None:
+            return []
+        asking = [tag for tag in tags if tag.name in (tag_of("built", row.number), tag_of(ENDORSED, row.number))]
+        was_asked = next((read_text(tag.message).waits_for for tag in reversed(asking)), None)
+        diff = ("", 0)
+        if row.state is State.BUILT and row.kind != "destroy":
+            diff = await self._place.with_repository(
+                row.agent, lambda repository: repository.diff(row.base, row.sha, SHOWN_DIFF)
+            )
+        return self._place.told(step, was_asked=was_asked, diff=diff)
 
     async def _go_on(self, row: Row) -> str:
         """What is done with an open proposal, in words; empty if it just waits."""
@@ -120,11 +165,12 @@ class Recovery:
         await self._place.ledger.tell([(to, text)])
 
 
-def _unknown(repository: Repository, known: dict[int, Row]) -> list[Tag]:
-    """Every tag of the proposals of which the index tells otherwise than the tags."""
+def _unknown(repository: Repository, known: dict[int, Row]) -> tuple[set[int], list[Tag]]:
+    """The numbers of all proposals, and every tag of those of which the index tells otherwise, in their order."""
     names = repository.tags()
     behind = set()
-    for number, reached in story.states(names).items():
+    states = story.states(names)
+    for number, reached in states.items():
         word = story.furthest(names, number, reached).partition("/")[0]
         row = known.get(number)
         present = None if row is None else row.state.value
@@ -134,14 +180,22 @@ def _unknown(repository: Repository, known: dict[int, Row]) -> list[Tag]:
             agrees = present == word
         if not agrees:
             behind.add(number)
-    if not behind:
-        return []
-    wanted = [name for name in names if int(name.partition("/")[2]) in behind]
-    return repository.read_tags(wanted)
+    wanted = sorted((name for name in names if _number(name) in behind), key=_order)
+    return set(states), repository.read_tags(wanted)
+
+
+def _number(name: str) -> int:
+    return int(name.partition("/")[2])
+
+
+def _order(name: str) -> tuple[int, int]:
+    word = name.partition("/")[0]
+    # An endorsed proposal is still built.
+    return _number(name), _ORDER.index(word)
 
 
 def _births(tags: list[Tag]) -> dict[int, int]:
-    return {int(tag.name.partition("/")[2]): tag.when for tag in tags if tag.name.startswith("proposal/")}
+    return {_number(tag.name): tag.when for tag in tags if tag.name.startswith("proposal/")}
 
 
 def _audited(db: sqlite3.Connection, agent: str) -> set[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hive_core.errors import HiveError, conflict, not_found
-from hive_core.gate import index, notices, policy
+from hive_core.gate import index, policy
 from hive_core.gate.building import Building
-from hive_core.gate.deploying import Deploying
+from hive_core.gate.deploying import Deploying, why_failed
 from hive_core.gate.ending import Ending
 from hive_core.gate.founding import Founding
 from hive_core.gate.ledger import Step
@@ -17,7 +17,6 @@ from hive_core.gate.states import State
 from hive_core.gate.tagdata import TagData
 from hive_core.gate.workplace import Workplace
 from hive_core.git.repository import Repository
-from hive_core.names import MANAGER, OPERATOR
 from hive_core.protocol import (
     AgentStatus,
     DestroyAnswer,
@@ -68,9 +67,12 @@ class Spawning:
             row = await place.row(agent, number)
             try:
                 built = await self._building.build(row)
-            except BuildFailed as error:
-                await self._deploying.fail(row, str(error))
-                raise HiveError("build_failed", str(error), hint="mend the configuration", status=400) from None
+            except Exception as error:
+                why = why_failed(error, "build", row)
+                await self._deploying.fail(row, why)
+                if not isinstance(error, BuildFailed):
+                    raise
+                raise HiveError("build_failed", why, hint="mend the configuration", status=400) from None
             done = replace(
                 building,
                 state=State.BUILT,
@@ -85,8 +87,8 @@ class Spawning:
             row = await place.row(agent, number)
             try:
                 await self._founding.create(row, start=request.start, actor=party.actor)
-            except HiveError as error:
-                await self._deploying.fail(row, error.message)
+            except Exception as error:
+                await self._deploying.fail(row, why_failed(error, "deployment", row))
                 raise
             await self._deploying.succeed(row)
         return place.agents.status(agent)
@@ -153,16 +155,21 @@ class Spawning:
                 expires_at=expiry(place),
                 purge=request.purge,
             )
-            built = replace(data, state=State.BUILT, waits_for=decider or "operator")
+            built = replace(data, state=State.BUILT, waits_for=decider)
             steps = [
                 Step(data, main, party),
                 Step(replace(data, state=State.BUILDING), main, SYSTEM),
                 Step(built, main, SYSTEM),
             ]
-            review = notices.review(built, main, "", 0)
-            await place.ledger.enter(agent, steps, notices=[(MANAGER if decider == "manager" else OPERATOR, review)])
+            told = place.told(steps[-1])
+            if decider is None:  # The operator's own is the last word.
+                approved = replace(built, state=State.APPROVED, approvals=[party.label])
+                steps.append(Step(approved, main, party))
+            await place.ledger.enter(agent, steps, notices=told)
             row = await place.row(agent, number)
         await place.tell_changed()
+        if decider is None:
+            self._deploying.follow(agent, number)
         return row.shown()
 
     async def _check_only_one(self, agent: str, kind: str) -> None:

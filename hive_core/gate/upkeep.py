@@ -12,7 +12,7 @@ from hive_core.gate import index, policy, story
 from hive_core.gate.deciding import Deciding
 from hive_core.gate.ledger import seconds
 from hive_core.gate.parties import SYSTEM
-from hive_core.gate.states import State
+from hive_core.gate.states import IllegalHistory, State
 from hive_core.gate.workplace import Workplace
 from hive_core.git.repository import Repository
 from hive_core.protocol import ReindexAnswer
@@ -35,38 +35,45 @@ class Upkeep:
         while True:
             await asyncio.sleep(pause)
             for row in await self._place.read(lambda db: index.expired(db, seconds() * 1_000)):
-                await self._expire(row)
+                try:
+                    await self._expire(row)
+                except (HiveError, OSError) as error:
+                    log.error("proposal not expired", agent=row.agent, number=row.number, error=str(error))
 
     async def reindex(self) -> ReindexAnswer:
-        """Make the index anew from the tags of every agent."""
+        """Make the index anew from the tags of every agent. Raises `repository_damaged` when all others are done."""
         place = self._place
         found = sorted(path.name.removesuffix(".git") for path in place.layout.applied.glob("*.git"))
         count = changed = 0
+        damaged = []
         for agent in found:
-            async with place.locks[agent]:
-                rows = await place.with_repository(agent, _rows)
-                old = {row.number: row for row in await place.read(partial(index.of_agent, agent=agent))}
-                new = {row.number: row for row in rows}
-                changed += sum(old.get(number) != new.get(number) for number in old.keys() | new.keys())
-                count += len(rows)
-                await place.database.write(partial(index.replace, agent=agent, rows=rows))
+            try:
+                async with place.locks[agent]:
+                    rows = await place.with_repository(agent, _rows)
+                    old = {row.number: row for row in await place.read(partial(index.of_agent, agent=agent))}
+                    new = {row.number: row for row in rows}
+                    changed += sum(old.get(number) != new.get(number) for number in old.keys() | new.keys())
+                    count += len(rows)
+                    await place.database.write(partial(index.replace, agent=agent, rows=rows))
+            except (IllegalHistory, ValueError) as error:
+                damaged.append(f"{agent}: {error}")
         for agent in sorted(await place.read(index.agents) - set(found)):
             gone = await place.read(partial(index.of_agent, agent=agent))
             changed += len(gone)
             await place.database.write(partial(index.forget, agent=agent))
         await place.tell_changed()
+        if damaged:
+            why = f"tags that are not the gate's, in the applied repository of {'; '.join(damaged)}"
+            hint = "see them with git tag, and hive-c0re audit verify; the index of the others was made anew"
+            raise HiveError("repository_damaged", why, hint=hint, status=500)
         return ReindexAnswer(agents=len(found), proposals=count, changed=changed)
 
     async def _expire(self, row: index.Row) -> None:
         place = self._place
         async with place.locks[row.agent]:
             now = await place.row(row.agent, row.number)
-            if now.state not in (State.PROPOSAL, State.BUILT):
-                return
-            try:
+            if now.state in (State.PROPOSAL, State.BUILT):
                 await self._deciding.take_back(now, policy.EXPIRED, SYSTEM)
-            except HiveError as error:
-                log.error("proposal not expired", agent=row.agent, number=row.number, code=error.code)
 
 
 def _rows(repository: Repository) -> list[index.Row]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import defaultdict
-from dataclasses import dataclass, field
 from functools import partial
 
 from hive_core import audit
@@ -17,15 +15,6 @@ from hive_core.git.repository import Repository
 from hive_core.protocol import AuditVerification
 
 _MOST_PROBLEMS = 200
-
-
-@dataclass
-class _Told:
-    """What the audit table says: the tag objects of each agent, since its last purge."""
-
-    rows: int = 0
-    broken: int | None = None
-    tags: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
 
 class Verifying:
@@ -40,21 +29,24 @@ class Verifying:
         problems: list[str] = []
         count = 0
         found = {path.name.removesuffix(".git") for path in place.layout.applied.glob("*.git")}
-        told = await place.read(_told)
-        if told.broken is not None:
-            problems.append(f"audit row {told.broken} does not fit the chain: it or a row before it was changed")
-        for agent in sorted(found | set(told.tags)):
+        length, broken, subjects = await place.read(_chain)
+        if broken is not None:
+            problems.append(f"audit row {broken} does not fit the chain: it or a row before it was changed")
+        for agent in sorted(found | subjects):
             async with place.locks[agent]:
-                # Read again under the lock: what happened meanwhile has a row and a tag.
-                expected = (await place.read(_told)).tags.get(agent, {})
+                # Under the lock, where every tag has a row.
+                expected = await place.read(partial(_told, agent=agent))
+                if not expected and not place.layout.applied_repository(agent).exists():
+                    continue  # It was purged.
                 try:
-                    tags, main, rows = await place.with_repository(agent, _look)
+                    tags, main = await place.with_repository(agent, _refs)
+                    problems += [f"{agent}: {problem}" for problem in _compare(tags, expected)]
+                    count += len(tags)
+                    rows = await place.with_repository(agent, _rows)
                 except (HiveError, IllegalHistory, ValueError, OSError) as error:
                     problems.append(f"{agent}: its applied repository cannot be read: {error}")
                     continue
                 indexed = await place.read(partial(index.of_agent, agent=agent))
-            count += len(tags)
-            problems += [f"{agent}: {problem}" for problem in _compare(tags, expected)]
             newest = max(
                 (row for row in rows if row.state is State.DEPLOYED and row.kind != "destroy"),
                 key=lambda row: row.number,
@@ -69,27 +61,39 @@ class Verifying:
         if len(problems) > _MOST_PROBLEMS:
             left = len(problems) - _MOST_PROBLEMS
             problems = [*problems[:_MOST_PROBLEMS], f"and {left} problems more"]
-        return AuditVerification(ok=not problems, rows=told.rows, tags=count, problems=problems)
+        return AuditVerification(ok=not problems, rows=length, tags=count, problems=problems)
 
 
-def _told(db: sqlite3.Connection) -> _Told:
-    told = _Told(broken=audit.first_broken_row(db))
-    query = "SELECT action, subject, outcome, detail FROM audit ORDER BY id"
-    for action, subject, outcome, text in db.execute(query):
-        told.rows += 1
-        if outcome != "ok" or not (action == "destroy" or action.startswith("gate.")):
-            continue
-        detail = json.loads(text)
-        if action == "destroy":
-            if detail.get("purge"):
-                told.tags.pop(subject, None)
-        else:
-            told.tags[subject][detail["tag"]] = detail["object"]
+def _chain(db: sqlite3.Connection) -> tuple[int, int | None, set[str]]:
+    """How many rows the audit table has, the first that does not fit, and the agents of which it tells tags."""
+    (length,) = db.execute("SELECT count(*) FROM audit").fetchone()
+    subjects = db.execute("SELECT DISTINCT subject FROM audit WHERE action LIKE 'gate.%' AND outcome = 'ok'")
+    return int(length), audit.first_broken_row(db), {subject for (subject,) in subjects}
+
+
+def _told(db: sqlite3.Connection, agent: str) -> dict[str, str]:
+    """The tag objects of an agent of which the audit table tells, since its last purge."""
+    told: dict[str, str] = {}
+    query = """SELECT action, detail FROM audit WHERE subject = ? AND outcome = 'ok'
+        AND (action = 'destroy' OR action LIKE 'gate.%') ORDER BY id"""
+    for action, text in db.execute(query, (agent,)):
+        try:
+            detail = json.loads(text)
+            if action != "destroy":
+                told[detail["tag"]] = detail["object"]
+            elif detail["purge"]:
+                told.clear()
+        except (ValueError, KeyError, TypeError):
+            continue  # Tampered with: the chain says so.
     return told
 
 
-def _look(repository: Repository) -> tuple[dict[str, str], str | None, list[index.Row]]:
-    return repository.tags(), repository.main(), story.rows(repository.read_tags(None))
+def _refs(repository: Repository) -> tuple[dict[str, str], str | None]:
+    return repository.tags(), repository.main()
+
+
+def _rows(repository: Repository) -> list[index.Row]:
+    return story.rows(repository.read_tags(None))
 
 
 def _compare(tags: dict[str, str], expected: dict[str, str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,11 +17,12 @@ from hive_core.database import Database, Operation
 from hive_core.errors import HiveError, not_found
 from hive_core.gate import index
 from hive_core.gate.index import Row
-from hive_core.gate.ledger import Ledger
+from hive_core.gate.ledger import Ledger, Notice, Step
+from hive_core.gate.telling import told
 from hive_core.git.repository import Repository
 from hive_core.layout import Layout
 from hive_core.names import MANAGER
-from hive_core.protocol import Kind
+from hive_core.protocol import Decider, Kind
 from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
 
@@ -43,7 +44,8 @@ class Workplace:
     ledger: Ledger
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    _work: dict[tuple[str, int], asyncio.Task[None]] = field(default_factory=dict)
+    _work: dict[asyncio.Task[None], tuple[str, int]] = field(default_factory=dict)
+    _requests: set[asyncio.Task[Any]] = field(default_factory=set)
     _closed: bool = False
 
     @property
@@ -74,34 +76,51 @@ class Workplace:
 
         return await asyncio.to_thread(run)
 
+    def told(self, step: Step, *, was_asked: Decider | None = None, diff: tuple[str, int] = ("", 0)) -> list[Notice]:
+        """The messages that go with a step: see `telling`."""
+        return told(step, self.directory.names(), was_asked=was_asked, diff=diff)
+
     def config_of(self, agent: str) -> Path:
         """The agent's own repository, in which anything may lie."""
         return self.layout.agent(agent).config
 
-    def begin(self, row_agent: str, number: int, work: Coroutine[Any, Any, None]) -> None:
+    def begin(self, agent: str, number: int, work: Coroutine[Any, Any, None]) -> None:
         """Go on with a proposal in the background. A failure is logged; the next start of the daemon tries again."""
-        key = (row_agent, number)
-        if self._closed or key in self._work:
+        if self._closed:
             work.close()
             return
-        task = asyncio.create_task(work, name=f"proposal {row_agent}/{number}")
-        self._work[key] = task
-        task.add_done_callback(lambda task: self._ended(key, task))
+        task = asyncio.create_task(work, name=f"proposal {agent}/{number}")
+        self._work[task] = (agent, number)
+        task.add_done_callback(self._ended)
+
+    async def carry_through(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what a caller asks for, to its end even if the caller hangs up: half a transition would wait for the next
+        start of the daemon. Raises `stopping` if that begins to stop meanwhile.
+        """
+        try:
+            self.check_open()
+        except HiveError:
+            work.close()
+            raise
+        task = asyncio.create_task(work)
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise _stopping() from None
+            task.add_done_callback(_log_unheard)
+            raise
 
     async def give_up(self, agent: str, number: int) -> None:
         """End what goes on in the background with a proposal."""
-        task = self._work.get((agent, number))
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await _end([task for task, of in self._work.items() if of == (agent, number)])
 
     async def close(self) -> None:
         """End all work in the background; the next daemon takes it up again."""
         self._closed = True
-        for task in list(self._work.values()):
-            task.cancel()
-        if self._work:
-            await asyncio.wait(list(self._work.values()))
+        await _end([*self._requests, *self._work])
         await self.tell_changed()
 
     async def tell_changed(self) -> None:
@@ -109,19 +128,39 @@ class Workplace:
         async with self.changed:
             self.changed.notify_all()
 
+    def check_open(self) -> None:
+        """Raise `stopping` after `close`."""
+        if self._closed:
+            raise _stopping()
+
     @property
     def closed(self) -> bool:
         return self._closed
 
-    def _ended(self, key: tuple[str, int], task: asyncio.Task[None]) -> None:
-        self._work.pop(key, None)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        agent, number = self._work.pop(task)
         if task.cancelled() or (error := task.exception()) is None:
             return
-        agent, number = key
         if isinstance(error, HiveError):
             log.error("proposal is stuck until the next start", agent=agent, number=number, code=error.code)
         else:
             log.error("work on a proposal failed", agent=agent, number=number, exc_info=error)
+
+
+async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+def _log_unheard(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("a request failed whose caller was gone", error=str(error))
+
+
+def _stopping() -> HiveError:
+    return HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
 
 
 def unknown_proposal(agent: str, number: int) -> HiveError:

@@ -204,4 +204,4 @@ def _start(
 
 def _missing(why: str) -> HiveError:
     first = why.strip().splitlines()[0] if why.strip() else "it is not there"
-    return HiveError("git_missing", f"cannot run git: {first}", hint="install git 2.30 or newer", status=500)
+    return HiveError("git_missing", f"cannot run git: {first}", hint="install git 2.36 or newer", status=500)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,14 +33,19 @@ def tags(repository: Path) -> dict[str, str]:
     """Every name under `refs/tags/` with what it holds: the tag object's sha."""
     # Packing writes the packed file before it removes the loose ones, so reading them in this order misses none.
     loose = dict(_loose(str(repository / "refs/tags"), "", _DEPTH))
-    packed = {name[10:].decode(errors="replace"): sha.decode() for sha, name in _PACKED.findall(_packed(repository))}
-    packed.update(loose)
-    return packed
+    with _packed(repository) as packed:
+        found = {name[10:].decode(errors="replace"): sha.decode() for sha, name in _PACKED.findall(packed)}
+    found.update(loose)
+    return found
 
 
 def resolve(repository: Path, ref: str) -> str | None:
     """What a full ref name holds; None if there is no such ref."""
-    return _read(str(repository / ref)) or _find(_packed(repository), ref)
+    held = _read(str(repository / ref))
+    if held is not None:
+        return held
+    with _packed(repository) as packed:
+        return _find(packed, ref.encode())
 
 
 def count_loose(repository: Path, most: int) -> int:
@@ -84,13 +91,43 @@ def _read(path: str) -> str | None:
     return sha.decode() if _SHA.fullmatch(sha) else None
 
 
-def _packed(repository: Path) -> bytes:
+@contextmanager
+def _packed(repository: Path) -> Iterator[bytes | mmap.mmap]:
+    """The packed refs. git never changes the file, but puts another one in its place."""
     try:
-        return (repository / "packed-refs").read_bytes()
+        file = (repository / "packed-refs").open("rb")
     except FileNotFoundError:
-        return b""
+        yield b""
+        return
+    with file:
+        if os.fstat(file.fileno()).st_size == 0:
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as packed:
+            yield packed
 
 
-def _find(packed: bytes, ref: str) -> str | None:
-    at = packed.find(b" %b\n" % ref.encode())
-    return packed[at - 40 : at].decode() if at >= 40 else None
+def _find(packed: bytes | mmap.mmap, ref: bytes) -> str | None:
+    """What a packed ref holds: one record is `<sha> <ref>`, and after it may come `^<sha>` of what a tag points to."""
+    first = packed.find(b"\n") + 1
+    if not (packed[:1] == b"#" and b" sorted " in packed[:first]):
+        at = packed.find(b" %b\n" % ref)
+        return packed[at - 40 : at].decode() if at >= 40 else None
+    low, high = first, len(packed)
+    while low < high:
+        start = packed.rfind(b"\n", low, (low + high) // 2) + 1 or low
+        if packed[start : start + 1] == b"^":
+            start = packed.rfind(b"\n", low, start - 1) + 1 or low
+        end = packed.find(b"\n", start)
+        if end < 0:
+            break
+        name = packed[start + 41 : end]
+        if name == ref:
+            return packed[start : start + 40].decode()
+        if name > ref:
+            high = start
+            continue
+        low = end + 1
+        if packed[low : low + 1] == b"^":
+            low = packed.find(b"\n", low) + 1 or high
+    return None

@@ -22,12 +22,15 @@ from hive_core.git import (
     trees,
 )
 from hive_core.git.idents import Person
-from hive_core.git.refnames import MAIN, check_ref, check_sha
+from hive_core.git.refnames import MAIN, TAGS, check_ref, check_sha, is_ref
 from hive_core.git.refs import RefChange
 from hive_core.git.tags import Tag
 from hive_core.git.trees import Entry
 
 __all__ = ["Entry", "RefChange", "Repository"]
+
+_FEW = 20
+"""So many tags are looked up one by one, rather than reading the names of all."""
 
 
 class Repository:
@@ -96,8 +99,9 @@ class Repository:
         Raises HiveError `repository_damaged` for a tag that is not what its name says. Tags that are not annotated, or
         not of a commit, are left out: the hive makes none.
         """
-        held = self.tags()
-        wanted = [name for name in (sorted(held) if names is None else names) if name in held]
+        asked = None if names is None else list(names)
+        held = self.tags() if asked is None or len(asked) > _FEW else self._find_tags(asked)
+        wanted = [name for name in (sorted(held) if asked is None else asked) if name in held]
         if not wanted:
             return
         with batch.reading(self.path, [held[name] for name in wanted]) as found:
@@ -112,6 +116,10 @@ class Repository:
                 tag = tags.from_bytes(name, header.sha, found.whole(header, tags.MOST_BYTES))
                 if tag is not None:
                     yield tag
+
+    def _find_tags(self, names: Sequence[str]) -> dict[str, str]:
+        found = {name: self.resolve(TAGS + name) for name in names if is_ref(TAGS + name)}
+        return {name: sha for name, sha in found.items() if sha is not None}
 
     # Commits and what is in them
 

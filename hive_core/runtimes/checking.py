@@ -1,14 +1,21 @@
-"""Having the files of a configuration checked by a child process, so that no text can hold up or end the daemon."""
+"""Checking the files of a configuration: first a child process parses them, so that no text can hold up or end the
+daemon; then the daemon, which has the schema at hand, looks at the settings.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from hive_core.errors import HiveError
 from hive_core.processes import Command, exit_words, read_all, spawn
+from hive_core.protocol import AgentConfig
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.checkfiles import MEMORY, SECONDS, WRONG
 from hive_core.runtimes.sandbox import python_path
@@ -46,6 +53,8 @@ async def check(
         child.close()
     lines = output.decode(errors="replace").splitlines()
     if end == 0:
+        config = await asyncio.to_thread(_settings, directory / "agent.toml")
+        say(f"agent.toml: well (backend {config.backend})")
         for text in lines:
             say(text)
     elif end == WRONG:
@@ -57,6 +66,16 @@ async def check(
         raise _too_hard("out of memory", seconds)
     else:
         raise _too_hard(exit_words(end), seconds)
+
+
+def _settings(file: Path) -> AgentConfig:
+    """The settings in a file that was parsed before, within the limits of a child. Raises BuildFailed."""
+    try:
+        return AgentConfig.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise BuildFailed(f"agent.toml, {key[:200]!r}: {first['msg'][:500]}") from None
 
 
 def _too_hard(how: str, seconds: int) -> BuildFailed:

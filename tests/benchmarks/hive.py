@@ -41,12 +41,12 @@ class Hive:
     def core_socket(self, name: str) -> Path:
         return self.state_dir / "run/agents" / name / "core.sock"
 
-    def ask(self, method: str, path: str, content: object = None) -> Any:
-        """One request of the operator; raises RuntimeError if it is refused."""
+    def ask(self, method: str, path: str, content: object = None, agent: str | None = None) -> Any:
+        """One request of the operator, or of an agent on its own socket; raises RuntimeError if it is refused."""
         connection = http.client.HTTPConnection("hive", timeout=_PATIENCE)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(_PATIENCE)
-        connection.sock.connect(str(self.host_socket))
+        connection.sock.connect(str(self.host_socket if agent is None else self.core_socket(agent)))
         try:
             connection.request(method, path, None if content is None else json.dumps(content))
             response = connection.getresponse()

@@ -10,7 +10,7 @@ from typing import Any
 from tests.integration.api.wire import Reply, request
 from tests.integration.daemon import Daemon
 
-TABLES = ("agents", "web_ports", "messages", "deliveries")
+TABLES = ("agents", "web_ports", "messages", "deliveries", "proposals")
 Row = tuple[Any, ...]
 
 
@@ -27,8 +27,13 @@ class Bad:
 
 
 def content(hive: Daemon) -> tuple[dict[str, list[Row]], list[str]]:
-    """All that a request could change: the tables, and which files there are."""
-    files = sorted(str(path.relative_to(hive.state_dir)) for path in (hive.state_dir / "agents").rglob("*"))
+    """All that a request could change: the tables, and which files there are, tags and branches among them.
+
+    An object in an applied repository that no tag leads to is none of it.
+    """
+    homes = [hive.state_dir / place for place in ("agents", "closures")]
+    homes += (hive.state_dir / "applied").glob("*.git/refs")
+    files = sorted(str(path.relative_to(hive.state_dir)) for home in homes for path in home.rglob("*"))
     return {table: hive.sql(f"SELECT * FROM {table} ORDER BY 1, 2") for table in TABLES}, files
 
 

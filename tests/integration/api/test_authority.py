@@ -69,17 +69,33 @@ async def test_manager_only(shared: Daemon) -> None:
     await check_refused(shared, table, caller)
 
 
+async def test_manager_only_at_the_gate(shared: Daemon) -> None:
+    """No agent can decide, roll back, or ask for agents to be made or removed: not even about itself."""
+    caller = await new_caller(shared)
+    note = {"note": "x"}
+    table = [Bad("POST", "/v1/agents", 403, "manager_only", {"name": "zoe", **note})]
+    for name in ("ann", "hm1nd", caller, "zoe"):
+        table += [
+            Bad("POST", f"/v1/agents/{name}/destroy", 403, "manager_only", note),
+            Bad("POST", f"/v1/agents/{name}/rollback", 403, "manager_only", note),
+            Bad("GET", f"/v1/agents/{name}/history", 403, "manager_only"),
+            Bad("POST", f"/v1/proposals/{name}/0/approve", 403, "manager_only", {"expect": "built"}),
+            Bad("POST", f"/v1/proposals/{name}/0/deny", 403, "manager_only", {"expect": "built", **note}),
+        ]
+    await check_refused(shared, table, caller)
+
+
 @pytest.mark.parametrize("agent", ["ann", "hm1nd"])
 async def test_operators_own(shared: Daemon, agent: str) -> None:
     """What is the operator's alone is not there on an agent's socket, nor on the manager's."""
     table = [
-        Bad("POST", "/v1/agents", 405, "method_not_allowed", {"name": "zoe"}),
         Bad("GET", "/v1/messages", 405, "method_not_allowed"),
         *(
             Bad("GET", path, 404, "not_found")
             for path in ("/healthz", "/metrics", "/v1/status", "/v1/events", "/v1/agents/bob", "/v1/messages/1/reply")
         ),
-        *(Bad("POST", path, 404, "not_found", {}) for path in ("/v1/agents/bob/destroy", "/v1/messages/read")),
+        *(Bad("GET", path, 404, "not_found") for path in ("/v1/audit", "/v1/audit/verify")),
+        *(Bad("POST", path, 404, "not_found", {}) for path in ("/v1/messages/read", "/v1/proposals/reindex")),
     ]
     await check_refused(shared, table, agent)
 

@@ -55,7 +55,7 @@ WRONG_METHODS = [
     ("GET", "/v1/messages/receive", "POST"),
     ("OPTIONS", "/v1/whoami", "GET"),
     ("POST", "/v1/whoami", "GET"),
-    ("POST", "/v1/agents", "GET"),
+    ("PUT", "/v1/agents", "GET, POST"),
     ("POST", "/v1/openapi.json", "GET"),
 ]
 

@@ -16,19 +16,29 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 Json = dict[str, Any]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 AGENT = "/v1/agents/{name}"
+PROPOSALS = "/v1/proposals"
+PROPOSAL = f"{PROPOSALS}/{{name}}/{{number}}"
 
-EVERYWHERE = {("GET", "/v1/openapi.json"), ("GET", "/v1/agents"), ("POST", "/v1/messages")}
+EVERYWHERE = {("GET", "/v1/openapi.json"), ("GET", "/v1/agents"), ("POST", "/v1/agents"), ("POST", "/v1/messages")}
 LOOKING_AFTER = {("GET", f"{AGENT}/logs"), *(("POST", f"{AGENT}/{verb}") for verb in ("start", "stop", "restart"))}
+GATE = {
+    ("POST", PROPOSALS),
+    *(("GET", path) for path in (PROPOSALS, PROPOSAL, f"{PROPOSAL}/log", f"{AGENT}/history")),
+    *(("POST", f"{PROPOSAL}/{verb}") for verb in ("withdraw", "approve", "deny")),
+    *(("POST", f"{AGENT}/{verb}") for verb in ("destroy", "rollback")),
+}
 OPERATORS = {
     *EVERYWHERE,
     *LOOKING_AFTER,
+    *GATE,
     *(("GET", path) for path in ("/healthz", "/metrics", "/v1/status", "/v1/events", "/v1/messages", AGENT)),
-    *(("POST", path) for path in ("/v1/agents", f"{AGENT}/destroy", "/v1/messages/read")),
-    ("GET", "/v1/messages/{id}/reply"),
+    *(("GET", path) for path in ("/v1/audit", "/v1/audit/verify", "/v1/messages/{id}/reply")),
+    *(("POST", path) for path in ("/v1/messages/read", f"{PROPOSALS}/reindex")),
 }
 AGENTS = {
     *EVERYWHERE,
     *LOOKING_AFTER,
+    *GATE,
     ("GET", "/v1/whoami"),
     *(("POST", f"/v1/harness/{verb}") for verb in ("hello", "state")),
     *(("POST", f"/v1/messages/{verb}") for verb in ("receive", "ack", "release", "renew")),
@@ -85,7 +95,7 @@ async def test_routes_are_those_of_the_document(
     for path in {path for _, path in OPERATORS | AGENTS}:
         for method in METHODS:
             # An unknown query parameter, so that nothing is carried out.
-            target = path.format(name="ann", id=1) + "?unknown=1"
+            target = path.format(name="ann", id=1, number=0) + "?unknown=1"
             reply = await request(place, method, target)
             known = {kind for kind, other in expected if other == path}
             wanted = 400 if method in known else 405 if known else 404
@@ -105,7 +115,7 @@ async def test_requests_are_closed(shared: Daemon, agent: str | None, expected: 
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         for found in objects(schema, document):
             assert found["additionalProperties"] is False, f"{path}: {found.get('title')}"
-        reply = await request(place, method, path.format(name="ann", id=1), {"unknown": 1})
+        reply = await request(place, method, path.format(name="ann", id=1, number=0), {"unknown": 1})
         assert (reply.status, reply.code) == (400, "invalid_request")
         assert "body.unknown: Extra inputs are not permitted" in reply.json["error"]["message"], path
     assert bodies >= 4

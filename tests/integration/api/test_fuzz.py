@@ -34,17 +34,30 @@ EXCUSED = {
     # Which names are reserved is more than a pattern says; the size in bytes is more than lengths say.
     "bad_name": ("positive_data_acceptance",),
     "request_too_large": ("positive_data_acceptance", "negative_data_rejection"),
+    # What is in a repository, or what a text in Nix means, no document says.
+    "no_such_commit": ("positive_data_acceptance",),
+    "build_failed": ("positive_data_acceptance",),
+    "too_large": ("positive_data_acceptance",),
+    "bad_agent_toml": ("positive_data_acceptance",),
 }
 INSTANCE = "instance-1"
 # These start processes, which is what other tests are for: their agents do not exist.
 STARTING = ("/v1/agents/{name}/start", "/v1/agents/{name}/restart")
+# Nothing waits for a decision, there is nothing to go back to, and no commit that could be proposed.
+NOTHING_TO_DO = (
+    "/v1/proposals",
+    "/v1/agents/{name}/rollback",
+    *(f"/v1/proposals/{{name}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw")),
+)
 
 
 class Socket:
     """One socket and what its document says of it."""
 
-    def __init__(self, place: Path, examples: int) -> None:
+    def __init__(self, place: Path, agent: str | None, examples: int) -> None:
         load_all_checks()
+        # Of an agent of which the caller may know what was proposed.
+        self._spawned = {"name": agent or "bob", "number": "0"}
         self._checks: list[Any] = [CHECKS.get_one(name) for name in CHECKED]
         self._examples = examples
         self._session = unix_session(place)
@@ -71,6 +84,8 @@ class Socket:
                 if "{name}" in operation.path and operation.path not in STARTING:
                     name = "ann" if operation.path.endswith("/destroy") else "bob"
                     self._ask(operation, GenerationMode.POSITIVE, {"name": name})
+                if "{number}" in operation.path:
+                    self._ask(operation, GenerationMode.POSITIVE, self._spawned)
                 if "{id}" in operation.path:
                     self._ask(operation, GenerationMode.POSITIVE, {"id": self._sent})
 
@@ -127,6 +142,8 @@ def _make_acceptable(case: Case[Any]) -> None:
             case.body["instance"] = INSTANCE  # The one that has said hello.
         if case.operation.label == "POST /v1/agents":
             case.body["name"] = f"z{next(_numbers)}"
+        if case.operation.label == "POST /v1/proposals" and case.body.get("agent") is None:
+            case.body["agent"] = "bob"  # The operator has to name one.
 
 
 def _with_whole_integers(value: Any) -> Any:
@@ -151,13 +168,14 @@ def _tame(case: Case[Any]) -> None:
 async def check(hive: Daemon, agent: str | None, examples: int) -> None:
     """Exercise the operator's socket or an agent's; see that the requests got as far as they should."""
     place = hive.host_socket if agent is None else hive.core_socket(agent)
-    socket = Socket(place, examples)
+    socket = Socket(place, agent, examples)
     await asyncio.to_thread(socket.exercise)
     assert not hive.log_entries("request failed")
     refused = {label for label, statuses in socket.answered.items() if 200 not in statuses}
-    never = {"POST /v1/messages/read", *(f"POST {path}" for path in STARTING)}
+    never = {"POST /v1/messages/read", *(f"POST {path}" for path in (*STARTING, *NOTHING_TO_DO))}
     if agent == "ann":
-        never |= {"POST /v1/agents/{name}/stop", "GET /v1/agents/{name}/logs"}
+        never |= {"GET /v1/agents/{name}/logs", "GET /v1/agents/{name}/history", "POST /v1/agents"}
+        never |= {f"POST /v1/agents/{{name}}/{verb}" for verb in ("stop", "destroy")}
     assert refused <= never
 
 

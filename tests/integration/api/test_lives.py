@@ -32,7 +32,7 @@ async def test_spawned_again(hive: Daemon) -> None:
 
     await hive.spawn("ann", start=False)
     status = (await hive.agents())["ann"]
-    assert (status["web_port"], status["unacked"], status["deployment"]) == (port, 2, 0)
+    assert (status["web_port"], status["unacked"], status["deployment"]) == (port, 2, 1), "numbers go on"
     assert note.read_text() == "remember"
     await hive.ask("POST", "/v1/harness/hello", {"instance": "instance-2", "version": "1"}, agent="ann")
     found = (await hive.ask("POST", "/v1/messages/receive", {"instance": "instance-2"}, agent="ann"))["deliveries"]

@@ -48,9 +48,9 @@ class Place:
         place.config.mkdir(parents=True)
         place.outside.mkdir()
         place.scratch.mkdir()
-        git(place.config, "init", "-q", "-b", "main")
+        git(place.config, "init", "-q", "--template=", "-b", "main")
         place.commit(FILES)
-        git(home, "clone", "-q", "--bare", str(place.config), str(place.applied))
+        git(home, "clone", "-q", "--template=", "--bare", str(place.config), str(place.applied))
         # What git itself would leave there, but for the remote.
         git(place.applied, "remote", "remove", "origin")
         (place.applied / "refs" / "heads" / "main").write_text(git(place.config, "rev-parse", "HEAD") + "\n")

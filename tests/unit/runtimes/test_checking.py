@@ -14,7 +14,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.runtimes import checking
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.checkfiles import LARGEST, SECONDS
+from hive_core.runtimes.checkfiles import LARGEST, LARGEST_SETTINGS, SECONDS
 from hive_core.runtimes.sandbox import confined, look
 from tests.unit.runtimes.hive import need
 from tests.unit.runtimes.repositories import FILES
@@ -43,9 +43,11 @@ async def test_what_is_well_is_told(tmp_path: Path) -> None:
     [
         ({"agent.nix": b"{ }"}, "agent.toml is missing"),
         ({"agent.toml": b""}, "agent.nix is missing"),
-        ({"agent.toml": b"a = " + b"[" * 100_000}, "agent.toml is nested too deeply"),
+        ({"agent.toml": b"a = " + b"[" * 60_000}, "agent.toml is nested too deeply"),
         ({"agent.toml": b"a = \xff"}, "agent.toml, byte 5: this is not UTF-8 text"),
         ({"agent.toml": b"a = "}, "agent.toml is not TOML: "),
+        ({"agent.toml": b"a = " + b"1" * 5_000}, "agent.toml is not TOML: "),
+        ({"agent.toml": b"#" * (LARGEST_SETTINGS + 1)}, "agent.toml is larger than 65,536 bytes"),
         ({"agent.toml": b"", "agent.nix": b" " * (LARGEST + 1)}, "agent.nix is larger than 1,048,576 bytes"),
         ({"agent.toml": b"", "agent.nix": b"[" * 20_000}, "agent.nix, line 1, column 20001: "),
         ({"agent.toml": b"", "agent.nix": b"@" * 500_000}, "agent.nix, line 1, column 1: "),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def test_removal_is_whole_and_of_ours_only(closures: Closures, tmp_path: Path) -
     closures.put(write(closures.workplace() / "files", {"d/a": b"1"}), "ada", TREE)
     closures.put(write(closures.workplace() / "files", {"d/a": b"1"}), "bob", TREE)
     closures.keep("ada", [])
-    assert os.listdir(tmp_path / "closures") == ["bob"]
+    assert [path.name for path in (tmp_path / "closures").iterdir()] == ["bob"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""The daemon's program for tests: it dies by SIGKILL at a milestone of the gate, and is then started again at once.
+
+Runs in front of the daemon's own command line. The file that DIE_AT names holds how many milestones are still to be
+passed, the last of them not alive; without the file nobody dies. What was reached is appended to the file beside it.
+The daemon is forked from a process that has imported everything, so that a life begins in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from hive_agent import prctl
+from hive_core import daemon  # noqa: F401 - imported before the fork
+from hive_core.cli import PROGRAM, main
+from hive_core.gate import milestones
+
+_lock = threading.Lock()
+
+
+def trace_of(die_at: Path) -> Path:
+    """Where the names of the milestones at which somebody died are kept."""
+    return die_at.with_suffix(".trace")
+
+
+def _reached(name: str) -> None:
+    """Takes the place of `milestones.reached`."""
+    place = Path(os.environ["DIE_AT"])
+    with _lock:
+        try:
+            left = int(place.read_text()) - 1
+        except FileNotFoundError:
+            return
+        if left > 0:
+            place.write_text(str(left))
+            return
+        with trace_of(place).open("a") as trace:
+            trace.write(f"{name}\n")
+        place.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _live(arguments: list[str], parent: int) -> None:
+    """One life of the daemon, which is not longer than its parent's."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    prctl.die_with_parent()
+    if os.getppid() == parent:
+        milestones.reached = _reached
+        main(arguments, prog_name=PROGRAM)
+
+
+def _run() -> int:
+    arguments = sys.argv[sys.argv.index("hive_core") + 1 :]
+    parent = os.getpid()
+    while True:
+        child = os.fork()
+        if child == 0:
+            _live(arguments, parent)
+            os._exit(1)
+        signal.signal(signal.SIGTERM, lambda number, _, child=child: os.kill(child, number))  # type: ignore[misc]
+        _, status = os.waitpid(child, 0)
+        if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+            return os.waitstatus_to_exitcode(status)
+
+
+if __name__ == "__main__":
+    sys.exit(_run())

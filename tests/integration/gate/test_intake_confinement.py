@@ -1,0 +1,78 @@
+"""What a command of an intake can reach, tried by a shell that runs in the place of git."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hive_core.gate.intake_confinement import Plain, Sandbox, limits
+from hive_core.git.calls import Call, End, Start, ended, finish, pipe
+from hive_core.runtimes.sandbox import look
+
+SHELL = Path(shutil.which("sh") or "/bin/sh").resolve()
+MEMORY = 512 * 1024 * 1024
+LIMITS = limits(1024 * 1024, MEMORY, 20.0)
+
+
+async def run(start: Start, script: str, reads: tuple[Path, ...] = (), writes: tuple[Path, ...] = ()) -> End:
+    source, feed = pipe()
+    process = start(Call(("-c", script), {"PATH": "/usr/bin:/bin"}, reads, writes), source)
+    os.close(source)
+    os.close(feed)
+    async with ended(process):
+        return await finish(process)
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    """The sandbox of an intake, with a shell in the place of git."""
+    return Sandbox(shutil.which("bwrap") or "bwrap", look(python=()), SHELL, LIMITS)
+
+
+async def test_only_what_is_written_can_be_written(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A command can write to the directory it is given for that, and nowhere else."""
+    reads, writes = tmp_path / "reads", tmp_path / "writes"
+    reads.mkdir()
+    writes.mkdir()
+    tried = [reads, writes, "/", "/tmp", "/dev", "/usr", "/etc", tmp_path]
+    script = " ".join(f"touch {place}/new 2>&1 && echo wrote {place};" for place in tried)
+    end = await run(sandbox, script, (reads,), (writes,))
+    assert [line for line in end.said.splitlines() if line.startswith("wrote")] == [f"wrote {writes}"]
+    assert list(reads.iterdir()) == []
+
+
+async def test_nothing_of_the_machine_is_seen(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A command sees no users, no processes, no network, no home and no other directory of the hive."""
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "shown").mkdir()
+    script = f"for i in /etc/passwd /etc/shadow /proc/1 /sys /root /home /run /var {tmp_path}/secret; do"
+    script += ' [ -e "$i" ] && echo "$i is there"; done; ls /dev'
+    end = await run(sandbox, script, (tmp_path / "shown",))
+    assert end == End(0, "null\nurandom\n")
+
+
+async def test_no_capabilities_and_nobody_else(sandbox: Sandbox) -> None:
+    """A command can mount nothing and is alone with process 1 of its sandbox."""
+    end = await run(sandbox, "mount -t tmpfs none /usr 2>/dev/null && echo mounted; kill -0 3 && echo other; echo $$")
+    assert end.said.splitlines()[-1] == "2" and "mounted" not in end.said and "other" not in end.said.splitlines()
+
+
+@pytest.mark.parametrize("confined", [True, False])
+async def test_limits_hold(sandbox: Sandbox, confined: bool) -> None:
+    """Memory, time and the size of files are limited from the first step on, in the sandbox and without one."""
+    start: Start = sandbox if confined else Plain(SHELL, LIMITS)
+    # As git does, it waits for its input first.
+    end = await run(start, "read line; ulimit -v; ulimit -t; ulimit -f; ulimit -c")
+    memory, seconds, blocks, core = (int(line) for line in end.said.split())
+    assert memory * 1024 == LIMITS[resource.RLIMIT_AS] and seconds == 20 and core == 0
+    assert blocks * 512 == LIMITS[resource.RLIMIT_FSIZE]
+
+
+async def test_a_bwrap_that_fails_is_told(tmp_path: Path, sandbox: Sandbox) -> None:
+    """A sandbox that cannot be set up ends with words that name bwrap."""
+    end = await run(sandbox, "true", (tmp_path / "missing",))
+    assert end.status != 0 and end.said.startswith("bwrap: ")

@@ -1,0 +1,133 @@
+"""Killed at any milestone of a proposal's way, the daemon finishes or undoes what it had begun.
+
+The milestones are those at which `hive_core.gate` calls `milestones.reached`. On each way the daemon dies at the first
+of them, then, with another proposal, at the second, and so on until the way has none left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import hive_core
+from tests.integration.gate import ways
+from tests.integration.gate.mortal import BROKEN, GOOD, Mortal, mortal
+from tests.integration.gate.ways import Trip
+
+
+@dataclass(frozen=True)
+class Way:
+    """Milestones before `first` are left out if there is little time: on another way the daemon dies at the same."""
+
+    begin: Callable[[Mortal], Awaitable[Trip]]
+    go: Callable[[Mortal, Trip], Awaitable[None]]
+    first: int = 1
+
+
+@dataclass(frozen=True)
+class Hive:
+    """A hive, its one agent beside the manager, and the ways that are gone in it."""
+
+    ways: Mapping[str, Way]
+    agent: str
+    runs: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+_BOTH = {"approval": '{"config": "both"}'}
+_ADA, _BOB = ways.with_built("ada"), ways.with_built("bob")
+HIVES = {
+    "resting": Hive(
+        {
+            "propose": Way(ways.with_commit("ada", GOOD), ways.go_propose),
+            "build that fails": Way(ways.with_commit("ada", BROKEN), ways.go_propose, 7),
+            "approve": Way(_ADA, ways.go_approve),
+            "deny": Way(_ADA, ways.go_deny),
+            "withdraw": Way(_ADA, ways.go_withdraw),
+            "roll back": Way(ways.with_two_of("ada"), ways.go_rollback),
+        },
+        "ada",
+        settings=_BOTH,
+    ),
+    "changing": Hive(
+        {
+            "operator's spawn": Way(ways.with_new_name, ways.go_spawn),
+            "requested spawn": Way(ways.with_new_name, ways.request_spawn, 7),
+            "approved spawn": Way(ways.with_requested_spawn, ways.go_approve, 4),
+            "operator's destroy": Way(ways.with_open_proposal, ways.go_destroy),
+            "requested destroy": Way(ways.with_new_agent, ways.request_destroy),
+            "approved destroy": Way(ways.with_requested_destroy(purge=False), ways.go_approve, 4),
+            "approved purge": Way(ways.with_requested_destroy(purge=True), ways.go_purge, 4),
+        },
+        "ada",
+    ),
+    "running": Hive(
+        {"approve": Way(_BOB, ways.go_approve, 4), "roll back": Way(ways.with_two_of("bob"), ways.go_rollback, 7)},
+        "bob",
+        runs=True,
+    ),
+    # No harness reports in as fast as that.
+    "failing": Hive({"approve": Way(_BOB, ways.go_approve, 4)}, "bob", runs=True, settings={"health_timeout": 0.01}),
+}
+
+
+async def _die_everywhere(hive: Mortal, way: Way, first: int) -> None:
+    """Go the way again and again; each time the daemon dies one milestone later, until there is none."""
+    died, milestone = True, first
+    while died:
+        trip = await way.begin(hive)
+        hive.arm(milestone)
+        async with asyncio.timeout(60):
+            await hive.through(lambda trip=trip: way.go(hive, trip))  # type: ignore[misc]
+            died = await hive.disarm()
+            await ways.finish(hive, trip)
+        await hive.check()
+        await ways.clear_away(hive, trip)
+        milestone += 1
+    assert milestone > first + 2, "it died nowhere"
+
+
+async def _die(name: str, *, everywhere: bool) -> set[str]:
+    """Go all ways of a hive; the milestones at which its daemon died."""
+    scene = HIVES[name]
+    with tempfile.TemporaryDirectory(prefix="hive-") as home:
+        async with mortal(Path(home), **scene.settings) as hive:
+            await hive.daemon.spawn(scene.agent, start=scene.runs)
+            for title, way in scene.ways.items():
+                try:
+                    await _die_everywhere(hive, way, 1 if everywhere else way.first)
+                except BaseException as error:
+                    error.add_note(f"in the hive {name!r} on the way {title!r}; it died at {hive.deaths}")
+                    raise
+            await hive.check_with_the_command()
+            return set(hive.deaths)
+
+
+def _named() -> set[str]:
+    """All milestones, as the code names them."""
+    found = [re.findall(r'milestones\.reached\("([^"]+)"\)', path.read_text()) for path in _modules()]
+    return {name for names in found for name in names}
+
+
+def _modules() -> list[Path]:
+    return sorted(Path(hive_core.__path__[0], "gate").glob("*.py"))
+
+
+@pytest.mark.timeout(400)
+async def test_killed_at_every_milestone() -> None:
+    """One terminal tag each; `main`, what runs, index and audit table agree with the tags: wherever it died."""
+    deaths = await asyncio.gather(*(_die(name, everywhere=False) for name in HIVES))
+    assert set().union(*deaths) == _named()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_200)
+async def test_killed_at_every_milestone_of_every_way() -> None:
+    """The same without leaving out what two ways have in common."""
+    await asyncio.gather(*(_die(name, everywhere=True) for name in HIVES))

@@ -1,0 +1,235 @@
+"""The gate against any sequence of requests, legal and not, with deaths of the daemon between any two of its steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from subprocess import CalledProcessError
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from structlog.testing import capture_logs
+
+from hive_core.errors import HiveError
+from hive_core.gate.parties import Party
+from hive_core.layout import Layout
+from hive_core.protocol import (
+    ApproveRequest,
+    DenyRequest,
+    DestroyProposal,
+    DestroyRequest,
+    ProposalState,
+    ProposeRequest,
+    RollbackRequest,
+    SpawnProposal,
+    SpawnRequest,
+    WithdrawRequest,
+)
+from hive_core.settings import Approval, AutoRule
+from tests.unit.gate.deaths import Death
+from tests.unit.gate.scene import ADA, BOB, MANAGER, OPERATOR, Scene, opened, quick
+from tests.unit.gate.template import Template
+
+EXPECTED = frozenset(
+    {
+        "agent_exists",
+        "already_proposed",
+        "closure_gone",
+        "deployment_under_way",
+        "invalid_request",
+        "no_repository",
+        "not_decider",
+        "not_rebased",
+        "not_yours",
+        "nothing_changed",
+        "own_proposal",
+        "stale_state",
+        "unknown_agent",
+        "unknown_deployment",
+        "unknown_proposal",
+    }
+)
+"""What may be answered here. Anything else says that the gate's own house is not in order."""
+
+agents = st.sampled_from(("ada", "bob"))
+numbers = st.integers(0, 5)
+parties = st.sampled_from((ADA, BOB, MANAGER, MANAGER, OPERATOR, OPERATOR))
+deciders = st.sampled_from((MANAGER, MANAGER, OPERATOR, OPERATOR, ADA))
+roles = st.sampled_from(("You sing.", "You bake.", "SILENT", "CRASHES"))
+states: st.SearchStrategy[ProposalState] = st.sampled_from(("built", "built", "built", "proposal", "approved"))
+deaths = st.one_of(st.none(), st.none(), st.integers(1, 12))
+"""At which milestone from now on the daemon dies, if it does."""
+policies = st.sampled_from(
+    (
+        Approval(),
+        Approval(config="both", destroy="manager"),
+        Approval(rules=[AutoRule(name="prompts", when="prompt_only")]),
+    )
+)
+
+
+class GateMachine(RuleBasedStateMachine):
+    """Every rule is one request; with `dies` the daemon is killed that many steps later and started again."""
+
+    copied: ClassVar[Callable[[], Layout]]
+
+    @initialize(approval=policies)
+    def open_hive(self, approval: Approval) -> None:
+        self.runner = asyncio.Runner()
+        self.layout = type(self).copied()
+        self.settings = quick(self.layout, approval)
+        self.logs = capture_logs()
+        self.logs.__enter__()
+        self.run(self.start())
+
+    def run(self, work: Coroutine[Any, Any, object]) -> None:
+        self.runner.run(work)
+
+    async def start(self) -> None:
+        """A new daemon, which has recovered."""
+        self.death = Death()
+        self.life = AsyncExitStack()
+        self.life.enter_context(self.death.armed())
+        scene = opened(self.layout, self.settings, born=self.death.born)
+        self.scene: Scene = await self.life.enter_async_context(scene)
+        await self.scene.gate.reindex()
+
+    async def request(self, work: Coroutine[Any, Any, object], dies: int | None) -> None:
+        """Make a request, alone or with what goes on in the background, and see that it is answered as expected."""
+        if dies is not None:
+            self.death.at = len(self.death.reached) + dies
+        try:
+            await self.death.during(work)
+        except HiveError as error:
+            assert error.code in EXPECTED, error
+        if dies is not None:
+            await self.death.during(self.scene.settled())
+            self.death.die()  # At the latest now, if there are not so many steps.
+            await self.life.aclose()
+            await self.start()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "runner"):
+            return
+        try:
+            if hasattr(self, "scene"):
+                self.run(self.end())
+        finally:
+            self.run(self.life.aclose())
+            self.runner.close()
+            self.logs.__exit__(None, None, None)
+
+    async def end(self) -> None:
+        """All that is under way comes to its end, the rest is decided, and everything fits together."""
+        scene = self.scene
+        await scene.settled()
+        await scene.check()
+        for row in await scene.rows():
+            if row.open:
+                assert row.waits_for is not None
+                party = MANAGER if row.proposer == OPERATOR.label else OPERATOR
+                await scene.deny(row.agent, row.number, party)
+        assert not [row for row in await scene.rows() if row.open]
+        await scene.check()
+
+    @rule(agent=agents, role=roles, other=st.one_of(st.none(), parties), dies=deaths)
+    def propose(self, agent: str, role: str, other: Party | None, dies: int | None) -> None:
+        scene = self.scene
+        if not scene.hive.agents.exists(agent):
+            return
+        try:
+            sha = scene.commit(agent, {"prompt.md": f"{role}\n"}, on=scene.main(agent))
+        except (HiveError, OSError, CalledProcessError):
+            return  # It is being purged.
+        request = ProposeRequest(commit=sha, note=f"because: {role}", agent=agent)
+        party = other or {"ada": ADA, "bob": BOB}[agent]
+        self.run(self.request(scene.gate.propose(request, party), dies))
+
+    @rule(agent=agents, number=numbers, party=deciders, expect=states, dies=deaths)
+    def approve(self, agent: str, number: int, party: Party, expect: ProposalState, dies: int | None) -> None:
+        request = ApproveRequest(expect=expect, note="fine")
+        self.run(self.request(self.scene.gate.approve(agent, number, request, party), dies))
+
+    @rule(which=st.integers(0, 3), dies=deaths)
+    def approve_what_waits(self, which: int, dies: int | None) -> None:
+        """As the party whose word is missing: random numbers and parties seldom meet."""
+
+        async def work() -> None:
+            waiting = [row for row in await self.scene.rows() if row.waits_for is not None]
+            if waiting:
+                row = waiting[which % len(waiting)]
+                party = OPERATOR if row.waits_for == "operator" else MANAGER
+                await self.scene.approve(row.agent, row.number, party)
+
+        self.run(self.scene.settled())
+        self.run(self.request(work(), dies))
+
+    @rule(agent=agents, number=numbers, party=deciders, dies=deaths)
+    def deny(self, agent: str, number: int, party: Party, dies: int | None) -> None:
+        request = DenyRequest(expect="built", note="no")
+        self.run(self.request(self.scene.gate.deny(agent, number, request, party), dies))
+
+    @rule(agent=agents, number=numbers, party=parties, dies=deaths)
+    def withdraw(self, agent: str, number: int, party: Party, dies: int | None) -> None:
+        self.run(self.request(self.scene.gate.withdraw(agent, number, WithdrawRequest(), party), dies))
+
+    @rule(agent=agents, number=st.one_of(st.none(), numbers), party=deciders, dies=deaths)
+    def roll_back(self, agent: str, number: int | None, party: Party, dies: int | None) -> None:
+        request = RollbackRequest(number=number, note="back")
+        self.run(self.request(self.scene.gate.rollback(agent, request, party), dies))
+
+    @rule(agent=agents, start=st.booleans(), dies=deaths)
+    def spawn(self, agent: str, start: bool, dies: int | None) -> None:
+        self.run(self.request(self.scene.gate.spawn(SpawnRequest(name=agent, start=start), OPERATOR), dies))
+
+    @rule(agent=agents, party=deciders, dies=deaths)
+    def request_spawn(self, agent: str, party: Party, dies: int | None) -> None:
+        self.run(self.request(self.scene.gate.request_spawn(SpawnProposal(name=agent, note="please"), party), dies))
+
+    @rule(agent=agents, purge=st.booleans(), dies=deaths)
+    def destroy(self, agent: str, purge: bool, dies: int | None) -> None:
+        self.run(self.request(self.scene.gate.destroy(agent, DestroyRequest(purge=purge), OPERATOR), dies))
+
+    @rule(agent=agents, purge=st.booleans(), party=deciders, dies=deaths)
+    def request_destroy(self, agent: str, purge: bool, party: Party, dies: int | None) -> None:
+        request = DestroyProposal(note="idle", purge=purge)
+        self.run(self.request(self.scene.gate.request_destroy(agent, request, party), dies))
+
+    @rule()
+    def time_passes(self) -> None:
+        """What goes on in the background comes to its end."""
+        self.run(self.scene.settled())
+
+    @rule(agent=agents)
+    def stopped_or_started(self, agent: str) -> None:
+        lives = self.scene.hive.agents
+        if lives.exists(agent):
+            self.run(lives.stop(agent, "operator") if lives.running(agent) else lives.start(agent, "operator"))
+
+
+@pytest.fixture(scope="module")
+def machine() -> Any:
+    """The machine with a hive to copy."""
+    template = Template()
+    # With something to roll back to, and something to decide on.
+    GateMachine.copied = asyncio.run(template.grown(prepare, quick(template.layout)))
+    yield GateMachine
+    template.remove()
+
+
+async def prepare(scene: Scene) -> None:
+    await scene.deploy("ada", "You bake.")
+    await scene.built("bob", "You bake.")
+
+
+@pytest.mark.timeout(3_600)  # In the soak profile.
+def test_the_gate_keeps_its_house_in_order(machine: type[GateMachine]) -> None:
+    """Whatever is asked for and whenever the daemon dies: tags, index, audit table, main and what runs agree."""
+    # Fewer than of other properties: each example is a hive with dozens of commands of git.
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=settings().max_examples // 2, stateful_step_count=12)
+    )

@@ -148,18 +148,22 @@ class Gate:
 
     async def proposals(self, query: ProposalsQuery, party: Party) -> ProposalList:
         """Proposals at a glance."""
+        await self._recovered.wait()
         return await self._reading.proposals(query, party)
 
     async def show(self, agent: str, number: int, query: ProposalQuery, party: Party) -> ProposalDetail:
         """One proposal with its diff."""
+        await self._recovered.wait()
         return await self._reading.show(agent, number, query, party)
 
     async def build_log(self, agent: str, number: int, query: LogsQuery, party: Party) -> LogsAnswer:
         """What a build said."""
+        await self._recovered.wait()
         return await self._reading.build_log(agent, number, query, party)
 
     async def history(self, agent: str, query: HistoryQuery) -> History:
         """An agent's deployments."""
+        await self._recovered.wait()
         return await self._reading.history(agent, query)
 
     # --- upkeep -----------------------------------------------------------------------------------------------

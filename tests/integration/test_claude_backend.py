@@ -117,8 +117,9 @@ async def test_tools_are_the_configured_ones(tmp_path: Path) -> None:
         async with claude(tmp_path, core, model.url, tools=["Read", "Bash(git *)"]) as backend:
             assert await backend.run(turn("hello")) == Ok()
         names = {tool["name"] for tool in model.requests[0]["tools"]}
-    hive = {"mcp__hive__send", "mcp__hive__recv", "mcp__hive__whoami", "mcp__hive__list_agents"}
-    assert names == hive | {"Read", "Bash"}
+    messages = {"send", "recv", "whoami", "list_agents"}
+    proposals = {"propose_config", "my_proposals", "withdraw"}
+    assert names == {f"mcp__hive__{tool}" for tool in messages | proposals} | {"Read", "Bash"}
 
 
 async def test_manager_has_its_tools(tmp_path: Path) -> None:
@@ -255,7 +256,7 @@ async def test_hanging_turn_is_killed(tmp_path: Path) -> None:
         claude(tmp_path, core, model.url, tools=["Bash"]) as backend,
         CoreClient(core.socket, patience=1.0) as client,
     ):
-        work = asyncio.create_task(run_turn(backend, turn("hello"), keep_leases(client, INSTANCE, 60.0), limit=12.0))
+        work = asyncio.create_task(run_turn(backend, turn("hello"), keep_leases(client, INSTANCE, 60.0), limit=20.0))
         while not any("sleep 1001" in line for line in descendants()):
             await asyncio.sleep(0.05)
             assert not work.done(), "the turn ended before its command ran"

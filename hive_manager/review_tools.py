@@ -113,7 +113,8 @@ def _whole_diff(environment: AgentEnvironment, proposal: Proposal) -> str:
     if repository is None:
         return ""
     span = f"{proposal.base} {proposal.commit}" if proposal.base is not None else proposal.commit
-    return f"git -C {repository} {'diff' if proposal.base is not None else 'show'} --no-ext-diff --no-textconv {span}"
+    command = "diff" if proposal.base is not None else "show"
+    return f"git -C {repository} {command} --text --no-ext-diff --no-textconv {span}"
 
 
 async def _before(client: CoreClient, agent: str) -> int:

@@ -157,7 +157,6 @@ class Deploying(Views):
 
     def _spec(self, record: AgentRecord) -> AgentSpec:
         name, layout, manager = record.name, self._layout, record.kind == "manager"
-        others = [other.name for other in self._roster.all() if other.name != name] if manager else []
         return AgentSpec(
             name,
             record.kind,
@@ -168,5 +167,4 @@ class Deploying(Views):
             applied=layout.applied if manager else layout.applied_repository(name),
             closure=record.closure,
             deployment=record.deployment,
-            configs={other: layout.agent(other).config for other in others},
         )

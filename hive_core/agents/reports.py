@@ -79,6 +79,8 @@ class Reports:
                 continue  # It was destroyed, and forgotten.
             self.health.look_again(unit.name)
             if unit.lifecycle != "running":
+                # What a harness says while it is being stopped must not count for the one after it.
+                self.health.forget(unit.name)
                 self._note(unit.name, "offline", "")
             await self._announce(unit.name, self._incidents.unit_changed(unit))
 

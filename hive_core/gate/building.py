@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hive_core.errors import HiveError
 from hive_core.gate import index, policy, rules, words
 from hive_core.gate.buildlogs import BuildLogs
-from hive_core.gate.contents import read_config
+from hive_core.gate.contents import read_config, shown_diff
 from hive_core.gate.deploying import Deploying, why_failed
 from hive_core.gate.index import Row
 from hive_core.gate.ledger import Notice, Step
@@ -20,6 +22,7 @@ from hive_core.protocol import AgentConfig
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 
 _AT_ONCE = 2
+_UNDER_WAY = "another deployment was under way: propose again"
 _TAIL_LINES = 40
 SHOWN_DIFF = 16 * 1024
 """Bytes of a diff that go with the question for a decision."""
@@ -43,6 +46,7 @@ class Building:
         self._logs = logs
         self._deploying = deploying
         self._few = asyncio.Semaphore(_AT_ONCE)
+        self._one_each: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def begin(self, agent: str, number: int) -> None:
         """Build a proposal in the background."""
@@ -53,7 +57,8 @@ class Building:
         place, agent = self._place, row.agent
         kind = place.kind_of(agent)
         order = BuildOrder(agent, kind, row.number, place.layout.applied_repository(agent), row.sha)
-        async with self._few, self._logs.writing(agent, row.number) as say:
+        # One of each agent: what one proposes must not keep the others' waiting.
+        async with self._one_each[agent], self._few, self._logs.writing(agent, row.number) as say:
             try:
                 async with asyncio.timeout(place.settings.build_timeout):
                     closure = await place.runtime.build(order, say)
@@ -88,7 +93,11 @@ class Building:
                 await self._fail(row, why)
             return
         async with place.locks[agent]:
-            approved = await self._settle(row, built)
+            try:
+                approved = await self._settle(row, built)
+            except HiveError as error:
+                await self._fail(row, why_failed(error, "build", row))
+                return
         if approved:
             await self._deploying.carry_out(agent, number)
 
@@ -113,11 +122,16 @@ class Building:
         # Without a decider there is nobody but the operator, who proposed it.
         alone = f"rule: {built.rule}" if built.rule is not None else row.proposer if decider is None else None
         opened = await place.read(lambda db: index.open_of(db, row.agent))
-        if alone is not None and not any(other.state is State.APPROVED for other in opened):
+        under_way = any(other.state is State.APPROVED for other in opened)
+        if decider is None and under_way:
+            gone = Step(replace(data, state=State.WITHDRAWN, outcome=_UNDER_WAY), row.sha, SYSTEM)
+            await self._take(row, [Step(data, row.sha, SYSTEM), gone], place.told(gone))
+            return False
+        if alone is not None and not under_way:
             approved = replace(data, state=State.APPROVED, approvals=[alone])
             await self._take(row, [step, Step(approved, row.sha, SYSTEM)])
             return True
-        diff = await place.with_repository(row.agent, lambda found: found.diff(row.base, row.sha, SHOWN_DIFF))
+        diff = await place.with_repository(row.agent, lambda found: shown_diff(found, row, SHOWN_DIFF))
         await self._take(row, [step], place.told(step, diff=diff))
         return False
 

@@ -31,6 +31,19 @@ def in_force(repository: Repository, row: Row) -> InForce:
     return InForce(row.number, row.closure, config, prompt)
 
 
+def shown_diff(repository: Repository, row: Row, limit: int) -> tuple[str, int]:
+    """The beginning of what a proposal changes, and the size of all of it. Files that git cannot compare within its
+    time are no reason not to decide: then it says so.
+    """
+    try:
+        return repository.diff(row.base, row.sha, limit)
+    except HiveError as error:
+        if error.code != "git_slow":
+            raise
+        text = f"(git needs too long to compare these files; see both sides in {row.agent}.git: {row.base} {row.sha})\n"
+        return text, len(text)
+
+
 def _read(repository: Repository, commit: str, path: str, limit: int) -> bytes:
     found = repository.read(commit, path, limit)
     if found is None:

@@ -95,7 +95,7 @@ class Deciding:
         Raises `unknown_deployment`, `nothing_changed`, `closure_gone`, `deployment_under_way`, `not_decider`.
         """
         place = self._place
-        policy.may_rollback(party, agent)
+        policy.may_rollback(place.settings.approval, party, agent)
         place.agents.record(agent)
         async with place.locks[agent]:
             place.agents.record(agent)

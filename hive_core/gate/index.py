@@ -155,6 +155,13 @@ def open_of(db: sqlite3.Connection, agent: str) -> list[Row]:
     return list(_rows(db, f"+agent = ? AND {_WHERE['open']}", (agent,)))
 
 
+def count_since(db: sqlite3.Connection, agent: str, since: int) -> int:
+    """How many proposals of the agent are not older than that."""
+    query = "SELECT count(*) FROM proposals WHERE created_at >= ? AND +agent = ?"
+    (count,) = db.execute(query, (since, agent)).fetchone()
+    return int(count)
+
+
 def expired(db: sqlite3.Connection, now: int) -> list[Row]:
     """Undecided proposals whose time is up."""
     return list(_rows(db, f"{_WHERE['open']} AND expires_at <= ?", (now,), "created_at"))

@@ -122,8 +122,13 @@ class _Taking:
             if base is not None and base not in (commit, *head.parents):
                 await self._check_descent(commit, base)
             candidate = await read_candidate(objects, head.tree, self.most.bytes, self.most.files)
-        # Waited for even if the caller is cancelled: a move half done is no use to anybody.
-        await asyncio.shield(asyncio.to_thread(self.quarantine.accept))
+        accepting = asyncio.ensure_future(asyncio.to_thread(self.quarantine.accept))
+        try:
+            await asyncio.shield(accepting)
+        except asyncio.CancelledError:
+            # Waited for: the quarantine is removed after this, and half a move is no use to anybody.
+            await asyncio.wait([accepting])
+            raise
         return candidate
 
     async def _transfer(self, commit: str, base: str | None) -> None:

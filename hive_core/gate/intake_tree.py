@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from itertools import takewhile
 
 from hive_core.errors import HiveError
 from hive_core.gate.candidate import (
@@ -45,9 +46,10 @@ async def read_head(objects: Objects, commit: str) -> CommitHead:
     # Reading peels a tag; the tag itself stays behind.
     if found is None or found[0] != "commit":
         raise no_commit(commit, found[0] if found else "tag")
-    lines = [line.split(b" ") for line in found[1].partition(b"\n\n")[0].split(b"\n")]
-    trees = [line[1].decode() for line in lines if line[0] == b"tree"]
-    return CommitHead(trees[0], [line[1].decode() for line in lines if line[0] == b"parent"])
+    tree, *lines = [line.split(b" ") for line in found[1].partition(b"\n\n")[0].split(b"\n")]
+    # Only what stands right below the tree is a parent to git; further down it would be a header without meaning.
+    parents = takewhile(lambda line: line[0] == b"parent", lines)
+    return CommitHead(tree[1].decode(), [line[1].decode() for line in parents])
 
 
 async def read_candidate(objects: Objects, tree: str, most_bytes: int, most_files: int) -> Candidate:

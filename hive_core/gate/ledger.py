@@ -11,13 +11,15 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
 from hive_core import audit
 from hive_core.broker import Broker
-from hive_core.errors import conflict
+from hive_core.database import PASSING
+from hive_core.errors import HiveError, conflict
 from hive_core.events import EventHub
 from hive_core.gate import index, milestones, texts
 from hive_core.gate.parties import Party
@@ -31,6 +33,7 @@ from hive_core.layout import Layout
 
 MAIN = "refs/heads/main"
 _SHOWN_NOTE = 2_000
+_RETRY_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +83,7 @@ class Ledger:
         self._broker = broker
         self._events = events
         self._now = now
+        self._stopping = asyncio.Event()
 
     async def enter(
         self,
@@ -116,8 +120,35 @@ class Ledger:
         when = self._now()
         shas = await asyncio.to_thread(self._plant, agent, steps, main, when)
         milestones.reached("tags planted")
-        await self.record(agent, [(step, sha, when) for step, sha in zip(steps, shas, strict=True)], notices, created)
+        planted = [(step, sha, when) for step, sha in zip(steps, shas, strict=True)]
+        await self._record_at_last(agent, planted, notices, created)
         milestones.reached("index written")
+
+    def stop(self) -> None:
+        """Try no longer to write down what the database has no room for: the next start makes up for it."""
+        self._stopping.set()
+
+    async def _record_at_last(
+        self,
+        agent: str,
+        planted: Sequence[tuple[Step, str, int]],
+        notices: Sequence[Notice],
+        created: dict[int, int] | None,
+    ) -> None:
+        """Tell the database, again and again while its disk is full: the tags are there, so nobody may go on from what
+        the index says without them.
+        """
+        while True:
+            try:
+                await self.record(agent, planted, notices, created)
+                return
+            except HiveError as error:
+                if error.code not in PASSING or self._stopping.is_set():
+                    raise
+                log.error("tags not in the index yet", agent=agent, code=error.code)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY_SECONDS):
+                    await self._stopping.wait()
 
     async def record(
         self,

@@ -92,8 +92,17 @@ def may_request(party: Party) -> None:
         )
 
 
-def may_rollback(party: Party, agent: str) -> None:
-    """Refuse who may not roll `agent` back: raises `not_decider`."""
+def may_rollback(approval: Approval, party: Party, agent: str) -> None:
+    """Refuse who may not roll `agent` back: raises `own_proposal` and `not_decider`.
+
+    The manager may where its approval alone is enough for a change, but not itself: what the operator has tightened
+    must not be undone without the operator.
+    """
+    if party.role == "manager" and party.name == agent:
+        raise forbidden("own_proposal", f"{party.name} may not roll itself back", "ask the operator with a message")
+    if party.role == "manager" and approval.config != "manager":
+        why = f"changes of {shown(agent)} need the operator's approval, and so does going back"
+        raise forbidden("not_decider", why, "ask the operator with a message")
     if not _decides(party):
         raise forbidden(
             "not_decider",

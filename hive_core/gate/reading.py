@@ -9,6 +9,7 @@ from typing import TypeVar
 from hive_core.errors import HiveError, forbidden
 from hive_core.gate import index, policy, texts
 from hive_core.gate.buildlogs import BuildLogs
+from hive_core.gate.contents import shown_diff
 from hive_core.gate.index import Row, moment
 from hive_core.gate.parties import Party
 from hive_core.gate.states import State
@@ -55,9 +56,7 @@ class Reading:
         settings, closure_changes = await self._built(row)
         diff, size = "", 0
         if row.kind != "destroy":
-            diff, size = await self._from_repository(
-                row, lambda repository: repository.diff(row.base, row.sha, _SHOWN_DIFF)
-            )
+            diff, size = await self._from_repository(row, lambda repository: shown_diff(repository, row, _SHOWN_DIFF))
         return ProposalDetail(
             **row.shown().model_dump(),
             settings=settings,

@@ -6,6 +6,7 @@ The tags are the truth. First the database is made to agree with them; then ever
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -13,12 +14,13 @@ import structlog
 from hive_core.errors import HiveError
 from hive_core.gate import index, policy, story
 from hive_core.gate.building import SHOWN_DIFF, Building
+from hive_core.gate.contents import shown_diff
 from hive_core.gate.deciding import Deciding
 from hive_core.gate.deploying import Deploying
 from hive_core.gate.index import Row
 from hive_core.gate.ledger import MAIN, Notice, Step
 from hive_core.gate.parties import SYSTEM, Party, Role, name_in
-from hive_core.gate.states import IllegalHistory, State
+from hive_core.gate.states import State
 from hive_core.gate.tagnames import ENDORSED, tag_of
 from hive_core.gate.texts import read as read_text
 from hive_core.gate.workplace import Workplace
@@ -48,17 +50,21 @@ class Recovery:
         found = {path.name.removesuffix(".git") for path in place.layout.applied.glob("*.git")}
         for agent in sorted(await place.read(index.agents) - found):
             if not place.agents.exists(agent):  # It was purged.
-                await place.database.write(partial(index.forget, agent=agent))
+                with suppress(HiveError):  # A full disk, most likely: it does no harm until the next start.
+                    await place.database.write(partial(index.forget, agent=agent))
         told: list[str] = []
         for agent in sorted(found):
             try:
                 async with place.locks[agent]:
                     told += await self._recover(agent)
-            except (HiveError, IllegalHistory, ValueError, OSError) as error:
-                log.error("applied repository not recovered", agent=agent, error=str(error))
+            except Exception as error:  # Whatever one agent's repository holds, the others go on.
+                log.error("applied repository not recovered", agent=agent, error=str(error), exc_info=error)
                 told.append(f"{agent}: its applied repository cannot be read: {error}")
         if told:
-            await self._tell(told)
+            try:
+                await self._tell(told)
+            except HiveError as error:
+                log.warning("recovery not announced", code=error.code)
 
     async def _recover(self, agent: str) -> list[str]:
         place = self._place
@@ -126,7 +132,7 @@ class Recovery:
         diff = ("", 0)
         if row.state is State.BUILT and row.kind != "destroy":
             diff = await self._place.with_repository(
-                row.agent, lambda repository: repository.diff(row.base, row.sha, SHOWN_DIFF)
+                row.agent, lambda repository: shown_diff(repository, row, SHOWN_DIFF)
             )
         return self._place.told(step, was_asked=was_asked, diff=diff)
 

@@ -120,6 +120,7 @@ class Workplace:
     async def close(self) -> None:
         """End all work in the background; the next daemon takes it up again."""
         self._closed = True
+        self.ledger.stop()
         await _end([*self._requests, *self._work])
         await self.tell_changed()
 

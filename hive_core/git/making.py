@@ -23,6 +23,8 @@ CONFIG = """\
 \tfsync = all
 \tfilesRefLockTimeout = 1000
 \tpackedRefsTimeout = 5000
+[attr]
+\ttree = 4b825dc642cb6eb9a060e54bf8d69288fbee4904
 [transfer]
 \tfsckObjects = true
 [uploadpack]
@@ -32,7 +34,9 @@ CONFIG = """\
 \tautoDetach = false
 \tpruneExpire = 2.weeks.ago
 """
-"""The applied repository's configuration. No reflogs: the tags are the history."""
+"""The applied repository's configuration. No reflogs: the tags are the history. `attr.tree` is the empty tree: git may
+take attributes from HEAD otherwise, with which an agent could hide changes from who looks.
+"""
 
 _PARTS = ("HEAD", "config", "objects", "refs")
 

@@ -13,15 +13,19 @@ LOOSE_TAGS = 200
 """git reads every loose ref beside a new one, so that many of them make each transition slower."""
 
 LOOSE_OBJECTS = 2_000
+PACKS = 50
+"""Every proposal that was taken in brings one, and git opens all of them. As git's own gc.autoPackLimit."""
 _SECONDS = 1_800.0
 
 
 def due(repository: Path) -> tuple[bool, bool]:
-    """Whether there are many loose refs, and many loose objects (estimated as git does, from one directory)."""
+    """Whether there are many loose refs, and many packs or loose objects (guessed from one directory, like git)."""
     objects = 0
     with suppress(FileNotFoundError):
         objects = sum(1 for _ in (repository / "objects/17").iterdir())
-    return count_loose(repository, LOOSE_TAGS) >= LOOSE_TAGS, objects > -(-LOOSE_OBJECTS // 256)
+    packs = sum(1 for _ in (repository / "objects/pack").glob("*.pack"))
+    many = objects > -(-LOOSE_OBJECTS // 256) or packs > PACKS
+    return count_loose(repository, LOOSE_TAGS) >= LOOSE_TAGS, many
 
 
 def tidy(repository: Path) -> bool:

@@ -18,8 +18,7 @@ class AgentSpec:
 
     `closure` is what a build gave, `deployment` the number under which it was put in force; the harness is told the
     number and reports in with it. `applied` holds what the agent may see of the applied repositories: the manager the
-    directory of all, another its own one. `configs` are the other agents' own configurations, by name, for the
-    manager; those of agents that are started later are added by the runtime.
+    directory of all, another its own one.
     """
 
     name: str
@@ -30,7 +29,6 @@ class AgentSpec:
     applied: Path | None = None
     closure: str = ""
     deployment: int = 0
-    configs: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

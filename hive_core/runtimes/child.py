@@ -41,9 +41,6 @@ class Child(Protocol):
     def close(self) -> None:
         """Release the descriptors of a child that has been waited for."""
 
-    async def show(self, name: str, config: Path) -> None:
-        """Let the manager in it see the configuration of an agent that came later. Raises OSError."""
-
 
 class Launcher(Protocol):
     """Starts harnesses; OSError or ValueError say that one cannot be started."""
@@ -97,9 +94,6 @@ class PlainChild:
             await asyncio.sleep(0.01)
         return exit_words(returncode)
 
-    async def show(self, name: str, config: Path) -> None:
-        """Nothing is hidden from a plain process."""
-
     def close(self) -> None:
         self._process.close()
 
@@ -112,8 +106,6 @@ def _places(spec: AgentSpec) -> dict[str, str]:
         spec.paths,
         deployed=spec.closure,
         applied=str(repository if spec.kind == "manager" else repository.parent),
-        # An agent's directories lie in one that is named after it.
-        agents=str(spec.paths.config.parent.parent),
     )
 
 

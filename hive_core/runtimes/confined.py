@@ -15,7 +15,6 @@ import select
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,9 +22,7 @@ from hive_core.layout import AgentPaths
 from hive_core.processes import Command, Process, exit_words, read_all, readable, spawn
 from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.child import Child, Harness
-from hive_core.runtimes.sandbox import AGENTS, Host, arguments, environment, python_path
-
-Identity = tuple[int, int] | None
+from hive_core.runtimes.sandbox import Host, arguments, environment
 
 _SETUP_SECONDS = 10.0
 """Longest that bwrap may take to set up a sandbox."""
@@ -42,8 +39,6 @@ class SandboxLauncher:
 
     async def __call__(self, spec: AgentSpec) -> Child:
         info, writer = os.pipe2(os.O_CLOEXEC)
-        # Seen before they are bound: one that is replaced meanwhile is taken for another one then.
-        shown = {name: _identity(config) for name, config in spec.configs.items()}
         try:
             os.set_blocking(info, False)
             try:
@@ -51,7 +46,7 @@ class SandboxLauncher:
                 process = spawn(Command(line, environment(spec), Path("/"), keep_fds=[writer]))
             finally:
                 os.close(writer)
-            child = SandboxedChild(process, shown)
+            child = SandboxedChild(process)
             try:
                 await child.find_harness(info)
             except BaseException:
@@ -67,11 +62,9 @@ class SandboxLauncher:
 class SandboxedChild:
     """A sandbox with a harness in it. `pid` is bwrap's until the harness was found, and if it never was."""
 
-    def __init__(self, process: Process, shown: Mapping[str, Identity]) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
-        self._shown = dict(shown)
         self._init: int | None = None
-        self._init_pid = 0
         self._harness: int | None = None
         self.pid = process.pid
         self.output = process.output
@@ -83,7 +76,7 @@ class SandboxedChild:
             text = await read_all(info, 64 * 1024)
             with suppress(ValueError, KeyError, TypeError):
                 init = int(json.loads(text)["child-pid"])
-                self._init, self._init_pid = _hold(init, parent=self._process.pid), init
+                self._init = _hold(init, parent=self._process.pid)
             while self._init is not None and self._harness is None and not _ended(self._init):
                 for pid in _children(init):
                     # Orphans in the sandbox become children of its process 1, too; the harness is number 2 there.
@@ -117,49 +110,12 @@ class SandboxedChild:
         killed = 128 < returncode < 128 + signal.NSIG
         return exit_words(128 - returncode if killed else returncode)
 
-    async def show(self, name: str, config: Path) -> None:
-        """Bind the configuration of an agent that came later. Raises OSError."""
-        identity = _identity(config)
-        if self._init is None or self._shown.get(name) == identity:
-            return
-        namespace = os.open(f"/proc/{self._init_pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            # Only if process 1 is still there was that its namespace, and not that of a successor in its number.
-            if not _ended(self._init):
-                await _mount(namespace, config, f"{AGENTS}/{name}/config")
-                self._shown[name] = identity
-        finally:
-            os.close(namespace)
-
     def close(self) -> None:
         for pidfd in (self._init, self._harness):
             if pidfd is not None:
                 os.close(pidfd)
         self._init = self._harness = None
         self._process.close()
-
-
-async def _mount(namespace: int, source: Path, target: str) -> None:
-    line = [sys.executable, "-P", "-m", "hive_core.runtimes.mounting", str(namespace), str(source), target]
-    process = spawn(Command(line, {"LANG": "C.UTF-8", **python_path()}, Path("/"), keep_fds=[namespace]))
-    try:
-        async with asyncio.timeout(_SETUP_SECONDS):
-            output = await read_all(process.output, 64 * 1024)
-            if await process.wait():
-                raise OSError(output.decode(errors="replace").strip()[-500:])
-    finally:
-        process.kill()
-        await process.wait()
-        process.close()
-
-
-def _identity(directory: Path) -> Identity:
-    """What tells a directory from one that takes its place under its name; None if there is none."""
-    try:
-        found = directory.lstat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 async def why_not(bwrap: str, host: Host) -> str:

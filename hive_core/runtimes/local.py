@@ -27,7 +27,7 @@ from hive_core.runtimes.child import Harness, Launcher, PlainLauncher
 from hive_core.runtimes.closures import Closures
 from hive_core.runtimes.confined import SandboxLauncher, why_not
 from hive_core.runtimes.logfile import LogFile
-from hive_core.runtimes.sandbox import confined, look
+from hive_core.runtimes.sandbox import Host, confined, look
 from hive_core.runtimes.supervisor import BackOff, Supervisor
 
 Sandbox = Literal["auto", "bubblewrap", "none"]
@@ -36,6 +36,18 @@ Sandbox = Literal["auto", "bubblewrap", "none"]
 def harness_command(kind: Kind) -> list[str]:
     """The harness of this installation. `-P`: what an agent writes in its directory must not be imported as ours."""
     return [sys.executable, "-P", "-m", "hive_manager" if kind == "manager" else "hive_agent", "serve"]
+
+
+def _check_hidden(host: Host, place: Path) -> None:
+    """Refuse a state directory below something that every sandbox is shown: all of the hive would be in it."""
+    real = place.resolve()
+    for shown in host.read_only:
+        if real.is_relative_to(shown.resolve()):
+            raise HiveError(
+                "state_dir_shown",
+                f"the state directory would be seen by every agent: it lies in {shown}",
+                hint="choose one outside of the system's programs and of the Python that runs the daemon",
+            )
 
 
 def _find(program: str) -> str | None:
@@ -96,6 +108,7 @@ class LocalRuntime:
             bwrap = _find("bwrap")
             problem = await why_not(bwrap, host) if bwrap else "bubblewrap is not installed"
             if bwrap and not problem:
+                _check_hidden(host, closures)
                 launch, confinement = SandboxLauncher(bwrap, host, harness), "bubblewrap"
                 confine = partial(confined, bwrap, host)
             elif sandbox == "bubblewrap":
@@ -156,9 +169,6 @@ class LocalRuntime:
             )
             self._supervisors[spec.name] = supervisor
         await supervisor.start(spec)
-        for other in list(self._supervisors.values()):
-            if other.spec.kind == "manager" and spec.kind != "manager":
-                await other.show(spec.name, spec.paths.config)
 
     async def stop(self, name: str) -> None:
         """Stop the agent and all of its processes: politely, then by force. Nothing happens if it is stopped."""

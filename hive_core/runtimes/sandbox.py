@@ -27,8 +27,6 @@ DEPLOYED = "/deployed"
 """What is in force, read-only."""
 APPLIED = "/applied"
 """The applied repositories that the agent may see, read-only."""
-AGENTS = "/agents"
-"""What the manager sees of the others: their own configurations, at `<name>/config`."""
 
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store")
 # Of directories that also hold private keys (ssl, pki) only the public part.
@@ -143,11 +141,11 @@ def environment(spec: AgentSpec) -> dict[str, str]:
         **git_identity(spec.name),
         **spec.environment,
         "HOME": "/root",
-        **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED, agents=AGENTS),
+        **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED),
     }
 
 
-def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applied: str, agents: str) -> dict[str, str]:
+def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applied: str) -> dict[str, str]:
     """The variables that tell a harness where its directories are, and as which deployment it runs."""
     variables = {
         "HIVE_AGENT_RUN": str(paths.run),
@@ -160,8 +158,6 @@ def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applie
         variables["HIVE_AGENT_DEPLOYED"] = deployed
     if spec.applied is not None:
         variables["HIVE_AGENT_APPLIED"] = applied
-    if spec.kind == "manager":
-        variables["HIVE_AGENT_AGENTS"] = agents
     return variables
 
 
@@ -198,20 +194,16 @@ def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Seque
 
 
 def _gate_arguments(spec: AgentSpec) -> list[str]:
-    """What an agent sees of the gate: what is in force, its history, and (the manager) the others' proposals.
+    """What an agent sees of the gate: what is in force, and its history (the manager: everybody's).
 
-    Of two of these somebody else may remove the directory meanwhile, which is no reason not to start.
+    Not the others' own repositories, also for the manager: links in them would lead to its files, and git would run
+    what their settings name.
     """
     line = ["--ro-bind", spec.closure, DEPLOYED] if spec.closure else []
     if spec.applied is not None and spec.kind == "manager":
         line += ["--ro-bind", str(spec.applied), APPLIED]
     elif spec.applied is not None:
         line += ["--ro-bind-try", str(spec.applied), f"{APPLIED}/{spec.applied.name}"]
-    if spec.kind == "manager":
-        # A file system of its own: directories for agents that come later are made in it.
-        line += ["--tmpfs", AGENTS]
-        for name, config in sorted(spec.configs.items()):
-            line += ["--bind-try", str(config), f"{AGENTS}/{name}/config"]
     return line
 
 

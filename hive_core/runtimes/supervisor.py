@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import structlog
 
@@ -96,19 +95,6 @@ class Supervisor:
             if self.state.lifecycle == "failed":
                 self._change("stopped")
 
-    async def show(self, name: str, config: Path) -> None:
-        """Let this agent, the manager, see the configuration of another one: now and after every start."""
-        self.spec = replace(self.spec, configs={**self.spec.configs, name: config})
-        if self._child is not None:
-            await self._show(self._child, name, config)
-
-    async def _show(self, child: Child, name: str, config: Path) -> None:
-        try:
-            await child.show(name, config)
-        except OSError as error:
-            # Not worth more than that: what it is to decide on is also in the applied repository.
-            _log.warning("the manager sees a configuration only after its restart", agent=name, problem=_words(error))
-
     async def _ended(self) -> None:
         if self._task is not None:
             # Shielded: the caller may give up waiting, the stop goes on.
@@ -136,16 +122,13 @@ class Supervisor:
             began = asyncio.get_running_loop().time()
             try:
                 await asyncio.to_thread(self._log.open)
-                spec = self.spec
-                self._child = await self._launch(spec)
+                self._child = await self._launch(self.spec)
             except (OSError, ValueError) as error:
                 cause = f"cannot be started: {_words(error)}"
                 if not isinstance(error, TimeoutError) and getattr(error, "errno", None) not in _PASSING:
                     self._change("failed", pid=None, started_at=None, exit_cause=cause)
                     return
             else:
-                for name, config in self.spec.configs.items() - spec.configs.items():
-                    await self._show(self._child, name, config)
                 cause = await self._live(self._child)
             if self._stop_wanted.is_set():
                 self._change("stopped", pid=None, started_at=None, exit_cause=cause)

@@ -176,6 +176,13 @@ def _unrelated(place: Place) -> str:
     return git(place.config, "commit-tree", "-m", "first", tree)
 
 
+def _forged_parent(place: Place) -> str:
+    tree = git(place.config, "rev-parse", "HEAD^{tree}")
+    who = "ada <ada@hive> 1 +0000"
+    # A parent is one only right below the tree; fsck allows any header further down.
+    return place.write("commit", f"tree {tree}\nauthor {who}\ncommitter {who}\nparent {place.base}\n\nx\n".encode())
+
+
 def _beside(place: Place) -> str:
     """A commit on what was deployed before."""
     older, newer = place.base, place.change({"prompt.md": "deployed\n"})
@@ -297,6 +304,7 @@ CASES = [
     Case("id of a blob", _object("v1:prompt.md"), "bad_commit", "is a blob, not a commit"),
     Case("no such commit", lambda _: "1" * 40, "no_such_commit", "has no commit 1111"),
     Case("unrelated history", _unrelated, "not_rebased", "does not build on"),
+    Case("header that looks like a parent", _forged_parent, "not_rebased", "does not build on"),
     Case("beside what is deployed", _beside, "not_rebased", "does not build on"),
     Case("no repository", _no_repository, "no_repository", ".git/objects is missing"),
     Case("empty repository", _empty_repository, "no_such_commit", "has no commit 1111"),

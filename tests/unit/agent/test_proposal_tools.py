@@ -86,7 +86,7 @@ async def test_manager_reviews(core: CoreStandIn, tmp_path: Path) -> None:
         await client.call_tool("deny", {"agent": "bob", "number": 1, "note": "no shell", "expect": "building"})
         assert (await client.call_tool("deny", {"agent": "bob", "number": 1, "note": ""})).is_error
     assert [line.split()[0] for line in listed.splitlines()] == ["ada/3", "bob/1"]
-    assert f"git -C /applied/ada.git diff --no-ext-diff --no-textconv {'b' * 40} {COMMIT}" in shown
+    assert f"git -C /applied/ada.git diff --text --no-ext-diff --no-textconv {'b' * 40} {COMMIT}" in shown
     assert approved.startswith("ada/3 config by ada: approved")
     assert core.gate.asked == [
         ("ada/3", ApproveRequest(expect="built", note="read it")),

@@ -50,14 +50,13 @@ async def test_a_new_agent_runs_what_is_in_force(layout: Layout) -> None:
 
 
 async def test_the_manager_sees_every_repository(layout: Layout) -> None:
-    """It reviews what others propose, and may propose for them; they see only what is their own."""
+    """The applied ones: it reviews what others propose, and may propose for them. Nobody sees another's own."""
     async with opened(layout) as hive:
         for name in ("ann", "bob", "hm1nd"):
             await hive.spawn(name)
         specs = hive.processes.specs
         assert specs["hm1nd"].applied == layout.applied
-        assert specs["hm1nd"].configs == {name: layout.agent(name).config for name in ("ann", "bob")}
-        assert specs["bob"].configs == {}
+        assert specs["bob"].applied == layout.applied_repository("bob")
 
 
 async def test_an_agent_that_is_not_to_start_is_not_run(layout: Layout) -> None:

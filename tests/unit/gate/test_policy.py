@@ -190,11 +190,18 @@ def test_who_may_propose() -> None:
     policy.may_propose(ADA, "ada")
     assert code(lambda: policy.may_propose(ADA, "bob")) == "not_yours"
     assert code(lambda: policy.may_request(ADA)) == "not_yours"
-    assert code(lambda: policy.may_rollback(ADA, "ada")) == "not_decider"
+    assert code(lambda: policy.may_rollback(Approval(), ADA, "ada")) == "not_decider"
     for party in (MANAGER, OPERATOR):
         policy.may_propose(party, "ada")
         policy.may_request(party)
-        policy.may_rollback(party, "ada")
+        policy.may_rollback(Approval(), party, "ada")
+
+
+def test_the_manager_cannot_go_back_behind_the_operator() -> None:
+    """What the operator has tightened, the manager does not undo: not for itself, nor where the operator decides."""
+    assert code(lambda: policy.may_rollback(Approval(), MANAGER, MANAGER.name)) == "own_proposal"
+    assert code(lambda: policy.may_rollback(Approval(config="both"), MANAGER, "ada")) == "not_decider"
+    policy.may_rollback(Approval(config="both"), OPERATOR, MANAGER.name)
 
 
 def test_who_may_see() -> None:

@@ -78,9 +78,7 @@ async def test_a_parser_that_cannot_run_is_no_fault_of_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where files cannot be checked at all, that is told as the hive's trouble and not as the proposer's."""
-    monkeypatch.setattr(checking, "python_path", lambda: {"PYTHONPATH": str(tmp_path)})
-    (tmp_path / "hive_core").mkdir()
-    (tmp_path / "hive_core" / "__init__.py").write_text("")
+    monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(HiveError) as cannot:
         await checking.check(tmp_path, lambda _: None)
     assert (cannot.value.code, cannot.value.status) == ("cannot_build", 500)

@@ -51,22 +51,6 @@ print(json.dumps({
     "overwrite": attempt(lambda: pathlib.Path("/deployed/agent.nix").chmod(0o777)),
 }), flush=True)
 """
-FOLLOW = """
-import json, os, time
-while True:
-    agents = os.environ["HIVE_AGENT_AGENTS"]
-    name = agents + "/bob/config/"
-    try:
-        text = open(name + "note").read()
-        if text != globals().get("last"):
-            last = text
-            open(name + "answer", "w").write("seen " + text)
-            print(json.dumps({"text": text, "all": sorted(os.listdir(agents))}),
-                  flush=True)
-    except OSError:
-        pass
-    time.sleep(0.01)
-"""
 
 
 async def built(hive: Hive, name: str = "ada") -> AgentSpec:
@@ -112,52 +96,21 @@ async def test_an_agent_sees_its_own_part_of_the_gate(tmp_path: Path) -> None:
 
 
 async def test_the_manager_sees_every_applied_repository(tmp_path: Path) -> None:
-    """The manager reads every applied repository and changes none; a configuration that is gone is left out."""
+    """The manager reads every applied repository and changes none; nobody's own repository is there."""
     async with opened("bubblewrap", tmp_path, SEE + POLITE) as hive:
         await built(hive)
-        spec = await built(hive, "bob")
+        await built(hive, "bob")
         manager = replace(
             hive.spec("hm1nd"),
             kind="manager",
             applied=hive.layout.applied,
-            configs={"bob": spec.paths.config, "gone": hive.layout.agent("gone").config},
         )
         await hive.runtime.start(manager)
         seen = json.loads(await hive.line('{"deployed"', "hm1nd"))
     assert seen["deployed"] is None
     assert {"ada.git", "bob.git"} <= set(seen["applied"])
-    assert "bob" in seen["agents"]
+    assert seen["agents"] is None
     assert seen["writes"]["/applied/ada.git"] == "Read-only file system"
-
-
-@MODES
-async def test_the_manager_sees_agents_that_come_later(mode: Mode, tmp_path: Path) -> None:
-    """The configuration of an agent that is started while the manager runs is the manager's to read and to write."""
-    async with opened(mode, tmp_path, FOLLOW + POLITE) as hive:
-        await hive.runtime.start(replace(hive.spec("hm1nd"), kind="manager"))
-        bob = hive.spec("bob")
-        await hive.runtime.start(bob)
-        (bob.paths.config / "note").write_text("one")
-        first = json.loads(await hive.line('"one"', "hm1nd"))
-        if mode == "bubblewrap":
-            assert first["all"] == ["bob"]
-        assert (bob.paths.config / "answer").read_text() == "seen one"
-        # A new agent of that name, and a manager that was started again, find the new directory.
-        await hive.runtime.destroy("bob")
-        bob.paths.config.rename(tmp_path / "trash")
-        bob = hive.spec("bob")
-        await hive.runtime.start(bob)
-        (bob.paths.config / "note").write_text("two")
-        await hive.line('"two"', "hm1nd")
-        changes = hive.runtime.watch()
-        pid = hive.unit("hm1nd").pid
-        assert pid is not None
-        os.kill(pid, 9)
-        async for state in changes:
-            if state.name == "hm1nd" and state.lifecycle == "running":
-                break
-        (bob.paths.config / "note").write_text("three")
-        await hive.line('"three"', "hm1nd")
 
 
 @pytest.mark.parametrize("kind", ["agent", "manager"])
@@ -177,4 +130,3 @@ async def test_plain_mode_names_the_gates_directories(tmp_path: Path, kind: str)
     assert seen["HIVE_AGENT_DEPLOYED"] == "/closures/ada/x"
     assert seen["HIVE_AGENT_DEPLOYMENT"] == "7"
     assert seen["HIVE_AGENT_APPLIED"] == str(layout.applied)
-    assert seen.get("HIVE_AGENT_AGENTS") == (str(layout.agents) if kind == "manager" else None)

@@ -14,6 +14,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
 from hive_core.runtimes.local import LocalRuntime, Sandbox, harness_command
+from hive_core.runtimes.sandbox import look, python_paths
 from tests.unit.runtimes.hive import NEVER, OBEY_PARENT, POLITE, STUBBORN, Mode, gone, make_spec, need, opened, until
 
 MODES = pytest.mark.parametrize("mode", ["bubblewrap", "none"])
@@ -24,6 +25,15 @@ import subprocess
 left = subprocess.Popen(["sleep", "1000"], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 print("left", flush=True)
 """
+
+
+async def test_a_state_directory_in_sight_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every sandbox would show the state directory, with all agents' files and sockets, the hive does not start."""
+    need("bubblewrap")
+    monkeypatch.setattr("hive_core.runtimes.local.look", lambda: look(python=[*python_paths(), tmp_path]))
+    with pytest.raises(HiveError) as refused:
+        await LocalRuntime.open("bubblewrap", closures=tmp_path / "closures", scratch=tmp_path / "scratch")
+    assert refused.value.code == "state_dir_shown"
 
 
 @MODES

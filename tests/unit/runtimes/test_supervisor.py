@@ -27,8 +27,6 @@ class FakeChild:
         self.output, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._polite = polite
-        self.shown: dict[str, Path] = {}
-        self.show_error: OSError | None = None
 
     def terminate(self) -> None:
         if self._polite:
@@ -40,11 +38,6 @@ class FakeChild:
 
     async def wait(self) -> str:
         return await asyncio.shield(self.end)
-
-    async def show(self, name: str, config: Path) -> None:
-        if self.show_error is not None:
-            raise self.show_error
-        self.shown[name] = config
 
     def close(self) -> None:
         os.close(self.output)
@@ -125,40 +118,6 @@ async def test_a_life_from_start_to_stop(slow: Bench) -> None:
     state = slow.supervisor.state
     assert (state.lifecycle, state.pid, state.started_at, state.exit_cause) == ("stopped", None, None, "exit code 0")
     assert await slow.close() == ["starting", "running", "stopping", "stopped"]
-
-
-async def test_what_is_shown_stays_shown(quick: Bench) -> None:
-    """A configuration is shown to the running harness at once, and later lives are launched with it."""
-    await quick.start()
-    await quick.supervisor.show("bob", Path("/bob"))
-    assert quick.children[0].shown == {"bob": Path("/bob")}
-    quick.children[0].kill()
-    await quick.until("backoff")
-    await quick.until("running")
-    assert quick.specs[1].configs == {"bob": Path("/bob")}
-
-
-async def test_what_comes_during_a_launch_is_shown(quick: Bench) -> None:
-    """A configuration that comes while the harness is being launched is not missed."""
-    launch = quick.supervisor._launch
-
-    async def slow_launch(spec: AgentSpec) -> Child:
-        child = await launch(spec)
-        await quick.supervisor.show("bob", Path("/bob"))
-        return child
-
-    quick.supervisor._launch = slow_launch
-    await quick.start()
-    assert quick.children[0].shown == {"bob": Path("/bob")}
-
-
-async def test_what_cannot_be_shown_disturbs_nobody(quick: Bench) -> None:
-    """Where a sandbox cannot be shown more, it runs on, and the next one is launched with it."""
-    await quick.start()
-    quick.children[0].show_error = OSError("not permitted")
-    await quick.supervisor.show("bob", Path("/bob"))
-    assert quick.supervisor.state.lifecycle == "running"
-    assert quick.supervisor.spec.configs == {"bob": Path("/bob")}
 
 
 async def test_starting_twice_runs_one(slow: Bench) -> None:

@@ -108,7 +108,7 @@ class Load:
     async def _roll_back(self) -> None:
         while not self._stop.is_set():
             agent = self._dice.choice(AGENTS)
-            await self._ask("POST", f"/v1/agents/{agent}/rollback", {"note": "back"}, agent="hm1nd")
+            await self._ask("POST", f"/v1/agents/{agent}/rollback", {"note": "back"})
             await self._pause(0.8)
 
     async def _spawn_and_destroy(self) -> None:

@@ -150,7 +150,7 @@ async def go_rollback(hive: Mortal, trip: Trip) -> None:
     found = await newest(hive, trip)
     if found is None or found["kind"] != "rollback":
         note = {"note": "it was better before"}
-        found = await hive.ask("POST", f"/v1/agents/{trip.agent}/rollback", note, agent=MANAGER)
+        found = await hive.ask("POST", f"/v1/agents/{trip.agent}/rollback", note)
     await hive.until(trip.agent, found["number"], *TERMINAL)
 
 

@@ -28,7 +28,7 @@ print("left", flush=True)
 
 
 async def test_a_state_directory_in_sight_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where every sandbox would show the state directory, with all agents' files and sockets, the hive does not start."""
+    """Where every sandbox would show the state directory, with all agents' files, the hive does not start."""
     need("bubblewrap")
     monkeypatch.setattr("hive_core.runtimes.local.look", lambda: look(python=[*python_paths(), tmp_path]))
     with pytest.raises(HiveError) as refused:

@@ -19,7 +19,7 @@ class HelloRequest(Request):
 
     instance: Instance
     version: Annotated[str, StringConstraints(max_length=64)]
-    deployment: Annotated[int, Field(ge=0)] | None = None
+    deployment: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
 
 
 class Profile(Answer):

@@ -80,7 +80,7 @@ class WithdrawRequest(Request):
 class RollbackRequest(Request):
     """Deploy again what an earlier deployment of the agent was: `number`, or the one before the present."""
 
-    number: Annotated[int, Field(ge=0)] | None = None
+    number: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
     note: Reason
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -90,6 +91,16 @@ class Daemon:
         lock = StateLock(layout.lock)
         stack.callback(lock.release)
 
+        # Confinement is found out by trying, in processes of its own; meanwhile the database is checked.
+        opening = asyncio.create_task(
+            LocalRuntime.open(
+                settings.sandbox,
+                closures=layout.closures,
+                scratch=layout.scratch,
+                stop_timeout=settings.stop_timeout,
+            )
+        )
+        stack.callback(opening.cancel)
         metrics = Metrics()
         events = EventHub()
         database = await Database.open(layout.database, metrics.committed)
@@ -111,12 +122,7 @@ class Daemon:
         stack.push_async_callback(refusals.tell_left_out, all_callers=True)
         refused, timed = refusals.note, metrics.request
         core = CoreSockets(lambda name: layout.agent(name).core_socket, directory, refused, timed)
-        runtime = await LocalRuntime.open(
-            settings.sandbox,
-            closures=layout.closures,
-            scratch=layout.scratch,
-            stop_timeout=settings.stop_timeout,
-        )
+        runtime = await opening
         agents = Agents(
             layout=layout,
             database=database,
@@ -175,7 +181,7 @@ class Daemon:
             layout.host_socket,
             settings.socket_group,
             [
-                *hive_endpoints.hive(status, database.check, metrics.text, events),
+                *hive_endpoints.hive(status, database.check, partial(_exposition, metrics), events),
                 *agent_endpoints.keeping(agents, gate),
                 *agent_endpoints.looking_after(agents, manager_only=False),
                 *agent_endpoints.deployments(gate, manager_only=False),
@@ -246,6 +252,13 @@ class Daemon:
             messages_unacked=broker.total_unacknowledged,
             operator_unread=broker.unacknowledged(OPERATOR),
         )
+
+
+def _exposition(metrics: Metrics) -> bytes:
+    # The library for it brings a web server of its own along: a twentieth of the daemon's start, for a later scrape.
+    from hive_core.exposition import exposition  # noqa: PLC0415
+
+    return exposition(metrics)
 
 
 def _lifecycles(agents: Agents) -> dict[Lifecycle, int]:

@@ -33,11 +33,8 @@ class Agents(Deploying):
         """
         known = await self._database.read(records.load)
         await self._purging.open({record.name for record in known})
+        await asyncio.to_thread(self._make_directories, known)
         for record in known:
-            try:
-                await asyncio.to_thread(files.make_directories, self._layout.agent(record.name))
-            except (HiveError, OSError) as error:
-                log.error("agent's directories not made", agent=record.name, error=str(error))
             self._roster.enrol(record)
         # Only now: whoever is heard before all are known is told that some are not there.
         for record in known:
@@ -119,6 +116,13 @@ class Agents(Deploying):
         return DestroyAnswer(name=name, purged=purge, dropped_messages=dropped)
 
     # --------------------------------------------------------------------------------------------------------
+
+    def _make_directories(self, known: Sequence[AgentRecord]) -> None:
+        for record in known:
+            try:
+                files.make_directories(self._layout.agent(record.name))
+            except (HiveError, OSError) as error:
+                log.error("agent's directories not made", agent=record.name, error=str(error))
 
     async def _start_if_wanted(self, name: str, turns: asyncio.Semaphore) -> None:
         async with turns, self._locks[name]:

@@ -32,7 +32,7 @@ from hive_core.metrics import Metrics
 from hive_core.names import OPERATOR
 from hive_core.protocol import HiveStatus, Lifecycle
 from hive_core.runtimes.base import Runtime
-from hive_core.runtimes.local import LocalRuntime
+from hive_core.runtimes.opening import open_runtime
 from hive_core.settings import Settings
 from hive_core.sockets import agents as agent_endpoints
 from hive_core.sockets import audit as audit_endpoints
@@ -92,14 +92,7 @@ class Daemon:
         stack.callback(lock.release)
 
         # Confinement is found out by trying, in processes of its own; meanwhile the database is checked.
-        opening = asyncio.create_task(
-            LocalRuntime.open(
-                settings.sandbox,
-                closures=layout.closures,
-                scratch=layout.scratch,
-                stop_timeout=settings.stop_timeout,
-            )
-        )
+        opening = asyncio.create_task(open_runtime(settings, layout))
         stack.callback(opening.cancel)
         metrics = Metrics()
         events = EventHub()

@@ -64,6 +64,16 @@ class Layout:
         return self.state_dir / "closures"
 
     @property
+    def flakes(self) -> Path:
+        """The flakes from which the nixos runtime has built what is deployed, a directory per agent."""
+        return self.state_dir / "flakes"
+
+    @property
+    def gcroots(self) -> Path:
+        """Links to closures that Nix may not collect: `<agent>/<number>`."""
+        return self.state_dir / "gcroots"
+
+    @property
     def builds(self) -> Path:
         """Logs of builds."""
         return self.logs / "builds"

@@ -20,6 +20,7 @@ from hive_core.layout import Layout
 
 DEFAULT_FILE = Path("/etc/hyperhive/config.toml")
 ENVIRONMENT_PREFIX = "HIVE_"
+_SIZE = r"^[1-9][0-9]{0,8}[MG]$"
 
 
 class AutoRule(BaseModel):
@@ -54,6 +55,45 @@ class Approval(BaseModel):
     ] = []
 
 
+class NixOS(BaseModel):
+    """How the `nixos` runtime makes containers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    flake: Annotated[
+        str, Field(min_length=1, max_length=2_000, description="Flake of hyperhive that agents are built with.")
+    ] = "github:hyperhive/hyperhive"
+    user_namespaces: Annotated[
+        bool, Field(description="Run containers so that their root is nobody on the host (`PRIVATE_USERS=pick`).")
+    ] = True
+    build_user: Annotated[
+        Literal["auto", "dynamic", "root"],
+        Field(description="Who evaluates: an own user through the Nix daemon, or root; `auto` takes what works."),
+    ] = "auto"
+    build_memory: Annotated[str, Field(pattern=_SIZE, description="Most memory of a build's evaluation.")] = "4G"
+    build_tasks: Annotated[int, Field(ge=16, le=1_000_000, description="Most tasks of a build's evaluation.")] = 512
+    updates: Annotated[
+        Literal["manual", "auto"],
+        Field(description="Whether agents built with an older hyperhive are rebuilt on request or by themselves."),
+    ] = "manual"
+    updates_at_once: Annotated[int, Field(ge=1, le=100, description="Agents that are updated side by side.")] = 2
+
+
+class Bounds(BaseModel):
+    """Limits for containers: `memory_max` ("3G"), `cpu_quota` (percent of a core), `tasks_max`, `io_weight`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    memory_max: Annotated[str | None, Field(pattern=_SIZE, description="Memory, in MiB or GiB.")] = None
+    cpu_quota: Annotated[int | None, Field(ge=1, le=100_000, description="Processor time, in percent of a core.")] = (
+        None
+    )
+    tasks_max: Annotated[int | None, Field(ge=16, le=1_000_000, description="Processes and threads.")] = None
+    io_weight: Annotated[int | None, Field(ge=1, le=10_000, description="Share of the disk; 100 is everybody's.")] = (
+        None
+    )
+
+
 class Settings(BaseModel):
     """What an operator can set. Each field's description is its documentation."""
 
@@ -66,7 +106,14 @@ class Settings(BaseModel):
         Path | None,
         Field(description="Directory for sockets; `/run/hyperhive`, or `run` in a state directory of your own."),
     ] = None
-    runtime: Annotated[Literal["local"], Field(description="What runs the agents.")] = "local"
+    runtime: Annotated[
+        Literal["local", "nixos"], Field(description="What runs the agents: child processes, or NixOS containers.")
+    ] = "local"
+    nixos: Annotated[NixOS, Field(description="How the nixos runtime makes containers (a table).")] = NixOS()
+    limits: Annotated[Bounds, Field(description="Limits of agents whose `agent.toml` sets none (a table).")] = Bounds()
+    ceilings: Annotated[
+        Bounds, Field(description="What no agent's limits may exceed (a table): proposals beyond are refused.")
+    ] = Bounds()
     sandbox: Annotated[
         Literal["auto", "bubblewrap", "none"],
         Field(description="How the local runtime confines agents; `auto` takes bubblewrap where it works."),
@@ -110,6 +157,10 @@ class Settings(BaseModel):
         return Layout(state_dir=state, run_dir=(self.run_dir or default).absolute())
 
 
+_TABLES = frozenset({"approval", "nixos", "limits", "ceilings"})
+"""Settings that are tables: in the environment, as JSON."""
+
+
 def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
     """Read the settings; a wrong one is refused with its name, its source and what is allowed."""
     values: dict[str, Any] = {}
@@ -143,11 +194,11 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
 def _from_text(key: str, text: str) -> Any:
     if key == "pass_environment":
         return text.split(",")
-    if key == "approval":
+    if key in _TABLES:
         try:
             return json.loads(text)
         except ValueError:
-            raise HiveError("bad_setting", f"{ENVIRONMENT_PREFIX}APPROVAL is not JSON") from None
+            raise HiveError("bad_setting", f"{ENVIRONMENT_PREFIX}{key.upper()} is not JSON") from None
     return text
 
 

@@ -39,6 +39,7 @@ from hive_core.protocol.hive import (
     Health,
     HiveStatus,
 )
+from hive_core.protocol.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes
 from hive_core.protocol.messages import (
     AckRequest,
     Delivery,
@@ -147,6 +148,9 @@ __all__ = [
     "LeaseAnswer",
     "LeaseRequest",
     "Lifecycle",
+    "Limits",
+    "LimitsAnswer",
+    "LimitsRequest",
     "LogsAnswer",
     "LogsQuery",
     "MarkReadRequest",
@@ -183,8 +187,10 @@ __all__ = [
     "SpawnProposal",
     "SpawnRequest",
     "StateRequest",
+    "Usage",
     "WaitQuery",
     "WaitSeconds",
     "WhoAmI",
     "WithdrawRequest",
+    "memory_bytes",
 ]

@@ -24,7 +24,10 @@ class SpawnRequest(Request):
 
 
 class AgentStatus(Peer):
-    """An agent as the operator sees it. `unacked` messages wait for it; `restarts` counts those after crashes."""
+    """An agent as the operator sees it. `unacked` messages wait for it; `restarts` counts those after crashes.
+
+    `needs_update` says that what it runs was built with an older hyperhive than the hive's own.
+    """
 
     backend: Backend
     model: str | None
@@ -38,6 +41,7 @@ class AgentStatus(Peer):
     web_port: int
     deployment: int
     confinement: str
+    needs_update: bool = False
 
 
 class AgentList(Answer):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from hive_core.protocol.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.protocol.shapes import Request
 from hive_core.protocol.types import Backend, Recipient
 
@@ -68,15 +69,18 @@ class AgentConfig(Request):
 
     `allowed_recipients` of None allows everyone; a list is enforced by the daemon, and `*` in it allows
     broadcasts. `tools` are the agent CLI's own tools, beside the hive's. `memory_max` is in MiB or GiB ("512M", "3G"),
-    `cpu_quota` in percent of one core; None leaves a limit to the operator's defaults.
+    `cpu_quota` in percent of one core, `io_weight` a share (100 is everybody's); None leaves a limit to the operator's
+    defaults. A `sealed` network is none at all: such an agent reaches the hive's socket and nothing else.
     """
 
     backend: Backend = "scripted"
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     tools: list[ToolPattern] = Field(default_factory=lambda: list(DEFAULT_TOOLS), max_length=100)
     allowed_recipients: Annotated[list[Recipient], Field(max_length=1_000)] | None = None
-    memory_max: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}[MG]$")] | None = None
-    cpu_quota: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    tasks_max: Annotated[int, Field(ge=16, le=1_000_000)] | None = None
+    memory_max: MemorySize | None = None
+    cpu_quota: CpuQuota | None = None
+    tasks_max: TasksMax | None = None
+    io_weight: IoWeight | None = None
+    network: Literal["host", "sealed"] = "host"
     turn_timeout: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
     script: list[ScriptRule] = Field(default_factory=list, max_length=100)

@@ -14,7 +14,7 @@ from hive_core.protocol.agents import SpawnRequest
 from hive_core.protocol.shapes import Answer, Query, Request
 from hive_core.protocol.types import WaitSeconds
 
-ProposalKind = Literal["config", "spawn", "destroy", "rollback"]
+ProposalKind = Literal["config", "spawn", "destroy", "rollback", "rebuild"]
 ProposalState = Literal["proposal", "building", "built", "approved", "deployed", "failed", "denied", "withdrawn"]
 """The furthest tag of a proposal in its agent's applied repository; the last four are terminal."""
 Decider = Literal["manager", "operator"]

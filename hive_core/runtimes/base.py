@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hive_core.layout import AgentPaths
-from hive_core.protocol import Kind, Lifecycle
+from hive_core.protocol import Kind, Lifecycle, Limits, Usage
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class AgentSpec:
 
     `closure` is what a build gave, `deployment` the number under which it was put in force; the harness is told the
     number and reports in with it. `applied` holds what the agent may see of the applied repositories: the manager the
-    directory of all, another its own one.
+    directory of all, another its own one. `limits` are within the operator's ceilings; `sealed` takes the network away.
     """
 
     name: str
@@ -29,12 +29,15 @@ class AgentSpec:
     applied: Path | None = None
     closure: str = ""
     deployment: int = 0
+    limits: Limits = field(default_factory=Limits)
+    sealed: bool = False
+    web_port: int = 0
 
 
 @dataclass(frozen=True)
 class BuildOrder:
-    """A commit of an agent's applied repository that is to be built. Its content is the agent's and not to be trusted,
-    but for what intake promises: plain files only, few and small, with harmless names.
+    """A commit of an agent's applied repository that is to be built, tagged `proposal/<number>` there. Its content is
+    the agent's and not to be trusted, but for what intake promises: plain files only, few and small, harmless names.
     """
 
     name: str
@@ -67,11 +70,14 @@ class UnitState:
 class Runtime(Protocol):
     """Runs agents. All methods may be called side by side for different agents, and one after another for one.
 
-    `confinement` says in words how agents are confined, and if they are not, why.
+    `confinement` says in words how agents are confined, and if they are not, why. `bubblewrap` is the program that
+    confines git at intake, where it works. `limiting` says whether the limits of a spec are enforced.
     """
 
     name: str
     confinement: str
+    bubblewrap: str | None
+    limiting: bool
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """Build a commit: its closure, which no later build changes. Building the same again gives the same.
@@ -86,6 +92,9 @@ class Runtime(Protocol):
     async def has(self, closure: str) -> bool:
         """Whether the closure can still be activated."""
 
+    async def outdated(self, closure: str) -> bool:
+        """Whether the closure was built with an older hyperhive than a build would take now; False if nobody knows."""
+
     async def keep(self, name: str, closures: Collection[str]) -> None:
         """Closures of the agent other than these may be removed."""
 
@@ -93,7 +102,21 @@ class Runtime(Protocol):
         """Run the agent on `spec.closure`: what runs of it is stopped first. Raises HiveError if that is gone."""
 
     async def start(self, spec: AgentSpec) -> None:
-        """Run the agent and keep it running (restart it after a crash). Nothing happens if it runs already."""
+        """Run the agent and keep it running (restart it after a crash). Nothing happens if it runs already, on the
+        closure and as the deployment of the spec: what an earlier daemon left half done is put right.
+        """
+
+    async def limit(self, name: str, limits: Limits) -> None:
+        """Put limits in force at once, without a restart, until the agent is activated anew; None lifts one.
+
+        Raises HiveError `limits_not_enforced`, `not_running`.
+        """
+
+    async def limits(self, name: str) -> Limits:
+        """The limits in force; none where there are none, or nothing runs."""
+
+    async def usage(self, name: str) -> Usage:
+        """What the agent uses at the moment."""
 
     async def stop(self, name: str) -> None:
         """Stop the agent and all of its processes: politely, then by force. Nothing happens if it is stopped."""
@@ -113,4 +136,4 @@ class Runtime(Protocol):
         """The log's last `lines`, or what came after `cursor` (waiting for it); and the cursor to go on with."""
 
     async def close(self) -> None:
-        """Stop every agent and release everything."""
+        """Release everything. Agents that cannot outlive the daemon are stopped; containers go on."""

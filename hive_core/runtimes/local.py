@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from hive_core.errors import HiveError, not_found
-from hive_core.protocol import Kind
+from hive_core.errors import HiveError, conflict, not_found
+from hive_core.protocol import Kind, Limits, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 from hive_core.runtimes.building import Builder
 from hive_core.runtimes.changes import Changes
@@ -59,6 +59,7 @@ class LocalRuntime:
     """Implements `hive_core.runtimes.base.Runtime`. Made with `open`; lives on the loop that it was opened on."""
 
     name = "local"
+    limiting = False
 
     def __init__(
         self, builder: Builder, launch: Launcher, confinement: str, stop_timeout: float, back_off: BackOff
@@ -169,6 +170,26 @@ class LocalRuntime:
             )
             self._supervisors[spec.name] = supervisor
         await supervisor.start(spec)
+
+    async def outdated(self, closure: str) -> bool:
+        """Never: harnesses run on this installation."""
+        return False
+
+    async def limit(self, name: str, limits: Limits) -> None:
+        """Raises `limits_not_enforced`: child processes have no control group of their own."""
+        raise conflict(
+            "limits_not_enforced",
+            f"the local runtime cannot limit what {name} uses",
+            'run the hive on NixOS with runtime = "nixos" for limits',
+        )
+
+    async def limits(self, name: str) -> Limits:
+        """None at all."""
+        return Limits()
+
+    async def usage(self, name: str) -> Usage:
+        """Not known."""
+        return Usage()
 
     async def stop(self, name: str) -> None:
         """Stop the agent and all of its processes: politely, then by force. Nothing happens if it is stopped."""

@@ -13,7 +13,7 @@ from hive_core.broker import Broker, Directory
 from hive_core.database import Database
 from hive_core.events import EventHub
 from hive_core.layout import Layout
-from hive_core.protocol import AgentConfig, AgentStatus, HarnessState, SpawnRequest
+from hive_core.protocol import AgentConfig, AgentStatus, HarnessState, Limits, SpawnRequest, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 
 
@@ -36,12 +36,16 @@ class Processes:
 
     name: str = "stand-in"
     confinement: str = "none"
+    bubblewrap: str | None = None
+    limiting: bool = True
     held: asyncio.Event = field(default_factory=asyncio.Event)
     starting: int = 0
     most_at_once: int = 0
     running: set[str] = field(default_factory=set)
     failed: dict[str, UnitState] = field(default_factory=dict)
     specs: dict[str, AgentSpec] = field(default_factory=dict)
+    limited: dict[str, Limits] = field(default_factory=dict)
+    old: set[str] = field(default_factory=set)
     began: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     changes: asyncio.Queue[UnitState] = field(default_factory=asyncio.Queue)
 
@@ -53,6 +57,9 @@ class Processes:
 
     async def has(self, closure: str) -> bool:
         raise NotImplementedError
+
+    async def outdated(self, closure: str) -> bool:
+        return closure in self.old
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
         raise NotImplementedError
@@ -68,6 +75,15 @@ class Processes:
         self.starting -= 1
         self.running.add(spec.name)
         self.specs[spec.name] = spec
+
+    async def limit(self, name: str, limits: Limits) -> None:
+        self.limited[name] = limits
+
+    async def limits(self, name: str) -> Limits:
+        return self.limited.get(name, Limits())
+
+    async def usage(self, name: str) -> Usage:
+        return Usage(memory_bytes=1024**2, cpu_seconds=1.5, tasks=3) if name in self.running else Usage()
 
     async def stop(self, name: str) -> None:
         self.running.discard(name)

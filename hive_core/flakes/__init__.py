@@ -1,0 +1,1 @@
+"""The flake that an agent's container is built from: rendering it, pure."""

@@ -1,0 +1,63 @@
+"""Limits of an agent's container: what it asks for, what the operator allows, what is in force."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from hive_core.protocol.shapes import Answer, Request
+
+MemorySize = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}[MG]$")]
+"""In MiB or GiB: "512M", "3G"."""
+CpuQuota = Annotated[int, Field(ge=1, le=100_000)]
+"""In percent of one core."""
+TasksMax = Annotated[int, Field(ge=16, le=1_000_000)]
+IoWeight = Annotated[int, Field(ge=1, le=10_000)]
+"""Share of the disk beside others; 100 is everybody's (systemd.resource-control(5))."""
+
+_UNITS = {"M": 1024**2, "G": 1024**3}
+
+
+class Limits(Request):
+    """Limits of one container; None sets none."""
+
+    memory_max: MemorySize | None = None
+    cpu_quota: CpuQuota | None = None
+    tasks_max: TasksMax | None = None
+    io_weight: IoWeight | None = None
+
+
+class LimitsRequest(Limits):
+    """Change limits of a running agent at once, until it is deployed anew; what is None stays.
+
+    `reset` goes back to what its configuration and the operator's settings give, before the rest is applied.
+    """
+
+    reset: bool = False
+
+
+class Usage(Answer):
+    """What a container uses, as its control group tells; None where that is not known."""
+
+    memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    tasks: int | None = None
+
+
+class LimitsAnswer(Answer):
+    """`configured` is what the agent's settings and the operator's give, `in_force` what holds now.
+
+    `enforced` is false where the runtime cannot limit anything.
+    """
+
+    name: str
+    configured: Limits
+    in_force: Limits
+    enforced: bool
+    usage: Usage
+
+
+def memory_bytes(size: MemorySize) -> int:
+    """A memory size in bytes."""
+    return int(size[:-1]) * _UNITS[size[-1]]

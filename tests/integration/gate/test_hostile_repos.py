@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -44,8 +44,12 @@ def descriptors() -> list[str]:
 
 
 def running() -> list[str]:
-    """What this process has running."""
-    return [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    """What this process has running; not what has ended and is about to be reaped by a parent that ends too."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found.append(" ".join(child.cmdline()))
+    return found
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -183,12 +183,33 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = str(first["loc"][0])
+        place = first["loc"]
+        source = sources.get(str(place[0]), "defaults")
         raise HiveError(
             "bad_setting",
-            f"setting {key!r} from {sources.get(key, 'defaults')}: {first['msg']}",
-            hint=f"known settings: {', '.join(Settings.model_fields)}" if key not in Settings.model_fields else "",
+            f"setting {_dotted(place)!r} from {source}: {first['msg']}",
+            hint=_known(place) if first["type"] == "extra_forbidden" else "",
         ) from None
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    """The whole key, as in `approval.rules[0].when`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def _known(path: Sequence[str | int]) -> str:
+    """The keys that there are where an unknown one was given."""
+    model: type[BaseModel] = Settings
+    for part in path[:-1]:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            model = next(found for found in (annotation, *get_args(annotation)) if _is_model(found))
+    where = _dotted(path[:-1])
+    return f"known {f'keys of {where}' if where else 'settings'}: {', '.join(model.model_fields)}"
+
+
+def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _from_text(key: str, text: str) -> Any:

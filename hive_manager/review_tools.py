@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Annotated, Literal
 
 from mcp.server import MCPServer
@@ -15,12 +16,14 @@ from hive_agent.environment import AgentEnvironment
 from hive_agent.tool_text import refused
 from hive_core.protocol import (
     ApproveRequest,
+    CommitId,
     DenyRequest,
     HistoryQuery,
     Proposal,
     ProposalQuery,
     ProposalsQuery,
     ProposalState,
+    RebuildRequest,
     RollbackRequest,
 )
 
@@ -28,6 +31,9 @@ Agent = Annotated[str, Field(description="The agent that is to change.")]
 Number = Annotated[int, Field(ge=0, description="The proposal's number: 3 of ada/3.")]
 Expected = Annotated[
     ProposalState, Field(description="The state in which you saw it; the decision is refused if it is another by now.")
+]
+Commit = Annotated[
+    CommitId | None, Field(description="The full id of the commit that you saw; refused if it is about another by now.")
 ]
 Reason = Annotated[str, Field(min_length=1, max_length=10_000)]
 _LISTED = 50
@@ -65,13 +71,10 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
         number: Number,
         note: Annotated[str, Field(max_length=10_000, description="What you have looked at; kept for ever.")] = "",
         expect: Expected = "built",
+        commit: Commit = None,
     ) -> str:
         """Approve a proposal that you have read and can explain. It is deployed at once."""
-        try:
-            decided = await client.approve(agent, number, ApproveRequest(expect=expect, note=note))
-        except CoreError as error:
-            raise refused(error) from None
-        return proposal_text.line(decided)
+        return await _told(client.approve(agent, number, ApproveRequest(expect=expect, commit=commit, note=note)))
 
     @server.tool(structured_output=False)
     async def deny(
@@ -81,13 +84,10 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
             Reason, Field(description="What is wrong, and what would be acceptable; the proposer reads it.")
         ],
         expect: Expected = "built",
+        commit: Commit = None,
     ) -> str:
         """Deny a proposal. It ends there; a better one is a new one."""
-        try:
-            decided = await client.deny(agent, number, DenyRequest(expect=expect, note=note))
-        except CoreError as error:
-            raise refused(error) from None
-        return proposal_text.line(decided)
+        return await _told(client.deny(agent, number, DenyRequest(expect=expect, commit=commit, note=note)))
 
     @server.tool(structured_output=False)
     async def rollback(
@@ -105,6 +105,22 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
         except CoreError as error:
             raise refused(error) from None
         return f"Going back to deployment {to} of {agent}.\n{proposal_text.line(made)}"
+
+    @server.tool(structured_output=False)
+    async def rebuild(
+        agent: Agent,
+        note: Annotated[str, Field(max_length=10_000, description="Why; kept for ever.")] = "",
+    ) -> str:
+        """Build what an agent runs on anew with the hyperhive of now, and deploy that. Its configuration stays."""
+        return await _told(client.rebuild(agent, RebuildRequest(note=note)))
+
+
+async def _told(asked: Awaitable[Proposal]) -> str:
+    """What became of a proposal with that, in one line."""
+    try:
+        return proposal_text.line(await asked)
+    except CoreError as error:
+        raise refused(error) from None
 
 
 def _whole_diff(environment: AgentEnvironment, proposal: Proposal) -> str:

@@ -98,7 +98,40 @@ CREATE INDEX proposals_deployed ON proposals (agent, number) WHERE state = 'depl
 ALTER TABLE agents ADD COLUMN closure TEXT NOT NULL DEFAULT '';
 """
 
-STEPS = (_STEP_1, _STEP_2)
+_STEP_3 = """
+-- As it was, without a list of kinds, which grew: `rebuild`.
+CREATE TABLE proposals_3 (
+    agent TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    proposer TEXT NOT NULL,
+    note TEXT NOT NULL,
+    sha TEXT NOT NULL,
+    base TEXT,
+    closure TEXT,
+    waits_for TEXT CHECK (waits_for IN ('manager', 'operator')),
+    approvals TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    PRIMARY KEY (agent, number)
+) STRICT, WITHOUT ROWID;
+INSERT INTO proposals_3 SELECT * FROM proposals;
+DROP TABLE proposals;
+ALTER TABLE proposals_3 RENAME TO proposals;
+CREATE INDEX proposals_by_age ON proposals (created_at);
+CREATE INDEX proposals_open ON proposals (created_at)
+    WHERE state IN ('proposal', 'building', 'built', 'approved');
+CREATE INDEX proposals_deployed ON proposals (agent, number) WHERE state = 'deployed';
+CREATE INDEX proposals_rebuilt ON proposals (agent, number) WHERE kind = 'rebuild';
+
+-- Of which agents was told that they need an update.
+CREATE INDEX audit_updates ON audit (subject) WHERE action = 'needs_update';
+"""
+
+STEPS = (_STEP_1, _STEP_2, _STEP_3)
 
 
 def migrate(connection: sqlite3.Connection) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from hive_core.errors import HiveError
@@ -16,6 +17,7 @@ from hive_core.gate.index import Row
 from hive_core.gate.ledger import Notice, Step
 from hive_core.gate.parties import SYSTEM
 from hive_core.gate.states import State
+from hive_core.gate.tagdata import TagData
 from hive_core.gate.workplace import Workplace
 from hive_core.git.repository import Repository
 from hive_core.protocol import AgentConfig
@@ -37,6 +39,15 @@ class Built:
     closure_changes: list[str]
     rule: str | None
 
+    def data(self, row: Row) -> TagData:
+        """What `built/N` is to say."""
+        return row.data(
+            State.BUILT,
+            closure=self.closure,
+            settings=self.settings,
+            closure_changes=self.closure_changes,
+        )
+
 
 class Building:
     """Builds proposals and asks for their decision."""
@@ -46,11 +57,12 @@ class Building:
         self._logs = logs
         self._deploying = deploying
         self._few = asyncio.Semaphore(_AT_ONCE)
+        self._updates = asyncio.Semaphore(place.settings.nixos.updates_at_once)
         self._one_each: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def begin(self, agent: str, number: int) -> None:
         """Build a proposal in the background."""
-        self._place.begin(agent, number, self._build(agent, number))
+        self._place.begin(agent, number, self._begun(agent, number))
 
     async def build(self, row: Row) -> Built:
         """Build a proposal's commit and see what changes with it; raises BuildFailed."""
@@ -76,7 +88,16 @@ class Building:
             rule = rules.automatic(place.settings.approval.rules, rules.Change(paths, old, new))
         return Built(closure, words.changes(old, new), closure_changes, rule)
 
-    async def _build(self, agent: str, number: int) -> None:
+    async def _begun(self, agent: str, number: int) -> None:
+        """Build a proposal when its turn has come, and carry it out if nobody has to decide on it."""
+        row = await self._place.row(agent, number)
+        # A rebuild stops an agent and starts it again: what is shared out is all of it and not the build alone.
+        async with self._updates if row.kind == "rebuild" else nullcontext():
+            if await self._build(agent, number):
+                await self._deploying.carry_out(agent, number)
+
+    async def _build(self, agent: str, number: int) -> bool:
+        """Up to where somebody decides; whether nobody has to."""
         place = self._place
         async with place.locks[agent]:
             row = await place.row(agent, number)
@@ -84,51 +105,51 @@ class Building:
                 await self._take(row, [Step(row.data(State.BUILDING), row.sha, SYSTEM)])
                 row = await place.row(agent, number)
         if row.state is not State.BUILDING:
-            return
+            return False
         try:
             built = await self.build(row)
         except Exception as error:
             why = why_failed(error, "build", row)
             async with place.locks[agent]:
                 await self._fail(row, why)
-            return
+            return False
         async with place.locks[agent]:
             try:
-                approved = await self._settle(row, built)
+                return await self._settle(row, built)
             except HiveError as error:
                 await self._fail(row, why_failed(error, "build", row))
-                return
-        if approved:
-            await self._deploying.carry_out(agent, number)
+                return False
 
     async def _settle(self, row: Row, built: Built) -> bool:
         """Plant `built/N` and ask for a decision; whether none is needed, and it is approved."""
         place = self._place
-        data = row.data(
-            State.BUILT,
-            closure=built.closure,
-            settings=built.settings,
-            closure_changes=built.closure_changes,
-        )
-        newest = await place.read(lambda db: index.last_deployed(db, row.agent))
-        overtaken = newest is not None and newest.number > row.number  # Main may be back where it was.
-        if overtaken or await place.with_repository(row.agent, _main_of) != row.base:
-            gone = Step(replace(data, state=State.WITHDRAWN, outcome=policy.MAIN_MOVED), row.sha, SYSTEM)
-            await self._take(row, [Step(data, row.sha, SYSTEM), gone], place.told(gone))
-            return False
-        question = policy.question(row.kind, row.proposer, row.agent, has_manager=place.has_manager)
+        data = built.data(row)
+        question = place.question(row.kind, row.proposer, row.agent)
         decider = policy.next_decider(place.settings.approval, question, [])
-        step = Step(replace(data, waits_for=decider), row.sha, SYSTEM)
-        # Without a decider there is nobody but the operator, who proposed it.
-        alone = f"rule: {built.rule}" if built.rule is not None else row.proposer if decider is None else None
-        opened = await place.read(lambda db: index.open_of(db, row.agent))
-        under_way = any(other.state is State.APPROVED for other in opened)
-        if decider is None and under_way:
-            gone = Step(replace(data, state=State.WITHDRAWN, outcome=_UNDER_WAY), row.sha, SYSTEM)
+        newest = await place.read(lambda db: index.last_deployed(db, row.agent))
+        under_way = await place.read(lambda db: index.under_way(db, row.agent)) is not None
+        overtaken = newest is not None and newest.number > row.number  # Main may be back where it was.
+        why = ""
+        if overtaken or await place.with_repository(row.agent, Repository.main) != row.base:
+            why = policy.MAIN_MOVED
+        elif decider is None and under_way:
+            why = _UNDER_WAY
+        elif row.kind == "rebuild" and newest is not None and newest.closure == built.closure:
+            why = policy.UP_TO_DATE
+        if why:
+            gone = Step(replace(data, state=State.WITHDRAWN, outcome=why), row.sha, SYSTEM)
             await self._take(row, [Step(data, row.sha, SYSTEM), gone], place.told(gone))
             return False
-        if alone is not None and not under_way:
-            approved = replace(data, state=State.APPROVED, approvals=[alone])
+        approvals: list[str] = []
+        if row.kind == "rebuild" and newest is not None:
+            approvals = policy.as_before(newest.number, newest.approvals)
+        elif built.rule is not None:
+            approvals = [f"rule: {built.rule}"]
+        elif decider is None:
+            approvals = [row.proposer]  # There is nobody but the operator, who proposed it.
+        step = Step(replace(data, waits_for=decider), row.sha, SYSTEM)
+        if approvals and not under_way:
+            approved = replace(data, state=State.APPROVED, approvals=approvals)
             await self._take(row, [step, Step(approved, row.sha, SYSTEM)])
             return True
         diff = await place.with_repository(row.agent, lambda found: shown_diff(found, row, SHOWN_DIFF))
@@ -144,10 +165,6 @@ class Building:
     async def _take(self, row: Row, steps: Sequence[Step], told: Sequence[Notice] = ()) -> None:
         await self._place.ledger.enter(row.agent, steps, notices=told, created={row.number: row.created_at})
         await self._place.tell_changed()
-
-
-def _main_of(repository: Repository) -> str | None:
-    return repository.main()
 
 
 def _changes(repository: Repository, row: Row) -> tuple[AgentConfig | None, AgentConfig, list[str]]:

@@ -6,19 +6,19 @@ from dataclasses import replace
 
 from hive_core.errors import HiveError, conflict, not_found
 from hive_core.gate import index, policy
+from hive_core.gate.beginning import begin
 from hive_core.gate.deploying import Deploying
 from hive_core.gate.index import Row
 from hive_core.gate.ledger import Step
 from hive_core.gate.parties import Party
+from hive_core.gate.policy import May, Question
 from hive_core.gate.states import State
-from hive_core.gate.tagdata import TagData
 from hive_core.gate.tagnames import ENDORSED
 from hive_core.gate.workplace import Workplace, unknown_proposal
 from hive_core.protocol import (
     ApproveRequest,
     DenyRequest,
     Proposal,
-    ProposalState,
     RollbackRequest,
     WithdrawRequest,
 )
@@ -34,20 +34,13 @@ class Deciding:
     async def approve(self, agent: str, number: int, request: ApproveRequest, party: Party) -> Proposal:
         """Agree to a built proposal; deployed in the background when it was the last approval that was missing.
 
-        Raises `own_proposal`, `not_decider`, `stale_state`, `deployment_under_way`.
+        Raises `own_proposal`, `not_decider`, `other_commit`, `stale_state`, `deployment_under_way`.
         """
         place = self._place
         async with place.locks[agent]:
             row = await place.row(agent, number)
-            question = policy.question(row.kind, row.proposer, agent, has_manager=place.has_manager)
-            # A decision that comes too late hears of the state that it is in, not that it waits for nobody.
-            given = policy.given(row.approvals) if row.state is State.BUILT else []
-            policy.may_approve(place.settings.approval, question, given, party, f"{agent}/{number}")
-            _check_state(row, request.expect)
-            opened = await place.read(lambda db: index.open_of(db, agent))
-            for other in opened:
-                if other.state is State.APPROVED:
-                    raise under_way(other)
+            question = self._check(row, request, party, policy.may_approve)
+            await place.check_idle(agent)
             approvals = [*row.approvals, party.label]
             missing = policy.next_decider(place.settings.approval, question, policy.given(approvals))
             if missing is None:
@@ -60,14 +53,11 @@ class Deciding:
             return (await place.row(agent, number)).shown()
 
     async def deny(self, agent: str, number: int, request: DenyRequest, party: Party) -> Proposal:
-        """Refuse a built proposal. Raises `own_proposal`, `not_decider`, `stale_state`."""
+        """Refuse a built proposal. Raises `own_proposal`, `not_decider`, `other_commit`, `stale_state`."""
         place = self._place
         async with place.locks[agent]:
             row = await place.row(agent, number)
-            question = policy.question(row.kind, row.proposer, agent, has_manager=place.has_manager)
-            given = policy.given(row.approvals) if row.state is State.BUILT else []
-            policy.may_deny(place.settings.approval, question, given, party, f"{agent}/{number}")
-            _check_state(row, request.expect)
+            self._check(row, request, party, policy.may_deny)
             data = row.data(State.DENIED, outcome=request.note, waits_for=None)
             await self._take(row, Step(data, row.sha, party))
             return (await place.row(agent, number)).shown()
@@ -101,35 +91,40 @@ class Deciding:
             place.agents.record(agent)
             now = await place.read(lambda db: index.last_deployed(db, agent))
             older = await self._older(agent, request.number, now)
-            if now is not None and older.sha == now.sha:
+            # The same commit may have been built anew: then there is something to go back to.
+            if now is not None and (older.sha, older.closure) == (now.sha, now.closure):
                 hint = "restart it, or name another deployment"
                 raise conflict("nothing_changed", f"{agent} runs on {older.sha} of deployment {older.number}", hint)
             if older.closure is None or not await place.runtime.has(older.closure):
                 hint = f"the newest {place.settings.kept_deployments} deployments are kept (kept_deployments)"
                 raise conflict("closure_gone", f"what {agent}/{older.number} was built to is gone", hint)
-            for other in await place.read(lambda db: index.open_of(db, agent)):
-                if other.state is State.APPROVED:
-                    raise under_way(other)
-            number = await place.read(lambda db: index.next_number(db, agent))
-            data = TagData(
-                agent=agent,
-                number=number,
-                state=State.PROPOSAL,
-                kind="rollback",
-                by=party.label,
-                note=request.note,
-                base=now.sha if now is not None else None,
-                closure=older.closure,
-            )
+            await place.check_idle(agent)
+            first = await begin(place, "rollback", agent, party, request.note, now.sha if now is not None else None)
+            data = replace(first, closure=older.closure)
             # The older deployment was approved; this one puts the same closure back.
-            again = f"as deployed/{older.number}"
-            approved = replace(data, state=State.APPROVED, approvals=[*older.approvals, again], outcome=again)
+            approvals = policy.as_before(older.number, older.approvals)
+            approved = replace(data, state=State.APPROVED, approvals=approvals, outcome=approvals[-1])
             steps = [Step(data, older.sha, party), Step(approved, older.sha, party)]
             await place.ledger.enter(agent, steps)
             await place.tell_changed()
-            row = await place.row(agent, number)
-        self._deploying.follow(agent, number)
+            row = await place.row(agent, data.number)
+        self._deploying.follow(agent, row.number)
         return row.shown()
+
+    def _check(self, row: Row, request: ApproveRequest | DenyRequest, party: Party, may: May) -> Question:
+        """Refuse a decision that is not the party's to take, or about something else than there is now."""
+        question = self._place.question(row.kind, row.proposer, row.agent)
+        # A decision that comes too late hears of the state that it is in, not that it waits for nobody.
+        given = policy.given(row.approvals) if row.state is State.BUILT else []
+        may(self._place.settings.approval, question, given, party, f"{row.agent}/{row.number}")
+        if request.commit not in (None, row.sha):
+            why = f"{row.agent}/{row.number} is about commit {row.sha}, not {request.commit}, as this decision expects"
+            raise conflict("other_commit", why, "look at it again before you decide: another one may have its number")
+        if row.state.value != request.expect:
+            raise _stale(row, f"{request.expect}, as this decision expects", "look at it again before you decide")
+        if row.state is not State.BUILT:
+            raise _stale(row, "ready for a decision", "only what is built can be decided on")
+        return question
 
     async def _older(self, agent: str, number: int | None, now: Row | None) -> Row:
         place = self._place
@@ -149,19 +144,6 @@ class Deciding:
         births, told = {row.number: row.created_at}, self._place.told(step, was_asked=row.waits_for)
         await self._place.ledger.enter(row.agent, [step], notices=told, created=births)
         await self._place.tell_changed()
-
-
-def under_way(other: Row) -> HiveError:
-    """The refusal while another deployment of the agent is carried out."""
-    hint = f"wait until {other.agent}/{other.number} is deployed or failed"
-    return conflict("deployment_under_way", f"{other.agent}/{other.number} is being deployed", hint)
-
-
-def _check_state(row: Row, expect: ProposalState) -> None:
-    if row.state.value != expect:
-        raise _stale(row, f"{expect}, as this decision expects", "look at it again before you decide")
-    if row.state is not State.BUILT:
-        raise _stale(row, "ready for a decision", "only what is built can be decided on")
 
 
 def _stale(row: Row, what: str, hint: str) -> HiveError:

@@ -112,7 +112,7 @@ class Deploying:
     async def succeed(self, row: Row) -> None:
         """Plant `deployed/N`, move main, withdraw what was proposed on top of the old one. Under the agent's lock."""
         place, agent = self._place, row.agent
-        main = await place.with_repository(agent, _main_of)
+        main = await place.with_repository(agent, Repository.main)
         data = row.data(State.DEPLOYED, waits_for=None)
         steps = [Step(data, row.sha, SYSTEM)]
         told = place.told(steps[0])
@@ -172,7 +172,3 @@ def why_failed(error: Exception, what: str, row: Row) -> str:
         return str(error)
     log.error(f"{what} failed unexpectedly", agent=row.agent, number=row.number, exc_info=error)
     return f"the {what} failed within the hive itself ({type(error).__name__}): its log tells more"
-
-
-def _main_of(repository: Repository) -> str | None:
-    return repository.main()

@@ -9,6 +9,7 @@ from hive_core.errors import HiveError, conflict
 from hive_core.gate import milestones, texts
 from hive_core.gate.contents import in_force
 from hive_core.gate.index import Row
+from hive_core.gate.intake_ceilings import check_settings
 from hive_core.gate.ledger import person, seconds
 from hive_core.gate.parties import Party
 from hive_core.gate.workplace import Workplace
@@ -25,9 +26,10 @@ class Founding:
     async def first_commit(self, request: SpawnRequest, party: Party) -> tuple[str, str | None]:
         """Write a new agent's configuration into its applied repository; the commit, and what was deployed before it.
 
-        A repository that an earlier agent of the name left goes on. The commit has no ref yet.
+        A repository that an earlier agent of the name left goes on. The commit has no ref yet. Raises `above_ceiling`.
         """
         place = self._place
+        check_settings(request.config, place.settings.ceilings)
         path = place.layout.applied_repository(request.name)
         wanted = files.first_files(request)
 

@@ -19,8 +19,10 @@ from hive_core.gate.ledger import Ledger
 from hive_core.gate.parties import Party
 from hive_core.gate.proposing import Proposing
 from hive_core.gate.reading import Reading
+from hive_core.gate.rebuilding import Rebuilding
 from hive_core.gate.recovery import Recovery
 from hive_core.gate.spawning import Spawning
+from hive_core.gate.updates import Updates
 from hive_core.gate.upkeep import Upkeep
 from hive_core.gate.verifying import Verifying
 from hive_core.gate.workplace import Workplace
@@ -43,6 +45,7 @@ from hive_core.protocol import (
     ProposalQuery,
     ProposalsQuery,
     ProposeRequest,
+    RebuildRequest,
     ReindexAnswer,
     RollbackRequest,
     SpawnProposal,
@@ -80,15 +83,19 @@ class Gate:
         self._spawning = Spawning(place, founding, ending, building, deploying)
         self._reading = Reading(place, logs)
         self._recovery = Recovery(place, building, deploying, self._deciding)
+        self._rebuilding = Rebuilding(place, building)
+        self._updates = Updates(place, self._rebuilding)
         self._upkeep = Upkeep(place, self._deciding)
         self._verifying = Verifying(place)
         self._recovered = asyncio.Event()
 
     async def run(self) -> None:
-        """Recover, then withdraw what nobody decides on; in the background until cancelled."""
+        """Recover, then do what time brings; in the background until cancelled."""
         await self._recovery.run()
         self._recovered.set()
-        await self._upkeep.expire()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._upkeep.expire())
+            tasks.create_task(self._updates.run())
 
     async def close(self) -> None:
         """End what goes on in the background. What is half done is taken up at the next start."""
@@ -143,6 +150,11 @@ class Gate:
         """Deploy an older deployment again."""
         await self._ready()
         return await self._place.carry_through(self._deciding.rollback(agent, request, party))
+
+    async def rebuild(self, agent: str, request: RebuildRequest, party: Party) -> Proposal:
+        """Build what is deployed anew, and deploy that."""
+        await self._ready()
+        return await self._place.carry_through(self._rebuilding.rebuild(agent, request, party))
 
     # --- questions --------------------------------------------------------------------------------------------
 

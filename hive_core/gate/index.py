@@ -155,6 +155,24 @@ def open_of(db: sqlite3.Connection, agent: str) -> list[Row]:
     return list(_rows(db, f"+agent = ? AND {_WHERE['open']}", (agent,)))
 
 
+def under_way(db: sqlite3.Connection, agent: str) -> Row | None:
+    """The agent's proposal that is approved and not deployed yet: there is one at most."""
+    return next(_rows(db, f"+agent = ? AND {_WHERE['open']} AND state = 'approved'", (agent,)), None)
+
+
+def last_rebuild(db: sqlite3.Connection, agent: str) -> Row | None:
+    """The agent's newest proposal of that kind, open or ended."""
+    return next(_rows(db, "agent = ? AND kind = 'rebuild'", (agent,), "number DESC LIMIT 1"), None)
+
+
+def rebuilds(db: sqlite3.Connection, since: int) -> tuple[int, int]:
+    """How many rebuilds are under way, and how many have failed since then, of all agents."""
+    (opened,) = db.execute(f"SELECT count(*) FROM proposals WHERE {_WHERE['open']} AND kind = 'rebuild'").fetchone()  # noqa: S608
+    query = "SELECT count(*) FROM proposals WHERE state = 'failed' AND kind = 'rebuild' AND changed_at >= ?"
+    (failed,) = db.execute(query, (since,)).fetchone()
+    return int(opened), int(failed)
+
+
 def count_since(db: sqlite3.Connection, agent: str, since: int) -> int:
     """How many proposals of the agent are not older than that."""
     query = "SELECT count(*) FROM proposals WHERE created_at >= ? AND +agent = ?"

@@ -23,10 +23,11 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hive_core.errors import HiveError, conflict
+from hive_core.finishing import to_the_end
 from hive_core.gate import intake_source
 from hive_core.gate.candidate import Candidate
 from hive_core.gate.intake_confinement import Plain, Sandbox, limits
@@ -38,18 +39,21 @@ from hive_core.git.quarantine import Quarantine
 from hive_core.names import shown
 from hive_core.processes import exit_words
 from hive_core.runtimes.sandbox import look
+from hive_core.settings import Bounds
 
 
 @dataclass(frozen=True)
 class IntakeLimits:
     """`bytes`: of the pack, of each file, of all files. `files`: how many. `seconds`: of time, and of processor time
-    for each command. `memory`: bytes of address space for each command, beside what a file needs.
+    for each command. `memory`: bytes of address space for each command, beside what a file needs. `ceilings`: of the
+    limits that the settings ask for.
     """
 
     bytes: int
     files: int
     seconds: float = 30.0
     memory: int = 512 * 1024 * 1024
+    ceilings: Bounds = field(default_factory=Bounds)
 
 
 class Intake:
@@ -71,7 +75,8 @@ class Intake:
 
         `base` is the commit that it must descend from, one of `repository`. Raises HiveError: `bad_commit`,
         `no_such_commit`, `no_repository`, `bad_repository`, `bad_object`, `bad_tree`, `too_large`, `too_many_files`,
-        `bad_agent_toml`, `bad_prompt`, `not_rebased`, `intake_slow`, `disk_full`, `git_missing`, `intake_failed`.
+        `bad_agent_toml`, `above_ceiling`, `bad_prompt`, `not_rebased`, `intake_slow`, `disk_full`, `git_missing`,
+        `intake_failed`.
         Nothing is left behind then, nor if it is cancelled.
         """
         if re.fullmatch(r"[0-9a-f]{40}", commit) is None:
@@ -121,14 +126,9 @@ class _Taking:
             head = await read_head(objects, commit)
             if base is not None and base not in (commit, *head.parents):
                 await self._check_descent(commit, base)
-            candidate = await read_candidate(objects, head.tree, self.most.bytes, self.most.files)
-        accepting = asyncio.ensure_future(asyncio.to_thread(self.quarantine.accept))
-        try:
-            await asyncio.shield(accepting)
-        except asyncio.CancelledError:
-            # Waited for: the quarantine is removed after this, and half a move is no use to anybody.
-            await asyncio.wait([accepting])
-            raise
+            candidate = await read_candidate(objects, head.tree, self.most.bytes, self.most.files, self.most.ceilings)
+        # The quarantine is removed after this, and half a move is no use to anybody.
+        await to_the_end(asyncio.to_thread(self.quarantine.accept))
         return candidate
 
     async def _transfer(self, commit: str, base: str | None) -> None:

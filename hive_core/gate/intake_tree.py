@@ -16,9 +16,12 @@ from hive_core.gate.candidate import (
     prompt_too_long,
     too_many_files,
 )
+from hive_core.gate.intake_ceilings import check_file
 from hive_core.gate.intake_toml import TOML_MOST, parse_config, toml_too_large
 from hive_core.gate.intake_words import no_commit
 from hive_core.git.objects import Objects, TooLarge
+from hive_core.protocol import AgentConfig
+from hive_core.settings import Bounds
 
 _COMMIT_MOST = 1024 * 1024
 """Bytes of a commit: its message, mostly."""
@@ -52,7 +55,7 @@ async def read_head(objects: Objects, commit: str) -> CommitHead:
     return CommitHead(tree[1].decode(), [line[1].decode() for line in parents])
 
 
-async def read_candidate(objects: Objects, tree: str, most_bytes: int, most_files: int) -> Candidate:
+async def read_candidate(objects: Objects, tree: str, most_bytes: int, most_files: int, ceilings: Bounds) -> Candidate:
     """Check the tree of a commit and read what the hive needs of it. Raises HiveError, see `docs/gate.md`."""
     listing = Listing(most_files)
     waiting = [("", tree)]
@@ -72,8 +75,14 @@ async def read_candidate(objects: Objects, tree: str, most_bytes: int, most_file
     prompt = parse_prompt(await _blob(objects, listing.files["prompt.md"], sizes["prompt.md"]))
     toml = await _blob(objects, listing.files["agent.toml"], sizes["agent.toml"])
     # Not long, but long enough to keep others waiting if it was written for that.
-    config = await asyncio.to_thread(parse_config, toml)
+    config = await asyncio.to_thread(_read_config, toml, ceilings)
     return Candidate(config, prompt, sorted(listing.files))
+
+
+def _read_config(toml: bytes, ceilings: Bounds) -> AgentConfig:
+    config = parse_config(toml)
+    check_file(toml, config, ceilings)
+    return config
 
 
 async def _tree(objects: Objects, sha: str, most_files: int) -> bytes:

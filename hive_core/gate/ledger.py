@@ -18,9 +18,10 @@ import structlog
 
 from hive_core import audit
 from hive_core.broker import Broker
-from hive_core.database import PASSING
+from hive_core.database import PASSING, Operation
 from hive_core.errors import HiveError, conflict
 from hive_core.events import EventHub
+from hive_core.finishing import to_the_end
 from hive_core.gate import index, milestones, texts
 from hive_core.gate.parties import Party
 from hive_core.gate.states import TERMINAL
@@ -100,14 +101,7 @@ class Ledger:
         `created` gives, for numbers whose first tag is not among the steps, when that was planted, in milliseconds.
         """
         # A caller that is cancelled in between would leave tags of which the database does not know.
-        entering = asyncio.ensure_future(self._enter(agent, steps, main, notices, created))
-        try:
-            await asyncio.shield(entering)
-        except asyncio.CancelledError:
-            await asyncio.wait([entering])
-            if not entering.cancelled() and (error := entering.exception()) is not None:
-                log.error("transition not entered", agent=agent, error=str(error))
-            raise
+        await to_the_end(self._enter(agent, steps, main, notices, created))
 
     async def _enter(
         self,
@@ -173,9 +167,9 @@ class Ledger:
         for step, _, _ in planted:
             self._tell(step)
 
-    async def tell(self, notices: Sequence[Notice]) -> None:
-        """Send messages that go with no transition."""
-        await self._broker.announce(notices, lambda _: None)
+    async def tell(self, notices: Sequence[Notice], within: Operation[None] = lambda _: None) -> None:
+        """Send messages that go with no transition; `within` is done in their transaction."""
+        await self._broker.announce(notices, within)
 
     def _plant(self, agent: str, steps: Sequence[Step], main: MoveMain | None, when: int) -> list[str]:
         with Repository.open(self._layout.applied_repository(agent)) as repository:

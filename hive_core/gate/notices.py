@@ -6,6 +6,8 @@ What agents wrote (notes, reasons, the diff, settings, logs) is quoted, escaped 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hive_core.gate.quoting import first_line, listed, one_line, quoted, visible
 from hive_core.gate.tagdata import TagData
 
@@ -16,6 +18,10 @@ _NOTE = 4_000
 _LOG = 6_000
 _LINES = 40
 _WIDTH = 300
+_OUTDATED = (
+    "Their configurations stay as they are and nobody has to approve: the same commit is built anew and deployed. "
+    "An agent that does not come up with it goes back to what it runs on now."
+)
 
 
 def review(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
@@ -23,7 +29,7 @@ def review(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
     name = f"{data.agent}/{data.number}"
     return _paragraphs(
         f"Review proposal {name}: approve or deny it (state {data.state}).",
-        _how_to_decide(data),
+        _how_to_decide(data, commit),
         f"{_party(data.by)} proposes to {_wish(data)}. The note with it, in the words of who proposed:\n"
         f"{quoted(data.note or '(no note)', _NOTE)}",
         f"Approved so far:\n{listed(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
@@ -34,13 +40,13 @@ def review(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
     )
 
 
-def endorsed(data: TagData, who: str) -> str:
+def endorsed(data: TagData, who: str, commit: str) -> str:
     """Ask the second of two for their decision, now that the first, `who`, has approved."""
     name = f"{data.agent}/{data.number}"
     said = f", saying:\n{quoted(data.outcome, _NOTE)}" if data.outcome else "."
     return _paragraphs(
         f"Review proposal {name}: approve or deny it (state {data.state}).",
-        _how_to_decide(data),
+        _how_to_decide(data, commit),
         f"{_party(who)} has approved it{said}",
         f"{_party(data.by)} proposes to {_wish(data)}. The note with it, in the words of who proposed:\n"
         f"{quoted(data.note or '(no note)', _NOTE)}",
@@ -74,10 +80,23 @@ def failed(data: TagData) -> str:
     """Tell that the proposal could not be built, or not be deployed; then what ran before runs."""
     if data.approvals:
         after = "It was approved and did not take effect. What was deployed before is in force."
+    elif data.kind == "rebuild":
+        after = "Nothing was changed, what was deployed before is in force. Rebuild it again when the reason is met."
     else:
         after = "Nothing was changed. Mend what the reason says, commit, and propose the new commit."
     log = f"The end of the build's log:\n{quoted(data.log_tail[-_LOG:], _LOG)}" if data.log_tail else ""
     return _ended(data, "failed", after, log)
+
+
+def outdated(agents: Sequence[str], *, by_itself: bool, to_manager: bool) -> str:
+    """Tell that what these agents run was built with an older hyperhive. `by_itself` says that they are updated."""
+    many = f"{len(agents)} agents" if len(agents) > 1 else agents[0]
+    which = f"Built with an older hyperhive than the hive's own:\n{listed(agents, _LINES, _WIDTH)}"
+    if by_itself:
+        first = f"Nothing to do: {many} will be rebuilt, a few at a time."
+        return _paragraphs(first, "What somebody has rolled back stays as it is.", which, _OUTDATED)
+    how = 'your tool: rebuild(agent="...")' if to_manager else "the command line: hive-c0re rebuild --outdated"
+    return _paragraphs(f"Rebuild {many}, to run on the hyperhive of now.", f"Use {how}", which, _OUTDATED)
 
 
 def _ended(data: TagData, what: str, after: str, more: str = "") -> str:
@@ -104,6 +123,8 @@ def _wish(data: TagData) -> str:
         return f"change the configuration of {data.agent}"
     if data.kind == "rollback":
         return f"deploy again what {data.agent} ran on before"
+    if data.kind == "rebuild":
+        return f"build {data.agent} anew with the hyperhive of now"
     if data.kind == "spawn":
         return f"make the agent {data.agent}" + ("" if data.start else " and not start it yet")
     return f"remove the agent {data.agent}" + (
@@ -111,21 +132,21 @@ def _wish(data: TagData) -> str:
     )
 
 
-def _how_to_decide(data: TagData) -> str:
+def _how_to_decide(data: TagData, commit: str) -> str:
     agent, number, state = data.agent, data.number, data.state
     if data.waits_for == "manager":
         which = f'agent="{agent}", number={number}'
         return (
             "Use your tools:\n"
             f"    show_proposal({which})\n"
-            f'    approve({which}, expect="{state}", note="...")\n'
-            f'    deny({which}, expect="{state}", note="why")'
+            f'    approve({which}, commit="{commit}", expect="{state}", note="...")\n'
+            f'    deny({which}, commit="{commit}", expect="{state}", note="why")'
         )
     return (
         "On the command line:\n"
         f"    hive-c0re proposals show {agent} {number}\n"
-        f"    hive-c0re approve {agent} {number} --expect {state}\n"
-        f"    hive-c0re deny {agent} {number} --expect {state} --note 'why'"
+        f"    hive-c0re approve {agent} {number} --expect {state} --commit {commit}\n"
+        f"    hive-c0re deny {agent} {number} --expect {state} --commit {commit} --note 'why'"
     )
 
 

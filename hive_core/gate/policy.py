@@ -6,7 +6,7 @@ is enough where only the manager's was asked for, and the agents that they make 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,9 +18,12 @@ from hive_core.settings import Approval
 
 MAIN_MOVED = "main moved: propose again on top of it"
 """Why a proposal is withdrawn that was made before another one was deployed."""
+UP_TO_DATE = "nothing to deploy: the build gives what runs already"
+"""Why a rebuild is withdrawn that changes nothing."""
 EXPIRED = "nobody decided in time: propose again if it is still wanted"
 """Why a proposal is withdrawn that waited for longer than `proposal_days`."""
 
+_AGAIN = "as deployed/"
 _NAMES: dict[Decider, str] = {"manager": MANAGER, "operator": OPERATOR}
 
 
@@ -34,6 +37,10 @@ class Question:
     has_manager: bool
 
 
+May = Callable[[Approval, Question, Sequence[Decider], Party, str], None]
+"""A check of a decision: `may_approve` or `may_deny`."""
+
+
 def question(kind: ProposalKind, proposer: str, agent: str, *, has_manager: bool) -> Question:
     """The question that a proposal about `agent` asks; `proposer` is the label of who made it."""
     return Question(kind, name_in(proposer), agent, has_manager)
@@ -45,18 +52,15 @@ def given(approvals: Sequence[str]) -> list[Decider]:
     return [decider for decider, name in _NAMES.items() if name in names]
 
 
-def role_of(party: Party) -> Decider:
-    """As what a party decides that may."""
-    return "operator" if party.role == "operator" else "manager"
-
-
 def deciders(approval: Approval, question: Question) -> list[Decider]:
     """Who has to approve, in order: never who proposed.
 
-    Empty if nobody has to: a rollback was approved when it was first deployed, the operator's own spawn or destroy is
-    the last word, and where the operator proposes and there is no manager there is nobody else.
+    Empty if nobody has to: what a rollback or a rebuild deploys was approved when it was first deployed, the operator's
+    own spawn or destroy is the last word, and where the operator proposes and there is no manager there is nobody else.
     """
-    if question.kind == "rollback" or (question.proposer == OPERATOR and question.kind in ("spawn", "destroy")):
+    if question.kind in ("rollback", "rebuild"):
+        return []
+    if question.proposer == OPERATOR and question.kind in ("spawn", "destroy"):
         return []
     rule = _rule(approval, question)
     wanted: list[Decider] = ["manager", "operator"] if rule == "both" else [rule]
@@ -109,6 +113,21 @@ def may_rollback(approval: Approval, party: Party, agent: str) -> None:
             f"{party.name} may not roll {shown(agent)} back: the manager and the operator may",
             "propose the older configuration, or ask the manager with a message",
         )
+
+
+def may_rebuild(party: Party, agent: str) -> None:
+    """Refuse who may not have `agent` built anew: raises `not_yours`."""
+    if not _decides(party) and party.role != "system":
+        raise forbidden(
+            "not_yours",
+            f"{party.name} may not have {shown(agent)} built anew: the manager and the operator may",
+            f"ask {MANAGER} for it with a message",
+        )
+
+
+def as_before(deployed: int, approvals: Sequence[str]) -> list[str]:
+    """The approvals of what is deployed again: those of the deployment of that number, which `approvals` are."""
+    return [*(label for label in approvals if not label.startswith(_AGAIN)), f"{_AGAIN}{deployed}"]
 
 
 def may_see(party: Party, agent: str) -> bool:

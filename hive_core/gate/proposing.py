@@ -7,12 +7,11 @@ from collections import Counter, defaultdict
 
 from hive_core.errors import HiveError, bad_request, conflict
 from hive_core.gate import index, policy
+from hive_core.gate.beginning import begin
 from hive_core.gate.building import Building
 from hive_core.gate.intake import Intake
 from hive_core.gate.ledger import Step, seconds
 from hive_core.gate.parties import Party
-from hive_core.gate.states import State
-from hive_core.gate.tagdata import TagData
 from hive_core.gate.workplace import Workplace
 from hive_core.git.repository import Repository
 from hive_core.protocol import Proposal, ProposeRequest
@@ -60,20 +59,10 @@ class Proposing:
             await self._check_few(agent, request.commit, party)
             if await place.with_repository(agent, Repository.main) != base:
                 raise policy.main_moved(agent, base)
-            number = await place.read(lambda db: index.next_number(db, agent))
-            data = TagData(
-                agent=agent,
-                number=number,
-                state=State.PROPOSAL,
-                kind="config",
-                by=party.label,
-                note=request.note,
-                base=base,
-                expires_at=expiry(place),
-            )
+            data = await begin(place, "config", agent, party, request.note, base, expires=True)
             await place.ledger.enter(agent, [Step(data, request.commit, party)])
-            row = await place.row(agent, number)
-        self._building.begin(agent, number)
+            row = await place.row(agent, data.number)
+        self._building.begin(agent, row.number)
         return row.shown()
 
     async def _checked_in(self, agent: str, request: ProposeRequest, party: Party) -> str | None:
@@ -128,8 +117,3 @@ class Proposing:
                 if error.code not in ("no_such_commit", "no_repository"):
                     raise
         await self._intake.take(place.config_of(agent), repository, commit, base)
-
-
-def expiry(place: Workplace) -> int:
-    """When a proposal of now is withdrawn if nobody has decided, in milliseconds."""
-    return (seconds() + int(place.settings.proposal_days * 86_400)) * 1_000

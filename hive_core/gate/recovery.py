@@ -47,7 +47,7 @@ class Recovery:
     async def run(self) -> None:
         """Recover every agent that has an applied repository. One that is damaged is logged; the others go on."""
         place = self._place
-        found = {path.name.removesuffix(".git") for path in place.layout.applied.glob("*.git")}
+        found = story.agents(place.layout.applied)
         for agent in sorted(await place.read(index.agents) - found):
             if not place.agents.exists(agent):  # It was purged.
                 with suppress(HiveError):  # A full disk, most likely: it does no harm until the next start.
@@ -84,7 +84,7 @@ class Recovery:
             if what:
                 log.info("proposal taken up again", agent=agent, number=row.number, state=row.state.value, what=what)
                 told.append(f"{agent}/{row.number} was {row.state.value}: {what}")
-        if not any(row.state is State.APPROVED for row in await place.read(lambda db: index.open_of(db, agent))):
+        if await place.read(lambda db: index.under_way(db, agent)) is None:
             why = await self._deploying.put_right(agent)
             told += [f"{agent}: {why.strip()}"] if why else []
         return told
@@ -139,11 +139,11 @@ class Recovery:
     async def _go_on(self, row: Row) -> str:
         """What is done with an open proposal, in words; empty if it just waits."""
         place = self._place
-        if row.kind in ("config", "rollback") and not place.agents.exists(row.agent):
+        if row.kind in ("config", "rollback", "rebuild") and not place.agents.exists(row.agent):
             await self._end(row, "the agent is gone")
             return "ended, as the agent is gone"
         if row.state is State.BUILT:
-            if row.kind == "config" and await place.with_repository(row.agent, _main_of) != row.base:
+            if row.kind == "config" and await place.with_repository(row.agent, Repository.main) != row.base:
                 await self._deciding.take_back(row, policy.MAIN_MOVED, SYSTEM)
                 return "withdrawn, as something else was deployed"
             if row.waits_for is None:
@@ -215,7 +215,3 @@ def _step(tag: Tag) -> Step:
     role: Role = "operator" if name == OPERATOR else "manager" if name == MANAGER else "agent"
     fact = ENDORSED if tag.name.startswith(f"{ENDORSED}/") else ""
     return Step(read_text(tag.message), tag.target, Party(name, role, label), fact)
-
-
-def _main_of(repository: Repository) -> str | None:
-    return repository.main()

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hive_core.errors import HiveError, conflict, not_found
-from hive_core.gate import index, policy
+from hive_core.gate import policy
+from hive_core.gate.beginning import begin, check_only_one
 from hive_core.gate.building import Building
 from hive_core.gate.deploying import Deploying, why_failed
 from hive_core.gate.ending import Ending
 from hive_core.gate.founding import Founding
 from hive_core.gate.ledger import Step
 from hive_core.gate.parties import SYSTEM, Party
-from hive_core.gate.proposing import expiry
 from hive_core.gate.states import State
-from hive_core.gate.tagdata import TagData
 from hive_core.gate.workplace import Workplace
 from hive_core.git.repository import Repository
 from hive_core.protocol import (
@@ -44,27 +43,19 @@ class Spawning:
     async def spawn(self, request: SpawnRequest, party: Party) -> AgentStatus:
         """Make an agent, as the operator: nobody else is asked, and every step is written down like any other's.
 
-        Raises `bad_name`, `agent_exists`, `agent_being_purged`, `config_in_the_way`, `disk_full`, `build_failed`.
+        Raises `bad_name`, `agent_exists`, `agent_being_purged`, `config_in_the_way`, `disk_full`, `build_failed`,
+        `above_ceiling`.
         """
         place, agent = self._place, request.name
         await place.agents.check_new(agent)
         async with place.locks[agent]:
             await place.agents.check_new(agent)
             commit, base = await self._founding.first_commit(request, party)
-            number = await place.read(lambda db: index.next_number(db, agent))
-            data = TagData(
-                agent=agent,
-                number=number,
-                state=State.PROPOSAL,
-                kind="spawn",
-                by=party.label,
-                note="spawned by the operator",
-                base=base,
-                start=request.start,
-            )
+            first = await begin(place, "spawn", agent, party, "spawned by the operator", base)
+            data = replace(first, start=request.start)
             building = replace(data, state=State.BUILDING)
             await place.ledger.enter(agent, [Step(data, commit, party), Step(building, commit, SYSTEM)])
-            row = await place.row(agent, number)
+            row = await place.row(agent, data.number)
             try:
                 built = await self._building.build(row)
             except Exception as error:
@@ -73,18 +64,11 @@ class Spawning:
                 if not isinstance(error, BuildFailed):
                     raise
                 raise HiveError("build_failed", why, hint="mend the configuration", status=400) from None
-            done = replace(
-                building,
-                state=State.BUILT,
-                closure=built.closure,
-                settings=built.settings,
-                closure_changes=built.closure_changes,
-            )
+            done = replace(built.data(row), start=request.start)
             approved = replace(done, state=State.APPROVED, approvals=[party.label])
-            births = {number: row.created_at}
             steps = [Step(done, commit, SYSTEM), Step(approved, commit, party)]
-            await place.ledger.enter(agent, steps, created=births)
-            row = await place.row(agent, number)
+            await place.ledger.enter(agent, steps, created={row.number: row.created_at})
+            row = await place.row(agent, row.number)
             try:
                 await self._founding.create(row, start=request.start, actor=party.actor)
             except Exception as error:
@@ -111,23 +95,12 @@ class Spawning:
         await place.agents.check_new(agent)
         async with place.locks[agent]:
             await place.agents.check_new(agent)
-            await self._check_only_one(agent, "spawn")
+            await check_only_one(place, agent, "spawn")
             commit, base = await self._founding.first_commit(request, party)
-            number = await place.read(lambda db: index.next_number(db, agent))
-            data = TagData(
-                agent=agent,
-                number=number,
-                state=State.PROPOSAL,
-                kind="spawn",
-                by=party.label,
-                note=request.note,
-                base=base,
-                expires_at=expiry(place),
-                start=request.start,
-            )
-            await place.ledger.enter(agent, [Step(data, commit, party)])
-            row = await place.row(agent, number)
-        self._building.begin(agent, number)
+            first = await begin(place, "spawn", agent, party, request.note, base, expires=True)
+            await place.ledger.enter(agent, [Step(replace(first, start=request.start), commit, party)])
+            row = await place.row(agent, first.number)
+        self._building.begin(agent, row.number)
         return row.shown()
 
     async def request_destroy(self, agent: str, request: DestroyProposal, party: Party) -> Proposal:
@@ -137,24 +110,14 @@ class Spawning:
         place.agents.record(agent)
         async with place.locks[agent]:
             place.agents.record(agent)
-            await self._check_only_one(agent, "destroy")
-            main = await place.with_repository(agent, _main_of)
+            await check_only_one(place, agent, "destroy")
+            main = await place.with_repository(agent, Repository.main)
             if main is None:
                 raise conflict("nothing_deployed", f"{agent} has no deployment", "ask the operator to destroy it")
-            number = await place.read(lambda db: index.next_number(db, agent))
-            question = policy.question("destroy", party.label, agent, has_manager=place.has_manager)
+            question = place.question("destroy", party.label, agent)
             decider = policy.next_decider(place.settings.approval, question, [])
-            data = TagData(
-                agent=agent,
-                number=number,
-                state=State.PROPOSAL,
-                kind="destroy",
-                by=party.label,
-                note=request.note,
-                base=main,
-                expires_at=expiry(place),
-                purge=request.purge,
-            )
+            first = await begin(place, "destroy", agent, party, request.note, main, expires=True)
+            data = replace(first, purge=request.purge)
             built = replace(data, state=State.BUILT, waits_for=decider)
             steps = [
                 Step(data, main, party),
@@ -166,21 +129,8 @@ class Spawning:
                 approved = replace(built, state=State.APPROVED, approvals=[party.label])
                 steps.append(Step(approved, main, party))
             await place.ledger.enter(agent, steps, notices=told)
-            row = await place.row(agent, number)
+            row = await place.row(agent, data.number)
         await place.tell_changed()
         if decider is None:
-            self._deploying.follow(agent, number)
+            self._deploying.follow(agent, row.number)
         return row.shown()
-
-    async def _check_only_one(self, agent: str, kind: str) -> None:
-        for row in await self._place.read(lambda db: index.open_of(db, agent)):
-            if row.kind == kind:
-                raise conflict(
-                    "already_proposed",
-                    f"{agent}/{row.number} proposes that already and is {row.state}",
-                    "wait for its decision, or withdraw it",
-                )
-
-
-def _main_of(repository: Repository) -> str | None:
-    return repository.main()

@@ -10,6 +10,8 @@
     withdrawn     failed     denied,      failed
                             withdrawn
 
+    rebuild, of which the commit was approved before: the same, but nobody decides on it, so it is never denied
+
     rollback, of which everything was built and approved before:
 
     proposal ──▶ approved ──▶ deployed
@@ -59,11 +61,16 @@ _BUILT: Mapping[State, frozenset[State]] = {
     State.APPROVED: frozenset({State.DEPLOYED, State.FAILED}),
     **_ENDED,
 }
+_NOT_DECIDED: Mapping[State, frozenset[State]] = {
+    **_BUILT,
+    State.BUILT: frozenset({State.APPROVED, State.WITHDRAWN}),
+}
 _NOT_BUILT: Mapping[State, frozenset[State]] = {
     State.PROPOSAL: frozenset({State.APPROVED, State.WITHDRAWN}),
     State.APPROVED: frozenset({State.DEPLOYED, State.FAILED}),
     **_ENDED,
 }
+_STEPS: Mapping[ProposalKind, Mapping[State, frozenset[State]]] = {"rebuild": _NOT_DECIDED, "rollback": _NOT_BUILT}
 _ORDER = {state: place for place, state in enumerate(State)}
 
 
@@ -73,7 +80,7 @@ class IllegalHistory(ValueError):
 
 def following(state: State, kind: ProposalKind) -> frozenset[State]:
     """The states that may come next; none after a terminal state, or after one that the kind never has."""
-    return (_NOT_BUILT if kind == "rollback" else _BUILT).get(state, frozenset())
+    return _STEPS.get(kind, _BUILT).get(state, frozenset())
 
 
 def may_follow(before: State, after: State, kind: ProposalKind) -> bool:

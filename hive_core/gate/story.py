@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from hive_core.gate import index, texts
 from hive_core.gate.index import Row
 from hive_core.gate.states import IllegalHistory, State, current
 from hive_core.gate.tagnames import ENDORSED, in_tag, tag_of
+from hive_core.git.repository import Repository
 from hive_core.git.tags import Tag
+
+
+def agents(applied: Path) -> set[str]:
+    """Every agent that has an applied repository in the directory of all, there or not."""
+    return {path.name.removesuffix(".git") for path in applied.glob("*.git")}
 
 
 def states(names: Iterable[str]) -> dict[int, set[State]]:
@@ -42,3 +49,8 @@ def rows(tags: Iterable[Tag]) -> list[Row]:
         data = texts.read(tag.message)
         made.append(index.row(data, tag.target, created_at=born.when * 1_000, changed_at=tag.when * 1_000))
     return made
+
+
+def rows_of(repository: Repository) -> list[Row]:
+    """The same from all tags that there are."""
+    return rows(repository.read_tags())

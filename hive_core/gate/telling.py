@@ -23,8 +23,12 @@ def told(
     if step.fact or data.state is State.BUILT:
         if data.waits_for is None:
             return []
-        text = notices.endorsed(data, step.by.label) if step.fact else notices.review(data, step.commit, *diff)
-        return [(MANAGER if data.waits_for == "manager" else OPERATOR, text)]
+        to = MANAGER if data.waits_for == "manager" else OPERATOR
+        if step.fact:
+            return [(to, notices.endorsed(data, step.by.label, step.commit))]
+        return [(to, notices.review(data, step.commit, *diff))]
+    if data.kind == "rebuild":
+        return _of_rebuild(step, names)
     if data.state is State.DEPLOYED:
         return [(name, notices.deployed(data)) for name in _concerned(data, names)]
     if data.state is State.FAILED:
@@ -36,6 +40,25 @@ def told(
         text = notices.withdrawn(data, step.by.label)
         return [(name, text) for name in asked(data.by, was_asked) if name != step.by.name]
     return []
+
+
+def _of_rebuild(step: Step, names: Collection[str]) -> list[Notice]:
+    """How it ended, to who asked for it unless they see that at once; and what failed to who looks after the hive. Not
+    to the agent, of whose configuration nothing has changed.
+    """
+    data, asked_for = step.data, name_in(step.data.by)
+    people = {asked_for}
+    if data.state is State.DEPLOYED:
+        text = notices.deployed(data)
+    elif data.state is State.FAILED:
+        text = notices.failed(data)
+        people.add(MANAGER if MANAGER in names else OPERATOR)
+    elif data.state is State.WITHDRAWN:
+        text = notices.withdrawn(data, step.by.label)
+    else:
+        return []
+    known = {*names, OPERATOR} - {step.by.name, OPERATOR if asked_for == OPERATOR else ""}
+    return [(name, text) for name in sorted(people & known)]
 
 
 def _concerned(data: TagData, names: Collection[str]) -> list[str]:

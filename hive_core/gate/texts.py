@@ -36,6 +36,7 @@ _WANTS: dict[ProposalKind, str] = {
     "spawn": "make the agent {agent}",
     "destroy": "remove the agent {agent}",
     "rollback": "deploy again what {agent} ran on before",
+    "rebuild": "build {agent} anew with the hyperhive of now",
 }
 
 
@@ -82,7 +83,7 @@ def read(message: str) -> TagData:
 
 def _subject(data: TagData, who: str, word: str) -> str:
     about = f"{word}: {data.agent}/{data.number}" + ("" if data.kind == "config" else f" ({data.kind})")
-    by_rule = word == State.APPROVED and who in ("", SYSTEM) and bool(data.approvals)
+    by_rule = word == State.APPROVED and who in ("", SYSTEM) and data.kind != "rebuild" and bool(data.approvals)
     name = data.by if word == State.PROPOSAL else data.approvals[-1] if by_rule else who
     if word in _BY_A_PARTY and name:
         about += f" by {one_line(name, 60)}"

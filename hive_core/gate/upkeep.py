@@ -14,7 +14,6 @@ from hive_core.gate.ledger import seconds
 from hive_core.gate.parties import SYSTEM
 from hive_core.gate.states import IllegalHistory, State
 from hive_core.gate.workplace import Workplace
-from hive_core.git.repository import Repository
 from hive_core.protocol import ReindexAnswer
 
 _LONGEST_PAUSE = 600.0
@@ -43,13 +42,13 @@ class Upkeep:
     async def reindex(self) -> ReindexAnswer:
         """Make the index anew from the tags of every agent. Raises `repository_damaged` when all others are done."""
         place = self._place
-        found = sorted(path.name.removesuffix(".git") for path in place.layout.applied.glob("*.git"))
+        found = story.agents(place.layout.applied)
         count = changed = 0
         damaged = []
-        for agent in found:
+        for agent in sorted(found):
             try:
                 async with place.locks[agent]:
-                    rows = await place.with_repository(agent, _rows)
+                    rows = await place.with_repository(agent, story.rows_of)
                     old = {row.number: row for row in await place.read(partial(index.of_agent, agent=agent))}
                     new = {row.number: row for row in rows}
                     changed += sum(old.get(number) != new.get(number) for number in old.keys() | new.keys())
@@ -57,7 +56,7 @@ class Upkeep:
                     await place.database.write(partial(index.replace, agent=agent, rows=rows))
             except (IllegalHistory, ValueError) as error:
                 damaged.append(f"{agent}: {error}")
-        for agent in sorted(await place.read(index.agents) - set(found)):
+        for agent in sorted(await place.read(index.agents) - found):
             gone = await place.read(partial(index.of_agent, agent=agent))
             changed += len(gone)
             await place.database.write(partial(index.forget, agent=agent))
@@ -74,7 +73,3 @@ class Upkeep:
             now = await place.row(row.agent, row.number)
             if now.state in (State.PROPOSAL, State.BUILT):
                 await self._deciding.take_back(now, policy.EXPIRED, SYSTEM)
-
-
-def _rows(repository: Repository) -> list[index.Row]:
-    return story.rows(repository.read_tags(None))

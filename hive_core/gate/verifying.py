@@ -28,7 +28,7 @@ class Verifying:
         place = self._place
         problems: list[str] = []
         count = 0
-        found = {path.name.removesuffix(".git") for path in place.layout.applied.glob("*.git")}
+        found = story.agents(place.layout.applied)
         length, broken, subjects = await place.read(_chain)
         if broken is not None:
             problems.append(f"audit row {broken} does not fit the chain: it or a row before it was changed")
@@ -42,7 +42,7 @@ class Verifying:
                     tags, main = await place.with_repository(agent, _refs)
                     problems += [f"{agent}: {problem}" for problem in _compare(tags, expected)]
                     count += len(tags)
-                    rows = await place.with_repository(agent, _rows)
+                    rows = await place.with_repository(agent, story.rows_of)
                 except (HiveError, IllegalHistory, ValueError, OSError) as error:
                     problems.append(f"{agent}: its applied repository cannot be read: {error}")
                     continue
@@ -90,10 +90,6 @@ def _told(db: sqlite3.Connection, agent: str) -> dict[str, str]:
 
 def _refs(repository: Repository) -> tuple[dict[str, str], str | None]:
     return repository.tags(), repository.main()
-
-
-def _rows(repository: Repository) -> list[index.Row]:
-    return story.rows(repository.read_tags(None))
 
 
 def _compare(tags: dict[str, str], expected: dict[str, str]) -> list[str]:

@@ -14,6 +14,7 @@ from hive_core.protocol.config import ScriptRule
 _MOST_NAMED = 100
 _WIDTH = 250
 _MEBIBYTES = {"M": 1, "G": 1024}
+_NETWORKS = {"host": "the host's", "sealed": "none but the hive's socket"}
 
 
 def changes(old: AgentConfig | None, new: AgentConfig) -> list[str]:
@@ -63,6 +64,14 @@ def _cpu(value: int | None) -> str:
 
 def _tasks(value: int | None) -> str:
     return "the operator's default" if value is None else str(value)
+
+
+def _share(value: int | None) -> str:
+    return "the operator's default" if value is None else f"{value} (100 is everybody's)"
+
+
+def _network(value: str) -> str:
+    return _NETWORKS[value]
 
 
 def _seconds(value: float) -> str:
@@ -140,6 +149,8 @@ _CHANGED: dict[str, Callable[[Any, Any], list[str]]] = {
     "memory_max": _limit("memory limit", _memory),
     "cpu_quota": _limit("CPU limit", _cpu),
     "tasks_max": _limit("limit of processes", _tasks),
+    "io_weight": _limit("share of the disk", _share),
+    "network": _value("network", _network),
     "turn_timeout": _limit("turn time limit", _seconds),
     "script": _script,
 }
@@ -151,6 +162,8 @@ _FIRST: dict[str, Callable[[Any], list[str]]] = {
     "memory_max": lambda value: [f"memory limit: {_memory(value)}"],
     "cpu_quota": lambda value: [f"CPU limit: {_cpu(value)}"],
     "tasks_max": lambda value: [f"limit of processes: {_tasks(value)}"],
+    "io_weight": lambda value: [f"share of the disk: {_share(value)}"],
+    "network": lambda value: [f"network: {_network(value)}"],
     "turn_timeout": lambda value: [f"turn time limit: {_seconds(value)}"],
     "script": lambda value: [f"script: {_rules(len(value))}"] if value else [],
 }

@@ -14,15 +14,16 @@ import structlog
 from hive_core.agents import Agents
 from hive_core.broker import Directory
 from hive_core.database import Database, Operation
-from hive_core.errors import HiveError, not_found
-from hive_core.gate import index
+from hive_core.errors import HiveError, conflict, not_found
+from hive_core.gate import index, policy
 from hive_core.gate.index import Row
 from hive_core.gate.ledger import Ledger, Notice, Step
+from hive_core.gate.policy import Question
 from hive_core.gate.telling import told
 from hive_core.git.repository import Repository
 from hive_core.layout import Layout
 from hive_core.names import MANAGER
-from hive_core.protocol import Decider, Kind
+from hive_core.protocol import Decider, Kind, ProposalKind
 from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
 
@@ -44,6 +45,8 @@ class Workplace:
     ledger: Ledger
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    work_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when anything that went on in the background with a proposal has ended."""
     _work: dict[asyncio.Task[None], tuple[str, int]] = field(default_factory=dict)
     _requests: set[asyncio.Task[Any]] = field(default_factory=set)
     _closed: bool = False
@@ -51,6 +54,10 @@ class Workplace:
     @property
     def has_manager(self) -> bool:
         return MANAGER in self.directory
+
+    def question(self, kind: ProposalKind, proposer: str, agent: str) -> Question:
+        """What policy has to know of a proposal about `agent`; `proposer` is the label of who made it."""
+        return policy.question(kind, proposer, agent, has_manager=self.has_manager)
 
     def kind_of(self, agent: str) -> Kind:
         """What an agent of that name is, or would be."""
@@ -66,6 +73,13 @@ class Workplace:
         if found is None:
             raise unknown_proposal(agent, number)
         return found
+
+    async def check_idle(self, agent: str) -> None:
+        """Raise `deployment_under_way` while another deployment of the agent is carried out."""
+        other = await self.read(lambda db: index.under_way(db, agent))
+        if other is not None:
+            hint = f"wait until {agent}/{other.number} is deployed or failed"
+            raise conflict("deployment_under_way", f"{agent}/{other.number} is being deployed", hint)
 
     async def with_repository(self, agent: str, work: Callable[[Repository], T]) -> T:
         """Do `work` with the agent's applied repository, in a thread."""
@@ -140,6 +154,7 @@ class Workplace:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         agent, number = self._work.pop(task)
+        self.work_ended.set()
         if task.cancelled() or (error := task.exception()) is None:
             return
         if isinstance(error, HiveError):

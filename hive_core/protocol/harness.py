@@ -14,12 +14,14 @@ from hive_core.protocol.types import HarnessState, Instance, Kind, Lifecycle
 class HelloRequest(Request):
     """A harness has started: it becomes the agent's only one, and leases of earlier ones are released.
 
-    `deployment` is the one that the runtime has started it with.
+    `deployment` is the one that the runtime has started it with. `again`: it had said hello to an earlier daemon, and
+    goes on; that is refused as `superseded` if another harness has taken its place meanwhile.
     """
 
     instance: Instance
     version: Annotated[str, StringConstraints(max_length=64)]
     deployment: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    again: bool = False
 
 
 class Profile(Answer):

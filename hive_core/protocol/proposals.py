@@ -57,17 +57,19 @@ class DestroyProposal(Request):
 
 class ApproveRequest(Request):
     """Approve a proposal. `expect` names the state that the decision is about, so that a repeated one changes
-    nothing.
+    nothing; `commit` the commit, for the numbers of an agent begin again after a purge.
     """
 
     expect: ProposalState
+    commit: CommitId | None = None
     note: Note = ""
 
 
 class DenyRequest(Request):
-    """Deny a proposal; `note` says why. `expect` as for an approval."""
+    """Deny a proposal; `note` says why. `expect` and `commit` as for an approval."""
 
     expect: ProposalState
+    commit: CommitId | None = None
     note: Reason
 
 
@@ -82,6 +84,12 @@ class RollbackRequest(Request):
 
     number: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
     note: Reason
+
+
+class RebuildRequest(Request):
+    """Build what is deployed of an agent anew, with the hyperhive of now, and deploy that. `note` says why."""
+
+    note: Note = ""
 
 
 class Proposal(Answer):

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TypeVar
 
+from hive_core.finishing import to_the_end
 from hive_core.git.repository import Repository
 from hive_core.runtimes.base import BuildOrder
 from hive_core.runtimes.checking import Confine, check
 from hive_core.runtimes.closures import Closures
 from hive_core.runtimes.comparing import compare
-
-T = TypeVar("T")
 
 
 class Builder:
@@ -25,20 +23,20 @@ class Builder:
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """The closure of a commit. The same tree gives the same one. Raises BuildFailed and HiveError."""
-        tree = await _to_the_end(lambda: _tree(order))
+        tree = await to_the_end(asyncio.to_thread(_tree, order))
         say(f"{order.name}: commit {order.commit[:12]}, tree {tree[:12]}")
         there = self._closures.path(order.name, tree)
         if await asyncio.to_thread(there.is_dir):
             say("the same files were built before")
             return str(there)
-        place = await _to_the_end(self._closures.workplace)
+        place = await to_the_end(asyncio.to_thread(self._closures.workplace))
         try:
             files = place / "files"
-            await _to_the_end(lambda: _extract(order, files))
+            await to_the_end(asyncio.to_thread(_extract, order, files))
             await check(files, say, self._confine)
-            return str(await _to_the_end(lambda: self._closures.put(files, order.name, tree)))
+            return str(await to_the_end(asyncio.to_thread(self._closures.put, files, order.name, tree)))
         finally:
-            await _to_the_end(lambda: self._closures.discard(place))
+            await to_the_end(asyncio.to_thread(self._closures.discard, place))
 
     async def compare(self, old: str | None, new: str) -> list[str]:
         """What differs between two closures, in words, a line each. Raises `closure_gone` if the new one is gone."""
@@ -62,7 +60,7 @@ class Builder:
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
         """Remove the closures of that agent that are not in `closures`."""
-        await _to_the_end(lambda: self._closures.keep(name, closures))
+        await to_the_end(asyncio.to_thread(self._closures.keep, name, closures))
 
 
 def _tree(order: BuildOrder) -> str:
@@ -73,13 +71,3 @@ def _tree(order: BuildOrder) -> str:
 def _extract(order: BuildOrder, into: Path) -> None:
     with Repository.open(order.repository) as repository:
         repository.extract(order.commit, into)
-
-
-async def _to_the_end(work: Callable[[], T]) -> T:
-    """Do `work` in a thread. A caller that is cancelled waits for it: nothing is written after it has gone on."""
-    task = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

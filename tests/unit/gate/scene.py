@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from hive_core import audit
+from hive_core.agents.limits import Allowance
 from hive_core.agents.reports import Reports
 from hive_core.database import Database
 from hive_core.errors import HiveError
@@ -38,7 +40,9 @@ from hive_core.protocol import (
     ProposalQuery,
     ProposalState,
     ProposeRequest,
+    RebuildRequest,
     SpawnRequest,
+    WithdrawRequest,
 )
 from hive_core.runtimes import building, checkfiles
 from hive_core.runtimes.base import AgentSpec, BuildFailed, BuildOrder, UnitState
@@ -69,6 +73,8 @@ class Harnesses(parts.Processes):
     may_build: asyncio.Event = field(default_factory=asyncio.Event)
     orders: asyncio.Queue[BuildOrder] = field(default_factory=asyncio.Queue)
     activated: list[tuple[str, int]] = field(default_factory=list)
+    hyperhive: str = ""
+    """With another one, the same commit is built to something else; closures of the one before are old then."""
 
     @property
     def _builder(self) -> Builder:
@@ -78,7 +84,15 @@ class Harnesses(parts.Processes):
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         self.orders.put_nowait(order)
         await self.may_build.wait()
-        return await self._builder.build(order, say)
+        closure = await self._builder.build(order, say)
+        if not self.hyperhive:
+            return closure
+        newer = f"{closure}-{self.hyperhive}"
+        await asyncio.to_thread(shutil.copytree, closure, newer, dirs_exist_ok=True)
+        return newer
+
+    async def outdated(self, closure: str) -> bool:
+        return bool(self.hyperhive) and not closure.endswith(f"-{self.hyperhive}")
 
     async def compare(self, old: str | None, new: str) -> list[str]:
         return await self._builder.compare(old, new)
@@ -158,6 +172,12 @@ class Scene:
     async def approve(self, agent: str, number: int, party: Party = MANAGER, note: str = "fine") -> Proposal:
         return await self.gate.approve(agent, number, ApproveRequest(expect="built", note=note), party)
 
+    async def withdraw(self, agent: str, number: int, party: Party) -> Proposal:
+        return await self.gate.withdraw(agent, number, WithdrawRequest(), party)
+
+    async def rebuild(self, agent: str, party: Party = OPERATOR) -> Proposal:
+        return await self.gate.rebuild(agent, RebuildRequest(note="newer"), party)
+
     async def deny(self, agent: str, number: int, party: Party = MANAGER, note: str = "too risky") -> Proposal:
         return await self.gate.deny(agent, number, DenyRequest(expect="built", note=note), party)
 
@@ -221,8 +241,8 @@ class Scene:
     async def check(self) -> None:
         """What holds whenever nothing is under way."""
         assert await self.database.read(audit.first_broken_row) is None
-        for path in sorted(self.layout.applied.glob("*.git")):
-            await self._check_agent(path.name.removesuffix(".git"))
+        for agent in sorted(story.agents(self.layout.applied)):
+            await self._check_agent(agent)
         verification = await self.gate.verify()
         assert verification.ok, verification.problems
         query = """SELECT count(*), count(DISTINCT json_extract(detail, '$.object')) FROM audit
@@ -232,7 +252,7 @@ class Scene:
 
     async def _check_agent(self, agent: str) -> None:
         repository = self.repository(agent)
-        rows = story.rows(repository.read_tags())
+        rows = story.rows_of(repository)
         assert await self.rows(agent) == rows
         for row in rows:
             assert row.state in WAITING
@@ -276,13 +296,18 @@ def config(**settings: object) -> AgentConfig:
 
 @asynccontextmanager
 async def opened(
-    layout: Layout, settings: Settings | None = None, *, born: Callable[[Scene], None] = lambda _: None
+    layout: Layout,
+    settings: Settings | None = None,
+    *,
+    born: Callable[[Scene], None] = lambda _: None,
+    hyperhive: str = "",
 ) -> AsyncIterator[Scene]:
     """A hive whose gate has begun to recover. `born` is called before that."""
     settings = settings or quick(layout)
     runtime = Harnesses(builder=Builder(Closures(layout.closures, layout.scratch), unconfined))
     runtime.held.set()
     runtime.may_build.set()
+    runtime.hyperhive = hyperhive
     layout.applied.mkdir(parents=True, exist_ok=True)
     # The same check as in a process of its own, which the runtime's tests look at and which takes most of a second.
     with patch.object(building, "check", _check_here):
@@ -294,7 +319,7 @@ async def opened(
 async def _opened(
     layout: Layout, settings: Settings, runtime: Harnesses, born: Callable[[Scene], None]
 ) -> AsyncIterator[Scene]:
-    async with parts.opened(layout, runtime) as hive:
+    async with parts.opened(layout, runtime, Allowance(settings.limits, settings.ceilings)) as hive:
         runtime.reports = hive.reports
         events = EventHub()
         gate = Gate(
@@ -306,7 +331,11 @@ async def _opened(
             events=events,
             agents=hive.agents,
             runtime=runtime,
-            intake=Intake(None, layout.scratch, IntakeLimits(settings.proposal_bytes, settings.proposal_files)),
+            intake=Intake(
+                None,
+                layout.scratch,
+                IntakeLimits(settings.proposal_bytes, settings.proposal_files, ceilings=settings.ceilings),
+            ),
         )
         scene = Scene(layout, hive, gate, runtime, events, settings)
         born(scene)

@@ -41,6 +41,7 @@ class Kind:
     prepare: Act | None = None
     agent: str = "ada"
     settings: dict[str, Any] = field(default_factory=dict)
+    hyperhive: str = ""
 
 
 async def propose(scene: Scene, role: str = "You sing.") -> None:
@@ -105,6 +106,18 @@ async def roll_back(scene: Scene) -> None:
     await scene.until("ada", 2, "deployed")
 
 
+async def rebuild(scene: Scene) -> None:
+    number = (await scene.rebuild("ada", MANAGER)).number
+    await scene.until("ada", number, "deployed", "withdrawn", "failed")
+
+
+async def stopped_with(scene: Scene, role: str) -> None:
+    """Deployed while nothing had to come up."""
+    await scene.hive.agents.stop("ada", "operator")
+    await scene.deploy("ada", role)
+    await scene.hive.agents.start("ada", "operator")
+
+
 async def approve_destroy(scene: Scene) -> None:
     await scene.approve("ada", 1, OPERATOR)
     await scene.until("ada", 1, "deployed")
@@ -125,6 +138,11 @@ KINDS: dict[str, Kind] = {
     "deny": Kind(lambda scene: scene.deny("ada", 1), {"denied"}, propose),
     "withdraw": Kind(lambda scene: scene.gate.withdraw("ada", 1, WithdrawRequest(), ADA), {"withdrawn"}, propose),
     "rollback": Kind(roll_back, {"deployed"}, lambda scene: scene.deploy("ada", "first")),
+    "rebuild": Kind(rebuild, {"deployed"}, hyperhive="newer"),
+    "rebuild to the same": Kind(rebuild, {"withdrawn"}),
+    "rebuild what does not come up": Kind(
+        rebuild, {"failed"}, lambda scene: stopped_with(scene, "SILENT"), hyperhive="newer"
+    ),
     "request a spawn": Kind(request_spawn, {"built"}, agent="cy"),
     "approve a spawn": Kind(approve_spawn, {"deployed"}, request_spawn, agent="cy"),
     "request a destroy": Kind(request_destroy, {"built"}),
@@ -141,7 +159,8 @@ async def die_at(layout: Layout, kind: Kind, at: int | None) -> Death:
     """Do it with a daemon that dies at that milestone."""
     death = Death(at)
     with capture_logs():  # Tracebacks of deaths are long, and making them takes longer than all the rest.
-        async with opened(layout, quick(layout, **kind.settings), born=death.born) as scene:
+        settings = quick(layout, **kind.settings)
+        async with opened(layout, settings, born=death.born, hyperhive=kind.hyperhive) as scene:
             await scene.gate.verify()  # Recovered.
             with death.armed():
                 await death.during(kind.act(scene))
@@ -151,7 +170,7 @@ async def die_at(layout: Layout, kind: Kind, at: int | None) -> Death:
 
 async def live_on(layout: Layout, kind: Kind, point: str, *, thorough: bool) -> None:
     """What must hold with the next daemon, and with the one after that."""
-    async with opened(layout, quick(layout, **kind.settings)) as scene:
+    async with opened(layout, quick(layout, **kind.settings), hyperhive=kind.hyperhive) as scene:
         await scene.gate.verify()
         await scene.settled()
         await scene.check()
@@ -166,10 +185,11 @@ async def live_on(layout: Layout, kind: Kind, point: str, *, thorough: bool) -> 
         await finish(scene)
         await scene.check()
         assert not [row for row in await scene.rows() if row.open]
+        await scene.gate._updates.look()
         before = await scene.rows(), await scene.actions(kind.agent), await scene.told("operator")
     if not thorough:
         return
-    async with opened(layout) as scene:
+    async with opened(layout, hyperhive=kind.hyperhive) as scene:
         await scene.check()
         assert before == (await scene.rows(), await scene.actions(kind.agent), await scene.told("operator"))
         if not scene.hive.agents.exists(kind.agent):
@@ -191,7 +211,7 @@ async def check_told(scene: Scene) -> None:
     lines = {name: Counter(await scene.told(name)) for name in ("hm1nd", "ada", "bob", "operator")}
     for name, counted in lines.items():
         for line, times in counted.items():
-            assert times == 1 or not line.startswith(("Proposal", "Review")), (name, line, times)
+            assert times == 1 or not line.startswith(("Proposal", "Review", "Rebuild")), (name, line, times)
     for row in await scene.rows():
         asked = {"manager": "hm1nd", "operator": "operator", None: None}[row.waits_for]
         question = f"Review proposal {row.agent}/{row.number}: approve or deny it (state built)."

@@ -111,6 +111,23 @@ async def test_a_decision_is_taken_once(scene: Scene) -> None:
     await scene.check()
 
 
+async def test_a_decision_about_another_commit(scene: Scene) -> None:
+    """A decision that names a commit is about that one: the number may be another proposal's by now."""
+    sha = (await scene.built("ada", "first")).commit
+    await scene.gate.destroy("ada", DestroyRequest(purge=True), OPERATOR)
+    await scene.spawn("ada")
+    now = (await scene.built("ada", "second")).commit
+    approve = scene.gate.approve("ada", 1, ApproveRequest(expect="built", commit=sha), MANAGER)
+    deny = scene.gate.deny("ada", 1, DenyRequest(expect="built", commit=sha, note="no"), MANAGER)
+    for decision in (approve, deny):
+        refusal = await refused(decision)
+        assert (refusal.code, refusal.status) == ("other_commit", 409)
+        assert sha in refusal.message and now in refusal.message
+    await scene.gate.approve("ada", 1, ApproveRequest(expect="built", commit=now), MANAGER)
+    await scene.until("ada", 1, "deployed")
+    await scene.check()
+
+
 async def test_decisions_at_the_same_moment(scene: Scene) -> None:
     """Of two that decide at once one is heard, the other is told that it comes too late."""
     await scene.built("ada")

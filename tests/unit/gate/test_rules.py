@@ -15,7 +15,7 @@ from hive_core.settings import AutoRule
 PROMPT = AutoRule(name="prompt only", when="prompt_only")
 LOWERED = AutoRule(name="less is fine", when="limits_lowered")
 SAME = AgentConfig()
-FULL = AgentConfig(memory_max="2G", cpu_quota=100, tasks_max=100, turn_timeout=600.0)
+FULL = AgentConfig(memory_max="2G", cpu_quota=100, tasks_max=100, io_weight=100, turn_timeout=600.0)
 
 
 def paths(*patterns: str) -> AutoRule:
@@ -55,6 +55,7 @@ def test_settings_never_pass_as_files(rule: AutoRule) -> None:
         {"memory_max": "1023M", "cpu_quota": 50},
         {"memory_max": "2048M"},
         {"tasks_max": 16},
+        {"io_weight": 99},
         {"turn_timeout": 1.5},
     ],
 )
@@ -71,6 +72,9 @@ def test_limits_lowered(fields: dict[str, Any]) -> None:
         {"memory_max": None},
         {"cpu_quota": 101},
         {"tasks_max": None},
+        {"io_weight": 101},
+        {"network": "sealed"},
+        {"memory_max": "1G", "network": "sealed"},
         {"turn_timeout": 601.0},
         {"memory_max": "1G", "cpu_quota": 200},
         {"memory_max": "1G", "tools": ["Bash(*)"]},

@@ -18,6 +18,8 @@ OTHER: dict[str, Any] = {
     "memory_max": "3G",
     "cpu_quota": 200,
     "tasks_max": 64,
+    "io_weight": 50,
+    "network": "sealed",
     "turn_timeout": 600.0,
     "script": [ScriptRule(match="hello")],
 }
@@ -53,6 +55,8 @@ def test_all_changes_are_told_together() -> None:
         "memory limit: raised from 1 GiB to 3 GiB",
         "CPU limit: set to 200 % of one core, was the operator's default",
         "limit of processes: set to 64, was the operator's default",
+        "share of the disk: set to 50 (100 is everybody's), was the operator's default",
+        "network: the host's -> none but the hive's socket",
         "turn time limit: lowered from 3600 s to 600 s",
         "script: 1 rule added",
     ]
@@ -101,6 +105,8 @@ def test_a_new_agent_is_described() -> None:
         "memory limit: 1 GiB",
         "CPU limit: the operator's default",
         "limit of processes: the operator's default",
+        "share of the disk: the operator's default",
+        "network: the host's",
         "turn time limit: 3600 s",
     ]
 

@@ -1,0 +1,122 @@
+"""Agents that were built with an older hyperhive: they are marked, told of once, and rebuilt if the settings say so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+
+import structlog
+
+from hive_core import audit
+from hive_core.errors import HiveError
+from hive_core.gate import index, notices, policy
+from hive_core.gate.index import Row
+from hive_core.gate.ledger import seconds
+from hive_core.gate.parties import SYSTEM
+from hive_core.gate.rebuilding import Rebuilding
+from hive_core.gate.states import State
+from hive_core.gate.workplace import Workplace
+from hive_core.names import MANAGER, OPERATOR
+from hive_core.protocol import RebuildRequest
+
+_PAUSE = 3_600.0
+_REST = 24 * 3_600 * 1_000
+"""Milliseconds for which an agent is left alone of which a rebuild was of no use."""
+_NOTE = "it was built with an older hyperhive"
+
+log = structlog.get_logger(__name__)
+
+
+class Updates:
+    """Looks at what runs at the start, hourly, and whenever a build or a deployment has ended."""
+
+    def __init__(self, place: Workplace, rebuilding: Rebuilding) -> None:
+        self._place = place
+        self._rebuilding = rebuilding
+        self._one = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        ended = self._place.work_ended
+        while True:
+            ended.clear()
+            try:
+                await self.look()
+            except Exception as error:  # The hive works without knowing.
+                log.error("not known which agents need an update", exc_info=error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE):
+                    await ended.wait()
+
+    async def look(self) -> None:
+        """Mark what is old, tell of what was not told yet, and begin a few updates if they are to go by themselves."""
+        async with self._one:
+            await self._look()
+
+    async def _look(self) -> None:
+        place = self._place
+        old: dict[str, int] = {}
+        closures = set()
+        for name in sorted(place.directory.names()):
+            record = place.agents.record(name) if place.agents.exists(name) else None
+            if record is not None and record.closure and await place.runtime.outdated(record.closure):
+                old[name] = record.deployment
+                closures.add(record.closure)
+        place.agents.mark_outdated(closures)
+        by_itself = place.settings.nixos.updates == "auto"
+        if old and (untold := await place.read(partial(_untold, old=old))):
+            text = notices.outdated(list(untold), by_itself=by_itself, to_manager=place.has_manager)
+            told = [(MANAGER if place.has_manager else OPERATOR, text)]
+            await place.ledger.tell(told, partial(_note, told=untold))
+        if by_itself:
+            await self._update(list(old))
+
+    async def _update(self, agents: list[str]) -> None:
+        """Begin as many rebuilds as may go side by side."""
+        place, now = self._place, seconds() * 1_000
+        under_way, failed = await place.read(lambda db: index.rebuilds(db, now - _REST))
+        room = place.settings.nixos.updates_at_once - under_way
+        if failed >= place.settings.nixos.updates_at_once:
+            room = 0  # It is not this or that agent: the rest of them would only be stopped in vain.
+        for agent in agents:
+            if room <= 0:
+                return
+            deployed = await place.read(partial(index.last_deployed, agent=agent))
+            last = await place.read(partial(index.last_rebuild, agent=agent))
+            if deployed is None or not may_update(deployed, last, now):
+                continue
+            try:
+                await self._rebuilding.rebuild(agent, RebuildRequest(note=_NOTE), SYSTEM)
+            except HiveError as error:
+                log.info("not updated now", agent=agent, code=error.code)
+                continue
+            room -= 1
+
+
+def may_update(deployed: Row, last: Row | None, now: int) -> bool:
+    """Whether the hive may rebuild an agent by itself at the time `now`, in milliseconds, that runs on `deployed`.
+
+    Not one that somebody has taken back to that, nor soon after a rebuild (`last` is the newest) that was of no use.
+    """
+    if deployed.kind == "rollback":
+        return False
+    if last is None or last.number <= deployed.number:
+        return True
+    useless = last.state is State.FAILED or last.outcome == policy.UP_TO_DATE
+    return not last.open and (not useless or last.changed_at < now - _REST)
+
+
+def _untold(db: sqlite3.Connection, old: Mapping[str, int]) -> dict[str, int]:
+    """Those of which nobody was told that this deployment of theirs needs an update."""
+    query = "SELECT subject, detail FROM audit WHERE action = 'needs_update'"  # By an index of that very condition.
+    told = {(name, json.loads(detail).get("deployment")) for name, detail in db.execute(query)}
+    return {name: number for name, number in old.items() if (name, number) not in told}
+
+
+def _note(db: sqlite3.Connection, told: Mapping[str, int]) -> None:
+    for name, number in told.items():
+        audit.append(db, actor=SYSTEM.actor, action="needs_update", subject=name, detail={"deployment": number})

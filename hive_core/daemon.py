@@ -16,8 +16,9 @@ import structlog
 import uvloop
 
 from hive_core import __version__, logs, tuning
-from hive_core.agents import Agents
+from hive_core.agents import Agents, loglines
 from hive_core.agents.lifecycle import passed_environment
+from hive_core.agents.limits import Allowance
 from hive_core.agents.reports import Reports
 from hive_core.broker import Broker, Directory
 from hive_core.broker.upkeep import keep_vacuumed
@@ -38,6 +39,7 @@ from hive_core.sockets import agents as agent_endpoints
 from hive_core.sockets import audit as audit_endpoints
 from hive_core.sockets import harness as harness_endpoints
 from hive_core.sockets import hive as hive_endpoints
+from hive_core.sockets import limits as limits_endpoints
 from hive_core.sockets import messages as message_endpoints
 from hive_core.sockets import proposals as proposal_endpoints
 from hive_core.sockets.core import CoreSockets
@@ -125,6 +127,7 @@ class Daemon:
             doors=core,
             reports=reports,
             environment=passed_environment(settings.pass_environment),
+            allowance=Allowance(settings.limits, settings.ceilings),
         )
 
         gate = Gate(
@@ -139,7 +142,7 @@ class Daemon:
             intake=Intake(
                 runtime.bubblewrap,
                 layout.scratch,
-                IntakeLimits(settings.proposal_bytes, settings.proposal_files),
+                IntakeLimits(settings.proposal_bytes, settings.proposal_files, ceilings=settings.ceilings),
             ),
         )
 
@@ -161,6 +164,7 @@ class Daemon:
                 *harness_endpoints.harness(agents, broker, reports, directory, settings.lease_seconds),
                 *agent_endpoints.peers(agents),
                 *agent_endpoints.looking_after(agents, manager_only=True),
+                *limits_endpoints.seeing_limits(agents, manager_only=True),
                 *agent_endpoints.deployments(gate, manager_only=True),
                 *agent_endpoints.requesting(gate),
                 *proposal_endpoints.proposing(gate),
@@ -170,6 +174,10 @@ class Daemon:
         stack.push_async_callback(core.close_all)
         stack.callback(agents.close)
         await agents.open()
+        for unit in runtime.units():
+            if unit.name not in directory:
+                hint = "its agent was destroyed by hand, or in another database; remove it with nixos-container destroy"
+                log.warning("a container of no agent's goes on", agent=unit.name, lifecycle=unit.lifecycle, hint=hint)
         host = HostSocket(
             layout.host_socket,
             settings.socket_group,
@@ -177,6 +185,8 @@ class Daemon:
                 *hive_endpoints.hive(status, database.check, partial(_exposition, metrics), events),
                 *agent_endpoints.keeping(agents, gate),
                 *agent_endpoints.looking_after(agents, manager_only=False),
+                *limits_endpoints.seeing_limits(agents, manager_only=False),
+                *limits_endpoints.changing_limits(agents),
                 *agent_endpoints.deployments(gate, manager_only=False),
                 *proposal_endpoints.proposing(gate),
                 *proposal_endpoints.deciding(gate, manager_only=False),
@@ -195,7 +205,7 @@ class Daemon:
         stack.callback(broker.close)
 
         # Agents stop while there is still somebody to hear them give back what they hold.
-        following = self._part("agent events", reports.follow(runtime.watch()))
+        following = self._part("agent events", reports.follow(runtime.watch(), partial(_last_lines, runtime, layout)))
         stack.push_async_callback(_close_runtime, runtime, following)
         # Deployments under way are taken up by the next daemon: an agent that is stopped is not an unhealthy one.
         stack.push_async_callback(gate.close)
@@ -252,6 +262,11 @@ def _exposition(metrics: Metrics) -> bytes:
     from hive_core.exposition import exposition  # noqa: PLC0415
 
     return exposition(metrics)
+
+
+async def _last_lines(runtime: Runtime, layout: Layout, name: str) -> list[str]:
+    lines, _ = await runtime.read_log(name, layout.agent_log(name), loglines.LINES, None, 0)
+    return lines
 
 
 def _lifecycles(agents: Agents) -> dict[Lifecycle, int]:

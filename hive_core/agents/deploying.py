@@ -10,6 +10,7 @@ from typing import Protocol
 
 from hive_core import audit
 from hive_core.agents import files, records
+from hive_core.agents.limits import Allowance
 from hive_core.agents.purging import Purging
 from hive_core.agents.records import AgentRecord, Desired, InForce
 from hive_core.agents.reports import Reports
@@ -48,13 +49,15 @@ class Deploying(Views):
         doors: Doors,
         reports: Reports,
         environment: Mapping[str, str],
+        allowance: Allowance,
     ) -> None:
-        """`environment` is what every harness gets."""
+        """`environment` is what every harness gets, `allowance` how much the operator lets agents use."""
         super().__init__(layout=layout, roster=Roster(directory), broker=broker, runtime=runtime, reports=reports)
         self._database = database
         self._directory = directory
         self._doors = doors
         self._environment = environment
+        self._allowance = allowance
         self._purging = Purging(layout, database)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -167,4 +170,7 @@ class Deploying(Views):
             applied=layout.applied if manager else layout.applied_repository(name),
             closure=record.closure,
             deployment=record.deployment,
+            limits=self._allowance.effective(record.config),
+            sealed=record.config.network == "sealed",
+            web_port=record.web_port,
         )

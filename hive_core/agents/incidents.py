@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from hive_core.protocol import HarnessState
 from hive_core.runtimes.base import UnitState
+from hive_core.runtimes.troubles import OutOfMemory
 
-Trouble = Literal["crashed", "needs_login", "failing"]
+Trouble = Literal["crashed", "needs_login", "failing", "starved"]
 
 _QUIET_SECONDS = 600.0
 _LASTING_SECONDS = 60.0
@@ -44,6 +45,12 @@ class Incidents:
             next_step = "it is being restarted" if unit.lifecycle == "backoff" else "it is not restarted"
             text = f"{name} crashed ({unit.exit_cause}); {next_step}. See its logs: hive-c0re logs {name}"
             return self._opened(name, "crashed", text)
+        if isinstance(unit, OutOfMemory):
+            text = (
+                f"{name} ran out of memory: a process of its was killed, and it goes on. To allow it more: "
+                f"hive-c0re limits {name} --memory SIZE, or memory_max in its agent.toml"
+            )
+            return self._opened(name, "starved", text)
         if unit.lifecycle in ("stopping", "stopped"):
             self._open.discard((name, "crashed"))
         return None
@@ -52,7 +59,7 @@ class Incidents:
         """What to tell, if this report opens an incident. `detail` is the agent's own text."""
         if state == "idle":
             self._failing_since.pop(name, None)
-            self._open -= {(name, "crashed"), (name, "needs_login"), (name, "failing")}
+            self._open -= {(name, trouble) for trouble in get_args(Trouble)}
         if state == "needs_login":
             text = f"{name} needs a login: its agent CLI has no valid credentials. Its messages wait until it has."
             return self._opened(name, "needs_login", text)

@@ -12,7 +12,7 @@ import structlog
 
 from hive_core import audit
 from hive_core.agents import files, records
-from hive_core.agents.deploying import Deploying
+from hive_core.agents.limiting import Limiting
 from hive_core.agents.records import AgentRecord, Desired
 from hive_core.errors import HiveError
 from hive_core.protocol import AgentStatus, DestroyAnswer
@@ -23,7 +23,7 @@ _STARTED_AT_ONCE = 4
 """Agents that are started side by side when the daemon starts: more would only wait for each other's CPU time."""
 
 
-class Agents(Deploying):
+class Agents(Limiting):
     """Every agent of the hive. Actions on one agent run one after another, on different agents side by side."""
 
     async def open(self) -> None:
@@ -130,6 +130,8 @@ class Agents(Deploying):
             record = self._roster.find(name)
             if record is not None and record.desired == "running":
                 await self._start(record)
+            elif record is not None:
+                await self._stop_leftover(name)
 
     async def _start(self, record: AgentRecord) -> None:
         """Start an agent for which nobody waits who could be told that it was refused."""
@@ -137,6 +139,13 @@ class Agents(Deploying):
             await self._runtime.start(self._spec(record))
         except HiveError as error:
             log.warning("agent not started", agent=record.name, code=error.code)
+
+    async def _stop_leftover(self, name: str) -> None:
+        """Containers outlive the daemon: one that was to be stopped when it was killed may go on still."""
+        try:
+            await self._runtime.stop(name)
+        except HiveError as error:
+            log.warning("agent not stopped", agent=name, code=error.code)
 
     def _delete(self, db: sqlite3.Connection, name: str, actor: str, *, purge: bool) -> int:
         """All that a destroy changes in the database, in one transaction; how many waiting messages were dropped."""

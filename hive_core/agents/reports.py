@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ import structlog
 
 from hive_core.agents.health import Health
 from hive_core.agents.incidents import Incidents
+from hive_core.agents.loglines import quoted
 from hive_core.broker import Broker, Directory
 from hive_core.errors import HiveError
 from hive_core.events import EventHub
@@ -20,6 +22,12 @@ from hive_core.protocol import HarnessState, SendRequest
 from hive_core.runtimes.base import UnitState
 
 log = structlog.get_logger(__name__)
+
+LastLines = Callable[[str], Awaitable[Sequence[str]]]
+"""Reads the end of an agent's log."""
+
+_LOG_SECONDS = 0.1
+"""Longest that a message about a crash waits for the log: what happened matters more."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,14 @@ class Reports:
         self._incidents.forget(name)
         self.health.forget(name)
 
-    async def hello(self, name: str, deployment: int | None) -> None:
-        """A harness has started; `deployment` is the one that it says it runs."""
+    async def hello(self, name: str, deployment: int | None, *, again: bool = False) -> None:
+        """A harness has started; `deployment` is the one that it says it runs.
+
+        `again`: it did so before this daemon was there, and says next what it is doing.
+        """
         self.health.hello(name, deployment)
-        await self.harness(name, "starting", "")
+        if not again:
+            await self.harness(name, "starting", "")
 
     async def harness(self, name: str, state: HarnessState, detail: str) -> None:
         """The harness says what it is doing."""
@@ -69,8 +81,11 @@ class Reports:
         self._note(name, state, detail)
         await self._announce(name, self._incidents.state_reported(name, state, detail))
 
-    async def follow(self, units: AsyncIterator[UnitState]) -> None:
-        """Tell the hive what becomes of containers and processes; runs until the runtime is closed."""
+    async def follow(self, units: AsyncIterator[UnitState], last_lines: LastLines) -> None:
+        """Tell the hive what becomes of containers and processes; runs until the runtime is closed.
+
+        `last_lines` is asked when there is a crash to tell of.
+        """
         async for unit in units:
             data = {"agent": unit.name, "lifecycle": unit.lifecycle, "cause": unit.exit_cause}
             self._events.publish("agent.lifecycle", data)
@@ -82,7 +97,10 @@ class Reports:
                 # What a harness says while it is being stopped must not count for the one after it.
                 self.health.forget(unit.name)
                 self._note(unit.name, "offline", "")
-            await self._announce(unit.name, self._incidents.unit_changed(unit))
+            text = self._incidents.unit_changed(unit)
+            if text is not None:
+                text = "\n".join([text, *await _log_of(unit.name, last_lines)])
+            await self._announce(unit.name, text)
 
     def _note(self, name: str, state: HarnessState, detail: str) -> None:
         last = self._last[name]
@@ -99,3 +117,14 @@ class Reports:
         except HiveError as error:
             # A full inbox, most likely. There is nobody else to tell.
             log.warning("announcement not stored", agent=name, to=to, code=error.code)
+
+
+async def _log_of(name: str, last_lines: LastLines) -> list[str]:
+    """The end of the agent's log for a message, if it can be had in time."""
+    try:
+        async with asyncio.timeout(_LOG_SECONDS):
+            lines = quoted(await last_lines(name))
+    except (HiveError, OSError) as error:  # TimeoutError is an OSError.
+        log.warning("log not read for a message", agent=name, why=str(error) or "it takes too long")
+        return []
+    return ["The last lines of its log, in its own words:", *lines] if lines else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hive_core.agents.records import AgentRecord
 from hive_core.agents.reports import Reports
@@ -22,6 +22,7 @@ class Views:
         self._broker = broker
         self._runtime = runtime
         self._reports = reports
+        self._outdated: frozenset[str] = frozenset()
 
     def record(self, name: str) -> AgentRecord:
         """The agent's record; raises `unknown_agent`, or `bad_name` for what can be none."""
@@ -43,6 +44,10 @@ class Views:
         """All agents, the manager first."""
         units = {unit.name: unit for unit in self._runtime.units()}
         return [self._status(record, units.get(record.name)) for record in self._roster.all()]
+
+    def mark_outdated(self, closures: Iterable[str]) -> None:
+        """These closures, and no others, were built with an older hyperhive."""
+        self._outdated = frozenset(closures)
 
     async def logs(self, name: str, query: LogsQuery) -> LogsAnswer:
         """What the agent's harness wrote to its output; raises like `record`."""
@@ -75,4 +80,5 @@ class Views:
             web_port=record.web_port,
             deployment=record.deployment,
             confinement=self._runtime.confinement,
+            needs_update=record.closure in self._outdated,
         )

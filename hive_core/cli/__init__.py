@@ -22,6 +22,7 @@ COMMANDS = {
     "start": Lazy("hive_core.cli.lifecycle:start", "Start an agent that is stopped."),
     "stop": Lazy("hive_core.cli.lifecycle:stop", "Stop an agent; its messages wait for it."),
     "restart": Lazy("hive_core.cli.lifecycle:restart", "Stop an agent and start it again."),
+    "limits": Lazy("hive_core.cli.limits:limits", "Show what an agent may use and does use, and change it."),
     "destroy": Lazy("hive_core.cli.destroy:destroy", "Remove an agent; its state is kept unless purged."),
     "proposals": Lazy("hive_core.cli.proposals:proposals", "List proposals and look at them."),
     "propose": Lazy("hive_core.cli.propose:propose", "Propose a commit of an agent's configuration."),
@@ -29,6 +30,7 @@ COMMANDS = {
     "deny": Lazy("hive_core.cli.decide:deny", "Deny a proposal, with a reason."),
     "withdraw": Lazy("hive_core.cli.withdraw:withdraw", "Take a proposal of your own back."),
     "rollback": Lazy("hive_core.cli.rollback:rollback", "Deploy an earlier deployment of an agent again."),
+    "rebuild": Lazy("hive_core.cli.rebuild:rebuild", "Build what agents run on anew, and deploy that."),
     "history": Lazy("hive_core.cli.history:history", "Show the deployments of an agent, the newest first."),
     "send": Lazy("hive_core.cli.send:send", "Send a message to an agent, or to all with '*'."),
     "ask": Lazy("hive_core.cli.ask:ask", "Send a message and wait for the answer."),
@@ -36,6 +38,8 @@ COMMANDS = {
     "watch": Lazy("hive_core.cli.watch:watch", "Show live what goes on in the hive."),
     "logs": Lazy("hive_core.cli.logs:logs", "Show the log of an agent."),
     "audit": Lazy("hive_core.cli.audit:audit", "Read the audit table, and check it."),
+    "doctor": Lazy("hive_core.cli.doctor:doctor", "Look for what is missing or wrong on this host."),
+    "check-config": Lazy("hive_core.cli.check_config:check_config", "Check a settings file as the daemon does."),
     "completion": Lazy("hive_core.cli.completion:completion", "Print the script for shell completion."),
 }
 

@@ -17,17 +17,28 @@ expect_option = click.option(
     show_default=True,
     help="State that the decision is about; in another one nothing happens.",
 )
+commit_option = click.option(
+    "--commit", metavar="ID", help="Full id of the commit that the decision is about; for another one nothing happens."
+)
 
 
 @click.command()
 @proposal_arguments
 @expect_option
+@commit_option
 @note_option
 @click.option("--no-wait", is_flag=True, help="Do not wait for the deployment.")
 @json_option
 @click.pass_obj
 def approve(
-    socket: str | None, agent: str, number: str | None, expect: str, note: str | None, no_wait: bool, as_json: bool
+    socket: str | None,
+    agent: str,
+    number: str | None,
+    expect: str,
+    commit: str | None,
+    note: str | None,
+    no_wait: bool,
+    as_json: bool,
 ) -> None:
     """Approve a proposal and wait until it is deployed.
 
@@ -35,7 +46,7 @@ def approve(
     not the deployment.
     """
     client = Client(socket)
-    request = {"expect": expect} | ({"note": note} if note else {})
+    request = _decision(expect, commit) | ({"note": note} if note else {})
     answer = client.post(proposal_path(*which_proposal(agent, number), "approve"), request)
     if not no_wait:
         # Where two have to agree, the first one's approval leaves it waiting for the second.
@@ -46,10 +57,19 @@ def approve(
 @click.command()
 @proposal_arguments
 @expect_option
+@commit_option
 @note_option
 @json_option
 @click.pass_context
-def deny(context: click.Context, agent: str, number: str | None, expect: str, note: str | None, as_json: bool) -> None:
+def deny(
+    context: click.Context,
+    agent: str,
+    number: str | None,
+    expect: str,
+    commit: str | None,
+    note: str | None,
+    as_json: bool,
+) -> None:
     """Deny a proposal, with a reason.
 
     It may be said as AGENT/NUMBER, too. Who proposed it is told the reason; without --note it is asked for on a
@@ -58,8 +78,12 @@ def deny(context: click.Context, agent: str, number: str | None, expect: str, no
     name, found = which_proposal(agent, number)
     path = proposal_path(name, found, "deny")
     reason = asked_for(context, note, f"Why is {shown_proposal(name, found)} denied?")
-    answer = Client(context.obj).post(path, {"expect": expect, "note": reason})
+    answer = Client(context.obj).post(path, _decision(expect, commit) | {"note": reason})
     if as_json:
         print_json(answer)
     else:
         click.echo(standing(answer))
+
+
+def _decision(expect: str, commit: str | None) -> dict[str, str]:
+    return {"expect": expect} | ({"commit": commit} if commit else {})

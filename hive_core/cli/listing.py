@@ -42,8 +42,8 @@ COLUMNS = (
 def list_agents(socket: str | None, as_json: bool) -> None:
     """List all agents, the manager first.
 
-    UNACKED counts messages that wait for the agent, RESTARTS those after crashes. A narrow terminal shows fewer
-    columns.
+    UNACKED counts messages that wait for the agent, RESTARTS those after crashes. What needs an update was built with
+    an older hyperhive: see "hive-c0re rebuild". A narrow terminal shows fewer columns.
     """
     answer = Client(socket).get("/v1/agents")
     if as_json:
@@ -61,6 +61,7 @@ def list_agents(socket: str | None, as_json: bool) -> None:
 def _row(agent: dict[str, Any], moment: datetime) -> list[str]:
     since = duration(agent.get("state_since"), moment)
     state = str(agent.get("state"))
+    note = "needs an update" if agent.get("needs_update") else ""
     cells = [
         agent.get("name"),
         agent.get("kind"),
@@ -69,6 +70,6 @@ def _row(agent: dict[str, Any], moment: datetime) -> list[str]:
         agent.get("backend"),
         agent.get("unacked"),
         agent.get("restarts"),
-        agent.get("detail") or agent.get("exit_cause") or "",
+        "; ".join(filter(None, [note, agent.get("detail") or agent.get("exit_cause")])),
     ]
     return [one_line(str(cell)) for cell in cells]

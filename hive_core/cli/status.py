@@ -24,6 +24,9 @@ def status(socket: str | None, as_json: bool) -> None:
         print_json(answer)
         return
     facts = _facts(answer)
+    old = sum(bool(agent.get("needs_update")) for agent in client.get("/v1/agents").get("agents", []))
+    if old:
+        facts.append(("Updates", f'{old} built with an older hyperhive: see "hive-c0re rebuild --outdated"'))
     wide = max(len(name) for name, _ in facts)
     for name, fact in facts:
         click.echo(f"{dim(name.ljust(wide))}  {fact}")

@@ -20,6 +20,7 @@ from hive_core.protocol import (
     Peer,
     PeerList,
     Proposal,
+    RebuildRequest,
     RollbackRequest,
     SpawnProposal,
     SpawnRequest,
@@ -66,6 +67,9 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     async def rollback(call: Call) -> Proposal:
         return await gate.rollback(_name(call), call.read(RollbackRequest), party(call.caller))
 
+    async def rebuild(call: Call) -> Proposal:
+        return await gate.rebuild(_name(call), call.read(RebuildRequest), party(call.caller))
+
     async def history(call: Call) -> History:
         return await gate.history(_name(call), call.read(HistoryQuery))
 
@@ -77,6 +81,15 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
             rollback,
             Proposal,
             body=RollbackRequest,
+            manager_only=manager_only,
+        ),
+        Endpoint(
+            "POST",
+            f"{_AGENT}/rebuild",
+            "Build what is deployed anew, and deploy that",
+            rebuild,
+            Proposal,
+            body=RebuildRequest,
             manager_only=manager_only,
         ),
         Endpoint(

@@ -16,8 +16,11 @@ def harness(
 
     async def hello(call: Call) -> Profile:
         request = call.read(HelloRequest)
-        await broker.hello(call.caller.name, request.instance)
-        await reports.hello(call.caller.name, request.deployment)
+        if request.again:
+            directory.check_instance(call.caller.name, request.instance)
+        else:
+            await broker.hello(call.caller.name, request.instance)
+        await reports.hello(call.caller.name, request.deployment, again=request.again)
         record = agents.record(call.caller.name)
         return Profile(
             name=record.name,

@@ -37,6 +37,31 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, environment: dict[s
     assert named in refusal.value.message
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "key", "hint"),
+    [
+        ("HIVE_CEILINGS", '{"memory_max": "lots"}', "'ceilings.memory_max'", ""),
+        ("HIVE_CEILINGS", '{"memory": "1G"}', "'ceilings.memory'", "known keys of ceilings: memory_max, cpu_quota"),
+        ("HIVE_APPROVAL", '{"config": "nobody"}', "'approval.config'", ""),
+        ("HIVE_APPROVAL", '{"rules": [{"name": "a", "when": "now"}]}', "'approval.rules[0].when'", ""),
+        (
+            "HIVE_APPROVAL",
+            '{"rules": [{"name": "a", "when": "paths", "files": []}]}',
+            "'approval.rules[0].files'",
+            "known keys of approval.rules[0]: name, when, paths",
+        ),
+        ("HIVE_LIMITS", "5", "'limits'", ""),
+    ],
+)
+def test_a_wrong_key_in_a_table_is_named_whole(variable: str, value: str, key: str, hint: str) -> None:
+    """The error names the key with the tables around it and its source, and what could stand in its place."""
+    with pytest.raises(HiveError) as refusal:
+        load(None, {variable: value}, {})
+    assert f"setting {key} from {variable}:" in refusal.value.message
+    assert refusal.value.hint.startswith(hint)
+    assert bool(refusal.value.hint) == bool(hint)
+
+
 def test_a_missing_file_is_an_error_only_when_named(tmp_path: Path) -> None:
     """Without a file the defaults hold; a file that was asked for must be there."""
     assert load(None, {}, {}) == Settings()

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from hive_core.agents import Agents, InForce, files
+from hive_core.agents.limits import Allowance
 from hive_core.agents.reports import Reports
 from hive_core.broker import Broker, Directory
 from hive_core.database import Database
@@ -75,6 +76,7 @@ class Processes:
         self.starting -= 1
         self.running.add(spec.name)
         self.specs[spec.name] = spec
+        self.limited[spec.name] = spec.limits
 
     async def limit(self, name: str, limits: Limits) -> None:
         self.limited[name] = limits
@@ -87,6 +89,7 @@ class Processes:
 
     async def stop(self, name: str) -> None:
         self.running.discard(name)
+        self.limited.pop(name, None)
 
     async def destroy(self, name: str) -> None:
         self.running.discard(name)
@@ -148,7 +151,9 @@ def in_force(number: int, **settings: object) -> InForce:
 
 
 @asynccontextmanager
-async def opened(layout: Layout, processes: Processes | None = None) -> AsyncIterator[Hive]:
+async def opened(
+    layout: Layout, processes: Processes | None = None, allowance: Allowance | None = None
+) -> AsyncIterator[Hive]:
     """A hive whose agents are known and not yet started."""
     for place in (layout.agents, layout.logs, layout.run_dir / "agents"):
         place.mkdir(parents=True, exist_ok=True)
@@ -171,6 +176,7 @@ async def opened(layout: Layout, processes: Processes | None = None) -> AsyncIte
             doors=doors,
             reports=reports,
             environment={},
+            allowance=allowance or Allowance(),
         )
         await agents.open()
         yield Hive(layout, database, directory, broker, agents, reports, processes, doors)

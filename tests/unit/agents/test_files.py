@@ -34,7 +34,7 @@ def test_a_new_agent_starts_with_three_files() -> None:
     found = files.first_files(request)
     assert sorted(found) == ["agent.nix", "agent.toml", "prompt.md"]
     assert found["prompt.md"] == b"You count words.\n"
-    assert b"environment.systemPackages" in found["agent.nix"]
+    assert b"hyperhive.packages" in found["agent.nix"]
     assert AgentConfig.model_validate(tomllib.loads(found["agent.toml"].decode())) == request.config
 
 

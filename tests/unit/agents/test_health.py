@@ -17,13 +17,17 @@ LONG = 100.0
 PROMPT = 10
 
 
+async def no_log(_name: str) -> list[str]:
+    return []
+
+
 @pytest.fixture
 async def hive(tmp_path: Path) -> AsyncIterator[Hive]:
     """A hive with bob, on deployment 1."""
     async with opened(Layout(tmp_path / "state", tmp_path / "run")) as hive:
         await hive.spawn("bob")
         await hive.agents.deploy("bob", in_force(1))
-        following = asyncio.create_task(hive.reports.follow(hive.processes.watch()))
+        following = asyncio.create_task(hive.reports.follow(hive.processes.watch(), no_log))
         yield hive
         following.cancel()
         await asyncio.wait([following])

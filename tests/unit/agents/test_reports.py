@@ -41,6 +41,10 @@ async def units(*states: UnitState) -> AsyncIterator[UnitState]:
         yield state
 
 
+async def no_log(_name: str) -> list[str]:
+    return []
+
+
 async def test_an_agent_that_keeps_failing_is_told_to_the_manager() -> None:
     """The manager hears of an agent whose turns all fail, with the reason; the operator hears of the manager's."""
     scene = Scene()
@@ -61,7 +65,7 @@ async def test_a_destroyed_agent_is_forgotten() -> None:
     await scene.reports.harness("bob", "needs_login", "")
     scene.directory.remove("bob")
     scene.reports.forget("bob")
-    await scene.reports.follow(units(UnitState("bob", "failed", exit_cause="killed by SIGKILL")))
+    await scene.reports.follow(units(UnitState("bob", "failed", exit_cause="killed by SIGKILL")), no_log)
     assert [body.split()[1] for _, body in scene.told.sent] == ["needs"]
     scene.directory.put(Member("bob", "agent"))
     await scene.reports.harness("bob", "needs_login", "")

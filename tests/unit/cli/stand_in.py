@@ -26,6 +26,9 @@ from hive_core.protocol import (
     InboxAnswer,
     InboxQuery,
     LeaseAnswer,
+    Limits,
+    LimitsAnswer,
+    LimitsRequest,
     LogsAnswer,
     LogsQuery,
     MarkReadRequest,
@@ -34,6 +37,7 @@ from hive_core.protocol import (
     SendAnswer,
     SendRequest,
     SpawnRequest,
+    Usage,
     WaitQuery,
 )
 from tests.unit.cli.stand_in_gate import StandInGate
@@ -79,6 +83,13 @@ class StandIn:
         self.reply: Message | None = None
         self.asked_for_reply = asyncio.Event()
         self.logs: list[LogsAnswer] = []
+        self.limits = LimitsAnswer(
+            name="alice",
+            configured=Limits(memory_max="2G"),
+            in_force=Limits(memory_max="2G"),
+            enforced=True,
+            usage=Usage(),
+        )
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
         """What the stream tells; None breaks the connection off."""
         self.watching = asyncio.Event()
@@ -100,6 +111,8 @@ class StandIn:
                 web.get("/v1/agents/{name}", self._agent),
                 web.get("/v1/agents/{name}/logs", self._logs),
                 web.post("/v1/agents/{name}/destroy", self._destroy),
+                web.get("/v1/agents/{name}/limits", self._limits),
+                web.post("/v1/agents/{name}/limits", self._limit),
                 web.post("/v1/agents/{name}/{action:start|stop|restart}", self._act),
                 web.post("/v1/messages", self._send),
                 web.get("/v1/messages", self._inbox),
@@ -204,6 +217,15 @@ class StandIn:
     async def _destroy(self, request: web.Request) -> web.Response:
         body = await self.body(request, DestroyRequest)
         return answered(DestroyAnswer(name=self._named(request).name, purged=body.purge, dropped_messages=3))
+
+    async def _limits(self, request: web.Request) -> web.Response:
+        self.noted(request)
+        return answered(self.limits)
+
+    async def _limit(self, request: web.Request) -> web.Response:
+        body = await self.body(request, LimitsRequest)
+        asked = body.model_dump(exclude={"reset"}, exclude_none=True)
+        return answered(self.limits.model_copy(update={"in_force": Limits.model_validate(asked)}))
 
     async def _logs(self, request: web.Request) -> web.Response:
         query = self.query(request, LogsQuery)

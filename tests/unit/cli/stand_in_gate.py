@@ -27,6 +27,7 @@ from hive_core.protocol import (
     ProposalsQuery,
     ProposalState,
     ProposeRequest,
+    RebuildRequest,
     ReindexAnswer,
     RollbackRequest,
     WithdrawRequest,
@@ -90,6 +91,7 @@ class StandInGate:
             web.get(f"{one}/log", self._log),
             web.post(one + "/{verb:approve|deny|withdraw}", self._decide),
             web.post("/v1/agents/{name}/rollback", self._rollback),
+            web.post("/v1/agents/{name}/rebuild", self._rebuild),
             web.get("/v1/agents/{name}/history", self._history),
             web.get("/v1/audit", self._audit),
             web.get("/v1/audit/verify", self._verify),
@@ -148,6 +150,14 @@ class StandInGate:
         self.proposals.append(
             proposal(name, 9, kind="rollback", state="approved", note=body.note, waits_for=None, approvals=["operator"])
         )
+        return answered(self.proposals[-1])
+
+    async def _rebuild(self, request: web.Request) -> web.Response:
+        body = await self._wire.body(request, RebuildRequest)
+        name = request.match_info["name"]
+        if name == "nobody":
+            raise Refusal(404, "unknown_agent", "there is no agent nobody", "see the list")
+        self.proposals.append(proposal(name, 9, kind="rebuild", state="proposal", note=body.note, waits_for=None))
         return answered(self.proposals[-1])
 
     async def _history(self, request: web.Request) -> web.Response:

@@ -49,6 +49,17 @@ async def test_approve_as_json(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked[0][2] == ApproveRequest(expect="approved", note="fine")
 
 
+async def test_a_decision_about_one_commit(hive: Program, daemon: StandIn) -> None:
+    """With --commit the daemon is told which commit was looked at."""
+    daemon.gate.proposals = [proposal()]
+    await hive.run("approve", "ada", "3", "--commit", SHA, "--no-wait")
+    await hive.run("deny", "ada", "3", "--commit", SHA, "--note", "no")
+    assert [body for _, _, body in daemon.asked] == [
+        ApproveRequest(expect="built", commit=SHA),
+        DenyRequest(expect="built", commit=SHA, note="no"),
+    ]
+
+
 async def test_approve_without_waiting(hive: Program, daemon: StandIn) -> None:
     """--no-wait ends when the decision is in place."""
     daemon.gate.proposals = [proposal()]

@@ -19,7 +19,7 @@ from tests.unit.cli.program import Program
 from tests.unit.cli.stand_in import StandIn, agent
 from tests.unit.cli.stand_in_gate import proposal
 
-WITHOUT_JSON = ("serve", "completion")
+WITHOUT_JSON = ("serve", "check-config", "completion")
 SLOW = ("pydantic", "aiohttp", "aiosqlite", "asyncio", "structlog", "rich.console", "rich.table", "mcp")
 
 
@@ -108,8 +108,8 @@ def completing(words: str, count: int) -> Mapping[str, str]:
 @pytest.mark.parametrize(
     "command",
     [
-        "start", "stop", "restart", "destroy", "send", "ask", "logs", "propose", "approve", "deny", "withdraw",
-        "rollback", "history", "proposals show", "proposals diff", "proposals log", "proposals --agent",
+        "start", "stop", "restart", "limits", "destroy", "send", "ask", "logs", "propose", "approve", "deny",
+        "withdraw", "rollback", "history", "proposals show", "proposals diff", "proposals log", "proposals --agent",
         "proposals list --agent", "audit show --subject",
     ],
 )  # fmt: skip

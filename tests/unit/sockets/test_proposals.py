@@ -19,6 +19,7 @@ from hive_core.protocol import (
     ProposalQuery,
     ProposalsQuery,
     ProposeRequest,
+    RebuildRequest,
     RollbackRequest,
     SpawnProposal,
     SpawnRequest,
@@ -96,7 +97,12 @@ DECIDERS: list[tuple[str, str, object, tuple[Any, ...]]] = [
         "POST", f"{ONE}/deny", {"expect": "built", "note": "x"},
         ("deny", "ada", 3, DenyRequest(expect="built", note="x")),
     ),
+    (
+        "POST", f"{ONE}/approve", {"expect": "built", "commit": SHA},
+        ("approve", "ada", 3, ApproveRequest(expect="built", commit=SHA)),
+    ),
     ("POST", "/v1/agents/ada/rollback", {"note": "x"}, ("rollback", "ada", RollbackRequest(note="x"))),
+    ("POST", "/v1/agents/ada/rebuild", {"note": "x"}, ("rebuild", "ada", RebuildRequest(note="x"))),
 ]  # fmt: skip
 MANAGERS: list[tuple[str, str, object, tuple[Any, ...]]] = [
     ("POST", "/v1/agents", {"name": "bob", "note": "x"}, ("request_spawn", SpawnProposal(name="bob", note="x"))),

@@ -9,11 +9,12 @@ import logging
 import os
 import sys
 from asyncio.subprocess import Process
+from collections.abc import Mapping
 from pathlib import Path
 
 import hive_agent
 from hive_agent import identity, prompt
-from hive_agent.backends import claude_command
+from hive_agent.backends import claude_command, mcp_servers
 from hive_agent.backends.base import Backend, BackendContext, Failed, Turn, TurnOutcome
 from hive_agent.backends.claude_events import Reading
 from hive_agent.processes import running
@@ -46,12 +47,14 @@ class ClaudeBackend:
         config = self._context.profile.config
         try:
             program = claude_command.find_program(where.variables)
-            mcp_config = self._write_files()
+            servers = mcp_servers.configured(where.variables, claude_command.SERVER)
+            mcp_config = self._write_files(servers)
             argv = claude_command.arguments(
                 program,
                 mcp_config=mcp_config,
                 identity=self._identity,
                 tools=config.tools,
+                servers=[claude_command.SERVER, *servers],
                 model=config.model,
                 snapshot_option=await self._has_snapshot_option(program),
             )
@@ -75,13 +78,16 @@ class ClaudeBackend:
             confined=where.parent_pid is None,
         )
 
-    def _write_files(self) -> Path:
-        """Write what the program reads, and the identity for people; returns the MCP configuration's path."""
+    def _write_files(self, servers: Mapping[str, object]) -> Path:
+        """Write what the program reads, and the identity for people; returns the MCP configuration's path.
+
+        `servers` are those beside the hive's.
+        """
         where = self._context.environment
         where.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(where.state / "identity.md", self._identity)
         code = str(Path(hive_agent.__file__).parents[1])
-        server = claude_command.mcp_config(
+        config = claude_command.mcp_config(
             sys.executable,
             self._context.role.module,
             {
@@ -95,9 +101,10 @@ class ClaudeBackend:
                 "PYTHONSAFEPATH": "1",
                 "PYTHONPATH": os.pathsep.join(filter(None, [code, where.variables.get("PYTHONPATH")])),
             },
+            servers,
         )
         path = where.state / "mcp.json"
-        _write(path, json.dumps(server, indent=2))
+        _write(path, json.dumps(config, indent=2))
         return path
 
     async def _has_snapshot_option(self, program: Path) -> bool:

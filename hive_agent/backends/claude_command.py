@@ -50,13 +50,15 @@ def arguments(
     mcp_config: Path,
     identity: str,
     tools: Sequence[str],
+    servers: Sequence[str] = (SERVER,),
     model: str | None,
     snapshot_option: bool,
 ) -> list[str]:
     """The command line of one turn, which goes on with the conversation of the working directory.
 
     Values are joined to their option with `=`, so that none can pass for an option. A tool may carry a pattern,
-    as in `Bash(git *)`: the program gets the tool, and permission for what fits the pattern.
+    as in `Bash(git *)`: the program gets the tool, and permission for what fits the pattern. All tools of the MCP
+    `servers` are allowed.
     """
     names = list(dict.fromkeys(tool.partition("(")[0].strip() for tool in tools))
     argv = [
@@ -70,7 +72,7 @@ def arguments(
         "--setting-sources=",
         "--permission-mode=dontAsk",
         f"--tools={','.join(names)}",
-        f"--allowedTools={','.join([f'mcp__{SERVER}', *tools])}",
+        f"--allowedTools={','.join([*(f'mcp__{name}' for name in servers), *tools])}",
         f"--append-system-prompt={identity}",
     ]
     if snapshot_option:
@@ -98,16 +100,19 @@ def child_environment(
     return environment
 
 
-def mcp_config(python: str, module: str, environment: Mapping[str, str]) -> dict[str, object]:
-    """The file for `--mcp-config`: the hive's server, loaded before the first request."""
+def mcp_config(
+    python: str, module: str, environment: Mapping[str, str], servers: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """The file for `--mcp-config`: the hive's server, loaded before the first request, and `servers` beside it."""
     return {
         "mcpServers": {
+            **(servers or {}),
             SERVER: {
                 "type": "stdio",
                 "command": python,
                 "args": ["-m", module, "mcp"],
                 "env": dict(environment),
                 "alwaysLoad": True,
-            }
+            },
         }
     }

@@ -1,0 +1,56 @@
+# What every agent's container is, whoever the agent.
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  hive,
+  ...
+}:
+
+{
+  config = lib.mkMerge [
+    # Since 25.11 there is an option for just this kind of container; before, only the wider one.
+    (
+      if options.boot ? isNspawnContainer then
+        { boot.isNspawnContainer = true; }
+      else
+        { boot.isContainer = true; }
+    )
+    {
+      networking = {
+        hostName = hive.container;
+        useDHCP = false;
+        # The network is the host's, or none at all. Either way there are no rules for the container to set.
+        firewall.enable = lib.mkDefault false;
+      };
+      system.stateVersion = lib.mkDefault "25.11";
+
+      # Nobody logs in: an agent is operated with messages, and its console is its log.
+      systemd.services.console-getty.enable = lib.mkDefault false;
+      documentation.enable = lib.mkDefault false;
+
+      nix.settings.experimental-features = [
+        "nix-command"
+        "flakes"
+      ];
+
+      environment = {
+        systemPackages = [
+          pkgs.curl
+          pkgs.git
+          pkgs.jq
+        ]
+        ++ config.hyperhive.packages
+        ++ lib.optional config.hyperhive.claude.enable config.hyperhive.claude.package;
+
+        etc = {
+          # The configuration that this system was made from, as the gate has it.
+          "hyperhive/agent".source = hive.agent;
+        }
+        # Which hyperhive made it: the daemon compares it with the one that it would build with now.
+        // lib.optionalAttrs (hive.recipe != null) { "hyperhive/recipe".text = hive.recipe; };
+      };
+    }
+  ];
+}

@@ -1,0 +1,124 @@
+# `hyperhive.*`: what an agent's own agent.nix may set beside everything that NixOS has.
+# docs/nixos.md explains every option; a test holds the two together.
+{
+  config,
+  lib,
+  pkgs,
+  hive,
+  ...
+}:
+
+let
+  inherit (lib) literalExpression mkOption types;
+  cfg = config.hyperhive;
+
+  # What drives the agent is said in its agent.toml, and is not to be said again here.
+  toml = hive.agent + "/agent.toml";
+  backend =
+    if builtins.pathExists toml then (builtins.fromTOML (builtins.readFile toml)).backend or "" else "";
+
+  server = {
+    options = {
+      command = mkOption {
+        type = types.str;
+        example = literalExpression ''lib.getExe pkgs.mcp-server-fetch'';
+        description = "Program that serves tools on its standard input and output.";
+      };
+      args = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        description = "Its arguments.";
+      };
+      env = mkOption {
+        type = types.attrsOf types.str;
+        default = { };
+        description = "Its environment. Everybody on the host can read it: no keys here.";
+      };
+    };
+  };
+in
+{
+  options.hyperhive = {
+    name = mkOption {
+      type = types.str;
+      readOnly = true;
+      default = hive.name;
+      defaultText = lib.literalMD "the agent's name";
+      description = "The agent's name. Cannot be set.";
+    };
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.callPackage ../package.nix { };
+      defaultText = literalExpression "pkgs.callPackage \"\${hyperhive}/nix/package.nix\" { }";
+      description = "The package that the harness comes from.";
+    };
+
+    packages = mkOption {
+      type = types.listOf types.package;
+      default = [ ];
+      example = literalExpression "[ pkgs.ripgrep pkgs.python3 ]";
+      description = "Programs for the agent, beside those that every agent has.";
+    };
+
+    environment = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+      example = {
+        EDITOR = "vim";
+      };
+      description = ''
+        Variables for the harness, and so for what it starts. What the hive itself sets wins. Everybody on the host can
+        read them: no keys here.
+      '';
+    };
+
+    mcpServers = mkOption {
+      type = types.attrsOf (types.submodule server);
+      default = { };
+      example = literalExpression "{ fetch.command = lib.getExe pkgs.mcp-server-fetch; }";
+      description = ''
+        MCP servers whose tools the agent gets beside the hive's. The name `hive` is taken. A backend that is no model
+        (`scripted`) has no use for them.
+      '';
+    };
+
+    claude = {
+      enable = mkOption {
+        type = types.bool;
+        default = backend == "claude";
+        defaultText = lib.literalMD "whether `agent.toml` says `backend = \"claude\"`";
+        description = "Whether Claude Code is installed. It is not free software; this allows it for this agent alone.";
+      };
+      package = mkOption {
+        type = types.package;
+        default = pkgs.claude-code;
+        defaultText = literalExpression "pkgs.claude-code";
+        description = "Claude Code.";
+      };
+    };
+
+    unfreePackages = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "vault" ];
+      description = "Names of packages that may be installed although they are not free software.";
+    };
+  };
+
+  config = {
+    assertions = [
+      {
+        assertion = !(cfg.mcpServers ? hive);
+        message = "hyperhive.mcpServers.hive: that name is the hive's own server; choose another.";
+      }
+      {
+        assertion = lib.all (name: builtins.match "[A-Za-z0-9_-]{1,64}" name != null) (lib.attrNames cfg.mcpServers);
+        message = "hyperhive.mcpServers: names are 1 to 64 letters, digits, _ and -; they become part of tools' names.";
+      }
+    ];
+    nixpkgs.config.allowUnfreePredicate =
+      package:
+      lib.elem (lib.getName package) (cfg.unfreePackages ++ lib.optional cfg.claude.enable "claude-code");
+  };
+}

@@ -1,0 +1,63 @@
+# Systems like those that people have, to be evaluated by checks and tests: a host, an agent and the manager.
+{
+  self,
+  nixpkgs,
+  system,
+}:
+
+let
+  inherit (nixpkgs) lib;
+in
+{
+  host = lib.nixosSystem {
+    modules = [
+      self.nixosModules.default
+      {
+        nixpkgs.hostPlatform = system;
+        boot.loader.grub.enable = false;
+        fileSystems."/" = {
+          device = "/dev/vda";
+          fsType = "ext4";
+        };
+        system.stateVersion = "25.11";
+        users.users.alice.isNormalUser = true;
+        services.hyperhive = {
+          enable = true;
+          admins = [ "alice" ];
+          environmentFiles = [ "/run/secrets/hyperhive" ];
+          passEnvironment = [ "ANTHROPIC_API_KEY" ];
+          manager = {
+            enable = true;
+            settings.backend = "claude";
+            prompt = "Be brief.";
+          };
+          agents = {
+            limits.memoryMax = "2G";
+            ceilings.memoryMax = "8G";
+          };
+          approval.rules = [
+            {
+              name = "words only";
+              when = "prompt_only";
+            }
+          ];
+          settings.health_timeout = 120;
+        };
+      }
+    ];
+  };
+
+  agent = self.lib.agentSystem {
+    inherit system;
+    name = "ada";
+    kind = "agent";
+    agent = ./tests/ada;
+  };
+
+  manager = self.lib.agentSystem {
+    inherit system;
+    name = "hm1nd";
+    kind = "manager";
+    agent = ./tests/hm1nd;
+  };
+}

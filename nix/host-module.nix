@@ -1,0 +1,235 @@
+# `services.hyperhive`: a hive on this host. docs/nixos.md explains every option; a test holds the two together.
+{ self }:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  inherit (lib)
+    literalExpression
+    mkEnableOption
+    mkOption
+    types
+    ;
+  cfg = config.services.hyperhive;
+  toml = pkgs.formats.toml { };
+
+  bounds = {
+    memoryMax = mkOption {
+      type = types.nullOr (types.strMatching "[1-9][0-9]{0,8}[MG]");
+      default = null;
+      example = "4G";
+      description = "Memory, in MiB (`M`) or GiB (`G`).";
+    };
+    cpuQuota = mkOption {
+      type = types.nullOr (types.ints.between 1 100000);
+      default = null;
+      example = 200;
+      description = "Processor time, in percent of one core.";
+    };
+    tasksMax = mkOption {
+      type = types.nullOr (types.ints.between 16 1000000);
+      default = null;
+      description = "Processes and threads.";
+    };
+    ioWeight = mkOption {
+      type = types.nullOr (types.ints.between 1 10000);
+      default = null;
+      description = "Share of the disk beside others; 100 is everybody's.";
+    };
+  };
+  decider = types.enum [
+    "manager"
+    "operator"
+    "both"
+  ];
+in
+{
+  _class = "nixos";
+  _file = ./host-module.nix;
+  key = "hyperhive-host-module";
+
+  imports = [
+    ./host/settings.nix
+    ./host/service.nix
+    ./host/manager.nix
+    ./host/assertions.nix
+  ];
+
+  options.services.hyperhive = {
+    enable = mkEnableOption "hyperhive: coding agents in containers of their own, and the gate for their changes";
+
+    package = mkOption {
+      type = types.package;
+      # With the nixpkgs of hyperhive's own flake.lock, as what agents run is; without a flake, with the host's.
+      default = self.packages.${pkgs.stdenv.hostPlatform.system}.default or (pkgs.callPackage ./package.nix { });
+      defaultText = literalExpression "hyperhive.packages.\${system}.default";
+      description = "The daemon and its command line. What agents run comes from `flake`.";
+    };
+
+    flake = mkOption {
+      type = types.str;
+      default = "path:${self}";
+      defaultText = literalExpression ''"path:''${hyperhive}"'';
+      example = "github:example/hive";
+      description = ''
+        Flake that agents' systems are built with: its `lib.agentSystem` is called. By default the one that this module
+        comes from, so an update of the host is an update of hyperhive for agents, too.
+      '';
+    };
+
+    stateDir = mkOption {
+      type = types.path;
+      default = "/var/lib/hyperhive";
+      description = "Directory that keeps the database, the repositories and every agent's files.";
+    };
+
+    group = mkOption {
+      type = types.str;
+      default = "hyperhive";
+      description = "Group that may operate the hive (open `host.sock`). It is made if it is not there.";
+    };
+
+    admins = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "alice" ];
+      description = "Users who are put into that group. Whoever operates the hive can become root.";
+    };
+
+    environmentFiles = mkOption {
+      type = types.listOf types.path;
+      default = [ ];
+      example = [ "/run/secrets/hyperhive" ];
+      description = ''
+        Files with variables (`KEY=value` lines) for the daemon. Keep keys here, not in the settings: those are
+        readable by everybody on the host.
+      '';
+    };
+
+    passEnvironment = mkOption {
+      type = types.listOf (types.strMatching "[A-Za-z_][A-Za-z0-9_]*");
+      default = [ ];
+      example = [ "ANTHROPIC_API_KEY" ];
+      description = "Variables of the daemon that every agent gets.";
+    };
+
+    manager = {
+      enable = mkEnableOption "the manager `hm1nd`, which is made at the daemon's first start";
+
+      settings = mkOption {
+        inherit (toml) type;
+        default = { };
+        example = {
+          backend = "claude";
+        };
+        description = ''
+          The manager's first `agent.toml`. Like the other two it is read only when the manager is made: later its
+          configuration changes through the gate, as that of every agent.
+        '';
+      };
+
+      prompt = mkOption {
+        type = types.nullOr types.lines;
+        default = null;
+        description = "The manager's first `prompt.md`, beside what every manager is told.";
+      };
+
+      nix = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = literalExpression "./hm1nd.nix";
+        description = "File that becomes the manager's first `agent.nix`.";
+      };
+    };
+
+    agents = {
+      limits = bounds;
+      ceilings = bounds;
+
+      userNamespaces = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Run containers so that their root is nobody on the host. Without it, root in a container is root for
+          everything that the container reaches, the Nix daemon included.
+        '';
+      };
+
+      updates = mkOption {
+        type = types.enum [
+          "manual"
+          "auto"
+        ];
+        default = "manual";
+        description = ''
+          Whether agents that were built with an older hyperhive are rebuilt when somebody asks for it, or by
+          themselves, a few at a time.
+        '';
+      };
+    };
+
+    approval = {
+      config = mkOption {
+        type = decider;
+        default = "manager";
+        description = "Who approves what an agent proposes for itself; `both` is first the manager, then the operator.";
+      };
+      managerConfig = mkOption {
+        type = decider;
+        default = "operator";
+        description = "Who approves proposals of the manager, and those about it.";
+      };
+      spawn = mkOption {
+        type = decider;
+        default = "operator";
+        description = "Who approves a new agent that the manager asks for.";
+      };
+      destroy = mkOption {
+        type = decider;
+        default = "operator";
+        description = "Who approves the end of an agent that the manager asks for.";
+      };
+      rules = mkOption {
+        type = types.listOf toml.type;
+        default = [ ];
+        example = [
+          {
+            name = "words only";
+            when = "prompt_only";
+          }
+        ];
+        description = "Rules that approve before anybody is asked.";
+      };
+    };
+
+    settings = mkOption {
+      type = types.submodule { freeformType = toml.type; };
+      default = { };
+      example = {
+        health_timeout = 120;
+      };
+      description = ''
+        Any other setting of the daemon, by its name in the settings file. The file is checked by the daemon itself when
+        the system is built.
+      '';
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    environment.systemPackages = [ cfg.package ];
+    users.groups.${cfg.group}.members = cfg.admins;
+
+    # On by default only where a container is declared, and agents are not.
+    boot.enableContainers = true;
+    nix.settings.experimental-features = [
+      "nix-command"
+      "flakes"
+    ];
+    # An agent can be built, and built anew, without fetching what it is described with.
+    system.extraDependencies = lib.optional (self ? inputs.nixpkgs) self.inputs.nixpkgs.outPath;
+  };
+}

@@ -1,0 +1,2 @@
+# `pkgs.hyperhive`.
+final: _: { hyperhive = final.callPackage ./package.nix { }; }

@@ -1,0 +1,3 @@
+{
+  hyperhive.environment.GREETING = "good morning";
+}

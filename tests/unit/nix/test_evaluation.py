@@ -1,0 +1,109 @@
+"""The modules, evaluated with a real nixpkgs where there is one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from hive_core.settings import load
+from tests.unit.nix.conftest import nixpkgs
+from tests.unit.nix.test_options import AGENT, HOST, documented
+
+ROOT = Path(__file__).parents[3]
+pytestmark = [pytest.mark.nixpkgs, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """What evaluate.nix gives, evaluated once."""
+    place, why = nixpkgs()
+    assert place is not None, why
+    expression = Path(__file__).with_name("evaluate.nix")
+    line = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", str(expression)]
+    line += ["--arg", "nixpkgs", str(place), "--arg", "root", str(ROOT)]
+    done = subprocess.run(line, check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-5_000:]
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_systems(found: dict[str, Any]) -> None:
+    """A host, an agent and the manager evaluate to the end, and no assertion fails."""
+    assert found["failed"] == {"agent": [], "host": [], "manager": []}
+    assert {name: path.endswith(".drv") for name, path in found["systems"].items()} == {
+        "agent": True,
+        "host": True,
+        "manager": True,
+    }
+
+
+def test_options(found: dict[str, Any]) -> None:
+    """The options that the modules really have are those of the page."""
+    assert {f"services.hyperhive.{name}" for name in documented(HOST[0])} == set(found["options"]["host"])
+    assert {f"hyperhive.{name}" for name in documented(AGENT[0])} == set(found["options"]["agent"])
+
+
+def test_settings(found: dict[str, Any], tmp_path: Path) -> None:
+    """The daemon takes the settings that the module makes, and they say what the options say."""
+    file = tmp_path / "config.toml"
+    file.write_text(tomli_w.dumps(found["settings"]))
+    settings = load(file, {}, {})
+    assert (settings.runtime, settings.health_timeout, settings.ceilings.memory_max) == ("nixos", 120, "8G")
+    assert settings.nixos.flake.startswith("path:/")
+    assert [rule.name for rule in settings.approval.rules] == ["words only"]
+
+
+def test_daemon(found: dict[str, Any]) -> None:
+    """The daemon is watched, keeps its run directory over a restart, and has few capabilities."""
+    service = found["daemon"]["serviceConfig"]
+    assert found["containers"] is True
+    assert (service["Type"], service["RuntimeDirectoryPreserve"], service["KillMode"]) == ("notify", "yes", "mixed")
+    assert service["WatchdogSec"] > 0
+    assert not {"CAP_NET_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_RAWIO"} & set(service["CapabilityBoundingSet"])
+    assert not {"RestrictNamespaces", "ProtectKernelTunables"} & set(service)
+
+
+def test_agent(found: dict[str, Any]) -> None:
+    """An agent's system is a container with its harness, its files, and what its agent.nix adds."""
+    agent = found["agent"]
+    service = agent["harness"]["serviceConfig"]
+    assert (agent["isContainer"], agent["hostName"], agent["useDHCP"]) == (True, "h-ada", False)
+    assert service["ExecStart"].endswith("/bin/hive-ag3nt serve")
+    assert service["EnvironmentFile"] == "/run/hive/environment"
+    assert (service["StandardOutput"], service["Restart"], service["WorkingDirectory"]) == (
+        "journal+console",
+        "always",
+        "/state",
+    )
+    assert agent["harness"]["environment"]["GREETING"] == "hello"
+    assert agent["files"] == ["agent.nix", "agent.toml", "prompt.md"]
+    assert agent["recipe"].startswith("sha256-")
+    assert set(agent["servers"]["mcpServers"]) == {"clock"}
+    assert {"hello", "git"} <= set(agent["programs"])
+    assert "claude-code" not in agent["programs"]
+
+
+def test_manager(found: dict[str, Any]) -> None:
+    """The manager runs its own harness, and Claude Code is there because its agent.toml asks for it."""
+    assert found["manager"]["harness"]["serviceConfig"]["ExecStart"].endswith("/bin/hive-m1nd serve")
+    assert "claude-code" in found["manager"]["programs"]
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("place", "cannot be bound into containers"),
+        ("stranger", "users.users does not have: bob"),
+        ("runtime", "settings sets runtime"),
+        ("containers", "boot.enableContainers is forced to be false"),
+        ("old", "below 22.05"),
+    ],
+)
+def test_assertions(found: dict[str, Any], case: str, words: str) -> None:
+    """What cannot work is refused when the system is built, with what is wrong in words."""
+    assert any(words in message for message in found["said"][case])

@@ -1,0 +1,249 @@
+"""A private connection to the message bus, on a thread of GLib's: the one module that knows pydbus and GLib.
+
+These have no types: what is `Any` here stays in this module. Everything that GLib calls back is handed to the event
+loop in the order in which it came, so an answer and the signals around it keep theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import threading
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from hive_core.errors import HiveError
+
+T = TypeVar("T")
+Heard = Callable[[str, Sequence[Any]], None]
+"""What is called with a signal's object path and arguments, on the event loop."""
+Then = Callable[[Sequence[Any]], None]
+SECONDS = 30.0
+"""How long the other side may take for an answer."""
+
+
+class BusError(Exception):
+    """The other side answered with an error: its D-Bus name, and its text as the exception's."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+
+class ConnectionLost(Exception):
+    """There is no connection, or it ended before the answer came: whether the call had an effect is not known."""
+
+
+class GLibThread:
+    """One daemon thread with a GLib main loop of its own. Used from the event loop that it was made on."""
+
+    def __init__(self) -> None:
+        """Raises HiveError `no_pydbus`."""
+        try:
+            importlib.import_module("pydbus")
+            self.subscription = importlib.import_module("pydbus.subscription").Subscription
+            self.glib = importlib.import_module("gi.repository.GLib")
+            self.gio = importlib.import_module("gi.repository.Gio")
+        except ImportError as error:
+            raise HiveError(
+                "no_pydbus",
+                f"systemd cannot be talked to without pydbus and PyGObject: {error}",
+                hint="install the package with its extra `nixos`: pip install 'hyperhive[nixos]'",
+            ) from None
+        self._loop = asyncio.get_running_loop()
+        self._context = self.glib.MainContext.new()
+        self._main = self.glib.MainLoop.new(self._context, False)
+        self._waiting: set[asyncio.Future[Any]] = set()
+        self._thread = threading.Thread(target=self._run, name="glib", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._context.push_thread_default()
+        try:
+            self._main.run()
+        finally:
+            self._context.pop_thread_default()
+
+    def call(self, what: Callable[[], None]) -> None:
+        """Call `what` on the thread, after what it was given before."""
+        source = self.glib.idle_source_new()
+        source.set_priority(self.glib.PRIORITY_DEFAULT)
+
+        def run(*_: object) -> bool:
+            what()
+            return False
+
+        source.set_callback(run)
+        source.attach(self._context)
+
+    def tell(self, what: Callable[..., None], *arguments: object) -> None:
+        """Called on the thread: call `what` on the event loop."""
+        with suppress(RuntimeError):  # The event loop is closed: nobody is left to hear it.
+            self._loop.call_soon_threadsafe(what, *arguments)
+
+    async def finish(self, begin: Callable[[Any, Callable[..., None]], None], end: Callable[[Any], T]) -> T:
+        """Begin an operation of GIO on the thread, given its cancellable and callback, and wait for what `end` makes
+        of its result. Raises what these raise, ConnectionLost if the thread is stopped.
+        """
+        answer: asyncio.Future[T] = self._loop.create_future()
+        cancellable = self.gio.Cancellable.new()
+
+        def done(_source: object, result: object, *_: object) -> None:
+            try:
+                value = end(result)
+            except Exception as error:
+                self.tell(_fail, answer, error)
+            else:
+                self.tell(_settle, answer, value)
+
+        def run() -> None:
+            try:
+                begin(cancellable, done)
+            except Exception as error:
+                self.tell(_fail, answer, error)
+
+        self._waiting.add(answer)
+        self.call(run)
+        try:
+            return await answer
+        finally:
+            self._waiting.discard(answer)
+            if answer.cancelled():
+                cancellable.cancel()
+
+    async def stop(self) -> None:
+        """End the thread, and whatever waits for it."""
+        for answer in self._waiting:
+            _fail(answer, ConnectionLost("the connection is being closed"))
+        self.call(self._main.quit)
+        await asyncio.to_thread(self._thread.join, 5)
+
+
+def _settle(answer: asyncio.Future[T], value: T) -> None:
+    if not answer.done():
+        answer.set_result(value)
+
+
+def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+class Connection:
+    """One connection to a message bus, not shared with anybody.
+
+    Of dictionaries of properties only the `wanted` are read: to make Python values of all those of a service takes
+    longer than to get them.
+    """
+
+    def __init__(self, thread: GLibThread, con: Any, wanted: Collection[str]) -> None:
+        self._thread = thread
+        self._bus = con.pydbus
+        self._wanted = wanted
+        self._subscriptions: list[Any] = []
+        # GIO ends the process with a connection for which this is on.
+        con.set_exit_on_close(False)
+
+    def when_lost(self, told: Callable[[], None]) -> None:
+        """`told` is called when the connection has ended, however it did."""
+        con = self._bus.con
+        con.connect("closed", lambda *_: self._thread.tell(told))
+        if con.is_closed():
+            told()
+
+    @classmethod
+    async def open(cls, thread: GLibThread, address: str | None, wanted: Collection[str], seconds: float) -> Connection:
+        """Connect to the bus at `address`, or to the system's. Raises ConnectionLost, in words, if there is none."""
+        gio = thread.gio
+        flags = gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
+        made = gio.DBusConnection
+        try:
+            where = address or gio.dbus_address_get_for_bus_sync(gio.BusType.SYSTEM, None)
+            async with asyncio.timeout(seconds):
+                con = await thread.finish(
+                    lambda cancellable, done: made.new_for_address(where, flags, None, cancellable, done),
+                    made.new_for_address_finish,
+                )
+        except TimeoutError:
+            raise ConnectionLost(f"it did not answer within {seconds:g} s") from None
+        except thread.glib.Error as error:
+            raise ConnectionLost(str(error.message)) from None
+        return cls(thread, con, wanted)
+
+    async def call(
+        self,
+        destination: str,
+        path: str,
+        method: str,
+        signature: str = "()",
+        *arguments: object,
+        seconds: float = SECONDS,
+        then: Then | None = None,
+    ) -> Sequence[Any]:
+        """Call `method` ("interface.Member") and give its results; `then` is called with them before any later signal
+        is heard. Raises BusError, ConnectionLost, TimeoutError.
+        """
+        interface, _, member = method.rpartition(".")
+        con, glib, gio = self._bus.con, self._thread.glib, self._thread.gio
+
+        def begin(cancellable: Any, done: Callable[..., None]) -> None:
+            values = glib.Variant(signature, arguments)
+            none = gio.DBusCallFlags.NONE
+            milliseconds = int(seconds * 1000)
+            con.call(destination, path, interface, member, values, None, none, milliseconds, cancellable, done)
+
+        def end(result: Any) -> Sequence[Any]:
+            values = self._values(con.call_finish(result))
+            if then is not None:
+                self._thread.tell(then, values)
+            return values
+
+        try:
+            return await self._thread.finish(begin, end)
+        except glib.Error as error:
+            name = gio.DBusError.get_remote_error(error)
+            if name is None or name == "org.freedesktop.DBus.Error.Disconnected":
+                if error.matches(gio.io_error_quark(), gio.IOErrorEnum.TIMED_OUT):
+                    raise TimeoutError from None
+                raise ConnectionLost(str(error.message)) from None
+            # GIO puts the name before the text.
+            raise BusError(name, str(error.message).partition(f":{name}: ")[2] or str(error.message)) from None
+
+    def listen(self, sender: str, signal: str, heard: Heard, *, first: str = "") -> None:
+        """Hear every `signal` ("interface.Member") of `sender` from now on; only those that begin with `first`."""
+        interface, _, member = signal.rpartition(".")
+
+        def fired(_con: Any, _sender: str, path: str, _interface: str, _member: str, values: Any) -> None:
+            self._thread.tell(heard, path, self._values(values))
+
+        def begin() -> None:
+            flags = self._thread.gio.DBusSignalFlags.NONE
+            self._subscriptions.append(
+                self._thread.subscription(self._bus.con, sender, interface, member, None, first or None, flags, fired)
+            )
+
+        # On the thread, so that it is the thread's loop that hears.
+        self._thread.call(begin)
+
+    def _values(self, message: Any) -> Sequence[Any]:
+        return [self._value(message.get_child_value(index)) for index in range(message.n_children())]
+
+    def _value(self, value: Any) -> Any:
+        if value.get_type_string() != "a{sv}":
+            return value.unpack()
+        found = ((name, value.lookup_value(name, None)) for name in self._wanted)
+        return {name: one.unpack() for name, one in found if one is not None}
+
+    async def close(self) -> None:
+        """End the connection; what waits for an answer gets ConnectionLost."""
+        con = self._bus.con
+
+        def begin(cancellable: Any, done: Callable[..., None]) -> None:
+            for subscription in self._subscriptions:
+                subscription.unsubscribe()
+            self._subscriptions.clear()
+            con.close(cancellable, done)
+
+        with suppress(self._thread.glib.Error, ConnectionLost):  # It is closed already.
+            await self._thread.finish(begin, con.close_finish)

@@ -1,0 +1,80 @@
+"""Limits of a container in systemd's words: as a drop-in for its unit, and as properties that are set live.
+
+Names and units are those of systemd.resource-control(5) and org.freedesktop.systemd1(5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hive_core.protocol import Limits
+from hive_core.protocol.limits import memory_bytes
+
+LIMITS = ("MemoryMax", "CPUQuotaPerSecUSec", "TasksMax", "IOWeight")
+"""The properties that are read."""
+_INFINITY = 2**64 - 1
+_USEC_PER_PERCENT = 10_000
+_MIB = 1024**2
+_MOST_UNITS = 999_999_999
+"""What a memory size of the protocol can say, in MiB or GiB."""
+
+_HEAD = """\
+# Written by hive-c0re before each start of the container; what is changed here is lost then.
+[Service]
+"""
+
+
+def limits_dropin(limits: Limits) -> str:
+    """The text of a drop-in that puts `limits` in force. What is None is left to the unit and the host's defaults."""
+    lines = []
+    if limits.memory_max is not None:
+        # Without the second a container would go on in the swap. Hosts without it ignore the line.
+        lines += [f"MemoryMax={memory_bytes(limits.memory_max)}", "MemorySwapMax=0"]
+    if limits.cpu_quota is not None:
+        lines.append(f"CPUQuota={limits.cpu_quota}%")
+    if limits.tasks_max is not None:
+        lines.append(f"TasksMax={limits.tasks_max}")
+    if limits.io_weight is not None:
+        lines.append(f"IOWeight={limits.io_weight}")
+    return _HEAD + "".join(f"{line}\n" for line in lines)
+
+
+def unit_properties(limits: Limits) -> dict[str, int]:
+    """The properties that put all of `limits` in force when they are set on a unit; None lifts a limit."""
+    memory = _INFINITY if limits.memory_max is None else memory_bytes(limits.memory_max)
+    return {
+        "MemoryMax": memory,
+        "MemorySwapMax": _INFINITY if limits.memory_max is None else 0,
+        "CPUQuotaPerSecUSec": _INFINITY if limits.cpu_quota is None else limits.cpu_quota * _USEC_PER_PERCENT,
+        "TasksMax": _INFINITY if limits.tasks_max is None else limits.tasks_max,
+        "IOWeight": _INFINITY if limits.io_weight is None else limits.io_weight,
+    }
+
+
+def limits_in_force(properties: Mapping[str, Any]) -> Limits:
+    """The limits that a unit's properties tell. What the protocol cannot say exactly is rounded to what it can."""
+    memory, cpu = _set(properties, "MemoryMax"), _set(properties, "CPUQuotaPerSecUSec")
+    tasks, weight = _set(properties, "TasksMax"), _set(properties, "IOWeight")
+    return Limits(
+        memory_max=None if memory is None else _memory_size(memory),
+        cpu_quota=None if cpu is None else _within(1, -(-cpu // _USEC_PER_PERCENT), 100_000),
+        tasks_max=None if tasks is None else _within(16, tasks, 1_000_000),
+        io_weight=None if weight is None else _within(1, weight, 10_000),
+    )
+
+
+def _set(properties: Mapping[str, Any], name: str) -> int | None:
+    value = properties.get(name)
+    return None if value is None or value == _INFINITY else int(value)
+
+
+def _memory_size(size: int) -> str:
+    mib = max(1, size // _MIB)
+    if mib % 1024 == 0 or mib > _MOST_UNITS:
+        return f"{min(mib // 1024, _MOST_UNITS)}G"
+    return f"{mib}M"
+
+
+def _within(least: int, value: int, most: int) -> int:
+    return max(least, min(value, most))

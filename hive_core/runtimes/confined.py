@@ -12,6 +12,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import sys
 import tempfile
@@ -116,6 +117,20 @@ class SandboxedChild:
                 os.close(pidfd)
         self._init = self._harness = None
         self._process.close()
+
+
+async def find_bubblewrap(host: Host) -> tuple[str | None, str]:
+    """The program bwrap, if it can confine here; else None and why not, in words. Tried out."""
+    bwrap = _find("bwrap")
+    if bwrap is None:
+        return None, "bubblewrap is not installed"
+    problem = await why_not(bwrap, host)
+    return (None if problem else bwrap), problem
+
+
+def _find(program: str) -> str | None:
+    found = shutil.which(program)
+    return found and str(Path(found).absolute())
 
 
 async def why_not(bwrap: str, host: Host) -> str:

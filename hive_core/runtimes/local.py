@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
@@ -25,9 +24,9 @@ from hive_core.runtimes.changes import Changes
 from hive_core.runtimes.checking import Confine, unconfined
 from hive_core.runtimes.child import Harness, Launcher, PlainLauncher
 from hive_core.runtimes.closures import Closures
-from hive_core.runtimes.confined import SandboxLauncher, why_not
+from hive_core.runtimes.confined import SandboxLauncher, find_bubblewrap
 from hive_core.runtimes.logfile import LogFile
-from hive_core.runtimes.sandbox import Host, confined, look
+from hive_core.runtimes.sandbox import check_hidden, confined, look
 from hive_core.runtimes.supervisor import BackOff, Supervisor
 
 Sandbox = Literal["auto", "bubblewrap", "none"]
@@ -36,23 +35,6 @@ Sandbox = Literal["auto", "bubblewrap", "none"]
 def harness_command(kind: Kind) -> list[str]:
     """The harness of this installation. `-P`: what an agent writes in its directory must not be imported as ours."""
     return [sys.executable, "-P", "-m", "hive_manager" if kind == "manager" else "hive_agent", "serve"]
-
-
-def _check_hidden(host: Host, place: Path) -> None:
-    """Refuse a state directory below something that every sandbox is shown: all of the hive would be in it."""
-    real = place.resolve()
-    for shown in host.read_only:
-        if real.is_relative_to(shown.resolve()):
-            raise HiveError(
-                "state_dir_shown",
-                f"the state directory would be seen by every agent: it lies in {shown}",
-                hint="choose one outside of the system's programs and of the Python that runs the daemon",
-            )
-
-
-def _find(program: str) -> str | None:
-    found = shutil.which(program)
-    return found and str(Path(found).absolute())
 
 
 class LocalRuntime:
@@ -106,10 +88,9 @@ class LocalRuntime:
         confinement = "plain processes, not confined: the sandbox is switched off"
         if sandbox != "none":
             host = await asyncio.to_thread(look)
-            bwrap = _find("bwrap")
-            problem = await why_not(bwrap, host) if bwrap else "bubblewrap is not installed"
-            if bwrap and not problem:
-                _check_hidden(host, closures)
+            bwrap, problem = await find_bubblewrap(host)
+            if bwrap is not None:
+                check_hidden(host, closures)
                 launch, confinement = SandboxLauncher(bwrap, host, harness), "bubblewrap"
                 confine = partial(confined, bwrap, host)
             elif sandbox == "bubblewrap":

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hive_core
+from hive_core.errors import HiveError
 from hive_core.layout import AgentPaths
 from hive_core.names import container_name
 from hive_core.runtimes.base import AgentSpec
@@ -93,6 +94,18 @@ def look(root: Path = Path("/"), python: Iterable[Path] | None = None) -> Host:
     reached = [path for path in wanted if not any(path.is_relative_to(link) for _, link in links)]
     etc = [Path("/etc", name) for name in _ETC if (root / "etc" / name).exists()]
     return Host(_outermost([*read_only, *etc, *reached]), tuple(links))
+
+
+def check_hidden(host: Host, place: Path) -> None:
+    """Refuse a state directory below something that every sandbox is shown: all of the hive would be in it."""
+    real = place.resolve()
+    for shown in host.read_only:
+        if real.is_relative_to(shown.resolve()):
+            raise HiveError(
+                "state_dir_shown",
+                f"the state directory would be seen by every agent: it lies in {shown}",
+                hint="choose one outside of the system's programs and of the Python that runs the daemon",
+            )
 
 
 def python_paths() -> list[Path]:

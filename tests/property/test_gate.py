@@ -82,6 +82,7 @@ class GateMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.layout = type(self).copied()
         self.settings = quick(self.layout, approval)
+        self.hyperhive = ""
         self.logs = capture_logs()
         self.logs.__enter__()
         self.run(self.start())
@@ -94,7 +95,7 @@ class GateMachine(RuleBasedStateMachine):
         self.death = Death()
         self.life = AsyncExitStack()
         self.life.enter_context(self.death.armed())
-        scene = opened(self.layout, self.settings, born=self.death.born)
+        scene = opened(self.layout, self.settings, born=self.death.born, hyperhive=self.hyperhive)
         self.scene: Scene = await self.life.enter_async_context(scene)
         await self.scene.gate.reindex()
 
@@ -181,6 +182,12 @@ class GateMachine(RuleBasedStateMachine):
     def roll_back(self, agent: str, number: int | None, party: Party, dies: int | None) -> None:
         request = RollbackRequest(number=number, note="back")
         self.run(self.request(self.scene.gate.rollback(agent, request, party), dies))
+
+    @rule(agent=agents, party=parties, hyperhive=st.sampled_from(("", "newer", "newest")), dies=deaths)
+    def rebuild(self, agent: str, party: Party, hyperhive: str, dies: int | None) -> None:
+        """With the hyperhive of before, or with another."""
+        self.hyperhive = self.scene.runtime.hyperhive = hyperhive
+        self.run(self.request(self.scene.rebuild(agent, party), dies))
 
     @rule(agent=agents, start=st.booleans(), dies=deaths)
     def spawn(self, agent: str, start: bool, dies: int | None) -> None:

@@ -1,0 +1,116 @@
+"""Starting and stopping containers, one action on each at a time: what has to be set before a start, in which order.
+
+The order is what makes it safe to be killed in between: a container whose conf file and environment are not those that
+are asked for is not taken for one that runs as it should, and these are written only while it is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+
+from hive_core.errors import HiveError
+from hive_core.layout import Layout
+from hive_core.names import container_name
+from hive_core.protocol import Lifecycle
+from hive_core.runtimes.base import AgentSpec
+from hive_core.runtimes.nixos.claims import claimed
+from hive_core.runtimes.nixos.containers import Containers, refusing
+from hive_core.runtimes.nixos.dropin import dropin
+from hive_core.runtimes.nixos.following import Following
+from hive_core.runtimes.nixos.places import unit_name
+from hive_core.systemd.bus import SystemBus
+from hive_core.systemd.units import lifecycle
+
+
+class Activating:
+    """Acts on the containers of one hive, and tells `following` what is expected of them. `stop_timeout`: seconds."""
+
+    def __init__(
+        self, bus: SystemBus, containers: Containers, following: Following, layout: Layout, stop_timeout: float
+    ) -> None:
+        self._bus = bus
+        self._containers = containers
+        self._following = following
+        self._layout = layout
+        self._stop_timeout = stop_timeout
+
+    async def activate(self, spec: AgentSpec, *, unless_running: bool = False) -> None:
+        """Stop the container if it runs, set what `spec` asks for, start it. What comes of that is told.
+
+        `unless_running`: nothing happens if it runs as `spec` asks for. Raises `container_in_the_way`,
+        `container_busy`, `container_not_prepared`, and what systemd or a program refuses.
+        """
+        name, container = spec.name, container_name(spec.name)
+        async with self._claimed(name) as hold:
+            if unless_running and await self._containers.runs(spec) and await self._look(name) == "running":
+                return
+            with refusing(container):
+                closures = await self._closures(name)
+                await self._containers.check(spec, closures)  # Before it is stopped: it may be somebody else's.
+                if await self._look(name) not in ("stopped", "failed"):
+                    await self._stop(name)
+                await self._containers.prepare(spec, closures, hold)
+                changed = await self._containers.put_dropin(container, dropin(spec.limits, self._stop_timeout))
+            await self._reload(container, changed=changed)
+            self._following.tell(name, self._following.unit(name).start_asked())
+            await self._run(name)
+
+    async def start_again(self, name: str) -> None:
+        """Start a container that has crashed, as it was; nothing happens if it is not waiting for that any more."""
+        async with self._claimed(name):
+            if self._following.waits(name):
+                self._following.tell(name, self._following.unit(name).start_again())
+                await self._run(name)
+
+    async def stop(self, name: str) -> None:
+        """Stop the container; nothing happens if it is stopped, or not this hive's."""
+        async with self._claimed(name):
+            if await self._containers.is_ours(name, self._layout.agent(name).run):
+                await self._stop(name)
+
+    async def destroy(self, name: str) -> None:
+        """Stop the container and remove all of it; one that is somebody else's stays."""
+        container, run = container_name(name), self._layout.agent(name).run
+        async with self._claimed(name) as hold:
+            if await self._containers.is_ours(name, run):
+                await self._stop(name)
+            with refusing(container):
+                await self._containers.remove(name, run, await self._closures(name), hold)
+                changed = await self._containers.drop_dropin(container)
+            await self._reload(container, changed=changed)
+            self._following.forget(name)
+
+    async def _reload(self, container: str, *, changed: bool) -> None:
+        """Have systemd read the unit's files if they have changed: now, or before a reload that came to nothing."""
+        if changed or (await self._bus.properties(unit_name(container))).stale:
+            await self._bus.reload()
+
+    def _claimed(self, name: str) -> AbstractAsyncContextManager[int]:
+        return claimed(self._layout.run_dir / "containers", container_name(name))
+
+    async def _closures(self, name: str) -> set[str]:
+        """What was built for the agent, as far as it is kept."""
+        links = (self._layout.gcroots / name).glob("*")
+        return await asyncio.to_thread(lambda: {str(link.readlink()) for link in links if link.is_symlink()})
+
+    async def _look(self, name: str) -> Lifecycle:
+        return lifecycle(await self._following.look(name))
+
+    async def _run(self, name: str) -> None:
+        unit = self._following.unit(name)
+        try:
+            await self._bus.start(unit_name(container_name(name)))
+        except HiveError as error:
+            await self._following.look(name)
+            self._following.tell(name, unit.start_failed(error.message))
+            if error.code != "unit_failed":
+                raise
+        else:
+            await self._following.look(name)
+
+    async def _stop(self, name: str) -> None:
+        self._following.tell(name, self._following.unit(name).stop_asked())
+        if await self._look(name) not in ("stopped", "failed"):
+            await self._bus.stop(unit_name(container_name(name)))
+            await self._look(name)

@@ -1,0 +1,198 @@
+"""What the nixos runtime builds: a commit's operating system, as a closure in the Nix store."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from hive_core.errors import HiveError
+from hive_core.finishing import to_the_end
+from hive_core.flakes.quoting import path_reference
+from hive_core.flakes.rendering import ATTRIBUTE, AgentFlake, render
+from hive_core.layout import Layout
+from hive_core.runtimes.base import BuildFailed, BuildOrder
+from hive_core.runtimes.nixos import comparing, staging
+from hive_core.runtimes.nixos.builders import Builders
+from hive_core.runtimes.nixos.commands import run
+from hive_core.runtimes.nixos.confining import check_path, unit_name
+from hive_core.runtimes.nixos.evaluating import evaluate, forget_all
+from hive_core.runtimes.nixos.recipe import Hyperhive, look, recipe_of
+from hive_core.runtimes.nixos.roots import Roots
+from hive_core.runtimes.nixos.store import FEATURES, Store, bootable
+from hive_core.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_OPTIONS = {
+    "accept-flake-config": "false",
+    "allow-import-from-derivation": "false",
+    "allow-unsafe-native-code-during-evaluation": "false",
+    "eval-cache": "false",
+    "pure-eval": "true",
+}
+"""Whatever the host's nix.conf says: what is evaluated is an agent's, and gets no say in Nix's own settings. Its home
+is gone afterwards, so nothing is to be cached there.
+"""
+_COMPARE_BYTES = 4 * 1024 * 1024
+
+
+class NixBuilder:
+    """Builds closures with Nix. Made with `open`; lives on the loop that it was opened on."""
+
+    def __init__(self, settings: Settings, layout: Layout, store: Store, builders: Builders) -> None:
+        self._settings = settings
+        self._layout = layout
+        self._store = store
+        self.builders = builders
+        self._roots = Roots(layout.gcroots)
+        self._hyperhive: Hyperhive | None = None
+        self._looking = asyncio.create_task(self._look())
+
+    @classmethod
+    async def open(cls, settings: Settings, layout: Layout) -> NixBuilder:
+        """Find out how builds can be run here, and end those that a killed daemon has left.
+
+        Raises HiveError `no_nix`, `no_systemd`, `unusable_path` with the remedy.
+        """
+        for path in (layout.state_dir, layout.run_dir):
+            check_path(path)
+        store = await Store.find()
+        builders = Builders.find(settings, layout, store)
+        await forget_all()
+        await asyncio.to_thread(staging.discard_all, layout.scratch)
+        return cls(settings, layout, store, builders)
+
+    async def confinement(self) -> str:
+        """In words: who evaluates, and in what."""
+        return (await self.builders.confinement()).words
+
+    async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
+        """The store path of the commit's system, with a GC root. Raises BuildFailed, and HiveError if nothing can
+        be built here. Cancelled, it stops the build and lets go of what it has made.
+        """
+        confinement = await self.builders.confinement()
+        hyperhive = await self._look_again(say)
+        flake = AgentFlake(
+            hyperhive=self._settings.nixos.flake,
+            system=f"{platform.machine()}-linux",
+            name=order.name,
+            kind=order.kind,
+            repository=order.repository.absolute(),
+            ref=f"refs/tags/proposal/{order.number}",
+            commit=order.commit,
+        )
+        text = render(flake)
+        place = staging.Place.of(self._layout.scratch, f"{order.name}-{order.number}")
+        try:
+            stage = partial(staging.stage, place, flake.repository, order.number, text, hyperhive.lock)
+            await to_the_end(asyncio.to_thread(stage))
+            command = [self.builders.nix, *FEATURES, "build", "--log-format", "internal-json"]
+            for name, value in _OPTIONS.items():
+                command += ["--option", name, value]
+            command += ["--out-link", str(place.result), "--", f"{path_reference(place.flake)}#{ATTRIBUTE}"]
+            unit = unit_name(order.name, order.number)
+            shown = {place.repository: flake.repository}
+            say(f"{order.name}: commit {order.commit[:12]}, {confinement.words}")
+            argv = confinement.argv(unit, command, place=place.path, shown=shown, home=place.home)
+            await evaluate(unit, argv, confinement.bounds, say)
+            closure = self._take(staging.read_result(place))
+            # The link in the directory is a root, too: until here nothing can have been collected.
+            await self._roots.add(order.name, order.number, closure)
+            lock = staging.read_lock(place)
+            await to_the_end(asyncio.to_thread(_write, self._layout.flakes / order.name, text, lock))
+            return closure
+        finally:
+            await to_the_end(asyncio.to_thread(staging.discard, place))
+
+    async def compare(self, old: str | None, new: str) -> list[str]:
+        """What differs between two closures, in words, a line each. Raises `closure_gone` if the new one is gone."""
+        await self._store.need("the agent", new)
+        words = []
+        if old and not await self._store.has(old):
+            old, words = None, ["what is in force was not kept: everything is shown as new"]
+        after = await self._store.size(new)
+        before = await self._store.size(old) if old else None
+        if after is not None:
+            words.append(comparing.size(before, after))
+        if old:
+            command = ["nix", *FEATURES, "store", "diff-closures", old, new]
+            words += comparing.packages(await run(command, limit_bytes=_COMPARE_BYTES))
+        paths = Path(old) if old else None, Path(new)
+        return [*words, *await asyncio.to_thread(comparing.units, *paths, self._store.directory)]
+
+    async def has(self, closure: str) -> bool:
+        """Whether the closure is valid in the store and can be booted."""
+        return await self._store.has(closure)
+
+    async def need(self, name: str, closure: str) -> None:
+        """Raise HiveError `closure_gone` if it has not."""
+        await self._store.need(name, closure)
+
+    async def keep(self, name: str, closures: Collection[str]) -> None:
+        """Give up the GC roots of that agent but those to `closures`; see `Roots.keep`."""
+        await self._roots.keep(name, closures)
+
+    async def outdated(self, closure: str) -> bool:
+        """Whether a build now would take another hyperhive than the closure was built with; False if nobody knows."""
+        if self._hyperhive is None:
+            return False
+        try:
+            path = self._store.check(closure)
+        except HiveError:
+            return False
+        recipe = await asyncio.to_thread(recipe_of, path, self._store.directory)
+        return recipe is not None and recipe != self._hyperhive.nar_hash
+
+    async def looked(self) -> None:
+        """Wait until it is known, or known not to be known, what `outdated` compares with."""
+        await asyncio.wait([self._looking])
+
+    async def close(self) -> None:
+        """End what still goes on in the background."""
+        self._looking.cancel()
+        await asyncio.wait([self._looking])
+
+    async def _look(self) -> None:
+        try:
+            await self._fetch()
+        except HiveError as error:
+            log.warning("hyperhive's flake is not known", error=error.message, hint=error.hint)
+
+    async def _look_again(self, say: Callable[[str], None]) -> Hyperhive:
+        """Hyperhive as it is now; as it was last if it cannot be had now. Raises `flake_unavailable`."""
+        try:
+            return await self._fetch()
+        except HiveError as error:
+            if self._hyperhive is None:
+                raise
+            say(f"built with hyperhive as it was known before: {error.message}")
+            return self._hyperhive
+
+    async def _fetch(self) -> Hyperhive:
+        found = await look(self._settings.nixos.flake)
+        if found.source is not None:
+            await self._roots.add_source(found.source)
+        self._hyperhive = found
+        return found
+
+    def _take(self, result: str | None) -> str:
+        if result is None:
+            raise BuildFailed("Nix has built nothing")
+        if not bootable(self._store.check(result)):
+            raise BuildFailed("what was built is not a system: it has no `init`")
+        return result
+
+
+def _write(home: Path, text: str, lock: str | None) -> None:
+    """Keep what was built from, for people to look at."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, content in (("flake.nix", text), ("flake.lock", lock)):
+        if content is not None:
+            new = home / f"{name}.new"
+            new.write_text(content)
+            new.replace(home / name)

@@ -1,0 +1,57 @@
+"""Writing a small file so that readers see all of the old or all of the new one, without following links."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+_LARGEST = 1024 * 1024
+
+
+def read(path: Path) -> str | None:
+    """The text of a file, at most 1 MiB of it; None if there is none. Raises OSError, also for a link."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(_LARGEST).decode(errors="replace")
+
+
+def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:
+    """Make `text` the content of a file, if it is not; whether anything changed. Its directory must be there.
+
+    `durable`: after a power failure there is the old or the new text. Raises OSError.
+    """
+    if _is(path, text):
+        return False
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        temporary = f".{path.name}.{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, mode, dir_fd=directory)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text.encode())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
+        if durable:
+            os.fsync(directory)
+    finally:
+        os.close(directory)
+    return True
+
+
+def _is(path: Path, text: str) -> bool:
+    try:
+        return read(path) == text
+    except OSError:
+        return False  # Whatever it is, it is replaced.

@@ -1,0 +1,200 @@
+"""The `nixos` runtime, put together from its parts: every agent in a NixOS container of its own.
+
+To activate is to stop the container, to set what it is started with, and to start it: the processes of the old
+configuration are gone then, and nothing in the container is asked whether it worked. Containers outlive the daemon; the
+next one finds them running and leaves them alone where they are as they should be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from pathlib import Path
+
+import structlog
+
+from hive_core.errors import HiveError, conflict
+from hive_core.layout import Layout
+from hive_core.names import container_name
+from hive_core.protocol import Limits, Usage
+from hive_core.runtimes.base import AgentSpec, BuildOrder, Runtime, UnitState
+from hive_core.runtimes.nixos import binds, opening
+from hive_core.runtimes.nixos.activating import Activating
+from hive_core.runtimes.nixos.building import NixBuilder
+from hive_core.runtimes.nixos.containers import Containers, stray_dropins
+from hive_core.runtimes.nixos.following import Following
+from hive_core.runtimes.nixos.places import agent_of, unit_name
+from hive_core.runtimes.nixos.reviving import Reviving
+from hive_core.runtimes.supervisor import BackOff
+from hive_core.settings import Settings
+from hive_core.systemd import journal
+from hive_core.systemd.bus import SystemBus
+from hive_core.systemd.dropins import unit_properties
+from hive_core.systemd.units import lifecycle
+
+log = structlog.get_logger(__name__)
+
+
+class NixosRuntime:
+    """Implements `hive_core.runtimes.base.Runtime`. Made with `open`; lives on the loop that it was opened on."""
+
+    name = "nixos"
+    limiting = True
+
+    def __init__(
+        self,
+        bus: SystemBus,
+        builder: NixBuilder,
+        containers: Containers,
+        layout: Layout,
+        *,
+        confinement: str,
+        bubblewrap: str | None,
+        stop_timeout: float,
+        back_off: BackOff | None = None,
+    ) -> None:
+        self.confinement = confinement
+        self.bubblewrap = bubblewrap
+        self._bus = bus
+        self._builder = builder
+        self._containers = containers
+        self._layout = layout
+        self._following = Following(bus)
+        self._activating = Activating(bus, containers, self._following, layout, stop_timeout)
+        self._reviving = Reviving(self._activating.start_again, back_off or BackOff())
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
+
+    @classmethod
+    async def open(cls, settings: Settings, layout: Layout) -> Runtime:
+        """Find out whether this host can run NixOS containers; raises HiveError where it cannot."""
+        parts = await opening.open_parts(settings, layout)
+        runtime = cls(
+            parts.bus,
+            parts.builder,
+            Containers(parts.places, user_namespaces=settings.nixos.user_namespaces, by_flag=parts.by_flag),
+            layout,
+            confinement=parts.confinement,
+            bubblewrap=parts.bubblewrap,
+            stop_timeout=settings.stop_timeout,
+        )
+        try:
+            await runtime.take_up()
+        except BaseException:
+            await runtime.close()
+            raise
+        return runtime
+
+    async def take_up(self) -> None:
+        """Know the containers that an earlier daemon has left running, and clear away what belongs to none."""
+        places = self._containers.places
+        for container in await asyncio.to_thread(stray_dropins, places):
+            log.warning("drop-in of a container that is gone is removed", container=container)
+            await self._containers.drop_dropin(container)
+            await self._bus.reload()
+        for path in sorted(places.conf_dir.glob("*.conf")):
+            name = agent_of(unit_name(path.stem))
+            if name is None or not await self._containers.is_ours(name, self._layout.agent(name).run):
+                continue
+            properties = await self._bus.properties(unit_name(path.stem))
+            if lifecycle(properties) != "stopped":
+                self._following.adopt(name, properties)
+        self._tasks = [
+            asyncio.create_task(self._following.run(), name="follow containers"),
+            asyncio.create_task(self._reviving.run(self._following.watch()), name="start containers again"),
+        ]
+
+    # --- building -------------------------------------------------------------------------------------------
+
+    async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
+        """Build a commit's operating system: its store path. Raises BuildFailed and HiveError."""
+        return await self._builder.build(order, say)
+
+    async def compare(self, old: str | None, new: str) -> list[str]:
+        """What differs between two closures, in words, a line each; `old` of None is an empty one."""
+        return await self._builder.compare(old, new)
+
+    async def has(self, closure: str) -> bool:
+        """Whether the closure can still be activated."""
+        return await self._builder.has(closure)
+
+    async def outdated(self, closure: str) -> bool:
+        """Whether the closure was built with an older hyperhive than a build would take now; False if nobody knows."""
+        return await self._builder.outdated(closure)
+
+    async def keep(self, name: str, closures: Collection[str]) -> None:
+        """Give up the closures of that agent but these, and the one that its container was started on last."""
+        running = await self._containers.closure(name)
+        await self._builder.keep(name, {*closures, running} if running else closures)
+
+    # --- running --------------------------------------------------------------------------------------------
+
+    async def activate(self, spec: AgentSpec) -> None:
+        """Stop the container if it runs and start it on `spec.closure`; `units` tells whether that worked.
+
+        Raises `closure_gone`, and stops nothing then; `container_in_the_way`, `container_busy`.
+        """
+        await self._check(spec)
+        await self._activating.activate(spec)
+
+    async def start(self, spec: AgentSpec) -> None:
+        """As `activate`, if the container does not run already on that closure and as that deployment."""
+        await self._check(spec)
+        await self._activating.activate(spec, unless_running=True)
+
+    async def stop(self, name: str) -> None:
+        """Stop the container: politely, then by force. Nothing happens if it is stopped, or not this hive's."""
+        await self._activating.stop(name)
+
+    async def destroy(self, name: str) -> None:
+        """Stop the container and remove it with its root directory. The agent's own directories stay."""
+        await self._activating.destroy(name)
+
+    async def limit(self, name: str, limits: Limits) -> None:
+        """Put limits in force at once, until the agent is activated anew; None lifts one. Raises `not_running`."""
+        if lifecycle(await self._following.look(name)) != "running":
+            raise conflict("not_running", f"{name} does not run: there is nothing to limit", "start it first")
+        await self._bus.set_limits(unit_name(container_name(name)), unit_properties(limits))
+
+    async def limits(self, name: str) -> Limits:
+        """The limits in force, those that systemd gives every unit included; none if the container does not run."""
+        unit = unit_name(container_name(name))
+        running = lifecycle(await self._bus.properties(unit)) == "running"
+        return await self._bus.limits(unit) if running else Limits()
+
+    async def usage(self, name: str) -> Usage:
+        """What the container uses at the moment."""
+        properties = await self._bus.properties(unit_name(container_name(name)))
+        seconds = None if properties.cpu_ns is None else properties.cpu_ns / 1_000_000_000
+        return Usage(memory_bytes=properties.memory, cpu_seconds=seconds, tasks=properties.tasks)
+
+    def units(self) -> list[UnitState]:
+        """Every container that was started since the daemon began, or found running then, and not destroyed."""
+        return self._following.states()
+
+    def watch(self) -> AsyncIterator[UnitState]:
+        """Every change from this call on, in order per agent; ends when the runtime is closed."""
+        return self._following.watch()
+
+    async def read_log(
+        self, name: str, log: Path, lines: int, cursor: str | None, wait_seconds: float
+    ) -> tuple[list[str], str]:
+        """The last `lines` of the container's journal, or what came after `cursor`; and the cursor to go on with."""
+        return await journal.read(unit_name(container_name(name)), lines, cursor, wait_seconds)
+
+    async def close(self) -> None:
+        """Let go of systemd. The containers go on."""
+        self._closed = True
+        await self._reviving.close()
+        await self._following.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._builder.close()
+        await self._bus.close()
+
+    async def _check(self, spec: AgentSpec) -> None:
+        if self._closed:
+            raise HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
+        binds.check_carried(binds.bound(spec))
+        await self._builder.need(spec.name, spec.closure)

@@ -1,0 +1,94 @@
+"""Noticing that a container runs out of memory, at once and without asking again and again.
+
+The kernel then kills a process of the container's, not the container, and systemd tells of it only where that was the
+container's first one, and not at all on the old control groups. So the control group is listened to: its
+`memory.events` (v2, Documentation/admin-guide/cgroup-v2.rst), or `memory.oom_control` (v1, cgroup-v1/memory.rst).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import select
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+class Starving:
+    """Listens to one control group; `tell` is called on the loop each time that a process in it is killed for want
+    of memory. Raises OSError if it cannot be listened to: there is no memory controller, say.
+    """
+
+    def __init__(self, control_group: str, tell: Callable[[], None], cgroups: Path = _CGROUPS) -> None:
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        relative = control_group.lstrip("/")
+        events = cgroups / relative / "memory.events"
+        self._listener: select.epoll | None = None
+        self._file = -1
+        try:
+            if (cgroups / "cgroup.controllers").exists():
+                self._listen_v2(events)
+            else:
+                self._listen_v1(cgroups / "memory" / relative)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop listening; nothing happens if that is so already."""
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+        if self._file >= 0:
+            self._loop.remove_reader(self._file)
+            os.close(self._file)
+            self._file = -1
+
+    def _listen_v2(self, events: Path) -> None:
+        self._file = os.open(events, os.O_RDONLY | os.O_CLOEXEC)
+        known = _kills(self._file)
+        # A change is told as POLLPRI, for which event loops cannot wait. An epoll of our own can, and is readable then.
+        self._listener = select.epoll()
+        self._listener.register(self._file, select.EPOLLPRI)
+
+        def changed() -> None:
+            nonlocal known
+            try:
+                now = _kills(self._file)
+            except OSError:  # The container is gone.
+                self.close()
+                return
+            if now > known:
+                self._tell()
+            known = now
+
+        self._loop.add_reader(self._listener.fileno(), changed)
+
+    def _listen_v1(self, directory: Path) -> None:
+        self._file = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        control = os.open(directory / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            (directory / "cgroup.event_control").write_text(f"{self._file} {control}")
+        finally:
+            os.close(control)
+
+        def changed() -> None:
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._file)
+            if directory.is_dir():
+                self._tell()
+            else:  # It is also told when the group is removed.
+                self.close()
+
+        self._loop.add_reader(self._file, changed)
+
+
+def _kills(file: int) -> int:
+    found = re.search(rb"^oom_kill ([0-9]+)$", os.pread(file, 4096, 0), re.MULTILINE)
+    return int(found[1]) if found else 0

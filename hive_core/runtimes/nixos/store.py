@@ -1,0 +1,72 @@
+"""The Nix store: which paths are closures that can be booted, and how large they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+from hive_core.errors import HiveError, conflict
+from hive_core.runtimes.nixos.commands import run
+
+FEATURES = ("--extra-experimental-features", "nix-command flakes")
+"""For hosts whose nix.conf does not switch them on."""
+_NAME = re.compile(r"[0-9a-z]{32}-[0-9A-Za-z+._?=-]{1,211}")
+
+
+def bootable(closure: Path) -> bool:
+    """Whether there is an `init` in it. One look, and for what was collected the answer."""
+    return os.path.lexists(closure / "init")
+
+
+class Store:
+    """The store in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @classmethod
+    async def find(cls) -> Store:
+        """Ask Nix. Raises HiveError `no_nix` if it cannot answer."""
+        try:
+            # Old and new versions answer this, whatever features are on.
+            answer = await run(["nix-instantiate", "--eval", "--expr", "builtins.storeDir"])
+            return cls(Path(json.loads(answer)))
+        except HiveError as error:
+            hint = "install Nix and put `nix`, `nix-store` and `nix-instantiate` on the daemon's PATH"
+            raise HiveError("no_nix", f"Nix does not work here: {error.message}", hint=hint) from None
+        except ValueError:
+            raise HiveError("no_nix", "Nix does not tell where its store is", hint="install Nix 2.8 or newer") from None
+
+    def check(self, closure: str) -> Path:
+        """The path of what has the form of a closure; raises HiveError `bad_closure`."""
+        path = Path(closure)
+        if str(path) != closure or path.parent != self.directory or not _NAME.fullmatch(path.name):
+            shown = closure[:200]
+            raise HiveError("bad_closure", f"{shown!r} is not a path in the Nix store", hint="build the proposal again")
+        return path
+
+    async def has(self, closure: str) -> bool:
+        """Whether the closure is valid and has an `init`; False for what has not the form of one."""
+        try:
+            path = self.check(closure)
+            if not bootable(path):
+                return False
+            await run(["nix-store", "--check-validity", closure])
+        except HiveError as error:
+            if error.code not in ("bad_closure", "command_failed"):
+                raise
+            return False
+        return True
+
+    async def need(self, name: str, closure: str) -> None:
+        """Raise HiveError `closure_gone` if it has not."""
+        if not await self.has(closure):
+            raise conflict("closure_gone", f"what was built for {name} is gone: {closure}", "propose the same again")
+
+    async def size(self, closure: str) -> int | None:
+        """Bytes of the closure with everything that it needs; None if Nix does not say."""
+        answer = await run(["nix", *FEATURES, "path-info", "--closure-size", str(self.check(closure))])
+        last = answer.split()[-1:]
+        return int(last[0]) if last and last[0].isdecimal() else None

@@ -1,0 +1,150 @@
+"""What differs between two systems, in words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hive_core.runtimes.nixos import comparing
+from tests.unit.flakes.own_nix import OwnNix, needs_nix
+
+FIRST, SECOND = "a" * 32, "b" * 32
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("git: ∅ → 2.50, +41.2 MiB", "git 2.50 added (+41.2 MiB)"),
+        ("jq: 1.8 → ∅, -1.0 MiB", "jq 1.8 removed (-1.0 MiB)"),
+        ("glibc: 2.39, 2.40 → 2.41", "glibc 2.39, 2.40 → 2.41"),
+        ("linux: 6.1 → 6.6, \x1b[31;1m+1024.0 KiB\x1b[0m", "linux 6.1 → 6.6 (+1024.0 KiB)"),
+        ("nixos-system-ada: \x1b[31;1m+9.5 KiB\x1b[0m", "nixos-system-ada changed (+9.5 KiB)"),
+        ("tool: ∅ → ε", "tool added"),
+        ("tool: ε → 1.0", "tool → 1.0"),
+        ("tool: 1.0 → ε", "tool 1.0 → no version"),
+        ("something new that this does not know", "something new that this does not know"),
+    ],
+)
+def test_each_package_has_a_line(line: str, words: str) -> None:
+    """Versions, what was added and removed, and the size are told without colours and signs."""
+    assert comparing.packages(f"{line}\n\n") == [words]
+
+
+def test_many_packages_are_summed_up() -> None:
+    """A list that nobody would read is cut and says by how much."""
+    words = comparing.packages("".join(f"p{number}: 1 → 2\n" for number in range(1_000)))
+    assert len(words) == comparing.MOST
+    assert words[-1] == "and 801 more packages"
+
+
+def test_the_size_is_told() -> None:
+    """The whole size and its change are told in units that can be read."""
+    assert comparing.size(None, 1536) == "all of it: 1.5 KiB"
+    assert comparing.size(1024, 1024) == "all of it: 1.0 KiB, as before"
+    assert comparing.size(3 * 1024**3, 1024**3) == "all of it: 1.0 GiB, 2.0 GiB less than before"
+    assert comparing.size(0, 100) == "all of it: 100 bytes, 100 bytes more than before"
+
+
+class Systems:
+    """A store with systems in it, laid out as NixOS does: links to directories of links to units."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = directory / "store"
+        self.store.mkdir()
+
+    def system(self, name: str, units: dict[str, str]) -> Path:
+        system, files = self.store / name, self.store / f"{name}-units"
+        (system / "etc/systemd").mkdir(parents=True)
+        files.mkdir()
+        (system / "etc/systemd/system").symlink_to(files)
+        for unit, text in units.items():
+            made = self.store / f"{name}-unit-{unit}" / unit
+            made.parent.mkdir()
+            made.write_text(text)
+            (files / unit).symlink_to(made)
+        return system
+
+    def diff(self, old: Path | None, new: Path) -> list[str]:
+        return comparing.units(old, new, self.store)
+
+
+@pytest.fixture
+def systems(tmp_path: Path) -> Systems:
+    return Systems(tmp_path.resolve())
+
+
+def test_changed_units_are_listed(systems: Systems) -> None:
+    """Units that were added, removed and changed, and last those that only run something from another path."""
+    run = f"ExecStart={systems.store}/{{}}-nginx/bin/nginx\n"
+    old = systems.system(
+        "old", {"a.service": "1", "b.timer": "1", "nginx.service": run.format(FIRST), "same.path": "1"}
+    )
+    new = systems.system(
+        "new", {"a.service": "2", "c.socket": "1", "nginx.service": run.format(SECOND), "same.path": "1"}
+    )
+    assert systems.diff(old, new) == [
+        "unit a.service changed",
+        "unit b.timer removed",
+        "unit c.socket added",
+        "unit nginx.service: only the store paths in it",
+    ]
+    assert systems.diff(new, new) == []
+
+
+def test_the_first_system_is_summed_up(systems: Systems) -> None:
+    """Without a system before, the units are told in one line."""
+    new = systems.system("new", {"b.service": "1", "a.service": "1", "README": "no unit"})
+    assert systems.diff(None, new) == ["2 units: a.service, b.service"]
+    assert systems.diff(None, systems.system("none", {})) == []
+
+
+def test_masked_units_and_drop_ins_are_seen(systems: Systems) -> None:
+    """A unit that becomes masked has changed, and so has one with another drop-in."""
+    old = systems.system("old", {"ssh.service": "1"})
+    new = systems.system("new", {})
+    (systems.store / "new-units/ssh.service").symlink_to("/dev/null")
+    drop_ins = systems.store / "new-units/cron.service.d"
+    drop_ins.mkdir()
+    (drop_ins / "overrides.conf").write_text("[Service]\n")
+    assert systems.diff(old, new) == ["unit cron.service.d/overrides.conf added", "unit ssh.service changed"]
+
+
+def test_nothing_outside_of_the_store_is_read(systems: Systems, tmp_path: Path) -> None:
+    """Links in a system are an agent's: what they point to elsewhere is not opened, nor waited for."""
+    secret = tmp_path / "secret"
+    secret.write_text("1")
+    os.mkfifo(tmp_path / "pipe")
+    old, new = systems.system("old", {}), systems.system("new", {})
+    for system in ("old", "new"):
+        units = systems.store / f"{system}-units"
+        (units / "file.service").symlink_to(secret)
+        (units / "loop.service").symlink_to(systems.store / "loop")
+        (units / "pipe.service").symlink_to(tmp_path / "pipe")
+        (units / "inside.service").symlink_to(systems.store / "pipe")
+        (units / "all.service.d").symlink_to("/")
+    os.mkfifo(systems.store / "pipe")
+    (systems.store / "loop").symlink_to(systems.store / "loop")
+    assert systems.diff(old, new) == []
+    (systems.store / "away").mkdir()
+    (systems.store / "away/etc").symlink_to(tmp_path)
+    assert systems.diff(old, systems.store / "away")[0] == "unit file.service removed"
+
+
+def test_names_cannot_do_harm(systems: Systems) -> None:
+    """A unit's name is an agent's choice: it stays in its line and brings no colours."""
+    new = systems.system("new", {"a\nunit b.service added\x1b[31m.service": "1"})
+    assert systems.diff(systems.system("old", {}), new) == ["unit a unit b.service added.service added"]
+
+
+@needs_nix
+def test_real_nix_is_understood(tmp_path: Path) -> None:
+    """The answer of real `nix store diff-closures` becomes words."""
+    nix = OwnNix(tmp_path)
+    git = nix.add("git-2.50", "mkdir $out; head -c 100000 /dev/zero > $out/a")
+    jq = [nix.add(f"jq-{version}", f"echo {version} > $out") for version in ("1.7", "1.8")]
+    old = nix.add("nixos-system-ada", f"echo {jq[0]} > $out", jq[:1])
+    new = nix.add("nixos-system-ada", f"echo {jq[1]} {git} > $out", [jq[1], git])
+    words = comparing.packages(nix.flake("store", "diff-closures", old, new))
+    assert words == ["git 2.50 added (+97.9 KiB)", "jq 1.7 → 1.8"]

@@ -1,0 +1,94 @@
+"""What is a closure, in a real store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hive_core.errors import HiveError
+from hive_core.runtimes.nixos.store import Store
+from tests.unit.flakes.own_nix import OwnNix, needs_nix
+
+HASH = "0jw0f4bvmmsa1nwi0wbz05iv1gbhqxa1"
+
+
+@pytest.mark.parametrize(
+    "closure",
+    [
+        "",
+        "/",
+        "/nix/store",
+        f"/nix/store/{HASH}",
+        f"/nix/store/{HASH}-",
+        f"/nix/store/{HASH}-a/init",
+        f"/nix/store/../store/{HASH}-a",
+        f"/nix/store/{HASH}-a/",
+        f"/nix/store//{HASH}-a",
+        f"/nix/store/{HASH}-a\n",
+        f"/nix/store/{HASH}-a b",
+        f"/nix/store/{HASH[1:]}A-a",
+        f"/var/lib/{HASH}-a",
+        f"nix/store/{HASH}-a",
+        f"--help {HASH}-a",
+        f"/nix/store/{HASH}-{'a' * 212}",
+    ],
+)
+async def test_anything_else_is_refused(closure: str) -> None:
+    """Only a path right in the store, in the form that Nix gives it, is ever handed to a program or opened."""
+    store = Store(Path("/nix/store"))
+    with pytest.raises(HiveError, match="not a path in the Nix store"):
+        store.check(closure)
+    assert not await store.has(closure)
+
+
+def test_a_closure_is_a_path() -> None:
+    """What Nix calls a system is accepted."""
+    closure = f"/nix/store/{HASH}-nixos-system-ada-25.11.20251215.c6f52eb"
+    assert Store(Path("/nix/store")).check(closure) == Path(closure)
+
+
+@pytest.fixture
+def nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnNix]:
+    nix = OwnNix(tmp_path / "nix")
+    for name, text in nix.variables.items():
+        monkeypatch.setenv(name, text)
+    yield nix
+
+
+@needs_nix
+async def test_the_store_is_where_nix_says(nix: OwnNix) -> None:
+    """The store's directory is asked of Nix: it need not be /nix/store."""
+    assert (await Store.find()).directory == nix.store
+
+
+@needs_nix
+async def test_a_closure_is_there_when_it_is_valid_and_boots(nix: OwnNix) -> None:
+    """A valid path with an `init` can be activated; one without, one collected and one never finished cannot."""
+    store = await Store.find()
+    system = nix.add("nixos-system-ada", "mkdir $out; echo >$out/init")
+    tool = nix.add("tool", "mkdir $out")
+    assert await store.has(system)
+    assert not await store.has(tool)
+    size = await store.size(system)
+    assert size is not None
+    assert 0 < size < 10_000
+    half = nix.store / f"{HASH}-nixos-system-bob"
+    half.mkdir()
+    (half / "init").write_text("")
+    assert not await store.has(str(half))
+    nix.run("nix-store", "--gc")
+    assert not await store.has(system)
+    with pytest.raises(HiveError, match="what was built for ada is gone") as caught:
+        await store.need("ada", system)
+    assert caught.value.code == "closure_gone"
+
+
+async def test_without_nix_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A host without Nix gets to know what to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HiveError, match="nix-instantiate is not installed") as caught:
+        await Store.find()
+    assert caught.value.code == "no_nix"
+    assert "install Nix" in caught.value.hint

@@ -30,6 +30,7 @@ from hive_core.protocol import (
     ProposalsQuery,
     ProposeRequest,
     Query,
+    RebuildRequest,
     ReceiveAnswer,
     ReceiveRequest,
     RollbackRequest,
@@ -53,7 +54,7 @@ class CoreClient(Connection):
     """Every call of an agent and of the manager.
 
     Every call here may be repeated: leases and states are set, not counted; a decision names the state that it is
-    about; give a send an idempotency key, and a rollback its number.
+    about; a rebuild joins the one that is under way; give a send an idempotency key, and a rollback its number.
     """
 
     async def hello(self, request: HelloRequest) -> Profile:
@@ -116,6 +117,10 @@ class CoreClient(Connection):
     async def rollback(self, name: str, request: RollbackRequest) -> Proposal:
         """Deploy an earlier deployment of an agent again."""
         return await self.post(f"/v1/agents/{_checked(name)}/rollback", request, Proposal)
+
+    async def rebuild(self, name: str, request: RebuildRequest) -> Proposal:
+        """Build what is deployed of an agent anew, and deploy that."""
+        return await self.post(f"/v1/agents/{_checked(name)}/rebuild", request, Proposal)
 
     async def history(self, name: str, query: HistoryQuery) -> History:
         """An agent's deployments, the newest first."""

@@ -49,6 +49,26 @@ class CoreError(Exception):
         return 400 <= self.status < 500 and self.code != "superseded" and not self.passing
 
 
+class Line:
+    """A connection on which nothing is asked: it breaks when the daemon at its other end is gone."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def broken(self) -> None:
+        """Wait until it breaks."""
+        try:
+            await self._reader.read(1)
+        except OSError:
+            pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
 class Connection:
     """Calls on one core.sock. Use as an async context manager.
 
@@ -71,6 +91,19 @@ class Connection:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+
+    async def open_line(self) -> Line:
+        """A line to the daemon, for as long as that lives; while there is none, this waits like every call."""
+        give_up = time.monotonic() + self._patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return Line(*await asyncio.open_unix_connection(str(self._socket)))
+            except OSError as error:
+                if time.monotonic() + pause > give_up:
+                    raise _unreachable(self._socket, error) from None
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def post(self, path: str, request: BaseModel, answer: type[A], *, waits: float = 0.0) -> A:
         return await self.call("POST", path, answer, body=request.model_dump_json().encode(), waits=waits)
@@ -119,9 +152,7 @@ class Connection:
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, OSError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            hint = "is hive-c0re running?"
-            raise CoreError("unreachable", f"no answer on {self._socket}: {reason}", hint) from None
+            raise _unreachable(self._socket, error) from None
         if response.status < 400:
             return content
         try:
@@ -129,3 +160,8 @@ class Connection:
         except ValidationError:
             raise CoreError("bad_answer", f"HTTP {response.status} on {path}", status=response.status) from None
         raise CoreError(refused.code, refused.message, refused.hint, response.status)
+
+
+def _unreachable(socket: Path, error: Exception) -> CoreError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return CoreError("unreachable", f"no answer on {socket}: {reason}", "is hive-c0re running?")

@@ -13,17 +13,16 @@ from hive_agent import received
 from hive_agent.backends.base import Backend, Failed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.batches import Batches
 from hive_agent.client import CoreClient, CoreError
+from hive_agent.presence import Presence
 from hive_agent.turns import keep_leases, run_turn
 from hive_core.protocol import (
     MAX_WAIT_SECONDS,
     AckRequest,
     Delivery,
     HarnessState,
-    HelloRequest,
     LeaseRequest,
     Profile,
     ReceiveRequest,
-    StateRequest,
 )
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ class Harness:
 
     `deployment` is the one that the runtime has started it on: with it, and with the first state that it reports, the
     hive knows that a new configuration works. `client` has to be endlessly patient: while the daemon is away the turn
-    goes on, and calls wait.
+    goes on, and calls wait. To the daemon that comes then it says hello again, and what it is doing.
     """
 
     def __init__(
@@ -54,10 +53,9 @@ class Harness:
     ) -> None:
         self._client = client
         self._instance = instance
-        self._version = version
         self._state = state
         self._open_backend = open_backend
-        self._deployment = deployment
+        self._presence = Presence(client, instance, version, deployment)
         self._batches = Batches()
         self._pause = _FIRST_PAUSE
         self._settling: asyncio.Task[None] | None = None
@@ -92,16 +90,24 @@ class Harness:
             await asyncio.gather(work, stopped, return_exceptions=True)
 
     async def _work(self) -> None:
-        hello = HelloRequest(instance=self._instance, version=self._version, deployment=self._deployment)
-        profile = await self._client.hello(hello)
-        log.info("serving %s (%s) on deployment %d", profile.name, profile.config.backend, profile.deployment)
-        backend = self._open_backend(profile)
+        presence = self._presence
+        known: asyncio.Task[None] | None = None
         try:
-            await self._report("idle")
-            while True:
-                await self._next(backend, profile)
+            profile = await presence.hello()
+            log.info("serving %s (%s) on deployment %d", profile.name, profile.config.backend, profile.deployment)
+            backend = self._open_backend(profile)
+            try:
+                await presence.report("idle")
+                known = asyncio.create_task(presence.keep())
+                while True:
+                    await self._next(backend, profile)
+            finally:
+                await backend.close()
         finally:
-            await backend.close()
+            if known is not None:
+                known.cancel()
+                await asyncio.gather(known, return_exceptions=True)
+            presence.close()
 
     async def _next(self, backend: Backend, profile: Profile) -> None:
         """Wait for messages and handle them, whatever comes of it; raises only `superseded`."""
@@ -130,7 +136,7 @@ class Harness:
         if isinstance(outcome, Ok):
             self._batches.handled(batch)
             self._pause = _FIRST_PAUSE
-            await self._report("idle")
+            await self._presence.report("idle")
             return
         if isinstance(outcome, Failed):  # a missing login is no message's fault
             self._batches.failed(batch)
@@ -153,8 +159,8 @@ class Harness:
 
     async def _turn(self, backend: Backend, profile: Profile, deliveries: list[Delivery]) -> TurnOutcome:
         received.clear(self._state, self._instance)
-        await self._report("thinking", f"{len(deliveries)} message{'s' if len(deliveries) > 1 else ''}")
-        leases = keep_leases(self._client, self._instance, profile.lease_seconds)
+        await self._presence.report("thinking", f"{len(deliveries)} message{'s' if len(deliveries) > 1 else ''}")
+        leases = keep_leases(self._client, self._instance, lambda: self._presence.lease_seconds)
         return await run_turn(backend, Turn(tuple(deliveries)), leases, profile.config.turn_timeout)
 
     async def _acknowledge(self, deliveries: list[Delivery]) -> None:
@@ -166,7 +172,7 @@ class Harness:
         """After a turn that failed: say so, hand its messages back, and wait longer with every failure in a row."""
         state: HarnessState = "needs_login" if isinstance(outcome, NeedsLogin) else "failed"
         log.warning("turn %s: %s; next try in %g s", _kind(outcome), outcome.detail, self._pause)
-        await self._report(state, outcome.detail)
+        await self._presence.report(state, outcome.detail)
         try:
             await self._client.release(LeaseRequest(instance=self._instance))
         except CoreError as error:
@@ -175,14 +181,6 @@ class Harness:
             log.error("the messages were not handed back, their leases have to run out: %s", error)
         await asyncio.sleep(self._pause)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
-
-    async def _report(self, state: HarnessState, detail: str = "") -> None:
-        try:
-            await self._client.state(StateRequest(instance=self._instance, state=state, detail=detail[:2_000]))
-        except CoreError as error:
-            if error.code == "superseded":
-                raise
-            log.error("the state %s was not reported: %s", state, error)
 
 
 def _kind(outcome: TurnOutcome) -> str:

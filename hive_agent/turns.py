@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from hive_agent import log as harness_log
@@ -41,10 +41,10 @@ async def run_turn(backend: Backend, turn: Turn, keep_leases: Coroutine[Any, Any
         await asyncio.gather(work, leases, return_exceptions=True)
 
 
-async def keep_leases(client: CoreClient, instance: str, lease_seconds: float) -> None:
+async def keep_leases(client: CoreClient, instance: str, lease_seconds: Callable[[], float]) -> None:
     """Renew all of this instance's leases three times per lease. Ends only by raising `superseded`."""
     while True:
-        await asyncio.sleep(lease_seconds / 3)
+        await asyncio.sleep(lease_seconds() / 3)
         try:
             await client.renew(LeaseRequest(instance=instance))
         except CoreError as error:

@@ -89,7 +89,7 @@ def test_constraints_are_plain_pins() -> None:
     assert names == sorted(set(names))
 
 
-@pytest.mark.parametrize("extra", ["", "claude", "dev"])
+@pytest.mark.parametrize("extra", ["", "claude", "dev", "nixos"])
 def test_constraints_cover_the_dependencies(extra: str) -> None:
     """Every direct dependency is pinned, to a version that pyproject.toml allows."""
     pinned = dict(line.split("==") for line in CONSTRAINTS)

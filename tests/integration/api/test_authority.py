@@ -78,6 +78,7 @@ async def test_manager_only_at_the_gate(shared: Daemon) -> None:
         table += [
             Bad("POST", f"/v1/agents/{name}/destroy", 403, "manager_only", note),
             Bad("POST", f"/v1/agents/{name}/rollback", 403, "manager_only", note),
+            Bad("POST", f"/v1/agents/{name}/rebuild", 403, "manager_only", note),
             Bad("GET", f"/v1/agents/{name}/history", 403, "manager_only"),
             Bad("POST", f"/v1/proposals/{name}/0/approve", 403, "manager_only", {"expect": "built"}),
             Bad("POST", f"/v1/proposals/{name}/0/deny", 403, "manager_only", {"expect": "built", **note}),

@@ -20,12 +20,15 @@ PROPOSALS = "/v1/proposals"
 PROPOSAL = f"{PROPOSALS}/{{name}}/{{number}}"
 
 EVERYWHERE = {("GET", "/v1/openapi.json"), ("GET", "/v1/agents"), ("POST", "/v1/agents"), ("POST", "/v1/messages")}
-LOOKING_AFTER = {("GET", f"{AGENT}/logs"), *(("POST", f"{AGENT}/{verb}") for verb in ("start", "stop", "restart"))}
+LOOKING_AFTER = {
+    *(("GET", f"{AGENT}/{what}") for what in ("logs", "limits")),
+    *(("POST", f"{AGENT}/{verb}") for verb in ("start", "stop", "restart")),
+}
 GATE = {
     ("POST", PROPOSALS),
     *(("GET", path) for path in (PROPOSALS, PROPOSAL, f"{PROPOSAL}/log", f"{AGENT}/history")),
     *(("POST", f"{PROPOSAL}/{verb}") for verb in ("withdraw", "approve", "deny")),
-    *(("POST", f"{AGENT}/{verb}") for verb in ("destroy", "rollback")),
+    *(("POST", f"{AGENT}/{verb}") for verb in ("destroy", "rollback", "rebuild")),
 }
 OPERATORS = {
     *EVERYWHERE,
@@ -33,7 +36,7 @@ OPERATORS = {
     *GATE,
     *(("GET", path) for path in ("/healthz", "/metrics", "/v1/status", "/v1/events", "/v1/messages", AGENT)),
     *(("GET", path) for path in ("/v1/audit", "/v1/audit/verify", "/v1/messages/{id}/reply")),
-    *(("POST", path) for path in ("/v1/messages/read", f"{PROPOSALS}/reindex")),
+    *(("POST", path) for path in ("/v1/messages/read", f"{PROPOSALS}/reindex", f"{AGENT}/limits")),
 }
 AGENTS = {
     *EVERYWHERE,

@@ -42,11 +42,12 @@ EXCUSED = {
 }
 INSTANCE = "instance-1"
 # These start processes, which is what other tests are for: their agents do not exist.
-STARTING = ("/v1/agents/{name}/start", "/v1/agents/{name}/restart")
-# Nothing waits for a decision, there is nothing to go back to, and no commit that could be proposed.
+STARTING = tuple(f"/v1/agents/{{name}}/{verb}" for verb in ("start", "restart", "rebuild"))
+# Nothing waits for a decision, nothing to go back to, no commit that could be proposed, nothing that limits.
 NOTHING_TO_DO = (
     "/v1/proposals",
     "/v1/agents/{name}/rollback",
+    "/v1/agents/{name}/limits",
     *(f"/v1/proposals/{{name}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw")),
 )
 
@@ -138,6 +139,8 @@ def _make_acceptable(case: Case[Any]) -> None:
     if case.body:
         case.body = _with_whole_integers(case.body)
     if isinstance(case.body, dict):
+        if case.operation.label == "POST /v1/agents/{name}/limits" and set(case.body.values()) <= {None, False}:
+            case.body["tasks_max"] = 100  # One has to be named.
         if "instance" in case.body:
             case.body["instance"] = INSTANCE  # The one that has said hello.
         if case.operation.label == "POST /v1/agents":
@@ -174,7 +177,7 @@ async def check(hive: Daemon, agent: str | None, examples: int) -> None:
     refused = {label for label, statuses in socket.answered.items() if 200 not in statuses}
     never = {"POST /v1/messages/read", *(f"POST {path}" for path in (*STARTING, *NOTHING_TO_DO))}
     if agent == "ann":
-        never |= {"GET /v1/agents/{name}/logs", "GET /v1/agents/{name}/history", "POST /v1/agents"}
+        never |= {f"GET /v1/agents/{{name}}/{what}" for what in ("logs", "history", "limits")} | {"POST /v1/agents"}
         never |= {f"POST /v1/agents/{{name}}/{verb}" for verb in ("stop", "destroy")}
     assert refused <= never
 

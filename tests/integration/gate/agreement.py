@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +53,12 @@ def newest_deployed(found: Iterable[Tag]) -> Tag | None:
     return max(deployed, key=lambda tag: tag.number, default=None)
 
 
-async def problems(daemon: Daemon) -> list[str]:
-    """All broken promises, in words."""
+InForce = Callable[[Daemon, Json, Tag | None], Iterator[str]]
+"""What is wrong with what an agent runs, given its status and its newest deployment."""
+
+
+async def problems(daemon: Daemon, in_force: InForce | None = None) -> list[str]:
+    """All broken promises, in words. `in_force` looks at what runs; it defaults to the local runtime's."""
     agents = await daemon.agents()
     applied = daemon.state_dir / "applied"
     repositories = {path.name.removesuffix(".git"): tags(path) for path in sorted(applied.glob("*.git"))}
@@ -63,7 +67,7 @@ async def problems(daemon: Daemon) -> list[str]:
         main = git(applied / f"{agent}.git", "for-each-ref", "--format=%(objectname)", "refs/heads")
         checks = [_ends(of_agent), _main(of_agent, main), _index(daemon, agent, of_agent)]
         if agent in agents:
-            checks.append(_in_force(daemon, agents[agent], of_agent))
+            checks.append((in_force or _in_force)(daemon, agents[agent], newest_deployed(of_agent)))
         found += [f"{agent}: {problem}" for check in checks for problem in check]
     found += [f"{agent}: it has no repository" for agent in agents if agent not in repositories]
     for (agent,) in daemon.sql("SELECT DISTINCT agent FROM proposals"):
@@ -126,9 +130,8 @@ def _audited(daemon: Daemon, repositories: Mapping[str, list[Tag]]) -> Iterator[
             yield f"{agent}: audited and not there {rows[agent] - here}, there and not audited {here - rows[agent]}"
 
 
-def _in_force(daemon: Daemon, status: Json, found: list[Tag]) -> Iterator[str]:
+def _in_force(daemon: Daemon, status: Json, newest: Tag | None) -> Iterator[str]:
     """What the database says, what the harness was started with, and what lies in the closure: all the approved."""
-    newest = newest_deployed(found)
     if newest is None:
         yield "there is an agent, and no deployment of it"
         return

@@ -86,6 +86,7 @@ async def test_an_agent_that_is_not_the_manager_decides_nothing(hive: Mortal) ->
         Bad("GET", path, 404, "unknown_proposal"),
         Bad("GET", f"{path}/log", 404, "unknown_proposal"),
         Bad("GET", "/v1/proposals/ada/999", 404, "unknown_proposal"),
+        Bad("POST", "/v1/agents/ada/rebuild", 403, "manager_only", {"note": "x"}),
     ]
     replies = await check_refused(hive.daemon, table, "bob")
     assert len({reply.body.replace(str(number).encode(), b"N") for reply in replies[3:6]}) == 1

@@ -54,6 +54,7 @@ HIVES = {
             "deny": Way(_ADA, ways.go_deny),
             "withdraw": Way(_ADA, ways.go_withdraw, soak=True),
             "roll back": Way(ways.with_two_of("ada"), ways.go_rollback),
+            "rebuild": Way(ways.with_two_of("ada"), ways.go_rebuild, 7, soak=True),
         },
         "ada",
         settings=_BOTH,

@@ -154,6 +154,13 @@ async def go_rollback(hive: Mortal, trip: Trip) -> None:
     await hive.until(trip.agent, found["number"], *TERMINAL)
 
 
+async def go_rebuild(hive: Mortal, trip: Trip) -> None:
+    found = await newest(hive, trip)
+    if found is None or found["kind"] != "rebuild":
+        found = await hive.ask("POST", f"/v1/agents/{trip.agent}/rebuild", {})
+    await hive.until(trip.agent, found["number"], *TERMINAL)
+
+
 async def go_spawn(hive: Mortal, trip: Trip) -> None:
     """The operator's own: what was begun is finished without being asked for again."""
     for found in await hive.proposals(trip.agent):

@@ -19,6 +19,7 @@ from hive_core.protocol import (
     ProposalDetail,
     ProposalList,
     ProposeRequest,
+    RebuildRequest,
     RollbackRequest,
     SpawnProposal,
     WithdrawRequest,
@@ -75,6 +76,7 @@ class GateStandIn:
             ("POST", "/v1/agents", self._spawn),
             ("POST", "/v1/agents/{name}/destroy", self._asking(DestroyProposal, "destroy")),
             ("POST", "/v1/agents/{name}/rollback", self._asking(RollbackRequest, "rollback")),
+            ("POST", "/v1/agents/{name}/rebuild", self._asking(RebuildRequest, "rebuild")),
             ("GET", "/v1/agents/{name}/history", self._history),
         ]
 

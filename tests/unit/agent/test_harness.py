@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from hive_agent import harness as harness_module
+from hive_agent import presence as presence_module
 from hive_agent import received
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.client import CoreClient, CoreError
+from hive_agent.connection import Line
 from hive_agent.environment import AgentEnvironment
 from hive_agent.harness import Harness
 from hive_core.protocol import AgentConfig
@@ -242,7 +244,7 @@ async def test_stop_without_daemon(core: CoreStandIn, tmp_path: Path) -> None:
 
 
 async def test_daemon_restart_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
-    """While the daemon is away the turn goes on; back again, it gets the acknowledgement without a new hello."""
+    """While the daemon is away the turn goes on; back again, it gets the acknowledgement, once."""
     number = await core.deliver("x")
     go_on = asyncio.Event()
 
@@ -258,9 +260,85 @@ async def test_daemon_restart_during_a_turn(core: CoreStandIn, tmp_path: Path) -
         await core.start()
         await core.until(lambda: core.acknowledged() == [number])
         assert running.backend.turns == [[number]]
-        assert len(core.hellos) == 1
         later = await core.deliver("y")
         await core.until(lambda: core.acknowledged() == [number, later])
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that breaks at once was a daemon's: tests do not let it live for a second."""
+    monkeypatch.setattr(presence_module, "_SHORTEST_LINE", 0.0)
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_new_daemon_hears_hello_again_while_idle(core: CoreStandIn, tmp_path: Path) -> None:
+    """The one that comes after a restart is told the instance, the deployment and the state, though nothing happens."""
+    async with serving(core, tmp_path, well, deployment=7):
+        await core.until(lambda: core.state_names() == ["idle"])
+        await core.stop()
+        await core.start()
+        await core.until(lambda: core.state_names() == ["idle", "idle"])
+        first, second = core.hellos
+        assert (first.instance, first.deployment, first.again) == (INSTANCE, 7, False)
+        assert second == first.model_copy(update={"again": True})
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_new_daemon_hears_hello_again_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+    """It is told at once that the harness is thinking, its leases are renewed, and the turn is neither lost nor done
+    twice.
+    """
+    number = await core.deliver("x")
+    go_on = asyncio.Event()
+
+    async def waits(_turn: Turn) -> TurnOutcome:
+        await go_on.wait()
+        return Ok()
+
+    async with serving(core, tmp_path, waits) as running:
+        await running.backend.started.wait()
+        await core.stop()
+        await core.start()
+        await core.until(lambda: "POST /v1/messages/renew" in core.calls)
+        assert [hello.again for hello in core.hellos] == [False, True]
+        assert core.state_names() == ["idle", "thinking", "thinking"]
+        go_on.set()
+        await core.until(lambda: core.acknowledged() == [number] and core.state_names()[-1] == "idle")
+        assert running.backend.turns == [[number]]
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_replaced_harness_does_not_take_over_from_its_successor(core: CoreStandIn, tmp_path: Path) -> None:
+    """A hello to a new daemon is refused if another harness has come meanwhile, and then this one ends."""
+    async with serving(core, tmp_path, well) as running:
+        await core.until(lambda: core.state_names() == ["idle"])
+        await core.stop()
+        superseded = refusal(409, "superseded", "another one has said hello since")
+        core.refusals = {f"POST /v1/{path}": superseded for path in ("harness/hello", "messages/receive")}
+        await core.start()
+        async with asyncio.timeout(10):
+            await running.task
+
+
+async def test_a_daemon_that_hangs_up_at_once_is_not_pestered(
+    core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a line breaks as soon as it is there, the harness says hello again ever more rarely."""
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def broken(self: Line) -> None:
+        self.close()
+
+    monkeypatch.setattr(Line, "broken", broken)
+    monkeypatch.setattr("hive_agent.presence.asyncio.sleep", noted)
+    async with serving(core, tmp_path, well):
+        await core.until(lambda: len(core.hellos) == 10)
+    assert [pause for pause in pauses if pause >= 1][:9] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 async def test_superseded_while_idle(core: CoreStandIn, tmp_path: Path) -> None:

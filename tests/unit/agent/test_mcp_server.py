@@ -120,7 +120,7 @@ async def test_only_the_manager_has_the_managers_tools(core: CoreStandIn, tmp_pa
         assert (await client.call_tool("start", {"name": "../bob"})).is_error
         logs = text(await client.call_tool("agent_logs", {"name": "bob", "lines": 7}))
     assert agents == {"send", "recv", "whoami", "list_agents", "propose_config", "my_proposals", "withdraw"}
-    review = {"list_proposals", "show_proposal", "approve", "deny", "rollback"}
+    review = {"list_proposals", "show_proposal", "approve", "deny", "rollback", "rebuild"}
     assert managers == agents | review | {"start", "stop", "restart", "agent_logs", "request_spawn", "request_destroy"}
     assert [call for call in core.calls if "agents/" in call] == [
         "POST /v1/agents/bob/restart",

@@ -13,6 +13,7 @@ from hive_core.protocol import (
     DenyRequest,
     DestroyProposal,
     ProposeRequest,
+    RebuildRequest,
     RollbackRequest,
     SpawnProposal,
     WithdrawRequest,
@@ -83,18 +84,19 @@ async def test_manager_reviews(core: CoreStandIn, tmp_path: Path) -> None:
         listed = text(await client.call_tool("list_proposals", {}))
         shown = text(await client.call_tool("show_proposal", {"agent": "ada", "number": 3}))
         approved = text(await client.call_tool("approve", {"agent": "ada", "number": 3, "note": "read it"}))
-        await client.call_tool("deny", {"agent": "bob", "number": 1, "note": "no shell", "expect": "building"})
+        no = {"agent": "bob", "number": 1, "note": "no shell", "expect": "building", "commit": COMMIT}
+        await client.call_tool("deny", no)
         assert (await client.call_tool("deny", {"agent": "bob", "number": 1, "note": ""})).is_error
     assert [line.split()[0] for line in listed.splitlines()] == ["ada/3", "bob/1"]
     assert f"git -C /applied/ada.git diff --text --no-ext-diff --no-textconv {'b' * 40} {COMMIT}" in shown
     assert approved.startswith("ada/3 config by ada: approved")
     assert core.gate.asked == [
         ("ada/3", ApproveRequest(expect="built", note="read it")),
-        ("bob/1", DenyRequest(expect="building", note="no shell")),
+        ("bob/1", DenyRequest(expect="building", commit=COMMIT, note="no shell")),
     ]
 
 
-@pytest.mark.parametrize("tool", ["show_proposal", "approve", "deny", "rollback"])
+@pytest.mark.parametrize("tool", ["show_proposal", "approve", "deny", "rollback", "rebuild"])
 async def test_names_cannot_change_the_route(core: CoreStandIn, tmp_path: Path, tool: str) -> None:
     """A name that is none is refused before anything is sent."""
     async with tools(core, tmp_path, MANAGER) as client:
@@ -117,6 +119,14 @@ async def test_manager_goes_back(core: CoreStandIn, tmp_path: Path) -> None:
         ("ada", RollbackRequest(number=3, note="it loops")),
         ("ada", RollbackRequest(number=0, note="further")),
     ]
+
+
+async def test_manager_rebuilds(core: CoreStandIn, tmp_path: Path) -> None:
+    """The manager has an agent built anew, and hears as what."""
+    async with tools(core, tmp_path, MANAGER) as client:
+        said = text(await client.call_tool("rebuild", {"agent": "ada", "note": "newer"}))
+    assert said.startswith("ada/3 rebuild by hm1nd: ")
+    assert core.gate.asked == [("ada", RebuildRequest(note="newer"))]
 
 
 async def test_manager_asks_for_agents(core: CoreStandIn, tmp_path: Path) -> None:

@@ -257,6 +257,20 @@ def test_migrations_run_once_and_are_numbered() -> None:
     db.close()
 
 
+def test_proposals_outlive_the_change_of_their_table() -> None:
+    """What an older daemon knew of proposals is there after the update, and rebuilds fit in."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    for number, step in enumerate(STEPS[:2], start=1):
+        db.executescript(f"{step}; PRAGMA user_version = {number};")
+    row = ("ada", 3, "config", "built", "ada", "why", "a" * 40, None, "c", "manager", "[]", "", 1, 2, 3)
+    add = f"INSERT INTO proposals VALUES ({', '.join('?' * len(row))})"
+    db.execute(add, row)
+    migrate(db)
+    assert db.execute("SELECT * FROM proposals").fetchall() == [row]
+    db.execute(add, ("ada", 4, "rebuild", *row[3:]))
+    db.close()
+
+
 def test_a_state_directory_has_one_daemon(tmp_path: Path) -> None:
     """The second daemon is refused and told which process is there; when that ends, the next may come."""
     first = StateLock(tmp_path / "hive.lock")

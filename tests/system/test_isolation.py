@@ -1,0 +1,121 @@
+"""Root in a container is nobody on the host: what it can reach there, tried with a hostile program as root inside."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.system.hive import RUN, STATE, Hive, call, container, inside, service, unit
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ATTACK = Path(__file__).with_name("attack.py")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def pair(hive: Hive) -> tuple[str, str]:
+    """An attacker and a victim, both running."""
+    await hive.spawn_with("mal")
+    await hive.spawn_with("vic")
+    inside("vic", "sh", "-c", "echo secret >/state/note; chmod 600 /state/note")
+    return "mal", "vic"
+
+
+def files_below(*places: Path) -> dict[str, tuple[int, int, int, bytes]]:
+    """Mode, owner and content of every file that is not its agent's to write at any time."""
+    found = {}
+    for place in places:
+        for directory, _, names in os.walk(place):
+            for name in (".", *names):
+                path = Path(directory, name)
+                status = path.lstat()
+                content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+                found[str(path)] = (status.st_mode, status.st_uid, status.st_gid, content)
+    return found
+
+
+async def test_root_in_a_container_cannot_reach_the_hive(hive: Hive, pair: tuple[str, str]) -> None:
+    """It cannot write, read or list another agent's files, the applied repositories, the daemon's state or the host's
+    sockets, by whatever path it knows: its own, the host's, or through the processes that it sees.
+    """
+    attacker, victim = pair
+    await hive.idle(victim)
+    guarded = (STATE / "applied", STATE / "agents" / victim, STATE / "hive.lock", RUN / "agents" / victim)
+    before = files_below(*guarded)
+    forbidden = {
+        "write": [
+            *(f"{place}/evil" for place in (STATE, STATE / "applied", STATE / "agents" / victim / "state", RUN)),
+            str(STATE / "agents" / victim / "state" / "note"),
+            f"/applied/{attacker}.git/evil",
+            f"/applied/{attacker}.git/HEAD",
+            f"/applied/{attacker}.git/refs/heads/main",
+            "/run/hive/evil",
+            "/run/hive/core.sock",
+            "/run/hive/environment",
+            "/nix/store/evil",
+            "/nix/var/nix/db/db.sqlite",
+            "/proc/sys/kernel/core_pattern",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        ],
+        "read": [
+            str(STATE / "hive.sqlite"),
+            str(STATE / "agents" / victim / "state" / "note"),
+            str(RUN / "agents" / victim / "environment"),
+            f"/applied/{victim}.git/HEAD",
+            "/run/host-io/environment",
+        ],
+        "connect": [
+            str(RUN / "host.sock"),
+            str(RUN / "agents" / victim / "core.sock"),
+            "/proc/1/root/run/hyperhive/host.sock",
+        ],
+    }
+    answer = json.loads(inside(attacker, "python3", str(ATTACK), json.dumps(forbidden)))
+    assert answer["reached"] == []
+    assert answer["uid"] == 0
+    assert files_below(*guarded) == before
+    assert inside(victim, "cat", "/state/note").strip() == "secret"
+
+
+async def test_root_in_a_container_is_nobody_on_the_host(pair: tuple[str, str]) -> None:
+    """Each container has user ids of its own, and root's capabilities hold in there only."""
+    leaders = [call("machinectl", "show", container(agent), "-p", "Leader", "--value").strip() for agent in pair]
+    owners = {int(call("stat", "-c", "%u", f"/proc/{leader}")) for leader in leaders}
+    assert len(owners) == 2
+    assert all(owner >= 65_536 for owner in owners)
+
+
+async def test_an_agent_is_whose_socket_it_speaks_on(hive: Hive, pair: tuple[str, str]) -> None:
+    """In its container there is one socket of the hive's, and whatever is said there is said by this agent."""
+    attacker, _ = pair
+    send = {"to": "operator", "body": "I am the operator", "idempotency_key": "x"}
+    curl = ("curl", "-s", "--unix-socket", "/run/hive/core.sock", "-H", "content-type: application/json")
+    inside(attacker, *curl, "-d", json.dumps(send), "http://hive/v1/messages")
+    assert hive.sql("SELECT sender FROM messages WHERE body = 'I am the operator'") == [(attacker,)]
+    refused = json.loads(inside(attacker, *curl, "-d", json.dumps({"name": "more"}), "http://hive/v1/agents"))
+    assert refused["error"]["code"]
+
+
+async def test_a_sealed_agent_has_no_network(hive: Hive) -> None:
+    """It reaches the hive's socket and nothing else: its only interface is its own loopback."""
+    await hive.spawn_with("sea", network="sealed")
+    shown = inside("sea", "sh", "-c", "cat /proc/net/dev | tail -n +3 | cut -d: -f1; readlink /proc/self/ns/net")
+    interfaces = shown.split()
+    assert interfaces[:-1] == ["lo"]
+    assert interfaces[-1] != str(Path("/proc/self/ns/net").readlink())
+    assert await hive.ask_agent("sea", "hello") == "sea heard: hello"
+    assert unit(service("sea"), "ActiveState") == "active"
+
+
+async def test_a_container_cannot_fill_the_profile_with_lies(hive: Hive, pair: tuple[str, str]) -> None:
+    """Root in it may write its own profile; what runs after the next start is what was approved all the same."""
+    attacker, _ = pair
+    good = inside(attacker, "readlink", "/run/current-system").strip()
+    inside(attacker, "sh", "-c", "rm -f /nix/var/nix/profiles/system*; ln -s /state /nix/var/nix/profiles/system")
+    await hive.ask("POST", f"/v1/agents/{attacker}/restart", {})
+    await hive.idle(attacker)
+    assert inside(attacker, "readlink", "/run/current-system").strip() == good

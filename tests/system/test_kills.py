@@ -1,0 +1,161 @@
+"""Killed at any step of making, changing and removing a container, the daemon finishes or undoes what it had begun.
+
+All steps of one way are gone through in one go: the daemon dies at the first, is back, and goes on or is asked again,
+until it dies at the next one. So it also dies while it puts right what an earlier death has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.daemon import Daemon, Json
+from tests.integration.gate.agreement import Tag, problems
+from tests.integration.gate.mortal import Mortal
+from tests.integration.gate.ways import Trip, decide, exists, newest, propose
+from tests.system.hive import FLAKE, Hive, closure_of, container, inside, service, unit
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+STARTING = (
+    "after writing conf",
+    "after writing environment",
+    "after writing 50-hyperhive.conf",
+    "before systemd's reload",
+    "before systemd's start",
+    "during systemd's start",
+    "after systemd's start",
+)
+MAKING = (
+    "during a build",
+    "after a build",
+    "agent's place made",
+    "before nixos-container create",
+    "during nixos-container create",
+    "after nixos-container create",
+    *STARTING,
+)
+CHANGING = (
+    "about to activate",
+    "before systemd's stop",
+    "during systemd's stop",
+    "after systemd's stop",
+    "before nix-env",
+    "during nix-env",
+    "after nix-env",
+    *(step for step in STARTING if "reload" not in step and "50-hyperhive" not in step),
+    "activated",
+    "watched",
+)
+REMOVING = (
+    "during systemd's stop",
+    "before nixos-container destroy",
+    "during nixos-container destroy",
+    "after nixos-container destroy",
+    "before systemd's reload",
+    "after systemd's reload",
+    "agent destroyed",
+)
+WITH_TREE = "{ pkgs, ... }: { hyperhive.packages = [ pkgs.jq ]; }\n"
+
+
+@asynccontextmanager
+async def mortal() -> AsyncIterator[Mortal]:
+    """A hive of its own, whose daemon can be made to die; its manager does not run, the tests speak for it."""
+    home = Path("/run/m")
+    home.mkdir()
+    nixos = json.dumps({"flake": f"path:{FLAKE}"})
+    hive = Mortal(home, {"runtime": "nixos", "nixos": nixos, "stop_timeout": 5})
+    hive.daemon._wrapper[-1] = "tests.system.mortal_daemon"
+    (home / "die").touch()
+    try:
+        await hive.daemon.start()
+        await hive.daemon.spawn("hm1nd", start=False)
+        yield hive
+    finally:
+        await hive.daemon.close()
+
+
+async def go(hive: Mortal, steps: tuple[str, ...], work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work, dying at each of the steps that lie on its way; all of them must."""
+    place = hive.daemon.home / "die"
+    place.write_text("".join(f"{step}\n" for step in steps))
+    async with asyncio.timeout(120):
+        await hive.through(work)
+    left = place.read_text().splitlines()
+    place.write_text("")
+    assert left == [], "it did not die there"
+    await hive.through(lambda: check(hive))
+
+
+async def idle(hive: Mortal, agent: str) -> None:
+    """Wait until the agent's harness has nothing to do; raises Gone if there is no daemon meanwhile."""
+    status: Json = {}
+    while status.get("state") != "idle":
+        await asyncio.sleep(0.05)
+        agents = (await hive.ask("GET", "/v1/agents"))["agents"]
+        (status,) = (one for one in agents if one["name"] == agent)
+
+
+async def check(hive: Mortal) -> None:
+    """Nothing is open, all that is written down agrees, and what runs is what was approved, and healthy."""
+    for (name,) in hive.daemon.sql("SELECT name FROM agents WHERE desired = 'running'"):
+        await hive.daemon.agent_until(name, lambda status: status["state"] == "idle", 60)
+    assert (await hive.ask("GET", "/v1/proposals"))["proposals"] == []
+    assert await problems(hive.daemon, in_force) == []
+
+
+def in_force(daemon: Daemon, status: Json, newest: Tag | None) -> Iterator[str]:
+    """What the database says and what the container was started on: both as the newest deployment has it."""
+    assert newest is not None
+    name = status["name"]
+    ((number, closure),) = daemon.sql("SELECT deployment, closure FROM agents WHERE name = ?", name)
+    if number != newest.number or status["deployment"] != newest.number:
+        yield f"in force is {number} ({status['deployment']}), deployed is {newest.number}"
+    if not Path(closure, "init").exists():
+        yield f"{closure} is gone"
+    if status["lifecycle"] == "running":
+        runs = closure_of(name), f"HIVE_AGENT_DEPLOYMENT={number}"
+        told = inside(name, "sh", "-c", "tr '\\0' '\\n' </proc/$(systemctl show --value -p MainPID hive-harness)/environ")
+        if runs[0] != closure or runs[1] not in told.splitlines():
+            yield f"its container runs {runs[0]}, deployed is {closure}"
+
+
+@pytest.mark.timeout(300)
+async def test_killed_at_every_step(hive: Hive) -> None:
+    """Made, changed and removed in the end, with one terminal tag each, what runs as approved, and nothing left over."""
+    async with mortal() as dying:
+        agent = "kit"
+
+        async def make() -> None:
+            for found in await dying.proposals(agent):
+                await dying.until(agent, found["number"], "deployed", "failed")
+            if not await exists(dying, agent):
+                await dying.ask("POST", "/v1/agents", {"name": agent})
+            await idle(dying, agent)
+
+        async def remove() -> None:
+            if await exists(dying, agent):
+                await dying.ask("POST", f"/v1/agents/{agent}/destroy", {})
+
+        await go(dying, MAKING, make)
+        trip = Trip(agent, dying.commit(agent, WITH_TREE))
+        await propose(dying, trip)
+
+        async def change() -> None:
+            await decide(dying, trip)
+            await idle(dying, agent)
+
+        await go(dying, CHANGING, change)
+        found = await newest(dying, trip)
+        assert found is not None
+        assert found["state"] == "deployed", found["outcome"]
+        await go(dying, REMOVING, remove)
+        assert unit(service(agent), "ActiveState") == "inactive"
+        assert not Path(f"/etc/nixos-containers/{container(agent)}.conf").exists()
+        assert not Path(f"/var/lib/nixos-containers/{container(agent)}").exists()

@@ -118,10 +118,12 @@ class Deploying:
         told = place.told(steps[0])
         births = {row.number: row.created_at}
         for other in await place.read(lambda db: index.open_of(db, agent)):
-            on_top = row.kind == "destroy" or other.base == row.sha
-            if other.number == row.number or other.state not in (State.PROPOSAL, State.BUILT) or on_top:
-                continue  # What is being built now sees at its end that main has moved.
-            gone = Step(other.data(State.WITHDRAWN, outcome=policy.MAIN_MOVED, waits_for=None), other.sha, SYSTEM)
+            if other.number == row.number or other.state not in (State.PROPOSAL, State.BUILT):
+                continue  # What is being built now sees at its end that something else was deployed.
+            why = _overtaken(other, row)
+            if not why:
+                continue
+            gone = Step(other.data(State.WITHDRAWN, outcome=why, waits_for=None), other.sha, SYSTEM)
             steps.append(gone)
             births[other.number] = other.created_at
             told += place.told(gone, was_asked=other.waits_for)
@@ -158,6 +160,18 @@ class Deploying:
             return ""
         tail = last_lines("\n".join(lines), _LOG_BYTES)
         return f"\n\nThe last lines of its log:\n{tail}" if tail else ""
+
+
+def _overtaken(other: Row, deployed: Row) -> str:
+    """Why a proposal that waits ends with this deployment; empty if it goes on waiting.
+
+    The newest deployment is the one with the highest number: one with a lower number must not come after it.
+    """
+    if deployed.kind == "destroy":
+        return ""
+    if other.base != deployed.sha:
+        return policy.MAIN_MOVED
+    return "" if other.kind == "destroy" or other.number > deployed.number else policy.OVERTAKEN
 
 
 def why_failed(error: Exception, what: str, row: Row) -> str:

@@ -18,6 +18,8 @@ from hive_core.settings import Approval
 
 MAIN_MOVED = "main moved: propose again on top of it"
 """Why a proposal is withdrawn that was made before another one was deployed."""
+OVERTAKEN = "what is deployed was built anew: propose again, so that this is, too"
+"""Why a proposal is withdrawn that waited while a rebuild, or a rollback to the same commit, was deployed."""
 UP_TO_DATE = "nothing to deploy: the build gives what runs already"
 """Why a rebuild is withdrawn that changes nothing."""
 EXPIRED = "nobody decided in time: propose again if it is still wanted"
@@ -115,8 +117,14 @@ def may_rollback(approval: Approval, party: Party, agent: str) -> None:
         )
 
 
-def may_rebuild(party: Party, agent: str) -> None:
-    """Refuse who may not have `agent` built anew: raises `not_yours`."""
+def may_rebuild(party: Party, agent: str, deployed: ProposalKind) -> None:
+    """Refuse who may not have `agent` built anew, which runs on a deployment of that kind.
+
+    Raises `not_yours`, and `not_decider`: only the operator builds anew what somebody went back to.
+    """
+    if deployed == "rollback" and party.role != "operator":
+        why = f"{shown(agent)} was rolled back to what it runs on, so only the operator may have it built anew"
+        raise forbidden("not_decider", why, "ask the operator with a message")
     if not _decides(party) and party.role != "system":
         raise forbidden(
             "not_yours",

@@ -22,10 +22,10 @@ class Rebuilding:
     async def rebuild(self, agent: str, request: RebuildRequest, party: Party) -> Proposal:
         """Build what is deployed anew and deploy that, in the background; if that is under way already, it is told.
 
-        Raises `not_yours`, `nothing_deployed`, `deployment_under_way`.
+        Raises `not_yours`, `not_decider`, `nothing_deployed`, `deployment_under_way`.
         """
         place = self._place
-        policy.may_rebuild(party, agent)
+        policy.may_rebuild(party, agent, "config")  # Whether there is such an agent is not for everybody to know.
         place.agents.record(agent)
         async with place.locks[agent]:
             place.agents.record(agent)
@@ -36,6 +36,7 @@ class Rebuilding:
             now = await place.read(lambda db: index.last_deployed(db, agent))
             if now is None:
                 raise conflict("nothing_deployed", f"{agent} has no deployment", "propose its configuration")
+            policy.may_rebuild(party, agent, now.kind)
             data = await begin(place, "rebuild", agent, party, request.note, now.sha)
             await place.ledger.enter(agent, [Step(data, now.sha, party)])
             row = await place.row(agent, data.number)

@@ -146,6 +146,10 @@ class Recovery:
             if row.kind == "config" and await place.with_repository(row.agent, Repository.main) != row.base:
                 await self._deciding.take_back(row, policy.MAIN_MOVED, SYSTEM)
                 return "withdrawn, as something else was deployed"
+            newest = await place.read(lambda db: index.last_deployed(db, row.agent))
+            if row.kind == "config" and newest is not None and newest.number > row.number:
+                await self._deciding.take_back(row, policy.OVERTAKEN, SYSTEM)
+                return "withdrawn, as what is deployed was built anew"
             if row.waits_for is None:
                 await self._end(row, _CUT_OFF)
                 return "withdrawn, as it was cut off"

@@ -12,20 +12,20 @@ from functools import partial
 import structlog
 
 from hive_core import audit
+from hive_core.agents.records import AgentRecord
 from hive_core.errors import HiveError
-from hive_core.gate import index, notices, policy
+from hive_core.gate import index, notices
 from hive_core.gate.index import Row
 from hive_core.gate.ledger import seconds
 from hive_core.gate.parties import SYSTEM
 from hive_core.gate.rebuilding import Rebuilding
-from hive_core.gate.states import State
 from hive_core.gate.workplace import Workplace
 from hive_core.names import MANAGER, OPERATOR
 from hive_core.protocol import RebuildRequest
 
 _PAUSE = 3_600.0
 _REST = 24 * 3_600 * 1_000
-"""Milliseconds for which an agent is left alone of which a rebuild was of no use."""
+"""Milliseconds for which an agent is left alone of which a rebuild came to nothing."""
 _NOTE = "it was built with an older hyperhive"
 
 log = structlog.get_logger(__name__)
@@ -59,21 +59,25 @@ class Updates:
 
     async def _look(self) -> None:
         place = self._place
-        old: dict[str, int] = {}
-        closures = set()
+        old: dict[str, AgentRecord] = {}
         for name in sorted(place.directory.names()):
             record = place.agents.record(name) if place.agents.exists(name) else None
             if record is not None and record.closure and await place.runtime.outdated(record.closure):
-                old[name] = record.deployment
-                closures.add(record.closure)
-        place.agents.mark_outdated(closures)
+                old[name] = record
+        place.agents.mark_outdated({record.closure for record in old.values()})
         by_itself = place.settings.nixos.updates == "auto"
-        if old and (untold := await place.read(partial(_untold, old=old))):
+        # Who was rolled back is marked, and left to whoever did that.
+        news = {name: record for name, record in old.items() if not await self._rolled_back(name)}
+        if news and (untold := await place.read(partial(_untold, old=news))):
             text = notices.outdated(list(untold), by_itself=by_itself, to_manager=place.has_manager)
             told = [(MANAGER if place.has_manager else OPERATOR, text)]
             await place.ledger.tell(told, partial(_note, told=untold))
         if by_itself:
             await self._update(list(old))
+
+    async def _rolled_back(self, name: str) -> bool:
+        deployed = await self._place.read(partial(index.last_deployed, agent=name))
+        return deployed is not None and deployed.kind == "rollback"
 
     async def _update(self, agents: list[str]) -> None:
         """Begin as many rebuilds as may go side by side."""
@@ -100,23 +104,28 @@ class Updates:
 def may_update(deployed: Row, last: Row | None, now: int) -> bool:
     """Whether the hive may rebuild an agent by itself at the time `now`, in milliseconds, that runs on `deployed`.
 
-    Not one that somebody has taken back to that, nor soon after a rebuild (`last` is the newest) that was of no use.
+    Not one that somebody has taken back to that, nor soon after a rebuild (`last` is the newest) that came to nothing,
+    whatever the reason: without a pause it might be built again and again.
     """
     if deployed.kind == "rollback":
         return False
     if last is None or last.number <= deployed.number:
         return True
-    useless = last.state is State.FAILED or last.outcome == policy.UP_TO_DATE
-    return not last.open and (not useless or last.changed_at < now - _REST)
+    return not last.open and last.changed_at < now - _REST
 
 
-def _untold(db: sqlite3.Connection, old: Mapping[str, int]) -> dict[str, int]:
+def _untold(db: sqlite3.Connection, old: Mapping[str, AgentRecord]) -> dict[str, AgentRecord]:
     """Those of which nobody was told that this deployment of theirs needs an update."""
     query = "SELECT subject, detail FROM audit WHERE action = 'needs_update'"  # By an index of that very condition.
-    told = {(name, json.loads(detail).get("deployment")) for name, detail in db.execute(query)}
-    return {name: number for name, number in old.items() if (name, number) not in told}
+    told = {(name, *json.loads(detail).values()) for name, detail in db.execute(query)}
+    return {name: record for name, record in old.items() if (name, *_what(record).values()) not in told}
 
 
-def _note(db: sqlite3.Connection, told: Mapping[str, int]) -> None:
-    for name, number in told.items():
-        audit.append(db, actor=SYSTEM.actor, action="needs_update", subject=name, detail={"deployment": number})
+def _note(db: sqlite3.Connection, told: Mapping[str, AgentRecord]) -> None:
+    for name, record in told.items():
+        audit.append(db, actor=SYSTEM.actor, action="needs_update", subject=name, detail=_what(record))
+
+
+def _what(record: AgentRecord) -> dict[str, object]:
+    # With the closure, as numbers begin again after a purge.
+    return {"closure": record.closure, "deployment": record.deployment}

@@ -10,7 +10,10 @@ from tests.unit.gate.scene import ADA, MANAGER, OPERATOR, Scene, opened, quick
 
 
 async def test_rebuilt(scene: Scene) -> None:
-    """What is deployed is built anew and deployed under a new number, without a decision; what waits stays."""
+    """What is deployed is built anew and deployed under a new number, without a decision.
+
+    What waited is withdrawn: approved later, it would have a lower number than the newest deployment.
+    """
     await scene.deploy("ada", "You sing.")
     before, main = scene.runtime.specs["ada"].closure, scene.main("ada")
     await scene.built("ada", "You bake.")
@@ -24,7 +27,8 @@ async def test_rebuilt(scene: Scene) -> None:
     assert {f"{state}/3" for state in ("proposal", "building", "built", "approved", "deployed")} < scene.tags("ada")
     history = await scene.gate.history("ada", HistoryQuery())
     assert [(each.number, each.kind) for each in history.deployments][:2] == [(3, "rebuild"), (1, "config")]
-    assert (await scene.show("ada", 2)).state == "built"
+    waited = await scene.show("ada", 2)
+    assert (waited.state, waited.outcome) == ("withdrawn", policy.OVERTAKEN)
     told = [line for name in ("ada", "hm1nd", "operator") for line in await scene.told(name)]
     assert not [line for line in told if "ada/3" in line]
     await scene.check()
@@ -129,3 +133,20 @@ async def test_a_few_side_by_side(layout: Layout) -> None:
             await scene.until(agent, 1, "deployed")
         assert (await scene.show("bob", 1)).state == "withdrawn"
         await scene.check()
+
+
+async def test_not_undone_by_the_manager(scene: Scene) -> None:
+    """What the operator went back to is not built anew by the manager, nor is it asked to; by the operator it is."""
+    await scene.deploy("ada", "You sing.")
+    scene.runtime.hyperhive = "newer"
+    await scene.rebuild("ada")
+    await scene.until("ada", 2, "deployed")
+    await scene.gate.rollback("ada", RollbackRequest(number=1, note="worse"), OPERATOR)
+    await scene.until("ada", 3, "deployed")
+    assert (await refused(scene.rebuild("ada", MANAGER))).code == "not_decider"
+    await scene.settled()
+    await scene.gate._updates.look()
+    assert not [line for line in await scene.told("hm1nd") if "ada" in line and "update" in line.lower()]
+    await scene.rebuild("ada")
+    await scene.until("ada", 4, "deployed")
+    await scene.check()

@@ -124,11 +124,11 @@ async def test_not_all_of_them_in_vain(layout: Layout) -> None:
         ({}, {"state": State.FAILED}, False),
         ({}, {"state": State.FAILED, "changed_at": NOW - 25 * HOUR}, True),
         ({}, {"state": State.WITHDRAWN, "outcome": UP_TO_DATE}, False),
-        ({}, {"state": State.WITHDRAWN, "outcome": MAIN_MOVED}, True),
+        ({}, {"state": State.WITHDRAWN, "outcome": MAIN_MOVED}, False),
     ],
 )
 def test_when_an_agent_is_left_alone(deployed: dict[str, object], last: dict[str, object] | None, may: bool) -> None:
-    """After a rollback until something else is deployed; for a day after a rebuild that was of no use."""
+    """After a rollback until something else is deployed; for a day after a rebuild that came to nothing."""
     fields = {"kind": "rebuild", "number": 4, "changed_at": NOW - HOUR}
     newest = None if last is None else replace(DEPLOYED, **(fields | last))  # type: ignore[arg-type]
     assert may_update(replace(DEPLOYED, **deployed), newest, NOW) is may  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.systemd.connection import SECONDS, BusError, Connection, ConnectionLost, GLibThread, Heard, Then
+from hive_core.systemd.connection import SECONDS, BusError, Connection, Heard, Then
+from hive_core.systemd.glib_thread import ConnectionLost, GLibThread
 
 SYSTEMD = "org.freedesktop.systemd1"
 ROOT = "/org/freedesktop/systemd1"

@@ -30,6 +30,7 @@ STATE = (
     "InvocationID",
     "StateChangeTimestampMonotonic",
     "LoadState",
+    "NeedDaemonReload",
     "ControlGroup",
     "MemoryCurrent",
     "CPUUsageNSec",

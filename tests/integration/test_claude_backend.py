@@ -256,7 +256,8 @@ async def test_hanging_turn_is_killed(tmp_path: Path) -> None:
         claude(tmp_path, core, model.url, tools=["Bash"]) as backend,
         CoreClient(core.socket, patience=1.0) as client,
     ):
-        work = asyncio.create_task(run_turn(backend, turn("hello"), keep_leases(client, INSTANCE, lambda: 60.0), limit=20.0))
+        leases = keep_leases(client, INSTANCE, lambda: 60.0)
+        work = asyncio.create_task(run_turn(backend, turn("hello"), leases, limit=20.0))
         while not any("sleep 1001" in line for line in descendants()):
             await asyncio.sleep(0.05)
             assert not work.done(), "the turn ended before its command ran"

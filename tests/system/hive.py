@@ -127,12 +127,6 @@ class Hive(Daemon):
         """Wait until a proposal has ended."""
         return await self.proposal_until(proposal["agent"], proposal["number"], lambda one: one["state"] in ENDED)
 
-    async def deploy(self, agent: str, message: str, **files: str) -> Json:
-        """Propose and approve a change; the proposal when it has ended."""
-        built = await self.propose(agent, message, **files)
-        assert built["state"] == "built", built
-        return await self.ended(await self.approve(built))
-
     async def proposal_until(self, agent: str, number: int, condition: Callable[[Json], bool]) -> Json:
         """Wait until a proposal is as `condition` says."""
         path, query = f"/v1/proposals/{agent}/{number}", ""
@@ -141,11 +135,6 @@ class Hive(Daemon):
             assert time.monotonic() < deadline, found
             query = f"?unlike={found['state']}&wait_seconds=30"
         return found
-
-    async def newest(self, agent: str) -> Json:
-        """The newest proposal of an agent."""
-        (found,) = (await self.ask("GET", f"/v1/proposals?agent={agent}&state=all&limit=1"))["proposals"]
-        return dict(found)
 
     # --- messages -------------------------------------------------------------------------------------------
 
@@ -162,6 +151,12 @@ class Hive(Daemon):
         return [body for (body,) in self.sql(query, recipient, f"{beginning}%")]
 
 
+OF_A_CONTAINER = (
+    "/etc/nixos-containers/{}.conf",
+    "/var/lib/nixos-containers/{}",
+    "/nix/var/nix/profiles/per-container/{}",
+    "/run/systemd/system/container@{}.service.d",
+)
 UNBUILT = frozenset({"proposal", "building"})
 ENDED = frozenset({"deployed", "failed", "denied", "withdrawn"})
 
@@ -206,6 +201,12 @@ def limits_of(agent: str) -> Mapping[str, str]:
         return {key: (base / group / file).read_text().strip() for key, file in files.items()}
     files = {"memory": "memory/{}/memory.limit_in_bytes", "cpu": "cpu/{}/cpu.cfs_quota_us", "tasks": "pids/{}/pids.max"}
     return {key: (base / file.format(group)).read_text().strip() for key, file in files.items()}
+
+
+def left_of(agent: str) -> list[str]:
+    """What is still there of an agent's container."""
+    paths = (path.format(container(agent)) for path in OF_A_CONTAINER)
+    return [path for path in paths if Path(path).exists()]
 
 
 def set_up(settings: str) -> None:

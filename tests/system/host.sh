@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Boot this machine's own root, copy-on-write, as a real systemd host, and run a command in it as a service.
 #
 #   tests/system/host.sh COMMAND [ARGUMENTS]

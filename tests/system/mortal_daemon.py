@@ -30,12 +30,12 @@ _HALF = 0.01
 _lock = threading.Lock()
 
 
-def _reached(step: str) -> None:
+def _reached(name: str) -> None:
     place = Path(os.environ["DIE_AT"])
     with _lock:
         steps = place.read_text().splitlines()
-        if step in steps:
-            steps.remove(step)
+        if name in steps:
+            steps.remove(name)
             place.write_text("".join(f"{one}\n" for one in steps))
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -62,7 +62,9 @@ def _program(argv: list[str], *_: object) -> str:
 
 def _replace(path: Path, *arguments: Any, **named: Any) -> bool:
     changed = _original_replace(path, *arguments, **named)
-    _reached(f"after writing {'conf' if path.suffix == '.conf' and path.parent.name == 'nixos-containers' else path.name}")
+    _reached(
+        f"after writing {'conf' if path.suffix == '.conf' and path.parent.name == 'nixos-containers' else path.name}"
+    )
     return changed
 
 
@@ -73,8 +75,8 @@ def _become_mortal() -> None:
     milestones.reached = _reached
     for verb in ("reload", "start", "stop"):
         setattr(SystemBus, verb, _step(lambda *_, verb=verb: f"systemd's {verb}", getattr(SystemBus, verb)))
-    containers.run = _step(_program, containers.run)  # type: ignore[assignment]
-    building.evaluate = _step(lambda *_: "a build", building.evaluate)  # type: ignore[assignment]
+    for module, name, step in ((containers, "run", _program), (building, "evaluate", lambda *_: "a build")):
+        setattr(module, name, _step(step, getattr(module, name)))
     replacing.replace = _replace
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import secrets
@@ -210,7 +211,7 @@ async def test_limits_of_a_dropin(bus: SystemBus, unit: str) -> None:
     limits = Limits(memory_max="1G", cpu_quota=25, tasks_max=64, io_weight=200)
     write_unit(unit, "[Service]\nExecStart=sleep 1000\n")
     (UNITS / f"{unit}.d").mkdir()
-    (UNITS / f"{unit}.d" / "50-hyperhive.conf").write_text(limits_dropin(limits))
+    (UNITS / f"{unit}.d" / "10-hyperhive.conf").write_text(limits_dropin(limits))
     await bus.reload()
     await bus.start(unit)
     assert await bus.limits(unit) == limits
@@ -288,6 +289,22 @@ async def test_a_bus_that_stays_away(unit: str) -> None:
         private.kill()
         await private.communicate()
     assert "glib" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_no_connection_is_left_to_the_garbage_collector(unit: str) -> None:
+    """A closed connection is gone at once: collected at another moment, it can stop the process for ever, since that
+    waits for a lock of GIO's thread while this one waits for Python's.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        bus = await SystemBus.open()
+        bus.watch(unit)
+        await bus.properties(unit)
+        await bus.close()
+        assert [found for found in gc.get_objects() if type(found).__name__ == "DBusConnection"] == []
+    finally:
+        gc.enable()
 
 
 async def test_closing_ends_whoever_waits(unit: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
 
 import pytest
 import pytest_asyncio
@@ -16,6 +16,7 @@ from tests.system.hive import (
     closure_of,
     inside,
     invocation,
+    left_of,
     rule,
     service,
     unit,
@@ -35,12 +36,6 @@ WITH_JQ = """\
 }
 """
 SILENT = '{ systemd.services.hive-harness.serviceConfig.ExecStart = "/usr/bin/sleep infinity"; }\n'
-OF_A_CONTAINER = (
-    "/etc/nixos-containers/{}.conf",
-    "/var/lib/nixos-containers/{}",
-    "/nix/var/nix/profiles/per-container/{}",
-    "/run/systemd/system/container@{}.service.d",
-)
 SCRIPT = [
     rule(
         "operator",
@@ -57,18 +52,27 @@ SCRIPT = [
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def ada(hive: Hive) -> str:
-    """An agent that proposes to install jq when the operator asks for it."""
-    await hive.spawn_with("ada", SCRIPT)
-    return "ada"
+async def agents(hive: Hive) -> tuple[str, str]:
+    """ada, which proposes to install jq when the operator asks for it, and eve."""
+    await asyncio.gather(hive.spawn_with("ada", SCRIPT), hive.spawn_with("eve"))
+    return "ada", "eve"
+
+
+@pytest.fixture
+def ada(agents: tuple[str, str]) -> str:
+    """The agent with the wish."""
+    return agents[0]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def silent(hive: Hive) -> tuple[Json, str]:
-    """A proposal of another agent that is being activated, and never reports in; and what the agent ran before."""
-    await hive.spawn_with("eve")
-    before = closure_of("eve")
-    return await hive.approve(await hive.propose("eve", "say nothing more", agent_nix=SILENT)), before
+async def silent(hive: Hive, agents: tuple[str, str]) -> tuple[Json, str]:
+    """A proposal of eve's that is being activated, and never reports in; and what eve ran before.
+
+    It takes as long as the health timeout: the tests before the one that waits for its end fill that time.
+    """
+    eve = agents[1]
+    before = closure_of(eve)
+    return await hive.approve(await hive.propose(eve, "say nothing more", agent_nix=SILENT)), before
 
 
 async def test_from_a_wish_to_a_change_in_force(hive: Hive, ada: str, silent: tuple[Json, str]) -> None:
@@ -119,7 +123,8 @@ async def test_an_older_hyperhive_is_seen_and_rebuilt(hive: Hive, ada: str) -> N
 
 async def test_a_rollback_needs_no_build(hive: Hive, ada: str) -> None:
     """The closure before goes back into force as it was: Nix is not asked to build anything."""
-    await hive.deploy(ada, "shorter", prompt_md="You are ada. Be short.\n")
+    changed = await hive.ended(await hive.propose(ada, "shorter", prompt_md="You are ada. Be short.\n"))
+    assert changed["state"] == "deployed", changed["outcome"]
     history = (await hive.ask("GET", f"/v1/agents/{ada}/history"))["deployments"]
     built = call("journalctl", "--no-pager", "--unit=hive-build-*", "--output=cat").count("\n")
     back = await hive.ended(await hive.ask("POST", f"/v1/agents/{ada}/rollback", {"note": "it was better"}))
@@ -128,18 +133,12 @@ async def test_a_rollback_needs_no_build(hive: Hive, ada: str) -> None:
     assert call("journalctl", "--no-pager", "--unit=hive-build-*", "--output=cat").count("\n") == built
 
 
-def left_of(container: str) -> list[str]:
-    """What is still there of a container."""
-    paths = (path.format(container) for path in OF_A_CONTAINER)
-    return [path for path in paths if Path(path).exists()]
-
-
 async def test_a_destroyed_agent_finds_its_state_again(hive: Hive) -> None:
     """Nothing is left of the container; what the agent has kept and its login are there for one of the same name."""
     await hive.spawn_with("bob")
     inside("bob", "sh", "-c", "echo remember >/state/note; echo key >/root/.claude/login; touch /etc/gone")
     await hive.ask("POST", "/v1/agents/bob/destroy", {})
-    assert left_of("h-bob") == []
+    assert left_of("bob") == []
     assert unit(service("bob"), "ActiveState") == "inactive"
     await hive.spawn_with("bob")
     assert (

@@ -7,7 +7,7 @@ are asked for is not taken for one that runs as it should, and these are written
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
@@ -39,7 +39,7 @@ class Activating:
         """Stop the container if it runs, set what `spec` asks for, start it. What comes of that is told.
 
         `unless_running`: nothing happens if it runs as `spec` asks for. Raises `container_in_the_way`,
-        `container_busy`, `container_not_prepared`, and what systemd or a program refuses.
+        `container_busy`, `container_not_prepared`, `bad_environment`, and what systemd or a program refuses.
         """
         name, container = spec.name, container_name(spec.name)
         async with self._claimed(name) as hold:
@@ -48,8 +48,7 @@ class Activating:
             with refusing(container):
                 closures = await self._closures(name)
                 await self._containers.check(spec, closures)  # Before it is stopped: it may be somebody else's.
-                if await self._look(name) not in ("stopped", "failed"):
-                    await self._stop(name)
+                await self._stop(name, to_start=True)
                 await self._containers.prepare(spec, closures, hold)
                 changed = await self._containers.put_dropin(container, dropin(spec.limits, self._stop_timeout))
             await self._reload(container, changed=changed)
@@ -59,7 +58,11 @@ class Activating:
     async def start_again(self, name: str) -> None:
         """Start a container that has crashed, as it was; nothing happens if it is not waiting for that any more."""
         async with self._claimed(name):
+            state = await self._look(name)
             if self._following.waits(name):
+                if state not in ("stopped", "failed"):  # systemd is not done with it: some of it may still run.
+                    await self._bus.stop(unit_name(container_name(name)))
+                    await self._look(name)
                 self._following.tell(name, self._following.unit(name).start_again())
                 await self._run(name)
 
@@ -76,9 +79,9 @@ class Activating:
             if await self._containers.is_ours(name, run):
                 await self._stop(name)
             with refusing(container):
-                await self._containers.remove(name, run, await self._closures(name), hold)
-                changed = await self._containers.drop_dropin(container)
-            await self._reload(container, changed=changed)
+                if await self._containers.remove(name, run, await self._closures(name), hold):
+                    changed = await self._containers.drop_dropin(container)
+                    await self._reload(container, changed=changed)
             self._following.forget(name)
 
     async def _reload(self, container: str, *, changed: bool) -> None:
@@ -98,19 +101,34 @@ class Activating:
         return lifecycle(await self._following.look(name))
 
     async def _run(self, name: str) -> None:
-        unit = self._following.unit(name)
+        """Start the container, which is stopped. Raises what is not the container's own fault."""
+        unit, container = self._following.unit(name), container_name(name)
         try:
-            await self._bus.start(unit_name(container_name(name)))
+            with refusing(container):
+                await self._containers.clear_way(container)
+            await self._bus.start(unit_name(container))
         except HiveError as error:
-            await self._following.look(name)
-            self._following.tell(name, unit.start_failed(error.message))
-            if error.code != "unit_failed":
+            own = error.code == "unit_failed"
+            with suppress(HiveError):
+                await self._look(name)
+            self._following.tell(name, unit.start_failed(error.message, again=not own))
+            if not own:
                 raise
         else:
-            await self._following.look(name)
-
-    async def _stop(self, name: str) -> None:
-        self._following.tell(name, self._following.unit(name).stop_asked())
-        if await self._look(name) not in ("stopped", "failed"):
-            await self._bus.stop(unit_name(container_name(name)))
             await self._look(name)
+
+    async def _stop(self, name: str, *, to_start: bool = False) -> None:
+        unit = self._following.unit(name)
+        self._following.tell(name, unit.stop_asked(to_start=to_start))
+        try:
+            if await self._look(name) not in ("stopped", "failed"):
+                await self._bus.stop(unit_name(container_name(name)))
+                await self._look(name)
+        except BaseException:
+            try:
+                # It may be on its way down all the same: that end is not a crash.
+                with suppress(HiveError):
+                    await self._look(name)
+            finally:
+                unit.stop_failed()
+            raise

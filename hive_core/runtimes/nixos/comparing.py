@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import stat
-from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from hive_core.runtimes.nixos.commands import plain
+from hive_core.runtimes.nixos.replacing import read_bytes
 
 UNITS = Path("etc/systemd/system")
 MOST = 200
 """Most lines of either kind."""
 _LARGEST = 256 * 1024
-"""Bytes of a unit that are looked at."""
-_MOST_UNITS = 5_000
+"""Bytes of a unit that is looked at; a larger one is known by its path."""
+_MOST_ENTRIES = 5_000
+"""Of a system's directory of units and of all directories in it."""
+_MOST_BYTES = 32 * 1024 * 1024
+"""Of all units of a system; those beyond are known by their paths."""
+_CUT = f"more than {_MOST_ENTRIES:,} units: not all of them were compared"
 _WIDTH = 300
 _CHANGE = re.compile(
     r"(?P<name>[^:]+): (?:(?P<old>[^→]+) → (?P<new>[^→]+?))?(?:, |$)?(?P<size>[+-][0-9.]+ [KMGT]iB)?", re.ASCII
@@ -42,13 +48,16 @@ def size(old: int | None, new: int) -> str:
 
 def units(old: Path | None, new: Path, store: Path) -> list[str]:
     """A line for each unit that was added, removed or changed, those first that read differently but for the paths of
-    what they run; one line with all names if `old` is None. Reads nothing outside of the store. Blocks.
+    what they run; one line with all names if `old` is None. The first line says if there are too many to look at all.
+    Reads nothing outside of the store. Blocks.
     """
-    after = _units(new, store)
+    found = [_Units(system, store) for system in (old, new) if system is not None]
+    cut = [] if all(system.whole for system in found) else [_CUT]
+    after = found[-1].said
     if old is None:
         names = ", ".join(_shown(name) for name in sorted(after))
-        return [f"{len(after)} units: {names}"[:_WIDTH]] if after else []
-    before = _units(old, store)
+        return [*cut, f"{len(after)} units: {names}"[:_WIDTH]] if after else cut
+    before = found[0].said
     changed, moved = [], []
     for name in sorted({*before, *after}):
         shown = _shown(name)
@@ -56,12 +65,12 @@ def units(old: Path | None, new: Path, store: Path) -> list[str]:
             changed.append(f"unit {shown} added")
         elif name not in after:
             changed.append(f"unit {shown} removed")
-        elif before[name] != after[name]:
-            if _hashless(before[name], store) == _hashless(after[name], store):
+        elif before[name].exact != after[name].exact:
+            if before[name].hashless == after[name].hashless:
                 moved.append(f"unit {shown}: only the store paths in it")
             else:
                 changed.append(f"unit {shown} changed")
-    return _few([*changed, *moved], "units")
+    return _few([*cut, *changed, *moved], "units")
 
 
 def _package(line: str) -> str:
@@ -105,45 +114,65 @@ def _shown(name: str) -> str:
     return plain(name.replace("\n", " ").encode(errors="replace").decode())[:_WIDTH]
 
 
-def _units(system: Path, store: Path) -> Mapping[str, bytes]:
-    """The content of every unit, and of each file in the directories beside them (`a.service.d`)."""
-    found: dict[str, bytes] = {}
-    for name, path in _entries(system / UNITS, store):
-        if len(found) >= _MOST_UNITS:
-            break
-        if not name.endswith(_KINDS):
-            continue
-        if name.endswith(".d"):
-            found.update({f"{name}/{part}": _content(file, store) for part, file in _entries(path, store)})
-        else:
-            found[name] = _content(path, store)
-    return found
+class _Said(NamedTuple):
+    """What a unit says, as digests: of all of it, and of it without the hashes of store paths."""
+
+    exact: bytes
+    hashless: bytes
 
 
-def _entries(directory: Path, store: Path) -> Iterator[tuple[str, Path]]:
-    real = Path(os.path.realpath(directory))
-    if real.is_relative_to(store) and real.is_dir():
+class _Units:
+    """What every unit of a system says, and each file in the directories beside them (`a.service.d`).
+
+    A proposal's author chose them all: they are bounded in number and in bytes, and kept as digests. `whole` tells
+    whether each was looked at.
+    """
+
+    def __init__(self, system: Path, store: Path) -> None:
+        self.said: dict[str, _Said] = {}
+        self.whole = True
+        self._store = store
+        self._entries_left = _MOST_ENTRIES
+        self._bytes_left = _MOST_BYTES
+        for name, path in self._entries(system / UNITS):
+            if name.endswith(".d"):
+                self.said.update((f"{name}/{part}", self._look(file)) for part, file in self._entries(path))
+            elif name.endswith(_KINDS):
+                self.said[name] = self._look(path)
+
+    def _entries(self, directory: Path) -> list[tuple[str, Path]]:
+        real = Path(os.path.realpath(directory))
+        if not real.is_relative_to(self._store) or not real.is_dir():
+            return []
         with os.scandir(real) as entries:
-            for number, entry in enumerate(entries):
-                if number >= _MOST_UNITS:
-                    return
-                yield entry.name, Path(entry.path)
+            found = [(entry.name, Path(entry.path)) for entry in islice(entries, self._entries_left + 1)]
+        if len(found) > self._entries_left:
+            self.whole = False
+            found.pop()
+        self._entries_left -= len(found)
+        return sorted(found)
+
+    def _look(self, path: Path) -> _Said:
+        """Of a link out of the store (to /dev/null: the unit is masked), and of what is no file, where it is."""
+        real = Path(os.path.realpath(path))
+        where = os.fsencode(real)
+        if not real.is_relative_to(self._store):
+            return self._digests(where)
+        most = min(_LARGEST, self._bytes_left)
+        try:
+            content = read_bytes(real, most + 1)
+        except OSError:
+            return self._digests(where)
+        self._bytes_left -= min(len(content), most)
+        if len(content) > most:
+            # Two of one path are the same; of others nothing is known, so they are told of as changed.
+            return _Said(_digest(where), _digest(where))
+        return self._digests(content)
+
+    def _digests(self, content: bytes) -> _Said:
+        hashes = re.escape(os.fsencode(self._store)) + rb"/[0-9a-z]{32}-"
+        return _Said(_digest(content), _digest(re.sub(hashes, b"", content)))
 
 
-def _content(path: Path, store: Path) -> bytes:
-    """What a unit says; of a link out of the store (to /dev/null: the unit is masked) where it points."""
-    real = os.path.realpath(path)
-    if not Path(real).is_relative_to(store):
-        return os.fsencode(real)
-    try:
-        file = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(file, "rb") as stream:
-            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                return stream.read(_LARGEST)
-    except OSError:
-        pass
-    return os.fsencode(real)
-
-
-def _hashless(content: bytes, store: Path) -> bytes:
-    return re.sub(re.escape(os.fsencode(store)) + rb"/[0-9a-z]{32}-", b"", content)
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()

@@ -22,12 +22,14 @@ from hive_core.runtimes.nixos import binds, conf, environment, replacing
 from hive_core.runtimes.nixos.commands import run
 from hive_core.runtimes.nixos.places import UNITS, Places
 from hive_core.runtimes.nixos.repairing import Condition, condition, is_marked, look
+from hive_core.runtimes.nixos.unlinking import clear_way
 
 log = structlog.get_logger(__name__)
 
 _SECONDS = 120.0
 """Longest that `nixos-container` or `nix-env` may take: nothing is built."""
-_DROPIN = "50-hyperhive.conf"
+_DROPIN = "10-hyperhive.conf"
+"""Sorts before what systemd itself writes for live changes (50-MemoryMax.conf), or would undo them at a reload."""
 _NO_WAITING = ("SYSTEM_PATH", "PRIVATE_NETWORK", "PRIVATE_USERS")
 """Lines for which a running container is started anew if they are not as they should be."""
 
@@ -68,8 +70,11 @@ class Containers:
         return conf.value_in(found.text or "", "SYSTEM_PATH") or ""
 
     async def check(self, spec: AgentSpec, closures: Collection[str]) -> Condition:
-        """In what state the container is; raises `container_in_the_way`, `container_unreadable`."""
+        """In what state the container is; raises `container_in_the_way`, `container_unreadable`, and what forbids to
+        make it as `spec` asks for: `bad_environment`.
+        """
         container = container_name(spec.name)
+        environment.text(environment.variables(spec))
         found = await asyncio.to_thread(look, self.places, container)
         return condition(found, container, binds.mark(spec.paths.run), {*closures, spec.closure})
 
@@ -86,21 +91,28 @@ class Containers:
             log.warning("container was left half made or half removed, it is made anew", container=container)
             await self._run("nixos-container", "destroy", container, hold=hold)
             found, state = await asyncio.to_thread(look, self.places, container), "absent"
-        if state == "absent":
-            if found.profile or found.root:
-                log.warning("what there is of a container without a conf file is taken over", container=container)
+        taking_over = state == "absent" and found.root
+        if state == "absent" and (found.profile or found.root):
+            log.warning("what there is of a container without a conf file is taken over", container=container)
+        if state == "absent" and not taking_over:
             await asyncio.to_thread(self._clear_profile, container)
             await self._run("nixos-container", "create", container, "--system-path", spec.closure, hold=hold)
         elif found.system != spec.closure:
-            await asyncio.to_thread(self._clear_profile, container)
+            # Where data is taken over, no conf file before all is done: what `create` leaves when it is interrupted has
+            # to be destroyed.
+            await asyncio.to_thread(self._clear_profile, container, make=taking_over)
             system = self.places.profile(container) / "system"
             await self._run("nix-env", "-p", str(system), "--set", spec.closure, hold=hold)
-        await asyncio.to_thread(self._rewrite, container, self.lines(spec))
+        await asyncio.to_thread(self._rewrite, container, self.lines(spec), new=taking_over)
         await asyncio.to_thread(environment.write, spec)
 
-    async def remove(self, name: str, run: Path, closures: Collection[str], hold: int) -> None:
+    async def clear_way(self, container: str) -> None:
+        """Have the unit's start script, the host's root, find no links in the root directory. Raises OSError."""
+        await asyncio.to_thread(clear_way, self.places.root(container))
+
+    async def remove(self, name: str, run: Path, closures: Collection[str], hold: int) -> bool:
         """Remove the container and all of its root directory, and what is left of one that is gone already; one that
-        is somebody else's stays. Raises what programs raise.
+        is somebody else's stays, and False is returned. Raises what programs raise.
         """
         container = container_name(name)
         found = await asyncio.to_thread(look, self.places, container)
@@ -108,14 +120,15 @@ class Containers:
             condition(found, container, binds.mark(run), closures)
         except HiveError as error:
             log.warning("container not removed", container=container, why=error.message)
-            return
+            return False
         if found.text is None and not (found.profile or found.root):
-            return
+            return True
         if found.text is None:
             # The program removes nothing of a container without a conf file.
             path = self.places.conf(container)
             await asyncio.to_thread(replacing.replace, path, "AUTO_START=0\n", 0o644, durable=True)
         await self._run("nixos-container", "destroy", container, hold=hold)
+        return True
 
     async def put_dropin(self, container: str, text: str) -> bool:
         """Put a drop-in beside the unit, and take back what was changed live; whether systemd has to reload."""
@@ -132,17 +145,19 @@ class Containers:
             hint = error.hint or "see what is told of the container in the journal, and try again"
             raise HiveError(error.code, error.message, hint=hint, status=500) from None
 
-    def _rewrite(self, container: str, owned: dict[str, str]) -> None:
+    def _rewrite(self, container: str, owned: dict[str, str], *, new: bool) -> None:
         path = self.places.conf(container)
-        text = replacing.read(path)
+        text = "AUTO_START=0\n" if new else replacing.read(path)
         if text is None:
             raise HiveError("container_gone", f"{path} has disappeared meanwhile", hint="try again", status=500)
         replacing.replace(path, conf.rewritten(text, owned), 0o644, durable=True)
 
-    def _clear_profile(self, container: str) -> None:
+    def _clear_profile(self, container: str, *, make: bool = False) -> None:
         """Empty the way for nix-env. The container's root can write the profile's directory: nix-env would follow a
         link in the place of its lock file, and count on from any number. Nor may old closures pile up there.
         """
+        if make:
+            self.places.profile(container).mkdir(mode=0o755, parents=True, exist_ok=True)
         try:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             directory = os.open(self.places.profile(container), flags)

@@ -48,14 +48,23 @@ class Container:
         self.state = replace(self.state, restarts=self.state.restarts + 1)
         return self._change("starting", None)
 
-    def start_failed(self, why: str) -> list[UnitState]:
-        """It could not even be tried to start."""
-        return self._change("failed", None, exit_cause=why) if self.state.lifecycle == "starting" else []
+    def start_failed(self, why: str, *, again: bool = False) -> list[UnitState]:
+        """It could not even be tried to start; `again`: the hive will try once more."""
+        to: Lifecycle = "backoff" if again else "failed"
+        return self._change(to, None, exit_cause=why) if self.state.lifecycle == "starting" else []
 
-    def stop_asked(self) -> list[UnitState]:
-        """The container is about to be stopped, or thrown away: its end is no crash."""
-        self._stop_asked, self._untold = True, False
+    def stop_asked(self, *, to_start: bool = False) -> list[UnitState]:
+        """The container is about to be stopped, or thrown away: its end is no crash, and it is not started again.
+
+        `to_start`: somebody is about to start it anew, and is to hear of a crash that has not been told yet.
+        """
+        self._stop_asked, self._untold = True, self._untold and to_start
         return self._change("stopped", None) if self.state.lifecycle in ("failed", "backoff") else []
+
+    def stop_failed(self) -> None:
+        """It could not be stopped: unless it has been seen to go down, its end will be a crash again."""
+        if self.state.lifecycle not in ("stopping", "stopped"):
+            self._stop_asked = False
 
     def look(self, now: UnitProperties) -> list[UnitState]:
         """Take the unit's state."""

@@ -1,9 +1,11 @@
-"""Writing a small file so that readers see all of the old or all of the new one, without following links."""
+"""Reading and writing a small file without following links; readers see all of the old or all of the new one."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,13 +13,26 @@ _LARGEST = 1024 * 1024
 
 
 def read(path: Path) -> str | None:
-    """The text of a file, at most 1 MiB of it; None if there is none. Raises OSError, also for a link."""
+    """The text of a file, at most 1 MiB of it; None if there is none. Raises OSError as `read_bytes` does."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_bytes(path, _LARGEST).decode(errors="replace")
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(_LARGEST).decode(errors="replace")
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The first `most` bytes of a regular file. Raises OSError, also for a link and whatever else is no file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        # Before `fdopen`, which refuses a directory and leaves its descriptor open.
+        if not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(number, os.strerror(number), str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(descriptor)
 
 
 def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:

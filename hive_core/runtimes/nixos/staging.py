@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from hive_core.errors import HiveError
 from hive_core.git.commands import checked
 from hive_core.git.refnames import TAGS
+from hive_core.runtimes.nixos.replacing import read_bytes
 
 _PREFIX = "nix-"
 _LOCK_BYTES = 1024 * 1024
@@ -100,13 +100,8 @@ def read_result(place: Place) -> str | None:
 
 def read_lock(place: Place) -> str | None:
     """The lock file as Nix has left it, if it is one; else None. Blocks."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        file = os.open(place.flake / "flake.lock", flags)
-        with os.fdopen(file, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                return None
-            content = stream.read(_LOCK_BYTES + 1)
+        content = read_bytes(place.flake / "flake.lock", _LOCK_BYTES + 1)
         text = content.decode()
         found = json.loads(text)
     except (OSError, ValueError, RecursionError):

@@ -54,6 +54,21 @@ async def test_purged(hive: Daemon) -> None:
     assert (await hive.agents())["ann"]["unacked"] == 0
 
 
+async def test_hello_again_takes_nothing_over(hive: Daemon) -> None:
+    """A harness that was there before the daemon is known again, unless another one has come meanwhile."""
+
+    async def hello(instance: str, again: bool = False) -> tuple[int, str]:
+        body = {"instance": instance, "version": "1", "deployment": 1, "again": again}
+        status, answer = await hive.request("POST", "/v1/harness/hello", body, agent="ann")
+        return status, answer.get("error", {}).get("code", "")
+
+    assert await hello("instance-1") == (200, "")
+    assert await hello("instance-1", again=True) == (200, "")
+    assert await hello("instance-2") == (200, "")
+    assert await hello("instance-1", again=True) == (409, "superseded")
+    assert await hello("instance-2", again=True) == (200, "")
+
+
 async def test_destroyed_agent_is_hung_up_on(hive: Daemon) -> None:
     """Connections of a destroyed agent end, a long poll on them too, and its socket is gone."""
     reader, writer = await asyncio.open_unix_connection(str(hive.core_socket("ann")))

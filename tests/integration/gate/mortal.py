@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -35,10 +35,10 @@ class Gone(Exception):
 class Mortal:
     """The hive and its operator. Requests raise Gone when there is nobody to answer, AssertionError when refused."""
 
-    def __init__(self, home: Path, settings: Mapping[str, object]) -> None:
+    def __init__(self, home: Path, settings: Mapping[str, object], wrapper: Sequence[str] = _WRAPPER) -> None:
         self._die_at = home / "die"
         environment = {"DIE_AT": str(self._die_at)}
-        self.daemon = Daemon(home, settings=settings, environment=environment, wrapper=_WRAPPER)
+        self.daemon = Daemon(home, settings=settings, environment=environment, wrapper=wrapper)
         self._changes = itertools.count(1)
 
     # --- death ----------------------------------------------------------------------------------------------

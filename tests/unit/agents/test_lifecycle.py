@@ -123,3 +123,13 @@ async def test_one_broken_agent_does_not_stop_the_daemon(layout: Layout) -> None
     async with opened(layout) as hive:
         assert [status.name for status in hive.agents.statuses()] == ["ann", "bob"]
         assert "bob" in hive.doors.names
+
+
+async def test_what_was_to_be_stopped_is_stopped_by_the_next_daemon(layout: Layout) -> None:
+    """Containers outlive a daemon that is killed between remembering the wish and stopping one."""
+    async with opened(layout) as hive:
+        await hive.spawn("bob")
+        await hive.agents.stop("bob", "operator")
+        hive.processes.running.add("bob")
+        await hive.agents.start_wanted()
+        assert hive.processes.running == set()

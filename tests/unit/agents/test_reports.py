@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import cast
 
 from hive_core.agents.reports import Reports
 from hive_core.broker import Broker, Directory, Member
+from hive_core.errors import HiveError
 from hive_core.events import EventHub
 from hive_core.protocol import SendAnswer, SendRequest
 from hive_core.runtimes.base import UnitState
+from hive_core.runtimes.troubles import OutOfMemory
 
 
 class Told:
@@ -70,3 +73,60 @@ async def test_a_destroyed_agent_is_forgotten() -> None:
     scene.directory.put(Member("bob", "agent"))
     await scene.reports.harness("bob", "needs_login", "")
     assert [body.split()[1] for _, body in scene.told.sent] == ["needs", "needs"]
+
+
+CRASH = UnitState("bob", "backoff", exit_cause="killed by SIGKILL")
+
+
+async def test_a_crash_is_told_with_the_last_lines_of_the_log() -> None:
+    """In one message: what happened first, then the agent's own words, marked as such and safe for a terminal."""
+    scene = Scene()
+
+    async def last_lines(name: str) -> list[str]:
+        assert name == "bob"
+        return [*(f"line {number}" for number in range(20)), "\x1b[2Jcleared\u202e", "x" * 1_000]
+
+    await scene.reports.follow(units(CRASH, CRASH), last_lines)
+    ((to, body),) = scene.told.sent
+    lines = body.splitlines()
+    assert to == "hm1nd" and lines[0].startswith("bob crashed (killed by SIGKILL)")
+    assert lines[1] == "The last lines of its log, in its own words:"
+    assert lines[2] == "> line 12" and lines[-2] == "> \\x1b[2Jcleared\\u202e"
+    assert len(lines) == 12 and lines[-1] == f"> {'x' * 200} [...]"
+
+
+async def test_a_crash_is_told_though_the_log_cannot_be_had() -> None:
+    """Neither a log that cannot be read nor one that takes its time keeps the message back."""
+    scene = Scene()
+
+    async def refused(_name: str) -> list[str]:
+        raise HiveError("not_found", "no log")
+
+    async def endless(_name: str) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+    await scene.reports.follow(units(CRASH), refused)
+    scene.reports.forget("bob")
+    async with asyncio.timeout(5):
+        await scene.reports.follow(units(CRASH), endless)
+    assert [body.count("\n") for _, body in scene.told.sent] == [0, 0]
+
+
+async def test_an_agent_that_runs_out_of_memory_is_told_of_once() -> None:
+    """It goes on, and is not said to have crashed; who hears of it is told how to allow it more."""
+    scene = Scene()
+    starved = OutOfMemory.of(UnitState("bob", "running", pid=42))
+    await scene.reports.follow(units(starved, starved), no_log)
+    ((to, body),) = scene.told.sent
+    assert to == "hm1nd" and body.startswith("bob ran out of memory") and "hive-c0re limits bob --memory" in body
+
+
+async def test_a_harness_that_was_there_before_the_daemon_is_not_starting() -> None:
+    """It says hello again and then what it is doing: nothing else is told of it, and its deployment counts."""
+    scene = Scene()
+    await scene.reports.hello("bob", 7, again=True)
+    assert scene.reports.last("bob").state == "offline"
+    await scene.reports.harness("bob", "thinking", "1 message")
+    assert scene.reports.last("bob").state == "thinking"
+    assert await scene.reports.health.wait("bob", 7, 0, lambda: "") == ""

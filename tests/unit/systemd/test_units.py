@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,7 @@ def test_properties_are_read() -> None:
         "StateChangeTimestampMonotonic": 99,
         "InvocationID": [0xAB] * 16,
         "LoadState": "loaded",
+        "NeedDaemonReload": True,
         "ControlGroup": "/system.slice/x",
         "MemoryCurrent": 2**64 - 1,
         "CPUUsageNSec": 5,
@@ -68,7 +70,21 @@ def test_properties_are_read() -> None:
     assert found.since == datetime(2023, 11, 14, 22, 13, 20, 500_000, UTC)
     assert found.invocation == "ab" * 16
     assert (found.memory, found.cpu_ns, found.tasks) == (None, 5, 3)
+    assert found.stale
     assert found == replace(found, memory=1, cpu_ns=2, tasks=4)
+
+
+def test_what_is_used_is_asked_for() -> None:
+    """Each property that is looked at is one of those that are read from the bus, and each of those is looked at."""
+    looked_at = set()
+
+    class Answer(dict[str, Any]):
+        def get(self, name: str, default: Any = None) -> Any:
+            looked_at.add(name)
+            return default
+
+    read_properties(NAME, Answer())
+    assert looked_at == set(STATE)
 
 
 def test_nothing_is_known_of_a_unit_that_never_was() -> None:

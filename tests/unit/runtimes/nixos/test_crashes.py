@@ -116,6 +116,8 @@ def test_a_start_that_fails_is_a_crash() -> None:
     container.start_asked()
     assert words(container.start_failed("no such unit")) == [("failed", "no such unit")]
     assert container.start_failed("no such unit") == []
+    container.start_asked()
+    assert words(container.start_failed("the bus is away", again=True)) == [("backoff", "the bus is away")]
 
 
 def test_a_container_that_was_running_before_the_daemon_is_no_news() -> None:
@@ -136,7 +138,24 @@ def test_a_crash_without_a_daemon_is_told_when_the_agent_is_started_again() -> N
     container.found(FAILED)
     assert words(container.stop_asked()) == [("stopped", "killed by SIGKILL")]
     container = Container("ada")
+    container.found(FAILED)
+    steps = words(container.stop_asked(to_start=True) + container.start_asked())
+    assert [step for step, _ in steps] == ["stopped", "backoff", "starting"]
+    container = Container("ada")
     assert told(container, FAILED) == []
+
+
+def test_a_stop_that_came_to_nothing_excuses_no_crash() -> None:
+    """What runs on after it is what was started; what has been seen to go down is stopped all the same."""
+    container = running()
+    container.stop_asked()
+    container.stop_failed()
+    assert told(container, FAILED) == [("backoff", "killed by SIGKILL")]
+    container = running()
+    container.stop_asked()
+    told(container, STOPPING)
+    container.stop_failed()
+    assert told(container, STOPPED) == [("stopped", "exit code 0")]
 
 
 def test_somebody_else_may_start_a_container() -> None:

@@ -78,8 +78,13 @@ async def test_a_half_removed_root_is_not_used_again(host: Host, runtime: NixosR
     host.places.conf("h-ada").unlink()
     host.systemd.put(UNIT, "inactive", "dead")
     (host.places.root("h-ada") / "var").mkdir(parents=True)
+    shutil.rmtree(host.places.profile("h-ada"))
+    host.calls()
     await runtime.start(spec_of(host.place))
     assert (host.places.root("h-ada") / "var").is_dir()
+    # Without `create`: were that interrupted, clearing up after it would take the data.
+    assert host.calls() == ["nix-env -p h-ada/system --set /nix/store/aaa-system"]
+    assert conf.value_in(host.places.conf("h-ada").read_text(), "AUTO_START") == "0"
 
 
 @pytest.mark.parametrize("leave", [conf_only, half_removed, profile_only])
@@ -97,7 +102,7 @@ async def test_a_drop_in_of_nobodys_is_removed_at_start(host: Host) -> None:
     """Limits of an agent that is gone do not wait for the next one of its name; somebody else's drop-ins stay."""
     for container in ("h-gone", "h-other"):
         host.places.dropin_dir(container).mkdir(parents=True)
-    (host.places.dropin_dir("h-gone") / "50-hyperhive.conf").touch()
+    (host.places.dropin_dir("h-gone") / "10-hyperhive.conf").touch()
     (host.places.dropin_dir("h-other") / "10-mine.conf").touch()
     runtime = await host.daemon()
     assert not host.places.dropin_dir("h-gone").exists() and host.systemd.done == ["reload"]
@@ -133,6 +138,9 @@ async def test_somebody_elses_container_is_not_touched(
     leave(host)
     text = host.places.conf("h-ada").read_text()
     host.systemd.put(UNIT, "active", "running", invocation="x")
+    theirs = host.places.live_dir("h-ada") / "50-MemoryMax.conf"
+    theirs.parent.mkdir(parents=True)
+    theirs.touch()
     for activate in (runtime.start, runtime.activate):
         with pytest.raises(HiveError) as refused:
             await activate(spec_of(host.place))
@@ -140,7 +148,7 @@ async def test_somebody_elses_container_is_not_touched(
     await runtime.stop("ada")
     await runtime.destroy("ada")
     assert host.systemd.done == [] and host.calls() == []
-    assert host.places.conf("h-ada").read_text() == text
+    assert host.places.conf("h-ada").read_text() == text and theirs.exists()
 
 
 async def test_a_hostile_profile_leads_nowhere(host: Host, runtime: NixosRuntime) -> None:

@@ -50,14 +50,45 @@ async def test_the_pause_grows_with_every_crash_in_a_row(pauses: list[float]) ->
     assert sorted(pauses) == [1, 1, 2, 4, 4] and started == ["ada"] * 5
 
 
-async def test_a_refusal_ends_nothing(pauses: list[float]) -> None:
-    """systemd may refuse a start: that is logged, and the next crash is still heard of."""
+async def test_a_refusal_is_tried_again(pauses: list[float]) -> None:
+    """After the next pause, until it works: systemd may be away for long."""
+    tries: list[float] = []
 
     async def start(_name: str) -> None:
-        raise HiveError("no_dbus", "the bus is away")
+        tries.append(pauses[-1])
+        if len(tries) < 4:
+            raise HiveError("no_dbus", "the bus is away")
+
+    reviving = Reviving(start, BackOff(first=1, longest=4))
+    await reviving.run(states("backoff"))
+    await finished()
+    assert tries == [1, 2, 4, 4]
+
+
+@pytest.mark.parametrize("since", ["stopped", "starting", "backoff"])
+async def test_what_was_told_since_a_refusal_counts(since: Lifecycle, pauses: list[float]) -> None:
+    """One that is stopped or started by somebody else is not tried again, and for one that waits anew there is one
+    try at a time.
+    """
+    tried, heard = asyncio.Event(), asyncio.Event()
+    tries = 0
+
+    async def start(_name: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            tried.set()
+            await heard.wait()
+            raise HiveError("no_dbus", "the bus is away")
+
+    async def told() -> AsyncIterator[UnitState]:
+        yield UnitState("ada", "backoff")
+        await tried.wait()
+        yield UnitState("ada", since)
+        heard.set()
 
     reviving = Reviving(start, BackOff(first=1))
-    await reviving.run(states("backoff", "starting", "backoff"))
+    await reviving.run(told())
     await finished()
-    assert len(pauses) == 2
+    assert tries == (2 if since == "backoff" else 1)
     await reviving.close()

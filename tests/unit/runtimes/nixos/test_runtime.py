@@ -39,7 +39,7 @@ async def test_a_new_agent_gets_a_container(host: Host, runtime: NixosRuntime) -
     assert setting(host, "SYSTEM_PATH") == "/nix/store/aaa-system" and setting(host, "HOST_ADDRESS") == ""
     assert setting(host, "AUTO_START") == "0"
     assert environment.tells(spec)
-    dropin = (host.places.dropin_dir("h-ada") / "50-hyperhive.conf").read_text()
+    dropin = (host.places.dropin_dir("h-ada") / "10-hyperhive.conf").read_text()
     assert f"MemoryMax={64 * 1024**2}\n" in dropin and "TimeoutStopSec=10000ms\n" in dropin
     assert [(await anext(changes)).lifecycle for _ in range(2)] == ["starting", "running"]
     assert [(unit.name, unit.lifecycle) for unit in runtime.units()] == [("ada", "running")]

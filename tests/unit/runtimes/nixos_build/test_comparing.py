@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,68 @@ def test_nothing_outside_of_the_store_is_read(systems: Systems, tmp_path: Path) 
     (systems.store / "away").mkdir()
     (systems.store / "away/etc").symlink_to(tmp_path)
     assert systems.diff(old, systems.store / "away")[0] == "unit file.service removed"
+
+
+def test_directories_named_like_units_keep_no_descriptor(systems: Systems) -> None:
+    """A proposal with many of them cannot take the daemon's descriptors."""
+    old, new = systems.system("old", {}), systems.system("new", {})
+    for number in range(20):
+        (systems.store / f"new-units/{number:02}.service").mkdir()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert len(systems.diff(old, new)) == 20
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_large_units_fill_no_memory(systems: Systems) -> None:
+    """What units say is not kept: many large ones take no more memory than one."""
+    old, new = systems.system("old", {}), systems.system("new", {})
+    for number in range(40):
+        (systems.store / f"new-units/{number}.service").write_bytes(b"x" * 200_000)
+    tracemalloc.start()
+    try:
+        assert len(systems.diff(old, new)) == 40
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_parts_of_units_are_counted(systems: Systems, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is on everything beside the units, too, and whoever decides is told that there is more."""
+    monkeypatch.setattr(comparing, "_MOST_ENTRIES", 10)
+    old, new = systems.system("old", {}), systems.system("new", {"z.service": "1"})
+    for number in range(2):
+        drop_ins = systems.store / f"new-units/{number}.service.d"
+        drop_ins.mkdir()
+        for part in range(7):
+            (drop_ins / f"{part}.conf").write_text("")
+    cut, *added = systems.diff(old, new)
+    assert "not all of them were compared" in cut
+    assert len(added) == 8
+    first, summary = systems.diff(None, new)
+    assert first == cut
+    assert summary.startswith("8 units: ")
+    for path in (systems.store / "new-units/1.service.d").iterdir():
+        path.unlink()
+    assert len(systems.diff(old, new)) == 8
+
+
+def test_files_that_are_no_units_are_counted(systems: Systems, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can hide a unit among other files without a word."""
+    monkeypatch.setattr(comparing, "_MOST_ENTRIES", 5)
+    new = systems.system("new", {f"README{number}": "" for number in range(6)})
+    assert systems.diff(None, new) == [comparing._CUT]
+
+
+@pytest.mark.parametrize(("limit", "most"), [("_LARGEST", 3), ("_MOST_BYTES", 4)])
+def test_what_is_too_much_to_read_counts_as_changed(
+    systems: Systems, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    """A change beyond what is read cannot hide: a unit from another path is told of, one from the same is not."""
+    monkeypatch.setattr(comparing, limit, most)
+    old = systems.system("old", {"a.service": "1", "b.service": "1234"})
+    new = systems.system("new", {"a.service": "1", "b.service": "1235"})
+    assert systems.diff(old, new) == ["unit b.service changed"]
+    assert systems.diff(new, new) == []
 
 
 def test_names_cannot_do_harm(systems: Systems) -> None:

@@ -129,3 +129,8 @@ def test_the_lock_file_is_read_with_care(tmp_path: Path) -> None:
     file.unlink()
     os.mkfifo(file)
     assert staging.read_lock(place) is None
+    file.unlink()
+    file.mkdir()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert staging.read_lock(place) is None
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,45 @@
+"""Small files that are read and written with care; what writing leaves is tested with the environment's file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hive_core.runtimes.nixos import replacing
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_only_files_are_read(tmp_path: Path) -> None:
+    """A directory, a pipe and a link are refused without waiting, and no descriptor of them stays open."""
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    before = open_files()
+    for name in ("directory", "pipe", "link"):
+        with pytest.raises(OSError, match=name):
+            replacing.read(tmp_path / name)
+    assert open_files() == before
+
+
+def test_as_much_is_read_as_was_asked_for(tmp_path: Path) -> None:
+    """The content of a file comes up to the bound; a file that is not there is nothing."""
+    path = tmp_path / "file"
+    assert replacing.read(path) is None
+    path.write_bytes(b"a\xff")
+    before = open_files()
+    assert replacing.read(path) == "a\N{REPLACEMENT CHARACTER}"
+    assert replacing.read_bytes(path, 1) == b"a"
+    assert open_files() == before
+
+
+def test_a_pipe_in_the_files_place_is_replaced(tmp_path: Path) -> None:
+    """What is no file has no text, not even an empty one."""
+    path = tmp_path / "file"
+    os.mkfifo(path)
+    assert replacing.replace(path, "", 0o600)
+    assert path.is_file()

@@ -147,7 +147,8 @@ def changed(hive: Mortal, agent: str) -> str:
     return git(config, "rev-parse", "HEAD")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.soak
+@pytest.mark.timeout(600)
 async def test_killed_at_every_step(hive: Hive) -> None:
     """Made, changed and removed in the end, one terminal tag each, what runs as approved, and nothing left over."""
     async with mortal() as dying:

@@ -21,6 +21,7 @@ _DBUS = "org.freedesktop.DBus"
 AWAY = {f"{_DBUS}.Error.{name}" for name in ("NoReply", "ServiceUnknown", "NameHasNoOwner")}
 """Errors of the bus that say that systemd is not on it at the moment."""
 _CONNECT_SECONDS = 10.0
+_JOIN_SECONDS = 5.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 _log = structlog.get_logger(__name__)
@@ -69,7 +70,7 @@ class Link:
     async def open(self) -> None:
         """Connect. Raises HiveError `no_dbus`, `no_systemd`."""
         try:
-            await self._connect()
+            await self._join()
         except ConnectionLost as error:
             await self.close()
             raise no_dbus(str(error)) from None
@@ -132,8 +133,7 @@ class Link:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        if self._connection is not None:
-            await self._connection.close()
+        await self._drop()
         await self._thread.stop()
         self._usable.set()
 
@@ -144,9 +144,7 @@ class Link:
             await self._troubled.wait()
             if pause == _SHORTEST_PAUSE:
                 _log.warning("systemd cannot be reached", reason=self._why)
-            if self._connection is not None:
-                await self._connection.close()
-                self._connection = None
+            await self._drop()
             try:
                 await self._connect()
             except (BusError, ConnectionLost, TimeoutError) as error:
@@ -157,6 +155,21 @@ class Link:
                 continue
             _log.info("systemd is reached again")
             pause = _SHORTEST_PAUSE
+
+    async def _join(self) -> None:
+        """Connect for the first time. On the host's own bus systemd comes a moment after the bus, which this connection
+        may be the first to use since the host was booted.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _JOIN_SECONDS
+        while True:
+            try:
+                return await self._connect()
+            except BusError as error:
+                if self._address is not None or error.name not in AWAY or loop.time() >= deadline:
+                    raise
+            await self._drop()
+            await asyncio.sleep(_SHORTEST_PAUSE)
 
     async def _connect(self) -> None:
         self._troubled.clear()
@@ -176,6 +189,12 @@ class Link:
         self._current = call
         if not self._troubled.is_set():
             self._usable.set()
+
+    async def _drop(self) -> None:
+        """End the connection and forget it."""
+        connection, self._connection, self._current = self._connection, None, None
+        if connection is not None:
+            await connection.close()
 
     def _lost(self, connection: Connection) -> None:
         if connection is self._connection:

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from hive_core.git.calls import Call, pipe
 from hive_core.processes import Command, Process, spawn
-from hive_core.runtimes.sandbox import Host
+from hive_core.runtimes.sandbox import CONFINING, Host
 
-CONFINING = ("--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL")
 _FOR_THE_LOADER = Path("/etc/ld.so.cache")
 # Git names temporary files at random.
 _DEVICES = ("/dev/null", "/dev/urandom")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hive_core.finishing import to_the_end
 from hive_core.git.environment import SAFE
 from hive_core.processes import Process, read_all
 
@@ -97,12 +98,17 @@ async def ended(process: Process) -> AsyncIterator[Process]:
     try:
         yield process
     finally:
-        if not process.ended:
-            process.kill()
-            # A sandbox's processes end a moment after the one that set it up; the pipe ends with the last of them.
-            await read_all(process.output, 0)
-            await process.wait()
-        process.close()
+        # Also when its time is up in the middle: nothing is released before it has ended.
+        await to_the_end(_end(process))
+
+
+async def _end(process: Process) -> None:
+    if not process.ended:
+        process.kill()
+        # A sandbox's processes end a moment after the one that set it up; the pipe ends with the last of them.
+        await read_all(process.output, 0)
+        await process.wait()
+    process.close()
 
 
 def _quoted(path: Path) -> str:

@@ -21,7 +21,13 @@ from hive_core.layout import AgentPaths
 from hive_core.names import container_name
 from hive_core.runtimes.base import AgentSpec
 
-CONFINING = ("--unshare-all", "--share-net", "--die-with-parent", "--new-session", "--cap-drop", "ALL")
+CONFINING = ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL")
+"""What every sandbox of the hive begins with.
+
+No session of its own: it has none of a terminal anyway, since `hive_core.processes` starts it in a new one. In a
+further one, what bwrap has just forked would outlive a kill of bwrap's process group, until it has asked to die with
+its parent.
+"""
 INSIDE = AgentPaths(config=Path("/config"), state=Path("/state"), claude=Path("/root/.claude"), run=Path("/run/hive"))
 """Where an agent's directories lie in its sandbox."""
 DEPLOYED = "/deployed"
@@ -189,7 +195,7 @@ def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Seque
     The order is that of mounting: the empty directories first, what may lie in them after, the agent's own last.
     """
     paths = spec.paths
-    line = [bwrap, *CONFINING, "--hostname", container_name(spec.name), "--info-fd", str(info)]
+    line = [bwrap, *CONFINING, "--share-net", "--hostname", container_name(spec.name), "--info-fd", str(info)]
     line += ["--tmpfs", "/tmp", "--tmpfs", "/root", "--proc", "/proc", "--dev", "/dev"]  # noqa: S108 - mount points
     for target, link in host.links:
         line += ["--symlink", target, link]
@@ -222,7 +228,7 @@ def _gate_arguments(spec: AgentSpec) -> list[str]:
 
 def confined(bwrap: str, host: Host, directory: Path, program: Sequence[str]) -> list[str]:
     """The command line that runs `program` where it sees nothing of this machine's but programs and `directory`."""
-    line = [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    line = [bwrap, *CONFINING]
     line += ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"]  # noqa: S108 - a mount point
     for target, link in host.links:
         line += ["--symlink", target, link]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hive_core.gate.intake_confinement import Plain, Sandbox, limits
 from hive_core.git.calls import Call, End, Start, ended, finish, pipe
+from hive_core.processes import readable
 from hive_core.runtimes.sandbox import look
 
 SHELL = Path(shutil.which("sh") or "/bin/sh").resolve()
@@ -76,3 +79,35 @@ async def test_a_bwrap_that_fails_is_told(tmp_path: Path, sandbox: Sandbox) -> N
     """A sandbox that cannot be set up ends with words that name bwrap."""
     end = await run(sandbox, "true", (tmp_path / "missing",))
     assert end.status != 0 and end.said.startswith("bwrap: ")
+
+
+async def test_a_kill_reaches_all_of_it(sandbox: Sandbox) -> None:
+    """All processes of a sandbox are in the group that is killed: none can live on, however early the kill comes."""
+    source, feed = pipe()
+    process = sandbox(Call(("-c", "echo; read line"), {"PATH": "/usr/bin:/bin"}, (), ()), source)
+    os.close(source)
+    async with ended(process):
+        await readable(process.output)
+        pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+        assert len(pids) == 3 and {os.getpgid(pid) for pid in pids} == {process.pid}
+    os.close(feed)
+
+
+async def test_a_kill_that_nobody_waits_for_is_finished(sandbox: Sandbox) -> None:
+    """A command is ended and reaped also when time is up while it is being ended."""
+    source, feed = pipe()
+    process = sandbox(Call(("-c", "read line"), {"PATH": "/usr/bin:/bin"}, (), ()), source)
+    os.close(source)
+
+    async def leave() -> None:
+        async with ended(process):
+            leaving.set()
+
+    leaving = asyncio.Event()
+    task = asyncio.create_task(leave())
+    await leaving.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    os.close(feed)
+    assert process.ended and not psutil.pid_exists(process.pid)

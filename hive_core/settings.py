@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
+from hive_core.protocol.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 
 DEFAULT_FILE = Path("/etc/hyperhive/config.toml")
 ENVIRONMENT_PREFIX = "HIVE_"
-_SIZE = r"^[1-9][0-9]{0,8}[MG]$"
 
 
 class AutoRule(BaseModel):
@@ -70,8 +70,8 @@ class NixOS(BaseModel):
         Literal["auto", "dynamic", "root"],
         Field(description="Who evaluates: an own user through the Nix daemon, or root; `auto` takes what works."),
     ] = "auto"
-    build_memory: Annotated[str, Field(pattern=_SIZE, description="Most memory of a build's evaluation.")] = "4G"
-    build_tasks: Annotated[int, Field(ge=16, le=1_000_000, description="Most tasks of a build's evaluation.")] = 512
+    build_memory: Annotated[MemorySize, Field(description="Most memory of a build's evaluation.")] = "4G"
+    build_tasks: Annotated[TasksMax, Field(description="Most tasks of a build's evaluation.")] = 512
     updates: Annotated[
         Literal["manual", "auto"],
         Field(description="Whether agents built with an older hyperhive are rebuilt on request or by themselves."),
@@ -84,14 +84,10 @@ class Bounds(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    memory_max: Annotated[str | None, Field(pattern=_SIZE, description="Memory, in MiB or GiB.")] = None
-    cpu_quota: Annotated[int | None, Field(ge=1, le=100_000, description="Processor time, in percent of a core.")] = (
-        None
-    )
-    tasks_max: Annotated[int | None, Field(ge=16, le=1_000_000, description="Processes and threads.")] = None
-    io_weight: Annotated[int | None, Field(ge=1, le=10_000, description="Share of the disk; 100 is everybody's.")] = (
-        None
-    )
+    memory_max: Annotated[MemorySize | None, Field(description="Memory, in MiB or GiB.")] = None
+    cpu_quota: Annotated[CpuQuota | None, Field(description="Processor time, in percent of a core.")] = None
+    tasks_max: Annotated[TasksMax | None, Field(description="Processes and threads.")] = None
+    io_weight: Annotated[IoWeight | None, Field(description="Share of the disk; 100 is everybody's.")] = None
 
 
 class Settings(BaseModel):

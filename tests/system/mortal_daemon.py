@@ -17,13 +17,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from hive_agent import prctl
-from hive_core import daemon  # noqa: F401 - imported before the fork
-from hive_core.cli import PROGRAM, main
 from hive_core.gate import milestones
 from hive_core.runtimes.nixos import building, containers, replacing
 from hive_core.runtimes.nixos import runtime as _nixos  # noqa: F401 - imported before the fork
 from hive_core.systemd.bus import SystemBus
+from tests.integration.gate.mortal_daemon import live_again_and_again
 
 _HALF = 0.01
 """Seconds after which a program or a job of systemd's is at work and not done."""
@@ -80,28 +78,5 @@ def _become_mortal() -> None:
     replacing.replace = _replace
 
 
-def _live(arguments: list[str], parent: int) -> None:
-    """One life of the daemon, which is not longer than its parent's."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    prctl.die_with_parent()
-    if os.getppid() == parent:
-        _become_mortal()
-        main(arguments, prog_name=PROGRAM)
-
-
-def _run() -> int:
-    arguments = sys.argv[sys.argv.index("hive_core") + 1 :]
-    parent = os.getpid()
-    while True:
-        child = os.fork()
-        if child == 0:
-            _live(arguments, parent)
-            os._exit(1)
-        signal.signal(signal.SIGTERM, lambda number, _, child=child: os.kill(child, number))  # type: ignore[misc]
-        _, status = os.waitpid(child, 0)
-        if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
-            return os.waitstatus_to_exitcode(status)
-
-
 if __name__ == "__main__":
-    sys.exit(_run())
+    sys.exit(live_again_and_again(_become_mortal))

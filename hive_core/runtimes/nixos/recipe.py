@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from hive_core.errors import HiveError
 from hive_core.flakes.locking import lock
 from hive_core.runtimes.nixos.commands import run
+from hive_core.runtimes.nixos.replacing import read_bytes
 from hive_core.runtimes.nixos.store import FEATURES
 
 RECIPE = Path("etc/hyperhive/recipe")
@@ -71,13 +71,7 @@ def recipe_of(closure: Path, store: Path) -> str | None:
         # What is in a closure is an agent's: a link in it may point anywhere, but only the store is read.
         if not Path(path).is_relative_to(store):
             return None
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                return None
-            text = os.read(file, _LONGEST).decode()
-        finally:
-            os.close(file)
+        text = read_bytes(Path(path), _LONGEST).decode()
     except (OSError, ValueError):
         return None
     return text.strip() or None

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from hive_agent import prctl
@@ -43,22 +44,26 @@ def _reached(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _live(arguments: list[str], parent: int) -> None:
+def _live(arguments: list[str], parent: int, become_mortal: Callable[[], None]) -> None:
     """One life of the daemon, which is not longer than its parent's."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     prctl.die_with_parent()
     if os.getppid() == parent:
-        milestones.reached = _reached
+        become_mortal()
         main(arguments, prog_name=PROGRAM)
 
 
-def _run() -> int:
+def live_again_and_again(become_mortal: Callable[[], None]) -> int:
+    """Run the daemon of the command line, and a new one after each that was killed; the exit code of the last.
+
+    `become_mortal` is called in each before it starts.
+    """
     arguments = sys.argv[sys.argv.index("hive_core") + 1 :]
     parent = os.getpid()
     while True:
         child = os.fork()
         if child == 0:
-            _live(arguments, parent)
+            _live(arguments, parent, become_mortal)
             os._exit(1)
         signal.signal(signal.SIGTERM, lambda number, _, child=child: os.kill(child, number))  # type: ignore[misc]
         _, status = os.waitpid(child, 0)
@@ -66,5 +71,9 @@ def _run() -> int:
             return os.waitstatus_to_exitcode(status)
 
 
+def _become_mortal() -> None:
+    milestones.reached = _reached
+
+
 if __name__ == "__main__":
-    sys.exit(_run())
+    sys.exit(live_again_and_again(_become_mortal))

@@ -28,13 +28,7 @@ def serve(
     SIGTERM or Ctrl-C stops it and its agents; no message is lost. Settings come from the file, then from
     variables HIVE_<NAME>, then from these options; later ones win.
     """
-    # Nothing that an import makes is garbage, and looking for it takes a tenth of the start. The daemon turns it on.
-    gc.disable()
-    with _without("rich"):  # structlog draws tracebacks with it where it is installed; the log here is JSON.
-        import structlog  # noqa: F401, PLC0415
-    with _without_certificates():  # aiohttp's client, which the daemon has no use for, reads them all when imported.
-        import aiohttp  # noqa: F401, PLC0415
-    # The daemon's imports take a second that no other command should pay.
+    import_daemon()
     from hive_core.daemon import run  # noqa: PLC0415
     from hive_core.errors import HiveError  # noqa: PLC0415
     from hive_core.settings import load  # noqa: PLC0415
@@ -44,6 +38,17 @@ def serve(
         return run(load(file, os.environ, flags))
     except HiveError as error:
         raise Failure(error.code, error.message, hint=error.hint) from None
+
+
+def import_daemon() -> None:
+    """Import what the daemon is made of, without what it has no use for: a time that no other command should pay."""
+    # Nothing that an import makes is garbage, and looking for it takes a tenth of the start. The daemon turns it on.
+    gc.disable()
+    with _without("rich"):  # structlog draws tracebacks with it where it is installed; the log here is JSON.
+        import structlog  # noqa: F401, PLC0415
+    with _without_certificates():  # aiohttp's client, which the daemon has no use for, reads them all when imported.
+        import aiohttp  # noqa: F401, PLC0415
+    import hive_core.daemon  # noqa: F401, PLC0415
 
 
 @contextmanager

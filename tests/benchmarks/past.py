@@ -34,7 +34,8 @@ def _import(repository: Path, agent: str, count: int, states: Sequence[State]) -
 
 
 def _stream(base: str, agent: str, count: int, states: Sequence[State]) -> Iterator[bytes]:
-    start = int(time.time()) - count
+    # The past: what was proposed within the last hour counts against an agent.
+    start = int(time.time()) - 3_600 - count
     before = base
     for number in range(1, count + 1):
         who = b"%s <%s@hive> %d +0000" % (agent.encode(), agent.encode(), start + number)

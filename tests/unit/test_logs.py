@@ -1,9 +1,11 @@
-"""What never reaches the log."""
+"""What the log holds, and what never reaches it."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -49,3 +51,13 @@ def test_a_traceback_is_in_the_log_without_secrets(capsys: pytest.CaptureFixture
         structlog.get_logger("test").exception("failed")
     entry = json.loads(capsys.readouterr().err)
     assert "test_logs.py" in entry["exception"] and "hunter2secret" not in entry["exception"]
+
+
+def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that is killed leaves whole lines, and the next one's are not appended to half of one."""
+    reader, writer = os.pipe2(os.O_DIRECT | os.O_NONBLOCK)  # a packet for each write: pipe(2)
+    with open(reader, "rb", buffering=0) as packets, open(writer, "w", buffering=1) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        logs.configure("info")
+        structlog.get_logger("test").warning("something")
+        assert packets.read(10_000).endswith(b"}\n")

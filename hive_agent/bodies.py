@@ -24,8 +24,8 @@ def new_mark(deliveries: Iterable[Delivery]) -> str:
             return mark
 
 
-def frame(delivery: Delivery, mark: str, whole: Path | None = None) -> str:
-    """One message between two lines that hold `mark`. `whole` is the file with the body, if that is too long."""
+def frame(delivery: Delivery, mark: str, whole: Path | None = None, shown: int = SHOWN_CHARACTERS) -> str:
+    """One message between two lines that hold `mark`. `whole` is the file with the body, if that is cut to `shown`."""
     facts = [f"message {delivery.id} from {_who(delivery.sender)}"]
     if delivery.to == "*":
         facts.append("sent to everyone")
@@ -38,15 +38,15 @@ def frame(delivery: Delivery, mark: str, whole: Path | None = None) -> str:
         )
     body = delivery.body
     if whole is not None:
-        body = body[:SHOWN_CHARACTERS]
+        body = body[:shown]
         facts.append(f"only its first {len(body)} of {len(delivery.body)} characters; the whole is in {whole}")
     return f"--- {mark} begin: {', '.join(facts)}\n{body}\n--- {mark} end of message {delivery.id}"
 
 
-def frames(deliveries: Sequence[Delivery], directory: Path) -> str:
-    """All messages in order, under one fresh mark; too long ones are kept whole in `directory`."""
+def frames(deliveries: Sequence[Delivery], directory: Path, shown: int = SHOWN_CHARACTERS) -> str:
+    """All messages in order, under one fresh mark; those above `shown` characters are kept whole in `directory`."""
     mark = new_mark(deliveries)
-    return "\n\n".join(frame(delivery, mark, _keep_long(delivery, directory)) for delivery in deliveries)
+    return "\n\n".join(frame(delivery, mark, _keep_long(delivery, directory, shown), shown) for delivery in deliveries)
 
 
 def _who(sender: str) -> str:
@@ -55,8 +55,8 @@ def _who(sender: str) -> str:
     )
 
 
-def _keep_long(delivery: Delivery, directory: Path) -> Path | None:
-    if len(delivery.body) <= SHOWN_CHARACTERS:
+def _keep_long(delivery: Delivery, directory: Path, shown: int) -> Path | None:
+    if len(delivery.body) <= shown:
         return None
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{delivery.id}.txt"

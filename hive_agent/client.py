@@ -11,16 +11,25 @@ from hive_core.protocol import (
     AckRequest,
     AgentStatus,
     ApproveRequest,
+    AskRequest,
     DenyRequest,
     DestroyProposal,
     Done,
     HelloRequest,
     History,
     HistoryQuery,
+    Inbox,
     LeaseAnswer,
     LeaseRequest,
     LogsAnswer,
     LogsQuery,
+    OpenItems,
+    PageAnswerRequest,
+    PageCheckRequest,
+    PageEnterRequest,
+    PageSendRequest,
+    PageSession,
+    PeekQuery,
     PeerList,
     Profile,
     Proposal,
@@ -30,14 +39,19 @@ from hive_core.protocol import (
     ProposalsQuery,
     ProposeRequest,
     Query,
+    Question,
     RebuildRequest,
     ReceiveAnswer,
     ReceiveRequest,
+    Reminder,
+    RemindRequest,
     RollbackRequest,
     SendAnswer,
     SendRequest,
     SpawnProposal,
     StateRequest,
+    StatusRequest,
+    WakeRequest,
     WhoAmI,
     WithdrawRequest,
 )
@@ -98,6 +112,53 @@ class CoreClient(Connection):
 
     async def withdraw(self, agent: str, number: int, request: WithdrawRequest) -> Proposal:
         return await self.post(f"{_proposal(agent, number)}/withdraw", request, Proposal)
+
+    async def ask(self, request: AskRequest) -> Question:
+        """Ask the operator; the answer comes as a message."""
+        return await self.post("/v1/questions", request, Question)
+
+    async def remind(self, request: RemindRequest) -> Reminder:
+        return await self.post("/v1/reminders", request, Reminder)
+
+    async def cancel_reminder(self, number: int) -> Reminder:
+        return await self.call("POST", f"/v1/reminders/{number}/cancel", Reminder)
+
+    async def set_status(self, request: StatusRequest) -> None:
+        await self.post("/v1/harness/status", request, Done)
+
+    async def logs(self, query: LogsQuery) -> LogsAnswer:
+        """What one's own harness logged."""
+        return await self.call("GET", "/v1/logs", LogsAnswer, query=_values(query), waits=query.wait_seconds)
+
+    async def open_items(self) -> OpenItems:
+        """Questions, reminders and proposals of this agent that wait for somebody."""
+        return await self.call("GET", "/v1/open", OpenItems)
+
+    async def inbox(self, limit: int) -> Inbox:
+        """Messages that wait for this agent or are leased to it; nothing is leased by looking."""
+        return await self.call("GET", "/v1/inbox", Inbox, query=_values(PeekQuery(limit=limit)))
+
+    async def page_enter(self, ticket: str) -> PageSession:
+        """Exchange a ticket for a session. If the answer is lost, the ticket is used up; refused: `bad_ticket`."""
+        return await self.post("/v1/page/enter", PageEnterRequest(ticket=ticket), PageSession)
+
+    async def page_check(self, session: str) -> PageSession:
+        """Raises `bad_session` if the session is not good any more."""
+        return await self.post("/v1/page/check", PageCheckRequest(session=session), PageSession)
+
+    async def page_send(self, session: str, body: str, *, key: str, reply_to: int | None = None) -> SendAnswer:
+        """Send this agent a message of the operator's, as typed on its page; the same `key` sends once."""
+        request = PageSendRequest(session=session, body=body, reply_to=reply_to, idempotency_key=key)
+        return await self.post("/v1/page/send", request, SendAnswer)
+
+    async def page_answer(self, session: str, question: int, text: str) -> Question:
+        """Answer a question of this agent, as typed on its page. The same answer again changes nothing."""
+        request = PageAnswerRequest(session=session, question=question, text=text)
+        return await self.post("/v1/page/answer", request, Question)
+
+    async def wake(self, request: WakeRequest) -> SendAnswer:
+        """A message of this agent to itself, from a program in its container."""
+        return await self.post("/v1/wake", request, SendAnswer)
 
     async def approve(self, agent: str, number: int, request: ApproveRequest) -> Proposal:
         """The manager's, like all that follow: approve a proposal. Answers before it is deployed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hive_agent.config_repository import applied_repository
 from hive_agent.environment import AgentEnvironment
+from hive_agent.notes import FILE as NOTES
 from hive_agent.role import Role
 from hive_core.names import MANAGER, OPERATOR
 from hive_core.protocol import MAX_BODY_BYTES, Profile
@@ -14,6 +15,7 @@ def render(profile: Profile, role: Role, environment: AgentEnvironment, tool_pre
     parts = [
         f"# Who you are\n\n{_who(profile)}",
         f"# How this hive works\n\n{_rules(profile, tool_prefix)}",
+        f"# What you remember\n\n{_memory(environment)}",
         f"# How to change yourself\n\n{_changes(profile, environment, tool_prefix)}",
     ]
     duties = role.duties().strip()
@@ -41,9 +43,9 @@ def _rules(profile: Profile, prefix: str) -> str:
             "- When you answer a message, give its number as `reply_to`. Answer the one who asked.",
             f"- {_recipients(profile)}",
             f"- A body may have up to {limit} KiB. Send long results as a short summary and say where the rest is.",
-            f"- Messages that come while you work wait for your next turn. `{prefix}recv` fetches them into this one; "
-            "use it only when you need an answer to go on. To wait for a slow answer, end the turn instead: "
-            "the answer starts the next one.",
+            "- Messages that come while you work are given to you when you end the turn, or start the next one. "
+            f"`{prefix}recv` fetches them at once; use it only when you need an answer to go on. To wait for a slow "
+            "answer, end the turn instead: the answer starts the next one.",
             f"- `{prefix}list_agents` shows who is there, `{prefix}whoami` what you may do.",
             "- Do not answer a mere thanks or confirmation: two agents that thank each other never stop.",
             "- A message marked as handed out again may have been handled in part: look before you repeat an action.",
@@ -61,6 +63,21 @@ def _recipients(profile: Profile) -> str:
         return "You may send to nobody: the hive refuses your messages. Do the work; others read its results."
     names = ", ".join(f"`{name}`" for name in allowed)
     return f"You may send only to: {names}. The hive refuses everyone else."
+
+
+def _memory(environment: AgentEnvironment) -> str:
+    notes = environment.state / NOTES
+    return "\n".join(
+        [
+            f"- `{environment.state}` is your working directory. Everything in it stays: over turns, restarts, and when "
+            "your conversation is shortened or begun anew.",
+            "- Your conversation does not stay whole. It is shortened when it becomes too long, and the operator can "
+            f"have you begin a new one. What must outlive it, write to `{notes}`: who asked for what, what is done, what "
+            "is next, what you found out. Keep it short and up to date.",
+            f"- If you do not know what you should know, read `{notes}` first. `{environment.state}/turns` has what "
+            "happened in your earlier turns, in files of JSON lines that the hive writes; leave them as they are.",
+        ]
+    )
 
 
 def _changes(profile: Profile, environment: AgentEnvironment, prefix: str) -> str:

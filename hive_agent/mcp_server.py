@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Sequence
 from typing import Annotated
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field, ValidationError
 
-from hive_agent import received
+from hive_agent import proposal_text, received
+from hive_agent.asking_tools import add_asking_tools
 from hive_agent.bodies import frames
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.environment import AgentEnvironment
+from hive_agent.log_tools import add_log_tools
 from hive_agent.proposal_tools import add_proposal_tools
 from hive_agent.role import Role
-from hive_agent.tool_text import refused
+from hive_agent.tool_text import LONGEST_OUTPUT, refused
 from hive_agent.version import version
-from hive_core.protocol import MAX_WAIT_SECONDS, ReceiveRequest, SendRequest
+from hive_core.protocol import MAX_WAIT_SECONDS, Peer, ReceiveRequest, SendRequest
 
 PATIENCE_SECONDS = 30.0
 """How long a tool call waits for a daemon that restarts."""
@@ -39,6 +42,8 @@ def build(role: Role, environment: AgentEnvironment, client: CoreClient) -> MCPS
     _add_send(server, client)
     _add_recv(server, client, environment)
     _add_looks(server, client)
+    add_asking_tools(server, client)
+    add_log_tools(server, client)
     add_proposal_tools(server, client, environment)
     role.add_tools(server, client)
     return server
@@ -84,9 +89,16 @@ def _add_recv(server: MCPServer[None], client: CoreClient, environment: AgentEnv
             raise refused(error) from None
         if not answer.deliveries:
             return "No new messages."
-        text = frames(answer.deliveries, environment.state / "messages")
+        shown = _shown([delivery.body for delivery in answer.deliveries])
+        text = frames(answer.deliveries, environment.state / "messages", shown)
         received.record(environment.state, instance, [delivery.id for delivery in answer.deliveries])
         return text + (f"\n\n{answer.waiting} more wait." if answer.waiting else "")
+
+
+def _shown(bodies: Sequence[str]) -> int:
+    """How many characters of each are shown: all, if that makes no longer an answer than agent CLIs take."""
+    fair = LONGEST_OUTPUT // len(bodies)
+    return LONGEST_OUTPUT if sum(map(len, bodies)) <= LONGEST_OUTPUT else fair
 
 
 def _add_looks(server: MCPServer[None], client: CoreClient) -> None:
@@ -102,9 +114,15 @@ def _add_looks(server: MCPServer[None], client: CoreClient) -> None:
 
     @server.tool(structured_output=False)
     async def list_agents() -> str:
-        """List the hive's agents: name, kind, whether it runs, what it is doing."""
+        """List the hive's agents: name, kind, whether it runs, what it is doing, what it says it is at."""
         try:
             peers = (await client.peers()).agents
         except CoreError as error:
             raise refused(error) from None
-        return "\n".join(f"{peer.name} ({peer.kind}): {peer.lifecycle}, {peer.state}" for peer in peers) or "No agents."
+        return "\n".join(map(_peer, peers)) or "No agents."
+
+
+def _peer(peer: Peer) -> str:
+    # The status is that agent's own text: on one line, so that it cannot pass for another agent's.
+    status = f"; says it is at: {proposal_text.visible(' '.join(peer.status.split()))}" if peer.status else ""
+    return f"{peer.name} ({peer.kind}): {peer.lifecycle}, {peer.state}{status}"

@@ -1,4 +1,4 @@
-"""Runs a turn's program so that nothing of it is left when the turn ends. The one module here that spawns."""
+"""Runs programs so that nothing of them is left in the end. The one module here that spawns."""
 
 from __future__ import annotations
 
@@ -17,67 +17,141 @@ LINE_LIMIT = 32 * 1024 * 1024
 """Longest line of output that can be read, in bytes: a tool's result comes as one line of JSON."""
 _CLEANUP_SECONDS = 5.0
 
+_living: set[int] = set()
+"""The pids of the programs that run now, each the first process of its own."""
+
+
+class Program:
+    """A program with pipes, in a session of its own, and everything that it starts.
+
+    Also what moves to another session or loses its parents is found: this process adopts orphans as long as a program
+    lives. Which of several programs an orphan belongs to cannot be told, so of those that run beside each other only
+    the first to start may be one that leaves processes behind.
+    """
+
+    def __init__(self, process: Process, others: Set[int]) -> None:
+        self.process = process
+        self._others = others
+
+    @classmethod
+    async def start(cls, argv: Sequence[str], environment: Mapping[str, str], directory: Path) -> Program:
+        """Raises OSError if `argv` cannot be started. The program has to be ended, also if it ends by itself."""
+        others = set(_children(_processes(), os.getpid()))
+        prctl.adopt_orphans(True)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                env=dict(environment),
+                cwd=directory,
+                limit=LINE_LIMIT,
+                start_new_session=True,
+                preexec_fn=prctl.die_with_parent,
+            )
+        except BaseException:
+            prctl.adopt_orphans(bool(_living))
+            raise
+        _living.add(process.pid)
+        return cls(process, others)
+
+    def started(self) -> set[int]:
+        """What it has started that runs now, directly or not."""
+        processes = _processes()
+        found: set[int] = set()
+        roots = [pid for pid in _children(processes, os.getpid()) if pid not in self._others]
+        while roots:
+            pid = roots.pop()
+            if pid in _living and pid != self.process.pid:
+                continue
+            found.add(pid)
+            roots += _children(processes, pid)
+        return found - {self.process.pid}
+
+    async def end_started(self, kept: Set[int] = frozenset()) -> None:
+        """Kill what it has started, but `kept` and what these have started; the program itself goes on."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _CLEANUP_SECONDS
+        while (pids := self.started() - _below(kept)) and loop.time() < deadline:
+            for pid in pids:
+                _kill_and_reap(pid)
+            await asyncio.sleep(0.005)
+
+    async def end(self) -> None:
+        """Kill it and all that it has started. Does nothing the second time."""
+        if self.process.pid not in _living:
+            return
+        try:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            await self.end_started()  # asyncio reaps the program itself
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLEANUP_SECONDS):
+                    await self.process.wait()  # returns when the pipes are closed too, so only after the orphans' end
+        finally:
+            _living.discard(self.process.pid)
+            prctl.adopt_orphans(bool(_living))
+
 
 @asynccontextmanager
 async def running(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -> AsyncIterator[Process]:
-    """Start `argv` in a session of its own, with pipes; on leaving, kill it and all that it started.
-
-    Programs that moved to a session of their own (as an agent CLI's shells do) are found because this process
-    adopts orphans meanwhile: every child that it did not have before belongs to the program, so run one at a time.
-    Raises OSError if `argv` cannot be started.
-    """
-    before = set(_children())
-    prctl.adopt_orphans(True)
+    """Start `argv`; on leaving, kill it and all that it started. Raises OSError if `argv` cannot be started."""
+    program = await Program.start(argv, environment, directory)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            env=dict(environment),
-            cwd=directory,
-            limit=LINE_LIMIT,
-            start_new_session=True,
-            preexec_fn=prctl.die_with_parent,
-        )
-        try:
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await _end_children(process.pid, before)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CLEANUP_SECONDS):
-                    await process.wait()  # returns when the pipes are closed too, so only after the orphans' end
+        yield program.process
     finally:
-        prctl.adopt_orphans(False)
+        await program.end()
 
 
-async def _end_children(program: int, others: Set[int]) -> None:
-    """Kill and reap children but `others` until there are none; each death may bring its own children here.
+def reap_adopted() -> None:
+    """Bury adopted processes that have ended. As long as a program lives for days, this has to be called at times."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid in _living:  # asyncio waits for a program itself
+            return
+        _reap(ended.si_pid)
 
-    `program` is killed already, and asyncio reaps it.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _CLEANUP_SECONDS
-    while (pids := set(_children()) - others) and loop.time() < deadline:
-        for pid in pids:
-            if pid != program:
-                _kill_and_reap(pid)
-        await asyncio.sleep(0.005)
+
+def _below(roots: Set[int]) -> set[int]:
+    """These processes and all that they have started and not lost."""
+    if not roots:
+        return set()
+    processes = _processes()
+    found: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        pid = waiting.pop()
+        found.add(pid)
+        waiting += [child for child in _children(processes, pid) if child not in found]
+    return found
 
 
 def _kill_and_reap(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
+    _reap(pid)
+
+
+def _reap(pid: int) -> None:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 
 
-def _children() -> list[int]:
-    """The pids whose parent is this process. Read from every process's stat: `children` files are not always built."""
+def _children(processes: Mapping[int, Sequence[int]], parent: int) -> Sequence[int]:
+    return processes.get(parent, ())
+
+
+def _processes() -> dict[int, list[int]]:
+    """The pids of all children by parent. Read from every process's stat: `children` files are not always built.
+
+    A dead child that its own parent has not buried is none.
+    """
     own = os.getpid()
-    found = []
+    found: dict[int, list[int]] = {}
     for place in Path("/proc").iterdir():
         if not place.name.isdigit():
             continue
@@ -86,6 +160,7 @@ def _children() -> list[int]:
         except OSError:
             continue  # it ended meanwhile
         # The name in parentheses may hold anything; state and parent follow its last one.
-        if int(stat[stat.rindex(b")") + 2 :].split()[1]) == own:
-            found.append(int(place.name))
+        state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
+        if state not in (b"Z", b"X") or int(parent) == own:
+            found.setdefault(int(parent), []).append(int(place.name))
     return found

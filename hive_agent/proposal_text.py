@@ -21,8 +21,8 @@ def line(proposal: Proposal) -> str:
     return f"{words}; {'why' if proposal.outcome else 'note'}: {_quoted(said)}"
 
 
-def listing(proposals: Iterable[Proposal], total: int) -> str:
-    """One line each, cut to what a tool may answer."""
+def listing(proposals: Iterable[Proposal], total: int, offset: int = 0) -> str:
+    """One line each, cut to what a tool may answer; `offset` of all were passed over."""
     lines = []
     size = 0
     for proposal in proposals:
@@ -33,7 +33,9 @@ def listing(proposals: Iterable[Proposal], total: int) -> str:
             break
     if not lines:
         return "No proposals."
-    return "\n".join(lines) + (f"\n[{len(lines)} of {total} are shown]" if total > len(lines) else "")
+    shown = offset + len(lines)
+    rest = f"; for more: offset={shown}" if shown < total else ""
+    return "\n".join(lines) + (f"\n[{len(lines)} of {total} are shown{rest}]" if total > len(lines) else "")
 
 
 def detail(proposal: ProposalDetail, whole_diff: str = "") -> str:

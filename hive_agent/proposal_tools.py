@@ -34,16 +34,17 @@ def add_proposal_tools(server: MCPServer[None], client: CoreClient, environment:
     async def my_proposals(
         state: View = "open",
         number: Annotated[int | None, Field(ge=0, description="Show only this one, in full.")] = None,
+        offset: Annotated[int, Field(ge=0, le=1_000_000, description="How many to pass over.")] = 0,
     ) -> str:
         """List the proposed changes of your configuration, the newest first, or show one of them in full."""
         try:
             me = (await client.whoami()).name
             if number is not None:
                 return proposal_text.detail(await client.proposal(me, number, ProposalQuery()))
-            found = await client.proposals(ProposalsQuery(agent=me, state=state, limit=_LISTED))
+            found = await client.proposals(ProposalsQuery(agent=me, state=state, limit=_LISTED, offset=offset))
         except CoreError as error:
             raise refused(error) from None
-        return proposal_text.listing(found.proposals, found.total)
+        return proposal_text.listing(found.proposals, found.total, offset)
 
     @server.tool(structured_output=False)
     async def withdraw(

@@ -11,6 +11,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from hive_agent import lines
+
+_MOST = 1_000
+"""More are not leased to one agent."""
+_MOST_BYTES = 64 * 1024
+
 
 def _file(state: Path, instance: str) -> Path:
     return state / "tmp" / f"received-{instance}"
@@ -31,9 +37,9 @@ def clear(state: Path, instance: str) -> None:
 
 
 def read(state: Path, instance: str) -> list[int]:
-    """The noted ids. The file is the agent's to write, so what is no id in it is skipped."""
+    """The noted ids, at most 1,000. The file is the agent's to write, so what is no id in it is skipped."""
     try:
-        lines = _file(state, instance).read_text(errors="replace").splitlines()
-    except FileNotFoundError:
+        noted = lines.read(_file(state, instance), _MOST_BYTES)
+    except OSError:
         return []
-    return [int(line) for line in lines if re.fullmatch(r"[1-9][0-9]{0,17}", line)]
+    return [int(line) for line in noted if re.fullmatch(rb"[1-9][0-9]{0,17}", line)][-_MOST:]

@@ -22,9 +22,28 @@ def invalid(error: ValidationError) -> ToolError:
     return ToolError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
-def last_lines(lines: list[str]) -> str:
-    """`lines` as one text; if it is too long, its end, with how much there was."""
-    text = "\n".join(lines)
+def cut(text: str, rest: str) -> str:
+    """`text`; if it is too long, its beginning, with how much there is and `rest`: how to get the rest, in words."""
     if len(text) <= LONGEST_OUTPUT:
         return text
-    return f"[the last {LONGEST_OUTPUT} of {len(text)} characters]\n{text[-LONGEST_OUTPUT:]}"
+    return f"{text[:LONGEST_OUTPUT]}\n[the first {LONGEST_OUTPUT} of {len(text)} characters; {rest}]"
+
+
+def last_lines(lines: list[str], skip: int = 0) -> str:
+    """`lines` as one text, but for the last `skip`; if it is too long, its end, with how to get what is before."""
+    wanted = lines[: len(lines) - skip] if skip else lines
+    text = "\n".join(wanted)
+    if len(text) <= LONGEST_OUTPUT:
+        return text
+    fitting, taken = 0, 0
+    for line in reversed(wanted):
+        taken += len(line) + 1
+        if taken > LONGEST_OUTPUT:
+            break
+        fitting += 1
+    if fitting:
+        size = f"the last {fitting} of {len(wanted)} lines, which have {len(text)} characters"
+        head = f"[{size}; for those before: skip={skip + fitting}]"
+        return "\n".join([head, *wanted[-fitting:]])
+    head = f"[the end of a line of {len(wanted[-1])} characters; for those before: skip={skip + 1}]"
+    return f"{head}\n{wanted[-1][-LONGEST_OUTPUT:]}"

@@ -1,4 +1,4 @@
-"""One turn: the backend works, the leases are kept alive beside it, and the clock runs."""
+"""One attempt of a turn: the backend works, leases are kept alive beside it, and the limits are watched."""
 
 from __future__ import annotations
 
@@ -10,25 +10,84 @@ from typing import Any
 from hive_agent import log as harness_log
 from hive_agent.backends.base import Backend, Failed, Turn, TurnOutcome
 from hive_agent.client import CoreClient, CoreError
+from hive_agent.transcript import Entry, Tell, ToolResult, Usage
 from hive_core.protocol import LeaseRequest
 
 log = logging.getLogger(__name__)
 
+_STOP_SECONDS = 60.0
+"""How long a backend may take to stop what it has started."""
 
-async def run_turn(backend: Backend, turn: Turn, keep_leases: Coroutine[Any, Any, None], limit: float) -> TurnOutcome:
-    """Run `turn` for at most `limit` seconds while `keep_leases` runs; both have stopped when this returns.
 
-    Raises what `keep_leases` raises (it ends only on a reason to stop the turn). What the backend raises is a
-    failed turn, but a CoreError, which is for the harness to judge.
+class StuckBackend(Exception):
+    """The backend does not stop. Only the end of the harness, which ends everything, helps."""
+
+
+class Breaker:
+    """Ends what runs from outside, once, with a reason."""
+
+    def __init__(self) -> None:
+        self._reason: asyncio.Future[Failed] = asyncio.get_running_loop().create_future()
+
+    def stop(self, reason: Failed) -> None:
+        """End it; only the first reason counts."""
+        if not self._reason.done():
+            self._reason.set_result(reason)
+
+    def counting(self, tell: Tell, most: int) -> Tell:
+        """`tell`, which also stops a turn that is about to make more than `most` model calls."""
+        calls = 0
+
+        def counted(entry: Entry) -> None:
+            nonlocal calls
+            tell(entry)
+            calls += isinstance(entry, Usage)
+            # A result is for a next call, which a turn that has made all that it may must not make.
+            if calls > most or (calls == most and isinstance(entry, ToolResult)):
+                self.stop(Failed("steps", f"the turn was stopped after {most} model calls (max_steps)"))
+
+        return counted
+
+    @property
+    def reason(self) -> asyncio.Future[Failed]:
+        return self._reason
+
+
+async def run_turn(
+    backend: Backend,
+    turn: Turn,
+    tell: Tell,
+    keep_leases: Coroutine[Any, Any, None],
+    limit: float,
+    *,
+    max_steps: int = 10_000,
+    breaker: Breaker | None = None,
+) -> TurnOutcome:
+    """Run `turn` for at most `limit` seconds and `max_steps` model calls, as `guarded` does."""
+    breaker = breaker or Breaker()
+    work = backend.run(turn, breaker.counting(tell, max_steps))
+    return await guarded(work, keep_leases, limit, breaker)
+
+
+async def guarded(
+    work: Coroutine[Any, Any, TurnOutcome], keep_leases: Coroutine[Any, Any, None], limit: float, breaker: Breaker
+) -> TurnOutcome:
+    """Do the backend's `work` for at most `limit` seconds while `keep_leases` runs; then both have stopped.
+
+    Raises what `keep_leases` raises (it ends only on a reason to stop), and StuckBackend. What the backend raises is a
+    failure, but a CoreError, which is for the harness to judge.
     """
-    work = asyncio.create_task(backend.run(turn))
+    working = asyncio.create_task(work)
     leases = asyncio.create_task(keep_leases)
     try:
-        done, _ = await asyncio.wait({work, leases}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-        if work in done:
-            return work.result()
+        everything: set[asyncio.Future[Any]] = {working, leases, breaker.reason}
+        done, _ = await asyncio.wait(everything, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if working in done:
+            return working.result()
         if leases in done:
             leases.result()
+        if breaker.reason in done:
+            return breaker.reason.result()
         return Failed("timeout", f"the turn was stopped after {limit:g} s (turn_timeout)")
     except CoreError:
         raise
@@ -36,9 +95,12 @@ async def run_turn(backend: Backend, turn: Turn, keep_leases: Coroutine[Any, Any
         log.error("the backend broke: %s", harness_log.where(error))
         return Failed("internal", f"the backend broke: {harness_log.where(error)}")
     finally:
-        work.cancel()
+        working.cancel()
         leases.cancel()
-        await asyncio.gather(work, leases, return_exceptions=True)
+        stopped, stuck = await asyncio.wait({working, leases}, timeout=_STOP_SECONDS)
+        await asyncio.gather(*stopped, return_exceptions=True)  # what they raised on their way out is of no interest
+        if stuck:
+            raise StuckBackend(f"the backend does not stop within {_STOP_SECONDS:g} s")
 
 
 async def keep_leases(client: CoreClient, instance: str, lease_seconds: Callable[[], float]) -> None:

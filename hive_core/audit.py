@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
+from hive_core.database.moments import milliseconds, moment
 from hive_core.protocol import AuditRow
 
 GENESIS = "0" * 64
@@ -34,7 +33,7 @@ def append(
     last = connection.execute("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetchone()
     number, previous = (last[0] + 1, last[1]) if last else (1, GENESIS)
     text = json.dumps(detail or {}, sort_keys=True, ensure_ascii=True)
-    row = (number, time.time_ns() // 1_000_000, actor, action, subject, outcome, text, previous)
+    row = (number, milliseconds(), actor, action, subject, outcome, text, previous)
     connection.execute(f"INSERT INTO audit ({_COLUMNS}, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, _hash(row)))  # noqa: S608
 
 
@@ -75,7 +74,7 @@ def _as_told(
 ) -> AuditRow:
     return AuditRow(
         id=number,
-        at=datetime.fromtimestamp(at / 1_000, UTC),
+        at=moment(at),
         actor=actor,
         action=action,
         subject=subject,

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections import Counter
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -20,31 +18,24 @@ from hive_core.agents import Agents, loglines
 from hive_core.agents.lifecycle import passed_environment
 from hive_core.agents.limits import Allowance
 from hive_core.agents.reports import Reports
+from hive_core.asking import Due, Questions, Reminders
 from hive_core.broker import Broker, Directory
 from hive_core.broker.upkeep import keep_vacuumed
 from hive_core.database import Database
 from hive_core.database.lock import StateLock
-from hive_core.errors import HiveError
 from hive_core.events import EventHub
 from hive_core.gate.gate import Gate
 from hive_core.gate.intake import Intake, IntakeLimits
-from hive_core.layout import Layout
+from hive_core.layout import Layout, make_directories
 from hive_core.metrics import Metrics
-from hive_core.names import OPERATOR
-from hive_core.protocol import HiveStatus, Lifecycle
+from hive_core.overview import Overview
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.opening import open_runtime
 from hive_core.settings import Settings
-from hive_core.sockets import agents as agent_endpoints
-from hive_core.sockets import audit as audit_endpoints
-from hive_core.sockets import harness as harness_endpoints
-from hive_core.sockets import hive as hive_endpoints
-from hive_core.sockets import limits as limits_endpoints
-from hive_core.sockets import messages as message_endpoints
-from hive_core.sockets import proposals as proposal_endpoints
 from hive_core.sockets.core import CoreSockets
 from hive_core.sockets.host import HostSocket
 from hive_core.sockets.refusals import Refusals
+from hive_core.sockets.tables import Parts, agents_endpoints, operators_endpoints
 from hive_core.systemd.notify import Notifier
 
 log = structlog.get_logger(__name__)
@@ -63,7 +54,6 @@ class Daemon:
         self._settings = settings
         self._layout = settings.layout
         self._notifier = Notifier()
-        self._started_at = datetime.now(UTC)
         self._stop = asyncio.Event()
         self._failed = False
 
@@ -89,7 +79,7 @@ class Daemon:
         """Start every part; the stack undoes it in reverse, also when the start breaks off."""
         settings, layout = self._settings, self._layout
         layout.check_socket_lengths()
-        _make_directories(layout)
+        make_directories(layout)
         lock = StateLock(layout.lock)
         stack.callback(lock.release)
 
@@ -113,6 +103,9 @@ class Daemon:
         )
         await broker.open()
         reports = Reports(events, broker, directory)
+        questions = Questions(database, broker, directory, events)
+        reminders = Reminders(database, broker)
+        due = Due(database, questions, reminders)
         refusals = Refusals(database)
         stack.push_async_callback(refusals.tell_left_out, all_callers=True)
         refused, timed = refusals.note, metrics.request
@@ -146,31 +139,23 @@ class Daemon:
             ),
         )
 
-        async def status() -> HiveStatus:
-            return await self._status(agents, broker, database, runtime)
-
-        metrics.watch(
-            "hive_unacknowledged",
-            "Messages that wait or are being handled.",
-            "recipient",
-            lambda: {name: broker.unacknowledged(name) for name in [OPERATOR, *directory.names()]},
+        overview = Overview(layout, database, directory, broker, agents, runtime, metrics)
+        parts = Parts(
+            layout=layout,
+            database=database,
+            directory=directory,
+            broker=broker,
+            events=events,
+            reports=reports,
+            questions=questions,
+            reminders=reminders,
+            due=due,
+            agents=agents,
+            gate=gate,
+            overview=overview,
+            lease_seconds=settings.lease_seconds,
         )
-        metrics.watch("hive_agents", "Agents by lifecycle.", "lifecycle", lambda: _lifecycles(agents))
-
-        await core.serve(
-            [
-                *message_endpoints.sending(broker),
-                *message_endpoints.receiving(broker),
-                *harness_endpoints.harness(agents, broker, reports, directory, settings.lease_seconds),
-                *agent_endpoints.peers(agents),
-                *agent_endpoints.looking_after(agents, manager_only=True),
-                *limits_endpoints.seeing_limits(agents, manager_only=True),
-                *agent_endpoints.deployments(gate, manager_only=True),
-                *agent_endpoints.requesting(gate),
-                *proposal_endpoints.proposing(gate),
-                *proposal_endpoints.deciding(gate, manager_only=True),
-            ]
-        )
+        await core.serve(agents_endpoints(parts))
         stack.push_async_callback(core.close_all)
         stack.callback(agents.close)
         await agents.open()
@@ -178,26 +163,7 @@ class Daemon:
             if unit.name not in directory:
                 hint = "its agent was destroyed by hand, or in another database; remove it with nixos-container destroy"
                 log.warning("a container of no agent's goes on", agent=unit.name, lifecycle=unit.lifecycle, hint=hint)
-        host = HostSocket(
-            layout.host_socket,
-            settings.socket_group,
-            [
-                *hive_endpoints.hive(status, database.check, partial(_exposition, metrics), events),
-                *agent_endpoints.keeping(agents, gate),
-                *agent_endpoints.looking_after(agents, manager_only=False),
-                *limits_endpoints.seeing_limits(agents, manager_only=False),
-                *limits_endpoints.changing_limits(agents),
-                *agent_endpoints.deployments(gate, manager_only=False),
-                *proposal_endpoints.proposing(gate),
-                *proposal_endpoints.deciding(gate, manager_only=False),
-                *proposal_endpoints.indexing(gate),
-                *audit_endpoints.auditing(database, gate),
-                *message_endpoints.sending(broker),
-                *message_endpoints.operators_inbox(broker),
-            ],
-            refused,
-            timed,
-        )
+        host = HostSocket(layout.host_socket, settings.socket_group, operators_endpoints(parts), refused, timed)
         await host.open()
         stack.push_async_callback(host.close)
         # Long polls end first, or closing the sockets would wait for them.
@@ -210,7 +176,9 @@ class Daemon:
         # Deployments under way are taken up by the next daemon: an agent that is stopped is not an unhealthy one.
         stack.push_async_callback(gate.close)
         for background in (
-            self._part("vacuum", keep_vacuumed(broker, settings.retention_days)),
+            self._part("vacuum", keep_vacuumed(broker.vacuum, settings.retention_days)),
+            self._part("vacuum of questions", keep_vacuumed(due.vacuum, settings.retention_days)),
+            self._part("what time brings", due.run()),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusals.run()),
             self._part("trash", agents.empty_trash()),
@@ -241,36 +209,10 @@ class Daemon:
             self._failed = True
             self._stop.set()
 
-    async def _status(self, agents: Agents, broker: Broker, database: Database, runtime: Runtime) -> HiveStatus:
-        stored = await database.read(lambda db: db.execute("SELECT count(*) FROM messages").fetchone()[0])
-        return HiveStatus(
-            version=__version__,
-            pid=os.getpid(),
-            started_at=self._started_at,
-            state_dir=str(self._layout.state_dir),
-            runtime=runtime.name,
-            confinement=runtime.confinement,
-            agents=_lifecycles(agents),
-            messages_stored=stored,
-            messages_unacked=broker.total_unacknowledged,
-            operator_unread=broker.unacknowledged(OPERATOR),
-        )
-
-
-def _exposition(metrics: Metrics) -> bytes:
-    # The library for it brings a web server of its own along: a twentieth of the daemon's start, for a later scrape.
-    from hive_core.exposition import exposition  # noqa: PLC0415
-
-    return exposition(metrics)
-
 
 async def _last_lines(runtime: Runtime, layout: Layout, name: str) -> list[str]:
     lines, _ = await runtime.read_log(name, layout.agent_log(name), loglines.LINES, None, 0)
     return lines
-
-
-def _lifecycles(agents: Agents) -> dict[Lifecycle, int]:
-    return dict(Counter(status.lifecycle for status in agents.statuses()))
 
 
 async def _finish_writing(database: Database, writing: asyncio.Task[None]) -> None:
@@ -281,25 +223,3 @@ async def _finish_writing(database: Database, writing: asyncio.Task[None]) -> No
 async def _close_runtime(runtime: Runtime, following: asyncio.Task[None]) -> None:
     await runtime.close()
     await asyncio.wait([following])
-
-
-def _make_directories(layout: Layout) -> None:
-    for directory, mode in (
-        (layout.state_dir, 0o700),
-        (layout.agents, 0o700),
-        (layout.logs, 0o700),
-        (layout.applied, 0o700),
-        (layout.builds, 0o700),
-        (layout.closures, 0o700),
-        (layout.scratch, 0o700),
-        (layout.run_dir, 0o755),
-        (layout.run_dir / "agents", 0o700),
-    ):
-        try:
-            directory.mkdir(mode=mode, parents=True, exist_ok=True)
-        except OSError as error:
-            raise HiveError(
-                "no_directory",
-                f"cannot make {directory}: {os.strerror(error.errno or 0)}",
-                hint="choose others with --state-dir and --run-dir, or start the daemon as root",
-            ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,3 +114,26 @@ class Layout:
                 f"sockets in {self.run_dir} would have paths of {length} bytes, the kernel allows {_UNIX_PATH_MAX}",
                 hint="choose a shorter run directory with --run-dir",
             )
+
+
+def make_directories(layout: Layout) -> None:
+    """Make those that a daemon needs; raises HiveError `no_directory`."""
+    for directory, mode in (
+        (layout.state_dir, 0o700),
+        (layout.agents, 0o700),
+        (layout.logs, 0o700),
+        (layout.applied, 0o700),
+        (layout.builds, 0o700),
+        (layout.closures, 0o700),
+        (layout.scratch, 0o700),
+        (layout.run_dir, 0o755),
+        (layout.run_dir / "agents", 0o700),
+    ):
+        try:
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+        except OSError as error:
+            raise HiveError(
+                "no_directory",
+                f"cannot make {directory}: {os.strerror(error.errno or 0)}",
+                hint="choose others with --state-dir and --run-dir, or start the daemon as root",
+            ) from None

@@ -54,7 +54,7 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
             found = await client.proposals(query)
         except CoreError as error:
             raise refused(error) from None
-        return proposal_text.listing(found.proposals, found.total)
+        return proposal_text.listing(found.proposals, found.total, offset)
 
     @server.tool(structured_output=False)
     async def show_proposal(agent: Agent, number: Number) -> str:

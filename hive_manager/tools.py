@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Annotated, Literal
 
 from mcp.server import MCPServer
@@ -10,8 +11,8 @@ from pydantic import Field
 
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.environment import AgentEnvironment
-from hive_agent.tool_text import last_lines, refused
-from hive_core.protocol import LogsQuery
+from hive_agent.log_tools import Lines, Skip, read
+from hive_agent.tool_text import refused
 from hive_manager.request_tools import add_request_tools
 from hive_manager.review_tools import add_review_tools
 
@@ -51,13 +52,6 @@ def _add_lifecycle_tools(server: MCPServer[None], client: CoreClient) -> None:
         return await change(name, "restart")
 
     @server.tool(structured_output=False)
-    async def agent_logs(
-        name: AgentName,
-        lines: Annotated[int, Field(ge=1, le=10_000, description="How many of the last lines.")] = 100,
-    ) -> str:
+    async def agent_logs(name: AgentName, lines: Lines = 100, skip: Skip = 0) -> str:
         """Read the end of an agent's log: what its harness did, and why a turn failed."""
-        try:
-            answer = await client.agent_logs(name, LogsQuery(lines=lines))
-        except CoreError as error:
-            raise refused(error) from None
-        return last_lines(answer.lines) or "The log is empty."
+        return await read(partial(client.agent_logs, name), lines, skip)

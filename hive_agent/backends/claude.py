@@ -9,15 +9,16 @@ import logging
 import os
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import hive_agent
 from hive_agent import identity, prompt
 from hive_agent.backends import claude_command, mcp_servers
-from hive_agent.backends.base import Backend, BackendContext, Failed, Turn, TurnOutcome
+from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, Login, Ok, Turn, TurnOutcome
 from hive_agent.backends.claude_events import Reading
 from hive_agent.processes import running
+from hive_agent.transcript import Tell
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +38,14 @@ def open_backend(context: BackendContext) -> Backend:
 class ClaudeBackend:
     """Runs Claude Code in the agent's state directory."""
 
+    models: Sequence[str] = ()
+
     def __init__(self, context: BackendContext) -> None:
         self._context = context
         self._identity = identity.render(context.profile, context.role, context.environment, claude_command.TOOL_PREFIX)
         self._snapshot_option: dict[Path, bool] = {}
 
-    async def run(self, turn: Turn) -> TurnOutcome:
+    async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
         where = self._context.environment
         config = self._context.profile.config
         try:
@@ -64,7 +67,26 @@ class ClaudeBackend:
         except claude_command.NoProgram as error:
             return Failed("no_program", str(error))
         except OSError as error:
-            return Failed("cannot_start", f"Claude Code could not be started: {error}")
+            return Failed("no_program", f"Claude Code could not be started: {error}")
+
+    async def compact(self, tell: Tell, focus: str = "") -> TurnOutcome:
+        return Ok()
+
+    async def new_session(self) -> None:
+        raise NotImplementedError
+
+    async def choose(self, choice: Choice) -> None:
+        raise NotImplementedError
+
+    async def log_in(self) -> Login:
+        raise NotImplementedError
+
+    async def logged_in(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def warm(self) -> bool:
+        return False
 
     async def close(self) -> None:
         """Nothing is kept open between turns."""

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SERVER = "hive"
-"""Name of the hive's MCP server: its tools are called `mcp__hive__<tool>`."""
-TOOL_PREFIX = f"mcp__{SERVER}__"
+from hive_agent import mcp_front
+from hive_agent.backends import child_environment
+from hive_agent.backends.base import Choice
+from hive_agent.backends.hive_server import NAME, HiveServer
+from hive_agent.backends.programs import NoProgram
+from hive_core.protocol import McpServer
 
-_PASSED = re.compile(
-    r"ANTHROPIC_\w+|CLAUDE_CODE_\w+|(?:HTTPS?|NO)_PROXY|(?:https?|no)_proxy|NODE_EXTRA_CA_CERTS|SSL_CERT_\w+"
-    r"|GIT_(?:AUTHOR|COMMITTER)_\w+|HIVE_AGENT_(?:APPLIED|CONFIG|DEPLOYED)"
-)
-
-
-class NoProgram(Exception):
-    """Claude Code is not installed; the text says where it was looked for."""
+TOOL_PREFIX = f"mcp__{NAME}__"
+"""Before the names of the hive's tools."""
+_NEEDED = ("ANTHROPIC_*", "CLAUDE_CODE_*")
+_SERVER_MILLISECONDS = 60_000
+"""How long an MCP server may take to start; Claude Code's own 30 s are not enough where many agents start at once."""
 
 
 def find_program(variables: Mapping[str, str]) -> Path:
-    """`HIVE_CLAUDE`, or `claude` on PATH, or the one that the package claude-agent-sdk brings."""
+    """`HIVE_CLAUDE`, or `claude` on PATH, or the one that the package claude-agent-sdk brings. Raises NoProgram."""
     named = variables.get("HIVE_CLAUDE", "")
     if named:
         if os.access(named, os.X_OK) and Path(named).is_file():
@@ -50,11 +49,11 @@ def arguments(
     mcp_config: Path,
     identity: str,
     tools: Sequence[str],
-    servers: Sequence[str] = (SERVER,),
-    model: str | None,
-    snapshot_option: bool,
+    servers: Sequence[str] = (NAME,),
+    choice: Choice,
+    session: str | None,
 ) -> list[str]:
-    """The command line of one turn, which goes on with the conversation of the working directory.
+    """The command line of a process that takes turn after turn on stdin, in the conversation `session` if there is one.
 
     Values are joined to their option with `=`, so that none can pass for an option. A tool may carry a pattern,
     as in `Bash(git *)`: the program gets the tool, and permission for what fits the pattern. All tools of the MCP
@@ -65,8 +64,10 @@ def arguments(
         str(program),
         "--print",
         "--verbose",
+        "--input-format=stream-json",
         "--output-format=stream-json",
-        "--continue",
+        # Exact token counts of each model call, and a sign of life while the model thinks for long.
+        "--include-partial-messages",
         f"--mcp-config={mcp_config}",
         "--strict-mcp-config",
         "--setting-sources=",
@@ -75,44 +76,57 @@ def arguments(
         f"--allowedTools={','.join([*(f'mcp__{name}' for name in servers), *tools])}",
         f"--append-system-prompt={identity}",
     ]
-    if snapshot_option:
-        # Else a conversation keeps the identity that it began with, also after the agent was reconfigured.
-        argv.append("--system-prompt-snapshot=off")
-    if model is not None:
-        argv.append(f"--model={model}")
+    if session is not None:
+        argv.append(f"--resume={session}")
+    if choice.model is not None:
+        argv.append(f"--model={choice.model}")
+    if choice.effort is not None:
+        argv.append(f"--effort={choice.effort}")
     return argv
 
 
-def child_environment(
-    variables: Mapping[str, str], *, temporary: Path, claude_directory: Path, confined: bool
+def environment(
+    variables: Mapping[str, str], extra: Sequence[str], *, temporary: Path, claude_directory: Path, confined: bool
 ) -> dict[str, str]:
-    """The program's environment, from nothing: nothing of the harness's own gets in unnamed."""
-    environment = {key: variables[key] for key in ("PATH", "HOME", "LANG") if key in variables}
-    environment |= {
+    """The program's environment, from nothing; `extra` are the patterns of agent.toml."""
+    found = child_environment.environment(variables, _NEEDED, extra)
+    found.setdefault("MCP_TIMEOUT", str(_SERVER_MILLISECONDS))
+    found |= {
         "TMPDIR": str(temporary),
         "CLAUDE_CONFIG_DIR": str(claude_directory),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
+        # What ends in the background would begin a turn of its own, with nobody's message and no limits.
+        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+        # Else the ninth time that messages come into a turn the turn ends, and the model has not seen them.
+        "CLAUDE_CODE_STOP_HOOK_BLOCK_CAP": "0",
     }
-    environment |= {key: value for key, value in variables.items() if _PASSED.fullmatch(key)}
     if confined:
-        environment["IS_SANDBOX"] = "1"
-    return environment
+        found["IS_SANDBOX"] = "1"
+    return found
 
 
-def mcp_config(
-    python: str, module: str, environment: Mapping[str, str], servers: Mapping[str, object] | None = None
-) -> dict[str, object]:
-    """The file for `--mcp-config`: the hive's server, loaded before the first request, and `servers` beside it."""
+def mcp_config(hive: HiveServer, memory: Path, servers: Mapping[str, McpServer]) -> dict[str, object]:
+    """The file for `--mcp-config`: the hive's server, loaded before the first request, and `servers` beside it.
+
+    The hive's answers from `memory` until it has started.
+    """
+    front = ["-I", "-S", mcp_front.__file__, str(memory), hive.command, *hive.args]
     return {
         "mcpServers": {
-            **(servers or {}),
-            SERVER: {
+            **{name: _described(server) for name, server in servers.items()},
+            NAME: {
                 "type": "stdio",
-                "command": python,
-                "args": ["-m", module, "mcp"],
-                "env": dict(environment),
+                "command": hive.command,
+                "args": front,
+                "env": dict(hive.env),
                 "alwaysLoad": True,
             },
         }
     }
+
+
+def _described(server: McpServer) -> dict[str, object]:
+    if server.url is not None:
+        return {"type": "http", "url": server.url}
+    return {"type": "stdio", "command": server.command, "args": server.args, "env": server.env}

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hive_agent.backends.base import Failed, NeedsLogin, Ok, TurnOutcome
+from hive_agent.backends.base import Failed, FailureKind, NeedsLogin, Ok, TurnOutcome
 
 _LOGIN = "authentication_failed"
+_KINDS: Mapping[str, FailureKind] = {
+    "rate_limit": "rate_limit",
+    "server_error": "overloaded",
+    "billing_error": "billing",
+    "invalid_request": "refused",
+}
 
 
 @dataclass
@@ -74,7 +81,7 @@ class Reading:
         `subtype` of the result is not looked at: it says "success" of API failures too.
         """
         if not self.finished:
-            return Failed("no_result", _joined(f"claude ended ({_exit(exit_code)}) without a result", stderr))
+            return Failed("crashed", _joined(f"claude ended ({_exit(exit_code)}) without a result", stderr))
         if not self.is_error and exit_code in (0, None):
             return Ok()
         text = self.text.strip() or stderr.strip() or f"claude ended with {_exit(exit_code)}"
@@ -82,12 +89,14 @@ class Reading:
             return NeedsLogin(text)
         return Failed(self._kind(), text)
 
-    def _kind(self) -> str:
+    def _kind(self) -> FailureKind:
         if self.terminal_reason == "prompt_too_long":
-            return self.terminal_reason
-        if self.assistant_error:
-            return self.assistant_error
-        return f"api_{self.api_status}" if self.api_status is not None else "claude"
+            return "too_long"
+        if self.assistant_error in _KINDS:
+            return _KINDS[self.assistant_error]
+        if self.api_status == 429:
+            return "rate_limit"
+        return "overloaded" if self.api_status is not None and self.api_status >= 500 else "refused"
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,7 @@
-"""The MCP servers that an agent's agent.nix adds: in the file that `HIVE_AGENT_MCP` names, where the system has one."""
+"""The MCP servers beside the hive's: those of agent.toml, and those that agent.nix adds.
+
+The latter are in the file that `HIVE_AGENT_MCP` names, where the system has one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
+
+from pydantic import ValidationError
+
+from hive_core.protocol import McpServer
 
 log = logging.getLogger(__name__)
 
@@ -35,3 +42,18 @@ def configured(variables: Mapping[str, str], own: str) -> dict[str, dict[str, ob
         for name, server in found.items()
         if _NAME.fullmatch(name) and name != own and isinstance(server, dict)
     }
+
+
+def beside(variables: Mapping[str, str], asked: Mapping[str, McpServer], own: str) -> dict[str, McpServer]:
+    """All servers but the one called `own`, by name. One that agent.toml asks for wins over the system's of its name.
+
+    A server of the file that is described in another way than agent.toml could is left out.
+    """
+    found: dict[str, McpServer] = {}
+    for name, described in configured(variables, own).items():
+        known = {key: value for key, value in described.items() if key in McpServer.model_fields}
+        try:
+            found[name] = McpServer.model_validate(known)
+        except ValidationError as error:
+            log.warning("MCP server %s is left out: %s", name, error.errors(include_input=False)[0]["msg"])
+    return {**found, **asked}

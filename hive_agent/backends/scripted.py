@@ -9,13 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Sequence
 
-from hive_agent.backends.base import Backend, BackendContext, Failed, Ok, Turn, TurnOutcome
+from hive_agent.backends.base import (
+    Backend,
+    BackendContext,
+    Choice,
+    Failed,
+    Login,
+    LoginFailed,
+    Ok,
+    Turn,
+    TurnOutcome,
+)
 from hive_agent.backends.script_gate import NotDone, ScriptGate
 from hive_agent.backends.script_memory import Remembered, ScriptMemory
 from hive_agent.backends.script_rules import BadScript, Match, Script, SlowRule, fill
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.config_repository import ConfigRepository
+from hive_agent.transcript import Tell, Text, ToolCall, ToolResult
 from hive_core.names import SYSTEM
 from hive_core.protocol import AgentConfig, Delivery, ScriptSend, SendAnswer, SendRequest
 
@@ -36,6 +48,8 @@ def open_backend(context: BackendContext) -> Backend:
 class ScriptedBackend:
     """Handles the messages of a turn one after another."""
 
+    models: Sequence[str] = ()
+
     def __init__(
         self, name: str, config: AgentConfig, client: CoreClient, memory: ScriptMemory, gate: ScriptGate
     ) -> None:
@@ -44,27 +58,55 @@ class ScriptedBackend:
         self._client = client
         self._memory = memory
         self._gate = gate
+        self._tell: Tell = lambda _entry: None
+        self._attempt = ""
+        self._calls = 0
 
-    async def run(self, turn: Turn) -> TurnOutcome:
+    async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
+        self._tell, self._attempt, self._calls = tell, f"{turn.id}.{turn.attempt}", 0
         try:
             script = Script.compile(self._config.script)
         except BadScript as error:
             return Failed("config", str(error))
-        for delivery in turn.deliveries:
-            try:
-                match = script.match(delivery)
-            except SlowRule as error:
-                return Failed("slow_rule", str(error))
-            if match is not None:
-                await self._follow(delivery, match)
-            else:
-                await self._by_habit(delivery)
+        deliveries: Sequence[Delivery] = turn.deliveries
+        while deliveries:
+            for delivery in deliveries:
+                try:
+                    match = script.match(delivery)
+                except SlowRule as error:
+                    # Of this message: others may well be matched in time.
+                    return Failed("timeout", str(error))
+                if match is not None:
+                    await self._follow(delivery, match)
+                else:
+                    await self._by_habit(delivery)
+            deliveries = await turn.more() if turn.more is not None else ()
         return Ok()
+
+    async def compact(self, tell: Tell, focus: str = "") -> TurnOutcome:
+        return Ok()
+
+    async def new_session(self) -> None:
+        """There is no conversation: what rules remember is not one."""
+
+    async def choose(self, choice: Choice) -> None:
+        """There is no model."""
+
+    async def log_in(self) -> Login:
+        raise LoginFailed("the scripted backend needs no login")
+
+    async def logged_in(self) -> bool:
+        return True
+
+    @property
+    def warm(self) -> bool:
+        return False
 
     async def close(self) -> None:
         """Nothing is kept open."""
 
     async def _follow(self, delivery: Delivery, match: Match) -> None:
+        self._tell(Text(f"Message {delivery.id} from {delivery.sender} fits rule {match.index + 1} of the script."))
         if match.rule.remember is not None:
             self._memory.set_label(match.rule.remember, Remembered(id=delivery.id, sender=delivery.sender))
         if match.rule.think:
@@ -73,7 +115,7 @@ class ScriptedBackend:
             await self._gate.carry_out(delivery, match)
         except NotDone as error:
             log.warning("message %d: %s", delivery.id, error)
-            await self._tell(delivery, f"rule{match.index}:gate", str(error))
+            await self._complain(delivery, f"rule{match.index}:gate", str(error))
             return
         for number, step in enumerate(match.rule.send):
             await self._step(delivery, match, step, f"rule{match.index}:{number}")
@@ -86,11 +128,12 @@ class ScriptedBackend:
             return
         remembered = self._memory.label(step.to[1:])
         if remembered is None:
-            await self._tell(delivery, key, f"no message is remembered as {step.to}")
+            await self._complain(delivery, key, f"no message is remembered as {step.to}")
         else:
             await self._send(delivery, key, remembered.sender, text, remembered.id)
 
     async def _by_habit(self, delivery: Delivery) -> None:
+        self._tell(Text(f"Message {delivery.id} from {delivery.sender} fits no rule."))
         if delivery.reply_to is not None:
             asker = self._memory.asker(delivery.reply_to)
             if asker is not None:
@@ -108,21 +151,30 @@ class ScriptedBackend:
 
     async def _send(self, delivery: Delivery, key: str, to: str, body: str, reply_to: int | None) -> SendAnswer | None:
         """Send once, however often the delivery comes. A refusal is told to the delivery's sender: then None."""
+        self._calls += 1
+        call = ToolCall(f"{self._attempt}.{self._calls}", "send", {"to": to, "body": body, "reply_to": reply_to})
+        self._tell(call)
         try:
-            return await self._client.send(
+            answer = await self._client.send(
                 SendRequest(to=to, body=body, reply_to=reply_to, idempotency_key=f"script:{delivery.id}:{key}")
             )
+            self._tell_result(call, f"Sent to {', '.join(answer.recipients)} as message {answer.id}.")
+            return answer
         except CoreError as error:
+            self._tell_result(call, error.message, is_error=True)
             if not error.refusal:
                 raise
             if error.code == "idempotency_conflict":
                 log.info("message %d was answered before the script changed", delivery.id)
                 return None
             log.warning("message %d: the hive refused a send to %s: %s", delivery.id, to, error)
-            await self._tell(delivery, key, f"could not send to {to}: {error.message}")
+            await self._complain(delivery, key, f"could not send to {to}: {error.message}")
             return None
 
-    async def _tell(self, delivery: Delivery, key: str, what: str) -> None:
+    def _tell_result(self, call: ToolCall, text: str, *, is_error: bool = False) -> None:
+        self._tell(ToolResult(call.id, text, is_error, len(text)))
+
+    async def _complain(self, delivery: Delivery, key: str, what: str) -> None:
         """Say to the delivery's sender what went wrong; if the hive refuses even that, the log has it."""
         if delivery.sender == SYSTEM:
             return

@@ -9,9 +9,8 @@ from typing import Literal, get_args
 
 from hive_core.protocol import HarnessState
 from hive_core.runtimes.base import UnitState
-from hive_core.runtimes.troubles import OutOfMemory
 
-Trouble = Literal["crashed", "needs_login", "failing", "starved"]
+Trouble = Literal["crashed", "needs_login", "failing", "paused", "starved"]
 
 _QUIET_SECONDS = 600.0
 _LASTING_SECONDS = 60.0
@@ -45,7 +44,7 @@ class Incidents:
             next_step = "it is being restarted" if unit.lifecycle == "backoff" else "it is not restarted"
             text = f"{name} crashed ({unit.exit_cause}); {next_step}. See its logs: hive-c0re logs {name}"
             return self._opened(name, "crashed", text)
-        if isinstance(unit, OutOfMemory):
+        if unit.starved:
             text = (
                 f"{name} ran out of memory: a process of its was killed, and it goes on. To allow it more: "
                 f"hive-c0re limits {name} --memory SIZE, or memory_max in its agent.toml"
@@ -61,8 +60,17 @@ class Incidents:
             self._failing_since.pop(name, None)
             self._open -= {(name, trouble) for trouble in get_args(Trouble)}
         if state == "needs_login":
-            text = f"{name} needs a login: its agent CLI has no valid credentials. Its messages wait until it has."
+            text = (
+                f"{name} needs a login: its agent CLI has no valid credentials. Its messages wait until it has. "
+                f"Log in on its page: hive-c0re open {name}"
+            )
             return self._opened(name, "needs_login", text)
+        if state == "paused":
+            text = (
+                f"{name} is paused and waits for a person: {one_line(detail)}. Put that right, then retry or skip the "
+                f"turn on its page (hive-c0re open {name}), or start it anew: hive-c0re restart {name}"
+            )
+            return self._opened(name, "paused", text)
         if (
             state == "failed"
             and self._clock() - self._failing_since.setdefault(name, self._clock()) >= _LASTING_SECONDS

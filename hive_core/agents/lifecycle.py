@@ -14,6 +14,7 @@ from hive_core import audit
 from hive_core.agents import files, records
 from hive_core.agents.limiting import Limiting
 from hive_core.agents.records import AgentRecord, Desired
+from hive_core.asking import question_store, reminder_store
 from hive_core.errors import HiveError
 from hive_core.protocol import AgentStatus, DestroyAnswer
 
@@ -85,6 +86,15 @@ class Agents(Limiting):
             await self._runtime.start(self._spec(record))
         return self.status(name)
 
+    async def set_status(self, name: str, text: str) -> None:
+        """The agent says what it is at; kept until it says something else, or is destroyed."""
+        async with self._locks[name]:
+            record = self.record(name)
+            if record.status != text:
+                await self._database.write(lambda db: records.set_status(db, name, text))
+                self._roster.replace(replace(record, status=text))
+                self._reports.status(name, text)
+
     async def destroy(self, name: str, actor: str, *, purge: bool) -> DestroyAnswer:
         """Remove the agent. With `purge` also its files, port, messages and all of its past; otherwise a new one
         finds them again.
@@ -107,6 +117,7 @@ class Agents(Limiting):
                 raise
             self._roster.strike(name)
             self._reports.forget(name)
+            self.pages.forget(name)
             if purge:
                 self._broker.forgotten(name)
                 self._purging.begun(name)
@@ -152,6 +163,8 @@ class Agents(Limiting):
         dropped = self._broker.forget(db, name) if purge else 0
         records.delete(db, name, forget_port=purge)
         if purge:
+            question_store.forget(db, name)
+            reminder_store.forget(db, name)
             records.begin_purge(db, name)
         detail = {"purge": purge, "dropped_messages": dropped}
         audit.append(db, actor=actor, action="destroy", subject=name, detail=detail)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from hive_core.agents.ports import choose_port
+from hive_core.database.moments import milliseconds
 from hive_core.protocol import AgentConfig, Kind
 
 Desired = Literal["running", "stopped"]
@@ -27,7 +27,7 @@ class InForce:
 class AgentRecord:
     """One agent. `desired` is what the operator asked for, not what it does at the moment.
 
-    `config`, `prompt`, `deployment` and `closure` are those in force.
+    `config`, `prompt`, `deployment` and `closure` are those in force; `status` is what it says it is at.
     """
 
     name: str
@@ -39,6 +39,7 @@ class AgentRecord:
     web_port: int
     instance: str | None = None
     closure: str = ""
+    status: str = ""
 
     def with_in_force(self, in_force: InForce) -> AgentRecord:
         """The same agent with something else in force."""
@@ -53,7 +54,7 @@ class AgentRecord:
 
 def load(db: sqlite3.Connection) -> list[AgentRecord]:
     """All agents, the manager first."""
-    query = """SELECT name, kind, desired, config, prompt, deployment, port, instance, closure
+    query = """SELECT name, kind, desired, config, prompt, deployment, port, instance, closure, status
         FROM agents JOIN web_ports USING (name) ORDER BY kind = 'agent', name"""
     return [
         AgentRecord(name, kind, desired, AgentConfig.model_validate_json(config), *rest)
@@ -75,7 +76,7 @@ def insert(db: sqlite3.Connection, record: AgentRecord) -> AgentRecord:
             record.prompt,
             record.deployment,
             record.closure,
-            time.time_ns() // 1_000_000,
+            milliseconds(),
         ),
     )
     return replace(record, web_port=port)
@@ -84,6 +85,11 @@ def insert(db: sqlite3.Connection, record: AgentRecord) -> AgentRecord:
 def set_desired(db: sqlite3.Connection, name: str, desired: Desired) -> None:
     """Remember what the operator asked for."""
     db.execute("UPDATE agents SET desired = ? WHERE name = ?", (desired, name))
+
+
+def set_status(db: sqlite3.Connection, name: str, status: str) -> None:
+    """Remember what the agent says it is at."""
+    db.execute("UPDATE agents SET status = ? WHERE name = ?", (status, name))
 
 
 def replace_in_force(db: sqlite3.Connection, name: str, in_force: InForce) -> None:

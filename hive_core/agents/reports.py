@@ -79,7 +79,11 @@ class Reports:
         """The harness says what it is doing."""
         self.health.report(name, state, detail)
         self._note(name, state, detail)
-        await self._announce(name, self._incidents.state_reported(name, state, detail))
+        await self._announce(name, self._incidents.state_reported(name, state, detail), operator_too=state == "paused")
+
+    def status(self, name: str, text: str) -> None:
+        """The agent says what it is at."""
+        self._events.publish("agent.status", {"agent": name, "status": text})
 
     async def follow(self, units: AsyncIterator[UnitState], last_lines: LastLines) -> None:
         """Tell the hive what becomes of containers and processes; runs until the runtime is closed.
@@ -108,15 +112,17 @@ class Reports:
             self._last[name] = Report(state, detail, datetime.now(UTC))
             self._events.publish("agent.state", {"agent": name, "state": state, "detail": detail})
 
-    async def _announce(self, name: str, text: str | None) -> None:
+    async def _announce(self, name: str, text: str | None, *, operator_too: bool = False) -> None:
+        """Tell the manager (about the manager, or without one: the operator). `operator_too`: a person has to act."""
         if text is None:
             return
         to = MANAGER if name != MANAGER and MANAGER in self._directory else OPERATOR
-        try:
-            await self._broker.send(SYSTEM, SendRequest(to=to, body=text))
-        except HiveError as error:
-            # A full inbox, most likely. There is nobody else to tell.
-            log.warning("announcement not stored", agent=name, to=to, code=error.code)
+        for recipient in dict.fromkeys([to, OPERATOR] if operator_too else [to]):
+            try:
+                await self._broker.send(SYSTEM, SendRequest(to=recipient, body=text))
+            except HiveError as error:
+                # A full inbox, most likely. There is nobody else to tell.
+                log.warning("announcement not stored", agent=name, to=recipient, code=error.code)
 
 
 async def _log_of(name: str, last_lines: LastLines) -> list[str]:

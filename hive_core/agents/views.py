@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from hive_core.agents.pages import Pages
 from hive_core.agents.records import AgentRecord
 from hive_core.agents.reports import Reports
 from hive_core.agents.roster import Roster
@@ -22,6 +23,7 @@ class Views:
         self._broker = broker
         self._runtime = runtime
         self._reports = reports
+        self.pages = Pages()
         self._outdated: frozenset[str] = frozenset()
 
     def record(self, name: str) -> AgentRecord:
@@ -68,6 +70,7 @@ class Views:
             kind=record.kind,
             lifecycle=unit.lifecycle,
             state=report.state,
+            status=record.status,
             backend=record.config.backend,
             model=record.config.model,
             detail=report.detail,

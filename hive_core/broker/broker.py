@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from hive_core.broker import leases, store
 from hive_core.broker.bells import Bells
 from hive_core.broker.directory import Directory
-from hive_core.broker.receiving import Receiving, message
-from hive_core.broker.sending import Sending
+from hive_core.broker.receiving import Receiving, message, waiting
+from hive_core.broker.sending import Letter, Sending
 from hive_core.database import Database, Operation
+from hive_core.database.moments import milliseconds
 from hive_core.events import EventHub
 from hive_core.names import OPERATOR
 from hive_core.protocol import (
     EventKind,
+    Inbox,
     InboxAnswer,
     InboxQuery,
     LeaseAnswer,
@@ -28,12 +29,9 @@ from hive_core.protocol import (
     SendAnswer,
     SendRequest,
 )
+from hive_core.protocol.page import INBOX_BODY
 
 T = TypeVar("T")
-
-
-def _milliseconds() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class Broker:
@@ -47,7 +45,7 @@ class Broker:
         *,
         inbox_limit: int,
         lease_seconds: float,
-        clock: Callable[[], int] = _milliseconds,
+        clock: Callable[[], int] = milliseconds,
     ) -> None:
         """`clock` gives the time in milliseconds."""
         self._database = database
@@ -75,6 +73,27 @@ class Broker:
     async def announce(self, notices: Sequence[tuple[str, str]], within: Operation[T]) -> T:
         """Carry out `within` and store messages from `system` in the same transaction; more in `Sending`."""
         return await self._sending.announce(notices, within)
+
+    async def deliver(
+        self, letter: Letter, within: Callable[[sqlite3.Connection, int], T], *, read: int | None = None
+    ) -> T:
+        """Carry out `within` and store a message in the same transaction; more in `Sending`.
+
+        `read` is a message to the operator that counts as read then.
+        """
+        now = self._clock()
+
+        def operation(db: sqlite3.Connection, number: int) -> tuple[T, bool]:
+            return within(db, number), read is not None and store.mark_read(db, OPERATOR, read, now)
+
+        result, marked = await self._sending.deliver(letter, operation)
+        if marked and read is not None:
+            self._settled(OPERATOR, [read])
+        return result
+
+    async def send_to_itself(self, name: str, body: str, key: str | None) -> SendAnswer:
+        """Store a message of an agent to itself, which its list of recipients does not limit."""
+        return await self._sending.send(name, SendRequest(to=name, body=body, idempotency_key=key), unlisted=True)
 
     def unacknowledged(self, recipient: str) -> int:
         """How many messages wait for `recipient` or are being handled by it."""
@@ -118,6 +137,12 @@ class Broker:
         """Keep these messages for another lease time."""
         self._directory.check_instance(name, request.instance)
         return LeaseAnswer(ids=await self._change_leases(name, request, until=self._clock() + self._lease))
+
+    async def peek(self, name: str, limit: int) -> Inbox:
+        """What waits for `name` or is leased to its harness, the oldest first; nothing is leased by looking."""
+        now = self._clock()
+        found = await self._database.read(lambda db: store.peek(db, name, limit, INBOX_BODY, now))
+        return Inbox(messages=[waiting(row) for row in found], total=self.unacknowledged(name))
 
     # --- the operator ---------------------------------------------------------------------------------------
 
@@ -175,9 +200,12 @@ class Broker:
     async def _finish(self, name: str, instance: str | None, ids: Sequence[int]) -> LeaseAnswer:
         now = self._clock()
         done = await self._database.write(lambda db: leases.acknowledge(db, name, instance, dict.fromkeys(ids), now))
+        self._settled(name, done)
+        return LeaseAnswer(ids=done)
+
+    def _settled(self, name: str, done: Sequence[int]) -> None:
         self._sending.unacknowledged[name] -= len(done)
         self._tell("message.acknowledged", name, done)
-        return LeaseAnswer(ids=done)
 
     async def _change_leases(self, name: str, request: LeaseRequest, until: int | None) -> list[int]:
         ids = None if request.ids is None else list(dict.fromkeys(request.ids))

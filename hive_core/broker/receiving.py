@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from functools import partial
 
 from hive_core.broker import leases
@@ -14,11 +13,12 @@ from hive_core.broker.bells import Bells, Ring
 from hive_core.broker.directory import Directory
 from hive_core.broker.leases import Leased
 from hive_core.broker.polls import Polls
-from hive_core.broker.store import MessageRow
+from hive_core.broker.store import MessageRow, Waiting
 from hive_core.database import Database
+from hive_core.database.moments import moment
 from hive_core.errors import HiveError
 from hive_core.events import EventHub
-from hive_core.protocol import Delivery, Message, ReceiveAnswer, ReceiveRequest
+from hive_core.protocol import Delivery, InboxMessage, Message, ReceiveAnswer, ReceiveRequest
 
 
 class Receiving:
@@ -161,7 +161,18 @@ class _Poll:
 
 def message(row: MessageRow) -> Message:
     """A stored message as it is told to callers."""
-    sent_at = datetime.fromtimestamp(row.sent_at / 1_000, UTC)
     return Message.model_construct(
-        id=row.id, sender=row.sender, to=row.to, body=row.body, reply_to=row.reply_to, sent_at=sent_at
+        id=row.id, sender=row.sender, to=row.to, body=row.body, reply_to=row.reply_to, sent_at=moment(row.sent_at)
+    )
+
+
+def waiting(row: Waiting) -> InboxMessage:
+    """A message that waits as a look at an inbox shows it."""
+    return InboxMessage(
+        id=row.id,
+        sender=row.sender,
+        body=row.body,
+        characters=row.characters,
+        sent_at=moment(row.sent_at),
+        leased=row.leased,
     )

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -28,6 +28,15 @@ T = TypeVar("T")
 
 _SHOWN_BODY = 2_000
 _CUT = "\n[The rest was cut off.]"
+
+
+class Letter(NamedTuple):
+    """A message that goes with something else that is stored. `body` makes its text from its id."""
+
+    sender: str
+    to: str
+    body: Callable[[int], str]
+    reply_to: int | None = None
 
 
 class Sending:
@@ -61,8 +70,8 @@ class Sending:
         )
         self.unacknowledged.update(waiting)
 
-    async def send(self, sender: str, request: SendRequest) -> SendAnswer:
-        """Store a message; returns when it is on disk.
+    async def send(self, sender: str, request: SendRequest, *, unlisted: bool = False) -> SendAnswer:
+        """Store a message; returns when it is on disk. `unlisted`: the sender's list of recipients is not asked.
 
         Raises `unknown_recipient`, `recipient_not_allowed`, `body_too_large`, `inbox_full`, and
         `idempotency_conflict` when the key was used for another message. A refused message is stored for nobody.
@@ -75,10 +84,24 @@ class Sending:
                 hint="put it into a file and send where it is, or send it in parts",
                 status=413,
             )
+        lister = SYSTEM if unlisted else sender
         if request.idempotency_key is None:
-            return await self._store(sender, request)
+            return await self._store(sender, request, lister)
         # Shielded: the key must stay locked until the message is on disk, also when the sender hangs up and asks again.
-        return await asyncio.shield(asyncio.ensure_future(self._store_once(sender, request, request.idempotency_key)))
+        storing = self._store_once(sender, request, request.idempotency_key, lister)
+        return await asyncio.shield(asyncio.ensure_future(storing))
+
+    async def deliver(self, letter: Letter, within: Callable[[sqlite3.Connection, int], T]) -> T:
+        """Carry out `within`, which is given the message's id, and store the message with it: both or neither.
+
+        Returns what `within` does when that is on disk, and raises what it raises; `unknown_recipient` and `inbox_full`
+        before. Whether the sender may write to the recipient is not asked.
+        """
+        recipients = self._directory.recipients(SYSTEM, letter.to)
+        self._check_room(recipients)
+        number = self._last_id + 1
+        row = MessageRow(number, letter.sender, letter.to, letter.body(number), letter.reply_to, self._clock())
+        return await self._store_with([NewMessage(row, None, recipients)], lambda db: within(db, number))
 
     async def announce(self, notices: Sequence[tuple[str, str]], within: Operation[T]) -> T:
         """Carry out `within`, and store messages of the hive's own with it: (recipient, body), all of it or nothing.
@@ -94,6 +117,10 @@ class Sending:
             if recipients:
                 row = MessageRow(self._last_id + len(new) + 1, SYSTEM, to, _cut(body), None, self._clock())
                 new.append(NewMessage(row, None, recipients))
+        return await self._store_with(new, within)
+
+    async def _store_with(self, new: Sequence[NewMessage], within: Operation[T]) -> T:
+        """Carry out `within` and store `new`, whose ids are the next ones, in one transaction."""
 
         def operation(db: sqlite3.Connection) -> T:
             result = within(db)
@@ -104,7 +131,7 @@ class Sending:
         # Messages with higher ids come behind it, so that everybody hears of things in their order.
         self._outbox.seal()
         self._last_id += len(new)
-        stored.add_done_callback(partial(self._announced, new))
+        stored.add_done_callback(partial(self._stored_with, new))
         for message in new:
             self._on_its_way(message.recipients)
         # Not the future itself, which would be cancelled with the caller: it is carried out all the same.
@@ -123,16 +150,16 @@ class Sending:
             log.warning("announcement not stored", to=full, code="inbox_full")
         return [name for name in recipients if name not in full]
 
-    def _announced(self, new: Sequence[NewMessage], stored: asyncio.Future[T]) -> None:
+    def _stored_with(self, new: Sequence[NewMessage], stored: asyncio.Future[T]) -> None:
         committed = stored.exception() is None
         for message in new:
             self._settled(message.row, message.recipients, committed)
 
-    async def _store_once(self, sender: str, request: SendRequest, key: str) -> SendAnswer:
+    async def _store_once(self, sender: str, request: SendRequest, key: str, lister: str) -> SendAnswer:
         async with self._keys.hold((sender, key)):
             earlier = await self._database.read(lambda db: store.find_by_key(db, sender, key))
             if earlier is None:
-                return await self._store(sender, request)
+                return await self._store(sender, request, lister)
             if (earlier.to, earlier.body, earlier.reply_to) != (request.to, request.body, request.reply_to):
                 raise conflict(
                     "idempotency_conflict",
@@ -142,8 +169,8 @@ class Sending:
             recipients = await self._database.read(lambda db: store.recipients_of(db, earlier.id))
             return SendAnswer(id=earlier.id, recipients=recipients, duplicate=True)
 
-    async def _store(self, sender: str, request: SendRequest) -> SendAnswer:
-        recipients = self._directory.recipients(sender, request.to)
+    async def _store(self, sender: str, request: SendRequest, lister: str) -> SendAnswer:
+        recipients = self._directory.recipients(lister, request.to)
         self._check_room(recipients)
         self._last_id += 1
         row = MessageRow(self._last_id, sender, request.to, request.body, request.reply_to, self._clock())

@@ -30,6 +30,17 @@ class MessageRow(NamedTuple):
     sent_at: int
 
 
+class Waiting(NamedTuple):
+    """A message that waits, or is `leased`, as a look at an inbox shows it; `characters` is the whole body's length."""
+
+    id: int
+    sender: str
+    body: str
+    characters: int
+    sent_at: int
+    leased: bool
+
+
 class NewMessage(NamedTuple):
     """What `insert` stores."""
 
@@ -107,6 +118,26 @@ def read_messages(
             break
         rows.append(row)
     return rows[::-1]
+
+
+def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: int) -> list[Waiting]:
+    """The oldest unacknowledged messages of `recipient`, each with the first `shown` characters of its body."""
+    query = """
+        SELECT m.id, m.sender, m.body, m.sent_at, coalesce(d.leased_until, 0) > ?
+        FROM deliveries d JOIN messages m ON m.id = d.message
+        WHERE d.recipient = ? AND d.acknowledged_at IS NULL ORDER BY d.message LIMIT ?"""
+    # Cut here: to SQLite's own functions a text ends at a NUL.
+    return [
+        Waiting(number, sender, body[:shown], len(body), sent_at, bool(leased))
+        for number, sender, body, sent_at, leased in db.execute(query, (now, recipient, limit))
+    ]
+
+
+def mark_read(db: sqlite3.Connection, recipient: str, number: int, now: int) -> bool:
+    """Acknowledge a message that is read without a lease; whether it was there and unacknowledged."""
+    query = """UPDATE deliveries SET acknowledged_at = ?
+        WHERE message = ? AND recipient = ? AND acknowledged_at IS NULL"""
+    return db.execute(query, (now, number, recipient)).rowcount > 0
 
 
 def json_size(row: MessageRow) -> int:

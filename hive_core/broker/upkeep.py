@@ -1,13 +1,13 @@
-"""Removing old messages, now and then."""
+"""Removing what is old, now and then."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 
-from hive_core.broker.broker import Broker
 from hive_core.database import PASSING
 from hive_core.errors import HiveError
 
@@ -17,12 +17,15 @@ _SECONDS = 3_600.0
 _RETRY_SECONDS = 60.0
 
 
-async def keep_vacuumed(broker: Broker, retention_days: float) -> None:
-    """Vacuum at once and every hour, without end. On a full disk it is put off: that is no reason to stop a daemon."""
+async def keep_vacuumed(vacuum: Callable[[float], Awaitable[int]], retention_days: float) -> None:
+    """Call `vacuum`, which says how much it has removed, at once and every hour, without end.
+
+    On a full disk it is put off: that is no reason to stop a daemon.
+    """
     while True:
         started = time.monotonic()
         try:
-            removed = await broker.vacuum(retention_days)
+            removed = await vacuum(retention_days)
         except HiveError as error:
             if error.code not in PASSING:
                 raise
@@ -30,5 +33,5 @@ async def keep_vacuumed(broker: Broker, retention_days: float) -> None:
             await asyncio.sleep(_RETRY_SECONDS)
             continue
         if removed:
-            log.info("vacuumed messages", deliveries=removed, seconds=round(time.monotonic() - started, 3))
+            log.info("vacuumed", rows=removed, seconds=round(time.monotonic() - started, 3))
         await asyncio.sleep(_SECONDS)

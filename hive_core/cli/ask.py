@@ -73,5 +73,7 @@ def _warn_if_away(client: Client, to: str) -> None:
     lifecycle, state = agent.get("lifecycle"), agent.get("state")
     if lifecycle not in {"running", "starting"}:
         click.echo(f'{to} is {lifecycle} and gets the message once it runs: "hive-c0re start {to}"', err=True)
-    elif state in {"failed", "needs_login"}:
+    elif state in {"paused", "needs_login"}:
+        click.echo(f'{to} reports {state} and waits for a person: see "hive-c0re open {to}"', err=True)
+    elif state == "failed":
         click.echo(f'{to} reports {state}, so no answer may come: see "hive-c0re logs {to}"', err=True)

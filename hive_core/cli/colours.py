@@ -16,6 +16,7 @@ _WORDS = {
     "backoff": "bright_red",
     "failed": "bright_red",
     "needs_login": "bright_magenta",
+    "paused": "bright_magenta",
     "proposal": "yellow",
     "building": "yellow",
     "built": "bright_magenta",

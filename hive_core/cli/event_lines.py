@@ -12,7 +12,8 @@ from hive_core.cli.untrusted import first_line, one_line, visible
 
 _NAME = 9
 _LEAST_WRAPPED = 24
-_QUIET = frozenset({"message.delivered", "message.acknowledged"})
+_QUIET = frozenset({"message.delivered", "message.acknowledged", "question.changed"})
+"""Routine, or told by a message as well."""
 
 
 def lines(event: Mapping[str, Any], width: int | None, every: bool) -> list[str]:
@@ -52,6 +53,10 @@ def _plain(kind: str, data: Mapping[str, Any]) -> str:
         return f"{_name(agent)} {_word(data.get('state'))}{_why(data.get('detail'))}"
     if kind == "agent.lifecycle":
         return f"{_name(agent)} {colours.dim('process')} {_word(data.get('lifecycle'))}{_why(data.get('cause'))}"
+    if kind == "agent.status":
+        return f"{_name(agent)} {colours.dim('is at')} {one_line(str(data.get('status') or 'nothing'))}"
+    if kind == "question.changed":
+        return f"{_name(agent)} {_question(data)}"
     if kind == "proposal.changed":
         return f"{_name(agent)} {_proposal(data)}"
     if kind == "events.lost":
@@ -63,6 +68,13 @@ def _plain(kind: str, data: Mapping[str, Any]) -> str:
         again = " again" if data.get("redelivered") else ""
         return f"{_name(agent)} {colours.dim(f'{verb} {one_line(ids)}{again}')}"
     return one_line(f"{agent} {kind}".strip())
+
+
+def _question(data: Mapping[str, Any]) -> str:
+    state, by = one_line(str(data.get("state"))), one_line(str(data.get("by")))
+    word = {"open": "asks", "answered": f"answered by {by}"}.get(state, state)
+    number = one_line(str(data.get("id")))
+    return f"{colours.dim(f'question {number}')} {word}  {first_line(str(data.get('text') or ''))}"
 
 
 def _proposal(data: Mapping[str, Any]) -> str:

@@ -43,7 +43,8 @@ def list_agents(socket: str | None, as_json: bool) -> None:
     """List all agents, the manager first.
 
     UNACKED counts messages that wait for the agent, RESTARTS those after crashes. What needs an update was built with
-    an older hyperhive: see "hive-c0re rebuild". A narrow terminal shows fewer columns.
+    an older hyperhive: see "hive-c0re rebuild". The last words of DETAIL are what the agent says it is at. A narrow
+    terminal shows fewer columns.
     """
     answer = Client(socket).get("/v1/agents")
     if as_json:
@@ -70,6 +71,6 @@ def _row(agent: dict[str, Any], moment: datetime) -> list[str]:
         agent.get("backend"),
         agent.get("unacked"),
         agent.get("restarts"),
-        "; ".join(filter(None, [note, agent.get("detail") or agent.get("exit_cause")])),
+        "; ".join(filter(None, [note, agent.get("detail") or agent.get("exit_cause"), agent.get("status")])),
     ]
     return [one_line(str(cell)) for cell in cells]

@@ -44,6 +44,8 @@ def _why_never(status: dict[str, Any]) -> str | None:
     detail = status.get("detail") or status.get("exit_cause") or "no reason given"
     if status.get("state") == "needs_login":
         return f"needs a login: {detail}"
+    if status.get("state") == "paused":
+        return f"is paused: {detail}"
     if "failed" in (status.get("state"), status.get("lifecycle")):
         return f"failed: {detail}"
     if status.get("lifecycle") in {"stopping", "stopped"}:

@@ -7,9 +7,9 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from hive_core.database.moments import moment
 from hive_core.gate.states import OPEN, State
 from hive_core.gate.tagdata import TagData
 from hive_core.protocol import Decider, Proposal, ProposalKind, ProposalsQuery
@@ -216,11 +216,6 @@ def select(db: sqlite3.Connection, query: ProposalsQuery) -> tuple[list[Row], in
 def agents(db: sqlite3.Connection) -> set[str]:
     """Every agent that has a proposal."""
     return {name for (name,) in db.execute("SELECT DISTINCT agent FROM proposals")}
-
-
-def moment(milliseconds: int) -> datetime:
-    """A time of the table as the protocol tells it."""
-    return datetime.fromtimestamp(milliseconds / 1_000, UTC)
 
 
 def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], order: str = "number") -> Iterator[Row]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import structlog
 
 from hive_core import audit
-from hive_core.broker import Broker
+from hive_core.broker import Broker, Letter
 from hive_core.database import PASSING, Operation
 from hive_core.errors import HiveError, conflict
 from hive_core.events import EventHub
@@ -31,6 +31,7 @@ from hive_core.git.refs import RefChange
 from hive_core.git.repository import Repository
 from hive_core.git.tags import Person, Tag
 from hive_core.layout import Layout
+from hive_core.names import SYSTEM
 
 MAIN = "refs/heads/main"
 _SHOWN_NOTE = 2_000
@@ -167,9 +168,17 @@ class Ledger:
         for step, _, _ in planted:
             self._tell(step)
 
-    async def tell(self, notices: Sequence[Notice], within: Operation[None] = lambda _: None) -> None:
-        """Send messages that go with no transition; `within` is done in their transaction."""
-        await self._broker.announce(notices, within)
+    async def tell(self, notices: Sequence[Notice]) -> None:
+        """Send messages that go with no transition."""
+        await self._broker.announce(notices, lambda _: None)
+
+    async def tell_once(self, notice: Notice, note: Operation[None]) -> None:
+        """Send a message that goes with no transition, and `note` that it was told: both or neither.
+
+        Raises `inbox_full`, `unknown_recipient`.
+        """
+        to, text = notice
+        await self._broker.deliver(Letter(SYSTEM, to, lambda _: text), lambda db, _: note(db))
 
     def _plant(self, agent: str, steps: Sequence[Step], main: MoveMain | None, when: int) -> list[str]:
         with Repository.open(self._layout.applied_repository(agent)) as repository:

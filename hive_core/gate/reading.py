@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+from hive_core.database.moments import moment
 from hive_core.errors import HiveError, forbidden
 from hive_core.gate import index, policy, texts
 from hive_core.gate.buildlogs import BuildLogs
 from hive_core.gate.contents import shown_diff
-from hive_core.gate.index import Row, moment
+from hive_core.gate.index import Row
 from hive_core.gate.parties import Party
 from hive_core.gate.states import State
 from hive_core.gate.workplace import Workplace, unknown_proposal

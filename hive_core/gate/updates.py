@@ -24,6 +24,8 @@ from hive_core.names import MANAGER, OPERATOR
 from hive_core.protocol import RebuildRequest
 
 _PAUSE = 3_600.0
+_UNTOLD_PAUSE = 60.0
+"""Where an inbox was full."""
 _REST = 24 * 3_600 * 1_000
 """Milliseconds for which an agent is left alone of which a rebuild came to nothing."""
 _NOTE = "it was built with an older hyperhive"
@@ -44,20 +46,24 @@ class Updates:
         ended = self._place.work_ended
         while True:
             ended.clear()
+            told = True
             try:
-                await self.look()
+                told = await self.look()
             except Exception as error:  # The hive works without knowing.
                 log.error("not known which agents need an update", exc_info=error)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PAUSE):
+                async with asyncio.timeout(_PAUSE if told else _UNTOLD_PAUSE):
                     await ended.wait()
 
-    async def look(self) -> None:
-        """Mark what is old, tell of what was not told yet, and begin a few updates if they are to go by themselves."""
-        async with self._one:
-            await self._look()
+    async def look(self) -> bool:
+        """Mark what is old, tell of what was not told yet, and begin a few updates if they are to go by themselves.
 
-    async def _look(self) -> None:
+        False if there is something to tell for which there is no room now.
+        """
+        async with self._one:
+            return await self._look()
+
+    async def _look(self) -> bool:
         place = self._place
         old: dict[str, AgentRecord] = {}
         for name in sorted(place.directory.names()):
@@ -68,12 +74,24 @@ class Updates:
         by_itself = place.settings.nixos.updates == "auto"
         # Who was rolled back is marked, and left to whoever did that.
         news = {name: record for name, record in old.items() if not await self._rolled_back(name)}
-        if news and (untold := await place.read(partial(_untold, old=news))):
-            text = notices.outdated(list(untold), by_itself=by_itself, to_manager=place.has_manager)
-            told = [(MANAGER if place.has_manager else OPERATOR, text)]
-            await place.ledger.tell(told, partial(_note, told=untold))
+        told = await self._tell(news, by_itself=by_itself)
         if by_itself:
             await self._update(list(old))
+        return told
+
+    async def _tell(self, news: Mapping[str, AgentRecord], *, by_itself: bool) -> bool:
+        place = self._place
+        untold = await place.read(partial(_untold, old=news)) if news else {}
+        if not untold:
+            return True
+        to = MANAGER if place.has_manager else OPERATOR
+        text = notices.outdated(list(untold), by_itself=by_itself, to_manager=to == MANAGER)
+        try:
+            await place.ledger.tell_once((to, text), partial(_note, told=untold))
+        except HiveError as error:
+            log.warning("not told yet which agents need an update", to=to, code=error.code)
+            return False
+        return True
 
     async def _rolled_back(self, name: str) -> bool:
         deployed = await self._place.read(partial(index.last_deployed, agent=name))

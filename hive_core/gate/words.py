@@ -5,11 +5,12 @@ What an agent wrote into a setting stands in these lines as it is: whoever shows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hive_core.protocol import AgentConfig
-from hive_core.protocol.config import ScriptRule
+from hive_core.protocol.config import McpServer, ScriptRule
 
 _MOST_NAMED = 100
 _WIDTH = 250
@@ -126,6 +127,29 @@ def _recipient_names(recipients: Sequence[str]) -> list[str]:
     return ["* (all at once)" if name == "*" else name for name in recipients]
 
 
+def _variables(before: list[str], after: list[str]) -> list[str]:
+    lines = _named("now also gets the variables:", _missing(after, before))
+    lines += _named("no longer gets the variables:", _missing(before, after))
+    return lines or ["variables that it gets: the same in another order or number"]
+
+
+def _servers(before: Mapping[str, McpServer], after: Mapping[str, McpServer]) -> list[str]:
+    lines = [
+        f"MCP server {name} {'changed' if name in before else 'added'}: {_server(server)}"
+        for name, server in after.items()
+        if before.get(name) != server
+    ]
+    lines += [f"MCP server {name} removed" for name in before if name not in after]
+    return lines or ["MCP servers: the same in another order"]
+
+
+def _server(server: McpServer) -> str:
+    if server.url is not None:
+        return server.url
+    words = [shlex.quote(word) for word in (server.command or "", *server.args)]
+    return " ".join([*words, *(f"(with {name} set)" for name in server.env)])
+
+
 def _script(before: list[ScriptRule], after: list[ScriptRule]) -> list[str]:
     # Compared as text, since rules are no more hashable than what is in them.
     old, new = ([rule.model_dump_json() for rule in rules] for rules in (before, after))
@@ -144,6 +168,7 @@ def _rules(count: int) -> str:
 _CHANGED: dict[str, Callable[[Any, Any], list[str]]] = {
     "backend": _value("backend"),
     "model": _value("model"),
+    "effort": _value("effort"),
     "tools": _tools,
     "allowed_recipients": _recipients,
     "memory_max": _limit("memory limit", _memory),
@@ -152,11 +177,16 @@ _CHANGED: dict[str, Callable[[Any, Any], list[str]]] = {
     "io_weight": _limit("share of the disk", _share),
     "network": _value("network", _network),
     "turn_timeout": _limit("turn time limit", _seconds),
+    "max_steps": _limit("limit of model calls in a turn", str),
+    "idle_timeout": _limit("time that an idle session is kept", _seconds),
+    "environment": _variables,
+    "mcp_servers": _servers,
     "script": _script,
 }
 _FIRST: dict[str, Callable[[Any], list[str]]] = {
     "backend": lambda value: [f"backend: {value}"],
     "model": lambda value: [f"model: {value}"] if value is not None else [],
+    "effort": lambda value: [f"effort: {value}"] if value is not None else [],
     "tools": lambda value: _named("tools:", value) or ["tools: none"],
     "allowed_recipients": lambda value: ["may send to: everyone"] if value is None else _only("may send to:", value),
     "memory_max": lambda value: [f"memory limit: {_memory(value)}"],
@@ -165,5 +195,9 @@ _FIRST: dict[str, Callable[[Any], list[str]]] = {
     "io_weight": lambda value: [f"share of the disk: {_share(value)}"],
     "network": lambda value: [f"network: {_network(value)}"],
     "turn_timeout": lambda value: [f"turn time limit: {_seconds(value)}"],
+    "max_steps": lambda value: [f"limit of model calls in a turn: {value}"],
+    "idle_timeout": lambda value: [f"time that an idle session is kept: {_seconds(value)}"],
+    "environment": lambda value: _named("gets the variables:", value),
+    "mcp_servers": lambda value: [f"MCP server {name}: {_server(server)}" for name, server in value.items()],
     "script": lambda value: [f"script: {_rules(len(value))}"] if value else [],
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from hive_core.protocol.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.protocol.shapes import Request
@@ -12,6 +13,20 @@ from hive_core.protocol.types import Backend, Recipient
 
 DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit")
 ToolPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Effort = Literal["low", "medium", "high", "max"]
+"""How long a model may think, in the words that most agent CLIs have; a backend takes the nearest that its own has."""
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+VariablePattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}\*?$")]
+
+
+def _not_ours(name: str) -> str:
+    if name == "hive":
+        raise PydanticCustomError("taken", "`hive` is the hive's own MCP server; choose another name")
+    return name
+
+
+McpName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"), AfterValidator(_not_ours)]
+"""Name of an MCP server."""
 
 
 class ScriptSend(Request):
@@ -64,6 +79,25 @@ class ScriptRule(Request):
     send: list[ScriptSend] = Field(default_factory=list, max_length=20)
 
 
+class McpServer(Request):
+    """An MCP server that the agent CLI gets beside the hive's: a program (`command`), or one at a `url`."""
+
+    command: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = None
+    args: list[Annotated[str, StringConstraints(max_length=10_000)]] = Field(default_factory=list, max_length=100)
+    env: dict[VariableName, Annotated[str, StringConstraints(max_length=10_000)]] = Field(
+        default_factory=dict, max_length=100
+    )
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]{1,2000}$")] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.command is None) == (self.url is None):
+            raise PydanticCustomError("one_way", "give either `command` (a program) or `url`")
+        if self.url is not None and (self.args or self.env):
+            raise PydanticCustomError("one_way", "`args` and `env` are for a `command`")
+        return self
+
+
 class AgentConfig(Request):
     """What `agent.toml` holds: what the hive enforces and what the harness uses.
 
@@ -71,10 +105,15 @@ class AgentConfig(Request):
     broadcasts. `tools` are the agent CLI's own tools, beside the hive's. `memory_max` is in MiB or GiB ("512M", "3G"),
     `cpu_quota` in percent of one core, `io_weight` a share (100 is everybody's); None leaves a limit to the operator's
     defaults. A `sealed` network is none at all: such an agent reaches the hive's socket and nothing else.
+
+    `turn_timeout` and `idle_timeout` are in seconds; `max_steps` is how many model calls one turn may take.
+    `environment` are names of the harness's variables that the agent CLI gets beside those that its backend needs, a
+    `*` at the end of one stands for any ending.
     """
 
     backend: Backend = "scripted"
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    effort: Effort | None = None
     tools: list[ToolPattern] = Field(default_factory=lambda: list(DEFAULT_TOOLS), max_length=100)
     allowed_recipients: Annotated[list[Recipient], Field(max_length=1_000)] | None = None
     memory_max: MemorySize | None = None
@@ -83,4 +122,8 @@ class AgentConfig(Request):
     io_weight: IoWeight | None = None
     network: Literal["host", "sealed"] = "host"
     turn_timeout: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
+    max_steps: Annotated[int, Field(ge=1, le=10_000)] = 200
+    idle_timeout: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    environment: list[VariablePattern] = Field(default_factory=list, max_length=100)
+    mcp_servers: dict[McpName, McpServer] = Field(default_factory=dict, max_length=20)
     script: list[ScriptRule] = Field(default_factory=list, max_length=100)

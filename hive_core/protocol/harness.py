@@ -61,12 +61,13 @@ class WhoAmI(Answer):
 
 
 class Peer(Answer):
-    """What an agent may know of another."""
+    """What an agent may know of another. `status` is what that one says it is at."""
 
     name: str
     kind: Kind
     lifecycle: Lifecycle
     state: HarnessState
+    status: str = ""
 
 
 class PeerList(Answer):

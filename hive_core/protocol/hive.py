@@ -30,6 +30,7 @@ class HiveStatus(Answer):
     messages_stored: int
     messages_unacked: int
     operator_unread: int
+    open_questions: int = 0
 
 
 EventKind = Literal[
@@ -39,7 +40,9 @@ EventKind = Literal[
     "message.released",
     "agent.state",
     "agent.lifecycle",
+    "agent.status",
     "proposal.changed",
+    "question.changed",
     "events.lost",
 ]
 
@@ -50,6 +53,8 @@ class Event(Answer):
     - message.sent: id, sender, to, recipients, reply_to, body (cut at 2,000 characters)
     - message.delivered: agent, ids, redelivered; message.acknowledged, message.released: agent, ids
     - agent.state: agent, state, detail; agent.lifecycle: agent, lifecycle, cause
+    - agent.status: agent, status (what it says it is at)
+    - question.changed: agent, id, state, by, text (the question, or its answer; cut at 2,000 characters)
     - proposal.changed: agent, number, kind, state, by, note (cut at 2,000 characters)
     - events.lost: count (the reader was too slow)
     """

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field
 
 from hive_core.protocol.shapes import Answer, Query, Request
-from hive_core.protocol.types import Instance, MessageId, Recipient, WaitSeconds
+from hive_core.protocol.types import IdempotencyKey, Instance, MessageId, Recipient, WaitSeconds
 
 
 class SendRequest(Request):
@@ -19,7 +19,7 @@ class SendRequest(Request):
     to: Recipient
     body: str
     reply_to: MessageId | None = None
-    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 class SendAnswer(Answer):

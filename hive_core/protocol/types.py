@@ -26,13 +26,18 @@ def _recipient(text: str) -> str:
 
 Recipient = Annotated[str, AfterValidator(_recipient), Field(json_schema_extra={"pattern": RECIPIENT_PATTERN})]
 MessageId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+"""Picked by whoever asks: the same request with the same key is carried out once."""
 Instance = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{8,64}$")]
 """One life of a harness process; a new process picks a new one."""
 WaitSeconds = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 
 Kind = Literal["agent", "manager"]
-Backend = Literal["scripted", "claude"]
+Backend = Literal["scripted", "claude", "opencode", "codex", "gemini"]
 Lifecycle = Literal["starting", "running", "backoff", "stopping", "stopped", "failed"]
 """Of the container or process: `backoff` waits to be started again after a crash, `failed` gave up."""
-HarnessState = Literal["starting", "idle", "thinking", "failed", "needs_login", "offline"]
-"""Of the harness, in its own words; `offline` is the daemon's word for a harness that is not there."""
+HarnessState = Literal["starting", "idle", "thinking", "failed", "paused", "needs_login", "offline"]
+"""Of the harness, in its own words: `failed` tries again by itself, `paused` waits for a person.
+
+`offline` is the daemon's word for a harness that is not there.
+"""

@@ -165,7 +165,7 @@ def environment(spec: AgentSpec) -> dict[str, str]:
 
 
 def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applied: str) -> dict[str, str]:
-    """The variables that tell a harness where its directories are, and as which deployment it runs."""
+    """The variables that tell a harness where its directories are, as which deployment it runs, and its page's port."""
     variables = {
         "HIVE_AGENT_RUN": str(paths.run),
         "HIVE_AGENT_STATE": str(paths.state),
@@ -173,6 +173,8 @@ def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applie
         "HIVE_AGENT_CONFIG": str(paths.config),
         "HIVE_AGENT_DEPLOYMENT": str(spec.deployment),
     }
+    if spec.web_port:
+        variables["HIVE_AGENT_PORT"] = str(spec.web_port)
     if spec.closure:
         variables["HIVE_AGENT_DEPLOYED"] = deployed
     if spec.applied is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from hive_core.agents import Agents
-from hive_core.agents.roster import check_name
 from hive_core.gate.gate import Gate
 from hive_core.protocol import (
     AgentList,
@@ -26,6 +25,7 @@ from hive_core.protocol import (
     SpawnRequest,
 )
 from hive_core.sockets.endpoint import Call, Endpoint
+from hive_core.sockets.in_path import agent_name
 from hive_core.sockets.parties import party
 
 _AGENT = "/v1/agents/{name}"
@@ -61,17 +61,28 @@ def looking_after(agents: Agents, *, manager_only: bool) -> list[Endpoint]:
     ]
 
 
+def own_log(agents: Agents) -> list[Endpoint]:
+    """What every agent may read: what its own harness has printed."""
+
+    async def logs(call: Call) -> LogsAnswer:
+        return await agents.logs(call.caller.name, call.read(LogsQuery))
+
+    return [
+        Endpoint("GET", "/v1/logs", "What one's own harness printed", logs, LogsAnswer, query=LogsQuery, waits=True)
+    ]
+
+
 def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     """What was deployed, and the way back to it: for the operator, and on agents' sockets for the manager alone."""
 
     async def rollback(call: Call) -> Proposal:
-        return await gate.rollback(_name(call), call.read(RollbackRequest), party(call.caller))
+        return await gate.rollback(agent_name(call), call.read(RollbackRequest), party(call.caller))
 
     async def rebuild(call: Call) -> Proposal:
-        return await gate.rebuild(_name(call), call.read(RebuildRequest), party(call.caller))
+        return await gate.rebuild(agent_name(call), call.read(RebuildRequest), party(call.caller))
 
     async def history(call: Call) -> History:
-        return await gate.history(_name(call), call.read(HistoryQuery))
+        return await gate.history(agent_name(call), call.read(HistoryQuery))
 
     return [
         Endpoint(
@@ -117,7 +128,7 @@ def keeping(agents: Agents, gate: Gate) -> list[Endpoint]:
         return agents.status(call.path["name"])
 
     async def destroy(call: Call) -> DestroyAnswer:
-        return await gate.destroy(_name(call), call.read(DestroyRequest), party(call.caller))
+        return await gate.destroy(agent_name(call), call.read(DestroyRequest), party(call.caller))
 
     return [
         Endpoint("GET", "/v1/agents", "All agents", listing, AgentList),
@@ -134,7 +145,7 @@ def requesting(gate: Gate) -> list[Endpoint]:
         return await gate.request_spawn(call.read(SpawnProposal), party(call.caller))
 
     async def destroy(call: Call) -> Proposal:
-        return await gate.request_destroy(_name(call), call.read(DestroyProposal), party(call.caller))
+        return await gate.request_destroy(agent_name(call), call.read(DestroyProposal), party(call.caller))
 
     return [
         Endpoint(
@@ -167,10 +178,3 @@ def peers(agents: Agents) -> list[Endpoint]:
         )
 
     return [Endpoint("GET", "/v1/agents", "The agents of the hive", listing, PeerList)]
-
-
-def _name(call: Call) -> str:
-    """The agent in the path, there or not. It becomes part of a path on disk, so what is no name ends here."""
-    name = call.path["name"]
-    check_name(name)
-    return name

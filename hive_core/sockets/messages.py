@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from hive_core.broker import Broker
-from hive_core.errors import bad_request
 from hive_core.protocol import (
     AckRequest,
+    Inbox,
     InboxAnswer,
     InboxQuery,
     LeaseAnswer,
     LeaseRequest,
     MarkReadRequest,
+    PeekQuery,
     ReceiveAnswer,
     ReceiveRequest,
     ReplyAnswer,
     SendAnswer,
     SendRequest,
     WaitQuery,
+    WakeRequest,
 )
 from hive_core.sockets.endpoint import Call, Endpoint
+from hive_core.sockets.in_path import number_of
 
 
 def sending(broker: Broker) -> list[Endpoint]:
@@ -65,6 +68,23 @@ def receiving(broker: Broker) -> list[Endpoint]:
     ]
 
 
+def waking(broker: Broker) -> list[Endpoint]:
+    """What programs beside the harness do: tell their own agent something, and look at what waits for it."""
+
+    async def wake(call: Call) -> SendAnswer:
+        request = call.read(WakeRequest)
+        body = f"From {request.label}, a program in your container:\n\n{request.body}"
+        return await broker.send_to_itself(call.caller.name, body, request.idempotency_key)
+
+    async def peek(call: Call) -> Inbox:
+        return await broker.peek(call.caller.name, call.read(PeekQuery).limit)
+
+    return [
+        Endpoint("POST", "/v1/wake", "News for the agent itself", wake, SendAnswer, body=WakeRequest, waits=True),
+        Endpoint("GET", "/v1/inbox", "What waits for the agent; nothing is leased", peek, Inbox, query=PeekQuery),
+    ]
+
+
 def operators_inbox(broker: Broker) -> list[Endpoint]:
     """What the operator does with messages."""
 
@@ -75,7 +95,7 @@ def operators_inbox(broker: Broker) -> list[Endpoint]:
         return await broker.mark_read(call.read(MarkReadRequest).ids)
 
     async def reply(call: Call) -> ReplyAnswer:
-        return await broker.wait_reply(_message_id(call.path["id"]), call.read(WaitQuery).wait_seconds)
+        return await broker.wait_reply(number_of(call), call.read(WaitQuery).wait_seconds)
 
     base = "/v1/messages"
     return [
@@ -91,9 +111,3 @@ def operators_inbox(broker: Broker) -> list[Endpoint]:
             waits=True,
         ),
     ]
-
-
-def _message_id(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) < 2**63):
-        raise bad_request("the message id in the path is no positive number", "use the id that sending gave")
-    return int(text)

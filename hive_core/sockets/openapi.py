@@ -51,8 +51,18 @@ def describe(title: str, endpoints: list[Endpoint]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": title, "version": __version__},
         "paths": paths,
-        "components": {"schemas": schemas.get("$defs", {})},
+        "components": {"schemas": _closed(schemas.get("$defs", {}))},
     }
+
+
+def _closed(schema: Any) -> Any:
+    """The schema with tables that say what their keys look like closed to all others, which pydantic does not say."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closing = {"additionalProperties": False} if "patternProperties" in schema else {}
+    return {**closing, **{key: _closed(part) for key, part in schema.items()}}
 
 
 def _content(answer: type[Answer] | str, references: Any) -> dict[str, Any]:

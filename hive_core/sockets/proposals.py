@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from hive_core.agents.roster import check_name
 from hive_core.errors import bad_request
 from hive_core.gate.gate import Gate
 from hive_core.gate.parties import Party
@@ -25,6 +24,7 @@ from hive_core.protocol import (
     WithdrawRequest,
 )
 from hive_core.sockets.endpoint import Call, Endpoint
+from hive_core.sockets.in_path import agent_name
 from hive_core.sockets.parties import party
 
 R = TypeVar("R", bound=Request)
@@ -99,9 +99,8 @@ def _act(
 
 
 def _which(call: Call) -> tuple[str, int]:
-    """Agent and number in the path. The name becomes part of a path on disk, so what is no name ends here."""
-    name, number = call.path["name"], call.path["number"]
-    check_name(name)
+    """Agent and number in the path."""
+    name, number = agent_name(call), call.path["number"]
     if not (number.isascii() and number.isdigit() and len(number) < 20 and int(number) < 2**63):
         raise bad_request("the proposal's number in the path is no number", "proposals are named as in ada/3")
     return name, int(number)

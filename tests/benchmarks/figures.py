@@ -10,11 +10,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Bound:
-    """A limit on the median, or on its ratio to the reference's median."""
+    """A limit on the median, on its ratio to the reference's median, or on its difference from that."""
 
     sense: Literal["at least", "at most"]
     limit: float
-    of: Literal["value", "ratio"]
+    of: Literal["value", "ratio", "difference"]
 
     def met_by(self, measured: float) -> bool:
         """Whether `measured` keeps to the limit."""
@@ -23,7 +23,10 @@ class Bound:
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the result. `reference` holds as many samples if its rounds were interleaved with ours."""
+    """One line of the result. `reference` holds as many samples if its rounds were interleaved with ours.
+
+    Without samples `why_not` says why nothing could be measured.
+    """
 
     what: str
     unit: str
@@ -31,17 +34,27 @@ class Figure:
     reference: Sequence[float] = field(default=())
     reference_name: str = ""
     bound: Bound | None = None
+    why_not: str = ""
 
     @property
-    def median(self) -> float:
-        return statistics.median(self.samples)
+    def median(self) -> float | None:
+        return statistics.median(self.samples) if self.samples else None
 
     @property
     def ratio(self) -> float | None:
         """Median over the reference's median."""
-        if not self.reference or not (beside := statistics.median(self.reference)):
-            return None
-        return self.median / beside
+        median, beside = self._medians
+        return None if median is None or not beside else median / beside
+
+    @property
+    def difference(self) -> float | None:
+        """Median less the reference's median."""
+        median, beside = self._medians
+        return None if median is None or beside is None else median - beside
+
+    @property
+    def _medians(self) -> tuple[float | None, float | None]:
+        return self.median, statistics.median(self.reference) if self.reference else None
 
     @property
     def ratios(self) -> list[float]:
@@ -51,11 +64,18 @@ class Figure:
         return [ours / theirs for ours, theirs in zip(self.samples, self.reference, strict=True)]
 
     @property
+    def differences(self) -> list[float]:
+        """The difference in each pair of rounds; empty when rounds were not paired."""
+        if len(self.samples) != len(self.reference):
+            return []
+        return [ours - theirs for ours, theirs in zip(self.samples, self.reference, strict=True)]
+
+    @property
     def met(self) -> bool | None:
         """Whether the bound is kept; None without one."""
         if self.bound is None:
             return None
-        measured = self.median if self.bound.of == "value" else self.ratio
+        measured = {"value": self.median, "ratio": self.ratio, "difference": self.difference}[self.bound.of]
         return None if measured is None else self.bound.met_by(measured)
 
     def as_json(self) -> dict[str, object]:
@@ -69,8 +89,11 @@ class Figure:
             "reference": list(self.reference),
             "ratio": self.ratio,
             "ratios": self.ratios,
+            "difference": self.difference,
+            "differences": self.differences,
             "bound": None if self.bound is None else f"{self.bound.of} {self.bound.sense} {self.bound.limit:g}",
             "met": self.met,
+            "why_not": self.why_not,
         }
 
 
@@ -80,7 +103,14 @@ def percentile(samples: Sequence[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
-_TITLES = ("figure", "median (min to max)", "reference (min to max)", "ratio (min to max)", "bound", "met")
+_TITLES = (
+    "figure",
+    "median (min to max)",
+    "reference (min to max)",
+    "ratio or difference (min to max)",
+    "bound",
+    "met",
+)
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -92,17 +122,38 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
-    ratio, ratios, bound = figure.ratio, figure.ratios, figure.bound
-    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
-    unit = f" {figure.unit}" if bound is not None and bound.of == "value" else " x"
+    bound = figure.bound
     return (
         figure.what,
-        _with_spread(figure.samples, figure.unit),
+        _with_spread(figure.samples, figure.unit) if figure.samples else f"not measured: {figure.why_not}",
         f"{figure.reference_name}: {_with_spread(figure.reference, figure.unit)}" if figure.reference else "",
-        "" if ratio is None else f"{ratio:.2f}{spread}",
-        "" if bound is None else f"{bound.sense} {bound.limit:g}{unit}",
+        _beside(figure),
+        "" if bound is None else _limit(bound, figure.unit),
         {True: "yes", False: "NO", None: ""}[figure.met],
     )
+
+
+def _beside(figure: Figure) -> str:
+    """How it compares with the reference, in the way that the bound does."""
+    difference, ratio = figure.difference, figure.ratio
+    if figure.bound is not None and figure.bound.of == "difference" and difference is not None:
+        found = figure.differences
+        spread = f" ({min(found):+.2f} to {max(found):+.2f})" if len(found) > 1 else ""
+        return f"{difference:+.2f} {figure.unit}{spread}"
+    if ratio is None:
+        return ""
+    ratios = figure.ratios
+    return f"{ratio:.2f}" + (f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else "")
+
+
+def _limit(bound: Bound, unit: str) -> str:
+    match bound.of:
+        case "value":
+            return f"{bound.sense} {bound.limit:g} {unit}"
+        case "ratio":
+            return f"{bound.sense} {bound.limit:g} x"
+        case "difference":
+            return f"{bound.sense} reference {bound.limit:+g} {unit}"
 
 
 def _with_spread(samples: Sequence[float], unit: str) -> str:

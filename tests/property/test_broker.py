@@ -104,10 +104,10 @@ class BrokerMachine(RuleBasedStateMachine):
             allowed = ALLOWED if name == "bob" else None
             kind = "manager" if name == "hm1nd" else "agent"
             directory.put(Member(name, kind, allowed, self.model.instances.get(name)))  # type: ignore[arg-type]
-            row = (name, kind, "running", "{}", "", 0, None, 0, "")
+            row = (name, kind, "running", "{}", "", 0, None, 0, "", "")
             await self.database.write(
                 lambda db, row=row: db.execute(  # type: ignore[misc]
-                    "INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row
+                    "INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row
                 ).fetchone()
             )
         self.broker = Broker(

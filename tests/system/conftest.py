@@ -9,18 +9,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.system.hive import Hive, call, rule, set_up
+from tests.system.hive import SETTINGS, Hive, call, rule, set_up
 
 HERE = Path(__file__).parent
-
-SETTINGS = """\
-runtime = "nixos"
-health_timeout = 15
-stop_timeout = 5
-
-[nixos]
-flake = "path:/srv/hyperhive"
-"""
 
 APPROVES_ADA = rule(
     "system",

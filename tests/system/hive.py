@@ -18,6 +18,16 @@ RUN = Path("/run/hyperhive")
 FLAKE = Path("/srv/hyperhive")
 """A copy of the stand-in flake, which a test may change. Builds see nothing of /tmp."""
 SERVICE = "hive-c0re.service"
+STOP_TIMEOUT = 5
+"""Seconds."""
+SETTINGS = f"""\
+runtime = "nixos"
+health_timeout = 15
+stop_timeout = {STOP_TIMEOUT}
+
+[nixos]
+flake = "path:{FLAKE}"
+"""
 PATIENCE = 60.0
 """Seconds for what takes one or two on a machine with nothing else to do."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hive_core.gate import milestones
-from hive_core.runtimes.nixos import building, containers, replacing
+from hive_core.runtimes.nixos import building, containers, profiles, replacing
 from hive_core.runtimes.nixos import runtime as _nixos  # noqa: F401 - imported before the fork
 from hive_core.systemd.bus import SystemBus
 from tests.integration.gate.mortal_daemon import live_again_and_again
@@ -66,7 +66,14 @@ def _replace(path: Path, *arguments: Any, **named: Any) -> bool:
     return changed
 
 
+def _point(profile: Path, closure: str) -> None:
+    _reached("before setting the profile")
+    _original_point(profile, closure)
+    _reached("after setting the profile")
+
+
 _original_replace = replacing.replace
+_original_point = profiles.point
 
 
 def _become_mortal() -> None:
@@ -76,6 +83,7 @@ def _become_mortal() -> None:
     for module, name, step in ((containers, "run", _program), (building, "evaluate", lambda *_: "a build")):
         setattr(module, name, _step(step, getattr(module, name)))
     replacing.replace = _replace
+    profiles.point = _point
 
 
 if __name__ == "__main__":

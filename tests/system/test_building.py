@@ -286,12 +286,10 @@ async def test_without_the_daemon_it_is_root(hive: Hive) -> None:
 async def test_an_older_hyperhive_is_noticed(hive: Hive) -> None:
     """A closure is outdated when hyperhive's flake has changed since, and no more after it is built again."""
     async with opened(hive) as builder:
-        await builder.looked()
         closure = await builder.build(hive.propose(GIT), lambda _: None)
         assert not await builder.outdated(closure)
     (hive.flake / "news.md").write_text("A new version.\n")
     async with opened(hive) as builder:
-        await builder.looked()
         assert await builder.outdated(closure)
         assert not await builder.outdated("/nix/store/none")
         again = await builder.build(hive.propose(GIT), lambda _: None)

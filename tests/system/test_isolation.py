@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.system.hive import RUN, STATE, Hive, call, container, inside, service, unit
+from tests.integration.daemon import Daemon
+from tests.system.hive import FLAKE, PATIENCE, RUN, STATE, STOP_TIMEOUT, Hive, call, container, inside, service, unit
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ATTACK = Path(__file__).with_name("attack.py")
+NIX_SOCKET = "/nix/var/nix/daemon-socket/socket"
+NIX_TASKS = {"write": [], "read": [], "connect": [NIX_SOCKET]}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -109,6 +113,26 @@ async def test_a_sealed_agent_has_no_network(hive: Hive) -> None:
     assert interfaces[-1] != call("readlink", "/proc/self/ns/net").strip()
     assert await hive.ask_agent("sea", "hello") == "sea heard: hello"
     assert unit(service("sea"), "ActiveState") == "active"
+
+
+async def test_without_users_of_its_own_the_nix_daemon_is_hidden(hive: Hive) -> None:
+    """The Nix daemon would take root there for the host's, whom it trusts. Unmounting what hides its socket shows
+    nothing: it was never shown. Of a hive without user namespaces, beside the other one.
+    """
+    home = Path(tempfile.mkdtemp(prefix="r", dir="/run"))
+    nixos = json.dumps({"flake": f"path:{FLAKE}", "user_namespaces": False})
+    own = Daemon(home, settings={"runtime": "nixos", "nixos": nixos, "stop_timeout": STOP_TIMEOUT})
+    try:
+        await own.start()
+        await own.spawn("raw")
+        await own.agent_until("raw", lambda agent: agent["state"] == "idle", PATIENCE)
+        assert inside("raw", "cat", "/proc/self/uid_map").split() == ["0", "0", str(2**32 - 1)]
+        assert Path(NIX_SOCKET).is_socket()
+        inside("raw", "sh", "-c", "while umount /nix/var/nix/daemon-socket; do :; done", check=False)
+        assert json.loads(inside("raw", "python3", str(ATTACK), json.dumps(NIX_TASKS)))["reached"] == []
+        await own.ask("POST", "/v1/agents/raw/destroy", {})
+    finally:
+        await own.close()
 
 
 async def test_a_container_cannot_fill_the_profile_with_lies(hive: Hive, pair: tuple[str, str]) -> None:

@@ -47,9 +47,8 @@ CHANGING = (
     "before systemd's stop",
     "during systemd's stop",
     "after systemd's stop",
-    "before nix-env",
-    "during nix-env",
-    "after nix-env",
+    "before setting the profile",
+    "after setting the profile",
     "after systemd's reload",
     *(step for step in STARTING if "10-hyperhive" not in step),  # with that changed, it would be read with the unit
     "activated",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.system.hive import Hive, call, inside, invocation, limits_of, service, unit, until
+from hive_core.protocol import Limits
+from hive_core.runtimes.nixos.dropin import dropin
+from tests.system.hive import STOP_TIMEOUT, Hive, call, inside, invocation, limits_of, service, unit, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -33,6 +36,28 @@ async def test_limits_are_in_force_and_change_live(hive: Hive, cat: str) -> None
     await hive.ask("POST", f"/v1/agents/{cat}/restart", {})
     await hive.idle(cat)
     assert limits_of(cat) == {"memory": str(200 * MIB), "cpu": "150000", "tasks": "300"}
+
+
+async def test_a_drop_in_that_systemd_has_not_read(hive: Hive) -> None:
+    """A daemon that died when it had written the drop-in leaves it as the next one wants it. What it says is in force
+    all the same, whether systemd knew nothing of it, or an older one.
+    """
+    await hive.ask("POST", "/v1/agents", {"name": "dog", "config": {"memory_max": "100M"}, "start": False})
+    directory = Path(f"/run/systemd/system/{service('dog')}.d")
+    file, wanted = directory / "10-hyperhive.conf", dropin(Limits(memory_max="100M"), STOP_TIMEOUT)
+    directory.mkdir()
+    file.write_text(wanted)
+    await hive.ask("POST", "/v1/agents/dog/start", {})
+    assert limits_of("dog")["memory"] == str(100 * MIB)
+    assert file.read_text() == wanted, "this is not what the hive writes: nothing was tried here"
+    await hive.ask("POST", "/v1/agents/dog/stop", {})
+    file.write_text(dropin(Limits(memory_max="150M"), STOP_TIMEOUT))
+    call("systemctl", "daemon-reload")
+    assert unit(service("dog"), "MemoryMax") == str(150 * MIB)
+    file.write_text(wanted)
+    await hive.ask("POST", "/v1/agents/dog/start", {})
+    assert limits_of("dog")["memory"] == str(100 * MIB)
+    await hive.ask("POST", "/v1/agents/dog/destroy", {})
 
 
 async def test_a_hog_is_killed_and_the_manager_told(hive: Hive, cat: str) -> None:

@@ -29,6 +29,7 @@ from hive_core.protocol import (
     EventKind,
     HarnessState,
     Lifecycle,
+    McpServer,
     ScriptChange,
     ScriptDecision,
     ScriptProposal,
@@ -239,6 +240,7 @@ SETTINGS: dict[type[BaseModel], str] = {
 AGENT_TOML: dict[type[BaseModel], str] = {
     AgentConfig: "key", ScriptRule: "key of a rule", ScriptSend: "key of a message",
     ScriptProposal: "key of a proposal", ScriptChange: "key of a change", ScriptDecision: "key of a decision",
+    McpServer: "key of an MCP server",
 }  # fmt: skip
 """The tables of a model and of those in it, by their first columns."""
 

@@ -16,7 +16,6 @@ from hive_core.protocol import Lifecycle
 from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.nixos.claims import claimed
 from hive_core.runtimes.nixos.containers import Containers, refusing
-from hive_core.runtimes.nixos.dropin import dropin
 from hive_core.runtimes.nixos.following import Following
 from hive_core.runtimes.nixos.places import unit_name
 from hive_core.systemd.bus import SystemBus
@@ -50,7 +49,7 @@ class Activating:
                 await self._containers.check(spec, closures)  # Before it is stopped: it may be somebody else's.
                 await self._stop(name, to_start=True)
                 await self._containers.prepare(spec, closures, hold)
-                changed = await self._containers.put_dropin(container, dropin(spec.limits, self._stop_timeout))
+                changed = await self._containers.put_dropin(container, spec.limits, self._stop_timeout)
             await self._reload(container, changed=changed)
             self._following.tell(name, self._following.unit(name).start_asked())
             await self._run(name)

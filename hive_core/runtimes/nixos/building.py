@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from hive_core.errors import HiveError
+from hive_core.errors import HiveError, conflict
 from hive_core.finishing import to_the_end
 from hive_core.flakes.quoting import path_reference
 from hive_core.flakes.rendering import ATTRIBUTE, AgentFlake, render
@@ -21,6 +21,7 @@ from hive_core.runtimes.nixos.builders import Builders
 from hive_core.runtimes.nixos.commands import run
 from hive_core.runtimes.nixos.confining import check_path, unit_name
 from hive_core.runtimes.nixos.evaluating import evaluate, forget_all
+from hive_core.runtimes.nixos.newest import Newest
 from hive_core.runtimes.nixos.recipe import Hyperhive, look, recipe_of
 from hive_core.runtimes.nixos.roots import Roots
 from hive_core.runtimes.nixos.store import FEATURES, Store, bootable
@@ -50,8 +51,7 @@ class NixBuilder:
         self._store = store
         self.builders = builders
         self._roots = Roots(layout.gcroots)
-        self._hyperhive: Hyperhive | None = None
-        self._looking = asyncio.create_task(self._look())
+        self._newest = Newest(self._look)
 
     @classmethod
     async def open(cls, settings: Settings, layout: Layout) -> NixBuilder:
@@ -76,7 +76,7 @@ class NixBuilder:
         be built here. Cancelled, it stops the build and lets go of what it has made.
         """
         confinement = await self.builders.confinement()
-        hyperhive = await self._look_again(say)
+        hyperhive = await self._hyperhive(say)
         flake = AgentFlake(
             hyperhive=self._settings.nixos.flake,
             system=f"{platform.machine()}-linux",
@@ -111,9 +111,9 @@ class NixBuilder:
 
     async def compare(self, old: str | None, new: str) -> list[str]:
         """What differs between two closures, in words, a line each. Raises `closure_gone` if the new one is gone."""
-        await self._store.need("the agent", new)
+        await self.need("the agent", new)
         words = []
-        if old and not await self._store.has(old):
+        if old and not await self.has(old):
             old, words = None, ["what is in force was not kept: everything is shown as new"]
         after = await self._store.size(new)
         before = await self._store.size(old) if old else None
@@ -127,58 +127,49 @@ class NixBuilder:
 
     async def has(self, closure: str) -> bool:
         """Whether the closure is valid in the store and can be booted."""
-        return await self._store.has(closure)
+        return await self._store.has(closure, held=await self._roots.hold(closure))
 
     async def need(self, name: str, closure: str) -> None:
         """Raise HiveError `closure_gone` if it has not."""
-        await self._store.need(name, closure)
+        if not await self.has(closure):
+            raise conflict("closure_gone", f"what was built for {name} is gone: {closure}", "propose the same again")
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
         """Give up the GC roots of that agent but those to `closures`; see `Roots.keep`."""
         await self._roots.keep(name, closures)
 
     async def outdated(self, closure: str) -> bool:
-        """Whether a build now would take another hyperhive than the closure was built with; False if nobody knows."""
-        if self._hyperhive is None:
-            return False
+        """Whether a build now would take another hyperhive than the closure was built with; False if nobody knows.
+
+        Waits where that has to be looked up, which is so at the start and then every half an hour at most.
+        """
         try:
             path = self._store.check(closure)
         except HiveError:
             return False
+        hyperhive = await self._newest.known()
         recipe = await asyncio.to_thread(recipe_of, path, self._store.directory)
-        return recipe is not None and recipe != self._hyperhive.nar_hash
-
-    async def looked(self) -> None:
-        """Wait until it is known, or known not to be known, what `outdated` compares with."""
-        await asyncio.wait([self._looking])
+        return hyperhive is not None and recipe is not None and recipe != hyperhive.nar_hash
 
     async def close(self) -> None:
         """End what still goes on in the background."""
-        self._looking.cancel()
-        await asyncio.wait([self._looking])
+        await self._newest.close()
 
-    async def _look(self) -> None:
-        try:
-            await self._fetch()
-        except HiveError as error:
-            log.warning("hyperhive's flake is not known", error=error.message, hint=error.hint)
-
-    async def _look_again(self, say: Callable[[str], None]) -> Hyperhive:
-        """Hyperhive as it is now; as it was last if it cannot be had now. Raises `flake_unavailable`."""
-        try:
-            return await self._fetch()
-        except HiveError as error:
-            if self._hyperhive is None:
-                raise
-            say(f"built with hyperhive as it was known before: {error.message}")
-            return self._hyperhive
-
-    async def _fetch(self) -> Hyperhive:
+    async def _look(self) -> Hyperhive:
         found = await look(self._settings.nixos.flake)
         if found.source is not None:
             await self._roots.add_source(found.source)
-        self._hyperhive = found
         return found
+
+    async def _hyperhive(self, say: Callable[[str], None]) -> Hyperhive:
+        """Hyperhive as it is now; as it was last if it cannot be had now. Raises `flake_unavailable`."""
+        try:
+            return await self._newest.now()
+        except HiveError as error:
+            if self._newest.last is None:
+                raise
+            say(f"built with hyperhive as it was known before: {error.message}")
+            return self._newest.last
 
     def _take(self, result: str | None) -> str:
         if result is None:

@@ -1,4 +1,4 @@
-"""Making, updating and removing containers on this host: `nixos-container`, `nix-env` and the files they leave.
+"""Making, updating and removing containers on this host: `nixos-container`, and the files that it leaves.
 
 Nothing here starts or stops one. What is called on a container must find it stopped, and claimed by the caller:
 `hold` is the claim's descriptor, which the programs inherit.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,9 +16,11 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.names import container_name
+from hive_core.protocol import Limits
 from hive_core.runtimes.base import AgentSpec
-from hive_core.runtimes.nixos import binds, conf, environment, replacing
+from hive_core.runtimes.nixos import binds, conf, environment, profiles, replacing
 from hive_core.runtimes.nixos.commands import run
+from hive_core.runtimes.nixos.dropin import dropin
 from hive_core.runtimes.nixos.places import UNITS, Places
 from hive_core.runtimes.nixos.repairing import Condition, condition, is_marked, look
 from hive_core.runtimes.nixos.unlinking import clear_way
@@ -27,7 +28,7 @@ from hive_core.runtimes.nixos.unlinking import clear_way
 log = structlog.get_logger(__name__)
 
 _SECONDS = 120.0
-"""Longest that `nixos-container` or `nix-env` may take: nothing is built."""
+"""Longest that `nixos-container` may take: nothing is built."""
 _DROPIN = "10-hyperhive.conf"
 """Sorts before what systemd itself writes for live changes (50-MemoryMax.conf), or would undo them at a reload."""
 _NO_WAITING = ("SYSTEM_PATH", "PRIVATE_NETWORK", "PRIVATE_USERS")
@@ -95,14 +96,12 @@ class Containers:
         if state == "absent" and (found.profile or found.root):
             log.warning("what there is of a container without a conf file is taken over", container=container)
         if state == "absent" and not taking_over:
-            await asyncio.to_thread(self._clear_profile, container)
+            await asyncio.to_thread(profiles.clear, self.places.profile(container))
             await self._run("nixos-container", "create", container, "--system-path", spec.closure, hold=hold)
         elif found.system != spec.closure:
             # Where data is taken over, no conf file before all is done: what `create` leaves when it is interrupted has
             # to be destroyed.
-            await asyncio.to_thread(self._clear_profile, container, make=taking_over)
-            system = self.places.profile(container) / "system"
-            await self._run("nix-env", "-p", str(system), "--set", spec.closure, hold=hold)
+            await asyncio.to_thread(profiles.point, self.places.profile(container), spec.closure)
         await asyncio.to_thread(self._rewrite, container, self.lines(spec), new=taking_over)
         await asyncio.to_thread(environment.write, spec)
 
@@ -130,8 +129,10 @@ class Containers:
         await self._run("nixos-container", "destroy", container, hold=hold)
         return True
 
-    async def put_dropin(self, container: str, text: str) -> bool:
+    async def put_dropin(self, container: str, limits: Limits, stop_timeout: float) -> bool:
         """Put a drop-in beside the unit, and take back what was changed live; whether systemd has to reload."""
+        # To the Nix daemon, root of a container without users of its own would be the host's, whom it trusts.
+        text = dropin(limits, stop_timeout, hidden=() if self._user_namespaces else (self.places.nix_daemon,))
         return await asyncio.to_thread(self._put_dropin, container, text)
 
     async def drop_dropin(self, container: str) -> bool:
@@ -151,28 +152,6 @@ class Containers:
         if text is None:
             raise HiveError("container_gone", f"{path} has disappeared meanwhile", hint="try again", status=500)
         replacing.replace(path, conf.rewritten(text, owned), 0o644, durable=True)
-
-    def _clear_profile(self, container: str, *, make: bool = False) -> None:
-        """Empty the way for nix-env. The container's root can write the profile's directory: nix-env would follow a
-        link in the place of its lock file, and count on from any number. Nor may old closures pile up there.
-        """
-        if make:
-            self.places.profile(container).mkdir(mode=0o755, parents=True, exist_ok=True)
-        try:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            directory = os.open(self.places.profile(container), flags)
-        except FileNotFoundError:
-            return
-        try:
-            for name in os.listdir(directory):  # noqa: PTH208 - by descriptor
-                if name != "system" and not name.startswith(("system-", "system.")):
-                    continue
-                try:
-                    os.unlink(name, dir_fd=directory)
-                except IsADirectoryError:
-                    shutil.rmtree(name, dir_fd=directory)
-        finally:
-            os.close(directory)
 
     def _put_dropin(self, container: str, text: str) -> bool:
         directory = self.places.dropin_dir(container)

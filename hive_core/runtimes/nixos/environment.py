@@ -35,7 +35,6 @@ def variables(spec: AgentSpec) -> dict[str, str]:
         **git_identity(spec.name),
         **spec.environment,
         **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED),
-        "HIVE_AGENT_PORT": str(spec.web_port),
     }
 
 

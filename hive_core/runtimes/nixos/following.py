@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -15,7 +16,6 @@ from hive_core.runtimes.changes import Changes, Watch
 from hive_core.runtimes.nixos.crashes import Container
 from hive_core.runtimes.nixos.places import UNITS, agent_of, unit_name
 from hive_core.runtimes.nixos.starving import Starving
-from hive_core.runtimes.troubles import OutOfMemory
 from hive_core.systemd.bus import SystemBus
 from hive_core.systemd.units import UnitProperties, lifecycle
 
@@ -111,7 +111,7 @@ class Following:
         unit = self._units.get(name)
         if unit is not None and unit.state.lifecycle == "running":
             log.warning("agent ran out of memory", agent=name)
-            self._changes.publish(OutOfMemory.of(unit.state))
+            self._changes.publish(replace(unit.state, starved=True))
 
     def _hush(self, name: str) -> None:
         listener = self._starving.pop(name, None)

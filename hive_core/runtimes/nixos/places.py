@@ -39,6 +39,8 @@ class Places:
     profiles: Path = Path("/nix/var/nix/profiles/per-container")
     dropins: Path = Path("/run/systemd/system")
     control: Path = Path("/run/systemd/system.control")
+    nix_daemon: Path = Path("/nix/var/nix/daemon-socket")
+    """Where the socket of the Nix daemon is."""
 
     def conf(self, container: str) -> Path:
         """The unit's environment, a line per setting."""

@@ -29,6 +29,10 @@ class Roots:
         if not (link.is_symlink() and str(link.readlink()) == path and link.exists()):
             await self._link(link, path)
 
+    async def hold(self, closure: str) -> bool:
+        """Whether there is a root to the closure."""
+        return await asyncio.to_thread(_hold, self._directory, closure)
+
     async def keep(self, name: str, closures: Collection[str]) -> None:
         """Give up the agent's roots to other closures.
 
@@ -40,6 +44,14 @@ class Roots:
     async def _link(self, link: Path, path: str) -> None:
         await asyncio.to_thread(link.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
         await run(["nix-store", "--realise", path, "--add-root", str(link)])
+
+
+def _hold(directory: Path, closure: str) -> bool:
+    for link in directory.glob("*/*"):
+        with suppress(OSError):  # It is no link, or has just gone.
+            if str(link.readlink()) == closure:
+                return True
+    return False
 
 
 def _keep(home: Path, closures: Collection[str]) -> None:

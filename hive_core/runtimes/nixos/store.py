@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from hive_core.errors import HiveError, conflict
+from hive_core.errors import HiveError
 from hive_core.runtimes.nixos.commands import run
 
 FEATURES = ("--extra-experimental-features", "nix-command flakes")
@@ -47,23 +47,22 @@ class Store:
             raise HiveError("bad_closure", f"{shown!r} is not a path in the Nix store", hint="build the proposal again")
         return path
 
-    async def has(self, closure: str) -> bool:
-        """Whether the closure is valid and has an `init`; False for what has not the form of one."""
+    async def has(self, closure: str, *, held: bool = False) -> bool:
+        """Whether the closure is valid and has an `init`; False for what has not the form of one.
+
+        `held`: a root keeps it. What is there then is valid, and Nix, which takes a moment to answer, is not asked.
+        """
         try:
             path = self.check(closure)
             if not bootable(path):
                 return False
-            await run(["nix-store", "--check-validity", closure])
+            if not held:
+                await run(["nix-store", "--check-validity", closure])
         except HiveError as error:
             if error.code not in ("bad_closure", "command_failed"):
                 raise
             return False
         return True
-
-    async def need(self, name: str, closure: str) -> None:
-        """Raise HiveError `closure_gone` if it has not."""
-        if not await self.has(closure):
-            raise conflict("closure_gone", f"what was built for {name} is gone: {closure}", "propose the same again")
 
     async def size(self, closure: str) -> int | None:
         """Bytes of the closure with everything that it needs; None if Nix does not say."""

@@ -10,7 +10,7 @@ from typing import Any
 from tests.integration.api.wire import Reply, request
 from tests.integration.daemon import Daemon
 
-TABLES = ("agents", "web_ports", "messages", "deliveries", "proposals")
+TABLES = ("agents", "web_ports", "messages", "deliveries", "proposals", "questions", "reminders")
 Row = tuple[Any, ...]
 
 

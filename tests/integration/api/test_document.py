@@ -37,13 +37,18 @@ OPERATORS = {
     *(("GET", path) for path in ("/healthz", "/metrics", "/v1/status", "/v1/events", "/v1/messages", AGENT)),
     *(("GET", path) for path in ("/v1/audit", "/v1/audit/verify", "/v1/messages/{id}/reply")),
     *(("POST", path) for path in ("/v1/messages/read", f"{PROPOSALS}/reindex", f"{AGENT}/limits")),
+    *(("GET", path) for path in ("/v1/questions", "/v1/reminders")),
+    *(("POST", path) for path in ("/v1/questions/{id}/answer", f"{AGENT}/page-tickets")),
 }
 AGENTS = {
     *EVERYWHERE,
     *LOOKING_AFTER,
     *GATE,
     ("GET", "/v1/whoami"),
-    *(("POST", f"/v1/harness/{verb}") for verb in ("hello", "state")),
+    *(("POST", f"/v1/harness/{verb}") for verb in ("hello", "state", "status")),
+    *(("POST", path) for path in ("/v1/questions", "/v1/reminders", "/v1/reminders/{id}/cancel", "/v1/wake")),
+    *(("GET", f"/v1/{what}") for what in ("open", "inbox", "logs")),
+    *(("POST", f"/v1/page/{verb}") for verb in ("enter", "check", "send", "answer")),
     *(("POST", f"/v1/messages/{verb}") for verb in ("receive", "ack", "release", "renew")),
 }
 SOCKETS = [pytest.param(None, OPERATORS, id="host"), pytest.param("hm1nd", AGENTS, id="manager")]

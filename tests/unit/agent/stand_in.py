@@ -197,7 +197,8 @@ class CoreStandIn:
             stored.holder = wanted.instance
             attempt = stored.delivery.attempt + 1
             stored.delivery = stored.delivery.model_copy(update={"attempt": attempt, "redelivered": attempt > 1})
-        return ReceiveAnswer(deliveries=[stored.delivery for stored in given], waiting=0)
+        waiting = sum(not stored.acknowledged for stored in self.messages.values()) - len(given)
+        return ReceiveAnswer(deliveries=[stored.delivery for stored in given], waiting=waiting)
 
     async def _ack(self, request: web.Request) -> LeaseAnswer:
         lease = AckRequest.model_validate_json(await request.read())
@@ -260,9 +261,15 @@ class CoreStandIn:
         return self._next - 1
 
     def _free(self, wanted: ReceiveRequest) -> list[Stored]:
-        unseen = None if wanted.holding is None else wanted.instance
+        holding = wanted.holding
         return [
-            stored for stored in self.messages.values() if not stored.acknowledged and stored.holder in {None, unseen}
+            stored
+            for number, stored in self.messages.items()
+            if not stored.acknowledged
+            and (
+                stored.holder is None
+                or (holding is not None and stored.holder == wanted.instance and number not in holding)
+            )
         ]
 
     def _held(self, lease: LeaseRequest) -> list[int]:

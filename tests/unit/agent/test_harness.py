@@ -3,96 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from hive_agent import harness as harness_module
 from hive_agent import presence as presence_module
 from hive_agent import received
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
-from hive_agent.client import CoreClient, CoreError
+from hive_agent.client import CoreError
 from hive_agent.connection import Line
 from hive_agent.environment import AgentEnvironment
-from hive_agent.harness import Harness
+from hive_agent.reactions import Reaction
 from hive_core.protocol import AgentConfig
+from tests.unit.agent.backend_stand_in import INSTANCE, forever, serving, well
 from tests.unit.agent.stand_in import CoreStandIn, refusal
 
-INSTANCE = "instance-1"
 RELEASE = "POST /v1/messages/release"
-
-
-class FakeBackend:
-    """Runs a function for each turn, and notes what came and what was cancelled."""
-
-    def __init__(self, run: Callable[[Turn], Awaitable[TurnOutcome]]) -> None:
-        self._run = run
-        self.turns: list[list[int]] = []
-        self.started = asyncio.Event()
-        self.cancelled = 0
-        self.closed = False
-
-    async def run(self, turn: Turn) -> TurnOutcome:
-        self.turns.append([delivery.id for delivery in turn.deliveries])
-        self.started.set()
-        try:
-            return await self._run(turn)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-
-    async def close(self) -> None:
-        self.closed = True
-
-
-async def well(_turn: Turn) -> TurnOutcome:
-    return Ok()
-
-
-async def forever(_turn: Turn) -> TurnOutcome:
-    await asyncio.Event().wait()
-    return Ok()
-
-
-class Running:
-    """A harness at work; `end` stops it as SIGTERM does."""
-
-    def __init__(
-        self, core: CoreStandIn, client: CoreClient, state: Path, backend: FakeBackend, deployment: int | None
-    ) -> None:
-        harness = Harness(client, INSTANCE, "1", state, lambda _profile: backend, deployment)
-        self.stop = asyncio.Event()
-        self.task = asyncio.create_task(harness.run(self.stop))
-        self.core = core
-        self.backend = backend
-
-    async def end(self) -> None:
-        self.stop.set()
-        async with asyncio.timeout(10):
-            await self.task
-
-
-@asynccontextmanager
-async def serving(
-    core: CoreStandIn, state: Path, run: Callable[[Turn], Awaitable[TurnOutcome]], deployment: int | None = None
-) -> AsyncIterator[Running]:
-    async with CoreClient(core.socket, patience=math.inf) as client:
-        running = Running(core, client, state, FakeBackend(run), deployment)
-        try:
-            yield running
-        finally:
-            running.task.cancel()
-            await asyncio.gather(running.task, return_exceptions=True)
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back-off from 10 ms on, so that a test sees several of its steps."""
-    monkeypatch.setattr(harness_module, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(harness_module, "_LONGEST_PAUSE", 0.04)
 
 
 async def test_messages_are_handled_and_acknowledged(core: CoreStandIn, tmp_path: Path) -> None:
@@ -144,14 +70,14 @@ async def test_fetched_messages_are_acknowledged_too(core: CoreStandIn, tmp_path
 async def test_failed_turn_gives_messages_back(core: CoreStandIn, tmp_path: Path) -> None:
     """After a failed turn its messages come again, marked redelivered, and the hive is told why."""
     number = await core.deliver("x")
-    outcomes: list[TurnOutcome] = [Failed("api", "the model is away"), NeedsLogin("please log in"), Ok()]
+    outcomes: list[TurnOutcome] = [Failed("overloaded", "the model is away"), NeedsLogin("please log in"), Ok()]
     seen: list[bool] = []
 
     async def fails_twice(turn: Turn) -> TurnOutcome:
         seen.append(turn.deliveries[0].redelivered)
         return outcomes.pop(0)
 
-    async with serving(core, tmp_path, fails_twice) as running:
+    async with serving(core, tmp_path, fails_twice, pause=lambda *_values: 0.01) as running:
         await core.until(lambda: core.acknowledged() == [number] and core.state_names()[-1] == "idle")
         assert running.backend.turns == [[number]] * 3
         assert seen == [False, True, True]
@@ -162,28 +88,25 @@ async def test_failed_turn_gives_messages_back(core: CoreStandIn, tmp_path: Path
     ]
 
 
-async def test_failures_slow_down(core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pause doubles with every failure in a row, up to the longest, and starts anew after a success."""
-    pauses: list[float] = []
-    sleep = asyncio.sleep
+async def test_failures_slow_down(core: CoreStandIn, tmp_path: Path) -> None:
+    """Failures in a row are counted, and a success ends the row; nothing is tried before the pause is over."""
+    rows: list[int] = []
 
-    async def noted(seconds: float) -> None:
-        pauses.append(seconds)
-        await sleep(0)
+    def counted(_reaction: Reaction, in_a_row: int, _retry_after: float | None) -> float:
+        rows.append(in_a_row)
+        return 0.0
 
-    outcomes: list[TurnOutcome] = [*[Failed("a", "b")] * 4, Ok(), Failed("a", "b"), Ok()]
+    outcomes: list[TurnOutcome] = [*[Failed("crashed", "b")] * 4, Ok(), Failed("crashed", "b"), Ok()]
 
     async def scripted(_turn: Turn) -> TurnOutcome:
         return outcomes.pop(0)
 
     first = await core.deliver("x")
-    async with serving(core, tmp_path, scripted):
-        monkeypatch.setattr("hive_agent.harness.asyncio.sleep", noted)
+    async with serving(core, tmp_path, scripted, pause=counted):
         await core.until(lambda: core.acknowledged() == [first])
         second = await core.deliver("y")
         await core.until(lambda: core.acknowledged() == [first, second])
-        monkeypatch.undo()
-    assert [pause for pause in pauses if pause < 0.1] == [0.01, 0.02, 0.04, 0.04, 0.01]
+    assert rows == [1, 2, 3, 4, 1]
 
 
 async def test_broken_backend_is_a_failed_turn(
@@ -371,15 +294,18 @@ async def test_refused_hello_ends_the_harness(core: CoreStandIn, tmp_path: Path)
             await running.task
 
 
-async def test_refused_ack_does_not_spin(core: CoreStandIn, tmp_path: Path) -> None:
-    """If the acknowledgement is refused (the lease was lost), the harness says so, pauses and goes on."""
-    await core.deliver("x")
+async def test_refused_ack_is_made_good(core: CoreStandIn, tmp_path: Path) -> None:
+    """If the acknowledgement is refused (the lease was lost), the harness says so and pauses; when the message comes
+    again it is acknowledged, and not handled a second time.
+    """
+    number = await core.deliver("x")
     core.refusals["POST /v1/messages/ack"] = refusal(409, "lease_lost", "too late")
     async with serving(core, tmp_path, well) as running:
         await core.until(lambda: "failed" in core.state_names())
+        core.messages[number].holder = None
         core.refusals.clear()
-        await core.until(core.acknowledged)
-        assert len(running.backend.turns) >= 2
+        await core.until(lambda: core.acknowledged() == [number])
+        assert running.backend.turns == [[number]]
 
 
 @pytest.mark.parametrize(("status", "code"), [(507, "disk_full"), (503, "storage_failed"), (503, "database_busy")])
@@ -413,7 +339,7 @@ async def test_receive_waits_for_the_daemon(core: CoreStandIn, tmp_path: Path, s
 @pytest.mark.parametrize("deployment", [None, 0, 7])
 async def test_the_deployment_is_told(core: CoreStandIn, tmp_path: Path, deployment: int | None) -> None:
     """A harness says hello with the deployment that it was started on, and reports in after that."""
-    async with serving(core, tmp_path, well, deployment):
+    async with serving(core, tmp_path, well, deployment=deployment):
         await core.until(lambda: core.state_names() == ["idle"])
     assert [hello.deployment for hello in core.hellos] == [deployment]
 

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_agent import harness as harness_module
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.batches import LOOKED_THROUGH, PER_TURN, SUSPECT_AFTER, Batches, Past, choose
+from hive_agent.reactions import Reaction
 from hive_core.protocol import Delivery
+from tests.unit.agent.backend_stand_in import serving
 from tests.unit.agent.stand_in import CoreStandIn
-from tests.unit.agent.test_harness import serving
 
 SENDERS = ["ada", "bob", "carol", "operator"]
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back-off from 10 ms on."""
-    monkeypatch.setattr(harness_module, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(harness_module, "_LONGEST_PAUSE", 0.04)
 
 
 def delivery(number: int, sender: str, attempt: int = 1) -> Delivery:
@@ -138,7 +129,7 @@ def test_asks_for_more_only_with_suspects() -> None:
 
 
 def poisoned(*bodies: str) -> TurnOutcome:
-    return Failed("poison", "cannot be handled") if "poison" in bodies else Ok()
+    return Failed("refused", "cannot be handled") if "poison" in bodies else Ok()
 
 
 async def judge(turn: Turn) -> TurnOutcome:
@@ -184,23 +175,21 @@ async def test_missing_login_makes_nothing_suspect(core: CoreStandIn, tmp_path: 
         return outcomes.pop() if outcomes else Ok()
 
     ids = [await core.deliver("x") for _ in range(3)]
-    async with serving(core, tmp_path, logs_in_late) as running:
+    async with serving(core, tmp_path, logs_in_late, pause=lambda *_values: 0.01) as running:
         await core.until(lambda: core.acknowledged() == ids)
         assert running.backend.turns == [ids] * 5
 
 
-async def test_poison_alone_slows_down(core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message that fails alone is tried with growing pauses, never in a tight loop."""
-    pauses: list[float] = []
-    sleep = asyncio.sleep
+async def test_poison_alone_slows_down(core: CoreStandIn, tmp_path: Path) -> None:
+    """A message that fails alone is tried with growing pauses, never in a tight loop, and always as the same turn."""
+    rows: list[int] = []
 
-    async def noted(seconds: float) -> None:
-        pauses.append(seconds)
-        await sleep(0)
+    def counted(_reaction: Reaction, in_a_row: int, _retry_after: float | None) -> float:
+        rows.append(in_a_row)
+        return 0.001
 
     await core.deliver("poison")
-    monkeypatch.setattr("hive_agent.harness.asyncio.sleep", noted)
-    async with serving(core, tmp_path, judge) as running:
+    async with serving(core, tmp_path, judge, pause=counted) as running:
         await core.until(lambda: len(running.backend.turns) >= 6)
-    monkeypatch.undo()
-    assert [pause for pause in pauses if pause < 0.1][:5] == [0.01, 0.02, 0.04, 0.04, 0.04]
+        assert running.backend.attempts[:6] == [(1, attempt) for attempt in range(1, 7)]
+    assert rows[:5] == [1, 2, 3, 4, 5]

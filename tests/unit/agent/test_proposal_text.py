@@ -52,7 +52,7 @@ def test_listing_is_bounded() -> None:
     """A list is cut to what a tool may answer, and says how many there are."""
     text = proposal_text.listing([made(number=n, note="\x1b" * 10_000) for n in range(200)], 999)
     assert len(text) < LONGEST_OUTPUT + 100
-    assert re.search(r"\[\d+ of 999 are shown\]$", text)
+    assert re.search(r"\[(\d+) of 999 are shown; for more: offset=\1\]$", text)
     assert proposal_text.listing([], 0) == "No proposals."
 
 

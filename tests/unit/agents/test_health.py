@@ -47,7 +47,7 @@ async def answer(task: asyncio.Task[str]) -> str:
         return await task
 
 
-@pytest.mark.parametrize("state", ["idle", "thinking", "needs_login"])
+@pytest.mark.parametrize("state", ["idle", "thinking", "needs_login", "paused"])
 async def test_a_harness_that_can_work_is_healthy(hive: Hive, state: HarnessState) -> None:
     """It says hello with the deployment's number and then that it is ready, whatever the agent CLI still lacks."""
     task = await waiting(hive)

@@ -12,7 +12,6 @@ from hive_core.errors import HiveError
 from hive_core.events import EventHub
 from hive_core.protocol import SendAnswer, SendRequest
 from hive_core.runtimes.base import UnitState
-from hive_core.runtimes.troubles import OutOfMemory
 
 
 class Told:
@@ -116,7 +115,7 @@ async def test_a_crash_is_told_though_the_log_cannot_be_had() -> None:
 async def test_an_agent_that_runs_out_of_memory_is_told_of_once() -> None:
     """It goes on, and is not said to have crashed; who hears of it is told how to allow it more."""
     scene = Scene()
-    starved = OutOfMemory.of(UnitState("bob", "running", pid=42))
+    starved = UnitState("bob", "running", pid=42, starved=True)
     await scene.reports.follow(units(starved, starved), no_log)
     ((to, body),) = scene.told.sent
     assert to == "hm1nd" and body.startswith("bob ran out of memory") and "hive-c0re limits bob --memory" in body

@@ -33,7 +33,7 @@ class Hive:
             directory.put(Member(name, "agent"))
             await self.database.write(
                 lambda db, name=name: db.execute(  # type: ignore[misc]
-                    "INSERT INTO agents VALUES (?, 'agent', 'running', '{}', '', 0, NULL, 0, '')", (name,)
+                    "INSERT INTO agents VALUES (?, 'agent', 'running', '{}', '', 0, NULL, 0, '', '')", (name,)
                 ).fetchone()
             )
         self.inbox_limit(10_000)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
 import pytest
 
-from hive_core.broker import Broker, upkeep
+from hive_core.broker import upkeep
 from hive_core.errors import HiveError
 
 
@@ -26,7 +25,7 @@ class Vacuumed:
 
 
 def vacuuming(broker: Vacuumed) -> asyncio.Task[None]:
-    return asyncio.create_task(upkeep.keep_vacuumed(cast(Broker, broker), 14.0))
+    return asyncio.create_task(upkeep.keep_vacuumed(broker.vacuum, 14.0))
 
 
 async def test_a_vacuum_on_a_full_disk_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

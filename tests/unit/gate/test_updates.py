@@ -62,6 +62,22 @@ async def test_without_a_manager(scene: Scene) -> None:
     assert text.startswith("Rebuild 2 agents") and "hive-c0re rebuild --outdated" in text
 
 
+async def test_a_full_inbox_is_told_later(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the manager had no room for is not written down as told: it is once there is room, and then no more."""
+    sending, updates = scene.hive.broker._sending, scene.gate._updates
+    limit = sending._limit
+    monkeypatch.setattr(sending, "_limit", 0)
+    scene.runtime.hyperhive = "newer"
+    assert not await updates.look()
+    assert marked(scene) == {"hm1nd", "ada", "bob"}
+    assert await scene.told("hm1nd") == [] and "needs_update" not in await scene.actions("bob")
+    monkeypatch.setattr(sending, "_limit", limit)
+    for _ in range(2):
+        assert await updates.look()
+        assert await scene.told("hm1nd") == ["Rebuild 3 agents, to run on the hyperhive of now."]
+    await scene.check()
+
+
 @asynccontextmanager
 async def by_itself(layout: Layout, *, works: bool = True) -> AsyncIterator[tuple[Scene, asyncio.Queue[str]]]:
     """A hive of old agents that are updated by themselves, one at a time; and the states of its rebuilds."""

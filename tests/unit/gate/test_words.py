@@ -8,11 +8,12 @@ import pytest
 
 from hive_core.gate.words import changes
 from hive_core.protocol import AgentConfig
-from hive_core.protocol.config import ScriptRule
+from hive_core.protocol.config import McpServer, ScriptRule
 
 OTHER: dict[str, Any] = {
     "backend": "claude",
     "model": "opus",
+    "effort": "high",
     "tools": ["Read"],
     "allowed_recipients": ["bob"],
     "memory_max": "3G",
@@ -21,6 +22,10 @@ OTHER: dict[str, Any] = {
     "io_weight": 50,
     "network": "sealed",
     "turn_timeout": 600.0,
+    "max_steps": 50,
+    "idle_timeout": 0.0,
+    "environment": ["GH_TOKEN", "AWS_*"],
+    "mcp_servers": {"notes": McpServer(command="notes", args=["--dir", "a b"], env={"KEY": "x"})},
     "script": [ScriptRule(match="hello")],
 }
 
@@ -50,6 +55,7 @@ def test_all_changes_are_told_together() -> None:
     assert told({"tools": ["Bash"], "memory_max": "1G"}, {**OTHER, "tools": ["Bash", "Bash(git *)"]}) == [
         "backend: scripted -> claude",
         "model: the default -> opus",
+        "effort: the default -> high",
         "tools added: Bash(git *)",
         "may send to: everyone -> only bob",
         "memory limit: raised from 1 GiB to 3 GiB",
@@ -58,6 +64,10 @@ def test_all_changes_are_told_together() -> None:
         "share of the disk: set to 50 (100 is everybody's), was the operator's default",
         "network: the host's -> none but the hive's socket",
         "turn time limit: lowered from 3600 s to 600 s",
+        "limit of model calls in a turn: lowered from 200 to 50",
+        "time that an idle session is kept: lowered from 300 s to 0 s",
+        "now also gets the variables: GH_TOKEN, AWS_*",
+        "MCP server notes added: notes --dir 'a b' (with KEY set)",
         "script: 1 rule added",
     ]
 
@@ -108,6 +118,8 @@ def test_a_new_agent_is_described() -> None:
         "share of the disk: the operator's default",
         "network: the host's",
         "turn time limit: 3600 s",
+        "limit of model calls in a turn: 200",
+        "time that an idle session is kept: 300 s",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -61,7 +62,8 @@ async def test_a_crashed_container_that_cannot_be_prepared_is_not_started(host: 
     changes = runtime.watch()
     crash(host)
     assert (await anext(changes)).lifecycle == "backoff"
-    (host.root / "bin/nix-env").write_text("#!/bin/sh\nexit 1\n")
+    shutil.rmtree(host.places.profiles)
+    host.places.profiles.touch()
     host.systemd.done.clear()
     with pytest.raises(HiveError):
         await runtime.activate(replace(spec, closure="/nix/store/bbb-system"))

@@ -35,12 +35,14 @@ async def test_a_kept_closure_outlives_the_garbage_collector(nix: OwnNix, tmp_pa
     await roots.add_source(other)
     nix.run("nix-store", "--gc")
     assert remaining(tool, system, other) == [tool, system, other]
+    assert [await roots.hold(path) for path in (system, tool, other)] == [True, False, False]
 
     await roots.keep("ada", [])
     await roots.add_source(nix.add("newer", "echo >$out"))
     nix.run("nix-store", "--gc")
     assert remaining(tool, system, other) == []
     assert not (tmp_path / "gcroots/ada").exists()
+    assert not await roots.hold(system)
 
 
 def links(directory: Path, **numbers: str) -> list[int]:

@@ -1,0 +1,67 @@
+"""Files of lines in a place that the agent can write: whatever it puts there, reading and writing end, and soon.
+
+No link is followed, what is no plain file is refused with an OSError, and what is read has a bound. A line that was
+being written when the harness was killed is in no other line's way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Without O_NONBLOCK, opening a named pipe would wait for ever.
+_SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def append(path: Path, line: bytes, *, durable: bool = False) -> int:
+    """Add `line` (without its end) and return the file's size; `durable`: it is on disk when this returns."""
+    with _plain_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) as (file, size):
+        torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+        content = b"%s%s\n" % (b"\n" if torn else b"", line)
+        written = os.write(file, content)
+        if written < len(content):
+            raise OSError(errno.ENOSPC, "the line was written in part only", str(path))
+        if durable:
+            os.fdatasync(file)
+        return size + written
+
+
+def read(path: Path, most: int) -> list[bytes]:
+    """The lines in the last `most` bytes, only whole ones; none if there is no file."""
+    try:
+        with _plain_file(path, os.O_RDONLY) as (file, size):
+            start = max(0, size - most)
+            content = os.pread(file, most, start)
+    except FileNotFoundError:
+        return []
+    whole = content[: content.rfind(b"\n") + 1].split(b"\n")[:-1]
+    return whole[1:] if start > 0 else whole
+
+
+def replace(path: Path, lines: Iterable[bytes]) -> None:
+    """Put a file with these lines into the place of what is there, at once and durably, for its owner only."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600)
+    with os.fdopen(file, "wb") as stream:
+        stream.writelines(b"%s\n" % line for line in lines)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(path)
+
+
+@contextmanager
+def _plain_file(path: Path, flags: int) -> Iterator[tuple[int, int]]:
+    """The file opened, and its size in bytes."""
+    file = os.open(path, flags | _SAFELY, 0o600)
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "this is no plain file", str(path))
+        yield file, found.st_size
+    finally:
+        os.close(file)

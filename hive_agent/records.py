@@ -1,0 +1,144 @@
+"""Turns as they are kept: which messages, how often tried, what came of it. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
+
+from hive_agent.controls import TurnSummary
+from hive_agent.transcript import Entry, ToolCall, Usage
+from hive_core.protocol import Delivery
+
+MOST_MESSAGES = 200
+"""Most messages in one turn, with those that came in its middle."""
+SHOWN_DETAIL = 1_000
+"""Characters of a failure's detail that are kept."""
+_SAME_TIME = 0.001
+"""A time read from a file is the same as the one written, but for rounding; seconds."""
+
+TurnId = Annotated[int, Field(ge=1, le=10**12)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Seconds = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
+Cost = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
+
+class Ref(BaseModel):
+    """Which message is meant. A number alone may be another message's in a hive that was made anew."""
+
+    id: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    sender: Annotated[str, StringConstraints(max_length=20)]
+    sent_at: Seconds
+
+    @classmethod
+    def to(cls, delivery: Delivery) -> Self:
+        return cls(id=delivery.id, sender=delivery.sender, sent_at=delivery.sent_at.timestamp())
+
+    def means(self, delivery: Delivery) -> bool:
+        """Whether it is this message."""
+        same_time = abs(self.sent_at - delivery.sent_at.timestamp()) < _SAME_TIME
+        return same_time and (self.id, self.sender) == (delivery.id, delivery.sender)
+
+
+class TurnRecord(BaseModel):
+    """One turn. Times are seconds since 1970.
+
+    `settled`: nothing is left to be told to the hive; a turn that is `ok` or `skipped` and not settled has messages
+    that are still to be acknowledged. `compacted`: the conversation was shortened for its sake.
+    """
+
+    id: TurnId
+    attempt: Annotated[int, Field(ge=1, le=10**9)] = 1
+    state: Literal["running", "waiting", "held", "ok", "failed", "skipped"] = "running"
+    started_at: Seconds
+    ended_at: Seconds | None = None
+    next_try_at: Seconds | None = None
+    messages: Annotated[list[Ref], Field(max_length=MOST_MESSAGES)]
+    failure: Annotated[str, StringConstraints(max_length=40)] | None = None
+    detail: Annotated[str, StringConstraints(max_length=SHOWN_DETAIL)] = ""
+    tool_calls: Count = 0
+    tokens_in: Count = 0
+    tokens_out: Count = 0
+    cost_usd: Cost | None = None
+    settled: bool = True
+    compacted: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether it is still to be gone on with."""
+        return self.state in ("running", "waiting", "held")
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something is still to be done about its messages."""
+        return self.open or not self.settled
+
+    def count(self, entry: Entry) -> bool:
+        """Add what the entry took; whether that changed anything."""
+        if isinstance(entry, ToolCall):
+            self.tool_calls += 1
+        elif isinstance(entry, Usage):
+            self.tokens_in += max(0, entry.input) + max(0, entry.cache_read) + max(0, entry.cache_write)
+            self.tokens_out += max(0, entry.output)
+            if entry.cost_usd is not None and math.isfinite(entry.cost_usd):
+                self.cost_usd = (self.cost_usd or 0.0) + max(0.0, entry.cost_usd)
+        else:
+            return False
+        return True
+
+    def recount(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Count anew from what is kept of the turn, if that is more: a harness that was killed could not say."""
+        usage = TypeAdapter(Usage)
+        fresh = TurnRecord(id=self.id, started_at=self.started_at, messages=[])
+        for entry in entries:
+            if entry["kind"] == "call":
+                fresh.tool_calls += 1
+            elif entry["kind"] == "usage":
+                with suppress(ValidationError):
+                    fresh.count(usage.validate_python(entry))
+        self.tool_calls = max(self.tool_calls, fresh.tool_calls)
+        self.tokens_in = max(self.tokens_in, fresh.tokens_in)
+        self.tokens_out = max(self.tokens_out, fresh.tokens_out)
+        if fresh.cost_usd is not None:
+            self.cost_usd = max(self.cost_usd or 0.0, fresh.cost_usd)
+
+    def summary(self) -> TurnSummary:
+        """As the page has it."""
+        return TurnSummary(
+            id=self.id,
+            attempt=self.attempt,
+            state=self.state,
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+            next_try_at=self.next_try_at,
+            messages=[ref.id for ref in self.messages],
+            senders=list(dict.fromkeys(ref.sender for ref in self.messages)),
+            failure=self.failure,
+            detail=self.detail,
+            tool_calls=self.tool_calls,
+            tokens_in=self.tokens_in,
+            tokens_out=self.tokens_out,
+            cost_usd=self.cost_usd,
+        )
+
+
+class Totals(BaseModel):
+    """What a number of turns took together."""
+
+    turns: Count = 0
+    tokens_in: Count = 0
+    tokens_out: Count = 0
+    cost_usd: Cost | None = None
+
+    def plus(self, records: Sequence[TurnRecord]) -> Totals:
+        """With these turns, too."""
+        costs = [record.cost_usd for record in records if record.cost_usd is not None]
+        return Totals(
+            turns=self.turns + len(records),
+            tokens_in=self.tokens_in + sum(record.tokens_in for record in records),
+            tokens_out=self.tokens_out + sum(record.tokens_out for record in records),
+            cost_usd=None if self.cost_usd is None and not costs else (self.cost_usd or 0.0) + sum(costs),
+        )

@@ -1,0 +1,79 @@
+"""What happens in a turn, in the words of no particular agent CLI: the entries of a transcript.
+
+Their texts are a model's, a tool's or a stranger's: whoever shows them escapes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Text:
+    """The model said something."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """The model calls a tool; `id` ties the result to it."""
+
+    id: str
+    name: str
+    input: Any
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """A tool answered. `characters` is how much it said in all, where `text` was cut."""
+
+    id: str
+    text: str
+    is_error: bool
+    characters: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that is neither the model's nor a tool's: a retry, a compaction, a denied tool."""
+
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one model call took, in tokens. `cost_usd` is None where the CLI does not tell it.
+
+    `context` is how much of the model's window (`window`, 0 if unknown) is full after it.
+    """
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cost_usd: float | None = None
+    context: int = 0
+    window: int = 0
+
+
+@dataclass(frozen=True)
+class Session:
+    """The conversation of the CLI that the turn belongs to; `fresh` if it begins with this turn."""
+
+    id: str
+    fresh: bool
+
+
+Entry = Text | ToolCall | ToolResult | Notice | Usage | Session
+Tell = Callable[[Entry], None]
+
+_KINDS = {Text: "text", ToolCall: "call", ToolResult: "result", Notice: "notice", Usage: "usage", Session: "session"}
+
+
+def as_json(entry: Entry) -> dict[str, Any]:
+    """The entry as JSON has it, with its `kind`."""
+    return {"kind": _KINDS[type(entry)], **asdict(entry)}

@@ -1,0 +1,42 @@
+// Asking back, and telling of what was refused.
+
+import { byId, say } from "./make.js";
+
+let hiding;
+
+/** Show a line at the edge for a while. */
+export function toast(text) {
+  const place = byId("toast");
+  say(place, text);
+  place.hidden = false;
+  clearTimeout(hiding);
+  hiding = setTimeout(() => (place.hidden = true), 8_000);
+}
+
+/** Tell screen readers, and nobody else. */
+export function announce(text) {
+  say(byId("said"), text);
+}
+
+/** What was asked for; if it is refused, say so and give null. */
+export async function attempt(asked) {
+  try {
+    return await asked;
+  } catch (refused) {
+    toast(refused.whole ?? String(refused));
+    return null;
+  }
+}
+
+/** Whether the person says yes. */
+export function confirm(title, text, yes) {
+  const dialog = byId("confirm");
+  say(byId("confirm-title"), title);
+  say(byId("confirm-text"), text);
+  say(byId("confirm-yes"), yes);
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}

@@ -1,0 +1,115 @@
+// The page: everything that happens, to where it is shown.
+
+import { announce } from "./dialogs.js";
+import * as compose from "./compose.js";
+import * as head from "./head.js";
+import { watch } from "./live.js";
+import * as login from "./login.js";
+import { byId, say } from "./make.js";
+import { Transcript } from "./transcript.js";
+import { Waiting } from "./waiting.js";
+
+/** Messages that were seen waiting, by id: a turn only names them. */
+const asked = new Map();
+const MOST_ASKED = 500;
+
+const transcript = new Transcript(asked);
+const waiting = new Waiting((messages) => {
+  for (const message of messages) remember(message.id, message);
+  transcript.mail();
+  settle();
+});
+let current = null;
+
+function remember(id, message) {
+  asked.set(id, message);
+  if (asked.size > MOST_ASKED) asked.delete(asked.keys().next().value);
+}
+
+function snapshot(given) {
+  current = given;
+  head.show(given);
+  login.show(given.state === "needs_login", given.login);
+}
+
+const handlers = {
+  async now({ snapshot: given, latest }) {
+    snapshot(given);
+    waiting.refresh();
+    await transcript.now(given, latest);
+    settle();
+  },
+  snapshot,
+  state({ state, detail }) {
+    head.state(state, detail ?? "");
+    if (current) {
+      current = { ...current, state, detail };
+      login.show(state === "needs_login", current.login);
+    }
+    waiting.refresh();
+  },
+  turn(summary) {
+    transcript.update(summary);
+    grown();
+    if (summary.state !== "running") announce(`Turn ${summary.id}: ${summary.state}`);
+    waiting.refresh();
+  },
+  entry(entry) {
+    transcript.entry(entry);
+    grown();
+    if (entry.kind === "result") waiting.refresh();
+  },
+  inbox() {
+    waiting.refresh();
+  },
+};
+
+/** Stay at the end while new things come, if that is where the person is. */
+const CLOSE = 80;
+const beyond = () => document.querySelector("main").getBoundingClientRect().bottom - window.innerHeight;
+let following = true;
+
+function toEnd() {
+  if (beyond() > 0) window.scrollBy(0, beyond());
+}
+
+function settle() {
+  if (following) requestAnimationFrame(toEnd);
+}
+
+function grown() {
+  settle();
+  byId("below").hidden = following;
+}
+
+addEventListener("scroll", () => {
+  following = beyond() < CLOSE;
+  if (following) byId("below").hidden = true;
+}, { passive: true });
+byId("below").addEventListener("click", () => {
+  toEnd();
+  byId("body").focus();
+});
+
+head.begin();
+login.begin();
+compose.begin((id, body) => {
+  remember(id, { id, sender: "operator", body });
+  following = true;
+  waiting.refresh();
+});
+watch(
+  (kind, data) => handlers[kind](data),
+  (yes, refused) => {
+    byId("link").hidden = yes;
+    byId("no-session").hidden = refused?.code !== "no_session";
+    if (refused?.code === "no_session") {
+      byId("link").hidden = true;
+      say(byId("state-name"), "signed out");
+      say(byId("no-session-why"), "");
+    } else if (refused) {
+      say(byId("state-name"), "offline");
+      byId("state").dataset.state = "offline";
+    }
+  },
+);

@@ -1,0 +1,47 @@
+// Text of models, tools and strangers: shown as it is, and what would not be seen is made to be.
+//
+// Nothing here makes HTML. What a terminal or the bidirectional algorithm would act on becomes its escape (\x1b,
+// \u202e), marked, so that it cannot be taken for text that says so.
+
+const ACTED_ON = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
+const PIECES = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]|[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu;
+// Newline and tab are seen; emoji and several scripts are written with the joiners, which only join.
+const HARMLESS = new Set(["\n", "\t", "\u200c", "\u200d"]);
+
+function escaped(character) {
+  const code = character.codePointAt(0);
+  const hex = code.toString(16);
+  if (code < 0x100) return `\\x${hex.padStart(2, "0")}`;
+  return code < 0x10000 ? `\\u${hex.padStart(4, "0")}` : `\\U${hex.padStart(8, "0")}`;
+}
+
+/** Append `text` to `parent` as text nodes, with marked escapes. */
+export function show(parent, text) {
+  const plain = String(text).replaceAll("\r\n", "\n");
+  if (!ACTED_ON.test(plain)) {
+    parent.append(plain);
+    return parent;
+  }
+  let run = "";
+  for (const piece of plain.match(PIECES) ?? []) {
+    if (!ACTED_ON.test(piece) || HARMLESS.has(piece)) {
+      run += piece;
+      continue;
+    }
+    parent.append(run);
+    run = "";
+    const mark = document.createElement("span");
+    mark.className = "control";
+    mark.textContent = escaped(piece);
+    parent.append(mark);
+  }
+  parent.append(run);
+  return parent;
+}
+
+/** The same as plain text, for attributes and one-line places. */
+export function plain(text) {
+  return String(text).replace(new RegExp(ACTED_ON, "gu"), (character) =>
+    HARMLESS.has(character) ? character : escaped(character),
+  );
+}

@@ -1,0 +1,107 @@
+"""Doing what time brings: reminders whose time has come, questions whose time is up. Without polling."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import structlog
+
+from hive_core.asking import question_store, reminder_store
+from hive_core.asking.questions import Questions
+from hive_core.asking.reminders import Reminders
+from hive_core.database import Database
+from hive_core.database.moments import milliseconds
+from hive_core.errors import HiveError
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE = 100
+_LONGEST_SECONDS = 900.0
+"""So late is at most noticed that somebody has set the clock, or that the machine slept."""
+_RETRY_SECONDS = 30.0
+
+
+class Due:
+    """Waits for the next moment at which something is due. What a daemon missed while it was away is done at once."""
+
+    def __init__(
+        self,
+        database: Database,
+        questions: Questions,
+        reminders: Reminders,
+        clock: Callable[[], int] = milliseconds,
+    ) -> None:
+        """`clock` gives the time in milliseconds."""
+        self._database = database
+        self._questions = questions
+        self._reminders = reminders
+        self._clock = clock
+        self._changed = asyncio.Event()
+        questions.changed = reminders.changed = self.look_again
+
+    def look_again(self) -> None:
+        """Something new may be due before what is waited for, or an agent is there that was not."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Do what is due, until cancelled."""
+        while True:
+            self._changed.clear()
+            pause = await self._carry_out()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
+
+    async def vacuum(self, retention_days: float, batch: int = 500) -> int:
+        """Remove what ended longer ago than that, a batch at a time; how much."""
+        before = self._clock() - int(retention_days * 86_400_000)
+
+        def operation(db: sqlite3.Connection) -> tuple[int, int]:
+            return question_store.vacuum(db, before, batch), reminder_store.vacuum(db, before, batch)
+
+        removed = 0
+        while True:
+            counts = await self._database.write(operation)
+            removed += sum(counts)
+            if max(counts) < batch:
+                return removed
+
+    async def _carry_out(self) -> float:
+        """Do all that is due now; seconds until there may be more."""
+        stuck: set[str] = set()
+        while True:
+            now = self._clock()
+            reminders, questions, next_at = await self._database.read(partial(_due, now, stuck))
+            if not reminders and not questions:
+                break
+            # Side by side, so that they share commits; each agent's are numbered in their order.
+            await asyncio.gather(
+                *(self._do(row.agent, stuck, self._reminders.fire(row)) for row in reminders),
+                *(self._do(row.agent, stuck, self._questions.expire(row)) for row in questions),
+            )
+        pause = _LONGEST_SECONDS if next_at is None else min(_LONGEST_SECONDS, (next_at - now) / 1_000)
+        return min(pause, _RETRY_SECONDS) if stuck else pause
+
+    async def _do(self, agent: str, stuck: set[str], telling: Coroutine[Any, Any, None]) -> None:
+        """Tell an agent of something; if that cannot be delivered, it is `stuck` for now."""
+        try:
+            await telling
+        except HiveError as error:
+            # A full inbox, an agent that is just being destroyed, a full disk: it stays due.
+            log.warning("not delivered, tried again later", agent=agent, code=error.code, seconds=_RETRY_SECONDS)
+            stuck.add(agent)
+
+
+def _due(
+    now: int, but: set[str], db: sqlite3.Connection
+) -> tuple[list[reminder_store.ReminderRow], list[question_store.QuestionRow], int | None]:
+    """What is due, and when the next is, but for what is of some agents."""
+    reminders = reminder_store.due(db, now, _AT_ONCE, but)
+    questions = question_store.expired(db, now, _AT_ONCE, but)
+    times = [at for at in (reminder_store.next_due(db, but), question_store.next_expiry(db, but)) if at is not None]
+    return reminders, questions, min(times, default=None)

@@ -1,0 +1,57 @@
+"""Hyperhive's flake as it is now: what builds are made with, and what the age of a closure is judged by."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from hive_core.errors import HiveError
+from hive_core.runtimes.nixos.recipe import Hyperhive
+
+log = structlog.get_logger(__name__)
+
+FRESH_SECONDS = 1_800.0
+"""For so long what was found, or that nothing was, is good enough for whoever only asks how old something is."""
+
+
+class Newest:
+    """Looks for the first time when it is made, in the background; lives on the loop that it was made on."""
+
+    def __init__(self, look: Callable[[], Awaitable[Hyperhive]], clock: Callable[[], float] = time.monotonic) -> None:
+        """`look` finds the flake, in a bounded time, or raises HiveError; `clock` gives the time in seconds."""
+        self.last: Hyperhive | None = None
+        """What was found last."""
+        self._look = look
+        self._clock = clock
+        self._tried = clock()
+        self._looking = asyncio.create_task(self._try())
+
+    async def known(self) -> Hyperhive | None:
+        """As it was half an hour ago or later, waiting while it is being looked at; older if it cannot be had any more,
+        None if it never could.
+        """
+        ended = self._looking.done() and not self._looking.cancelled()
+        if ended and self._clock() - self._tried >= FRESH_SECONDS:
+            self._looking = asyncio.create_task(self._try())
+        await asyncio.wait([self._looking])
+        return self.last
+
+    async def now(self) -> Hyperhive:
+        """As it is at this moment. Raises what `look` raises."""
+        self._tried = self._clock()
+        self.last = await self._look()
+        return self.last
+
+    async def close(self) -> None:
+        """End what still goes on in the background, and look no more by itself."""
+        self._looking.cancel()
+        await asyncio.wait([self._looking])
+
+    async def _try(self) -> None:
+        try:
+            await self.now()
+        except HiveError as error:
+            log.warning("hyperhive's flake is not known", error=error.message, hint=error.hint)

@@ -1,0 +1,42 @@
+"""A page that is served, and a browser stand-in on it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.agent.web.browser_stand_in import BrowserStandIn, browsing
+from tests.unit.agent.web.stand_ins import Served, served
+
+
+@pytest.fixture
+def port() -> int:
+    """A port of the loopback that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+        return number
+
+
+@pytest.fixture
+async def page(run_dir: Path, port: int) -> AsyncIterator[Served]:
+    """Alice's page, on its socket and a port."""
+    async with served(run_dir, port) as running:
+        yield running
+
+
+@pytest.fixture
+async def browser(page: Served) -> AsyncIterator[BrowserStandIn]:
+    """Somebody with a session, at the port."""
+    async with browsing(page) as entered:
+        yield entered
+
+
+@pytest.fixture
+async def dashboard(page: Served) -> AsyncIterator[BrowserStandIn]:
+    """Somebody with a session, at the socket."""
+    async with browsing(page, socket=True) as entered:
+        yield entered

@@ -1,0 +1,180 @@
+"""One running Claude Code that takes turn after turn: its lines of JSON, and the requests that go both ways.
+
+The protocol is the one of the package claude-agent-sdk: `user` messages in, events out, and beside them
+`control_request` and `control_response`, which either side may begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hive_agent import log as harness_log
+from hive_agent.backends.json_fields import field, parsed, text
+from hive_agent.processes import Program, reap_adopted
+
+log = logging.getLogger(__name__)
+
+_STDERR_KEPT = 4_000
+_LAST_WORDS_SECONDS = 0.5
+"""How long stderr is read after the end: a process left behind may hold it open."""
+_STOP = "stop"
+"""Our name for the hook that runs when the model is about to end a turn."""
+_HOOK_SECONDS = 60
+"""How long the program waits for that hook."""
+_MOST_MODELS = 50
+
+More = Callable[[], Awaitable[str]]
+"""What is to go into the turn that is about to end; empty if nothing."""
+
+
+class ClaudeProcess:
+    """Started and not yet ended. Whoever runs a turn sets `heed`, and `more` for messages in its middle."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.heed: Callable[[Mapping[str, Any]], None] | None = None
+        """Gets every event. What comes while it is None is nobody's."""
+        self.more: More | None = None
+        self.moved = asyncio.Event()
+        """Set with every line: it lives."""
+        self.gone = asyncio.Event()
+        """It has closed its output, which it does when it ends."""
+        self.models: Sequence[str] = ()
+        self._stderr = bytearray()
+        self._initialize = ""
+        self._answering: dict[str, asyncio.Task[None]] = {}
+        self._reading = asyncio.create_task(self._read())
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, argv: Sequence[str], environment: Mapping[str, str], directory: Path) -> ClaudeProcess:
+        """Raises OSError. It takes prompts at once; whether it comes up shows in the first turn."""
+        process = cls(await Program.start(argv, environment, directory))
+        hook = {"matcher": None, "hookCallbackIds": [_STOP], "timeout": _HOOK_SECONDS}
+        # Without `systemPromptSnapshot` a conversation would keep the identity that it began with, also after the
+        # agent was reconfigured.
+        process._initialize = process._request(
+            {"subtype": "initialize", "hooks": {"Stop": [hook]}, "systemPromptSnapshot": False}
+        )
+        return process
+
+    def say(self, words: str) -> str:
+        """Give a prompt; returns the number under which its result names it."""
+        number = str(uuid.uuid4())
+        message = {"role": "user", "content": words}
+        self._send(
+            {"type": "user", "message": message, "parent_tool_use_id": None, "session_id": "", "uuid": number}
+        )
+        return number
+
+    def interrupt(self) -> None:
+        """Ask it to end the turn; the result comes as that of every turn."""
+        self._request({"subtype": "interrupt"})
+
+    async def last_words(self) -> str:
+        """How it ended by itself, and the end of what it wrote on stderr."""
+        await asyncio.wait({self._listening}, timeout=_LAST_WORDS_SECONDS)
+        code = self.program.process.returncode
+        how = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
+        said = self._stderr.decode(errors="replace").strip()
+        return f"{how}: {said}" if said else how
+
+    async def end(self) -> None:
+        """Kill it and all that it has started."""
+        try:
+            await self.program.end()
+        finally:
+            tasks = [self._reading, self._listening, *self._answering.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.gone.set()
+
+    # --- lines --------------------------------------------------------------------------------------------------
+
+    def _request(self, request: Mapping[str, Any]) -> str:
+        number = str(uuid.uuid4())
+        self._send({"type": "control_request", "request_id": number, "request": request})
+        return number
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        # Not awaited: at most one turn's prompt waits here, and a program that takes none says nothing, which shows.
+        stdin = self.program.process.stdin
+        if stdin is not None and not stdin.is_closing():
+            stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def _read(self) -> None:
+        stdout = self.program.process.stdout
+        try:
+            while stdout is not None:
+                try:
+                    line = await stdout.readline()
+                except ValueError:
+                    log.warning("claude wrote a line beyond the limit, which was skipped")
+                    continue
+                if not line:
+                    return
+                self.moved.set()
+                event = parsed(line)
+                if event is not None:  # programs that it runs may write in between
+                    self._take(event)
+        except Exception as error:
+            log.error("an event of claude was not understood: %s", harness_log.where(error))
+        finally:
+            self.gone.set()
+            self.moved.set()
+
+    async def _listen(self) -> None:
+        stderr = self.program.process.stderr
+        while stderr is not None and (piece := await stderr.read(65_536)):
+            self._stderr += piece
+            del self._stderr[:-_STDERR_KEPT]
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        match text(event, "type"):
+            case "control_response":
+                self._take_response(event)
+            case "control_request":
+                number = text(event, "request_id")
+                task = asyncio.create_task(self._answer(number, field(event, "request")))
+                self._answering[number] = task
+                task.add_done_callback(lambda _task: self._answering.pop(number, None))
+            case "control_cancel_request":
+                task_or_none = self._answering.get(text(event, "request_id"))
+                if task_or_none is not None:
+                    task_or_none.cancel()
+            case _:
+                if text(event, "type") == "user":
+                    reap_adopted()  # a tool has ended, and may have left something behind
+                if self.heed is not None:
+                    self.heed(event)
+
+    def _take_response(self, event: Mapping[str, Any]) -> None:
+        if field(event, "response", "request_id") == self._initialize:
+            models = field(event, "response", "response", "models")
+            named = [text(model, "value") for model in models] if isinstance(models, list) else []
+            usable = [name for name in named if name.isprintable() and 0 < len(name) <= 200 and name != "default"]
+            self.models = usable[:_MOST_MODELS]
+
+    async def _answer(self, number: str, request: object) -> None:
+        """Answer what the program asks: only for the hook it was given."""
+        answer: dict[str, Any] = {"subtype": "success", "response": {}}
+        if field(request, "subtype") != "hook_callback" or field(request, "callback_id") != _STOP:
+            answer = {"subtype": "error", "error": "this is not answered here"}
+        elif self.more is not None:
+            try:
+                async with asyncio.timeout(_HOOK_SECONDS / 2):
+                    words = await self.more()
+                if words:
+                    answer["response"] = {"decision": "block", "reason": words}
+            except Exception as error:
+                log.error("no messages were put into the turn: %s", harness_log.where(error))
+        with contextlib.suppress(ConnectionError):
+            self._send({"type": "control_response", "response": {**answer, "request_id": number}})

@@ -103,9 +103,6 @@ class Harness:
             worker, desk = await self._begin(stack, profile)
             await self._open_page(stack, desk, profile)
             await self._say("idle", "")
-            import gc, os, ctypes
-            if os.environ.get("TRIM"):
-                gc.collect(); ctypes.CDLL(None).malloc_trim(0)
             known = asyncio.create_task(self._presence.keep())
             try:
                 while True:

@@ -5,10 +5,11 @@ before it asks the model. Importing the MCP SDK takes longer than all else that 
 program, which needs almost nothing to start, gives the answers of last time, and starts the server meanwhile, which is
 asked the same and whose answers are remembered for the next time. Everything else goes through unchanged.
 
-    python -I -S mcp_front.py MEMORY COMMAND [ARGUMENT ...]
+    python -I -S mcp_front.py MEMORY VERSION COMMAND [ARGUMENT ...]
 
-MEMORY is the file of remembered answers; another version of the server needs another one. Run as a script: it imports
-nothing of its package, which would cost what it saves.
+MEMORY is the file of remembered answers, which count only for the same VERSION of the server. Should the server answer
+in another way than it was remembered, the client is told that the list has changed, and asks again. Run as a script:
+it imports nothing of its package, which would cost what it saves.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import os
 import sys
 import threading
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _REMEMBERED = frozenset({"initialize", "tools/list", "prompts/list", "resources/list", "resources/templates/list"})
 _REFUSED = frozenset({"server/discover"})
@@ -25,42 +26,52 @@ _REFUSED = frozenset({"server/discover"})
 confirm. Refused, they go on with `initialize`, as with every older server."""
 _NO_SUCH_METHOD = -32601
 _LONGEST_MEMORY = 4 * 1024 * 1024
+_MOST_ANSWERS = 20
+"""Questions differ with the client's version, too."""
 _HEAD_START_SECONDS = 0.5
-"""How long the server is not started for want of anything that needs it: the agent CLI starts on the same processors."""
+"""How long the server is not started while nothing needs it: the agent CLI starts on the same processors."""
 
 
 class Memory:
     """Answers by question. The file is the agent's to write: what is no such table in it is no memory."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, version: str) -> None:
         self._path = path
-        self._answers = _read(path)
+        self._version = version
+        self._answers = _read(path, version)
 
     def answer(self, question: str) -> Any:
         """The `result` of last time, or None."""
         return self._answers.get(question)
 
-    def learn(self, question: str, result: Any) -> None:
-        """Remember this answer, on disk too if it is news."""
+    def learn(self, question: str, result: Any) -> bool:
+        """Remember this answer, on disk too; whether it is news."""
         if self._answers.get(question) == result:
-            return
+            return False
+        self._answers.pop(question, None)
         self._answers[question] = result
+        for oldest in list(self._answers)[:-_MOST_ANSWERS]:
+            del self._answers[oldest]
         fresh = f"{self._path}.{os.getpid()}"
         try:
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
-                json.dump(self._answers, file)
-            os.replace(fresh, self._path)
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
+                json.dump({"version": self._version, "answers": self._answers}, file)
+            os.replace(fresh, self._path)  # noqa: PTH105 (to import pathlib takes as long as all else here)
         except OSError as error:
-            print(f"the MCP server's answers are not remembered: {error}", file=sys.stderr)
+            sys.stderr.write(f"the MCP server's answers are not remembered: {error}\n")
+        return True
 
 
-def _read(path: str) -> dict[str, Any]:
+def _read(path: str, version: str) -> dict[str, Any]:
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             found = json.loads(file.read(_LONGEST_MEMORY))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict) or found.get("version") != version:
+        return {}
+    answers = found.get("answers")
+    return answers if isinstance(answers, dict) else {}
 
 
 def question(message: dict[str, Any]) -> str | None:
@@ -79,8 +90,7 @@ class Front:
         self._command = command
         self._output = sys.stdout.buffer
         self._lock = threading.Lock()
-        self._started = threading.Event()
-        self._server: BinaryIO | None = None
+        self._server: IO[bytes] | None = None
         self._waiting: list[bytes] = []
         self._asked: dict[str, tuple[str, bool]] = {}
         """By id: the question, and whether it was answered from memory."""
@@ -129,16 +139,15 @@ class Front:
         with self._lock:
             if self._server is not None:
                 return
-            process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 (our caller's)
             assert process.stdin is not None and process.stdout is not None
             self._server = process.stdin
-            for line in self._waiting:
-                self._server.write(line)
-            self._server.flush()
+            process.stdin.writelines(self._waiting)
+            process.stdin.flush()
             self._waiting.clear()
         threading.Thread(target=self._back, args=(process.stdout,), daemon=True).start()
 
-    def _back(self, answers: BinaryIO) -> None:
+    def _back(self, answers: IO[bytes]) -> None:
         for line in answers:
             try:
                 message = json.loads(line)
@@ -146,12 +155,19 @@ class Front:
                 message = None
             if isinstance(message, dict) and "method" not in message:
                 asked, told = self._asked.pop(json.dumps(message.get("id")), ("", False))
-                if asked and "result" in message:
-                    self._memory.learn(asked, message["result"])
+                news = bool(asked) and "result" in message and self._memory.learn(asked, message["result"])
                 if told:
+                    if news:
+                        self._tell_change(json.loads(asked)[0])
                     continue
             self._write(line)
         os._exit(1)  # the server has ended: so does this, and the CLI starts both anew
+
+    def _tell_change(self, method: str) -> None:
+        """What the client was told is out of date. Who the server is may not change; lists may."""
+        if method.endswith("/list"):
+            told = {"jsonrpc": "2.0", "method": f"notifications/{method.partition('/')[0]}/list_changed"}
+            self._write(json.dumps(told).encode() + b"\n")
 
     def _answer(self, number: object, **answer: Any) -> None:
         self._write(json.dumps({"jsonrpc": "2.0", "id": number, **answer}).encode() + b"\n")
@@ -163,4 +179,4 @@ class Front:
 
 
 if __name__ == "__main__":
-    Front(Memory(sys.argv[1]), sys.argv[2:]).run()
+    Front(Memory(sys.argv[1], sys.argv[2]), sys.argv[3:]).run()

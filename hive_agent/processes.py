@@ -26,15 +26,18 @@ class Program:
 
     Also what moves to another session or loses its parents is found: this process adopts orphans as long as a program
     lives. Which of several programs an orphan belongs to cannot be told, so of those that run beside each other only
-    the first to start may be one that leaves processes behind.
+    one may have `orphans`; the others are programs that leave nothing behind.
     """
 
-    def __init__(self, process: Process, others: Set[int]) -> None:
+    def __init__(self, process: Process, others: Set[int], orphans: bool) -> None:
         self.process = process
         self._others = others
+        self._orphans = orphans
 
     @classmethod
-    async def start(cls, argv: Sequence[str], environment: Mapping[str, str], directory: Path) -> Program:
+    async def start(
+        cls, argv: Sequence[str], environment: Mapping[str, str], directory: Path, *, orphans: bool = True
+    ) -> Program:
         """Raises OSError if `argv` cannot be started. The program has to be ended, also if it ends by itself."""
         others = set(_children(_processes(), os.getpid()))
         prctl.adopt_orphans(True)
@@ -54,26 +57,21 @@ class Program:
             prctl.adopt_orphans(bool(_living))
             raise
         _living.add(process.pid)
-        return cls(process, others)
+        return cls(process, others, orphans)
 
     def started(self) -> set[int]:
         """What it has started that runs now, directly or not."""
+        roots = {self.process.pid}
         processes = _processes()
-        found: set[int] = set()
-        roots = [pid for pid in _children(processes, os.getpid()) if pid not in self._others]
-        while roots:
-            pid = roots.pop()
-            if pid in _living and pid != self.process.pid:
-                continue
-            found.add(pid)
-            roots += _children(processes, pid)
-        return found - {self.process.pid}
+        if self._orphans:
+            roots |= set(_children(processes, os.getpid())) - self._others - _living
+        return _below(roots, processes) - {self.process.pid}
 
     async def end_started(self, kept: Set[int] = frozenset()) -> None:
         """Kill what it has started, but `kept` and what these have started; the program itself goes on."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _CLEANUP_SECONDS
-        while (pids := self.started() - _below(kept)) and loop.time() < deadline:
+        while (pids := self.started() - _below(kept, _processes())) and loop.time() < deadline:
             for pid in pids:
                 _kill_and_reap(pid)
             await asyncio.sleep(0.005)
@@ -95,9 +93,11 @@ class Program:
 
 
 @asynccontextmanager
-async def running(argv: Sequence[str], environment: Mapping[str, str], directory: Path) -> AsyncIterator[Process]:
+async def running(
+    argv: Sequence[str], environment: Mapping[str, str], directory: Path, *, orphans: bool = True
+) -> AsyncIterator[Process]:
     """Start `argv`; on leaving, kill it and all that it started. Raises OSError if `argv` cannot be started."""
-    program = await Program.start(argv, environment, directory)
+    program = await Program.start(argv, environment, directory, orphans=orphans)
     try:
         yield program.process
     finally:
@@ -116,17 +116,15 @@ def reap_adopted() -> None:
         _reap(ended.si_pid)
 
 
-def _below(roots: Set[int]) -> set[int]:
+def _below(roots: Set[int], processes: Mapping[int, Sequence[int]]) -> set[int]:
     """These processes and all that they have started and not lost."""
-    if not roots:
-        return set()
-    processes = _processes()
     found: set[int] = set()
     waiting = list(roots)
     while waiting:
         pid = waiting.pop()
-        found.add(pid)
-        waiting += [child for child in _children(processes, pid) if child not in found]
+        if pid not in found:
+            found.add(pid)
+            waiting += _children(processes, pid)
     return found
 
 

@@ -23,6 +23,11 @@ def render(deliveries: Sequence[Delivery], long_bodies: Path) -> str:
     )
 
 
+def again(prompt: str) -> str:
+    """The prompt of a turn that was begun before: the conversation may hold it already, and a part of the work."""
+    return f"This turn was interrupted; look how far you came, and go on. These are its messages.\n\n{prompt}"
+
+
 def _urgent_first(deliveries: Sequence[Delivery]) -> list[Delivery]:
     """What a person wants may change what is to be done about all else. The order of each sender's stays."""
     return sorted(deliveries, key=lambda delivery: delivery.sender != OPERATOR)

@@ -1,214 +1,241 @@
-"""The claude backend: one run of Claude Code per turn, which goes on with the agent's conversation."""
+"""The claude backend: Claude Code, kept running between turns and gone on with where it was ended."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import os
-import sys
-from asyncio.subprocess import Process
-from collections.abc import Mapping, Sequence
+import time
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
-import hive_agent
-from hive_agent import identity, prompt
-from hive_agent.backends import claude_command, mcp_servers
-from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, Login, Ok, Turn, TurnOutcome
+from hive_agent import identity, lines, memory, prompt
+from hive_agent.backends import claude_command, claude_failures, claude_login, hive_server, mcp_servers
+from hive_agent.backends.base import (
+    Backend,
+    BackendContext,
+    Choice,
+    Failed,
+    Login,
+    NeedsLogin,
+    Ok,
+    Turn,
+    TurnOutcome,
+)
 from hive_agent.backends.claude_events import Reading
-from hive_agent.processes import running
-from hive_agent.transcript import Tell
+from hive_agent.backends.claude_process import ClaudeProcess, More
+from hive_agent.backends.claude_turn import Silence, TurnRun
+from hive_agent.backends.cli_session import CliSession, Known
+from hive_agent.backends.programs import NoProgram
+from hive_agent.transcript import Entry, Notice, Session, Tell
 
 log = logging.getLogger(__name__)
 
-_STDERR_KEPT = 4_000
-_LEAVE_SECONDS = 10.0
-"""How long the program may take to end after its result."""
-_LAST_WORDS_SECONDS = 0.5
-"""How long stderr is read after the end: a process left behind may hold it open."""
-_PROBE_SECONDS = 30.0
+_LONGEST_FOCUS = 2_000
+_ALIASES = ("opus", "sonnet", "haiku")
+"""What Claude Code takes for a model in every version; a running one tells which there are."""
 
 
 def open_backend(context: BackendContext) -> Backend:
-    """The claude backend. Its program is looked for with every turn, so that installing it helps at once."""
+    """The claude backend. Its program is looked for with every start, so that installing it helps at once."""
     return ClaudeBackend(context)
 
 
 class ClaudeBackend:
-    """Runs Claude Code in the agent's state directory."""
-
-    models: Sequence[str] = ()
+    """Runs Claude Code in the agent's state directory, one process for as many turns as come soon enough."""
 
     def __init__(self, context: BackendContext) -> None:
         self._context = context
-        self._identity = identity.render(context.profile, context.role, context.environment, claude_command.TOOL_PREFIX)
-        self._snapshot_option: dict[Path, bool] = {}
+        self._config = context.profile.config
+        self._where = context.environment
+        self._identity = identity.render(context.profile, context.role, self._where, claude_command.TOOL_PREFIX)
+        self._choice = Choice(self._config.model, self._config.effort)
+        self._session = CliSession(self._where.claude / "hive-session.json")
+        self._process: ClaudeProcess | None = None
+        self._resting: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()
+        self._models: Sequence[str] = _ALIASES
+        self._window = 0
+
+    # --- the contract -------------------------------------------------------------------------------------------
+
+    @property
+    def models(self) -> Sequence[str]:
+        return self._models
 
     async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
-        where = self._context.environment
-        config = self._context.profile.config
-        try:
-            program = claude_command.find_program(where.variables)
-            servers = mcp_servers.configured(where.variables, claude_command.SERVER)
-            mcp_config = self._write_files(servers)
-            argv = claude_command.arguments(
-                program,
-                mcp_config=mcp_config,
-                identity=self._identity,
-                tools=config.tools,
-                servers=[claude_command.SERVER, *servers],
-                model=config.model,
-                snapshot_option=await self._has_snapshot_option(program),
-            )
-            text = prompt.render(turn.deliveries, where.state / "messages")
-            async with running(argv, self._environment(), where.state) as process:
-                return await _converse(process, text)
-        except claude_command.NoProgram as error:
-            return Failed("no_program", str(error))
-        except OSError as error:
-            return Failed("no_program", f"Claude Code could not be started: {error}")
+        fetch = turn.more
+
+        async def more() -> str:
+            deliveries = await fetch() if fetch is not None else ()
+            return prompt.render(deliveries, self._messages) if deliveries else ""
+
+        words = prompt.render(turn.deliveries, self._messages)
+        if turn.attempt > 1:
+            words = prompt.again(words)
+        outcome = await self._converse(words, tell, more)
+        if outcome is None:
+            self._forget(tell)
+            outcome = await self._converse(words, tell, more)
+        return outcome or Failed("crashed", "Claude Code does not have the conversation that it has just begun")
 
     async def compact(self, tell: Tell, focus: str = "") -> TurnOutcome:
-        return Ok()
+        if self._session.known.id is None:
+            return Ok()
+        words = f"/compact {' '.join(focus.split())[:_LONGEST_FOCUS]}".rstrip()
+        outcome = await self._converse(words, tell, None)
+        if outcome is None:
+            self._forget(tell)
+        return outcome or Ok()
 
     async def new_session(self) -> None:
-        raise NotImplementedError
+        await self._end()
+        self._session.remember(Known())
 
     async def choose(self, choice: Choice) -> None:
-        raise NotImplementedError
+        if choice != self._choice:
+            await self._end()  # it is asked on its command line; the conversation goes on
+            self._choice = choice
 
     async def log_in(self) -> Login:
-        raise NotImplementedError
+        return await claude_login.begin(self._where.variables, self._environment(), self._where.state, self._end)
 
     async def logged_in(self) -> bool:
-        raise NotImplementedError
+        return await claude_login.status(self._where.variables, self._environment(), self._where.state)
 
     @property
     def warm(self) -> bool:
-        return False
+        return self._process is not None and not self._process.gone.is_set()
 
     async def close(self) -> None:
-        """Nothing is kept open between turns."""
+        await self._end()
+
+    # --- a turn -------------------------------------------------------------------------------------------------
+
+    async def _converse(self, words: str, tell: Tell, more: More | None) -> TurnOutcome | None:
+        """One prompt and what follows it; None if the program does not have the conversation any more."""
+        await self._wake()
+        known = self._session.known.id
+        try:
+            process = self._process or await self._start()
+        except NoProgram as error:
+            return Failed("no_program", str(error))
+        except OSError as error:
+            return Failed("no_program", f"Claude Code could not be started: {error}")
+        self._process = process
+        number = str(uuid.uuid4())
+        reading = Reading(self._noting(tell), message=number, server=hive_server.NAME, known=known, window=self._window)
+        turn = TurnRun(process, reading)
+        keep = False
+        try:
+            await turn.run(words, number, more)
+            keep = turn.can_go_on
+        except Silence as error:
+            return Failed("hung", str(error))
+        except asyncio.CancelledError:
+            keep = await turn.interrupt()
+            raise
+        finally:
+            reading.close()
+            self._window, self._models = reading.window, process.models or self._models
+            await (self._rest(process) if keep else self._end())
+        if reading.result is not None and known is not None and claude_failures.conversation_is_gone(reading.result):
+            return None
+        outcome = reading.outcome(time.time())
+        if isinstance(outcome, NeedsLogin):
+            await self._end()  # it would go on with the credentials that it was started with
+        if reading.result is None and isinstance(outcome, Failed):
+            return Failed(outcome.kind, f"{outcome.detail}{turn.last_words}", outcome.retry_after)
+        return outcome
+
+    async def _start(self) -> ClaudeProcess:
+        """Write what the program reads, and start it. Raises NoProgram and OSError."""
+        where = self._where
+        program = claude_command.find_program(where.variables)
+        where.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+        servers = mcp_servers.beside(where.variables, self._config.mcp_servers, hive_server.NAME)
+        hive = hive_server.describe(self._context.role, where, self._context.instance)
+        config = claude_command.mcp_config(
+            hive, where.temporary / "mcp-answers.json", hive_server.code_version(), servers
+        )
+        mcp_config = where.state / "mcp.json"
+        lines.replace(mcp_config, [json.dumps(config, indent=2).encode()])
+        identity_file = where.state / "identity.md"
+        lines.replace(identity_file, [self._identity.encode()])
+        argv = claude_command.arguments(
+            program,
+            mcp_config=mcp_config,
+            identity=identity_file,
+            tools=self._config.tools,
+            servers=[hive_server.NAME, *servers],
+            choice=self._choice,
+            session=self._session.known.id,
+        )
+        log.info("starting Claude Code")
+        return await ClaudeProcess.start(argv, self._environment(), where.state)
 
     def _environment(self) -> dict[str, str]:
-        where = self._context.environment
-        return claude_command.child_environment(
+        where = self._where
+        return claude_command.environment(
             where.variables,
+            self._config.environment,
             temporary=where.temporary,
             claude_directory=where.claude,
             confined=where.parent_pid is None,
         )
 
-    def _write_files(self, servers: Mapping[str, object]) -> Path:
-        """Write what the program reads, and the identity for people; returns the MCP configuration's path.
+    @property
+    def _messages(self) -> Path:
+        return self._where.state / "messages"
 
-        `servers` are those beside the hive's.
-        """
-        where = self._context.environment
-        where.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(where.state / "identity.md", self._identity)
-        code = str(Path(hive_agent.__file__).parents[1])
-        config = claude_command.mcp_config(
-            sys.executable,
-            self._context.role.module,
-            {
-                "HIVE_AGENT_RUN": str(where.run),
-                "HIVE_AGENT_STATE": str(where.state),
-                "HIVE_AGENT_CONFIG": str(where.config),
-                "HIVE_AGENT_APPLIED": where.variables.get("HIVE_AGENT_APPLIED", ""),
-                "HIVE_INSTANCE": self._context.instance,
-                # The server must be this harness's code: neither what lies in the agent's working directory,
-                # nor what its Python would find on its own.
-                "PYTHONSAFEPATH": "1",
-                "PYTHONPATH": os.pathsep.join(filter(None, [code, where.variables.get("PYTHONPATH")])),
-            },
-            servers,
-        )
-        path = where.state / "mcp.json"
-        _write(path, json.dumps(config, indent=2))
-        return path
+    def _noting(self, tell: Tell) -> Tell:
+        """`tell`, which also takes note of the conversation as soon as it has a name: the turn may be killed."""
 
-    async def _has_snapshot_option(self, program: Path) -> bool:
-        """Whether this version knows `--system-prompt-snapshot`; older ones refuse to start with it."""
-        if program not in self._snapshot_option:
-            where = self._context.environment
-            async with running([str(program), "--help"], self._environment(), where.state) as process:
-                try:
-                    async with asyncio.timeout(_PROBE_SECONDS):
-                        output, _ = await process.communicate()
-                except TimeoutError:
-                    return False
-            self._snapshot_option[program] = b"--system-prompt-snapshot" in output
-        return self._snapshot_option[program]
+        def noting(entry: Entry) -> None:
+            if isinstance(entry, Session):
+                self._session.remember(Known(id=entry.id))
+            tell(entry)
 
+        return noting
 
-async def _converse(process: Process, text: str) -> TurnOutcome:
-    """Give the prompt, read events until the result, and judge."""
-    reading = Reading(server=claude_command.SERVER)
-    stderr = bytearray()
-    giving = asyncio.create_task(_give(process, text))
-    listening = asyncio.create_task(_keep_tail(process, stderr))
-    try:
-        await _read(process, reading)
-        if reading.server_status == "failed":
-            # Without the hive's tools no answer would reach anyone, and yet the turn would look well.
-            return Failed(
-                "no_tools", "Claude Code could not start the hive's MCP server (mcp.json in the state directory)"
-            )
-        exit_code = await _exit_code(process)
-        await asyncio.wait({listening}, timeout=_LAST_WORDS_SECONDS)
-    finally:
-        giving.cancel()
-        listening.cancel()
-        await asyncio.gather(giving, listening, return_exceptions=True)
-    denied = ", ".join(reading.denied) or "none"
-    log.info("claude: %d model calls, %.4f USD, denied tools: %s", reading.turns, reading.cost_usd, denied)
-    return reading.outcome(exit_code, stderr.decode(errors="replace"))
+    def _forget(self, tell: Tell) -> None:
+        tell(Notice("warning", "Claude Code does not have the conversation any more: a new one begins"))
+        self._session.remember(Known())
 
+    # --- between turns ------------------------------------------------------------------------------------------
 
-async def _give(process: Process, text: str) -> None:
-    if process.stdin is not None:
-        with contextlib.suppress(ConnectionError):  # it ended early; its exit tells why
-            process.stdin.write(text.encode())
-            await process.stdin.drain()
-        process.stdin.close()
-
-
-async def _read(process: Process, reading: Reading) -> None:
-    """Feed events until there is a result, the output ends, or the hive's tools turn out to be missing."""
-    while process.stdout is not None and not reading.finished and reading.server_status != "failed":
-        try:
-            line = await process.stdout.readline()
-        except ValueError:
-            log.warning("claude wrote a line beyond the limit, which was skipped")
-            continue
-        if not line:
+    async def _rest(self, process: ClaudeProcess) -> None:
+        """Keep the process for the next turn, for a while."""
+        await self._wake()
+        if self._config.idle_timeout == 0:
+            await self._end()
             return
-        reading.feed(line)
+        self._wanted = asyncio.Event()
+        self._resting = asyncio.create_task(self._cool_down(process, self._wanted))
 
+    async def _cool_down(self, process: ClaudeProcess, wanted: asyncio.Event) -> None:
+        """End the process when nobody has wanted it for long, or it has ended by itself."""
+        waiting = [asyncio.create_task(wanted.wait()), asyncio.create_task(process.gone.wait())]
+        try:
+            await asyncio.wait(waiting, timeout=self._config.idle_timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        if not wanted.is_set():
+            self._process = None
+            await process.end()
+            memory.give_back()
 
-async def _exit_code(process: Process) -> int | None:
-    """How the program ended; None if it goes on after its result (the caller's `running` kills it)."""
-    try:
-        async with asyncio.timeout(_LEAVE_SECONDS):
-            while process.stdout is not None and await process.stdout.read(65_536):
-                pass  # a full pipe would keep it from ending
-            return await process.wait()
-    except TimeoutError:
-        return process.returncode
+    async def _wake(self) -> None:
+        """Once this returns, nobody but the caller ends the process."""
+        self._wanted.set()
+        if self._resting is not None:
+            await self._resting
+            self._resting = None
 
-
-async def _keep_tail(process: Process, tail: bytearray) -> None:
-    while process.stderr is not None and (piece := await process.stderr.read(65_536)):
-        tail += piece
-        del tail[:-_STDERR_KEPT]
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace the file at once, readable by its owner only."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-        file.write(text)
-    fresh.replace(path)
+    async def _end(self) -> None:
+        await self._wake()
+        process, self._process = self._process, None
+        if process is not None:
+            await process.end()

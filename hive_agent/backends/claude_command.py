@@ -47,7 +47,7 @@ def arguments(
     program: Path,
     *,
     mcp_config: Path,
-    identity: str,
+    identity: Path,
     tools: Sequence[str],
     servers: Sequence[str] = (NAME,),
     choice: Choice,
@@ -74,7 +74,8 @@ def arguments(
         "--permission-mode=dontAsk",
         f"--tools={','.join(names)}",
         f"--allowedTools={','.join([*(f'mcp__{name}' for name in servers), *tools])}",
-        f"--append-system-prompt={identity}",
+        # In a file: a single argument may have no more than 128 KiB.
+        f"--append-system-prompt-file={identity}",
     ]
     if session is not None:
         argv.append(f"--resume={session}")
@@ -106,12 +107,12 @@ def environment(
     return found
 
 
-def mcp_config(hive: HiveServer, memory: Path, servers: Mapping[str, McpServer]) -> dict[str, object]:
+def mcp_config(hive: HiveServer, memory: Path, version: str, servers: Mapping[str, McpServer]) -> dict[str, object]:
     """The file for `--mcp-config`: the hive's server, loaded before the first request, and `servers` beside it.
 
-    The hive's answers from `memory` until it has started.
+    The hive's answers from `memory` until it has started, if that is of this `version`.
     """
-    front = ["-I", "-S", mcp_front.__file__, str(memory), hive.command, *hive.args]
+    front = ["-I", "-S", mcp_front.__file__, str(memory), version, hive.command, *hive.args]
     return {
         "mcpServers": {
             **{name: _described(server) for name, server in servers.items()},

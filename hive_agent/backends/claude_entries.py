@@ -17,12 +17,16 @@ LONGEST_TEXT = 200_000
 _DEEPEST = 20
 
 
+def stands_in(event: Mapping[str, Any]) -> bool:
+    """Whether this is Claude Code's own message in the place of the model's."""
+    return text(event, "message", "model") == "<synthetic>"
+
+
 def of_assistant(event: Mapping[str, Any]) -> Iterator[Entry]:
     """What the model said and called. What Claude Code says in the model's name is a notice."""
-    stands_in = field(event, "message", "model") == "<synthetic>"
     for block in _blocks(event):
         match field(block, "type"):
-            case "text" if stands_in:
+            case "text" if stands_in(event):
                 yield Notice("error" if field(event, "error") else "info", _cut(text(block, "text"), LONGEST_TEXT))
             case "text" if text(block, "text").strip():
                 yield Text(_cut(text(block, "text"), LONGEST_TEXT))
@@ -46,7 +50,7 @@ def of_system(event: Mapping[str, Any]) -> Notice | None:
             status = count(event, "error_status")
             why = f"{status} {text(event, 'error')}".strip() if status else text(event, "error") or "no answer"
             tried, most = count(event, "attempt"), count(event, "max_retries")
-            wait = count_seconds(event, "retry_delay_ms")
+            wait = seconds(event, "retry_delay_ms")
             return Notice("warning", f"the model's API: {why}; try {tried} of {most} follows in {wait:.1f} s")
         case "compact_boundary":
             before, after = (count(event, "compact_metadata", f"{when}_tokens") for when in ("pre", "post"))
@@ -59,7 +63,7 @@ def of_system(event: Mapping[str, Any]) -> Notice | None:
     return None
 
 
-def count_seconds(event: Mapping[str, Any], key: str) -> float:
+def seconds(event: Mapping[str, Any], key: str) -> float:
     """Milliseconds at `key`, whole or not, in seconds."""
     found = field(event, key)
     usable = isinstance(found, int | float) and not isinstance(found, bool) and 0 < found < 1e12

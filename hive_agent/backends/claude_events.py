@@ -1,113 +1,165 @@
-"""Reads Claude Code's stream of events and judges how a turn ended. Pure."""
+"""What the events of one turn of Claude Code mean: entries of the transcript, and how the turn ended. Pure.
+
+Unknown events and fields are skipped: new versions add more.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Any
 
-from hive_agent.backends.base import Failed, FailureKind, NeedsLogin, Ok, TurnOutcome
+from hive_agent.backends import claude_entries, claude_failures
+from hive_agent.backends.base import Failed, TurnOutcome
+from hive_agent.backends.claude_usage import Calls
+from hive_agent.backends.json_fields import count, field, text
+from hive_agent.transcript import Notice, Session, Tell, ToolCall, ToolResult
 
-_LOGIN = "authentication_failed"
-_KINDS: Mapping[str, FailureKind] = {
-    "rate_limit": "rate_limit",
-    "server_error": "overloaded",
-    "billing_error": "billing",
-    "invalid_request": "refused",
-}
+_TOLD_LATER = frozenset({429, 503, 529})
+"""Statuses after which the program waits as long as the API asks for."""
 
 
-@dataclass
 class Reading:
-    """What the events told so far. Unknown events and fields are skipped: new versions add more."""
+    """One turn, event by event.
 
-    server: str
-    server_status: str = ""
-    """Of the MCP server named `server`, as the program saw it at its start."""
-    finished: bool = False
-    """The turn's result has come; what follows no longer counts."""
-    is_error: bool = False
-    text: str = ""
-    terminal_reason: str = ""
-    api_status: int | None = None
-    assistant_error: str = ""
-    turns: int = 0
-    cost_usd: float = 0.0
-    denied: tuple[str, ...] = ()
-    """Names of tools whose use was not allowed."""
+    `message` is the prompt's number, `server` the MCP server that has to be there, `known` the conversation that is to
+    be gone on with, and `window` how much the model takes, in tokens, as far as an earlier turn told (else 0).
+    """
 
-    def feed(self, line: bytes) -> None:
-        """Take one line of output."""
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return  # programs that it runs may write in between
-        if not isinstance(event, dict) or self.finished:
-            return
-        match event.get("type"), event.get("subtype"):
-            case "system", "init":
-                self._take_servers(event.get("mcp_servers"))
-            case "assistant", _:
-                # Only the last counts: an earlier one was retried.
-                self.assistant_error = _text(event.get("error"))
-            case "result", _:
+    def __init__(self, tell: Tell, *, message: str, server: str, known: str | None, window: int = 0) -> None:
+        self._tell = tell
+        self._message = message
+        self._server = server
+        self._known = known
+        self._calls = Calls(tell, window)
+        self.session: str | None = None
+        self.heard = False
+        """Anything was said at all."""
+        self.server_missing = False
+        self.result: Mapping[str, Any] | None = None
+        self.waits = 0.0
+        """How long the program has said that it will say nothing, in seconds."""
+        self._tools: set[str] = set()
+        self._model = ""
+        self._error = ""
+        self._retry_after = 0.0
+        self._resets_at = 0.0
+        self._compact_error: str | None = None
+        self._unseen = False
+
+    @property
+    def working(self) -> bool:
+        """Whether a tool runs, which may take long and say nothing."""
+        return bool(self._tools)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        return self.result is not None or self.server_missing
+
+    @property
+    def window(self) -> int:
+        return self._calls.window
+
+    def added(self) -> None:
+        """Messages were put into the turn; they count as seen once the model is asked again."""
+        self._unseen = True
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        """Take one event."""
+        self.heard, self.waits = True, 0.0
+        match text(event, "type"):
+            case "system":
+                self._take_system(event)
+            case "stream_event":
+                if text(event, "event", "type") == "message_start":
+                    self._unseen = False
+                self._calls.streamed(event)
+            case "assistant":
+                self._take_assistant(event)
+            case "user":
+                for result in claude_entries.of_user(event):
+                    self._tools.discard(result.id)
+                    self._tell(result)
+            case "rate_limit_event":
+                self._take_limit(event)
+            case "result" if self._is_ours(event):
                 self._take_result(event)
 
-    def _take_servers(self, servers: object) -> None:
-        for server in servers if isinstance(servers, list) else []:
-            if isinstance(server, dict) and server.get("name") == self.server:
-                self.server_status = _text(server.get("status"))
+    def close(self) -> None:
+        """No more events come: tell what was kept back."""
+        self._calls.close()
 
-    def _take_result(self, event: dict[str, object]) -> None:
-        self.finished = True
-        self.is_error = event.get("is_error") is not False
-        self.text = _text(event.get("result"))
-        self.terminal_reason = _text(event.get("terminal_reason"))
-        status = event.get("api_error_status")
-        self.api_status = status if isinstance(status, int) else None
-        turns, cost = event.get("num_turns"), event.get("total_cost_usd")
-        self.turns = turns if isinstance(turns, int) else 0
-        self.cost_usd = float(cost) if isinstance(cost, int | float) else 0.0
-        denials = event.get("permission_denials")
-        self.denied = tuple(
-            _text(denial.get("tool_name"))
-            for denial in (denials if isinstance(denials, list) else [])
-            if isinstance(denial, dict)
-        )
+    def outcome(self, now: float) -> TurnOutcome:
+        """How the turn ended; `now` is the time, in seconds since 1970."""
+        if self.server_missing:
+            return Failed(
+                "no_tools", "Claude Code did not start the hive's MCP server (mcp.json in the state directory)"
+            )
+        if self._compact_error is not None:
+            return claude_failures.compacted(self._compact_error)
+        if self.result is None:
+            return Failed("crashed", "Claude Code ended without a result")
+        if self._unseen and field(self.result, "is_error") is False:
+            return Failed("crashed", "Claude Code ended the turn before the model saw what had come in meanwhile")
+        later = self._resets_at - now if self._resets_at > now else self._retry_after
+        return claude_failures.judged(self.result, self._error, later or None)
 
-    def outcome(self, exit_code: int | None, stderr: str) -> TurnOutcome:
-        """How the turn ended. `exit_code` is None if the program did not end by itself after its result.
+    # --- events -----------------------------------------------------------------------------------------------
 
-        `subtype` of the result is not looked at: it says "success" of API failures too.
-        """
-        if not self.finished:
-            return Failed("crashed", _joined(f"claude ended ({_exit(exit_code)}) without a result", stderr))
-        if not self.is_error and exit_code in (0, None):
-            return Ok()
-        text = self.text.strip() or stderr.strip() or f"claude ended with {_exit(exit_code)}"
-        if self.assistant_error == _LOGIN or self.api_status == 401:
-            return NeedsLogin(text)
-        return Failed(self._kind(), text)
+    def _take_system(self, event: Mapping[str, Any]) -> None:
+        match text(event, "subtype"):
+            case "init":
+                self._take_init(event)
+            case "api_retry":
+                self.waits = claude_entries.seconds(event, "retry_delay_ms")
+                if count(event, "error_status") in _TOLD_LATER:
+                    self._retry_after = self.waits
+            case "status" if text(event, "compact_result") == "failed":
+                self._compact_error = text(event, "compact_error")
+            case "status" if text(event, "compact_result") == "success":
+                self._compact_error = None
+            case "compact_boundary":
+                self._calls.shortened(count(event, "compact_metadata", "post_tokens"))
+        notice = claude_entries.of_system(event)
+        if notice is not None:
+            self._tell(notice)
 
-    def _kind(self) -> FailureKind:
-        if self.terminal_reason == "prompt_too_long":
-            return "too_long"
-        if self.assistant_error in _KINDS:
-            return _KINDS[self.assistant_error]
-        if self.api_status == 429:
-            return "rate_limit"
-        return "overloaded" if self.api_status is not None and self.api_status >= 500 else "refused"
+    def _take_init(self, event: Mapping[str, Any]) -> None:
+        self._model = text(event, "model")
+        servers = field(event, "mcp_servers")
+        found = [text(server, "status") for server in servers or () if text(server, "name") == self._server]
+        # One that is still being started comes later.
+        self.server_missing = not any(status in ("connected", "pending") for status in found)
+        if self.session is None:
+            self.session = text(event, "session_id")
+            self._tell(Session(self.session, self.session != self._known))
 
+    def _take_assistant(self, event: Mapping[str, Any]) -> None:
+        # Only the last counts: an earlier one was retried.
+        self._error = text(event, "error")
+        if not claude_entries.stands_in(event):
+            self._unseen = False
+            self._calls.whole(event)
+        for entry in claude_entries.of_assistant(event):
+            if isinstance(entry, ToolCall):
+                self._tools.add(entry.id)
+            self._tell(entry)
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    def _take_limit(self, event: Mapping[str, Any]) -> None:
+        match text(event, "rate_limit_info", "status"):
+            case "rejected":
+                self._resets_at = float(count(event, "rate_limit_info", "resetsAt"))
+            case "allowed_warning":
+                self._tell(Notice("warning", "the subscription's limit is nearly reached"))
 
+    def _is_ours(self, event: Mapping[str, Any]) -> bool:
+        """Whether a result is for this turn's prompt; a version that does not say begins no turns of its own."""
+        named = field(event, "user_message_uuids")
+        return not isinstance(named, list) or not named or self._message in named
 
-def _exit(code: int | None) -> str:
-    if code is None:
-        return "still running"
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def _joined(first: str, second: str) -> str:
-    return f"{first}: {second.strip()}" if second.strip() else first
+    def _take_result(self, event: Mapping[str, Any]) -> None:
+        self.result = event
+        for tool in sorted(self._tools):
+            self._tell(ToolResult(tool, "(broken off)", True, 0))
+        self._tools.clear()
+        self._calls.priced(event, self._model)

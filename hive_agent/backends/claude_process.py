@@ -47,6 +47,8 @@ class ClaudeProcess:
         self.gone = asyncio.Event()
         """It has closed its output, which it does when it ends."""
         self.models: Sequence[str] = ()
+        self.used = False
+        """It has been given a prompt: by then its MCP servers run."""
         self._stderr = bytearray()
         self._initialize = ""
         self._answering: dict[str, asyncio.Task[None]] = {}
@@ -65,14 +67,10 @@ class ClaudeProcess:
         )
         return process
 
-    def say(self, words: str) -> str:
-        """Give a prompt; returns the number under which its result names it."""
-        number = str(uuid.uuid4())
+    def say(self, words: str, number: str) -> None:
+        """Give a prompt. `number` is a UUID, under which its result names it."""
         message = {"role": "user", "content": words}
-        self._send(
-            {"type": "user", "message": message, "parent_tool_use_id": None, "session_id": "", "uuid": number}
-        )
-        return number
+        self._send({"type": "user", "message": message, "parent_tool_use_id": None, "session_id": "", "uuid": number})
 
     def interrupt(self) -> None:
         """Ask it to end the turn; the result comes as that of every turn."""

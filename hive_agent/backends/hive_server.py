@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping
@@ -14,6 +16,12 @@ from hive_agent.role import Role
 
 NAME = "hive"
 """What it is called in the CLIs' configurations; they make the names of its tools from that."""
+START_SECONDS = 60
+"""How long an MCP server may take to start, for CLIs that want it told: many agents may start at once."""
+CALL_SECONDS = 3_600
+"""How long a call of a tool may take, for CLIs that have a limit of their own, which turn_timeout makes needless."""
+
+_PACKAGES = ("hive_agent", "hive_manager", "hive_core.protocol")
 
 
 @dataclass(frozen=True)
@@ -43,3 +51,17 @@ def describe(role: Role, environment: AgentEnvironment, instance: str) -> HiveSe
             "PYTHONPATH": os.pathsep.join(filter(None, [code, environment.variables.get("PYTHONPATH")])),
         },
     )
+
+
+def code_version() -> str:
+    """Differs between versions of the code that the server's tools are made of: by where it is, its times and sizes."""
+    found = hashlib.sha256()
+    for package in (*_PACKAGES, "mcp"):
+        spec = importlib.util.find_spec(package)
+        for root in (spec.submodule_search_locations or []) if spec is not None else []:
+            # Of the SDK, which is installed as a whole, the directory says enough.
+            places = [Path(root)] if package == "mcp" else sorted(Path(root).rglob("*.py"))
+            for place in places:
+                stat = place.stat()
+                found.update(f"{place} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return found.hexdigest()[:32]

@@ -90,7 +90,7 @@ class OneShotBackend:
     async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
         text = prompt.render(turn.deliveries, self._state / "messages")
         if turn.attempt > 1:
-            text = f"This turn was interrupted; look how far you came, and go on. These are its messages.\n\n{text}"
+            text = prompt.again(text)
         outcome = await self._converse(text, tell)
         if outcome is None:
             tell(Notice("warning", f"{self._cli.name} does not have the conversation any more: a new one begins"))

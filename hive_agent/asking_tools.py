@@ -10,17 +10,27 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field, ValidationError
 
+from hive_agent import open_text
 from hive_agent.client import CoreClient, CoreError
-from hive_agent.open_text import listing
-from hive_agent.tool_text import cut, invalid, refused
+from hive_agent.tool_text import invalid, refused
+from hive_core.names import shown
 from hive_core.protocol import AskRequest, RemindRequest, StatusRequest
+from hive_core.protocol.asking import LONGEST_AHEAD
 
 QuestionText = Annotated[str, Field(description="The question, with all that is needed to answer it.")]
 Options = Annotated[list[str], Field(description="Up to 10 answers to choose from, one line each; may be left out.")]
-Minutes = Annotated[float | None, Field(gt=0, description="How long to wait for the answer; left out: for ever.")]
-ReminderText = Annotated[str, Field(description="What you will need to know then: you may have forgotten all else.")]
+_MOST_MINUTES = LONGEST_AHEAD / 60
+Minutes = Annotated[
+    float | None,
+    Field(ge=0.1, le=_MOST_MINUTES, description="How long to wait for the answer; left out: for ever."),
+]
+ReminderText = Annotated[
+    str, Field(description="What you will need to know then, up to 4,000 characters: you may have forgotten all else.")
+]
 At = Annotated[str, Field(description="When: ISO 8601 with a time zone, such as 2026-03-01T09:00:00+00:00.")]
-After = Annotated[float | None, Field(ge=0, description="Or in how many minutes from now.")]
+After = Annotated[float | None, Field(ge=0, le=_MOST_MINUTES, description="Or in how many minutes from now.")]
+Skip = Annotated[int, Field(ge=0, description="How many of the items to leave out at the beginning.")]
+One = Annotated[int | None, Field(ge=1, description="Show the one of this number, and all of its text.")]
 
 
 def add_asking_tools(server: MCPServer[None], client: CoreClient) -> None:
@@ -42,13 +52,23 @@ def add_asking_tools(server: MCPServer[None], client: CoreClient) -> None:
         return "Shown beside your name." if text.strip() else "Nothing is shown beside your name."
 
     @server.tool(structured_output=False)
-    async def list_open() -> str:
+    async def list_open(skip: Skip = 0, question: One = None, reminder: One = None) -> str:
         """List what of yours is open: questions to the operator, reminders to come, proposals under way."""
         try:
-            text = listing(await client.open_items())
+            items = await client.open_items()
         except CoreError as error:
             raise refused(error) from None
-        return cut(text, "my_proposals shows proposals one by one")
+        if question is not None:
+            return _found(open_text.question(items, question), f"No question {question} of yours is open.")
+        if reminder is not None:
+            return _found(open_text.reminder(items, reminder), f"No reminder {reminder} of yours is to come.")
+        return open_text.listing(items, skip)
+
+
+def _found(text: str | None, otherwise: str) -> str:
+    if text is None:
+        raise ToolError(f"{otherwise}\nlist_open without a number shows those that are.")
+    return text
 
 
 def _add_ask(server: MCPServer[None], client: CoreClient) -> None:
@@ -115,7 +135,7 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise ToolError(f"at: {text!r} is no time; write it as in 2026-03-01T09:00:00+00:00") from None
+        raise ToolError(f"at: {shown(text)} is no time; write it as in 2026-03-01T09:00:00+00:00") from None
     if moment.tzinfo is None:
-        raise ToolError(f"at: {text!r} has no time zone; write it as in 2026-03-01T09:00:00+00:00")
+        raise ToolError(f"at: {shown(text)} has no time zone; write it as in 2026-03-01T09:00:00+00:00")
     return moment

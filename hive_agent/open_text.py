@@ -1,35 +1,72 @@
-"""Questions, reminders and proposals that are open, as a model reads them."""
+"""Questions, reminders and proposals that are open, as a model reads them. No I/O."""
 
 from __future__ import annotations
 
 from hive_agent import proposal_text
+from hive_agent.tool_text import LONGEST_OUTPUT
 from hive_core.protocol import OpenItems, Question, Reminder
 
 _SHOWN = 200
+_ROOM = LONGEST_OUTPUT - 500
+"""What is left for lines, beside the headings and the last line."""
 
 
-def listing(items: OpenItems) -> str:
-    """One paragraph per kind, one line per item."""
-    parts = [
-        _part("Questions to the operator", [_question(question) for question in items.questions]),
-        _part("Reminders to come", [_reminder(reminder) for reminder in items.reminders]),
-        _part("Proposals under way", [proposal_text.line(proposal) for proposal in items.proposals]),
-    ]
-    return "\n\n".join(filter(None, parts)) or "Nothing is open."
+def listing(items: OpenItems, skip: int = 0) -> str:
+    """One paragraph per kind, one line per item, but for the first `skip`; of those as many as a tool may answer."""
+    kinds = {
+        f"Questions to the operator ({len(items.questions)}):": [_question_line(item) for item in items.questions],
+        f"Reminders to come ({len(items.reminders)}):": [_reminder_line(item) for item in items.reminders],
+        f"Proposals under way ({len(items.proposals)}):": [proposal_text.line(item) for item in items.proposals],
+    }
+    lines = [(head, line) for head, found in kinds.items() for line in found]
+    if not lines:
+        return "Nothing is open."
+    shown: dict[str, list[str]] = {}
+    end, size = skip, 0
+    for head, line in lines[skip:]:
+        size += len(line) + 1
+        if size > _ROOM:
+            break
+        shown.setdefault(head, []).append(line)
+        end += 1
+    parts = ["\n".join([head, *found]) for head, found in shown.items()]
+    if len(lines) > end - skip:
+        rest = f"; for more: skip={end}" if end < len(lines) else ""
+        parts.append(f"[{max(0, end - skip)} of {len(lines)} are shown{rest}]")
+    return "\n\n".join(parts)
 
 
-def _part(head: str, lines: list[str]) -> str:
-    return "\n".join([f"{head} ({len(lines)}):", *lines]) if lines else ""
+def question(items: OpenItems, number: int) -> str | None:
+    """One open question in full; None if there is none of that number."""
+    found = next((item for item in items.questions if item.id == number), None)
+    if found is None:
+        return None
+    options = "\n".join(f"{place}. {option}" for place, option in enumerate(found.options, start=1))
+    return "\n\n".join(filter(None, [f"Question {_asked(found)}:", found.text, options]))
 
 
-def _question(question: Question) -> str:
-    end = f", ends {question.expires_at:%Y-%m-%d %H:%M:%S} UTC" if question.expires_at is not None else ""
-    options = f" [{'; '.join(question.options)}]" if question.options else ""
-    return f"{question.id}, asked {question.asked_at:%Y-%m-%d %H:%M:%S} UTC{end}: {_short(question.text + options)}"
+def reminder(items: OpenItems, number: int) -> str | None:
+    """One reminder to come in full; None if there is none of that number."""
+    found = next((item for item in items.reminders if item.id == number), None)
+    return None if found is None else f"Reminder {_due(found)}:\n\n{found.text}"
 
 
-def _reminder(reminder: Reminder) -> str:
-    return f"{reminder.id}, at {reminder.at:%Y-%m-%d %H:%M:%S} UTC: {_short(reminder.text)}"
+def _question_line(item: Question) -> str:
+    options = f" [{'; '.join(item.options)}]" if item.options else ""
+    return f"{_asked(item)}: {_short(item.text + options)}"
+
+
+def _reminder_line(item: Reminder) -> str:
+    return f"{_due(item)}: {_short(item.text)}"
+
+
+def _asked(item: Question) -> str:
+    end = f", ends {item.expires_at:%Y-%m-%d %H:%M:%S} UTC" if item.expires_at is not None else ""
+    return f"{item.id}, asked {item.asked_at:%Y-%m-%d %H:%M:%S} UTC{end}"
+
+
+def _due(item: Reminder) -> str:
+    return f"{item.id}, at {item.at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _short(text: str) -> str:

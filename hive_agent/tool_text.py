@@ -22,16 +22,9 @@ def invalid(error: ValidationError) -> ToolError:
     return ToolError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
-def cut(text: str, rest: str) -> str:
-    """`text`; if it is too long, its beginning, with how much there is and `rest`: how to get the rest, in words."""
-    if len(text) <= LONGEST_OUTPUT:
-        return text
-    return f"{text[:LONGEST_OUTPUT]}\n[the first {LONGEST_OUTPUT} of {len(text)} characters; {rest}]"
-
-
 def last_lines(lines: list[str], skip: int = 0) -> str:
     """`lines` as one text, but for the last `skip`; if it is too long, its end, with how to get what is before."""
-    wanted = lines[: len(lines) - skip] if skip else lines
+    wanted = lines[: max(0, len(lines) - skip)]
     text = "\n".join(wanted)
     if len(text) <= LONGEST_OUTPUT:
         return text

@@ -8,17 +8,21 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hive_core.errors import forbidden
+from hive_core.errors import HiveError, forbidden
 
 TICKET_SECONDS = 120.0
 SESSION_SECONDS = 12 * 3_600.0
 _MOST = 20
 """Tickets, and sessions, of one agent; the oldest gives way."""
 _BYTES = 32
+_TYPED, _TYPED_SECONDS = 60, 60.0
+"""So much may be typed on an agent's page in so long. No person types more; the agent itself could, whose page has
+the session, and what is typed is kept for ever in the audit table.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,13 @@ class Pages:
         self._clock = clock
         self._tickets: defaultdict[str, list[Pass]] = defaultdict(list)
         self._sessions: defaultdict[str, list[Pass]] = defaultdict(list)
+        self._typed: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_TYPED))
 
     def forget(self, agent: str) -> None:
         """The agent is gone; nobody is let in to another of its name."""
         self._tickets.pop(agent, None)
         self._sessions.pop(agent, None)
+        self._typed.pop(agent, None)
 
     def ticket(self, agent: str, user: str) -> Pass:
         """A new ticket for the agent's page."""
@@ -63,6 +69,15 @@ class Pages:
         if found is None:
             hint = f"print a new link: hive-c0re open {agent}"
             raise forbidden("bad_session", "the session is over, or is none", hint)
+        return found
+
+    def typing(self, agent: str, session: str) -> Pass:
+        """A session that is still good, in which something was typed. Raises `bad_session`, `too_much_typed`."""
+        found, typed, now = self.check(agent, session), self._typed[agent], self._clock()
+        if len(typed) == _TYPED and typed[0] > now - _TYPED_SECONDS:
+            text = f"more than {_TYPED} messages and answers within {_TYPED_SECONDS:.0f} s on the page of {agent}"
+            raise HiveError("too_much_typed", text, hint="wait a moment", status=429)
+        typed.append(now)
         return found
 
     def remaining(self, entry: Pass) -> float:

@@ -21,7 +21,7 @@ from hive_core.errors import HiveError
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 100
-_LONGEST_SECONDS = 900.0
+_LONGEST_SECONDS = 60.0
 """So late is at most noticed that somebody has set the clock, or that the machine slept."""
 _RETRY_SECONDS = 30.0
 
@@ -35,12 +35,17 @@ class Due:
         questions: Questions,
         reminders: Reminders,
         clock: Callable[[], int] = milliseconds,
+        *,
+        retry_seconds: float = _RETRY_SECONDS,
     ) -> None:
-        """`clock` gives the time in milliseconds."""
+        """`clock` gives the time in milliseconds; what cannot be delivered is tried again after `retry_seconds`."""
         self._database = database
         self._questions = questions
         self._reminders = reminders
         self._clock = clock
+        self._retry_seconds = retry_seconds
+        self._stuck: dict[str, float] = {}
+        """Agents to whom nothing could be delivered, and when to try again, on the event loop's clock."""
         self._changed = asyncio.Event()
         questions.changed = reminders.changed = self.look_again
 
@@ -73,28 +78,33 @@ class Due:
 
     async def _carry_out(self) -> float:
         """Do all that is due now; seconds until there may be more."""
-        stuck: set[str] = set()
+        clock = asyncio.get_running_loop().time
         while True:
+            self._stuck = {agent: until for agent, until in self._stuck.items() if until > clock()}
             now = self._clock()
-            reminders, questions, next_at = await self._database.read(partial(_due, now, stuck))
+            reminders, questions, next_at = await self._database.read(partial(_due, now, set(self._stuck)))
             if not reminders and not questions:
                 break
             # Side by side, so that they share commits; each agent's are numbered in their order.
             await asyncio.gather(
-                *(self._do(row.agent, stuck, self._reminders.fire(row)) for row in reminders),
-                *(self._do(row.agent, stuck, self._questions.expire(row)) for row in questions),
+                *(self._do(row.agent, self._reminders.fire(row)) for row in reminders),
+                *(self._do(row.agent, self._questions.expire(row)) for row in questions),
             )
         pause = _LONGEST_SECONDS if next_at is None else min(_LONGEST_SECONDS, (next_at - now) / 1_000)
-        return min(pause, _RETRY_SECONDS) if stuck else pause
+        return max(0.0, min([pause, *(until - clock() for until in self._stuck.values())]))
 
-    async def _do(self, agent: str, stuck: set[str], telling: Coroutine[Any, Any, None]) -> None:
-        """Tell an agent of something; if that cannot be delivered, it is `stuck` for now."""
+    async def _do(self, agent: str, telling: Coroutine[Any, Any, None]) -> None:
+        """Tell an agent of something. If that cannot be delivered, all that is due to the agent waits for a while:
+        an agent can fill its inbox and set reminders as fast as it likes.
+        """
         try:
             await telling
         except HiveError as error:
             # A full inbox, an agent that is just being destroyed, a full disk: it stays due.
-            log.warning("not delivered, tried again later", agent=agent, code=error.code, seconds=_RETRY_SECONDS)
-            stuck.add(agent)
+            if agent not in self._stuck:
+                seconds = self._retry_seconds
+                log.warning("not delivered, tried again later", agent=agent, code=error.code, seconds=seconds)
+                self._stuck[agent] = asyncio.get_running_loop().time() + seconds
 
 
 def _due(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import Literal, NamedTuple
 
+from hive_core.asking.fitting import fitting
+from hive_core.asking.presence import PRESENT, leaving_out
 from hive_core.database.moments import moment
 from hive_core.protocol import Question, QuestionsQuery
 from hive_core.protocol.asking import QuestionState
@@ -31,6 +33,10 @@ class QuestionRow(NamedTuple):
     answer: str | None = None
     answered_by: str | None = None
     ended_at: int | None = None
+
+    def texts(self) -> Iterable[str]:
+        """All in it that may be long."""
+        return (self.text, *self.options, self.answer or "")
 
     def shown(self) -> Question:
         """The question as it is told to callers."""
@@ -91,25 +97,25 @@ def count_open(db: sqlite3.Connection) -> int:
 
 
 def select(db: sqlite3.Connection, query: QuestionsQuery) -> tuple[list[QuestionRow], int]:
-    """What fits the query, the oldest first, and how many there are without its limit."""
+    """What fits the query and one answer, the oldest first, and how many there are without their limits."""
     where = "(:agent IS NULL OR agent = :agent)" + (" AND state = 'open'" if query.view == "open" else "")
     places = {"agent": query.agent, "limit": query.limit}
     (total,) = db.execute(f"SELECT count(*) FROM questions WHERE {where}", places).fetchone()  # noqa: S608
     if query.view == "open":
-        return _rows(db, f"{where} ORDER BY id LIMIT :limit", places), total
-    return _rows(db, f"{where} ORDER BY id DESC LIMIT :limit", places)[::-1], total
+        return list(fitting(_each(db, f"{where} ORDER BY id LIMIT :limit", places))), total
+    return list(fitting(_each(db, f"{where} ORDER BY id DESC LIMIT :limit", places)))[::-1], total
 
 
 def expired(db: sqlite3.Connection, now: int, limit: int, but: Collection[str]) -> list[QuestionRow]:
     """Open questions whose time is up, of agents that there are, but for some."""
     where = f"state = 'open' AND expires_at <= :now AND {PRESENT} ORDER BY expires_at LIMIT :limit"
-    return _rows(db, where, {"now": now, "limit": limit, "but": json.dumps(list(but))})
+    return _rows(db, where, {"now": now, "limit": limit, "but": leaving_out(but)})
 
 
 def next_expiry(db: sqlite3.Connection, but: Collection[str]) -> int | None:
     """When the next of them is up."""
     query = f"SELECT min(expires_at) FROM questions WHERE state = 'open' AND {PRESENT}"  # noqa: S608
-    found: int | None = db.execute(query, {"but": json.dumps(list(but))}).fetchone()[0]
+    found: int | None = db.execute(query, {"but": leaving_out(but)}).fetchone()[0]
     return found
 
 
@@ -124,15 +130,13 @@ def vacuum(db: sqlite3.Connection, before: int, most: int) -> int:
     return db.execute(query, (before, most)).rowcount
 
 
-PRESENT = "agent IN (SELECT name FROM agents) AND agent NOT IN (SELECT value FROM json_each(:but))"
-"""Whether the agent is there and none of those in `:but`, a JSON list."""
-
-
 def _rows(db: sqlite3.Connection, where: str, places: object) -> list[QuestionRow]:
-    found = []
+    return list(_each(db, where, places))
+
+
+def _each(db: sqlite3.Connection, where: str, places: object) -> Iterator[QuestionRow]:
     for number, agent, text, options, free, *rest in db.execute(
         f"SELECT {_COLUMNS} FROM questions WHERE {where}",  # noqa: S608
         places,  # type: ignore[arg-type]
     ):
-        found.append(QuestionRow(number, agent, text, tuple(json.loads(options)), bool(free), *rest))
-    return found
+        yield QuestionRow(number, agent, text, tuple(json.loads(options)), bool(free), *rest)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from hive_core import audit
 from hive_core.asking import question_store as store
 from hive_core.asking import texts
+from hive_core.asking.presence import check_present
 from hive_core.asking.question_store import QuestionRow
 from hive_core.broker import Broker, Directory, Letter
 from hive_core.broker.keys import KeyLocks
@@ -48,7 +49,8 @@ class Questions:
         """Put a question to the operator, who gets a message.
 
         Raises `recipient_not_allowed`, `too_many_questions`, `inbox_full`, `invalid_request` where nothing could be
-        answered, and `idempotency_conflict` when the key was used for another question.
+        answered, `idempotency_conflict` when the key was used for another question, and `unknown_agent` if the agent
+        is destroyed meanwhile.
         """
         self._directory.recipients(agent, OPERATOR)
         if not (request.free_text or request.options):
@@ -60,7 +62,7 @@ class Questions:
             earlier = await self._database.read(lambda db: store.find_by_key(db, agent, key))
             if earlier is None:
                 return await self._ask(agent, request)
-            if (earlier.text, list(earlier.options)) != (request.text, request.options):
+            if not _same(earlier, request):
                 raise conflict(
                     "idempotency_conflict",
                     f"the key was used for another question, number {earlier.id}",
@@ -127,13 +129,14 @@ class Questions:
 
     async def _ask(self, agent: str, request: AskRequest) -> Question:
         now = self._clock()
-        expires_at = None if request.expires_in is None else now + int(request.expires_in * 1_000)
+        expires_at = _end(request, now)
         options, key = tuple(request.options), request.idempotency_key
 
         def row(number: int) -> QuestionRow:
             return QuestionRow(number, agent, request.text, options, request.free_text, key, now, expires_at)
 
         def within(db: sqlite3.Connection, number: int) -> QuestionRow:
+            check_present(db, agent)
             if len(store.open_of(db, agent)) >= MOST_OPEN:
                 raise HiveError(
                     "too_many_questions",
@@ -154,6 +157,16 @@ class Questions:
     def _tell(self, row: QuestionRow, by: str, text: str) -> None:
         data = {"agent": row.agent, "id": row.id, "state": row.state, "by": by, "text": text[:_SHOWN]}
         self._events.publish("question.changed", data)
+
+
+def _end(request: AskRequest, asked_at: int) -> int | None:
+    return None if request.expires_in is None else asked_at + int(request.expires_in * 1_000)
+
+
+def _same(row: QuestionRow, request: AskRequest) -> bool:
+    """Whether the question is the one that is asked for."""
+    asked = (request.text, tuple(request.options), request.free_text, _end(request, row.asked_at))
+    return asked == (row.text, row.options, row.free_text, row.expires_at)
 
 
 def _chosen(row: QuestionRow, request: AnswerRequest) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from hive_core.asking.question_store import PRESENT
+from hive_core.asking.fitting import fitting
+from hive_core.asking.presence import PRESENT, leaving_out
 from hive_core.database.moments import moment
 from hive_core.protocol import Reminder, RemindersQuery
 
@@ -24,6 +24,10 @@ class ReminderRow(NamedTuple):
     key: str | None
     created_at: int
     ended_at: int | None = None
+
+    def texts(self) -> Iterable[str]:
+        """All in it that may be long."""
+        return (self.text,)
 
     def shown(self) -> Reminder:
         """The reminder as it is told to callers."""
@@ -61,23 +65,23 @@ def waiting_of(db: sqlite3.Connection, agent: str) -> list[ReminderRow]:
 
 
 def select(db: sqlite3.Connection, query: RemindersQuery) -> tuple[list[ReminderRow], int]:
-    """What fits the query, the next one first, and how many there are without its limit."""
+    """What fits the query and one answer, the next one first, and how many there are without their limits."""
     where = "ended_at IS NULL AND (:agent IS NULL OR agent = :agent)"
     places = {"agent": query.agent, "limit": query.limit}
     (total,) = db.execute(f"SELECT count(*) FROM reminders WHERE {where}", places).fetchone()  # noqa: S608
-    return _rows(db, f"{where} ORDER BY due_at, id LIMIT :limit", places), total
+    return list(fitting(_each(db, f"{where} ORDER BY due_at, id LIMIT :limit", places))), total
 
 
 def due(db: sqlite3.Connection, now: int, limit: int, but: Collection[str]) -> list[ReminderRow]:
     """Reminders whose time has come, the oldest first, of agents that there are, but for some."""
     where = f"ended_at IS NULL AND due_at <= :now AND {PRESENT} ORDER BY due_at, id LIMIT :limit"
-    return _rows(db, where, {"now": now, "limit": limit, "but": json.dumps(list(but))})
+    return _rows(db, where, {"now": now, "limit": limit, "but": leaving_out(but)})
 
 
 def next_due(db: sqlite3.Connection, but: Collection[str]) -> int | None:
     """When the next of them is due."""
     query = f"SELECT min(due_at) FROM reminders WHERE ended_at IS NULL AND {PRESENT}"  # noqa: S608
-    found: int | None = db.execute(query, {"but": json.dumps(list(but))}).fetchone()[0]
+    found: int | None = db.execute(query, {"but": leaving_out(but)}).fetchone()[0]
     return found
 
 
@@ -93,5 +97,9 @@ def vacuum(db: sqlite3.Connection, before: int, most: int) -> int:
 
 
 def _rows(db: sqlite3.Connection, where: str, places: object) -> list[ReminderRow]:
+    return list(_each(db, where, places))
+
+
+def _each(db: sqlite3.Connection, where: str, places: object) -> Iterator[ReminderRow]:
     found = db.execute(f"SELECT {_COLUMNS} FROM reminders WHERE {where}", places)  # type: ignore[arg-type]  # noqa: S608
-    return [ReminderRow(*row) for row in found]
+    return (ReminderRow(*row) for row in found)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from hive_core.asking import reminder_store as store
 from hive_core.asking import texts
+from hive_core.asking.presence import check_present
 from hive_core.asking.reminder_store import ReminderRow
 from hive_core.broker import Broker, Letter
 from hive_core.broker.keys import KeyLocks
@@ -35,11 +36,15 @@ class Reminders:
     async def remind(self, agent: str, request: RemindRequest) -> Reminder:
         """Keep a reminder.
 
-        Raises `invalid_request` for a time that is missing, named twice or too far ahead, `too_many_reminders`, and
-        `idempotency_conflict` when the key was used for another one.
+        Raises `invalid_request` for a time that is missing, named twice or too far ahead, `too_many_reminders`,
+        `idempotency_conflict` when the key was used for another one, and `unknown_agent` if the agent is destroyed
+        meanwhile.
         """
         now = self._clock()
         due_at = _due_at(request, now)
+        if due_at > now + LONGEST_AHEAD * 1_000:
+            days = int(LONGEST_AHEAD // 86_400)
+            raise bad_request(f"the time lies more than {days} days ahead", "choose an earlier one")
         key = request.idempotency_key
         if key is None:
             return await self._keep(agent, due_at, request.text, None, now)
@@ -47,7 +52,7 @@ class Reminders:
             earlier = await self._database.read(lambda db: store.find_by_key(db, agent, key))
             if earlier is None:
                 return await self._keep(agent, due_at, request.text, key, now)
-            if earlier.text != request.text:
+            if (earlier.text, earlier.due_at) != (request.text, _due_at(request, earlier.created_at)):
                 raise conflict(
                     "idempotency_conflict",
                     f"the key was used for another reminder, number {earlier.id}",
@@ -97,6 +102,7 @@ class Reminders:
 
     async def _keep(self, agent: str, due_at: int, text: str, key: str | None, now: int) -> Reminder:
         def operation(db: sqlite3.Connection) -> ReminderRow:
+            check_present(db, agent)
             if len(store.waiting_of(db, agent)) >= MOST_WAITING:
                 raise HiveError(
                     "too_many_reminders",
@@ -116,12 +122,9 @@ class _Gone(Exception):
 
 
 def _due_at(request: RemindRequest, now: int) -> int:
-    if (request.at is None) == (request.after is None):
-        raise bad_request("a reminder has one time", "give one of at and after")
-    if request.after is not None:
+    """When a reminder comes that is asked for at `now`; a time that is past counts as now."""
+    if request.after is not None and request.at is None:
         return now + int(request.after * 1_000)
-    due_at = int(request.at.timestamp() * 1_000) if request.at is not None else now
-    if due_at > now + LONGEST_AHEAD * 1_000:
-        days = int(LONGEST_AHEAD // 86_400)
-        raise bad_request(f"the time lies more than {days} days ahead", "choose an earlier one")
-    return max(due_at, now)
+    if request.at is not None and request.after is None:
+        return max(now, int(request.at.timestamp() * 1_000))
+    raise bad_request("a reminder has one time", "give one of at and after")

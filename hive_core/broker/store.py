@@ -121,16 +121,23 @@ def read_messages(
 
 
 def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: int) -> list[Waiting]:
-    """The oldest unacknowledged messages of `recipient`, each with the first `shown` characters of its body."""
+    """The oldest unacknowledged messages of `recipient`, each with the first `shown` characters of its body.
+
+    Fewer than `limit` if their bodies have more than 4 Mi characters together; at least one if there is any.
+    """
     query = """
         SELECT m.id, m.sender, m.body, m.sent_at, coalesce(d.leased_until, 0) > ?
         FROM deliveries d JOIN messages m ON m.id = d.message
         WHERE d.recipient = ? AND d.acknowledged_at IS NULL ORDER BY d.message LIMIT ?"""
-    # Cut here: to SQLite's own functions a text ends at a NUL.
-    return [
-        Waiting(number, sender, body[:shown], len(body), sent_at, bool(leased))
-        for number, sender, body, sent_at, leased in db.execute(query, (now, recipient, limit))
-    ]
+    rows: list[Waiting] = []
+    read = 0
+    for number, sender, body, sent_at, leased in db.execute(query, (now, recipient, limit)):
+        read += len(body)
+        if rows and read > _INBOX_BYTES:
+            break
+        # Cut here: to SQLite's own functions a text ends at a NUL.
+        rows.append(Waiting(number, sender, body[:shown], len(body), sent_at, bool(leased)))
+    return rows
 
 
 def mark_read(db: sqlite3.Connection, recipient: str, number: int, now: int) -> bool:

@@ -18,9 +18,10 @@ from hive_core.cli.untrusted import one_line
 @json_option
 @click.pass_obj
 def answer(socket: str | None, number: int, text: str | None, option: int | None, as_json: bool) -> None:
-    """Answer a question of an agent, with TEXT or with an option.
+    """Answer a question of an agent.
 
-    The agent gets the answer as a message. ID is in "hive-c0re questions". TEXT of "-" is read from stdin.
+    TEXT, or the option that is chosen, goes to the agent as a message. ID is in "hive-c0re questions". TEXT of "-" is
+    read from stdin.
     """
     if (text is None) == (option is None):
         raise click.UsageError("give either TEXT or --option N")

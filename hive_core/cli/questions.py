@@ -23,9 +23,9 @@ from hive_core.cli.untrusted import one_line, visible
 @json_option
 @click.pass_obj
 def questions(socket: str | None, everything: bool, agent: str | None, limit: int, as_json: bool) -> None:
-    """Show what agents ask you and wait for, the oldest first.
+    """Show what agents ask you and wait for.
 
-    Answer with "hive-c0re answer".
+    The oldest comes first. Answer with "hive-c0re answer".
     """
     view = "all" if everything else "open"
     answer = Client(socket).get("/v1/questions", {"view": view, "agent": agent, "limit": limit})

@@ -27,7 +27,10 @@ COLUMNS = (
 @json_option
 @click.pass_obj
 def reminders(socket: str | None, agent: str | None, limit: int, as_json: bool) -> None:
-    """Show the reminders that are still to come, of one agent or all, the next one first."""
+    """Show what agents want to be reminded of.
+
+    Those that are still to come, of one agent or all, the next one first.
+    """
     answer = Client(socket).get("/v1/reminders", {"agent": agent, "limit": limit})
     if as_json:
         print_json(answer)

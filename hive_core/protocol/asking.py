@@ -15,7 +15,9 @@ MAX_OPTIONS = 10
 MAX_OPTION = 200
 """Characters of one option."""
 MAX_ASKED = 10_000
-"""Characters of a question, of its answer, and of a reminder's text."""
+"""Characters of a question, and of its answer."""
+MAX_REMINDED = 4_000
+"""Characters of a reminder; an agent may have many."""
 MAX_STATUS = 200
 """Characters of what an agent says it is at."""
 LONGEST_AHEAD = 366 * 86_400.0
@@ -69,7 +71,7 @@ class QuestionsQuery(Query):
 
 
 class QuestionList(Answer):
-    """`total` counts all that fit the query, also those beyond the limit."""
+    """`total` counts all that fit the query, also those beyond the limit and what one answer holds (4 MiB)."""
 
     questions: list[Question]
     total: int
@@ -88,7 +90,7 @@ class RemindRequest(Request):
     A time that is past counts as now. The same `idempotency_key` makes one reminder.
     """
 
-    text: AskedText
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_REMINDED)]
     at: AwareDatetime | None = None
     after: Annotated[float, Field(ge=0.0, le=LONGEST_AHEAD, allow_inf_nan=False)] | None = None
     idempotency_key: IdempotencyKey | None = None
@@ -112,7 +114,7 @@ class RemindersQuery(Query):
 
 
 class ReminderList(Answer):
-    """`total` counts all that fit the query, also those beyond the limit."""
+    """`total` counts all that fit the query, also those beyond the limit and what one answer holds (4 MiB)."""
 
     reminders: list[Reminder]
     total: int

@@ -33,9 +33,10 @@ def opening_pages(agents: Agents, database: Database, layout: Layout) -> list[En
     async def ticket(call: Call) -> PageTicket:
         record = agents.record(call.path["name"])
         actor = call.caller.actor
+        made = agents.pages.ticket(record.name, actor)  # Before anything waits: a destroyed agent's tickets go with it.
         await database.write(lambda db: audit.append(db, actor=actor, action="page_ticket", subject=record.name))
         return PageTicket(
-            ticket=agents.pages.ticket(record.name, actor).secret,
+            ticket=made.secret,
             port=record.web_port,
             sealed=record.config.network == "sealed",
             socket=str(layout.agent(record.name).own / "web.sock"),
@@ -64,7 +65,7 @@ def serving_pages(agents: Agents, broker: Broker, questions: Questions, database
 
     async def send(call: Call) -> SendAnswer:
         name, request = call.caller.name, call.read(PageSendRequest)
-        actor = _typed_by(pages.check(name, request.session), name)
+        actor = _typed_by(pages.typing(name, request.session), name)
         key = f"page:{name}:{request.idempotency_key}"  # Not to meet a key of the operator's or of another page.
         message = SendRequest.model_construct(
             to=name, body=request.body, reply_to=request.reply_to, idempotency_key=key
@@ -79,7 +80,7 @@ def serving_pages(agents: Agents, broker: Broker, questions: Questions, database
 
     async def answer(call: Call) -> Question:
         name, request = call.caller.name, call.read(PageAnswerRequest)
-        actor = _typed_by(pages.check(name, request.session), name)
+        actor = _typed_by(pages.typing(name, request.session), name)
         return await questions.answer(request.question, AnswerRequest(text=request.text), actor, agent=name)
 
     return [

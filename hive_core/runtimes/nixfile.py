@@ -7,12 +7,14 @@ trace. The trace is slow, so it is asked for only when there is an error, and th
 
 from __future__ import annotations
 
+import codecs
 import re
 import time
 from dataclasses import dataclass
 
-import tree_sitter_nix
-from tree_sitter import Language, Node, Parser, Point
+from tree_sitter import Node, Parser, Point
+
+from hive_core.runtimes.nixtree import LANGUAGE, as_the_grammar_has_it, tree
 
 _CHUNK = 256
 """Bytes that the parser gets at once while it is traced: few, so that it stops soon after the error."""
@@ -43,19 +45,20 @@ def problem(source: bytes) -> Problem | None:
         source.decode()
     except UnicodeDecodeError as error:
         return _at(source, error.start, "this is not UTF-8 text")
-    language = Language(tree_sitter_nix.language())
-    root = Parser(language).parse(source).root_node
+    if source.startswith(codecs.BOM_UTF8):
+        return Problem(1, 1, "a byte order mark, which Nix does not take: save the file without it", "")
+    root = tree(source)
     if not root.has_error:
         # An empty file is no error to the parser.
         return None if root.child_by_field_name("expression") else _at(source, len(source), _what(source, len(source)))
-    row, column = _traced(language, source) or _first_error(root)
+    row, column = _traced(as_the_grammar_has_it(source)) or _first_error(root)
     start = _offset(source, row, column)
     # The place is the end of the last thing that fitted; what does not fit comes after the space.
     start += len(source[start:]) - len(source[start:].lstrip())
     return _at(source, start, _what(source, start))
 
 
-def _traced(language: Language, source: bytes) -> tuple[int, int] | None:
+def _traced(source: bytes) -> tuple[int, int] | None:
     """Row and column where parsing fails, both counted from 0, the column in bytes; None if that takes too long."""
     now = failed = (0, 0)
     stuck = False
@@ -76,7 +79,7 @@ def _traced(language: Language, source: bytes) -> tuple[int, int] | None:
     def read(offset: int, _place: Point) -> bytes:
         return b"" if stuck or time.monotonic() > until else source[offset : offset + _CHUNK]
 
-    parser = Parser(language)
+    parser = Parser(LANGUAGE)
     parser.logger = note
     parser.parse(read)
     return failed if stuck and time.monotonic() <= until else None

@@ -43,9 +43,9 @@ async def test_a_drop_in_that_systemd_has_not_read(hive: Hive) -> None:
     all the same, whether systemd knew nothing of it, or an older one.
     """
     await hive.ask("POST", "/v1/agents", {"name": "dog", "config": {"memory_max": "100M"}, "start": False})
-    directory = Path(f"/run/systemd/system/{service('dog')}.d")
-    file, wanted = directory / "10-hyperhive.conf", dropin(Limits(memory_max="100M"), STOP_TIMEOUT)
-    directory.mkdir()
+    file = Path(f"/run/systemd/system/{service('dog')}.d/10-hyperhive.conf")
+    wanted = dropin(Limits(memory_max="100M"), STOP_TIMEOUT)
+    call("mkdir", str(file.parent))
     file.write_text(wanted)
     await hive.ask("POST", "/v1/agents/dog/start", {})
     assert limits_of("dog")["memory"] == str(100 * MIB)

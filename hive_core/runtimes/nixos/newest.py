@@ -27,14 +27,15 @@ class Newest:
         self._look = look
         self._clock = clock
         self._tried = clock()
+        self._closed = False
         self._looking = asyncio.create_task(self._try())
 
     async def known(self) -> Hyperhive | None:
         """As it was half an hour ago or later, waiting while it is being looked at; older if it cannot be had any more,
         None if it never could.
         """
-        ended = self._looking.done() and not self._looking.cancelled()
-        if ended and self._clock() - self._tried >= FRESH_SECONDS:
+        old = self._clock() - self._tried >= FRESH_SECONDS
+        if old and self._looking.done() and not self._closed:
             self._looking = asyncio.create_task(self._try())
         await asyncio.wait([self._looking])
         return self.last
@@ -47,6 +48,7 @@ class Newest:
 
     async def close(self) -> None:
         """End what still goes on in the background, and look no more by itself."""
+        self._closed = True
         self._looking.cancel()
         await asyncio.wait([self._looking])
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import tree_sitter_nix
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
 
-_PARSER = Parser(Language(tree_sitter_nix.language()))
+from hive_core.runtimes.nixtree import tree
 
 
 def parse(file: Path) -> Node:
     """The root of the file's tree."""
-    # The grammar does not know the comma after a function's last argument, which Nix takes and its formatter puts.
-    return _PARSER.parse(re.sub(rb",(\s*\})", rb" \1", file.read_bytes())).root_node
+    return tree(file.read_bytes())
 
 
 def text(node: Node) -> str:

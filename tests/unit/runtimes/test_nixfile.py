@@ -14,6 +14,9 @@ from hive_core.runtimes.nixfile import problem
         "{ pkgs, lib, ... }@args: with lib; { a.b = ''\n  ${pkgs.git}/bin\n''; }\n",
         "# only this:\n{ x = 1; }",
         "1",
+        "{\n  pkgs,\n  lib, # what is this for?\n  /* nothing */\n}:\n{ }",
+        "{ a ? b, }@all: all",
+        'all@{ a, }: "${{ b, }: b} , }:"',
     ],
 )
 def test_nix_is_well(source: str) -> None:
@@ -33,6 +36,11 @@ def test_nix_is_well(source: str) -> None:
         ('{ a = "üü"; b c; }', (1, 15), "unexpected 'c'"),
         ("{ } }", (1, 5), "unexpected '}'"),
         ("a@\x00b", (1, 3), "unexpected"),
+        ("{ a, b, }:\n{ a = 1 }", (2, 9), "unexpected '}'"),
+        ("{ a, ..., }: a", (1, 9), "unexpected ','"),
+        ("{ , }: 1", (1, 3), "unexpected ','"),
+        ("{ a = 1; , }", (1, 10), "unexpected ','"),
+        ("\ufeff{ }", (1, 1), "byte order mark"),
     ],
 )
 def test_the_place_is_where_a_person_would_look(source: str, place: tuple[int, int], what: str) -> None:

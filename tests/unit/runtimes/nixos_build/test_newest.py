@@ -73,6 +73,9 @@ async def test_what_cannot_be_had_stays_as_it_was_known() -> None:
     with pytest.raises(HiveError, match="it is gone"):
         await newest.now()
     await newest.close()
+    flake.time += FRESH_SECONDS
+    assert hash_of(await newest.known()) == "sha256-1"
+    assert flake.looks == 3
 
 
 async def test_it_can_be_closed_while_somebody_waits() -> None:

@@ -1,49 +1,100 @@
-"""Where the page listens: a unix socket in the agent's directory, and a port of the loopback."""
+"""Where the page listens: a unix socket in the agent's directory, and a port of the loopback.
+
+What answers there is made when the first caller comes, who waits for it: most of the time nobody looks at an agent's
+page, and what serves it would be a good part of the memory of a harness that waits.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aiohttp import web
+from hive_agent import log as harness_log
+
+if TYPE_CHECKING:  # loading it takes megabytes
+    from aiohttp import web
+
+log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 512
 """At one listener; more are hung up on."""
 _BACKLOG = 128
 
+OpenRunner = Callable[[], "Awaitable[web.BaseRunner]"]
+"""Makes what answers; it is cleaned up by the listener."""
+
 
 @asynccontextmanager
-async def on_socket(runner: web.BaseRunner, path: Path) -> AsyncIterator[None]:
+async def on_socket(open_runner: OpenRunner, path: Path) -> AsyncIterator[None]:
     """Listen on a unix socket of mode 0600; one that an earlier harness left is replaced. Raises OSError."""
     bound = _bound(path)
     own = _identity(path)
     try:
-        server = await asyncio.get_running_loop().create_unix_server(_limited(runner), sock=bound, backlog=_BACKLOG)
-    except BaseException:
-        bound.close()
-        raise
-    try:
-        yield
+        async with _listening(bound, open_runner):
+            yield
     finally:
-        server.close()
         _remove(path, own)
 
 
 @asynccontextmanager
-async def on_port(runner: web.BaseRunner, port: int) -> AsyncIterator[None]:
+async def on_port(open_runner: OpenRunner, port: int) -> AsyncIterator[None]:
     """Listen on a port of 127.0.0.1. Raises OSError if it is taken."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(_limited(runner), "127.0.0.1", port, backlog=_BACKLOG)
-    try:
+    bound = socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
+    bound.setblocking(False)
+    async with _listening(bound, open_runner):
         yield
+
+
+@asynccontextmanager
+async def _listening(bound: socket.socket, open_runner: OpenRunner) -> AsyncIterator[None]:
+    with bound:
+        bound.listen(_BACKLOG)
+        answering = asyncio.create_task(_answer(bound, open_runner))
+        try:
+            yield
+        finally:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+
+
+async def _answer(bound: socket.socket, open_runner: OpenRunner) -> None:
+    """Until cancelled. What cannot be opened is logged, and callers are hung up on."""
+    try:
+        await _caller(bound)
+        runner = await open_runner()
+    except Exception as error:
+        log.error("the page cannot be opened: %s", harness_log.where(error))
+        bound.close()
+        return
+    loop = asyncio.get_running_loop()
+    listen = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
+    try:
+        server = await listen(_limited(runner), sock=bound, backlog=_BACKLOG)
+        try:
+            await loop.create_future()
+        finally:
+            server.close()
     finally:
-        server.close()
+        await runner.cleanup()
+
+
+async def _caller(bound: socket.socket) -> None:
+    """Wait until somebody connects."""
+    loop = asyncio.get_running_loop()
+    called = asyncio.Event()
+    loop.add_reader(bound, called.set)
+    try:
+        await called.wait()
+    finally:
+        loop.remove_reader(bound)
 
 
 def _bound(path: Path) -> socket.socket:

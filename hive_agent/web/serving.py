@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-
-from aiohttp import web
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from hive_agent.controls import Controls
 from hive_agent.environment import AgentEnvironment
 from hive_agent.web import listening
-from hive_agent.web.actions import Actions
-from hive_agent.web.app import Page, build
-from hive_agent.web.door import Door
 from hive_agent.web.feed import Feed
 from hive_agent.web.hive import Hive
-from hive_agent.web.reading import Reading
-from hive_agent.web.sessions import Sessions
 from hive_core.protocol import Profile
+
+if TYPE_CHECKING:  # loaded when somebody looks at the page
+    from aiohttp import web
+
+    from hive_agent.web.app import Page
 
 log = logging.getLogger(__name__)
 
 PORT = "HIVE_AGENT_PORT"
-_SHUTDOWN_SECONDS = 2.0
-
-# What aiohttp logs here is bytes of callers that are no HTTP, a traceback each time; the page logs its own mistakes.
-_garbage = logging.getLogger("hive_agent.web.garbage")
-_garbage.disabled = True
 
 
 @asynccontextmanager
@@ -38,27 +35,17 @@ async def serve_page(
 
     Where it cannot listen the log says so; the agent works without its page. Ends the feed when it is left.
     """
-    sessions = Sessions(client, profile.name)
-    page = Page(
-        profile.name,
-        profile.kind == "manager",
-        feed,
-        sessions,
-        Reading(controls, client),
-        Actions(controls, client, sessions),
-    )
+    opening = _Opening(controls, feed, client, profile)
     async with AsyncExitStack() as stack:
         path = environment.run / "own" / "web.sock"
         try:
-            runner = await _runner(stack, page, None)
-            await stack.enter_async_context(listening.on_socket(runner, path))
+            await stack.enter_async_context(listening.on_socket(partial(opening.runner, None), path))
         except OSError as error:
             log.warning("no page on %s: %s", path, error.strerror or error)
         port = _port(environment.variables.get(PORT, ""))
         if port is not None:
             try:
-                runner = await _runner(stack, page, port)
-                await stack.enter_async_context(listening.on_port(runner, port))
+                await stack.enter_async_context(listening.on_port(partial(opening.runner, port), port))
                 log.info("the page is at http://127.0.0.1:%d", port)
             except OSError as error:
                 log.warning("no page on port %d: %s", port, error.strerror or error)
@@ -66,18 +53,22 @@ async def serve_page(
         yield
 
 
-async def _runner(stack: AsyncExitStack, page: Page, port: int | None) -> web.BaseRunner:
-    runner = web.AppRunner(
-        build(page, Door(page.agent, port)),
-        handle_signals=False,
-        access_log=None,
-        handler_cancellation=True,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-        logger=_garbage,
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    return runner
+class _Opening:
+    """Opens the page at the first call, once for all ways to it."""
+
+    def __init__(self, controls: Controls, feed: Feed, client: Hive, profile: Profile) -> None:
+        self._made_from = (controls, feed, client, profile)
+        self._lock = asyncio.Lock()
+        self._page: Page | None = None
+
+    async def runner(self, port: int | None) -> web.BaseRunner:
+        async with self._lock:
+            await asyncio.to_thread(import_module, "hive_agent.web.opened")  # a turn goes on meanwhile
+            from hive_agent.web import opened  # noqa: PLC0415 (the server alone is 3 MB)
+
+            if self._page is None:
+                self._page = opened.open_page(*self._made_from)
+        return await opened.open_runner(self._page, port)
 
 
 def _port(text: str) -> int | None:

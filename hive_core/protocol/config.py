@@ -87,7 +87,8 @@ class McpServer(Request):
     env: dict[VariableName, Annotated[str, StringConstraints(max_length=10_000)]] = Field(
         default_factory=dict, max_length=100
     )
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]{1,2000}$")] | None = None
+    # A bound within the pattern would make its matcher of megabytes, in every process that knows this class.
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$", max_length=2_000)] | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

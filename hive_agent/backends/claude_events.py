@@ -95,10 +95,10 @@ class Reading:
             return Failed(
                 "no_tools", "Claude Code did not start the hive's MCP server (mcp.json in the state directory)"
             )
-        if self._compact_error is not None:
-            return claude_failures.compacted(self._compact_error)
         if self.result is None:
             return Failed("crashed", "Claude Code ended without a result")
+        if self._compact_error is not None and field(self.result, "local_command") == "compact":
+            return claude_failures.compacted(self._compact_error)  # the result speaks of success
         if self._unseen and field(self.result, "is_error") is False:
             return Failed("crashed", "Claude Code ended the turn before the model saw what had come in meanwhile")
         later = self._resets_at - now if self._resets_at > now else self._retry_after

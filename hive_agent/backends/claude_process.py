@@ -78,7 +78,9 @@ class ClaudeProcess:
 
     async def last_words(self) -> str:
         """How it ended by itself, and the end of what it wrote on stderr."""
-        await asyncio.wait({self._listening}, timeout=_LAST_WORDS_SECONDS)
+        ended = asyncio.ensure_future(self.program.process.wait())
+        await asyncio.wait({self._listening, ended}, timeout=_LAST_WORDS_SECONDS)
+        ended.cancel()
         code = self.program.process.returncode
         how = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
         said = self._stderr.decode(errors="replace").strip()

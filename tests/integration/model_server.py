@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +34,7 @@ class ApiError:
     status: int
     kind: str
     message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Blocks = Sequence[Text | ToolUse]
@@ -42,22 +43,28 @@ Brain = Callable[[dict[str, Any]], Awaitable["Blocks | ApiError"]]
 
 @dataclass
 class ModelServer:
-    """`requests` are the bodies that came, in order; `arrived` is set when one has."""
+    """`brain` may be changed between requests. `requests` are the bodies that came, in order (`kept`: only the last
+    so many); `arrived` is set when one has."""
 
     brain: Brain
     requests: list[dict[str, Any]] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
+    kept: int | None = None
+    _count: int = 0
     _tool_uses: int = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.requests.append(body)
+        self._count += 1
+        if self.kept is not None:
+            del self.requests[: -self.kept]
         self.arrived.set()
         blocks = await self.brain(body)
         if isinstance(blocks, ApiError):
             error = {"type": "error", "error": {"type": blocks.kind, "message": blocks.message}}
-            return web.json_response(error, status=blocks.status)
+            return web.json_response(error, status=blocks.status, headers=blocks.headers)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for event in self._events(str(body.get("model")), blocks):
@@ -67,7 +74,7 @@ class ModelServer:
     def _events(self, model: str, blocks: Blocks) -> list[dict[str, Any]]:
         usage = {"input_tokens": 10, "output_tokens": 10}
         message: dict[str, object] = {
-            "id": f"msg_{len(self.requests):06}",
+            "id": f"msg_{self._count:06}",
             "type": "message",
             "role": "assistant",
             "model": model,

@@ -14,8 +14,7 @@ from hive_agent import open_text
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.tool_text import invalid, refused
 from hive_core.names import shown
-from hive_core.protocol import AskRequest, RemindRequest, StatusRequest
-from hive_core.protocol.asking import LONGEST_AHEAD
+from hive_core.protocol import LONGEST_AHEAD, AskRequest, RemindRequest, StatusRequest
 
 QuestionText = Annotated[str, Field(description="The question, with all that is needed to answer it.")]
 Options = Annotated[list[str], Field(description="Up to 10 answers to choose from, one line each; may be left out.")]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 from hive_agent import log as harness_log
-from hive_agent import prctl, wake
+from hive_agent import wake
 from hive_agent.backends.base import Backend, BackendContext, open_backend
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.controls import Controls
@@ -50,9 +50,12 @@ def run(role: Role, arguments: Sequence[str]) -> int:
         gc.freeze()
         gc.enable()
         return asyncio.run(serve_tools(role, environment))
-    if environment.parent_pid is not None and not prctl.follow_parent(environment.parent_pid):
-        log.error("the daemon (pid %d) that started this harness has ended", environment.parent_pid)
-        return 1
+    if environment.parent_pid is not None:
+        from hive_agent import prctl  # noqa: PLC0415 (`ctypes` is not for harnesses in containers)
+
+        if not prctl.follow_parent(environment.parent_pid):
+            log.error("the daemon (pid %d) that started this harness has ended", environment.parent_pid)
+            return 1
     return asyncio.run(_serve(role, environment))
 
 

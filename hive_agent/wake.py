@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.environment import AgentEnvironment
-from hive_core.protocol import MAX_BODY_BYTES, WakeRequest
+from hive_core import protocol
+from hive_core.protocol import MAX_BODY_BYTES
 
 _PATIENCE_SECONDS = 60.0
 _REFUSED = 1
@@ -39,7 +40,7 @@ async def wake(environment: AgentEnvironment, label: str, body: str, patience: f
         if len(data) > MAX_BODY_BYTES:
             return _complain(f"the text has more than {MAX_BODY_BYTES} bytes", "name a file instead", _REFUSED)
         text = data.decode() if body == "-" else body
-        request = WakeRequest(label=label, body=text, idempotency_key=f"wake:{uuid.uuid4()}")
+        request = protocol.WakeRequest(label=label, body=text, idempotency_key=f"wake:{uuid.uuid4()}")
     except UnicodeDecodeError as error:
         return _complain(f"the text is not UTF-8 (byte {error.start})", "convert it with iconv", _REFUSED)
     except ValidationError as error:

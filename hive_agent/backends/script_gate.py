@@ -9,16 +9,8 @@ from contextlib import contextmanager
 from hive_agent.backends.script_rules import Match, fill
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.config_repository import ConfigRepository, GitFailed
-from hive_core.protocol import (
-    ApproveRequest,
-    Delivery,
-    DenyRequest,
-    ProposalQuery,
-    ProposalsQuery,
-    ProposeRequest,
-    ScriptDecision,
-    ScriptProposal,
-)
+from hive_core import protocol
+from hive_core.protocol import Delivery, ScriptDecision, ScriptProposal
 
 log = logging.getLogger(__name__)
 
@@ -54,24 +46,24 @@ class ScriptGate:
     async def _propose(self, propose: ScriptProposal, note: str) -> None:
         commit = await self._repository.commit({change.path: change.text for change in propose.changes}, note)
         # A commit that was proposed before is left alone, how ever that ended: the message comes a second time.
-        mine = await self._client.proposals(ProposalsQuery(agent=self._name, state="all", limit=_LOOKED_AT))
+        mine = await self._client.proposals(protocol.ProposalsQuery(agent=self._name, state="all", limit=_LOOKED_AT))
         for proposal in mine.proposals:
             if proposal.commit == commit:
                 log.info("commit %s was proposed before, as %s/%d", commit, proposal.agent, proposal.number)
                 return
-        made = await self._client.propose(ProposeRequest(commit=commit, note=note))
+        made = await self._client.propose(protocol.ProposeRequest(commit=commit, note=note))
         log.info("proposed commit %s as %s/%d", commit, made.agent, made.number)
 
     async def _decide(self, decide: ScriptDecision, agent: str, number: str, note: str) -> None:
         if not (number.isascii() and number.isdigit() and len(number) < 10):
             raise NotDone(f"{number[:40]!r} is no proposal's number")
-        shown = await self._client.proposal(agent, int(number), ProposalQuery())
+        shown = await self._client.proposal(agent, int(number), protocol.ProposalQuery())
         if shown.state in _ENDED or shown.state == "approved":
             log.info("%s/%d is %s already", shown.agent, shown.number, shown.state)
         elif decide.decision == "approve":
-            await self._client.approve(agent, int(number), ApproveRequest(expect=shown.state, note=note))
+            await self._client.approve(agent, int(number), protocol.ApproveRequest(expect=shown.state, note=note))
         else:
-            await self._client.deny(agent, int(number), DenyRequest(expect=shown.state, note=note))
+            await self._client.deny(agent, int(number), protocol.DenyRequest(expect=shown.state, note=note))
 
     def _filled(self, text: str, delivery: Delivery, match: Match) -> str:
         """`text` with its fields put in, cut to what the hive takes as a note; never empty."""

@@ -3,138 +3,162 @@
 Requests refuse unknown fields and wrong types; answers are read leniently, so that a harness built with an older
 hyperhive keeps working beside a newer daemon. Times are UTC. The paths and who may call them are in
 `hive_core.sockets`; the document made from both is served at `/v1/openapi.json`.
+
+A module of this package is loaded when a name of its is asked for: every model takes memory, and harnesses, of which a
+hive has many, need few of them.
 """
 
 from __future__ import annotations
 
-from hive_core.protocol.agents import (
-    AgentList,
-    AgentStatus,
-    DestroyAnswer,
-    DestroyRequest,
-    LogsAnswer,
-    LogsQuery,
-    SpawnRequest,
-)
-from hive_core.protocol.asking import (
-    AnswerRequest,
-    AskRequest,
-    OpenItems,
-    Question,
-    QuestionList,
-    QuestionsQuery,
-    Reminder,
-    ReminderList,
-    RemindersQuery,
-    RemindRequest,
-    StatusRequest,
-    WakeRequest,
-)
-from hive_core.protocol.config import (
-    AgentConfig,
-    Effort,
-    McpServer,
-    ScriptChange,
-    ScriptDecision,
-    ScriptProposal,
-    ScriptRule,
-    ScriptSend,
-)
-from hive_core.protocol.harness import (
-    HelloRequest,
-    Peer,
-    PeerList,
-    Profile,
-    StateRequest,
-    WhoAmI,
-)
-from hive_core.protocol.hive import (
-    Event,
-    EventKind,
-    EventsQuery,
-    Health,
-    HiveStatus,
-)
-from hive_core.protocol.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes
-from hive_core.protocol.messages import (
-    AckRequest,
-    Delivery,
-    InboxAnswer,
-    InboxQuery,
-    LeaseAnswer,
-    LeaseRequest,
-    MarkReadRequest,
-    Message,
-    ReceiveAnswer,
-    ReceiveRequest,
-    ReplyAnswer,
-    SendAnswer,
-    SendRequest,
-    WaitQuery,
-)
-from hive_core.protocol.page import (
-    Inbox,
-    InboxMessage,
-    PageAnswerRequest,
-    PageCheckRequest,
-    PageEnterRequest,
-    PageSendRequest,
-    PageSession,
-    PageTicket,
-    PeekQuery,
-)
-from hive_core.protocol.proposals import (
-    ApproveRequest,
-    AuditList,
-    AuditQuery,
-    AuditRow,
-    AuditVerification,
-    CommitId,
-    Decider,
-    DenyRequest,
-    Deployment,
-    DestroyProposal,
-    History,
-    HistoryQuery,
-    Note,
-    Proposal,
-    ProposalDetail,
-    ProposalKind,
-    ProposalList,
-    ProposalQuery,
-    ProposalsQuery,
-    ProposalState,
-    ProposeRequest,
-    Reason,
-    RebuildRequest,
-    ReindexAnswer,
-    RollbackRequest,
-    SpawnProposal,
-    WithdrawRequest,
-)
-from hive_core.protocol.shapes import (
-    Answer,
-    Done,
-    ErrorAnswer,
-    ErrorBody,
-    Query,
-    Request,
-)
-from hive_core.protocol.types import (
-    MAX_BODY_BYTES,
-    MAX_REQUEST_BYTES,
-    MAX_WAIT_SECONDS,
-    Backend,
-    HarnessState,
-    Instance,
-    Kind,
-    Lifecycle,
-    MessageId,
-    Recipient,
-    WaitSeconds,
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hive_core.protocol.agents import (
+        AgentList,
+        AgentStatus,
+        DestroyAnswer,
+        DestroyRequest,
+        LogsAnswer,
+        LogsQuery,
+        SpawnRequest,
+    )
+    from hive_core.protocol.asking import (
+        LONGEST_AHEAD,
+        AnswerRequest,
+        AskRequest,
+        OpenItems,
+        Question,
+        QuestionList,
+        QuestionsQuery,
+        Reminder,
+        ReminderList,
+        RemindersQuery,
+        RemindRequest,
+        StatusRequest,
+        WakeRequest,
+    )
+    from hive_core.protocol.config import (
+        AgentConfig,
+        Effort,
+        McpServer,
+        ScriptChange,
+        ScriptDecision,
+        ScriptProposal,
+        ScriptRule,
+        ScriptSend,
+    )
+    from hive_core.protocol.harness import (
+        HelloRequest,
+        Peer,
+        PeerList,
+        Profile,
+        StateRequest,
+        WhoAmI,
+    )
+    from hive_core.protocol.hive import (
+        Event,
+        EventKind,
+        EventsQuery,
+        Health,
+        HiveStatus,
+    )
+    from hive_core.protocol.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes
+    from hive_core.protocol.messages import (
+        AckRequest,
+        Delivery,
+        InboxAnswer,
+        InboxQuery,
+        LeaseAnswer,
+        LeaseRequest,
+        MarkReadRequest,
+        Message,
+        ReceiveAnswer,
+        ReceiveRequest,
+        ReplyAnswer,
+        SendAnswer,
+        SendRequest,
+        WaitQuery,
+    )
+    from hive_core.protocol.page import (
+        Inbox,
+        InboxMessage,
+        PageAnswerRequest,
+        PageCheckRequest,
+        PageEnterRequest,
+        PageSendRequest,
+        PageSession,
+        PageTicket,
+        PeekQuery,
+    )
+    from hive_core.protocol.proposals import (
+        ApproveRequest,
+        AuditList,
+        AuditQuery,
+        AuditRow,
+        AuditVerification,
+        CommitId,
+        Decider,
+        DenyRequest,
+        Deployment,
+        DestroyProposal,
+        History,
+        HistoryQuery,
+        Note,
+        Proposal,
+        ProposalDetail,
+        ProposalKind,
+        ProposalList,
+        ProposalQuery,
+        ProposalsQuery,
+        ProposalState,
+        ProposeRequest,
+        Reason,
+        RebuildRequest,
+        ReindexAnswer,
+        RollbackRequest,
+        SpawnProposal,
+        WithdrawRequest,
+    )
+    from hive_core.protocol.shapes import (
+        Answer,
+        Done,
+        ErrorAnswer,
+        ErrorBody,
+        Query,
+        Request,
+    )
+    from hive_core.protocol.types import (
+        MAX_BODY_BYTES,
+        MAX_REQUEST_BYTES,
+        MAX_WAIT_SECONDS,
+        Backend,
+        HarnessState,
+        Instance,
+        Kind,
+        Lifecycle,
+        MessageId,
+        Recipient,
+        WaitSeconds,
+    )
+
+# Those that every program needs come first.
+_MODULES = (
+    "types",
+    "shapes",
+    "limits",
+    "config",
+    "harness",
+    "messages",
+    "agents",
+    "hive",
+    "page",
+    "proposals",
+    "asking",
 )
 
 __all__ = [
+    "LONGEST_AHEAD",
     "MAX_BODY_BYTES",
     "MAX_REQUEST_BYTES",
     "MAX_WAIT_SECONDS",
@@ -246,3 +270,14 @@ __all__ = [
     "WithdrawRequest",
     "memory_bytes",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker shall find names that are not there
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            for module in _MODULES:
+                found = vars(import_module(f"{__name__}.{module}"))
+                if name in found:
+                    return globals().setdefault(name, found[name])
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

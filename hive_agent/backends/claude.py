@@ -116,6 +116,8 @@ class ClaudeBackend:
     async def _converse(self, words: str, tell: Tell, more: More | None) -> TurnOutcome | None:
         """One prompt and what follows it; None if the program does not have the conversation any more."""
         await self._wake()
+        if not self.warm:
+            await self._end()
         known = self._session.known.id
         try:
             process = self._process or await self._start()
@@ -141,6 +143,7 @@ class ClaudeBackend:
             self._window, self._models = reading.window, process.models or self._models
             await (self._rest(process) if keep else self._end())
         if reading.result is not None and known is not None and claude_failures.conversation_is_gone(reading.result):
+            await self._end()  # it is ending anyway
             return None
         outcome = reading.outcome(time.time())
         if isinstance(outcome, NeedsLogin):

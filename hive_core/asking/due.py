@@ -57,7 +57,7 @@ class Due:
         """Do what is due, until cancelled."""
         while True:
             self._changed.clear()
-            pause = await self._carry_out()
+            pause = await self.carry_out()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._changed.wait()
@@ -76,7 +76,7 @@ class Due:
             if max(counts) < batch:
                 return removed
 
-    async def _carry_out(self) -> float:
+    async def carry_out(self) -> float:
         """Do all that is due now; seconds until there may be more."""
         clock = asyncio.get_running_loop().time
         while True:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hive_core.asking import question_store, reminder_store
 from hive_core.database import Database, Operation
 from hive_core.database.lock import StateLock
 from hive_core.database.migrations import STEPS, migrate
@@ -268,6 +269,29 @@ def test_proposals_outlive_the_change_of_their_table() -> None:
     migrate(db)
     assert db.execute("SELECT * FROM proposals").fetchall() == [row]
     db.execute(add, ("ada", 4, "rebuild", *row[3:]))
+    db.close()
+
+
+def test_what_there_is_outlives_questions_and_reminders() -> None:
+    """Agents and messages of an older daemon are there after the update; they say nothing, and have asked nothing."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    for number, step in enumerate(STEPS[:3], start=1):
+        db.executescript(f"{step}; PRAGMA user_version = {number};")
+    db.execute("""INSERT INTO agents (name, kind, desired, config, prompt, deployment, created_at)
+        VALUES ('ada', 'agent', 'running', '{}', 'be brief', 3, 7)""")
+    db.execute("INSERT INTO messages (id, sender, recipient, body, sent_at) VALUES (41, 'ada', 'operator', 'hi', 5)")
+    before = [db.execute(f"SELECT * FROM {table}").fetchall() for table in ("agents", "messages")]
+    migrate(db)
+    agents, messages = (db.execute(f"SELECT * FROM {table}").fetchall() for table in ("agents", "messages"))
+    assert agents == [(*before[0][0], "")]
+    assert messages == before[1]
+    assert [db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("questions", "reminders")] == [
+        (0,)
+    ] * 2
+    question = question_store.QuestionRow(42, "ada", "Which?", ("a",), True, "key", 1, 2)
+    question_store.insert(db, question)
+    assert question_store.find(db, 42) == question
+    assert reminder_store.insert(db, "ada", 9, "look", None, 1) == reminder_store.find(db, "ada", 1)
     db.close()
 
 

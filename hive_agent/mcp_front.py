@@ -14,6 +14,7 @@ it imports nothing of its package, which would cost what it saves.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -60,6 +61,11 @@ class Memory:
         except OSError as error:
             sys.stderr.write(f"the MCP server's answers are not remembered: {error}\n")
         return True
+
+    def forget(self) -> None:
+        """There is nothing to be answered any more."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)  # noqa: PTH108
 
 
 def _read(path: str, version: str) -> dict[str, Any]:
@@ -148,7 +154,9 @@ class Front:
         threading.Thread(target=self._back, args=(process.stdout,), daemon=True).start()
 
     def _back(self, answers: IO[bytes]) -> None:
+        heard = False
         for line in answers:
+            heard = True
             try:
                 message = json.loads(line)
             except ValueError:
@@ -161,6 +169,8 @@ class Front:
                         self._tell_change(json.loads(asked)[0])
                     continue
             self._write(line)
+        if not heard:  # it cannot even start: the next time the CLI is to know
+            self._memory.forget()
         os._exit(1)  # the server has ended: so does this, and the CLI starts both anew
 
     def _tell_change(self, method: str) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from failure import DemoFailed
 
-from hive_agent.backends.claude_command import NoProgram, find_program
+from hive_agent.backends.claude_command import find_program
+from hive_agent.backends.programs import NoProgram
 
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _ALSO_PASSED = (

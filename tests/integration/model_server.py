@@ -44,13 +44,14 @@ Brain = Callable[[dict[str, Any]], Awaitable["Blocks | ApiError"]]
 @dataclass
 class ModelServer:
     """`brain` may be changed between requests. `requests` are the bodies that came, in order (`kept`: only the last
-    so many); `arrived` is set when one has."""
+    so many); `arrived` is set when one has; `keys` are what the last ones came with as `Authorization`."""
 
     brain: Brain
     requests: list[dict[str, Any]] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
     kept: int | None = None
+    keys: list[str] = field(default_factory=list)
     _count: int = 0
     _tool_uses: int = 0
 
@@ -58,6 +59,7 @@ class ModelServer:
         body = await request.json()
         self.requests.append(body)
         self._count += 1
+        self.keys = [*self.keys[-9:], request.headers.get("Authorization", "")]
         if self.kept is not None:
             del self.requests[: -self.kept]
         self.arrived.set()

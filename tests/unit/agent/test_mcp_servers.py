@@ -1,4 +1,4 @@
-"""MCP servers that an agent's operating system adds to the hive's."""
+"""MCP servers that an agent's operating system and its agent.toml add to the hive's."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent.backends.claude_command import SERVER, mcp_config
-from hive_agent.backends.mcp_servers import configured
+from hive_agent.backends.mcp_servers import beside
+from hive_core.protocol import McpServer
 
 CLOCK = {"type": "stdio", "command": "/bin/clock", "args": [], "env": {}}
+OWN = "hive"
 
 
 def test_servers_of_the_file(tmp_path: Path) -> None:
-    """Servers of the file stand beside the hive's own, which none of them can replace."""
+    """Servers of the file stand beside the hive's own, which none of them can replace; agent.toml's win over them."""
     file = tmp_path / "mcp.json"
-    file.write_text(json.dumps({"mcpServers": {"clock": CLOCK, SERVER: CLOCK, "no good": CLOCK, "odd": 7}}))
-    servers = configured({"HIVE_AGENT_MCP": str(file)}, SERVER)
-    assert servers == {"clock": CLOCK}
-    written = mcp_config("python", "hive_agent", {}, servers)["mcpServers"]
-    assert isinstance(written, dict)
-    assert set(written) == {"clock", SERVER}
-    assert written[SERVER]["command"] == "python"
+    neither = {"type": "stdio", "args": []}
+    servers = {"clock": CLOCK, "bell": CLOCK, OWN: CLOCK, "no good": CLOCK, "odd": 7, "neither": neither}
+    file.write_text(json.dumps({"mcpServers": servers}))
+    asked = {"bell": McpServer(command="/bin/bell")}
+    found = beside({"HIVE_AGENT_MCP": str(file)}, asked, OWN)
+    assert found == {"clock": McpServer(command="/bin/clock"), "bell": McpServer(command="/bin/bell")}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"mcpServers": 1}', "\xff", None])
@@ -31,9 +31,9 @@ def test_a_broken_file(text: str | None, tmp_path: Path) -> None:
     file = tmp_path / "mcp.json"
     if text is not None:
         file.write_bytes(text.encode("latin-1"))
-    assert configured({"HIVE_AGENT_MCP": str(file)}, SERVER) == {}
+    assert beside({"HIVE_AGENT_MCP": str(file)}, {}, OWN) == {}
 
 
 def test_nowhere() -> None:
     """Where no file is named there are no more servers."""
-    assert configured({}, SERVER) == {}
+    assert beside({}, {}, OWN) == {}

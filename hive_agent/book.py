@@ -50,7 +50,10 @@ class TurnBook:
 
     @property
     def totals(self) -> Totals:
-        return self._earlier.plus(list(self._live.values()))
+        totals = self._earlier
+        for record in self._live.values():
+            totals = totals.plus(record)
+        return totals
 
     def get(self, number: int) -> TurnRecord | None:
         """A turn that is to be dealt with, or the last."""
@@ -173,7 +176,7 @@ class TurnBook:
         """Of turns that are dealt with only the last stays at hand: what is done after it is told there."""
         for record in list(self._live.values()):
             if not record.unfinished and record.id != self._last_id:
-                self._earlier = self._earlier.plus([record])
+                self._earlier = self._earlier.plus(record)
                 del self._live[record.id]
                 self._entries.pop(record.id, None)
                 self._full.discard(record.id)

@@ -11,7 +11,7 @@ from typing import Any
 from hive_agent import log as harness_log
 from hive_agent.backends.base import Backend, Choice, Login, Ok, Turn, TurnOutcome
 from hive_agent.notes import notes_turn
-from hive_agent.remembered import Memory, Remembered
+from hive_agent.remembered import MOST_TOKENS, Memory, Remembered
 from hive_agent.transcript import Entry, Notice, Session, Tell, Usage
 from hive_agent.turns import Breaker, guarded, run_turn
 from hive_core.protocol import Effort, Profile
@@ -145,7 +145,11 @@ class Conversation:
         """Close the backend, with all that it has running, and open it again."""
         async with self._busy:
             await self.close()
-            self._backend = self._open_backend(self._profile)
+            try:
+                self._backend = self._open_backend(self._profile)
+            except Exception as error:  # the one of before is asked again: its turn will say what is wrong
+                log.error("the backend could not be opened again: %s", harness_log.where(error))
+                return
             self._chosen = Choice(self._profile.config.model, self._profile.config.effort)
 
     async def logged_in(self) -> bool:
@@ -183,7 +187,7 @@ class Conversation:
             now = self.now
             if isinstance(entry, Usage):
                 now.begun = True
-                now.context, now.window = max(0, entry.context), max(0, entry.window) or now.window
+                now.context, now.window = _tokens(entry.context), _tokens(entry.window) or now.window
             elif isinstance(entry, Session):
                 now.begun = True
                 if entry.fresh:
@@ -212,6 +216,11 @@ class Conversation:
                 log.error("the backend did not %s: %s", what, harness_log.where(error))
                 return False
         return True
+
+
+def _tokens(told: int) -> int:
+    """What a program told, as a number that can be kept."""
+    return max(0, min(told, MOST_TOKENS))
 
 
 def _clean(outcome: TurnOutcome) -> TurnOutcome:

@@ -102,7 +102,7 @@ class Harness:
             log.info("serving %s (%s) on deployment %d", profile.name, profile.config.backend, profile.deployment)
             worker, desk = await self._begin(stack, profile)
             await self._open_page(stack, desk, profile)
-            await self._say("idle", "")
+            await worker.at_rest()
             known = asyncio.create_task(self._presence.keep())
             try:
                 while True:

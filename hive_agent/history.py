@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +31,13 @@ MOST_TRANSCRIPT_BYTES = 4 * 1024 * 1024
 """Of one turn; what happens beyond that is not kept."""
 MOST_BYTES = 64 * 1024 * 1024
 """Of all turns' transcripts."""
-_INDEX_BYTES = 2 * 1024 * 1024
-_KEPT_INDEX_BYTES = 1024 * 1024
-_LONGEST_LINE = 64 * 1024
+_INDEX_BYTES = 1024 * 1024
+_KEPT_INDEX_BYTES = 384 * 1024
+_LONGEST_LINE = 32 * 1024
 _MOST_UNFINISHED = 50
-_ID = re.compile(rb'\{"id":([1-9][0-9]{0,12}),')
-_TRANSCRIPT = re.compile(r"([1-9][0-9]{0,12})\.jsonl")
+# No turn has so high a number: what is found is the agent's to write, and there have to be numbers beyond it.
+_ID = re.compile(rb'\{"id":([1-9][0-9]{0,10}),')
+_TRANSCRIPT = re.compile(r"([1-9][0-9]{0,10})\.jsonl")
 _ENTRY_KINDS = frozenset({"text", "call", "result", "notice", "usage", "session"})
 
 T = TypeVar("T")
@@ -123,22 +124,32 @@ class History:
 
     def _open(self) -> Found:
         self._guarded(lambda: self._directory.mkdir(parents=True, exist_ok=True))
-        earlier, listed = self._listed()
-        last = max(listed, default=0)
-        records = [record for number in sorted(listed) if (record := _record(listed[number])) is not None]
-        live = [record for record in records if record.unfinished or record.id == last][-_MOST_UNFINISHED:]
-        totals = earlier.plus([record for record in records if record not in live])
-        return Found(last_id=last, totals=totals, live=live)
+        totals, listed = self._listed()
+        # Transcripts count too: one of a turn that is not listed any more must not become a new turn's.
+        last = max([*listed, *self._transcripts()], default=0)
+        newest = max(listed, default=0)
+        live: list[TurnRecord] = []
+        for number in sorted(listed):
+            record = _record(listed.pop(number))
+            if record is None:
+                continue
+            if record.unfinished or number == newest:
+                live.append(record)
+            else:
+                totals = totals.plus(record)
+        for record in live[:-_MOST_UNFINISHED]:
+            totals = totals.plus(record)
+        return Found(last_id=last, totals=totals, live=live[-_MOST_UNFINISHED:])
 
     def _listed(self) -> tuple[Totals, dict[int, bytes]]:
         """Totals of what is not listed, and the last line of each turn."""
         earlier = Totals()
         listed: dict[int, bytes] = {}
+        found: Iterable[bytes] = ()
         try:
             found = lines.read(self._index, 2 * _INDEX_BYTES)
         except OSError as error:
             log.error("the history of turns cannot be read: %s", error)
-            found = []
         for line in found:
             if len(line) > _LONGEST_LINE:
                 continue
@@ -164,18 +175,19 @@ class History:
         """Write the index anew with one line for each of the newest turns, and one for all others together."""
         earlier, listed = self._listed()
         kept: list[bytes] = []
-        dropped: list[TurnRecord] = []
-        size = 0
+        unfinished = size = 0
         for place, number in enumerate(sorted(listed, reverse=True)):
             record = _record(listed[number])
-            size += len(listed[number])
             if record is None:
                 continue
-            if record.unfinished or (place < MOST_TURNS and size <= _KEPT_INDEX_BYTES):
+            size += len(listed[number])
+            unfinished += record.unfinished
+            wanted = unfinished <= _MOST_UNFINISHED if record.unfinished else place < MOST_TURNS
+            if wanted and (record.unfinished or size <= _KEPT_INDEX_BYTES):
                 kept.append(listed[number])
             else:
-                dropped.append(record)
-        first = _Earlier(earlier=earlier.plus(dropped)).model_dump_json().encode()
+                earlier = earlier.plus(record)
+        first = _Earlier(earlier=earlier).model_dump_json().encode()
         lines.replace(self._index, [first, *reversed(kept)])
 
     def _page(self, before: int | None, limit: int) -> list[TurnRecord]:
@@ -191,12 +203,20 @@ class History:
             return []
         return [entry for line in found if (entry := _entry(line, turn)) is not None]
 
+    def _transcripts(self) -> dict[int, int]:
+        """The size of each turn's transcript, in bytes."""
+        try:
+            return {
+                int(name[1]): place.lstat().st_size
+                for place in self._directory.iterdir()
+                if (name := _TRANSCRIPT.fullmatch(place.name)) is not None
+            }
+        except OSError as error:
+            log.error("the transcripts of turns cannot be listed: %s", error)
+            return {}
+
     def _prune(self) -> None:
-        sizes = {
-            int(name[1]): place.stat().st_size
-            for place in self._directory.iterdir()
-            if (name := _TRANSCRIPT.fullmatch(place.name)) is not None
-        }
+        sizes = self._transcripts()
         room = MOST_BYTES
         for count, number in enumerate(sorted(sizes, reverse=True)):
             room -= sizes[number]

@@ -69,11 +69,11 @@ def _memory(environment: AgentEnvironment) -> str:
     notes = environment.state / NOTES
     return "\n".join(
         [
-            f"- `{environment.state}` is your working directory. Everything in it stays: over turns, restarts, and when "
-            "your conversation is shortened or begun anew.",
+            f"- `{environment.state}` is your working directory. Everything in it stays: over turns and restarts, and "
+            "when your conversation is shortened or begun anew.",
             "- Your conversation does not stay whole. It is shortened when it becomes too long, and the operator can "
-            f"have you begin a new one. What must outlive it, write to `{notes}`: who asked for what, what is done, what "
-            "is next, what you found out. Keep it short and up to date.",
+            f"have you begin a new one. What must outlive it, write to `{notes}`: who asked for what, what is done, "
+            "what is next, what you found out. Keep it short and up to date.",
             f"- If you do not know what you should know, read `{notes}` first. `{environment.state}/turns` has what "
             "happened in your earlier turns, in files of JSON lines that the hive writes; leave them as they are.",
         ]

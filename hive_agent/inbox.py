@@ -48,14 +48,17 @@ class Inbox:
             self._changed()
         return answer
 
-    async def more(self, most: int) -> list[Delivery]:
-        """The oldest free messages, for the turn that runs; none if the hive does not answer soon."""
+    async def more(self, most: int) -> list[Delivery] | None:
+        """The oldest free messages, for the turn that runs; None if the hive does not answer soon.
+
+        Then some may be leased of which this harness has not heard: they come with the next `receive`.
+        """
         request = ReceiveRequest(instance=self._instance, wait_seconds=0.0, max=most)
         try:
             async with asyncio.timeout(_MORE_SECONDS):
                 answer = await self._client.receive(request)
         except TimeoutError:
-            return []
+            return None
         if answer.deliveries:
             self._changed()
         return answer.deliveries

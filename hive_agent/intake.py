@@ -151,6 +151,9 @@ class _More:
                 raise
             log.warning("no further messages were fetched into the turn: %s", error)
             return ()
+        if found is None:
+            self._room = 0  # A later message must not overtake one that was leased unheard.
+            return ()
         taken = [delivery for delivery in found if self._book.turn_of(delivery) is None]
         others = [delivery.id for delivery in found if delivery not in taken]
         await self._inbox.release(others)

@@ -30,16 +30,24 @@ def append(path: Path, line: bytes, *, durable: bool = False) -> int:
         return size + written
 
 
-def read(path: Path, most: int) -> list[bytes]:
-    """The lines in the last `most` bytes, only whole ones; none if there is no file."""
+def read(path: Path, most: int) -> Iterator[bytes]:
+    """The lines in the last `most` bytes, only whole ones; none if there is no file.
+
+    They are made one by one: the memory that all at once would take is not had back from the allocator.
+    """
     try:
         with _plain_file(path, os.O_RDONLY) as (file, size):
             start = max(0, size - most)
             content = os.pread(file, most, start)
     except FileNotFoundError:
-        return []
-    whole = content[: content.rfind(b"\n") + 1].split(b"\n")[:-1]
-    return whole[1:] if start > 0 else whole
+        return iter(())
+    return _split(content, content.find(b"\n") + 1 if start > 0 else 0)
+
+
+def _split(content: bytes, begin: int) -> Iterator[bytes]:
+    while (end := content.find(b"\n", begin)) >= 0:
+        yield content[begin:end]
+        begin = end + 1
 
 
 def replace(path: Path, lines: Iterable[bytes]) -> None:

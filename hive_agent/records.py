@@ -21,26 +21,29 @@ _SAME_TIME = 0.001
 """A time read from a file is the same as the one written, but for rounding; seconds."""
 
 TurnId = Annotated[int, Field(ge=1, le=10**12)]
-Count = Annotated[int, Field(ge=0, le=2**53)]
+_MOST = 2**53
+Count = Annotated[int, Field(ge=0, le=_MOST)]
 Seconds = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
-Cost = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+_MOST_COST = 1e12
+Cost = Annotated[float, Field(ge=0, le=_MOST_COST, allow_inf_nan=False)]
+_LONGEST_SENDER = 100
 
 
 class Ref(BaseModel):
     """Which message is meant. A number alone may be another message's in a hive that was made anew."""
 
     id: Annotated[int, Field(ge=0, le=2**63 - 1)]
-    sender: Annotated[str, StringConstraints(max_length=20)]
+    sender: Annotated[str, StringConstraints(max_length=_LONGEST_SENDER)]
     sent_at: Seconds
 
     @classmethod
     def to(cls, delivery: Delivery) -> Self:
-        return cls(id=delivery.id, sender=delivery.sender, sent_at=delivery.sent_at.timestamp())
+        return cls(id=delivery.id, sender=delivery.sender[:_LONGEST_SENDER], sent_at=delivery.sent_at.timestamp())
 
     def means(self, delivery: Delivery) -> bool:
         """Whether it is this message."""
         same_time = abs(self.sent_at - delivery.sent_at.timestamp()) < _SAME_TIME
-        return same_time and (self.id, self.sender) == (delivery.id, delivery.sender)
+        return same_time and (self.id, self.sender) == (delivery.id, delivery.sender[:_LONGEST_SENDER])
 
 
 class TurnRecord(BaseModel):
@@ -77,14 +80,15 @@ class TurnRecord(BaseModel):
         return self.open or not self.settled
 
     def count(self, entry: Entry) -> bool:
-        """Add what the entry took; whether that changed anything."""
+        """Add what the entry took; whether that changed anything. The numbers are a program's and may be anything."""
         if isinstance(entry, ToolCall):
             self.tool_calls += 1
         elif isinstance(entry, Usage):
-            self.tokens_in += max(0, entry.input) + max(0, entry.cache_read) + max(0, entry.cache_write)
-            self.tokens_out += max(0, entry.output)
+            taken = max(0, entry.input) + max(0, entry.cache_read) + max(0, entry.cache_write)
+            self.tokens_in = min(self.tokens_in + taken, _MOST)
+            self.tokens_out = min(self.tokens_out + max(0, entry.output), _MOST)
             if entry.cost_usd is not None and math.isfinite(entry.cost_usd):
-                self.cost_usd = (self.cost_usd or 0.0) + max(0.0, entry.cost_usd)
+                self.cost_usd = min((self.cost_usd or 0.0) + max(0.0, entry.cost_usd), _MOST_COST)
         else:
             return False
         return True
@@ -133,12 +137,12 @@ class Totals(BaseModel):
     tokens_out: Count = 0
     cost_usd: Cost | None = None
 
-    def plus(self, records: Sequence[TurnRecord]) -> Totals:
-        """With these turns, too."""
-        costs = [record.cost_usd for record in records if record.cost_usd is not None]
+    def plus(self, record: TurnRecord) -> Totals:
+        """With this turn, too."""
+        costs = [cost for cost in (self.cost_usd, record.cost_usd) if cost is not None]
         return Totals(
-            turns=self.turns + len(records),
-            tokens_in=self.tokens_in + sum(record.tokens_in for record in records),
-            tokens_out=self.tokens_out + sum(record.tokens_out for record in records),
-            cost_usd=None if self.cost_usd is None and not costs else (self.cost_usd or 0.0) + sum(costs),
+            turns=self.turns + 1,
+            tokens_in=min(self.tokens_in + record.tokens_in, _MOST),
+            tokens_out=min(self.tokens_out + record.tokens_out, _MOST),
+            cost_usd=min(sum(costs), _MOST_COST) if costs else None,
         )

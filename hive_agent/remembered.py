@@ -14,6 +14,7 @@ from hive_core.protocol import Backend, Effort
 log = logging.getLogger(__name__)
 
 _MOST_BYTES = 16 * 1024
+MOST_TOKENS = 2**53
 
 
 class Remembered(BaseModel):
@@ -26,8 +27,8 @@ class Remembered(BaseModel):
     backend: Backend
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     effort: Effort | None = None
-    context: Annotated[int, Field(ge=0, le=2**53)] = 0
-    window: Annotated[int, Field(ge=0, le=2**53)] = 0
+    context: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 0
+    window: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 0
     begun: bool = False
 
 

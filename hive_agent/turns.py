@@ -83,6 +83,8 @@ async def guarded(
         everything: set[asyncio.Future[Any]] = {working, leases, breaker.reason}
         done, _ = await asyncio.wait(everything, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if working in done:
+            if working.cancelled():
+                return Failed("internal", "the backend cancelled its own work")
             return working.result()
         if leases in done:
             leases.result()

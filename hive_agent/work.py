@@ -76,7 +76,7 @@ class Worker:
                     self._rest = None
                 return
             if self._intake.patient and not self._idle:
-                await self._at_rest()
+                await self.at_rest()
             batch = await self._intake.next()
             if batch is not None:
                 await self._handle(batch)
@@ -120,7 +120,8 @@ class Worker:
             free = await self._intake.look(wait=False)
             await self._inbox.release([delivery.id for delivery in free])
 
-    async def _at_rest(self) -> None:
+    async def at_rest(self) -> None:
+        """Say that the harness waits for messages."""
         self._idle = True
         held = len(self._book.held())
         await self._say("idle", f"{held} turn{'s wait' if held > 1 else ' waits'} for a person" if held else "")
@@ -152,7 +153,7 @@ class Worker:
         if isinstance(outcome, Ok):
             self._batches.handled(taken)
             self._in_a_row = 0
-            await self._finish(record, ids | fetched)
+            await self._finish(record, ids, fetched - ids)
         else:
             await self._react(record, Batch(record, taken), outcome, ids | fetched)
 
@@ -166,16 +167,28 @@ class Worker:
         turn = Turn(tuple(batch.deliveries), record.id, record.attempt, self._intake.more(record, taken))
         return await self._conversation.run(turn, tell, self._inbox.keep_leases, self.breaker)
 
-    async def _finish(self, record: TurnRecord, ids: Collection[int]) -> None:
-        """Acknowledge what the model saw: the turn's messages, and those that it fetched itself meanwhile."""
+    async def _finish(self, record: TurnRecord, ids: Collection[int], fetched: Collection[int]) -> None:
+        """Acknowledge what the model saw: the turn's messages, and those that it `fetched` itself meanwhile."""
         await self._book.end(record, "ok")
-        self.settling = asyncio.create_task(self._inbox.acknowledge(ids))
+        self.settling = asyncio.create_task(self._acknowledge(ids, fetched))
         try:
             await asyncio.shield(self.settling)
         finally:
             self.settling = None
         await self._book.settle(record)
-        await self._at_rest()
+        await self.at_rest()
+
+    async def _acknowledge(self, ids: Collection[int], fetched: Collection[int]) -> None:
+        await self._inbox.acknowledge(ids)
+        if not fetched:
+            return
+        try:
+            await self._inbox.acknowledge(fetched)
+        except CoreError as error:
+            if not error.refusal or error.code == "superseded":
+                raise
+            # The agent can write what it fetched. Those that it did fetch come again.
+            log.warning("messages that the model fetched are not acknowledged: %s", error)
 
     # --- what failed --------------------------------------------------------------------------------------------
 
@@ -210,7 +223,7 @@ class Worker:
         self._inbox.keep(mine)
         await self._inbox.release(set(ids) - mine)
         await self._book.end(record, "held", failure=kind_of(outcome), detail=outcome.detail)
-        await self._at_rest()
+        await self.at_rest()
 
     async def _again(
         self, record: TurnRecord, outcome: Failed | NeedsLogin, ids: Collection[int], seconds: float

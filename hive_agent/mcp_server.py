@@ -45,7 +45,7 @@ def build(role: Role, environment: AgentEnvironment, client: CoreClient) -> MCPS
     add_asking_tools(server, client)
     add_log_tools(server, client)
     add_proposal_tools(server, client, environment)
-    role.add_tools(server, client)
+    role.add_tools(server, client, environment)
     return server
 
 

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from mcp.server import MCPServer
 
     from hive_agent.client import CoreClient
+    from hive_agent.environment import AgentEnvironment
 
 
 def _nothing() -> str:
     return ""
 
 
-def _no_tools(_server: MCPServer[None], _client: CoreClient) -> None:
+def _no_tools(_server: MCPServer[None], _client: CoreClient, _environment: AgentEnvironment) -> None:
     return None
 
 
@@ -31,7 +32,7 @@ class Role:
     program: str
     module: str
     duties: Callable[[], str] = _nothing
-    add_tools: Callable[[MCPServer[None], CoreClient], None] = _no_tools
+    add_tools: Callable[[MCPServer[None], CoreClient, AgentEnvironment], None] = _no_tools
 
 
 AGENT = Role(program="hive-ag3nt", module="hive_agent")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Annotated, Literal
 
@@ -19,9 +18,8 @@ from hive_manager.review_tools import add_review_tools
 AgentName = Annotated[str, Field(description="The agent's name; see list_agents.")]
 
 
-def add_tools(server: MCPServer[None], client: CoreClient) -> None:
+def add_tools(server: MCPServer[None], client: CoreClient, environment: AgentEnvironment) -> None:
     """Add the manager's tools to `server`."""
-    environment = AgentEnvironment.read(os.environ)
     add_review_tools(server, client, environment)
     add_request_tools(server, client, environment)
     _add_lifecycle_tools(server, client)

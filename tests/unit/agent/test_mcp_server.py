@@ -1,43 +1,13 @@
-"""The MCP server as an agent CLI sees it: the real program, driven by the SDK's client over stdin and stdout."""
+"""The MCP server as an agent CLI sees it, driven by the SDK's client; as a program, where that is what matters."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-
-from mcp import Client, StdioServerParameters
-from mcp.types import CallToolResult, TextContent
 
 from hive_agent import received
 from tests.unit.agent.stand_in import CoreStandIn, refusal
-
-ROOT = Path(__file__).parents[3]
-INSTANCE = "instance-1"
-
-
-@asynccontextmanager
-async def tools(
-    core: CoreStandIn, state: Path, module: str = "hive_agent", instance: str = INSTANCE, **more: str
-) -> AsyncIterator[Client]:
-    """A client of `python -m MODULE mcp`, started as an agent CLI starts it."""
-    environment = {
-        "HIVE_AGENT_RUN": str(core.socket.parent),
-        "HIVE_AGENT_STATE": str(state),
-        "HIVE_INSTANCE": instance,
-        "PYTHONPATH": str(ROOT),
-        "PYTHONSAFEPATH": "1",
-        **more,
-    }
-    server = StdioServerParameters(command=sys.executable, args=["-m", module, "mcp"], env=environment, cwd=state)
-    async with Client(server) as client:
-        yield client
-
-
-def text(result: CallToolResult) -> str:
-    return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
+from tests.unit.agent.tool_client import INSTANCE, program, text, tools
 
 
 async def test_send(core: CoreStandIn, tmp_path: Path) -> None:
@@ -111,15 +81,17 @@ async def test_looks(core: CoreStandIn, tmp_path: Path) -> None:
 
 async def test_only_the_manager_has_the_managers_tools(core: CoreStandIn, tmp_path: Path) -> None:
     """hive-m1nd offers every tool of hive-ag3nt, and its own."""
-    async with tools(core, tmp_path) as client:
+    async with program(core, tmp_path) as client:
         agents = {tool.name for tool in (await client.list_tools()).tools}
-    async with tools(core, tmp_path, "hive_manager") as client:
+    async with program(core, tmp_path, "hive_manager") as client:
         managers = {tool.name for tool in (await client.list_tools()).tools}
         assert "bob is running, 2 messages wait" in text(await client.call_tool("restart", {"name": "bob"}))
         assert "bob is stopped" in text(await client.call_tool("stop", {"name": "bob"}))
         assert (await client.call_tool("start", {"name": "../bob"})).is_error
         logs = text(await client.call_tool("agent_logs", {"name": "bob", "lines": 7}))
-    assert agents == {"send", "recv", "whoami", "list_agents", "propose_config", "my_proposals", "withdraw"}
+    open_things = {"ask_operator", "remind", "cancel_reminder", "list_open", "set_status", "read_logs"}
+    proposing = {"propose_config", "my_proposals", "withdraw"}
+    assert agents == {"send", "recv", "whoami", "list_agents"} | proposing | open_things
     review = {"list_proposals", "show_proposal", "approve", "deny", "rollback", "rebuild"}
     assert managers == agents | review | {"start", "stop", "restart", "agent_logs", "request_spawn", "request_destroy"}
     assert [call for call in core.calls if "agents/" in call] == [
@@ -135,5 +107,5 @@ async def test_working_directory_cannot_replace_the_tools(core: CoreStandIn, tmp
     """Modules that the agent writes into its working directory are not what the server runs."""
     (tmp_path / "json.py").write_text("raise SystemExit(3)")
     (tmp_path / "mcp.py").write_text("raise SystemExit(3)")
-    async with tools(core, tmp_path) as client:
+    async with program(core, tmp_path) as client:
         assert "name: alice" in text(await client.call_tool("whoami", {}))

@@ -21,7 +21,7 @@ from hive_core.protocol import (
 from tests.unit.agent.config_place import config_place, git
 from tests.unit.agent.gate_stand_in import COMMIT, made
 from tests.unit.agent.stand_in import CoreStandIn, refusal
-from tests.unit.agent.test_mcp_server import text, tools
+from tests.unit.agent.tool_client import text, tools
 
 MANAGER = "hive_manager"
 

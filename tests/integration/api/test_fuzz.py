@@ -206,7 +206,7 @@ async def check(hive: Daemon, agent: str | None, examples: int) -> None:
 @pytest.mark.parametrize("agent", [None, "ann", "hm1nd"])
 async def test_generated_requests(hive: Daemon, agent: str | None) -> None:
     """No generated request makes a socket fail, hang or answer otherwise than its document says."""
-    await check(hive, agent, 15)
+    await check(hive, agent, 6)
 
 
 @pytest.mark.soak

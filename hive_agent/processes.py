@@ -87,6 +87,7 @@ class Program:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLEANUP_SECONDS):
                     await self.process.wait()  # returns when the pipes are closed too, so only after the orphans' end
+            await self.end_started()  # what was dead already, and came to us when the program died, is buried
         finally:
             _living.discard(self.process.pid)
             prctl.adopt_orphans(bool(_living))

@@ -58,7 +58,7 @@ class LoginServer:
                 }
             )
         if request.path.endswith("/oauth/profile"):
-            account = {"uuid": _ACCOUNT, "email": "a@example.org", "display_name": "A", "has_claude_pro": True}
+            account = {"uuid": _ACCOUNT, "email": "a@example.org", "display_name": "A"}
             organization = {"uuid": _ORGANIZATION, "organization_type": "claude_pro"}
             return web.json_response({"account": account, "organization": organization})
         return web.json_response({}, status=404)

@@ -32,7 +32,7 @@ from tests.integration.claude_code import (
     silent,
     turn,
 )
-from tests.integration.model_server import Blocks, ModelServer, ToolUse, last_user_text, tool_results
+from tests.integration.model_server import Blocks, Brain, ModelServer, ToolUse, last_user_text, tool_results
 from tests.unit.agent.stand_in import CoreStandIn, core_stand_in
 
 pytestmark = [needs_claude, pytest.mark.asyncio(loop_scope="module")]
@@ -48,7 +48,7 @@ class Shared:
     backend: Backend
     entries: list[Entry] = field(default_factory=list)
 
-    async def run(self, brain: model.Brain, given: Turn) -> TurnOutcome:
+    async def run(self, brain: Brain, given: Turn) -> TurnOutcome:
         """A turn with this model; `model.requests` and `entries` are of this turn only."""
         self.entries.clear()
         self.model.requests.clear()

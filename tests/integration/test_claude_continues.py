@@ -171,7 +171,8 @@ async def test_killed_harness(hive_home: Path) -> None:
                 count = len(model.requests)
 
                 async def handled() -> bool:
-                    return (await daemon.ask("GET", "/v1/agents/ada"))["unacked"] == 0
+                    unacked: int = (await daemon.ask("GET", "/v1/agents/ada"))["unacked"]
+                    return unacked == 0
 
                 async with asyncio.timeout(60):
                     while not await handled():

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hive_agent.processes import running
+from hive_agent.processes import Program, reap_adopted, running
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
@@ -64,3 +64,54 @@ async def test_missing_program(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="missing"):
         async with running([str(tmp_path / "missing")], ENVIRONMENT, tmp_path):
             pass
+
+
+async def test_program_goes_on_without_what_it_started(tmp_path: Path) -> None:
+    """What a program has started can be ended but for some of it, wherever it went; the program goes on."""
+    script = (
+        "sleep 1009 & echo; read go; sleep 1010 & setsid sleep 1011 & sh -c 'sleep 1012 &'; echo; read end; echo bye"
+    )
+    program = await Program.start(["sh", "-c", script], ENVIRONMENT, tmp_path)
+    try:
+        stdin, stdout = program.process.stdin, program.process.stdout
+        assert stdin is not None and stdout is not None
+        await stdout.readline()
+        kept = program.started()
+        assert len(kept) == 1
+        stdin.write(b"go\n")
+        await stdout.readline()
+        assert len(program.started()) == 4
+        await program.end_started(kept)
+        assert program.started() == kept
+        stdin.write(b"end\n")
+        assert await stdout.readline() == b"bye\n"
+    finally:
+        await program.end()
+    assert psutil.Process().children(recursive=True) == []
+
+
+async def test_program_beside_another(tmp_path: Path) -> None:
+    """Ending a program that leaves nothing behind does not touch what another one, which may, has started."""
+    first = await Program.start(["sh", "-c", "setsid sleep 1013 & echo; read end"], ENVIRONMENT, tmp_path)
+    try:
+        assert first.process.stdout is not None
+        await first.process.stdout.readline()
+        async with running(["true"], ENVIRONMENT, tmp_path, orphans=False) as second:
+            await second.wait()
+        assert len(first.started()) == 1
+    finally:
+        await first.end()
+
+
+async def test_adopted_ones_are_buried(tmp_path: Path) -> None:
+    """Orphans that end by themselves while a program lives do not stay as dead processes."""
+    program = await Program.start(["sh", "-c", "(true &) ; echo; read end"], ENVIRONMENT, tmp_path)
+    try:
+        assert program.process.stdout is not None
+        await program.process.stdout.readline()
+        async with asyncio.timeout(30):
+            while len(psutil.Process().children(recursive=True)) > 1:
+                reap_adopted()
+                await asyncio.sleep(0.01)
+    finally:
+        await program.end()

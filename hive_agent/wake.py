@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import uuid
 
@@ -36,16 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def wake(environment: AgentEnvironment, label: str, body: str, patience: float) -> int:
     """Store a message of the agent to itself, once; the exit code. What is wrong goes to stderr."""
     try:
-        data = sys.stdin.buffer.read(MAX_BODY_BYTES + 1) if body == "-" else b""
+        data = sys.stdin.buffer.read(MAX_BODY_BYTES + 1) if body == "-" else os.fsencode(body)
         if len(data) > MAX_BODY_BYTES:
             return _complain(f"the text has more than {MAX_BODY_BYTES} bytes", "name a file instead", _REFUSED)
-        text = data.decode() if body == "-" else body
+        text = data.decode()
+        os.fsencode(label).decode()
         request = protocol.WakeRequest(label=label, body=text, idempotency_key=f"wake:{uuid.uuid4()}")
     except UnicodeDecodeError as error:
-        return _complain(f"the text is not UTF-8 (byte {error.start})", "convert it with iconv", _REFUSED)
-    except ValidationError as error:
-        if error.errors(include_input=False)[0]["loc"] == ("body",):
-            return _complain("the text is not UTF-8", "convert it with iconv", _REFUSED)
+        return _complain(f"what was given is not UTF-8 (byte {error.start})", "convert it with iconv", _REFUSED)
+    except ValidationError:
         return _complain("--from is no label", "it is one line of 1 to 100 characters", _REFUSED)
     try:
         async with CoreClient(environment.core_socket, max(0.0, patience)) as client:

@@ -38,6 +38,7 @@ from hive_core.protocol import (
     StateRequest,
     WhoAmI,
 )
+from tests.unit.agent.asking_stand_in import AskingStandIn
 from tests.unit.agent.gate_stand_in import GateStandIn
 
 Handler = Callable[[web.Request], Any]
@@ -72,8 +73,10 @@ class CoreStandIn:
     raw: dict[str, str] = field(default_factory=dict)
     """By `METHOD path`: answered with this text and status 200."""
     refuse_send: Callable[[SendRequest], tuple[int, ErrorBody] | None] = lambda _request: None
+    refuse_ack: Callable[[list[int]], tuple[int, ErrorBody] | None] = lambda _ids: None
     keys: dict[str, int] = field(default_factory=dict)
     gate: GateStandIn = field(default_factory=GateStandIn)
+    asking: AskingStandIn = field(default_factory=AskingStandIn)
     _next: int = 1
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _runner: web.AppRunner | None = None
@@ -125,6 +128,7 @@ class CoreStandIn:
             ("POST", "/v1/agents/{name}/{action:start|stop|restart}", self._change_agent),
             ("GET", "/v1/agents/{name}/logs", self._logs),
             *self.gate.routes(),
+            *self.asking.routes(),
         ]:
             app.router.add_route(method, path, self._noted(handler))
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
@@ -200,8 +204,11 @@ class CoreStandIn:
         waiting = sum(not stored.acknowledged for stored in self.messages.values()) - len(given)
         return ReceiveAnswer(deliveries=[stored.delivery for stored in given], waiting=waiting)
 
-    async def _ack(self, request: web.Request) -> LeaseAnswer:
+    async def _ack(self, request: web.Request) -> Any:
         lease = AckRequest.model_validate_json(await request.read())
+        refused = self.refuse_ack(lease.ids)
+        if refused is not None:
+            return _refusal(*refused)
         for number in lease.ids:
             assert self.messages[number].holder == lease.instance
             self.messages[number].acknowledged = True
@@ -223,7 +230,7 @@ class CoreStandIn:
         return PeerList(
             agents=[
                 Peer(name="hm1nd", kind="manager", lifecycle="running", state="idle"),
-                Peer(name="bob", kind="agent", lifecycle="stopped", state="offline"),
+                Peer(name="bob", kind="agent", lifecycle="stopped", state="offline", status="done\nwith it"),
             ]
         )
 

@@ -76,7 +76,9 @@ async def test_looks(core: CoreStandIn, tmp_path: Path) -> None:
     """`whoami` and `list_agents` tell what the hive says."""
     async with tools(core, tmp_path) as client:
         assert "name: alice" in text(await client.call_tool("whoami", {}))
-        assert "bob (agent): stopped, offline" in text(await client.call_tool("list_agents", {}))
+        assert "bob (agent): stopped, offline; says it is at: done with it" in text(
+            await client.call_tool("list_agents", {})
+        )
 
 
 async def test_only_the_manager_has_the_managers_tools(core: CoreStandIn, tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ async def test_only_the_manager_has_the_managers_tools(core: CoreStandIn, tmp_pa
         "POST /v1/agents/bob/stop",
         "GET /v1/agents/bob/logs",
     ]
-    assert logs.startswith("[the last 30000 of 1")
+    assert logs.startswith("[the last 260 of 1000 lines, which have 114999 characters; for those before: skip=260]")
     assert "lines=7 00999" in logs
 
 

@@ -40,6 +40,7 @@ from hive_core.protocol import (
     Usage,
     WaitQuery,
 )
+from tests.unit.cli.stand_in_asking import StandInAsking
 from tests.unit.cli.stand_in_gate import StandInGate
 from tests.unit.cli.wire import Refusal, answered
 
@@ -98,6 +99,7 @@ class StandIn:
         self.raw: bytes | None = None
         """Answered to everything, if set."""
         self.gate = StandInGate(self)
+        self.asking = StandInAsking(self)
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -120,6 +122,7 @@ class StandIn:
                 web.get("/v1/messages/{id}/reply", self._reply),
                 web.get("/v1/events", self._events),
                 *self.gate.routes(),
+                *self.asking.routes(),
             ]
         )
         self._runner = web.AppRunner(application, shutdown_timeout=0.1)

@@ -10,6 +10,7 @@ from typing import Literal
 from hive_agent.backends.base import Failed, FailureKind, NeedsLogin
 from hive_core.protocol import HarnessState
 
+Kind = FailureKind | Literal["needs_login"]
 _LONGEST_RETRY_AFTER = 6 * 3_600.0
 """Longest that an API may make the harness wait: limits of subscriptions are given anew after five hours."""
 
@@ -39,7 +40,7 @@ class Reaction:
 _BRIEF = (1.0, 60.0)
 _SLOW = (600.0, 3_600.0)
 
-REACTIONS: Mapping[FailureKind | Literal["needs_login"], Reaction] = {
+REACTIONS: Mapping[Kind, Reaction] = {
     "rate_limit": Reaction("failed", 5.0, 600.0),
     "overloaded": Reaction("failed", 2.0, 300.0),
     "billing": Reaction("paused", *_SLOW),
@@ -63,7 +64,7 @@ TOO_MANY_HELD = Reaction("paused", *_SLOW)
 MOST_HELD = 10
 
 
-def kind_of(outcome: Failed | NeedsLogin) -> FailureKind | Literal["needs_login"]:
+def kind_of(outcome: Failed | NeedsLogin) -> Kind:
     """The row of the table."""
     return "needs_login" if isinstance(outcome, NeedsLogin) else outcome.kind
 

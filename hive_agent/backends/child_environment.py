@@ -22,14 +22,17 @@ _EVERY_PROGRAM: Sequence[str] = (
     "HIVE_AGENT_CONFIG",
     "HIVE_AGENT_DEPLOYED",
 )
+_SYSTEMS = "HIVE_AGENT_ENVIRONMENT"
+"""Names what the agent's system has for every turn (`hyperhive.environment` of its agent.nix), between spaces."""
 
 
 def environment(variables: Mapping[str, str], needed: Sequence[str], extra: Sequence[str]) -> dict[str, str]:
-    """Those of `variables` that every agent CLI needs, this one needs (`needed`), or agent.toml names (`extra`).
+    """Those of `variables` that every agent CLI needs, this one needs (`needed`), or agent.toml (`extra`) or agent.nix
+    names.
 
     A `*` at the end of a pattern stands for any ending. What a backend sets itself it puts over this.
     """
-    patterns = (*_EVERY_PROGRAM, *needed, *extra)
+    patterns = (*_EVERY_PROGRAM, *needed, *extra, *variables.get(_SYSTEMS, "").split())
     whole = {pattern for pattern in patterns if not pattern.endswith("*")}
     beginnings = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
     return {name: value for name, value in variables.items() if name in whole or name.startswith(beginnings)}

@@ -27,7 +27,8 @@
       system.stateVersion = lib.mkDefault "25.11";
 
       # Nobody logs in: an agent is operated with messages, and its console is its log.
-      systemd.services.console-getty.enable = lib.mkDefault false;
+      # NixOS has a default of its own for containers, over which this one wins, and not over what an agent.nix says.
+      systemd.services.console-getty.enable = lib.mkOverride 900 false;
       documentation.enable = lib.mkDefault false;
 
       nix.settings.experimental-features = [
@@ -42,7 +43,7 @@
           pkgs.jq
         ]
         ++ config.hyperhive.packages
-        ++ lib.optional config.hyperhive.claude.enable config.hyperhive.claude.package;
+        ++ lib.optional (config.hyperhive.backend.package != null) config.hyperhive.backend.package;
 
         etc = {
           # The configuration that this system was made from, as the gate has it.

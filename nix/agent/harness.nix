@@ -31,6 +31,8 @@ in
         LANG = "C.UTF-8";
         SSL_CERT_FILE = "/etc/ssl/certs/ca-certificates.crt";
         HIVE_AGENT_MCP = "/etc/hyperhive/mcp.json";
+        # To an agent CLI the harness gives only what is named.
+        HIVE_AGENT_ENVIRONMENT = lib.concatStringsSep " " (lib.attrNames cfg.environment);
       }
       // cfg.environment;
       startLimitIntervalSec = 0; # it is tried again for ever: the hive sees that nobody reports in

@@ -16,6 +16,12 @@ let
   toml = hive.agent + "/agent.toml";
   backend =
     if builtins.pathExists toml then (builtins.fromTOML (builtins.readFile toml)).backend or "" else "";
+  programs = {
+    claude = pkgs.claude-code;
+    codex = pkgs.codex;
+    gemini = pkgs.gemini-cli;
+    opencode = pkgs.opencode;
+  };
 
   server = {
     options = {
@@ -68,8 +74,8 @@ in
         EDITOR = "vim";
       };
       description = ''
-        Variables for the harness, and so for what it starts. What the hive itself sets wins. Everybody on the host can
-        read them: no keys here.
+        Variables for the harness and for every turn. What the hive itself sets wins. Everybody on the host can read
+        them: no keys here.
       '';
     };
 
@@ -83,19 +89,15 @@ in
       '';
     };
 
-    claude = {
-      enable = mkOption {
-        type = types.bool;
-        default = backend == "claude";
-        defaultText = lib.literalMD "whether `agent.toml` says `backend = \"claude\"`";
-        description = "Whether Claude Code is installed. It is not free software; this allows it for this agent alone.";
-      };
-      package = mkOption {
-        type = types.package;
-        default = pkgs.claude-code;
-        defaultText = literalExpression "pkgs.claude-code";
-        description = "Claude Code.";
-      };
+    backend.package = mkOption {
+      type = types.nullOr types.package;
+      default = programs.${backend} or null;
+      defaultText = lib.literalMD "what nixpkgs has for the `backend` of `agent.toml`";
+      example = literalExpression "pkgs.codex";
+      description = ''
+        The agent CLI that drives the agent; null if none does. Claude Code is not free software; it is allowed for an
+        agent whose backend it is.
+      '';
     };
 
     unfreePackages = mkOption {
@@ -119,6 +121,6 @@ in
     ];
     nixpkgs.config.allowUnfreePredicate =
       package:
-      lib.elem (lib.getName package) (cfg.unfreePackages ++ lib.optional cfg.claude.enable "claude-code");
+      lib.elem (lib.getName package) (cfg.unfreePackages ++ lib.optional (backend == "claude") "claude-code");
   };
 }

@@ -39,6 +39,7 @@ in
         nixosContainer
         pkgs.bubblewrap
         pkgs.coreutils
+        pkgs.e2fsprogs # chattr, for which nixos-container looks here
         pkgs.git
         pkgs.util-linux
       ];
@@ -59,6 +60,7 @@ in
         TimeoutStartSec = 180; # a large database is checked before the sockets answer
         TimeoutStopSec = 60;
         KillMode = "mixed"; # the daemon ends what it has started itself
+        OOMPolicy = "continue"; # or a git that is killed for want of memory would take the daemon with it
 
         RuntimeDirectory = "hyperhive";
         RuntimeDirectoryMode = "0755";
@@ -105,6 +107,17 @@ in
           "AF_NETLINK"
         ];
         SystemCallArchitectures = "native";
+        SystemCallErrorNumber = "EPERM";
+        SystemCallFilter = [
+          "~@clock"
+          "~@cpu-emulation"
+          "~@debug"
+          "~@module"
+          "~@obsolete"
+          "~@raw-io"
+          "~@reboot"
+          "~@swap"
+        ];
         # Left out, since bubblewrap could not set up a sandbox any more: RestrictNamespaces, and what mounts something
         # over parts of /proc (ProtectKernelTunables, ProtectKernelLogs, ProtectHostname, ProtectProc). And
         # MemoryDenyWriteExecute, since D-Bus callbacks are machine code that is made at run time.

@@ -38,23 +38,30 @@ async def test_limits_are_in_force_and_change_live(hive: Hive, cat: str) -> None
     assert limits_of(cat) == {"memory": str(200 * MIB), "cpu": "150000", "tasks": "300"}
 
 
+def dropin_of(agent: str, text: str | None = None) -> str:
+    """The drop-in of an agent's container, with this text if one is given."""
+    file = Path(f"/run/systemd/system/{service(agent)}.d/10-hyperhive.conf")
+    if text is not None:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    return file.read_text()
+
+
 async def test_a_drop_in_that_systemd_has_not_read(hive: Hive) -> None:
     """A daemon that died when it had written the drop-in leaves it as the next one wants it. What it says is in force
     all the same, whether systemd knew nothing of it, or an older one.
     """
     await hive.ask("POST", "/v1/agents", {"name": "dog", "config": {"memory_max": "100M"}, "start": False})
-    file = Path(f"/run/systemd/system/{service('dog')}.d/10-hyperhive.conf")
     wanted = dropin(Limits(memory_max="100M"), STOP_TIMEOUT)
-    call("mkdir", str(file.parent))
-    file.write_text(wanted)
+    dropin_of("dog", wanted)
     await hive.ask("POST", "/v1/agents/dog/start", {})
     assert limits_of("dog")["memory"] == str(100 * MIB)
-    assert file.read_text() == wanted, "this is not what the hive writes: nothing was tried here"
+    assert dropin_of("dog") == wanted, "this is not what the hive writes: nothing was tried here"
     await hive.ask("POST", "/v1/agents/dog/stop", {})
-    file.write_text(dropin(Limits(memory_max="150M"), STOP_TIMEOUT))
+    dropin_of("dog", dropin(Limits(memory_max="150M"), STOP_TIMEOUT))
     call("systemctl", "daemon-reload")
     assert unit(service("dog"), "MemoryMax") == str(150 * MIB)
-    file.write_text(wanted)
+    dropin_of("dog", wanted)
     await hive.ask("POST", "/v1/agents/dog/start", {})
     assert limits_of("dog")["memory"] == str(100 * MIB)
     await hive.ask("POST", "/v1/agents/dog/destroy", {})

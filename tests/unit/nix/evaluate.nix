@@ -3,7 +3,16 @@
 
 let
   lib = import (nixpkgs + "/lib") // {
-    nixosSystem = arguments: import (nixpkgs + "/nixos/lib/eval-config.nix") ({ system = null; } // arguments);
+    # As the flake of nixpkgs has it.
+    nixosSystem =
+      arguments:
+      import (nixpkgs + "/nixos/lib/eval-config.nix") (
+        {
+          inherit lib;
+          system = null;
+        }
+        // arguments
+      );
   };
   flake = {
     inherit lib;
@@ -32,6 +41,7 @@ let
     );
   unit = system: name: {
     inherit (system.config.systemd.services.${name}) serviceConfig environment;
+    path = map lib.getName system.config.systemd.services.${name}.path;
   };
   etc = system: name: system.config.environment.etc.${name};
 
@@ -54,6 +64,7 @@ let
 in
 {
   failed = lib.mapAttrs (_: failed) examples;
+  warnings = lib.mapAttrs (_: system: system.config.warnings) examples;
   options = {
     host = names { services.hyperhive = examples.host.options.services.hyperhive; };
     agent = names { inherit (examples.agent.options) hyperhive; };
@@ -69,6 +80,7 @@ in
     files = builtins.attrNames (builtins.readDir (etc examples.agent "hyperhive/agent").source);
     servers = builtins.fromJSON (etc examples.agent "hyperhive/mcp.json").text;
     programs = map lib.getName examples.agent.config.environment.systemPackages;
+    console = examples.agent.config.systemd.services.console-getty.enable;
   };
   manager = {
     harness = unit examples.manager "hive-harness";

@@ -34,7 +34,7 @@ def found() -> dict[str, Any]:
 
 def test_systems(found: dict[str, Any]) -> None:
     """A host, an agent and the manager evaluate to the end, and no assertion fails."""
-    assert found["failed"] == {"agent": [], "host": [], "manager": []}
+    assert found["failed"] == found["warnings"] == {"agent": [], "host": [], "manager": []}
     assert {name: path.endswith(".drv") for name, path in found["systems"].items()} == {
         "agent": True,
         "host": True,
@@ -62,6 +62,9 @@ def test_daemon(found: dict[str, Any]) -> None:
     """The daemon is watched, keeps its run directory over a restart, and has few capabilities."""
     service = found["daemon"]["serviceConfig"]
     assert found["containers"] is True
+    assert {"bubblewrap", "e2fsprogs", "git", "nix", "nixos-container", "systemd", "util-linux"} <= set(
+        found["daemon"]["path"]
+    )
     assert (service["Type"], service["RuntimeDirectoryPreserve"], service["KillMode"]) == ("notify", "yes", "mixed")
     assert service["WatchdogSec"] > 0
     assert not {"CAP_NET_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_RAWIO"} & set(service["CapabilityBoundingSet"])
@@ -81,6 +84,8 @@ def test_agent(found: dict[str, Any]) -> None:
         "/state",
     )
     assert agent["harness"]["environment"]["GREETING"] == "hello"
+    assert agent["harness"]["environment"]["HIVE_AGENT_ENVIRONMENT"] == "GREETING"
+    assert agent["console"] is False
     assert agent["files"] == ["agent.nix", "agent.toml", "prompt.md"]
     assert agent["recipe"].startswith("sha256-")
     assert set(agent["servers"]["mcpServers"]) == {"clock"}

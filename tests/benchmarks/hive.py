@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,14 +64,15 @@ class Hive:
 
 
 @contextmanager
-def hive(state_dir: Path) -> Iterator[Hive]:
-    """Start a daemon over `state_dir`, wait until it is ready, and stop it in the end."""
+def hive(state_dir: Path, more: Mapping[str, str] | None = None) -> Iterator[Hive]:
+    """Start a daemon over `state_dir`, wait until it is ready, and stop it in the end; its environment has `more`."""
     notify = state_dir.with_name(f"{state_dir.name}.notify")
     environment = {
         # What the caller has set for a hive of their own must not reach this one.
         **{key: value for key, value in os.environ.items() if not key.startswith("HIVE_")},
         "HIVE_INBOX_LIMIT": "100000000",
         "NOTIFY_SOCKET": str(notify),
+        **(more or {}),
     }
     command = [sys.executable, "-m", "hive_core", "serve", "--state-dir", str(state_dir)]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told, state_dir.with_suffix(".log").open("ab") as log:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import commands, containers, flakes, gate, memory, readiness, sends, wakeups
+from tests.benchmarks import commands, containers, flakes, gate, memory, readiness, sends, turns, wakeups
 from tests.benchmarks.figures import Figure, table
 from tests.benchmarks.workplace import say, workplace, write_byte_code
 
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "gate": gate.run,
     "flakes": flakes.run,
     "containers": containers.run,
+    "turns": turns.run,
 }
 
 

@@ -1,0 +1,158 @@
+"""How soon a message to an agent is a request to its model: with the real harness and the real Claude Code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from hive_agent.backends import claude_command
+from hive_agent.backends.programs import NoProgram
+from tests.benchmarks.figures import Bound, Figure
+from tests.benchmarks.hive import Hive, hive
+from tests.benchmarks.workplace import ROOT, say
+from tests.integration.model_server import Blocks, Text, model_server
+
+WARM_ROUNDS = 25
+COLD_ROUNDS = 7
+
+_PATIENCE = 120.0
+_MODEL = "claude-sonnet-4-5-20250929"
+_CONFIG = {"backend": "claude", "model": _MODEL}
+
+
+def run(directory: Path) -> list[Figure]:
+    """The model is on loopback and answers at once. Without Claude Code nothing can be measured."""
+    what = "claude: message sent → model asked"
+    try:
+        program = claude_command.find_program(os.environ)
+    except NoProgram as error:
+        return [Figure(f"{what}, warm", "s", [], why_not=str(error))]
+    warm, cold, bare, single = asyncio.run(_measured(directory, program))
+    reference = "one process per turn, --continue"
+    return [
+        Figure(f"{what}, warm", "s", warm, single, reference, Bound("at most", 0.15, "value")),
+        Figure(f"{what}, cold", "s", cold, bare, "the bare CLI", Bound("at most", 0.6, "difference")),
+        Figure(f"  the same beside {reference}", "s", cold, single, reference),
+    ]
+
+
+class _Model:
+    """Answers at once; `asked` is when it was asked first since `begin`."""
+
+    def __init__(self) -> None:
+        self._first: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def answer(self, _request: dict[str, Any]) -> Blocks:
+        if not self._first.done():
+            self._first.set_result(time.perf_counter())
+        return [Text("done")]
+
+    def begin(self) -> float:
+        self._first = asyncio.get_running_loop().create_future()
+        return time.perf_counter()
+
+    async def asked(self) -> float:
+        return await asyncio.wait_for(self._first, _PATIENCE)
+
+
+async def _measured(directory: Path, program: Path) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Seconds: warm, cold, the bare CLI's, one process per turn's; the last three in turns."""
+    model = _Model()
+    async with model_server(model.answer) as server:
+        server.kept = 1
+        variables = {
+            "ANTHROPIC_BASE_URL": server.url,
+            "ANTHROPIC_API_KEY": "test",
+            "HIVE_CLAUDE": str(program),
+            "HIVE_PASS_ENVIRONMENT": "ANTHROPIC_BASE_URL,ANTHROPIC_API_KEY,HIVE_CLAUDE",
+        }
+        with hive(directory / "hive", variables) as running:
+            for name, idle in [("warm", 3_600), ("cold", 0)]:
+                body = {"name": name, "config": {**_CONFIG, "idle_timeout": idle}}
+                await asyncio.to_thread(running.ask, "POST", "/v1/agents", body)
+            for name in ("warm", "cold"):  # the first turn begins the conversation
+                await _turn(running, model, name)
+            say(f"{WARM_ROUNDS} warm turns")
+            warm = [await _turn(running, model, "warm") for _ in range(WARM_ROUNDS)]
+            await asyncio.to_thread(running.ask, "POST", "/v1/agents/warm/stop")
+            cli = _Cli(directory / "cli", program, server.url, running.core_socket("cold").parent)
+            calls: list[Callable[[], Awaitable[float]]] = [
+                lambda: _turn(running, model, "cold"),
+                lambda: cli.turn(model, tools=False),
+                lambda: cli.turn(model, tools=True),
+            ]
+            for call in calls[1:]:
+                await call()
+            say(f"{COLD_ROUNDS} cold turns, each beside one of the CLI alone and one with the hive's tools")
+            rounds = [[await call() for call in calls] for _ in range(COLD_ROUNDS)]
+    cold, bare, single = ([samples[place] for samples in rounds] for place in range(3))
+    return warm, cold, bare, single
+
+
+async def _turn(running: Hive, model: _Model, name: str) -> float:
+    """A message to an idle agent; waits for the end of its turn as well."""
+    await _idle(running, name)
+    started = model.begin()
+    await asyncio.to_thread(running.ask, "POST", "/v1/messages", {"to": name, "body": "x" * 512})
+    seconds = await model.asked() - started
+    await _idle(running, name)
+    return seconds
+
+
+async def _idle(running: Hive, name: str) -> None:
+    async with asyncio.timeout(_PATIENCE):
+        while True:
+            status = await asyncio.to_thread(running.ask, "GET", f"/v1/agents/{name}")
+            if status["state"] == "idle" and status["unacked"] == 0:
+                break
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.2)  # what follows a turn, as writing its record, is not to slow the next one
+
+
+class _Cli:
+    """Claude Code started for one turn, without a harness: `tools` are the hive's, from their server."""
+
+    def __init__(self, directory: Path, program: Path, url: str, core: Path) -> None:
+        self._program = program
+        self._directory = directory
+        directory.mkdir()
+        python = {"PYTHONPATH": str(ROOT), "HIVE_AGENT_RUN": str(core), "HIVE_AGENT_STATE": str(directory)}
+        entry = {"command": sys.executable, "args": ["-m", "hive_agent", "mcp"], "env": python, "alwaysLoad": True}
+        for name, servers in [("bare", {}), ("tools", {"hive": entry})]:
+            (directory / name).mkdir()
+            (directory / f"{name}.json").write_text(json.dumps({"mcpServers": servers}))
+        self._variables = {"PATH": os.environ["PATH"], "HOME": str(directory), "ANTHROPIC_BASE_URL": url}
+        self._variables["ANTHROPIC_API_KEY"] = "test"
+
+    async def turn(self, model: _Model, *, tools: bool) -> float:
+        """Start it, and wait for its end as well."""
+        name = "tools" if tools else "bare"
+        place = self._directory / name
+        environment = claude_command.environment(
+            self._variables, [], temporary=place, claude_directory=place, confined=True
+        )
+        arguments = ["--print", "--verbose", "--output-format=stream-json", "--continue", f"--model={_MODEL}"]
+        servers = [f"--mcp-config={place}.json", "--strict-mcp-config", "--setting-sources=", "--tools=Bash,Read"]
+        started = model.begin()
+        process = await asyncio.create_subprocess_exec(
+            self._program,
+            *arguments,
+            *servers,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd=place,
+        )
+        ended = asyncio.create_task(process.communicate(b"x" * 512))
+        seconds = await model.asked() - started
+        await ended
+        await asyncio.sleep(0.2)
+        return seconds

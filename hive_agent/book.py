@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 from hive_agent.history import Found, History
 from hive_agent.records import SHOWN_DETAIL, Ref, Totals, TurnRecord
-from hive_agent.transcript import Entry, Notice, Tell, as_json
+from hive_agent.transcript import Entry, Message, Notice, Tell, as_json
 from hive_agent.web.wire import encode
 from hive_core.protocol import Delivery
 
 Publish = Callable[[str, Mapping[str, object]], object]
 """Tells whoever watches the agent's page: the kind of event, and its data."""
 
+_SHOWN_MESSAGE = 20_000
+"""Characters of a message that the transcript of its turn has."""
 INTERRUPTED = "the harness ended in the middle of it"
 
 
@@ -88,6 +90,7 @@ class TurnBook:
     async def begin(self, record: TurnRecord | None, deliveries: Sequence[Delivery]) -> TurnRecord:
         """A turn with these messages begins, or another attempt of `record`; on disk when this returns."""
         messages = [Ref.to(delivery) for delivery in deliveries]
+        is_new = record is None
         if record is None:
             self._last_id += 1
             record = TurnRecord(id=self._last_id, started_at=time.time(), messages=messages)
@@ -100,12 +103,15 @@ class TurnBook:
             record.ended_at = record.next_try_at = record.failure = None
             record.detail = ""
         await self.changed(record)
+        if is_new:
+            self._tell_messages(record, deliveries)
         return record
 
     async def joined(self, record: TurnRecord, deliveries: Sequence[Delivery]) -> None:
         """These messages belong to the turn, too."""
         record.messages += [Ref.to(delivery) for delivery in deliveries]
         await self.changed(record)
+        self._tell_messages(record, deliveries)
 
     async def end(
         self,
@@ -156,6 +162,11 @@ class TurnBook:
 
     def close(self) -> None:
         self._history.close()
+
+    def _tell_messages(self, record: TurnRecord, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            shown = delivery.body[:_SHOWN_MESSAGE]
+            self._add(record, Message(delivery.id, delivery.sender, shown, len(delivery.body)))
 
     def _add(self, record: TurnRecord, entry: Entry) -> None:
         if record.id in self._full:

@@ -11,6 +11,16 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
+class Message:
+    """A message that the turn is about, as the harness took it in. `characters` is its length, where `text` was cut."""
+
+    id: int
+    sender: str
+    text: str
+    characters: int
+
+
+@dataclass(frozen=True)
 class Text:
     """The model said something."""
 
@@ -68,10 +78,18 @@ class Session:
     fresh: bool
 
 
-Entry = Text | ToolCall | ToolResult | Notice | Usage | Session
+Entry = Message | Text | ToolCall | ToolResult | Notice | Usage | Session
 Tell = Callable[[Entry], None]
 
-_KINDS = {Text: "text", ToolCall: "call", ToolResult: "result", Notice: "notice", Usage: "usage", Session: "session"}
+_KINDS = {
+    Message: "message",
+    Text: "text",
+    ToolCall: "call",
+    ToolResult: "result",
+    Notice: "notice",
+    Usage: "usage",
+    Session: "session",
+}
 
 
 def as_json(entry: Entry) -> dict[str, Any]:

@@ -254,7 +254,6 @@ class HiveStandIn:
                 text=text,
                 options=list(options),
                 free_text=True,
-                message=number,
                 asked_at=MORNING,
                 expires_at=None,
                 state="open",

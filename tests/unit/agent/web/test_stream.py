@@ -107,7 +107,8 @@ async def test_hundreds_of_readers_one_slow(run_dir: Path) -> None:
                 told += 1
                 await asyncio.sleep(0.005)
         feed.publish("state", {"n": "end"})
-        assert all([numbers(found) == list(range(told)) for found in await asyncio.gather(*reading)])
+        everyone = await asyncio.gather(*reading)
+        assert all(numbers(found) == list(range(told)) for found in everyone)
         assert feed.readers == READERS - 1
         before = slow.received()
         async with streaming(page, browser, **{"Last-Event-ID": before[-1][0]}) as reader:

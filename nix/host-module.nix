@@ -155,7 +155,7 @@ in
         default = true;
         description = ''
           Run containers so that their root is nobody on the host. Without it, root in a container is root for
-          everything that the container reaches, the Nix daemon included.
+          everything that the container reaches; the Nix daemon, which trusts root, is hidden from it.
         '';
       };
 

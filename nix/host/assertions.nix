@@ -76,8 +76,8 @@ in
     ];
 
     warnings = lib.optional (!cfg.agents.userNamespaces) ''
-      services.hyperhive.agents.userNamespaces is false: an agent that gets out of its container is root on this host,
-      and its root is a trusted user of the Nix daemon. See "What a container confines" in docs/security.md.
+      services.hyperhive.agents.userNamespaces is false: root in a container is root on this host for whatever it
+      reaches, and what keeps it in can be got out of. See "What a container confines" in docs/security.md.
     '';
   };
 }

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 import pytest_asyncio
 
 from hive_core.protocol import Limits
 from hive_core.runtimes.nixos.dropin import dropin
-from tests.system.hive import STOP_TIMEOUT, Hive, call, inside, invocation, limits_of, service, unit, until
+from tests.system.hive import (
+    PATIENCE,
+    STOP_TIMEOUT,
+    Hive,
+    call,
+    inside,
+    invocation,
+    limits_of,
+    program,
+    service,
+    unit,
+    until,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -24,6 +40,26 @@ async def cat(hive: Hive) -> str:
     """An agent with limits, in whose container a hog can be let loose."""
     await hive.spawn_with("cat", agent_nix=HOG, memory_max="200M", cpu_quota=150, tasks_max=300)
     return "cat"
+
+
+def entering(link: str) -> int:
+    """What the page of a container answers to somebody with this link: the HTTP status."""
+    page, _, ticket = link.partition("#")
+    asking = Request(page, json.dumps({"ticket": ticket}).encode(), {"Content-Type": "application/json"})
+    try:
+        with urlopen(asking, timeout=PATIENCE) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        with error:
+            return error.code
+
+
+async def test_the_page_is_on_a_port_of_the_host(hive: Hive, cat: str) -> None:
+    """A link that the operator asks for leads there, out of the container, and lets in once."""
+    link = (await program("hive-c0re", "open", cat)).strip()
+    port = (await hive.ask("GET", f"/v1/agents/{cat}"))["web_port"]
+    assert link.startswith(f"http://127.0.0.1:{port}/enter#")
+    assert [await asyncio.to_thread(entering, link) for _ in range(2)] == [200, 403]
 
 
 async def test_limits_are_in_force_and_change_live(hive: Hive, cat: str) -> None:

@@ -287,5 +287,5 @@ class AskingMachine(RuleBasedStateMachine):
         assert {one.id for one in to_come.reminders} == {n for n, r in self.model.reminders.items() if not r.ended}
 
 
-AskingMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+AskingMachine.TestCase.settings = settings(max_examples=max(12, settings().max_examples // 4), stateful_step_count=25)
 TestAsking = AskingMachine.TestCase

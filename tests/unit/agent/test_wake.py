@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 from asyncio.subprocess import PIPE
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from hive_agent import wake as wake_program
+from hive_agent.environment import AgentEnvironment
 from hive_core.protocol import MAX_BODY_BYTES, WakeRequest
 from tests.unit.agent.stand_in import CoreStandIn, refusal
 
@@ -47,24 +50,44 @@ async def test_wake_outlasts_a_restart(core: CoreStandIn) -> None:
     assert len(core.asking.asked) == 1
 
 
-async def test_what_cannot_be_sent(core: CoreStandIn) -> None:
-    """What is no label, no text, too long or refused ends with 1, says why, and stores nothing."""
+async def test_what_is_refused(core: CoreStandIn) -> None:
+    """What the hive refuses, and bytes that are no text, end with 1 and say why."""
     run = core.socket.parent
-    for arguments, stdin, why in (
-        (("--from", "a\nb", "--body", "x"), b"", "--from is no label"),
-        (("--from", "x" * 101, "--body", "x"), b"", "--from is no label"),
-        (("--from", b"\xff", "--body", "x"), b"", "not UTF-8 (byte 0)"),
-        (("--from", "a", "--body", b"x\xff"), b"", "not UTF-8 (byte 1)"),
-        (("--from", "a", "--body", "-"), b"a\xff", "not UTF-8 (byte 1)"),
-        (("--from", "a", "--body", "-"), b"x" * (MAX_BODY_BYTES + 1), f"more than {MAX_BODY_BYTES} bytes"),
-    ):
-        code, said = await wake(run, *arguments, stdin=stdin)
-        assert code == 1
-        assert why in said
+    code, said = await wake(run, "--from", "a", "--body", b"x\xff")
+    assert (code, said) == (1, "what was given is not UTF-8 (byte 1) (convert it with iconv)\n")
     core.refusals["POST /v1/wake"] = refusal(429, "inbox_full", "10000 wait already", "handle some")
     code, said = await wake(run, "--from", "a", "--body", "x")
     assert (code, said) == (1, "10000 wait already (handle some)\n")
     assert core.asking.asked == []
+
+
+@pytest.mark.parametrize(
+    ("label", "body", "stdin", "why"),
+    [
+        ("a\nb", "x", b"", "--from is no label"),
+        ("x" * 101, "x", b"", "--from is no label"),
+        ("", "x", b"", "--from is no label"),
+        ("\udcff", "x", b"", "not UTF-8 (byte 0)"),
+        ("a", "-", b"a\xff", "not UTF-8 (byte 1)"),
+        ("a", "-", b"x" * (MAX_BODY_BYTES + 1), f"more than {MAX_BODY_BYTES} bytes"),
+        ("a", "x" * (MAX_BODY_BYTES + 1), b"", f"more than {MAX_BODY_BYTES} bytes"),
+    ],
+)
+async def test_what_cannot_be_sent(
+    core: CoreStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    label: str,
+    body: str,
+    stdin: bytes,
+    why: str,
+) -> None:
+    """What is no label, no text or too long is said, and nobody is asked."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+    environment = AgentEnvironment.read({"HIVE_AGENT_RUN": str(core.socket.parent)})
+    assert await wake_program.wake(environment, label, body, 5.0) == 1
+    assert why in capsys.readouterr().err
+    assert core.calls == []
 
 
 async def test_nobody_there(run_dir: Path) -> None:

@@ -79,7 +79,7 @@ async def test_answer(hive: Program, daemon: StandIn) -> None:
 
 async def test_bad_answers(hive: Program, daemon: StandIn) -> None:
     """Neither or both of text and option, and what is no number, are wrong usage; nothing is sent."""
-    for arguments in (("17",), ("17", "x", "--option", "1"), ("x", "y"), ("0", "y"), ("17", "--option", "0")):
+    for arguments in (("17",), ("17", "x", "--option", "1"), ("x", "y")):
         ended = await hive.run("answer", *arguments)
         assert ended.code == 2
         assert "Usage: " in ended.err
@@ -93,7 +93,7 @@ async def test_refusals(hive: Program, daemon: StandIn) -> None:
     assert (ended.code, ended.out) == (1, "")
     assert "question 17 has ended already" in ended.err
     assert "send a message instead" in ended.err
-    for arguments in (("answer", "17", "x"), ("questions",), ("reminders",), ("open", "ada")):
+    for arguments in (("answer", "17", "x"), ("open", "ada")):
         ended = await hive.run(*arguments, "--json")
         assert (ended.code, ended.out, ended.error["code"]) == (1, "", "question_ended")
 

@@ -99,8 +99,9 @@ class LoginFailed(Exception):
 class Backend(Protocol):
     """Handles turns, one at a time; nothing else is asked of it while a turn runs, but to be cancelled."""
 
-    models: Sequence[str]
-    """Names to choose from, where the backend knows some; others may work."""
+    @property
+    def models(self) -> Sequence[str]:
+        """Names to choose from, where the backend knows some; others may work."""
 
     async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
         """Handle the turn's messages, and tell what happens meanwhile.

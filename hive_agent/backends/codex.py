@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from hive_agent import identity, lines
 from hive_agent.backends import child_environment, hive_server, mcp_servers, programs
 from hive_agent.backends.allowed_tools import allowed
@@ -46,8 +48,6 @@ class Codex:
         return self._context.environment.claude / "codex"
 
     def call(self, choice: Choice, session: str | None) -> Call:
-        import tomli_w  # only where a turn is run: an idle harness stays small
-
         where = self._context.environment
         program = programs.find(where.variables, self.name, "@openai/codex")
         configuration = self._configuration(choice)

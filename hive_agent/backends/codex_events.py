@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hive_agent.backends import json_fields, hive_server
+from hive_agent.backends import hive_server, json_fields
 from hive_agent.backends.api_failures import judged
 from hive_agent.backends.base import Failed, Ok, TurnOutcome
 from hive_agent.backends.cli_output import Reading, tool_result
@@ -80,9 +80,7 @@ class CodexReading(Reading):
         )
         taken = max(0, self.total.input - before.input)
         cached = max(0, self.total.cached - before.cached)
-        return Usage(
-            input=max(0, taken - cached), output=max(0, self.total.output - before.output), cache_read=cached
-        )
+        return Usage(input=max(0, taken - cached), output=max(0, self.total.output - before.output), cache_read=cached)
 
     def sums(self, known: Known) -> Known:
         if self.total is None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from hive_agent import identity, lines
 from hive_agent.backends import child_environment, hive_server, mcp_servers, programs
 from hive_agent.backends.allowed_tools import Allowed, allowed
@@ -65,8 +67,6 @@ class Gemini:
         return self.home / ".gemini"
 
     def call(self, choice: Choice, session: str | None) -> Call:
-        import tomli_w  # only where a turn is run: an idle harness stays small
-
         where = self._context.environment
         program = programs.find(where.variables, self.name, "@google/gemini-cli")
         rules = policy(allowed(self._context.profile.config.tools), [hive_server.NAME, *self._beside])
@@ -103,7 +103,7 @@ class Gemini:
     @property
     def how_to_log_in(self) -> str:
         return (
-            "the Gemini CLI cannot be logged in from here. Either put GEMINI_API_KEY into pass_environment of the hive, "
+            "Gemini CLI cannot be logged in from here. Either put GEMINI_API_KEY into pass_environment of the hive, "
             f"or log in where the agent runs, in a terminal: GEMINI_CLI_HOME={self.home} NO_BROWSER=true gemini"
         )
 
@@ -130,7 +130,9 @@ class Gemini:
         context = self._context
         hive = hive_server.describe(context.role, context.environment, context.instance)
         servers = {name: _server(server) for name, server in self._beside.items()}
-        servers[hive_server.NAME] = _program(hive.command, hive.args, hive.env)
+        # Gemini CLI drops PYTHONPATH and its like from the `env` of a server.
+        settled = [f"{name}={value}" for name, value in hive.env.items()]
+        servers[hive_server.NAME] = _program("env", [*settled, hive.command, *hive.args], {})
         settings: dict[str, Any] = {
             # The harness itself tries again, with longer pauses.
             "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False, "maxAttempts": 2},

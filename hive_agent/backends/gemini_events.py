@@ -53,8 +53,7 @@ class GeminiReading(Reading):
                 said = text(event, "output") or text(event, "error", "message")
                 return [tool_result(text(event, "tool_id"), said, is_error=failed)]
             case "error":
-                level = "error" if event.get("severity") == "error" else "warning"
-                return [Notice(level, text(event, "message"))]
+                return [Notice("error" if event.get("severity") == "error" else "warning", text(event, "message"))]
             case "result":
                 self._result(event)
                 return [_usage(field(event, "stats"))]
@@ -81,7 +80,7 @@ class GeminiReading(Reading):
     def outcome(self, exit_code: int | None) -> TurnOutcome:
         words = self.complaints.strip()
         if exit_code == _NO_AUTH:
-            return NeedsLogin(words or "gemini has no credentials")
+            return NeedsLogin(f"gemini has no credentials: {words or 'it does not say more'}")
         if exit_code == _BAD_CONFIG:
             return Failed("config", words or "gemini does not take its configuration")
         return self.crash("gemini", exit_code)

@@ -78,6 +78,7 @@ class OneShotBackend:
 
     def __init__(self, context: BackendContext, cli: Cli) -> None:
         self._state = context.environment.state
+        self._messages = self._state / "messages"
         self._temporary = context.environment.temporary
         self._cli = cli
         self._choice = Choice(context.profile.config.model, context.profile.config.effort)
@@ -88,15 +89,12 @@ class OneShotBackend:
         return self._cli.models
 
     async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
-        text = prompt.render(turn.deliveries, self._state / "messages")
-        if turn.attempt > 1:
-            text = prompt.again(text)
-        outcome = await self._converse(text, tell)
-        if outcome is None:
-            tell(Notice("warning", f"{self._cli.name} does not have the conversation any more: a new one begins"))
-            self._session.remember(Known(shortened=True))
-            outcome = await self._converse(text, tell)
-        return outcome or Failed("crashed", f"{self._cli.name} does not have the conversation that it has just begun")
+        text = prompt.render(turn.deliveries, self._messages)
+        outcome = await self._handle(prompt.again(text) if turn.attempt > 1 else text, tell)
+        # What came meanwhile goes into the same conversation and turn; the program itself takes nothing more in a run.
+        while isinstance(outcome, Ok) and turn.more is not None and (deliveries := await turn.more()):
+            outcome = await self._handle(prompt.render(deliveries, self._messages), tell)
+        return outcome
 
     async def compact(self, tell: Tell, focus: str = "") -> TurnOutcome:
         """Begin a new conversation, which gets the agent's notes: these CLIs only shorten one by themselves."""
@@ -127,6 +125,15 @@ class OneShotBackend:
 
     async def close(self) -> None:
         """Nothing is kept open between turns."""
+
+    async def _handle(self, text: str, tell: Tell) -> TurnOutcome:
+        """One run of the program, or two: a conversation that is lost is begun anew."""
+        outcome = await self._converse(text, tell)
+        if outcome is None:
+            tell(Notice("warning", f"{self._cli.name} does not have the conversation any more: a new one begins"))
+            self._session.remember(Known(shortened=True))
+            outcome = await self._converse(text, tell)
+        return outcome or Failed("crashed", f"{self._cli.name} does not have the conversation that it has just begun")
 
     async def _converse(self, text: str, tell: Tell) -> TurnOutcome | None:
         """One run of the program; None if it does not know the conversation."""

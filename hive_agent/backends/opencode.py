@@ -39,7 +39,6 @@ _PERMISSIONS = {
     "TodoWrite": "todowrite",
 }
 """opencode's names for the tools that agent.toml names as Claude Code does; `edit` stands for all changes of files."""
-_MCP_SECONDS = 60
 
 
 def open_backend(context: BackendContext) -> Backend:
@@ -123,6 +122,9 @@ class Opencode:
             "OPENCODE_DISABLE_MODELS_FETCH": "1",
             "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
             "OPENCODE_DISABLE_SHARE": "1",
+            # What only people need who sit before it; its start takes seconds without these as well.
+            "OPENCODE_DISABLE_EMBEDDED_WEB_UI": "1",
+            "OPENCODE_EXPERIMENTAL_DISABLE_FILEWATCHER": "1",
         }
 
     def _configuration(self, model: str | None) -> dict[str, Any]:
@@ -189,5 +191,5 @@ def _program(command: Sequence[str], variables: Mapping[str, str]) -> dict[str, 
         "command": list(command),
         "environment": dict(variables),
         "enabled": True,
-        "timeout": _MCP_SECONDS * 1_000,
+        "timeout": hive_server.START_SECONDS * 1_000,
     }

@@ -76,7 +76,11 @@ class OpencodeReading(Reading):
             words = found[1] if found else line
             self.failing += 1
             if self.failing >= _TRIES:
-                self.verdict = judged(words)
+                verdict = judged(words)
+                if isinstance(verdict, Failed) and verdict.kind == "refused":
+                    # It tries again only what its status calls passing, which it does not tell here.
+                    verdict = Failed("overloaded", words)
+                self.verdict = verdict
             return [Notice("warning", f"the model's API failed (try {self.failing}): {words}")]
         if "Session not found" in line:
             self.lost = True

@@ -1,4 +1,4 @@
-"""Google's generateContent API on loopback, in the place of the model behind gemini: a function says what it answers."""
+"""Google's generateContent API on loopback, in the place of the model behind gemini, as a function answers it."""
 
 from __future__ import annotations
 

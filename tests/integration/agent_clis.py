@@ -1,0 +1,165 @@
+"""The agent CLIs beside Claude Code, as `./dev test` installs them, each with a loopback server of its model's API."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from hive_agent.backends.base import Backend, BackendContext, open_backend
+from hive_agent.client import CoreClient
+from hive_agent.environment import AgentEnvironment
+from hive_agent.role import AGENT
+from hive_core.protocol import AgentConfig, Profile
+from hive_core.protocol import Backend as BackendName
+from tests.integration.claude_code import INSTANCE, needs_claude
+from tests.integration.generate_content_server import generate_content_server
+from tests.integration.model_server import ApiError, Blocks, Brain, ToolUse, model_server
+from tests.integration.responses_server import responses_server
+from tests.unit.agent.stand_in import CoreStandIn
+
+_INSTALLED = Path(__file__).parents[2] / ".clis" / "node_modules"
+
+
+class Api(Protocol):
+    """A loopback server: `requests` are the bodies that came."""
+
+    url: str
+    requests: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class AgentCli:
+    """One CLI: where it is, which variables lead it to its model, and what its model calls its tools."""
+
+    name: BackendName
+    program: Path | None
+    """None: where its own package keeps it."""
+    model: str
+    address: str
+    key: str
+    serve: Callable[[Brain], AbstractAsyncContextManager[Api]]
+    send: str
+    """The hive's tool `send`."""
+    shell: Callable[[str], ToolUse]
+    """A call that runs a command."""
+
+
+CLAUDE = AgentCli(
+    name="claude",
+    program=None,
+    model="claude-sonnet-4-5-20250929",
+    address="ANTHROPIC_BASE_URL",
+    key="ANTHROPIC_API_KEY",
+    serve=model_server,
+    send="mcp__hive__send",
+    shell=lambda command: ToolUse("Bash", {"command": command, "description": "work"}),
+)
+OPENCODE = AgentCli(
+    name="opencode",
+    program=_INSTALLED / "opencode-linux-x64-baseline/bin/opencode",
+    model="claude-sonnet-4-5-20250929",
+    address="ANTHROPIC_BASE_URL",
+    key="ANTHROPIC_API_KEY",
+    serve=model_server,
+    send="hive_send",
+    shell=lambda command: ToolUse("bash", {"command": command, "description": "work"}),
+)
+CODEX = AgentCli(
+    name="codex",
+    program=_INSTALLED / ".bin/codex",
+    model="gpt-5.1-codex",
+    address="OPENAI_BASE_URL",
+    key="OPENAI_API_KEY",
+    serve=responses_server,
+    send="mcp__hive/send",
+    shell=lambda command: ToolUse("exec_command", {"cmd": command}),
+)
+GEMINI = AgentCli(
+    name="gemini",
+    program=_INSTALLED / ".bin/gemini",
+    model="gemini-2.5-pro",
+    address="GOOGLE_GEMINI_BASE_URL",
+    key="GEMINI_API_KEY",
+    serve=generate_content_server,
+    send="mcp_hive_send",
+    shell=lambda command: ToolUse("run_shell_command", {"command": command, "description": "work"}),
+)
+
+
+def _param(cli: AgentCli) -> Any:
+    if cli.program is None:
+        return pytest.param(cli, id=cli.name, marks=needs_claude)
+    missing = not os.access(cli.program, os.X_OK) or shutil.which("node") is None
+    reason = "the agent CLIs of tests/clis are not installed (./dev test does it where there is npm, on x86-64)"
+    return pytest.param(cli, id=cli.name, marks=pytest.mark.skipif(missing, reason=reason))
+
+
+def each(*clis: AgentCli) -> list[Any]:
+    """As parameters of a test; those that are not installed are skipped."""
+    return [_param(cli) for cli in clis]
+
+
+class Answers:
+    """A model that gives these answers one after another; then it thinks for ever, and `thinks` is set."""
+
+    def __init__(self, *answers: Blocks | ApiError) -> None:
+        self._answers = list(answers)
+        self.thinks = asyncio.Event()
+
+    async def __call__(self, _request: dict[str, Any]) -> Blocks | ApiError:
+        if self._answers:
+            return self._answers.pop(0)
+        self.thinks.set()
+        await asyncio.Event().wait()
+        return ()
+
+    def add(self, *answers: Blocks | ApiError) -> None:
+        self._answers += answers
+
+
+def variables(cli: AgentCli, place: Path, run: Path) -> dict[str, str]:
+    """A harness's environment, without credentials."""
+    found = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(place),
+        "LANG": "C.UTF-8",
+        "HIVE_AGENT_RUN": str(run),
+        "HIVE_AGENT_STATE": str(place / "state"),
+        "HIVE_AGENT_CLAUDE": str(place / "claude"),
+        "HIVE_PARENT_PID": str(os.getpid()),
+        "CLAUDE_CODE_MAX_RETRIES": "0",  # the others get no such variable
+    }
+    if cli.program is not None:
+        found[f"HIVE_{cli.name.upper()}"] = str(cli.program)
+    return found
+
+
+@asynccontextmanager
+async def opened(
+    cli: AgentCli, place: Path, core: CoreStandIn, url: str, *, more: Sequence[tuple[str, str]] = (), **config: Any
+) -> AsyncIterator[Backend]:
+    """The backend for an agent whose directories are in `place`, talking to the model at `url`."""
+    (place / "state").mkdir(exist_ok=True)
+    environment = variables(cli, place, core.socket.parent) | {cli.address: url, cli.key: "test"} | dict(more)
+    profile = Profile(
+        name=core.name,
+        kind=core.kind,
+        config=AgentConfig(backend=cli.name, model=cli.model, **config),
+        prompt="You count sheep.",
+        deployment=1,
+        lease_seconds=60.0,
+    )
+    async with CoreClient(core.socket, patience=5.0) as client:
+        backend = open_backend(BackendContext(profile, AgentEnvironment.read(environment), AGENT, client, INSTANCE))
+        try:
+            yield backend
+        finally:
+            await backend.close()

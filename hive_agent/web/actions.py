@@ -121,4 +121,4 @@ class Actions:
 
 def not_now(error: NotNow) -> PageError:
     """The harness cannot do that at the moment."""
-    return PageError("not_now", str(error), "look at the agent's state, then try again", status=409)
+    return PageError("not_now", str(error), status=409)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import structlog
 
 from hive_core import audit
-from hive_core.agents import files, records
+from hive_core.agents import files, page_store, records
 from hive_core.agents.limiting import Limiting
 from hive_core.agents.records import AgentRecord, Desired
 from hive_core.asking import question_store, reminder_store
@@ -37,6 +37,8 @@ class Agents(Limiting):
         await asyncio.to_thread(self._make_directories, known)
         for record in known:
             self._roster.enrol(record)
+        for name, session in await self._database.read(page_store.load):
+            self.pages.restore(name, session)
         # Only now: whoever is heard before all are known is told that some are not there.
         for record in known:
             try:
@@ -162,6 +164,7 @@ class Agents(Limiting):
         """All that a destroy changes in the database, in one transaction; how many waiting messages were dropped."""
         dropped = self._broker.forget(db, name) if purge else 0
         records.delete(db, name, forget_port=purge)
+        page_store.forget(db, name)
         if purge:
             question_store.forget(db, name)
             reminder_store.forget(db, name)

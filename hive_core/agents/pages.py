@@ -1,10 +1,13 @@
-"""Who may look at an agent's page: one-time tickets, and the sessions that they become. In memory only.
+"""Who may look at an agent's page: one-time tickets, and the sessions that they become.
+
+Tickets end with the daemon; sessions outlive it, see page_store.
 
 An agent serves its own page, so a session is no secret from it; it is good for that agent alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 import time
@@ -16,7 +19,7 @@ from hive_core.errors import HiveError, forbidden
 
 TICKET_SECONDS = 120.0
 SESSION_SECONDS = 12 * 3_600.0
-_MOST = 20
+MOST = 20
 """Tickets, and sessions, of one agent; the oldest gives way."""
 _BYTES = 32
 _TYPED, _TYPED_SECONDS = 60, 60.0
@@ -34,14 +37,28 @@ class Pass:
     ends: float
 
 
-class Pages:
-    """Tickets and sessions by agent. They end with the daemon."""
+@dataclass(frozen=True)
+class Known:
+    """What is remembered of a pass: not the secret itself, only its digest."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` gives the time in seconds."""
+    digest: str
+    user: str
+    ends: float
+
+
+def digest(secret: str) -> str:
+    """Of 32 random bytes: it needs no salt, and cannot be turned back."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Pages:
+    """Tickets and sessions by agent."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """`clock` gives the time in seconds since 1970."""
         self._clock = clock
-        self._tickets: defaultdict[str, list[Pass]] = defaultdict(list)
-        self._sessions: defaultdict[str, list[Pass]] = defaultdict(list)
+        self._tickets: defaultdict[str, list[Known]] = defaultdict(list)
+        self._sessions: defaultdict[str, list[Known]] = defaultdict(list)
         self._typed: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_TYPED))
 
     def forget(self, agent: str) -> None:
@@ -49,6 +66,10 @@ class Pages:
         self._tickets.pop(agent, None)
         self._sessions.pop(agent, None)
         self._typed.pop(agent, None)
+
+    def restore(self, agent: str, session: Known) -> None:
+        """A session of an earlier daemon's."""
+        self._sessions[agent].append(session)
 
     def ticket(self, agent: str, user: str) -> Pass:
         """A new ticket for the agent's page."""
@@ -60,7 +81,7 @@ class Pages:
         if found is None:
             hint = f"print a new link: hive-c0re open {agent}"
             raise forbidden("bad_ticket", "the ticket was used already, or is too old, or is none", hint)
-        self._tickets[agent].remove(found)
+        self._tickets[agent] = [entry for entry in self._tickets[agent] if entry.digest != digest(found.secret)]
         return self._issue(self._sessions[agent], found.user, SESSION_SECONDS)
 
     def check(self, agent: str, session: str) -> Pass:
@@ -84,14 +105,14 @@ class Pages:
         """Seconds until it ends."""
         return max(0.0, entry.ends - self._clock())
 
-    def _issue(self, entries: list[Pass], user: str, seconds: float) -> Pass:
+    def _issue(self, entries: list[Known], user: str, seconds: float) -> Pass:
         new = Pass(secrets.token_urlsafe(_BYTES), user, self._clock() + seconds)
-        entries.append(new)
-        del entries[:-_MOST]
+        entries.append(Known(digest(new.secret), user, new.ends))
+        del entries[:-MOST]
         return new
 
-    def _find(self, entries: list[Pass], secret: str) -> Pass | None:
+    def _find(self, entries: list[Known], secret: str) -> Pass | None:
         # All are compared, each in the same time whatever it holds.
-        given, now = secret.encode(), self._clock()
-        fitting = [entry for entry in entries if hmac.compare_digest(entry.secret.encode(), given)]
-        return next((entry for entry in fitting if entry.ends > now), None)
+        given, now = digest(secret), self._clock()
+        fitting = [entry for entry in entries if hmac.compare_digest(entry.digest, given)]
+        return next((Pass(secret, entry.user, entry.ends) for entry in fitting if entry.ends > now), None)

@@ -167,6 +167,14 @@ CREATE INDEX reminders_waiting ON reminders (agent) WHERE ended_at IS NULL;
 CREATE INDEX reminders_due ON reminders (due_at) WHERE ended_at IS NULL;
 CREATE INDEX reminders_ended ON reminders (ended_at) WHERE ended_at IS NOT NULL;
 
+-- Of persons on agents' pages: see hive_core/agents/page_store.py.
+CREATE TABLE page_sessions (
+    digest TEXT PRIMARY KEY,
+    agent TEXT NOT NULL,
+    user TEXT NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT;
+
 -- What the agent says it is at.
 ALTER TABLE agents ADD COLUMN status TEXT NOT NULL DEFAULT '';
 """

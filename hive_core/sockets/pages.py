@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 from hive_core import audit
-from hive_core.agents import Agents
+from hive_core.agents import Agents, page_store
 from hive_core.agents.pages import TICKET_SECONDS, Pass
 from hive_core.asking import Questions
 from hive_core.broker import Broker
@@ -57,7 +59,12 @@ def serving_pages(agents: Agents, broker: Broker, questions: Questions, database
     async def enter(call: Call) -> PageSession:
         name = call.caller.name
         entry = pages.enter(name, call.read(PageEnterRequest).ticket)
-        await database.write(lambda db: audit.append(db, actor=entry.user, action="page_enter", subject=name))
+
+        def store(db: sqlite3.Connection) -> None:
+            page_store.add(db, name, entry)
+            audit.append(db, actor=entry.user, action="page_enter", subject=name)
+
+        await database.write(store)
         return session(entry)
 
     async def check(call: Call) -> PageSession:

@@ -6,7 +6,7 @@ import { byId, say } from "./make.js";
 
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Make it work. `sent(id, body)` is told of every message that went out. */
+/** Make it work. `sent()` is told of every message that went out. */
 export function begin(sent) {
   const box = byId("body");
   const problem = byId("compose-problem");
@@ -24,12 +24,12 @@ export function begin(sent) {
     byId("send").disabled = true;
     problem.hidden = true;
     try {
-      const { id } = await change("send", { body, key });
+      await change("send", { body, key });
       if (box.value === body) box.value = "";
       key = newKey();
       grow();
       announce("Sent");
-      sent(id, body);
+      sent();
     } catch (refused) {
       say(problem, `Not sent: ${refused.whole}`);
       problem.hidden = false;

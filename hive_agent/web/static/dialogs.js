@@ -4,13 +4,13 @@ import { byId, say } from "./make.js";
 
 let hiding;
 
-/** Show a line at the edge for a while. */
-export function toast(text) {
+/** Show a line at the edge for some seconds. */
+export function toast(text, seconds = 4) {
   const place = byId("toast");
   say(place, text);
   place.hidden = false;
   clearTimeout(hiding);
-  hiding = setTimeout(() => (place.hidden = true), 8_000);
+  hiding = setTimeout(() => (place.hidden = true), seconds * 1_000);
 }
 
 /** Tell screen readers, and nobody else. */
@@ -23,7 +23,7 @@ export async function attempt(asked) {
   try {
     return await asked;
   } catch (refused) {
-    toast(refused.whole ?? String(refused));
+    toast(refused.whole ?? String(refused), 10);
     return null;
   }
 }

@@ -4,6 +4,7 @@ import { long, make, say } from "./make.js";
 
 const LONG_TEXT = 12_000;
 const LONG_OUTPUT = 4_000;
+const LONG_LETTER = 1_500;
 const DIGEST = 160;
 const TELLING = ["command", "file_path", "path", "pattern", "url", "to", "query", "text", "description", "name"];
 
@@ -12,9 +13,9 @@ function prose(text) {
   const parts = text.slice(0, LONG_TEXT).split(/^(```[^\n]*\n[\s\S]*?^```[ \t]*$)/m);
   const blocks = parts.flatMap((part) => {
     const fenced = part.match(/^```[^\n]*\n([\s\S]*?)^```[ \t]*$/m);
-    if (fenced) return make("pre", { className: "code", tabIndex: 0 }, fenced[1].replace(/\n$/, ""));
-    const paragraphs = part.split(/\n\s*\n/).filter((text) => text.trim());
-    return paragraphs.map((text) => make("p", { dir: "auto" }, inline(text.replace(/^\n+|\s+$/g, ""))));
+    if (fenced) return make("pre", { className: "code" }, fenced[1].replace(/\n$/, ""));
+    const paragraphs = part.split(/\n[ \t]*\n/).filter((text) => text.trim());
+    return paragraphs.map((text) => paragraph(text.replace(/^\n+/, "").trimEnd()));
   });
   const element = make("div", { className: "entry said" }, blocks);
   if (text.length > LONG_TEXT) {
@@ -26,11 +27,31 @@ function prose(text) {
   return element;
 }
 
+function paragraph(text) {
+  const heading = text.match(/^#{1,6} +([^\n]+)$/);
+  return make("p", { className: heading ? "heading" : "", dir: "auto" }, inline(heading ? heading[1] : text));
+}
+
 function inline(text) {
   return text.split(/(`[^`\n]+`|\*\*[^*\n]+\*\*)/).map((part) => {
     if (part.length > 2 && part.startsWith("`")) return make("code", {}, part.slice(1, -1));
     return part.length > 4 && part.startsWith("**") ? make("strong", {}, part.slice(2, -2)) : part;
   });
+}
+
+/** A message to the agent, as a letter: who wrote, and what. */
+function letter(entry) {
+  const shown = make("p", { className: "body", dir: "auto" }, entry.text.slice(0, LONG_LETTER));
+  const parts = [make("cite", {}, make("bdi", {}, entry.sender)), shown];
+  if (entry.characters > LONG_LETTER) {
+    const cut = entry.characters > entry.text.length ? `\n… (${entry.characters.toLocaleString("en")} characters in all)` : "";
+    const more = make("button", { type: "button", className: "quiet more", onclick: () => {
+      say(shown, entry.text + cut);
+      more.remove();
+    } }, "Show more");
+    parts.push(more);
+  }
+  return make("blockquote", { className: "entry letter" }, parts);
 }
 
 /** One line that tells a call from others. */
@@ -105,6 +126,8 @@ export class Entries {
 
   element(entry) {
     switch (entry.kind) {
+      case "message":
+        return letter(entry);
       case "text":
         return prose(String(entry.text));
       case "call": {

@@ -27,8 +27,8 @@ export function when(moment) {
 }
 
 /** How long it took. */
-export function lasted(seconds) {
-  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
+export function lasted(seconds, digits = 1) {
+  if (seconds < 10) return `${Math.max(0, seconds).toFixed(digits)} s`;
   if (seconds < 100) return `${Math.round(seconds)} s`;
   return seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }

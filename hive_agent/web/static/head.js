@@ -4,6 +4,7 @@ import { change } from "./call.js";
 import { announce, attempt, confirm, toast } from "./dialogs.js";
 import { count, money } from "./figures.js";
 import { byId, make, say } from "./make.js";
+import { plain } from "./visible.js";
 
 const WORDS = { needs_login: "needs a login" };
 let snapshot = null;
@@ -16,6 +17,14 @@ export function state(name, detail) {
   say(byId("state-name"), words);
   say(byId("state-detail"), detail);
   document.title = `${name === "thinking" ? "● " : ""}${document.body.dataset.agent}: ${words}`;
+}
+
+/** It is not known what the harness does. */
+export function away(words) {
+  byId("state").dataset.state = "offline";
+  say(byId("state-name"), words);
+  say(byId("state-detail"), "");
+  document.title = `${document.body.dataset.agent}: ${words}`;
 }
 
 /** How things stand. */
@@ -64,8 +73,8 @@ export function begin() {
 }
 
 function choose() {
-  byId("chooser-models").replaceChildren(...(snapshot?.models ?? []).slice(0, 100).map((name) => make("option", { value: name })));
-  byId("chooser-model").value = snapshot?.model ?? "";
+  byId("chooser-models").replaceChildren(...(snapshot?.models ?? []).slice(0, 100).map((name) => make("option", { value: plain(name) })));
+  byId("chooser-model").value = plain(snapshot?.model ?? "");
   byId("chooser-effort").value = snapshot?.effort ?? "";
   byId("chooser").returnValue = "no";
   byId("chooser").showModal();

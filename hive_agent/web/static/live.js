@@ -33,9 +33,11 @@ export function watch(handle, connected) {
   async function again() {
     try {
       await read("now");
+      connected(false);
     } catch (refused) {
       connected(false, refused);
-      if (refused.code === "no_session") return;
+      // Another window may sign in: then there is a new key.
+      if (refused.code === "no_session") return addEventListener("storage", open, { once: true });
     }
     setTimeout(open, pause);
     pause = Math.min(pause * 2, LONGEST);

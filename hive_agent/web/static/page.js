@@ -3,28 +3,18 @@
 import { announce } from "./dialogs.js";
 import * as compose from "./compose.js";
 import * as head from "./head.js";
+import * as keys from "./keys.js";
 import { watch } from "./live.js";
 import * as login from "./login.js";
 import { byId, say } from "./make.js";
 import { Transcript } from "./transcript.js";
 import { Waiting } from "./waiting.js";
 
-/** Messages that were seen waiting, by id: a turn only names them. */
-const asked = new Map();
-const MOST_ASKED = 500;
-
-const transcript = new Transcript(asked);
-const waiting = new Waiting((messages) => {
-  for (const message of messages) remember(message.id, message);
-  transcript.mail();
-  settle();
-});
+const transcript = new Transcript();
+const waiting = new Waiting(() => settle());
 let current = null;
-
-function remember(id, message) {
-  asked.set(id, message);
-  if (asked.size > MOST_ASKED) asked.delete(asked.keys().next().value);
-}
+/** Characters of what the agent says that are read out. */
+const SPOKEN = 300;
 
 function snapshot(given) {
   current = given;
@@ -58,6 +48,7 @@ const handlers = {
     transcript.entry(entry);
     grown();
     if (entry.kind === "result") waiting.refresh();
+    if (entry.kind === "text") announce(entry.text.slice(0, SPOKEN));
   },
   inbox() {
     waiting.refresh();
@@ -92,9 +83,9 @@ byId("below").addEventListener("click", () => {
 });
 
 head.begin();
+keys.begin(transcript, toEnd);
 login.begin();
-compose.begin((id, body) => {
-  remember(id, { id, sender: "operator", body });
+compose.begin(() => {
   following = true;
   waiting.refresh();
 });
@@ -103,13 +94,9 @@ watch(
   (yes, refused) => {
     byId("link").hidden = yes;
     byId("no-session").hidden = refused?.code !== "no_session";
-    if (refused?.code === "no_session") {
-      byId("link").hidden = true;
-      say(byId("state-name"), "signed out");
-      say(byId("no-session-why"), "");
-    } else if (refused) {
-      say(byId("state-name"), "offline");
-      byId("state").dataset.state = "offline";
-    }
+    const signedOut = refused?.code === "no_session";
+    if (signedOut) byId("link").hidden = true;
+    if (refused) head.away(signedOut ? "signed out" : "offline");
+    else if (yes && current) head.show(current);
   },
 );

@@ -11,14 +11,16 @@ const MOST = 60;
 const KEPT_OPEN = 3;
 
 export class Transcript {
-  constructor(asked) {
-    this.asked = asked;
+  constructor() {
     this.root = byId("transcript");
     this.turns = new Map();
     this.past = false;
     this.generation = 0;
     byId("earlier").addEventListener("click", () => this.earlier());
     byId("newest").addEventListener("click", () => this.newest());
+    setInterval(() => {
+      for (const turn of this.turns.values()) if (turn.isOpen) turn.tick();
+    }, 1_000);
   }
 
   /** Begin anew with how things stand. */
@@ -82,8 +84,18 @@ export class Transcript {
     if (turn && (turn.loaded || turn.fold.open)) turn.add(entry);
   }
 
-  mail() {
-    for (const turn of this.turns.values()) turn.tellMail();
+  /** The turn that runs. */
+  get running() {
+    return [...this.turns.values()].find((turn) => turn.summary.state === "running");
+  }
+
+  /** Put the focus on the turn after (1) or before (-1) the one that has it; without one on the last. */
+  step(by) {
+    const lines = [...this.turns.values()].map((turn) => turn.line);
+    const at = lines.findIndex((line) => line.parentElement.parentElement.contains(document.activeElement));
+    const line = at < 0 ? lines.at(-1) : lines[Math.min(Math.max(at + by, 0), lines.length - 1)];
+    line?.focus();
+    line?.scrollIntoView({ block: "nearest" });
   }
 
   /** Turns before the first one; when there are too many on the page, instead of them. */
@@ -107,7 +119,7 @@ export class Transcript {
 
   /** Make the turn and put it at its place. */
   put(summary) {
-    const turn = new Turn(summary, this.asked);
+    const turn = new Turn(summary);
     const later = [...this.turns.values()].find((other) => other.id > turn.id);
     this.root.insertBefore(turn.element, later?.element ?? null);
     this.turns.set(turn.id, turn);

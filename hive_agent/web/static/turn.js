@@ -14,20 +14,19 @@ const WORDS = { running: "running", waiting: "tries again", held: "stopped", ok:
 const FAILURES = { needs_login: "needs a login", rate_limit: "rate limit", too_long: "conversation too long", no_tools: "tools missing", no_program: "program missing" };
 
 export class Turn {
-  constructor(summary, asked) {
+  constructor(summary) {
     this.id = summary.id;
-    this.asked = asked;
     this.shown = new Map();
     this.most = MOST;
     this.entries = new Entries();
     this.loaded = false;
     this.line = make("summary");
-    this.mail = make("div", { className: "mail" });
+    this.clock = make("span", { className: "clock" });
     this.before = make("button", { type: "button", className: "quiet more", hidden: true, onclick: () => this.earlier() }, "Earlier in this turn");
     this.list = make("div", { className: "entries" });
     this.problem = make("p", { className: "why", dir: "auto", hidden: true });
     this.buttons = make("div", { className: "row", hidden: true });
-    this.fold = make("details", { ontoggle: () => this.opened() }, this.line, this.mail, this.before, this.list);
+    this.fold = make("details", { ontoggle: () => this.opened() }, this.line, this.before, this.list);
     this.element = make("article", { className: "turn", "aria-label": `Turn ${this.id}` }, this.fold, this.problem, this.buttons);
     this.update(summary);
   }
@@ -40,29 +39,38 @@ export class Turn {
     this.summary = summary;
     const state = summary.state;
     this.element.dataset.state = state;
-    const seconds = summary.ended_at ? summary.ended_at - summary.started_at : null;
-    const parts = [
+    const facts = [
+      summary.attempt > 1 ? make("span", {}, `attempt ${summary.attempt}`) : null,
+      summary.tool_calls ? make("span", { className: "fine" }, many(summary.tool_calls, "tool call")) : null,
+      summary.tokens_in || summary.tokens_out ? make("span", { className: "fine" }, `${count(summary.tokens_in)} in, ${count(summary.tokens_out)} out`) : null,
+      summary.cost_usd === null ? null : make("span", { className: "fine" }, money(summary.cost_usd)),
+      this.clock,
+      when(summary.started_at),
+    ];
+    this.line.replaceChildren(
       make("b", {}, `Turn ${summary.id}`),
       make("span", { className: "badge" }, WORDS[state] ?? state),
       make("span", { className: "from" }, summary.senders.length ? ["from ", names(summary.senders)].flat() : "no messages"),
-      when(summary.started_at),
-      seconds === null ? null : make("span", {}, lasted(seconds)),
-      summary.attempt > 1 ? make("span", {}, `attempt ${summary.attempt}`) : null,
-      summary.tool_calls ? make("span", {}, many(summary.tool_calls, "tool call")) : null,
-      summary.tokens_in || summary.tokens_out ? make("span", { className: "fine" }, `${count(summary.tokens_in)} in, ${count(summary.tokens_out)} out`) : null,
-      summary.cost_usd === null ? null : make("span", { className: "fine" }, money(summary.cost_usd)),
-    ];
-    this.line.replaceChildren(...parts.filter(Boolean));
+      make("span", { className: "facts" }, facts),
+    );
     this.explain(summary);
     this.offer(state);
-    this.tellMail();
+    this.tick();
+  }
+
+  /** Show how long it has taken, or has to wait. */
+  tick() {
+    const { state, started_at: start, ended_at: end, next_try_at: next } = this.summary;
+    const now = Date.now() / 1_000;
+    if (state === "running") say(this.clock, lasted(Math.floor(Math.max(0, now - start)), 0));
+    else if (state === "waiting" && next) say(this.clock, next > now ? `again in ${lasted(Math.ceil(next - now), 0)}` : "again now");
+    else say(this.clock, end ? lasted(end - start) : "");
   }
 
   explain(summary) {
     const why = summary.failure ? (FAILURES[summary.failure] ?? summary.failure.replaceAll("_", " ")) : "";
     say(this.problem, [why, summary.detail].filter(Boolean).join(": "));
     this.problem.hidden = !this.problem.textContent || ["running", "ok"].includes(summary.state);
-    if (summary.state === "waiting" && summary.next_try_at) this.problem.append(" — next try at ", when(summary.next_try_at));
   }
 
   offer(state) {
@@ -70,10 +78,13 @@ export class Turn {
     this.buttons.hidden = !wanted;
     if (this.buttons.dataset.wanted === wanted) return;
     this.buttons.dataset.wanted = wanted;
+    const focused = this.buttons.contains(document.activeElement);
     const button = (label, act, className = "") => make("button", { type: "button", className, onclick: act, "aria-label": `${label} turn ${this.id}` }, label);
     this.buttons.replaceChildren(...(state === "running"
       ? [button("Cancel", () => attempt(change("cancel")))]
       : wanted ? [button("Retry", () => attempt(change("retry", { turn: this.id })), "strong"), button("Skip", () => this.skip())] : []));
+    // Whoever pressed one with the keyboard is not to be lost.
+    if (focused) this.line.focus();
   }
 
   async skip() {
@@ -81,21 +92,22 @@ export class Turn {
     if (await confirm(`Skip turn ${this.id}?`, text, "Skip it")) attempt(change("skip", { turn: this.id }));
   }
 
-  /** The messages that the turn is about, as far as they were seen waiting. */
-  tellMail() {
-    const known = this.summary.messages.map((id) => this.asked.get(id)).filter(Boolean).slice(0, 20);
-    if (known.length === this.mail.childElementCount) return;
-    this.mail.replaceChildren(...known.map((message) => make("blockquote", { dir: "auto" },
-      make("cite", {}, message.sender), make("span", { className: "body" }, message.body.slice(0, 2_000)))));
-  }
-
   /** Show the entry, once. */
   add(entry) {
     if (this.shown.has(mark(entry))) return;
-    const element = this.entries.element(entry);
+    const element = this.make(entry);
     this.shown.set(mark(entry), element);
     if (element) this.list.append(element);
     if (this.shown.size > this.most) this.trim();
+  }
+
+  /** The entry's element. One that cannot be made, such as one nested too deeply, takes nothing else with it. */
+  make(entry) {
+    try {
+      return this.entries.element(entry);
+    } catch {
+      return make("p", { className: "entry notice warning" }, "(something that cannot be shown)");
+    }
   }
 
   trim() {
@@ -127,7 +139,7 @@ export class Turn {
     if (!found) return false;
     // Meanwhile some may have come live.
     const fresh = found.entries.filter((entry) => !this.shown.has(mark(entry)));
-    const made = fresh.map((entry) => [mark(entry), this.entries.element(entry)]);
+    const made = fresh.map((entry) => [mark(entry), this.make(entry)]);
     this.list.prepend(...made.map(([, element]) => element).filter(Boolean));
     this.shown = new Map([...made, ...this.shown]);
     this.most = Math.min(this.most + made.length, MOST_LOADED);

@@ -4,9 +4,9 @@
 // \u202e), marked, so that it cannot be taken for text that says so.
 
 const ACTED_ON = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
-const PIECES = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]|[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu;
 // Newline and tab are seen; emoji and several scripts are written with the joiners, which only join.
 const HARMLESS = new Set(["\n", "\t", "\u200c", "\u200d"]);
+const HIDDEN = /(?:(?![\n\t\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}])+/gu;
 
 function escaped(character) {
   const code = character.codePointAt(0);
@@ -22,20 +22,15 @@ export function show(parent, text) {
     parent.append(plain);
     return parent;
   }
-  let run = "";
-  for (const piece of plain.match(PIECES) ?? []) {
-    if (!ACTED_ON.test(piece) || HARMLESS.has(piece)) {
-      run += piece;
-      continue;
-    }
-    parent.append(run);
-    run = "";
+  let end = 0;
+  for (const found of plain.matchAll(HIDDEN)) {
     const mark = document.createElement("span");
     mark.className = "control";
-    mark.textContent = escaped(piece);
-    parent.append(mark);
+    mark.textContent = [...found[0]].map(escaped).join("");
+    parent.append(plain.slice(end, found.index), mark);
+    end = found.index + found[0].length;
   }
-  parent.append(run);
+  parent.append(plain.slice(end));
   return parent;
 }
 

@@ -2,15 +2,20 @@
 
 import { change, read } from "./call.js";
 import { when } from "./figures.js";
+import { announce } from "./dialogs.js";
+import { List } from "./list.js";
 import { byId, make, say } from "./make.js";
 
 const SOON = 300;
 const NOW_AND_THEN = 30_000;
 
 export class Waiting {
-  /** `mail(messages)` is told of the messages that wait. */
-  constructor(mail) {
-    this.mail = mail;
+  /** `shown()` is told when something else is shown. */
+  constructor(shown) {
+    this.shown = shown;
+    this.inbox = new List("inbox", "empty", (message) => message.id, letter);
+    this.reminders = new List("reminders", "none", (item) => item.id, reminder);
+    this.proposals = new List("proposals", "none", (item) => `${item.agent}/${item.number}`, proposal);
     this.questions = new Map();
     this.due = null;
     setInterval(() => document.hidden || this.refresh(), NOW_AND_THEN);
@@ -26,21 +31,14 @@ export class Waiting {
     this.due = null;
     try {
       const [inbox, open] = await Promise.all([read("inbox"), read("open")]);
-      this.showInbox(inbox);
+      this.inbox.show(inbox.messages, inbox.total);
       this.showQuestions(open.questions);
-      fill("reminders", open.reminders.map(reminder), "none");
-      fill("proposals", open.proposals.map(proposal), "none");
+      this.reminders.show(open.reminders);
+      this.proposals.show(open.proposals);
+      this.shown();
     } catch {
       // The next look may find more; what does not answer is told by the live flow.
     }
-  }
-
-  showInbox(inbox) {
-    this.mail(inbox.messages);
-    const items = inbox.messages.map((message) => make("li", { className: message.leased ? "leased" : "" },
-      head(make("bdi", {}, message.sender), when(message.sent_at), message.leased ? "in the turn" : `#${message.id}`),
-      folded(message.body, message.characters)));
-    fill("inbox", items, "empty", inbox.total);
   }
 
   /** Questions that are there already stay as they are: somebody may be typing. */
@@ -48,6 +46,7 @@ export class Waiting {
     const open = new Map(questions.filter((question) => question.state === "open").map((question) => [question.id, question]));
     for (const [id, element] of this.questions) {
       if (open.has(id)) continue;
+      if (element.contains(document.activeElement)) byId("body").focus({ preventScroll: true });
       element.remove();
       this.questions.delete(id);
     }
@@ -56,6 +55,7 @@ export class Waiting {
       const element = this.question(question);
       this.questions.set(id, element);
       byId("question-list").append(element);
+      announce(`${document.body.dataset.agent} asks: ${question.text}`);
     }
     byId("questions").hidden = !this.questions.size;
   }
@@ -63,6 +63,8 @@ export class Waiting {
   question(question) {
     const problem = make("p", { className: "problem", role: "alert", hidden: true });
     const answer = async (text) => {
+      if (element.ariaBusy === "true") return;
+      element.ariaBusy = "true";
       problem.hidden = true;
       try {
         await change("answer", { question: question.id, text });
@@ -70,6 +72,7 @@ export class Waiting {
       } catch (refused) {
         say(problem, refused.whole);
         problem.hidden = false;
+        element.ariaBusy = "false";
       }
     };
     const options = question.options.map((option) => make("button", { type: "button", dir: "auto", onclick: () => answer(option) }, option));
@@ -80,10 +83,11 @@ export class Waiting {
       answer(box.value);
     } }, make("label", { htmlFor: name }, options.length ? "Or in your own words" : "Your answer"),
     make("div", { className: "row" }, box, make("button", { className: "strong" }, "Answer")));
-    return make("article", { className: "question", "aria-label": `Question ${question.id}` },
+    const element = make("article", { className: "question", "aria-label": `Question ${question.id}` },
       make("p", { className: "body", dir: "auto" }, question.text),
       options.length ? make("div", { className: "options" }, options) : null, own, problem,
-      make("p", { className: "hint" }, "asked ", when(question.asked_at), question.expires_at ? [", until ", when(question.expires_at)] : null));
+      make("p", { className: "hint" }, "asked ", when(question.asked_at), question.expires_at ? ", until " : null, question.expires_at ? when(question.expires_at) : null));
+    return element;
   }
 }
 
@@ -103,6 +107,12 @@ function folded(body, characters) {
   return make("div", {}, text, button);
 }
 
+function letter(message) {
+  return make("li", { className: message.leased ? "leased" : "" },
+    head(make("bdi", {}, message.sender), when(message.sent_at), message.leased ? "in the turn" : `#${message.id}`),
+    folded(message.body, message.characters));
+}
+
 function reminder(item) {
   return make("li", {}, head(when(item.at)), folded(item.text, item.text.length));
 }
@@ -110,10 +120,4 @@ function reminder(item) {
 function proposal(item) {
   const waits = item.waits_for ? `waits for the ${item.waits_for}` : item.state;
   return make("li", {}, head(`${item.agent}/${item.number}`, item.kind, waits), folded(item.note, item.note.length));
-}
-
-function fill(id, items, none, total = items.length) {
-  byId(id).replaceChildren(...(items.length ? items : [make("li", { className: "none" }, none)]));
-  if (total > items.length) byId(id).append(make("li", { className: "none" }, `and ${total - items.length} more`));
-  say(byId(`${id}-count`), total ? String(total) : "");
 }

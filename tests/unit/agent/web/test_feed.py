@@ -144,7 +144,8 @@ TestAnyOrder.settings = settings(stateful_step_count=30)
 def test_a_slow_reader_is_dropped_and_goes_on_where_it_was() -> None:
     """Who falls behind is dropped before what it missed is forgotten: with its last id it gets exactly the rest."""
     feed = Feed(most=20)
-    slow = Watcher(feed, told := [])
+    told: list[int] = []
+    slow = Watcher(feed, told)
     slow.connect()
     slow.read()
     slow.last = feed.last_id

@@ -26,7 +26,7 @@ from tests.integration.model_server import (
 )
 
 CLAUDE_SECONDS = 300
-"""Longest that a demo may take with Claude Code, of which every turn is a new process that reads some 400 MB."""
+"""Longest that a demo may take with Claude Code, whose program is some 400 MB that every agent has to read."""
 
 
 @needs_claude

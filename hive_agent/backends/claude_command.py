@@ -11,15 +11,13 @@ from pathlib import Path
 from hive_agent import mcp_front
 from hive_agent.backends import child_environment
 from hive_agent.backends.base import Choice
-from hive_agent.backends.hive_server import NAME, HiveServer
+from hive_agent.backends.hive_server import NAME, START_SECONDS, HiveServer
 from hive_agent.backends.programs import NoProgram
 from hive_core.protocol import McpServer
 
 TOOL_PREFIX = f"mcp__{NAME}__"
 """Before the names of the hive's tools."""
 _NEEDED = ("ANTHROPIC_*", "CLAUDE_CODE_*")
-_SERVER_MILLISECONDS = 60_000
-"""How long an MCP server may take to start; Claude Code's own 30 s are not enough where many agents start at once."""
 
 
 def find_program(variables: Mapping[str, str]) -> Path:
@@ -91,7 +89,7 @@ def environment(
 ) -> dict[str, str]:
     """The program's environment, from nothing; `extra` are the patterns of agent.toml."""
     found = child_environment.environment(variables, _NEEDED, extra)
-    found.setdefault("MCP_TIMEOUT", str(_SERVER_MILLISECONDS))
+    found.setdefault("MCP_TIMEOUT", str(START_SECONDS * 1_000))
     found |= {
         "TMPDIR": str(temporary),
         "CLAUDE_CONFIG_DIR": str(claude_directory),

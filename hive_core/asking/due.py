@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -87,18 +86,18 @@ class Due:
                 break
             # Side by side, so that they share commits; each agent's are numbered in their order.
             await asyncio.gather(
-                *(self._do(row.agent, self._reminders.fire(row)) for row in reminders),
-                *(self._do(row.agent, self._questions.expire(row)) for row in questions),
+                *(self._do(row.agent, partial(self._reminders.fire, row)) for row in reminders),
+                *(self._do(row.agent, partial(self._questions.expire, row)) for row in questions),
             )
         pause = _LONGEST_SECONDS if next_at is None else min(_LONGEST_SECONDS, (next_at - now) / 1_000)
         return max(0.0, min([pause, *(until - clock() for until in self._stuck.values())]))
 
-    async def _do(self, agent: str, telling: Coroutine[Any, Any, None]) -> None:
+    async def _do(self, agent: str, telling: Callable[[], Awaitable[None]]) -> None:
         """Tell an agent of something. If that cannot be delivered, all that is due to the agent waits for a while:
         an agent can fill its inbox and set reminders as fast as it likes.
         """
         try:
-            await telling
+            await telling()
         except HiveError as error:
             # A full inbox, an agent that is just being destroyed, a full disk: it stays due.
             if agent not in self._stuck:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import sqlite3
 import time
 from pathlib import Path
@@ -135,3 +137,19 @@ async def test_what_ended_is_removed_after_a_while(scene: Scene) -> None:
     assert await scene.due.vacuum(1, batch=1) == 2
     assert [row.id for row in (await scene.questions.listing(QuestionsQuery(view="all"))).questions] == [still.id]
     assert len(await scene.reminders.waiting_of("ada")) == 1
+
+
+@pytest.mark.parametrize("steps", range(1, 8))
+async def test_a_daemon_that_stops_meanwhile(scene: Scene, steps: int) -> None:
+    """Wherever it is broken off, nothing is left half begun, and the rest is told by the next daemon, once."""
+    await scene.remind("kept", after=0)
+    bringing = asyncio.create_task(scene.due.carry_out())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+        time.sleep(0.003)  # So that the database's thread has answered.
+    bringing.cancel()
+    await asyncio.wait([bringing])
+    gc.collect()  # A coroutine that nobody awaited would warn now.
+    await scene.restart()
+    await scene.due.carry_out()
+    assert len(await scene.told("ada")) == 1

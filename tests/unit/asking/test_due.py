@@ -146,7 +146,7 @@ async def test_a_daemon_that_stops_meanwhile(scene: Scene, steps: int) -> None:
     bringing = asyncio.create_task(scene.due.carry_out())
     for _ in range(steps):
         await asyncio.sleep(0)
-        time.sleep(0.003)  # So that the database's thread has answered.
+        time.sleep(0.003)  # noqa: ASYNC251 - so that the database's thread has answered.
     bringing.cancel()
     await asyncio.wait([bringing])
     gc.collect()  # A coroutine that nobody awaited would warn now.

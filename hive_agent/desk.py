@@ -93,16 +93,18 @@ class Desk:
     async def retry(self, turn: int) -> None:
         record = self._waiting(turn)
         if record.state == "held":
+            freed = self._freed(record)
             await self._book.end(record, "waiting", failure=record.failure, detail=record.detail)
-            await self._free(record)
+            await self._inbox.release(freed)
         self._wishes.first = turn
         self._go_on()
 
     async def skip(self, turn: int) -> None:
         record = self._waiting(turn)
+        freed = self._freed(record)
         await self._book.end(record, "skipped", failure=record.failure, detail=record.detail)
         # They come again, and are acknowledged then: without a lease that cannot be done.
-        await self._free(record)
+        await self._inbox.release(freed)
         self._wishes.wake()
         self.changed()
 
@@ -147,9 +149,11 @@ class Desk:
             raise NotNow(f"Turn {turn} neither waits for its next try nor for a person.")
         return record
 
-    async def _free(self, record: TurnRecord) -> None:
-        """Let the hive hand out messages of a held turn again."""
-        await self._inbox.release([ref.id for ref in record.messages if ref.id in self._inbox.kept])
+    def _freed(self, record: TurnRecord) -> list[int]:
+        """Keep the messages of a held turn no more, which goes on at the same moment; those that were kept."""
+        freed = [ref.id for ref in record.messages if ref.id in self._inbox.kept]
+        self._inbox.kept.difference_update(freed)
+        return freed
 
     def _go_on(self) -> None:
         """What a person asked for may help: do not wait any longer."""

@@ -77,7 +77,8 @@ class History:
     async def write(self, record: TurnRecord) -> None:
         """Keep the record as it is now, durably."""
         line = record.model_dump_json().encode()
-        await self._in_thread(lambda: self._append(line, durable=True))
+        # Also if the harness is ended meanwhile: what was told of a turn is to be true in its next life.
+        await asyncio.shield(self._in_thread(lambda: self._append(line, durable=True)))
 
     def note(self, record: TurnRecord) -> None:
         """Keep the record as it is now, at once; it survives the end of this process, not that of the machine."""

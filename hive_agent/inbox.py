@@ -35,6 +35,8 @@ class Inbox:
         self._lease_seconds = lease_seconds
         self._changed = changed
         self.kept: set[int] = set()
+        self.held_back: frozenset[int] = frozenset()
+        """What the last `receive` said that it keeps: that is not in its answer."""
 
     async def receive(self, most: int, *, wait: bool) -> ReceiveAnswer:
         """The oldest free messages; waits for one, but not for longer than what is kept stays leased."""
@@ -42,6 +44,7 @@ class Inbox:
         if self.kept:
             seconds = min(seconds, self._lease_seconds() / 3)
             await self._renew_kept()
+        self.held_back = frozenset(self.kept)
         request = ReceiveRequest(instance=self._instance, wait_seconds=seconds, max=most, holding=sorted(self.kept))
         answer = await self._client.receive(request)
         if answer.deliveries:

@@ -72,7 +72,8 @@ class Intake:
     async def look(self, *, wait: bool) -> list[Delivery]:
         """Fetch messages and do what is settled about them already; those that are left, oldest first."""
         started = time.monotonic()
-        kept = len(self._inbox.kept)
+        # Not those that a person frees while the answer is under way: it would seem as if their messages were gone.
+        expected = [record for record in self._book.unfinished() if record.state not in ("held", "running")]
         answer = await self._receive(LOOKED_THROUGH if not wait else self._batches.most, wait=wait)
         if answer is None:
             return []
@@ -88,7 +89,7 @@ class Intake:
                 owed.append(delivery.id)
         if owed:
             await self._inbox.acknowledge(owed)
-        closed = await self._close_gone(free, answer, complete=answer.waiting <= kept)
+        closed = await self._close_gone(expected, free, answer)
         if not free and not owed and not closed:
             await self._wishes.wait(max(0.0, started + _SHORTEST_POLL - time.monotonic()))
         return free
@@ -110,12 +111,16 @@ class Intake:
             waking.cancel()
             await asyncio.gather(receiving, waking, return_exceptions=True)
 
-    async def _close_gone(self, free: Sequence[Delivery], answer: ReceiveAnswer, *, complete: bool) -> bool:
-        """Close turns none of whose messages wait any more; whether there were any."""
+    async def _close_gone(
+        self, expected: Sequence[TurnRecord], free: Sequence[Delivery], answer: ReceiveAnswer
+    ) -> bool:
+        """Close those of the turns whose messages wait no more; whether there were any."""
+        held_back = self._inbox.held_back
+        complete = answer.waiting <= len(held_back)
         newest = answer.deliveries[-1].id if answer.deliveries else 0
         closed = False
-        for record in self._book.unfinished():
-            if record.state in ("held", "running"):
+        for record in expected:
+            if record.state in ("held", "running") or any(ref.id in held_back for ref in record.messages):
                 continue
             here = any(ref.means(delivery) for ref in record.messages for delivery in free)
             if here or not (complete or all(ref.id <= newest for ref in record.messages)):

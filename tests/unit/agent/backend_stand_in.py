@@ -52,6 +52,7 @@ class BackendStandIn:
         """`notes`, `compact`, `new_session`, `choose MODEL EFFORT`, `close`."""
         self.tell: Tell = lambda _entry: None
         self.compacting: Callable[[], TurnOutcome] = Ok
+        self.noting: Callable[[], TurnOutcome] = Ok
         self.started = asyncio.Event()
         self.cancelled = 0
         self.closed = False
@@ -61,7 +62,7 @@ class BackendStandIn:
     async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
         if turn.id == 0:
             self.asked.append("notes")
-            return Ok()
+            return self.noting()
         self.turns.append([delivery.id for delivery in turn.deliveries])
         self.attempts.append((turn.id, turn.attempt))
         self.tell = tell
@@ -127,9 +128,12 @@ class Running:
         self.core = core
         self.backend = backend
         self.opened = 0
+        self.open_fails = False
 
         def opened(_profile: Profile) -> BackendStandIn:
             self.opened += 1
+            if self.open_fails:
+                raise RuntimeError("it does not open")
             return backend
 
         def page(controls: Controls, _profile: Profile) -> nullcontext[None]:
@@ -152,7 +156,7 @@ class Running:
         assert self.controls is not None, "the harness has not come up yet"
         return self.controls
 
-    def told(self, kind: str, **values: object) -> list[Mapping[str, object]]:
+    def told(self, kind: str, /, **values: object) -> list[Mapping[str, object]]:
         """Events of one kind in which these values stand."""
         return [data for told, data in self.events if told == kind and values.items() <= data.items()]
 

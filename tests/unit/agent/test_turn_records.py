@@ -178,7 +178,7 @@ async def test_a_turn_is_counted(core: CoreStandIn, tmp_path: Path) -> None:
 
 
 async def test_everything_told_is_published_and_kept(core: CoreStandIn, tmp_path: Path) -> None:
-    """What a backend tells is published in order, numbered over all attempts, and found again in the transcript."""
+    """The messages, and what a backend tells, are published in order, numbered over all attempts, and kept."""
     await core.deliver("x")
 
     async def talks(turn: Turn) -> TurnOutcome:
@@ -189,10 +189,10 @@ async def test_everything_told_is_published_and_kept(core: CoreStandIn, tmp_path
     async with serving(core, tmp_path, talks) as running:
         await running.turn(1, "ok")
         told = entries(running, 1)
-        assert [(entry["attempt"], entry["n"]) for entry in told] == [(1, 1), (1, 2), (2, 3), (2, 4)]
+        assert [(entry["attempt"], entry["n"]) for entry in told] == [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5)]
         kept = await running.desk.transcript(1)
         assert [entry["text"] for entry in kept] == [entry["text"] for entry in told]
-        assert [entry["kind"] for entry in kept] == ["text", "notice"] * 2
+        assert [entry["kind"] for entry in kept] == ["message", *["text", "notice"] * 2]
         assert await running.desk.transcript(2) == []
 
 

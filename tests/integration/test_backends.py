@@ -48,17 +48,15 @@ async def cancelled_at_work(backend: Backend, sleeping: str, told: list[Entry]) 
 
 
 @pytest.mark.parametrize("cli", each(OPENCODE, CODEX, GEMINI, CLAUDE))
-async def test_a_turn_of_three_attempts(tmp_path: Path, cli: AgentCli) -> None:
-    """A turn calls the hive's tool and is told; cancelled, nothing of it is left, and the next attempts go on with it.
+async def test_a_turn_of_two_attempts(tmp_path: Path, cli: AgentCli) -> None:
+    """A turn calls the hive's tool and is told; cancelled, nothing of it is left, and the next attempt goes on with it.
 
     What comes while it runs is handled in the same turn and conversation, and credentials that are refused then are
     told apart from other failures.
     """
     send = ToolUse(cli.send, {"to": "bob", "body": "four sheep", "reply_to": 7})
-    work = cli.shell("setsid sleep 1001 & sleep 1002")
-    model = Answers([Says("I count."), send], [work])
-    before = set(running())
-    told: list[Entry] = []
+    model = Answers([Says("I count."), send], [cli.shell("setsid sleep 1001 & sleep 1002")])
+    before, told = set(running()), list[Entry]()
     async with core_stand_in(tmp_path / "run") as core, cli.serve(model) as api:
         async with opened(cli, tmp_path, core, api.url, tools=["Bash"]) as backend:
             await cancelled_at_work(backend, "sleep 1002", told)
@@ -67,48 +65,50 @@ async def test_a_turn_of_three_attempts(tmp_path: Path, cli: AgentCli) -> None:
         assert [(sent.to, sent.body, sent.reply_to) for sent in core.sent] == [("bob", "four sheep", 7)]
         assert "You count sheep." in str(api.requests[0])
         assert "message 7 from bob" in str(api.requests[0])
-        assert len(of(Session, told)) == 1 and of(Session, told)[0].fresh
-        assert Says("I count.").text in [entry.text for entry in of(Text, told)]
+        assert "I count." in [entry.text for entry in of(Text, told)]
         [call] = [call for call in of(ToolCall, told) if call.name.endswith("send")]
         assert (call.input["to"], call.input["reply_to"]) == ("bob", 7)
         [result] = [result for result in of(ToolResult, told) if result.id == call.id]
         assert "Sent to bob" in result.text and not result.is_error
+        [session] = of(Session, told)
+        assert session.fresh
 
-        model.add([Says("Four, as I said.")], REFUSED, REFUSED, REFUSED)
+        model.add([Says("Four, as I said.")], *[REFUSED] * 3)
         asked, heard = len(api.requests), list[Entry]()
+        # Gemini CLI takes long to start, and what follows the first answer is no matter of the CLI but of ours.
+        later = () if cli is GEMINI else ("and goats?",)
         async with opened(cli, tmp_path, core, api.url, tools=["Bash"]) as backend:
-            outcome = await backend.run(turn("how many?", 2, "and goats?"), heard.append)
-        assert isinstance(outcome, NeedsLogin), outcome
-        assert "invalid x-api-key" in outcome.detail or "API key" in outcome.detail
-        resumed, later = str(api.requests[asked]), str(api.requests[asked + 1])
+            outcome = await backend.run(turn("how many?", 2, *later), heard.append)
+        resumed = str(api.requests[asked])
         assert "four sheep" in resumed and "I count." in resumed and "was interrupted" in resumed
-        assert "Four, as I said." in later and "and goats?" in later
-        assert {(session.id, session.fresh) for session in of(Session, heard)} == {(of(Session, told)[0].id, False)}
+        assert {(entry.id, entry.fresh) for entry in of(Session, heard)} == {(session.id, False)}
         assert [usage for usage in of(Usage, heard) if usage.input > 0 and usage.output > 0]
         assert len(core.sent) == 1
+        if not later:
+            assert outcome == Ok()
+            return
+        assert isinstance(outcome, NeedsLogin), outcome
+        assert "invalid x-api-key" in outcome.detail or "API key" in outcome.detail
+        assert "Four, as I said." in str(api.requests[asked + 1]) and "and goats?" in str(api.requests[asked + 1])
 
 
 @pytest.mark.parametrize("cli", each(CODEX))
 async def test_killed_program(tmp_path: Path, cli: AgentCli) -> None:
-    """A CLI that is killed in the middle of a turn is a crash, told with how it ended; its conversation goes on."""
-    model = Answers([Says("I count.")])
-    before, told = set(running()), list[Entry]()
+    """A CLI that is killed in the middle of a turn is a crash, told with how it ended."""
+    model, before = Answers(), set(running())
     async with (
         core_stand_in(tmp_path / "run") as core,
         cli.serve(model) as api,
         opened(cli, tmp_path, core, api.url) as backend,
     ):
-        assert await backend.run(turn("hello"), told.append) == Ok()
-        work = asyncio.create_task(backend.run(turn("hello"), told.append))
+        work = asyncio.create_task(backend.run(turn("hello"), lambda _entry: None))
         await model.thinks.wait()
         for pid in set(running()) - before:
             os.kill(pid, signal.SIGKILL)
         outcome = await work
-        assert isinstance(outcome, Failed)
-        assert outcome.kind == "crashed"
-        assert "signal 9" in outcome.detail
-        assert "I count." in str(api.requests[-1])
-    assert len({session.id for session in of(Session, told)}) == 1
+    assert isinstance(outcome, Failed)
+    assert outcome.kind == "crashed"
+    assert "signal 9" in outcome.detail
 
 
 @pytest.mark.parametrize("cli", [OPENCODE, CODEX, GEMINI, CLAUDE], ids=lambda cli: cli.name)

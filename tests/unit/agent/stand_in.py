@@ -161,7 +161,11 @@ class CoreStandIn:
         return noted
 
     async def _hello(self, request: web.Request) -> Profile:
-        self.hellos.append(HelloRequest.model_validate_json(await request.read()))
+        hello = HelloRequest.model_validate_json(await request.read())
+        self.hellos.append(hello)
+        for stored in self.messages.values():
+            if not hello.again and not stored.acknowledged:
+                stored.holder = None  # What an earlier harness held is free.
         return Profile(
             name=self.name,
             kind=self.kind,

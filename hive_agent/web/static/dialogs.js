@@ -1,6 +1,6 @@
 // Asking back, and telling of what was refused.
 
-import { byId, say } from "./make.js";
+import { byId, make, say } from "./make.js";
 
 let hiding;
 
@@ -13,9 +13,14 @@ export function toast(text, seconds = 4) {
   hiding = setTimeout(() => (place.hidden = true), seconds * 1_000);
 }
 
+/** Most lines that wait to be read out. */
+const MOST_LINES = 5;
+
 /** Tell screen readers, and nobody else. */
 export function announce(text) {
-  say(byId("said"), text);
+  const place = byId("said");
+  place.append(make("p", {}, text));
+  if (place.childElementCount > MOST_LINES) place.firstElementChild.remove();
 }
 
 /** What was asked for; if it is refused, say so and give null. */

@@ -15,7 +15,7 @@ let address = null;
 export function show(isNeeded, url) {
   needed = isNeeded;
   address = url;
-  if (mode !== "done") mode = url ? "link" : needed || asked ? "begin" : "none";
+  if (mode !== "done" || url) mode = url ? "link" : needed || asked ? "begin" : "none";
   draw();
 }
 
@@ -67,6 +67,7 @@ async function pasted() {
   draw();
   result("Logged in. The agent goes on by itself.");
   setTimeout(() => {
+    if (mode !== "done") return;
     mode = "none";
     show(needed, null);
     result("");

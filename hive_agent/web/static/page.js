@@ -8,6 +8,7 @@ import { watch } from "./live.js";
 import * as login from "./login.js";
 import { byId, say } from "./make.js";
 import { Transcript } from "./transcript.js";
+import { WORDS } from "./turn.js";
 import { Waiting } from "./waiting.js";
 
 const transcript = new Transcript();
@@ -41,7 +42,7 @@ const handlers = {
   turn(summary) {
     transcript.update(summary);
     grown();
-    if (summary.state !== "running") announce(`Turn ${summary.id}: ${summary.state}`);
+    if (summary.state !== "running") announce(`Turn ${summary.id}: ${WORDS[summary.state] ?? summary.state}`);
     waiting.refresh();
   },
   entry(entry) {

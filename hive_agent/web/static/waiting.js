@@ -7,7 +7,7 @@ import { List } from "./list.js";
 import { byId, make, say } from "./make.js";
 
 const SOON = 300;
-const NOW_AND_THEN = 30_000;
+const NOW_AND_THEN = 10_000;
 
 export class Waiting {
   /** `shown()` is told when something else is shown. */

@@ -185,6 +185,8 @@ class HiveStandIn:
     answers: list[tuple[int, str]] = field(default_factory=list)
     checks: int = 0
     away: bool = False
+    deaf: bool = False
+    """Messages arrive, but nobody hears so."""
     messages: list[InboxMessage] = field(default_factory=list)
     open: OpenItems = field(default_factory=lambda: OpenItems(questions=[], reminders=[], proposals=[]))
     happened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -219,6 +221,8 @@ class HiveStandIn:
         self._session(session)
         self.sent.append((body, reply_to, key))
         self.happened.set()
+        if self.deaf:
+            raise CoreError("unreachable", "no answer on core.sock", "is hive-c0re running?")
         return SendAnswer(id=100 + len(self.sent), recipients=["alice"])
 
     async def page_answer(self, session: str, question: int, text: str) -> Question:
@@ -316,13 +320,15 @@ class Served:
 
 
 @asynccontextmanager
-async def served(run: Path, port: int | str | None = None, feed: Feed | None = None) -> AsyncIterator[Served]:
+async def served(
+    run: Path, port: int | str | None = None, feed: Feed | None = None, hive: HiveStandIn | None = None
+) -> AsyncIterator[Served]:
     """Serve alice's page from `run`, which gets an `own` directory."""
     (run / "own").mkdir(exist_ok=True)
     variables = {} if port is None else {"HIVE_AGENT_PORT": str(port)}
     environment = AgentEnvironment.read({"HIVE_AGENT_RUN": str(run), **variables})
     profile = Profile(name="alice", kind="agent", config=AgentConfig(), prompt="", deployment=3, lease_seconds=60.0)
     feed = feed or Feed()
-    page = Served(feed, ControlsStandIn(feed), HiveStandIn(), run, port if isinstance(port, int) else None)
+    page = Served(feed, ControlsStandIn(feed), hive or HiveStandIn(), run, port if isinstance(port, int) else None)
     async with serve_page(page.controls, feed, page.hive, environment, profile):
         yield page

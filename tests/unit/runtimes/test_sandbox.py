@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,13 @@ def test_the_environment_is_not_on_the_command_line(tmp_path: Path) -> None:
     assert "secret" not in " ".join(arguments("bwrap", Host((), ()), spec, 7, ["harness"]))
     assert environment(spec)["API_KEY"] == "secret"
     assert environment(spec)["HIVE_AGENT_RUN"] == "/run/hive"
+
+
+def test_the_pages_port(tmp_path: Path) -> None:
+    """A harness is told the port of its page, whatever the operator passes on; a spec without one names none."""
+    spec = make_spec(Layout(tmp_path, tmp_path / "run"), "ada", {"HIVE_AGENT_PORT": "1"})
+    assert environment(replace(spec, web_port=8123))["HIVE_AGENT_PORT"] == "8123"
+    assert "HIVE_AGENT_PORT" not in environment(replace(spec, web_port=0, environment={}))
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", "$HOME", "new\nline", "--tmpfs", "quo'te\"", "ünïcode"])

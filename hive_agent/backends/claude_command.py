@@ -12,7 +12,7 @@ from hive_agent import mcp_front
 from hive_agent.backends import child_environment
 from hive_agent.backends.base import Choice
 from hive_agent.backends.hive_server import NAME, START_SECONDS, HiveServer
-from hive_agent.backends.programs import NoProgram
+from hive_agent.backends.programs import NoProgram, named
 from hive_core.protocol import McpServer
 
 TOOL_PREFIX = f"mcp__{NAME}__"
@@ -22,11 +22,9 @@ _NEEDED = ("ANTHROPIC_*", "CLAUDE_CODE_*")
 
 def find_program(variables: Mapping[str, str]) -> Path:
     """`HIVE_CLAUDE`, or `claude` on PATH, or the one that the package claude-agent-sdk brings. Raises NoProgram."""
-    named = variables.get("HIVE_CLAUDE", "")
-    if named:
-        if os.access(named, os.X_OK) and Path(named).is_file():
-            return Path(named)
-        raise NoProgram(f"HIVE_CLAUDE names {named}, which is no program that can be run here")
+    chosen = named(variables, "HIVE_CLAUDE")
+    if chosen is not None:
+        return chosen
     on_path = shutil.which("claude", path=variables.get("PATH", os.defpath))
     if on_path is not None:
         return Path(on_path)

@@ -49,7 +49,7 @@ class Codex:
 
     def call(self, choice: Choice, session: str | None) -> Call:
         where = self._context.environment
-        program = programs.find(where.variables, self.name, "@openai/codex")
+        program = programs.find(where.variables, self.name, "HIVE_CODEX", "@openai/codex")
         configuration = self._configuration(choice)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         # What lies in CODEX_HOME under this name is read anew in each turn, also in a conversation that goes on.

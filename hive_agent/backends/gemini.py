@@ -68,7 +68,7 @@ class Gemini:
 
     def call(self, choice: Choice, session: str | None) -> Call:
         where = self._context.environment
-        program = programs.find(where.variables, self.name, "@google/gemini-cli")
+        program = programs.find(where.variables, self.name, "HIVE_GEMINI", "@google/gemini-cli")
         rules = policy(allowed(self._context.profile.config.tools), [hive_server.NAME, *self._beside])
         self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines.replace(self._own / "GEMINI.md", [self._identity.encode()])

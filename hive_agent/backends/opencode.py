@@ -64,7 +64,7 @@ class Opencode:
 
     def call(self, choice: Choice, session: str | None) -> Call:
         where = self._context.environment
-        program = programs.find(where.variables, self.name, "opencode-ai")
+        program = programs.find(where.variables, self.name, "HIVE_OPENCODE", "opencode-ai")
         model = _model(choice.model)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines.replace(self.home / "identity.md", [self._identity.encode()])

@@ -12,17 +12,24 @@ class NoProgram(Exception):
     """The agent CLI is not installed; the text says where it was looked for, and what to do."""
 
 
-def find(variables: Mapping[str, str], name: str, package: str) -> Path:
-    """The program `name`: what `HIVE_<NAME>` says, or the one on the PATH. `package` is its npm package.
+def named(variables: Mapping[str, str], setting: str) -> Path | None:
+    """The program that the variable `setting` names; None if it is not set. Raises NoProgram."""
+    path = variables.get(setting, "")
+    if not path:
+        return None
+    if Path(path).is_file() and os.access(path, os.X_OK):
+        return Path(path)
+    raise NoProgram(f"{setting} names {path}, which is no program that can be run here")
+
+
+def find(variables: Mapping[str, str], name: str, setting: str, package: str) -> Path:
+    """The program that the variable `setting` names, or else `name` on the PATH. `package` is its npm package.
 
     Raises NoProgram.
     """
-    setting = f"HIVE_{name.upper()}"
-    named = variables.get(setting, "")
-    if named:
-        if Path(named).is_file() and os.access(named, os.X_OK):
-            return Path(named)
-        raise NoProgram(f"{setting} names {named}, which is no program that can be run here")
+    chosen = named(variables, setting)
+    if chosen is not None:
+        return chosen
     found = shutil.which(name, path=variables.get("PATH", os.defpath))
     if found is None:
         raise NoProgram(

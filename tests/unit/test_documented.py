@@ -22,6 +22,7 @@ from pydantic import BaseModel
 import hive_core.sockets
 from hive_agent.environment import AgentEnvironment
 from hive_agent.mcp_server import build
+from hive_agent.reactions import REACTIONS
 from hive_agent.role import AGENT, Role
 from hive_core.cli import main
 from hive_core.protocol import (
@@ -388,6 +389,11 @@ def test_metrics() -> None:
     }
     assert found
     assert set(rows(text("operating"), "metric")) == found
+
+
+def test_failures() -> None:
+    """Every way in which a turn can fail is a row of the table that says what the harness does about it."""
+    assert set(rows(text("agents"), "failure")) == set(REACTIONS)
 
 
 async def test_tools() -> None:

@@ -163,8 +163,9 @@ def _make_acceptable(case: Case[Any]) -> None:
             case.body["text"] = "yes"
         if case.operation.label == "POST /v1/agents":
             case.body["name"] = f"z{next(_numbers)}"
-            if isinstance(case.body.get("config"), dict):
-                case.body["config"].pop("mcp_servers", None)  # A command or a url, and names that fit a pattern.
+            config = case.body.get("config")
+            if isinstance(config, dict):
+                config.pop("mcp_servers", None)  # A command or a url, and names that fit a pattern.
         if case.operation.label == "POST /v1/proposals" and case.body.get("agent") is None:
             case.body["agent"] = "bob"  # The operator has to name one.
 

@@ -174,10 +174,14 @@ async def test_what_outlives_an_agent(hive: Daemon) -> None:
 
 @pytest.mark.asyncio(loop_scope="function")
 async def test_daemons_that_are_killed(daemon: Daemon) -> None:
-    """However often the daemon is killed, every reminder comes once, and so does the end of every question."""
+    """However often the daemon is killed: every reminder comes once, and so does the end of every question; who is on a
+    page stays there, and a ticket that was not used is good no more.
+    """
     names, counts = ("ann", "bob"), {"/v1/reminders": 40, "/v1/questions": 15}
     for name in names:
         await daemon.spawn(name, start=False)
+    session = {"session": await entered(daemon, "ann")}
+    unused = {"ticket": (await daemon.ask("POST", "/v1/agents/ann/page-tickets"))["ticket"]}
     few = asyncio.Semaphore(16)  # Fewer than the connections that an agent may have.
 
     async def ask(name: str, path: str, number: int) -> None:
@@ -197,6 +201,8 @@ async def test_daemons_that_are_killed(daemon: Daemon) -> None:
         await asyncio.sleep(late)
         await daemon.kill()
         await daemon.start()
+    await daemon.ask("POST", "/v1/page/check", session, agent="ann")
+    assert (await daemon.request("POST", "/v1/page/enter", unused, agent="ann"))[0] == 403
     async with asyncio.timeout(30):
         while daemon.sql(still):
             await asyncio.sleep(0.05)

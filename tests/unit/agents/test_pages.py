@@ -117,3 +117,13 @@ def test_nobody_types_that_fast(pages: Pages, clock: Clock) -> None:
     pages.typing("bob", other)
     clock.now += 30.5
     pages.typing("ada", first)
+
+
+def test_a_clock_that_is_set_back_silences_nobody(pages: Pages, clock: Clock) -> None:
+    """However far the clock is set back, the operator can go on typing."""
+    used = session(pages)
+    for _ in range(60):
+        pages.typing("ada", used)
+    assert code(lambda: pages.typing("ada", used)) == "too_much_typed"
+    clock.now -= 3_600
+    pages.typing("ada", used)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import structlog
 
 from hive_core.errors import HiveError
+from hive_core.finishing import to_the_end
 from hive_core.names import container_name
 from hive_core.protocol import Limits
 from hive_core.runtimes.base import AgentSpec
@@ -24,6 +26,9 @@ from hive_core.runtimes.nixos.dropin import dropin
 from hive_core.runtimes.nixos.places import UNITS, Places
 from hive_core.runtimes.nixos.repairing import Condition, condition, is_marked, look
 from hive_core.runtimes.nixos.unlinking import clear_way
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -96,18 +101,18 @@ class Containers:
         if state == "absent" and (found.profile or found.root):
             log.warning("what there is of a container without a conf file is taken over", container=container)
         if state == "absent" and not taking_over:
-            await asyncio.to_thread(profiles.clear, self.places.profile(container))
+            await _write(profiles.clear, self.places.profile(container))
             await self._run("nixos-container", "create", container, "--system-path", spec.closure, hold=hold)
         elif found.system != spec.closure:
             # Where data is taken over, no conf file before all is done: what `create` leaves when it is interrupted has
             # to be destroyed.
-            await asyncio.to_thread(profiles.point, self.places.profile(container), spec.closure)
-        await asyncio.to_thread(self._rewrite, container, self.lines(spec), new=taking_over)
-        await asyncio.to_thread(environment.write, spec)
+            await _write(profiles.point, self.places.profile(container), spec.closure)
+        await _write(self._rewrite, container, self.lines(spec), new=taking_over)
+        await _write(environment.write, spec)
 
     async def clear_way(self, container: str) -> None:
         """Have the unit's start script, the host's root, find no links in the root directory. Raises OSError."""
-        await asyncio.to_thread(clear_way, self.places.root(container))
+        await _write(clear_way, self.places.root(container))
 
     async def remove(self, name: str, run: Path, closures: Collection[str], hold: int) -> bool:
         """Remove the container and all of its root directory, and what is left of one that is gone already; one that
@@ -125,7 +130,7 @@ class Containers:
         if found.text is None:
             # The program removes nothing of a container without a conf file.
             path = self.places.conf(container)
-            await asyncio.to_thread(replacing.replace, path, "AUTO_START=0\n", 0o644, durable=True)
+            await _write(replacing.replace, path, "AUTO_START=0\n", 0o644, durable=True)
         await self._run("nixos-container", "destroy", container, hold=hold)
         return True
 
@@ -133,11 +138,11 @@ class Containers:
         """Put a drop-in beside the unit, and take back what was changed live; whether systemd has to reload."""
         # To the Nix daemon, root of a container without users of its own would be the host's, whom it trusts.
         text = dropin(limits, stop_timeout, hidden=() if self._user_namespaces else (self.places.nix_daemon,))
-        return await asyncio.to_thread(self._put_dropin, container, text)
+        return await _write(self._put_dropin, container, text)
 
     async def drop_dropin(self, container: str) -> bool:
         """Remove the drop-in and what was changed live; whether systemd has to reload."""
-        return await asyncio.to_thread(self._drop_dropin, container)
+        return await _write(self._drop_dropin, container)
 
     async def _run(self, *line: str, hold: int) -> None:
         try:
@@ -162,6 +167,11 @@ class Containers:
     def _drop_dropin(self, container: str) -> bool:
         gone = _remove(self.places.dropin_dir(container), _DROPIN)
         return _remove(self.places.live_dir(container), "*") or gone
+
+
+async def _write(change: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Do it in a thread, and to the end: whoever is cancelled must not give up the claim while files are written."""
+    return await to_the_end(asyncio.to_thread(change, *arguments, **named))
 
 
 @contextmanager

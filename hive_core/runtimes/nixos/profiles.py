@@ -8,7 +8,7 @@ worth the time between two closures: what it does is these two links.
 from __future__ import annotations
 
 import os
-import shutil
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,10 +49,13 @@ def _opened(profile: Path) -> Iterator[int]:
 
 
 def _clear(directory: int) -> None:
-    for name in os.listdir(directory):
-        if name != _NAME and not name.startswith((f"{_NAME}-", f"{_NAME}.")):
-            continue
-        try:
-            os.unlink(name, dir_fd=directory)
-        except IsADirectoryError:
-            shutil.rmtree(name, dir_fd=directory)
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name != _NAME and not entry.name.startswith((f"{_NAME}-", f"{_NAME}.")):
+                continue
+            try:
+                os.unlink(entry.name, dir_fd=directory)
+            except IsADirectoryError:
+                # However much is in it, and however deep: that is the agent's to clear up. Its new name is short,
+                # whatever the old one was, and is not looked for here again.
+                os.rename(entry.name, f".{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=directory)

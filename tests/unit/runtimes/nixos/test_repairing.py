@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hive_core.agents import trash
 from hive_core.errors import HiveError
-from hive_core.runtimes.nixos import claims, conf
+from hive_core.runtimes.nixos import claims, conf, profiles
 from hive_core.runtimes.nixos.runtime import NixosRuntime
 from tests.unit.runtimes.nixos.agents import spec_of
 from tests.unit.runtimes.nixos.host import Host
@@ -164,8 +167,58 @@ async def test_a_hostile_profile_leads_nowhere(host: Host, runtime: NixosRuntime
     (profile / "default").symlink_to("default-1-link")
     await runtime.activate(spec_of(host.place, closure="/nix/store/bbb-system"))
     assert victim.read_text() == "untouched"
-    assert sorted(entry.name for entry in profile.iterdir()) == ["default", "system", "system-1-link"]
+    left = sorted(entry.name for entry in profile.iterdir() if not entry.name.startswith("."))
+    assert left == ["default", "system", "system-1-link"]
     assert (profile / "system-1-link").readlink() == Path("/nix/store/bbb-system")
+
+
+async def test_directories_in_the_place_of_a_profile_stop_no_update(host: Host, runtime: NixosRuntime) -> None:
+    """However deep they are, however often there are new ones, and however long their names are."""
+    await runtime.start(spec_of(host.place))
+    profile = host.places.profile("h-ada")
+    for closure in ("/nix/store/bbb-system", "/nix/store/aaa-system"):
+        (profile / "system").unlink()
+        for name in ("system", "system-".ljust(255, "x")):
+            deepest = os.open(profile, os.O_PATH)
+            for part in (name, *["d"] * 1_500):
+                os.mkdir(part, dir_fd=deepest)
+                above, deepest = deepest, os.open(part, os.O_PATH, dir_fd=deepest)
+                os.close(above)
+            os.close(deepest)
+        await runtime.activate(spec_of(host.place, closure=closure))
+        assert (profile / "system").resolve() == Path(closure)
+    aside = [entry for entry in profile.iterdir() if entry.name.startswith(".")]
+    assert len(aside) == 4
+    for tree in aside:  # which pytest could not, later
+        trash.remove(tree, threading.Event())
+
+
+async def test_whoever_is_cancelled_keeps_the_claim_until_no_file_is_written(
+    host: Host, runtime: NixosRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next one would write the profile beside it."""
+    await runtime.start(spec_of(host.place))
+    writing, go_on = threading.Event(), threading.Event()
+
+    def slow(profile: Path, closure: str) -> None:
+        writing.set()
+        assert go_on.wait(60)
+        point_at(profile, closure)
+
+    point_at = profiles.point
+    monkeypatch.setattr(profiles, "point", slow)
+    first = asyncio.create_task(runtime.activate(spec_of(host.place, closure="/nix/store/bbb-system")))
+    assert await asyncio.to_thread(writing.wait, 60)
+    first.cancel()
+    with pytest.raises(HiveError, match="still at work"):
+        async with claims.claimed(host.layout.run_dir / "containers", "h-ada", seconds=0.1):
+            pass
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (host.places.profile("h-ada") / "system").resolve() == Path("/nix/store/bbb-system")
+    async with claims.claimed(host.layout.run_dir / "containers", "h-ada", seconds=60):
+        pass
 
 
 async def test_what_a_killed_daemon_left_running_is_waited_for(host: Host, runtime: NixosRuntime) -> None:

@@ -1,4 +1,4 @@
-"""Judges whether agents run what was approved: drift between deployments, profiles and the store."""
+"""Judges whether agents run what was approved: drift between deployments, containers and the store."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from hive_core.protocol import AgentStatus, Deployment
 class Running:
     """One agent: what the daemon says of it, the newest of its deployments, and what lies on the disk.
 
-    `profile` is where the container's profile leads, "" if there is none, None where there are no profiles. `there`
-    says whether the deployment's closure is on the disk, None if this user cannot see that.
+    `started_on` is the closure on which the container is started, "" if there is none, None where there are no
+    containers, or where this user cannot see it. `there` says whether the deployment's closure is on the disk, None if
+    this user cannot see that.
     """
 
     agent: AgentStatus
     newest: Deployment | None
-    profile: str | None
+    started_on: str | None
     there: bool | None
 
 
@@ -38,10 +39,13 @@ def _judge(one: Running) -> list[Finding]:
     if one.agent.deployment != newest.number:
         what = f"{name} is on deployment {one.agent.deployment}, and {newest.number} was deployed last"
         found.append(warning("deployed", what, f"see hive-c0re proposals --agent {name}: one may be under way"))
-    elif one.profile == "" and one.agent.lifecycle not in ("stopped", "failed"):
-        found.append(error("deployed", f"the container of {name} has no profile", f"hive-c0re restart {name}"))
-    elif one.profile and one.profile != newest.closure:
-        what = f"the profile of {name} is {one.profile}, and approved was {newest.closure}"
+    elif one.started_on in (None, newest.closure) or one.agent.lifecycle in ("stopped", "failed"):
+        pass  # Whatever one that does not run was started on last: its next start sets that first.
+    elif one.started_on == "":
+        what = f"nothing says on what the container of {name} is started"
+        found.append(error("deployed", what, f"hive-c0re restart {name}"))
+    else:
+        what = f"the container of {name} is started on {one.started_on}, and approved was {newest.closure}"
         found.append(error("deployed", what, f"find out who changed it, then hive-c0re restart {name}"))
     if one.there is False:
         what = f"what {name} was deployed with is gone: {newest.closure}"

@@ -75,7 +75,7 @@ def _running(hive: Hive, name: str, *, nixos: bool) -> Running:
     return Running(
         agent,
         newest,
-        looking_places.profile(_PLACES.profile(container_name(name))) if nixos else None,
+        looking_places.started_on(_PLACES.conf(container_name(name))) if nixos else None,
         looking_places.there(newest.closure) if newest is not None else None,
     )
 

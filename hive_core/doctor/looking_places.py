@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import grp
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from hive_core.doctor.doors import Door, DoorFacts
 from hive_core.doctor.room import GIB, MIB, Room
 from hive_core.layout import Layout
+from hive_core.runtimes.nixos import conf, replacing
 
 STORE = Path("/nix/store")
-_GENERATION = re.compile(r"system-[0-9]{1,9}-link")
 
 
 def doors(layout: Layout, group: str) -> DoorFacts:
@@ -36,14 +35,14 @@ def rooms(layout: Layout, *, store: bool) -> list[Room]:
     return [room for room in found if room is not None]
 
 
-def profile(directory: Path) -> str:
-    """The store path to which a container's profile `system` leads; "" if it is none.
-
-    The directory's content is the container's to write: its links are read, and not followed.
+def started_on(file: Path) -> str | None:
+    """The closure on which a container is started, as its conf file has it; "" if that names none, None if this user
+    cannot see it. The container's profile, which its root may change, says nothing of that.
     """
     try:
-        generation = str((directory / "system").readlink())
-        return str((directory / generation).readlink()) if _GENERATION.fullmatch(generation) else ""
+        return conf.value_in(replacing.read(file) or "", "SYSTEM_PATH") or ""
+    except PermissionError:
+        return None
     except OSError:
         return ""
 

@@ -65,27 +65,30 @@ def test_a_daemon_that_answers() -> None:
         assert (found.check, found.severity) == ("settings-in-use", "warning")
 
 
-def running(profile: str | None = CLOSURE, there: bool | None = True, **changes: Any) -> Running:
-    return Running(agent("ada", **{"deployment": 2, **changes}), DEPLOYMENT, profile, there)
+def running(started_on: str | None = CLOSURE, there: bool | None = True, **changes: Any) -> Running:
+    return Running(agent("ada", **{"deployment": 2, **changes}), DEPLOYMENT, started_on, there)
 
 
 @pytest.mark.parametrize(
     ("one", "found"),
     [
         (running(), {"deployed": "ok"}),
-        (running(profile=None), {"deployed": "ok"}),
+        (running(started_on=None), {"deployed": "ok"}),
         (running(there=None), {"deployed": "ok"}),
-        (running(profile="/nix/store/9999-other"), {"deployed": "error"}),
-        (running(profile=""), {"deployed": "error"}),
-        (running(profile="", lifecycle="stopped"), {"deployed": "ok"}),
-        (running(deployment=1, profile="/nix/store/9999-older"), {"deployed": "warning"}),
+        (running(started_on="/nix/store/9999-other"), {"deployed": "error"}),
+        (running(started_on="/nix/store/9999-older", lifecycle="stopped"), {"deployed": "ok"}),
+        (running(started_on=""), {"deployed": "error"}),
+        (running(started_on="", lifecycle="stopped"), {"deployed": "ok"}),
+        (running(deployment=1, started_on="/nix/store/9999-older"), {"deployed": "warning"}),
         (running(there=False), {"closure": "error"}),
         (running(needs_update=True), {"updates": "warning"}),
         (Running(agent("ada"), None, CLOSURE, None), {"deployed": "error"}),
     ],
 )
 def test_drift(one: Running, found: dict[str, Severity]) -> None:
-    """A profile that is not what was approved, a closure that is gone; a deployment under way is no drift."""
+    """A container on what was not approved, a closure that is gone. A deployment under way is no drift, nor what a
+    stopped agent ran before.
+    """
     assert severities(judge_deployed([one])) == found
 
 

@@ -65,17 +65,21 @@ def test_a_listener_of_this_machine() -> None:
     assert found.pid == os.getpid()
 
 
-def test_a_profile(tmp_path: Path) -> None:
-    """Its generation leads into the store; what a container put in its place is not followed anywhere."""
-    assert looking_places.profile(tmp_path / "none") == ""
-    (tmp_path / "system-3-link").symlink_to("/nix/store/0123-nixos")
-    link = tmp_path / "system"
-    link.symlink_to("system-3-link")
-    assert looking_places.profile(tmp_path) == "/nix/store/0123-nixos"
-    for hostile in ("/etc/passwd", "../secret", "system-3-link/../x", "system"):
-        link.unlink()
-        link.symlink_to(hostile)
-        assert looking_places.profile(tmp_path) == ""
+def test_what_a_container_is_started_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its conf file says it to everybody who may read that; for who may not, it is not taken for drift."""
+    file = tmp_path / "h-ada.conf"
+    assert looking_places.started_on(file) == ""
+    file.write_text("SYSTEM_PATH=/nix/store/0123-nixos\nAUTO_START=0\n")
+    assert looking_places.started_on(file) == "/nix/store/0123-nixos"
+    link = tmp_path / "h-bob.conf"
+    link.symlink_to(file)
+    assert looking_places.started_on(link) == ""
+
+    def refuse(path: Path) -> str | None:
+        raise PermissionError(str(path))
+
+    monkeypatch.setattr("hive_core.runtimes.nixos.replacing.read", refuse)
+    assert looking_places.started_on(file) is None
 
 
 def test_doors_and_rooms(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ async def test_a_hog_is_killed_and_the_manager_told(hive: Hive, cat: str) -> Non
 
 
 async def test_a_killed_container_is_one_crash(hive: Hive, cat: str) -> None:
-    """The manager is told once, with the cause and the last lines of its log; systemd starts it again."""
+    """The manager is told once, with the cause and the last lines of its log; the hive starts it again."""
     before = invocation(cat)
     began = time.monotonic()
     call("systemctl", "kill", "--signal=KILL", "--kill-who=main", service(cat))

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.integration.daemon import Daemon
+from tests.integration.daemon import Daemon, Json
 from tests.system.hive import FLAKE, PATIENCE, RUN, STATE, STOP_TIMEOUT, Hive, call, container, inside, service, unit
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ATTACK = Path(__file__).with_name("attack.py")
 NIX_SOCKET = "/nix/var/nix/daemon-socket/socket"
-NIX_TASKS = {"write": [], "read": [], "connect": [NIX_SOCKET]}
+NIX_TASKS: dict[str, list[str]] = {"write": [], "read": [], "connect": [NIX_SOCKET]}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -27,6 +27,12 @@ async def pair(hive: Hive) -> tuple[str, str]:
     await asyncio.gather(hive.spawn_with("mal"), hive.spawn_with("vic"))
     inside("vic", "sh", "-c", "echo secret >/state/note; chmod 600 /state/note")
     return "mal", "vic"
+
+
+def attack(agent: str, tasks: dict[str, list[str]]) -> Json:
+    """What root in the agent's container reaches of that, with a program of its own."""
+    answer: Json = json.loads(inside(agent, "python3", str(ATTACK), json.dumps(tasks)))
+    return answer
 
 
 def files_below(*places: Path) -> dict[str, tuple[int, int, int, bytes]]:
@@ -78,9 +84,13 @@ async def test_root_in_a_container_cannot_reach_the_hive(hive: Hive, pair: tuple
             "/proc/1/root/run/hyperhive/host.sock",
         ],
     }
-    answer = json.loads(inside(attacker, "python3", str(ATTACK), json.dumps(forbidden)))
+    answer = attack(attacker, forbidden)
     assert answer["reached"] == []
     assert answer["uid"] == 0
+    # What is its own it does reach: the program would have told.
+    allowed = {"write": ["/state/evil"], "read": ["/run/hive/environment"], "connect": ["/run/hive/core.sock"]}
+    reached = {f"{what} {path}" for what, paths in allowed.items() for path in paths} | {"change /state/evil"}
+    assert set(attack(attacker, allowed)["reached"]) == reached
     assert files_below(*guarded) == before
     assert inside(victim, "cat", "/state/note").strip() == "secret"
 
@@ -115,7 +125,7 @@ async def test_a_sealed_agent_has_no_network(hive: Hive) -> None:
     assert unit(service("sea"), "ActiveState") == "active"
 
 
-async def test_without_users_of_its_own_the_nix_daemon_is_hidden(hive: Hive) -> None:
+async def test_without_users_of_its_own_the_nix_daemon_is_hidden(hive: Hive, pair: tuple[str, str]) -> None:
     """The Nix daemon would take root there for the host's, whom it trusts. Unmounting what hides its socket shows
     nothing: it was never shown. Of a hive without user namespaces, beside the other one.
     """
@@ -127,9 +137,9 @@ async def test_without_users_of_its_own_the_nix_daemon_is_hidden(hive: Hive) -> 
         await own.spawn("raw")
         await own.agent_until("raw", lambda agent: agent["state"] == "idle", PATIENCE)
         assert inside("raw", "cat", "/proc/self/uid_map").split() == ["0", "0", str(2**32 - 1)]
-        call("test", "-S", NIX_SOCKET)
+        assert attack(pair[0], NIX_TASKS)["reached"] == [f"connect {NIX_SOCKET}"]  # to it, that root is nobody
         inside("raw", "sh", "-c", "while umount /nix/var/nix/daemon-socket; do :; done", check=False)
-        assert json.loads(inside("raw", "python3", str(ATTACK), json.dumps(NIX_TASKS)))["reached"] == []
+        assert attack("raw", NIX_TASKS)["reached"] == []
         await own.ask("POST", "/v1/agents/raw/destroy", {})
     finally:
         await own.close()

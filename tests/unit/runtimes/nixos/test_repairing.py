@@ -172,25 +172,30 @@ async def test_a_hostile_profile_leads_nowhere(host: Host, runtime: NixosRuntime
     assert (profile / "system-1-link").readlink() == Path("/nix/store/bbb-system")
 
 
+def nest(directory: Path, name: str) -> None:
+    """Make directories that are too deep to be walked through one within the other."""
+    deepest = os.open(directory, os.O_PATH)
+    for part in (name, *["d"] * 1_500):
+        os.mkdir(part, dir_fd=deepest)
+        above, deepest = deepest, os.open(part, os.O_PATH, dir_fd=deepest)
+        os.close(above)
+    os.close(deepest)
+
+
 async def test_directories_in_the_place_of_a_profile_stop_no_update(host: Host, runtime: NixosRuntime) -> None:
     """However deep they are, however often there are new ones, and however long their names are."""
     await runtime.start(spec_of(host.place))
     profile = host.places.profile("h-ada")
-    for closure in ("/nix/store/bbb-system", "/nix/store/aaa-system"):
-        (profile / "system").unlink()
-        for name in ("system", "system-".ljust(255, "x")):
-            deepest = os.open(profile, os.O_PATH)
-            for part in (name, *["d"] * 1_500):
-                os.mkdir(part, dir_fd=deepest)
-                above, deepest = deepest, os.open(part, os.O_PATH, dir_fd=deepest)
-                os.close(above)
-            os.close(deepest)
-        await runtime.activate(spec_of(host.place, closure=closure))
-        assert (profile / "system").resolve() == Path(closure)
-    aside = [entry for entry in profile.iterdir() if entry.name.startswith(".")]
-    assert len(aside) == 4
-    for tree in aside:  # which pytest could not, later
-        trash.remove(tree, threading.Event())
+    try:
+        for closure in ("/nix/store/bbb-system", "/nix/store/aaa-system"):
+            (profile / "system").unlink()
+            nest(profile, "system")
+            nest(profile, "system-".ljust(255, "x"))
+            await runtime.activate(spec_of(host.place, closure=closure))
+            assert (profile / "system").resolve() == Path(closure)
+        assert len([entry for entry in profile.iterdir() if entry.name.startswith(".")]) == 4
+    finally:
+        trash.remove(profile, threading.Event())  # pytest could not
 
 
 async def test_whoever_is_cancelled_keeps_the_claim_until_no_file_is_written(

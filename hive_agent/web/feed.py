@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from hive_agent.web.latest import LatestTurn
 from hive_agent.web.wire import encode
 
 IDLE_SECONDS = 15.0
@@ -105,12 +106,13 @@ class Feed:
             yield reader
         finally:
             self._readers.discard(reader)
+            reader.close()
 
     def close(self) -> None:
         """End every reader, once it has what was published."""
         self._closed = True
         for reader in self._readers:
-            reader.woken.set()
+            reader.wake()
 
     @property
     def closed(self) -> bool:
@@ -118,6 +120,8 @@ class Feed:
 
     def after(self, place: int) -> tuple[bytes, int]:
         """Events after number `place`, as many as are written at once, and the number of the last of them."""
+        if place + 1 == self._last:  # Most readers have all but the newest.
+            return self._kept[-1].frame, self._last
         frames: list[bytes] = []
         size = 0
         while place < self._last and size < _AT_ONCE:
@@ -153,7 +157,6 @@ class Reader:
     """One reader's place in the feed. `take` its events until there are no more."""
 
     def __init__(self, feed: Feed, place: int, first: bytes, on_drop: Callable[[], None]) -> None:
-        self.woken = asyncio.Event()
         self._feed = feed
         self._place = place
         self._first = first
@@ -163,20 +166,31 @@ class Reader:
         most, most_bytes = feed.patience
         self._most = behind + most
         self._most_bytes = behind_bytes + most_bytes
+        # A future and one timer for all waits, not an Event and a timeout for each: 200 readers wait 50 times a second.
+        self._waiting: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waits_since = 0.0
+        self._quiet = False
 
     async def take(self) -> bytes | None:
         """The next events, joined, or a comment after 15 s without any; None when the feed is closed.
 
         Raises Dropped if the reader did not keep up.
         """
+        loop = asyncio.get_running_loop()
         while not (events := self.take_now()):
             if self._feed.closed:
                 return None
+            self._waiting, self._waits_since = loop.create_future(), loop.time()
+            if self._timer is None:
+                self._timer = loop.call_later(IDLE_SECONDS, self._look_at_the_time, loop)
             try:
-                async with asyncio.timeout(IDLE_SECONDS):
-                    await self.woken.wait()
-            except TimeoutError:
-                return _QUIET
+                await self._waiting
+            finally:
+                self._waiting = None
+            if self._quiet:
+                self._quiet = False
+                return self.take_now() or _QUIET
         return events
 
     def take_now(self) -> bytes:
@@ -184,48 +198,40 @@ class Reader:
         if self._dropped:
             raise Dropped
         events, self._place = self._feed.after(self._place)
-        if self._place == self._feed.last and not self._feed.closed:
-            self.woken.clear()
-        first, self._first = self._first, b""
-        return first + events
+        if self._first:
+            events, self._first = self._first + events, b""
+        return events
 
     def notice(self) -> None:
         """Something was published."""
-        if not self._dropped and (self._feed.forgot(self._place) or self._is_slow()):
+        # One that waits has everything but this.
+        waits = self._waiting is not None and not self._waiting.done()
+        if not self._dropped and (self._feed.forgot(self._place) or (not waits and self._is_slow())):
             self._dropped = True
             self._on_drop()
-        self.woken.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """Let `take` look again."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def close(self) -> None:
+        """Nobody takes anything any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look_at_the_time(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._waiting is None:
+            return
+        left = self._waits_since + IDLE_SECONDS - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._look_at_the_time, loop)
+        else:
+            self._quiet = True
+            self.wake()
 
     def _is_slow(self) -> bool:
         behind, behind_bytes = self._feed.behind(self._place)
         return behind > self._most or behind_bytes > self._most_bytes
-
-
-class LatestTurn:
-    """The last entries of the turn that was told of last, for readers that come in its middle."""
-
-    MOST = 200
-    MOST_BYTES = 512 * 1024
-
-    def __init__(self) -> None:
-        self._turn: object = None
-        self._entries: deque[bytes] = deque()
-        self._bytes = 0
-        self._partial = False
-
-    def add(self, data: Mapping[str, object], content: bytes) -> None:
-        if data.get("turn") != self._turn:
-            self._turn = data.get("turn")
-            self._entries.clear()
-            self._bytes = 0
-            # It may have begun in an earlier life of the harness.
-            self._partial = data.get("n") != 1
-        self._entries.append(content)
-        self._bytes += len(content)
-        while len(self._entries) > self.MOST or self._bytes > self.MOST_BYTES:
-            self._bytes -= len(self._entries.popleft())
-            self._partial = True
-
-    def as_json(self) -> bytes:
-        """`{"entries": [...], "partial": ...}`; partial: the turn has earlier entries, too."""
-        return b'{"entries":[%s],"partial":%s}' % (b",".join(self._entries), b"true" if self._partial else b"false")

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hive_agent.environment import AgentEnvironment
-from hive_agent.processes import running
 
 _SECONDS = 60.0
 _KEPT_BYTES = 64 * 1024
@@ -76,6 +75,8 @@ class ConfigRepository:
 
     async def _git(self, *arguments: str, given: str = "") -> str:
         """Run git and give back (the beginning of) what it wrote."""
+        from hive_agent.processes import running  # noqa: PLC0415 (needs `ctypes`, which is not for harnesses at rest)
+
         argv = ["git", *arguments]
         try:
             # Lock: at the end of one program its remains are searched for, and another one would pass for one.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StringConstraints
 
 from hive_agent.controls import TurnSummary
 from hive_agent.transcript import Entry, ToolCall, Usage
@@ -95,14 +94,12 @@ class TurnRecord(BaseModel):
 
     def recount(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Count anew from what is kept of the turn, if that is more: a harness that was killed could not say."""
-        usage = TypeAdapter(Usage)
         fresh = TurnRecord(id=self.id, started_at=self.started_at, messages=[])
         for entry in entries:
             if entry["kind"] == "call":
                 fresh.tool_calls += 1
-            elif entry["kind"] == "usage":
-                with suppress(ValidationError):
-                    fresh.count(usage.validate_python(entry))
+            elif entry["kind"] == "usage" and (usage := _usage(entry)) is not None:
+                fresh.count(usage)
         self.tool_calls = max(self.tool_calls, fresh.tool_calls)
         self.tokens_in = max(self.tokens_in, fresh.tokens_in)
         self.tokens_out = max(self.tokens_out, fresh.tokens_out)
@@ -127,6 +124,16 @@ class TurnRecord(BaseModel):
             tokens_out=self.tokens_out,
             cost_usd=self.cost_usd,
         )
+
+
+def _usage(entry: Mapping[str, Any]) -> Usage | None:
+    """What the entry says that was taken; None if it is no such entry."""
+    names = ("input", "output", "cache_read", "cache_write")
+    tokens = {name: entry.get(name, 0) for name in names}
+    cost = entry.get("cost_usd")
+    if any(type(count) is not int for count in tokens.values()) or type(cost) not in (float, type(None)):
+        return None
+    return Usage(**tokens, cost_usd=cost)
 
 
 class Totals(BaseModel):

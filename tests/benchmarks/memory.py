@@ -1,7 +1,9 @@
-"""What idling costs: memory and wake-ups of a harness, memory of a daemon with many of them."""
+"""What idling costs: memory and wake-ups of a harness, before and after turns; memory of a daemon with many of them."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -10,13 +12,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from hive_agent.backends import claude_command
+from hive_agent.backends.programs import NoProgram
 from tests.benchmarks import proc
 from tests.benchmarks.client import client
 from tests.benchmarks.figures import Bound, Figure
 from tests.benchmarks.hive import Hive, hive
 from tests.benchmarks.workplace import say
+from tests.integration.model_server import Blocks, Text, model_server
 
 HARNESSES = 5
+TURNS = 3
+"""That a harness has handled when it is measured again."""
+CLAUDES = 2
 AGENTS = 100
 WATCHED_SECONDS = 10.0
 SETTLING_SECONDS = 20.0
@@ -28,7 +36,11 @@ _REFERENCE = "import aiohttp.web, pydantic, sys; print('ready', flush=True); sys
 
 def run(directory: Path) -> list[Figure]:
     """Harnesses as the daemon starts them, and 100 agents whose harnesses one client process plays."""
-    return [*_harnesses(directory / "few"), *_daemon(directory / "many")]
+    return [
+        *_harnesses(directory / "few"),
+        *asyncio.run(_claudes(directory / "claude")),
+        *_daemon(directory / "many"),
+    ]
 
 
 def _harnesses(state_dir: Path) -> list[Figure]:
@@ -43,15 +55,15 @@ def _harnesses(state_dir: Path) -> list[Figure]:
         *woken, daemon = _woken([*pids, running.pid], WATCHED_SECONDS)
         what, beside = "idle harness", "imports only"
         resident, proportional = ([read(pid) for pid in pids] for read in (proc.resident_mb, proc.proportional_mb))
+        _turns(running, names)
+        say(f"{TURNS} turns of each; waiting {SETTLING_SECONDS:.0f} s")
+        time.sleep(SETTLING_SECONDS)
+        after = [proc.resident_mb(pid) for pid in pids]
+        imports = [proc.resident_mb(pid) for pid in references]
+        limit = Bound("at most", 1.2, "ratio")
         return [
-            Figure(
-                f"{what}: resident memory (VmRSS)",
-                "MB",
-                resident,
-                [proc.resident_mb(pid) for pid in references],
-                beside,
-                Bound("at most", 1.2, "ratio"),
-            ),
+            Figure(f"{what}: resident memory (VmRSS)", "MB", resident, imports, beside, limit),
+            Figure(f"{what}, after {TURNS} turns: resident memory", "MB", after, imports, beside, limit),
             Figure(
                 f"{what}: proportional memory (PSS)",
                 "MB",
@@ -62,6 +74,55 @@ def _harnesses(state_dir: Path) -> list[Figure]:
             Figure(f"{what}: wake-ups in {WATCHED_SECONDS:.0f} s", "", woken, bound=Bound("at most", 0, "value")),
             Figure(f"daemon with {HARNESSES} idle harnesses: wake-ups in {WATCHED_SECONDS:.0f} s", "", [daemon]),
         ]
+
+
+async def _claudes(state_dir: Path) -> list[Figure]:
+    """Harnesses that have driven Claude Code, when its process has ended; the model is on loopback."""
+    what = f"idle harness, after {TURNS} turns of Claude Code: resident memory"
+    try:
+        program = claude_command.find_program(os.environ)
+    except NoProgram as error:
+        return [Figure(what, "MB", [], why_not=str(error))]
+
+    async def answer(_request: dict[str, Any]) -> Blocks:
+        return [Text("done")]
+
+    async with model_server(answer) as server:
+        server.kept = 1
+        variables = {
+            "ANTHROPIC_BASE_URL": server.url,
+            "ANTHROPIC_API_KEY": "test",
+            "HIVE_CLAUDE": str(program),
+            "HIVE_PASS_ENVIRONMENT": "ANTHROPIC_BASE_URL,ANTHROPIC_API_KEY,HIVE_CLAUDE",
+        }
+        after, imports = await asyncio.to_thread(_claude_memory, state_dir, variables)
+    return [Figure(what, "MB", after, imports, "imports only", Bound("at most", 1.2, "ratio"))]
+
+
+def _claude_memory(state_dir: Path, variables: dict[str, str]) -> tuple[list[float], list[float]]:
+    names = [f"claude{number}" for number in range(CLAUDES)]
+    with hive(state_dir, variables) as running, ExitStack() as stack:
+        references = [stack.enter_context(_importer()) for _ in names]
+        for name in names:
+            running.ask("POST", "/v1/agents", {"name": name, "config": {"backend": "claude", "idle_timeout": 2}})
+        _turns(running, names)
+        pids = [int(_status(running, name)["pid"]) for name in names]
+        _until("end of Claude Code", lambda: not any(proc.children(pid) for pid in pids))
+        say(f"waiting {SETTLING_SECONDS:.0f} s")
+        time.sleep(SETTLING_SECONDS)
+        return [proc.resident_mb(pid) for pid in pids], [proc.resident_mb(pid) for pid in references]
+
+
+def _turns(running: Hive, names: list[str]) -> None:
+    """Every agent handles some messages, one after another."""
+    for number in range(TURNS):
+        for name in names:
+            running.ask("POST", "/v1/messages", {"to": name, "body": f"{number} {'x' * 500}"})
+        _until("end of turns", lambda: all(_rests(_status(running, name)) for name in names))
+
+
+def _rests(status: dict[str, Any]) -> bool:
+    return bool(status["state"] == "idle" and status["unacked"] == 0)
 
 
 def _daemon(state_dir: Path) -> list[Figure]:

@@ -24,6 +24,12 @@ def wakeups(pid: int) -> int:
     return sum(_field(task / "status", "voluntary_ctxt_switches:") for task in tasks)
 
 
+def children(pid: int) -> list[int]:
+    """The processes that this one has started, or has adopted, and that are still there."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
 def cpu_seconds(pid: int) -> float:
     """Processor time that the process has used so far, all threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

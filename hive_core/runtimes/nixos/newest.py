@@ -21,7 +21,7 @@ class Newest:
     """Looks for the first time when it is made, in the background; lives on the loop that it was made on."""
 
     def __init__(self, look: Callable[[], Awaitable[Hyperhive]], clock: Callable[[], float] = time.monotonic) -> None:
-        """`look` finds the flake, in a bounded time, or raises HiveError; `clock` gives the time in seconds."""
+        """`look` finds the flake in a bounded time, or raises HiveError or OSError; `clock` gives seconds."""
         self.last: Hyperhive | None = None
         """What was found last."""
         self._look = look
@@ -41,9 +41,13 @@ class Newest:
         return self.last
 
     async def now(self) -> Hyperhive:
-        """As it is at this moment. Raises what `look` raises."""
+        """As it is at this moment. Raises HiveError, also where the disk does not let it be looked at."""
         self._tried = self._clock()
-        self.last = await self._look()
+        try:
+            self.last = await self._look()
+        except OSError as error:
+            hint = "see whether the state directory's disk is full"
+            raise HiveError("flake_unavailable", f"hyperhive's flake cannot be kept: {error}", hint=hint) from error
         return self.last
 
     async def close(self) -> None:

@@ -29,6 +29,19 @@ class Flake:
         return found
 
 
+async def test_a_full_disk_is_a_refusal() -> None:
+    """What cannot be kept is told as what it is, and what was known before stays known."""
+
+    async def look() -> Hyperhive:
+        raise OSError(28, "No space left on device")
+
+    newest = Newest(look)
+    with pytest.raises(HiveError, match="No space left"):
+        await newest.now()
+    assert await newest.known() is None
+    await newest.close()
+
+
 def hash_of(found: Hyperhive | None) -> str | None:
     return None if found is None else found.nar_hash
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from hive_agent import lines
 from hive_agent.records import Totals, TurnRecord
+from hive_agent.transcript import KINDS
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ _MOST_UNFINISHED = 50
 # No turn has so high a number: what is found is the agent's to write, and there have to be numbers beyond it.
 _ID = re.compile(rb'\{"id":([1-9][0-9]{0,10}),')
 _TRANSCRIPT = re.compile(r"([1-9][0-9]{0,10})\.jsonl")
-_ENTRY_KINDS = frozenset({"message", "text", "call", "result", "notice", "usage", "session"})
+_ENTRY_KINDS = frozenset(KINDS.values())
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ Their texts are a model's, a tool's or a stranger's: whoever shows them escapes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -81,7 +81,7 @@ class Session:
 Entry = Message | Text | ToolCall | ToolResult | Notice | Usage | Session
 Tell = Callable[[Entry], None]
 
-_KINDS = {
+KINDS: Mapping[type[Entry], str] = {
     Message: "message",
     Text: "text",
     ToolCall: "call",
@@ -94,4 +94,4 @@ _KINDS = {
 
 def as_json(entry: Entry) -> dict[str, Any]:
     """The entry as JSON has it, with its `kind`."""
-    return {"kind": _KINDS[type(entry)], **asdict(entry)}
+    return {"kind": KINDS[type(entry)], **asdict(entry)}

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import commands, containers, flakes, gate, memory, readiness, sends, turns, wakeups
+from tests.benchmarks import commands, containers, flakes, gate, memory, page, readiness, sends, turns, wakeups
 from tests.benchmarks.figures import Figure, table
 from tests.benchmarks.workplace import say, workplace, write_byte_code
 
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "readiness": readiness.run,
     "gate": gate.run,
     "flakes": flakes.run,
+    "page": page.run,
     "containers": containers.run,
     "turns": turns.run,
 }

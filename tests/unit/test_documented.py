@@ -24,6 +24,9 @@ from hive_agent.environment import AgentEnvironment
 from hive_agent.mcp_server import build
 from hive_agent.reactions import REACTIONS
 from hive_agent.role import AGENT, Role
+from hive_agent.transcript import KINDS
+from hive_agent.web import app as pages
+from hive_agent.web.door import Door
 from hive_core.cli import main
 from hive_core.protocol import (
     AgentConfig,
@@ -46,7 +49,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGES = ("hive_core", "hive_agent", "hive_manager")
 
-REFUSALS = {"HiveError", "conflict", "forbidden", "not_found", "WrongMethod"}
+REFUSALS = {"HiveError", "PageError", "conflict", "forbidden", "not_found", "WrongMethod"}
 """What refuses a request or a start; the first argument is the code."""
 FAILURES = {"Failure", "NoDaemon", "AskTimedOut", "CoreError", "Failed", "AgentFailed"}
 """What fails in the command line or in a harness, with a code or kind first."""
@@ -362,7 +365,24 @@ def test_endpoints() -> None:
 def test_endpoints_that_are_mentioned_exist() -> None:
     """No page speaks of a method and path that nothing answers."""
     mentioned = {code for code in quoted(everything()) if re.match(r"(GET|POST|PUT|DELETE|PATCH) /", code)}
-    assert mentioned - endpoints() == set()
+    assert mentioned - endpoints() - page_routes() == set()
+
+
+def page_routes() -> set[str]:
+    """`METHOD path` of everything that an agent's page answers."""
+    app = pages.build(MagicMock(), Door("ada", None))
+    return {f"{route.method} {route.resource.canonical}" for route in app.router.routes() if route.resource}
+
+
+def test_page_routes() -> None:
+    """Every route of an agent's page is in the table, and the table has no other."""
+    assert len(page_routes()) > 15
+    assert set(rows(text("page"), "route")) == page_routes()
+
+
+def test_page_events() -> None:
+    """Every kind of entry in the page's stream is explained, and no other."""
+    assert set(rows(text("page"), "kind of entry")) == set(KINDS.values())
 
 
 def test_error_codes() -> None:
@@ -375,7 +395,7 @@ def test_error_codes() -> None:
 def test_error_codes_that_are_listed_exist() -> None:
     """The tables of codes hold none that nothing raises."""
     codes = first_arguments(REFUSALS | FAILURES)
-    listed = {name for page in ("messages", "operating") for name in rows(text(page), "code")}
+    listed = {name for page in ("messages", "operating", "page") for name in rows(text(page), "code")}
     assert {code for code in listed if not code.isdigit()} - codes == set()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import logging
@@ -15,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 from hive_agent import log as harness_log
-from hive_agent import wake
 from hive_agent.backends.base import Backend, BackendContext, open_backend
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.controls import Controls
@@ -31,18 +29,16 @@ log = logging.getLogger(__name__)
 
 def run(role: Role, arguments: Sequence[str]) -> int:
     """Carry out the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(role.program, description="Runs inside an agent's container; started by the hive.")
-    parser.add_argument("--version", action="version", version=version())
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", help="wait for the agent's messages and handle them")
-    commands.add_parser("mcp", help="offer the hive's tools to an agent CLI, as an MCP server on stdin and stdout")
-    wake.add_arguments(commands.add_parser("wake", help="tell the agent something, which starts a turn of its"))
-    given = parser.parse_args(arguments)
-    command = given.command
     harness_log.configure()
     environment = AgentEnvironment.read(os.environ)
-    if command == "wake":
-        return asyncio.run(wake.wake(environment, given.label, given.body, given.patience))
+    command = arguments[0] if len(arguments) == 1 else ""
+    if command not in ("serve", "mcp"):  # those need neither what parses, nor the time and memory that it takes
+        from hive_agent import command_line, wake  # noqa: PLC0415
+
+        given = command_line.parse(role.program, arguments)
+        command = given.command
+        if command == "wake":
+            return asyncio.run(wake.wake(environment, given.label, given.body, given.patience))
     if command == "mcp":
         gc.disable()  # a tenth of the import: it would look again and again at what is made there and stays
         from hive_agent.mcp_server import serve_tools  # noqa: PLC0415 (the SDK alone is 30 MB, not for `serve`)

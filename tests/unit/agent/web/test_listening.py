@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import socket
 import stat
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from hive_agent.web import listening
 from tests.unit.agent.web.browser_stand_in import browsing
 from tests.unit.agent.web.stand_ins import served
 
@@ -92,3 +96,29 @@ async def test_no_port(run_dir: Path, value: str, caplog: pytest.LogCaptureFixtu
         assert await browser.code("GET", "/api/now") == ""
     assert ("is no port" in caplog.text) == (value not in ("", "0"))
     assert "the page is at" not in caplog.text
+
+
+async def test_what_cannot_be_opened(run_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What answers is opened for the first caller, not before; if that fails the caller is hung up on, and the log
+    says why, but not what the error said.
+    """
+    opened = 0
+
+    async def fails() -> web.BaseRunner:
+        nonlocal opened
+        opened += 1
+        raise ValueError("secret")
+
+    place = run_dir / "page.sock"
+    async with listening.on_socket(fails, place):
+        assert opened == 0
+        reader, writer = await asyncio.open_unix_connection(place)
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(10):
+                assert await reader.read() == b""
+        writer.close()
+        assert opened == 1
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_unix_connection(place)
+    assert "the page cannot be opened: ValueError" in caplog.text
+    assert "secret" not in caplog.text

@@ -52,7 +52,7 @@ class Reading:
 
     def now(self) -> bytes:
         """How things stand, in JSON."""
-        return json.dumps(self.controls.snapshot(), default=str).encode()
+        return encode(self.controls.snapshot())
 
     async def state(self, _query: NoQuery, session: PageSession) -> web.Response:
         return _json(b'{"snapshot":%s,"user":%s}' % (self.now(), json.dumps(session.user).encode()))

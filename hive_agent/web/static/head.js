@@ -16,6 +16,7 @@ export function state(name, detail) {
   byId("state").dataset.state = name;
   say(byId("state-name"), words);
   say(byId("state-detail"), detail);
+  byId("state").title = plain(detail);
   document.title = `${name === "thinking" ? "● " : ""}${document.body.dataset.agent}: ${words}`;
 }
 
@@ -24,6 +25,7 @@ export function away(words) {
   byId("state").dataset.state = "offline";
   say(byId("state-name"), words);
   say(byId("state-detail"), "");
+  byId("state").title = "";
   document.title = `${document.body.dataset.agent}: ${words}`;
 }
 

@@ -9,19 +9,19 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
-from hive_agent import reactions
 from hive_agent.backends.base import Backend
-from hive_agent.book import Publish, TurnBook
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.controls import Controls
-from hive_agent.conversation import Conversation
-from hive_agent.desk import Desk
-from hive_agent.history import History
-from hive_agent.inbox import Inbox
 from hive_agent.presence import Presence
-from hive_agent.remembered import Memory
-from hive_agent.wishes import Wishes
-from hive_agent.work import Pause, Worker
+from hive_agent.turns import reactions
+from hive_agent.turns.book import Publish, TurnBook
+from hive_agent.turns.conversation import Conversation
+from hive_agent.turns.desk import Desk
+from hive_agent.turns.history import History
+from hive_agent.turns.inbox import Inbox
+from hive_agent.turns.remembered import Memory
+from hive_agent.turns.wishes import Wishes
+from hive_agent.turns.work import Pause, Worker
 from hive_core.protocol import HarnessState, Profile
 
 log = logging.getLogger(__name__)

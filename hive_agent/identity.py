@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from hive_agent.config_repository import applied_repository
 from hive_agent.environment import AgentEnvironment
-from hive_agent.notes import FILE as NOTES
 from hive_agent.role import Role
 from hive_core.names import MANAGER, OPERATOR
 from hive_core.protocol import MAX_BODY_BYTES, Profile
+
+NOTES = "notes.md"
+"""In the agent's state directory: what it wrote down to outlive its conversation."""
 
 
 def render(profile: Profile, role: Role, environment: AgentEnvironment, tool_prefix: str = "") -> str:

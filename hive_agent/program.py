@@ -20,7 +20,7 @@ from hive_agent.controls import Controls
 from hive_agent.environment import AgentEnvironment
 from hive_agent.harness import Harness
 from hive_agent.role import Role
-from hive_agent.turns import StuckBackend
+from hive_agent.turns.attempt import StuckBackend
 from hive_agent.version import version
 from hive_core.protocol import Profile
 
@@ -41,7 +41,7 @@ def run(role: Role, arguments: Sequence[str]) -> int:
             return asyncio.run(wake.wake(environment, given.label, given.body, given.patience))
     if command == "mcp":
         gc.disable()  # a tenth of the import: it would look again and again at what is made there and stays
-        from hive_agent.mcp_server import serve_tools  # noqa: PLC0415 (the SDK alone is 30 MB, not for `serve`)
+        from hive_agent.tools.server import serve_tools  # noqa: PLC0415 (the SDK alone is 30 MB, not for `serve`)
 
         gc.freeze()
         gc.enable()

@@ -9,11 +9,11 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field, ValidationError
 
-from hive_agent import proposal_text
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.environment import AgentEnvironment
-from hive_agent.proposal_tools import CommitText, ProposalNote, propose
-from hive_agent.tool_text import invalid, refused
+from hive_agent.tools import proposal_text
+from hive_agent.tools.proposals import CommitText, ProposalNote, propose
+from hive_agent.tools.text import invalid, refused
 from hive_core.names import MANAGER
 from hive_core.protocol import AgentConfig, DestroyProposal, Proposal, SpawnProposal
 

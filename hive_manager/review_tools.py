@@ -9,11 +9,11 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from hive_agent import proposal_text
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.config_repository import applied_repository
 from hive_agent.environment import AgentEnvironment
-from hive_agent.tool_text import refused
+from hive_agent.tools import proposal_text
+from hive_agent.tools.text import refused
 from hive_core.protocol import (
     ApproveRequest,
     CommitId,

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.environment import AgentEnvironment
-from hive_agent.log_tools import Lines, Skip, read
-from hive_agent.tool_text import refused
+from hive_agent.tools.logs import Lines, Skip, read
+from hive_agent.tools.text import refused
 from hive_manager.request_tools import add_request_tools
 from hive_manager.review_tools import add_review_tools
 

@@ -148,11 +148,11 @@ class _Module(Protocol):
 
 
 _MODULES: Mapping[BackendName, str] = {
-    "scripted": "hive_agent.backends.scripted",
-    "claude": "hive_agent.backends.claude",
-    "opencode": "hive_agent.backends.opencode",
-    "codex": "hive_agent.backends.codex",
-    "gemini": "hive_agent.backends.gemini",
+    "scripted": "hive_agent.backends.scripted.backend",
+    "claude": "hive_agent.backends.claude.backend",
+    "opencode": "hive_agent.backends.one_shot.opencode",
+    "codex": "hive_agent.backends.one_shot.codex",
+    "gemini": "hive_agent.backends.one_shot.gemini",
 }
 
 

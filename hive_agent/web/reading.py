@@ -14,7 +14,7 @@ from hive_agent.controls import Controls
 from hive_agent.web.hive import Hive
 from hive_agent.web.refusal import PageError
 from hive_agent.web.sessions import ask_hive
-from hive_agent.web.wire import encode
+from hive_agent.wire import encode
 from hive_core.protocol import PageSession, Query
 
 _PAGE_BYTES = 512 * 1024

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hive_agent.backends import claude_command
+from hive_agent.backends.claude import command as claude_command
 from hive_agent.backends.programs import NoProgram
 from tests.benchmarks import proc
 from tests.benchmarks.client import client

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from hive_agent.backends import claude_command
+from hive_agent.backends.claude import command as claude_command
 from hive_agent.backends.programs import NoProgram
 from tests.benchmarks.figures import Bound, Figure
 from tests.benchmarks.hive import Hive, hive

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from hive_agent.backends.base import Backend, BackendContext, Turn
-from hive_agent.backends.claude import open_backend
-from hive_agent.backends.claude_command import find_program
+from hive_agent.backends.claude.backend import open_backend
+from hive_agent.backends.claude.command import find_program
 from hive_agent.backends.programs import NoProgram
 from hive_agent.client import CoreClient
 from hive_agent.environment import AgentEnvironment

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from hive_agent.backends import claude_turn
 from hive_agent.backends.base import Backend, Failed, NeedsLogin, Ok, TurnOutcome
+from hive_agent.backends.claude import turn as claude_turn
 from hive_agent.client import CoreClient
 from hive_agent.transcript import Entry, Notice
-from hive_agent.turns import keep_leases, run_turn
+from hive_agent.turns.attempt import keep_leases, run_turn
 from tests.integration.claude_code import (
     INSTANCE,
     bash,

@@ -21,10 +21,10 @@ from pydantic import BaseModel
 
 import hive_core.sockets
 from hive_agent.environment import AgentEnvironment
-from hive_agent.mcp_server import build
-from hive_agent.reactions import REACTIONS
 from hive_agent.role import AGENT, Role
+from hive_agent.tools.server import build
 from hive_agent.transcript import KINDS
+from hive_agent.turns.reactions import REACTIONS
 from hive_agent.web import app as pages
 from hive_agent.web.door import Door
 from hive_core.cli import main

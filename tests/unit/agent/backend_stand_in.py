@@ -13,8 +13,8 @@ from hive_agent.backends.base import Choice, Login, LoginFailed, Ok, Turn, TurnO
 from hive_agent.client import CoreClient
 from hive_agent.controls import Controls
 from hive_agent.harness import Harness
-from hive_agent.reactions import Reaction
 from hive_agent.transcript import Entry, Tell
+from hive_agent.turns.reactions import Reaction
 from hive_core.protocol import Profile
 from tests.unit.agent.stand_in import CoreStandIn
 

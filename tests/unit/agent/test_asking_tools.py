@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hive_agent import open_text
-from hive_agent.tool_text import LONGEST_OUTPUT, last_lines
+from hive_agent.tools import open_text
+from hive_agent.tools.text import LONGEST_OUTPUT, last_lines
 from hive_core.protocol import AskRequest, OpenItems, Proposal, RemindRequest, StatusRequest
 from tests.unit.agent.asking_stand_in import NOW, question, reminder
 from tests.unit.agent.gate_stand_in import made

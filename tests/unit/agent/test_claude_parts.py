@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from hive_agent.backends.base import Choice, Failed, NeedsLogin, Ok, TurnOutcome
-from hive_agent.backends.claude_command import arguments, environment, find_program, mcp_config
-from hive_agent.backends.claude_entries import LONGEST_RESULT, of_user
-from hive_agent.backends.claude_events import Reading
+from hive_agent.backends.claude.command import arguments, environment, find_program, mcp_config
+from hive_agent.backends.claude.entries import LONGEST_RESULT, of_user
+from hive_agent.backends.claude.events import Reading
 from hive_agent.backends.hive_server import HiveServer
 from hive_agent.backends.programs import NoProgram
 from hive_agent.transcript import Entry, Notice, Session, Text, ToolCall, ToolResult, Usage

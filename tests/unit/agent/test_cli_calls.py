@@ -12,10 +12,10 @@ import pytest
 
 from hive_agent.backends.allowed_tools import BadConfig, allowed
 from hive_agent.backends.base import BackendContext, Choice, Failed, Turn, open_backend
-from hive_agent.backends.codex import Codex
-from hive_agent.backends.gemini import Gemini, policy
-from hive_agent.backends.one_shot import Cli
-from hive_agent.backends.opencode import Opencode, permissions
+from hive_agent.backends.one_shot.backend import Cli
+from hive_agent.backends.one_shot.codex import Codex
+from hive_agent.backends.one_shot.gemini import Gemini, policy
+from hive_agent.backends.one_shot.opencode import Opencode, permissions
 from hive_agent.client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.role import AGENT

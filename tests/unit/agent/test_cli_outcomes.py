@@ -7,11 +7,11 @@ import json
 import pytest
 
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, TurnOutcome
-from hive_agent.backends.cli_output import SHOWN_RESULT, Reading
 from hive_agent.backends.cli_session import Known
-from hive_agent.backends.codex_events import CodexReading
-from hive_agent.backends.gemini_events import GeminiReading
-from hive_agent.backends.opencode_events import OpencodeReading
+from hive_agent.backends.one_shot.codex_events import CodexReading
+from hive_agent.backends.one_shot.gemini_events import GeminiReading
+from hive_agent.backends.one_shot.opencode_events import OpencodeReading
+from hive_agent.backends.one_shot.output import SHOWN_RESULT, Reading
 from hive_agent.transcript import Entry, Notice, Text, ToolResult, Usage
 
 

@@ -13,7 +13,7 @@ from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.client import CoreError
 from hive_agent.connection import Line
 from hive_agent.environment import AgentEnvironment
-from hive_agent.reactions import Reaction
+from hive_agent.turns.reactions import Reaction
 from hive_core.protocol import AgentConfig
 from tests.unit.agent.backend_stand_in import INSTANCE, forever, serving, well
 from tests.unit.agent.stand_in import CoreStandIn, refusal

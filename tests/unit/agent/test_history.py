@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent import history as history_module
 from hive_agent import lines
-from hive_agent.book import INTERRUPTED, TurnBook
-from hive_agent.history import History
-from hive_agent.records import Ref, Totals, TurnRecord
 from hive_agent.transcript import Text, ToolCall, Usage
+from hive_agent.turns import history as history_module
+from hive_agent.turns.book import INTERRUPTED, TurnBook
+from hive_agent.turns.history import History
+from hive_agent.turns.records import Ref, Totals, TurnRecord
 
 
 def record(number: int, state: str = "ok", **values: object) -> TurnRecord:

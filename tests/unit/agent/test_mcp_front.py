@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import pytest
 
-from hive_agent import mcp_front
+from hive_agent.backends.claude import mcp_front
 
 SERVER = """
 import json, sys

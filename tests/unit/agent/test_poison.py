@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
-from hive_agent.batches import LOOKED_THROUGH, PER_TURN, SUSPECT_AFTER, Batches, Past, choose
-from hive_agent.reactions import Reaction
+from hive_agent.turns.batches import LOOKED_THROUGH, PER_TURN, SUSPECT_AFTER, Batches, Past, choose
+from hive_agent.turns.reactions import Reaction
 from hive_core.protocol import Delivery
 from tests.unit.agent.backend_stand_in import serving
 from tests.unit.agent.stand_in import CoreStandIn

@@ -158,7 +158,7 @@ def test_idle_harness_loads_little() -> None:
         "rich",
         "structlog",
     }
-    loaded = "hive_manager.__main__, hive_agent.web.feed, hive_agent.web.serving, hive_agent.backends.scripted"
+    loaded = "hive_manager.__main__, hive_agent.web.feed, hive_agent.web.serving, hive_agent.backends.scripted.backend"
     script = f"import sys, {loaded}; print(*sorted({heavy} & set(sys.modules)))"
     output = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True, timeout=60)
     assert output.strip() == ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from hive_agent import proposal_text
-from hive_agent.tool_text import LONGEST_OUTPUT
+from hive_agent.tools import proposal_text
+from hive_agent.tools.text import LONGEST_OUTPUT
 from tests.unit.agent.gate_stand_in import made
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_agent import rest, work
 from hive_agent.backends.base import Failed, FailureKind, NeedsLogin, Ok, Turn, TurnOutcome
-from hive_agent.reactions import REACTIONS, Kind, Reaction, kind_of, pause
+from hive_agent.turns import rest, work
+from hive_agent.turns.reactions import REACTIONS, Kind, Reaction, kind_of, pause
 from tests.unit.agent.backend_stand_in import Run, Running, serving
 from tests.unit.agent.stand_in import CoreStandIn
 

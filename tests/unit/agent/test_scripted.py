@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from hive_agent.backends.base import Failed, Ok, Turn
-from hive_agent.backends.script_gate import ScriptGate
-from hive_agent.backends.script_memory import ScriptMemory
-from hive_agent.backends.script_rules import fill
-from hive_agent.backends.scripted import ScriptedBackend
+from hive_agent.backends.scripted.backend import ScriptedBackend
+from hive_agent.backends.scripted.gate import ScriptGate
+from hive_agent.backends.scripted.memory import ScriptMemory
+from hive_agent.backends.scripted.rules import fill
 from hive_agent.client import CoreClient, CoreError
 from hive_agent.config_repository import ConfigRepository
 from hive_core.protocol import AgentConfig, Delivery, ScriptRule, ScriptSend, SendRequest

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent import conversation, logging_in
 from hive_agent.backends.base import Failed, LoginFailed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.controls import NotNow
-from hive_agent.history import History
-from hive_agent.records import TurnRecord
 from hive_agent.transcript import Session, Usage
+from hive_agent.turns import conversation, logging_in
+from hive_agent.turns.history import History
+from hive_agent.turns.records import TurnRecord
 from hive_core.protocol import AgentConfig
 from tests.unit.agent.backend_stand_in import Run, Running, forever, serving, well
 from tests.unit.agent.stand_in import CoreStandIn, refusal

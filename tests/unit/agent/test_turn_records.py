@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from hive_agent import inbox as inbox_module
 from hive_agent import prompt, received
 from hive_agent.backends.base import Failed, Ok, Turn, TurnOutcome
-from hive_agent.intake import MOST_MORE
 from hive_agent.transcript import Notice, Session, Text, ToolCall, ToolResult, Usage
+from hive_agent.turns import inbox as inbox_module
+from hive_agent.turns.intake import MOST_MORE
 from hive_core.protocol import AgentConfig
 from tests.unit.agent.backend_stand_in import INSTANCE, Running, forever, serving, well
 from tests.unit.agent.stand_in import CoreStandIn, refusal

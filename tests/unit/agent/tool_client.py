@@ -12,8 +12,8 @@ from mcp.types import CallToolResult, TextContent
 
 from hive_agent.client import CoreClient
 from hive_agent.environment import AgentEnvironment
-from hive_agent.mcp_server import PATIENCE_SECONDS, build
 from hive_agent.role import AGENT
+from hive_agent.tools.server import PATIENCE_SECONDS, build
 from hive_manager.role import MANAGER
 from tests.unit.agent.stand_in import CoreStandIn
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hive_agent.web.wire import MAX_EVENT_BYTES, encode
+from hive_agent.wire import MAX_EVENT_BYTES, encode
 
 
 def deep(levels: int) -> list[Any]:

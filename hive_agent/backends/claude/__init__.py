@@ -1,0 +1,1 @@
+"""Claude Code, kept running between turns."""

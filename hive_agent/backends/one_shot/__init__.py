@@ -1,0 +1,1 @@
+"""Agent CLIs that are started for each turn: opencode, codex and gemini."""

@@ -1,0 +1,192 @@
+"""The scripted backend: deterministic, without a model. Follows `script` of agent.toml, else three habits.
+
+The habits: `relay NAME: TEXT` is sent on to NAME and the answer brought back; any other message that is no reply
+is answered `<me> heard: <body>`; replies are taken note of. A message handled twice sends nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+
+from hive_agent.backends.base import (
+    Backend,
+    BackendContext,
+    Choice,
+    Failed,
+    Login,
+    LoginFailed,
+    Ok,
+    Turn,
+    TurnOutcome,
+)
+from hive_agent.backends.scripted.gate import NotDone, ScriptGate
+from hive_agent.backends.scripted.memory import Remembered, ScriptMemory
+from hive_agent.backends.scripted.rules import BadScript, Match, Script, SlowRule, fill
+from hive_agent.client import CoreClient, CoreError
+from hive_agent.config_repository import ConfigRepository
+from hive_agent.transcript import Tell, Text, ToolCall, ToolResult
+from hive_core.names import SYSTEM
+from hive_core.protocol import AgentConfig, Delivery, ScriptSend, SendAnswer, SendRequest
+
+log = logging.getLogger(__name__)
+
+_RELAY = re.compile(r"\s*relay\s+([a-z][a-z0-9]{0,8})\s*:\s*(.*)", re.DOTALL)
+
+
+def open_backend(context: BackendContext) -> Backend:
+    """The scripted backend, with its memory in the agent's state directory."""
+    name, environment = context.profile.name, context.environment
+    memory = ScriptMemory(environment.state / "script.json")
+    repository = ConfigRepository(environment.config, name, environment.variables)
+    gate = ScriptGate(name, context.client, repository)
+    return ScriptedBackend(name, context.profile.config, context.client, memory, gate)
+
+
+class ScriptedBackend:
+    """Handles the messages of a turn one after another."""
+
+    models: Sequence[str] = ()
+
+    def __init__(
+        self, name: str, config: AgentConfig, client: CoreClient, memory: ScriptMemory, gate: ScriptGate
+    ) -> None:
+        self._name = name
+        self._config = config
+        self._client = client
+        self._memory = memory
+        self._gate = gate
+        self._tell: Tell = lambda _entry: None
+        self._attempt = ""
+        self._calls = 0
+
+    async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
+        self._tell, self._attempt, self._calls = tell, f"{turn.id}.{turn.attempt}", 0
+        try:
+            script = Script.compile(self._config.script)
+        except BadScript as error:
+            return Failed("config", str(error))
+        deliveries: Sequence[Delivery] = turn.deliveries
+        while deliveries:
+            for delivery in deliveries:
+                try:
+                    match = script.match(delivery)
+                except SlowRule as error:
+                    # Of this message: others may well be matched in time.
+                    return Failed("timeout", str(error))
+                if match is not None:
+                    await self._follow(delivery, match)
+                else:
+                    await self._by_habit(delivery)
+            deliveries = await turn.more() if turn.more is not None else ()
+        return Ok()
+
+    async def compact(self, tell: Tell, focus: str = "") -> TurnOutcome:
+        return Ok()
+
+    async def new_session(self) -> None:
+        """There is no conversation: what rules remember is not one."""
+
+    async def choose(self, choice: Choice) -> None:
+        """There is no model."""
+
+    async def log_in(self) -> Login:
+        raise LoginFailed("the scripted backend needs no login")
+
+    async def logged_in(self) -> bool:
+        return True
+
+    @property
+    def warm(self) -> bool:
+        return False
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+    async def _follow(self, delivery: Delivery, match: Match) -> None:
+        self._tell(Text(f"Message {delivery.id} from {delivery.sender} fits rule {match.index + 1} of the script."))
+        if match.rule.remember is not None:
+            self._memory.set_label(match.rule.remember, Remembered(id=delivery.id, sender=delivery.sender))
+        if match.rule.think:
+            await asyncio.sleep(match.rule.think)
+        try:
+            await self._gate.carry_out(delivery, match)
+        except NotDone as error:
+            log.warning("message %d: %s", delivery.id, error)
+            await self._complain(delivery, f"rule{match.index}:gate", str(error))
+            return
+        for number, step in enumerate(match.rule.send):
+            await self._step(delivery, match, step, f"rule{match.index}:{number}")
+
+    async def _step(self, delivery: Delivery, match: Match, step: ScriptSend, key: str) -> None:
+        text = fill(step.text, delivery, self._name, match.groups)
+        if not step.to.startswith("@"):
+            reply_to = delivery.id if step.to == delivery.sender else None
+            await self._send(delivery, key, step.to, text, reply_to)
+            return
+        remembered = self._memory.label(step.to[1:])
+        if remembered is None:
+            await self._complain(delivery, key, f"no message is remembered as {step.to}")
+        else:
+            await self._send(delivery, key, remembered.sender, text, remembered.id)
+
+    async def _by_habit(self, delivery: Delivery) -> None:
+        self._tell(Text(f"Message {delivery.id} from {delivery.sender} fits no rule."))
+        if delivery.reply_to is not None:
+            asker = self._memory.asker(delivery.reply_to)
+            if asker is not None:
+                await self._send(delivery, "back", asker.sender, delivery.body, asker.id)
+            return
+        if delivery.sender == SYSTEM:
+            return  # tells of events; takes no answers
+        relay = _RELAY.fullmatch(delivery.body)
+        if relay is None:
+            await self._send(delivery, "heard", delivery.sender, f"{self._name} heard: {delivery.body}", delivery.id)
+            return
+        sent = await self._send(delivery, "relay", relay[1], relay[2], None)
+        if sent is not None:
+            self._memory.set_asker(sent.id, Remembered(id=delivery.id, sender=delivery.sender))
+
+    async def _send(self, delivery: Delivery, key: str, to: str, body: str, reply_to: int | None) -> SendAnswer | None:
+        """Send once, however often the delivery comes. A refusal is told to the delivery's sender: then None."""
+        self._calls += 1
+        call = ToolCall(f"{self._attempt}.{self._calls}", "send", {"to": to, "body": body, "reply_to": reply_to})
+        self._tell(call)
+        try:
+            answer = await self._client.send(
+                SendRequest(to=to, body=body, reply_to=reply_to, idempotency_key=f"script:{delivery.id}:{key}")
+            )
+            self._tell_result(call, f"Sent to {', '.join(answer.recipients)} as message {answer.id}.")
+            return answer
+        except CoreError as error:
+            self._tell_result(call, error.message, is_error=True)
+            if not error.refusal:
+                raise
+            if error.code == "idempotency_conflict":
+                log.info("message %d was answered before the script changed", delivery.id)
+                return None
+            log.warning("message %d: the hive refused a send to %s: %s", delivery.id, to, error)
+            await self._complain(delivery, key, f"could not send to {to}: {error.message}")
+            return None
+
+    def _tell_result(self, call: ToolCall, text: str, *, is_error: bool = False) -> None:
+        self._tell(ToolResult(call.id, text, is_error, len(text)))
+
+    async def _complain(self, delivery: Delivery, key: str, what: str) -> None:
+        """Say to the delivery's sender what went wrong; if the hive refuses even that, the log has it."""
+        if delivery.sender == SYSTEM:
+            return
+        request = SendRequest(
+            to=delivery.sender,
+            body=f"{self._name}: {what}",
+            reply_to=delivery.id,
+            idempotency_key=f"script:{delivery.id}:{key}:refused",
+        )
+        try:
+            await self._client.send(request)
+        except CoreError as error:
+            if not error.refusal:
+                raise
+            log.warning("message %d: its sender was not told that %s: %s", delivery.id, what, error)

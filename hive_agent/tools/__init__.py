@@ -1,0 +1,1 @@
+"""The hive's tools, for an agent CLI."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.integration.loopback import serving
 from tests.integration.model_server import ApiError, Brain, Text, ToolUse
 
 
@@ -66,12 +67,6 @@ async def generate_content_server(brain: Brain) -> AsyncIterator[GenerateContent
     server = GenerateContentServer(brain)
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/{version}/models/{call}", server.answer)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with serving(app) as port:
+        server.url = f"http://127.0.0.1:{port}"
         yield server
-    finally:
-        await runner.cleanup()

@@ -11,6 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.integration.loopback import serving
+
 
 @dataclass(frozen=True)
 class Text:
@@ -122,16 +124,9 @@ async def model_server(brain: Brain) -> AsyncIterator[ModelServer]:
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("HEAD", "/", _head)
     app.router.add_post("/v1/messages", server.answer)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    server.url = f"http://127.0.0.1:{port}"
-    try:
+    async with serving(app) as port:
+        server.url = f"http://127.0.0.1:{port}"
         yield server
-    finally:
-        await runner.cleanup()
 
 
 def last_user_text(request: dict[str, Any]) -> str:

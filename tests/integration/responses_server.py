@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.integration.loopback import serving
 from tests.integration.model_server import ApiError, Brain, Text, ToolUse
 
 
@@ -73,12 +74,6 @@ async def responses_server(brain: Brain) -> AsyncIterator[ResponsesServer]:
     server = ResponsesServer(brain)
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/v1/responses", server.answer)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    try:
+    async with serving(app) as port:
+        server.url = f"http://127.0.0.1:{port}/v1"
         yield server
-    finally:
-        await runner.cleanup()

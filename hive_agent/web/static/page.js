@@ -66,7 +66,8 @@ function toEnd() {
 }
 
 function settle() {
-  if (following) requestAnimationFrame(toEnd);
+  // Asked again then: the person may have scrolled meanwhile.
+  requestAnimationFrame(() => following && toEnd());
 }
 
 function grown() {
@@ -74,8 +75,12 @@ function grown() {
   byId("below").hidden = following;
 }
 
+let before = 0;
 addEventListener("scroll", () => {
-  following = beyond() < CLOSE;
+  // Only who scrolls up leaves: the end may also get away by itself, when much comes at once.
+  if (beyond() < CLOSE) following = true;
+  else if (window.scrollY < before) following = false;
+  before = window.scrollY;
   if (following) byId("below").hidden = true;
 }, { passive: true });
 byId("below").addEventListener("click", () => {

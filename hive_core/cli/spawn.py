@@ -25,7 +25,11 @@ Tell = Callable[[dict[str, Any]], None]
 
 @click.command()
 @click.argument("name")
-@click.option("--backend", metavar="BACKEND", help="What drives it: scripted (the default) or claude.")
+@click.option(
+    "--backend",
+    metavar="BACKEND",
+    help="What drives it: scripted (the default), claude, opencode, codex or gemini.",
+)
 @click.option("--model", metavar="MODEL", help="Model that the backend is to use.")
 @click.option("--prompt", metavar="TEXT", help="Its role, in words.")
 @click.option("--prompt-file", type=click.Path(path_type=Path), help="File that holds its role.")

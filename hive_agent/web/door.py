@@ -26,9 +26,12 @@ class Door:
         return f"hive-{self.agent}" if self.port is None else f"hive-{self.agent}-{self.port}"
 
     def check_host(self, headers: Mapping[str, str]) -> None:
-        """Raises `bad_host` if the browser believes to speak with somebody else (DNS rebinding)."""
+        """Raises `bad_host` if the browser believes to speak with somebody else (DNS rebinding).
+
+        `localhost` is another: browsers try `::1` first, and there another agent may listen on the same port.
+        """
         host = headers.get("Host", "").lower()
-        if self.port is not None and host not in {f"127.0.0.1:{self.port}", f"localhost:{self.port}"}:
+        if self.port is not None and host != f"127.0.0.1:{self.port}":
             raise PageError(
                 "bad_host",
                 f"this page is not at {shown(host)}",

@@ -23,6 +23,10 @@ CHECKED_SECONDS = 60.0
 HIVE_SECONDS = 10.0
 """How long a person waits for a daemon that is away, before the page says so."""
 _REMEMBERED = 100
+_ASKED_AT_ONCE = 4
+"""Anybody on the machine may knock with what is no session, and the daemon gives the agent 32 connections for all that
+it does: knocking must not take them from its work.
+"""
 _SHORTEST = 32
 
 T = TypeVar("T")
@@ -64,10 +68,11 @@ class Sessions:
         self._agent = agent
         self._clock = clock
         self._good: OrderedDict[str, tuple[PageSession, float]] = OrderedDict()
+        self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
 
     async def enter(self, ticket: str) -> PageSession:
         """Exchange a one-time ticket. Raises PageError `bad_ticket` if it is not good (any more)."""
-        session = await ask_hive(self._hive.page_enter(ticket))
+        session = await ask_hive(self._in_turn(lambda: self._hive.page_enter(ticket)))
         self._remember(session)
         return session
 
@@ -81,13 +86,17 @@ class Sessions:
             return session
         self._good.pop(token, None)
         try:
-            session = await ask_hive(self._hive.page_check(token))
+            session = await ask_hive(self._in_turn(lambda: self._hive.page_check(token)))
         except PageError as error:
             if error.body.code in {"bad_session", "invalid_request"}:
                 raise self.none() from None
             raise
         self._remember(session)
         return session
+
+    async def _in_turn(self, call: Callable[[], Awaitable[PageSession]]) -> PageSession:
+        async with self._asking:
+            return await call()
 
     def forget(self, session: str) -> None:
         """Ask the daemon about it the next time."""

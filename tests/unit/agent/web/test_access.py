@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from hive_agent.web.sessions import Sessions, split
+from hive_core.protocol import PageSession
 from tests.unit.agent.web.browser_stand_in import BrowserStandIn, browsing
 from tests.unit.agent.web.stand_ins import TICKET, HiveStandIn, Served
 
@@ -109,6 +112,31 @@ async def test_sessions_are_asked_for_once_a_minute() -> None:
     now = 200.0
     with pytest.raises(Exception, match="not signed in"):
         await sessions.check(cookie, key)
+
+
+async def test_strangers_take_few_connections() -> None:
+    """However many knock with no session, the daemon is asked about a few at once, and about each in the end."""
+    hive = HiveStandIn()
+    asked, most, go_on = 0, 0, asyncio.Event()
+
+    class Slow(HiveStandIn):
+        async def page_check(self, session: str) -> PageSession:
+            nonlocal asked, most
+            asked += 1
+            most = max(most, asked)
+            await go_on.wait()
+            asked -= 1
+            return await hive.page_check(session)
+
+    sessions = Sessions(Slow(), "alice")
+    knocking = [asyncio.ensure_future(sessions.check(f"cookie{number}", "key")) for number in range(60)]
+    async with asyncio.timeout(20):
+        while not asked:
+            await asyncio.sleep(0)
+        go_on.set()
+        refused = await asyncio.gather(*knocking, return_exceptions=True)
+    assert {str(error) for error in refused} == {"this browser is not signed in, or not any more"}
+    assert (hive.checks, most) == (60, 4)
 
 
 async def test_the_daemon_is_away(page: Served, browser: BrowserStandIn) -> None:

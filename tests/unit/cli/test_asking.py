@@ -64,14 +64,14 @@ async def test_hostile_questions(hive: Program, daemon: StandIn) -> None:
 
 
 async def test_answer(hive: Program, daemon: StandIn) -> None:
-    """`answer` gives a text, one from stdin, or an option, and says whose question it was."""
-    for arguments, stdin, expected in (
-        (("red",), b"", AnswerRequest(text="red")),
-        (("-",), "gr\u00fcn\n".encode(), AnswerRequest(text="gr\u00fcn\n")),
-        (("--option", "2"), b"", AnswerRequest(option=2)),
+    """`answer` gives a text, a line from stdin, or an option, and says whose question it was, and what was chosen."""
+    for arguments, stdin, expected, said in (
+        (("red",), b"", AnswerRequest(text="red"), ""),
+        (("-",), "gr\u00fcn\n".encode(), AnswerRequest(text="gr\u00fcn"), ""),
+        (("--option", "2"), b"", AnswerRequest(option=2), ": x"),
     ):
         ended = await hive.run("answer", "17", *arguments, stdin=stdin)
-        assert (ended.code, ended.out, ended.err) == (0, "question 17 of ada is answered\n", "")
+        assert (ended.code, ended.out, ended.err) == (0, f"question 17 of ada is answered{said}\n", "")
         assert daemon.asked[-1] == ("POST", "/v1/questions/17/answer", expected)
     as_json = await hive.run("answer", "17", "red", "--json")
     assert Question.model_validate(as_json.json).state == "answered"

@@ -103,6 +103,20 @@ async def test_a_message_is_sent_once(browser: Browser, alice: Served) -> None:
     assert (first, again, key) == (text, text, same)
 
 
+async def test_nothing_is_cut_in_silence(browser: Browser, alice: Served) -> None:
+    """No box cuts what is pasted into it: what is too long stays there, and the page says so."""
+    alice.hive.ask(1, "Which colour?")
+    async with window(browser, alice.link, refusals=True) as page:
+        box = page.get_by_label("Your answer")
+        await box.fill("x" * 10_001)
+        await page.get_by_role("button", name="Answer").click()
+        await expect(page.locator(".question .problem")).to_contain_text("at most 10000 characters")
+        assert await box.input_value() == "x" * 10_001
+        most = "(boxes) => boxes.map((box) => box.maxLength)"
+        assert await page.locator("#body, .question input").evaluate_all(most) == [-1, -1]
+    assert alice.hive.answers == []
+
+
 async def test_a_turn_is_cancelled_retried_and_skipped(alice: Served, page: Page) -> None:
     """A running turn can be cancelled, one that is stopped or waits retried, or skipped after asking back."""
     alice.controls.turn(1)

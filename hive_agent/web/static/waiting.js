@@ -77,7 +77,7 @@ export class Waiting {
     };
     const options = question.options.map((option) => make("button", { type: "button", dir: "auto", onclick: () => answer(option) }, option));
     const name = `answer-${question.id}`;
-    const box = make("input", { id: name, maxLength: 10_000, autocomplete: "off", dir: "auto", required: true });
+    const box = make("input", { id: name, autocomplete: "off", dir: "auto", required: true });
     const own = question.free_text === false ? null : make("form", { onsubmit: (event) => {
       event.preventDefault();
       answer(box.value);

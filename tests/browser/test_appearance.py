@@ -197,10 +197,8 @@ async def test_a_reader_is_not_moved(alice: Served, page: Page) -> None:
     alice.controls.tell(1, *(Text(f"line {number}") for number in range(60)))
     last = page.locator("main").get_by_text("line 59", exact=True)
     await expect(last).to_be_in_viewport()
-    reading = page.locator("main").get_by_text("line 20", exact=True)
-    await reading.scroll_into_view_if_needed()
     await page.evaluate("scrollTo(0, 400)")
-    await page.wait_for_function("scrollY === 400")
+    await page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     alice.controls.tell(1, *(Text(f"more {number}") for number in range(20)))
     await expect(page.get_by_role("button", name="New below")).to_be_visible()
     assert await page.evaluate("scrollY") == 400

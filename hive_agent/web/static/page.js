@@ -60,9 +60,12 @@ const handlers = {
 const CLOSE = 80;
 const beyond = () => document.querySelector("main").getBoundingClientRect().bottom - window.innerHeight;
 let following = true;
+/** Where the window was, to know who scrolls up. */
+let before = 0;
 
 function toEnd() {
   if (beyond() > 0) window.scrollBy(0, beyond());
+  before = window.scrollY;
 }
 
 function settle() {
@@ -75,7 +78,6 @@ function grown() {
   byId("below").hidden = following;
 }
 
-let before = 0;
 addEventListener("scroll", () => {
   // Only who scrolls up leaves: the end may also get away by itself, when much comes at once.
   if (beyond() < CLOSE) following = true;

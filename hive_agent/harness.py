@@ -116,7 +116,7 @@ class Harness:
         book = await TurnBook.open(History(self._state / "turns"), self._publish)
         stack.callback(book.close)
         memory = Memory(self._state / "conversation.json", profile.config.backend)
-        conversation = Conversation(profile, self._open_backend, memory, self._changed)
+        conversation = Conversation(profile, self._open_backend, memory, self.changed)
         stack.push_async_callback(conversation.close)
         wishes = Wishes()
         inbox = Inbox(
@@ -160,6 +160,7 @@ class Harness:
         self._publish("state", {"state": state, "detail": detail[:2_000]})
         await self._presence.report(state, detail)
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Something of the conversation or of its backend is not as the page was told."""
         if self._desk is not None:
             self._desk.changed()

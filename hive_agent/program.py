@@ -67,7 +67,7 @@ async def _serve(role: Role, environment: AgentEnvironment) -> int:
     async with CoreClient(environment.core_socket, patience=math.inf) as client:
 
         def opened(profile: Profile) -> Backend:
-            return open_backend(BackendContext(profile, environment, role, client, instance))
+            return open_backend(BackendContext(profile, environment, role, client, instance, changed=harness.changed))
 
         def page(controls: Controls, profile: Profile) -> AbstractAsyncContextManager[None]:
             return serve_page(controls, feed, client, environment, profile)

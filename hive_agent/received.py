@@ -31,8 +31,8 @@ def record(state: Path, instance: str, ids: Sequence[int]) -> None:
 
 
 def clear(state: Path, instance: str) -> None:
-    """Forget what was noted: a turn begins."""
-    with contextlib.suppress(FileNotFoundError):
+    """Forget what was noted: a turn begins. What cannot be removed is still there for `read`."""
+    with contextlib.suppress(OSError):
         _file(state, instance).unlink()
 
 

@@ -81,7 +81,10 @@ class Choice:
 
 
 class Login(Protocol):
-    """A login under way: a person opens `url` and gives back the code that it shows."""
+    """A login under way: a person opens `url` and gives back the code that it shows.
+
+    A turn may run meanwhile. A backend that keeps a process has to be opened anew to use the new credentials.
+    """
 
     url: str
 
@@ -134,13 +137,17 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class BackendContext:
-    """What a backend is made from. `instance` is the harness's, under which the turn's messages are leased."""
+    """What a backend is made from. `instance` is the harness's, under which the turn's messages are leased.
+
+    `changed` is to be called when `warm` changes by itself, while nothing is asked of the backend.
+    """
 
     profile: Profile
     environment: AgentEnvironment
     role: Role
     client: CoreClient
     instance: str
+    changed: Callable[[], object] = lambda: None
 
 
 class _Module(Protocol):

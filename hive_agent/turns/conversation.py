@@ -151,6 +151,7 @@ class Conversation:
                 log.error("the backend could not be opened again: %s", harness_log.where(error))
                 return
             self._chosen = Choice(self._profile.config.model, self._profile.config.effort)
+        self._changed()
 
     async def logged_in(self) -> bool:
         """Whether the backend has credentials; False if it cannot be told."""

@@ -129,7 +129,7 @@ class Desk:
 
     async def give_code(self, code: str) -> None:
         await self._login.give(code)
-        await self._conversation.reopen()  # What runs still has the credentials of before.
+        self._wishes.reopen = True  # What runs still has the credentials of before.
         self._go_on()
 
     async def close(self) -> None:

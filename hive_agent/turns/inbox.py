@@ -93,6 +93,16 @@ class Inbox:
         self.kept.difference_update(ids)
         self._changed()
 
+    async def acknowledge_fetched(self, ids: Collection[int]) -> None:
+        """These are dealt with, as far as the agent can be believed that it fetched them: others come again."""
+        try:
+            if ids:
+                await self.acknowledge(ids)
+        except CoreError as error:
+            if not error.refusal:
+                raise
+            log.warning("messages that the model fetched are not acknowledged: %s", error)
+
     async def keep_leases(self) -> None:
         """Keep everything leased; ends only by raising `superseded`."""
         await keep_leases(self._client, self._instance, self._lease_seconds)

@@ -6,11 +6,14 @@ import asyncio
 
 
 class Wishes:
-    """`first` is the turn to be tried next; `go_on`: do not wait any longer after a failure."""
+    """`first` is the turn to be tried next; `go_on`: do not wait any longer after a failure; `reopen`: start the
+    backend anew.
+    """
 
     def __init__(self) -> None:
         self.compact = False
         self.new_session = False
+        self.reopen = False
         self.go_on = False
         self.first: int | None = None
         self._woken = asyncio.Event()

@@ -58,7 +58,10 @@ class Worker:
         self._intake = Intake(inbox, book, self._batches, wishes)
         self._rest: Rest | None = None
         self._in_a_row = 0
-        self._idle = True
+        self._idle_with: int | None = None
+        """So many held turns were told of when it was said that the harness is idle; None: something else was said."""
+        self._noted_before: frozenset[int] = frozenset()
+        """What the file of fetched messages has from before the turn, where it cannot be removed."""
         self.breaker: Breaker | None = None
         """Stops the turn that runs."""
         self.settling: asyncio.Task[None] | None = None
@@ -75,7 +78,7 @@ class Worker:
                 if await self._rest.over(self._wishes, self._conversation.logged_in):
                     self._rest = None
                 return
-            if self._intake.patient and not self._idle:
+            if self._intake.patient and self._idle_with != len(self._book.held()):
                 await self.at_rest()
             batch = await self._intake.next()
             if batch is not None:
@@ -92,6 +95,9 @@ class Worker:
         wishes = self._wishes
         if wishes.go_on:
             wishes.go_on, self._rest = False, None
+        if wishes.reopen:
+            wishes.reopen = False
+            await self._conversation.reopen()
         if wishes.new_session:
             wishes.new_session = wishes.compact = False
             await self._conversation.begin_anew()
@@ -102,7 +108,7 @@ class Worker:
 
     async def _shorten(self, record: TurnRecord, *, notes: bool) -> TurnOutcome:
         """Shorten the conversation; what happens is told as a part of the turn `record`."""
-        self._idle = False
+        self._idle_with = None
         await self._say("thinking", "shortens its conversation")
         tell = await self._book.teller(record)
         try:
@@ -121,9 +127,8 @@ class Worker:
             await self._inbox.release([delivery.id for delivery in free])
 
     async def at_rest(self) -> None:
-        """Say that the harness waits for messages."""
-        self._idle = True
-        held = len(self._book.held())
+        """Say that the harness waits for messages, and how many turns wait for a person."""
+        self._idle_with = held = len(self._book.held())
         await self._say("idle", f"{held} turn{'s wait' if held > 1 else ' waits'} for a person" if held else "")
 
     # --- a turn -------------------------------------------------------------------------------------------------
@@ -149,7 +154,7 @@ class Worker:
         seconds = time.monotonic() - started
         log.info("turn %d, attempt %d, ended after %.2f s: %s", record.id, record.attempt, seconds, how)
         ids = {delivery.id for delivery in taken}
-        fetched = set(received.read(self._state, self._instance))
+        fetched = set(received.read(self._state, self._instance)) - self._noted_before
         if isinstance(outcome, Ok):
             self._batches.handled(taken)
             self._in_a_row = 0
@@ -159,8 +164,9 @@ class Worker:
 
     async def _attempt(self, record: TurnRecord, batch: Batch, taken: list[Delivery]) -> TurnOutcome:
         received.clear(self._state, self._instance)
+        self._noted_before = frozenset(received.read(self._state, self._instance))
         count = len(batch.deliveries)
-        self._idle = False
+        self._idle_with = None
         self.breaker = Breaker()
         await self._say("thinking", f"{count} message{'s' if count > 1 else ''}")
         tell = await self._book.teller(record)
@@ -180,15 +186,7 @@ class Worker:
 
     async def _acknowledge(self, ids: Collection[int], fetched: Collection[int]) -> None:
         await self._inbox.acknowledge(ids)
-        if not fetched:
-            return
-        try:
-            await self._inbox.acknowledge(fetched)
-        except CoreError as error:
-            if not error.refusal or error.code == "superseded":
-                raise
-            # The agent can write what it fetched. Those that it did fetch come again.
-            log.warning("messages that the model fetched are not acknowledged: %s", error)
+        await self._inbox.acknowledge_fetched(fetched)
 
     # --- what failed --------------------------------------------------------------------------------------------
 
@@ -223,6 +221,8 @@ class Worker:
         self._inbox.keep(mine)
         await self._inbox.release(set(ids) - mine)
         await self._book.end(record, "held", failure=kind_of(outcome), detail=outcome.detail)
+        if kind_of(outcome) != "cancelled":  # of what a person did, that person knows
+            await self._say("paused", f"turn {record.id} waits for a person, others go on: {outcome.detail}")
         await self.at_rest()
 
     async def _again(
@@ -241,7 +241,7 @@ class Worker:
         log.warning("next try in %g s", seconds)
         # Credentials that were there before are no reason to try again.
         look = reaction.login and not await self._conversation.logged_in()
-        self._idle = False
+        self._idle_with = None
         await self._say(reaction.state, outcome.detail)
         self._rest = Rest(seconds, until_login=look)
         return seconds

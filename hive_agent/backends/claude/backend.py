@@ -102,7 +102,7 @@ class ClaudeBackend:
             self._choice = choice
 
     async def log_in(self) -> Login:
-        return await claude_login.begin(self._where.variables, self._environment(), self._where.state, self._end)
+        return await claude_login.begin(self._where.variables, self._environment(), self._where.state)
 
     async def logged_in(self) -> bool:
         return await claude_login.status(self._where.variables, self._environment(), self._where.state)
@@ -230,6 +230,7 @@ class ClaudeBackend:
                 task.cancel()
         if not wanted.is_set():
             self._process = None
+            self._context.changed()
             await process.end()
             memory.give_back()
 
@@ -237,7 +238,8 @@ class ClaudeBackend:
         """Once this returns, nobody but the caller ends the process."""
         self._wanted.set()
         if self._resting is not None:
-            await self._resting
+            # Not awaited itself: who waits here may be cancelled, and what is being ended has to end all the same.
+            await asyncio.wait({self._resting})
             self._resting = None
 
     async def _end(self) -> None:

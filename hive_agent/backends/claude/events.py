@@ -46,6 +46,7 @@ class Reading:
         self._resets_at = 0.0
         self._compact_error: str | None = None
         self._unseen = False
+        self._missed = False
 
     @property
     def working(self) -> bool:
@@ -64,6 +65,10 @@ class Reading:
     def added(self) -> None:
         """Messages were put into the turn; they count as seen once the model is asked again."""
         self._unseen = True
+
+    def missed(self) -> None:
+        """Messages were to be put into the turn, and could not be: it must not pass for one that handled them."""
+        self._missed = True
 
     def feed(self, event: Mapping[str, Any]) -> None:
         """Take one event."""
@@ -102,6 +107,8 @@ class Reading:
             return claude_failures.compacted(self._compact_error)  # the result speaks of success
         if self._unseen and field(self.result, "is_error") is False:
             return Failed("crashed", "Claude Code ended the turn before the model saw what had come in meanwhile")
+        if self._missed and field(self.result, "is_error") is False:
+            return Failed("internal", "messages that came in meanwhile could not be given to the model (see the log)")
         later = self._resets_at - now if self._resets_at > now else self._retry_after
         return claude_failures.judged(self.result, self._error, later or None)
 

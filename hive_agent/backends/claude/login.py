@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from hive_agent.backends.base import Login, LoginFailed
@@ -34,10 +34,8 @@ async def status(variables: Mapping[str, str], environment: Mapping[str, str], d
         return False
 
 
-async def begin(
-    variables: Mapping[str, str], environment: Mapping[str, str], directory: Path, done: Callable[[], Awaitable[None]]
-) -> Login:
-    """Start a login, and wait for its address. `done` is called once there are new credentials. Raises LoginFailed."""
+async def begin(variables: Mapping[str, str], environment: Mapping[str, str], directory: Path) -> Login:
+    """Start a login, and wait for its address. Raises LoginFailed."""
     try:
         argv = [str(find_program(variables)), "auth", "login"]
         program = await Program.start(argv, environment, directory, orphans=False)
@@ -45,7 +43,7 @@ async def begin(
         raise LoginFailed(str(error)) from None
     except OSError as error:
         raise LoginFailed(f"Claude Code could not be started: {error}") from None
-    login = ClaudeLogin(program, done)
+    login = ClaudeLogin(program)
     try:
         await login.find_url()
     except BaseException:
@@ -57,10 +55,9 @@ async def begin(
 class ClaudeLogin:
     """The program, which waits for the code."""
 
-    def __init__(self, program: Program, done: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, program: Program) -> None:
         self.url = ""
         self._program = program
-        self._done = done
         self._said = ""
         self._moved = asyncio.Event()
         process = program.process
@@ -97,7 +94,6 @@ class ClaudeLogin:
             raise LoginFailed(self._words("Claude Code does not say whether it is logged in now")) from None
         if ended != 0:
             raise LoginFailed(self._words("Claude Code did not take the code"))
-        await self._done()
 
     async def close(self) -> None:
         try:

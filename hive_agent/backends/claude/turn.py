@@ -83,7 +83,11 @@ class TurnRun:
 
     def _adding(self, more: More) -> More:
         async def adding() -> str:
-            words = await more()
+            try:
+                words = await more()
+            except BaseException:
+                self._reading.missed()  # Some may have been taken by then.
+                raise
             if words:
                 self._reading.added()
             return words

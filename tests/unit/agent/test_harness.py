@@ -67,6 +67,14 @@ async def test_fetched_messages_are_acknowledged_too(core: CoreStandIn, tmp_path
         assert running.backend.turns == [[first], [more[1]]]
 
 
+async def test_a_file_in_the_way_of_the_directory_for_notes(core: CoreStandIn, tmp_path: Path) -> None:
+    """Where what was fetched cannot be noted, because an agent put a file there, turns go on and the harness lives."""
+    (tmp_path / "tmp").write_text("")
+    await core.deliver("x")
+    async with serving(core, tmp_path, well):
+        await core.until(lambda: core.acknowledged() == [1])
+
+
 async def test_failed_turn_gives_messages_back(core: CoreStandIn, tmp_path: Path) -> None:
     """After a failed turn its messages come again, marked redelivered, and the hive is told why."""
     number = await core.deliver("x")

@@ -158,6 +158,9 @@ async def test_what_fails_of_itself_is_held(core: CoreStandIn, tmp_path: Path, k
         assert core.messages[bad].holder is not None, "it is not in the way of others"
         assert [turn["id"] for turn in running.desk.snapshot()["held"]] == [1]
         await running.until(lambda: running.told("state", state="idle", detail="1 turn waits for a person"))
+        # Of a harness that pauses the hive tells the operator; of one that is idle it tells nobody.
+        [told] = [state.detail for state in core.states if state.state == "paused"]
+        assert told == f"turn 1 waits for a person, others go on: it was {kind}"
 
 
 async def test_only_so_many_turns_are_held(core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,11 +69,14 @@ async def test_skip_gives_up_a_held_turn(core: CoreStandIn, tmp_path: Path) -> N
         await running.backend.started.wait()
         await running.desk.cancel()
         await running.turn(1, "held")
+        await core.until(lambda: core.states[-1].detail == "1 turn waits for a person")
         await running.desk.skip(1)
         await core.until(lambda: core.acknowledged() == [number])
         assert running.backend.turns == [[number]]
         await idle(core)
         assert running.desk.snapshot()["held"] == []
+        await core.until(lambda: core.states[-1].detail == "")  # no turn waits for a person any more
+        assert "paused" not in core.state_names(), "who stopped it knows"
         assert (await running.desk.history(None, 1))[0]["state"] == "skipped"
         with pytest.raises(NotNow, match="Turn 1 neither waits"):
             await running.desk.skip(1)
@@ -394,6 +397,28 @@ async def test_login_from_the_page(core: CoreStandIn, tmp_path: Path) -> None:
         await core.until(lambda: core.acknowledged() == [number])
         assert running.opened == 2, "what ran had the credentials of before"
         assert all(login.closed for login in running.backend.logins)
+
+
+async def test_a_login_that_ends_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+    """The code is taken at once, though a turn has begun since; the turn goes on, and after it the backend is new."""
+    go_on = asyncio.Event()
+
+    async def waits(_turn: Turn) -> TurnOutcome:
+        await go_on.wait()
+        return Ok()
+
+    async with serving(core, tmp_path, waits) as running:
+        await idle(core)
+        await running.desk.log_in()
+        await core.deliver("x")
+        await running.backend.started.wait()
+        async with asyncio.timeout(10):
+            await running.desk.give_code("right")
+        assert running.opened == 1
+        go_on.set()
+        await core.until(lambda: core.acknowledged() == [1])
+        await running.until(lambda: running.opened == 2)
+        assert running.backend.cancelled == 0
 
 
 async def test_login_is_given_up(core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hive_agent.backends.cutting import LONGEST_TEXT, cut, shortened
 from hive_agent.backends.json_fields import count, field, text
 from hive_agent.transcript import Entry, Notice, Text, ToolCall, ToolResult
 
 LONGEST_RESULT = 30_000
 """Characters of a tool's result, and of each text in a tool's input, that go into the transcript."""
-LONGEST_TEXT = 200_000
-_DEEPEST = 20
 
 
 def stands_in(event: Mapping[str, Any]) -> bool:
@@ -27,11 +26,11 @@ def of_assistant(event: Mapping[str, Any]) -> Iterator[Entry]:
     for block in _blocks(event):
         match field(block, "type"):
             case "text" if stands_in(event):
-                yield Notice("error" if field(event, "error") else "info", _cut(text(block, "text"), LONGEST_TEXT))
+                yield Notice("error" if field(event, "error") else "info", cut(text(block, "text"), LONGEST_TEXT))
             case "text" if text(block, "text").strip():
-                yield Text(_cut(text(block, "text"), LONGEST_TEXT))
+                yield Text(cut(text(block, "text"), LONGEST_TEXT))
             case "tool_use" | "server_tool_use":
-                yield ToolCall(text(block, "id"), text(block, "name"), _shortened(field(block, "input")))
+                yield ToolCall(text(block, "id"), text(block, "name"), shortened(field(block, "input"), LONGEST_RESULT))
 
 
 def of_user(event: Mapping[str, Any]) -> Iterator[ToolResult]:
@@ -82,20 +81,3 @@ def _flat(content: object) -> str:
     if not isinstance(content, list):
         return ""
     return "\n".join(text(block, "text") or f"[{text(block, 'type') or 'something'}]" for block in content)
-
-
-def _cut(said: str, most: int) -> str:
-    return said if len(said) <= most else f"{said[:most]}\n[the first {most} of {len(said)} characters]"
-
-
-def _shortened(value: object, depth: int = 0) -> object:
-    """A tool's input with long texts cut, and nothing nested without end."""
-    if isinstance(value, str):
-        return _cut(value, LONGEST_RESULT)
-    if depth == _DEEPEST and isinstance(value, dict | list):
-        return "[nested deeper]"
-    if isinstance(value, dict):
-        return {str(key): _shortened(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_shortened(item, depth + 1) for item in value]
-    return value

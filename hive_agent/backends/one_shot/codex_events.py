@@ -14,8 +14,9 @@ from hive_agent.backends import hive_server, json_fields
 from hive_agent.backends.api_failures import judged
 from hive_agent.backends.base import Failed, Ok, TurnOutcome
 from hive_agent.backends.cli_session import Known
+from hive_agent.backends.cutting import shortened
 from hive_agent.backends.json_fields import count, text
-from hive_agent.backends.one_shot.output import Reading, tool_result
+from hive_agent.backends.one_shot.output import SHOWN_RESULT, Reading, tool_result
 from hive_agent.transcript import Entry, Notice, Text, ToolCall, Usage
 
 _WORK = ("command_execution", "file_change", "mcp_tool_call", "web_search", "collab_tool_call")
@@ -119,4 +120,4 @@ def _said(item: object) -> str:
         return output
     content = json_fields.field(item, "result", "content")
     parts = content if isinstance(content, list) else []
-    return "\n".join(text(part, "text") or json.dumps(part) for part in parts)
+    return "\n".join(text(part, "text") or json.dumps(shortened(part, SHOWN_RESULT)) for part in parts)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hive_agent.backends import json_fields
 from hive_agent.backends.base import Failed, TurnOutcome
 from hive_agent.backends.cli_session import Known
-from hive_agent.transcript import Entry, ToolResult
+from hive_agent.backends.cutting import LONGEST_TEXT, cut, shortened
+from hive_agent.transcript import Entry, Notice, Text, ToolCall, ToolResult
 
 SHOWN_RESULT = 20_000
-"""Characters of a tool's result that go into the transcript."""
+"""Characters of a tool's result, and of each text in a tool's input, that go into the transcript."""
 _KEPT_COMPLAINTS = 4_000
 
 
@@ -35,7 +36,7 @@ class Reading(ABC):
     def feed(self, line: bytes) -> list[Entry]:
         """Take one line of output."""
         event = json_fields.parsed(line)
-        return [] if event is None else self.take(event)
+        return [] if event is None else [_bounded(entry) for entry in self.take(event)]
 
     @abstractmethod
     def take(self, event: Mapping[str, Any]) -> list[Entry]:
@@ -44,7 +45,7 @@ class Reading(ABC):
     def complain(self, line: str) -> list[Entry]:
         """Take one line of stderr."""
         self.complaints = f"{self.complaints}{line}\n"[-_KEPT_COMPLAINTS:]
-        return self.take_complaint(line)
+        return [_bounded(entry) for entry in self.take_complaint(line)]
 
     def take_complaint(self, line: str) -> list[Entry]:
         """What a line of stderr tells; the base has kept it already."""
@@ -70,3 +71,13 @@ class Reading(ABC):
 def tool_result(call: str, text: str, *, is_error: bool) -> ToolResult:
     """The result of the call `call`, cut to what a transcript shows."""
     return ToolResult(call, text[:SHOWN_RESULT], is_error, len(text))
+
+
+def _bounded(entry: Entry) -> Entry:
+    """The entry without what a model can make endless: long texts, and a tool's input nested too deeply to be shown."""
+    match entry:
+        case ToolCall():
+            return replace(entry, input=shortened(entry.input, SHOWN_RESULT))
+        case Text() | Notice():
+            return replace(entry, text=cut(entry.text, LONGEST_TEXT))
+    return entry

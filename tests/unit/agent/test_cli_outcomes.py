@@ -12,7 +12,7 @@ from hive_agent.backends.one_shot.codex_events import CodexReading
 from hive_agent.backends.one_shot.gemini_events import GeminiReading
 from hive_agent.backends.one_shot.opencode_events import OpencodeReading
 from hive_agent.backends.one_shot.output import SHOWN_RESULT, Reading
-from hive_agent.transcript import Entry, Notice, Text, ToolResult, Usage
+from hive_agent.transcript import Entry, Notice, Text, ToolResult, Usage, as_json
 
 
 def fed(reading: Reading, *lines: str, stderr: bool = False) -> list[Entry]:
@@ -152,6 +152,17 @@ def test_long_results_are_cut() -> None:
     item = {"id": "i", "type": "command_execution", "aggregated_output": "x" * 50_000, "exit_code": 0, "status": "ok"}
     _, result = fed(CodexReading(), json.dumps({"type": "item.completed", "item": item}))
     assert result == ToolResult("i", "x" * SHOWN_RESULT, False, 50_000)
+
+
+def test_deep_input_is_cut() -> None:
+    """A tool's input that a model nests without end can be told: it does not break the turn, now and each time."""
+    deep = "[" * 500 + "]" * 500
+    part = f'{{"callID":"a","tool":"x","state":{{"status":"completed","output":"","input":{deep}}}}}'
+    call, _ = fed(OpencodeReading(), f'{{"type":"tool_use","part":{part}}}')
+    assert "nested deeper" in str(as_json(call))
+    item = f'{{"type":"mcp_tool_call","id":"i","arguments":{deep},"result":{{"content":[{deep}]}}}}'
+    for entry in fed(CodexReading(), f'{{"type":"item.completed","item":{item}}}'):
+        assert "nested deeper" in str(as_json(entry))
 
 
 def test_gemini_pieces_are_one_text() -> None:

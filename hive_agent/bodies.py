@@ -60,7 +60,9 @@ def _keep_long(delivery: Delivery, directory: Path, shown: int) -> Path | None:
         return None
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{delivery.id}.txt"
-    path.write_text(delivery.body)
+    path.unlink(missing_ok=True)
+    with path.open("x", encoding="utf-8") as file:  # a new one: a link or pipe that the agent put there is not opened
+        file.write(delivery.body)
     ids = sorted(int(file.stem) for file in directory.glob("*.txt") if file.stem.isascii() and file.stem.isdigit())
     for old in ids[:-_KEPT_FILES]:
         with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,6 +85,17 @@ def test_long_body_is_kept_whole_in_a_file(tmp_path: Path) -> None:
     assert "first 30000 of 30003 characters" in text
     assert (tmp_path / "7.txt").read_text() == body
     assert str(tmp_path / "7.txt") in text
+
+
+def test_a_kept_file_is_a_new_one(tmp_path: Path) -> None:
+    """What an agent has put into a long body's place, a pipe or a link, neither holds up a turn nor is written to."""
+    os.mkfifo(tmp_path / "7.txt")
+    (tmp_path / "other").write_text("kept")
+    (tmp_path / "8.txt").symlink_to("other")
+    for number in (7, 8):
+        prompt.render([message(number, "x" * 30_001)], tmp_path)
+        assert (tmp_path / f"{number}.txt").is_file()
+    assert (tmp_path / "other").read_text() == "kept"
 
 
 def test_kept_files_are_bounded(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from hive_agent.transcript import Notice, Session, Tell, ToolCall, ToolResult
 
 _TOLD_LATER = frozenset({429, 503, 529})
 """Statuses after which the program waits as long as the API asks for."""
+_UNTOLD_SECONDS = 60.0
+"""What the API asks for at least when the program gives up on a 429 without another try: it does that above this, and
+does not say how long (seen with 2.1.329, and an API key)."""
 
 
 class Reading:
@@ -42,6 +45,7 @@ class Reading:
         self._tools: set[str] = set()
         self._model = ""
         self._error = ""
+        self._retried = False
         self._retry_after = 0.0
         self._resets_at = 0.0
         self._compact_error: str | None = None
@@ -110,6 +114,8 @@ class Reading:
         if self._missed and field(self.result, "is_error") is False:
             return Failed("internal", "messages that came in meanwhile could not be given to the model (see the log)")
         later = self._resets_at - now if self._resets_at > now else self._retry_after
+        if not later and not self._retried and field(self.result, "api_error_status") == 429:
+            later = _UNTOLD_SECONDS
         return claude_failures.judged(self.result, self._error, later or None)
 
     # --- events -----------------------------------------------------------------------------------------------
@@ -119,6 +125,7 @@ class Reading:
             case "init":
                 self._take_init(event)
             case "api_retry":
+                self._retried = True
                 self.waits = claude_entries.seconds(event, "retry_delay_ms")
                 if count(event, "error_status") in _TOLD_LATER:
                     self._retry_after = self.waits

@@ -248,6 +248,10 @@ def test_waiting_time() -> None:
     _, outcome = read(retry, limit, instead("slow", "rate_limit"), FAILED)
     assert isinstance(outcome, Failed)
     assert outcome.retry_after == 600.0
+    # Without another try: the API asks for more than the program waits itself, which does not say for how much.
+    _, outcome = read(instead("slow", "rate_limit"), FAILED | {"api_error_status": 429})
+    assert isinstance(outcome, Failed)
+    assert outcome.retry_after == 60.0
 
 
 def test_messages_that_the_model_did_not_see() -> None:

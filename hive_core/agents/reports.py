@@ -79,7 +79,8 @@ class Reports:
         """The harness says what it is doing."""
         self.health.report(name, state, detail)
         self._note(name, state, detail)
-        await self._announce(name, self._incidents.state_reported(name, state, detail), operator_too=state == "paused")
+        news = self._incidents.state_reported(name, state, detail)
+        await self._announce(name, news, operator_too=state in ("paused", "needs_login"))
 
     def status(self, name: str, text: str) -> None:
         """The agent says what it is at."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -45,6 +46,7 @@ class Conversation:
         self._changed = changed
         self._backend = open_backend(profile)
         self._busy = asyncio.Lock()
+        self._at_work = False
         self._chosen = Choice(profile.config.model, profile.config.effort)
         """What the backend was opened or told with."""
         self._shortened = False
@@ -77,7 +79,7 @@ class Conversation:
     async def run(self, turn: Turn, tell: Tell, keep_leases: KeepLeases, breaker: Breaker) -> TurnOutcome:
         """One attempt of a turn, within the limits of agent.toml."""
         config = self._profile.config
-        async with self._busy:
+        async with self._working():
             await self._say_choice()
             outcome = await run_turn(
                 self._backend,
@@ -97,7 +99,7 @@ class Conversation:
         """Shorten it; with `notes` the agent gets a turn before, to write down what it will need."""
         limit = self._profile.config.turn_timeout
         heard = self._listening(tell)
-        async with self._busy:
+        async with self._working():
             await self._say_choice()
             if notes:
                 tell(
@@ -170,8 +172,8 @@ class Conversation:
 
     @property
     def busy(self) -> bool:
-        """Whether the backend is at something now."""
-        return self._busy.locked()
+        """Whether the backend is at something that may take long: a turn, or a compaction."""
+        return self._at_work
 
     async def close(self) -> None:
         """End everything that the backend has running."""
@@ -180,6 +182,15 @@ class Conversation:
                 await self._backend.close()
         except Exception as error:
             log.error("the backend did not close well: %s", harness_log.where(error))
+
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[None]:
+        async with self._busy:
+            self._at_work = True
+            try:
+                yield
+            finally:
+                self._at_work = False
 
     def _listening(self, tell: Tell) -> Tell:
         """`tell`, which also takes note of how full the conversation is."""

@@ -10,7 +10,7 @@ import pytest
 from hive_agent.backends.base import Failed, LoginFailed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.controls import NotNow
 from hive_agent.transcript import Session, Usage
-from hive_agent.turns import conversation, logging_in
+from hive_agent.turns import conversation, logging_in, rest
 from hive_agent.turns.history import History
 from hive_agent.turns.records import TurnRecord
 from hive_core.protocol import AgentConfig
@@ -419,6 +419,36 @@ async def test_a_login_that_ends_during_a_turn(core: CoreStandIn, tmp_path: Path
         await core.until(lambda: core.acknowledged() == [1])
         await running.until(lambda: running.opened == 2)
         assert running.backend.cancelled == 0
+
+
+async def test_a_login_beside_a_look_for_credentials(
+    core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the harness just looks whether there are credentials, a login waits for that and is not refused."""
+    monkeypatch.setattr(rest, "_FIRST_LOOK", 0.01)
+    looking, go_on = asyncio.Event(), asyncio.Event()
+    looks = 0
+
+    async def look() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            looking.set()
+            await go_on.wait()
+        return False
+
+    async def no_login(_turn: Turn) -> TurnOutcome:
+        return NeedsLogin("who are you?")
+
+    await core.deliver("x")
+    async with serving(core, tmp_path, no_login, pause=long_pause) as running:
+        running.backend.logged_in = look  # type: ignore[method-assign]
+        await looking.wait()
+        login = asyncio.create_task(running.desk.log_in())
+        await asyncio.sleep(0)
+        assert not login.done()
+        go_on.set()
+        assert await login == "https://login.example/1"
 
 
 async def test_login_is_given_up(core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,9 @@ _EVERY_PROGRAM: Sequence[str] = (
     "HIVE_AGENT_APPLIED",
     "HIVE_AGENT_CONFIG",
     "HIVE_AGENT_DEPLOYED",
+    # Where nothing confines an agent, the daemon knows by these two what a killed harness has left running.
+    "HIVE_AGENT_RUN",
+    "HIVE_PARENT_PID",
 )
 _SYSTEMS = "HIVE_AGENT_ENVIRONMENT"
 """Names what the agent's system has for every turn (`hyperhive.environment` of its agent.nix), between spaces."""

@@ -138,6 +138,10 @@ async def test_what_the_program_gets(tmp_path: Path) -> None:
         assert "mcp__clock__now" in {tool["name"] for tool in model.requests[0]["tools"]}
 
 
+def _sleeps(process: psutil.Process) -> bool:
+    return bool(process.info["cmdline"] == ["sleep", "1022"])
+
+
 async def test_killed_harness(hive_home: Path) -> None:
     """With the real harness: its turn is resumed in place after a kill of the harness, of the program, of both."""
     kills = ["harness", "program", "both"]
@@ -177,7 +181,8 @@ async def test_killed_harness(hive_home: Path) -> None:
                 async with asyncio.timeout(60):
                     while not await handled():
                         await asyncio.sleep(0.05)
-                assert running(lambda line: "sleep 1022" in line) == {}
+                # Also what has lost its parents, and is none of ours any more.
+                assert not [process for process in psutil.process_iter(["cmdline"]) if _sleeps(process)]
                 assert len(model.requests) == count + 1
                 said = str(model.requests[-1]["messages"])
                 assert all(f"survive the kill of {before}" in said for before in kills[: kills.index(which) + 1])

@@ -73,7 +73,7 @@ def test_environment_from_nothing() -> None:
         "DATABASE_URL": "x",
         "AWS_REGION": "y",
     }
-    variables = passed | {"SECRET": "x", "HIVE_AGENT_RUN": "/run/hive", "LD_PRELOAD": "x", "DATABASE_URL_2": "z"}
+    variables = passed | {"SECRET": "x", "HIVE_INSTANCE": "x", "LD_PRELOAD": "x", "DATABASE_URL_2": "z"}
     extra = ["DATABASE_URL", "AWS_*"]
     found = environment(variables, extra, temporary=Path("/t"), claude_directory=Path("/c"), confined=False)
     assert found == passed | {

@@ -56,6 +56,10 @@ class Upkeep:
                     await place.database.write(partial(index.replace, agent=agent, rows=rows))
             except (IllegalHistory, ValueError) as error:
                 damaged.append(f"{agent}: {error}")
+            except HiveError as error:
+                if error.code != "repository_missing":
+                    raise
+                found.discard(agent)  # purged since it was listed
         for agent in sorted(await place.read(index.agents) - found):
             gone = await place.read(partial(index.of_agent, agent=agent))
             changed += len(gone)

@@ -233,7 +233,9 @@ async def check_every_point(template: Template, name: str, *, all_points: bool) 
         if all_points or point not in LIKE_THE_STEP_BEFORE:
             layout = copied()
             death = await die_at(layout, kind, at)
-            assert death.dead
+            if not death.dead:  # What goes on in the background may be done with fewer steps than the first time.
+                assert len(whole.reached) - 2 <= len(death.reached) < at
+                continue
             await live_on(layout, kind, point, thorough=all_points or at == 1)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.gate import index
+from hive_core.gate import index, story
 from tests.unit.gate.scene import Scene, git
 
 Tamper = Callable[[sqlite3.Connection], object]
@@ -118,6 +118,17 @@ async def test_the_index_is_made_anew(scene: Scene) -> None:
     assert (await scene.gate.reindex()).changed == len(rows) + 1
     assert await scene.rows() == rows
     await scene.check()
+
+
+async def test_an_agent_that_is_purged_meanwhile_has_no_rows(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository that is gone when it comes to it does not keep the others from being indexed."""
+    listed = story.agents(scene.layout.applied)
+    scene.layout.applied_repository("bob").rename(scene.layout.applied / "aside")
+    monkeypatch.setattr(story, "agents", lambda _applied: set(listed))
+    answer = await scene.gate.reindex()
+    assert answer.agents == len(listed) - 1
+    assert await scene.rows("bob") == []
+    assert await scene.rows("ada") != []
 
 
 async def test_one_damaged_repository_does_not_keep_the_others_from_being_indexed(scene: Scene) -> None:

@@ -34,6 +34,7 @@ from hive_core.runtimes.opening import open_runtime
 from hive_core.settings import Settings
 from hive_core.sockets.core import CoreSockets
 from hive_core.sockets.host import HostSocket
+from hive_core.sockets.page_ports import PagePorts
 from hive_core.sockets.refusals import Refusals
 from hive_core.sockets.tables import Parts, agents_endpoints, operators_endpoints
 from hive_core.systemd.notify import Notifier
@@ -110,6 +111,8 @@ class Daemon:
         stack.push_async_callback(refusals.tell_left_out, all_callers=True)
         refused, timed = refusals.note, metrics.request
         core = CoreSockets(lambda name: layout.agent(name).core_socket, directory, refused, timed)
+        ports = PagePorts(lambda name: layout.agent(name).page_socket)
+        stack.callback(ports.close)
         runtime = await opening
         agents = Agents(
             layout=layout,
@@ -118,6 +121,7 @@ class Daemon:
             broker=broker,
             runtime=runtime,
             doors=core,
+            ports=ports,
             reports=reports,
             environment=passed_environment(settings.pass_environment),
             allowance=Allowance(settings.limits, settings.ceilings),

@@ -26,6 +26,11 @@ class AgentPaths:
         return self.run / "core.sock"
 
     @property
+    def page_socket(self) -> Path:
+        """Where the harness is lent the port of its page."""
+        return self.run / "page.sock"
+
+    @property
     def own(self) -> Path:
         """The only part of `run` that the agent may write."""
         return self.run / "own"

@@ -1,4 +1,4 @@
-"""Where the page listens: a unix socket in the agent's directory, and a port of the loopback.
+"""Where the page listens: a unix socket in the agent's directory, and a port of the loopback that the daemon lends.
 
 What answers there is made when the first caller comes, who waits for it: most of the time nobody looks at an agent's
 page, and what serves it would be a good part of the memory of a harness that waits.
@@ -13,11 +13,12 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hive_agent import log as harness_log
+from hive_agent.web import lent
 
 if TYPE_CHECKING:  # loading it takes megabytes
     from aiohttp import web
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 MOST_CONNECTIONS = 512
 """At one listener; more are hung up on."""
 _BACKLOG = 128
+_AGAIN_SECONDS = 10.0
+"""Between requests for a port that the daemon has not got."""
 
 OpenRunner = Callable[[], "Awaitable[web.BaseRunner]"]
 """Makes what answers; it is cleaned up by the listener."""
@@ -45,12 +48,38 @@ async def on_socket(open_runner: OpenRunner, path: Path) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def on_port(open_runner: OpenRunner, port: int) -> AsyncIterator[None]:
-    """Listen on a port of 127.0.0.1. Raises OSError if it is taken."""
-    bound = socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
-    bound.setblocking(False)
-    async with _listening(bound, open_runner):
+async def on_port(open_runner: OpenRunner, place: Path, port: int) -> AsyncIterator[None]:
+    """Accept on a port of 127.0.0.1 with the socket that the daemon lends at `place`; until it does, ask again."""
+    async with AsyncExitStack() as stack:
+        if not await _accepting(stack, open_runner, place, port, level=logging.WARNING):
+            asking = asyncio.create_task(_ask_again(stack, open_runner, place, port))
+            stack.push_async_callback(_cancel, asking)
         yield
+
+
+async def _ask_again(stack: AsyncExitStack, open_runner: OpenRunner, place: Path, port: int) -> None:
+    while True:
+        await asyncio.sleep(_AGAIN_SECONDS)
+        if await _accepting(stack, open_runner, place, port, level=logging.DEBUG):
+            return
+
+
+async def _accepting(stack: AsyncExitStack, open_runner: OpenRunner, place: Path, port: int, *, level: int) -> bool:
+    """Whether the port was lent; then it is listened on until the stack is left."""
+    try:
+        bound = await lent.fetch(place, port)
+    except OSError as error:
+        why = error.strerror or str(error) or type(error).__name__
+        log.log(level, "no page on port %d: %s", port, why)
+        return False
+    await stack.enter_async_context(_listening(bound, open_runner))
+    log.info("the page is at http://127.0.0.1:%d", port)
+    return True
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -61,14 +90,13 @@ async def _listening(bound: socket.socket, open_runner: OpenRunner) -> AsyncIter
         try:
             yield
         finally:
-            answering.cancel()
-            await asyncio.gather(answering, return_exceptions=True)
+            await _cancel(answering)
 
 
 async def _answer(bound: socket.socket, open_runner: OpenRunner) -> None:
     """Until cancelled. What cannot be opened is logged, and callers are hung up on."""
     try:
-        await _caller(bound)
+        await lent.readable(bound)
         runner = await open_runner()
     except Exception as error:
         log.error("the page cannot be opened: %s", harness_log.where(error))
@@ -84,17 +112,6 @@ async def _answer(bound: socket.socket, open_runner: OpenRunner) -> None:
             server.close()
     finally:
         await runner.cleanup()
-
-
-async def _caller(bound: socket.socket) -> None:
-    """Wait until somebody connects."""
-    loop = asyncio.get_running_loop()
-    called = asyncio.Event()
-    loop.add_reader(bound, called.set)
-    try:
-        await called.wait()
-    finally:
-        loop.remove_reader(bound)
 
 
 def _bound(path: Path) -> socket.socket:

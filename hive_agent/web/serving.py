@@ -31,7 +31,8 @@ PORT = "HIVE_AGENT_PORT"
 async def serve_page(
     controls: Controls, feed: Feed, client: Hive, environment: AgentEnvironment, profile: Profile
 ) -> AsyncIterator[None]:
-    """Serve the page on `<run>/own/web.sock` and, if HIVE_AGENT_PORT is set, on that port of 127.0.0.1.
+    """Serve the page on `<run>/own/web.sock` and, if HIVE_AGENT_PORT is set, on that port of 127.0.0.1,
+    which the daemon lends.
 
     Where it cannot listen the log says so; the agent works without its page. Ends the feed when it is left.
     """
@@ -44,11 +45,8 @@ async def serve_page(
             log.warning("no page on %s: %s", path, error.strerror or error)
         port = _port(environment.variables.get(PORT, ""))
         if port is not None:
-            try:
-                await stack.enter_async_context(listening.on_port(partial(opening.runner, port), port))
-                log.info("the page is at http://127.0.0.1:%d", port)
-            except OSError as error:
-                log.warning("no page on port %d: %s", port, error.strerror or error)
+            place = environment.run / "page.sock"
+            await stack.enter_async_context(listening.on_port(partial(opening.runner, port), place, port))
         stack.callback(feed.close)
         yield
 

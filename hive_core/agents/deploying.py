@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Protocol
 
+import structlog
+
 from hive_core import audit
 from hive_core.agents import files, records
 from hive_core.agents.limits import Allowance
@@ -18,11 +20,13 @@ from hive_core.agents.roster import Roster, check_name
 from hive_core.agents.views import Views
 from hive_core.broker import Broker, Directory
 from hive_core.database import Database
-from hive_core.errors import conflict
+from hive_core.errors import HiveError, conflict
 from hive_core.layout import AgentPaths, Layout
 from hive_core.names import MANAGER
 from hive_core.protocol import AgentStatus, Kind
 from hive_core.runtimes.base import AgentSpec, Runtime
+
+log = structlog.get_logger(__name__)
 
 
 class Doors(Protocol):
@@ -33,6 +37,16 @@ class Doors(Protocol):
 
     async def close(self, name: str) -> None:
         """Stop listening for the agent."""
+
+
+class Ports(Protocol):
+    """The ports of agents' pages, as this package needs them."""
+
+    def hold(self, name: str, port: int) -> None:
+        """Listen on the port for the agent; nothing happens if that is so already. Raises HiveError."""
+
+    def release(self, name: str) -> None:
+        """Leave the agent's port to others."""
 
 
 class Deploying(Views):
@@ -47,6 +61,7 @@ class Deploying(Views):
         broker: Broker,
         runtime: Runtime,
         doors: Doors,
+        ports: Ports,
         reports: Reports,
         environment: Mapping[str, str],
         allowance: Allowance,
@@ -56,6 +71,7 @@ class Deploying(Views):
         self._database = database
         self._directory = directory
         self._doors = doors
+        self._ports = ports
         self._environment = environment
         self._allowance = allowance
         self._purging = Purging(layout, database)
@@ -105,6 +121,7 @@ class Deploying(Views):
             self._check_free(name)
             record = await self._database.write(store)
             self._roster.enrol(record)
+            self._hold_port(record)
             await self._doors.open(name)
             if start:
                 await self._activate(record)
@@ -120,6 +137,7 @@ class Deploying(Views):
             record = self.record(name).with_in_force(in_force)
             await self._database.write(lambda db: records.replace_in_force(db, name, in_force))
             self._roster.replace(record)
+            self._hold_port(record)
             wanted = record.desired == "running"
             if wanted:
                 await self._activate(record)
@@ -138,7 +156,23 @@ class Deploying(Views):
             return f"{why}; it crashed, the last time with: {unit.exit_cause}"
         return why
 
+    def hold_port(self, name: str) -> bool:
+        """Whether the agent's page has its port; tried again if it was taken. Raises `unknown_agent`."""
+        return self._hold_port(self.record(name))
+
     # --------------------------------------------------------------------------------------------------------
+
+    def _hold_port(self, record: AgentRecord) -> bool:
+        """Whether it is held; of a sealed agent's network it is not a part, so it is left to others."""
+        if _sealed(record):
+            self._ports.release(record.name)
+            return False
+        try:
+            self._ports.hold(record.name, record.web_port)
+        except HiveError as error:
+            log.warning("the page has no port", agent=record.name, code=error.code, error=error.message)
+            return False
+        return True
 
     async def _activate(self, record: AgentRecord) -> None:
         self._reports.health.forget(record.name)
@@ -171,6 +205,10 @@ class Deploying(Views):
             closure=record.closure,
             deployment=record.deployment,
             limits=self._allowance.effective(record.config),
-            sealed=record.config.network == "sealed",
-            web_port=record.web_port,
+            sealed=_sealed(record),
+            web_port=0 if _sealed(record) else record.web_port,
         )
+
+
+def _sealed(record: AgentRecord) -> bool:
+    return record.config.network == "sealed"

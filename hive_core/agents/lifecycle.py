@@ -41,6 +41,7 @@ class Agents(Limiting):
             self.pages.restore(name, session)
         # Only now: whoever is heard before all are known is told that some are not there.
         for record in known:
+            self._hold_port(record)
             try:
                 await self._doors.open(record.name)
             except HiveError as error:
@@ -68,6 +69,7 @@ class Agents(Limiting):
         self.record(name)
         async with self._locks[name]:
             record = await self._want(name, "running", "start", actor)
+            self._hold_port(record)
             await self._runtime.start(self._spec(record))
         return self.status(name)
 
@@ -75,8 +77,9 @@ class Agents(Limiting):
         """Stop the agent; its messages wait."""
         self.record(name)
         async with self._locks[name]:
-            await self._want(name, "stopped", "stop", actor)
+            record = await self._want(name, "stopped", "stop", actor)
             await self._runtime.stop(name)
+            self._hold_port(record)  # A harness that has outlived a daemon had it until now.
         return self.status(name)
 
     async def restart(self, name: str, actor: str) -> AgentStatus:
@@ -85,6 +88,7 @@ class Agents(Limiting):
         async with self._locks[name]:
             record = await self._want(name, "running", "restart", actor)
             await self._runtime.stop(name)
+            self._hold_port(record)
             await self._runtime.start(self._spec(record))
         return self.status(name)
 
@@ -123,6 +127,7 @@ class Agents(Limiting):
             if purge:
                 self._broker.forgotten(name)
                 self._purging.begun(name)
+            self._ports.release(name)
             await self._doors.close(name)
             left = await (self._purging.finish(name) if purge else self._purging.clear_run(name))
         await self._purging.empty(left)
@@ -145,6 +150,7 @@ class Agents(Limiting):
                 await self._start(record)
             elif record is not None:
                 await self._stop_leftover(name)
+                self._hold_port(record)
 
     async def _start(self, record: AgentRecord) -> None:
         """Start an agent for which nobody waits who could be told that it was refused."""

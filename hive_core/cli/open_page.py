@@ -6,6 +6,7 @@ import click
 
 from hive_core.cli.agent_names import agent_argument
 from hive_core.cli.client import Client, agent_path
+from hive_core.cli.failure import Failure
 from hive_core.cli.json_output import json_option, print_json
 from hive_core.cli.untrusted import one_line
 
@@ -23,16 +24,20 @@ def open_page(socket: str | None, name: str, as_json: bool) -> None:
     client = Client(socket)
     agent = client.get(agent_path(name))
     ticket = client.post(agent_path(name, "page-tickets"), {})
+    port, place = int(ticket.get("port", 0)), one_line(str(ticket.get("socket")))
+    if not ticket.get("sealed") and not ticket.get("held", True):
+        # Whoever has the port would get the ticket: it is not shown.
+        message = f"another program listens on port {port}, where the page of {name} is to be"
+        hint = f'have it use another port, or, if that is an old harness of {name}, "hive-c0re restart {name}"'
+        raise Failure("page_port_taken", message, hint=hint)
     if as_json:
         print_json(ticket)
         return
-    port = int(ticket.get("port", 0))
     if agent.get("lifecycle") != "running":
         lifecycle = one_line(str(agent.get("lifecycle")))
         click.echo(f'{name} is {lifecycle}, so nobody serves its page: "hive-c0re start {name}"', err=True)
     if ticket.get("sealed"):
-        place = one_line(str(ticket.get("socket")))
-        click.echo("Its network is sealed. Where that is enforced, make its page reachable first:", err=True)
+        click.echo("Its network is sealed, so its page has no port. Make it reachable first:", err=True)
         click.echo(f"  socat TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork UNIX-CONNECT:{place}", err=True)
     click.echo(f"From another machine, first: ssh -L {port}:127.0.0.1:{port} HOST", err=True)
     click.echo(f"Good for one browser, within {float(ticket.get('expires_in', 0)):.0f} s:", err=True)

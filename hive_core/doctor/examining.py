@@ -61,7 +61,8 @@ async def _host(settings: Settings, hive: Hive) -> list[Finding]:
     found += [judge_room(room) for room in looking_places.rooms(layout, store=nixos)]
     if hive.status is not None:
         if nixos:
-            found += judge_ports(hive.agents, looking_listeners.listeners({one.web_port for one in hive.agents}))
+            pid = hive.status.pid
+            found += judge_ports(hive.agents, looking_listeners.listeners({one.web_port for one in hive.agents}), pid)
         found += judge_deployed([_running(hive, agent.name, nixos=nixos) for agent in hive.agents])
     if hidden := looking_places.unseen([layout.state_dir]):
         what = f"user {os.getuid()} cannot look into {hidden[0]}: what lies there was not looked at"

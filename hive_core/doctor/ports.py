@@ -20,15 +20,20 @@ class Listener:
     cgroup: str = ""
 
 
-def judge_ports(agents: Sequence[AgentStatus], listeners: Mapping[int, Sequence[Listener]]) -> list[Finding]:
-    """Whether every agent has its port for itself; `listeners` are those of the host's own network, by port."""
+def judge_ports(
+    agents: Sequence[AgentStatus], listeners: Mapping[int, Sequence[Listener]], daemon: int
+) -> list[Finding]:
+    """Whether every agent has its port for itself; `listeners` are those of the host's own network, by port.
+
+    `daemon` is the daemon's process, which holds the ports.
+    """
     check = "web-ports"
     found = []
     taken: defaultdict[int, list[str]] = defaultdict(list)
     for agent in agents:
         taken[agent.web_port].append(agent.name)
         for listener in listeners.get(agent.web_port, ()):
-            if _is_anothers(agent, listener):
+            if _is_anothers(agent, listener, daemon):
                 who = f"{listener.program} (process {listener.pid})" if listener.pid else "another program"
                 what = f"port {agent.web_port}, where the web page of {agent.name} is to be, is taken by {who}"
                 found.append(warning(check, what, "have that program listen on another port"))
@@ -39,8 +44,8 @@ def judge_ports(agents: Sequence[AgentStatus], listeners: Mapping[int, Sequence[
     return found or [ok(check, "no web port is taken by another program")]
 
 
-def _is_anothers(agent: AgentStatus, listener: Listener) -> bool:
+def _is_anothers(agent: AgentStatus, listener: Listener, daemon: int) -> bool:
     if f"container@{container_name(agent.name)}.service" in listener.cgroup:
         return False
-    # Whose it is cannot be told: then that of a running agent is taken for its own.
-    return listener.pid is not None or agent.lifecycle in ("stopped", "failed")
+    # Whose it is cannot be told: then it is taken for the daemon's.
+    return listener.pid not in (None, daemon)

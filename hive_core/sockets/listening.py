@@ -49,7 +49,7 @@ class Listener:
 
     async def start(self) -> None:
         """Bind and listen; a socket left by an earlier daemon is replaced. Raises `cannot_listen`."""
-        bound = _bind(self._path, self._mode, self._group)
+        bound = bind(self._path, self._mode, self._group)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Connection(self), sock=bound, backlog=_BACKLOG)
 
@@ -122,7 +122,11 @@ class _Connection(asyncio.Protocol):
             self._stalled = None
 
 
-def _bind(path: Path, mode: int, group: int | None) -> socket.socket:
+def bind(path: Path, mode: int, group: int | None) -> socket.socket:
+    """A unix socket that does not listen yet, with this mode and group; one left there before is replaced.
+
+    Raises `cannot_listen`.
+    """
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_old(path)

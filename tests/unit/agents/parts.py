@@ -12,6 +12,7 @@ from hive_core.agents.limits import Allowance
 from hive_core.agents.reports import Reports
 from hive_core.broker import Broker, Directory
 from hive_core.database import Database
+from hive_core.errors import conflict
 from hive_core.events import EventHub
 from hive_core.layout import Layout
 from hive_core.protocol import AgentConfig, AgentStatus, HarnessState, Limits, SpawnRequest, Usage
@@ -29,6 +30,22 @@ class Doors:
 
     async def close(self, name: str) -> None:
         self.names.discard(name)
+
+
+@dataclass
+class Ports:
+    """Which agents' ports are held; those in `taken` cannot be."""
+
+    held: dict[str, int] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+
+    def hold(self, name: str, port: int) -> None:
+        if name in self.taken:
+            raise conflict("page_port_taken", f"cannot listen on port {port}")
+        self.held[name] = port
+
+    def release(self, name: str) -> None:
+        self.held.pop(name, None)
 
 
 @dataclass
@@ -126,6 +143,7 @@ class Hive:
     reports: Reports
     processes: Processes
     doors: Doors
+    ports: Ports
 
     async def spawn(self, name: str, *, start: bool = True) -> AgentStatus:
         """What the gate does for a new agent, after the decision."""
@@ -163,7 +181,7 @@ async def opened(
     database = await Database.open(layout.database)
     writing = asyncio.create_task(database.run())
     try:
-        directory, events, doors = Directory(), EventHub(), Doors()
+        directory, events, doors, ports = Directory(), EventHub(), Doors(), Ports()
         broker = Broker(database, directory, events, inbox_limit=100, lease_seconds=60)
         await broker.open()
         reports = Reports(events, broker, directory)
@@ -174,12 +192,13 @@ async def opened(
             broker=broker,
             runtime=processes,
             doors=doors,
+            ports=ports,
             reports=reports,
             environment={},
             allowance=allowance or Allowance(),
         )
         await agents.open()
-        yield Hive(layout, database, directory, broker, agents, reports, processes, doors)
+        yield Hive(layout, database, directory, broker, agents, reports, processes, doors, ports)
     finally:
         database.finish()
         await writing

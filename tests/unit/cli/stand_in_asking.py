@@ -45,7 +45,9 @@ class StandInAsking:
         self.reminders: list[Reminder] = []
         self.more = 0
         """How many there are beside those listed."""
-        self.ticket = PageTicket(ticket="t1cket", port=8123, sealed=False, socket="/run/x/web.sock", expires_in=120.0)
+        self.ticket = PageTicket(
+            ticket="t1cket", port=8123, held=True, sealed=False, socket="/run/x/web.sock", expires_in=120.0
+        )
 
     def routes(self) -> list[web.RouteDef]:
         return [

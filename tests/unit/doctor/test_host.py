@@ -84,6 +84,7 @@ def test_private_directories(mode: int, severity: Severity) -> None:
 
 
 OWN = Listener("node", 5, "0::/machine.slice/container@h-ada.service/x")
+DAEMON = Listener("hive-c0re", 99, "0::/system.slice/hyperhive.service")
 OTHER = Listener("nginx", 7, "0::/system.slice/nginx.service")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from hive_agent.environment import AgentEnvironment
 from hive_agent.transcript import Entry, as_json
 from hive_agent.web.feed import Feed
 from hive_agent.web.serving import serve_page
+from hive_core.errors import HiveError
 from hive_core.protocol import (
     AgentConfig,
     Effort,
@@ -30,6 +32,7 @@ from hive_core.protocol import (
     Reminder,
     SendAnswer,
 )
+from hive_core.sockets.page_ports import PagePorts
 
 TICKET = "t" * 43
 MORNING = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
@@ -330,5 +333,12 @@ async def served(
     profile = Profile(name="alice", kind="agent", config=AgentConfig(), prompt="", deployment=3, lease_seconds=60.0)
     feed = feed or Feed()
     page = Served(feed, ControlsStandIn(feed), hive or HiveStandIn(), run, port if isinstance(port, int) else None)
-    async with serve_page(page.controls, feed, page.hive, environment, profile):
-        yield page
+    ports = PagePorts(lambda _: run / "page.sock")
+    try:
+        if page.port is not None:
+            with contextlib.suppress(HiveError):
+                ports.hold("alice", page.port)
+        async with serve_page(page.controls, feed, page.hive, environment, profile):
+            yield page
+    finally:
+        ports.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from pathlib import Path
 
 _SECONDS = 5.0
+_DESCRIPTOR = struct.Struct("i")
 
 
 async def fetch(place: Path, port: int) -> socket.socket:
@@ -17,11 +19,11 @@ async def fetch(place: Path, port: int) -> socket.socket:
         async with asyncio.timeout(_SECONDS):  # Its TimeoutError is an OSError.
             await loop.sock_connect(asking, str(place))
             await readable(asking)
-        # Programs that the harness starts must not have it.
-        _, found, *_ = socket.recv_fds(asking, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        # Programs that the harness starts must not have it; socket.recv_fds ignores the flag for that (Python 3.11).
+        _, found, _, _ = asking.recvmsg(1, socket.CMSG_LEN(_DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC)
     if not found:
         raise OSError("the daemon has not got it")
-    lent = socket.socket(fileno=found[0])
+    lent = socket.socket(fileno=_DESCRIPTOR.unpack(found[0][2])[0])
     try:
         _check(lent, port)
         lent.setblocking(False)

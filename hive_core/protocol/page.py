@@ -21,8 +21,8 @@ Secret = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 class PageTicket(Answer):
     """A one-time ticket for the page of one agent. `expires_in` is in seconds.
 
-    The page is on `port` of the host's loopback if the daemon has that port, `held`, and on `socket`, a path on the host.
-    The port is not held if the agent's network is `sealed`, or another program has it.
+    The page is on `port` of the host's loopback if the daemon has that port, `held`, and on `socket`, a path on the
+    host. The port is not held if the agent's network is `sealed`, or another program has it.
     """
 
     ticket: str

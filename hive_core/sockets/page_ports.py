@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 LOANS = 8
 """Duplicates of one agent's that are under way at a time; who asks for more is hung up on."""
 _BACKLOG = 128
-"""Browsers that wait while no harness runs; the kernel lets others try again."""
+"""Browsers that wait while no harness runs: the kernel lets further ones try again. Callers of `page.sock`, too."""
 _LOOK_SECONDS = 1.0
 
 
@@ -101,7 +101,7 @@ class _Lender:
         """Lend to whoever connects to `page.sock`, which is the agent. Raises `cannot_listen`."""
         if self._door is None:
             door = bind(self._path, 0o600, None)
-            door.listen(LOANS)
+            door.listen(_BACKLOG)
             asyncio.get_running_loop().add_reader(door, self._called, door)
             self._door = door
 

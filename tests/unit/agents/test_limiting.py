@@ -48,7 +48,8 @@ async def test_an_agent_is_run_with_what_holds_for_it(layout: Layout) -> None:
         assert (spec.limits, spec.sealed, spec.web_port) == (Limits(memory_max="1G", tasks_max=64), False, port)
         await hive.agents.deploy("bob", in_force(1, network="sealed", memory_max="2G", cpu_quota=50))
         spec = hive.processes.specs["bob"]
-        assert (spec.limits, spec.sealed) == (Limits(memory_max="2G", cpu_quota=50, tasks_max=64), True)
+        sealed = (Limits(memory_max="2G", cpu_quota=50, tasks_max=64), True, 0)
+        assert (spec.limits, spec.sealed, spec.web_port) == sealed
 
 
 async def test_a_ceiling_that_is_lowered_holds_from_the_next_start_on(layout: Layout) -> None:

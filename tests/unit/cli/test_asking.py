@@ -133,6 +133,12 @@ async def test_open_what_cannot_be_reached(hive: Program, daemon: StandIn) -> No
     assert ended.code == 0
     assert 'ada is stopped, so nobody serves its page: "hive-c0re start ada"' in ended.err
     assert "socat TCP-LISTEN:8123,bind=127.0.0.1,reuseaddr,fork UNIX-CONNECT:/run/x/web.sock" in ended.err
+    daemon.asking.ticket = daemon.asking.ticket.model_copy(update={"sealed": False, "held": False})
+    for options in ((), ("--json",)):
+        ended = await hive.run("open", "ada", *options)
+        assert ended.code == 1
+        assert "t1cket" not in ended.out + ended.err, "whoever has the port would get it"
+        assert "another program listens on port 8123" in ended.out + ended.err
     asked = len(daemon.asked)
     ended = await hive.run("open", "zoe")
     assert (ended.code, ended.out) == (1, "")

@@ -95,13 +95,17 @@ OTHER = Listener("nginx", 7, "0::/system.slice/nginx.service")
         ("running", OTHER, True),
         ("stopped", OTHER, True),
         ("running", Listener(), False),
-        ("stopped", Listener(), True),
+        ("stopped", Listener(), False),
+        ("stopped", DAEMON, False),
+        ("running", DAEMON, False),
     ],
 )
 def test_web_ports(lifecycle: str, listener: Listener, taken: bool) -> None:
-    """Whoever listens on an agent's port and is not in its container takes it; an unknown one gets the doubt."""
+    """Whoever listens on an agent's port and is neither the daemon nor in its container takes it; an unknown one gets
+    the doubt.
+    """
     ada = agent("ada", web_port=8123, lifecycle=lifecycle)
-    (found,) = judge_ports([ada], {8123: [listener]})
+    (found,) = judge_ports([ada], {8123: [listener]}, daemon=99)
     assert found.severity == ("warning" if taken else "ok")
     if listener is OTHER:
         assert "port 8123, where the web page of ada is to be, is taken by nginx (process 7)" in found.what
@@ -110,6 +114,6 @@ def test_web_ports(lifecycle: str, listener: Listener, taken: bool) -> None:
 def test_two_agents_with_one_port() -> None:
     """They are named; a port of an agent on which nobody listens is well."""
     both: list[Any] = [agent("ada", web_port=8123), agent("bob", web_port=8123)]
-    (found,) = judge_ports(both, {})
+    (found,) = judge_ports(both, {}, 99)
     assert found.severity == "error" and "ada and bob" in found.what
-    assert severities(judge_ports(both[:1], {})) == {"web-ports": "ok"}
+    assert severities(judge_ports(both[:1], {}, 99)) == {"web-ports": "ok"}

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from hive_core.layout import Layout
 from tests.unit.agents.parts import Processes, in_force, opened
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """An empty state directory."""
+    return Layout(tmp_path / "state", tmp_path / "run")
 
 
 async def test_a_port_is_held_from_spawn_to_destruction(layout: Layout) -> None:

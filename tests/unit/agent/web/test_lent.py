@@ -93,7 +93,10 @@ async def test_a_port_that_comes_later(
         running = served(run_dir, port)
         page = await running.__aenter__()
         assert f"no page on port {port}: the daemon has not got it" in caplog.text
-    async with asyncio.timeout(20), browsing(page) as browser:
+    async with asyncio.timeout(20):
+        while f"the page is at http://127.0.0.1:{port}" not in caplog.text:
+            await asyncio.sleep(0.01)
+    async with browsing(page) as browser:
         assert await browser.code("GET", "/api/now") == ""
     assert caplog.text.count("no page on port") == 1
     await running.__aexit__(None, None, None)

@@ -7,13 +7,13 @@ from typing import Annotated
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from hive_agent.client import CoreClient, CoreError
+from hive_agent.client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.tools import proposal_text
 from hive_agent.tools.proposals import CommitText, ProposalNote, propose
-from hive_agent.tools.text import invalid, refused
+from hive_agent.tools.text import in_words
 from hive_core.names import MANAGER
 from hive_core.protocol import AgentConfig, DestroyProposal, Proposal, SpawnProposal
 
@@ -46,15 +46,14 @@ def add_request_tools(server: MCPServer[None], client: CoreClient, environment: 
     ) -> str:
         """Ask for a new agent. It is built, and made once the operator has agreed."""
         try:
-            config = AgentConfig.model_validate(tomllib.loads(agent_toml))
-            request = SpawnProposal(name=name, config=config, prompt=prompt, agent_nix=agent_nix or None, note=note)
-            return _asked(await client.request_spawn(request))
+            settings = tomllib.loads(agent_toml)
         except tomllib.TOMLDecodeError as error:
             raise ToolError(f"agent_toml is no TOML: {error}") from None
-        except ValidationError as error:
-            raise invalid(error) from None
-        except CoreError as error:
-            raise refused(error) from None
+        with in_words():
+            config = AgentConfig.model_validate(settings)
+            request = SpawnProposal(name=name, config=config, prompt=prompt, agent_nix=agent_nix or None, note=note)
+            asked = await client.request_spawn(request)
+        return _asked(asked)
 
     @server.tool(structured_output=False)
     async def request_destroy(
@@ -63,12 +62,9 @@ def add_request_tools(server: MCPServer[None], client: CoreClient, environment: 
         purge: Annotated[bool, Field(description="Also remove its files and waiting messages, for ever.")] = False,
     ) -> str:
         """Ask for an agent to be removed. That is done once the operator has agreed."""
-        try:
-            return _asked(await client.request_destroy(name, DestroyProposal(purge=purge, note=note)))
-        except ValidationError as error:
-            raise invalid(error) from None
-        except CoreError as error:
-            raise refused(error) from None
+        with in_words():
+            asked = await client.request_destroy(name, DestroyProposal(purge=purge, note=note))
+        return _asked(asked)
 
 
 def _asked(proposal: Proposal) -> str:

@@ -9,11 +9,11 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from hive_agent.client import CoreClient, CoreError
+from hive_agent.client import CoreClient
 from hive_agent.config_repository import applied_repository
 from hive_agent.environment import AgentEnvironment
 from hive_agent.tools import proposal_text
-from hive_agent.tools.text import refused
+from hive_agent.tools.text import in_words
 from hive_core.protocol import (
     ApproveRequest,
     CommitId,
@@ -49,20 +49,16 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
         offset: Annotated[int, Field(ge=0, le=1_000_000, description="How many to pass over.")] = 0,
     ) -> str:
         """List proposals of all agents, the newest first: who wants what changed, and whose decision is missing."""
-        try:
+        with in_words():
             query = ProposalsQuery(agent=agent or None, state=state, limit=_LISTED, offset=offset)
             found = await client.proposals(query)
-        except CoreError as error:
-            raise refused(error) from None
         return proposal_text.listing(found.proposals, found.total, offset)
 
     @server.tool(structured_output=False)
     async def show_proposal(agent: Agent, number: Number) -> str:
         """Show a proposal: note, result of the build, changes of settings in words, diff. Read it before you decide."""
-        try:
+        with in_words():
             proposal = await client.proposal(agent, number, ProposalQuery())
-        except CoreError as error:
-            raise refused(error) from None
         return proposal_text.detail(proposal, _whole_diff(environment, proposal))
 
     @server.tool(structured_output=False)
@@ -98,12 +94,10 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
         ] = None,
     ) -> str:
         """Deploy an earlier deployment of an agent again, as it was built then."""
-        try:
+        with in_words():
             # The number is found here: the request may be repeated, and must not go back twice.
             to = await _before(client, agent) if number is None else number
             made = await client.rollback(agent, RollbackRequest(number=to, note=note))
-        except CoreError as error:
-            raise refused(error) from None
         return f"Going back to deployment {to} of {agent}.\n{proposal_text.line(made)}"
 
     @server.tool(structured_output=False)
@@ -117,10 +111,9 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
 
 async def _told(asked: Awaitable[Proposal]) -> str:
     """What became of a proposal with that, in one line."""
-    try:
-        return proposal_text.line(await asked)
-    except CoreError as error:
-        raise refused(error) from None
+    with in_words():
+        decided = await asked
+    return proposal_text.line(decided)
 
 
 def _whole_diff(environment: AgentEnvironment, proposal: Proposal) -> str:

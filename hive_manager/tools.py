@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from mcp.server import MCPServer
 from pydantic import Field
 
-from hive_agent.client import CoreClient, CoreError
+from hive_agent.client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.tools.logs import Lines, Skip, read
-from hive_agent.tools.text import refused
+from hive_agent.tools.text import in_words
 from hive_manager.request_tools import add_request_tools
 from hive_manager.review_tools import add_review_tools
 
@@ -27,10 +27,8 @@ def add_tools(server: MCPServer[None], client: CoreClient, environment: AgentEnv
 
 def _add_lifecycle_tools(server: MCPServer[None], client: CoreClient) -> None:
     async def change(name: str, action: Literal["start", "stop", "restart"]) -> str:
-        try:
+        with in_words():
             status = await client.change_agent(name, action)
-        except CoreError as error:
-            raise refused(error) from None
         waiting = f", {status.unacked} messages wait for it" if status.unacked else ""
         return f"{status.name} is {status.lifecycle}{waiting}."
 

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from hive_agent.client import CoreClient, CoreError
+from hive_agent.client import CoreClient
 from hive_agent.tools import open_text
-from hive_agent.tools.text import invalid, refused
+from hive_agent.tools.text import in_words
 from hive_core.names import shown
 from hive_core.protocol import LONGEST_AHEAD, AskRequest, RemindRequest, StatusRequest
 
@@ -42,21 +42,15 @@ def add_asking_tools(server: MCPServer[None], client: CoreClient) -> None:
         text: Annotated[str, Field(description="At most 200 characters; empty: nothing.")],
     ) -> str:
         """Say in a few words what you are at. The operator and the other agents see it beside your name."""
-        try:
+        with in_words():
             await client.set_status(StatusRequest(text=" ".join(text.split())))
-        except ValidationError as error:
-            raise invalid(error) from None
-        except CoreError as error:
-            raise refused(error) from None
         return "Shown beside your name." if text.strip() else "Nothing is shown beside your name."
 
     @server.tool(structured_output=False)
     async def list_open(skip: Skip = 0, question: One = None, reminder: One = None) -> str:
         """List what of yours is open: questions to the operator, reminders to come, proposals under way."""
-        try:
+        with in_words():
             items = await client.open_items()
-        except CoreError as error:
-            raise refused(error) from None
         if question is not None:
             return _found(open_text.question(items, question), f"No question {question} of yours is open.")
         if reminder is not None:
@@ -79,7 +73,7 @@ def _add_ask(server: MCPServer[None], client: CoreClient) -> None:
         wait_minutes: Minutes = None,
     ) -> str:
         """Ask the person who runs the hive. The answer comes later, as a message that starts a turn of yours."""
-        try:
+        with in_words():
             request = AskRequest(
                 text=question,
                 options=options,
@@ -88,10 +82,6 @@ def _add_ask(server: MCPServer[None], client: CoreClient) -> None:
                 idempotency_key=f"tool:{uuid.uuid4()}",
             )
             asked = await client.ask(request)
-        except ValidationError as error:
-            raise invalid(error) from None
-        except CoreError as error:
-            raise refused(error) from None
         late = ""
         if asked.expires_at is not None:
             late = f" If there is none by {asked.expires_at:%Y-%m-%d %H:%M:%S} UTC, a message from `system` says so."
@@ -105,7 +95,7 @@ def _add_reminders(server: MCPServer[None], client: CoreClient) -> None:
     @server.tool(structured_output=False)
     async def remind(text: ReminderText, at: At = "", after_minutes: After = None) -> str:
         """Have a message sent to yourself later. It starts a turn of yours, also after a restart of everything."""
-        try:
+        with in_words():
             moment = _moment(at) if at else None
             request = RemindRequest(
                 text=text,
@@ -114,19 +104,13 @@ def _add_reminders(server: MCPServer[None], client: CoreClient) -> None:
                 idempotency_key=f"tool:{uuid.uuid4()}",
             )
             reminder = await client.remind(request)
-        except ValidationError as error:
-            raise invalid(error) from None
-        except CoreError as error:
-            raise refused(error) from None
         return f"Reminder {reminder.id} comes at {reminder.at:%Y-%m-%d %H:%M:%S} UTC."
 
     @server.tool(structured_output=False)
     async def cancel_reminder(number: Annotated[int, Field(ge=1, description="Its number; see list_open.")]) -> str:
         """Give up a reminder that has not come yet."""
-        try:
+        with in_words():
             reminder = await client.cancel_reminder(number)
-        except CoreError as error:
-            raise refused(error) from None
         return f"Reminder {reminder.id} will not come."
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 from mcp.server import MCPServer
 from pydantic import Field
 
-from hive_agent.client import CoreClient, CoreError
-from hive_agent.tools.text import last_lines, refused
+from hive_agent.client import CoreClient
+from hive_agent.tools.text import in_words, last_lines
 from hive_core.protocol import LogsAnswer, LogsQuery
 
 _MOST = 10_000
@@ -29,8 +29,6 @@ def add_log_tools(server: MCPServer[None], client: CoreClient) -> None:
 
 async def read(logs: Callable[[LogsQuery], Awaitable[LogsAnswer]], lines: int, skip: int) -> str:
     """The last `lines` before the newest `skip` ones; what does not fit is left out, with how to get it."""
-    try:
+    with in_words():
         answer = await logs(LogsQuery(lines=min(lines + skip, _MOST)))
-    except CoreError as error:
-        raise refused(error) from None
     return last_lines(answer.lines, skip) or "There are no lines."

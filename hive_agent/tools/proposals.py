@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from hive_agent.client import CoreClient, CoreError
+from hive_agent.client import CoreClient
 from hive_agent.config_repository import ConfigRepository, GitFailed
 from hive_agent.environment import AgentEnvironment
 from hive_agent.tools import proposal_text
-from hive_agent.tools.text import invalid, refused
+from hive_agent.tools.text import in_words
 from hive_core.protocol import ProposalQuery, ProposalsQuery, ProposeRequest, WithdrawRequest
 
 View = Annotated[Literal["open", "ended", "all"], Field(description="Open ones, ended ones, or both.")]
@@ -37,13 +37,11 @@ def add_proposal_tools(server: MCPServer[None], client: CoreClient, environment:
         offset: Annotated[int, Field(ge=0, le=1_000_000, description="How many to pass over.")] = 0,
     ) -> str:
         """List the proposed changes of your configuration, the newest first, or show one of them in full."""
-        try:
+        with in_words():
             me = (await client.whoami()).name
             if number is not None:
                 return proposal_text.detail(await client.proposal(me, number, ProposalQuery()))
             found = await client.proposals(ProposalsQuery(agent=me, state=state, limit=_LISTED, offset=offset))
-        except CoreError as error:
-            raise refused(error) from None
         return proposal_text.listing(found.proposals, found.total, offset)
 
     @server.tool(structured_output=False)
@@ -52,11 +50,10 @@ def add_proposal_tools(server: MCPServer[None], client: CoreClient, environment:
         note: Annotated[str, Field(max_length=10_000, description="Why.")] = "",
     ) -> str:
         """Take a proposal of yours back. What is approved already cannot be taken back."""
-        try:
+        with in_words():
             me = (await client.whoami()).name
-            return proposal_text.line(await client.withdraw(me, number, WithdrawRequest(note=note)))
-        except CoreError as error:
-            raise refused(error) from None
+            withdrawn = await client.withdraw(me, number, WithdrawRequest(note=note))
+        return proposal_text.line(withdrawn)
 
 
 async def propose(
@@ -67,19 +64,16 @@ async def propose(
     Raises ToolError with what to do.
     """
     left_out: list[str] = []
-    try:
+    with in_words():
         if not commit:
             me = (await client.whoami()).name
             repository = ConfigRepository(environment.config, me, environment.variables)
-            commit = await repository.head()
-            left_out = await repository.uncommitted()
+            try:
+                commit = await repository.head()
+                left_out = await repository.uncommitted()
+            except GitFailed as error:
+                raise ToolError(str(error)) from None
         proposal = await client.propose(ProposeRequest(commit=commit, note=note, agent=agent))
-    except GitFailed as error:
-        raise ToolError(str(error)) from None
-    except ValidationError as error:
-        raise invalid(error) from None
-    except CoreError as error:
-        raise refused(error) from None
     text = (
         f"Proposed {proposal.commit} as {proposal.agent}/{proposal.number}. It is built now, then decided on; a "
         "message from `system` will tell how it ended. End your turn instead of waiting for it."

@@ -9,18 +9,18 @@ from typing import Annotated
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from hive_agent import received
 from hive_agent.bodies import frames
-from hive_agent.client import CoreClient, CoreError
+from hive_agent.client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.role import Role
 from hive_agent.tools import proposal_text
 from hive_agent.tools.asking import add_asking_tools
 from hive_agent.tools.logs import add_log_tools
 from hive_agent.tools.proposals import add_proposal_tools
-from hive_agent.tools.text import LONGEST_OUTPUT, refused
+from hive_agent.tools.text import LONGEST_OUTPUT, in_words
 from hive_agent.version import version
 from hive_core.protocol import MAX_WAIT_SECONDS, Peer, ReceiveRequest, SendRequest
 
@@ -58,15 +58,9 @@ def _add_send(server: MCPServer[None], client: CoreClient) -> None:
         reply_to: Annotated[int | None, Field(description="Number of the message that this answers.")] = None,
     ) -> str:
         """Send a message. Once this returns, the hive keeps the message until its recipient has handled it."""
-        try:
+        with in_words("names are 1 to 9 characters of a-z and 0-9; see list_agents"):
             request = SendRequest(to=to, body=body, reply_to=reply_to, idempotency_key=f"tool:{uuid.uuid4()}")
             answer = await client.send(request)
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            hint = "names are 1 to 9 characters of a-z and 0-9; see list_agents"
-            raise ToolError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}\n{hint}") from None
-        except CoreError as error:
-            raise refused(error) from None
         names = ", ".join(answer.recipients) or "nobody (there is no one else)"
         return f"Sent to {names} as message {answer.id}."
 
@@ -84,10 +78,8 @@ def _add_recv(server: MCPServer[None], client: CoreClient, environment: AgentEnv
         """Fetch messages that came in while you work, into this turn. They count as handled when the turn ends well."""
         if not instance:
             raise ToolError("No harness runs here, so there is no turn to fetch messages into.")
-        try:
+        with in_words():
             answer = await client.receive(ReceiveRequest(instance=instance, wait_seconds=wait_seconds, max=max))
-        except CoreError as error:
-            raise refused(error) from None
         if not answer.deliveries:
             return "No new messages."
         shown = _shown([delivery.body for delivery in answer.deliveries])
@@ -106,20 +98,16 @@ def _add_looks(server: MCPServer[None], client: CoreClient) -> None:
     @server.tool(structured_output=False)
     async def whoami() -> str:
         """Say which agent you are and whom you may send to."""
-        try:
+        with in_words():
             me = await client.whoami()
-        except CoreError as error:
-            raise refused(error) from None
         allowed = "everyone" if me.allowed_recipients is None else ", ".join(me.allowed_recipients) or "nobody"
         return f"name: {me.name}\nkind: {me.kind}\nmay send to: {allowed}\ndeployment: {me.deployment}"
 
     @server.tool(structured_output=False)
     async def list_agents() -> str:
         """List the hive's agents: name, kind, whether it runs, what it is doing, what it says it is at."""
-        try:
+        with in_words():
             peers = (await client.peers()).agents
-        except CoreError as error:
-            raise refused(error) from None
         return "\n".join(map(_peer, peers)) or "No agents."
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import ValidationError
 
@@ -11,15 +14,22 @@ LONGEST_OUTPUT = 30_000
 """Characters of one tool's answer; agent CLIs refuse or drop much longer ones."""
 
 
-def refused(error: CoreError) -> ToolError:
-    """The hive's refusal as the tool's error: what and why, and what to do."""
-    return ToolError(f"{error.message}\n{error.hint}" if error.hint else error.message)
+@contextmanager
+def in_words(hint: str = "") -> Iterator[None]:
+    """Make what goes wrong inside the tool's error, in words: what the hive refused, why, and what to do; or which
+    argument cannot be sent, why, and the `hint`.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise ToolError(_with_hint(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", hint)) from None
+    except CoreError as error:
+        raise ToolError(_with_hint(error.message, error.hint)) from None
 
 
-def invalid(error: ValidationError) -> ToolError:
-    """Arguments that cannot be sent, as the tool's error: which, and why."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    return ToolError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+def _with_hint(message: str, hint: str) -> str:
+    return f"{message}\n{hint}" if hint else message
 
 
 def last_lines(lines: list[str], skip: int = 0) -> str:

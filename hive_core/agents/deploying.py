@@ -164,7 +164,7 @@ class Deploying(Views):
 
     def _hold_port(self, record: AgentRecord) -> bool:
         """Whether it is held; of a sealed agent's network it is not a part, so it is left to others."""
-        if _sealed(record):
+        if record.sealed:
             self._ports.release(record.name)
             return False
         try:
@@ -205,10 +205,6 @@ class Deploying(Views):
             closure=record.closure,
             deployment=record.deployment,
             limits=self._allowance.effective(record.config),
-            sealed=_sealed(record),
-            web_port=0 if _sealed(record) else record.web_port,
+            sealed=record.sealed,
+            web_port=0 if record.sealed else record.web_port,
         )
-
-
-def _sealed(record: AgentRecord) -> bool:
-    return record.config.network == "sealed"

@@ -41,6 +41,11 @@ class AgentRecord:
     closure: str = ""
     status: str = ""
 
+    @property
+    def sealed(self) -> bool:
+        """Whether its network is to be nothing but the hive's socket."""
+        return self.config.network == "sealed"
+
     def with_in_force(self, in_force: InForce) -> AgentRecord:
         """The same agent with something else in force."""
         return replace(

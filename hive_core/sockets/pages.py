@@ -41,7 +41,7 @@ def opening_pages(agents: Agents, database: Database, layout: Layout) -> list[En
             ticket=made.secret,
             port=record.web_port,
             held=agents.hold_port(record.name),
-            sealed=record.config.network == "sealed",
+            sealed=record.sealed,
             socket=str(layout.agent(record.name).own / "web.sock"),
             expires_in=TICKET_SECONDS,
         )

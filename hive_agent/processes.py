@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from asyncio.subprocess import PIPE, Process
@@ -12,6 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hive_agent import prctl
+
+log = logging.getLogger(__name__)
 
 LINE_LIMIT = 32 * 1024 * 1024
 """Longest line of output that can be read, in bytes: a tool's result comes as one line of JSON."""
@@ -103,6 +106,17 @@ async def running(
         yield program.process
     finally:
         await program.end()
+
+
+async def next_line(process: Process) -> bytes | None:
+    """The next line of a program's output; empty if it was too long to be read, None at the end."""
+    if process.stdout is None:
+        return None
+    try:
+        return await process.stdout.readline() or None
+    except ValueError:
+        log.warning("the agent CLI wrote a line beyond the limit, which was skipped")
+        return b""
 
 
 def reap_adopted() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from hive_agent import log as harness_log
 from hive_agent.backends.json_fields import field, parsed, text
-from hive_agent.processes import Program, reap_adopted
+from hive_agent.processes import Program, next_line, reap_adopted
 
 log = logging.getLogger(__name__)
 
@@ -111,16 +111,10 @@ class ClaudeProcess:
             stdin.write(json.dumps(message).encode() + b"\n")
 
     async def _read(self) -> None:
-        stdout = self.program.process.stdout
         try:
-            while stdout is not None:
-                try:
-                    line = await stdout.readline()
-                except ValueError:
-                    log.warning("claude wrote a line beyond the limit, which was skipped")
-                    continue
+            while (line := await next_line(self.program.process)) is not None:
                 if not line:
-                    return
+                    continue
                 self.moved.set()
                 event = parsed(line)
                 if event is not None:  # programs that it runs may write in between

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from asyncio.subprocess import Process
 
 from hive_agent.backends.base import Failed, TurnOutcome
 from hive_agent.backends.one_shot.output import Reading
+from hive_agent.processes import next_line
 from hive_agent.transcript import Session, Tell
-
-log = logging.getLogger(__name__)
 
 _FIRST_WORD_SECONDS = 300.0
 """How long the program may be silent at its start: it may be waiting for a model that thinks."""
@@ -49,7 +47,7 @@ async def _read(process: Process, program: str, reading: Reading, tell: Tell, en
     try:
         while reading.verdict is None:
             silence = _LEAVE_SECONDS if reading.settled else None if reading.session else _FIRST_WORD_SECONDS
-            line = asyncio.create_task(_line(process))
+            line = asyncio.create_task(next_line(process))
             try:
                 done, _ = await asyncio.wait({line, alarm}, timeout=silence, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -70,17 +68,6 @@ async def _read(process: Process, program: str, reading: Reading, tell: Tell, en
         return None
     finally:
         alarm.cancel()
-
-
-async def _line(process: Process) -> bytes | None:
-    """The next line of output; empty if it was too long to be read, None at the end."""
-    if process.stdout is None:
-        return None
-    try:
-        return await process.stdout.readline() or None
-    except ValueError:
-        log.warning("the agent CLI wrote a line beyond the limit, which was skipped")
-        return b""
 
 
 async def _give(process: Process, text: str) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, StringConstraints
 
-from hive_agent import lines
+from hive_agent import kept
 
-log = logging.getLogger(__name__)
-
-_MOST_BYTES = 16 * 1024
 _Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -31,23 +27,15 @@ class Known(BaseModel):
 
 
 class CliSession:
-    """The file. It lies where the agent can write: if it is not what it should be, there is no conversation."""
+    """The conversation that is `known`, and the file that keeps it; without the file there is none."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self.known = Known.model_validate_json(b"\n".join(lines.read(path, _MOST_BYTES)) or b"{}")
-        except (OSError, ValidationError) as error:
-            log.warning("%s cannot be read (%s): a new conversation begins", path, type(error).__name__)
-            self.known = Known()
+        self.known = kept.load(path, Known) or Known()
 
     def remember(self, known: Known) -> None:
         """If it cannot be written, a restart begins a new conversation."""
         if known == self.known:
             return
         self.known = known
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lines.replace(self._path, [known.model_dump_json().encode()])
-        except OSError as error:
-            log.error("which conversation is the agent's cannot be written: %s", error)
+        kept.save(self._path, known)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hive_agent import lines
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +68,4 @@ class ScriptMemory:
             return _Content()
 
     def _save(self) -> None:
-        fresh = self._path.with_suffix(".new")
-        with fresh.open("w") as file:
-            file.write(self._content.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
+        lines.replace(self._path, [self._content.model_dump_json().encode()])

@@ -16,13 +16,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from hive_agent.backends.base import Backend, BackendContext, open_backend
-from hive_agent.client import CoreClient
-from hive_agent.environment import AgentEnvironment
-from hive_agent.role import AGENT
-from hive_core.protocol import AgentConfig, Profile
+from hive_agent.backends.base import Backend
 from hive_core.protocol import Backend as BackendName
-from tests.integration.claude_code import INSTANCE, needs_claude
+from tests.integration.claude_code import configured, needs_claude
 from tests.integration.generate_content_server import generate_content_server
 from tests.integration.model_server import ApiError, Blocks, Brain, ToolUse, model_server
 from tests.integration.responses_server import responses_server
@@ -165,17 +161,5 @@ async def opened(
     """The backend for an agent whose directories are in `place`, talking to the model at `url`."""
     (place / "state").mkdir(exist_ok=True)
     environment = variables(cli, place, core.socket.parent) | {cli.address: url, cli.key: "test"} | dict(more)
-    profile = Profile(
-        name=core.name,
-        kind=core.kind,
-        config=AgentConfig(backend=cli.name, model=cli.model, **config),
-        prompt="You count sheep.",
-        deployment=1,
-        lease_seconds=60.0,
-    )
-    async with CoreClient(core.socket, patience=5.0) as client:
-        backend = open_backend(BackendContext(profile, AgentEnvironment.read(environment), AGENT, client, INSTANCE))
-        try:
-            yield backend
-        finally:
-            await backend.close()
+    async with configured(core, environment, backend=cli.name, model=cli.model, **config) as backend:
+        yield backend

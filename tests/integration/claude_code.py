@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from hive_agent.backends.base import Backend, BackendContext, Turn
-from hive_agent.backends.claude.backend import open_backend
+from hive_agent.backends.base import Backend, BackendContext, Turn, open_backend
 from hive_agent.backends.claude.command import find_program
 from hive_agent.backends.programs import NoProgram
 from hive_agent.client import CoreClient
@@ -69,16 +68,25 @@ async def claude(
         "CLAUDE_CODE_MAX_RETRIES": "0",
         **(variables or {}),
     }
+    async with configured(core, environment, role, backend="claude", model=model, **config) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def configured(
+    core: CoreStandIn, variables: Mapping[str, str], role: Role = AGENT, **config: Any
+) -> AsyncIterator[Backend]:
+    """The backend that `config` names, for an agent that counts sheep; `variables` are its harness's environment."""
     profile = Profile(
         name=core.name,
         kind=core.kind,
-        config=AgentConfig(backend="claude", model=model, **config),
+        config=AgentConfig(**config),
         prompt="You count sheep.",
         deployment=1,
         lease_seconds=60.0,
     )
     async with CoreClient(core.socket, patience=5.0) as client:
-        backend = open_backend(BackendContext(profile, AgentEnvironment.read(environment), role, client, INSTANCE))
+        backend = open_backend(BackendContext(profile, AgentEnvironment.read(variables), role, client, INSTANCE))
         try:
             yield backend
         finally:

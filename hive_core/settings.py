@@ -68,8 +68,11 @@ class NixOS(BaseModel):
     ] = True
     build_user: Annotated[
         Literal["auto", "dynamic", "root"],
-        Field(description="Who evaluates: an own user through the Nix daemon, or root; `auto` takes what works."),
-    ] = "auto"
+        Field(
+            description="Who evaluates: `dynamic`, a user of its own through the Nix daemon; `root`; "
+            "`auto`, root where the first does not work."
+        ),
+    ] = "dynamic"
     build_memory: Annotated[MemorySize, Field(description="Most memory of a build's evaluation.")] = "4G"
     build_tasks: Annotated[TasksMax, Field(description="Most tasks of a build's evaluation.")] = 512
     updates: Annotated[

@@ -2,6 +2,10 @@
 
 The format is version 7 of the Nix manual's "Lock files". Nix adds the agent's own input and keeps the rest, so a
 build fetches nothing of hyperhive's: it need not be able to, and what it builds with is what was looked at.
+
+`nix flake metadata --json` tells more of a flake than a lock file may hold: since 2.25 `__final` in `locked`, which
+ends Nix with an assertion when it stands in a file. So only those keys of a node are written that the format has, and
+of a flake reference no key that begins with `__`, which are Nix's own.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from typing import Any
 
 _VERSION = 7
 _INPUT = "hyperhive"
+_NODE_KEYS = ("flake", "inputs", "locked", "original", "parent")
+_INTERNAL = "__"
 
 
 def lock(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -27,14 +33,17 @@ def lock(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
     own = _free(_INPUT, nodes)
     top = _free("root", [name for name in nodes if name != root])
     moved = {name: _below(node) for name, node in nodes.items() if name != root}
-    moved[own] = {**_below(nodes[root]), "locked": locked, "original": original}
+    moved[own] = _below({**nodes[root], "locked": locked, "original": original})
     moved[top] = {"inputs": {_INPUT: own}}
     return {"nodes": moved, "root": top, "version": _VERSION}
 
 
 def _below(node: Mapping[str, Any]) -> dict[str, Any]:
     """A node as it is one level further down: lists are ways from the root, and that is hyperhive's no more."""
-    changed = dict(node)
+    changed = {key: node[key] for key in _NODE_KEYS if key in node}
+    for key in ("locked", "original"):
+        if isinstance(changed.get(key), dict):
+            changed[key] = {name: value for name, value in changed[key].items() if not name.startswith(_INTERNAL)}
     if "inputs" in changed:
         changed["inputs"] = {
             name: [_INPUT, *target] if isinstance(target, list) else target

@@ -46,6 +46,7 @@ class Proposing:
             raise bad_request("the operator has no configuration to propose: say of which agent", "name the agent")
         policy.may_propose(party, agent)
         place.agents.record(agent)
+        await place.runtime.check_can_build()
         if self._waiting[agent] >= _MOST_WAITING:
             why = f"{_MOST_WAITING} commits of {agent} are being taken in"
             raise HiveError("intake_under_way", why, hint="try again when that is done", status=429)

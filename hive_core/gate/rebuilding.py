@@ -27,6 +27,7 @@ class Rebuilding:
         place = self._place
         policy.may_rebuild(party, agent, "config")  # Whether there is such an agent is not for everybody to know.
         place.agents.record(agent)
+        await place.runtime.check_can_build()
         async with place.locks[agent]:
             place.agents.record(agent)
             last = await place.read(lambda db: index.last_rebuild(db, agent))

@@ -48,6 +48,7 @@ class Spawning:
         """
         place, agent = self._place, request.name
         await place.agents.check_new(agent)
+        await place.runtime.check_can_build()
         async with place.locks[agent]:
             await place.agents.check_new(agent)
             commit, base = await self._founding.first_commit(request, party)
@@ -93,6 +94,7 @@ class Spawning:
         place, agent = self._place, request.name
         policy.may_request(party)
         await place.agents.check_new(agent)
+        await place.runtime.check_can_build()
         async with place.locks[agent]:
             await place.agents.check_new(agent)
             await check_only_one(place, agent, "spawn")

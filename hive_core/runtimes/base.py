@@ -81,6 +81,9 @@ class Runtime(Protocol):
     bubblewrap: str | None
     limiting: bool
 
+    async def check_can_build(self) -> None:
+        """Raise HiveError with what is missing and what to do, if no commit at all can be built here now."""
+
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """Build a commit: its closure, which no later build changes. Building the same again gives the same.
 

@@ -8,6 +8,8 @@ process 1 dies, the kernel ends everything in the sandbox.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import errno
 import json
 import os
 import re
@@ -119,11 +121,37 @@ class SandboxedChild:
         self._process.close()
 
 
+_NOT_INSTALLED = "bubblewrap is not installed"
+_OPENAT2 = 437
+"""The number of the system call: the same on every architecture."""
+
+
+def remedy(problem: str) -> str:
+    """What to do where bubblewrap does not work; `problem` is what `find_bubblewrap` said."""
+    if problem == _NOT_INSTALLED:
+        return "install bubblewrap on the daemon's PATH"
+    if _lacks_openat2():
+        return (
+            "bubblewrap since 0.12 needs the system call openat2, which does not exist where the daemon runs: a unit "
+            "with RestrictSUIDSGID= takes it away; remove that setting"
+        )
+    return (
+        "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
+        "kernel.apparmor_restrict_unprivileged_userns), and update bubblewrap"
+    )
+
+
+def _lacks_openat2() -> bool:
+    """Whether openat2(2) is answered with ENOSYS; any other answer to a call with wrong arguments says that it exists."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return libc.syscall(_OPENAT2, -1, None, None, 0) < 0 and ctypes.get_errno() == errno.ENOSYS
+
+
 async def find_bubblewrap(host: Host) -> tuple[str | None, str]:
     """The program bwrap, if it can confine here; else None and why not, in words. Tried out."""
     bwrap = _find("bwrap")
     if bwrap is None:
-        return None, "bubblewrap is not installed"
+        return None, _NOT_INSTALLED
     problem = await why_not(bwrap, host)
     return (None if problem else bwrap), problem
 

@@ -24,7 +24,7 @@ from hive_core.runtimes.changes import Changes
 from hive_core.runtimes.checking import Confine, unconfined
 from hive_core.runtimes.child import Harness, Launcher, PlainLauncher
 from hive_core.runtimes.closures import Closures
-from hive_core.runtimes.confined import SandboxLauncher, find_bubblewrap
+from hive_core.runtimes.confined import SandboxLauncher, find_bubblewrap, remedy
 from hive_core.runtimes.logfile import LogFile
 from hive_core.runtimes.sandbox import check_hidden, confined, look
 from hive_core.runtimes.supervisor import BackOff, Supervisor
@@ -97,8 +97,7 @@ class LocalRuntime:
                 raise HiveError(
                     "no_sandbox",
                     f"agents cannot be run in bubblewrap: {problem}",
-                    hint='install bubblewrap and allow unprivileged user namespaces, or set sandbox = "none" '
-                    "to run agents as plain processes, not confined",
+                    hint=f'{remedy(problem)}; or set sandbox = "none" to run agents as plain processes, not confined',
                 )
             else:
                 confinement = f"plain processes, not confined: {problem}"
@@ -107,6 +106,9 @@ class LocalRuntime:
         if confine is not unconfined:
             runtime.bubblewrap = bwrap
         return runtime
+
+    async def check_can_build(self) -> None:
+        """Return at once: a build needs nothing but the commit."""
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """Check a commit's files and lay them down: the directory with them. Raises BuildFailed and HiveError."""

@@ -99,7 +99,6 @@ in
         ProtectKernelModules = true;
         LockPersonality = true;
         RestrictRealtime = true;
-        RestrictSUIDSGID = true;
         RestrictAddressFamilies = [
           "AF_UNIX"
           "AF_INET"
@@ -118,9 +117,10 @@ in
           "~@reboot"
           "~@swap"
         ];
-        # Left out, since bubblewrap could not set up a sandbox any more: RestrictNamespaces, and what mounts something
-        # over parts of /proc (ProtectKernelTunables, ProtectKernelLogs, ProtectHostname, ProtectProc). And
-        # MemoryDenyWriteExecute, since D-Bus callbacks are machine code that is made at run time.
+        # Left out, since bubblewrap could not set up a sandbox any more: RestrictNamespaces, what mounts something
+        # over parts of /proc (ProtectKernelTunables, ProtectKernelLogs, ProtectHostname, ProtectProc), and
+        # RestrictSUIDSGID, under which openat2(2) does not exist (bubblewrap since 0.12 calls it, see
+        # https://github.com/containers/bubblewrap/issues/774). And MemoryDenyWriteExecute, since D-Bus callbacks are machine code that is made at run time.
       }
       // lib.optionalAttrs usual {
         StateDirectory = "hyperhive";

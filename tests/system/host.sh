@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# Boot this machine's own root, copy-on-write, as a real systemd host, and run a command in it as a service.
+# Boot a root file system, copy-on-write, as a real systemd host, and run a command in it as a service.
 #
-#   tests/system/host.sh COMMAND [ARGUMENTS]
+#   tests/system/host.sh [--root DIRECTORY] COMMAND [ARGUMENTS]
+#
+# The root is this machine's own, or that of another release, which tests/system/make_root.sh has made.
 #
 # The command's output comes out live, and its exit status is passed on. It runs as root in the current directory, with
 # the caller's environment. What it writes there stays; every other change is gone afterwards: the host's root is an
 # overlay, /tmp, /run and /nix are empty and in memory. There is no network but a loopback of the host's own.
 #
 # In the host run systemd, D-Bus and a Nix daemon; tests/system/host is laid over its root, and `nixos-container` is the
-# stand-in beside this file, unless there is a real one. Containers see the machine's /usr, the checkout and the Python
-# of the PATH, all read-only: what on NixOS a closure depends on in the store.
+# stand-in beside this file, unless the root has a real one or $HIVE_NIXOS_CONTAINER names one (the Perl script, also as
+# it is in nixpkgs). Containers see the root's /usr, the checkout and the Python of the PATH, all read-only: what on
+# NixOS a closure depends on in the store.
 #
 # Exit status 77, with one line that says why: such a host cannot be booted here.
 set -euo pipefail
@@ -24,18 +27,35 @@ cannot() {
     exit "$CANNOT"
 }
 
+root=/
+if [ "${1-}" = --root ] && [ $# -gt 1 ]; then
+    root=$(CDPATH='' cd -- "$2" && pwd -P) || cannot "there is no root in $2"
+    shift 2
+fi
 [ $# -gt 0 ] || {
-    echo "usage: $0 COMMAND [ARGUMENTS]" >&2
+    echo "usage: $0 [--root DIRECTORY] COMMAND [ARGUMENTS]" >&2
     exit 2
 }
 [ "$(id -u)" -eq 0 ] || cannot "this needs root"
-[ -x /lib/systemd/systemd ] || cannot "systemd is not installed"
-for program in systemd-nspawn:systemd-container dbus-daemon:dbus nix-daemon:nix-bin nix:nix-bin; do
-    command -v "${program%:*}" >/dev/null || cannot "${program%:*} is missing (Debian package ${program#*:})"
-done
-case "$checkout$place" in
+command -v systemd-nspawn >/dev/null || cannot "systemd-nspawn is missing (Debian package systemd-container)"
+real=${HIVE_NIXOS_CONTAINER:-}
+[ -z "$real" ] || [ -f "$real" ] || cannot "HIVE_NIXOS_CONTAINER names $real, which is no file"
+case "$checkout$place$root" in
     *:* | *\\*) cannot "systemd-nspawn cannot bind a path with a colon or a backslash: $place" ;;
 esac
+
+# A command in the root.
+in_root() {
+    if [ "$root" = / ]; then "$@"; else chroot "$root" env PATH="$path" "$@"; fi
+}
+
+if [ "$root" = / ]; then path=$PATH; else path=/opt/hyperhive/bin:/usr/local/bin:/usr/bin:/usr/sbin; fi
+in_root test -x /lib/systemd/systemd || cannot "systemd is not installed"
+for program in systemd-nspawn:systemd-container dbus-daemon:dbus nix-daemon:nix-bin nix:nix-bin python3:python3; do
+    in_root sh -c "command -v ${program%:*}" >/dev/null ||
+        cannot "${program%:*} is missing (Debian package ${program#*:})"
+done
+python=$(in_root sh -c 'command -v python3')
 
 scratch=$(mktemp -d /var/tmp/hive-host.XXXXXX)
 id=hive-host-${scratch##*.}
@@ -108,11 +128,12 @@ mkfifo "$scratch/io/output"
 } >"$scratch/io/command"
 export -p | grep -Ev ' (PWD|OLDPWD|SHLVL|_|NOTIFY_SOCKET|LISTEN_[A-Z]+|INVOCATION_ID|JOURNAL_STREAM)(=|$)' \
     >"$scratch/io/environment" || :
+[ "$root" = / ] || printf 'export PATH=%q\nunset VIRTUAL_ENV PYTHONPATH PYTHONHOME\n' "$path" >>"$scratch/io/environment"
 
 # The checkout, and the Python of the PATH with all that it imports from.
 {
     echo "$checkout"
-    python3 -I -c 'import sys; print(sys.prefix, sys.base_prefix, sep="\n")'
+    in_root python3 -I -c 'import sys; print(sys.prefix, sys.base_prefix, sep="\n")'
 } | sort -u | while read -r directory; do
     # What lies in /usr or in the checkout is seen anyway.
     case $directory in
@@ -123,7 +144,9 @@ done >"$scratch/io/dependencies"
 
 binds=(--bind="$place" --bind="$scratch/io:/run/host-io")
 while read -r directory; do
-    [ "$directory" = "$place" ] || binds+=(--bind-ro="$directory")
+    # Those of another root are in it.
+    if [ "$directory" = "$place" ] || { [ "$root" != / ] && [ "$directory" != "$checkout" ]; }; then continue; fi
+    binds+=(--bind-ro="$directory")
 done <"$scratch/io/dependencies"
 
 cat >"$scratch/io/boot" <<'BOOT'
@@ -140,23 +163,39 @@ chmod +x "$scratch/io/boot"
 
 # --- boot ---------------------------------------------------------------------------------------------------
 
+# Since 257 nspawn hides parts of /proc, and a sandbox in the host could not mount one of its own.
+settings=(SYSTEMD_NSPAWN_API_VFS_WRITABLE=1)
+# Since 258 systemd knows version 2 of the control groups alone. Where the machine has version 1, the host gets the tree
+# of version 2 that has no controllers: limits cannot be tried there.
+if [ "$(in_root systemctl --version | sed -n 's/^systemd \([0-9]*\).*/\1/p')" -ge 258 ]; then
+    settings+=(SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1)
+fi
+
 # In a mount namespace of its own: lay out the root and become nspawn.
 # shellcheck disable=SC2016 # expanded by the inner shell
 readonly LAY_OUT='
-    scratch=$1 here=$2 checkout=$3
-    shift 3
+    scratch=$1 here=$2 checkout=$3 root=$4 python=$5 real=$6
+    shift 6
     mount -t tmpfs -o mode=0755 tmpfs "$scratch/memory"
     mkdir "$scratch/memory/upper" "$scratch/memory/work"
-    mount -t overlay -o "lowerdir=/,upperdir=$scratch/memory/upper,workdir=$scratch/memory/work" overlay "$scratch/root"
+    mount -t overlay -o "lowerdir=$root,upperdir=$scratch/memory/upper,workdir=$scratch/memory/work" overlay "$scratch/root"
     cp -r --no-preserve=ownership "$here/host/." "$scratch/root/"
     mkdir -p "$scratch/root/etc/nixos-containers" "$scratch/root/var/lib/nixos-containers"
     # The hive as a package would install it, and the stand-in unless there is the real one.
     programs="hive-c0re:hive_core hive-ag3nt:hive_agent hive-m1nd:hive_manager"
-    [ -n "$(type -P nixos-container)" ] || programs+=" nixos-container:tests.system.nixos_container"
+    if [ -n "$real" ]; then
+        # What nixpkgs puts in when it builds the package.
+        sed -e "s|@perl@|/usr|g; s|@su@|/usr/bin/su|g; s|@utillinux@|/usr|g; s|@util-linux@|/usr|g" \
+            -e "s|@configurationDirectory@|/etc/nixos-containers|g; s|@stateDirectory@|/var/lib/nixos-containers|g" \
+            "$real" >"$scratch/root/usr/local/bin/nixos-container"
+        chmod 0755 "$scratch/root/usr/local/bin/nixos-container"
+    elif ! PATH=/usr/local/bin:/usr/bin:/usr/sbin chroot "$scratch/root" sh -c "command -v nixos-container" >/dev/null; then
+        programs+=" nixos-container:tests.system.nixos_container"
+    fi
     for program in $programs; do
         file=$scratch/root/usr/local/bin/${program%:*}
         printf "#!/bin/sh\nexport PYTHONPATH=%q NIXOS_CONTAINER_PROGRAM=\"\$0\"\nexec %q -P -m %s \"\$@\"\n" \
-            "$checkout" "$(type -P python3)" "${program#*:}" >"$file"
+            "$checkout" "$python" "${program#*:}" >"$file"
         chmod 0755 "$file"
     done
     # The Python of the tests may lie where the daemon sees nothing, and on version 1 of the control groups one writes
@@ -179,8 +218,9 @@ reader=$!
 (
     for group in "${groups[@]}"; do echo "$BASHPID" >"$group/cgroup.procs"; done
     # Killed with this script, however that ends.
-    exec setpriv --pdeathsig KILL unshare --mount --propagation private bash -euc "$LAY_OUT" _ "$scratch" "$here" "$checkout" \
-        systemd-nspawn --quiet --directory="$scratch/root" --register=no --keep-unit --link-journal=no \
+    exec setpriv --pdeathsig KILL unshare --mount --propagation private bash -euc "$LAY_OUT" _ \
+        "$scratch" "$here" "$checkout" "$root" "$python" "$real" \
+        env "${settings[@]}" systemd-nspawn --quiet --directory="$scratch/root" --register=no --keep-unit --link-journal=no \
         --machine=hive-host --kill-signal=SIGRTMIN+3 --resolv-conf=off --timezone=off --private-network \
         --tmpfs=/nix:mode=0755 \
         --bind="$scratch/disk/containers:/var/lib/nixos-containers" --bind="$scratch/disk/hyperhive:/var/lib/hyperhive" \

@@ -59,7 +59,7 @@ class Hive:
             os.umask(old)
         self.secret = self.propose(GIT, "bob").commit
 
-    def settings(self, build_user: str = "auto", build_timeout: float = 60, build_memory: str = "2G") -> Settings:
+    def settings(self, build_user: str = "dynamic", build_timeout: float = 60, build_memory: str = "2G") -> Settings:
         nixos = {"flake": f"path:{self.flake}", "build_user": build_user, "build_memory": build_memory}
         return Settings(
             runtime="nixos",
@@ -127,12 +127,12 @@ async def inside(hive: Hive, builder: NixBuilder, order: BuildOrder, *command: s
     """What a command prints that is run in the unit of a build."""
     confinement = await builder.builders.confinement()
     place = Place.of(hive.layout.scratch, "inside")
-    await asyncio.to_thread(make, place)
+    await asyncio.to_thread(make, place, "{ }")
     said: list[str] = []
     try:
         unit = unit_name("inside", 0)
         shown = {order.repository: order.repository}
-        argv = confinement.argv(unit, command, place=place.path, shown=shown, home=place.home)
+        argv = confinement.argv(unit, command, place=place.path, shown=shown, variables=place.variables)
         await evaluate(unit, argv, confinement.bounds, said.append)
     finally:
         await asyncio.to_thread(discard, place)
@@ -260,7 +260,7 @@ async def test_a_cancelled_build_leaves_nothing(hive: Hive) -> None:
 
 async def test_what_a_killed_daemon_left_is_ended(hive: Hive) -> None:
     """Builds do not outlive the next start of the daemon, nor do their files."""
-    make(Place.of(hive.layout.scratch, "ada-99"))
+    make(Place.of(hive.layout.scratch, "ada-99"), "{ }")
     host("systemd-run", "--unit=hive-build-ada-99.service", "sleep", "1000")
     async with opened(hive):
         assert units() == []
@@ -268,19 +268,35 @@ async def test_what_a_killed_daemon_left_is_ended(hive: Hive) -> None:
 
 
 async def test_without_the_daemon_it_is_root(hive: Hive) -> None:
-    """Where the Nix daemon cannot be reached root evaluates, if the settings allow that, and that is said."""
+    """Where the Nix daemon cannot be reached root evaluates, if the settings ask for that; else nothing is built."""
     host("systemctl", "stop", "nix-daemon.socket", "nix-daemon.service")
     try:
-        async with opened(hive) as builder:
+        async with opened(hive, build_user="auto") as builder:
             assert "root" in await builder.confinement()
-        async with opened(hive, build_user="dynamic") as builder:
-            with pytest.raises(HiveError, match=r"cannot be evaluated by a user of their own: .*daemon") as caught:
+        async with opened(hive) as builder:
+            with pytest.raises(HiveError, match=r"do not work as a user of their own: .*daemon") as caught:
                 await builder.build(hive.propose(GIT), lambda _: None)
             assert caught.value.code == "no_build_user"
     finally:
         host("systemctl", "start", "nix-daemon.socket")
     async with opened(hive) as builder:
         assert "a user of its own" in await builder.confinement()
+
+
+async def test_a_trial_is_a_build(hive: Hive) -> None:
+    """A Nix that answers and evaluates but builds nothing is found out before the first proposal, with the reason."""
+    configuration = Path("/etc/nix/nix.conf")
+    before = configuration.read_text()
+    configuration.write_text(f"{before}max-jobs = 0\n")
+    host("systemctl", "restart", "nix-daemon.service")
+    try:
+        async with opened(hive) as builder:
+            with pytest.raises(HiveError, match="max-jobs") as caught:
+                await builder.confinement()
+            assert (caught.value.code, caught.value.status) == ("no_build_user", 503)
+    finally:
+        configuration.write_text(before)
+        host("systemctl", "restart", "nix-daemon.service")
 
 
 async def test_an_older_hyperhive_is_noticed(hive: Hive) -> None:

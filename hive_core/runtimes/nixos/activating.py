@@ -49,7 +49,7 @@ class Activating:
                 await self._containers.check(spec, closures)  # Before it is stopped: it may be somebody else's.
                 await self._stop(name, to_start=True)
                 await self._containers.prepare(spec, closures, hold)
-                changed = await self._containers.put_dropin(container, spec.limits, self._stop_timeout)
+                changed = await self._containers.put_dropin(spec, self._stop_timeout)
             await self._reload(container, changed=changed)
             self._following.tell(name, self._following.unit(name).start_asked())
             await self._run(name)

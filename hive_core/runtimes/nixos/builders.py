@@ -4,26 +4,65 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import re
 import shutil
+import time
 from pathlib import Path
 
 import structlog
 
 from hive_core.errors import HiveError
 from hive_core.finishing import to_the_end
+from hive_core.flakes.quoting import path_reference
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.nixos.commands import environment, run
 from hive_core.runtimes.nixos.confining import UNIT_PREFIX, Bounds, Confinement
 from hive_core.runtimes.nixos.evaluating import evaluate
-from hive_core.runtimes.nixos.staging import Place, discard, make
+from hive_core.runtimes.nixos.staging import Place, discard, make, read_result
 from hive_core.runtimes.nixos.store import FEATURES, Store
 from hive_core.settings import Settings
 
 log = structlog.get_logger(__name__)
-_TRIAL = Bounds("1G", 256, 30.0)
+
+_OPTIONS = {
+    "accept-flake-config": "false",
+    "allow-import-from-derivation": "false",
+    "allow-unsafe-native-code-during-evaluation": "false",
+    "eval-cache": "false",
+    "pure-eval": "true",
+}
+"""Whatever the host's nix.conf says: what is evaluated is an agent's, and gets no say in Nix's own settings. Its home
+is gone afterwards, so nothing is to be cached there.
+"""
+_TRIAL = Bounds("1G", 256, 60.0)
+_TRIAL_FLAKE = """\
+{
+  outputs = _: {
+    trial = derivation {
+      name = "hyperhive-trial";
+      system = "%(system)s";
+      builder = "/bin/sh";
+      args = [ "-c" "echo %(nonce)s >$out" ];
+    };
+  };
+}
+"""
+"""Small, and new each time: a build that Nix has in its store already would prove nothing. In the sandbox of a build
+Nix promises `/bin/sh` (the setting sandbox-paths).
+"""
+_RETRY_SECONDS = 10.0
+"""For so long a failed trial is believed: callers who wait in a row are answered at once."""
 _BUILD_USERS = re.compile(r"^build-users-group = *(?P<group>.*)$", re.MULTILINE)
+
+
+def build_command(nix: str, place: Place, attribute: str) -> list[str]:
+    """The command line that builds `attribute` of the flake in `place`, and links to the result there."""
+    command = [nix, *FEATURES, "build", "--log-format", "internal-json"]
+    for name, value in _OPTIONS.items():
+        command += ["--option", name, value]
+    return [*command, "--out-link", str(place.result), "--", f"{path_reference(place.flake)}#{attribute}"]
 
 
 class Builders:
@@ -36,6 +75,7 @@ class Builders:
         self._layout = layout
         self._store = store
         self._found: Confinement | None = None
+        self._failed: tuple[float, HiveError] | None = None
         self._lock = asyncio.Lock()
 
     @classmethod
@@ -55,7 +95,14 @@ class Builders:
         async with self._lock:
             if self._found is not None:
                 return self._found
-            found = await self._try()
+            now = asyncio.get_running_loop().time()
+            if self._failed is not None and now - self._failed[0] < _RETRY_SECONDS:
+                raise self._failed[1]
+            try:
+                found = await self._try()
+            except HiveError as error:
+                self._failed = (asyncio.get_running_loop().time(), error)
+                raise
             if found.unprivileged or self._settings.nixos.build_user == "root":
                 # That there is no Nix daemon may be true no more at the next build.
                 self._found = found
@@ -71,26 +118,29 @@ class Builders:
             if wanted == "dynamic":
                 raise HiveError(
                     "no_build_user",
-                    f"builds cannot be evaluated by a user of their own: {why}",
-                    hint="start the Nix daemon and allow every user to connect to it (allowed-users in nix.conf)",
-                    status=500,
+                    f"builds do not work as a user of their own: {why}",
+                    hint="start the Nix daemon and allow every user to connect to it (allowed-users in nix.conf); "
+                    'nixos.build_user = "auto" lets root evaluate where that cannot be',
+                    status=503,
                 )
-            log.warning("builds are evaluated by root", reason=why)
+            log.warning("builds are evaluated by root, as nixos.build_user = auto allows", reason=why)
         await self._check_build_users()
         return self._confinement(unprivileged=False)
 
     async def _why_not(self, confinement: Confinement) -> str:
-        """Reach the Nix daemon in the unit of a build: empty if that works, else why not."""
+        """Evaluate and build something small just as a configuration: empty if that works, else why not."""
         place = Place.of(self._layout.scratch, "trial")
         unit = f"{UNIT_PREFIX}trial.service"
-        said: list[str] = []
-        command = [self.nix, *FEATURES, "store", "ping"]
+        flake = _TRIAL_FLAKE % {"system": f"{platform.machine()}-linux", "nonce": time.time_ns()}
         try:
-            await to_the_end(asyncio.to_thread(make, place))
-            trial = confinement.argv(unit, command, place=place.path, shown={}, home=place.home)
-            await evaluate(unit, trial, _TRIAL, said.append)
+            await to_the_end(asyncio.to_thread(make, place, flake))
+            command = build_command(self.nix, place, "trial")
+            trial = confinement.argv(unit, command, place=place.path, shown={}, variables=place.variables)
+            await evaluate(unit, trial, _TRIAL, lambda _: None)
+            if await asyncio.to_thread(read_result, place) is None:
+                return "Nix has built nothing"
         except BuildFailed as error:
-            return str(error)
+            return " ".join(str(error).split())
         except HiveError as error:
             return error.message
         finally:

@@ -12,12 +12,11 @@ import structlog
 
 from hive_core.errors import HiveError, conflict
 from hive_core.finishing import to_the_end
-from hive_core.flakes.quoting import path_reference
 from hive_core.flakes.rendering import ATTRIBUTE, AgentFlake, render
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.nixos import comparing, staging
-from hive_core.runtimes.nixos.builders import Builders
+from hive_core.runtimes.nixos.builders import Builders, build_command
 from hive_core.runtimes.nixos.commands import run
 from hive_core.runtimes.nixos.confining import check_path, unit_name
 from hive_core.runtimes.nixos.evaluating import evaluate, forget_all
@@ -29,16 +28,6 @@ from hive_core.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_OPTIONS = {
-    "accept-flake-config": "false",
-    "allow-import-from-derivation": "false",
-    "allow-unsafe-native-code-during-evaluation": "false",
-    "eval-cache": "false",
-    "pure-eval": "true",
-}
-"""Whatever the host's nix.conf says: what is evaluated is an agent's, and gets no say in Nix's own settings. Its home
-is gone afterwards, so nothing is to be cached there.
-"""
 _COMPARE_BYTES = 4 * 1024 * 1024
 
 
@@ -52,6 +41,7 @@ class NixBuilder:
         self.builders = builders
         self._roots = Roots(layout.gcroots)
         self._newest = Newest(self._look)
+        self._trial = asyncio.create_task(self._try(), name="try a build")
 
     @classmethod
     async def open(cls, settings: Settings, layout: Layout) -> NixBuilder:
@@ -68,7 +58,7 @@ class NixBuilder:
         return cls(settings, layout, store, builders)
 
     async def confinement(self) -> str:
-        """In words: who evaluates, and in what."""
+        """Who evaluates, and in what, as a sentence. Raises HiveError if nothing can be built here."""
         return (await self.builders.confinement()).words
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
@@ -91,14 +81,11 @@ class NixBuilder:
         try:
             stage = partial(staging.stage, place, flake.repository, order.number, text, hyperhive.lock)
             await to_the_end(asyncio.to_thread(stage))
-            command = [self.builders.nix, *FEATURES, "build", "--log-format", "internal-json"]
-            for name, value in _OPTIONS.items():
-                command += ["--option", name, value]
-            command += ["--out-link", str(place.result), "--", f"{path_reference(place.flake)}#{ATTRIBUTE}"]
+            command = build_command(self.builders.nix, place, ATTRIBUTE)
             unit = unit_name(order.name, order.number)
             shown = {place.repository: flake.repository}
             say(f"{order.name}: commit {order.commit[:12]}, {confinement.words}")
-            argv = confinement.argv(unit, command, place=place.path, shown=shown, home=place.home)
+            argv = confinement.argv(unit, command, place=place.path, shown=shown, variables=place.variables)
             await evaluate(unit, argv, confinement.bounds, say)
             closure = self._take(staging.read_result(place))
             # The link in the directory is a root, too: until here nothing can have been collected.
@@ -153,7 +140,16 @@ class NixBuilder:
 
     async def close(self) -> None:
         """End what still goes on in the background."""
+        self._trial.cancel()
+        await asyncio.wait([self._trial])
         await self._newest.close()
+
+    async def _try(self) -> None:
+        """Find out at the start of the daemon whether builds work, and log it if they do not."""
+        try:
+            log.info("builds work", how=await self.confinement())
+        except HiveError as error:
+            log.error("proposals are refused: nothing can be built", reason=error.message, hint=error.hint)
 
     async def _look(self) -> Hyperhive:
         found = await look(self._settings.nixos.flake)

@@ -108,12 +108,18 @@ class Confinement:
         return f"evaluated in a confined unit by {who}"
 
     def argv(
-        self, unit: str, command: Sequence[str], *, place: Path, shown: Mapping[Path, Path], home: Path
+        self,
+        unit: str,
+        command: Sequence[str],
+        *,
+        place: Path,
+        shown: Mapping[Path, Path],
+        variables: Mapping[str, str],
     ) -> list[str]:
         """`systemd-run` that runs `command` in `unit`, waits for it, and passes on its output and exit code.
 
         `place` can be written and is the working directory; `shown` are directories and where they are seen,
-        read-only; `home` lies in `place`.
+        read-only; `variables` come on top of the environment of all builds.
         """
         writable = (f"ReadWritePaths=-{path}" for path in self.store)
         who = _UNPRIVILEGED if self.unprivileged else (*_ROOT, *writable)
@@ -131,7 +137,7 @@ class Confinement:
             *(f"BindReadOnlyPaths={source}:{seen}" for source, seen in shown.items()),
             f"WorkingDirectory={place}",
         ]
-        told = {**self.environment, "HOME": str(home)}
+        told = {**self.environment, **variables}
         if self.unprivileged:
             told["NIX_REMOTE"] = "daemon"
         return [

@@ -18,11 +18,10 @@ import structlog
 from hive_core.errors import HiveError
 from hive_core.finishing import to_the_end
 from hive_core.names import container_name
-from hive_core.protocol import Limits
 from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.nixos import binds, conf, environment, profiles, replacing
 from hive_core.runtimes.nixos.commands import run
-from hive_core.runtimes.nixos.dropin import dropin
+from hive_core.runtimes.nixos.dropin import dropin, find_umount
 from hive_core.runtimes.nixos.places import UNITS, Places
 from hive_core.runtimes.nixos.repairing import Condition, condition, is_marked, look
 from hive_core.runtimes.nixos.unlinking import clear_way
@@ -47,6 +46,7 @@ class Containers:
         self.places = places
         self._user_namespaces = user_namespaces
         self._by_flag = by_flag
+        self._umount = find_umount()
 
     def lines(self, spec: AgentSpec) -> dict[str, str]:
         """The conf lines that `spec` asks for."""
@@ -134,11 +134,12 @@ class Containers:
         await self._run("nixos-container", "destroy", container, hold=hold)
         return True
 
-    async def put_dropin(self, container: str, limits: Limits, stop_timeout: float) -> bool:
+    async def put_dropin(self, spec: AgentSpec, stop_timeout: float) -> bool:
         """Put a drop-in beside the unit, and take back what was changed live; whether systemd has to reload."""
         # To the Nix daemon, root of a container without users of its own would be the host's, whom it trusts.
-        text = dropin(limits, stop_timeout, hidden=() if self._user_namespaces else (self.places.nix_daemon,))
-        return await _write(self._put_dropin, container, text)
+        hidden = () if self._user_namespaces else (self.places.nix_daemon,)
+        text = dropin(spec.limits, stop_timeout, sealed=spec.sealed, hidden=hidden, umount=self._umount)
+        return await _write(self._put_dropin, container_name(spec.name), text)
 
     async def drop_dropin(self, container: str) -> bool:
         """Remove the drop-in and what was changed live; whether systemd has to reload."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
-from hive_core.runtimes.confined import find_bubblewrap
+from hive_core.runtimes.confined import find_bubblewrap, remedy
 from hive_core.runtimes.nixos import idmapping
 from hive_core.runtimes.nixos.binds import check_carried
 from hive_core.runtimes.nixos.building import NixBuilder
@@ -79,7 +79,7 @@ async def _bubblewrap(layout: Layout) -> str:
         raise HiveError(
             "no_sandbox",
             f"what agents propose cannot be read in bubblewrap: {problem}",
-            hint="install bubblewrap on the daemon's PATH",
+            hint=remedy(problem),
         )
     return bwrap
 

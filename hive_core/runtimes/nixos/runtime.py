@@ -106,6 +106,10 @@ class NixosRuntime:
 
     # --- building -------------------------------------------------------------------------------------------
 
+    async def check_can_build(self) -> None:
+        """Raise `no_build_user` and what else a trial of a build has found. The first call waits for the trial."""
+        await self._builder.confinement()
+
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """Build a commit's operating system: its store path. Raises BuildFailed and HiveError."""
         return await self._builder.build(order, say)

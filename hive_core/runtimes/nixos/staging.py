@@ -45,7 +45,19 @@ class Place:
 
     @property
     def home(self) -> Path:
-        return self.path / "home"
+        """The home directory, which Nix makes: it takes one that is there only if it belongs to its own user, and a
+        DynamicUser's other one, `/`, cannot be written.
+        """
+        return self.path / "home" / "nix"
+
+    @property
+    def git_config(self) -> Path:
+        return self.path / "gitconfig"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What programs that work here are told of it by their environment."""
+        return {"HOME": str(self.home), "GIT_CONFIG_GLOBAL": str(self.git_config)}
 
     @property
     def result(self) -> Path:
@@ -62,9 +74,8 @@ def stage(place: Place, repository: Path, number: int, text: str, lock: Mapping[
 
     Raises HiveError `cannot_build`, and what git fails with.
     """
-    make(place)
+    make(place, text)
     try:
-        _put(place.flake / "flake.nix", text, 0o644)
         if lock is not None:
             _put(place.flake / "flake.lock", json.dumps(lock, indent=2) + "\n", 0o666)
         _copy(repository, f"{TAGS}proposal/{number}", place.repository)
@@ -72,8 +83,8 @@ def stage(place: Place, repository: Path, number: int, text: str, lock: Mapping[
         raise _cannot(place, error) from None
 
 
-def make(place: Place) -> None:
-    """Make the directory with nothing to build in it; what an earlier build has left is removed. Blocks.
+def make(place: Place, flake: str) -> None:
+    """Make the directory with the text of a flake in it; what an earlier build has left is removed. Blocks.
 
     Raises HiveError `cannot_build`.
     """
@@ -82,10 +93,11 @@ def make(place: Place) -> None:
         place.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         place.path.mkdir()
         place.path.chmod(0o755)
-        for directory in (place.flake, place.home, place.result.parent):
+        for directory in (place.flake, place.home.parent, place.result.parent):
             directory.mkdir()
             directory.chmod(_ANYBODY)
-        _put(place.home / ".gitconfig", _GIT_CONFIG, 0o644)
+        _put(place.git_config, _GIT_CONFIG, 0o644)
+        _put(place.flake / "flake.nix", flake, 0o644)
     except OSError as error:
         raise _cannot(place, error) from None
 

@@ -67,6 +67,8 @@ class Processes:
     began: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     changes: asyncio.Queue[UnitState] = field(default_factory=asyncio.Queue)
 
+    async def check_can_build(self) -> None: ...
+
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         raise NotImplementedError
 

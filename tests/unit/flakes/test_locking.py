@@ -35,6 +35,18 @@ def test_hyperhive_becomes_an_input() -> None:
     }
 
 
+def test_only_what_a_lock_file_may_hold_is_written() -> None:
+    """Keys of Nix's own in what it tells of a flake end Nix since 2.25 when they stand in a file."""
+    told = metadata({"nixpkgs": {**NIXPKGS, "info": {}}, "root": {"inputs": {"nixpkgs": "nixpkgs"}}})
+    told["locked"] = {**LOCKED, "__final": True, "__other": 1}
+    told["original"] = {**ORIGINAL, "__final": True}
+    made = lock(told)
+    assert made is not None
+    assert made["nodes"]["hyperhive"]["locked"] == LOCKED
+    assert made["nodes"]["hyperhive"]["original"] == ORIGINAL
+    assert made["nodes"]["nixpkgs"] == NIXPKGS
+
+
 def test_ways_from_the_root_are_a_step_longer() -> None:
     """`follows` and relative flakes are told from the root, which hyperhive is no more."""
     nodes = {

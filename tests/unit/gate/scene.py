@@ -73,6 +73,8 @@ class Harnesses(parts.Processes):
     may_build: asyncio.Event = field(default_factory=asyncio.Event)
     orders: asyncio.Queue[BuildOrder] = field(default_factory=asyncio.Queue)
     activated: list[tuple[str, int]] = field(default_factory=list)
+    unable: HiveError | None = None
+    """Why nothing can be built, while that is so."""
     hyperhive: str = ""
     """With another one, the same commit is built to something else; closures of the one before are old then."""
 
@@ -80,6 +82,10 @@ class Harnesses(parts.Processes):
     def _builder(self) -> Builder:
         assert self.builder is not None
         return self.builder
+
+    async def check_can_build(self) -> None:
+        if self.unable is not None:
+            raise self.unable
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         self.orders.put_nowait(order)

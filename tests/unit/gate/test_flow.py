@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from hive_core.errors import HiveError
 from hive_core.gate import policy
 from hive_core.layout import Layout
 from hive_core.protocol import (
@@ -42,6 +43,21 @@ async def test_a_proposal_is_built_approved_and_deployed(scene: Scene) -> None:
     history = await scene.gate.history("ada", HistoryQuery())
     assert [(each.number, each.current) for each in history.deployments] == [(1, True), (0, False)]
     await scene.check()
+
+
+async def test_where_nothing_can_be_built_nothing_is_begun(scene: Scene) -> None:
+    """Proposals, spawns and rebuilds are refused with what is missing, and leave no trace; later the same goes well."""
+    scene.runtime.unable = HiveError("no_build_user", "builds do not work", hint="start the Nix daemon", status=503)
+    sha = scene.commit("ada", {"prompt.md": "You sing.\n"}, on=scene.main("ada"))
+    asked = ProposeRequest(commit=sha, note="I like to sing")
+    for request in (scene.gate.propose(asked, ADA), scene.spawn("eve"), scene.rebuild("ada")):
+        assert (await refused(request)).code == "no_build_user"
+    assert not any(tag.endswith("/1") for tag in scene.tags("ada"))
+    assert not scene.layout.applied_repository("eve").exists()
+    scene.runtime.unable = None
+    assert (await scene.gate.propose(asked, ADA)).number == 1
+    await scene.until("ada", 1, "built")
+    await scene.spawn("eve")
 
 
 async def test_what_cannot_be_built_fails(scene: Scene) -> None:

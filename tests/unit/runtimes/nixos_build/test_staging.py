@@ -34,7 +34,7 @@ def repository(tmp_path: Path) -> Path:
 
 def empty(scratch: Path) -> staging.Place:
     place = staging.Place.of(scratch, "ada-1")
-    staging.make(place)
+    staging.make(place, "{ }")
     return place
 
 
@@ -44,7 +44,7 @@ def refs(repository: Path) -> list[str]:
 
 
 def test_a_build_gets_what_it_needs(tmp_path: Path, repository: Path) -> None:
-    """The flake, a lock, a home whose git trusts the repository, and of the history what the proposal reaches."""
+    """The flake, a lock, a git that trusts the repository, and of the history what the proposal reaches."""
     place = staging.Place.of(tmp_path / "scratch", "ada-1")
     old = os.umask(0o077)
     try:
@@ -54,12 +54,12 @@ def test_a_build_gets_what_it_needs(tmp_path: Path, repository: Path) -> None:
     assert stat.S_IMODE((tmp_path / "scratch").stat().st_mode) == 0o700
     assert (place.flake / "flake.nix").read_text() == "{ }"
     assert json.loads((place.flake / "flake.lock").read_text()) == {"version": 7}
-    assert "directory = *" in (place.home / ".gitconfig").read_text()
+    assert "directory = *" in Path(place.variables["GIT_CONFIG_GLOBAL"]).read_text()
     assert refs(place.repository) == ["refs/tags/proposal/1"]
     for path in (place.path, place.repository, *place.path.rglob("*")):
         wanted = 0o5 if path.is_dir() else 0o4
         assert stat.S_IMODE(path.stat().st_mode) & wanted == wanted, path
-    for path in (place.flake, place.home, place.result.parent):
+    for path in (place.flake, place.home.parent, place.result.parent):
         assert stat.S_IMODE(path.stat().st_mode) == 0o777
     staging.discard(place)
     assert list((tmp_path / "scratch").iterdir()) == []
@@ -78,11 +78,18 @@ def test_a_proposal_that_is_not_there_is_told(tmp_path: Path, repository: Path) 
 def test_an_earlier_build_is_out_of_the_way(tmp_path: Path) -> None:
     """What a build of the same proposal has left is gone when it is built again."""
     place = empty(tmp_path)
-    (place.home / "left").write_text("")
+    place.home.mkdir()
     place.result.symlink_to("/nix/store/x")
-    staging.make(place)
+    staging.make(place, "{ }")
     assert staging.read_result(place) is None
-    assert [path.name for path in place.home.iterdir()] == [".gitconfig"]
+
+
+def test_the_home_is_for_nix_to_make(tmp_path: Path) -> None:
+    """The home is not there and can be made: Nix since 2.10 ignores one that belongs to somebody else."""
+    place = empty(tmp_path)
+    assert place.variables["HOME"] == str(place.home)
+    assert not place.home.exists()
+    assert stat.S_IMODE(place.home.parent.stat().st_mode) == 0o777
 
 
 def test_a_scratch_that_cannot_be_made_is_told(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def remedy(problem: str) -> str:
 
 
 def _lacks_openat2() -> bool:
-    """Whether openat2(2) is answered with ENOSYS; any other answer to a call with wrong arguments says that it exists."""
+    """Whether openat2(2) is answered with ENOSYS; any other answer to wrong arguments says that it exists."""
     libc = ctypes.CDLL(None, use_errno=True)
     return libc.syscall(_OPENAT2, -1, None, None, 0) < 0 and ctypes.get_errno() == errno.ENOSYS
 

@@ -130,6 +130,7 @@ async def test_without_users_of_its_own_the_nix_daemon_is_hidden(hive: Hive, pai
     nothing: it was never shown. Of a hive without user namespaces, beside the other one.
     """
     home = Path(tempfile.mkdtemp(prefix="r", dir="/run"))
+    call("chmod", "0755", str(home))  # As /var/lib is: who builds has to get to the state directory.
     nixos = json.dumps({"flake": f"path:{FLAKE}", "user_namespaces": False})
     own = Daemon(home, settings={"runtime": "nixos", "nixos": nixos, "stop_timeout": STOP_TIMEOUT})
     try:
@@ -143,6 +144,26 @@ async def test_without_users_of_its_own_the_nix_daemon_is_hidden(hive: Hive, pai
         await own.ask("POST", "/v1/agents/raw/destroy", {})
     finally:
         await own.close()
+
+
+OPENAT2 = """
+import ctypes, errno, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC)
+found = libc.syscall(437, -100, b"/", ctypes.byref(how), ctypes.sizeof(how))
+sys.exit(errno.errorcode[ctypes.get_errno()] if found < 0 else 0)
+"""
+NOT_HARDENING = ("Exec", "Environment", "Type", "Notify", "Restart", "Watchdog", "Timeout", "Runtime", "State", "Cache")
+
+
+async def test_the_daemons_unit_leaves_bubblewrap_what_it_calls(hive: Hive) -> None:
+    """Under the unit's hardening openat2(2) works, which bubblewrap since 0.12 cannot do without."""
+    unit_file = Path("/etc/systemd/system/hive-c0re.service")
+    lines = (await asyncio.to_thread(unit_file.read_text)).partition("[Service]\n")[2].splitlines()
+    hardening = [line for line in lines if "=" in line and not line.startswith(NOT_HARDENING)]
+    assert "NoNewPrivileges=true" in hardening
+    properties = [f"--property={line}" for line in hardening]
+    call("systemd-run", "--quiet", "--wait", "--pipe", *properties, "/usr/bin/python3", "-c", OPENAT2)
 
 
 async def test_a_container_cannot_fill_the_profile_with_lies(hive: Hive, pair: tuple[str, str]) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from hive_core.protocol import Limits
 from hive_core.systemd.dropins import limits_dropin
 
-
 _UNIX_EXPORT = "/run/systemd/nspawn/unix-export/%i"
 """Where nspawn mounts a directory for sockets of the container, since systemd 256; `%i` is the container's name."""
 _STABLE_UMOUNT = Path("/run/current-system/sw/bin/umount")

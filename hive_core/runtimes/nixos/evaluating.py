@@ -22,6 +22,10 @@ OUTPUT_BYTES = 64 * 1024 * 1024
 _LINE_BYTES = 1024 * 1024
 _CHUNK = 64 * 1024
 _SECONDS = STOP_SECONDS + 25.0
+_BY_ITSELF = "1"
+"""CLD_EXITED of waitid(2), in ExecMainCode."""
+_SETUP_STATUS = range(200, 246)
+"""Exit statuses with which systemd ends a process that it could not set up: systemd.exec(5), "Process Exit Codes"."""
 _BY_SIGNAL = ("2", "3")
 """CLD_KILLED and CLD_DUMPED of waitid(2), in ExecMainCode."""
 
@@ -131,9 +135,14 @@ def _failure(properties: Mapping[str, str], progress: Progress, bounds: Bounds) 
     if properties.get("LoadState") == "not-found" or result in ("", "success", "resources", "protocol"):
         why = f"the unit of the build could not be run: {progress.said or result or 'systemd does not say why'}"
         return HiveError("cannot_build", why, hint="see: journalctl -b -n 50", status=500)
+    status = int(properties.get("ExecMainStatus") or 0)
+    if properties.get("ExecMainCode") == _BY_ITSELF and status in _SETUP_STATUS:
+        why = f"systemd cannot set up the unit of a build (exit status {status} of systemd.exec(5)): {progress.said}"
+        hint = "see: journalctl -b -u 'hive-build-*'; every user must be able to pass the directories above state_dir"
+        return HiveError("cannot_build", why.removesuffix(": "), hint=hint, status=500)
     if result == "timeout":
         return BuildFailed(f"the build took longer than {bounds.seconds:g} s")
-    by = int(properties.get("ExecMainStatus") or 0) if properties.get("ExecMainCode") in _BY_SIGNAL else 0
+    by = status if properties.get("ExecMainCode") in _BY_SIGNAL else 0
     # Where control groups are of version 1, systemd does not tell who has killed it.
     if result == "oom-kill" or by == signal.SIGKILL:
         return BuildFailed(f"evaluating it needs more than the {bounds.memory} of memory that it may have")

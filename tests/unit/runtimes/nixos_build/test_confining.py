@@ -24,7 +24,9 @@ CONFINEMENT = Confinement(
 def line(confinement: Confinement) -> list[str]:
     place = STATE / "scratch/nix-1"
     shown = {place / "repository": STATE / "applied/ada.git"}
-    return confinement.argv(unit_name("ada", 7), ["nix", "build"], place=place, shown=shown, variables={"HOME": str(place / "home")})
+    return confinement.argv(
+        unit_name("ada", 7), ["nix", "build"], place=place, shown=shown, variables={"HOME": str(place / "home")}
+    )
 
 
 def settings(confinement: Confinement) -> set[str]:

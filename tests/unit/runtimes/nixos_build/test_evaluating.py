@@ -92,6 +92,15 @@ async def test_a_missing_program_is_told(systemctl: Systemctl) -> None:
     assert caught.value.code == "cannot_build"
 
 
+async def test_a_unit_that_cannot_be_set_up_is_no_failed_build(systemctl: Systemctl) -> None:
+    """Nix was never run: that is told as the host's fault, with where to look, and not as the configuration's."""
+    systemctl.show(LoadState="loaded", Result="exit-code", ExecMainCode=1, ExecMainStatus=200)
+    with pytest.raises(HiveError, match="cannot set up the unit of a build \\(exit status 200 of") as caught:
+        await run("exit 200")
+    assert caught.value.code == "cannot_build"
+    assert "journalctl" in caught.value.hint
+
+
 async def test_a_cancelled_build_is_stopped(systemctl: Systemctl) -> None:
     """Whoever cancels waits until the unit is stopped, and nothing runs any more."""
     said: list[str] = []

@@ -80,6 +80,10 @@ class SystemBus:
             self._begin(self._read(watch))
         return watch
 
+    async def loaded(self, pattern: str) -> list[str]:
+        """The names of the loaded units that match a pattern of fnmatch(3), in which `\\` has to be doubled."""
+        return [str(unit[0]) for unit in await self._ask("ListUnitsByPatterns", "(asas)", [], [pattern])]
+
     async def reload(self) -> None:
         """Have systemd read its unit files again."""
         await self._ask("Reload", seconds=_RELOAD_SECONDS)
@@ -138,9 +142,11 @@ class SystemBus:
         except BusError as error:
             raise _refused(error) from None
 
-    async def _ask(self, method: str, signature: str = "()", *arguments: object, seconds: float = 30.0) -> None:
+    async def _ask(self, method: str, signature: str = "()", *arguments: object, seconds: float = 30.0) -> Any:
+        """What the manager answers, without the tuple around it; None if that is empty."""
         try:
-            await self._link.call(ROOT, f"{MANAGER}.{method}", signature, *arguments, seconds=seconds)
+            values = await self._link.call(ROOT, f"{MANAGER}.{method}", signature, *arguments, seconds=seconds)
+            return values[0] if values else None
         except BusError as error:
             raise _refused(error) from None
 

@@ -1,4 +1,4 @@
-"""Names of units as D-Bus object paths, and back (sd_bus_path_encode(3))."""
+"""Names of units as D-Bus object paths, and back (sd_bus_path_encode(3)), and of paths in units' names."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ def unit_path(unit: str) -> str:
     if escaped[0].isdigit():
         escaped = f"_{ord(escaped[0]):02x}{escaped[1:]}"
     return _UNITS + escaped
+
+
+def escaped(text: str) -> str:
+    """A component of a path as it stands in the name of the path's unit (systemd.unit(5), "String Escaping")."""
+    return re.sub(r"[^A-Za-z0-9:_.]|^\.", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def unit_name(path: str) -> str | None:

@@ -24,6 +24,7 @@ from hive_core.systemd.bus import SystemBus
 from hive_core.systemd.dropins import limits_dropin, unit_properties
 from hive_core.systemd.units import Ended, UnitProperties, ended, exit_words, lifecycle
 from hive_core.systemd.watching import Watch
+from tests.system.hive import needs_limits
 
 pytestmark = pytest.mark.system
 
@@ -111,7 +112,11 @@ async def test_what_runs_already_is_told_first(bus: SystemBus, unit: str) -> Non
         (["sh", "-c", "exit 3"], "exit code 3"),
         (["sh", "-c", "kill -SEGV $$$$"], "killed by SIGSEGV"),
         (["sh", "-c", "kill -KILL $$$$"], "killed by SIGKILL"),
-        (["tail", "/dev/zero"], "killed because it was out of memory" if VERSION_2 else "killed by SIGKILL"),
+        pytest.param(
+            ["tail", "/dev/zero"],
+            "killed because it was out of memory" if VERSION_2 else "killed by SIGKILL",
+            marks=needs_limits,
+        ),
     ],
     ids=["code", "fault", "kill", "memory"],
 )
@@ -186,6 +191,7 @@ def in_group(group: str, controller: str, old: str, new: str) -> str:
     return place.read_text().strip()
 
 
+@needs_limits
 async def test_limits_are_set_live(bus: SystemBus, unit: str) -> None:
     """Limits of a running unit change in its control group at once, and are told back; None lifts them."""
     await begin(unit, "sleep", "1000")
@@ -206,6 +212,7 @@ async def test_limits_are_set_live(bus: SystemBus, unit: str) -> None:
     assert used.tasks == 1
 
 
+@needs_limits
 async def test_limits_of_a_dropin(bus: SystemBus, unit: str) -> None:
     """systemd reads a drop-in as the limits that it was written from, and puts them in force."""
     limits = Limits(memory_max="1G", cpu_quota=25, tasks_max=64, io_weight=200)

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from hive_core.protocol import Limits
-from hive_core.runtimes.nixos.dropin import dropin, find_umount
+from hive_core.runtimes.nixos.dropin import dropin
 from tests.system.hive import (
     PATIENCE,
     STOP_TIMEOUT,
@@ -22,6 +22,7 @@ from tests.system.hive import (
     inside,
     invocation,
     limits_of,
+    needs_limits,
     program,
     service,
     unit,
@@ -62,6 +63,7 @@ async def test_the_page_is_on_a_port_of_the_host(hive: Hive, cat: str) -> None:
     assert [await asyncio.to_thread(entering, link) for _ in range(2)] == [200, 403]
 
 
+@needs_limits
 async def test_limits_are_in_force_and_change_live(hive: Hive, cat: str) -> None:
     """The kernel has what agent.toml says; a change is there at once, without a restart, until the next activation."""
     assert limits_of(cat) == {"memory": str(200 * MIB), "cpu": "150000", "tasks": "300"}
@@ -83,18 +85,19 @@ def dropin_of(agent: str, text: str | None = None) -> str:
     return file.read_text()
 
 
+@needs_limits
 async def test_a_drop_in_that_systemd_has_not_read(hive: Hive) -> None:
     """A daemon that died when it had written the drop-in leaves it as the next one wants it. What it says is in force
     all the same, whether systemd knew nothing of it, or an older one.
     """
     await hive.ask("POST", "/v1/agents", {"name": "dog", "config": {"memory_max": "100M"}, "start": False})
-    wanted = dropin(Limits(memory_max="100M"), STOP_TIMEOUT, umount=find_umount())
+    wanted = dropin(Limits(memory_max="100M"), STOP_TIMEOUT)
     dropin_of("dog", wanted)
     await hive.ask("POST", "/v1/agents/dog/start", {})
     assert limits_of("dog")["memory"] == str(100 * MIB)
     assert dropin_of("dog") == wanted, "this is not what the hive writes: nothing was tried here"
     await hive.ask("POST", "/v1/agents/dog/stop", {})
-    dropin_of("dog", dropin(Limits(memory_max="150M"), STOP_TIMEOUT, umount=find_umount()))
+    dropin_of("dog", dropin(Limits(memory_max="150M"), STOP_TIMEOUT))
     call("systemctl", "daemon-reload")
     assert unit(service("dog"), "MemoryMax") == str(150 * MIB)
     dropin_of("dog", wanted)
@@ -103,6 +106,7 @@ async def test_a_drop_in_that_systemd_has_not_read(hive: Hive) -> None:
     await hive.ask("POST", "/v1/agents/dog/destroy", {})
 
 
+@needs_limits
 async def test_a_hog_is_killed_and_the_manager_told(hive: Hive, cat: str) -> None:
     """It is killed at the container's limit; the agent goes on, and the manager hears of it once."""
     before = invocation(cat)

@@ -19,7 +19,11 @@ from hive_core.runtimes.nixos.containers import Containers, refusing
 from hive_core.runtimes.nixos.following import Following
 from hive_core.runtimes.nixos.places import unit_name
 from hive_core.systemd.bus import SystemBus
+from hive_core.systemd.paths import escaped
 from hive_core.systemd.units import lifecycle
+
+_NSPAWN_MOUNTS = "run-systemd-nspawn-"
+"""What the names of mount units below /run/systemd/nspawn begin with."""
 
 
 class Activating:
@@ -105,6 +109,7 @@ class Activating:
         try:
             with refusing(container):
                 await self._containers.clear_way(container)
+            await self._unmount(container)
             await self._bus.start(unit_name(container))
         except HiveError as error:
             own = error.code == "unit_failed"
@@ -115,6 +120,17 @@ class Activating:
                 raise
         else:
             await self._look(name)
+
+    async def _unmount(self, container: str) -> None:
+        """Remove the mounts that a killed nspawn has left of a container that is down.
+
+        nspawn since 256 has one for sockets of the container, and refuses to start where it is still there: at
+        /run/systemd/nspawn/unix-export/NAME (seen with 257) or /run/systemd/nspawn/NAME/unix-export (with 262). systemd
+        removes it, because the daemon has a mount namespace of its own.
+        """
+        for mount in await self._bus.loaded(f"{_NSPAWN_MOUNTS}*.mount"):
+            if escaped(container) in mount.removesuffix(".mount").split("-"):
+                await self._bus.stop(mount)
 
     async def _stop(self, name: str, *, to_start: bool = False) -> None:
         unit = self._following.unit(name)

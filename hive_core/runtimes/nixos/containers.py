@@ -21,7 +21,7 @@ from hive_core.names import container_name
 from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.nixos import binds, conf, environment, profiles, replacing
 from hive_core.runtimes.nixos.commands import run
-from hive_core.runtimes.nixos.dropin import dropin, find_umount
+from hive_core.runtimes.nixos.dropin import dropin
 from hive_core.runtimes.nixos.places import UNITS, Places
 from hive_core.runtimes.nixos.repairing import Condition, condition, is_marked, look
 from hive_core.runtimes.nixos.unlinking import clear_way
@@ -46,7 +46,6 @@ class Containers:
         self.places = places
         self._user_namespaces = user_namespaces
         self._by_flag = by_flag
-        self._umount = find_umount()
 
     def lines(self, spec: AgentSpec) -> dict[str, str]:
         """The conf lines that `spec` asks for."""
@@ -138,7 +137,7 @@ class Containers:
         """Put a drop-in beside the unit, and take back what was changed live; whether systemd has to reload."""
         # To the Nix daemon, root of a container without users of its own would be the host's, whom it trusts.
         hidden = () if self._user_namespaces else (self.places.nix_daemon,)
-        text = dropin(spec.limits, stop_timeout, sealed=spec.sealed, hidden=hidden, umount=self._umount)
+        text = dropin(spec.limits, stop_timeout, sealed=spec.sealed, hidden=hidden)
         return await _write(self._put_dropin, container_name(spec.name), text)
 
     async def drop_dropin(self, container: str) -> bool:

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from hive_core.protocol import Limits
 from hive_core.systemd.dropins import limits_dropin
-
-_UNIX_EXPORT = "/run/systemd/nspawn/unix-export/%i"
-"""Where nspawn mounts a directory for sockets of the container, since systemd 256; `%i` is the container's name."""
-_STABLE_UMOUNT = Path("/run/current-system/sw/bin/umount")
-
-
-def find_umount() -> str | None:
-    """The program `umount` at a path that stays valid, on NixOS also after an update of the host."""
-    return str(_STABLE_UMOUNT) if _STABLE_UMOUNT.exists() else shutil.which("umount")
 
 
 def dropin(
@@ -25,7 +15,6 @@ def dropin(
     *,
     sealed: bool = False,
     hidden: Sequence[Path] = (),
-    umount: str | None = None,
 ) -> str:
     """The text of the drop-in.
 
@@ -37,16 +26,12 @@ def dropin(
         hidden: paths that cannot be reached from the container. They are hidden from the unit, so that nspawn has
             nothing but an empty directory to show. What nspawn itself would hide (--inaccessible) the container's root
             could uncover, by unmounting what lies over it.
-        umount: the program that unmounts what a killed nspawn has left. nspawn 256 and newer refuse to start a
-            container for which that mount is still there.
 
     The hive starts a crashed container again, not systemd: that would try without end while systemd-machined holds on
     to a container whose first process was killed, as it does until the unit has been down for a moment. A process that
     is killed for want of memory does not take the others of the container with it.
     """
     device = "DeviceAllow=/dev/net/tun rwm\n" if sealed else ""
-    # A failure is ignored: usually nothing is mounted there.
-    unmounting = f"ExecStartPre=-{umount} --quiet --lazy {_UNIX_EXPORT}\n" if umount else ""
     hiding = "".join(f"InaccessiblePaths=-{path}\n" for path in hidden)
     return (
         f"{limits_dropin(limits)}"
@@ -54,5 +39,5 @@ def dropin(
         "Restart=no\n"
         "RestartForceExitStatus=\n"
         "OOMPolicy=continue\n"
-        f"{device}{unmounting}{hiding}"
+        f"{device}{hiding}"
     )

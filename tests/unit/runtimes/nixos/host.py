@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import cast
 
@@ -68,6 +69,9 @@ class Systemd:
         watch = Watch(prefix)
         self._watches.append(watch)
         return watch
+
+    async def loaded(self, pattern: str) -> list[str]:
+        return [unit for unit in self.units if fnmatch(unit, pattern)]
 
     async def reload(self) -> None:
         self.done.append("reload")

@@ -106,6 +106,19 @@ async def test_a_container_is_started_again_once_systemd_is_back(
     assert seen == ["backoff", "starting"] * 4 + ["running"]
 
 
+@pytest.mark.parametrize("path", [r"unix\x2dexport-h\x2dada", r"h\x2dada-unix\x2dexport"])
+async def test_a_mount_that_a_killed_nspawn_left_is_removed(host: Host, runtime: NixosRuntime, path: str) -> None:
+    """Before the next start, by systemd, wherever this release has it; those of other containers stay."""
+    left = rf"run-systemd-nspawn-{path}.mount"
+    others = [left.replace("ada", "adam"), left.replace(r"h\x2dada", "ada")]
+    for mount in (left, *others):
+        host.systemd.put(mount, "active", "mounted")
+    await runtime.start(spec_of(host.place))
+    assert host.systemd.done[-2:] == [f"stop {left}", f"start {UNIT}"]
+    assert [unit for unit in host.systemd.units if unit in others] == others
+    assert not [done for done in host.systemd.done if any(other in done for other in others)]
+
+
 async def test_what_is_still_going_down_is_waited_for(host: Host, runtime: NixosRuntime) -> None:
     """systemd may start a crashed container again itself, by somebody's drop-in: it is stopped before its root
     directory is looked at.

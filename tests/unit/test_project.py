@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("hive_core", "hive_agent", "hive_manager")
@@ -81,18 +82,32 @@ def test_base_install_needs_no_compiler() -> None:
     assert compiled.isdisjoint(canonicalize_name(Requirement(line).name) for line in others)
 
 
-def test_constraints_are_plain_pins() -> None:
+def pins_for(girepository: str) -> list[str]:
+    """The pins that depend on the girepository of the machine's GLib."""
+    text = (ROOT / f"tests/constraints-girepository-{girepository}.txt").read_text()
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("lines", [CONSTRAINTS, pins_for("1.0"), pins_for("2.0")])
+def test_constraints_are_plain_pins(lines: list[str]) -> None:
     """The constraints are only exact versions, one for each package: no index, no path, no marker."""
-    pins = [re.fullmatch(r"([a-z0-9-]+)==[0-9a-z.]+", line) for line in CONSTRAINTS]
-    assert [line for line, pin in zip(CONSTRAINTS, pins, strict=True) if pin is None] == []
+    pins = [re.fullmatch(r"([a-z0-9-]+)==[0-9a-z.]+", line) for line in lines]
+    assert [line for line, pin in zip(lines, pins, strict=True) if pin is None] == []
     names = [pin.group(1) for pin in pins if pin]
     assert names == sorted(set(names))
 
 
+def test_the_girepository_decides_on_pygobject() -> None:
+    """PyGObject before 3.52 is built against girepository 1.0, from 3.52 on against 2.0, which GLib has since 2.80."""
+    versions = {name: Version(pins_for(name)[0].partition("==")[2]) for name in ("1.0", "2.0")}
+    assert versions["1.0"] < Version("3.52") <= versions["2.0"]
+
+
+@pytest.mark.parametrize("girepository", ["1.0", "2.0"])
 @pytest.mark.parametrize("extra", ["", "claude", "dev", "nixos"])
-def test_constraints_cover_the_dependencies(extra: str) -> None:
-    """Every direct dependency is pinned, to a version that pyproject.toml allows."""
-    pinned = dict(line.split("==") for line in CONSTRAINTS)
+def test_constraints_cover_the_dependencies(extra: str, girepository: str) -> None:
+    """Every direct dependency is pinned, to a version that pyproject.toml allows, whichever GLib a machine has."""
+    pinned = dict(line.split("==") for line in [*CONSTRAINTS, *pins_for(girepository)])
     wanted = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)

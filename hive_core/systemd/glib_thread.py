@@ -36,8 +36,8 @@ class GLibThread:
             raise HiveError(
                 "no_pydbus",
                 f"systemd cannot be talked to without pydbus and PyGObject: {error}",
-                hint="install the package with its extra `nixos`: pip install 'hyperhive[nixos]', and with a GLib before "
-                "2.80 also 'PyGObject<3.52'",
+                hint="install the package with its extra `nixos`: pip install 'hyperhive[nixos]', and with a GLib "
+                "before 2.80 also 'PyGObject<3.52'",
             ) from None
         self._loop = asyncio.get_running_loop()
         self._context = self.glib.MainContext.new()

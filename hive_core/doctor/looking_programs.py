@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from hive_core.doctor.said import Said
 from hive_core.errors import HiveError
 from hive_core.runtimes.confined import why_not
 from hive_core.runtimes.nixos.commands import run
+from hive_core.runtimes.nixos.nix_settings import SHOW, read_nix_settings
 from hive_core.runtimes.sandbox import look
 
 _SECONDS = 15.0
@@ -46,11 +48,30 @@ async def bubblewrap() -> str:
 
 async def nix() -> NixFacts:
     """What Nix says of itself."""
-    # The later name first: newer ones still know the older one, but warn.
-    version, config = await asyncio.gather(ask("nix", "--version"), ask("nix", "config", "show"))
-    if config.failed and not config.missing:
-        config = await ask("nix", "show-config")
-    return NixFacts(version, config, knock(NIX_DAEMON))
+    version = await ask("nix", "--version")
+    settings: Mapping[str, object] = {}
+    unknown = version.failed
+    if not version.failed:
+        try:
+            settings = await read_nix_settings()
+        except HiveError as error:
+            unknown = error.message
+    return NixFacts(version, knock(NIX_DAEMON), settings, unknown, await _features())
+
+
+async def _features() -> frozenset[str] | None:
+    """Which features are switched on in nix.conf, tried out: the list in Nix's settings holds numbers in some versions
+    (Nix 2.8, Lix 2.92), and lacks what a distribution of Nix has made stable.
+    """
+    plain, older, flakes = await asyncio.gather(
+        *(ask("nix", *command) for command in SHOW),
+        ask("nix-instantiate", "--eval", "--expr", "builtins ? getFlake"),
+    )
+    if flakes.failed or plain.missing:
+        return None
+    found = {"flakes"} if flakes.text.strip() == "true" else set()
+    # Without the feature, every command of the new kind fails.
+    return frozenset(found if plain.failed and older.failed else {*found, "nix-command"})
 
 
 async def containers() -> ContainerFacts:

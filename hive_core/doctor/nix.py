@@ -1,54 +1,92 @@
-"""Judges Nix: the program, its features, its daemon."""
+"""Judges Nix: the program, its features, its settings, its daemon."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hive_core.doctor.findings import Finding, error, ok, warning
-from hive_core.doctor.said import Said, dotted, version
+from hive_core.doctor.said import Said, dotted
 from hive_core.settings import Settings
 
 LEAST = (2, 8)
 """The oldest Nix that the nixos runtime was tested with."""
+NEWEST = (2, 34)
+"""The newest one."""
 FEATURES = ("nix-command", "flakes")
-_FEATURE_DISABLED = re.compile(r"experimental Nix feature '([\w-]+)' is disabled")
-_FEATURES_LINE = re.compile(r"^experimental-features = (.*)$", re.MULTILINE)
+_VERSION = re.compile(r"nix(?: \((?P<name>[^)]*)\))? (?P<number>[0-9]{1,6}(?:\.[0-9]{1,6}){1,2})")
+_OWN = "Nix"
+"""What Nix itself has in parentheses; Lix has `Lix, like Nix`, Determinate Nix its own version."""
+
+
+@dataclass(frozen=True)
+class NixVersion:
+    """`number` is the version of Nix's language and commands; `name` is empty for Nix itself, else whose Nix it is."""
+
+    number: tuple[int, ...]
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{dotted(self.number)} ({self.name})" if self.name else dotted(self.number)
 
 
 @dataclass(frozen=True)
 class NixFacts:
-    """`version` answers `nix --version`, `config` what `nix show-config` prints. `daemon` is how its socket behaves."""
+    """`version` answers `nix --version`. `settings` are the values of Nix's settings, by name; empty where Nix does not
+    tell them, and then `unknown` says why. `features` are those of FEATURES that are switched on, None where that could
+    not be found out. `daemon` is how its socket behaves.
+    """
 
     version: Said
-    config: Said
     daemon: Literal["answers", "absent", "refuses", "forbidden"]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    unknown: str = ""
+    features: frozenset[str] | None = None
+
+
+def nix_version(said: Said) -> NixVersion | None:
+    """Read what `nix --version` prints; None if no version is in it. Pure.
+
+    Determinate Nix names its own version first and that of Nix at the end: `nix (Determinate Nix 3.14.0) 2.32.4`.
+    """
+    found = _VERSION.match(said.text.strip())
+    if found is None:
+        return None
+    number = tuple(int(part) for part in found["number"].split("."))
+    name = found["name"] or _OWN
+    return NixVersion(number, "" if name == _OWN else name.partition(",")[0])
 
 
 def judge_nix(facts: NixFacts, settings: Settings) -> list[Finding]:
     """Whether agents can be built here."""
-    found = version(facts.version)
+    found = nix_version(facts.version)
     if facts.version.missing:
         remedy = "install Nix; on NixOS it is part of the system: look at the daemon's PATH"
         return [error("nix", "nix is not installed", remedy)]
-    if facts.version.failed or not found:
+    if facts.version.failed or found is None:
         said = facts.version.failed or facts.version.text.strip()[:80]
         return [error("nix", f"nix does not say its version: {said!r}", "see what nix --version prints")]
-    if found < LEAST:
-        old = f"nix is {dotted(found)}, too old"
-        return [error("nix", old, f"install {dotted(LEAST)} or newer")]
-    return [ok("nix", f"nix is {dotted(found)}"), _features(facts.config), _daemon(facts, settings)]
+    if found.number < LEAST:
+        return [error("nix", f"nix is {found}, too old", f"install {dotted(LEAST)} or newer")]
+    return [_version(found), _features(facts), *_settings(facts, settings), _daemon(facts, settings)]
 
 
-def _features(config: Said) -> Finding:
-    if disabled := _FEATURE_DISABLED.search(config.failed):
-        return _features_missing([disabled[1]])
-    line = _FEATURES_LINE.search(config.text)
-    if config.failed or line is None:
-        why = config.failed or "it names no experimental-features"
-        return warning("nix-features", f"nix does not tell its settings: {why}", "see what nix show-config prints")
-    missing = [name for name in FEATURES if name not in line[1].split()]
+def _version(found: NixVersion) -> Finding:
+    if found.name:
+        untested = f"nix is {found}: only Nix itself was tested"
+        return warning("nix", untested, "try it with: hive-c0re doctor --live")
+    if found.number[:2] > NEWEST:
+        return ok("nix", f"nix is {found}, newer than the newest that was tested, {dotted(NEWEST)}")
+    return ok("nix", f"nix is {found}")
+
+
+def _features(facts: NixFacts) -> Finding:
+    if facts.features is None:
+        what = "whether nix-command and flakes are enabled could not be found out"
+        return warning("nix-features", what, "see what nix config show prints")
+    missing = [name for name in FEATURES if name not in facts.features]
     return _features_missing(missing) if missing else ok("nix-features", f"{' and '.join(FEATURES)} are enabled")
 
 
@@ -57,7 +95,32 @@ def _features_missing(names: list[str]) -> Finding:
     remedy = f"nix.settings.experimental-features = [ {words} ]; in the host's configuration"
     what = f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} not enabled in nix.conf"
     # The runtime switches them on for each command of its own.
-    return warning("nix-features", f"{what}: the hive helps itself, nix by hand does not work", remedy)
+    return warning("nix-features", f"{what}: hyperhive enables them itself, nix on the command line needs them", remedy)
+
+
+def _settings(facts: NixFacts, settings: Settings) -> list[Finding]:
+    """Judge the settings on which the confinement of builds depends."""
+    check = "nix-settings"
+    if not facts.settings:
+        why = facts.unknown or "no answer"
+        remedy = "see what nix config show --json prints; without it, nobody can tell whether builds are sandboxed"
+        return [warning(check, f"nix does not tell its settings as JSON: {why}", remedy)]
+    found = []
+    if facts.settings.get("sandbox") not in (True, "true"):
+        what = f"nix.conf has sandbox = {_shown(facts.settings.get('sandbox'))}: builds of agents may reach the host"
+        found.append(warning("nix-sandbox", what, "nix.settings.sandbox = true; in the host's configuration"))
+    if facts.settings.get("sandbox-fallback") not in (False, "false"):
+        what = "nix.conf has sandbox-fallback = true: where the sandbox cannot be made, builds run without one"
+        remedy = "nix.settings.sandbox-fallback = false; in the host's configuration"
+        found.append(warning("nix-sandbox-fallback", what, remedy))
+    if settings.nixos.build_user == "root" and not facts.settings.get("build-users-group"):
+        what = 'nixos.build_user = "root", and nix.conf has no build-users-group: nothing can be built'
+        found.append(error("nix-build-users", what, "set build-users-group in nix.conf"))
+    return found or [ok("nix-sandbox", "nix builds in its sandbox, and not without it")]
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else ascii(value)[:40]
 
 
 def _daemon(facts: NixFacts, settings: Settings) -> Finding:

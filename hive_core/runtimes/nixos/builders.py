@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import re
 import shutil
 import time
 from pathlib import Path
@@ -17,9 +16,10 @@ from hive_core.finishing import to_the_end
 from hive_core.flakes.quoting import path_reference
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.nixos.commands import environment, run
+from hive_core.runtimes.nixos.commands import environment
 from hive_core.runtimes.nixos.confining import UNIT_PREFIX, Bounds, Confinement
 from hive_core.runtimes.nixos.evaluating import evaluate
+from hive_core.runtimes.nixos.nix_settings import read_nix_settings
 from hive_core.runtimes.nixos.staging import Place, discard, make, read_result
 from hive_core.runtimes.nixos.store import FEATURES, Store
 from hive_core.settings import Settings
@@ -54,7 +54,6 @@ Nix promises `/bin/sh` (the setting sandbox-paths).
 """
 _RETRY_SECONDS = 10.0
 """For so long a failed trial is believed: callers who wait in a row are answered at once."""
-_BUILD_USERS = re.compile(r"^build-users-group = *(?P<group>.*)$", re.MULTILINE)
 
 
 def build_command(nix: str, place: Place, attribute: str) -> list[str]:
@@ -149,12 +148,7 @@ class Builders:
 
     async def _check_build_users(self) -> None:
         """Root must not run the programs of a build itself, and Nix would, were there no users for it."""
-        try:
-            answer = await run([self.nix, *FEATURES, "show-config"])
-        except HiveError:
-            answer = await run([self.nix, *FEATURES, "config", "show"])
-        found = _BUILD_USERS.search(answer)
-        if found is None or not found["group"].strip():
+        if not (await read_nix_settings(self.nix)).get("build-users-group"):
             raise HiveError(
                 "no_build_users",
                 "without a Nix daemon and without build users, root would run an agent's build scripts itself",

@@ -13,8 +13,10 @@ from hive_core.doctor.examining import examine
 from hive_core.doctor.hive import Unanswered
 from hive_core.doctor.kernel import KernelFacts
 from hive_core.doctor.looking_listeners import listeners
+from hive_core.doctor.nix import nix_version
 from hive_core.doctor.ports import Listener
 from hive_core.layout import Layout
+from tests.unit.flakes.own_nix import OwnNix, needs_nix
 
 TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1147 1 0 100 0 0 10 0
@@ -106,6 +108,21 @@ async def test_asking_programs() -> None:
     failed = await looking_programs.ask("sh", "-c", "echo why >&2; exit 3")
     assert "why" in failed.failed and not failed.missing
     assert (await looking_programs.ask("no-such-program-here")).missing
+
+
+@needs_nix
+@pytest.mark.parametrize("features", ["", "nix-command", "flakes", "nix-command flakes"])
+async def test_the_features_of_a_real_nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, features: str) -> None:
+    """The features that nix.conf switches on are found, and the settings are read whichever those are."""
+    own = OwnNix(tmp_path)
+    for name, text in own.variables.items():
+        monkeypatch.setenv(name, text)
+    file = own.directory / "conf/nix.conf"
+    file.write_text(f"experimental-features = {features}\nsandbox = relaxed\nbuild-users-group =\n")
+    found = await looking_programs.nix()
+    assert found.features == frozenset(features.split())
+    assert (found.settings["sandbox"], found.unknown) == ("relaxed", "")
+    assert nix_version(found.version) is not None
 
 
 def test_knocking(tmp_path_factory: pytest.TempPathFactory) -> None:

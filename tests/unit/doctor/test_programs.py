@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hive_core.doctor.containers import ContainerFacts, judge_containers
 from hive_core.doctor.findings import Finding, Severity
-from hive_core.doctor.nix import NixFacts, judge_nix
+from hive_core.doctor.nix import NixFacts, NixVersion, judge_nix, nix_version
 from hive_core.doctor.programs import judge_bubblewrap, judge_git
 from hive_core.doctor.said import Said, version
 from hive_core.settings import NixOS, Settings
 
-NIX = NixFacts(Said("nix (Nix) 2.18.1\n"), Said("cores = 0\nexperimental-features = flakes nix-command\n"), "answers")
+SANDBOXED = {"sandbox": True, "sandbox-fallback": False, "build-users-group": "nixbld"}
+NIX = NixFacts(Said("nix (Nix) 2.18.1\n"), "answers", SANDBOXED, features=frozenset({"flakes", "nix-command"}))
 CONTAINERS = ContainerFacts(Said("systemd 255 (255.4)\n+PAM\n"), True, True, Said("LoadState=loaded\n"))
 NIXOS = Settings(runtime="nixos")
 
@@ -77,40 +79,105 @@ def test_bubblewrap_that_does_not_work(settings: dict[str, Any], severity: Sever
 
 
 def test_nix_that_has_all() -> None:
-    """Nothing to say about a good Nix."""
-    assert severities(judge_nix(NIX, NIXOS)) == {"nix": "ok", "nix-features": "ok", "nix-daemon": "ok"}
+    """A good Nix gives no reason to warn."""
+    assert severities(judge_nix(NIX, NIXOS)) == {
+        "nix": "ok",
+        "nix-features": "ok",
+        "nix-sandbox": "ok",
+        "nix-daemon": "ok",
+    }
 
 
 @pytest.mark.parametrize("said", [Said(missing=True), Said("nix 2.7.1"), Said(failed="exit code 1"), Said("?")])
 def test_no_nix_is_told_once(said: Said) -> None:
     """Without Nix, or with one that is too old, nothing else about it is judged."""
-    assert severities(judge_nix(NixFacts(said, Said(failed="x"), "absent"), NIXOS)) == {"nix": "error"}
+    assert severities(judge_nix(NixFacts(said, "absent"), NIXOS)) == {"nix": "error"}
 
 
 @pytest.mark.parametrize(
-    ("config", "severity", "word"),
+    ("text", "found"),
     [
-        (Said("experimental-features = nix-command\n"), "warning", "flakes is not enabled"),
-        (Said("experimental-features = \n"), "warning", "nix-command and flakes are not enabled"),
-        (
-            Said(failed="error: experimental Nix feature 'nix-command' is disabled; use"),
-            "warning",
-            "nix-command is not",
-        ),
-        (Said(failed="exit code 1"), "warning", "exit code 1"),
-        (Said("cores = 0\n"), "warning", "names no experimental-features"),
-        (
-            Said("extra-experimental-features = flakes\nexperimental-features = ca flakes nix-command\n"),
-            "ok",
-            "enabled",
-        ),
+        ("nix (Nix) 2.8.0\n", NixVersion((2, 8, 0))),
+        ("nix (Nix) 2.36.0pre20260801_88b09c6\n", NixVersion((2, 36, 0))),
+        ("nix (Nix) 2.35pre20260101_abcdef0", NixVersion((2, 35))),
+        ("nix (Lix, like Nix) 2.93.0\n", NixVersion((2, 93, 0), "Lix")),
+        ("nix (Lix, like Nix) 2.90.0-lix", NixVersion((2, 90, 0), "Lix")),
+        ("nix (Determinate Nix 3.14.0) 2.32.4\n", NixVersion((2, 32, 4), "Determinate Nix 3.14.0")),
+        ("nix 2.7.1", NixVersion((2, 7, 1))),
+        ("nix (Determinate Nix 3.14.0)", None),
+        ("nix 2", None),
+        ("", None),
     ],
 )
-def test_features_of_nix(config: Said, severity: Severity, word: str) -> None:
+def test_versions_of_nix(text: str, found: NixVersion | None) -> None:
+    """Each distribution of Nix says the version of Nix itself last, and whose it is in parentheses."""
+    assert nix_version(Said(text)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "severity", "word"),
+    [
+        ("nix (Nix) 2.34.8", "ok", "nix is 2.34.8"),
+        ("nix (Nix) 2.36.0", "ok", "newer than the newest that was tested, 2.34"),
+        ("nix (Determinate Nix 3.0.0) 2.6.1", "error", "too old"),
+        ("nix (Determinate Nix 3.14.0) 2.32.4", "warning", "2.32.4 (Determinate Nix 3.14.0): only Nix itself"),
+        ("nix (Lix, like Nix) 2.93.0", "warning", "2.93.0 (Lix): only Nix itself"),
+    ],
+)
+def test_what_was_not_tested_is_told(text: str, severity: Severity, word: str) -> None:
+    """Another distribution of Nix is a warning; a newer Nix than any that was tested is named."""
+    finding = by_check(judge_nix(replace(NIX, version=Said(text)), NIXOS))["nix"]
+    assert (finding.severity, word in finding.what) == (severity, True)
+
+
+@pytest.mark.parametrize(
+    ("features", "severity", "word"),
+    [
+        ({"nix-command"}, "warning", "flakes is not enabled"),
+        (set(), "warning", "nix-command and flakes are not enabled"),
+        ({"flakes"}, "warning", "nix-command is not"),
+        ({"nix-command", "flakes"}, "ok", "enabled"),
+        (None, "warning", "could not be found out"),
+    ],
+)
+def test_features_of_nix(features: set[str] | None, severity: Severity, word: str) -> None:
     """What is not enabled is named; the hive works all the same, so that is no error, nor what cannot be found out."""
-    finding = by_check(judge_nix(NixFacts(NIX.version, config, "answers"), NIXOS))["nix-features"]
+    known = None if features is None else frozenset(features)
+    finding = by_check(judge_nix(replace(NIX, features=known), NIXOS))["nix-features"]
     assert finding.severity == severity
     assert word in finding.what
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, {"nix-sandbox": "ok"}),
+        ({"sandbox": "true", "sandbox-fallback": "false"}, {"nix-sandbox": "ok"}),
+        ({"sandbox": "relaxed"}, {"nix-sandbox": "warning"}),
+        ({"sandbox": False}, {"nix-sandbox": "warning"}),
+        ({"sandbox-fallback": True}, {"nix-sandbox-fallback": "warning"}),
+        ({"sandbox": None, "sandbox-fallback": None}, {"nix-sandbox": "warning", "nix-sandbox-fallback": "warning"}),
+    ],
+)
+def test_the_sandbox_of_nix(changes: dict[str, object], found: dict[str, Severity]) -> None:
+    """Builds are sandboxed, and never without it where it cannot be made; anything else is a warning."""
+    facts = replace(NIX, settings=SANDBOXED | changes)
+    judged = severities(judge_nix(facts, NIXOS))
+    assert {check: each for check, each in judged.items() if check.startswith("nix-sandbox")} == found
+
+
+def test_settings_of_nix_that_are_not_told() -> None:
+    """Without its settings nothing is taken for granted, and the reason is told."""
+    finding = by_check(judge_nix(replace(NIX, settings={}, unknown="exit code 1"), NIXOS))["nix-settings"]
+    assert finding.severity == "warning" and "exit code 1" in finding.what
+
+
+def test_root_builds_only_with_users_for_it() -> None:
+    """Where builds run as root and Nix has no users for them, nothing can be built."""
+    settings = Settings(runtime="nixos", nixos=NixOS(build_user="root"))
+    facts = replace(NIX, settings=SANDBOXED | {"build-users-group": ""})
+    assert severities(judge_nix(facts, settings))["nix-build-users"] == "error"
+    assert "nix-build-users" not in severities(judge_nix(facts, NIXOS))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +193,7 @@ def test_features_of_nix(config: Said, severity: Severity, word: str) -> None:
 def test_the_nix_daemon(daemon: Any, build_user: Any, severity: Severity) -> None:
     """Without one builds run as root, which is what was asked for, a pity, or an error."""
     settings = Settings(runtime="nixos", nixos=NixOS(build_user=build_user))
-    assert severities(judge_nix(NixFacts(NIX.version, NIX.config, daemon), settings))["nix-daemon"] == severity
+    assert severities(judge_nix(replace(NIX, daemon=daemon), settings))["nix-daemon"] == severity
 
 
 def test_containers_that_can_be_run() -> None:

@@ -49,6 +49,13 @@ class NoDaemon(Failure):
     exit_code = 3
 
 
+class StepFailed(Failure):
+    """A step of `doctor --live` failed: shown as the result of the step, not as the end of the command."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__("step_failed", message, hint=hint)
+
+
 class AskTimedOut(Failure):
     """The answer did not come in time."""
 

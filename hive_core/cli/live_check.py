@@ -1,0 +1,189 @@
+"""`doctor --live`: make a throwaway agent, build it, start it, reach it, remove it; each step with its time.
+
+The static checks take things for granted that are tried here, through the daemon's own API. However a run ends, its
+agent is removed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from hive_core.cli import throwaway
+from hive_core.cli.client import Client, agent_path, proposal_path
+from hive_core.cli.failure import Failure, StepFailed
+from hive_core.cli.lifecycle import STOP_SECONDS
+from hive_core.cli.spawn_watch import SpawnWatch
+
+_POLL_SECONDS = 0.1
+_LONGEST_POLL_SECONDS = 60.0
+_LOG_LINES = 15
+_READY = frozenset({"idle", "thinking"})
+_CRASHES = 3
+_HINT = "see the lines below, and the daemon's log"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step that was tried. `seconds` is the time that it took; `lines` end the log that belongs to a failure."""
+
+    step: str
+    severity: Literal["ok", "error"]
+    seconds: float
+    what: str
+    remedy: str = ""
+    lines: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        """The step for programs."""
+        return asdict(self) | {"seconds": round(self.seconds, 3), "lines": list(self.lines)}
+
+
+class LiveCheck:
+    """One run. `tell` gets each step as it ends, `timeout` is the longest that a step may take, in seconds."""
+
+    def __init__(self, client: Client, tell: Callable[[Step], None], *, timeout: float, sealed: bool) -> None:
+        self._client = client
+        self._tell = tell
+        self._timeout = timeout
+        self._sealed = sealed
+        self._spawn: SpawnWatch | None = None
+        self.steps: list[Step] = []
+        self.name = ""
+
+    @property
+    def well(self) -> bool:
+        """Whether every step went well."""
+        return all(step.severity == "ok" for step in self.steps)
+
+    def run(self) -> None:
+        """Try every step, up to the first that fails, and remove the agent."""
+        steps = (
+            ("daemon", self._ask_daemon),
+            ("left-over", self._remove_left_over),
+            ("build", self._build),
+            ("start", self._start),
+            ("ready", self._wait_until_ready),
+            ("answer", self._ask_agent),
+        )
+        try:
+            all(self._try(name, act) for name, act in steps)
+        finally:
+            # After Ctrl-C, too; a second one leaves the agent to the next run.
+            if self._spawn is not None:
+                self._try("remove", self._remove)
+
+    def _try(self, name: str, act: Callable[[], str]) -> bool:
+        """Carry a step out. It returns the words for its success, empty if there is nothing to tell of."""
+        begun = time.monotonic()
+        try:
+            what = act()
+        except Failure as failure:
+            taken = time.monotonic() - begun
+            remedy = failure.hint or "see the daemon's log"
+            self._end(Step(name, "error", taken, failure.message, remedy, self._log_of(name)))
+            return False
+        if what:
+            self._end(Step(name, "ok", time.monotonic() - begun, what))
+        return True
+
+    def _end(self, step: Step) -> None:
+        self.steps.append(step)
+        self._tell(step)
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    def _ask_daemon(self) -> str:
+        status = self._client.get("/v1/status")
+        return f"the daemon answers: version {status.get('version')}, runtime {status.get('runtime')}"
+
+    def _remove_left_over(self) -> str:
+        names = throwaway.agent_names(self._client)
+        removed = []
+        for name in throwaway.left_over(self._client, names):
+            throwaway.purge(self._client, name, STOP_SECONDS)
+            removed.append(name)
+        self.name = throwaway.free_name(names - set(removed))
+        return f"an interrupted run had left {', '.join(removed)}: removed" if removed else ""
+
+    def _build(self) -> str:
+        request = throwaway.spawn_request(self.name, sealed=self._sealed)
+        self._spawn = SpawnWatch(self._client, self.name, request)
+        self._spawn.until_built(self._timeout)
+        self._check_closure(self._spawn.closure)
+        return f"{self.name} is built: {self._spawn.closure}"
+
+    def _start(self) -> str:
+        assert self._spawn is not None
+        self._spawn.until_deployed(self._timeout)
+        return f"{self.name} is deployed and started"
+
+    def _wait_until_ready(self) -> str:
+        end = time.monotonic() + self._timeout
+        while True:
+            status = self._client.get(agent_path(self.name))
+            if status.get("state") in _READY:
+                return f"the harness of {self.name} reports that it is ready"
+            detail = status.get("exit_cause") or status.get("detail") or "no reason given"
+            if "failed" in (status.get("state"), status.get("lifecycle")):
+                raise StepFailed(f"{self.name} failed: {detail}", _HINT)
+            if int(status.get("restarts") or 0) >= _CRASHES:
+                raise StepFailed(f"{self.name} keeps crashing: {detail}", _HINT)
+            if time.monotonic() >= end:
+                why = f"the harness of {self.name} is {status.get('state')} after {self._timeout:g} s"
+                raise StepFailed(why, _HINT)
+            time.sleep(_POLL_SECONDS)
+
+    def _ask_agent(self) -> str:
+        sent = self._client.post("/v1/messages", {"to": self.name, "body": throwaway.QUESTION}).get("id")
+        end = time.monotonic() + self._timeout
+        while True:
+            poll = min(max(0.0, end - time.monotonic()), _LONGEST_POLL_SECONDS)
+            answer = self._client.get(f"/v1/messages/{sent}/reply", {"wait_seconds": f"{poll:.3f}"}, wait=poll)
+            if isinstance(reply := answer.get("reply"), dict):
+                break
+            if time.monotonic() >= end:
+                raise StepFailed(f"{self.name} has not answered after {self._timeout:g} s", _HINT)
+        self._client.post("/v1/messages/read", {"ids": [reply.get("id")]})
+        if reply.get("body") != throwaway.ANSWER:
+            why = f"{self.name} has answered something else: {str(reply.get('body'))[:200]!r}"
+            raise StepFailed(why, _HINT)
+        return f"{self.name} has answered a message"
+
+    def _remove(self) -> str:
+        assert self._spawn is not None
+        self._spawn.until_over()
+        if self.name not in throwaway.agent_names(self._client):
+            return ""
+        throwaway.purge(self._client, self.name, STOP_SECONDS)
+        if self.name in throwaway.agent_names(self._client):
+            raise StepFailed(f"{self.name} was destroyed and is still there", "see the daemon's log")
+        return f"{self.name} is removed with all of its files"
+
+    # --------------------------------------------------------------------------------------------------------
+
+    def _check_closure(self, closure: str) -> None:
+        """Raise Failure unless the closure is on the disk, as far as this user can see that."""
+        try:
+            Path(closure).lstat()
+        except PermissionError:
+            pass
+        except OSError:
+            why = f"{self.name} is built, and its closure is not there: {closure or 'none was named'}"
+            raise StepFailed(why, "see the daemon's log") from None
+
+    def _log_of(self, step: str) -> tuple[str, ...]:
+        """Fetch the end of the log that tells most of a failure, before it is removed with the agent."""
+        try:
+            if step == "build" and self._spawn is not None and self._spawn.number is not None:
+                path = proposal_path(self.name, self._spawn.number, "log")
+            elif step in ("start", "ready", "answer"):
+                path = agent_path(self.name, "logs")
+            else:
+                return ()
+            return tuple(str(line) for line in self._client.get(path, {"lines": _LOG_LINES}).get("lines", []))
+        except Failure:
+            return ()

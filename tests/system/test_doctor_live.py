@@ -1,0 +1,47 @@
+"""The doctor on a systemd host: a throwaway agent in a container of its own, made, reached and removed by the program."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+
+import pytest
+
+from tests.integration.daemon import Json
+from tests.system.hive import Hive, left_of, unit, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+STEPS = ["daemon", "build", "start", "ready", "answer", "remove"]
+
+
+async def doctor(*options: str) -> Json:
+    """What the doctor answers; its exit code may be 1, for this host is no NixOS."""
+    command = ["hive-c0re", "doctor", "--live", "--json", *options]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode in (0, 1), done.stderr
+    answer: Json = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize("options", [(), ("--sealed",)])
+async def test_a_throwaway_agent(hive: Hive, options: tuple[str, ...]) -> None:
+    """Every step is well: a real build, a real container, an answer; afterwards nothing of it is left on the host."""
+    answer = await doctor(*options)
+    steps = answer["live"]["steps"]
+    assert [(step["step"], step["severity"]) for step in steps] == [(step, "ok") for step in STEPS], steps
+    assert "/nix/store/" in steps[1]["what"]
+    name = answer["live"]["agent"]
+    assert name not in await hive.agents() and left_of(name) == []
+    assert hive.told("hm1nd", "") == [text for text in hive.told("hm1nd", "") if name not in text]
+
+
+async def test_an_interrupted_run(hive: Hive) -> None:
+    """Ctrl-C while the container starts: the program ends only when the agent and its container are gone."""
+    process = subprocess.Popen(["hive-c0re", "doctor", "--live"], stdout=subprocess.DEVNULL)
+    await until(lambda: unit("container@h-doctor1.service", "ActiveState") == "active")
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.to_thread(process.wait, 120) == 130
+    assert "doctor1" not in await hive.agents() and left_of("doctor1") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import shutil
 import socket
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from hive_core.runtimes.nixos.nix_settings import SHOW, read_nix_settings
 from hive_core.runtimes.sandbox import look
 
 _SECONDS = 15.0
+_SCRIPT_BYTES = 1024 * 1024
 NIX_DAEMON = Path("/nix/var/nix/daemon-socket/socket")
 BOOTED = Path("/run/systemd/system")
 """There where systemd is process 1 (sd_booted(3))."""
@@ -79,9 +81,27 @@ async def containers() -> ContainerFacts:
     version, unit = await asyncio.gather(
         ask("systemctl", "--version"), ask("systemctl", "show", "container@doctor.service", "--property=LoadState")
     )
-    return ContainerFacts(
-        version, await asyncio.to_thread(BOOTED.is_dir), shutil.which("nixos-container") is not None, unit
-    )
+    booted = await asyncio.to_thread(BOOTED.is_dir)
+    return ContainerFacts(version, booted, await asyncio.to_thread(_text_of, "nixos-container"), unit, _release())
+
+
+def _text_of(program: str) -> str | None:
+    """Read a program that is a script; empty if this user cannot, None if it is not installed."""
+    found = shutil.which(program)
+    if found is None:
+        return None
+    try:
+        with Path(found).open("rb") as file:
+            return file.read(_SCRIPT_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _release() -> Mapping[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
 
 
 def knock(path: Path) -> Literal["answers", "absent", "refuses", "forbidden"]:

@@ -24,6 +24,14 @@ in
   config = lib.mkIf cfg.enable {
     assertions = [
       {
+        # `nixos-container run` of older releases runs as root of the host what an agent may have written.
+        assertion = lib.versionAtLeast lib.trivial.release "25.05";
+        message = ''
+          services.hyperhive: this is NixOS ${lib.trivial.release}, and the oldest release that is supported is 25.05.
+          Update the input nixpkgs of the host's flake.
+        '';
+      }
+      {
         assertion = lib.versionAtLeast config.system.stateVersion "22.05";
         message = ''
           services.hyperhive: with a system.stateVersion below 22.05 NixOS keeps containers in /etc/containers and

@@ -16,7 +16,10 @@ from hive_core.settings import NixOS, Settings
 
 SANDBOXED = {"sandbox": True, "sandbox-fallback": False, "build-users-group": "nixbld"}
 NIX = NixFacts(Said("nix (Nix) 2.18.1\n"), "answers", SANDBOXED, features=frozenset({"flakes", "nix-command"}))
-CONTAINERS = ContainerFacts(Said("systemd 255 (255.4)\n+PAM\n"), True, True, Said("LoadState=loaded\n"))
+OLD_SCRIPT = 'exec($nsenter, "-t", $leader, "-m", "-u", "-i", "-n", "-p", "--", @args);'
+NEW_SCRIPT = 'exec($nsenter, "--all", "-t", $leader, "--", @args);'
+RELEASE = {"ID": "nixos", "VERSION_ID": "25.11"}
+CONTAINERS = ContainerFacts(Said("systemd 255 (255.4)\n+PAM\n"), True, NEW_SCRIPT, Said("LoadState=loaded\n"), RELEASE)
 NIXOS = Settings(runtime="nixos")
 
 
@@ -197,8 +200,9 @@ def test_the_nix_daemon(daemon: Any, build_user: Any, severity: Severity) -> Non
 
 
 def test_containers_that_can_be_run() -> None:
-    """systemd, the program and the unit are there."""
+    """systemd, the program and the unit are there, on a release that is supported."""
     assert severities(judge_containers(CONTAINERS)) == {
+        "nixos": "ok",
         "systemd": "ok",
         "nixos-container": "ok",
         "container-unit": "ok",
@@ -206,17 +210,35 @@ def test_containers_that_can_be_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "check", "severity"),
+    ("changes", "check", "severity"),
     [
-        (ContainerFacts(Said("systemd 249"), True, True, CONTAINERS.unit), "systemd", "warning"),
-        (ContainerFacts(Said(failed="?"), True, True, CONTAINERS.unit), "systemd", "error"),
-        (ContainerFacts(CONTAINERS.systemd, False, True, Said(failed="not booted")), "systemd", "error"),
-        (ContainerFacts(CONTAINERS.systemd, True, False, CONTAINERS.unit), "nixos-container", "error"),
-        (ContainerFacts(CONTAINERS.systemd, True, True, Said("LoadState=not-found")), "container-unit", "error"),
-        (ContainerFacts(CONTAINERS.systemd, True, True, Said(failed="no bus")), "container-unit", "error"),
+        ({"systemd": Said("systemd 249")}, "systemd", "warning"),
+        ({"systemd": Said(failed="?")}, "systemd", "error"),
+        ({"booted": False, "unit": Said(failed="not booted")}, "systemd", "error"),
+        ({"nixos_container": None}, "nixos-container", "error"),
+        ({"nixos_container": OLD_SCRIPT}, "nixos-container", "error"),
+        ({"unit": Said("LoadState=not-found")}, "container-unit", "error"),
+        ({"unit": Said(failed="no bus")}, "container-unit", "error"),
+        ({"release": {"ID": "debian", "VERSION_ID": "13"}}, "nixos", "warning"),
+        ({"release": {}}, "nixos", "warning"),
+        ({"release": {"ID": "nixos", "VERSION_ID": "24.11"}}, "nixos", "error"),
+        ({"release": {"ID": "nixos", "VERSION_ID": "soon"}}, "nixos", "warning"),
     ],
 )
-def test_containers_that_cannot(facts: ContainerFacts, check: str, severity: Severity) -> None:
-    """Each thing that is missing is named, and nothing else."""
-    found = severities(judge_containers(facts))
+def test_containers_that_cannot(changes: dict[str, Any], check: str, severity: Severity) -> None:
+    """Each thing that is missing, too old or dangerous is named, and nothing else."""
+    found = severities(judge_containers(replace(CONTAINERS, **changes)))
     assert {name: each for name, each in found.items() if each != "ok"} == {check: severity}
+
+
+@pytest.mark.parametrize("version", ["25.05", "25.11", "26.05", "26.05pre-git"])
+def test_releases_that_are_supported(version: str) -> None:
+    """From 25.05 on, and what is made of a branch under development."""
+    found = judge_containers(replace(CONTAINERS, release={"ID": "nixos", "VERSION_ID": version}))
+    assert severities(found)["nixos"] == "ok"
+
+
+@pytest.mark.parametrize("text", [NEW_SCRIPT, "", "#!/bin/sh\nexec other"])
+def test_programs_that_enter_all_namespaces(text: str) -> None:
+    """The program of 25.05, and one that cannot be read, are no reason to warn."""
+    assert severities(judge_containers(replace(CONTAINERS, nixos_container=text)))["nixos-container"] == "ok"

@@ -17,18 +17,15 @@ from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.nixos import comparing, staging
 from hive_core.runtimes.nixos.builders import Builders, build_command
-from hive_core.runtimes.nixos.commands import run
 from hive_core.runtimes.nixos.confining import check_path, unit_name
 from hive_core.runtimes.nixos.evaluating import evaluate, forget_all
 from hive_core.runtimes.nixos.newest import Newest
 from hive_core.runtimes.nixos.recipe import Hyperhive, look, recipe_of
 from hive_core.runtimes.nixos.roots import Roots
-from hive_core.runtimes.nixos.store import FEATURES, Store, bootable
+from hive_core.runtimes.nixos.store import Store, bootable
 from hive_core.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-_COMPARE_BYTES = 4 * 1024 * 1024
 
 
 class NixBuilder:
@@ -102,13 +99,11 @@ class NixBuilder:
         words = []
         if old and not await self.has(old):
             old, words = None, ["what is in force was not kept: everything is shown as new"]
-        after = await self._store.size(new)
-        before = await self._store.size(old) if old else None
-        if after is not None:
-            words.append(comparing.size(before, after))
-        if old:
-            command = ["nix", *FEATURES, "store", "diff-closures", old, new]
-            words += comparing.packages(await run(command, limit_bytes=_COMPARE_BYTES))
+        after = await self._store.paths_of(new)
+        before = await self._store.paths_of(old) if old else None
+        words.append(comparing.size(None if before is None else sum(before.values()), sum(after.values())))
+        if before is not None:
+            words += comparing.packages(before, after)
         paths = Path(old) if old else None, Path(new)
         return [*words, *await asyncio.to_thread(comparing.units, *paths, self._store.directory)]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import defaultdict
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -23,17 +25,27 @@ _MOST_BYTES = 32 * 1024 * 1024
 """Of all units of a system; those beyond are known by their paths."""
 _CUT = f"more than {_MOST_ENTRIES:,} units: not all of them were compared"
 _WIDTH = 300
-_CHANGE = re.compile(
-    r"(?P<name>[^:]+): (?:(?P<old>[^→]+) → (?P<new>[^→]+?))?(?:, |$)?(?P<size>[+-][0-9.]+ [KMGT]iB)?", re.ASCII
+_HASH_CHARACTERS = 33
+"""Of the name of a store path: its hash, and the dash behind that."""
+_VERSION = re.compile(r"-(?![A-Za-z])")
+"""Where the version in a name begins, for Nix (builtins.parseDrvName): at the first dash that no letter follows."""
+_OUTPUTS = frozenset(
+    ("bin", "data", "debug", "dev", "devdoc", "doc", "info", "lib", "man", "out", "static", "terminfo")
 )
-_NONE, _NO_VERSION = "∅", "ε"
+"""Names of outputs: those of one package are told of together."""
+_NOTED_BYTES = 8 * 1024
+"""A package whose versions stay is told of if it has grown or shrunk by so much, as `nix store diff-closures` does."""
 _KINDS = (".service", ".socket", ".timer", ".mount", ".automount", ".path", ".target", ".slice", ".swap", ".d")
 _UNITS_OF_SIZE = ("bytes", "KiB", "MiB", "GiB")
 
 
-def packages(answer: str) -> list[str]:
-    """The answer of `nix store diff-closures`, a line for each package. Pure."""
-    return _few([_package(line) for line in plain(answer).splitlines() if line.strip()], "packages")
+def packages(old: Mapping[str, int], new: Mapping[str, int]) -> list[str]:
+    """A line for each package that was added, removed, has other versions, or another size. Both are the paths that a
+    system consists of, with their bytes. Pure.
+    """
+    before, after = _by_name(old), _by_name(new)
+    lines = [_package(name, before.get(name, {}), after.get(name, {})) for name in sorted({*before, *after})]
+    return _few([line for line in lines if line], "packages")
 
 
 def size(old: int | None, new: int) -> str:
@@ -73,25 +85,40 @@ def units(old: Path | None, new: Path, store: Path) -> list[str]:
     return _few([*cut, *changed, *moved], "units")
 
 
-def _package(line: str) -> str:
-    found = _CHANGE.fullmatch(line.strip())
-    if found is None or not (found["old"] or found["size"]):
-        return line.strip()[:_WIDTH]
-    name, old, new = found["name"], found["old"], found["new"]
-    by = f" ({found['size']})" if found["size"] else ""
-    if not old:
+def _by_name(paths: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """The bytes of each version of each package; a version is empty where the name has none."""
+    found: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for path, size in paths.items():
+        name = path.rpartition("/")[2][_HASH_CHARACTERS:]
+        stem, dash, last = name.rpartition("-")
+        if dash and last in _OUTPUTS:
+            name = stem
+        start = _VERSION.search(name)
+        name, version = (name[: start.start()], name[start.end() :]) if start else (name, "")
+        found[name][version] += size
+    return {name: dict(versions) for name, versions in found.items()}
+
+
+def _package(name: str, old: Mapping[str, int], new: Mapping[str, int]) -> str:
+    removed, added = (sorted(one.keys() - other.keys()) for one, other in ((old, new), (new, old)))
+    delta = sum(new.values()) - sum(old.values())
+    if removed and added:
+        words = f"{name}{_versions(removed)} → {_versions(added).strip() or 'no version'}"
+    elif added:
+        words = f"{name}{_versions(added)} added"
+    elif removed:
+        words = f"{name}{_versions(removed)} removed"
+    elif abs(delta) >= _NOTED_BYTES:
         words = f"{name} changed"
-    elif old == _NONE:
-        words = f"{name}{_version(new)} added"
-    elif new == _NONE:
-        words = f"{name}{_version(old)} removed"
     else:
-        words = f"{name}{_version(old)} → {_version(new).strip() or 'no version'}"
+        return ""
+    by = f" ({'+' if delta > 0 else '-'}{_bytes(abs(delta))})" if abs(delta) >= _NOTED_BYTES else ""
     return (words + by)[:_WIDTH]
 
 
-def _version(text: str) -> str:
-    return "" if text == _NO_VERSION else f" {text}"
+def _versions(versions: list[str]) -> str:
+    known = ", ".join(version for version in versions if version)
+    return f" {known}" if known else ""
 
 
 def _bytes(count: int) -> str:

@@ -12,6 +12,9 @@ from hive_core.runtimes.nixos.commands import run
 
 FEATURES = ("--extra-experimental-features", "nix-command flakes")
 """For hosts whose nix.conf does not switch them on."""
+_PATHS_BYTES = 8 * 1024 * 1024
+_AT_ONCE = 1_000
+"""Paths that are given to one command: the kernel bounds what it takes (execve(2))."""
 _NAME = re.compile(r"[0-9a-z]{32}-[0-9A-Za-z+._?=-]{1,211}")
 
 
@@ -64,8 +67,22 @@ class Store:
             return False
         return True
 
-    async def size(self, closure: str) -> int | None:
-        """Bytes of the closure with everything that it needs; None if Nix does not say."""
-        answer = await run(["nix", *FEATURES, "path-info", "--closure-size", str(self.check(closure))])
-        last = answer.split()[-1:]
-        return int(last[0]) if last and last[0].isdecimal() else None
+    async def paths_of(self, closure: str) -> dict[str, int]:
+        """Every path that the closure consists of, with its bytes.
+
+        The answers of `nix-store --query` have been a path and a number in each line since before flakes, in Lix, too;
+        `nix path-info --json` has had four forms. Raises HiveError `command_failed` where the closure is gone.
+        """
+        query = ["nix-store", "--query"]
+        said = await run([*query, "--requisites", str(self.check(closure))], limit_bytes=_PATHS_BYTES)
+        paths = said.split()
+        sizes: list[int] = []
+        for start in range(0, len(paths), _AT_ONCE):
+            some = paths[start : start + _AT_ONCE]
+            told = (await run([*query, "--size", *some])).split()
+            if len(told) != len(some) or not all(size.isdecimal() for size in told):
+                raise HiveError(
+                    "command_failed", "nix-store --query --size does not answer with a number for each path", status=500
+                )
+            sizes += map(int, told)
+        return dict(zip(paths, sizes, strict=True))

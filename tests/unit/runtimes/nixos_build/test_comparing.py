@@ -9,33 +9,54 @@ from pathlib import Path
 import pytest
 
 from hive_core.runtimes.nixos import comparing
+from hive_core.runtimes.nixos.commands import plain
+from hive_core.runtimes.nixos.store import Store
 from tests.unit.flakes.own_nix import OwnNix, needs_nix
 
 FIRST, SECOND = "a" * 32, "b" * 32
 
 
+def paths(**sizes: int) -> dict[str, int]:
+    """A system of these packages, which are written with _ for the dash and __ for the dot."""
+    names = {name.replace("__", ".").replace("_", "-"): size for name, size in sizes.items()}
+    return {f"/nix/store/{FIRST}-{name}": size for name, size in names.items()}
+
+
+KIB = 1024
+
+
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("old", "new", "words"),
     [
-        ("git: ∅ → 2.50, +41.2 MiB", "git 2.50 added (+41.2 MiB)"),
-        ("jq: 1.8 → ∅, -1.0 MiB", "jq 1.8 removed (-1.0 MiB)"),
-        ("glibc: 2.39, 2.40 → 2.41", "glibc 2.39, 2.40 → 2.41"),
-        ("linux: 6.1 → 6.6, \x1b[31;1m+1024.0 KiB\x1b[0m", "linux 6.1 → 6.6 (+1024.0 KiB)"),
-        ("nixos-system-ada: \x1b[31;1m+9.5 KiB\x1b[0m", "nixos-system-ada changed (+9.5 KiB)"),
-        ("tool: ∅ → ε", "tool added"),
-        ("tool: ε → 1.0", "tool → 1.0"),
-        ("tool: 1.0 → ε", "tool 1.0 → no version"),
-        ("something new that this does not know", "something new that this does not know"),
+        ({}, {"git_2__50": 41 * KIB**2}, ["git 2.50 added (+41.0 MiB)"]),
+        ({"jq_1__8": KIB**2}, {}, ["jq 1.8 removed (-1.0 MiB)"]),
+        ({"glibc_2__39": 1, "glibc_2__40": 1}, {"glibc_2__41": 1}, ["glibc 2.39, 2.40 → 2.41"]),
+        ({"glibc_2__39": 1}, {"glibc_2__39": 1, "glibc_2__41": 1}, ["glibc 2.41 added"]),
+        ({"linux_6__1": KIB}, {"linux_6__6": KIB**2 + KIB}, ["linux 6.1 → 6.6 (+1.0 MiB)"]),
+        ({"etc": KIB}, {"etc": 11 * KIB}, ["etc changed (+10.0 KiB)"]),
+        ({"etc": KIB}, {"etc": 2 * KIB}, []),
+        ({}, {"tool": 1}, ["tool added"]),
+        ({"tool": 1}, {"tool_1__0": 1}, ["tool → 1.0"]),
+        ({"tool_1__0": 1}, {"tool": 1}, ["tool 1.0 → no version"]),
+        ({"git_2__50": 1, "git_2__50_doc": 9 * KIB}, {"git_2__50": 1}, ["git changed (-9.0 KiB)"]),
+        ({"nixos_system_ada": 1}, {"nixos_system_bob": 1}, ["nixos-system-ada removed", "nixos-system-bob added"]),
     ],
 )
-def test_each_package_has_a_line(line: str, words: str) -> None:
-    """Versions, what was added and removed, and the size are told without colours and signs."""
-    assert comparing.packages(f"{line}\n\n") == [words]
+def test_each_package_has_a_line(old: dict[str, int], new: dict[str, int], words: list[str]) -> None:
+    """Packages that came and went, other versions, and the size; outputs of one package are told of together."""
+    assert comparing.packages(paths(**old), paths(**new)) == words
+
+
+def test_another_hash_alone_is_no_change() -> None:
+    """A package that was built anew, with the same version and size, is not told of."""
+    old, new = ({f"/nix/store/{digest}-git-2.50": 5} for digest in (FIRST, SECOND))
+    assert comparing.packages(old, new) == []
 
 
 def test_many_packages_are_summed_up() -> None:
     """A list that nobody would read is cut and says by how much."""
-    words = comparing.packages("".join(f"p{number}: 1 → 2\n" for number in range(1_000)))
+    old, new = ({f"/nix/store/{FIRST}-p{number}x-{version}": 1 for number in range(1_000)} for version in (1, 2))
+    words = comparing.packages(old, new)
     assert len(words) == comparing.MOST
     assert words[-1] == "and 801 more packages"
 
@@ -202,12 +223,17 @@ def test_names_cannot_do_harm(systems: Systems) -> None:
 
 
 @needs_nix
-def test_real_nix_is_understood(tmp_path: Path) -> None:
-    """The answer of real `nix store diff-closures` becomes words."""
+async def test_real_nix_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a real Nix tells of two systems becomes words, the same that `nix store diff-closures` has for them."""
     nix = OwnNix(tmp_path)
+    for name, text in nix.variables.items():
+        monkeypatch.setenv(name, text)
     git = nix.add("git-2.50", "mkdir $out; head -c 100000 /dev/zero > $out/a")
     jq = [nix.add(f"jq-{version}", f"echo {version} > $out") for version in ("1.7", "1.8")]
     old = nix.add("nixos-system-ada", f"echo {jq[0]} > $out", jq[:1])
     new = nix.add("nixos-system-ada", f"echo {jq[1]} {git} > $out", [jq[1], git])
-    words = comparing.packages(nix.flake("store", "diff-closures", old, new))
+    store = Store(nix.store)
+    words = comparing.packages(await store.paths_of(old), await store.paths_of(new))
     assert words == ["git 2.50 added (+97.9 KiB)", "jq 1.7 → 1.8"]
+    said = plain(nix.flake("store", "diff-closures", old, new))
+    assert all(name in said for name in ("git: ", "jq: 1.7", "+97.9 KiB")) and len(said.splitlines()) == 2

@@ -71,15 +71,39 @@ async def test_a_closure_is_there_when_it_is_valid_and_boots(nix: OwnNix) -> Non
     tool = nix.add("tool", "mkdir $out")
     assert await store.has(system)
     assert not await store.has(tool)
-    size = await store.size(system)
-    assert size is not None
-    assert 0 < size < 10_000
+    paths = await store.paths_of(system)
+    assert list(paths) == [system] and 0 < paths[system] < 10_000
     half = nix.store / f"{HASH}-nixos-system-bob"
     half.mkdir()
     (half / "init").write_text("")
     assert not await store.has(str(half))
     nix.run("nix-store", "--gc")
     assert not await store.has(system)
+
+
+@needs_nix
+async def test_a_closure_is_told_with_the_bytes_of_each_path(nix: OwnNix, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that it needs is in it, however many paths are asked for at once; what is gone is a failure."""
+    monkeypatch.setattr("hive_core.runtimes.nixos.store._AT_ONCE", 2)
+    tools = [nix.add(f"tool-{number}", f"head -c {number}0000 /dev/zero > $out") for number in range(1, 4)]
+    system = nix.add("nixos-system-ada", f"echo {' '.join(tools)} > $out", tools)
+    paths = await (await Store.find()).paths_of(system)
+    assert paths.keys() == {system, *tools}
+    # In the form in which Nix weighs a path there is a frame of about a hundred bytes around a file.
+    assert [paths[tool] // 10_000 for tool in tools] == [1, 2, 3]
+    with pytest.raises(HiveError) as refused:
+        await Store(nix.store).paths_of(str(nix.store / f"{HASH}-gone"))
+    assert refused.value.code == "command_failed"
+
+
+async def test_an_answer_of_another_form_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes that are not a number for each path are no sizes."""
+    program = tmp_path / "nix-store"
+    program.write_text(f'#!/bin/sh\n[ "$2" = --size ] && echo many || echo {tmp_path}/{HASH}-a\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(HiveError, match="a number for each path"):
+        await Store(tmp_path).paths_of(f"{tmp_path}/{HASH}-a")
 
 
 async def test_nix_is_not_asked_for_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

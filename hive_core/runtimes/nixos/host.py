@@ -6,11 +6,13 @@ it: its environment names the directories, and its script names the variables th
 
 from __future__ import annotations
 
-import re
-import shlex
+import asyncio
+import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.nixos.commands import run
@@ -20,9 +22,12 @@ _PROGRAMS = {
     "nixos-container": "set boot.enableContainers = true",
     "nix": "install Nix",
     "nix-env": "install Nix",
+    "busctl": "run the daemon on a host that was booted with systemd",
     "systemctl": "run the daemon on a host that was booted with systemd",
     "journalctl": "run the daemon on a host that was booted with systemd",
 }
+_SYSTEMD, _MANAGER = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
+_REPORT = "report it, with what systemctl --version prints"
 _SAMPLE = "hm1nd"
 _ENABLE = "set boot.enableContainers = true in the host's configuration: by itself, NixOS has the unit only where a "
 _ENABLE += "container is declared"
@@ -52,39 +57,65 @@ async def look_at_unit(script: Path | None = None) -> UnitFacts:
 
     `script` is read instead of the unit's own.
     """
-    asked = ("LoadState", "EnvironmentFiles", "Environment", "ExecStart")
-    flags = [f"--property={name}" for name in asked]
-    said = await run(["systemctl", "show", *flags, unit_name(_SAMPLE)], timeout=20.0)
-    found = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
-    if found.get("LoadState") != "loaded":
+    unit = unit_name(_SAMPLE)
+    path = _first(await _busctl("call", _SYSTEMD, _MANAGER, f"{_SYSTEMD}.Manager", "LoadUnit", "s", unit))
+    load, found = await asyncio.gather(
+        _properties(path, "Unit", "LoadState"),
+        _properties(path, "Service", "EnvironmentFiles", "Environment", "ExecStart"),
+    )
+    if load["LoadState"] != "loaded":
         raise HiveError(
             "no_container_unit", "systemd does not know container@.service, which runs NixOS containers", hint=_ENABLE
         )
-    return UnitFacts(_places(found), "PRIVATE_USERS" in _script(script, found.get("ExecStart", "")))
+    return UnitFacts(_places(found), "PRIVATE_USERS" in _script(script, found.get("ExecStart")))
 
 
-def _places(found: dict[str, str]) -> Places:
+async def _properties(path: str, kind: str, *names: str) -> dict[str, Any]:
+    """Properties of a unit, as D-Bus has them: what `systemctl show` makes of those with parts is text for people."""
+    answers = await _busctl("get-property", _SYSTEMD, path, f"{_SYSTEMD}.{kind}", *names)
+    return dict(zip(names, answers, strict=True))
+
+
+async def _busctl(verb: str, *arguments: str) -> list[Any]:
+    """The values that D-Bus answers with, one for each property or call."""
+    said = await run(["busctl", "--system", "--json=short", verb, *arguments], timeout=20.0)
+    try:
+        return [json.loads(line)["data"] for line in said.splitlines() if line.strip()]
+    except (ValueError, KeyError, TypeError):
+        raise HiveError(
+            "command_failed", "busctl --json=short answers in a form that is not known", hint=_REPORT, status=500
+        ) from None
+
+
+def _first(answers: list[Any]) -> str:
+    """The one value of a call that answers with one."""
+    match answers:
+        case [[str(value)]]:
+            return value
+    raise HiveError("command_failed", "systemd answers LoadUnit in a form that is not known", hint=_REPORT, status=500)
+
+
+def _places(found: Mapping[str, Any]) -> Places:
     default = Places()
-    conf = re.match(rf"(/.*)/{_SAMPLE}\.conf( \(|$)", found.get("EnvironmentFiles", ""))
-    root = next((word[5:] for word in _words(found.get("Environment", "")) if word.startswith("root=/")), "")
+    files = [one[0] for one in _list(found.get("EnvironmentFiles")) if isinstance(one, list) and one]
+    conf = next((Path(file) for file in files if str(file).endswith(f"/{_SAMPLE}.conf")), None)
+    variables = dict(str(word).split("=", 1) for word in _list(found.get("Environment")) if "=" in str(word))
+    root = variables.get("root", "")
     return Places(
-        conf_dir=Path(conf[1]) if conf else default.conf_dir,
-        root_dir=Path(root).parent if root.endswith(f"/{_SAMPLE}") else default.root_dir,
+        conf_dir=default.conf_dir if conf is None else conf.parent,
+        root_dir=Path(root).parent if root.startswith("/") and root.endswith(f"/{_SAMPLE}") else default.root_dir,
     )
 
 
-def _script(script: Path | None, exec_start: str) -> str:
-    path = re.search(r"\bpath=(/[^ ;]+)", exec_start)
-    if script is None and path is not None:
-        script = Path(path[1])
+def _script(script: Path | None, exec_start: object) -> str:
+    command = next(iter(_list(exec_start)), None)
+    if script is None and isinstance(command, list) and command:
+        script = Path(str(command[0]))
     try:
         return "" if script is None else script.read_text(errors="replace")
     except OSError:
         return ""
 
 
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError:
-        return text.split()
+def _list(found: object) -> list[Any]:
+    return found if isinstance(found, list) else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -12,47 +13,74 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.runtimes.nixos import idmapping
 from hive_core.runtimes.nixos.host import check_programs, look_at_unit
-from hive_core.runtimes.nixos.places import agent_of, unit_name
+from hive_core.runtimes.nixos.places import Places, agent_of, unit_name
 
-SHOWN = """\
-ExecStart={{ path={script} ; argv[]={script} ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=0 }}
-Environment="root={root}/hm1nd" INSTANCE=hm1nd "PATH=/a b:/c"
-EnvironmentFiles={conf}/hm1nd.conf (ignore_errors=yes)
-LoadState={load}
+_BUSCTL = """#!/bin/sh
+case "$*" in
+    *" LoadUnit "*) echo '{{"type":"o","data":["/org/freedesktop/systemd1/unit/u"]}}' ;;
+    *" LoadState") echo '{{"type":"s","data":"{load}"}}' ;;
+    *) cat {shown} ;;
+esac
 """
+
+Say = Callable[..., None]
 
 
 @pytest.fixture
-def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], object]:
-    """Sets what `systemctl show` prints."""
-    shown = tmp_path / "shown"
-    program = tmp_path / "bin" / "systemctl"
+def busctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
+    """Sets what systemd answers on the bus: the state of the unit, and the values of its properties."""
+    program, shown = tmp_path / "bin" / "busctl", tmp_path / "shown"
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\ncat {shown}\n")
-    program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    return shown.write_text
+
+    def say(*, load: str = "loaded", files: object = (), environment: object = (), start: object = ()) -> None:
+        program.write_text(_BUSCTL.format(load=load, shown=shown))
+        program.chmod(0o755)
+        types = {"a(sb)": files, "as": environment, "a(sasbttttuii)": start}
+        shown.write_text("".join(f"{json.dumps({'type': kind, 'data': data})}\n" for kind, data in types.items()))
+
+    return say
 
 
 @pytest.mark.parametrize(("text", "known"), [("[ -z ${PRIVATE_USERS-} ]", True), ("exec systemd-nspawn", False)])
 async def test_the_unit_says_where_containers_lie_and_what_it_knows(
-    systemctl: Callable[[str], object], tmp_path: Path, text: str, known: bool
+    busctl: Say, tmp_path: Path, text: str, known: bool
 ) -> None:
     """Older hosts have other directories, and a script that knows nothing of users."""
     script = tmp_path / "start"
     script.write_text(text)
-    systemctl(SHOWN.format(script=script, root="/var/lib/containers", conf="/etc/containers", load="loaded"))
+    busctl(
+        files=[["/etc/default/all", False], ["/etc/containers/hm1nd.conf", True]],
+        environment=["root=/var/lib/containers/hm1nd", "INSTANCE=hm1nd", "PATH=/a b:/c"],
+        start=[[str(script), [str(script)], False, 0, 0, 0, 0, 0, 0, 0]],
+    )
     facts = await look_at_unit()
     assert (facts.places.conf_dir, facts.places.root_dir) == (Path("/etc/containers"), Path("/var/lib/containers"))
     assert facts.knows_private_users is known
 
 
-async def test_a_host_without_the_unit_is_refused_with_the_remedy(systemctl: Callable[[str], object]) -> None:
+async def test_a_unit_that_says_less_has_the_usual_directories(busctl: Say) -> None:
+    """Without a conf file and a root directory of its own, those of the NixOS module are meant."""
+    busctl(environment=["root=elsewhere", "EMPTY"])
+    facts = await look_at_unit()
+    assert facts.places == Places() and not facts.knows_private_users
+
+
+async def test_a_host_without_the_unit_is_refused_with_the_remedy(busctl: Say) -> None:
     """Containers have to be switched on where none is declared."""
-    systemctl(SHOWN.format(script="", root="", conf="", load="not-found"))
+    busctl(load="not-found")
     with pytest.raises(HiveError) as refused:
         await look_at_unit()
     assert refused.value.code == "no_container_unit" and "boot.enableContainers = true" in refused.value.hint
+
+
+@pytest.mark.parametrize("answer", ["hello", "{}", "[]", '{"data": []}', '{"data": [7]}'])
+async def test_an_answer_of_another_form_is_refused(busctl: Say, tmp_path: Path, answer: str) -> None:
+    """What busctl says is not guessed at."""
+    busctl()
+    (tmp_path / "bin" / "busctl").write_text(f"#!/bin/sh\necho '{answer}'\n")
+    with pytest.raises(HiveError, match="in a form that is not known"):
+        await look_at_unit()
 
 
 def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ class ContainerFacts:
     """`booted`: whether systemd is process 1. `unit` answers `systemctl show --property=LoadState` for a container.
 
     `nixos_container` is the text of that program, None where it is not installed. `release` is what os-release(5) has.
+    `nspawn` answers `systemd-nspawn --version`.
     """
 
     systemd: Said
@@ -31,11 +32,15 @@ class ContainerFacts:
     nixos_container: str | None
     unit: Said
     release: Mapping[str, str] = field(default_factory=dict)
+    nspawn: Said = field(default_factory=Said)
 
 
 def judge_containers(facts: ContainerFacts) -> list[Finding]:
     """Whether containers can be run here."""
     found = [_release(facts.release), _systemd(facts), _nixos_container(facts.nixos_container)]
+    if facts.nspawn.missing:
+        remedy = "install it (Debian: systemd-container), and look at the daemon's PATH"
+        found.append(error("nspawn", "systemd-nspawn, which runs containers, is not installed", remedy))
     if facts.booted:
         found.append(_unit(facts.unit))
     return found

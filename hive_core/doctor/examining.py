@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from hive_core import __version__
-from hive_core.doctor import looking_hive, looking_kernel, looking_listeners, looking_places, looking_programs
+from hive_core.doctor import (
+    looking_hive,
+    looking_kernel,
+    looking_listeners,
+    looking_places,
+    looking_programs,
+    looking_trials,
+)
 from hive_core.doctor.configured import judge_settings
 from hive_core.doctor.containers import judge_containers
 from hive_core.doctor.deployed import Running, judge_deployed
 from hive_core.doctor.doors import judge_doors
 from hive_core.doctor.findings import Finding, warning
+from hive_core.doctor.git_trial import why_git_fails
 from hive_core.doctor.hive import Hive, judge_hive
 from hive_core.doctor.kernel import judge_cgroups, judge_namespaces
 from hive_core.doctor.nix import judge_nix
 from hive_core.doctor.ports import judge_ports
 from hive_core.doctor.programs import judge_bubblewrap, judge_git
 from hive_core.doctor.room import judge_room
+from hive_core.doctor.trials import judge_git_trial, judge_trials
 from hive_core.errors import HiveError
 from hive_core.names import container_name
 from hive_core.protocol import HiveStatus
@@ -50,10 +60,15 @@ async def _host(settings: Settings, hive: Hive) -> list[Finding]:
     nixos = settings.runtime == "nixos"
     git, problem = await asyncio.gather(looking_programs.ask("git", "--version"), looking_programs.bubblewrap())
     found = [judge_git(git), judge_bubblewrap(problem, settings)]
+    if found[0].severity == "ok":
+        bwrap = None if problem else shutil.which("bwrap")
+        found.append(judge_git_trial(await why_git_fails(bwrap)))
     if nixos:
         nix, containers = await asyncio.gather(looking_programs.nix(), looking_programs.containers())
         kernel = looking_kernel.kernel()
         found += judge_nix(nix, settings) + judge_containers(containers) + judge_cgroups(kernel)
+        if (tried := await looking_trials.trials(settings)) is not None:
+            found += judge_trials(tried, settings)
         if settings.nixos.user_namespaces:
             shown = await looking_kernel.shown_to_containers([layout.state_dir, layout.run_dir])
             found += judge_namespaces(kernel, shown)

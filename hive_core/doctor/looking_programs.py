@@ -78,11 +78,15 @@ async def _features() -> frozenset[str] | None:
 
 async def containers() -> ContainerFacts:
     """What systemd says, and whether there is `nixos-container`."""
-    version, unit = await asyncio.gather(
-        ask("systemctl", "--version"), ask("systemctl", "show", "container@doctor.service", "--property=LoadState")
+    version, nspawn, unit = await asyncio.gather(
+        ask("systemctl", "--version"),
+        ask("systemd-nspawn", "--version"),
+        ask("systemctl", "show", "container@doctor.service", "--property=LoadState"),
     )
     booted = await asyncio.to_thread(BOOTED.is_dir)
-    return ContainerFacts(version, booted, await asyncio.to_thread(_text_of, "nixos-container"), unit, _release())
+    return ContainerFacts(
+        version, booted, await asyncio.to_thread(_text_of, "nixos-container"), unit, _release(), nspawn
+    )
 
 
 def _text_of(program: str) -> str | None:

@@ -17,26 +17,29 @@ from hive_core.protocol import Lifecycle
 
 UNKNOWN = 2**64 - 1
 """How systemd says that it does not know a number, or that a limit is not set."""
-STATE = (
+UNIT_STATE = (
     "ActiveState",
     "SubState",
+    "ActiveEnterTimestamp",
+    "InvocationID",
+    "StateChangeTimestampMonotonic",
+    "LoadState",
+    "NeedDaemonReload",
+)
+SERVICE_STATE = (
     "Result",
     "ExecMainCode",
     "ExecMainStatus",
     "MainPID",
     "ControlPID",
-    "ActiveEnterTimestamp",
     "NRestarts",
-    "InvocationID",
-    "StateChangeTimestampMonotonic",
-    "LoadState",
-    "NeedDaemonReload",
     "ControlGroup",
     "MemoryCurrent",
     "CPUUsageNSec",
     "TasksCurrent",
 )
-"""The properties that are read."""
+STATE = (*UNIT_STATE, *SERVICE_STATE)
+"""The properties that are read, of every unit and of services."""
 _EXITED, _KILLED, _DUMPED = 1, 2, 3
 """`si_code` of a child's end: CLD_EXITED, CLD_KILLED, CLD_DUMPED (waitid(2))."""
 _RESULTS = {

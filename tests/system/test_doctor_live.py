@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from tests.integration.daemon import Json
-from tests.system.hive import Hive, left_of, unit, until
+from tests.system.hive import STATE, Hive, left_of, program, unit, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -26,6 +26,12 @@ async def doctor(*options: str) -> Json:
     return answer
 
 
+async def doctor_statically() -> Json:
+    """What the doctor answers without a trial of the whole."""
+    answer: Json = json.loads(await program("hive-c0re", "doctor", "--json", check=False))
+    return answer
+
+
 @pytest.mark.parametrize("options", [(), ("--sealed",)])
 async def test_a_throwaway_agent(hive: Hive, options: tuple[str, ...]) -> None:
     """Every step is well: a real build, a real container, an answer; afterwards nothing of it is left on the host."""
@@ -36,6 +42,16 @@ async def test_a_throwaway_agent(hive: Hive, options: tuple[str, ...]) -> None:
     name = answer["live"]["agent"]
     assert name not in await hive.agents() and left_of(name) == []
     assert not any(name in text for recipient in ("hm1nd", "operator") for text in hive.told(recipient, ""))
+
+
+async def test_what_is_taken_for_granted(hive: Hive) -> None:
+    """As root beside a daemon that runs: git, D-Bus and a unit like that of a build are tried, and leave nothing."""
+    found = {finding["check"]: finding for finding in (await doctor_statically())["findings"]}
+    tried = ("git-trial", "bubblewrap", "dbus", "dynamic-user", "build-unit", "container-unit", "nix-daemon")
+    assert {check: found[check]["severity"] for check in tried} == dict.fromkeys(tried, "ok"), found
+    assert found["nixos"]["severity"] == "warning"
+    assert "hive-build-doctor" not in await program("systemctl", "list-units", "--all", "hive-build-*")
+    assert not list((STATE / "scratch").glob("*doctor*"))
 
 
 async def test_an_interrupted_run(hive: Hive) -> None:

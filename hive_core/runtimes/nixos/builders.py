@@ -67,8 +67,12 @@ def build_command(nix: str, place: Place, attribute: str) -> list[str]:
 class Builders:
     """Knows how builds are confined here; what has to be tried is tried before the first build, until it works."""
 
-    def __init__(self, settings: Settings, layout: Layout, store: Store, nix: str, systemd_run: str) -> None:
+    def __init__(
+        self, settings: Settings, layout: Layout, store: Store, nix: str, systemd_run: str, trial: str = "trial"
+    ) -> None:
+        """`trial` names the unit in which it is tried: two that try at once must not have the same."""
         self.nix = nix
+        self._trial = trial
         self._systemd_run = systemd_run
         self._settings = settings
         self._layout = layout
@@ -78,7 +82,7 @@ class Builders:
         self._lock = asyncio.Lock()
 
     @classmethod
-    def find(cls, settings: Settings, layout: Layout, store: Store) -> Builders:
+    def find(cls, settings: Settings, layout: Layout, store: Store, trial: str = "trial") -> Builders:
         """Look for the programs. Raises HiveError `no_nix`, `no_systemd`."""
         nix, systemd_run = shutil.which("nix"), shutil.which("systemd-run")
         if nix is None:
@@ -87,7 +91,7 @@ class Builders:
             raise HiveError(
                 "no_systemd", "builds are run by systemd, which does not run here", hint='set runtime = "local"'
             )
-        return cls(settings, layout, store, nix, systemd_run)
+        return cls(settings, layout, store, nix, systemd_run, trial)
 
     async def confinement(self) -> Confinement:
         """How builds are confined here. Raises HiveError if they cannot be as the settings ask."""
@@ -128,8 +132,8 @@ class Builders:
 
     async def _why_not(self, confinement: Confinement) -> str:
         """Evaluate and build something small just as a configuration: empty if that works, else why not."""
-        place = Place.of(self._layout.scratch, "trial")
-        unit = f"{UNIT_PREFIX}trial.service"
+        place = Place.of(self._layout.scratch, self._trial)
+        unit = f"{UNIT_PREFIX}{self._trial}.service"
         flake = _TRIAL_FLAKE % {"system": f"{platform.machine()}-linux", "nonce": time.time_ns()}
         try:
             await to_the_end(asyncio.to_thread(make, place, flake))

@@ -6,7 +6,6 @@ it: its environment names the directories, and its script names the variables th
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from collections.abc import Mapping
@@ -58,20 +57,22 @@ async def look_at_unit(script: Path | None = None) -> UnitFacts:
     `script` is read instead of the unit's own.
     """
     unit = unit_name(_SAMPLE)
-    path = _first(await _busctl("call", _SYSTEMD, _MANAGER, f"{_SYSTEMD}.Manager", "LoadUnit", "s", unit))
-    load, found = await asyncio.gather(
-        _properties(path, "Unit", "LoadState"),
-        _properties(path, "Service", "EnvironmentFiles", "Environment", "ExecStart"),
-    )
+    load = await unit_properties(unit, "Unit", "LoadState")
     if load["LoadState"] != "loaded":
         raise HiveError(
             "no_container_unit", "systemd does not know container@.service, which runs NixOS containers", hint=_ENABLE
         )
+    found = await unit_properties(unit, "Service", "EnvironmentFiles", "Environment", "ExecStart")
     return UnitFacts(_places(found), "PRIVATE_USERS" in _script(script, found.get("ExecStart")))
 
 
-async def _properties(path: str, kind: str, *names: str) -> dict[str, Any]:
-    """Properties of a unit, as D-Bus has them: what `systemctl show` makes of those with parts is text for people."""
+async def unit_properties(unit: str, kind: str, *names: str) -> dict[str, Any]:
+    """Properties of a unit as D-Bus has them: what `systemctl show` makes of those with parts is text for people.
+
+    `kind` is `Unit` or the unit's own, as `Service`. Raises HiveError `command_failed` for a property that systemd does
+    not have, and for an answer in a form that is not known.
+    """
+    path = _first(await _busctl("call", _SYSTEMD, _MANAGER, f"{_SYSTEMD}.Manager", "LoadUnit", "s", unit))
     answers = await _busctl("get-property", _SYSTEMD, path, f"{_SYSTEMD}.{kind}", *names)
     return dict(zip(names, answers, strict=True))
 

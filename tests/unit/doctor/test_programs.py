@@ -221,6 +221,7 @@ def test_containers_that_can_be_run() -> None:
         ({"unit": Said(failed="no bus")}, "container-unit", "error"),
         ({"release": {"ID": "debian", "VERSION_ID": "13"}}, "nixos", "warning"),
         ({"release": {}}, "nixos", "warning"),
+        ({"nspawn": Said(failed="not installed", missing=True)}, "nspawn", "error"),
         ({"release": {"ID": "nixos", "VERSION_ID": "24.11"}}, "nixos", "error"),
         ({"release": {"ID": "nixos", "VERSION_ID": "soon"}}, "nixos", "warning"),
     ],

@@ -113,6 +113,9 @@ def _settings(facts: NixFacts, settings: Settings) -> list[Finding]:
         what = "nix.conf has sandbox-fallback = true: where the sandbox cannot be made, builds run without one"
         remedy = "nix.settings.sandbox-fallback = false; in the host's configuration"
         found.append(warning("nix-sandbox-fallback", what, remedy))
+    if facts.settings.get("lazy-locks") in (True, "true"):
+        what = "nix.conf has lazy-locks = true: without the hash of a flake (narHash) nothing can be built"
+        found.append(error("nix-lazy-locks", what, "remove lazy-locks from nix.conf"))
     if settings.nixos.build_user == "root" and not facts.settings.get("build-users-group"):
         what = 'nixos.build_user = "root", and nix.conf has no build-users-group: nothing can be built'
         found.append(error("nix-build-users", what, "set build-users-group in nix.conf"))

@@ -450,3 +450,15 @@ def test_every_page_is_reached() -> None:
     """The README links to every page."""
     readme = (ROOT / "README.md").read_text()
     assert [page.name for page in (ROOT / "docs").glob("*.md") if f"(docs/{page.name}" not in readme] == []
+
+
+def test_what_is_taken_for_granted_is_checked() -> None:
+    """Each row of the table of assumptions says how it is checked, and the checks of the doctor in it are real ones."""
+    found = [row for name, rows in tables(text("nixos")) if name.endswith(" is taken for granted") for row in rows]
+    assert len(found) > 30 and all(len(row) == 3 and row[2] for row in found)
+    lists = [part for row in found for part in re.findall(r"`doctor`: (`[a-z-]+`(?:, `[a-z-]+`)*)", row[2])]
+    named = {check for part in lists for check in re.findall(r"[a-z-]{2,}", part)}
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "hive_core/doctor").glob("*.py")]
+    known = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert len(named) > 15
+    assert named - known == set()

@@ -175,6 +175,14 @@ def test_settings_of_nix_that_are_not_told() -> None:
     assert finding.severity == "warning" and "exit code 1" in finding.what
 
 
+def test_locks_without_hashes() -> None:
+    """A setting of Determinate Nix that leaves the hash out of locks is an error; lazy trees alone are not."""
+    lazy = replace(NIX, settings=SANDBOXED | {"lazy-trees": True, "lazy-locks": False})
+    assert "nix-lazy-locks" not in severities(judge_nix(lazy, NIXOS))
+    lazy = replace(NIX, settings=SANDBOXED | {"lazy-locks": True})
+    assert severities(judge_nix(lazy, NIXOS))["nix-lazy-locks"] == "error"
+
+
 def test_root_builds_only_with_users_for_it() -> None:
     """Where builds run as root and Nix has no users for them, nothing can be built."""
     settings = Settings(runtime="nixos", nixos=NixOS(build_user="root"))

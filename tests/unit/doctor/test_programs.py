@@ -16,8 +16,8 @@ from hive_core.settings import NixOS, Settings
 
 SANDBOXED = {"sandbox": True, "sandbox-fallback": False, "build-users-group": "nixbld"}
 NIX = NixFacts(Said("nix (Nix) 2.18.1\n"), "answers", SANDBOXED, features=frozenset({"flakes", "nix-command"}))
-OLD_SCRIPT = 'exec($nsenter, "-t", $leader, "-m", "-u", "-i", "-n", "-p", "--", @args);'
-NEW_SCRIPT = 'exec($nsenter, "--all", "-t", $leader, "--", @args);'
+OLD_SCRIPT = 'exec "nsenter", "-t", $pid, "-m", "-u", "-i", "-n", "-p", "--", @command;'
+NEW_SCRIPT = 'exec "nsenter", "--all", "-t", $pid, "--", @command;'
 RELEASE = {"ID": "nixos", "VERSION_ID": "25.11"}
 CONTAINERS = ContainerFacts(Said("systemd 255 (255.4)\n+PAM\n"), True, NEW_SCRIPT, Said("LoadState=loaded\n"), RELEASE)
 NIXOS = Settings(runtime="nixos")

@@ -31,16 +31,14 @@ class ContainerFacts:
     booted: bool
     nixos_container: str | None
     unit: Said
+    nspawn: Said
     release: Mapping[str, str] = field(default_factory=dict)
-    nspawn: Said = field(default_factory=Said)
 
 
 def judge_containers(facts: ContainerFacts) -> list[Finding]:
     """Whether containers can be run here."""
     found = [_release(facts.release), _systemd(facts), _nixos_container(facts.nixos_container)]
-    if facts.nspawn.missing:
-        remedy = "install it (Debian: systemd-container), and look at the daemon's PATH"
-        found.append(error("nspawn", "systemd-nspawn, which runs containers, is not installed", remedy))
+    found.append(_nspawn(facts.nspawn))
     if facts.booted:
         found.append(_unit(facts.unit))
     return found
@@ -60,6 +58,18 @@ def _release(release: Mapping[str, str]) -> Finding:
         what = f"this host is NixOS {number[0]}; the oldest release that is supported is 25.05"
         return error(check, what, _UPDATE)
     return ok(check, f"this host is NixOS {number[0]}")
+
+
+def _nspawn(said: Said) -> Finding:
+    check = "nspawn"
+    if said.missing:
+        remedy = "install it (Debian: systemd-container), and look at the daemon's PATH"
+        return error(check, "systemd-nspawn, which runs containers, is not installed", remedy)
+    number = version(said)
+    if said.failed or not number:
+        what = f"systemd-nspawn does not say its version: {said.failed or said.text.strip()[:80]!r}"
+        return error(check, what, "see what systemd-nspawn --version prints")
+    return ok(check, f"systemd-nspawn is {dotted(number)}")
 
 
 def _nixos_container(text: str | None) -> Finding:

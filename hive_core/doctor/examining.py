@@ -58,8 +58,12 @@ def examine(file: Path | None, environment: Mapping[str, str], socket: Path, ask
 async def _host(settings: Settings, hive: Hive) -> list[Finding]:
     layout = settings.layout
     nixos = settings.runtime == "nixos"
-    git, problem = await asyncio.gather(looking_programs.ask("git", "--version"), looking_programs.bubblewrap())
-    found = [judge_git(git), judge_bubblewrap(problem, settings)]
+    git, bwrap_version, problem = await asyncio.gather(
+        looking_programs.ask("git", "--version"),
+        looking_programs.ask("bwrap", "--version"),
+        looking_programs.bubblewrap(),
+    )
+    found = [judge_git(git), judge_bubblewrap(problem, settings, bwrap_version)]
     if found[0].severity == "ok":
         bwrap = None if problem else shutil.which("bwrap")
         found.append(judge_git_trial(await why_git_fails(bwrap)))

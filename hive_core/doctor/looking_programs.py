@@ -84,9 +84,8 @@ async def containers() -> ContainerFacts:
         ask("systemctl", "show", "container@doctor.service", "--property=LoadState"),
     )
     booted = await asyncio.to_thread(BOOTED.is_dir)
-    return ContainerFacts(
-        version, booted, await asyncio.to_thread(_text_of, "nixos-container"), unit, _release(), nspawn
-    )
+    script = await asyncio.to_thread(_text_of, "nixos-container")
+    return ContainerFacts(version, booted, script, unit, nspawn, _release())
 
 
 def _text_of(program: str) -> str | None:

@@ -23,10 +23,14 @@ def judge_git(said: Said) -> Finding:
     return ok("git", f"git is {dotted(found)}")
 
 
-def judge_bubblewrap(problem: str, settings: Settings) -> Finding:
-    """Whether bubblewrap works; `problem` says why not. The nixos runtime has containers, and needs it for intake."""
+def judge_bubblewrap(problem: str, settings: Settings, said: Said) -> Finding:
+    """Whether bubblewrap works; `problem` says why not, and `said` answers `bwrap --version`.
+
+    The nixos runtime has containers, and needs it for intake.
+    """
     if not problem:
-        return ok("bubblewrap", "bubblewrap works")
+        number = version(said)
+        return ok("bubblewrap", f"bubblewrap works, version {dotted(number)}" if number else "bubblewrap works")
     remedy = "install bubblewrap and allow unprivileged user namespaces"
     if settings.runtime == "nixos":
         return warning("bubblewrap", f"git reads what agents propose without confinement: {problem}", remedy)

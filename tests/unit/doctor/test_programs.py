@@ -19,7 +19,8 @@ NIX = NixFacts(Said("nix (Nix) 2.18.1\n"), "answers", SANDBOXED, features=frozen
 OLD_SCRIPT = 'exec "nsenter", "-t", $pid, "-m", "-u", "-i", "-n", "-p", "--", @command;'
 NEW_SCRIPT = 'exec "nsenter", "--all", "-t", $pid, "--", @command;'
 RELEASE = {"ID": "nixos", "VERSION_ID": "25.11"}
-CONTAINERS = ContainerFacts(Said("systemd 255 (255.4)\n+PAM\n"), True, NEW_SCRIPT, Said("LoadState=loaded\n"), RELEASE)
+SYSTEMD = Said("systemd 255 (255.4)\n+PAM\n")
+CONTAINERS = ContainerFacts(SYSTEMD, True, NEW_SCRIPT, Said("LoadState=loaded\n"), SYSTEMD, RELEASE)
 NIXOS = Settings(runtime="nixos")
 
 
@@ -77,8 +78,9 @@ def test_git(said: Said, severity: Severity) -> None:
 )
 def test_bubblewrap_that_does_not_work(settings: dict[str, Any], severity: Severity) -> None:
     """An error where it was asked for, and the daemon would not start; else the hive works without, less safely."""
-    assert judge_bubblewrap("no user namespaces", Settings(**settings)).severity == severity
-    assert judge_bubblewrap("", Settings(**settings)).severity == "ok"
+    assert judge_bubblewrap("no user namespaces", Settings(**settings), Said()).severity == severity
+    finding = judge_bubblewrap("", Settings(**settings), Said("bubblewrap 0.8.0\n"))
+    assert (finding.severity, finding.what) == ("ok", "bubblewrap works, version 0.8.0")
 
 
 def test_nix_that_has_all() -> None:
@@ -211,6 +213,7 @@ def test_containers_that_can_be_run() -> None:
     """systemd, the program and the unit are there, on a release that is supported."""
     assert severities(judge_containers(CONTAINERS)) == {
         "nixos": "ok",
+        "nspawn": "ok",
         "systemd": "ok",
         "nixos-container": "ok",
         "container-unit": "ok",
@@ -230,6 +233,7 @@ def test_containers_that_can_be_run() -> None:
         ({"release": {"ID": "debian", "VERSION_ID": "13"}}, "nixos", "warning"),
         ({"release": {}}, "nixos", "warning"),
         ({"nspawn": Said(failed="not installed", missing=True)}, "nspawn", "error"),
+        ({"nspawn": Said("hello")}, "nspawn", "error"),
         ({"release": {"ID": "nixos", "VERSION_ID": "24.11"}}, "nixos", "error"),
         ({"release": {"ID": "nixos", "VERSION_ID": "soon"}}, "nixos", "warning"),
     ],

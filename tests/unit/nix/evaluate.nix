@@ -16,7 +16,8 @@ let
   };
   flake = {
     inherit lib;
-    outPath = nixpkgs;
+    # A flake is in the store. To copy a whole nixpkgs there takes long, so a file stands for one that is elsewhere.
+    outPath = if lib.isStorePath nixpkgs then nixpkgs else builtins.toFile "nixpkgs" (toString nixpkgs);
   };
   self = {
     outPath = root;

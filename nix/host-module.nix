@@ -225,10 +225,8 @@ in
 
     # On by default only where a container is declared, and agents are not.
     boot.enableContainers = true;
-    nix.settings.experimental-features = [
-      "nix-command"
-      "flakes"
-    ];
+    # Added to what the host says: `nix.settings` cannot merge a list with a string, and both are usual there.
+    nix.extraOptions = "extra-experimental-features = nix-command flakes";
     # An agent can be built, and built anew, without fetching what it is described with.
     system.extraDependencies = lib.optional (self ? inputs.nixpkgs) self.inputs.nixpkgs.outPath;
   };

@@ -31,10 +31,8 @@
       systemd.services.console-getty.enable = lib.mkOverride 900 false;
       documentation.enable = lib.mkDefault false;
 
-      nix.settings.experimental-features = [
-        "nix-command"
-        "flakes"
-      ];
+      # Added to what an agent.nix says: `nix.settings` cannot merge a list with a string, and both are usual there.
+      nix.extraOptions = "extra-experimental-features = nix-command flakes";
 
       environment = {
         systemPackages = [

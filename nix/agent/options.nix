@@ -3,6 +3,7 @@
 {
   config,
   lib,
+  options,
   pkgs,
   hive,
   ...
@@ -22,6 +23,26 @@ let
     gemini = pkgs.gemini-cli;
     opencode = pkgs.opencode;
   };
+
+  # nixpkgs takes a single predicate, and of several definitions keeps one without a word
+  # (https://github.com/NixOS/nixpkgs/issues/197325). So this one asks those of an agent.nix, too, and is put last,
+  # where the merge prefers it.
+  ownPredicate =
+    package:
+    lib.elem (lib.getName package) (cfg.unfreePackages ++ lib.optional (backend == "claude") "claude-code");
+  otherPredicates = lib.concatMap (
+    { file, value, ... }:
+    let
+      settings = if lib.isFunction value then value { inherit pkgs; } else value;
+      predicate = settings.allowUnfreePredicate or null;
+    in
+    if toString file == toString ./options.nix || predicate == null then
+      [ ]
+    else if !lib.isFunction predicate then
+      throw "nixpkgs.config.allowUnfreePredicate in ${toString file} has to be a function of a package."
+    else
+      [ predicate ]
+  ) options.nixpkgs.config.definitionsWithLocations;
 
   server = {
     options = {
@@ -119,8 +140,8 @@ in
         message = "hyperhive.mcpServers: names are 1 to 64 letters, digits, _ and -; they become part of tools' names.";
       }
     ];
-    nixpkgs.config.allowUnfreePredicate =
-      package:
-      lib.elem (lib.getName package) (cfg.unfreePackages ++ lib.optional (backend == "claude") "claude-code");
+    nixpkgs.config = lib.mkAfter {
+      allowUnfreePredicate = package: lib.any (allows: allows package) ([ ownPredicate ] ++ otherPredicates);
+    };
   };
 }

@@ -2,33 +2,8 @@
 { nixpkgs, root }:
 
 let
-  lib = import (nixpkgs + "/lib") // {
-    # As the flake of nixpkgs has it.
-    nixosSystem =
-      arguments:
-      import (nixpkgs + "/nixos/lib/eval-config.nix") (
-        {
-          inherit lib;
-          system = null;
-        }
-        // arguments
-      );
-  };
-  flake = {
-    inherit lib;
-    # A flake is in the store. To copy a whole nixpkgs there takes long, so a file stands for one that is elsewhere.
-    outPath = if lib.isStorePath nixpkgs then nixpkgs else builtins.toFile "nixpkgs" (toString nixpkgs);
-  };
-  self = {
-    outPath = root;
-    narHash = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    inputs.nixpkgs = flake;
-    nixosModules.default = import (root + "/nix/host-module.nix") { inherit self; };
-    lib.agentSystem = import (root + "/nix/agent-system.nix") {
-      inherit self;
-      nixpkgs = flake;
-    };
-  };
+  inherit (import ./project.nix { inherit nixpkgs root; }) self flake;
+  inherit (flake) lib;
   examples = import (root + "/nix/examples.nix") {
     inherit self;
     nixpkgs = flake;
@@ -46,22 +21,21 @@ let
   };
   etc = system: name: system.config.environment.etc.${name};
 
-  # The host with something else set: what it says about that.
-  said =
+  host =
     more:
-    failed (
-      lib.nixosSystem {
-        modules = [
-          self.nixosModules.default
-          {
-            nixpkgs.hostPlatform = "x86_64-linux";
-            system.stateVersion = lib.mkDefault "25.11";
-            services.hyperhive.enable = true;
-          }
-          more
-        ];
-      }
-    );
+    lib.nixosSystem {
+      modules = [
+        self.nixosModules.default
+        {
+          nixpkgs.hostPlatform = "x86_64-linux";
+          system.stateVersion = lib.mkDefault "25.11";
+          services.hyperhive.enable = true;
+        }
+        more
+      ];
+    };
+  # The host with something else set: what it says about that.
+  said = more: failed (host more);
 in
 {
   failed = lib.mapAttrs (_: failed) examples;
@@ -72,6 +46,10 @@ in
   };
   daemon = unit examples.host "hive-c0re";
   settings = examples.host.config.services.hyperhive.settings;
+  features = map (words: (etc (host { nix.settings.experimental-features = words; }) "nix/nix.conf").source.text) [
+    "nix-command flakes"
+    [ "ca-derivations" ]
+  ];
   containers = examples.host.config.boot.enableContainers;
   agent = {
     inherit (examples.agent.config.boot) isContainer;

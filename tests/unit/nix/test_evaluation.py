@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,17 @@ import pytest
 import tomli_w
 
 from hive_core.settings import load
-from tests.unit.nix.conftest import nixpkgs
+from tests.unit.nix.evaluation import enabled_features, evaluate
 from tests.unit.nix.test_options import AGENT, HOST, documented
 
-ROOT = Path(__file__).parents[3]
 pytestmark = [pytest.mark.nixpkgs, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     """What evaluate.nix gives, evaluated once."""
-    place, why = nixpkgs()
-    assert place is not None, why
-    expression = Path(__file__).with_name("evaluate.nix")
-    line = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", str(expression)]
-    line += ["--arg", "nixpkgs", str(place), "--arg", "root", str(ROOT)]
-    done = subprocess.run(line, check=False, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()[-5_000:]
+    done = evaluate("evaluate.nix")
+    assert done.returncode == 0, done.stderr[-5_000:]
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
@@ -69,6 +62,14 @@ def test_daemon(found: dict[str, Any]) -> None:
     assert service["WatchdogSec"] > 0
     assert not {"CAP_NET_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_RAWIO"} & set(service["CapabilityBoundingSet"])
     assert not {"RestrictNamespaces", "ProtectKernelTunables"} & set(service)
+
+
+def test_experimental_features_of_a_host(found: dict[str, Any]) -> None:
+    """A host may write its experimental features as one string or as a list, and has flakes in both cases."""
+    assert [enabled_features(text) for text in found["features"]] == [
+        {"nix-command", "flakes"},
+        {"nix-command", "flakes", "ca-derivations"},
+    ]
 
 
 def test_agent(found: dict[str, Any]) -> None:

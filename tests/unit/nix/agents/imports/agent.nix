@@ -1,0 +1,8 @@
+{
+  imports = [
+    ./people
+    ./service.nix
+  ];
+  hyperhive.environment.GREETING = "hello";
+  services.postgresql.enable = true;
+}

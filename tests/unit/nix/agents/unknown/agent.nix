@@ -1,0 +1,3 @@
+{
+  services.nonesuch.enable = true;
+}

@@ -251,6 +251,7 @@ def test_ctrl_c_leaves_nothing(fake: FakeHive, at: str) -> None:
         (throwaway._self(), False),
         ("nobody", False),
     ],
+    ids=["gone", "another process", "another boot", "this process", "not a process"],
 )
 def test_what_a_killed_run_has_left_is_removed(fake: FakeHive, maker: str, removed: bool) -> None:
     """The agent of a process that is gone, or of an earlier boot; never that of a run that still goes on."""

@@ -24,8 +24,17 @@ settings.register_profile("soak", settings.get_profile("test"), max_examples=2_0
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
+_REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
+"""Git sets these for hooks and `rebase --exec`; with them, git of the tests would work on the project itself."""
+
+
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the programs under test: a shell starts what it runs in the background with SIGINT ignored."""
+    """Keep git to the repositories of the tests, and let Ctrl-C reach the programs under test.
+
+    A shell starts what it runs in the background with SIGINT ignored.
+    """
+    for name in _REPOSITORY_VARIABLES:
+        os.environ.pop(name, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -55,6 +55,12 @@ for program in systemd-nspawn:systemd-container dbus-daemon:dbus nix-daemon:nix-
     in_root sh -c "command -v ${program%:*}" >/dev/null ||
         cannot "${program%:*} is missing (Debian package ${program#*:})"
 done
+if [ -n "$real" ]; then
+    for module in File::Slurp:libfile-slurp-perl IPC::Run:libipc-run-perl; do
+        in_root perl "-M${module%:*}" -e 1 2>/dev/null ||
+            cannot "HIVE_NIXOS_CONTAINER needs Perl's ${module%:*} (Debian package ${module##*:})"
+    done
+fi
 python=$(in_root sh -c 'command -v python3')
 
 scratch=$(mktemp -d /var/tmp/hive-host.XXXXXX)
@@ -186,6 +192,7 @@ readonly LAY_OUT='
     if [ -n "$real" ]; then
         # What nixpkgs puts in when it builds the package.
         sed -e "s|@perl@|/usr|g; s|@su@|/usr/bin/su|g; s|@utillinux@|/usr|g; s|@util-linux@|/usr|g" \
+            -e "s|@lib@|/usr/local/lib/nixpkgs/lib|g" \
             -e "s|@configurationDirectory@|/etc/nixos-containers|g; s|@stateDirectory@|/var/lib/nixos-containers|g" \
             "$real" >"$scratch/root/usr/local/bin/nixos-container"
         chmod 0755 "$scratch/root/usr/local/bin/nixos-container"

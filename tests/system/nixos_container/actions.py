@@ -133,7 +133,7 @@ def unit_job(container: Container, *words: str) -> None:
 
 
 def destroy(container: Container) -> None:
-    if not os.access(container.conf, os.W_OK) or container.conf.is_symlink():
+    if not os.access(container.conf, os.W_OK):
         fail("cannot destroy declarative container (remove it from your configuration.nix instead)")
     if container.active():
         container.terminate()

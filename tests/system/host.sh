@@ -49,7 +49,8 @@ in_root() {
     if [ "$root" = / ]; then "$@"; else chroot "$root" env PATH="$path" "$@"; fi
 }
 
-if [ "$root" = / ]; then path=$PATH; else path=/opt/hyperhive/bin:/usr/local/bin:/usr/bin:/usr/sbin; fi
+# The hive's programs are those of this checkout, also where the root's Python environment was made for another.
+if [ "$root" = / ]; then path=$PATH; else path=/usr/local/bin:/opt/hyperhive/bin:/usr/bin:/usr/sbin; fi
 in_root test -x /lib/systemd/systemd || cannot "systemd is not installed"
 for program in systemd-nspawn:systemd-container dbus-daemon:dbus nix-daemon:nix-bin nix:nix-bin python3:python3; do
     in_root sh -c "command -v ${program%:*}" >/dev/null ||

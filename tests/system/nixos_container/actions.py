@@ -21,15 +21,24 @@ from tests.system.nixos_container.program import (
     RELEASE,
     STATE_DIR,
     call,
+    die,
     fail,
     output,
 )
 
 
-def free_addresses() -> tuple[str, str]:
+def addresses_in_use() -> set[str]:
+    """Those of every conf file. One that is empty is taken for one that cannot be read, and ends the program."""
     taken: set[str] = set()
     for conf in CONF_DIR.glob("*.conf"):
-        taken |= set(re.findall(r"^(?:HOST|LOCAL)_ADDRESS=([0-9.]+)$", conf.read_text(), re.MULTILINE))
+        text = conf.read_text()
+        if not text:
+            die(f"Died at {PROGRAM} line 1.")
+        taken |= set(re.findall(r"^(?:HOST|LOCAL)_ADDRESS=([0-9.]+)$", text, re.MULTILINE))
+    return taken
+
+
+def free_addresses(taken: set[str]) -> tuple[str, str]:
     for number in range(1, 255):
         host, local = f"10.233.{number}.1", f"10.233.{number}.2"
         if host not in taken and local not in taken:
@@ -59,9 +68,10 @@ def create(name: str, options: Options) -> None:
         if "use-host-network" in given:
             lines, network = ["PRIVATE_NETWORK=0"], "using host network"
         else:
+            taken = addresses_in_use()
             host, local = given.get("host-address"), given.get("local-address")
             if host is None or local is None:
-                host, local = free_addresses()
+                host, local = free_addresses(taken)
             lines = ["PRIVATE_NETWORK=1", f"HOST_ADDRESS={host}", f"LOCAL_ADDRESS={local}"]
             network = f"host IP is {host}, container IP is {local}"
         lines += [f"HOST_BRIDGE={given.get('bridge', '')}", f"HOST_PORT={given.get('port', '')}"]
@@ -70,7 +80,7 @@ def create(name: str, options: Options) -> None:
             lines.append(f"FLAKE={flake}")
         container.conf.write_text("".join(f"{line}\n" for line in lines))
     print(network, file=sys.stderr)
-    container.make_directories()
+    container.make_profile_directory()
     system = given.get("system-path", "")
     if flake is not None:
         system, _ = container.build_flake(flake, attribute, options)
@@ -90,12 +100,27 @@ def create(name: str, options: Options) -> None:
         print(container.name)
 
 
+def at_least_2511(version: str) -> bool:
+    new = f'builtins.compareVersions "{version}" "25.11pre-git" >= 0'
+    return output("nix-instantiate", "--eval", "-E", new).strip() == "true"
+
+
+def check_configuration(container: Container, options: Options) -> None:
+    """What 25.11 asks of a configuration that is no flake's before an update."""
+
+    def evaluated(attribute: str) -> str:
+        return output("nix-instantiate", *container.nixos(options), "-A", attribute, "--eval").strip().strip('"')
+
+    if at_least_2511(evaluated("pkgs.lib.version")) and evaluated("config.boot.isNspawnContainer") != "true":
+        fail("on 25.11 and newer, containers require boot.isNspawnContainer=true. Refresh your configuration (or check"
+             f" the 25.11 release notes on how to correctly do that) at {PROGRAM} line 1.")  # fmt: skip
+
+
 def check_flake(flake: str, attribute: str) -> None:
     """What 25.11 asks of a flake before an update: that newer systems say that they are containers."""
     system = f'{flake}#nixosConfigurations."{attribute}"'
     version = output("nix", "eval", "--raw", f"{system}.lib.version").strip()
-    new = f'builtins.compareVersions "{version}" "25.11pre-git" >= 0'
-    if output("nix-instantiate", "--eval", "-E", new).strip() == "true":
+    if at_least_2511(version):
         answer = output("nix", "eval", f"{system}.config.boot.isNspawnContainer").strip()
         if answer != "true":
             fail(f"on 25.11 and newer, containers require boot.isNspawnContainer=true. Please set this in {flake} at"
@@ -106,7 +131,6 @@ def update(container: Container, options: Options) -> None:
     flake, attribute = split_flake(options.given.get("flake"))
     if not options.given.keys() & {"flake", "config", "config-file"}:
         flake = container.setting("FLAKE")
-    container.make_directories()
     if flake is not None:
         if RELEASE >= "25.11":
             check_flake(flake, attribute)
@@ -118,6 +142,8 @@ def update(container: Container, options: Options) -> None:
     else:
         if options.given.get("config") or options.given.get("config-file"):
             container.write_configuration(options)
+        if RELEASE >= "25.11":
+            check_configuration(container, options)
         if not container.build_configuration(options):
             fail("failed to build container configuration", 1)
     if container.active():

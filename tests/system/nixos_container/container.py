@@ -47,10 +47,9 @@ class Container:
         found = re.fullmatch(r"Leader=([0-9]+)", output("machinectl", "show", self.name, "-p", "Leader").strip())
         return found[1] if found else die("unable to get container's main PID")
 
-    def make_directories(self) -> None:
+    def make_profile_directory(self) -> None:
         PROFILES.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.profile.mkdir(mode=0o755, exist_ok=True)
-        self.gcroots.mkdir(mode=0o755, parents=True, exist_ok=True)
 
     def set_profile(self, path: str) -> bool:
         return call("nix-env", "-p", str(self.profile / "system"), "--set", path) == 0
@@ -62,16 +61,18 @@ class Container:
         status = call("nix", "build", "-o", link, *options.for_nix, "--", installable)
         return ("" if status else str(Path(link).readlink())), status
 
+    def nixos(self, options: Options) -> list[str]:
+        """The nixpkgs to take, and the container's own configuration."""
+        return [
+            options.given.get("nixos-path", "<nixpkgs/nixos>"),
+            *("-I", f"nixos-config={self.root / 'etc/nixos/configuration.nix'}"),
+        ]
+
     def build_configuration(self, options: Options) -> bool:
-        nixos = options.given.get("nixos-path")
-        return (
-            call(
-                *("nix-env", "-p", str(self.profile / "system")),
-                *("-I", f"nixos-config={self.root / 'etc/nixos/configuration.nix'}"),
-                *("-f", nixos if nixos is not None else "<nixpkgs/nixos>", "--set", "-A", "system", *options.for_nix),
-            )
-            == 0
-        )
+        nixos, *include = self.nixos(options)
+        profile = str(self.profile / "system")
+        command = ("nix-env", "-p", profile, *include, "-f", nixos, "--set", "-A", "system", *options.for_nix)
+        return call(*command) == 0
 
     def write_configuration(self, options: Options) -> None:
         container = "boot.isNspawnContainer" if RELEASE >= "25.11" else "boot.isContainer"
@@ -82,8 +83,8 @@ class Container:
         directory = self.root / "etc/nixos"
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "configuration.nix").write_text(
-            "{ config, lib, pkgs, ... }:\n\nwith lib;\n\n{\n"
-            f'  {container} = true;\n  networking.hostName = mkDefault "{self.name}";\n'
+            f"{{ config, lib, pkgs, ... }}:\n\n{{ {container} = true;\n"
+            f'  networking.hostName = lib.mkDefault "{self.name}";\n'
             f"  networking.useDHCP = false;\n  {more}\n}}\n"
         )
 

@@ -26,6 +26,7 @@ case "${0##*/} $*" in
   'machinectl show'*) echo "$LEADER" ;;
   'nix eval'*isNspawnContainer) echo "$IS_CONTAINER" ;;
   'nix eval'*) echo 25.11 ;;
+  'nix-instantiate'*isNspawnContainer*) echo "$IS_CONTAINER" ;;
   'nix-instantiate'*) echo true ;;
   'nix build'*) [ "$FAILS" = nix ] && exit 3; ln -sfn /nix/store/new "$3" ;;
 esac
@@ -63,13 +64,18 @@ class Machine:
         if '"--all", "-t"' in text:
             self.only_release = "25.11" if "use-host-network" in text else "25.05"
         values = {
-            **{"perl": "/usr", "su": self.bin / "su", "lib": "/lib", "utillinux": self.root, "util-linux": self.root},
+            "perl": "/usr",
+            "su": self.bin / "su",
+            "lib": "/lib",
+            "utillinux": self.root,
+            "util-linux": self.root,
             "configurationDirectory": self.root / "etc/nixos-containers",
             "stateDirectory": self.root / "var/lib/nixos-containers",
         }
         for name, value in values.items():
             text = text.replace(f"@{name}@", str(value))
-        text = text.replace("/nix/var/nix/", f"{self.root}/nix/var/nix/").replace("/run/lock/", f"{self.root}/run/lock/")
+        for place in ("/nix/var/nix/", "/run/lock/"):
+            text = text.replace(place, f"{self.root}{place}")
         # Were the first two not there, the statuses of later errors would be those of having looked for them.
         for directory in ("etc/nixos-containers", "var/lib/nixos-containers", "run/lock", "cwd"):
             (self.root / directory).mkdir(parents=True)
@@ -245,6 +251,52 @@ def test_update(machine: Machine) -> None:
         "systemctl reload container@c",
     ]
     assert machine.conf("c").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("release", "option"),
+    [("24.05", "isContainer"), ("25.05", "isContainer"), ("25.11", "isNspawnContainer")],
+)
+def test_a_configuration_of_its_own(machine: Machine, release: str, option: str) -> None:
+    """What is given is put into a module, byte for byte the same one, and built with nixpkgs of the search path."""
+    done = machine.run("create", "c", "--config", "x = mkY;", NIXOS_CONTAINER_RELEASE=release)
+    assert done.code == 0
+    file = machine.root / "var/lib/nixos-containers/c/etc/nixos/configuration.nix"
+    assert file.read_text() == (
+        f"{{ config, lib, pkgs, ... }}:\n\n{{ boot.{option} = true;\n"
+        '  networking.hostName = lib.mkDefault "c";\n  networking.useDHCP = false;\n  x = mkY;\n}\n'
+    )
+    build = f"nix-env -p {machine.profile}/c/system -I nixos-config={file} -f <nixpkgs/nixos> --set -A system"
+    assert machine.calls == [build]
+    machine.run("update", "c", "--nixos-path", "/n", "--impure", NIXOS_CONTAINER_RELEASE=release, IS_CONTAINER="true")
+    calls = machine.calls
+    assert calls[-2:] == [build.replace("<nixpkgs/nixos>", "/n") + " --impure", "systemctl show container@c"]
+    assert any("nix-instantiate" in call for call in calls) == (release == NEWEST)
+
+
+def test_update_refuses_an_outdated_configuration(machine: Machine) -> None:
+    """The newest release builds none that does not say that it is a container's."""
+    machine.run("create", "c", NIXOS_CONTAINER_RELEASE=NEWEST)
+    assert machine.calls
+    refused = machine.run("update", "c", IS_CONTAINER="false")
+    assert (refused.code, "Refresh your configuration" in refused.err) == (255, True)
+    assert not any(call.startswith("nix-env") for call in machine.calls)
+
+
+def test_what_create_makes(machine: Machine) -> None:
+    """The conf file and the profile's directory; that of the container's own roots is made at its first start."""
+    machine.run("create", "c", "--system-path", "/s")
+    assert Path(machine.profile, "c").is_dir()
+    assert not (machine.root / "nix/var/nix/gcroots").exists()
+
+
+def test_an_empty_conf_file(machine: Machine) -> None:
+    """Somebody's empty conf file, as a full disk leaves one, lets no container be created."""
+    machine.run("create", "c", "--system-path", "/s")
+    machine.conf("d").touch()
+    done = machine.run("create", "e", "--system-path", "/s")
+    assert (done.code, done.err) == (255, "Died at prog line 1.\n")
+    assert not machine.conf("e").exists()
 
 
 @pytest.mark.parametrize("release", ["24.05", "25.05"])

@@ -207,9 +207,11 @@ async def test_limits_are_set_live(bus: SystemBus, unit: str) -> None:
     assert await bus.limits(unit) == Limits(tasks_max=100)
     assert in_group(group, "pids", "pids.max", "pids.max") == "100"
     assert int(in_group(group, "memory", "memory.limit_in_bytes", "memory.max").replace("max", str(2**64))) > 2**60
-    used = await bus.properties(unit)
+    async with asyncio.timeout(20):
+        # systemd moves the process when it begins to manage another controller for the unit.
+        while (used := await bus.properties(unit)).tasks != 1:
+            await asyncio.sleep(0.02)
     assert used.memory is not None
-    assert used.tasks == 1
 
 
 @needs_limits

@@ -13,6 +13,7 @@ from tests.benchmarks.figures import Bound, Figure
 from tests.benchmarks.workplace import ROOT, say
 
 _HOST = ROOT / "tests/system/host.sh"
+_MEASURING = "tests.benchmarks.containers_in_host"
 _NO_HOST = 77
 _WHAT = {
     "approval": "approval of what is built until the container is up on it",
@@ -40,11 +41,13 @@ def _measure(result: Path) -> str:
     if importlib.util.find_spec("pydbus") is None:
         return "pydbus is not installed (the extra `nixos`)"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    root = os.environ.get("HIVE_TEST_ROOT")
+    of_release = ["--root", root] if root else []
     # In the host there is nothing else to write to that stays.
     done = subprocess.run(
-        [str(_HOST), sys.executable, "-m", "tests.benchmarks.containers_in_host", str(result)],
+        [str(_HOST), *of_release, "env", f"PYTHONPATH={ROOT}", "python3", "-m", _MEASURING, str(result)],
         cwd=result.parent,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PATH": path},
         stdout=sys.stderr,
         stderr=subprocess.PIPE,
         text=True,

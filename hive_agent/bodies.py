@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hive_core.names import OPERATOR, SYSTEM
 from hive_core.protocol import Delivery
+from hive_core.protocol.names import OPERATOR, SYSTEM
 
 SHOWN_CHARACTERS = 30_000
 """How much of one body a model gets to see at once; a longer one is put whole into a file."""

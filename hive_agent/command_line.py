@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from hive_agent import wake
+from hive_agent.client import wake
 from hive_agent.version import version
 
 

@@ -10,18 +10,19 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 from hive_agent.backends.base import Backend
-from hive_agent.client import CoreClient, CoreError
-from hive_agent.controls import Controls
-from hive_agent.presence import Presence
-from hive_agent.turns import reactions
-from hive_agent.turns.book import Publish, TurnBook
+from hive_agent.client.connection import CoreError
+from hive_agent.client.core_client import CoreClient
+from hive_agent.client.registration import Presence
+from hive_agent.interfaces import Controls
+from hive_agent.turns import failure_policy
 from hive_agent.turns.conversation import Conversation
-from hive_agent.turns.desk import Desk
 from hive_agent.turns.history import History
 from hive_agent.turns.inbox import Inbox
+from hive_agent.turns.loop import Pause, Worker
+from hive_agent.turns.operator_controls import Desk
 from hive_agent.turns.remembered import Memory
+from hive_agent.turns.turn_log import Publish, TurnBook
 from hive_agent.turns.wishes import Wishes
-from hive_agent.turns.work import Pause, Worker
 from hive_core.protocol import HarnessState, Profile
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Harness:
         *,
         publish: Publish = lambda _kind, _data: None,
         page: Page = lambda _controls, _profile: contextlib.nullcontext(),
-        pause: Pause = reactions.pause,
+        pause: Pause = failure_policy.pause,
     ) -> None:
         self._client = client
         self._instance = instance

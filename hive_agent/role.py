@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mcp.server import MCPServer
 
-    from hive_agent.client import CoreClient
+    from hive_agent.client.core_client import CoreClient
     from hive_agent.environment import AgentEnvironment
 
 

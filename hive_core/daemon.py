@@ -13,38 +13,39 @@ from typing import Any
 import structlog
 import uvloop
 
-from hive_core import __version__, logs, tuning
+from hive_core import __version__, tuning
 from hive_core.agents import Agents, loglines
 from hive_core.agents.lifecycle import passed_environment
 from hive_core.agents.limits import Allowance
 from hive_core.agents.reports import Reports
+from hive_core.api.page_ports import PagePorts
+from hive_core.api.refusal_audit import Refusals
+from hive_core.api.routes.tables import Parts, agents_endpoints, operators_endpoints
+from hive_core.api.sockets import CoreSockets
+from hive_core.api.status import Overview
 from hive_core.asking import Due, Questions, Reminders
-from hive_core.broker import Broker, Directory
 from hive_core.broker.upkeep import keep_vacuumed
-from hive_core.database import Database
-from hive_core.database.lock import StateLock
-from hive_core.events import EventHub
 from hive_core.gate.gate import Gate
-from hive_core.gate.intake import Intake, IntakeLimits
+from hive_core.gate.intake.import_commit import Intake, IntakeLimits
+from hive_core.infra.database.database import Database
+from hive_core.infra.file_lock import StateLock
+from hive_core.infra.systemd.notify import Notifier
+from hive_core.infra.telemetry import log_config
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout, make_directories
-from hive_core.metrics import Metrics
-from hive_core.overview import Overview
+from hive_core.messaging import Broker, Directory
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.opening import open_runtime
 from hive_core.settings import Settings
-from hive_core.sockets.core import CoreSockets
 from hive_core.sockets.host import HostSocket
-from hive_core.sockets.page_ports import PagePorts
-from hive_core.sockets.refusals import Refusals
-from hive_core.sockets.tables import Parts, agents_endpoints, operators_endpoints
-from hive_core.systemd.notify import Notifier
 
 log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings) -> int:
     """Run the daemon until SIGTERM or SIGINT; the exit code. Raises HiveError if it cannot start."""
-    logs.configure(settings.log_level)
+    log_config.configure(settings.log_level)
     return uvloop.run(Daemon(settings).run())
 
 

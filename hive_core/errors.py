@@ -8,7 +8,7 @@ class HiveError(Exception):
 
     `code` is stable and for programs, `message` says what and why, `hint` says what to do, `status` is the
     HTTP status under which it is told. Raised anywhere below the sockets; turned into the wire's error shape
-    in one place (`hive_core.sockets.endpoint`) and into one line on stderr by the CLI.
+    in one place (`hive_core.api.endpoint`) and into one line on stderr by the CLI.
     """
 
     def __init__(self, code: str, message: str, *, hint: str = "", status: int = 400) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hive_agent.program import main_for
+from hive_agent.main import main_for
 from hive_manager.role import MANAGER
 
 

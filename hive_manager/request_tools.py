@@ -9,13 +9,13 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from hive_agent.client import CoreClient
+from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.tools import proposal_text
+from hive_agent.tools.output import in_words
 from hive_agent.tools.proposals import CommitText, ProposalNote, propose
-from hive_agent.tools.text import in_words
-from hive_core.names import MANAGER
 from hive_core.protocol import AgentConfig, DestroyProposal, Proposal, SpawnProposal
+from hive_core.protocol.names import MANAGER
 
 
 def add_request_tools(server: MCPServer[None], client: CoreClient, environment: AgentEnvironment) -> None:

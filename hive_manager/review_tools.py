@@ -9,11 +9,11 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from hive_agent.client import CoreClient
+from hive_agent.client.core_client import CoreClient
 from hive_agent.config_repository import applied_repository
 from hive_agent.environment import AgentEnvironment
 from hive_agent.tools import proposal_text
-from hive_agent.tools.text import in_words
+from hive_agent.tools.output import in_words
 from hive_core.protocol import (
     ApproveRequest,
     CommitId,

@@ -10,7 +10,7 @@ from hive_agent.role import Role
 if TYPE_CHECKING:
     from mcp.server import MCPServer
 
-    from hive_agent.client import CoreClient
+    from hive_agent.client.core_client import CoreClient
     from hive_agent.environment import AgentEnvironment
 
 

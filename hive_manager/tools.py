@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from mcp.server import MCPServer
 from pydantic import Field
 
-from hive_agent.client import CoreClient
+from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.tools.logs import Lines, Skip, read
-from hive_agent.tools.text import in_words
+from hive_agent.tools.output import in_words
 from hive_manager.request_tools import add_request_tools
 from hive_manager.review_tools import add_review_tools
 

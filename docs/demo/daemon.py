@@ -19,7 +19,7 @@ from failure import DemoFailed
 
 from hive_agent import prctl
 from hive_core.cli.client import Client
-from hive_core.cli.failure import Failure
+from hive_core.cli.errors import Failure
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
 

@@ -13,9 +13,9 @@ import view
 from daemon import Daemon
 from failure import DemoFailed
 
+from hive_core.cli.errors import Failure
 from hive_core.cli.event_stream import follow
-from hive_core.cli.failure import Failure
-from hive_core.names import MANAGER, OPERATOR
+from hive_core.protocol.names import MANAGER, OPERATOR
 
 AGENTS = (MANAGER, "ada", "bob")
 WISH = "Please get me the release notes for 1.4."

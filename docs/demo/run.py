@@ -18,7 +18,7 @@ from failure import DemoFailed
 from job import AGENTS, Flow, Job
 
 from hive_core.cli import colours
-from hive_core.cli.failure import Failure
+from hive_core.cli.errors import Failure
 
 _CONFIGS = Path(__file__).parent / "agents"
 _SCRIPT_SECONDS = 60.0

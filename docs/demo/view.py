@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from hive_core.cli import PROGRAM, colours
-from hive_core.cli.event_lines import lines
+from hive_core.cli.events import lines
 from hive_core.cli.terminal import width
 from hive_core.cli.untrusted import visible
 

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from hive_agent.client import CoreClient
+from hive_agent.backends.transcript import Tell
+from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.role import Role
-from hive_agent.transcript import Tell
 from hive_core.protocol import Backend as BackendName
 from hive_core.protocol import Delivery, Effort, Profile
 

@@ -8,8 +8,8 @@ from typing import Annotated
 from mcp.server import MCPServer
 from pydantic import Field
 
-from hive_agent.client import CoreClient
-from hive_agent.tools.text import in_words, last_lines
+from hive_agent.client.core_client import CoreClient
+from hive_agent.tools.output import in_words, last_lines
 from hive_core.protocol import LogsAnswer, LogsQuery
 
 _MOST = 10_000

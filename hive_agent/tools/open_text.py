@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hive_agent.tools import proposal_text
-from hive_agent.tools.text import LONGEST_OUTPUT
+from hive_agent.tools.output import LONGEST_OUTPUT
 from hive_core.protocol import OpenItems, Question, Reminder
 
 _SHOWN = 200

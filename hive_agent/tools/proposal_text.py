@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
-from hive_agent.tools.text import LONGEST_OUTPUT
+from hive_agent.tools.output import LONGEST_OUTPUT
 from hive_core.protocol import Proposal, ProposalDetail
 
 _LINE_CHARACTERS = 200

@@ -8,11 +8,11 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from hive_agent.client import CoreClient
+from hive_agent.client.core_client import CoreClient
 from hive_agent.config_repository import ConfigRepository, GitFailed
 from hive_agent.environment import AgentEnvironment
 from hive_agent.tools import proposal_text
-from hive_agent.tools.text import in_words
+from hive_agent.tools.output import in_words
 from hive_core.protocol import ProposalQuery, ProposalsQuery, ProposeRequest, WithdrawRequest
 
 View = Annotated[Literal["open", "ended", "all"], Field(description="Open ones, ended ones, or both.")]

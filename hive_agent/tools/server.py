@@ -11,16 +11,16 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from hive_agent import received
 from hive_agent.bodies import frames
-from hive_agent.client import CoreClient
+from hive_agent.client import fetched_messages
+from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.role import Role
 from hive_agent.tools import proposal_text
-from hive_agent.tools.asking import add_asking_tools
 from hive_agent.tools.logs import add_log_tools
+from hive_agent.tools.output import LONGEST_OUTPUT, in_words
 from hive_agent.tools.proposals import add_proposal_tools
-from hive_agent.tools.text import LONGEST_OUTPUT, in_words
+from hive_agent.tools.questions import add_asking_tools
 from hive_agent.version import version
 from hive_core.protocol import MAX_WAIT_SECONDS, Peer, ReceiveRequest, SendRequest
 
@@ -84,7 +84,7 @@ def _add_recv(server: MCPServer[None], client: CoreClient, environment: AgentEnv
             return "No new messages."
         shown = _shown([delivery.body for delivery in answer.deliveries])
         text = frames(answer.deliveries, environment.state / "messages", shown)
-        received.record(environment.state, instance, [delivery.id for delivery in answer.deliveries])
+        fetched_messages.record(environment.state, instance, [delivery.id for delivery in answer.deliveries])
         return text + (f"\n\n{answer.waiting} more wait." if answer.waiting else "")
 
 

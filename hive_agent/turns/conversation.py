@@ -11,10 +11,10 @@ from typing import Any
 
 from hive_agent import log as harness_log
 from hive_agent.backends.base import Backend, Choice, Login, Ok, Turn, TurnOutcome
-from hive_agent.transcript import Entry, Notice, Session, Tell, Usage
-from hive_agent.turns.attempt import Breaker, guarded, run_turn
+from hive_agent.backends.transcript import Entry, Notice, Session, Tell, Usage
 from hive_agent.turns.notes import notes_turn
 from hive_agent.turns.remembered import MOST_TOKENS, Memory, Remembered
+from hive_agent.turns.runner import Breaker, guarded, run_turn
 from hive_core.protocol import Effort, Profile
 
 log = logging.getLogger(__name__)

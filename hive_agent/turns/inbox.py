@@ -6,8 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
 
-from hive_agent.client import CoreClient, CoreError
-from hive_agent.turns.attempt import keep_leases
+from hive_agent.client.connection import CoreError
+from hive_agent.client.core_client import CoreClient
+from hive_agent.turns.runner import keep_leases
 from hive_core.protocol import MAX_WAIT_SECONDS, AckRequest, Delivery, LeaseRequest, ReceiveAnswer, ReceiveRequest
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from hive_agent.backends.base import Turn
-from hive_agent.identity import NOTES
-from hive_core.names import SYSTEM
+from hive_agent.prompts.system_prompt import NOTES
 from hive_core.protocol import Delivery
+from hive_core.protocol.names import SYSTEM
 
 
 def notes_turn(name: str) -> Turn:

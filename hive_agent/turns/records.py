@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from hive_agent.controls import TurnSummary
-from hive_agent.transcript import Entry, ToolCall, Usage
+from hive_agent.backends.transcript import Entry, ToolCall, Usage
+from hive_agent.interfaces import TurnSummary
 from hive_core.protocol import Delivery
 
 MOST_MESSAGES = 200

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hive_agent.controls import Controls, NotNow
+from hive_agent.interfaces import Controls, NotNow
 from hive_agent.web.hive import Hive
 from hive_agent.web.refusal import PageError
 from hive_agent.web.sessions import Sessions, ask_hive

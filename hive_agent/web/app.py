@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from hive_agent import log as harness_log
-from hive_agent.controls import NotNow
+from hive_agent.interfaces import NotNow
 from hive_agent.web import actions, assets, reading, refusal
 from hive_agent.web.door import Door
 from hive_agent.web.feed import Feed

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from hive_agent.json_text import encode
 from hive_agent.web.latest import LatestTurn
-from hive_agent.wire import encode
 
 IDLE_SECONDS = 15.0
 """After so long without an event a reader gets a comment, so that what lies between does not take it for dead."""

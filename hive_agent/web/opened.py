@@ -6,7 +6,7 @@ import logging
 
 from aiohttp import web
 
-from hive_agent.controls import Controls
+from hive_agent.interfaces import Controls
 from hive_agent.web.actions import Actions
 from hive_agent.web.app import Page, build
 from hive_agent.web.door import Door

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field, StringConstraints, ValidationError
 
-from hive_agent.controls import Controls
+from hive_agent.interfaces import Controls
+from hive_agent.json_text import encode
 from hive_agent.web.hive import Hive
 from hive_agent.web.refusal import PageError
 from hive_agent.web.sessions import ask_hive
-from hive_agent.wire import encode
 from hive_core.protocol import PageSession, Query
 
 _PAGE_BYTES = 512 * 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from hive_agent.client import CoreError
+from hive_agent.client.connection import CoreError
 from hive_core.protocol import ErrorAnswer, ErrorBody
 
 

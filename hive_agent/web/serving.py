@@ -10,8 +10,8 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hive_agent.controls import Controls
 from hive_agent.environment import AgentEnvironment
+from hive_agent.interfaces import Controls
 from hive_agent.web import listening
 from hive_agent.web.feed import Feed
 from hive_agent.web.hive import Hive

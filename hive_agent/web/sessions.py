@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
-from hive_agent.client import CoreError
+from hive_agent.client.connection import CoreError
 from hive_agent.web.hive import Hive
 from hive_agent.web.refusal import PageError, from_hive
 from hive_core.protocol import PageSession

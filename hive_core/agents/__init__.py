@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from hive_core.agents.lifecycle import Agents
-from hive_core.agents.records import InForce
+from hive_core.agents.store import InForce
 
 __all__ = ["Agents", "InForce"]

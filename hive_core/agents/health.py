@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hive_core.agents.incidents import one_line
-from hive_core.broker.bells import Bells
+from hive_core.agents.alerts import one_line
+from hive_core.messaging.wakeups import Bells
 from hive_core.protocol import HarnessState
 
 _NOT_READY: frozenset[HarnessState] = frozenset({"starting", "offline", "failed"})

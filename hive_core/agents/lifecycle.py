@@ -10,12 +10,14 @@ from dataclasses import replace
 
 import structlog
 
-from hive_core import audit
-from hive_core.agents import files, page_store, records
-from hive_core.agents.limiting import Limiting
-from hive_core.agents.records import AgentRecord, Desired
-from hive_core.asking import question_store, reminder_store
+from hive_core.agents import files, page_store
+from hive_core.agents import store as agents_store
+from hive_core.agents.live_limits import Limiting
+from hive_core.agents.store import AgentRecord, Desired
+from hive_core.asking import reminder_store
 from hive_core.errors import HiveError
+from hive_core.infra.database import audit
+from hive_core.messaging import question_store
 from hive_core.protocol import AgentStatus, DestroyAnswer
 
 log = structlog.get_logger(__name__)
@@ -32,7 +34,7 @@ class Agents(Limiting):
 
         `start_wanted` then runs those that are wanted. An agent that cannot be heard is logged; the others go on.
         """
-        known = await self._database.read(records.load)
+        known = await self._database.read(agents_store.load)
         await self._purging.open({record.name for record in known})
         await asyncio.to_thread(self._make_directories, known)
         for record in known:
@@ -97,7 +99,7 @@ class Agents(Limiting):
         async with self._locks[name]:
             record = self.record(name)
             if record.status != text:
-                await self._database.write(lambda db: records.set_status(db, name, text))
+                await self._database.write(lambda db: agents_store.set_status(db, name, text))
                 self._roster.replace(replace(record, status=text))
                 self._reports.status(name, text)
 
@@ -169,12 +171,12 @@ class Agents(Limiting):
     def _delete(self, db: sqlite3.Connection, name: str, actor: str, *, purge: bool) -> int:
         """All that a destroy changes in the database, in one transaction; how many waiting messages were dropped."""
         dropped = self._broker.forget(db, name) if purge else 0
-        records.delete(db, name, forget_port=purge)
+        agents_store.delete(db, name, forget_port=purge)
         page_store.forget(db, name)
         if purge:
             question_store.forget(db, name)
             reminder_store.forget(db, name)
-            records.begin_purge(db, name)
+            agents_store.begin_purge(db, name)
         detail = {"purge": purge, "dropped_messages": dropped}
         audit.append(db, actor=actor, action="destroy", subject=name, detail=detail)
         return dropped
@@ -183,7 +185,7 @@ class Agents(Limiting):
         record = self.record(name)
 
         def store(db: sqlite3.Connection) -> None:
-            records.set_desired(db, name, desired)
+            agents_store.set_desired(db, name, desired)
             audit.append(db, actor=actor, action=action, subject=name)
 
         await self._database.write(store)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from hive_core.agents.pages import MOST, Known, Pass, digest
+from hive_core.agents.page_access import MOST, Known, Pass, digest
 from hive_core.database.moments import milliseconds
 
 

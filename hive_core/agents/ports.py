@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from hive_core.errors import conflict
-from hive_core.names import MANAGER
+from hive_core.protocol.names import MANAGER
 
 _MANAGER_PORT = 8000
 _FIRST_PORT = 8100

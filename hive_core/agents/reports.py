@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 
 import structlog
 
+from hive_core.agents.alerts import Incidents
 from hive_core.agents.health import Health
-from hive_core.agents.incidents import Incidents
 from hive_core.agents.loglines import quoted
-from hive_core.broker import Broker, Directory
 from hive_core.errors import HiveError
-from hive_core.events import EventHub
-from hive_core.names import MANAGER, OPERATOR, SYSTEM
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.messaging import Broker, Directory
 from hive_core.protocol import HarnessState, SendRequest
+from hive_core.protocol.names import MANAGER, OPERATOR, SYSTEM
 from hive_core.runtimes.base import UnitState
 
 log = structlog.get_logger(__name__)

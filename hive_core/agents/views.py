@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hive_core.agents.pages import Pages
-from hive_core.agents.records import AgentRecord
+from hive_core.agents.page_access import Pages
+from hive_core.agents.registry import Roster
 from hive_core.agents.reports import Reports
-from hive_core.agents.roster import Roster
-from hive_core.broker import Broker
+from hive_core.agents.store import AgentRecord
 from hive_core.layout import Layout
+from hive_core.messaging import Broker
 from hive_core.protocol import AgentStatus, LogsAnswer, LogsQuery
 from hive_core.runtimes.base import Runtime, UnitState
 

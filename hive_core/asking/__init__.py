@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hive_core.asking.due import Due
-from hive_core.asking.questions import Questions
-from hive_core.asking.reminders import Reminders
+from hive_core.messaging.questions import Questions
+from hive_core.messaging.reminders import Reminders
+from hive_core.messaging.scheduler import Due
 
 __all__ = ["Due", "Questions", "Reminders"]

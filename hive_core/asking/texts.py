@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hive_core.asking.question_store import QuestionRow
 from hive_core.asking.reminder_store import ReminderRow
 from hive_core.database.moments import moment
+from hive_core.messaging.question_store import QuestionRow
 
 _QUOTED = 200
 

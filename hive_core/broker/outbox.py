@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from hive_core.broker import store
-from hive_core.broker.store import NewMessage
-from hive_core.database import Database
+from hive_core.infra.database.database import Database
+from hive_core.messaging import store
+from hive_core.messaging.store import NewMessage
 
 Settled = Callable[[bool], None]
 _Entry = tuple[NewMessage, Settled, asyncio.Future[None]]

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hive_core.broker.bells import Ring
 from hive_core.errors import HiveError
+from hive_core.messaging.wakeups import Ring
 
 MOST_POLLS = 8
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from hive_core.database import PASSING
 from hive_core.errors import HiveError
+from hive_core.infra.database.writer import PASSING
 
 log = structlog.get_logger(__name__)
 

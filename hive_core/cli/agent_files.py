@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hive_core.cli.failure import Failure
+from hive_core.cli.errors import Failure
 
 
 @dataclass(frozen=True)

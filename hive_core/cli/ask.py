@@ -6,10 +6,10 @@ import time
 
 import click
 
-from hive_core.cli.agent_names import recipient_argument
+from hive_core.cli.arguments import recipient_argument
 from hive_core.cli.body import body_argument, read_body
 from hive_core.cli.client import Client, agent_path
-from hive_core.cli.failure import AskTimedOut, Failure
+from hive_core.cli.errors import AskTimedOut, Failure
 from hive_core.cli.json_output import json_option, print_json
 from hive_core.cli.untrusted import visible
 

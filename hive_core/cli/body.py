@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from hive_core.cli.failure import Failure
+from hive_core.cli.errors import Failure
 
 body_argument = click.argument("body")
 """The message; `-` reads it from stdin."""

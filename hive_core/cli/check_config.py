@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hive_core.cli.failure import Failure
+from hive_core.cli.errors import Failure
 
 
 @click.command("check-config")

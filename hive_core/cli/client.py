@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from hive_core.cli.failure import Failure, NoDaemon
+from hive_core.cli.errors import Failure, NoDaemon
 from hive_core.cli.locate import host_socket
 from hive_core.cli.permission import who_may
-from hive_core.names import NAME_PATTERN, why_not
+from hive_core.protocol.names import NAME_PATTERN, why_not
 
 PATIENCE_SECONDS = 60.0
 """How long the daemon may take to answer, beyond what it was asked to wait."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hive_core.names import MANAGER, OPERATOR
+from hive_core.protocol.names import MANAGER, OPERATOR
 
 _AGENTS = ("cyan", "blue", "green", "bright_cyan", "bright_blue", "bright_green")
 _WORDS = {

@@ -14,7 +14,7 @@ import click
 
 from hive_core.cli import colours
 from hive_core.cli.client import Client
-from hive_core.cli.failure import Failure
+from hive_core.cli.errors import Failure
 from hive_core.cli.json_output import json_option, print_json
 from hive_core.cli.live_check import LiveCheck, Step
 from hive_core.cli.untrusted import one_line

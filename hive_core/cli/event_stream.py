@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hive_core.cli.client import Client
-from hive_core.cli.failure import Failure
+from hive_core.cli.errors import Failure
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 2.0

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from hive_core.cli import colours
-from hive_core.cli.agent_names import complete_agents
+from hive_core.cli.arguments import complete_agents
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.json_output import json_option, print_json
-from hive_core.cli.table import Column, render
+from hive_core.cli.output import Column, render
 from hive_core.cli.terminal import width
 from hive_core.cli.times import ago, now
 from hive_core.cli.untrusted import first_line, one_line

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from hive_core.cli import colours
-from hive_core.cli.agent_names import agent_argument
+from hive_core.cli.arguments import agent_argument
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.json_output import json_option, print_json
-from hive_core.cli.table import Column, render
+from hive_core.cli.output import Column, render
 from hive_core.cli.terminal import width
 from hive_core.cli.untrusted import one_line
 

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from hive_core.cli import throwaway
+from hive_core.cli import throwaway_agent
 from hive_core.cli.client import Client, agent_path, proposal_path
-from hive_core.cli.failure import Failure, StepFailed
+from hive_core.cli.errors import Failure, StepFailed
 from hive_core.cli.lifecycle import STOP_SECONDS
 from hive_core.cli.spawn_watch import SpawnWatch
 
@@ -101,16 +101,16 @@ class LiveCheck:
         return f"the daemon answers: version {status.get('version')}, runtime {status.get('runtime')}"
 
     def _remove_left_over(self) -> str:
-        names = throwaway.agent_names(self._client)
+        names = throwaway_agent.agent_names(self._client)
         removed = []
-        for name in throwaway.left_over(self._client, names):
-            throwaway.purge(self._client, name, STOP_SECONDS)
+        for name in throwaway_agent.left_over(self._client, names):
+            throwaway_agent.purge(self._client, name, STOP_SECONDS)
             removed.append(name)
-        self.name = throwaway.free_name(names - set(removed))
+        self.name = throwaway_agent.free_name(names - set(removed))
         return f"an interrupted run had left {', '.join(removed)}: removed" if removed else ""
 
     def _build(self) -> str:
-        request = throwaway.spawn_request(self.name, sealed=self._sealed)
+        request = throwaway_agent.spawn_request(self.name, sealed=self._sealed)
         self._spawn = SpawnWatch(self._client, self.name, request)
         self._spawn.until_built(self._timeout)
         self._check_closure(self._spawn.closure)
@@ -138,7 +138,7 @@ class LiveCheck:
             time.sleep(_POLL_SECONDS)
 
     def _ask_agent(self) -> str:
-        sent = self._client.post("/v1/messages", {"to": self.name, "body": throwaway.QUESTION}).get("id")
+        sent = self._client.post("/v1/messages", {"to": self.name, "body": throwaway_agent.QUESTION}).get("id")
         end = time.monotonic() + self._timeout
         while True:
             poll = min(max(0.0, end - time.monotonic()), _LONGEST_POLL_SECONDS)
@@ -148,7 +148,7 @@ class LiveCheck:
             if time.monotonic() >= end:
                 raise StepFailed(f"{self.name} has not answered after {self._timeout:g} s", _HINT)
         self._client.post("/v1/messages/read", {"ids": [reply.get("id")]})
-        if reply.get("body") != throwaway.ANSWER:
+        if reply.get("body") != throwaway_agent.ANSWER:
             why = f"{self.name} has answered something else: {str(reply.get('body'))[:200]!r}"
             raise StepFailed(why, _HINT)
         return f"{self.name} has answered a message"
@@ -156,10 +156,10 @@ class LiveCheck:
     def _remove(self) -> str:
         assert self._spawn is not None
         self._spawn.until_over()
-        if self.name not in throwaway.agent_names(self._client):
+        if self.name not in throwaway_agent.agent_names(self._client):
             return ""
-        throwaway.purge(self._client, self.name, STOP_SECONDS)
-        if self.name in throwaway.agent_names(self._client):
+        throwaway_agent.purge(self._client, self.name, STOP_SECONDS)
+        if self.name in throwaway_agent.agent_names(self._client):
             raise StepFailed(f"{self.name} was destroyed and is still there", "see the daemon's log")
         return f"{self.name} is removed with all of its files"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from hive_core.cli.agent_names import agent_argument
+from hive_core.cli.arguments import agent_argument
 from hive_core.cli.client import Client, agent_path
-from hive_core.cli.failure import Failure
+from hive_core.cli.errors import Failure
 from hive_core.cli.json_output import json_option, print_json
 from hive_core.cli.untrusted import one_line
 

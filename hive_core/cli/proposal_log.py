@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hive_core.cli.client import Client, proposal_path
-from hive_core.cli.failure import Failure
+from hive_core.cli.errors import Failure
 from hive_core.cli.json_output import json_option, print_json
 from hive_core.cli.logs import print_lines
 from hive_core.cli.proposal_names import proposal_arguments, which_proposal

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from hive_core.cli.agent_names import complete_agents
-from hive_core.names import shown
+from hive_core.cli.arguments import complete_agents
+from hive_core.protocol.names import shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from hive_core.cli.agent_names import complete_agents
+from hive_core.cli.arguments import complete_agents
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.json_output import json_option
 from hive_core.cli.notes import asked_for, note_option
-from hive_core.cli.progress import follow, is_over, is_undecided, report
+from hive_core.cli.waiting import follow, is_over, is_undecided, report
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hive_core.cli.client import Client, agent_path
-from hive_core.cli.failure import Failure
+from hive_core.cli.errors import Failure
 from hive_core.cli.logs import print_lines
 
 _POLL_SECONDS = 0.2

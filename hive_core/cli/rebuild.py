@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from hive_core.cli import colours
-from hive_core.cli.agent_names import complete_agents
+from hive_core.cli.arguments import complete_agents
 from hive_core.cli.client import Client, agent_path
-from hive_core.cli.failure import Failure, NoDaemon
+from hive_core.cli.errors import Failure, NoDaemon
 from hive_core.cli.json_output import json_option, print_json
-from hive_core.cli.progress import follow, is_over, standing
 from hive_core.cli.proposal_names import shown_proposal
 from hive_core.cli.untrusted import one_line
+from hive_core.cli.waiting import follow, is_over, standing
 
 Answer = dict[str, Any]
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Mapping
 
 from hive_core.cli.client import Client
-from hive_core.cli.failure import Failure, StepFailed
+from hive_core.cli.errors import Failure, StepFailed
 
 _POLL_SECONDS = 0.1
 _BUILD_SECONDS = 86_400.0

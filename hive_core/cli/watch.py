@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from hive_core.cli.client import Client
-from hive_core.cli.event_lines import lines
 from hive_core.cli.event_stream import follow
+from hive_core.cli.events import lines
 from hive_core.cli.json_output import json_option, print_json
 from hive_core.cli.terminal import width
 

@@ -7,8 +7,8 @@ import click
 from hive_core.cli.client import Client, proposal_path
 from hive_core.cli.json_output import json_option, print_json
 from hive_core.cli.notes import note_option
-from hive_core.cli.progress import standing
 from hive_core.cli.proposal_names import proposal_arguments, which_proposal
+from hive_core.cli.waiting import standing
 
 
 @click.command()

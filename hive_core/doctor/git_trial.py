@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.gate.intake import Intake, IntakeLimits
-from hive_core.git import commits, loose
+from hive_core.gate.intake.import_commit import Intake, IntakeLimits
+from hive_core.git import commits
 from hive_core.git.idents import Person
-from hive_core.git.refnames import TAGS
-from hive_core.git.refs import RefChange
-from hive_core.git.repository import Repository
 from hive_core.git.tags import Tag
+from hive_core.infra.git import objects as git_objects
+from hive_core.infra.git.names import TAGS
+from hive_core.infra.git.refs import RefChange
+from hive_core.infra.git.repository import Repository
 from hive_core.settings import Bounds
 
 _FILES: Mapping[str, bytes] = {"agent.nix": b"{ }\n", "agent.toml": b"", "prompt.md": b"Try git out.\n"}
@@ -68,9 +69,9 @@ def _make(applied: Path, config: Path) -> tuple[str, str, str]:
         changed = {**_FILES, "prompt.md": b"Try git out once more.\n"}
         commit = repository.write_commit(changed, parents=[base], author=_AUTHOR, when=now, message="Second\n")
     objects = config / ".git" / "objects"
-    blob = loose.write(objects, "blob", b"x")
-    tree = loose.write(objects, "tree", b"100644 .git\0" + bytes.fromhex(blob))
-    bad = loose.write(objects, "commit", commits.to_bytes(tree, [base], _AUTHOR, now, "Third\n"))
+    blob = git_objects.write(objects, "blob", b"x")
+    tree = git_objects.write(objects, "tree", b"100644 .git\0" + bytes.fromhex(blob))
+    bad = git_objects.write(objects, "commit", commits.to_bytes(tree, [base], _AUTHOR, now, "Third\n"))
     return base, commit, bad
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from hive_core.doctor.doors import Door, DoorFacts
 from hive_core.doctor.room import GIB, MIB, Room
 from hive_core.layout import Layout
-from hive_core.runtimes.nixos import conf, replacing
+from hive_core.runtimes.nixos import replacing
+from hive_core.runtimes.nixos.containers import config_files
 
 STORE = Path("/nix/store")
 
@@ -40,7 +41,7 @@ def started_on(file: Path) -> str | None:
     cannot see it. The container's profile, which its root may change, says nothing of that.
     """
     try:
-        return conf.value_in(replacing.read(file) or "", "SYSTEM_PATH") or ""
+        return config_files.value_in(replacing.read(file) or "", "SYSTEM_PATH") or ""
     except PermissionError:
         return None
     except OSError:

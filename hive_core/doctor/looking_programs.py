@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from hive_core.doctor.containers import ContainerFacts
-from hive_core.doctor.nix import NixFacts
+from hive_core.doctor.nix_checks import NixFacts
 from hive_core.doctor.said import Said
 from hive_core.errors import HiveError
+from hive_core.runtimes.bubblewrap import look
 from hive_core.runtimes.confined import why_not
+from hive_core.runtimes.nixos.build.nix_settings import SHOW, read_nix_settings
 from hive_core.runtimes.nixos.commands import run
-from hive_core.runtimes.nixos.nix_settings import SHOW, read_nix_settings
-from hive_core.runtimes.sandbox import look
 
 _SECONDS = 15.0
 _SCRIPT_BYTES = 1024 * 1024

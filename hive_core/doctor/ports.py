@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hive_core.doctor.findings import Finding, error, ok, warning
-from hive_core.names import container_name
 from hive_core.protocol import AgentStatus
+from hive_core.protocol.names import container_name
 
 
 @dataclass(frozen=True)

@@ -1,71 +1,69 @@
-"""Judges what was tried out on this host: git, D-Bus, users without an account, the unit in which builds run."""
+"""Tries out what the nixos runtime needs of systemd and Nix. Units that it starts are gone afterwards."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import os
+import shutil
 
-from hive_core.doctor.findings import Finding, error, ok, warning
+from hive_core.doctor.looking_programs import BOOTED, ask
 from hive_core.doctor.said import Said
+from hive_core.doctor.trial_checks import TrialFacts
 from hive_core.errors import HiveError
+from hive_core.infra.systemd.units import SERVICE_STATE, UNIT_STATE
+from hive_core.runtimes.nixos.build.executor import Builders
+from hive_core.runtimes.nixos.build.store import Store
+from hive_core.runtimes.nixos.host_checks import look_at_unit, unit_properties
 from hive_core.settings import Settings
 
-
-@dataclass(frozen=True)
-class TrialFacts:
-    """`unit` is what systemd says of container@.service, or why that is not understood. `bus` answers a request for
-    every property of a unit that the runtime reads. `dynamic_user` answers `id -un` in a unit with DynamicUser=, and
-    `builds` is who evaluates builds, or why nobody can; None where this user cannot try.
-    """
-
-    unit: HiveError | None
-    bus: Said
-    dynamic_user: Said | None = None
-    builds: bool | HiveError | None = None
+_ALWAYS = "systemd-journald.service"
+"""A service that every host with systemd runs."""
 
 
-def judge_git_trial(problem: str) -> Finding:
-    """Whether git did what the gate needs of it; `problem` says what it did instead."""
-    if problem:
-        remedy = "see which version of git this is; no proposal can be taken in with it"
-        return error("git-trial", f"git does not behave as the gate needs: {problem}", remedy)
-    return ok("git-trial", "git takes a commit in, and refuses a bad one")
+async def trials(settings: Settings) -> TrialFacts | None:
+    """Try everything that this user can; None where systemd does not run."""
+    if not await asyncio.to_thread(BOOTED.is_dir):
+        return None
+    unit, bus = await asyncio.gather(_unit(), _bus())
+    if os.geteuid() != 0:
+        return TrialFacts(unit, bus)
+    dynamic_user, builds = await asyncio.gather(_dynamic_user(), _builds(settings))
+    return TrialFacts(unit, bus, dynamic_user, builds)
 
 
-def judge_trials(facts: TrialFacts, settings: Settings) -> list[Finding]:
-    """Whether systemd and Nix did what the nixos runtime needs of them."""
-    found = [_bus(facts)]
-    if facts.dynamic_user is not None:
-        found.append(_dynamic_user(facts.dynamic_user, settings))
-    if facts.builds is not None:
-        found.append(_builds(facts.builds, settings))
-    return found
+async def _unit() -> HiveError | None:
+    try:
+        await look_at_unit()
+    except HiveError as error:
+        return error
+    return None
 
 
-def _bus(facts: TrialFacts) -> Finding:
-    check, remedy = "dbus", "see which version of systemd this is (systemctl --version), and report it"
-    if facts.bus.failed:
-        return error(check, f"systemd does not tell the properties that are needed: {facts.bus.failed}", remedy)
-    # Without the unit, that is another finding.
-    if facts.unit is not None and facts.unit.code != "no_container_unit":
-        return error(check, f"what systemd tells of container@.service is not understood: {facts.unit.message}", remedy)
-    return ok(check, "systemd tells all that is needed over D-Bus")
+async def _bus() -> Said:
+    try:
+        await asyncio.gather(
+            unit_properties(_ALWAYS, "Unit", *UNIT_STATE), unit_properties(_ALWAYS, "Service", *SERVICE_STATE)
+        )
+    except HiveError as error:
+        return Said(failed=error.message)
+    return Said("known")
 
 
-def _dynamic_user(said: Said, settings: Settings) -> Finding:
-    check = "dynamic-user"
-    if not said.failed:
-        return ok(check, "a unit with a user of its own has an account (nss-systemd)")
-    what = f"a unit with a user of its own has no account: {said.failed}"
-    if settings.nixos.build_user == "root":
-        return ok(check, f"{what}; builds run as root")
-    remedy = "have nss-systemd in /etc/nsswitch.conf (Debian: libnss-systemd); Nix needs the account"
-    return error(check, what, remedy)
+async def _dynamic_user() -> Said:
+    program = shutil.which("id") or "/run/current-system/sw/bin/id"
+    # `id` ends with 1 if the number of its user belongs to no account.
+    return await ask(
+        "systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--property=DynamicUser=yes", "--", program, "-un"
+    )
 
 
-def _builds(builds: bool | HiveError, settings: Settings) -> Finding:
-    check = "build-unit"
-    if isinstance(builds, HiveError):
-        return error(check, builds.message, builds.hint or "see the daemon's log")
-    if builds or settings.nixos.build_user == "root":
-        return ok(check, "agents can be evaluated in a confined unit")
-    return warning(check, "what agents propose is evaluated as root", "see the other findings about Nix")
+async def _builds(settings: Settings) -> bool | HiveError | None:
+    """Whether builds are evaluated without privileges, tried as the daemon does it at its start."""
+    layout = settings.layout
+    if not layout.state_dir.is_dir():
+        return None
+    try:
+        store = await Store.find()
+        return (await Builders.find(settings, layout, store, trial="doctor").confinement()).unprivileged
+    except HiveError as error:
+        return error

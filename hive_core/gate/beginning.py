@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from hive_core.errors import conflict
-from hive_core.gate import index
-from hive_core.gate.ledger import seconds
+from hive_core.gate.context import Workplace
 from hive_core.gate.parties import Party
-from hive_core.gate.states import State
-from hive_core.gate.tagdata import TagData
-from hive_core.gate.workplace import Workplace
+from hive_core.gate.records import index
+from hive_core.gate.records.states import State
+from hive_core.gate.records.tag_message import TagData
+from hive_core.gate.records.transitions import seconds
 from hive_core.protocol import ProposalKind
 
 

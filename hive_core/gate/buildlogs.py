@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from hive_core.layout import Layout
 from hive_core.protocol import LogsAnswer, LogsQuery
-from hive_core.runtimes.logfile import LogFile
+from hive_core.runtimes.log_file import LogFile
 
 
 class BuildLogs:

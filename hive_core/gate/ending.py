@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from hive_core.gate import index, milestones
-from hive_core.gate.ledger import Step
+from hive_core.gate import milestones
+from hive_core.gate.context import Workplace
 from hive_core.gate.parties import SYSTEM
-from hive_core.gate.states import State
-from hive_core.gate.workplace import Workplace
+from hive_core.gate.records import index
+from hive_core.gate.records.states import State
+from hive_core.gate.records.transitions import Step
 from hive_core.protocol import DestroyAnswer
 
 _WHY = "the agent was destroyed"

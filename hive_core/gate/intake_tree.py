@@ -1,4 +1,4 @@
-"""Reading a commit out of quarantine and holding it against the rules of `hive_core.gate.candidate`."""
+"""Reading a commit out of quarantine and holding it against the rules of `hive_core.gate.intake.tree_check`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from hive_core.errors import HiveError
-from hive_core.gate.candidate import (
+from hive_core.gate.intake.agent_toml import TOML_MOST, parse_config, toml_too_large
+from hive_core.gate.intake.errors import no_commit
+from hive_core.gate.intake.tree_check import (
     PROMPT_MOST,
     Candidate,
     Listing,
@@ -17,8 +19,6 @@ from hive_core.gate.candidate import (
     too_many_files,
 )
 from hive_core.gate.intake_ceilings import check_file
-from hive_core.gate.intake_toml import TOML_MOST, parse_config, toml_too_large
-from hive_core.gate.intake_words import no_commit
 from hive_core.git.objects import Objects, TooLarge
 from hive_core.protocol import AgentConfig
 from hive_core.settings import Bounds

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hive_core.names import MANAGER, OPERATOR
 from hive_core.protocol import Decider
+from hive_core.protocol.names import MANAGER, OPERATOR
 
 Role = Literal["agent", "manager", "operator", "system"]
 

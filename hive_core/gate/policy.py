@@ -12,8 +12,8 @@ from typing import Literal
 
 from hive_core.errors import HiveError, conflict, forbidden
 from hive_core.gate.parties import Party, name_in
-from hive_core.names import MANAGER, OPERATOR, shown
 from hive_core.protocol import Decider, ProposalKind
+from hive_core.protocol.names import MANAGER, OPERATOR, shown
 from hive_core.settings import Approval
 
 MAIN_MOVED = "main moved: propose again on top of it"

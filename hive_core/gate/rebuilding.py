@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from hive_core.errors import conflict
-from hive_core.gate import index, policy
+from hive_core.gate import policy
 from hive_core.gate.beginning import begin
-from hive_core.gate.building import Building
-from hive_core.gate.ledger import Step
+from hive_core.gate.context import Workplace
 from hive_core.gate.parties import Party
-from hive_core.gate.workplace import Workplace
+from hive_core.gate.pipeline.build import Building
+from hive_core.gate.records import index
+from hive_core.gate.records.transitions import Step
 from hive_core.protocol import Proposal, RebuildRequest
 
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 from hive_core.errors import HiveError, conflict, not_found
 from hive_core.gate import policy
 from hive_core.gate.beginning import begin, check_only_one
-from hive_core.gate.building import Building
-from hive_core.gate.deploying import Deploying, why_failed
+from hive_core.gate.context import Workplace
 from hive_core.gate.ending import Ending
-from hive_core.gate.founding import Founding
-from hive_core.gate.ledger import Step
 from hive_core.gate.parties import SYSTEM, Party
-from hive_core.gate.states import State
-from hive_core.gate.workplace import Workplace
-from hive_core.git.repository import Repository
+from hive_core.gate.pipeline.build import Building
+from hive_core.gate.pipeline.deploy import Deploying, why_failed
+from hive_core.gate.pipeline.provisioning import Founding
+from hive_core.gate.records.states import State
+from hive_core.gate.records.transitions import Step
+from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
     AgentStatus,
     DestroyAnswer,

@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from hive_core.gate import index, texts
-from hive_core.gate.index import Row
-from hive_core.gate.states import IllegalHistory, State, current
+from hive_core.gate import texts
+from hive_core.gate.records import index
+from hive_core.gate.records.index import Row
+from hive_core.gate.records.states import IllegalHistory, State, current
 from hive_core.gate.tagnames import ENDORSED, in_tag, tag_of
-from hive_core.git.repository import Repository
 from hive_core.git.tags import Tag
+from hive_core.infra.git.repository import Repository
 
 
 def agents(applied: Path) -> set[str]:

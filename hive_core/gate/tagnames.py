@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hive_core.gate.states import State
+from hive_core.gate.records.states import State
 
 ENDORSED = "endorsed"
 """The tag `endorsed/N` is no state: of a proposal that two have to approve, the first has."""

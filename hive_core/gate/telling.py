@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from hive_core.gate import notices
-from hive_core.gate.ledger import Notice, Step
+from hive_core.gate import notifications
 from hive_core.gate.parties import asked, name_in
-from hive_core.gate.states import State
-from hive_core.gate.tagdata import TagData
-from hive_core.names import MANAGER, OPERATOR
+from hive_core.gate.records.states import State
+from hive_core.gate.records.tag_message import TagData
+from hive_core.gate.records.transitions import Notice, Step
 from hive_core.protocol import Decider
+from hive_core.protocol.names import MANAGER, OPERATOR
 
 
 def told(
@@ -25,19 +25,19 @@ def told(
             return []
         to = MANAGER if data.waits_for == "manager" else OPERATOR
         if step.fact:
-            return [(to, notices.endorsed(data, step.by.label, step.commit))]
-        return [(to, notices.review(data, step.commit, *diff))]
+            return [(to, notifications.endorsed(data, step.by.label, step.commit))]
+        return [(to, notifications.review(data, step.commit, *diff))]
     if data.kind == "rebuild":
         return _of_rebuild(step, names)
     if data.state is State.DEPLOYED:
-        return [(name, notices.deployed(data)) for name in _concerned(data, names)]
+        return [(name, notifications.deployed(data)) for name in _concerned(data, names)]
     if data.state is State.FAILED:
         concerned = _concerned(data, names) if data.approvals else [name_in(data.by)]
-        return [(name, notices.failed(data)) for name in concerned]
+        return [(name, notifications.failed(data)) for name in concerned]
     if data.state is State.DENIED:
-        return [(name_in(data.by), notices.denied(data, step.by.label))]
+        return [(name_in(data.by), notifications.denied(data, step.by.label))]
     if data.state is State.WITHDRAWN:
-        text = notices.withdrawn(data, step.by.label)
+        text = notifications.withdrawn(data, step.by.label)
         return [(name, text) for name in asked(data.by, was_asked) if name != step.by.name]
     return []
 
@@ -49,12 +49,12 @@ def _of_rebuild(step: Step, names: Collection[str]) -> list[Notice]:
     data, asked_for = step.data, name_in(step.data.by)
     people = {asked_for}
     if data.state is State.DEPLOYED:
-        text = notices.deployed(data)
+        text = notifications.deployed(data)
     elif data.state is State.FAILED:
-        text = notices.failed(data)
+        text = notifications.failed(data)
         people.add(MANAGER if MANAGER in names else OPERATOR)
     elif data.state is State.WITHDRAWN:
-        text = notices.withdrawn(data, step.by.label)
+        text = notifications.withdrawn(data, step.by.label)
     else:
         return []
     known = {*names, OPERATOR} - {step.by.name, OPERATOR if asked_for == OPERATOR else ""}

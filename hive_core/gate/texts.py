@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, get_args
 
-from hive_core.gate.quoting import first_line, last_lines, listed, one_line, quoted
-from hive_core.gate.states import State
-from hive_core.gate.tagdata import TagData
-from hive_core.names import MANAGER, SYSTEM, is_agent_name
+from hive_core.gate.records.states import State
+from hive_core.gate.records.tag_message import TagData
 from hive_core.protocol import Decider, ProposalKind
+from hive_core.protocol.names import MANAGER, SYSTEM, is_agent_name
+from hive_core.text import first_line, last_lines, listed, one_line, quoted
 
 __all__ = ["TagData", "read", "write"]
 

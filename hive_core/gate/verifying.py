@@ -6,12 +6,13 @@ import json
 import sqlite3
 from functools import partial
 
-from hive_core import audit
 from hive_core.errors import HiveError
-from hive_core.gate import index, story
-from hive_core.gate.states import IllegalHistory, State
-from hive_core.gate.workplace import Workplace
-from hive_core.git.repository import Repository
+from hive_core.gate import story
+from hive_core.gate.context import Workplace
+from hive_core.gate.records import index
+from hive_core.gate.records.states import IllegalHistory, State
+from hive_core.infra.database import audit
+from hive_core.infra.git.repository import Repository
 from hive_core.protocol import AuditVerification
 
 _MOST_PROBLEMS = 200

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hive_core.finishing import to_the_end
 from hive_core.git.environment import SAFE
-from hive_core.processes import Process, read_all
+from hive_core.infra.processes import Process, read_all
+from hive_core.infra.tasks import to_the_end
 
 _SAID_MOST = 64 * 1024
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.git.commands import failure, run
 from hive_core.git.idents import Person, message_bytes, person_line
-from hive_core.git.refnames import check_sha
+from hive_core.infra.git.command import failure, run
+from hive_core.infra.git.names import check_sha
 
 
 def to_bytes(tree: str, parents: Sequence[str], author: Person, when: int, message: str) -> bytes:

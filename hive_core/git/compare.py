@@ -6,9 +6,9 @@ import codecs
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.git.commands import running
 from hive_core.git.environment import EMPTY_TREE
-from hive_core.git.refnames import check_sha
+from hive_core.infra.git.command import running
+from hive_core.infra.git.names import check_sha
 
 _PATHS_MOST = 200_000
 _PATH_MOST = 8_192

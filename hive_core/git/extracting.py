@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.git.batch import reading
-from hive_core.git.storage import refusing, sync_all
-from hive_core.git.trees import check_path, entries
+from hive_core.infra.files import refusing, sync_all
+from hive_core.infra.git.cat_file import reading
+from hive_core.infra.git.trees import check_path, entries
 
 _MOST = 100_000
 _MODES = {"100644": 0o644, "100755": 0o755}

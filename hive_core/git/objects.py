@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from hive_core.errors import HiveError
-from hive_core.processes import Process, readable
+from hive_core.infra.processes import Process, readable
 
 ARGUMENTS = ("cat-file", "--batch-command")
 _HEADER = re.compile(rb"[0-9a-f]{40} ([a-z]+) ([0-9]+)")

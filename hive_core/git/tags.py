@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hive_core.errors import HiveError
 from hive_core.git.idents import Person, message_bytes, person_line
-from hive_core.git.refnames import TAGS, check_ref, check_sha
+from hive_core.infra.git.names import TAGS, check_ref, check_sha
 
 __all__ = ["Person", "Tag", "from_bytes", "to_bytes"]
 

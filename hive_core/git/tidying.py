@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from hive_core.git.commands import failure, run
-from hive_core.git.refs import count_loose
 from hive_core.git.writers import writing
+from hive_core.infra.git.command import failure, run
+from hive_core.infra.git.refs import count_loose
 
 LOOSE_TAGS = 200
 """git reads every loose ref beside a new one, so that many of them make each transition slower."""

@@ -7,12 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from hive_core.errors import conflict
-from hive_core.git.commands import Result, failure, run
-from hive_core.git.refnames import check_ref, check_sha
-from hive_core.git.refs import RefChange, resolve
-from hive_core.git.repair import remove_stale_locks
-from hive_core.git.storage import refusing, sync
 from hive_core.git.writers import writing
+from hive_core.infra.files import refusing, sync
+from hive_core.infra.git.command import Result, failure, run
+from hive_core.infra.git.maintenance import remove_stale_locks
+from hive_core.infra.git.names import check_ref, check_sha
+from hive_core.infra.git.refs import RefChange, resolve
 
 _ARGUMENTS = ("update-ref", "--no-deref", "--stdin")
 

@@ -2,7 +2,7 @@
 
 Requests refuse unknown fields and wrong types; answers are read leniently, so that a harness built with an older
 hyperhive keeps working beside a newer daemon. Times are UTC. The paths and who may call them are in
-`hive_core.sockets`; the document made from both is served at `/v1/openapi.json`.
+`hive_core.api`; the document made from both is served at `/v1/openapi.json`.
 
 A module of this package is loaded when a name of its is asked for: every model takes memory, and harnesses, of which a
 hive has many, need few of them.
@@ -14,31 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hive_core.protocol.agents import (
-        AgentList,
-        AgentStatus,
-        DestroyAnswer,
-        DestroyRequest,
-        LogsAnswer,
-        LogsQuery,
-        SpawnRequest,
-    )
-    from hive_core.protocol.asking import (
-        LONGEST_AHEAD,
-        AnswerRequest,
-        AskRequest,
-        OpenItems,
-        Question,
-        QuestionList,
-        QuestionsQuery,
-        Reminder,
-        ReminderList,
-        RemindersQuery,
-        RemindRequest,
-        StatusRequest,
-        WakeRequest,
-    )
-    from hive_core.protocol.config import (
+    from hive_core.protocol.agent_config import (
         AgentConfig,
         Effort,
         McpServer,
@@ -48,6 +24,16 @@ if TYPE_CHECKING:
         ScriptRule,
         ScriptSend,
     )
+    from hive_core.protocol.agents import (
+        AgentList,
+        AgentStatus,
+        DestroyAnswer,
+        DestroyRequest,
+        LogsAnswer,
+        LogsQuery,
+        SpawnRequest,
+    )
+    from hive_core.protocol.base import Answer, Done, ErrorAnswer, ErrorBody, Query, Request
     from hive_core.protocol.harness import (
         HelloRequest,
         Peer,
@@ -55,13 +41,6 @@ if TYPE_CHECKING:
         Profile,
         StateRequest,
         WhoAmI,
-    )
-    from hive_core.protocol.hive import (
-        Event,
-        EventKind,
-        EventsQuery,
-        Health,
-        HiveStatus,
     )
     from hive_core.protocol.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes
     from hive_core.protocol.messages import (
@@ -80,7 +59,7 @@ if TYPE_CHECKING:
         SendRequest,
         WaitQuery,
     )
-    from hive_core.protocol.page import (
+    from hive_core.protocol.pages import (
         Inbox,
         InboxMessage,
         PageAnswerRequest,
@@ -120,14 +99,22 @@ if TYPE_CHECKING:
         SpawnProposal,
         WithdrawRequest,
     )
-    from hive_core.protocol.shapes import (
-        Answer,
-        Done,
-        ErrorAnswer,
-        ErrorBody,
-        Query,
-        Request,
+    from hive_core.protocol.questions import (
+        LONGEST_AHEAD,
+        AnswerRequest,
+        AskRequest,
+        OpenItems,
+        Question,
+        QuestionList,
+        QuestionsQuery,
+        Reminder,
+        ReminderList,
+        RemindersQuery,
+        RemindRequest,
+        StatusRequest,
+        WakeRequest,
     )
+    from hive_core.protocol.system import Event, EventKind, EventsQuery, Health, HiveStatus
     from hive_core.protocol.types import (
         MAX_BODY_BYTES,
         MAX_REQUEST_BYTES,
@@ -145,16 +132,16 @@ if TYPE_CHECKING:
 # Those that every program needs come first.
 _MODULES = (
     "types",
-    "shapes",
+    "base",
     "limits",
-    "config",
+    "agent_config",
     "harness",
     "messages",
     "agents",
-    "hive",
-    "page",
+    "system",
+    "pages",
     "proposals",
-    "asking",
+    "questions",
 )
 
 __all__ = [

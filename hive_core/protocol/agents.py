@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hive_core.protocol.config import AgentConfig
+from hive_core.protocol.agent_config import AgentConfig
+from hive_core.protocol.base import Answer, Query, Request
 from hive_core.protocol.harness import Peer
-from hive_core.protocol.shapes import Answer, Query, Request
 from hive_core.protocol.types import Backend, WaitSeconds
 
 

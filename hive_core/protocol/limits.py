@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hive_core.protocol.shapes import Answer, Request
+from hive_core.protocol.base import Answer, Request
 
 MemorySize = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}[MG]$")]
 """In MiB or GiB: "512M", "3G"."""

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from hive_core.names import shown
 from hive_core.protocol.agents import SpawnRequest
-from hive_core.protocol.shapes import Answer, Query, Request
+from hive_core.protocol.base import Answer, Query, Request
+from hive_core.protocol.names import shown
 from hive_core.protocol.types import WaitSeconds
 
 ProposalKind = Literal["config", "spawn", "destroy", "rollback", "rebuild"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from hive_core.names import EVERYONE, RECIPIENT_PATTERN, RESERVED, is_agent_name, why_not
+from hive_core.protocol.names import EVERYONE, RECIPIENT_PATTERN, RESERVED, is_agent_name, why_not
 
 MAX_BODY_BYTES = 256 * 1024
 """Largest message body, in bytes of UTF-8."""

@@ -21,11 +21,11 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from hive_core.infra.processes import Command, Process, exit_words, read_all, readable, spawn
 from hive_core.layout import AgentPaths
-from hive_core.processes import Command, Process, exit_words, read_all, readable, spawn
 from hive_core.runtimes.base import AgentSpec
-from hive_core.runtimes.child import Child, Harness
-from hive_core.runtimes.sandbox import Host, arguments, environment
+from hive_core.runtimes.bubblewrap import Host, arguments, environment
+from hive_core.runtimes.launcher import Child, Harness
 
 _SETUP_SECONDS = 10.0
 """Longest that bwrap may take to set up a sandbox."""
@@ -167,7 +167,7 @@ async def why_not(bwrap: str, host: Host) -> str:
         paths = AgentPaths(*(Path(place, name) for name in ("config", "state", "claude", "run")))
         for path in (paths.config, paths.state, paths.claude, paths.run, paths.own):
             path.mkdir()
-        launch = SandboxLauncher(bwrap, host, lambda _: [sys.executable, "-P", "-c", "import hive_core.names"])
+        launch = SandboxLauncher(bwrap, host, lambda _: [sys.executable, "-P", "-c", "import hive_core.protocol.names"])
         try:
             child = await launch(AgentSpec("probe", "agent", paths, Path(place, "log")))
         except OSError as error:

@@ -14,7 +14,7 @@ async def open_runtime(settings: Settings, layout: Layout) -> Runtime:
         from hive_core.runtimes.nixos.runtime import NixosRuntime  # noqa: PLC0415
 
         return await NixosRuntime.open(settings, layout)
-    from hive_core.runtimes.local import LocalRuntime  # noqa: PLC0415
+    from hive_core.runtimes.local.runtime import LocalRuntime  # noqa: PLC0415
 
     return await LocalRuntime.open(
         settings.sandbox,

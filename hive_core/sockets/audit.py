@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hive_core import audit
-from hive_core.database import Database
+from hive_core.api.endpoint import Call, Endpoint
 from hive_core.gate.gate import Gate
+from hive_core.infra.database import audit
+from hive_core.infra.database.database import Database
 from hive_core.protocol import AuditList, AuditQuery, AuditVerification
-from hive_core.sockets.endpoint import Call, Endpoint
 
 
 def auditing(database: Database, gate: Gate) -> list[Endpoint]:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from hive_core.names import OPERATOR
-from hive_core.sockets.endpoint import Caller, Endpoint, Refused, Timed
-from hive_core.sockets.frame import Frame
-from hive_core.sockets.listening import Listener, peer
+from hive_core.api.dispatch import Frame
+from hive_core.api.endpoint import Caller, Endpoint, Refused, Timed
+from hive_core.api.listener import Listener, peer
+from hive_core.protocol.names import OPERATOR
 from hive_core.sockets.routing import Router
 from hive_core.sockets.serving import make_runner, with_document
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hive_core.agents import Agents
+from hive_core.api.endpoint import Call, Endpoint
 from hive_core.protocol import LimitsAnswer, LimitsRequest
-from hive_core.sockets.endpoint import Call, Endpoint
 
 _LIMITS = "/v1/agents/{name}/limits"
 

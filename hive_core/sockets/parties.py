@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hive_core.api.endpoint import Caller
 from hive_core.gate.parties import Party
-from hive_core.sockets.endpoint import Caller
 
 
 def party(caller: Caller) -> Party:

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
+from hive_core.api.endpoint import Endpoint
 from hive_core.errors import HiveError, not_found
-from hive_core.sockets.endpoint import Endpoint
 
 _NO_PARAMETERS: Mapping[str, str] = {}
 

@@ -11,15 +11,15 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from hive_core.api.dispatch import Frame
+from hive_core.api.endpoint import Call, Endpoint
+from hive_core.api.openapi import describe
 from hive_core.protocol import MAX_REQUEST_BYTES
-from hive_core.sockets.endpoint import Call, Endpoint
-from hive_core.sockets.frame import Frame
-from hive_core.sockets.openapi import describe
 
 _SHUTDOWN_SECONDS = 10.0
 
 # What aiohttp logs here is bytes of callers that are no HTTP, a traceback each time; the frame logs failures of ours.
-_garbage = logging.getLogger("hive_core.sockets.garbage")
+_garbage = logging.getLogger("hive_core.api.garbage")
 _garbage.disabled = True
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from hive_core.systemd.units import UnitProperties, is_late
+from hive_core.infra.systemd.units import UnitProperties, is_late
 
 MOST_WAITING = 1_000
 

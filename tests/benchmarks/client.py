@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.benchmarks.workplace import ROOT
+from tests.benchmarks.bench_directory import ROOT
 
 Round = Callable[[int], Awaitable[object]]
 

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from tests.benchmarks.figures import Bound, Figure
-from tests.benchmarks.hive import hive
-from tests.benchmarks.workplace import ROOT, say
+from tests.benchmarks.bench_directory import ROOT, say
+from tests.benchmarks.bench_hive import hive
+from tests.benchmarks.figure import Bound, Figure
 
 ROUNDS = 21
 AGENTS = 10

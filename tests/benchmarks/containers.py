@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.benchmarks.figures import Bound, Figure
-from tests.benchmarks.workplace import ROOT, say
+from tests.benchmarks.bench_directory import ROOT, say
+from tests.benchmarks.figure import Bound, Figure
 
 _HOST = ROOT / "tests/system/host.sh"
 _MEASURING = "tests.benchmarks.containers_in_host"

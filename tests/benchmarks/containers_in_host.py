@@ -13,11 +13,11 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
-from hive_core.systemd.bus import SystemBus
-from hive_core.systemd.units import UnitProperties
-from tests.benchmarks.workplace import say
-from tests.integration.daemon import Json
-from tests.system.hive import SETTINGS, Hive, closure_of, invocation, program, service, set_up
+from hive_core.infra.systemd.bus import SystemBus
+from hive_core.infra.systemd.units import UnitProperties
+from tests.benchmarks.bench_directory import say
+from tests.helpers.real_daemon import Json
+from tests.system.host_hive import SETTINGS, Hive, closure_of, invocation, program, service, set_up
 
 ROUNDS = 7
 _AGENT = "ada"

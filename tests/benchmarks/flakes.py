@@ -12,11 +12,11 @@ from typing import Any
 
 from hive_core.flakes.locking import lock
 from hive_core.flakes.quoting import path_reference
-from hive_core.flakes.rendering import AgentFlake, render
-from hive_core.runtimes.nixos import staging
-from tests.benchmarks.figures import Bound, Figure
-from tests.benchmarks.workplace import say
-from tests.unit.flakes.own_nix import OwnNix
+from hive_core.runtimes.nixos.build import workspace
+from hive_core.runtimes.nixos.build.flake import AgentFlake, render
+from tests.benchmarks.bench_directory import say
+from tests.benchmarks.figure import Bound, Figure
+from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix
 
 AGENTS = 50
 ROUNDS = 3
@@ -57,8 +57,8 @@ def run(directory: Path) -> list[Figure]:
         locking.append(time.perf_counter() - started)
         started = time.perf_counter()
         for flake in flakes:
-            place = staging.Place.of(directory / f"scratch{number}", flake.name)
-            staging.stage(place, flake.repository, 1, render(flake), lock(metadata))
+            place = workspace.Place.of(directory / f"scratch{number}", flake.name)
+            workspace.stage(place, flake.repository, 1, render(flake), lock(metadata))
         staging_too.append(time.perf_counter() - started)
     beside = "nix flake lock"
     return [

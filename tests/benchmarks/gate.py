@@ -8,12 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import past
-from tests.benchmarks.changing import Changing
-from tests.benchmarks.figures import Bound, Figure
-from tests.benchmarks.git import bare_run
-from tests.benchmarks.hive import Hive, hive
-from tests.benchmarks.workplace import say
+from tests.benchmarks import proposal_history
+from tests.benchmarks.bench_directory import say
+from tests.benchmarks.bench_hive import Hive, hive
+from tests.benchmarks.figure import Bound, Figure
+from tests.benchmarks.plain_git import bare_run
+from tests.benchmarks.self_change import Changing
 
 ROUNDS = 15
 SHORT, LONG = 50, 5_000
@@ -62,7 +62,7 @@ def _list(running: Hive) -> tuple[list[float], list[float]]:
     spawns = [_milliseconds(partial(running.spawn, name)) for name in names]
     for name in names:
         # The spawn is one of them.
-        past.denials(running.state_dir / "applied" / f"{name}.git", name, PER_AGENT - 1)
+        proposal_history.denials(running.state_dir / "applied" / f"{name}.git", name, PER_AGENT - 1)
     running.ask("POST", "/v1/proposals/reindex")
     everything = f"/v1/proposals?limit={AGENTS * PER_AGENT}&state=all"
     found = running.ask("GET", everything)
@@ -78,7 +78,7 @@ def _change(running: Hive) -> Samples:
         running.spawn(name)
         agents[length] = changing = Changing(running, name)
         say(f"storing {length:,} deployments")
-        past.deployments(changing.applied, name, length)
+        proposal_history.deployments(changing.applied, name, length)
         changing.catch_up()
     running.ask("POST", "/v1/proposals/reindex")
     found: Samples = defaultdict(list)

@@ -15,11 +15,11 @@ from typing import Any
 from hive_agent.backends.claude import command as claude_command
 from hive_agent.backends.programs import NoProgram
 from tests.benchmarks import proc
+from tests.benchmarks.bench_directory import say
+from tests.benchmarks.bench_hive import Hive, hive
 from tests.benchmarks.client import client
-from tests.benchmarks.figures import Bound, Figure
-from tests.benchmarks.hive import Hive, hive
-from tests.benchmarks.workplace import say
-from tests.integration.model_server import Blocks, Text, model_server
+from tests.benchmarks.figure import Bound, Figure
+from tests.helpers.fake_messages_api import Blocks, Text, model_server
 
 HARNESSES = 5
 TURNS = 3

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.benchmarks import proc
+from tests.benchmarks.bench_directory import say
 from tests.benchmarks.client import client
-from tests.benchmarks.figures import Bound, Figure, percentile
+from tests.benchmarks.figure import Bound, Figure, percentile
 from tests.benchmarks.page_publishing import A_SECOND
-from tests.benchmarks.workplace import say
 
 ROUNDS = 5
 READERS = 200

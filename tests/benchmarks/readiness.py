@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+from tests.benchmarks.bench_directory import ROOT, say
+from tests.benchmarks.bench_hive import hive
 from tests.benchmarks.client import client
-from tests.benchmarks.figures import Bound, Figure
-from tests.benchmarks.hive import hive
-from tests.benchmarks.workplace import ROOT, say
+from tests.benchmarks.figure import Bound, Figure
 
 ROUNDS = 9
 AGENTS = 100
@@ -54,7 +54,7 @@ def run(directory: Path) -> list[Figure]:
 
 def _seconds_to_import() -> float:
     """Of an interpreter that imports what the daemon is made of, as it does, and ends at once."""
-    script = "import os; from hive_core.cli.serve import import_daemon; import_daemon(); os._exit(0)"
+    script = "import os; from hive_core.cli.commands.host import import_daemon; import_daemon(); os._exit(0)"
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
     return time.perf_counter() - started

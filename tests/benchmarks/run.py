@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.benchmarks import commands, containers, flakes, gate, memory, page, readiness, sends, turns, wakeups
-from tests.benchmarks.figures import Figure, table
-from tests.benchmarks.workplace import say, workplace, write_byte_code
+from tests.benchmarks.bench_directory import say, workplace, write_byte_code
+from tests.benchmarks.figure import Figure, table
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "sends": sends.run,

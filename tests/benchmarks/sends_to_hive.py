@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.client import serve
-from tests.benchmarks.wire import Connection, post
+from tests.benchmarks.raw_http import Connection, post
 
 IN_FLIGHT = 64
 BODY_BYTES = 512

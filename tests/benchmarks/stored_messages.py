@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.client import serve
+from tests.benchmarks.raw_http import Connection, post
 from tests.benchmarks.wakeups_of_hive import hello
-from tests.benchmarks.wire import Connection, post
 
 _SENDERS = 64
 _HARNESSES = 16

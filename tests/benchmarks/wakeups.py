@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.benchmarks.bench_directory import say
+from tests.benchmarks.bench_hive import hive
 from tests.benchmarks.client import Client, client
-from tests.benchmarks.figures import Bound, Figure, percentile
-from tests.benchmarks.hive import hive
+from tests.benchmarks.figure import Bound, Figure, percentile
 from tests.benchmarks.jetstream import jetstream
-from tests.benchmarks.workplace import say
 
 ROUNDS = 7
 MESSAGES = 200

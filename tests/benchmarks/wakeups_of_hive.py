@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.client import serve
-from tests.benchmarks.wire import Connection, get, post
+from tests.benchmarks.raw_http import Connection, get, post
 
 PAUSE_SECONDS = 0.005
 """Between two messages, so that each one finds the daemon asleep."""

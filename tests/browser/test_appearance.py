@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from hive_agent.transcript import Entry, Message, Notice, Session, Text, ToolCall, ToolResult
+from hive_agent.backends.transcript import Entry, Message, Notice, Session, Text, ToolCall, ToolResult
 from tests.browser.browser import window
 from tests.unit.agent.web.stand_ins import Served
 

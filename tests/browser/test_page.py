@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from hive_agent.transcript import Message, Notice, Session, Text, ToolCall, ToolResult
+from hive_agent.backends.transcript import Message, Notice, Session, Text, ToolCall, ToolResult
 from tests.browser.browser import window
 from tests.unit.agent.web.stand_ins import Served, served
 

@@ -18,7 +18,7 @@ from playwright.async_api import Browser, Page, expect
 
 from hive_core.agents.ports import choose_port
 from tests.browser.browser import window
-from tests.integration.daemon import Daemon, Json, running
+from tests.helpers.real_daemon import Daemon, Json, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

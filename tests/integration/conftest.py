@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemon import Daemon, running
+from tests.helpers.real_daemon import Daemon, running
 
 
 @pytest.fixture

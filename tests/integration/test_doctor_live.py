@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.integration.daemon import Daemon, Json, running
+from tests.helpers.real_daemon import Daemon, Json, running
 
 STEPS = ["daemon", "build", "start", "ready", "answer", "remove"]
 

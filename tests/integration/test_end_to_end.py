@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.claude_code import needs_claude
-from tests.integration.daemon import Daemon, running
-from tests.integration.model_server import (
+from tests.helpers.fake_messages_api import (
     Blocks,
     Brain,
     Text,
@@ -26,6 +24,8 @@ from tests.integration.model_server import (
     model_server,
     tool_results,
 )
+from tests.helpers.real_daemon import Daemon, running
+from tests.integration.backends.claude_code import needs_claude
 
 _PASSED = "ANTHROPIC_BASE_URL,ANTHROPIC_API_KEY,CLAUDE_CODE_MAX_RETRIES"
 

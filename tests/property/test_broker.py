@@ -16,10 +16,10 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from hive_core.broker import Broker, Directory, Member
-from hive_core.database import Database
 from hive_core.errors import HiveError
-from hive_core.events import EventHub
+from hive_core.infra.database.database import Database
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.messaging import Broker, Directory, Member
 from hive_core.protocol import InboxQuery, LeaseRequest, ReceiveRequest, SendRequest
 
 T = TypeVar("T")

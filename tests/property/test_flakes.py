@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hive_core.flakes.quoting import value
-from hive_core.flakes.rendering import AgentFlake, render
 from hive_core.protocol import Kind
-from tests.unit.flakes.own_nix import OwnNix, needs_nix
+from hive_core.runtimes.nixos.build.flake import AgentFlake, render
+from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
 pytestmark = needs_nix
 

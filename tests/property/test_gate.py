@@ -30,9 +30,9 @@ from hive_core.protocol import (
     WithdrawRequest,
 )
 from hive_core.settings import Approval, AutoRule
-from tests.unit.gate.deaths import Death
-from tests.unit.gate.scene import ADA, BOB, MANAGER, OPERATOR, Scene, opened, quick
-from tests.unit.gate.template import Template
+from tests.unit.core.gate.crash_points import Death
+from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, OPERATOR, Scene, opened, quick
+from tests.unit.core.gate.hive_template import Template
 
 EXPECTED = frozenset(
     {

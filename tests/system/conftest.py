@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.system.hive import SETTINGS, Hive, call, rule, set_up
+from tests.system.host_hive import SETTINGS, Hive, call, rule, set_up
 
 HERE = Path(__file__).parent
 

@@ -198,7 +198,7 @@ readonly LAY_OUT='
             "$real" >"$scratch/root/usr/local/bin/nixos-container"
         chmod 0755 "$scratch/root/usr/local/bin/nixos-container"
     elif ! PATH=/usr/local/bin:/usr/bin:/usr/sbin chroot "$scratch/root" sh -c "command -v nixos-container" >/dev/null; then
-        programs+=" nixos-container:tests.system.nixos_container"
+        programs+=" nixos-container:tests.helpers.fake_nixos_container"
     fi
     for program in $programs; do
         file=$scratch/root/usr/local/bin/${program%:*}

@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from tests.integration.daemon import Json
-from tests.system.hive import STATE, Hive, left_of, program, unit, until
+from tests.helpers.real_daemon import Json
+from tests.system.host_hive import STATE, Hive, left_of, program, unit, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

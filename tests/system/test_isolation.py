@@ -11,12 +11,24 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.integration.daemon import Daemon, Json
-from tests.system.hive import FLAKE, PATIENCE, RUN, STATE, STOP_TIMEOUT, Hive, call, container, inside, service, unit
+from tests.helpers.real_daemon import Daemon, Json
+from tests.system.host_hive import (
+    FLAKE,
+    PATIENCE,
+    RUN,
+    STATE,
+    STOP_TIMEOUT,
+    Hive,
+    call,
+    container,
+    inside,
+    service,
+    unit,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ATTACK = Path(__file__).with_name("attack.py")
+ATTACK = Path(__file__).with_name("hostile_program.py")
 NIX_SOCKET = "/nix/var/nix/daemon-socket/socket"
 NIX_TASKS: dict[str, list[str]] = {"write": [], "read": [], "connect": [NIX_SOCKET]}
 

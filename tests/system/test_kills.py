@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.daemon import Daemon, Json
-from tests.integration.gate.agreement import Tag, problems
-from tests.integration.gate.mortal import Mortal
+from tests.helpers.real_daemon import Daemon, Json
+from tests.integration.gate.consistency_check import Tag, problems
+from tests.integration.gate.crashing_daemon import Mortal
+from tests.integration.gate.proposal_scenarios import Trip, decide, exists, newest, propose
 from tests.integration.gate.repos import git
-from tests.integration.gate.ways import Trip, decide, exists, newest, propose
-from tests.system.hive import FLAKE, Hive, closure_of, inside, left_of, limits_of, service, unit
+from tests.system.host_hive import FLAKE, Hive, closure_of, inside, left_of, limits_of, service, unit
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -71,7 +71,7 @@ async def mortal() -> AsyncIterator[Mortal]:
     """A hive of its own, whose daemon can be made to die; its manager does not run, the tests speak for it."""
     home = Path(tempfile.mkdtemp(prefix="m", dir="/run"))
     nixos = json.dumps({"flake": f"path:{FLAKE}"})
-    wrapper = (sys.executable, "-m", "tests.system.mortal_daemon")
+    wrapper = (sys.executable, "-m", "tests.system.crashing_daemon_program")
     hive = Mortal(home, {"runtime": "nixos", "nixos": nixos, "stop_timeout": 5}, wrapper)
     arm(hive, ())
     try:

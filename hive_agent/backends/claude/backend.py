@@ -10,8 +10,9 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from hive_agent import identity, lines, memory, prompt
-from hive_agent.backends import hive_server, mcp_servers
+from hive_agent import state_files
+from hive_agent.backends import mcp_config as backends_mcp_config
+from hive_agent.backends import mcp_servers
 from hive_agent.backends.base import (
     Backend,
     BackendContext,
@@ -26,12 +27,14 @@ from hive_agent.backends.base import (
 from hive_agent.backends.claude import command as claude_command
 from hive_agent.backends.claude import failures as claude_failures
 from hive_agent.backends.claude import login as claude_login
+from hive_agent.backends.claude import memory
 from hive_agent.backends.claude.events import Reading
 from hive_agent.backends.claude.process import ClaudeProcess, More
 from hive_agent.backends.claude.turn import Silence, TurnRun
 from hive_agent.backends.cli_session import CliSession, Known
 from hive_agent.backends.programs import NoProgram
-from hive_agent.transcript import Entry, Notice, Session, Tell
+from hive_agent.backends.transcript import Entry, Notice, Session, Tell
+from hive_agent.prompts import system_prompt, turn_prompt
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ class ClaudeBackend:
         self._context = context
         self._config = context.profile.config
         self._where = context.environment
-        self._identity = identity.render(context.profile, context.role, self._where, claude_command.TOOL_PREFIX)
+        self._identity = system_prompt.render(context.profile, context.role, self._where, claude_command.TOOL_PREFIX)
         self._choice = Choice(self._config.model, self._config.effort)
         self._session = CliSession(self._where.claude / "hive-session.json")
         self._process: ClaudeProcess | None = None
@@ -72,11 +75,11 @@ class ClaudeBackend:
 
         async def more() -> str:
             deliveries = await fetch() if fetch is not None else ()
-            return prompt.render(deliveries, self._messages) if deliveries else ""
+            return turn_prompt.render(deliveries, self._messages) if deliveries else ""
 
-        words = prompt.render(turn.deliveries, self._messages)
+        words = turn_prompt.render(turn.deliveries, self._messages)
         if turn.attempt > 1:
-            words = prompt.again(words)
+            words = turn_prompt.again(words)
         outcome = await self._converse(words, tell, more)
         if outcome is None:
             self._forget(tell)
@@ -130,7 +133,9 @@ class ClaudeBackend:
             return Failed("no_program", f"Claude Code could not be started: {error}")
         self._process = process
         number = str(uuid.uuid4())
-        reading = Reading(self._noting(tell), message=number, server=hive_server.NAME, known=known, window=self._window)
+        reading = Reading(
+            self._noting(tell), message=number, server=backends_mcp_config.NAME, known=known, window=self._window
+        )
         turn = TurnRun(process, reading)
         keep = False
         try:
@@ -160,21 +165,21 @@ class ClaudeBackend:
         where = self._where
         program = claude_command.find_program(where.variables)
         where.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
-        servers = mcp_servers.beside(where.variables, self._config.mcp_servers, hive_server.NAME)
-        hive = hive_server.describe(self._context.role, where, self._context.instance)
+        servers = mcp_servers.beside(where.variables, self._config.mcp_servers, backends_mcp_config.NAME)
+        hive = backends_mcp_config.describe(self._context.role, where, self._context.instance)
         config = claude_command.mcp_config(
-            hive, where.temporary / "mcp-answers.json", hive_server.code_version(), servers
+            hive, where.temporary / "mcp-answers.json", backends_mcp_config.code_version(), servers
         )
         mcp_config = where.state / "mcp.json"
-        lines.replace(mcp_config, [json.dumps(config, indent=2).encode()])
+        state_files.replace(mcp_config, [json.dumps(config, indent=2).encode()])
         identity_file = where.state / "identity.md"
-        lines.replace(identity_file, [self._identity.encode()])
+        state_files.replace(identity_file, [self._identity.encode()])
         argv = claude_command.arguments(
             program,
             mcp_config=mcp_config,
             identity=identity_file,
             tools=self._config.tools,
-            servers=[hive_server.NAME, *servers],
+            servers=[backends_mcp_config.NAME, *servers],
             choice=self._choice,
             session=self._session.known.id,
         )

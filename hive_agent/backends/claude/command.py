@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hive_agent.backends import child_environment
+from hive_agent.backends import cli_launch
 from hive_agent.backends.base import Choice
-from hive_agent.backends.claude import mcp_front
-from hive_agent.backends.hive_server import NAME, START_SECONDS, HiveServer
+from hive_agent.backends.claude import mcp_cache
+from hive_agent.backends.mcp_config import NAME, START_SECONDS, HiveServer
 from hive_agent.backends.programs import NoProgram, named
 from hive_core.protocol import McpServer
 
@@ -86,7 +86,7 @@ def environment(
     variables: Mapping[str, str], extra: Sequence[str], *, temporary: Path, claude_directory: Path, confined: bool
 ) -> dict[str, str]:
     """The program's environment, from nothing; `extra` are the patterns of agent.toml."""
-    found = child_environment.environment(variables, _NEEDED, extra)
+    found = cli_launch.environment(variables, _NEEDED, extra)
     found.setdefault("MCP_TIMEOUT", str(START_SECONDS * 1_000))
     found |= {
         "TMPDIR": str(temporary),
@@ -108,7 +108,7 @@ def mcp_config(hive: HiveServer, memory: Path, version: str, servers: Mapping[st
 
     The hive's answers from `memory` until it has started, if that is of this `version`.
     """
-    front = ["-I", "-S", mcp_front.__file__, str(memory), version, hive.command, *hive.args]
+    front = ["-I", "-S", mcp_cache.__file__, str(memory), version, hive.command, *hive.args]
     return {
         "mcpServers": {
             **{name: _described(server) for name, server in servers.items()},

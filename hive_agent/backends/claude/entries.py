@@ -10,7 +10,7 @@ from typing import Any
 
 from hive_agent.backends.cutting import LONGEST_TEXT, cut, shortened
 from hive_agent.backends.json_fields import count, field, text
-from hive_agent.transcript import Entry, Notice, Text, ToolCall, ToolResult
+from hive_agent.backends.transcript import Entry, Notice, Text, ToolCall, ToolResult
 
 LONGEST_RESULT = 30_000
 """Characters of a tool's result, and of each text in a tool's input, that go into the transcript."""

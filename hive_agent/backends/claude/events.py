@@ -13,7 +13,7 @@ from hive_agent.backends.claude import entries as claude_entries
 from hive_agent.backends.claude import failures as claude_failures
 from hive_agent.backends.claude.usage import Calls
 from hive_agent.backends.json_fields import count, field, text
-from hive_agent.transcript import Notice, Session, Tell, ToolCall, ToolResult
+from hive_agent.backends.transcript import Notice, Session, Tell, ToolCall, ToolResult
 
 _TOLD_LATER = frozenset({429, 503, 529})
 """Statuses after which the program waits as long as the API asks for."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hive_agent.backends import api_failures
+from hive_agent.backends import api_errors
 from hive_agent.backends.base import Failed, FailureKind, NeedsLogin, Ok, TurnOutcome
 from hive_agent.backends.json_fields import count, field, text
 
@@ -42,14 +42,14 @@ def judged(result: Mapping[str, Any], error: str, retry_after: float | None) -> 
         return Failed("overloaded", words, retry_after)  # not reached at all
     if text(result, "api_error_type") == "billing_error":
         return Failed("billing", words)
-    return api_failures.judged(words, status, retry_after)
+    return api_errors.judged(words, status, retry_after)
 
 
 def compacted(error: str) -> Failed | NeedsLogin:
     """Why the conversation was not shortened; `error` are the program's words."""
     if error == "exhausted":
         return Failed("too_long", "the conversation could not be shortened below the model's limit")
-    return api_failures.judged(f"the conversation was not shortened: {error or 'no reason was given'}"[:_LONGEST_WORDS])
+    return api_errors.judged(f"the conversation was not shortened: {error or 'no reason was given'}"[:_LONGEST_WORDS])
 
 
 def conversation_is_gone(result: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from hive_agent.backends.json_fields import count, field, text
-from hive_agent.transcript import Tell, Usage
+from hive_agent.backends.transcript import Tell, Usage
 
 _MOST_DOLLARS = 1e9
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hive_agent import lines, prompt
-from hive_agent.backends.allowed_tools import BadConfig
+from hive_agent import state_files
 from hive_agent.backends.base import (
     BackendContext,
     Choice,
@@ -24,12 +23,14 @@ from hive_agent.backends.base import (
     TurnOutcome,
 )
 from hive_agent.backends.cli_session import CliSession, Known
-from hive_agent.backends.one_shot.output import Reading
+from hive_agent.backends.one_shot.reader import Reading
 from hive_agent.backends.one_shot.run import converse
 from hive_agent.backends.programs import NoProgram
-from hive_agent.identity import NOTES
+from hive_agent.backends.tool_permissions import BadConfig
+from hive_agent.backends.transcript import Entry, Notice, Session, Tell
 from hive_agent.processes import running
-from hive_agent.transcript import Entry, Notice, Session, Tell
+from hive_agent.prompts import turn_prompt
+from hive_agent.prompts.system_prompt import NOTES
 
 _SHOWN_NOTES = 20_000
 """Bytes of the agent's notes that a new conversation begins with."""
@@ -89,11 +90,11 @@ class OneShotBackend:
         return self._cli.models
 
     async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
-        text = prompt.render(turn.deliveries, self._messages)
-        outcome = await self._handle(prompt.again(text) if turn.attempt > 1 else text, tell)
+        text = turn_prompt.render(turn.deliveries, self._messages)
+        outcome = await self._handle(turn_prompt.again(text) if turn.attempt > 1 else text, tell)
         # What came meanwhile goes into the same conversation and turn; the program itself takes nothing more in a run.
         while isinstance(outcome, Ok) and turn.more is not None and (deliveries := await turn.more()):
-            outcome = await self._handle(prompt.render(deliveries, self._messages), tell)
+            outcome = await self._handle(turn_prompt.render(deliveries, self._messages), tell)
         return outcome
 
     async def compact(self, tell: Tell, focus: str = "") -> TurnOutcome:
@@ -164,7 +165,7 @@ class OneShotBackend:
         if known.id is not None or not known.shortened:
             return text
         try:
-            notes = b"\n".join(lines.read(self._state / NOTES, _SHOWN_NOTES)).decode(errors="replace").strip()
+            notes = b"\n".join(state_files.read(self._state / NOTES, _SHOWN_NOTES)).decode(errors="replace").strip()
         except OSError as error:
             notes = f"(cannot be read: {error})"
         return (

@@ -8,13 +8,14 @@ from typing import Any
 
 import tomli_w
 
-from hive_agent import identity, lines
-from hive_agent.backends import child_environment, hive_server, mcp_servers, programs
-from hive_agent.backends.allowed_tools import allowed
+from hive_agent import state_files
+from hive_agent.backends import cli_launch, mcp_config, mcp_servers, programs
 from hive_agent.backends.base import Backend, BackendContext, Choice
 from hive_agent.backends.cli_session import Known
 from hive_agent.backends.one_shot.backend import Call, OneShotBackend
 from hive_agent.backends.one_shot.codex_events import CodexReading
+from hive_agent.backends.tool_permissions import allowed
+from hive_agent.prompts import system_prompt
 from hive_core.protocol import Effort, McpServer
 
 _NEEDED = ("CODEX_API_KEY", "OPENAI_*")
@@ -39,8 +40,8 @@ class Codex:
 
     def __init__(self, context: BackendContext) -> None:
         self._context = context
-        self._identity = identity.render(
-            context.profile, context.role, context.environment, tool_prefix=f"mcp__{hive_server.NAME}__"
+        self._identity = system_prompt.render(
+            context.profile, context.role, context.environment, tool_prefix=f"mcp__{mcp_config.NAME}__"
         )
 
     @property
@@ -53,8 +54,8 @@ class Codex:
         configuration = self._configuration(choice)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         # What lies in CODEX_HOME under this name is read anew in each turn, also in a conversation that goes on.
-        lines.replace(self.home / "AGENTS.md", [self._identity.encode()])
-        lines.replace(self.home / "config.toml", [tomli_w.dumps(configuration).encode()])
+        state_files.replace(self.home / "AGENTS.md", [self._identity.encode()])
+        state_files.replace(self.home / "config.toml", [tomli_w.dumps(configuration).encode()])
         argv = [str(program), "exec"]
         if session is not None:
             argv += ["resume", session]
@@ -78,7 +79,7 @@ class Codex:
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
-        found = child_environment.environment(where.variables, _NEEDED, self._context.profile.config.environment)
+        found = cli_launch.environment(where.variables, _NEEDED, self._context.profile.config.environment)
         if "OPENAI_API_KEY" in found:
             found.setdefault("CODEX_API_KEY", found["OPENAI_API_KEY"])  # the one that `codex exec` looks at
         return found | {"TMPDIR": str(where.temporary), "CODEX_HOME": str(self.home)}
@@ -89,10 +90,10 @@ class Codex:
         config, variables = context.profile.config, context.environment.variables
         tools = allowed(config.tools)
         tools.refuse_patterns(self.name)
-        beside = mcp_servers.beside(variables, config.mcp_servers, hive_server.NAME)
-        hive = hive_server.describe(context.role, context.environment, context.instance)
+        beside = mcp_servers.beside(variables, config.mcp_servers, mcp_config.NAME)
+        hive = mcp_config.describe(context.role, context.environment, context.instance)
         servers = {name: _server(server) for name, server in beside.items()}
-        servers[hive_server.NAME] = _program(hive.command, hive.args, hive.env) | {"required": True}
+        servers[mcp_config.NAME] = _program(hive.command, hive.args, hive.env) | {"required": True}
         written: dict[str, Any] = {
             "check_for_update_on_startup": False,
             "approval_policy": "never",
@@ -145,7 +146,7 @@ def _program(command: str, args: Sequence[str], variables: Mapping[str, str]) ->
 
 
 _PATIENCE = {
-    "startup_timeout_sec": hive_server.START_SECONDS,
-    "tool_timeout_sec": hive_server.CALL_SECONDS,
+    "startup_timeout_sec": mcp_config.START_SECONDS,
+    "tool_timeout_sec": mcp_config.CALL_SECONDS,
     "default_tools_approval_mode": "approve",
 }

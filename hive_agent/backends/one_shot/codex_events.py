@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hive_agent.backends import hive_server, json_fields
-from hive_agent.backends.api_failures import judged
+from hive_agent.backends import json_fields, mcp_config
+from hive_agent.backends.api_errors import judged
 from hive_agent.backends.base import Failed, Ok, TurnOutcome
 from hive_agent.backends.cli_session import Known
 from hive_agent.backends.cutting import shortened
 from hive_agent.backends.json_fields import count, text
-from hive_agent.backends.one_shot.output import SHOWN_RESULT, Reading, tool_result
-from hive_agent.transcript import Entry, Notice, Text, ToolCall, Usage
+from hive_agent.backends.one_shot.reader import SHOWN_RESULT, Reading, tool_result
+from hive_agent.backends.transcript import Entry, Notice, Text, ToolCall, Usage
 
 _WORK = ("command_execution", "file_change", "mcp_tool_call", "web_search", "collab_tool_call")
 
@@ -92,7 +92,7 @@ class CodexReading(Reading):
         if "no rollout found" in line:
             self.lost = True
         elif "required MCP servers failed to initialize" in line:
-            self.verdict = Failed("no_tools", f"codex could not start the MCP server `{hive_server.NAME}` of the hive")
+            self.verdict = Failed("no_tools", f"codex could not start the MCP server `{mcp_config.NAME}` of the hive")
         return []
 
     def outcome(self, exit_code: int | None) -> TurnOutcome:

@@ -10,13 +10,14 @@ from typing import Any
 
 import tomli_w
 
-from hive_agent import identity, lines
-from hive_agent.backends import child_environment, hive_server, mcp_servers, programs
-from hive_agent.backends.allowed_tools import Allowed, allowed
+from hive_agent import state_files
+from hive_agent.backends import cli_launch, mcp_config, mcp_servers, programs
 from hive_agent.backends.base import Backend, BackendContext, Choice
 from hive_agent.backends.cli_session import Known
 from hive_agent.backends.one_shot.backend import Call, OneShotBackend
 from hive_agent.backends.one_shot.gemini_events import GeminiReading
+from hive_agent.backends.tool_permissions import Allowed, allowed
+from hive_agent.prompts import system_prompt
 from hive_core.protocol import Effort, McpServer
 
 _NEEDED = ("GEMINI_API_KEY", "GEMINI_MODEL", "GOOGLE_*")
@@ -53,9 +54,9 @@ class Gemini:
     def __init__(self, context: BackendContext) -> None:
         self._context = context
         config, variables = context.profile.config, context.environment.variables
-        self._beside = mcp_servers.beside(variables, config.mcp_servers, hive_server.NAME)
-        self._identity = identity.render(
-            context.profile, context.role, context.environment, tool_prefix=f"mcp_{hive_server.NAME}_"
+        self._beside = mcp_servers.beside(variables, config.mcp_servers, mcp_config.NAME)
+        self._identity = system_prompt.render(
+            context.profile, context.role, context.environment, tool_prefix=f"mcp_{mcp_config.NAME}_"
         )
 
     @property
@@ -69,11 +70,11 @@ class Gemini:
     def call(self, choice: Choice, session: str | None) -> Call:
         where = self._context.environment
         program = programs.find(where.variables, self.name, "HIVE_GEMINI", "@google/gemini-cli")
-        rules = policy(allowed(self._context.profile.config.tools), [hive_server.NAME, *self._beside])
+        rules = policy(allowed(self._context.profile.config.tools), [mcp_config.NAME, *self._beside])
         self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lines.replace(self._own / "GEMINI.md", [self._identity.encode()])
-        lines.replace(self._own / "settings.json", [json.dumps(self._settings(choice)).encode()])
-        lines.replace(self.home / "policy.toml", [tomli_w.dumps({"rule": rules}).encode()])
+        state_files.replace(self._own / "GEMINI.md", [self._identity.encode()])
+        state_files.replace(self._own / "settings.json", [json.dumps(self._settings(choice)).encode()])
+        state_files.replace(self.home / "policy.toml", [tomli_w.dumps({"rule": rules}).encode()])
         argv = [
             str(program),
             "--output-format=stream-json",
@@ -118,7 +119,7 @@ class Gemini:
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
-        return child_environment.environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
+        return cli_launch.environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
             "TMPDIR": str(where.temporary),
             "GEMINI_CLI_HOME": str(self.home),
             "GEMINI_CLI_NO_RELAUNCH": "true",  # else it starts itself a second time, for a larger heap
@@ -128,11 +129,11 @@ class Gemini:
     def _settings(self, choice: Choice) -> dict[str, Any]:
         """What settings.json holds (https://geminicli.com/docs/reference/configuration)."""
         context = self._context
-        hive = hive_server.describe(context.role, context.environment, context.instance)
+        hive = mcp_config.describe(context.role, context.environment, context.instance)
         servers = {name: _server(server) for name, server in self._beside.items()}
         # Gemini CLI drops PYTHONPATH and its like from the `env` of a server.
         settled = [f"{name}={value}" for name, value in hive.env.items()]
-        servers[hive_server.NAME] = _program("env", [*settled, hive.command, *hive.args], {})
+        servers[mcp_config.NAME] = _program("env", [*settled, hive.command, *hive.args], {})
         settings: dict[str, Any] = {
             # The harness itself tries again, with longer pauses.
             "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False, "maxAttempts": 2},
@@ -190,7 +191,7 @@ def _thinking(model: str, effort: Effort) -> dict[str, Any]:
 
 def _server(server: McpServer) -> dict[str, Any]:
     if server.command is None:
-        return {"httpUrl": server.url, "trust": True, "timeout": hive_server.CALL_SECONDS * 1_000}
+        return {"httpUrl": server.url, "trust": True, "timeout": mcp_config.CALL_SECONDS * 1_000}
     return _program(server.command, server.args, server.env)
 
 
@@ -200,5 +201,5 @@ def _program(command: str, args: Sequence[str], variables: Mapping[str, str]) ->
         "args": list(args),
         "env": dict(variables),
         "trust": True,
-        "timeout": hive_server.CALL_SECONDS * 1_000,
+        "timeout": mcp_config.CALL_SECONDS * 1_000,
     }

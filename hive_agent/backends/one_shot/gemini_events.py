@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hive_agent.backends.api_failures import judged
+from hive_agent.backends.api_errors import judged
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, TurnOutcome
 from hive_agent.backends.json_fields import count, field, text
-from hive_agent.backends.one_shot.output import Reading, tool_result
-from hive_agent.transcript import Entry, Notice, Text, ToolCall, Usage
+from hive_agent.backends.one_shot.reader import Reading, tool_result
+from hive_agent.backends.transcript import Entry, Notice, Text, ToolCall, Usage
 
 _NO_AUTH = 41
 """Exit code, as are the others (packages/core/src/utils/exitCodes.ts)."""

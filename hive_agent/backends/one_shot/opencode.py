@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hive_agent import identity, lines
-from hive_agent.backends import child_environment, hive_server, mcp_servers, programs
-from hive_agent.backends.allowed_tools import Allowed, allowed
+from hive_agent import state_files
+from hive_agent.backends import cli_launch, mcp_config, mcp_servers, programs
 from hive_agent.backends.base import Backend, BackendContext, Choice
 from hive_agent.backends.cli_session import Known
 from hive_agent.backends.one_shot.backend import Call, OneShotBackend
 from hive_agent.backends.one_shot.opencode_events import OpencodeReading
+from hive_agent.backends.tool_permissions import Allowed, allowed
+from hive_agent.prompts import system_prompt
 from hive_core.protocol import McpServer
 
 _NEEDED = (
@@ -54,8 +55,8 @@ class Opencode:
 
     def __init__(self, context: BackendContext) -> None:
         self._context = context
-        self._identity = identity.render(
-            context.profile, context.role, context.environment, tool_prefix=f"{hive_server.NAME}_"
+        self._identity = system_prompt.render(
+            context.profile, context.role, context.environment, tool_prefix=f"{mcp_config.NAME}_"
         )
 
     @property
@@ -67,8 +68,8 @@ class Opencode:
         program = programs.find(where.variables, self.name, "HIVE_OPENCODE", "opencode-ai")
         model = _model(choice.model)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lines.replace(self.home / "identity.md", [self._identity.encode()])
-        lines.replace(self.home / "opencode.json", [json.dumps(self._configuration(model)).encode()])
+        state_files.replace(self.home / "identity.md", [self._identity.encode()])
+        state_files.replace(self.home / "opencode.json", [json.dumps(self._configuration(model)).encode()])
         argv = [
             str(program),
             "run",
@@ -108,7 +109,7 @@ class Opencode:
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
-        return child_environment.environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
+        return cli_launch.environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
             "TMPDIR": str(where.temporary),
             "XDG_CONFIG_HOME": str(self.home / "config"),
             "XDG_DATA_HOME": str(self.home / "data"),
@@ -131,10 +132,10 @@ class Opencode:
         """What opencode.json holds (https://opencode.ai/docs/config)."""
         context = self._context
         config, variables = context.profile.config, context.environment.variables
-        beside = mcp_servers.beside(variables, config.mcp_servers, hive_server.NAME)
-        hive = hive_server.describe(context.role, context.environment, context.instance)
+        beside = mcp_servers.beside(variables, config.mcp_servers, mcp_config.NAME)
+        hive = mcp_config.describe(context.role, context.environment, context.instance)
         servers = {name: _server(server) for name, server in beside.items()}
-        servers[hive_server.NAME] = _program([hive.command, *hive.args], hive.env)
+        servers[mcp_config.NAME] = _program([hive.command, *hive.args], hive.env)
         return {
             "autoupdate": False,
             "share": "disabled",
@@ -191,5 +192,5 @@ def _program(command: Sequence[str], variables: Mapping[str, str]) -> dict[str, 
         "command": list(command),
         "environment": dict(variables),
         "enabled": True,
-        "timeout": hive_server.START_SECONDS * 1_000,
+        "timeout": mcp_config.START_SECONDS * 1_000,
     }

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hive_agent.backends import hive_server
-from hive_agent.backends.api_failures import judged
+from hive_agent.backends import mcp_config
+from hive_agent.backends.api_errors import judged
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, TurnOutcome
 from hive_agent.backends.json_fields import count, field, text
-from hive_agent.backends.one_shot.output import Reading, tool_result
-from hive_agent.transcript import Entry, Notice, Text, ToolCall, Usage
+from hive_agent.backends.one_shot.reader import Reading, tool_result
+from hive_agent.backends.transcript import Entry, Notice, Text, ToolCall, Usage
 
 _TRIES = 4
 """Failing calls of the model in a row after which the turn is given up: opencode itself would try for ever."""
@@ -66,7 +66,7 @@ class OpencodeReading(Reading):
     def take_complaint(self, line: str) -> list[Entry]:
         if 'message="server unavailable"' in line:
             name = line.partition(" key=")[2].partition(" ")[0]
-            if name == hive_server.NAME:
+            if name == mcp_config.NAME:
                 # Without the hive's tools no answer would reach anyone, and yet the turn would look well.
                 self.verdict = Failed("no_tools", "opencode could not start the hive's MCP server")
                 return []

@@ -7,9 +7,9 @@ import contextlib
 from asyncio.subprocess import Process
 
 from hive_agent.backends.base import Failed, TurnOutcome
-from hive_agent.backends.one_shot.output import Reading
+from hive_agent.backends.one_shot.reader import Reading
+from hive_agent.backends.transcript import Session, Tell
 from hive_agent.processes import next_line
-from hive_agent.transcript import Session, Tell
 
 _FIRST_WORD_SECONDS = 300.0
 """How long the program may be silent at its start: it may be waiting for a model that thinks."""

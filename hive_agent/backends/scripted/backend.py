@@ -24,12 +24,13 @@ from hive_agent.backends.base import (
 )
 from hive_agent.backends.scripted.gate import NotDone, ScriptGate
 from hive_agent.backends.scripted.memory import Remembered, ScriptMemory
-from hive_agent.backends.scripted.rules import BadScript, Match, Script, SlowRule, fill
-from hive_agent.client import CoreClient, CoreError
+from hive_agent.backends.scripted.script import BadScript, Match, Script, SlowRule, fill
+from hive_agent.backends.transcript import Tell, Text, ToolCall, ToolResult
+from hive_agent.client.connection import CoreError
+from hive_agent.client.core_client import CoreClient
 from hive_agent.config_repository import ConfigRepository
-from hive_agent.transcript import Tell, Text, ToolCall, ToolResult
-from hive_core.names import SYSTEM
 from hive_core.protocol import AgentConfig, Delivery, ScriptSend, SendAnswer, SendRequest
+from hive_core.protocol.names import SYSTEM
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hive_agent.backends.scripted.rules import Match, fill
-from hive_agent.client import CoreClient, CoreError
+from hive_agent.backends.scripted.script import Match, fill
+from hive_agent.client.connection import CoreError
+from hive_agent.client.core_client import CoreClient
 from hive_agent.config_repository import ConfigRepository, GitFailed
 from hive_core import protocol
 from hive_core.protocol import Delivery, ScriptDecision, ScriptProposal

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hive_agent import lines
+from hive_agent import state_files
 
 log = logging.getLogger(__name__)
 
@@ -68,4 +68,4 @@ class ScriptMemory:
             return _Content()
 
     def _save(self) -> None:
-        lines.replace(self._path, [self._content.model_dump_json().encode()])
+        state_files.replace(self._path, [self._content.model_dump_json().encode()])

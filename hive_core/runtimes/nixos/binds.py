@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.names import shown
+from hive_core.protocol.names import shown
 from hive_core.runtimes.base import AgentSpec
-from hive_core.runtimes.sandbox import APPLIED, INSIDE
+from hive_core.runtimes.bubblewrap import APPLIED, INSIDE
 
 _CARRIED = re.compile(r"(/[A-Za-z0-9._+@%,=-]+)+")
 _ADDRESSES = ("HOST_ADDRESS", "LOCAL_ADDRESS", "HOST_ADDRESS6", "LOCAL_ADDRESS6", "HOST_BRIDGE")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.processes import Command, exit_words, read_all, spawn
+from hive_core.infra.processes import Command, exit_words, read_all, spawn
 
 MIB = 1024 * 1024
 _TAIL = 2_000

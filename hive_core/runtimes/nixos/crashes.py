@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from hive_core.infra.systemd.units import Ended, UnitProperties, ended, exit_words, is_late, lifecycle, over
 from hive_core.protocol import Lifecycle
 from hive_core.runtimes.base import UnitState
-from hive_core.systemd.units import Ended, UnitProperties, ended, exit_words, is_late, lifecycle, over
 
 _REBOOTED = (1, 133)
 """How nspawn ends when the container reboots: by itself, with this exit code."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hive_core.infra.systemd.resource_control import limits_dropin
 from hive_core.protocol import Limits
-from hive_core.systemd.dropins import limits_dropin
 
 
 def dropin(

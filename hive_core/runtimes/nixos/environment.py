@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.names import shown
+from hive_core.protocol.names import shown
 from hive_core.runtimes.base import AgentSpec
+from hive_core.runtimes.bubblewrap import APPLIED, INSIDE, agent_variables, git_identity
 from hive_core.runtimes.nixos import replacing
-from hive_core.runtimes.sandbox import APPLIED, INSIDE, agent_variables, git_identity
 
 DEPLOYED = "/etc/hyperhive/agent"
 """Where the configuration's files lie in a container: they are part of its closure."""

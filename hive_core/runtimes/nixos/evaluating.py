@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.finishing import to_the_end
-from hive_core.processes import Command, Process, readable, spawn
+from hive_core.infra.processes import Command, Process, readable, spawn
+from hive_core.infra.tasks import to_the_end
 from hive_core.runtimes.base import BuildFailed
+from hive_core.runtimes.nixos.build.confinement import STOP_SECONDS, UNIT_PREFIX, Bounds
+from hive_core.runtimes.nixos.build.nix_log import Progress
 from hive_core.runtimes.nixos.commands import environment, run
-from hive_core.runtimes.nixos.confining import STOP_SECONDS, UNIT_PREFIX, Bounds
-from hive_core.runtimes.nixos.progress import Progress
 
 OUTPUT_BYTES = 64 * 1024 * 1024
 """A build that says more is stopped."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.processes import Command, readable, spawn
+from hive_core.infra.processes import Command, readable, spawn
 
 _OPEN_TREE, _MOUNT_SETATTR = 428, 442
 """Numbers of the system calls: the same on every architecture but alpha."""

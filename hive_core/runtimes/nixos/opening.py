@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hive_core.errors import HiveError
+from hive_core.infra.systemd.bus import SystemBus
 from hive_core.layout import Layout
+from hive_core.runtimes.bubblewrap import check_hidden, look
 from hive_core.runtimes.confined import find_bubblewrap, remedy
 from hive_core.runtimes.nixos import idmapping
 from hive_core.runtimes.nixos.binds import check_carried
-from hive_core.runtimes.nixos.building import NixBuilder
-from hive_core.runtimes.nixos.host import check_programs, look_at_unit
-from hive_core.runtimes.nixos.places import Places
-from hive_core.runtimes.sandbox import check_hidden, look
+from hive_core.runtimes.nixos.build.builder import NixBuilder
+from hive_core.runtimes.nixos.containers.inspection import Places
+from hive_core.runtimes.nixos.host_checks import check_programs, look_at_unit
 from hive_core.settings import Settings
-from hive_core.systemd.bus import SystemBus
 
 _STORE = Path("/nix/store")
 

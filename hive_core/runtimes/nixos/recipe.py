@@ -11,9 +11,9 @@ from typing import Any
 
 from hive_core.errors import HiveError
 from hive_core.flakes.locking import lock
+from hive_core.runtimes.nixos.build.store import FEATURES
 from hive_core.runtimes.nixos.commands import run
 from hive_core.runtimes.nixos.replacing import read_bytes
-from hive_core.runtimes.nixos.store import FEATURES
 
 RECIPE = Path("etc/hyperhive/recipe")
 """In a closure: the hash of the hyperhive that it was built with."""

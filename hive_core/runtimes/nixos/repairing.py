@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from hive_core.errors import HiveError, conflict
-from hive_core.runtimes.nixos import conf, replacing
-from hive_core.runtimes.nixos.places import Places
+from hive_core.runtimes.nixos import replacing
+from hive_core.runtimes.nixos.containers import config_files
+from hive_core.runtimes.nixos.containers.inspection import Places
 
 Condition = Literal["absent", "whole", "unfinished"]
 """`unfinished`: it has to be cleared away, and made anew."""
@@ -80,7 +81,7 @@ def condition(found: Found, container: str, mark: str, closures: Collection[str]
 
 def is_marked(text: str, mark: str) -> bool:
     """Whether a conf file has the hive's mark."""
-    flags = (conf.value_in(text, "EXTRA_NSPAWN_FLAGS") or "").split()
+    flags = (config_files.value_in(text, "EXTRA_NSPAWN_FLAGS") or "").split()
     return any(flag == mark or flag.startswith(f"{mark}:") for flag in flags)
 
 

@@ -9,7 +9,7 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.base import UnitState
-from hive_core.runtimes.supervisor import BackOff
+from hive_core.runtimes.local.supervisor import BackOff
 
 log = structlog.get_logger(__name__)
 

@@ -14,23 +14,23 @@ from pathlib import Path
 import structlog
 
 from hive_core.errors import HiveError, conflict
+from hive_core.infra.systemd import journal
+from hive_core.infra.systemd.bus import SystemBus
+from hive_core.infra.systemd.resource_control import unit_properties
+from hive_core.infra.systemd.units import lifecycle
 from hive_core.layout import Layout
-from hive_core.names import container_name
 from hive_core.protocol import Limits, Usage
+from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec, BuildOrder, Runtime, UnitState
+from hive_core.runtimes.local.supervisor import BackOff
 from hive_core.runtimes.nixos import binds, opening
-from hive_core.runtimes.nixos.activating import Activating
-from hive_core.runtimes.nixos.building import NixBuilder
-from hive_core.runtimes.nixos.containers import Containers, stray_dropins
-from hive_core.runtimes.nixos.following import Following
-from hive_core.runtimes.nixos.places import agent_of, unit_name
+from hive_core.runtimes.nixos.build.builder import NixBuilder
+from hive_core.runtimes.nixos.containers.activation import Activating
+from hive_core.runtimes.nixos.containers.inspection import agent_of, unit_name
+from hive_core.runtimes.nixos.containers.monitor import Following
+from hive_core.runtimes.nixos.containers.nixos_container import Containers, stray_dropins
 from hive_core.runtimes.nixos.reviving import Reviving
-from hive_core.runtimes.supervisor import BackOff
 from hive_core.settings import Settings
-from hive_core.systemd import journal
-from hive_core.systemd.bus import SystemBus
-from hive_core.systemd.dropins import unit_properties
-from hive_core.systemd.units import lifecycle
 
 log = structlog.get_logger(__name__)
 

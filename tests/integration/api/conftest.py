@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.integration.daemon import Daemon, running
+from tests.helpers.real_daemon import Daemon, running
 
 
 @asynccontextmanager

@@ -8,9 +8,9 @@ import stat
 
 import pytest
 
-from tests.integration.api.refused import Bad, audit_rows, check_refused, new_caller, nothing_changes
-from tests.integration.api.wire import request
-from tests.integration.daemon import Daemon
+from tests.helpers.real_daemon import Daemon
+from tests.integration.api.raw_http import request
+from tests.integration.api.refusal_checks import Bad, audit_rows, check_refused, new_caller, nothing_changes
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

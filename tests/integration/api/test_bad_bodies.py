@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.integration.api.refused import Bad, audit_rows, check_refused, new_caller, nothing_changes
-from tests.integration.api.wire import exchange, parse, request
-from tests.integration.daemon import Daemon
+from tests.helpers.real_daemon import Daemon
+from tests.integration.api.raw_http import exchange, parse, request
+from tests.integration.api.refusal_checks import Bad, audit_rows, check_refused, new_caller, nothing_changes
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

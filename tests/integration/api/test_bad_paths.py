@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.api.refused import Bad, check_refused, new_caller
-from tests.integration.daemon import Daemon
+from tests.helpers.real_daemon import Daemon
+from tests.integration.api.refusal_checks import Bad, check_refused, new_caller
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.integration.api.wire import encode
-from tests.integration.daemon import Daemon
+from tests.helpers.real_daemon import Daemon
+from tests.integration.api.raw_http import encode
 
 Json = dict[str, Any]
 SECONDS = 20.0

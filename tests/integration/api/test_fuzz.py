@@ -16,8 +16,8 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.control import SkipTest
 from schemathesis.core.result import Ok
 
+from tests.helpers.real_daemon import Daemon
 from tests.integration.api.unix_adapter import BASE_URL, unix_session
-from tests.integration.daemon import Daemon
 
 SECONDS_PER_REQUEST = 10.0
 LONGEST_WAIT = 0.01

@@ -7,9 +7,9 @@ import itertools
 
 import pytest
 
-from tests.integration.api.refused import Bad, audit_rows, check_refused
-from tests.integration.api.wire import encode, exchange, request
-from tests.integration.daemon import Daemon
+from tests.helpers.real_daemon import Daemon
+from tests.integration.api.raw_http import encode, exchange, request
+from tests.integration.api.refusal_checks import Bad, audit_rows, check_refused
 
 INBOX = 5
 CONNECTIONS = 32

@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import Any
 
-from tests.integration.api.wire import encode, parse, request
-from tests.integration.daemon import Daemon
+from tests.helpers.real_daemon import Daemon
+from tests.integration.api.raw_http import encode, parse, request
 
 INSTANCE = "instance-1"
 LONG = 60.0

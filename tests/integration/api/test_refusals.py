@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.database import Database
+from hive_core.api.endpoint import Caller
+from hive_core.api.refusal_audit import Refusals
 from hive_core.errors import HiveError, not_found
-from hive_core.sockets.endpoint import Caller
-from hive_core.sockets.refusals import Refusals
+from hive_core.infra.database.database import Database
 
 PER_MINUTE = 30
 ANN = Caller("ann", "agent", lambda: "agent:ann")
@@ -83,7 +83,7 @@ async def test_left_out_are_counted_without_another_refusal(database: Database, 
 
 async def test_few_callers_are_remembered(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many callers cannot use up the daemon's memory; no count is lost when one is forgotten."""
-    monkeypatch.setattr("hive_core.sockets.refusals._CALLERS", 3)
+    monkeypatch.setattr("hive_core.api.refusal_audit._CALLERS", 3)
     refusals = Refusals(database, lambda: 1_000.0)
     for _ in range(PER_MINUTE + 2):
         await refusals.note(ANN, "GET /", ERROR)

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from hive_core import audit
-from tests.integration.crash import check
-from tests.integration.crash.check import Deliverable, Evidence, Stored
-from tests.integration.crash.consumers import Consumers
-from tests.integration.crash.kills import Killer, schedule
-from tests.integration.crash.load import Load, Sender
-from tests.integration.daemon import Daemon, Json, running
+from hive_core.infra.database import audit
+from tests.helpers.real_daemon import Daemon, Json, running
+from tests.integration.crash import invariants
+from tests.integration.crash.consumer_processes import Consumers
+from tests.integration.crash.invariants import Deliverable, Evidence, Stored
+from tests.integration.crash.kill_schedule import Killer, schedule
+from tests.integration.crash.load_generator import Load, Sender
 
 CHAIN = ("ann", "bob")
 """Real harnesses: what the operator sends to ann goes on to bob, and from there back to the operator."""
@@ -87,9 +87,9 @@ def _check_promises(daemon: Daemon, load: Load, consumers: Consumers) -> None:
         deliveries=[Deliverable(*row) for row in rows],
         logs=consumers.logs(),
     )
-    assert check.problems(evidence)[:20] == []
+    assert invariants.problems(evidence)[:20] == []
     arrived = [load.read[number] for number in sorted(load.read) if load.read[number].startswith("chain:")]
-    assert list(check.in_sequence(arrived, load.sent.bodies("chain"))) == []
+    assert list(invariants.in_sequence(arrived, load.sent.bodies("chain"))) == []
     assert [number for number, count in Counter(load.marked).items() if count > 1] == [], "read twice"
 
 

@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.gate import intake_source
-from hive_core.gate.intake import Intake, IntakeLimits
+from hive_core.gate.intake import source_check
+from hive_core.gate.intake.import_commit import Intake, IntakeLimits
 from tests.integration.gate.conftest import LIMITS
-from tests.integration.gate.hostile import CASES, Case
+from tests.integration.gate.hostile_commits import CASES, Case
 from tests.integration.gate.repos import Place, git
 
 QUICK = IntakeLimits(LIMITS.bytes, LIMITS.files, seconds=2.0)
@@ -204,7 +204,7 @@ async def test_what_changes_after_the_first_look_stays_in_the_sandbox(
     """Objects outside of the repository cannot be reached, even if the way to them is laid after the first look."""
     commit = repos.commit({"prompt.md": "secret\n"})
     hidden = repos.outside / "objects"
-    look = intake_source.check
+    look = source_check.check
 
     def then_change(config: Path) -> None:
         look(config)
@@ -215,7 +215,7 @@ async def test_what_changes_after_the_first_look_stays_in_the_sandbox(
             (repos.objects / "info").mkdir(parents=True)
             (repos.objects / "info" / "alternates").write_text(f"{hidden}\n")
 
-    monkeypatch.setattr(intake_source, "check", then_change)
+    monkeypatch.setattr(source_check, "check", then_change)
     with pytest.raises(HiveError) as refused:
         await Intake("bwrap", repos.scratch, LIMITS).take(repos.config, repos.applied, commit, repos.base)
     assert refused.value.code == "bad_object"
@@ -270,7 +270,7 @@ def test_memory_stays_flat(repos: Place) -> None:
     for number, case in enumerate(CASES):
         place = Place(Path(shutil.copytree(repos.home, repos.home.with_name(str(number)))))
         orders.append((str(place.home), case.make(place), 1.0 if case.code == "intake_slow" else LIMITS.seconds))
-    script = "import asyncio; from tests.integration.gate.measured import main; asyncio.run(main())"
+    script = "import asyncio; from tests.integration.gate.measure_intake_memory import main; asyncio.run(main())"
     root = Path(__file__).parents[3]
     line = [sys.executable, "-c", script]
     done = subprocess.run(line, input=json.dumps(orders), capture_output=True, text=True, check=False, cwd=root)

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hive_core.gate.intake_confinement import Plain, Sandbox, limits
+from hive_core.gate.intake.confinement import Plain, Sandbox, limits
 from hive_core.git.calls import Call, End, Start, ended, finish, pipe
-from hive_core.processes import readable
-from hive_core.runtimes.sandbox import look
+from hive_core.infra.processes import readable
+from hive_core.runtimes.bubblewrap import look
 
 SHELL = Path(shutil.which("sh") or "/bin/sh").resolve()
 MEMORY = 512 * 1024 * 1024

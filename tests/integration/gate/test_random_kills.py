@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.daemon import Json
-from tests.integration.gate.mortal import BROKEN, GOOD, Gone, Mortal, mortal
+from tests.helpers.real_daemon import Json
+from tests.integration.gate.crashing_daemon import BROKEN, GOOD, Gone, Mortal, mortal
 
 RESTING = ("ada", "bob")
 RUNNING = ("cid", "dan")

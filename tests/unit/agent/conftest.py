@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent.client import CoreClient
-from tests.unit.agent.stand_in import CoreStandIn, core_stand_in
+from hive_agent.client.core_client import CoreClient
+from tests.unit.agent.fake_core_api import CoreStandIn, core_stand_in
 
 
 @pytest.fixture

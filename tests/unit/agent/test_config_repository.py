@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hive_agent.config_repository import ConfigRepository, GitFailed
-from tests.unit.agent.config_place import config_place, git
+from tests.unit.agent.config_repository_fixture import config_place, git
 
 VARIABLES = {"PATH": os.environ["PATH"]}
 

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent import presence as presence_module
-from hive_agent import received
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
-from hive_agent.client import CoreError
-from hive_agent.connection import Line
+from hive_agent.client import fetched_messages
+from hive_agent.client import registration as presence_module
+from hive_agent.client.connection import CoreError, Line
 from hive_agent.environment import AgentEnvironment
-from hive_agent.turns.reactions import Reaction
+from hive_agent.turns.failure_policy import Reaction
 from hive_core.protocol import AgentConfig
-from tests.unit.agent.backend_stand_in import INSTANCE, forever, serving, well
-from tests.unit.agent.stand_in import CoreStandIn, refusal
+from tests.unit.agent.backends.fake_backend import INSTANCE, forever, serving, well
+from tests.unit.agent.fake_core_api import CoreStandIn, refusal
 
 RELEASE = "POST /v1/messages/release"
 
@@ -59,7 +58,7 @@ async def test_fetched_messages_are_acknowledged_too(core: CoreStandIn, tmp_path
             for _ in range(2):
                 more.append(await core.deliver("more"))
                 core.messages[more[-1]].holder = INSTANCE
-            received.record(tmp_path, INSTANCE, more[:1])
+            fetched_messages.record(tmp_path, INSTANCE, more[:1])
         return Ok()
 
     async with serving(core, tmp_path, fetches) as running:
@@ -266,7 +265,7 @@ async def test_a_daemon_that_hangs_up_at_once_is_not_pestered(
         self.close()
 
     monkeypatch.setattr(Line, "broken", broken)
-    monkeypatch.setattr("hive_agent.presence.asyncio.sleep", noted)
+    monkeypatch.setattr("hive_agent.client.registration.asyncio.sleep", noted)
     async with serving(core, tmp_path, well):
         await core.until(lambda: len(core.hellos) == 10)
     assert [pause for pause in pauses if pause >= 1][:9] == [1, 2, 4, 8, 16, 32, 60, 60, 60]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from hive_agent.tools import proposal_text
-from hive_agent.tools.text import LONGEST_OUTPUT
-from tests.unit.agent.gate_stand_in import made
+from hive_agent.tools.output import LONGEST_OUTPUT
+from tests.unit.agent.fake_core_gate import made
 
 
 def test_detail_has_what_a_decision_needs() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from hive_core import audit
 from hive_core.agents.limits import Allowance
 from hive_core.errors import HiveError
+from hive_core.infra.database import audit
 from hive_core.layout import Layout
 from hive_core.protocol import AuditRow, Limits, LimitsRequest
 from hive_core.settings import Bounds
-from tests.unit.agents.parts import Hive, Processes, in_force, opened
+from tests.unit.core.agents.builders import Hive, Processes, in_force, opened
 
 ALLOWANCE = Allowance(Bounds(memory_max="1G"), Bounds(memory_max="4G", tasks_max=64))
 

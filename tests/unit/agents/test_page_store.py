@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from hive_core.agents import page_store
-from hive_core.agents.pages import MOST, Pass, digest
+from hive_core.agents.page_access import MOST, Pass, digest
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
-from tests.unit.agents.parts import Hive, opened
+from tests.unit.core.agents.builders import Hive, opened
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 from hive_core.agents.reports import Reports
-from hive_core.broker import Broker, Directory, Member
 from hive_core.errors import HiveError
-from hive_core.events import EventHub
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.messaging import Broker, Directory, Member
 from hive_core.protocol import SendAnswer, SendRequest
 from hive_core.runtimes.base import UnitState
 

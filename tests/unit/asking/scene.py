@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 from hive_core.asking import Due, Questions, Reminders
-from hive_core.broker import Broker, Directory, Member
-from hive_core.database import Database
-from hive_core.events import EventHub
+from hive_core.infra.database.database import Database
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.messaging import Broker, Directory, Member
 from hive_core.protocol import AskRequest, Question, ReceiveAnswer, ReceiveRequest, Reminder, RemindRequest
 
 INSTANCE = "instance-1"

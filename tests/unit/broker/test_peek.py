@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hive_core.broker import store
-from tests.unit.broker.hive import LEASE_SECONDS, Hive
+from hive_core.messaging import store
+from tests.unit.core.messaging.messaging_hive import LEASE_SECONDS, Hive
 
 
 async def test_nothing_is_leased_by_looking(hive: Hive) -> None:

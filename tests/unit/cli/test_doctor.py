@@ -9,8 +9,8 @@ import pytest
 import hive_core.doctor
 from hive_core.cli import main
 from hive_core.doctor import Finding, Unanswered
-from tests.unit.cli.program import Program
-from tests.unit.cli.stand_in import StandIn
+from tests.unit.core.cli.fake_host_api import StandIn
+from tests.unit.core.cli.run_cli import Program
 
 WELL = Finding("git", "ok", "git is 2.39.5")
 DOUBT = Finding("group", "warning", "no group \x1b[2J", "make it")

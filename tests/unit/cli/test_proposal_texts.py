@@ -6,10 +6,10 @@ import click
 
 from hive_core.cli.diff_lines import coloured
 from hive_core.protocol import LogsAnswer, LogsQuery, ProposalDetail, ProposalQuery
-from tests.unit.cli.program import Program
-from tests.unit.cli.stand_in import StandIn
-from tests.unit.cli.stand_in_gate import proposal
 from tests.unit.cli.test_terminal import on_terminal
+from tests.unit.core.cli.fake_host_api import StandIn
+from tests.unit.core.cli.fake_host_gate import proposal
+from tests.unit.core.cli.run_cli import Program
 
 DIFF = """\
 diff --git a/prompt.md b/prompt.md

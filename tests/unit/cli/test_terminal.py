@@ -14,8 +14,8 @@ from collections.abc import Mapping
 import pytest
 
 from hive_core.protocol import DestroyRequest
-from tests.unit.cli.program import Program
-from tests.unit.cli.stand_in import StandIn, agent
+from tests.unit.core.cli.fake_host_api import StandIn, agent
+from tests.unit.core.cli.run_cli import Program
 
 
 async def on_terminal(

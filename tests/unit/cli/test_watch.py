@@ -7,8 +7,8 @@ import signal
 from asyncio.subprocess import Process
 
 from hive_core.protocol import Event
-from tests.unit.cli.program import Program
-from tests.unit.cli.stand_in import StandIn
+from tests.unit.core.cli.fake_host_api import StandIn
+from tests.unit.core.cli.run_cli import Program
 
 
 async def line(process: Process) -> str:

@@ -9,8 +9,8 @@ import pytest
 
 from hive_core.doctor.containers import ContainerFacts, judge_containers
 from hive_core.doctor.findings import Finding, Severity
-from hive_core.doctor.nix import NixFacts, NixVersion, judge_nix, nix_version
-from hive_core.doctor.programs import judge_bubblewrap, judge_git
+from hive_core.doctor.host_checks import judge_bubblewrap, judge_git
+from hive_core.doctor.nix_checks import NixFacts, NixVersion, judge_nix, nix_version
 from hive_core.doctor.said import Said, version
 from hive_core.settings import NixOS, Settings
 

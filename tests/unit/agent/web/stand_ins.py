@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hive_agent.client import CoreError
-from hive_agent.controls import NotNow, Snapshot, TurnSummary
+from hive_agent.backends.transcript import Entry, as_json
+from hive_agent.client.connection import CoreError
 from hive_agent.environment import AgentEnvironment
-from hive_agent.transcript import Entry, as_json
+from hive_agent.interfaces import NotNow, Snapshot, TurnSummary
 from hive_agent.web.feed import Feed
 from hive_agent.web.serving import serve_page
+from hive_core.api.page_ports import PagePorts
 from hive_core.errors import HiveError
 from hive_core.protocol import (
     AgentConfig,
@@ -32,7 +33,6 @@ from hive_core.protocol import (
     Reminder,
     SendAnswer,
 )
-from hive_core.sockets.page_ports import PagePorts
 
 TICKET = "t" * 43
 MORNING = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hive_agent.web import lent, listening
-from hive_core.sockets.page_ports import PagePorts
+from hive_core.api.page_ports import PagePorts
 from tests.unit.agent.web.browser_stand_in import browsing
 from tests.unit.agent.web.stand_ins import served
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hive_agent.transcript import Text
+from hive_agent.backends.transcript import Text
 from tests.unit.agent.web.browser_stand_in import BrowserStandIn, browsing
 from tests.unit.agent.web.stand_ins import Served
 from tests.unit.agent.web.test_access import CHANGES

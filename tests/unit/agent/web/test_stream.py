@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hive_agent.transcript import Text
+from hive_agent.backends.transcript import Text
 from hive_agent.web.feed import Feed
 from tests.unit.agent.web.browser_stand_in import BrowserStandIn, browsing, stream_request, streaming
 from tests.unit.agent.web.stand_ins import Served, served

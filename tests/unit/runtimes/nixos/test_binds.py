@@ -8,7 +8,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.nixos import binds
-from tests.unit.runtimes.nixos.agents import spec_of
+from tests.unit.core.runtimes.nixos.builders import spec_of
 
 
 def test_an_agent_is_shown_its_own_directories_and_its_history(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.nixos import environment, replacing
-from tests.unit.runtimes.nixos.agents import spec_of
+from tests.unit.core.runtimes.nixos.builders import spec_of
 
 
 def test_the_file_tells_what_the_harness_needs(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.protocol import Lifecycle
 from hive_core.runtimes.base import UnitState
+from hive_core.runtimes.local.supervisor import BackOff
 from hive_core.runtimes.nixos.reviving import Reviving
-from hive_core.runtimes.supervisor import BackOff
 
 
 async def states(*lifecycles: Lifecycle) -> AsyncIterator[UnitState]:

@@ -11,7 +11,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.nixos.recipe import look, parse, recipe_of
-from tests.unit.flakes.own_nix import OwnNix, needs_nix
+from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.runtimes.nixos.roots import Roots
-from tests.unit.flakes.own_nix import OwnNix, needs_nix
+from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The client of the daemon's API on `core.sock`."""

@@ -1,0 +1,186 @@
+"""The hive as an agent reaches it: typed calls on core.sock."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from hive_agent.client.connection import Connection, CoreError
+from hive_core import protocol
+from hive_core.protocol import (
+    AckRequest,
+    Done,
+    HelloRequest,
+    LeaseAnswer,
+    LeaseRequest,
+    PeerList,
+    Profile,
+    Query,
+    ReceiveAnswer,
+    ReceiveRequest,
+    SendAnswer,
+    SendRequest,
+    StateRequest,
+    WhoAmI,
+)
+from hive_core.protocol.names import NAME_PATTERN, shown
+
+# Names that are only in `protocol.` are loaded when they are used, if ever: see there.
+__all__ = ["CoreClient", "CoreError"]
+
+_INTAKE_SECONDS = 120.0
+"""How long the daemon may take to read and check what is proposed."""
+_PROCESS_SECONDS = 120.0
+"""How long the daemon may take to start or stop an agent."""
+
+
+class CoreClient(Connection):
+    """Every call of an agent and of the manager.
+
+    Every call here may be repeated: leases and states are set, not counted; a decision names the state that it is
+    about; a rebuild joins the one that is under way; give a send an idempotency key, and a rollback its number.
+    """
+
+    async def hello(self, request: HelloRequest) -> Profile:
+        return await self.post("/v1/harness/hello", request, Profile)
+
+    async def state(self, request: StateRequest) -> None:
+        await self.post("/v1/harness/state", request, Done)
+
+    async def receive(self, request: ReceiveRequest) -> ReceiveAnswer:
+        return await self.post("/v1/messages/receive", request, ReceiveAnswer, waits=request.wait_seconds)
+
+    async def ack(self, request: AckRequest) -> list[int]:
+        return (await self.post("/v1/messages/ack", request, LeaseAnswer)).ids
+
+    async def release(self, request: LeaseRequest) -> list[int]:
+        return (await self.post("/v1/messages/release", request, LeaseAnswer)).ids
+
+    async def renew(self, request: LeaseRequest) -> list[int]:
+        return (await self.post("/v1/messages/renew", request, LeaseAnswer)).ids
+
+    async def send(self, request: SendRequest) -> SendAnswer:
+        return await self.post("/v1/messages", request, SendAnswer)
+
+    async def whoami(self) -> WhoAmI:
+        return await self.call("GET", "/v1/whoami", WhoAmI)
+
+    async def peers(self) -> PeerList:
+        return await self.call("GET", "/v1/agents", PeerList)
+
+    async def propose(self, request: protocol.ProposeRequest) -> protocol.Proposal:
+        """Propose a commit; answers once it is read and checked, before it is built."""
+        return await self.post("/v1/proposals", request, protocol.Proposal, waits=_INTAKE_SECONDS)
+
+    async def proposals(self, query: protocol.ProposalsQuery) -> protocol.ProposalList:
+        return await self.call("GET", "/v1/proposals", protocol.ProposalList, query=_values(query))
+
+    async def proposal(self, agent: str, number: int, query: protocol.ProposalQuery) -> protocol.ProposalDetail:
+        """One proposal with what a decision needs; waits as `query` says."""
+        path = _proposal(agent, number)
+        return await self.call("GET", path, protocol.ProposalDetail, query=_values(query), waits=query.wait_seconds)
+
+    async def withdraw(self, agent: str, number: int, request: protocol.WithdrawRequest) -> protocol.Proposal:
+        return await self.post(f"{_proposal(agent, number)}/withdraw", request, protocol.Proposal)
+
+    async def ask(self, request: protocol.AskRequest) -> protocol.Question:
+        """Ask the operator; the answer comes as a message."""
+        return await self.post("/v1/questions", request, protocol.Question)
+
+    async def remind(self, request: protocol.RemindRequest) -> protocol.Reminder:
+        return await self.post("/v1/reminders", request, protocol.Reminder)
+
+    async def cancel_reminder(self, number: int) -> protocol.Reminder:
+        return await self.call("POST", f"/v1/reminders/{number}/cancel", protocol.Reminder)
+
+    async def set_status(self, request: protocol.StatusRequest) -> None:
+        await self.post("/v1/harness/status", request, Done)
+
+    async def logs(self, query: protocol.LogsQuery) -> protocol.LogsAnswer:
+        """What one's own harness logged."""
+        return await self.call("GET", "/v1/logs", protocol.LogsAnswer, query=_values(query), waits=query.wait_seconds)
+
+    async def open_items(self) -> protocol.OpenItems:
+        """Questions, reminders and proposals of this agent that wait for somebody."""
+        return await self.call("GET", "/v1/open", protocol.OpenItems)
+
+    async def inbox(self, limit: int) -> protocol.Inbox:
+        """Messages that wait for this agent or are leased to it; nothing is leased by looking."""
+        return await self.call("GET", "/v1/inbox", protocol.Inbox, query=_values(protocol.PeekQuery(limit=limit)))
+
+    async def page_enter(self, ticket: str) -> protocol.PageSession:
+        """Exchange a ticket for a session. If the answer is lost, the ticket is used up; refused: `bad_ticket`."""
+        return await self.post("/v1/page/enter", protocol.PageEnterRequest(ticket=ticket), protocol.PageSession)
+
+    async def page_check(self, session: str) -> protocol.PageSession:
+        """Raises `bad_session` if the session is not good any more."""
+        return await self.post("/v1/page/check", protocol.PageCheckRequest(session=session), protocol.PageSession)
+
+    async def page_send(self, session: str, body: str, *, key: str, reply_to: int | None = None) -> SendAnswer:
+        """Send this agent a message of the operator's, as typed on its page; the same `key` sends once."""
+        request = protocol.PageSendRequest(session=session, body=body, reply_to=reply_to, idempotency_key=key)
+        return await self.post("/v1/page/send", request, SendAnswer)
+
+    async def page_answer(self, session: str, question: int, text: str) -> protocol.Question:
+        """Answer a question of this agent, as typed on its page. The same answer again changes nothing."""
+        request = protocol.PageAnswerRequest(session=session, question=question, text=text)
+        return await self.post("/v1/page/answer", request, protocol.Question)
+
+    async def wake(self, request: protocol.WakeRequest) -> SendAnswer:
+        """A message of this agent to itself, from a program in its container."""
+        return await self.post("/v1/wake", request, SendAnswer)
+
+    async def approve(self, agent: str, number: int, request: protocol.ApproveRequest) -> protocol.Proposal:
+        """The manager's, like all that follow: approve a proposal. Answers before it is deployed."""
+        return await self.post(f"{_proposal(agent, number)}/approve", request, protocol.Proposal)
+
+    async def deny(self, agent: str, number: int, request: protocol.DenyRequest) -> protocol.Proposal:
+        return await self.post(f"{_proposal(agent, number)}/deny", request, protocol.Proposal)
+
+    async def request_spawn(self, request: protocol.SpawnProposal) -> protocol.Proposal:
+        """Propose to make an agent."""
+        return await self.post("/v1/agents", request, protocol.Proposal, waits=_INTAKE_SECONDS)
+
+    async def request_destroy(self, name: str, request: protocol.DestroyProposal) -> protocol.Proposal:
+        """Propose to remove an agent."""
+        return await self.post(f"/v1/agents/{_checked(name)}/destroy", request, protocol.Proposal)
+
+    async def rollback(self, name: str, request: protocol.RollbackRequest) -> protocol.Proposal:
+        """Deploy an earlier deployment of an agent again."""
+        return await self.post(f"/v1/agents/{_checked(name)}/rollback", request, protocol.Proposal)
+
+    async def rebuild(self, name: str, request: protocol.RebuildRequest) -> protocol.Proposal:
+        """Build what is deployed of an agent anew, and deploy that."""
+        return await self.post(f"/v1/agents/{_checked(name)}/rebuild", request, protocol.Proposal)
+
+    async def history(self, name: str, query: protocol.HistoryQuery) -> protocol.History:
+        """An agent's deployments, the newest first."""
+        return await self.call("GET", f"/v1/agents/{_checked(name)}/history", protocol.History, query=_values(query))
+
+    async def change_agent(self, name: str, action: Literal["start", "stop", "restart"]) -> protocol.AgentStatus:
+        """Start, stop or restart another agent."""
+        return await self.call(
+            "POST", f"/v1/agents/{_checked(name)}/{action}", protocol.AgentStatus, waits=_PROCESS_SECONDS
+        )
+
+    async def agent_logs(self, name: str, query: protocol.LogsQuery) -> protocol.LogsAnswer:
+        """What another agent's harness logged."""
+        path = f"/v1/agents/{_checked(name)}/logs"
+        return await self.call("GET", path, protocol.LogsAnswer, query=_values(query), waits=query.wait_seconds)
+
+
+def _values(query: Query) -> dict[str, str]:
+    return {key: str(value) for key, value in query.model_dump(exclude_defaults=True).items()}
+
+
+def _proposal(agent: str, number: int) -> str:
+    if number < 0:
+        raise CoreError("bad_number", f"{number} is no proposal's number", "see the list of proposals", 400)
+    return f"/v1/proposals/{_checked(agent)}/{number}"
+
+
+def _checked(name: str) -> str:
+    """`name`, if it is safe in a path; refused here, as a URL would turn `..` into another route."""
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        raise CoreError("bad_name", f"{shown(name)} is no agent's name", "see list_agents for the names", 400)
+    return name

@@ -1,0 +1,104 @@
+"""The commands of a harness program: `serve`, `mcp` and `wake`, for whichever role it has."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import math
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+
+from hive_agent import log as harness_log
+from hive_agent.backends.base import Backend, BackendContext, open_backend
+from hive_agent.client.connection import CoreError
+from hive_agent.client.core_client import CoreClient
+from hive_agent.environment import AgentEnvironment
+from hive_agent.harness import Harness
+from hive_agent.interfaces import Controls
+from hive_agent.role import Role
+from hive_agent.turns.runner import StuckBackend
+from hive_agent.version import version
+from hive_core.protocol import Profile
+
+log = logging.getLogger(__name__)
+
+
+def run(role: Role, arguments: Sequence[str]) -> int:
+    """Carry out the command line; returns the exit code."""
+    harness_log.configure()
+    environment = AgentEnvironment.read(os.environ)
+    command = arguments[0] if len(arguments) == 1 else ""
+    if command not in ("serve", "mcp"):  # those need neither what parses, nor the time and memory that it takes
+        from hive_agent import command_line  # noqa: PLC0415
+        from hive_agent.client import wake  # noqa: PLC0415
+
+        given = command_line.parse(role.program, arguments)
+        command = given.command
+        if command == "wake":
+            return asyncio.run(wake.wake(environment, given.label, given.body, given.patience))
+    if command == "mcp":
+        gc.disable()  # a tenth of the import: it would look again and again at what is made there and stays
+        from hive_agent.tools.server import serve_tools  # noqa: PLC0415 (the SDK alone is 30 MB, not for `serve`)
+
+        gc.freeze()
+        gc.enable()
+        return asyncio.run(serve_tools(role, environment))
+    if environment.parent_pid is not None:
+        from hive_agent import prctl  # noqa: PLC0415 (`ctypes` is not for harnesses in containers)
+
+        if not prctl.follow_parent(environment.parent_pid):
+            log.error("the daemon (pid %d) that started this harness has ended", environment.parent_pid)
+            return 1
+    return asyncio.run(_serve(role, environment))
+
+
+async def _serve(role: Role, environment: AgentEnvironment) -> int:
+    from hive_agent.web.feed import Feed  # noqa: PLC0415 (`mcp` does without the page, and starts sooner)
+    from hive_agent.web.serving import serve_page  # noqa: PLC0415
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    instance = str(uuid.uuid4())
+    feed = Feed()
+    async with CoreClient(environment.core_socket, patience=math.inf) as client:
+
+        def opened(profile: Profile) -> Backend:
+            return open_backend(BackendContext(profile, environment, role, client, instance, changed=harness.changed))
+
+        def page(controls: Controls, profile: Profile) -> AbstractAsyncContextManager[None]:
+            return serve_page(controls, feed, client, environment, profile)
+
+        try:
+            harness = Harness(
+                client,
+                instance,
+                version(),
+                environment.state,
+                opened,
+                environment.deployment,
+                publish=feed.publish,
+                page=page,
+            )
+            await harness.run(stop)
+        except CoreError as error:
+            log.error("the hive refuses this harness: %s%s", error, f" ({error.hint})" if error.hint else "")
+            return 1
+        except OSError as error:
+            log.error("the harness cannot go on: %s", error)
+            return 1
+        except StuckBackend as error:
+            log.error("the harness ends, so that everything ends that it has started: %s", error)
+            return 1
+    log.info("stopped")
+    return 0
+
+
+def main_for(role: Role) -> None:
+    """The console script of a role."""
+    sys.exit(run(role, sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The texts that the model reads: the system prompt and the prompt of a turn."""

@@ -1,0 +1,52 @@
+"""What tools say to a model: refusals in words, and long output cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import ValidationError
+
+from hive_agent.client.connection import CoreError
+
+LONGEST_OUTPUT = 30_000
+"""Characters of one tool's answer; agent CLIs refuse or drop much longer ones."""
+
+
+@contextmanager
+def in_words(hint: str = "") -> Iterator[None]:
+    """Make what goes wrong inside the tool's error, in words: what the hive refused, why, and what to do; or which
+    argument cannot be sent, why, and the `hint`.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise ToolError(_with_hint(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", hint)) from None
+    except CoreError as error:
+        raise ToolError(_with_hint(error.message, error.hint)) from None
+
+
+def _with_hint(message: str, hint: str) -> str:
+    return f"{message}\n{hint}" if hint else message
+
+
+def last_lines(lines: list[str], skip: int = 0) -> str:
+    """`lines` as one text, but for the last `skip`; if it is too long, its end, with how to get what is before."""
+    wanted = lines[: max(0, len(lines) - skip)]
+    text = "\n".join(wanted)
+    if len(text) <= LONGEST_OUTPUT:
+        return text
+    fitting, taken = 0, 0
+    for line in reversed(wanted):
+        taken += len(line) + 1
+        if taken > LONGEST_OUTPUT:
+            break
+        fitting += 1
+    if fitting:
+        size = f"the last {fitting} of {len(wanted)} lines, which have {len(text)} characters"
+        head = f"[{size}; for those before: skip={skip + fitting}]"
+        return "\n".join([head, *wanted[-fitting:]])
+    head = f"[the end of a line of {len(wanted[-1])} characters; for those before: skip={skip + 1}]"
+    return f"{head}\n{wanted[-1][-LONGEST_OUTPUT:]}"

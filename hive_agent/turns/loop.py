@@ -1,0 +1,247 @@
+"""Turn after turn: what is chosen is handled, what fails is reacted to, and in between persons' wishes are met."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection
+from pathlib import Path
+
+from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
+from hive_agent.client import fetched_messages
+from hive_agent.client.connection import CoreError
+from hive_agent.turns.batches import Batches
+from hive_agent.turns.conversation import Conversation
+from hive_agent.turns.failure_policy import MOST_HELD, REACTIONS, TOO_MANY_HELD, Reaction, kind_of
+from hive_agent.turns.inbox import Inbox
+from hive_agent.turns.records import TurnRecord
+from hive_agent.turns.rest import Rest
+from hive_agent.turns.runner import Breaker
+from hive_agent.turns.selection import Batch, Intake
+from hive_agent.turns.turn_log import TurnBook
+from hive_agent.turns.wishes import Wishes
+from hive_core.protocol import Delivery, HarnessState
+
+log = logging.getLogger(__name__)
+
+Say = Callable[[HarnessState, str], Awaitable[None]]
+"""Tells the hive and the page what the harness is doing."""
+Pause = Callable[[Reaction, int, float | None], float]
+"""How long to wait: as `failure_policy.pause`."""
+
+
+class Worker:
+    """Everything raises `superseded` (CoreError) and StuckBackend, and nothing else."""
+
+    def __init__(
+        self,
+        *,
+        state: Path,
+        instance: str,
+        inbox: Inbox,
+        book: TurnBook,
+        conversation: Conversation,
+        wishes: Wishes,
+        say: Say,
+        pause: Pause,
+    ) -> None:
+        self._state = state
+        self._instance = instance
+        self._inbox = inbox
+        self._book = book
+        self._conversation = conversation
+        self._wishes = wishes
+        self._say = say
+        self._pause = pause
+        self._batches = Batches()
+        self._intake = Intake(inbox, book, self._batches, wishes)
+        self._rest: Rest | None = None
+        self._in_a_row = 0
+        self._idle_with: int | None = None
+        """So many held turns were told of when it was said that the harness is idle; None: something else was said."""
+        self._noted_before: frozenset[int] = frozenset()
+        """What the file of fetched messages has from before the turn, where it cannot be removed."""
+        self.breaker: Breaker | None = None
+        """Stops the turn that runs."""
+        self.settling: asyncio.Task[None] | None = None
+        """A turn that ended well is being acknowledged."""
+
+    async def next(self) -> None:
+        """Do the next thing, or wait for one."""
+        woken = self._wishes.looked()
+        try:
+            await self._meet_wishes()
+            if self._rest is not None:
+                if woken:
+                    await self._settle_skipped()
+                if await self._rest.over(self._wishes, self._conversation.logged_in):
+                    self._rest = None
+                return
+            if self._intake.patient and self._idle_with != len(self._book.held()):
+                await self.at_rest()
+            batch = await self._intake.next()
+            if batch is not None:
+                await self._handle(batch)
+        except CoreError as error:
+            if error.code == "superseded":
+                raise
+            log.error("the hive refused a call of the harness: %s", error)
+            await self._pause_after(Failed("core", str(error)), REACTIONS["core"])
+
+    # --- between turns ----------------------------------------------------------------------------------------
+
+    async def _meet_wishes(self) -> None:
+        wishes = self._wishes
+        if wishes.go_on:
+            wishes.go_on, self._rest = False, None
+        if wishes.reopen:
+            wishes.reopen = False
+            await self._conversation.reopen()
+        if wishes.new_session:
+            wishes.new_session = wishes.compact = False
+            await self._conversation.begin_anew()
+        if wishes.compact or (self._rest is None and self._conversation.full):
+            wishes.compact = False
+            if (last := self._book.last) is not None:
+                await self._shorten(last, notes=True)
+
+    async def _shorten(self, record: TurnRecord, *, notes: bool) -> TurnOutcome:
+        """Shorten the conversation; what happens is told as a part of the turn `record`."""
+        self._idle_with = None
+        await self._say("thinking", "shortens its conversation")
+        tell = await self._book.teller(record)
+        try:
+            return await self._conversation.shorten(tell, self._inbox.keep_leases, notes=notes)
+        except CoreError as error:
+            if error.code == "superseded":
+                raise
+            return Failed("core", str(error))
+        finally:
+            await self._book.changed(record)
+
+    async def _settle_skipped(self) -> None:
+        """Acknowledge what a person has given up, though the time to try anything else has not come."""
+        if any(not record.settled for record in self._book.unfinished()):
+            free = await self._intake.look(wait=False)
+            await self._inbox.release([delivery.id for delivery in free])
+
+    async def at_rest(self) -> None:
+        """Say that the harness waits for messages, and how many turns wait for a person."""
+        self._idle_with = held = len(self._book.held())
+        await self._say("idle", f"{held} turn{'s wait' if held > 1 else ' waits'} for a person" if held else "")
+
+    # --- a turn -------------------------------------------------------------------------------------------------
+
+    async def _handle(self, batch: Batch) -> None:
+        started = time.monotonic()
+        self._wishes.first = None
+        record = await self._book.begin(batch.record, batch.deliveries)
+        taken = list(batch.deliveries)
+        try:
+            outcome = await self._attempt(record, batch, taken)
+        except CoreError as error:
+            if error.code == "superseded":
+                self._book.interrupt(record)
+                raise
+            outcome = Failed("core", str(error))
+        except BaseException:  # the harness is being ended
+            self._book.interrupt(record)
+            raise
+        finally:
+            self.breaker = None
+        how = "ok" if isinstance(outcome, Ok) else f"{kind_of(outcome)}: {outcome.detail}"
+        seconds = time.monotonic() - started
+        log.info("turn %d, attempt %d, ended after %.2f s: %s", record.id, record.attempt, seconds, how)
+        ids = {delivery.id for delivery in taken}
+        fetched = set(fetched_messages.read(self._state, self._instance)) - self._noted_before
+        if isinstance(outcome, Ok):
+            self._batches.handled(taken)
+            self._in_a_row = 0
+            await self._finish(record, ids, fetched - ids)
+        else:
+            await self._react(record, Batch(record, taken), outcome, ids | fetched)
+
+    async def _attempt(self, record: TurnRecord, batch: Batch, taken: list[Delivery]) -> TurnOutcome:
+        fetched_messages.clear(self._state, self._instance)
+        self._noted_before = frozenset(fetched_messages.read(self._state, self._instance))
+        count = len(batch.deliveries)
+        self._idle_with = None
+        self.breaker = Breaker()
+        await self._say("thinking", f"{count} message{'s' if count > 1 else ''}")
+        tell = await self._book.teller(record)
+        turn = Turn(tuple(batch.deliveries), record.id, record.attempt, self._intake.more(record, taken))
+        return await self._conversation.run(turn, tell, self._inbox.keep_leases, self.breaker)
+
+    async def _finish(self, record: TurnRecord, ids: Collection[int], fetched: Collection[int]) -> None:
+        """Acknowledge what the model saw: the turn's messages, and those that it `fetched` itself meanwhile."""
+        await self._book.end(record, "ok")
+        self.settling = asyncio.create_task(self._acknowledge(ids, fetched))
+        try:
+            await asyncio.shield(self.settling)
+        finally:
+            self.settling = None
+        await self._book.settle(record)
+        await self.at_rest()
+
+    async def _acknowledge(self, ids: Collection[int], fetched: Collection[int]) -> None:
+        await self._inbox.acknowledge(ids)
+        await self._inbox.acknowledge_fetched(fetched)
+
+    # --- what failed --------------------------------------------------------------------------------------------
+
+    async def _react(
+        self, record: TurnRecord, batch: Batch, outcome: Failed | NeedsLogin, ids: Collection[int]
+    ) -> None:
+        reaction = REACTIONS[kind_of(outcome)]
+        if reaction.compact and not record.compacted:
+            record.compacted = True
+            shortened = await self._shorten(record, notes=False)
+            if isinstance(shortened, Ok):
+                await self._again(record, outcome, ids, 0.0)
+                self._wishes.first = record.id
+                return
+            outcome, reaction = shortened, REACTIONS[kind_of(shortened)]
+        failures = self._batches.failed(batch.deliveries) if reaction.suspect else 0
+        if reaction.restart:
+            await self._conversation.reopen()
+        if reaction.held_after is not None and (
+            reaction.held_after == 0 or (len(batch.deliveries) == 1 and failures >= reaction.held_after)
+        ):
+            if len(self._book.held()) < MOST_HELD:
+                await self._hold(record, outcome, ids)
+                return
+            reaction = TOO_MANY_HELD
+        seconds = await self._pause_after(outcome, reaction)
+        await self._again(record, outcome, ids, seconds)
+
+    async def _hold(self, record: TurnRecord, outcome: Failed | NeedsLogin, ids: Collection[int]) -> None:
+        """Leave the turn to a person; its messages stay leased, so that they are not in the way."""
+        mine = {ref.id for ref in record.messages}
+        self._inbox.keep(mine)
+        await self._inbox.release(set(ids) - mine)
+        await self._book.end(record, "held", failure=kind_of(outcome), detail=outcome.detail)
+        if kind_of(outcome) != "cancelled":  # of what a person did, that person knows
+            await self._say("paused", f"turn {record.id} waits for a person, others go on: {outcome.detail}")
+        await self.at_rest()
+
+    async def _again(
+        self, record: TurnRecord, outcome: Failed | NeedsLogin, ids: Collection[int], seconds: float
+    ) -> None:
+        """Hand the turn's messages back; they come again for its next attempt."""
+        await self._inbox.release(ids)
+        at = time.time() + seconds
+        await self._book.end(record, "waiting", failure=kind_of(outcome), detail=outcome.detail, next_try_at=at)
+
+    async def _pause_after(self, outcome: Failed | NeedsLogin, reaction: Reaction) -> float:
+        """Say what is wrong, and do nothing for some seconds, which are returned."""
+        self._in_a_row += 1
+        retry_after = outcome.retry_after if isinstance(outcome, Failed) else None
+        seconds = self._pause(reaction, self._in_a_row, retry_after)
+        log.warning("next try in %g s", seconds)
+        # Credentials that were there before are no reason to try again.
+        look = reaction.login and not await self._conversation.logged_in()
+        self._idle_with = None
+        await self._say(reaction.state, outcome.detail)
+        self._rest = Rest(seconds, until_login=look)
+        return seconds

@@ -1,0 +1,118 @@
+"""One attempt of a turn: the backend works, leases are kept alive beside it, and the limits are watched."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from hive_agent import log as harness_log
+from hive_agent.backends.base import Backend, Failed, Turn, TurnOutcome
+from hive_agent.backends.transcript import Entry, Tell, ToolResult, Usage
+from hive_agent.client.connection import CoreError
+from hive_agent.client.core_client import CoreClient
+from hive_core.protocol import LeaseRequest
+
+log = logging.getLogger(__name__)
+
+_STOP_SECONDS = 60.0
+"""How long a backend may take to stop what it has started."""
+
+
+class StuckBackend(Exception):
+    """The backend does not stop. Only the end of the harness, which ends everything, helps."""
+
+
+class Breaker:
+    """Ends what runs from outside, once, with a reason."""
+
+    def __init__(self) -> None:
+        self._reason: asyncio.Future[Failed] = asyncio.get_running_loop().create_future()
+
+    def stop(self, reason: Failed) -> None:
+        """End it; only the first reason counts."""
+        if not self._reason.done():
+            self._reason.set_result(reason)
+
+    def counting(self, tell: Tell, most: int) -> Tell:
+        """`tell`, which also stops a turn that is about to make more than `most` model calls."""
+        calls = 0
+
+        def counted(entry: Entry) -> None:
+            nonlocal calls
+            tell(entry)
+            calls += isinstance(entry, Usage)
+            # A result is for a next call, which a turn that has made all that it may must not make.
+            if calls > most or (calls == most and isinstance(entry, ToolResult)):
+                self.stop(Failed("steps", f"the turn was stopped after {most} model calls (max_steps)"))
+
+        return counted
+
+    @property
+    def reason(self) -> asyncio.Future[Failed]:
+        return self._reason
+
+
+async def run_turn(
+    backend: Backend,
+    turn: Turn,
+    tell: Tell,
+    keep_leases: Coroutine[Any, Any, None],
+    limit: float,
+    *,
+    max_steps: int = 10_000,
+    breaker: Breaker | None = None,
+) -> TurnOutcome:
+    """Run `turn` for at most `limit` seconds and `max_steps` model calls, as `guarded` does."""
+    breaker = breaker or Breaker()
+    work = backend.run(turn, breaker.counting(tell, max_steps))
+    return await guarded(work, keep_leases, limit, breaker)
+
+
+async def guarded(
+    work: Coroutine[Any, Any, TurnOutcome], keep_leases: Coroutine[Any, Any, None], limit: float, breaker: Breaker
+) -> TurnOutcome:
+    """Do the backend's `work` for at most `limit` seconds while `keep_leases` runs; then both have stopped.
+
+    Raises what `keep_leases` raises (it ends only on a reason to stop), and StuckBackend. What the backend raises is a
+    failure, but a CoreError, which is for the harness to judge.
+    """
+    working = asyncio.create_task(work)
+    leases = asyncio.create_task(keep_leases)
+    try:
+        everything: set[asyncio.Future[Any]] = {working, leases, breaker.reason}
+        done, _ = await asyncio.wait(everything, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if working in done:
+            if working.cancelled():
+                return Failed("internal", "the backend cancelled its own work")
+            return working.result()
+        if leases in done:
+            leases.result()
+        if breaker.reason in done:
+            return breaker.reason.result()
+        return Failed("timeout", f"the turn was stopped after {limit:g} s (turn_timeout)")
+    except CoreError:
+        raise
+    except Exception as error:
+        log.error("the backend broke: %s", harness_log.where(error))
+        return Failed("internal", f"the backend broke: {harness_log.where(error)}")
+    finally:
+        working.cancel()
+        leases.cancel()
+        stopped, stuck = await asyncio.wait({working, leases}, timeout=_STOP_SECONDS)
+        await asyncio.gather(*stopped, return_exceptions=True)  # what they raised on their way out is of no interest
+        if stuck:
+            raise StuckBackend(f"the backend does not stop within {_STOP_SECONDS:g} s")
+
+
+async def keep_leases(client: CoreClient, instance: str, lease_seconds: Callable[[], float]) -> None:
+    """Renew all of this instance's leases three times per lease. Ends only by raising `superseded`."""
+    while True:
+        await asyncio.sleep(lease_seconds() / 3)
+        try:
+            await client.renew(LeaseRequest(instance=instance))
+        except CoreError as error:
+            if error.code == "superseded":
+                raise
+            log.warning("leases were not renewed: %s", error)

@@ -1,0 +1,169 @@
+"""Which messages are handled next: fetched, told apart by what became of their turns, and chosen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hive_agent.client.connection import CoreError
+from hive_agent.turns.batches import LOOKED_THROUGH, PER_TURN, Batches
+from hive_agent.turns.inbox import Inbox
+from hive_agent.turns.records import MOST_MESSAGES, TurnRecord
+from hive_agent.turns.turn_log import TurnBook
+from hive_agent.turns.wishes import Wishes
+from hive_core.protocol import Delivery, ReceiveAnswer
+
+log = logging.getLogger(__name__)
+
+_SHORTEST_POLL = 1.0
+"""An answer without news sooner than this is not a poll that ran out: slow down, whatever the reason is."""
+_SPLIT = "(its messages are tried one by one)"
+MOST_MORE = 30
+"""How many messages one attempt may take up in its middle."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the next turn is about; `record` is the turn that is tried again with it, None for a new one."""
+
+    record: TurnRecord | None
+    deliveries: list[Delivery]
+
+
+class Intake:
+    """Chooses turn after turn. Everything here raises CoreError."""
+
+    def __init__(self, inbox: Inbox, book: TurnBook, batches: Batches, wishes: Wishes) -> None:
+        self._inbox = inbox
+        self._book = book
+        self._batches = batches
+        self._wishes = wishes
+
+    @property
+    def patient(self) -> bool:
+        """Whether there is nothing to do but to wait for a message."""
+        return all(record.state == "held" for record in self._book.unfinished())
+
+    async def next(self) -> Batch | None:
+        """What to handle next, leased; None if a look at what has changed comes first."""
+        free = await self.look(wait=self.patient)
+        if not free:
+            return None
+        turns = {delivery.id: record.id for delivery in free if (record := self._book.turn_of(delivery)) is not None}
+        chosen = self._batches.next(free, turns, self._wishes.first)
+        record = self._book.get(turns.get(chosen[0].id, 0))
+        taken = {delivery.id for delivery in chosen}
+        aside = [delivery.id for delivery in free if delivery.id not in taken]
+        if aside:
+            # Before the turn: the model may fetch messages, and gets the oldest first.
+            log.info("%d messages are left for later turns", len(aside))
+            await self._inbox.release(aside)
+        if record is not None and record.state != "waiting":
+            await self._inbox.release(taken)  # A person has decided otherwise meanwhile.
+            return None
+        if record is not None and any(turns.get(number) == record.id for number in aside):
+            await self._book.end(record, "failed", failure=record.failure, detail=f"{record.detail} {_SPLIT}".strip())
+            record = None
+        return Batch(record, chosen)
+
+    async def look(self, *, wait: bool) -> list[Delivery]:
+        """Fetch messages and do what is settled about them already; those that are left, oldest first."""
+        started = time.monotonic()
+        # Not those that a person frees while the answer is under way: it would seem as if their messages were gone.
+        expected = [record for record in self._book.unfinished() if record.state not in ("held", "running")]
+        answer = await self._receive(LOOKED_THROUGH if not wait else self._batches.most, wait=wait)
+        if answer is None:
+            return []
+        free: list[Delivery] = []
+        owed: list[int] = []
+        for delivery in answer.deliveries:
+            record = self._book.turn_of(delivery)
+            if record is None or record.state == "waiting":
+                free.append(delivery)
+            elif record.state == "held":
+                self._inbox.keep([delivery.id])
+            else:
+                owed.append(delivery.id)
+        if owed:
+            await self._inbox.acknowledge(owed)
+        closed = await self._close_gone(expected, free, answer)
+        if not free and not owed and not closed:
+            await self._wishes.wait(max(0.0, started + _SHORTEST_POLL - time.monotonic()))
+        return free
+
+    def more(self, record: TurnRecord, taken: list[Delivery]) -> _More:
+        """Fetches messages into the middle of a turn; they are added to `taken`."""
+        return _More(self._inbox, self._book, self._batches, record, taken)
+
+    async def _receive(self, most: int, *, wait: bool) -> ReceiveAnswer | None:
+        """None if a person wished for something before there was an answer."""
+        receiving = asyncio.create_task(self._inbox.receive(most, wait=wait))
+        waking = asyncio.create_task(self._wishes.wait())
+        try:
+            await asyncio.wait({receiving, waking}, return_when=asyncio.FIRST_COMPLETED)
+            # What was leased and not heard of comes with the next receive, which says what this harness holds.
+            return receiving.result() if receiving.done() else None
+        finally:
+            receiving.cancel()
+            waking.cancel()
+            await asyncio.gather(receiving, waking, return_exceptions=True)
+
+    async def _close_gone(
+        self, expected: Sequence[TurnRecord], free: Sequence[Delivery], answer: ReceiveAnswer
+    ) -> bool:
+        """Close those of the turns whose messages wait no more; whether there were any."""
+        held_back = self._inbox.held_back
+        complete = answer.waiting <= len(held_back)
+        newest = answer.deliveries[-1].id if answer.deliveries else 0
+        closed = False
+        for record in expected:
+            if record.state in ("held", "running") or any(ref.id in held_back for ref in record.messages):
+                continue
+            here = any(ref.means(delivery) for ref in record.messages for delivery in free)
+            if here or not (complete or all(ref.id <= newest for ref in record.messages)):
+                continue
+            if record.state == "waiting":
+                await self._book.end(record, "ok", detail="its messages were handled in another turn")
+            await self._book.settle(record)
+            closed = True
+        return closed
+
+
+class _More:
+    """`Turn.more` of one attempt."""
+
+    def __init__(
+        self, inbox: Inbox, book: TurnBook, batches: Batches, record: TurnRecord, taken: list[Delivery]
+    ) -> None:
+        self._inbox = inbox
+        self._book = book
+        self._batches = batches
+        self._record = record
+        self._taken = taken
+        self._room = min(MOST_MORE, MOST_MESSAGES - len(taken))
+
+    async def __call__(self) -> Sequence[Delivery]:
+        """What came meanwhile. Nothing while messages that may have made turns fail are about: those need care."""
+        if self._room <= 0 or self._batches.wary or self._book.waiting():
+            return ()
+        try:
+            found = await self._inbox.more(min(PER_TURN, self._room))
+        except CoreError as error:
+            if error.code == "superseded":
+                raise
+            log.warning("no further messages were fetched into the turn: %s", error)
+            return ()
+        if found is None:
+            self._room = 0  # A later message must not overtake one that was leased unheard.
+            return ()
+        taken = [delivery for delivery in found if self._book.turn_of(delivery) is None]
+        others = [delivery.id for delivery in found if delivery not in taken]
+        await self._inbox.release(others)
+        if taken:
+            self._room -= len(taken)
+            self._taken.extend(taken)
+            await self._book.joined(self._record, taken)
+        return taken

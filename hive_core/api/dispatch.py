@@ -1,0 +1,119 @@
+"""The frame around every handler: who calls, is the request of the right form, what is answered or refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+from pydantic import ValidationError
+
+from hive_core.api.endpoint import Call, Caller, Endpoint, Identify, Refused, Timed
+from hive_core.api.responses import json_answer
+from hive_core.errors import HiveError, bad_request
+from hive_core.protocol import MAX_REQUEST_BYTES, ErrorAnswer, ErrorBody, Query, Request
+from hive_core.sockets.routing import Router, WrongMethod
+
+log = structlog.get_logger(__name__)
+
+_SHOWN_FAULTS = 5
+_NO_QUERY = Query()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Answers every request of a socket: by its endpoint, or in the protocol's error shape."""
+
+    router: Router
+    identify: Identify
+    refused: Refused
+    timed: Timed
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer to one request. Refusals are told to `refused`, times to `timed`."""
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        caller: Caller | None = None
+        endpoint: Endpoint | None = None
+        try:
+            caller = self.identify(request)
+            endpoint, parameters = self.router.find(request.method, request.rel_url.raw_path)
+            response = await _carry_out(endpoint, caller, parameters, request)
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as error:
+            refusal = _as_refusal(error, request)
+            if caller is not None:
+                # In ASCII: a path may hold what can be neither printed nor stored.
+                await self.refused(caller, ascii(f"{request.method} {request.path}")[1:-1], refusal)
+            response = _error_response(refusal)
+        if endpoint is not None:
+            self.timed(endpoint.path, response.status, clock() - started)
+        return response
+
+
+async def _carry_out(
+    endpoint: Endpoint, caller: Caller, parameters: Mapping[str, str], request: web.BaseRequest
+) -> web.StreamResponse:
+    if endpoint.manager_only and caller.kind != "manager":
+        raise HiveError("manager_only", "only the manager may do this", hint="ask hm1nd: send it a message", status=403)
+    query = _parsed_query(endpoint.query or Query, request) if endpoint.query or request.query_string else _NO_QUERY
+    body = _parsed_body(endpoint.body, await request.read()) if endpoint.body else None
+    call = Call(caller, parameters, query, body, request)
+    if endpoint.waits:
+        answer = await endpoint.handler(call)
+    else:
+        answer = await asyncio.shield(asyncio.ensure_future(endpoint.handler(call)))
+    if isinstance(answer, web.StreamResponse):
+        return answer
+    return json_answer(answer.__pydantic_serializer__.to_json(answer))
+
+
+def _as_refusal(error: Exception, request: web.BaseRequest) -> HiveError:
+    if isinstance(error, HiveError):
+        return error
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        text = f"the request has more than {MAX_REQUEST_BYTES} bytes"
+        return HiveError("request_too_large", text, hint="a message's body may have 256 KiB", status=413)
+    if isinstance(error, web.RequestPayloadError):
+        return bad_request("the request's body does not arrive as its headers say", "send it plainly, with its length")
+    log.error("request failed", path=ascii(request.path), exc_info=error)
+    return HiveError("internal", "the daemon failed on this request", hint="see its log", status=500)
+
+
+def _error_response(error: HiveError) -> web.StreamResponse:
+    answer = ErrorAnswer(error=ErrorBody(code=error.code, message=error.message, hint=error.hint))
+    headers = {"Allow": error.allowed} if isinstance(error, WrongMethod) else None
+    return json_answer(answer.model_dump_json().encode(), error.status, headers)
+
+
+def _parsed_body(model: type[Request], text: bytes) -> Request:
+    try:
+        return model.model_validate_json(text or b"{}")
+    except ValidationError as error:
+        raise _invalid(error, "body") from None
+
+
+def _parsed_query(model: type[Query], request: web.BaseRequest) -> Query:
+    if len(request.query) > len(set(request.query)):
+        raise bad_request("a query parameter is given twice", "give each at most once")
+    try:
+        return model.model_validate(dict(request.query))
+    except ValidationError as error:
+        raise _invalid(error, "query") from None
+
+
+def _invalid(error: ValidationError, part: str) -> HiveError:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    texts = [f"{_place(part, fault['loc'])}: {fault['msg']}" for fault in found[:_SHOWN_FAULTS]]
+    if len(found) > _SHOWN_FAULTS:
+        texts.append(f"and {len(found) - _SHOWN_FAULTS} more")
+    if found[0]["type"] == "bad_name":
+        return HiveError("bad_name", texts[0], hint="1 to 9 characters a-z and 0-9, a letter first")
+    return bad_request("; ".join(texts), "the forms are described in /v1/openapi.json")
+
+
+def _place(part: str, location: Sequence[int | str]) -> str:
+    return ".".join([part, *(ascii(step)[1:-1] if isinstance(step, str) else str(step) for step in location)])[:200]

@@ -1,0 +1,180 @@
+"""Endpoints for agents: what the operator, the manager and the agents themselves ask about them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from hive_core.agents import Agents
+from hive_core.api.endpoint import Call, Endpoint
+from hive_core.api.routes.params import agent_name
+from hive_core.gate.gate import Gate
+from hive_core.protocol import (
+    AgentList,
+    AgentStatus,
+    DestroyAnswer,
+    DestroyProposal,
+    DestroyRequest,
+    History,
+    HistoryQuery,
+    LogsAnswer,
+    LogsQuery,
+    Peer,
+    PeerList,
+    Proposal,
+    RebuildRequest,
+    RollbackRequest,
+    SpawnProposal,
+    SpawnRequest,
+)
+from hive_core.sockets.parties import party
+
+_AGENT = "/v1/agents/{name}"
+
+
+def looking_after(agents: Agents, *, manager_only: bool) -> list[Endpoint]:
+    """Start, stop, restart, logs: for the operator, and on agents' sockets for the manager alone."""
+
+    def action(verb: str, run: Callable[[str, str], Awaitable[AgentStatus]]) -> Endpoint:
+        async def handle(call: Call) -> AgentStatus:
+            return await run(call.path["name"], call.caller.actor)
+
+        summary = f"{verb.capitalize()} an agent"
+        return Endpoint("POST", f"{_AGENT}/{verb}", summary, handle, AgentStatus, manager_only=manager_only)
+
+    async def logs(call: Call) -> LogsAnswer:
+        return await agents.logs(call.path["name"], call.read(LogsQuery))
+
+    return [
+        action("start", agents.start),
+        action("stop", agents.stop),
+        action("restart", agents.restart),
+        Endpoint(
+            "GET",
+            f"{_AGENT}/logs",
+            "What an agent's harness printed",
+            logs,
+            LogsAnswer,
+            query=LogsQuery,
+            waits=True,
+            manager_only=manager_only,
+        ),
+    ]
+
+
+def own_log(agents: Agents) -> list[Endpoint]:
+    """What every agent may read: what its own harness has printed."""
+
+    async def logs(call: Call) -> LogsAnswer:
+        return await agents.logs(call.caller.name, call.read(LogsQuery))
+
+    return [
+        Endpoint("GET", "/v1/logs", "What one's own harness printed", logs, LogsAnswer, query=LogsQuery, waits=True)
+    ]
+
+
+def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
+    """What was deployed, and the way back to it: for the operator, and on agents' sockets for the manager alone."""
+
+    async def rollback(call: Call) -> Proposal:
+        return await gate.rollback(agent_name(call), call.read(RollbackRequest), party(call.caller))
+
+    async def rebuild(call: Call) -> Proposal:
+        return await gate.rebuild(agent_name(call), call.read(RebuildRequest), party(call.caller))
+
+    async def history(call: Call) -> History:
+        return await gate.history(agent_name(call), call.read(HistoryQuery))
+
+    return [
+        Endpoint(
+            "POST",
+            f"{_AGENT}/rollback",
+            "Deploy an earlier deployment again",
+            rollback,
+            Proposal,
+            body=RollbackRequest,
+            manager_only=manager_only,
+        ),
+        Endpoint(
+            "POST",
+            f"{_AGENT}/rebuild",
+            "Build what is deployed anew, and deploy that",
+            rebuild,
+            Proposal,
+            body=RebuildRequest,
+            manager_only=manager_only,
+        ),
+        Endpoint(
+            "GET",
+            f"{_AGENT}/history",
+            "An agent's deployments",
+            history,
+            History,
+            query=HistoryQuery,
+            manager_only=manager_only,
+        ),
+    ]
+
+
+def keeping(agents: Agents, gate: Gate) -> list[Endpoint]:
+    """List, spawn and destroy: the operator's alone."""
+
+    async def listing(_: Call) -> AgentList:
+        return AgentList(agents=list(agents.statuses()))
+
+    async def spawn(call: Call) -> AgentStatus:
+        return await gate.spawn(call.read(SpawnRequest), party(call.caller))
+
+    async def status(call: Call) -> AgentStatus:
+        return agents.status(call.path["name"])
+
+    async def destroy(call: Call) -> DestroyAnswer:
+        return await gate.destroy(agent_name(call), call.read(DestroyRequest), party(call.caller))
+
+    return [
+        Endpoint("GET", "/v1/agents", "All agents", listing, AgentList),
+        Endpoint("POST", "/v1/agents", "Make an agent", spawn, AgentStatus, body=SpawnRequest),
+        Endpoint("GET", _AGENT, "One agent", status, AgentStatus),
+        Endpoint("POST", f"{_AGENT}/destroy", "Remove an agent", destroy, DestroyAnswer, body=DestroyRequest),
+    ]
+
+
+def requesting(gate: Gate) -> list[Endpoint]:
+    """Spawn and destroy on agents' sockets: only the manager may, and what it may is to propose them."""
+
+    async def spawn(call: Call) -> Proposal:
+        return await gate.request_spawn(call.read(SpawnProposal), party(call.caller))
+
+    async def destroy(call: Call) -> Proposal:
+        return await gate.request_destroy(agent_name(call), call.read(DestroyProposal), party(call.caller))
+
+    return [
+        Endpoint(
+            "POST",
+            "/v1/agents",
+            "Propose to make an agent",
+            spawn,
+            Proposal,
+            body=SpawnProposal,
+            manager_only=True,
+        ),
+        Endpoint(
+            "POST",
+            f"{_AGENT}/destroy",
+            "Propose to remove an agent",
+            destroy,
+            Proposal,
+            body=DestroyProposal,
+            manager_only=True,
+        ),
+    ]
+
+
+def peers(agents: Agents) -> list[Endpoint]:
+    """What an agent may know of the others."""
+
+    async def listing(_: Call) -> PeerList:
+        return PeerList(
+            agents=[Peer(**status.model_dump(include=set(Peer.model_fields))) for status in agents.statuses()]
+        )
+
+    return [Endpoint("GET", "/v1/agents", "The agents of the hive", listing, PeerList)]

@@ -1,0 +1,60 @@
+"""Endpoints with which a harness says that it is there, and learns who it is."""
+
+from __future__ import annotations
+
+from hive_core.agents import Agents
+from hive_core.agents.reports import Reports
+from hive_core.api.endpoint import Call, Endpoint
+from hive_core.asking import Due
+from hive_core.messaging import Broker, Directory
+from hive_core.protocol import Done, HelloRequest, Profile, StateRequest, StatusRequest, WhoAmI
+
+
+def harness(
+    agents: Agents, broker: Broker, reports: Reports, directory: Directory, due: Due, lease_seconds: float
+) -> list[Endpoint]:
+    """Hello, state, status, whoami."""
+
+    async def hello(call: Call) -> Profile:
+        request = call.read(HelloRequest)
+        if request.again:
+            directory.check_instance(call.caller.name, request.instance)
+        else:
+            await broker.hello(call.caller.name, request.instance)
+        await reports.hello(call.caller.name, request.deployment, again=request.again)
+        due.look_again()  # A new agent of the name finds what was kept for the one before.
+        record = agents.record(call.caller.name)
+        return Profile(
+            name=record.name,
+            kind=record.kind,
+            config=record.config,
+            prompt=record.prompt,
+            deployment=record.deployment,
+            lease_seconds=lease_seconds,
+        )
+
+    async def state(call: Call) -> Done:
+        request = call.read(StateRequest)
+        directory.check_instance(call.caller.name, request.instance)
+        await reports.harness(call.caller.name, request.state, request.detail)
+        return Done()
+
+    async def status(call: Call) -> Done:
+        await agents.set_status(call.caller.name, call.read(StatusRequest).text)
+        return Done()
+
+    async def whoami(call: Call) -> WhoAmI:
+        record = agents.record(call.caller.name)
+        return WhoAmI(
+            name=record.name,
+            kind=record.kind,
+            allowed_recipients=record.config.allowed_recipients,
+            deployment=record.deployment,
+        )
+
+    return [
+        Endpoint("POST", "/v1/harness/hello", "A harness has started", hello, Profile, body=HelloRequest),
+        Endpoint("POST", "/v1/harness/state", "What a harness is doing", state, Done, body=StateRequest),
+        Endpoint("POST", "/v1/harness/status", "What an agent says it is at", status, Done, body=StatusRequest),
+        Endpoint("GET", "/v1/whoami", "Who this socket belongs to", whoami, WhoAmI),
+    ]

@@ -1,0 +1,113 @@
+"""Endpoints for messages."""
+
+from __future__ import annotations
+
+from hive_core.api.endpoint import Call, Endpoint
+from hive_core.api.routes.params import number_of
+from hive_core.messaging import Broker
+from hive_core.protocol import (
+    AckRequest,
+    Inbox,
+    InboxAnswer,
+    InboxQuery,
+    LeaseAnswer,
+    LeaseRequest,
+    MarkReadRequest,
+    PeekQuery,
+    ReceiveAnswer,
+    ReceiveRequest,
+    ReplyAnswer,
+    SendAnswer,
+    SendRequest,
+    WaitQuery,
+    WakeRequest,
+)
+
+
+def sending(broker: Broker) -> list[Endpoint]:
+    """What every caller may do: send in its own name."""
+
+    async def send(call: Call) -> SendAnswer:
+        return await broker.send(call.caller.name, call.read(SendRequest))
+
+    # Given up when the caller hangs up, since the broker itself sees every accepted message through.
+    path = "/v1/messages"
+    return [Endpoint("POST", path, "Send a message", send, SendAnswer, body=SendRequest, waits=True)]
+
+
+def receiving(broker: Broker) -> list[Endpoint]:
+    """What a harness does with its agent's messages."""
+
+    async def receive(call: Call) -> ReceiveAnswer:
+        return await broker.receive(call.caller.name, call.read(ReceiveRequest))
+
+    async def acknowledge(call: Call) -> LeaseAnswer:
+        request = call.read(AckRequest)
+        return await broker.acknowledge(call.caller.name, request.instance, request.ids)
+
+    async def release(call: Call) -> LeaseAnswer:
+        return await broker.release(call.caller.name, call.read(LeaseRequest))
+
+    async def renew(call: Call) -> LeaseAnswer:
+        return await broker.renew(call.caller.name, call.read(LeaseRequest))
+
+    base = "/v1/messages"
+    return [
+        Endpoint(
+            "POST",
+            f"{base}/receive",
+            "Lease waiting messages, or wait for one",
+            receive,
+            ReceiveAnswer,
+            body=ReceiveRequest,
+            waits=True,
+        ),
+        Endpoint("POST", f"{base}/ack", "Messages are dealt with", acknowledge, LeaseAnswer, body=AckRequest),
+        Endpoint("POST", f"{base}/release", "Hand messages out again", release, LeaseAnswer, body=LeaseRequest),
+        Endpoint("POST", f"{base}/renew", "Keep messages for longer", renew, LeaseAnswer, body=LeaseRequest),
+    ]
+
+
+def waking(broker: Broker) -> list[Endpoint]:
+    """What programs beside the harness do: tell their own agent something, and look at what waits for it."""
+
+    async def wake(call: Call) -> SendAnswer:
+        request = call.read(WakeRequest)
+        body = f"From {request.label}, a program in your container:\n\n{request.body}"
+        return await broker.send_to_itself(call.caller.name, body, request.idempotency_key)
+
+    async def peek(call: Call) -> Inbox:
+        return await broker.peek(call.caller.name, call.read(PeekQuery).limit)
+
+    return [
+        Endpoint("POST", "/v1/wake", "News for the agent itself", wake, SendAnswer, body=WakeRequest, waits=True),
+        Endpoint("GET", "/v1/inbox", "What waits for the agent; nothing is leased", peek, Inbox, query=PeekQuery),
+    ]
+
+
+def operators_inbox(broker: Broker) -> list[Endpoint]:
+    """What the operator does with messages."""
+
+    async def inbox(call: Call) -> InboxAnswer:
+        return await broker.inbox(call.read(InboxQuery))
+
+    async def mark_read(call: Call) -> LeaseAnswer:
+        return await broker.mark_read(call.read(MarkReadRequest).ids)
+
+    async def reply(call: Call) -> ReplyAnswer:
+        return await broker.wait_reply(number_of(call), call.read(WaitQuery).wait_seconds)
+
+    base = "/v1/messages"
+    return [
+        Endpoint("GET", base, "The operator's messages", inbox, InboxAnswer, query=InboxQuery),
+        Endpoint("POST", f"{base}/read", "Messages were read", mark_read, LeaseAnswer, body=MarkReadRequest),
+        Endpoint(
+            "GET",
+            f"{base}/{{id}}/reply",
+            "The answer to a message of the operator, waiting for it",
+            reply,
+            ReplyAnswer,
+            query=WaitQuery,
+            waits=True,
+        ),
+    ]

@@ -1,0 +1,106 @@
+"""Endpoints for agents' pages. A page is its agent's own: what is typed there comes in on the agent's socket."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from hive_core.agents import Agents, page_store
+from hive_core.agents.page_access import TICKET_SECONDS, Pass
+from hive_core.api.endpoint import Call, Endpoint
+from hive_core.asking import Questions
+from hive_core.infra.database import audit
+from hive_core.infra.database.database import Database
+from hive_core.layout import Layout
+from hive_core.messaging import Broker
+from hive_core.protocol import (
+    AnswerRequest,
+    PageAnswerRequest,
+    PageCheckRequest,
+    PageEnterRequest,
+    PageSendRequest,
+    PageSession,
+    PageTicket,
+    Question,
+    SendAnswer,
+    SendRequest,
+)
+from hive_core.protocol.names import OPERATOR
+
+_PAGE = "/v1/page"
+
+
+def opening_pages(agents: Agents, database: Database, layout: Layout) -> list[Endpoint]:
+    """Tickets for pages: the operator's alone."""
+
+    async def ticket(call: Call) -> PageTicket:
+        record = agents.record(call.path["name"])
+        actor = call.caller.actor
+        made = agents.pages.ticket(record.name, actor)  # Before anything waits: a destroyed agent's tickets go with it.
+        await database.write(lambda db: audit.append(db, actor=actor, action="page_ticket", subject=record.name))
+        return PageTicket(
+            ticket=made.secret,
+            port=record.web_port,
+            held=agents.hold_port(record.name),
+            sealed=record.sealed,
+            socket=str(layout.agent(record.name).own / "web.sock"),
+            expires_in=TICKET_SECONDS,
+        )
+
+    path = "/v1/agents/{name}/page-tickets"
+    return [Endpoint("POST", path, "A one-time ticket for an agent's page", ticket, PageTicket)]
+
+
+def serving_pages(agents: Agents, broker: Broker, questions: Questions, database: Database) -> list[Endpoint]:
+    """What an agent's page asks for whoever looks at it. Tickets and sessions are good for their own agent only."""
+    pages = agents.pages
+
+    def session(entry: Pass) -> PageSession:
+        return PageSession(session=entry.secret, user=entry.user, expires_in=pages.remaining(entry))
+
+    async def enter(call: Call) -> PageSession:
+        name = call.caller.name
+        entry = pages.enter(name, call.read(PageEnterRequest).ticket)
+
+        def store(db: sqlite3.Connection) -> None:
+            page_store.add(db, name, entry)
+            audit.append(db, actor=entry.user, action="page_enter", subject=name)
+
+        await database.write(store)
+        return session(entry)
+
+    async def check(call: Call) -> PageSession:
+        return session(pages.check(call.caller.name, call.read(PageCheckRequest).session))
+
+    async def send(call: Call) -> SendAnswer:
+        name, request = call.caller.name, call.read(PageSendRequest)
+        actor = _typed_by(pages.typing(name, request.session), name)
+        key = f"page:{name}:{request.idempotency_key}"  # Not to meet a key of the operator's or of another page.
+        message = SendRequest.model_construct(
+            to=name, body=request.body, reply_to=request.reply_to, idempotency_key=key
+        )
+        sent = await broker.send(OPERATOR, message)
+        if not sent.duplicate:
+            detail = {"message": sent.id}
+            await database.write(
+                lambda db: audit.append(db, actor=actor, action="page_send", subject=name, detail=detail)
+            )
+        return sent
+
+    async def answer(call: Call) -> Question:
+        name, request = call.caller.name, call.read(PageAnswerRequest)
+        actor = _typed_by(pages.typing(name, request.session), name)
+        return await questions.answer(request.question, AnswerRequest(text=request.text), actor, agent=name)
+
+    return [
+        Endpoint("POST", f"{_PAGE}/enter", "A ticket becomes a session", enter, PageSession, body=PageEnterRequest),
+        Endpoint("POST", f"{_PAGE}/check", "Is a session still good", check, PageSession, body=PageCheckRequest),
+        Endpoint("POST", f"{_PAGE}/send", "The operator has typed a message", send, SendAnswer, body=PageSendRequest),
+        Endpoint(
+            "POST", f"{_PAGE}/answer", "The operator has typed an answer", answer, Question, body=PageAnswerRequest
+        ),
+    ]
+
+
+def _typed_by(entry: Pass, agent: str) -> str:
+    """How the audit table names whoever types on a page: what they type has passed through the agent."""
+    return f"{entry.user} on the page of {agent}"

@@ -1,0 +1,74 @@
+"""Endpoints for questions and reminders."""
+
+from __future__ import annotations
+
+from hive_core.api.endpoint import Call, Endpoint
+from hive_core.api.routes.params import number_of
+from hive_core.asking import Questions, Reminders
+from hive_core.gate.gate import Gate
+from hive_core.protocol import (
+    AnswerRequest,
+    AskRequest,
+    OpenItems,
+    ProposalsQuery,
+    Question,
+    QuestionList,
+    QuestionsQuery,
+    Reminder,
+    ReminderList,
+    RemindersQuery,
+    RemindRequest,
+)
+from hive_core.sockets.parties import party
+
+_QUESTIONS, _REMINDERS = "/v1/questions", "/v1/reminders"
+_SHOWN_PROPOSALS = 100
+
+
+def asking(questions: Questions, reminders: Reminders, gate: Gate) -> list[Endpoint]:
+    """What every agent may do: ask, be reminded, see what of its own is open."""
+
+    async def ask(call: Call) -> Question:
+        return await questions.ask(call.caller.name, call.read(AskRequest))
+
+    async def remind(call: Call) -> Reminder:
+        return await reminders.remind(call.caller.name, call.read(RemindRequest))
+
+    async def cancel(call: Call) -> Reminder:
+        return await reminders.cancel(call.caller.name, number_of(call))
+
+    async def open_items(call: Call) -> OpenItems:
+        name = call.caller.name
+        mine = ProposalsQuery(agent=name, state="open", limit=_SHOWN_PROPOSALS)
+        return OpenItems(
+            questions=await questions.open_of(name),
+            reminders=await reminders.waiting_of(name),
+            proposals=(await gate.proposals(mine, party(call.caller))).proposals,
+        )
+
+    cancelling = f"{_REMINDERS}/{{id}}/cancel"
+    return [
+        Endpoint("POST", _QUESTIONS, "Ask the operator", ask, Question, body=AskRequest),
+        Endpoint("POST", _REMINDERS, "Be reminded of something", remind, Reminder, body=RemindRequest),
+        Endpoint("POST", cancelling, "Give up a reminder", cancel, Reminder),
+        Endpoint("GET", "/v1/open", "What of the agent's waits for somebody", open_items, OpenItems),
+    ]
+
+
+def answering(questions: Questions, reminders: Reminders) -> list[Endpoint]:
+    """What the operator does with questions, and sees of reminders."""
+
+    async def listing(call: Call) -> QuestionList:
+        return await questions.listing(call.read(QuestionsQuery))
+
+    async def answer(call: Call) -> Question:
+        return await questions.answer(number_of(call), call.read(AnswerRequest), call.caller.actor)
+
+    async def to_come(call: Call) -> ReminderList:
+        return await reminders.listing(call.read(RemindersQuery))
+
+    return [
+        Endpoint("GET", _QUESTIONS, "Questions to the operator", listing, QuestionList, query=QuestionsQuery),
+        Endpoint("POST", f"{_QUESTIONS}/{{id}}/answer", "Answer a question", answer, Question, body=AnswerRequest),
+        Endpoint("GET", _REMINDERS, "Reminders that are still to come", to_come, ReminderList, query=RemindersQuery),
+    ]

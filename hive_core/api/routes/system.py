@@ -1,0 +1,73 @@
+"""Endpoints about the daemon itself: health, figures, status, the live flow."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from aiohttp import web
+
+from hive_core.api.endpoint import Call, Endpoint
+from hive_core.errors import bad_request
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.protocol import Event, EventsQuery, Health, HiveStatus
+
+_EVENT_STREAM = "text/event-stream"
+_PROMETHEUS = "text/plain"
+
+
+def hive(
+    status: Callable[[], Awaitable[HiveStatus]],
+    alive: Callable[[], Awaitable[None]],
+    figures: Callable[[], bytes],
+    events: EventHub,
+) -> list[Endpoint]:
+    """`alive` raises if the daemon is not; `figures` is the Prometheus text."""
+
+    async def health(_: Call) -> Health:
+        await alive()
+        return Health()
+
+    async def metrics(_: Call) -> web.StreamResponse:
+        return web.Response(body=figures(), content_type=_PROMETHEUS, charset="utf-8")
+
+    async def tell_status(_: Call) -> HiveStatus:
+        return await status()
+
+    async def flow(call: Call) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": _EVENT_STREAM, "Cache-Control": "no-store"})
+        after = _resume_after(call)
+        start = events.last_id if after is None else min(after, events.last_id)
+        with events.reader(after) as reading:
+            await response.prepare(call.raw)
+            # So that a reader knows at once that it is connected, and where to go on if that breaks off before the
+            # first event: where this stream starts, not at what is the newest by now.
+            await response.write(f": connected\nid: {start}\n\n".encode())
+            # A watcher that is gone is no error: it has seen enough.
+            with suppress(ConnectionError):
+                async for event in reading:
+                    await response.write(_as_event_stream(event))
+        return response
+
+    return [
+        Endpoint("GET", "/healthz", "Whether the daemon works", health, Health),
+        Endpoint("GET", "/metrics", "Figures for Prometheus", metrics, _PROMETHEUS),
+        Endpoint("GET", "/v1/status", "The daemon at a glance", tell_status, HiveStatus),
+        Endpoint("GET", "/v1/events", "What happens, live", flow, _EVENT_STREAM, query=EventsQuery, waits=True),
+    ]
+
+
+def _as_event_stream(event: Event | None) -> bytes:
+    """One event in the form of the HTML standard's server-sent events; a comment when nothing happens."""
+    if event is None:
+        return b": nothing new\n\n"
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
+
+
+def _resume_after(call: Call) -> int | None:
+    header = call.raw.headers.get("Last-Event-ID")
+    if header is None:
+        return call.read(EventsQuery).after
+    if not (header.isascii() and header.isdigit() and len(header) < 20):
+        raise bad_request("the Last-Event-ID header is no event id", "send the id of the last event that you saw")
+    return int(header)

@@ -1,0 +1,75 @@
+"""The daemon and its hive at a glance: for `hive-c0re status`, and as figures."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from datetime import UTC, datetime
+
+from hive_core import __version__
+from hive_core.agents import Agents
+from hive_core.infra.database.database import Database
+from hive_core.infra.telemetry.metrics import Metrics
+from hive_core.layout import Layout
+from hive_core.messaging import Broker, Directory, question_store
+from hive_core.protocol import HiveStatus, Lifecycle
+from hive_core.protocol.names import OPERATOR
+from hive_core.runtimes.base import Runtime
+
+
+class Overview:
+    """Counts what there is. Made when the daemon starts."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        database: Database,
+        directory: Directory,
+        broker: Broker,
+        agents: Agents,
+        runtime: Runtime,
+        metrics: Metrics,
+    ) -> None:
+        self._layout = layout
+        self._database = database
+        self._broker = broker
+        self._agents = agents
+        self._runtime = runtime
+        self._metrics = metrics
+        self._started_at = datetime.now(UTC)
+        metrics.watch(
+            "hive_unacknowledged",
+            "Messages that wait or are being handled.",
+            "recipient",
+            lambda: {name: broker.unacknowledged(name) for name in [OPERATOR, *directory.names()]},
+        )
+        metrics.watch("hive_agents", "Agents by lifecycle.", "lifecycle", self._lifecycles)
+
+    async def status(self) -> HiveStatus:
+        """How things stand now."""
+        stored, asked = await self._database.read(
+            lambda db: (db.execute("SELECT count(*) FROM messages").fetchone()[0], question_store.count_open(db))
+        )
+        return HiveStatus(
+            version=__version__,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            state_dir=str(self._layout.state_dir),
+            runtime=self._runtime.name,
+            confinement=self._runtime.confinement,
+            agents=self._lifecycles(),
+            messages_stored=stored,
+            messages_unacked=self._broker.total_unacknowledged,
+            operator_unread=self._broker.unacknowledged(OPERATOR),
+            open_questions=asked,
+        )
+
+    def exposition(self) -> bytes:
+        """The figures as Prometheus reads them."""
+        # The library for it brings a web server of its own: a twentieth of the daemon's start, for a later scrape.
+        from hive_core.infra.telemetry.prometheus import exposition  # noqa: PLC0415
+
+        return exposition(self._metrics)
+
+    def _lifecycles(self) -> dict[Lifecycle, int]:
+        return dict(Counter(status.lifecycle for status in self._agents.statuses()))

@@ -1,0 +1,107 @@
+"""The whole examination: looks at what the hive's runtime needs, and judges it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from hive_core import __version__
+from hive_core.doctor import looking_kernel, looking_listeners, looking_places, looking_programs, probes, trials
+from hive_core.doctor.configured import judge_settings
+from hive_core.doctor.containers import judge_containers
+from hive_core.doctor.deployed import Running, judge_deployed
+from hive_core.doctor.doors import judge_doors
+from hive_core.doctor.findings import Finding, warning
+from hive_core.doctor.git_trial import why_git_fails
+from hive_core.doctor.hive_checks import Hive, judge_hive
+from hive_core.doctor.host_checks import judge_bubblewrap, judge_git
+from hive_core.doctor.kernel import judge_cgroups, judge_namespaces
+from hive_core.doctor.nix_checks import judge_nix
+from hive_core.doctor.ports import judge_ports
+from hive_core.doctor.room import judge_room
+from hive_core.doctor.trial_checks import judge_git_trial, judge_trials
+from hive_core.errors import HiveError
+from hive_core.protocol import HiveStatus
+from hive_core.protocol.names import container_name
+from hive_core.runtimes.nixos.containers.inspection import Places
+from hive_core.settings import Settings, load
+
+_PLACES = Places()
+
+
+def examine(file: Path | None, environment: Mapping[str, str], socket: Path, ask: probes.Ask) -> list[Finding]:
+    """Everything that was found, what is wrong beside what is well. Changes nothing, and needs no daemon.
+
+    `file` and `environment` are where the daemon's settings are read from; `ask` asks the daemon behind `socket`.
+    """
+    read = _read(file, environment)
+    hive = probes.hive(ask)
+    settings = Settings() if isinstance(read, HiveError) else read
+    # Where a daemon runs, what it has is what matters.
+    running = settings if hive.status is None else _as_running(settings, hive.status, socket)
+    # Without settings there is nothing that it could differ from.
+    expected = running if isinstance(read, HiveError) else settings
+    found = judge_settings(read) + judge_hive(hive, expected, __version__)
+    return found + asyncio.run(_host(running, hive))
+
+
+async def _host(settings: Settings, hive: Hive) -> list[Finding]:
+    layout = settings.layout
+    nixos = settings.runtime == "nixos"
+    git, bwrap_version, problem = await asyncio.gather(
+        looking_programs.ask("git", "--version"),
+        looking_programs.ask("bwrap", "--version"),
+        looking_programs.bubblewrap(),
+    )
+    found = [judge_git(git), judge_bubblewrap(problem, settings, bwrap_version)]
+    if found[0].severity == "ok":
+        bwrap = None if problem else shutil.which("bwrap")
+        found.append(judge_git_trial(await why_git_fails(bwrap)))
+    if nixos:
+        nix, containers = await asyncio.gather(looking_programs.nix(), looking_programs.containers())
+        kernel = looking_kernel.kernel()
+        found += judge_nix(nix, settings) + judge_containers(containers) + judge_cgroups(kernel)
+        if (tried := await trials.trials(settings)) is not None:
+            found += judge_trials(tried, settings)
+        if settings.nixos.user_namespaces:
+            shown = await looking_kernel.shown_to_containers([layout.state_dir, layout.run_dir])
+            found += judge_namespaces(kernel, shown)
+    found += judge_doors(looking_places.doors(layout, settings.socket_group))
+    found += [judge_room(room) for room in looking_places.rooms(layout, store=nixos)]
+    if hive.status is not None:
+        if nixos:
+            pid = hive.status.pid
+            found += judge_ports(hive.agents, looking_listeners.listeners({one.web_port for one in hive.agents}), pid)
+        found += judge_deployed([_running(hive, agent.name, nixos=nixos) for agent in hive.agents])
+    if hidden := looking_places.unseen([layout.state_dir]):
+        what = f"user {os.getuid()} cannot look into {hidden[0]}: what lies there was not looked at"
+        found.append(warning("unseen", what, "run the doctor as root, or as the daemon's user"))
+    return found
+
+
+def _running(hive: Hive, name: str, *, nixos: bool) -> Running:
+    agent = next(one for one in hive.agents if one.name == name)
+    newest = hive.newest.get(name)
+    return Running(
+        agent,
+        newest,
+        looking_places.started_on(_PLACES.conf(container_name(name))) if nixos else None,
+        looking_places.there(newest.closure) if newest is not None else None,
+    )
+
+
+def _read(file: Path | None, environment: Mapping[str, str]) -> Settings | HiveError:
+    try:
+        return load(file, environment, {})
+    except HiveError as error:
+        return error
+
+
+def _as_running(settings: Settings, status: HiveStatus, socket: Path) -> Settings:
+    values: dict[str, object] = {"state_dir": Path(status.state_dir), "run_dir": socket.parent}
+    if status.runtime in ("local", "nixos"):
+        values["runtime"] = status.runtime
+    return settings.model_copy(update=values)

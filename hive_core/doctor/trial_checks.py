@@ -1,0 +1,71 @@
+"""Judges what was tried out on this host: git, D-Bus, users without an account, the unit in which builds run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hive_core.doctor.findings import Finding, error, ok, warning
+from hive_core.doctor.said import Said
+from hive_core.errors import HiveError
+from hive_core.settings import Settings
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """`unit` is what systemd says of container@.service, or why that is not understood. `bus` answers a request for
+    every property of a unit that the runtime reads. `dynamic_user` answers `id -un` in a unit with DynamicUser=, and
+    `builds` is who evaluates builds, or why nobody can; None where this user cannot try.
+    """
+
+    unit: HiveError | None
+    bus: Said
+    dynamic_user: Said | None = None
+    builds: bool | HiveError | None = None
+
+
+def judge_git_trial(problem: str) -> Finding:
+    """Whether git did what the gate needs of it; `problem` says what it did instead."""
+    if problem:
+        remedy = "see which version of git this is; no proposal can be taken in with it"
+        return error("git-trial", f"git does not behave as the gate needs: {problem}", remedy)
+    return ok("git-trial", "git takes a commit in, and refuses a bad one")
+
+
+def judge_trials(facts: TrialFacts, settings: Settings) -> list[Finding]:
+    """Whether systemd and Nix did what the nixos runtime needs of them."""
+    found = [_bus(facts)]
+    if facts.dynamic_user is not None:
+        found.append(_dynamic_user(facts.dynamic_user, settings))
+    if facts.builds is not None:
+        found.append(_builds(facts.builds, settings))
+    return found
+
+
+def _bus(facts: TrialFacts) -> Finding:
+    check, remedy = "dbus", "see which version of systemd this is (systemctl --version), and report it"
+    if facts.bus.failed:
+        return error(check, f"systemd does not tell the properties that are needed: {facts.bus.failed}", remedy)
+    # Without the unit, that is another finding.
+    if facts.unit is not None and facts.unit.code != "no_container_unit":
+        return error(check, f"what systemd tells of container@.service is not understood: {facts.unit.message}", remedy)
+    return ok(check, "systemd tells all that is needed over D-Bus")
+
+
+def _dynamic_user(said: Said, settings: Settings) -> Finding:
+    check = "dynamic-user"
+    if not said.failed:
+        return ok(check, "a unit with a user of its own has an account (nss-systemd)")
+    what = f"a unit with a user of its own has no account: {said.failed}"
+    if settings.nixos.build_user == "root":
+        return ok(check, f"{what}; builds run as root")
+    remedy = "have nss-systemd in /etc/nsswitch.conf (Debian: libnss-systemd); Nix needs the account"
+    return error(check, what, remedy)
+
+
+def _builds(builds: bool | HiveError, settings: Settings) -> Finding:
+    check = "build-unit"
+    if isinstance(builds, HiveError):
+        return error(check, builds.message, builds.hint or "see the daemon's log")
+    if builds or settings.nixos.build_user == "root":
+        return ok(check, "agents can be evaluated in a confined unit")
+    return warning(check, "what agents propose is evaluated as root", "see the other findings about Nix")

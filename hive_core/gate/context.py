@@ -1,0 +1,187 @@
+"""What every part of the gate works with: its tools, one lock per agent, and work in the background."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from hive_core.agents import Agents
+from hive_core.errors import HiveError, conflict, not_found
+from hive_core.gate import policy
+from hive_core.gate.policy import Question
+from hive_core.gate.records import index
+from hive_core.gate.records.index import Row
+from hive_core.gate.records.transitions import Ledger, Notice, Step
+from hive_core.gate.telling import told
+from hive_core.infra.database.connection import Operation
+from hive_core.infra.database.database import Database
+from hive_core.infra.git.repository import Repository
+from hive_core.layout import Layout
+from hive_core.messaging import Directory
+from hive_core.protocol import Decider, Kind, ProposalKind
+from hive_core.protocol.names import MANAGER
+from hive_core.runtimes.base import Runtime
+from hive_core.settings import Settings
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Workplace:
+    """Shared by the parts of the gate. What changes an agent's tags is done under `locks[agent]`."""
+
+    settings: Settings
+    layout: Layout
+    database: Database
+    directory: Directory
+    agents: Agents
+    runtime: Runtime
+    ledger: Ledger
+    locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    work_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when anything that went on in the background with a proposal has ended."""
+    _work: dict[asyncio.Task[None], tuple[str, int]] = field(default_factory=dict)
+    _requests: set[asyncio.Task[Any]] = field(default_factory=set)
+    _closed: bool = False
+
+    @property
+    def has_manager(self) -> bool:
+        return MANAGER in self.directory
+
+    def question(self, kind: ProposalKind, proposer: str, agent: str) -> Question:
+        """What policy has to know of a proposal about `agent`; `proposer` is the label of who made it."""
+        return policy.question(kind, proposer, agent, has_manager=self.has_manager)
+
+    def kind_of(self, agent: str) -> Kind:
+        """What an agent of that name is, or would be."""
+        return "manager" if agent == MANAGER else "agent"
+
+    async def read(self, operation: Operation[T]) -> T:
+        """Ask the index."""
+        return await self.database.read(operation)
+
+    async def row(self, agent: str, number: int) -> Row:
+        """One proposal; raises `unknown_proposal`."""
+        found = await self.read(lambda db: index.find(db, agent, number))
+        if found is None:
+            raise unknown_proposal(agent, number)
+        return found
+
+    async def check_idle(self, agent: str) -> None:
+        """Raise `deployment_under_way` while another deployment of the agent is carried out."""
+        other = await self.read(lambda db: index.under_way(db, agent))
+        if other is not None:
+            hint = f"wait until {agent}/{other.number} is deployed or failed"
+            raise conflict("deployment_under_way", f"{agent}/{other.number} is being deployed", hint)
+
+    async def with_repository(self, agent: str, work: Callable[[Repository], T]) -> T:
+        """Do `work` with the agent's applied repository, in a thread."""
+
+        def run() -> T:
+            with Repository.open(self.layout.applied_repository(agent)) as repository:
+                return work(repository)
+
+        return await asyncio.to_thread(run)
+
+    def told(self, step: Step, *, was_asked: Decider | None = None, diff: tuple[str, int] = ("", 0)) -> list[Notice]:
+        """The messages that go with a step: see `telling`."""
+        return told(step, self.directory.names(), was_asked=was_asked, diff=diff)
+
+    def config_of(self, agent: str) -> Path:
+        """The agent's own repository, in which anything may lie."""
+        return self.layout.agent(agent).config
+
+    def begin(self, agent: str, number: int, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with a proposal in the background. A failure is logged; the next start of the daemon tries again."""
+        if self._closed:
+            work.close()
+            return
+        task = asyncio.create_task(work, name=f"proposal {agent}/{number}")
+        self._work[task] = (agent, number)
+        task.add_done_callback(self._ended)
+
+    async def carry_through(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what a caller asks for, to its end even if the caller hangs up: half a transition would wait for the next
+        start of the daemon. Raises `stopping` if that begins to stop meanwhile.
+        """
+        try:
+            self.check_open()
+        except HiveError:
+            work.close()
+            raise
+        task = asyncio.create_task(work)
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise _stopping() from None
+            task.add_done_callback(_log_unheard)
+            raise
+
+    async def give_up(self, agent: str, number: int) -> None:
+        """End what goes on in the background with a proposal."""
+        await _end([task for task, of in self._work.items() if of == (agent, number)])
+
+    async def close(self) -> None:
+        """End all work in the background; the next daemon takes it up again."""
+        self._closed = True
+        self.ledger.stop()
+        await _end([*self._requests, *self._work])
+        await self.tell_changed()
+
+    async def tell_changed(self) -> None:
+        """Wake who waits for a proposal to change."""
+        async with self.changed:
+            self.changed.notify_all()
+
+    def check_open(self) -> None:
+        """Raise `stopping` after `close`."""
+        if self._closed:
+            raise _stopping()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        agent, number = self._work.pop(task)
+        self.work_ended.set()
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, HiveError):
+            log.error("proposal is stuck until the next start", agent=agent, number=number, code=error.code)
+        else:
+            log.error("work on a proposal failed", agent=agent, number=number, exc_info=error)
+
+
+async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+def _log_unheard(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("a request failed whose caller was gone", error=str(error))
+
+
+def _stopping() -> HiveError:
+    return HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
+
+
+def unknown_proposal(agent: str, number: int) -> HiveError:
+    """The refusal for a proposal that is not there, or not for the caller to see."""
+    hint = "my_proposals or hive-c0re proposals --state all show those there are"
+    return not_found("unknown_proposal", f"there is no proposal {agent}/{number}", hint)

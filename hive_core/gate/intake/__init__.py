@@ -1,0 +1,1 @@
+"""The import of commits from untrusted repositories into applied ones."""

@@ -1,0 +1,95 @@
+"""Reading agent.toml: every wrong key or value is named with its line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from hive_core.errors import HiveError
+from hive_core.gate.intake_lines import line_of
+from hive_core.protocol import AgentConfig
+from hive_core.protocol.names import shown
+
+TOML_MOST = 64 * 1024
+"""Bytes of agent.toml."""
+_TOLD_MOST = 5
+_DOTTED_MOST = 64
+# Short ones only, so that looking for them takes no time: of longer ones there is no room for many.
+_KEY = r"""(?>[\w-]{1,60}|"(?:[^"\\\n]|\\.){0,60}"|'[^'\n]{0,60}')"""
+# tomllib needs the square of their number in time, or more.
+_DOTTED = re.compile(rf"(?<![\w-]){_KEY}(?:[ \t]{{0,60}}\.[ \t]{{0,60}}{_KEY}){{{_DOTTED_MOST}}}", re.ASCII)
+_AT = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)$", re.DOTALL)
+_HINT = f"known keys: {', '.join(AgentConfig.model_fields)}"
+
+
+def parse_config(data: bytes) -> AgentConfig:
+    """The settings in agent.toml. Raises HiveError `bad_agent_toml`; of many errors the first few are told."""
+    if len(data) > TOML_MOST:
+        raise toml_too_large(len(data))
+    text = _decoded(data)
+    document = _parsed(text)
+    try:
+        return AgentConfig.model_validate(document)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+    told = sorted((line_of(text, each["loc"]), _words(each["loc"], each["msg"])) for each in found[:_TOLD_MOST])
+    lines = [f"agent.toml, line {line}: {words}" for line, words in told]
+    if len(found) > _TOLD_MOST:
+        lines.append(f"and {len(found) - _TOLD_MOST:,} more")
+    raise HiveError("bad_agent_toml", "; ".join(lines), hint=_HINT)
+
+
+def toml_too_large(size: int) -> HiveError:
+    """The refusal of an agent.toml of more than TOML_MOST bytes."""
+    why = f"agent.toml has {size:,} bytes, at most {TOML_MOST:,} are allowed"
+    return HiveError("bad_agent_toml", why, hint="long texts belong into prompt.md or files of their own")
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise _bad(line, "not valid UTF-8") from None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    if dotted := _DOTTED.search(text):
+        line = text.count("\n", 0, dotted.start()) + 1
+        raise _bad(line, f"more than {_DOTTED_MOST} names are joined by dots")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise _bad(None, "arrays or tables are nested too deeply") from None
+    except ValueError as error:
+        # TOMLDecodeError, and what Python's numbers and dates refuse.
+        found = _AT.match(str(error))
+        if found is None:
+            raise _bad(None, str(error)) from None
+        line = int(found["line"]) if found["line"] else text.rstrip("\n").count("\n") + 1
+        raise _bad(line, found["what"]) from None
+
+
+def _bad(line: int | None, what: str) -> HiveError:
+    where = "agent.toml" if line is None else f"agent.toml, line {line}"
+    return HiveError("bad_agent_toml", f"{where}: {_clean(what)}", hint="see toml.io for how TOML is written")
+
+
+def _words(path: Sequence[str | int], message: str) -> str:
+    where = ""
+    for part in path:
+        if isinstance(part, int):
+            where += f"[{part}]"
+        else:
+            where += ("." if where else "") + (part if re.fullmatch(r"[\w-]{1,60}", part, re.ASCII) else shown(part))
+    if message == "Extra inputs are not permitted":
+        message = "there is no such key"
+    return f"{where}: {_clean(message)}"
+
+
+def _clean(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text[:300])

@@ -1,0 +1,93 @@
+"""How the git commands of an intake are confined: in a sandbox without anything, or as plain processes.
+
+Both ways have the same limits on memory, processor time and the size of files. In the sandbox there are no network,
+no other processes, no capabilities, and no files but the system's programs, what the command has to read, all of it
+read-only, and what it has to write. The sandbox of an agent (`hive_core.runtimes.bubblewrap`) shows far more.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hive_core.git.calls import Call, pipe
+from hive_core.infra.processes import Command, Process, spawn
+from hive_core.runtimes.bubblewrap import CONFINING, Host
+
+_FOR_THE_LOADER = Path("/etc/ld.so.cache")
+# Git names temporary files at random.
+_DEVICES = ("/dev/null", "/dev/urandom")
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Starts git as a plain process of the daemon's user. `limits` are those of `Command`."""
+
+    git: Path
+    limits: Mapping[int, int]
+
+    def __call__(self, call: Call, stdin: int, stdout: int | None = None) -> Process:
+        line = [str(self.git), *call.arguments]
+        return spawn(Command(line, call.environment, Path("/"), stdin=stdin, stdout=stdout, limits=self.limits))
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """Starts git in a bubblewrap sandbox. Where bwrap is set-uid, limits cannot be set: then PermissionError."""
+
+    bwrap: str
+    host: Host
+    git: Path
+    limits: Mapping[int, int]
+
+    def __call__(self, call: Call, stdin: int, stdout: int | None = None) -> Process:
+        # bwrap does nothing before it has read its arguments from the pipe, and so nothing without its limits.
+        source, feed = pipe()
+        try:
+            line = [self.bwrap, "--args", str(source), "--", str(self.git), *call.arguments]
+            command = Command(line, call.environment, Path("/"), [source], stdin, stdout, self.limits)
+            try:
+                process = spawn(command)
+            finally:
+                os.close(source)
+            with suppress(BrokenPipeError):
+                os.write(feed, b"".join(os.fsencode(word) + b"\0" for word in arguments(self.host, self.git, call)))
+            return process
+        finally:
+            os.close(feed)
+
+
+def arguments(host: Host, git: Path, call: Call) -> list[str]:
+    """What bwrap is told about the sandbox of one command, in the order of mounting."""
+    line = list(CONFINING)
+    for target, link in host.links:
+        line += ["--symlink", target, link]
+    shown = [path for path in host.read_only if not path.is_relative_to("/etc")]
+    if not any(git.is_relative_to(path) for path in shown):
+        shown.append(git)
+    for path in (*shown, _FOR_THE_LOADER):
+        line += ["--ro-bind-try", str(path), str(path)]
+    # Not all of /dev: that is a file system in memory, which can be filled.
+    for device in _DEVICES:
+        line += ["--dev-bind", device, device]
+    for path in call.reads:
+        line += ["--ro-bind", str(path), str(path)]
+    for path in call.writes:
+        line += ["--bind", str(path), str(path)]
+    return [*line, "--remount-ro", "/", "--chdir", "/"]
+
+
+def limits(proposal_bytes: int, memory: int, seconds: float) -> dict[int, int]:
+    """The resource limits of every command of an intake."""
+    return {
+        resource.RLIMIT_AS: memory + 2 * proposal_bytes,
+        resource.RLIMIT_CPU: max(1, round(seconds)),
+        # The pack, and room for its index.
+        resource.RLIMIT_FSIZE: 4 * proposal_bytes + 1024 * 1024,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: 1_024,
+    }

@@ -1,0 +1,133 @@
+"""Why objects could not be taken in, in words: made from how git's commands ended and what they said.
+
+What they said is partly an agent's (names of files and of objects), so no more of it is told than one clean line.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+from hive_core.errors import HiveError
+from hive_core.gate.intake.tree_check import too_large
+from hive_core.git.calls import End
+from hive_core.infra.files import disk_full
+from hive_core.infra.processes import exit_words
+
+_FSCK = re.compile(r"object ([0-9a-f]{40}): (\w+): (.*)")
+_OF_TREES = frozenset(
+    {
+        "badFilemode",
+        "badTree",
+        "duplicateEntries",
+        "emptyName",
+        "fullPathname",
+        "hasDot",
+        "hasDotdot",
+        "hasDotgit",
+        "largePathname",
+        "nullSha1",
+        "treeNotSorted",
+        "zeroPaddedFilemode",
+    }
+)
+"""What git fsck calls the faults of trees."""
+_REPAIR = "see what git fsck says in your repository, and make the commit again"
+
+
+def size(count: int) -> str:
+    """A number of bytes as people write it."""
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if count >= factor:
+            return f"{count / factor:.4g} {unit}"
+    return f"{count:,} bytes"
+
+
+def refusal(reading: End, indexing: End, commit: str, most: int, source: Path) -> HiveError | None:
+    """Why the transfer of a commit failed; None if it did not."""
+    if "No space left on device" in indexing.said or "Disk quota exceeded" in indexing.said:
+        return disk_full("take a proposal in")
+    if "pack exceeds maximum allowed size" in indexing.said:
+        return too_large(f"what the commit adds is more than {size(most)} when packed")
+    # Broken by the other side's end, it says nothing about itself.
+    if reading.status and not _signalled(reading, signal.SIGPIPE):
+        return _unreadable(reading, commit, source)
+    if indexing.status:
+        return _unacceptable(indexing)
+    if reading.status:
+        return _failed(f"git pack-objects: {exit_words(reading.status)}")
+    return None
+
+
+def absent(indexing: End) -> str | None:
+    """The object that is part of the commit and did not arrive, if that is why it was refused."""
+    found = re.search(r"did not receive expected object ([0-9a-f]{40})", indexing.said)
+    return found[1] if found else None
+
+
+def not_sent(sha: str, length: int | None, most: int) -> HiveError:
+    """Why an object did not arrive, of which its repository says that it has `length` bytes (None: nothing)."""
+    if length is not None and length > most:
+        where = f"a file in the commit, or in one before it, has {length:,} bytes"
+        return too_large(f"{where}, at most {most:,} are allowed ({sha})")
+    return HiveError("bad_object", f"the content of object {sha} is not what its id says", hint=_REPAIR)
+
+
+def no_commit(commit: str, kind: str) -> HiveError:
+    """The refusal of an id that is not a commit's."""
+    return HiveError(
+        "bad_commit", f"{commit} is a {kind}, not a commit", hint="git rev-parse HEAD prints the id to use"
+    )
+
+
+def _unreadable(reading: End, commit: str, source: Path) -> HiveError:
+    if "bwrap:" in reading.said:
+        return _failed(_line(reading))
+    if kind := re.search(r"expected commit type, but the object dereferences to (\w+) type", reading.said):
+        return no_commit(commit, kind[1])
+    if f"bad revision '{commit}" in reading.said and not re.search(r"error:|corrupt", reading.said):
+        hint = "commit first, and propose the id that git rev-parse HEAD prints"
+        return HiveError("no_such_commit", f"the repository has no commit {commit}", hint=hint)
+    if exhausted := _exhausted(reading):
+        return exhausted
+    line = _line(reading).replace(f"{source}/", "")
+    return HiveError("bad_object", f"git cannot read the commit: {line}", hint=_REPAIR)
+
+
+def _unacceptable(indexing: End) -> HiveError:
+    if re.search(r"bwrap:|nable to (create|write|chmod|rename)|cannot (store|open|write)|Read-only", indexing.said):
+        return _failed(_line(indexing))
+    if exhausted := _exhausted(indexing):
+        return exhausted
+    if found := _FSCK.search(indexing.said):
+        code = "bad_tree" if found[2] in _OF_TREES or found[2].startswith("git") else "bad_object"
+        return HiveError(code, f"git fsck refuses the object {found[1]}: {_clean(found[3])} ({found[2]})", hint=_REPAIR)
+    return HiveError("bad_object", f"git refuses an object of the commit: {_line(indexing)}", hint=_REPAIR)
+
+
+def _exhausted(end: End) -> HiveError | None:
+    memory = re.search(r"[Oo]ut of memory|Cannot allocate memory|attempting to allocate", end.said)
+    if memory or any(_signalled(end, by) for by in (signal.SIGXCPU, signal.SIGXFSZ, signal.SIGKILL, signal.SIGSEGV)):
+        hint = "propose fewer and smaller changes; git gc may help as well"
+        return HiveError("too_large", "the commit takes more memory or time than a proposal may", hint=hint)
+    return None
+
+
+def _failed(why: str) -> HiveError:
+    return HiveError("intake_failed", f"the proposal cannot be read: {why}", hint="see the daemon's log", status=500)
+
+
+def _signalled(end: End, by: signal.Signals) -> bool:
+    # bwrap tells the end of what it runs the way shells do.
+    return end.status in {-by, 128 + by}
+
+
+def _line(end: End) -> str:
+    lines = [line for line in end.said.splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("fatal:", "error:", "bwrap:"))] or lines
+    return _clean(telling[-1]) if telling else exit_words(end.status)
+
+
+def _clean(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text[:300]).strip()

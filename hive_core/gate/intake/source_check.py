@@ -1,0 +1,102 @@
+"""A first look at the repository that an agent wrote: is it one that can be read, and if not, why.
+
+It follows no link and opens no file, so it is safe whatever is there. What confines git is the sandbox; this gives
+a clear answer where git's would be none. What changes after the look meets the sandbox.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hive_core.errors import HiveError
+from hive_core.protocol.names import shown
+
+_PACKS_MOST = 10_000
+_START = "make one in your configuration directory: git init, git add, git commit"
+_PLAIN = "use an ordinary repository: move your files away, git clone or git init a new one, commit them there"
+
+
+OBJECTS = Path(".git", "objects")
+"""Where the objects lie in a configuration directory."""
+
+
+def check(config: Path) -> None:
+    """See whether `config` holds a repository. Raises HiveError `no_repository` or `bad_repository`."""
+    try:
+        with (
+            _directory(config, None, config.name) as top,
+            _directory(".git", top, ".git") as git,
+            _directory("objects", git, ".git/objects") as objects,
+        ):
+            _check_objects(objects)
+    except FileNotFoundError:
+        raise HiveError("no_repository", "there is no git repository: .git/objects is missing", hint=_START) from None
+    except OSError as error:
+        why = f"the git repository cannot be read: {error.strerror}"
+        raise _bad(why, "see the owner and the mode of .git and what is in it") from None
+
+
+def _check_objects(objects: int) -> None:
+    # Git makes nothing but directories here: 256 of them by the first two digits, and these two.
+    _each(objects, ".git/objects", 1_000, _check_top_entry)
+    for name, check_entry in (("pack", _check_pack), ("info", _check_info)):
+        try:
+            with _directory(name, objects, f".git/objects/{name}") as inside:
+                _each(inside, f".git/objects/{name}", _PACKS_MOST, check_entry)
+        except FileNotFoundError:
+            continue
+
+
+def _check_top_entry(where: str, entry: os.DirEntry[str]) -> None:
+    if re.fullmatch(r"[0-9a-f]{2}", entry.name) and not entry.is_dir(follow_symlinks=False):
+        raise _bad(f"{where}/{entry.name} is {_kind(entry)}, no directory", _PLAIN)
+
+
+def _check_pack(where: str, entry: os.DirEntry[str]) -> None:
+    if not entry.is_file(follow_symlinks=False):
+        raise _bad(f"{where}/{shown(entry.name)} is {_kind(entry)}, no plain file", _PLAIN)
+
+
+def _check_info(where: str, entry: os.DirEntry[str]) -> None:
+    if entry.name in {"alternates", "http-alternates"}:
+        hint = "copy the objects: git repack -a -d, then remove that file"
+        raise _bad(f"the repository borrows objects from elsewhere ({where}/{entry.name})", hint)
+
+
+def _each(directory: int, where: str, most: int, check_entry: Callable[[str, os.DirEntry[str]], None]) -> None:
+    with os.scandir(directory) as entries:
+        for count, entry in enumerate(entries, 1):
+            if count > most:
+                raise _bad(f"{where} has more than {most:,} entries", "pack the repository with git gc")
+            check_entry(where, entry)
+
+
+@contextmanager
+def _directory(name: str | Path, above: int | None, called: str) -> Iterator[int]:
+    """Open a directory if it is one and no link. Raises FileNotFoundError if there is nothing of the name."""
+    mode = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
+    if not stat.S_ISDIR(mode):
+        raise _bad(f"{called} is {_of_mode(mode)}, no directory", _PLAIN)
+    opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    return _of_mode(entry.stat(follow_symlinks=False).st_mode)
+
+
+def _of_mode(mode: int) -> str:
+    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFREG: "a file", stat.S_IFDIR: "a directory"}
+    return kinds.get(stat.S_IFMT(mode), "a special file")
+
+
+def _bad(why: str, hint: str) -> HiveError:
+    return HiveError("bad_repository", why, hint=hint)

@@ -1,0 +1,187 @@
+"""What the hive tells those whom a proposal concerns: pure texts, the line that asks for something or tells it first.
+
+What agents wrote (notes, reasons, the diff, settings, logs) is quoted, escaped and cut: see
+`hive_core.text`. No notice is longer than a message's body may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hive_core.gate.records.tag_message import TagData
+from hive_core.text import first_line, listed, one_line, quoted, visible
+
+_DIFF_BYTES = 16 * 1024
+_FIRST_LINE = 300
+_NAME = 60
+_NOTE = 4_000
+_LOG = 6_000
+_LINES = 40
+_WIDTH = 300
+_OUTDATED = (
+    "Their configurations stay as they are and nobody has to approve: the same commit is built anew and deployed. "
+    "An agent that does not come up with it goes back to what it runs on now."
+)
+
+
+def review(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
+    """Ask `data.waits_for` for a decision. `diff` may be cut already, `diff_bytes` is its full size in UTF-8."""
+    name = f"{data.agent}/{data.number}"
+    return _paragraphs(
+        f"Review proposal {name}: approve or deny it (state {data.state}).",
+        _how_to_decide(data, commit),
+        f"{_party(data.by)} proposes to {_wish(data)}. The note with it, in the words of who proposed:\n"
+        f"{quoted(data.note or '(no note)', _NOTE)}",
+        f"Approved so far:\n{listed(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
+        _result(data, commit),
+        f"Changes of settings (agent.toml):\n{listed(data.settings, _LINES, _WIDTH)}" if data.settings else "",
+        _closure_changes(data),
+        _diff(data, commit, diff, diff_bytes),
+    )
+
+
+def endorsed(data: TagData, who: str, commit: str) -> str:
+    """Ask the second of two for their decision, now that the first, `who`, has approved."""
+    name = f"{data.agent}/{data.number}"
+    said = f", saying:\n{quoted(data.outcome, _NOTE)}" if data.outcome else "."
+    return _paragraphs(
+        f"Review proposal {name}: approve or deny it (state {data.state}).",
+        _how_to_decide(data, commit),
+        f"{_party(who)} has approved it{said}",
+        f"{_party(data.by)} proposes to {_wish(data)}. The note with it, in the words of who proposed:\n"
+        f"{quoted(data.note or '(no note)', _NOTE)}",
+        f"Changes of settings (agent.toml):\n{listed(data.settings, _LINES, _WIDTH)}" if data.settings else "",
+        _closure_changes(data),
+    )
+
+
+def deployed(data: TagData) -> str:
+    """Tell that the proposal took effect."""
+    name = f"{data.agent}/{data.number}"
+    return _paragraphs(
+        f"Proposal {name} is deployed.",
+        f"It was to {_wish(data)}, proposed by {_party(data.by)}:\n{quoted(data.note or '(no note)', _NOTE)}",
+        f"Approved by:\n{listed(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
+        f"What was said with the approval:\n{quoted(data.outcome, _NOTE)}" if data.outcome else "",
+    )
+
+
+def denied(data: TagData, who: str) -> str:
+    """Tell that `who` has decided against the proposal."""
+    return _ended(data, f"was denied by {_party(who)}", "Nothing was changed. Propose again once the reason is met.")
+
+
+def withdrawn(data: TagData, who: str) -> str:
+    """Tell that `who` (the proposer, or the hive itself) has taken the proposal back."""
+    return _ended(data, f"was withdrawn by {_party(who)}", "Nothing was changed. No decision is needed any more.")
+
+
+def failed(data: TagData) -> str:
+    """Tell that the proposal could not be built, or not be deployed; then what ran before runs."""
+    if data.approvals:
+        after = "It was approved and did not take effect. What was deployed before is in force."
+    elif data.kind == "rebuild":
+        after = "Nothing was changed, what was deployed before is in force. Rebuild it again when the reason is met."
+    else:
+        after = "Nothing was changed. Mend what the reason says, commit, and propose the new commit."
+    log = f"The end of the build's log:\n{quoted(data.log_tail[-_LOG:], _LOG)}" if data.log_tail else ""
+    return _ended(data, "failed", after, log)
+
+
+def outdated(agents: Sequence[str], *, by_itself: bool, to_manager: bool) -> str:
+    """Tell that what these agents run was built with an older hyperhive. `by_itself` says that they are updated."""
+    many = f"{len(agents)} agents" if len(agents) > 1 else agents[0]
+    which = f"Built with an older hyperhive than the hive's own:\n{listed(agents, _LINES, _WIDTH)}"
+    if by_itself:
+        first = f"Nothing to do: {many} will be rebuilt, a few at a time."
+        return _paragraphs(first, "What somebody has rolled back stays as it is.", which, _OUTDATED)
+    how = 'your tool: rebuild(agent="...")' if to_manager else "the command line: hive-c0re rebuild --outdated"
+    return _paragraphs(f"Rebuild {many}, to run on the hyperhive of now.", f"Use {how}", which, _OUTDATED)
+
+
+def _ended(data: TagData, what: str, after: str, more: str = "") -> str:
+    why = data.outcome or "no reason was given"
+    return _paragraphs(
+        f"Proposal {data.agent}/{data.number} {what}: {first_line(why, _FIRST_LINE)}",
+        after,
+        f"The whole reason:\n{quoted(why, _NOTE)}" if why != first_line(why, _FIRST_LINE) else "",
+        f"It was to {_wish(data)}, proposed by {_party(data.by)}:\n{quoted(data.note or '(no note)', _NOTE)}",
+        more,
+    )
+
+
+def _paragraphs(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)
+
+
+def _party(label: str) -> str:
+    return one_line(label, _NAME)
+
+
+def _wish(data: TagData) -> str:
+    if data.kind == "config":
+        return f"change the configuration of {data.agent}"
+    if data.kind == "rollback":
+        return f"deploy again what {data.agent} ran on before"
+    if data.kind == "rebuild":
+        return f"build {data.agent} anew with the hyperhive of now"
+    if data.kind == "spawn":
+        return f"make the agent {data.agent}" + ("" if data.start else " and not start it yet")
+    return f"remove the agent {data.agent}" + (
+        " and ALL of its files and messages, for good" if data.purge else ", whose files and messages are kept"
+    )
+
+
+def _how_to_decide(data: TagData, commit: str) -> str:
+    agent, number, state = data.agent, data.number, data.state
+    if data.waits_for == "manager":
+        which = f'agent="{agent}", number={number}'
+        return (
+            "Use your tools:\n"
+            f"    show_proposal({which})\n"
+            f'    approve({which}, commit="{commit}", expect="{state}", note="...")\n'
+            f'    deny({which}, commit="{commit}", expect="{state}", note="why")'
+        )
+    return (
+        "On the command line:\n"
+        f"    hive-c0re proposals show {agent} {number}\n"
+        f"    hive-c0re approve {agent} {number} --expect {state} --commit {commit}\n"
+        f"    hive-c0re deny {agent} {number} --expect {state} --commit {commit} --note 'why'"
+    )
+
+
+def _result(data: TagData, commit: str) -> str:
+    if data.kind == "destroy":
+        return f"It runs on commit {commit}."
+    built = f"It was built to {one_line(data.closure, _WIDTH)}.\n" if data.closure else ""
+    return f"{built}Commit {commit}, on top of {data.base or 'nothing: this is the first'}."
+
+
+def _closure_changes(data: TagData) -> str:
+    if data.kind == "destroy" or not data.closure:
+        return ""
+    if not data.closure_changes:
+        return "What it is built to is the same as before."
+    return f"Changes of what it is built to:\n{listed(data.closure_changes, _LINES, _WIDTH)}"
+
+
+def _diff(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
+    if data.kind == "destroy":
+        return ""
+    if not diff:
+        return "No file differs from what is deployed."
+    shown = diff.encode(errors="replace")[:_DIFF_BYTES].decode(errors="ignore")
+    whole = max(diff_bytes, len(diff.encode(errors="replace")))
+    cut = len(shown.encode()) < whole or len(visible(shown)) > _DIFF_BYTES
+    heading = "The diff. Its lines begin with `> `; all of them are the proposer's words, not the hive's:"
+    parts = [heading, quoted(shown, _DIFF_BYTES)]
+    if cut:
+        parts.append(f"The diff is cut here: it has {whole} bytes. {_the_rest(data, commit)}")
+    return "\n".join(parts)
+
+
+def _the_rest(data: TagData, commit: str) -> str:
+    if data.waits_for == "manager":
+        what = f"diff {data.base}" if data.base is not None else "show"
+        return f"show_proposal gives 64 KiB of it, git -C /applied/{data.agent}.git {what} {commit} all."
+    return f"All of it: hive-c0re proposals diff {data.agent} {data.number}"

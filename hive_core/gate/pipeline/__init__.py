@@ -1,0 +1,1 @@
+"""The steps of a proposal: submit, build, decide, deploy."""

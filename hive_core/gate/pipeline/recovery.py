@@ -1,0 +1,222 @@
+"""After a start: what a daemon that was killed has left half done is finished or undone, and told.
+
+The tags are the truth. First the database is made to agree with them; then every open proposal goes on from its state.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from functools import partial
+
+import structlog
+
+from hive_core.errors import HiveError
+from hive_core.gate import policy, story
+from hive_core.gate.context import Workplace
+from hive_core.gate.parties import SYSTEM, Party, Role, name_in
+from hive_core.gate.pipeline.build import SHOWN_DIFF, Building
+from hive_core.gate.pipeline.decide import Deciding
+from hive_core.gate.pipeline.deploy import Deploying
+from hive_core.gate.records import index
+from hive_core.gate.records.commit import shown_diff
+from hive_core.gate.records.index import Row
+from hive_core.gate.records.states import State
+from hive_core.gate.records.transitions import MAIN, Notice, Step
+from hive_core.gate.tagnames import ENDORSED, tag_of
+from hive_core.gate.texts import read as read_text
+from hive_core.git.tags import Tag
+from hive_core.infra.git.refs import RefChange
+from hive_core.infra.git.repository import Repository
+from hive_core.protocol.names import MANAGER, OPERATOR
+
+_ORDER = [word for state in State for word in ((state.value, ENDORSED) if state is State.BUILT else (state.value,))]
+_CUT_OFF = "cut off when the hive stopped: ask for it again"
+
+log = structlog.get_logger(__name__)
+
+
+class Recovery:
+    """Takes up what is open."""
+
+    def __init__(self, place: Workplace, building: Building, deploying: Deploying, deciding: Deciding) -> None:
+        self._place = place
+        self._building = building
+        self._deploying = deploying
+        self._deciding = deciding
+
+    async def run(self) -> None:
+        """Recover every agent that has an applied repository. One that is damaged is logged; the others go on."""
+        place = self._place
+        found = story.agents(place.layout.applied)
+        for agent in sorted(await place.read(index.agents) - found):
+            if not place.agents.exists(agent):  # It was purged.
+                with suppress(HiveError):  # A full disk, most likely: it does no harm until the next start.
+                    await place.database.write(partial(index.forget, agent=agent))
+        told: list[str] = []
+        for agent in sorted(found):
+            try:
+                async with place.locks[agent]:
+                    told += await self._recover(agent)
+            except Exception as error:  # Whatever one agent's repository holds, the others go on.
+                log.error("applied repository not recovered", agent=agent, error=str(error), exc_info=error)
+                told.append(f"{agent}: its applied repository cannot be read: {error}")
+        if told:
+            try:
+                await self._tell(told)
+            except HiveError as error:
+                log.warning("recovery not announced", code=error.code)
+
+    async def _recover(self, agent: str) -> list[str]:
+        place = self._place
+        await place.with_repository(agent, lambda repository: repository.repair())
+        known = {row.number: row for row in await place.read(lambda db: index.of_agent(db, agent))}
+        names, tags = await place.with_repository(agent, lambda repository: _unknown(repository, known))
+        if tags:
+            log.warning("tags that the database did not know", agent=agent, tags=[tag.name for tag in tags])
+            await self._right_main(agent, tags)
+            await self._catch_up(agent, tags)
+        if untold := known.keys() - names:
+            log.warning("proposals without tags are forgotten", agent=agent, numbers=sorted(untold))
+            await place.database.write(lambda db: index.forget(db, agent, untold))
+        told = []
+        for row in await place.read(lambda db: index.open_of(db, agent)):
+            what = await self._go_on(row)
+            if what:
+                log.info("proposal taken up again", agent=agent, number=row.number, state=row.state.value, what=what)
+                told.append(f"{agent}/{row.number} was {row.state.value}: {what}")
+        if await place.read(lambda db: index.under_way(db, agent)) is None:
+            why = await self._deploying.put_right(agent)
+            told += [f"{agent}: {why.strip()}"] if why else []
+        return told
+
+    async def _right_main(self, agent: str, tags: list[Tag]) -> None:
+        """Finish moving main: a power cut can leave `deployed/N` without it."""
+        place = self._place
+        known = await place.read(lambda db: index.last_deployed(db, agent))
+        rows = [row for row in story.rows(tags) if row.state is State.DEPLOYED and row.kind != "destroy"]
+        newest = max(rows, key=lambda row: row.number, default=None)
+        if newest is None or (known is not None and known.number > newest.number):
+            return
+
+        def work(repository: Repository) -> None:
+            if (main := repository.main()) != newest.sha:
+                repository.update([RefChange(MAIN, newest.sha, main)])
+
+        await place.with_repository(agent, work)
+
+    async def _catch_up(self, agent: str, tags: list[Tag]) -> None:
+        """Bring the index and the audit table to where the tags are."""
+        place = self._place
+        audited = await place.read(lambda db: _audited(db, agent))
+        births = {number: when * 1_000 for number, when in _births(tags).items()}
+        planted = [(_step(tag), tag.sha, tag.when) for tag in tags if tag.sha not in audited]
+        rows = story.rows(tags)
+        if planted:
+            # Messages go with the audit rows, so that of tags without these nobody was told.
+            untold = {step.tag: step for step, _, _ in planted}
+            notices: list[Notice] = []
+            for row in rows:
+                notices += await self._notices(row, tags, untold)
+            await place.ledger.record(agent, planted, notices, births)
+        await place.database.write(lambda db: index.put_all(db, rows))
+
+    async def _notices(self, row: Row, tags: list[Tag], untold: dict[str, Step]) -> list[Notice]:
+        """What the tag that tells the present of a proposal would have been told with; not those before it."""
+        step = untold.get(tag_of(row.state, row.number))
+        if row.state is State.BUILT:
+            step = untold.get(tag_of(ENDORSED, row.number), step if not row.approvals else None)
+        if step is None:
+            return []
+        asking = [tag for tag in tags if tag.name in (tag_of("built", row.number), tag_of(ENDORSED, row.number))]
+        was_asked = next((read_text(tag.message).waits_for for tag in reversed(asking)), None)
+        diff = ("", 0)
+        if row.state is State.BUILT and row.kind != "destroy":
+            diff = await self._place.with_repository(
+                row.agent, lambda repository: shown_diff(repository, row, SHOWN_DIFF)
+            )
+        return self._place.told(step, was_asked=was_asked, diff=diff)
+
+    async def _go_on(self, row: Row) -> str:
+        """What is done with an open proposal, in words; empty if it just waits."""
+        place = self._place
+        if row.kind in ("config", "rollback", "rebuild") and not place.agents.exists(row.agent):
+            await self._end(row, "the agent is gone")
+            return "ended, as the agent is gone"
+        if row.state is State.BUILT:
+            if row.kind == "config" and await place.with_repository(row.agent, Repository.main) != row.base:
+                await self._deciding.take_back(row, policy.MAIN_MOVED, SYSTEM)
+                return "withdrawn, as something else was deployed"
+            newest = await place.read(lambda db: index.last_deployed(db, row.agent))
+            if row.kind == "config" and newest is not None and newest.number > row.number:
+                await self._deciding.take_back(row, policy.OVERTAKEN, SYSTEM)
+                return "withdrawn, as what is deployed was built anew"
+            if row.waits_for is None:
+                await self._end(row, _CUT_OFF)
+                return "withdrawn, as it was cut off"
+            return ""
+        if row.state is State.APPROVED:
+            self._deploying.follow(row.agent, row.number)
+            return "is deployed now"
+        if row.kind in ("rollback", "destroy"):
+            # Never built, so all of their tags up to the decision are planted at once: this one was cut off.
+            await self._end(row, _CUT_OFF)
+            return "ended, as it was cut off"
+        self._building.begin(row.agent, row.number)
+        return "is built now"
+
+    async def _end(self, row: Row, why: str) -> None:
+        state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
+        step = Step(row.data(state, outcome=why, waits_for=None), row.sha, SYSTEM)
+        await self._place.ledger.enter(row.agent, [step], created={row.number: row.created_at})
+
+    async def _tell(self, told: list[str]) -> None:
+        to = MANAGER if self._place.has_manager else OPERATOR
+        text = "\n".join(["The hive was started again; proposals that were under way go on.", "", *told])
+        await self._place.ledger.tell([(to, text)])
+
+
+def _unknown(repository: Repository, known: dict[int, Row]) -> tuple[set[int], list[Tag]]:
+    """The numbers of all proposals, and every tag of those of which the index tells otherwise, in their order."""
+    names = repository.tags()
+    behind = set()
+    states = story.states(names)
+    for number, reached in states.items():
+        word = story.furthest(names, number, reached).partition("/")[0]
+        row = known.get(number)
+        present = None if row is None else row.state.value
+        if word == ENDORSED:
+            agrees = row is not None and present == State.BUILT.value and bool(row.approvals)
+        else:
+            agrees = present == word
+        if not agrees:
+            behind.add(number)
+    wanted = sorted((name for name in names if _number(name) in behind), key=_order)
+    return set(states), repository.read_tags(wanted)
+
+
+def _number(name: str) -> int:
+    return int(name.partition("/")[2])
+
+
+def _order(name: str) -> tuple[int, int]:
+    word = name.partition("/")[0]
+    # An endorsed proposal is still built.
+    return _number(name), _ORDER.index(word)
+
+
+def _births(tags: list[Tag]) -> dict[int, int]:
+    return {_number(tag.name): tag.when for tag in tags if tag.name.startswith("proposal/")}
+
+
+def _audited(db: sqlite3.Connection, agent: str) -> set[str]:
+    query = "SELECT json_extract(detail, '$.object') FROM audit WHERE subject = ? AND action LIKE 'gate.%'"
+    return {sha for (sha,) in db.execute(query, (agent,)) if sha}
+
+
+def _step(tag: Tag) -> Step:
+    label = tag.tagger.name
+    name = name_in(label)
+    role: Role = "operator" if name == OPERATOR else "manager" if name == MANAGER else "agent"
+    fact = ENDORSED if tag.name.startswith(f"{ENDORSED}/") else ""
+    return Step(read_text(tag.message), tag.target, Party(name, role, label), fact)

@@ -1,0 +1,51 @@
+"""What a commit in an applied repository says of its agent."""
+
+from __future__ import annotations
+
+from hive_core.agents.store import InForce
+from hive_core.errors import HiveError
+from hive_core.gate.intake.agent_toml import TOML_MOST, parse_config
+from hive_core.gate.intake.tree_check import parse_prompt
+from hive_core.gate.records.index import Row
+from hive_core.infra.git.repository import Repository
+from hive_core.protocol import AgentConfig
+
+_PROMPT_BYTES = 400_000
+
+
+def read_config(repository: Repository, commit: str) -> AgentConfig:
+    """The commit's `agent.toml`; raises what intake raises for a wrong one."""
+    return parse_config(_read(repository, commit, "agent.toml", TOML_MOST))
+
+
+def read_prompt(repository: Repository, commit: str) -> str:
+    """The commit's `prompt.md`; raises what intake raises for a wrong one."""
+    return parse_prompt(_read(repository, commit, "prompt.md", _PROMPT_BYTES))
+
+
+def in_force(repository: Repository, row: Row) -> InForce:
+    """What the deployment of a built proposal puts in force."""
+    if row.closure is None:
+        raise HiveError("not_built", f"{row.agent}/{row.number} was not built", status=409)
+    config, prompt = read_config(repository, row.sha), read_prompt(repository, row.sha)
+    return InForce(row.number, row.closure, config, prompt)
+
+
+def shown_diff(repository: Repository, row: Row, limit: int) -> tuple[str, int]:
+    """The beginning of what a proposal changes, and the size of all of it. Files that git cannot compare within its
+    time are no reason not to decide: then it says so.
+    """
+    try:
+        return repository.diff(row.base, row.sha, limit)
+    except HiveError as error:
+        if error.code != "git_slow":
+            raise
+        text = f"(git needs too long to compare these files; see both sides in {row.agent}.git: {row.base} {row.sha})\n"
+        return text, len(text)
+
+
+def _read(repository: Repository, commit: str, path: str, limit: int) -> bytes:
+    found = repository.read(commit, path, limit)
+    if found is None:
+        raise HiveError("bad_tree", f"{path} is missing in commit {commit}", hint="every configuration needs it")
+    return found

@@ -1,0 +1,225 @@
+"""The `proposals` table: what the tags say, for quick questions. Times are milliseconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hive_core.database.moments import moment
+from hive_core.gate.records.states import OPEN, State
+from hive_core.gate.records.tag_message import TagData
+from hive_core.protocol import Decider, Proposal, ProposalKind, ProposalsQuery
+
+_COLUMNS = (
+    "agent, number, kind, state, proposer, note, sha, base, closure, waits_for, approvals, outcome, "
+    "created_at, changed_at, expires_at"
+)
+# In the order of the index `proposals_open`, which SQLite uses for this very condition only.
+_OPEN = ", ".join(f"'{state}'" for state in State if state in OPEN)
+_WHERE = {"open": f"state IN ({_OPEN})", "ended": f"state NOT IN ({_OPEN})", "all": "1"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One proposal as its tags tell it."""
+
+    agent: str
+    number: int
+    kind: ProposalKind
+    state: State
+    proposer: str
+    note: str
+    sha: str
+    base: str | None
+    closure: str | None
+    waits_for: Decider | None
+    approvals: tuple[str, ...]
+    outcome: str
+    created_at: int
+    changed_at: int
+    expires_at: int | None
+
+    @property
+    def open(self) -> bool:
+        """Whether something can still become of it."""
+        return self.state in OPEN
+
+    def data(self, state: State, **changes: Any) -> TagData:
+        """What a tag of that state says of the proposal, with `changes`."""
+        known = TagData(
+            agent=self.agent,
+            number=self.number,
+            state=state,
+            kind=self.kind,
+            by=self.proposer,
+            note=self.note,
+            base=self.base,
+            closure=self.closure,
+            waits_for=self.waits_for,
+            approvals=list(self.approvals),
+            outcome=self.outcome,
+            expires_at=self.expires_at,
+        )
+        return dataclasses.replace(known, **changes)
+
+    def shown(self) -> Proposal:
+        """The proposal as it is told to callers."""
+        return Proposal(
+            agent=self.agent,
+            number=self.number,
+            kind=self.kind,
+            state=self.state.value,
+            by=self.proposer,
+            note=self.note,
+            commit=self.sha,
+            base=self.base,
+            closure=self.closure,
+            waits_for=self.waits_for,
+            approvals=list(self.approvals),
+            outcome=self.outcome,
+            created_at=moment(self.created_at),
+            changed_at=moment(self.changed_at),
+            expires_at=None if self.expires_at is None else moment(self.expires_at),
+        )
+
+
+def row(data: TagData, sha: str, *, created_at: int, changed_at: int) -> Row:
+    """The row for a proposal whose furthest tag holds `data`, points to `sha` and was made at `changed_at`."""
+    return Row(
+        data.agent,
+        data.number,
+        data.kind,
+        data.state,
+        data.by,
+        data.note,
+        sha,
+        data.base,
+        data.closure,
+        data.waits_for,
+        tuple(data.approvals),
+        data.outcome,
+        created_at,
+        changed_at,
+        data.expires_at,
+    )
+
+
+def put(db: sqlite3.Connection, found: Row) -> None:
+    """Store a row, or replace the one of that number."""
+    values = (
+        *(found.agent, found.number, found.kind, found.state.value, found.proposer, found.note, found.sha, found.base),
+        *(found.closure, found.waits_for, json.dumps(found.approvals), found.outcome),
+        *(found.created_at, found.changed_at, found.expires_at),
+    )
+    places = ", ".join("?" * len(values))
+    db.execute(f"INSERT OR REPLACE INTO proposals ({_COLUMNS}) VALUES ({places})", values)  # noqa: S608
+
+
+def put_all(db: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Store many."""
+    for found in rows:
+        put(db, found)
+
+
+def replace(db: sqlite3.Connection, agent: str, rows: Sequence[Row]) -> None:
+    """These are all of the agent's proposals."""
+    forget(db, agent)
+    put_all(db, rows)
+
+
+def forget(db: sqlite3.Connection, agent: str, numbers: Collection[int] | None = None) -> None:
+    """The agent's repository is gone, and with it all of its proposals; or only the tags of some `numbers`."""
+    if numbers is None:
+        db.execute("DELETE FROM proposals WHERE agent = ?", (agent,))
+    else:
+        db.executemany("DELETE FROM proposals WHERE agent = ? AND number = ?", [(agent, number) for number in numbers])
+
+
+def find(db: sqlite3.Connection, agent: str, number: int) -> Row | None:
+    """One proposal."""
+    return next(_rows(db, "agent = ? AND number = ?", (agent, number)), None)
+
+
+def of_agent(db: sqlite3.Connection, agent: str) -> list[Row]:
+    """Everything about one agent, the oldest first."""
+    return list(_rows(db, "agent = ?", (agent,)))
+
+
+def open_of(db: sqlite3.Connection, agent: str) -> list[Row]:
+    """The agent's proposals that are not ended, the oldest first."""
+    # With the plus, SQLite goes through all that is open, which is little, and not through all of the agent's.
+    return list(_rows(db, f"+agent = ? AND {_WHERE['open']}", (agent,)))
+
+
+def under_way(db: sqlite3.Connection, agent: str) -> Row | None:
+    """The agent's proposal that is approved and not deployed yet: there is one at most."""
+    return next(_rows(db, f"+agent = ? AND {_WHERE['open']} AND state = 'approved'", (agent,)), None)
+
+
+def last_rebuild(db: sqlite3.Connection, agent: str) -> Row | None:
+    """The agent's newest proposal of that kind, open or ended."""
+    return next(_rows(db, "agent = ? AND kind = 'rebuild'", (agent,), "number DESC LIMIT 1"), None)
+
+
+def rebuilds(db: sqlite3.Connection, since: int) -> tuple[int, int]:
+    """How many rebuilds are under way, and how many have failed since then, of all agents."""
+    (opened,) = db.execute(f"SELECT count(*) FROM proposals WHERE {_WHERE['open']} AND kind = 'rebuild'").fetchone()  # noqa: S608
+    query = "SELECT count(*) FROM proposals WHERE state = 'failed' AND kind = 'rebuild' AND changed_at >= ?"
+    (failed,) = db.execute(query, (since,)).fetchone()
+    return int(opened), int(failed)
+
+
+def count_since(db: sqlite3.Connection, agent: str, since: int) -> int:
+    """How many proposals of the agent are not older than that."""
+    query = "SELECT count(*) FROM proposals WHERE created_at >= ? AND +agent = ?"
+    (count,) = db.execute(query, (since, agent)).fetchone()
+    return int(count)
+
+
+def expired(db: sqlite3.Connection, now: int) -> list[Row]:
+    """Undecided proposals whose time is up."""
+    return list(_rows(db, f"{_WHERE['open']} AND expires_at <= ?", (now,), "created_at"))
+
+
+def next_number(db: sqlite3.Connection, agent: str) -> int:
+    """The number that the agent's next proposal gets."""
+    (last,) = db.execute("SELECT max(number) FROM proposals WHERE agent = ?", (agent,)).fetchone()
+    return 0 if last is None else int(last) + 1
+
+
+def last_deployed(db: sqlite3.Connection, agent: str, below: int | None = None) -> Row | None:
+    """The newest deployment of a configuration, or the newest with a number below that one."""
+    where = "agent = ? AND state = 'deployed' AND kind != 'destroy' AND (? IS NULL OR number < ?)"
+    return next(_rows(db, where, (agent, below, below), "number DESC LIMIT 1"), None)
+
+
+def deployments(db: sqlite3.Connection, agent: str, limit: int, offset: int = 0) -> list[Row]:
+    """The agent's deployments, the newest first."""
+    order = "number DESC LIMIT ? OFFSET ?"
+    return list(_rows(db, "agent = ? AND state = 'deployed'", (agent, limit, offset), order))
+
+
+def select(db: sqlite3.Connection, query: ProposalsQuery) -> tuple[list[Row], int]:
+    """What fits the query, the newest first, and how many there are without its limit."""
+    where, values = _WHERE[query.state], []
+    if query.agent is not None:
+        where, values = f"{where} AND agent = ?", [query.agent]
+    (total,) = db.execute(f"SELECT count(*) FROM proposals WHERE {where}", values).fetchone()  # noqa: S608
+    order = "created_at DESC, agent, number DESC LIMIT ? OFFSET ?"
+    return list(_rows(db, where, (*values, query.limit, query.offset), order)), int(total)
+
+
+def agents(db: sqlite3.Connection) -> set[str]:
+    """Every agent that has a proposal."""
+    return {name for (name,) in db.execute("SELECT DISTINCT agent FROM proposals")}
+
+
+def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], order: str = "number") -> Iterator[Row]:
+    for found in db.execute(f"SELECT {_COLUMNS} FROM proposals WHERE {where} ORDER BY {order}", values):  # noqa: S608
+        fields = list(found)
+        fields[3], fields[10] = State(found[3]), tuple(json.loads(found[10]))
+        yield Row(*fields)

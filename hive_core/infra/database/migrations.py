@@ -1,0 +1,199 @@
+"""The schema, as numbered steps. A step that was released is never edited: a change is a new step.
+
+`PRAGMA user_version` holds the number of the last step that ran.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from hive_core.errors import HiveError
+
+_STEP_1 = """
+CREATE TABLE agents (
+    name TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('agent', 'manager')),
+    desired TEXT NOT NULL CHECK (desired IN ('running', 'stopped')),
+    config TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    deployment INTEGER NOT NULL,
+    instance TEXT,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+-- Apart from `agents`, so that a port outlives its agent and a re-created agent finds its own again.
+CREATE TABLE web_ports (
+    name TEXT PRIMARY KEY,
+    port INTEGER NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE messages (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    sender TEXT NOT NULL,
+    recipient TEXT NOT NULL,
+    body TEXT NOT NULL,
+    reply_to INTEGER,
+    idempotency_key TEXT,
+    sent_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX messages_by_key ON messages (sender, idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+-- Agents whose row is gone and whose files are not yet: see hive_core/agents/purge.py.
+CREATE TABLE purges (
+    name TEXT PRIMARY KEY
+) STRICT;
+
+-- A message to everyone is stored once and delivered many times.
+CREATE TABLE deliveries (
+    message INTEGER NOT NULL,
+    recipient TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    instance TEXT,
+    leased_until INTEGER,
+    acknowledged_at INTEGER,
+    PRIMARY KEY (message, recipient)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX deliveries_waiting ON deliveries (recipient, message) WHERE acknowledged_at IS NULL;
+CREATE INDEX deliveries_done ON deliveries (acknowledged_at) WHERE acknowledged_at IS NOT NULL;
+
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    previous TEXT NOT NULL,
+    hash TEXT NOT NULL
+) STRICT;
+"""
+
+_STEP_2 = """
+-- An index of the tags in the applied repositories, which are the truth: see hive_core/gate/. Times are milliseconds.
+CREATE TABLE proposals (
+    agent TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('config', 'spawn', 'destroy', 'rollback')),
+    state TEXT NOT NULL,
+    proposer TEXT NOT NULL,
+    note TEXT NOT NULL,
+    sha TEXT NOT NULL,
+    base TEXT,
+    closure TEXT,
+    waits_for TEXT CHECK (waits_for IN ('manager', 'operator')),
+    approvals TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    PRIMARY KEY (agent, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX proposals_by_age ON proposals (created_at);
+CREATE INDEX proposals_open ON proposals (created_at)
+    WHERE state IN ('proposal', 'building', 'built', 'approved');
+CREATE INDEX proposals_deployed ON proposals (agent, number) WHERE state = 'deployed';
+
+-- What was built for the deployment that is in force; '' for an agent of an older hyperhive, until it is known.
+ALTER TABLE agents ADD COLUMN closure TEXT NOT NULL DEFAULT '';
+"""
+
+_STEP_3 = """
+-- As it was, without a list of kinds, which grew: `rebuild`.
+CREATE TABLE proposals_3 (
+    agent TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    proposer TEXT NOT NULL,
+    note TEXT NOT NULL,
+    sha TEXT NOT NULL,
+    base TEXT,
+    closure TEXT,
+    waits_for TEXT CHECK (waits_for IN ('manager', 'operator')),
+    approvals TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    PRIMARY KEY (agent, number)
+) STRICT, WITHOUT ROWID;
+INSERT INTO proposals_3 SELECT * FROM proposals;
+DROP TABLE proposals;
+ALTER TABLE proposals_3 RENAME TO proposals;
+CREATE INDEX proposals_by_age ON proposals (created_at);
+CREATE INDEX proposals_open ON proposals (created_at)
+    WHERE state IN ('proposal', 'building', 'built', 'approved');
+CREATE INDEX proposals_deployed ON proposals (agent, number) WHERE state = 'deployed';
+CREATE INDEX proposals_rebuilt ON proposals (agent, number) WHERE kind = 'rebuild';
+
+-- Of which agents was told that they need an update.
+CREATE INDEX audit_updates ON audit (subject) WHERE action = 'needs_update';
+"""
+
+_STEP_4 = """
+-- Of agents to the operator: see hive_core/messaging/. The id is that of the message which told the operator of it.
+CREATE TABLE questions (
+    id INTEGER PRIMARY KEY,
+    agent TEXT NOT NULL,
+    text TEXT NOT NULL,
+    options TEXT NOT NULL,
+    free_text INTEGER NOT NULL,
+    idempotency_key TEXT,
+    asked_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    state TEXT NOT NULL,
+    answer TEXT,
+    answered_by TEXT,
+    ended_at INTEGER
+) STRICT;
+CREATE UNIQUE INDEX questions_by_key ON questions (agent, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX questions_open ON questions (agent) WHERE state = 'open';
+CREATE INDEX questions_expiring ON questions (expires_at) WHERE state = 'open' AND expires_at IS NOT NULL;
+CREATE INDEX questions_ended ON questions (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Ended ones, delivered or cancelled, are kept for a while, so that their keys are known.
+CREATE TABLE reminders (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    agent TEXT NOT NULL,
+    due_at INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    idempotency_key TEXT,
+    created_at INTEGER NOT NULL,
+    ended_at INTEGER
+) STRICT;
+CREATE UNIQUE INDEX reminders_by_key ON reminders (agent, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX reminders_waiting ON reminders (agent) WHERE ended_at IS NULL;
+CREATE INDEX reminders_due ON reminders (due_at) WHERE ended_at IS NULL;
+CREATE INDEX reminders_ended ON reminders (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Of persons on agents' pages: see hive_core/agents/page_store.py.
+CREATE TABLE page_sessions (
+    digest TEXT PRIMARY KEY,
+    agent TEXT NOT NULL,
+    user TEXT NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT;
+
+-- What the agent says it is at.
+ALTER TABLE agents ADD COLUMN status TEXT NOT NULL DEFAULT '';
+"""
+
+STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4)
+
+
+def migrate(connection: sqlite3.Connection) -> int:
+    """Bring the schema up to date and return its number; each step is one transaction.
+
+    Raises HiveError `schema_too_new` if a newer program has written the file.
+    """
+    (current,) = connection.execute("PRAGMA user_version").fetchone()
+    if current > len(STEPS):
+        raise HiveError(
+            "schema_too_new",
+            f"the database has schema {current}, this program knows schemas up to {len(STEPS)}",
+            hint="start the newer hyperhive that wrote it, or restore a copy from before the update",
+        )
+    for number, step in enumerate(STEPS[current:], start=current + 1):
+        connection.executescript(f"BEGIN IMMEDIATE;\n{step}\nPRAGMA user_version = {number};\nCOMMIT;")
+    return len(STEPS)

@@ -1,0 +1,217 @@
+"""The broker's promises: what a sender, a harness and the operator can ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from hive_core.database.moments import milliseconds
+from hive_core.infra.database.connection import Operation
+from hive_core.infra.database.database import Database
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.messaging import leases, store
+from hive_core.messaging.directory import Directory
+from hive_core.messaging.receiving import Receiving, message, waiting
+from hive_core.messaging.sending import Letter, Sending
+from hive_core.messaging.wakeups import Bells
+from hive_core.protocol import (
+    EventKind,
+    Inbox,
+    InboxAnswer,
+    InboxQuery,
+    LeaseAnswer,
+    LeaseRequest,
+    ReceiveAnswer,
+    ReceiveRequest,
+    ReplyAnswer,
+    SendAnswer,
+    SendRequest,
+)
+from hive_core.protocol.names import OPERATOR
+from hive_core.protocol.pages import INBOX_BODY
+
+T = TypeVar("T")
+
+
+class Broker:
+    """Messages from `send` to acknowledgement: at least once, in order per sender and recipient."""
+
+    def __init__(
+        self,
+        database: Database,
+        directory: Directory,
+        events: EventHub,
+        *,
+        inbox_limit: int,
+        lease_seconds: float,
+        clock: Callable[[], int] = milliseconds,
+    ) -> None:
+        """`clock` gives the time in milliseconds."""
+        self._database = database
+        self._directory = directory
+        self._events = events
+        self._lease = int(lease_seconds * 1_000)
+        self._clock = clock
+        self._bells = Bells()
+        self._sending = Sending(database, directory, events, self._bells, inbox_limit=inbox_limit, clock=clock)
+        counts = self._sending.unacknowledged
+        self._receiving = Receiving(database, directory, events, self._bells, counts, lease=self._lease, clock=clock)
+
+    async def open(self) -> None:
+        """Read where the last daemon stopped."""
+        await self._sending.open()
+
+    def close(self) -> None:
+        """End every long poll with what it has; refuse new ones."""
+        self._bells.close()
+
+    async def send(self, sender: str, request: SendRequest) -> SendAnswer:
+        """Store a message durably and wake its recipients; refusals are in `Sending`."""
+        return await self._sending.send(sender, request)
+
+    async def announce(self, notices: Sequence[tuple[str, str]], within: Operation[T]) -> T:
+        """Carry out `within` and store messages from `system` in the same transaction; more in `Sending`."""
+        return await self._sending.announce(notices, within)
+
+    async def deliver(
+        self, letter: Letter, within: Callable[[sqlite3.Connection, int], T], *, read: int | None = None
+    ) -> T:
+        """Carry out `within` and store a message in the same transaction; more in `Sending`.
+
+        `read` is a message to the operator that counts as read then.
+        """
+        now = self._clock()
+
+        def operation(db: sqlite3.Connection, number: int) -> tuple[T, bool]:
+            return within(db, number), read is not None and store.mark_read(db, OPERATOR, read, now)
+
+        result, marked = await self._sending.deliver(letter, operation)
+        if marked and read is not None:
+            self._settled(OPERATOR, [read])
+        return result
+
+    async def send_to_itself(self, name: str, body: str, key: str | None) -> SendAnswer:
+        """Store a message of an agent to itself, which its list of recipients does not limit."""
+        return await self._sending.send(name, SendRequest(to=name, body=body, idempotency_key=key), unlisted=True)
+
+    def unacknowledged(self, recipient: str) -> int:
+        """How many messages wait for `recipient` or are being handled by it."""
+        return self._sending.unacknowledged[recipient]
+
+    @property
+    def total_unacknowledged(self) -> int:
+        """Unacknowledged messages of all recipients."""
+        return sum(self._sending.unacknowledged.values())
+
+    # --- harnesses ------------------------------------------------------------------------------------------
+
+    async def hello(self, name: str, instance: str) -> None:
+        """Let `instance` speak for `name`; what earlier instances held is free again."""
+        member = self._directory.member(name)
+        if member.instance == instance:
+            return
+        released = await self._database.write(lambda db: leases.take_over(db, name, instance))
+        member.instance = instance
+        self._tell("message.released", name, released)
+        self._bells.ring(name)
+
+    async def receive(self, name: str, request: ReceiveRequest) -> ReceiveAnswer:
+        """Lease waiting messages to the harness of `name`, or wait for one; more in `Receiving`."""
+        return await self._receiving.receive(name, request)
+
+    async def acknowledge(self, name: str, instance: str, ids: Sequence[int]) -> LeaseAnswer:
+        """The turn that handled these messages ended well: they are never handed out again."""
+        self._directory.check_instance(name, instance)
+        return await self._finish(name, instance, ids)
+
+    async def release(self, name: str, request: LeaseRequest) -> LeaseAnswer:
+        """Hand these messages out again, now."""
+        self._directory.check_instance(name, request.instance)
+        ids = await self._change_leases(name, request, until=None)
+        self._tell("message.released", name, ids)
+        self._bells.ring(name)
+        return LeaseAnswer(ids=ids)
+
+    async def renew(self, name: str, request: LeaseRequest) -> LeaseAnswer:
+        """Keep these messages for another lease time."""
+        self._directory.check_instance(name, request.instance)
+        return LeaseAnswer(ids=await self._change_leases(name, request, until=self._clock() + self._lease))
+
+    async def peek(self, name: str, limit: int) -> Inbox:
+        """What waits for `name` or is leased to its harness, the oldest first; nothing is leased by looking."""
+        now = self._clock()
+        found = await self._database.read(lambda db: store.peek(db, name, limit, INBOX_BODY, now))
+        return Inbox(messages=[waiting(row) for row in found], total=self.unacknowledged(name))
+
+    # --- the operator ---------------------------------------------------------------------------------------
+
+    async def inbox(self, query: InboxQuery) -> InboxAnswer:
+        """The operator's messages, the newest of them: what does not fit is left for a query `before` these."""
+        unread = query.view == "unread"
+        rows = await self._database.read(
+            lambda db: store.read_messages(db, OPERATOR, unread=unread, limit=query.limit, before=query.before)
+        )
+        return InboxAnswer(messages=[message(row) for row in rows], unread=self.unacknowledged(OPERATOR))
+
+    async def mark_read(self, ids: Sequence[int]) -> LeaseAnswer:
+        """The operator has seen these messages."""
+        return await self._finish(OPERATOR, None, ids)
+
+    async def wait_reply(self, number: int, wait_seconds: float) -> ReplyAnswer:
+        """The answer to a message of the operator, waiting for it; raises `unknown_message`."""
+        asked = await self._database.read(lambda db: store.find_message(db, number))
+        if asked is None or asked.sender != OPERATOR:
+            raise store.unknown_message(number)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_seconds
+        with self._bells.listen(OPERATOR) as ring:
+            while True:
+                row = await self._database.read(lambda db: store.find_reply(db, asked))
+                if row is not None or loop.time() >= deadline or self._bells.closed:
+                    return ReplyAnswer(reply=message(row) if row else None)
+                await ring.wait(deadline - loop.time())
+
+    # --- upkeep ---------------------------------------------------------------------------------------------
+
+    def forget(self, db: sqlite3.Connection, name: str) -> int:
+        """Remove every message for `name`; how many of them were not acknowledged.
+
+        A part of the caller's transaction, who calls `forgotten` when that is on disk.
+        """
+        return store.forget(db, name)
+
+    def forgotten(self, name: str) -> None:
+        """The messages for `name` are gone from the database."""
+        self._sending.unacknowledged[name] = 0
+
+    async def vacuum(self, retention_days: float, batch: int = 500) -> int:
+        """Remove messages acknowledged longer ago than that, a batch at a time so that sends go on in between."""
+        before = self._clock() - int(retention_days * 86_400_000)
+        removed = 0
+        while True:
+            count = await self._database.write(lambda db: store.vacuum(db, before, batch))
+            removed += count
+            if count < batch:
+                return removed
+
+    # ---------------------------------------------------------------------------------------------------------
+
+    async def _finish(self, name: str, instance: str | None, ids: Sequence[int]) -> LeaseAnswer:
+        now = self._clock()
+        done = await self._database.write(lambda db: leases.acknowledge(db, name, instance, dict.fromkeys(ids), now))
+        self._settled(name, done)
+        return LeaseAnswer(ids=done)
+
+    def _settled(self, name: str, done: Sequence[int]) -> None:
+        self._sending.unacknowledged[name] -= len(done)
+        self._tell("message.acknowledged", name, done)
+
+    async def _change_leases(self, name: str, request: LeaseRequest, until: int | None) -> list[int]:
+        ids = None if request.ids is None else list(dict.fromkeys(request.ids))
+        return await self._database.write(lambda db: leases.renew(db, name, request.instance, ids, until))
+
+    def _tell(self, kind: EventKind, name: str, ids: Sequence[int]) -> None:
+        if ids:
+            self._events.publish(kind, {"agent": name, "ids": list(ids)})

@@ -1,0 +1,88 @@
+"""Who can be written to, who may write to whom, and which harness speaks for an agent now. In memory only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hive_core.errors import HiveError, conflict, forbidden, not_found
+from hive_core.protocol import Kind
+from hive_core.protocol.names import EVERYONE, MANAGER, OPERATOR
+
+
+@dataclass
+class Member:
+    """An agent as the broker knows it. `instance` is the harness that said hello last."""
+
+    name: str
+    kind: Kind
+    allowed: frozenset[str] | None = None
+    instance: str | None = None
+
+
+class Directory:
+    """The agents of the hive. Filled by the agents' registry."""
+
+    def __init__(self) -> None:
+        self._members: dict[str, Member] = {}
+
+    def put(self, member: Member) -> None:
+        """Add or replace an agent."""
+        self._members[member.name] = member
+
+    def remove(self, name: str) -> None:
+        """The agent can no longer be written to."""
+        self._members.pop(name, None)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def names(self) -> list[str]:
+        """All agents."""
+        return sorted(self._members)
+
+    def member(self, name: str) -> Member:
+        """The agent `name`; raises `unknown_agent`."""
+        member = self._members.get(name)
+        if member is None:
+            raise not_found("unknown_agent", f"there is no agent {name!r}", "hive-c0re list shows those there are")
+        return member
+
+    def recipients(self, sender: str, to: str) -> list[str]:
+        """Whom a message from `sender` to `to` goes to.
+
+        Raises `unknown_recipient`, or `recipient_not_allowed` where the sender's list does not hold `to`.
+        """
+        member = self._members.get(sender)
+        if member is not None and member.allowed is not None and to not in member.allowed:
+            allowed = ", ".join(sorted(member.allowed)) or "nobody"
+            raise forbidden(
+                "recipient_not_allowed",
+                f"{sender} may not send to {to!r}",
+                f"its agent.toml allows: {allowed}",
+            )
+        if to == EVERYONE:
+            everyone = sorted(name for name in self._members if name != sender)
+            if not everyone:
+                raise not_found("unknown_recipient", "there is nobody else in the hive", "write to operator")
+            return everyone
+        if to == OPERATOR or to in self._members:
+            return [to]
+        known = ", ".join([MANAGER, *sorted(self._members.keys() - {MANAGER})][:20])
+        raise not_found("unknown_recipient", f"there is nobody called {to!r}", f"write to operator, {known} or *")
+
+    def check_instance(self, name: str, instance: str) -> None:
+        """Raise `superseded` unless `instance` is the harness that speaks for `name`.
+
+        An early check: a hello that is on its way is not seen here, but by the transactions of `broker.leases`.
+        """
+        if self.member(name).instance != instance:
+            raise superseded(name)
+
+
+def superseded(name: str) -> HiveError:
+    """The refusal for a harness that another one has replaced."""
+    return conflict(
+        "superseded",
+        f"this harness does not speak for {name} any more",
+        "another one has said hello since; stop, or say hello if you are the newest",
+    )

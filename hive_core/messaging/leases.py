@@ -1,0 +1,173 @@
+"""The SQL of leases: who may handle a message now. Times are milliseconds.
+
+Every function for a harness raises `superseded` in its own transaction: a hello that was committed before it counts,
+however late the rest of the daemon hears of that.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from hive_core.errors import conflict
+from hive_core.messaging.directory import superseded
+from hive_core.messaging.store import MessageRow, find_message, json_size, unknown_message
+
+MOST_HELD = 1_000
+"""Only among so many of its oldest messages may a recipient hold leases. So it holds no more, and looking is quick."""
+_ANSWER_BYTES = 1024 * 1024
+
+_OLDEST = f"""(SELECT message, attempts, instance, leased_until FROM deliveries
+    WHERE recipient = :recipient AND acknowledged_at IS NULL ORDER BY message LIMIT {MOST_HELD})"""  # noqa: S608
+
+
+class DeliveryRow(NamedTuple):
+    """A message and how often it has been handed out, this time included."""
+
+    message: MessageRow
+    attempt: int
+
+
+class Leased(NamedTuple):
+    """What `lease` gave; without rows, `next_expiry` is when the next lease of this recipient ends, if there is one."""
+
+    rows: list[DeliveryRow]
+    next_expiry: int | None
+
+
+NOTHING = Leased([], None)
+
+
+def lease(
+    db: sqlite3.Connection,
+    *,
+    recipient: str,
+    instance: str,
+    most: int,
+    now: int,
+    until: int,
+    holding: Sequence[int] | None,
+    unwanted: Callable[[], bool] = lambda: False,
+) -> Leased:
+    """Hand the oldest free messages of `recipient` to `instance` until the time `until`.
+
+    At most `most`, and about 1 MiB of JSON, but at least one. With `holding`, messages leased to this instance that
+    are not among them count as free: it never got them. Nothing if they are `unwanted` by now.
+    """
+    if unwanted():
+        return NOTHING
+    check_instance(db, recipient, instance)
+    query = f"""
+        SELECT message, attempts + 1 FROM {_OLDEST}
+        WHERE leased_until IS NULL OR leased_until <= :now OR (
+            :holding IS NOT NULL AND instance = :instance AND message NOT IN (SELECT value FROM json_each(:holding)))
+        ORDER BY message LIMIT :most"""  # noqa: S608
+    known = None if holding is None else json.dumps(holding)
+    places = {"recipient": recipient, "instance": instance, "now": now, "most": most, "holding": known}
+    free = db.execute(query, places).fetchall()
+    if not free:
+        # No lease of these can be over: it would be free.
+        (next_expiry,) = db.execute(f"SELECT min(leased_until) FROM {_OLDEST}", places).fetchone()  # noqa: S608
+        return Leased([], next_expiry)
+    rows: list[DeliveryRow] = []
+    size = 0
+    for number, attempt in free:
+        # Bodies are read only of what is handed out, and of one more at most.
+        message = find_message(db, number)
+        if message is None:
+            raise LookupError(f"message {number} has a delivery and no body")
+        size += json_size(message)
+        if rows and size > _ANSWER_BYTES:
+            break
+        rows.append(DeliveryRow(message, attempt))
+    db.executemany(
+        "UPDATE deliveries SET attempts = ?, instance = ?, leased_until = ? WHERE message = ? AND recipient = ?",
+        [(row.attempt, instance, until, row.message.id, recipient) for row in rows],
+    )
+    return Leased(rows, None)
+
+
+def take_back(db: sqlite3.Connection, recipient: str, instance: str, rows: Iterable[DeliveryRow]) -> None:
+    """Free what `lease` gave to `instance`, but for what was leased anew, or dealt with, since."""
+    db.executemany(
+        """UPDATE deliveries SET instance = NULL, leased_until = NULL
+        WHERE message = ? AND recipient = ? AND instance = ? AND attempts = ? AND acknowledged_at IS NULL""",
+        [(row.message.id, recipient, instance, row.attempt) for row in rows],
+    )
+
+
+def check_instance(db: sqlite3.Connection, recipient: str, instance: str) -> None:
+    """Raise `superseded` unless `instance` is the harness that speaks for `recipient`."""
+    if db.execute("SELECT 1 FROM agents WHERE name = ? AND instance = ?", (recipient, instance)).fetchone() is None:
+        raise superseded(recipient)
+
+
+def held_by(db: sqlite3.Connection, recipient: str, instance: str) -> list[int]:
+    """The ids of the unacknowledged messages that `instance` holds."""
+    query = """SELECT message FROM deliveries
+        WHERE recipient = ? AND acknowledged_at IS NULL AND instance = ? ORDER BY message"""
+    return [row[0] for row in db.execute(query, (recipient, instance))]
+
+
+def acknowledge(db: sqlite3.Connection, recipient: str, holder: str | None, ids: Iterable[int], now: int) -> list[int]:
+    """Mark messages as dealt with, and return those that were not yet.
+
+    Raises `lease_lost` if one of them is not held by `holder` (None: messages that are read without a lease), and
+    then changes nothing.
+    """
+    if holder is not None:
+        check_instance(db, recipient, holder)
+    changed = [number for number in ids if _check_held(db, recipient, holder, number)]
+    db.executemany(
+        """UPDATE deliveries SET acknowledged_at = ?, leased_until = NULL, instance = NULL
+        WHERE message = ? AND recipient = ?""",
+        [(now, number, recipient) for number in changed],
+    )
+    return changed
+
+
+def renew(
+    db: sqlite3.Connection, recipient: str, instance: str, ids: Iterable[int] | None, until: int | None
+) -> list[int]:
+    """Set when leases of `instance` end; None frees the messages at once. Raises `lease_lost` like `acknowledge`."""
+    check_instance(db, recipient, instance)
+    chosen = held_by(db, recipient, instance) if ids is None else ids
+    changed = [number for number in chosen if _check_held(db, recipient, instance, number)]
+    holder = None if until is None else instance
+    db.executemany(
+        "UPDATE deliveries SET instance = ?, leased_until = ? WHERE message = ? AND recipient = ?",
+        [(holder, until, number, recipient) for number in changed],
+    )
+    return changed
+
+
+def take_over(db: sqlite3.Connection, recipient: str, instance: str) -> list[int]:
+    """Let `instance` be the one that speaks for an agent; returns the ids that earlier ones held, now free."""
+    db.execute("UPDATE agents SET instance = ? WHERE name = ?", (instance, recipient))
+    return release_all(db, recipient)
+
+
+def release_all(db: sqlite3.Connection, recipient: str) -> list[int]:
+    """Free every message that is leased in `recipient`'s name; returns their ids."""
+    query = """UPDATE deliveries SET instance = NULL, leased_until = NULL
+        WHERE recipient = ? AND acknowledged_at IS NULL AND instance IS NOT NULL RETURNING message"""
+    return sorted(row[0] for row in db.execute(query, (recipient,)))
+
+
+def _check_held(db: sqlite3.Connection, recipient: str, holder: str | None, number: int) -> bool:
+    """Whether the message is held and unacknowledged; False if it was acknowledged already; raises otherwise."""
+    query = "SELECT instance, acknowledged_at FROM deliveries WHERE message = ? AND recipient = ?"
+    row: tuple[str | None, int | None] | None = db.execute(query, (number, recipient)).fetchone()
+    if row is None:
+        raise unknown_message(number)
+    if row[1] is not None:
+        return False
+    if row[0] != holder:
+        raise conflict(
+            "lease_lost",
+            f"message {number} is not leased to this harness any more",
+            "it was or will be handed out again; renew leases in time",
+        )
+    return True

@@ -1,0 +1,178 @@
+"""The recipient's side: leasing messages to a harness, or waiting for one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+
+from hive_core.broker.polls import Polls
+from hive_core.database.moments import moment
+from hive_core.errors import HiveError
+from hive_core.infra.database.database import Database
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.messaging import leases
+from hive_core.messaging.directory import Directory
+from hive_core.messaging.leases import Leased
+from hive_core.messaging.store import MessageRow, Waiting
+from hive_core.messaging.wakeups import Bells, Ring
+from hive_core.protocol import Delivery, InboxMessage, Message, ReceiveAnswer, ReceiveRequest
+
+
+class Receiving:
+    """Hands messages out. What a caller that hung up would have got is free again at once."""
+
+    def __init__(
+        self,
+        database: Database,
+        directory: Directory,
+        events: EventHub,
+        bells: Bells,
+        unacknowledged: Counter[str],
+        *,
+        lease: int,
+        clock: Callable[[], int],
+    ) -> None:
+        """`lease` and `clock` are in milliseconds."""
+        self._database = database
+        self._directory = directory
+        self._events = events
+        self._bells = bells
+        self._unacknowledged = unacknowledged
+        self._lease = lease
+        self._clock = clock
+        self._polls = Polls()
+
+    async def receive(self, name: str, request: ReceiveRequest) -> ReceiveAnswer:
+        """Lease waiting messages, or wait for one.
+
+        Empty when the time is up, the daemon stops, or a newer receive with `holding` replaces this one. Raises
+        `superseded`, `too_many_polls`.
+        """
+        self._directory.check_instance(name, request.instance)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + request.wait_seconds
+        with self._poll(name, request) as poll:
+            while True:
+                self._directory.check_instance(name, request.instance)
+                leased = await poll.leased() if self._unacknowledged[name] or poll.leasing else leases.NOTHING
+                if poll.ring.ended:
+                    self._take_back(name, request.instance, leased)
+                    return self._handed_out(name, leases.NOTHING)
+                remaining = deadline - loop.time()
+                if leased.rows or remaining <= 0 or self._bells.closed:
+                    return self._handed_out(name, leased)
+                if leased.next_expiry is not None:
+                    remaining = min(remaining, max(0.0, (leased.next_expiry - self._clock()) / 1_000))
+                await poll.ring.wait(remaining)
+
+    @contextmanager
+    def _poll(self, name: str, request: ReceiveRequest) -> Iterator[_Poll]:
+        ring = self._bells.listen(name)
+        poll = _Poll(ring, partial(self._submit, name, request, ring))
+        ring.expected = poll.queue_early
+        with ring, self._polls.enter(name, ring, holding=request.holding is not None):
+            try:
+                yield poll
+            finally:
+                if poll.leasing is not None:
+                    # The caller hung up, so nobody will get these.
+                    poll.leasing.add_done_callback(partial(self._take_back_later, name, request.instance))
+
+    def _submit(self, name: str, request: ReceiveRequest, ring: Ring) -> asyncio.Future[Leased]:
+        now = self._clock()
+        operation = partial(
+            leases.lease,
+            recipient=name,
+            instance=request.instance,
+            most=request.max,
+            now=now,
+            until=now + self._lease,
+            holding=request.holding,
+            unwanted=lambda: ring.ended,
+        )
+        return self._database.submit(operation)
+
+    def _take_back_later(self, name: str, instance: str, leasing: asyncio.Future[Leased]) -> None:
+        if not leasing.cancelled() and leasing.exception() is None:
+            self._take_back(name, instance, leasing.result())
+
+    def _take_back(self, name: str, instance: str, leased: Leased) -> None:
+        if not leased.rows:
+            return
+        try:
+            given = self._database.submit(lambda db: leases.take_back(db, name, instance, leased.rows))
+        except HiveError:
+            return  # The daemon stops. The leases run out, or the next hello or `holding` frees them.
+        given.add_done_callback(partial(self._taken_back, name))
+
+    def _taken_back(self, name: str, given: asyncio.Future[None]) -> None:
+        if not given.cancelled() and given.exception() is None:
+            self._bells.ring(name)
+
+    def _handed_out(self, name: str, leased: Leased) -> ReceiveAnswer:
+        deliveries = [
+            Delivery.model_construct(**message(row.message).__dict__, attempt=row.attempt, redelivered=row.attempt > 1)
+            for row in leased.rows
+        ]
+        if deliveries:
+            data = {"agent": name, "ids": [delivery.id for delivery in deliveries]}
+            again = any(delivery.redelivered for delivery in deliveries)
+            self._events.publish("message.delivered", {**data, "redelivered": again})
+        waiting = max(0, self._unacknowledged[name] - len(deliveries))
+        return ReceiveAnswer.model_construct(deliveries=deliveries, waiting=waiting)
+
+
+class _Poll:
+    """One receive under way, with the lease that it has queued, if any."""
+
+    def __init__(self, ring: Ring, submit: Callable[[], asyncio.Future[Leased]]) -> None:
+        self.ring = ring
+        self.leasing: asyncio.Future[Leased] | None = None
+        self._submit = submit
+
+    def queue_early(self) -> None:
+        """Queue a lease behind a message that is on its way to the disk, so that one commit does for both."""
+        if self.leasing is None and not self.ring.ended:
+            with suppress(HiveError):  # The daemon stops.
+                self.leasing = self._submit()
+
+    async def leased(self) -> Leased:
+        """What the lease that is queued gives. If there is none, or it was for a message that did not come: a new one.
+
+        What has rung the bell may have been queued behind such a lease.
+        """
+        if self.leasing is not None:
+            leased = await self._given(self.leasing)
+            if leased.rows:
+                return leased
+        if self.ring.ended:
+            return leases.NOTHING
+        self.leasing = self._submit()
+        return await self._given(self.leasing)
+
+    async def _given(self, leasing: asyncio.Future[Leased]) -> Leased:
+        leased = await asyncio.shield(leasing)
+        self.leasing = None
+        return leased
+
+
+def message(row: MessageRow) -> Message:
+    """A stored message as it is told to callers."""
+    return Message.model_construct(
+        id=row.id, sender=row.sender, to=row.to, body=row.body, reply_to=row.reply_to, sent_at=moment(row.sent_at)
+    )
+
+
+def waiting(row: Waiting) -> InboxMessage:
+    """A message that waits as a look at an inbox shows it."""
+    return InboxMessage(
+        id=row.id,
+        sender=row.sender,
+        body=row.body,
+        characters=row.characters,
+        sent_at=moment(row.sent_at),
+        leased=row.leased,
+    )

@@ -1,0 +1,131 @@
+"""Reminders: messages of an agent to itself, which the hive keeps until their time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from hive_core.asking import reminder_store as store
+from hive_core.asking import texts
+from hive_core.asking.presence import check_present
+from hive_core.asking.reminder_store import ReminderRow
+from hive_core.broker.keys import KeyLocks
+from hive_core.database.moments import milliseconds
+from hive_core.errors import HiveError, bad_request, conflict, not_found
+from hive_core.infra.database.database import Database
+from hive_core.messaging.broker import Broker
+from hive_core.messaging.sending import Letter
+from hive_core.protocol import Reminder, ReminderList, RemindersQuery, RemindRequest
+from hive_core.protocol.questions import LONGEST_AHEAD
+
+MOST_WAITING = 100
+"""Reminders of one agent that are still to come."""
+
+
+class Reminders:
+    """What agents want to be told later. Each is delivered once, however often the daemon was away meanwhile."""
+
+    def __init__(self, database: Database, broker: Broker, clock: Callable[[], int] = milliseconds) -> None:
+        """`clock` gives the time in milliseconds."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when there is a new reminder."""
+        self._database = database
+        self._broker = broker
+        self._clock = clock
+        self._keys = KeyLocks()
+
+    async def remind(self, agent: str, request: RemindRequest) -> Reminder:
+        """Keep a reminder.
+
+        Raises `invalid_request` for a time that is missing, named twice or too far ahead, `too_many_reminders`,
+        `idempotency_conflict` when the key was used for another one, and `unknown_agent` if the agent is destroyed
+        meanwhile.
+        """
+        now = self._clock()
+        due_at = _due_at(request, now)
+        if due_at > now + LONGEST_AHEAD * 1_000:
+            days = int(LONGEST_AHEAD // 86_400)
+            raise bad_request(f"the time lies more than {days} days ahead", "choose an earlier one")
+        key = request.idempotency_key
+        if key is None:
+            return await self._keep(agent, due_at, request.text, None, now)
+        async with self._keys.hold((agent, key)):
+            earlier = await self._database.read(lambda db: store.find_by_key(db, agent, key))
+            if earlier is None:
+                return await self._keep(agent, due_at, request.text, key, now)
+            if (earlier.text, earlier.due_at) != (request.text, _due_at(request, earlier.created_at)):
+                raise conflict(
+                    "idempotency_conflict",
+                    f"the key was used for another reminder, number {earlier.id}",
+                    "use a new key for a new reminder",
+                )
+            return earlier.shown()
+
+    async def cancel(self, agent: str, number: int) -> Reminder:
+        """Give up a reminder that is still to come; raises `unknown_reminder`."""
+        now = self._clock()
+
+        def operation(db: sqlite3.Connection) -> ReminderRow | None:
+            return store.find(db, agent, number) if store.end(db, agent, number, now) else None
+
+        row = await self._database.write(operation)
+        if row is None:
+            raise not_found(
+                "unknown_reminder", f"there is no reminder {number} of yours to come", "it may have come already"
+            )
+        return row.shown()
+
+    async def fire(self, row: ReminderRow) -> None:
+        """The time of a reminder has come: the agent gets its message, unless that was cancelled meanwhile.
+
+        Raises `inbox_full`, and `unknown_recipient` if the agent is gone.
+        """
+        now = self._clock()
+        letter = Letter(row.agent, row.agent, lambda _: texts.reminder(row))
+
+        def within(db: sqlite3.Connection, _: int) -> None:
+            if not store.end(db, row.agent, row.id, now):
+                raise _Gone
+
+        try:
+            await self._broker.deliver(letter, within)
+        except _Gone:
+            return
+
+    async def listing(self, query: RemindersQuery) -> ReminderList:
+        """Reminders that are still to come, the next one first."""
+        rows, total = await self._database.read(lambda db: store.select(db, query))
+        return ReminderList(reminders=[row.shown() for row in rows], total=total)
+
+    async def waiting_of(self, agent: str) -> list[Reminder]:
+        """The agent's reminders that are still to come, the next one first."""
+        return [row.shown() for row in await self._database.read(lambda db: store.waiting_of(db, agent))]
+
+    async def _keep(self, agent: str, due_at: int, text: str, key: str | None, now: int) -> Reminder:
+        def operation(db: sqlite3.Connection) -> ReminderRow:
+            check_present(db, agent)
+            if len(store.waiting_of(db, agent)) >= MOST_WAITING:
+                raise HiveError(
+                    "too_many_reminders",
+                    f"{MOST_WAITING} reminders of {agent} are still to come",
+                    hint="cancel one that is not needed any more",
+                    status=429,
+                )
+            return store.insert(db, agent, due_at, text, key, now)
+
+        row = await self._database.write(operation)
+        self.changed()
+        return row.shown()
+
+
+class _Gone(Exception):
+    """The reminder is not to come any more."""
+
+
+def _due_at(request: RemindRequest, now: int) -> int:
+    """When a reminder comes that is asked for at `now`; a time that is past counts as now."""
+    if request.after is not None and request.at is None:
+        return now + int(request.after * 1_000)
+    if request.at is not None and request.after is None:
+        return max(now, int(request.at.timestamp() * 1_000))
+    raise bad_request("a reminder has one time", "give one of at and after")

@@ -1,0 +1,223 @@
+"""The sender's side: who may send what to whom, and that it is stored once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import structlog
+
+from hive_core.broker.keys import KeyLocks
+from hive_core.broker.outbox import Outbox
+from hive_core.errors import HiveError, conflict
+from hive_core.infra.database.connection import Operation
+from hive_core.infra.database.database import Database
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.messaging import store
+from hive_core.messaging.directory import Directory
+from hive_core.messaging.store import MessageRow, NewMessage
+from hive_core.messaging.wakeups import Bells
+from hive_core.protocol import MAX_BODY_BYTES, SendAnswer, SendRequest
+from hive_core.protocol.names import SYSTEM
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+_SHOWN_BODY = 2_000
+_CUT = "\n[The rest was cut off.]"
+
+
+class Letter(NamedTuple):
+    """A message that goes with something else that is stored. `body` makes its text from its id."""
+
+    sender: str
+    to: str
+    body: Callable[[int], str]
+    reply_to: int | None = None
+
+
+class Sending:
+    """Accepts messages. Also counts the unacknowledged ones per recipient, since that is what bounds an inbox."""
+
+    def __init__(
+        self,
+        database: Database,
+        directory: Directory,
+        events: EventHub,
+        bells: Bells,
+        *,
+        inbox_limit: int,
+        clock: Callable[[], int],
+    ) -> None:
+        self.unacknowledged: Counter[str] = Counter()
+        self._database = database
+        self._directory = directory
+        self._events = events
+        self._bells = bells
+        self._limit = inbox_limit
+        self._clock = clock
+        self._outbox = Outbox(database)
+        self._keys = KeyLocks()
+        self._last_id = 0
+
+    async def open(self) -> None:
+        """Read the counts and the last id from the database."""
+        self._last_id, waiting = await self._database.read(
+            lambda db: (store.last_message_id(db), store.unacknowledged(db))
+        )
+        self.unacknowledged.update(waiting)
+
+    async def send(self, sender: str, request: SendRequest, *, unlisted: bool = False) -> SendAnswer:
+        """Store a message; returns when it is on disk. `unlisted`: the sender's list of recipients is not asked.
+
+        Raises `unknown_recipient`, `recipient_not_allowed`, `body_too_large`, `inbox_full`, and
+        `idempotency_conflict` when the key was used for another message. A refused message is stored for nobody.
+        """
+        size = len(request.body) if request.body.isascii() else len(request.body.encode())
+        if size > MAX_BODY_BYTES:
+            raise HiveError(
+                "body_too_large",
+                f"the body has {size} bytes, at most {MAX_BODY_BYTES} are allowed",
+                hint="put it into a file and send where it is, or send it in parts",
+                status=413,
+            )
+        lister = SYSTEM if unlisted else sender
+        if request.idempotency_key is None:
+            return await self._store(sender, request, lister)
+        # Shielded: the key must stay locked until the message is on disk, also when the sender hangs up and asks again.
+        storing = self._store_once(sender, request, request.idempotency_key, lister)
+        return await asyncio.shield(asyncio.ensure_future(storing))
+
+    async def deliver(self, letter: Letter, within: Callable[[sqlite3.Connection, int], T]) -> T:
+        """Carry out `within`, which is given the message's id, and store the message with it: both or neither.
+
+        Returns what `within` does when that is on disk, and raises what it raises; `unknown_recipient` and `inbox_full`
+        before. Whether the sender may write to the recipient is not asked.
+        """
+        recipients = self._directory.recipients(SYSTEM, letter.to)
+        self._check_room(recipients)
+        number = self._last_id + 1
+        row = MessageRow(number, letter.sender, letter.to, letter.body(number), letter.reply_to, self._clock())
+        return await self._store_with([NewMessage(row, None, recipients)], lambda db: within(db, number))
+
+    async def announce(self, notices: Sequence[tuple[str, str]], within: Operation[T]) -> T:
+        """Carry out `within`, and store messages of the hive's own with it: (recipient, body), all of it or nothing.
+
+        Returns what `within` does when that is on disk, and raises what it raises. That an inbox is full or a recipient
+        gone is no reason not to do it: such a message is left out and logged, and a body that is too long is cut.
+        """
+        new: list[NewMessage] = []
+        planned: Counter[str] = Counter()
+        for to, body in notices:
+            recipients = self._reachable(to, planned)
+            planned.update(recipients)
+            if recipients:
+                row = MessageRow(self._last_id + len(new) + 1, SYSTEM, to, _cut(body), None, self._clock())
+                new.append(NewMessage(row, None, recipients))
+        return await self._store_with(new, within)
+
+    async def _store_with(self, new: Sequence[NewMessage], within: Operation[T]) -> T:
+        """Carry out `within` and store `new`, whose ids are the next ones, in one transaction."""
+
+        def operation(db: sqlite3.Connection) -> T:
+            result = within(db)
+            store.insert(db, new)
+            return result
+
+        stored = self._database.submit(operation)
+        # Messages with higher ids come behind it, so that everybody hears of things in their order.
+        self._outbox.seal()
+        self._last_id += len(new)
+        stored.add_done_callback(partial(self._stored_with, new))
+        for message in new:
+            self._on_its_way(message.recipients)
+        # Not the future itself, which would be cancelled with the caller: it is carried out all the same.
+        await asyncio.wait([stored])
+        return stored.result()
+
+    def _reachable(self, to: str, planned: Counter[str]) -> list[str]:
+        """Whom a message of the hive's own can be delivered to, beside those that are `planned`."""
+        try:
+            recipients = self._directory.recipients(SYSTEM, to)
+        except HiveError as error:
+            log.warning("announcement not stored", to=to, code=error.code)
+            return []
+        full = [name for name in recipients if self.unacknowledged[name] + planned[name] >= self._limit]
+        if full:
+            log.warning("announcement not stored", to=full, code="inbox_full")
+        return [name for name in recipients if name not in full]
+
+    def _stored_with(self, new: Sequence[NewMessage], stored: asyncio.Future[T]) -> None:
+        committed = stored.exception() is None
+        for message in new:
+            self._settled(message.row, message.recipients, committed)
+
+    async def _store_once(self, sender: str, request: SendRequest, key: str, lister: str) -> SendAnswer:
+        async with self._keys.hold((sender, key)):
+            earlier = await self._database.read(lambda db: store.find_by_key(db, sender, key))
+            if earlier is None:
+                return await self._store(sender, request, lister)
+            if (earlier.to, earlier.body, earlier.reply_to) != (request.to, request.body, request.reply_to):
+                raise conflict(
+                    "idempotency_conflict",
+                    f"the key {key!r} was used for another message, number {earlier.id}",
+                    "use a new key for a new message",
+                )
+            recipients = await self._database.read(lambda db: store.recipients_of(db, earlier.id))
+            return SendAnswer(id=earlier.id, recipients=recipients, duplicate=True)
+
+    async def _store(self, sender: str, request: SendRequest, lister: str) -> SendAnswer:
+        recipients = self._directory.recipients(lister, request.to)
+        self._check_room(recipients)
+        self._last_id += 1
+        row = MessageRow(self._last_id, sender, request.to, request.body, request.reply_to, self._clock())
+        # A sender that hangs up ends only its own waiting: the message is on its way, and its recipients will wake.
+        stored = self._outbox.put(
+            NewMessage(row, request.idempotency_key, recipients), partial(self._settled, row, recipients)
+        )
+        self._on_its_way(recipients)
+        await stored
+        return SendAnswer(id=row.id, recipients=recipients, duplicate=False)
+
+    def _on_its_way(self, recipients: Sequence[str]) -> None:
+        self.unacknowledged.update(recipients)
+        for name in recipients:
+            self._bells.expect(name)
+
+    def _check_room(self, recipients: list[str]) -> None:
+        full = [name for name in recipients if self.unacknowledged[name] >= self._limit]
+        if full:
+            raise HiveError(
+                "inbox_full",
+                f"{', '.join(full)}: {self._limit} messages wait there already; this one was not stored",
+                hint="send again when some of them are handled",
+                status=429,
+            )
+
+    def _settled(self, row: MessageRow, recipients: Sequence[str], stored: bool) -> None:
+        if not stored:
+            self.unacknowledged.subtract(recipients)
+            return
+        for name in recipients:
+            self._bells.ring(name)
+        self._events.publish(
+            "message.sent",
+            {
+                "id": row.id,
+                "sender": row.sender,
+                "to": row.to,
+                "recipients": list(recipients),
+                "reply_to": row.reply_to,
+                "body": row.body[:_SHOWN_BODY],
+            },
+        )
+
+
+def _cut(body: str) -> str:
+    if len(body) <= MAX_BODY_BYTES // 4 or len(data := body.encode()) <= MAX_BODY_BYTES:
+        return body
+    return data[: MAX_BODY_BYTES - len(_CUT)].decode(errors="ignore") + _CUT

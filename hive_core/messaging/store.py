@@ -1,0 +1,204 @@
+"""The broker's SQL but for leases: plain functions on a SQLite connection, run by the writer or a reader.
+
+Times are milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from hive_core.errors import HiveError, not_found
+from hive_core.protocol.names import EVERYONE
+
+_MESSAGE = "m.id, m.sender, m.recipient, m.body, m.reply_to, m.sent_at"
+_INBOX_BYTES = 4 * 1024 * 1024
+_ENVELOPE_BYTES = 300
+_MOST_ROWS = 64
+
+
+class MessageRow(NamedTuple):
+    """One message as it is stored; `to` may be `*`."""
+
+    id: int
+    sender: str
+    to: str
+    body: str
+    reply_to: int | None
+    sent_at: int
+
+
+class Waiting(NamedTuple):
+    """A message that waits, or is `leased`, as a look at an inbox shows it; `characters` is the whole body's length."""
+
+    id: int
+    sender: str
+    body: str
+    characters: int
+    sent_at: int
+    leased: bool
+
+
+class NewMessage(NamedTuple):
+    """What `insert` stores."""
+
+    row: MessageRow
+    key: str | None
+    recipients: Sequence[str]
+
+
+def last_message_id(db: sqlite3.Connection) -> int:
+    """The highest id ever given to a message, also if that one is gone since."""
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def unacknowledged(db: sqlite3.Connection) -> dict[str, int]:
+    """How many unacknowledged messages each recipient has."""
+    query = "SELECT recipient, count(*) FROM deliveries WHERE acknowledged_at IS NULL GROUP BY recipient"
+    return dict(db.execute(query).fetchall())
+
+
+def insert(db: sqlite3.Connection, messages: Sequence[NewMessage]) -> None:
+    """Store messages and their deliveries."""
+    _insert_rows(db, "messages (id, sender, recipient, body, reply_to, sent_at, idempotency_key)",
+                 [(*new.row, new.key) for new in messages])  # fmt: skip
+    _insert_rows(db, "deliveries (message, recipient)",
+                 [(new.row.id, name) for new in messages for name in new.recipients])  # fmt: skip
+
+
+def _insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:
+    # Many rows per statement, in a few fixed sizes so that the prepared statements are found again: each statement
+    # costs two hand-overs of the interpreter lock between SQLite's thread and the event loop.
+    start, size = 0, _MOST_ROWS
+    while start < len(rows):
+        while size > len(rows) - start:
+            size //= 2
+        chunk = rows[start : start + size]
+        places = f"({', '.join('?' * len(chunk[0]))})"
+        db.execute(
+            f"INSERT INTO {into} VALUES {', '.join([places] * size)}",  # noqa: S608
+            [value for row in chunk for value in row],
+        )
+        start += size
+
+
+def find_by_key(db: sqlite3.Connection, sender: str, key: str) -> MessageRow | None:
+    """The message that `sender` stored under an idempotency key."""
+    query = f"SELECT {_MESSAGE} FROM messages m WHERE m.sender = ? AND m.idempotency_key = ?"  # noqa: S608
+    row = db.execute(query, (sender, key)).fetchone()
+    return MessageRow(*row) if row else None
+
+
+def recipients_of(db: sqlite3.Connection, message: int) -> list[str]:
+    """Whom a message was delivered to."""
+    rows = db.execute("SELECT recipient FROM deliveries WHERE message = ? ORDER BY recipient", (message,))
+    return [row[0] for row in rows]
+
+
+def read_messages(
+    db: sqlite3.Connection, recipient: str, *, unread: bool, limit: int, before: int | None
+) -> list[MessageRow]:
+    """The newest `limit` messages of `recipient`, oldest of them first; fewer if they make more than 4 MiB of JSON.
+
+    There is at least one if there is any.
+    """
+    query = f"""
+        SELECT {_MESSAGE} FROM deliveries d JOIN messages m ON m.id = d.message
+        WHERE d.recipient = ? AND d.message < ? {"AND d.acknowledged_at IS NULL" if unread else ""}
+        ORDER BY d.message DESC LIMIT ?"""  # noqa: S608
+    rows: list[MessageRow] = []
+    size = 0
+    for found in db.execute(query, (recipient, before or 2**63 - 1, limit)):
+        row = MessageRow(*found)
+        size += json_size(row)
+        if rows and size > _INBOX_BYTES:
+            break
+        rows.append(row)
+    return rows[::-1]
+
+
+def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: int) -> list[Waiting]:
+    """The oldest unacknowledged messages of `recipient`, each with the first `shown` characters of its body.
+
+    Fewer than `limit` if their bodies have more than 4 Mi characters together; at least one if there is any.
+    """
+    query = """
+        SELECT m.id, m.sender, m.body, m.sent_at, coalesce(d.leased_until, 0) > ?
+        FROM deliveries d JOIN messages m ON m.id = d.message
+        WHERE d.recipient = ? AND d.acknowledged_at IS NULL ORDER BY d.message LIMIT ?"""
+    rows: list[Waiting] = []
+    read = 0
+    for number, sender, body, sent_at, leased in db.execute(query, (now, recipient, limit)):
+        read += len(body)
+        if rows and read > _INBOX_BYTES:
+            break
+        # Cut here: to SQLite's own functions a text ends at a NUL.
+        rows.append(Waiting(number, sender, body[:shown], len(body), sent_at, bool(leased)))
+    return rows
+
+
+def mark_read(db: sqlite3.Connection, recipient: str, number: int, now: int) -> bool:
+    """Acknowledge a message that is read without a lease; whether it was there and unacknowledged."""
+    query = """UPDATE deliveries SET acknowledged_at = ?
+        WHERE message = ? AND recipient = ? AND acknowledged_at IS NULL"""
+    return db.execute(query, (now, number, recipient)).rowcount > 0
+
+
+def json_size(row: MessageRow) -> int:
+    """About how many bytes a message has in an answer: control characters grow six-fold in JSON."""
+    return _ENVELOPE_BYTES + len(json.dumps(row.body, ensure_ascii=False).encode())
+
+
+def find_message(db: sqlite3.Connection, number: int) -> MessageRow | None:
+    """The message with this id."""
+    row = db.execute(f"SELECT {_MESSAGE} FROM messages m WHERE m.id = ?", (number,)).fetchone()  # noqa: S608
+    return MessageRow(*row) if row else None
+
+
+def find_reply(db: sqlite3.Connection, asked: MessageRow) -> MessageRow | None:
+    """The first unread message to `asked`'s sender that answers it.
+
+    Only whom it was sent to may answer: ids are easy to guess. A message to everyone may be answered by anyone.
+    """
+    query = f"""
+        SELECT {_MESSAGE} FROM deliveries d JOIN messages m ON m.id = d.message
+        WHERE d.recipient = :asker AND d.acknowledged_at IS NULL AND d.message > :id
+          AND (m.sender = :to AND m.reply_to IS NULL OR m.reply_to = :id AND :to IN (m.sender, '{EVERYONE}'))
+        ORDER BY m.reply_to IS NULL, d.message LIMIT 1"""  # noqa: S608
+    row = db.execute(query, {"asker": asked.sender, "id": asked.id, "to": asked.to}).fetchone()
+    return MessageRow(*row) if row else None
+
+
+def forget(db: sqlite3.Connection, recipient: str) -> int:
+    """Remove everything that waits for or was delivered to `recipient`; how many of it were unacknowledged."""
+    # Counted on its own: SQLite 3.40 says 0 for `acknowledged_at IS NULL` in the RETURNING of this DELETE.
+    query = "SELECT count(*) FROM deliveries WHERE recipient = ? AND acknowledged_at IS NULL"
+    (dropped,) = db.execute(query, (recipient,)).fetchone()
+    rows = db.execute("DELETE FROM deliveries WHERE recipient = ? RETURNING message", (recipient,)).fetchall()
+    _delete_undelivered(db, [row[0] for row in rows])
+    return int(dropped)
+
+
+def vacuum(db: sqlite3.Connection, before: int, most: int) -> int:
+    """Remove up to `most` deliveries acknowledged before a time, and messages that have none left; how many."""
+    query = """DELETE FROM deliveries WHERE (message, recipient) IN
+        (SELECT message, recipient FROM deliveries WHERE acknowledged_at < ? ORDER BY acknowledged_at LIMIT ?)
+        RETURNING message"""
+    rows = db.execute(query, (before, most)).fetchall()
+    _delete_undelivered(db, [row[0] for row in rows])
+    return len(rows)
+
+
+def _delete_undelivered(db: sqlite3.Connection, ids: Iterable[int]) -> None:
+    db.executemany(
+        "DELETE FROM messages WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE message = ?1)",
+        [(number,) for number in set(ids)],
+    )
+
+
+def unknown_message(number: int) -> HiveError:
+    """The refusal for a message id that is not the caller's to name."""
+    return not_found("unknown_message", f"there is no message {number} of yours", "it may be past its retention time")

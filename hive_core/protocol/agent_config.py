@@ -1,0 +1,130 @@
+"""What `agent.toml` may hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from hive_core.protocol.base import Request
+from hive_core.protocol.limits import CpuQuota, IoWeight, MemorySize, TasksMax
+from hive_core.protocol.types import Backend, Recipient
+
+DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit")
+ToolPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Effort = Literal["low", "medium", "high", "max"]
+"""How long a model may think, in the words that most agent CLIs have; a backend takes the nearest that its own has."""
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+VariablePattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}\*?$")]
+
+
+def _not_ours(name: str) -> str:
+    if name == "hive":
+        raise PydanticCustomError("taken", "`hive` is the hive's own MCP server; choose another name")
+    return name
+
+
+McpName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"), AfterValidator(_not_ours)]
+"""Name of an MCP server."""
+
+
+class ScriptSend(Request):
+    """One message that a script rule sends. `to` is a name, or `@label` for the sender of a remembered message.
+
+    `text` may hold {body}, {sender}, {me} and {1}, {2}… (groups of the rule's `match`).
+    """
+
+    to: Annotated[str, StringConstraints(pattern=r"^(@[a-z0-9_]{1,32}|[a-z][a-z0-9]{0,8}|\*)$")]
+    text: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+
+
+class ScriptChange(Request):
+    """One file of the agent's own configuration that a script rule writes before it proposes."""
+
+    path: Annotated[str, StringConstraints(pattern=r"^(agent\.nix|agent\.toml|prompt\.md)$")]
+    text: Annotated[str, StringConstraints(max_length=100_000)]
+
+
+class ScriptProposal(Request):
+    """Commit changes of the agent's own configuration and propose the commit. `note` may hold what `text` may."""
+
+    changes: list[ScriptChange] = Field(min_length=1, max_length=10)
+    note: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+
+
+class ScriptDecision(Request):
+    """Decide on a built proposal (the manager's scripts). All texts may hold what `text` may: {1} for the agent."""
+
+    agent: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    number: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    decision: Literal["approve", "deny"]
+    note: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+
+
+class ScriptRule(Request):
+    """One rule of the scripted backend: the first whose `sender` and `match` fit a message is carried out.
+
+    `propose` and `decide` are carried out before anything is sent. `remember` keeps the message under a label (in the
+    agent's state), so that a later rule can answer it by sending to `@label`; `think` is how long the turn pretends to
+    work, in seconds.
+    """
+
+    sender: str | None = None
+    match: Annotated[str, StringConstraints(max_length=1_000)] = ""
+    remember: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")] | None = None
+    think: Annotated[float, Field(ge=0, le=60)] = 0.0
+    propose: ScriptProposal | None = None
+    decide: ScriptDecision | None = None
+    send: list[ScriptSend] = Field(default_factory=list, max_length=20)
+
+
+class McpServer(Request):
+    """An MCP server that the agent CLI gets beside the hive's: a program (`command`), or one at a `url`."""
+
+    command: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = None
+    args: list[Annotated[str, StringConstraints(max_length=10_000)]] = Field(default_factory=list, max_length=100)
+    env: dict[VariableName, Annotated[str, StringConstraints(max_length=10_000)]] = Field(
+        default_factory=dict, max_length=100
+    )
+    # A bound within the pattern would make its matcher of megabytes, in every process that knows this class.
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$", max_length=2_000)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.command is None) == (self.url is None):
+            raise PydanticCustomError("one_way", "give either `command` (a program) or `url`")
+        if self.url is not None and (self.args or self.env):
+            raise PydanticCustomError("one_way", "`args` and `env` are for a `command`")
+        return self
+
+
+class AgentConfig(Request):
+    """What `agent.toml` holds: what the hive enforces and what the harness uses.
+
+    `allowed_recipients` of None allows everyone; a list is enforced by the daemon, and `*` in it allows
+    broadcasts. `tools` are the agent CLI's own tools, beside the hive's. `memory_max` is in MiB or GiB ("512M", "3G"),
+    `cpu_quota` in percent of one core, `io_weight` a share (100 is everybody's); None leaves a limit to the operator's
+    defaults. A `sealed` network is none at all: such an agent reaches the hive's socket and nothing else.
+
+    `turn_timeout` and `idle_timeout` are in seconds; `max_steps` is how many model calls one turn may take.
+    `environment` are names of the harness's variables that the agent CLI gets beside those that its backend needs, a
+    `*` at the end of one stands for any ending.
+    """
+
+    backend: Backend = "scripted"
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    effort: Effort | None = None
+    tools: list[ToolPattern] = Field(default_factory=lambda: list(DEFAULT_TOOLS), max_length=100)
+    allowed_recipients: Annotated[list[Recipient], Field(max_length=1_000)] | None = None
+    memory_max: MemorySize | None = None
+    cpu_quota: CpuQuota | None = None
+    tasks_max: TasksMax | None = None
+    io_weight: IoWeight | None = None
+    network: Literal["host", "sealed"] = "host"
+    turn_timeout: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
+    max_steps: Annotated[int, Field(ge=1, le=10_000)] = 200
+    idle_timeout: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    environment: list[VariablePattern] = Field(default_factory=list, max_length=100)
+    mcp_servers: dict[McpName, McpServer] = Field(default_factory=dict, max_length=20)
+    script: list[ScriptRule] = Field(default_factory=list, max_length=100)

@@ -1,0 +1,97 @@
+"""An agent's page: how a person gets in, and what is typed there. The page is the agent's own, so all of it passes
+through the agent.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from hive_core.protocol.base import Answer, Query, Request
+from hive_core.protocol.questions import AskedText, QuestionId
+from hive_core.protocol.types import IdempotencyKey, MessageId
+
+INBOX_BODY = 2_000
+"""Characters of a message that the look at an inbox shows."""
+
+Secret = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class PageTicket(Answer):
+    """A one-time ticket for the page of one agent. `expires_in` is in seconds.
+
+    The page is on `port` of the host's loopback if the daemon has that port, `held`, and on `socket`, a path on the
+    host. The port is not held if the agent's network is `sealed`, or another program has it.
+    """
+
+    ticket: str
+    port: int
+    held: bool
+    sealed: bool
+    socket: str
+    expires_in: float
+
+
+class PageEnterRequest(Request):
+    """Exchange a ticket for a session."""
+
+    ticket: Secret
+
+
+class PageCheckRequest(Request):
+    """Ask whether a session is still good."""
+
+    session: Secret
+
+
+class PageSession(Answer):
+    """A person on the agent's page. `session` is the secret that the browser keeps; `expires_in` is in seconds."""
+
+    session: str
+    user: str
+    expires_in: float
+
+
+class PageSendRequest(Request):
+    """A message of the operator's to the agent, as typed on its page."""
+
+    session: Secret
+    body: str
+    reply_to: MessageId | None = None
+    idempotency_key: IdempotencyKey
+
+
+class PageAnswerRequest(Request):
+    """The operator's answer to a question of the agent, as typed on its page."""
+
+    session: Secret
+    question: QuestionId
+    text: AskedText
+
+
+class PeekQuery(Query):
+    """How many of the messages that wait for the agent to show, the oldest first."""
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+class InboxMessage(Answer):
+    """A message that waits for the agent, or is `leased` to its harness.
+
+    `body` has the first 2,000 of its `characters`.
+    """
+
+    id: int
+    sender: str
+    body: str
+    characters: int
+    sent_at: AwareDatetime
+    leased: bool
+
+
+class Inbox(Answer):
+    """`total` counts all of the agent's unacknowledged messages, also those beyond the limit."""
+
+    messages: list[InboxMessage]
+    total: int

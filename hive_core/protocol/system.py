@@ -1,0 +1,71 @@
+"""The daemon itself: health, status, events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from hive_core.protocol.base import Answer, Query
+from hive_core.protocol.types import Lifecycle
+
+
+class Health(Answer):
+    """The daemon answers and its database writer works."""
+
+    status: Literal["ok"] = "ok"
+
+
+class HiveStatus(Answer):
+    """The daemon and its hive at a glance."""
+
+    version: str
+    pid: int
+    started_at: datetime
+    state_dir: str
+    runtime: str
+    confinement: str
+    agents: dict[Lifecycle, int]
+    messages_stored: int
+    messages_unacked: int
+    operator_unread: int
+    open_questions: int = 0
+
+
+EventKind = Literal[
+    "message.sent",
+    "message.delivered",
+    "message.acknowledged",
+    "message.released",
+    "agent.state",
+    "agent.lifecycle",
+    "agent.status",
+    "proposal.changed",
+    "question.changed",
+    "events.lost",
+]
+
+
+class Event(Answer):
+    """One thing that happened, as `hive-c0re watch` shows it. `data` depends on `kind`:
+
+    - message.sent: id, sender, to, recipients, reply_to, body (cut at 2,000 characters)
+    - message.delivered: agent, ids, redelivered; message.acknowledged, message.released: agent, ids
+    - agent.state: agent, state, detail; agent.lifecycle: agent, lifecycle, cause
+    - agent.status: agent, status (what it says it is at)
+    - question.changed: agent, id, state, by, text (the question, or its answer; cut at 2,000 characters)
+    - proposal.changed: agent, number, kind, state, by, note (cut at 2,000 characters)
+    - events.lost: count (the reader was too slow)
+    """
+
+    id: int
+    kind: EventKind
+    at: AwareDatetime
+    data: dict[str, object]
+
+
+class EventsQuery(Query):
+    """Where to go on; the `Last-Event-ID` header does the same. None starts with what happens next."""
+
+    after: Annotated[int, Field(ge=0)] | None = None

@@ -1,0 +1,1 @@
+"""The local runtime: agents as child processes of the daemon."""

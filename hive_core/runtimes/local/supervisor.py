@@ -1,0 +1,193 @@
+"""Keeps one agent's harness running: starts it, starts it again after a crash, stops it.
+
+One task per agent does all of it, step after step; `start` and `stop` only tell it what is wanted and wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import structlog
+
+from hive_core.protocol import Lifecycle
+from hive_core.runtimes.base import AgentSpec, UnitState
+from hive_core.runtimes.launcher import Child, Launcher
+from hive_core.runtimes.log_file import LogFile, copy_output
+
+_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ETXTBSY})
+"""Errors of spawning that another try may get past."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class BackOff:
+    """How long to wait after a crash, in seconds: `first`, then twice as long each time, at most `longest`.
+
+    Having run for `reset_after` seconds makes the next crash the first again.
+    """
+
+    first: float = 0.5
+    longest: float = 60.0
+    reset_after: float = 60.0
+
+    def after(self, delay: float | None, ran: float) -> float:
+        """The next wait: `delay` is the one before (None: there was none), `ran` how long the harness ran since."""
+        if delay is None or ran >= self.reset_after:
+            return self.first
+        return min(delay * 2, self.longest)
+
+
+class Supervisor:
+    """One agent. `state` is what it is doing now; every change of it is also handed to `publish`."""
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        launch: Launcher,
+        log: LogFile,
+        publish: Callable[[UnitState], None],
+        *,
+        stop_timeout: float,
+        back_off: BackOff,
+    ) -> None:
+        self.spec = spec
+        self.state = UnitState(spec.name, "stopped")
+        self._launch = launch
+        self._log = log
+        self._publish = publish
+        self._stop_timeout = stop_timeout
+        self._back_off = back_off
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._stop_wanted = asyncio.Event()
+        self._start_wanted = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._child: Child | None = None
+
+    async def start(self, spec: AgentSpec) -> None:
+        """Run the harness (if it waits after a crash: at once); returns when that worked, or did not."""
+        async with self._lock:
+            if self._stop_wanted.is_set():
+                # A stop whose caller went away is still under way.
+                await self._ended()
+            self.spec = spec
+            if self._task is None or self._task.done():
+                self._stop_wanted.clear()
+                self._start_wanted.clear()
+                self._tried.clear()
+                self._task = asyncio.create_task(self._supervise(), name=f"supervise {spec.name}")
+            elif self.state.lifecycle == "backoff":
+                self._tried.clear()
+                self._start_wanted.set()
+            await self._tried.wait()
+
+    async def stop(self) -> None:
+        """Stop the harness and all that it started; returns when nothing of it is left."""
+        async with self._lock:
+            self._stop_wanted.set()
+            await self._ended()
+            if self.state.lifecycle == "failed":
+                self._change("stopped")
+
+    async def _ended(self) -> None:
+        if self._task is not None:
+            # Shielded: the caller may give up waiting, the stop goes on.
+            await asyncio.shield(self._task)
+
+    async def _supervise(self) -> None:
+        try:
+            await self._keep_running()
+        except Exception as error:
+            _log.exception("supervision of an agent failed", agent=self.spec.name)
+            self._change("failed", pid=None, started_at=None, exit_cause=f"supervision failed: {error!r}")
+        finally:
+            self._tried.set()
+            if self._child is not None:
+                # Only when this task was cancelled or failed: the harness must not outlive its supervisor.
+                self._child.kill()
+                await self._child.wait()
+                self._child.close()
+                self._child = None
+
+    async def _keep_running(self) -> None:
+        delay: float | None = None
+        self._change("starting", restarts=0)
+        while True:
+            began = asyncio.get_running_loop().time()
+            try:
+                await asyncio.to_thread(self._log.open)
+                self._child = await self._launch(self.spec)
+            except (OSError, ValueError) as error:
+                cause = f"cannot be started: {_words(error)}"
+                if not isinstance(error, TimeoutError) and getattr(error, "errno", None) not in _PASSING:
+                    self._change("failed", pid=None, started_at=None, exit_cause=cause)
+                    return
+            else:
+                cause = await self._live(self._child)
+            if self._stop_wanted.is_set():
+                self._change("stopped", pid=None, started_at=None, exit_cause=cause)
+                return
+            delay = self._back_off.after(delay, asyncio.get_running_loop().time() - began)
+            self._change("backoff", pid=None, started_at=None, exit_cause=cause)
+            self._tried.set()
+            if await self._wait_wanted(delay):
+                self._change("stopped")
+                return
+            if self._start_wanted.is_set():
+                self._start_wanted.clear()
+                delay = None
+                self._change("starting", restarts=0)
+            else:
+                self._change("starting", restarts=self.state.restarts + 1)
+
+    async def _live(self, child: Child) -> str:
+        """One life of the harness, to its end and that of all that it started; returns how it ended."""
+        self._change("running", pid=child.pid, started_at=datetime.now(UTC))
+        self._tried.set()
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(copy_output(child.output, self._log, ended))
+            end = tasks.create_task(child.wait())
+            stop = tasks.create_task(self._stop_wanted.wait())
+            await asyncio.wait({end, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not end.done():
+                self._change("stopping")
+                child.terminate()
+                await asyncio.wait({end}, timeout=self._stop_timeout)
+                if not end.done():
+                    child.kill()
+            cause = await end
+            stop.cancel()
+            ended.set_result(None)
+        child.close()
+        self._child = None
+        return cause
+
+    async def _wait_wanted(self, delay: float) -> bool:
+        """Wait for `delay` seconds, or until a start or a stop is wanted; returns whether a stop is."""
+        stop = asyncio.create_task(self._stop_wanted.wait())
+        start = asyncio.create_task(self._start_wanted.wait())
+        try:
+            await asyncio.wait({stop, start}, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            start.cancel()
+        return self._stop_wanted.is_set()
+
+    def _change(self, lifecycle: Lifecycle, **changes: object) -> None:
+        self.state = replace(self.state, lifecycle=lifecycle, **changes)  # type: ignore[arg-type]
+        self._publish(self.state)
+
+
+def _words(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if not isinstance(error, OSError) or number is None:
+        return str(error) or type(error).__name__
+    where = f": {error.filename}" if error.filename else ""
+    return f"{os.strerror(number)}{where}"

@@ -1,0 +1,155 @@
+"""The directory that a build works in: its flake, a readable copy of the commit's history, and a home.
+
+The applied repositories are readable by nobody but the daemon. Whoever evaluates may be another user, so it gets a copy
+of what the proposal's tag reaches, which it sees in the place of the original. Whatever lies in the parts that it can
+write is read here without following links, and only after it has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hive_core.errors import HiveError
+from hive_core.infra.git.command import checked
+from hive_core.infra.git.names import TAGS
+from hive_core.runtimes.nixos.replacing import read_bytes
+
+_PREFIX = "nix-"
+_LOCK_BYTES = 1024 * 1024
+_ANYBODY = 0o777
+"""Of the parts that are written in the unit, below a directory that only the daemon can enter."""
+_GIT_CONFIG = "[safe]\n\tdirectory = *\n"
+"""The repositories are the daemon's, not the user's that evaluates."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one build works, and where its parts are."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, scratch: Path, label: str) -> Place:
+        """The place below `scratch` of the one build of that label; nothing is made."""
+        return cls(scratch / f"{_PREFIX}{label}")
+
+    @property
+    def flake(self) -> Path:
+        return self.path / "flake"
+
+    @property
+    def home(self) -> Path:
+        """The home directory, which Nix makes: it takes one that is there only if it belongs to its own user, and a
+        DynamicUser's other one, `/`, cannot be written.
+        """
+        return self.path / "home" / "nix"
+
+    @property
+    def git_config(self) -> Path:
+        return self.path / "gitconfig"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What programs that work here are told of it by their environment."""
+        return {"HOME": str(self.home), "GIT_CONFIG_GLOBAL": str(self.git_config)}
+
+    @property
+    def result(self) -> Path:
+        """The link that Nix makes; for as long as it is there, what it points to is not collected."""
+        return self.path / "out" / "result"
+
+    @property
+    def repository(self) -> Path:
+        return self.path / "repository"
+
+
+def stage(place: Place, repository: Path, number: int, text: str, lock: Mapping[str, Any] | None) -> None:
+    """Make the directory for the build of `proposal/<number>`; `discard` it in the end, also if this fails. Blocks.
+
+    Raises HiveError `cannot_build`, and what git fails with.
+    """
+    make(place, text)
+    try:
+        if lock is not None:
+            _put(place.flake / "flake.lock", json.dumps(lock, indent=2) + "\n", 0o666)
+        _copy(repository, f"{TAGS}proposal/{number}", place.repository)
+    except OSError as error:
+        raise _cannot(place, error) from None
+
+
+def make(place: Place, flake: str) -> None:
+    """Make the directory with the text of a flake in it; what an earlier build has left is removed. Blocks.
+
+    Raises HiveError `cannot_build`.
+    """
+    discard(place)
+    try:
+        place.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.path.mkdir()
+        place.path.chmod(0o755)
+        for directory in (place.flake, place.home.parent, place.result.parent):
+            directory.mkdir()
+            directory.chmod(_ANYBODY)
+        _put(place.git_config, _GIT_CONFIG, 0o644)
+        _put(place.flake / "flake.nix", flake, 0o644)
+    except OSError as error:
+        raise _cannot(place, error) from None
+
+
+def read_result(place: Place) -> str | None:
+    """Where the link points that Nix has made; None if there is none. Blocks."""
+    try:
+        return str(place.result.readlink())
+    except OSError:
+        return None
+
+
+def read_lock(place: Place) -> str | None:
+    """The lock file as Nix has left it, if it is one; else None. Blocks."""
+    try:
+        content = read_bytes(place.flake / "flake.lock", _LOCK_BYTES + 1)
+        text = content.decode()
+        found = json.loads(text)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return text if len(content) <= _LOCK_BYTES and isinstance(found, dict) else None
+
+
+def discard(place: Place) -> None:
+    """Remove the directory and everything in it. Blocks."""
+    shutil.rmtree(place.path, ignore_errors=True)
+
+
+def discard_all(scratch: Path) -> None:
+    """Remove what builds of a killed daemon have left. Blocks."""
+    for path in scratch.glob(f"{_PREFIX}*"):
+        discard(Place(path))
+
+
+def _put(path: Path, text: str, mode: int) -> None:
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def _cannot(place: Place, error: OSError) -> HiveError:
+    return HiveError("cannot_build", f"cannot prepare a build in {place.path}: {error.strerror}", status=500)
+
+
+def _copy(repository: Path, ref: str, into: Path) -> None:
+    """A bare repository with what `ref` reaches and nothing else, for anybody to read."""
+    checked(into, "init", "--quiet", "--bare", "--template=", "--initial-branch=main")
+    only_files = ("-c", "protocol.allow=never", "-c", "protocol.file.allow=always", "-c", "core.fsync=none")
+    wanted = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-gc")
+    checked(into, *only_files, "fetch", *wanted, "--", str(repository.absolute()), f"{ref}:{ref}")
+    # Not by `git init --shared`: that sets the set-group-ID bit on directories, which a hardened unit may not.
+    for parent, directories, files in os.walk(into):
+        Path(parent).chmod(0o755)
+        for name in (*directories, *files):
+            path = Path(parent, name)
+            path.chmod(0o755 if path.is_dir() else 0o644)

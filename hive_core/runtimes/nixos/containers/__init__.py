@@ -1,0 +1,1 @@
+"""The NixOS containers of agents on the host."""

@@ -1,0 +1,149 @@
+"""Starting and stopping containers, one action on each at a time: what has to be set before a start, in which order.
+
+The order is what makes it safe to be killed in between: a container whose conf file and environment are not those that
+are asked for is not taken for one that runs as it should, and these are written only while it is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, suppress
+
+from hive_core.errors import HiveError
+from hive_core.infra.systemd.bus import SystemBus
+from hive_core.infra.systemd.units import lifecycle
+from hive_core.layout import Layout
+from hive_core.protocol import Lifecycle
+from hive_core.protocol.names import container_name
+from hive_core.runtimes.base import AgentSpec
+from hive_core.runtimes.nixos.claims import claimed
+from hive_core.runtimes.nixos.containers.inspection import unit_name
+from hive_core.runtimes.nixos.containers.monitor import Following
+from hive_core.runtimes.nixos.containers.nixos_container import Containers, refusing
+from hive_core.systemd.paths import escaped
+
+_NSPAWN_MOUNTS = "run-systemd-nspawn-"
+"""What the names of mount units below /run/systemd/nspawn begin with."""
+
+
+class Activating:
+    """Acts on the containers of one hive, and tells `following` what is expected of them. `stop_timeout`: seconds."""
+
+    def __init__(
+        self, bus: SystemBus, containers: Containers, following: Following, layout: Layout, stop_timeout: float
+    ) -> None:
+        self._bus = bus
+        self._containers = containers
+        self._following = following
+        self._layout = layout
+        self._stop_timeout = stop_timeout
+
+    async def activate(self, spec: AgentSpec, *, unless_running: bool = False) -> None:
+        """Stop the container if it runs, set what `spec` asks for, start it. What comes of that is told.
+
+        `unless_running`: nothing happens if it runs as `spec` asks for. Raises `container_in_the_way`,
+        `container_busy`, `container_not_prepared`, `bad_environment`, and what systemd or a program refuses.
+        """
+        name, container = spec.name, container_name(spec.name)
+        async with self._claimed(name) as hold:
+            if unless_running and await self._containers.runs(spec) and await self._look(name) == "running":
+                return
+            with refusing(container):
+                closures = await self._closures(name)
+                await self._containers.check(spec, closures)  # Before it is stopped: it may be somebody else's.
+                await self._stop(name, to_start=True)
+                await self._containers.prepare(spec, closures, hold)
+                changed = await self._containers.put_dropin(spec, self._stop_timeout)
+            await self._reload(container, changed=changed)
+            self._following.tell(name, self._following.unit(name).start_asked())
+            await self._run(name)
+
+    async def start_again(self, name: str) -> None:
+        """Start a container that has crashed, as it was; nothing happens if it is not waiting for that any more."""
+        async with self._claimed(name):
+            state = await self._look(name)
+            if self._following.waits(name):
+                if state not in ("stopped", "failed"):  # systemd is not done with it: some of it may still run.
+                    await self._bus.stop(unit_name(container_name(name)))
+                    await self._look(name)
+                self._following.tell(name, self._following.unit(name).start_again())
+                await self._run(name)
+
+    async def stop(self, name: str) -> None:
+        """Stop the container; nothing happens if it is stopped, or not this hive's."""
+        async with self._claimed(name):
+            if await self._containers.is_ours(name, self._layout.agent(name).run):
+                await self._stop(name)
+
+    async def destroy(self, name: str) -> None:
+        """Stop the container and remove all of it; one that is somebody else's stays."""
+        container, run = container_name(name), self._layout.agent(name).run
+        async with self._claimed(name) as hold:
+            if await self._containers.is_ours(name, run):
+                await self._stop(name)
+            with refusing(container):
+                if await self._containers.remove(name, run, await self._closures(name), hold):
+                    changed = await self._containers.drop_dropin(container)
+                    await self._reload(container, changed=changed)
+            self._following.forget(name)
+
+    async def _reload(self, container: str, *, changed: bool) -> None:
+        """Have systemd read the unit's files if they have changed: now, or before a reload that came to nothing."""
+        if changed or (await self._bus.properties(unit_name(container))).stale:
+            await self._bus.reload()
+
+    def _claimed(self, name: str) -> AbstractAsyncContextManager[int]:
+        return claimed(self._layout.run_dir / "containers", container_name(name))
+
+    async def _closures(self, name: str) -> set[str]:
+        """What was built for the agent, as far as it is kept."""
+        links = (self._layout.gcroots / name).glob("*")
+        return await asyncio.to_thread(lambda: {str(link.readlink()) for link in links if link.is_symlink()})
+
+    async def _look(self, name: str) -> Lifecycle:
+        return lifecycle(await self._following.look(name))
+
+    async def _run(self, name: str) -> None:
+        """Start the container, which is stopped. Raises what is not the container's own fault."""
+        unit, container = self._following.unit(name), container_name(name)
+        try:
+            with refusing(container):
+                await self._containers.clear_way(container)
+            await self._unmount(container)
+            await self._bus.start(unit_name(container))
+        except HiveError as error:
+            own = error.code == "unit_failed"
+            with suppress(HiveError):
+                await self._look(name)
+            self._following.tell(name, unit.start_failed(error.message, again=not own))
+            if not own:
+                raise
+        else:
+            await self._look(name)
+
+    async def _unmount(self, container: str) -> None:
+        """Remove the mounts that a killed nspawn has left of a container that is down.
+
+        nspawn since 256 has one for sockets of the container, and refuses to start where it is still there: at
+        /run/systemd/nspawn/unix-export/NAME (seen with 257) or /run/systemd/nspawn/NAME/unix-export (with 262). systemd
+        removes it, because the daemon has a mount namespace of its own.
+        """
+        for mount in await self._bus.loaded(f"{_NSPAWN_MOUNTS}*.mount"):
+            if escaped(container) in mount.removesuffix(".mount").split("-"):
+                await self._bus.stop(mount)
+
+    async def _stop(self, name: str, *, to_start: bool = False) -> None:
+        unit = self._following.unit(name)
+        self._following.tell(name, unit.stop_asked(to_start=to_start))
+        try:
+            if await self._look(name) not in ("stopped", "failed"):
+                await self._bus.stop(unit_name(container_name(name)))
+                await self._look(name)
+        except BaseException:
+            try:
+                # It may be on its way down all the same: that end is not a crash.
+                with suppress(HiveError):
+                    await self._look(name)
+            finally:
+                unit.stop_failed()
+            raise

@@ -1,0 +1,207 @@
+"""Making, updating and removing containers on this host: `nixos-container`, and the files that it leaves.
+
+Nothing here starts or stops one. What is called on a container must find it stopped, and claimed by the caller:
+`hold` is the claim's descriptor, which the programs inherit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from hive_core.errors import HiveError
+from hive_core.infra.tasks import to_the_end
+from hive_core.protocol.names import container_name
+from hive_core.runtimes.base import AgentSpec
+from hive_core.runtimes.nixos import binds, environment, replacing
+from hive_core.runtimes.nixos.commands import run
+from hive_core.runtimes.nixos.containers import config_files, filesystem
+from hive_core.runtimes.nixos.containers.inspection import UNITS, Places
+from hive_core.runtimes.nixos.dropin import dropin
+from hive_core.runtimes.nixos.repairing import Condition, condition, is_marked, look
+from hive_core.runtimes.nixos.unlinking import clear_way
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+_SECONDS = 120.0
+"""Longest that `nixos-container` may take: nothing is built."""
+_DROPIN = "10-hyperhive.conf"
+"""Sorts before what systemd itself writes for live changes (50-MemoryMax.conf), or would undo them at a reload."""
+_NO_WAITING = ("SYSTEM_PATH", "PRIVATE_NETWORK", "PRIVATE_USERS")
+"""Lines for which a running container is started anew if they are not as they should be."""
+
+
+class Containers:
+    """The containers of one host. `by_flag`: the unit does not know PRIVATE_USERS, see `binds.lines`."""
+
+    def __init__(self, places: Places, *, user_namespaces: bool, by_flag: bool) -> None:
+        self.places = places
+        self._user_namespaces = user_namespaces
+        self._by_flag = by_flag
+
+    def lines(self, spec: AgentSpec) -> dict[str, str]:
+        """The conf lines that `spec` asks for."""
+        return binds.lines(spec, user_namespaces=self._user_namespaces, by_flag=self._by_flag)
+
+    async def runs(self, spec: AgentSpec) -> bool:
+        """Whether a container that is active was started as `spec` asks for: on the closure, as the deployment, with
+        that network and those users. Other lines may have changed with the hive's version; they can wait.
+        """
+
+        def look_up() -> bool:
+            text = look(self.places, container_name(spec.name)).text
+            wanted = self.lines(spec)
+            same = text is not None and all(config_files.value_in(text, key) == wanted[key] for key in _NO_WAITING)
+            return same and environment.tells(spec)
+
+        return await asyncio.to_thread(look_up)
+
+    async def is_ours(self, name: str, run: Path) -> bool:
+        """Whether there is a container of the agent's that this hive has made; raises `container_unreadable`."""
+        found = await asyncio.to_thread(look, self.places, container_name(name))
+        return found.text is not None and is_marked(found.text, binds.mark(run))
+
+    async def closure(self, name: str) -> str:
+        """The closure that the agent's container runs or ran last; empty if there is none."""
+        found = await asyncio.to_thread(look, self.places, container_name(name))
+        return config_files.value_in(found.text or "", "SYSTEM_PATH") or ""
+
+    async def check(self, spec: AgentSpec, closures: Collection[str]) -> Condition:
+        """In what state the container is; raises `container_in_the_way`, `container_unreadable`, and what forbids to
+        make it as `spec` asks for: `bad_environment`.
+        """
+        container = container_name(spec.name)
+        environment.text(environment.variables(spec))
+        found = await asyncio.to_thread(look, self.places, container)
+        return condition(found, container, binds.mark(spec.paths.run), {*closures, spec.closure})
+
+    async def prepare(self, spec: AgentSpec, closures: Collection[str], hold: int) -> None:
+        """Make the container, or make the one there is what `spec` asks for, whatever was left half done.
+
+        `closures` were built for this agent. Raises `container_in_the_way`, `container_unreadable`, and what programs
+        raise.
+        """
+        container = container_name(spec.name)
+        found = await asyncio.to_thread(look, self.places, container)
+        state = condition(found, container, binds.mark(spec.paths.run), {*closures, spec.closure})
+        if state == "unfinished":
+            log.warning("container was left half made or half removed, it is made anew", container=container)
+            await self._run("nixos-container", "destroy", container, hold=hold)
+            found, state = await asyncio.to_thread(look, self.places, container), "absent"
+        taking_over = state == "absent" and found.root
+        if state == "absent" and (found.profile or found.root):
+            log.warning("what there is of a container without a conf file is taken over", container=container)
+        if state == "absent" and not taking_over:
+            await _write(filesystem.clear, self.places.profile(container))
+            await self._run("nixos-container", "create", container, "--system-path", spec.closure, hold=hold)
+        elif found.system != spec.closure:
+            # Where data is taken over, no conf file before all is done: what `create` leaves when it is interrupted has
+            # to be destroyed.
+            await _write(filesystem.point, self.places.profile(container), spec.closure)
+        await _write(self._rewrite, container, self.lines(spec), new=taking_over)
+        await _write(environment.write, spec)
+
+    async def clear_way(self, container: str) -> None:
+        """Have the unit's start script, the host's root, find no links in the root directory. Raises OSError."""
+        await _write(clear_way, self.places.root(container))
+
+    async def remove(self, name: str, run: Path, closures: Collection[str], hold: int) -> bool:
+        """Remove the container and all of its root directory, and what is left of one that is gone already; one that
+        is somebody else's stays, and False is returned. Raises what programs raise.
+        """
+        container = container_name(name)
+        found = await asyncio.to_thread(look, self.places, container)
+        try:
+            condition(found, container, binds.mark(run), closures)
+        except HiveError as error:
+            log.warning("container not removed", container=container, why=error.message)
+            return False
+        if found.text is None and not (found.profile or found.root):
+            return True
+        if found.text is None:
+            # The program removes nothing of a container without a conf file.
+            path = self.places.conf(container)
+            await _write(replacing.replace, path, "AUTO_START=0\n", 0o644, durable=True)
+        await self._run("nixos-container", "destroy", container, hold=hold)
+        return True
+
+    async def put_dropin(self, spec: AgentSpec, stop_timeout: float) -> bool:
+        """Put a drop-in beside the unit, and take back what was changed live; whether systemd has to reload."""
+        # To the Nix daemon, root of a container without users of its own would be the host's, whom it trusts.
+        hidden = () if self._user_namespaces else (self.places.nix_daemon,)
+        text = dropin(spec.limits, stop_timeout, sealed=spec.sealed, hidden=hidden)
+        return await _write(self._put_dropin, container_name(spec.name), text)
+
+    async def drop_dropin(self, container: str) -> bool:
+        """Remove the drop-in and what was changed live; whether systemd has to reload."""
+        return await _write(self._drop_dropin, container)
+
+    async def _run(self, *line: str, hold: int) -> None:
+        try:
+            await run(line, timeout=_SECONDS, keep_fds=[hold])
+        except HiveError as error:
+            hint = error.hint or "see what is told of the container in the journal, and try again"
+            raise HiveError(error.code, error.message, hint=hint, status=500) from None
+
+    def _rewrite(self, container: str, owned: dict[str, str], *, new: bool) -> None:
+        path = self.places.conf(container)
+        text = "AUTO_START=0\n" if new else replacing.read(path)
+        if text is None:
+            raise HiveError("container_gone", f"{path} has disappeared meanwhile", hint="try again", status=500)
+        replacing.replace(path, config_files.rewritten(text, owned), 0o644, durable=True)
+
+    def _put_dropin(self, container: str, text: str) -> bool:
+        directory = self.places.dropin_dir(container)
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        changed = replacing.replace(directory / _DROPIN, text, 0o644)
+        return _remove(self.places.live_dir(container), "*") or changed
+
+    def _drop_dropin(self, container: str) -> bool:
+        gone = _remove(self.places.dropin_dir(container), _DROPIN)
+        return _remove(self.places.live_dir(container), "*") or gone
+
+
+async def _write(change: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Do it in a thread, and to the end: whoever is cancelled must not give up the claim while files are written."""
+    return await to_the_end(asyncio.to_thread(change, *arguments, **named))
+
+
+@contextmanager
+def refusing(container: str) -> Iterator[None]:
+    """Turn what the host's file systems refuse into a HiveError `container_not_prepared`."""
+    try:
+        yield
+    except OSError as error:
+        why = f"{os.strerror(error.errno or 0)}{f': {error.filename}' if error.filename else ''}"
+        raise HiveError(
+            "container_not_prepared",
+            f"the files of the container {container} cannot be written: {why}",
+            hint="see whether the disk is full, and whether the daemon may write there",
+            status=500,
+        ) from None
+
+
+def stray_dropins(places: Places) -> list[str]:
+    """Containers that have a drop-in of the hive's and no conf file: they are gone."""
+    found = sorted(places.dropins.glob(f"{UNITS}*.service.d/{_DROPIN}"))
+    containers = [path.parent.name.removeprefix(UNITS).removesuffix(".service.d") for path in found]
+    return [container for container in containers if not os.path.lexists(places.conf(container))]
+
+
+def _remove(directory: Path, pattern: str) -> bool:
+    """Remove files of a directory of the daemon's or systemd's, and it too if nothing is left; whether any was."""
+    found = list(directory.glob(pattern))
+    for path in found:
+        path.unlink()
+    with suppress(OSError):
+        directory.rmdir()
+    return bool(found)

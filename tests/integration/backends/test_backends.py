@@ -1,0 +1,123 @@
+"""The contract of a backend, kept with every real agent CLI; the models are servers on loopback.
+
+What Claude Code does beyond it is in test_claude_backend.py and its like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from hive_agent.backends.base import Backend, Failed, NeedsLogin, Ok, Turn
+from hive_agent.backends.transcript import Entry, Session, Text, ToolCall, ToolResult, Usage
+from hive_core.protocol import Delivery
+from tests.helpers.fake_messages_api import ApiError, ToolUse
+from tests.helpers.fake_messages_api import Text as Says
+from tests.integration.backends.agent_clis import CLAUDE, CODEX, GEMINI, OPENCODE, AgentCli, Answers, each, opened
+from tests.integration.backends.claude_code import delivery, of, running
+from tests.unit.agent.fake_core_api import core_stand_in
+
+pytestmark = pytest.mark.timeout(300)
+
+REFUSED = ApiError(401, "authentication_error", "invalid x-api-key")
+
+
+def turn(body: str, attempt: int = 1, *later: str) -> Turn:
+    """Turn 7, which bob's message 7 begins; `later` come while it runs."""
+    waiting = list(later)
+
+    async def more() -> Sequence[Delivery]:
+        return [delivery(waiting.pop(0), 8)] if waiting else ()
+
+    return Turn((delivery(body, 7),), 7, attempt, more)
+
+
+async def cancelled_at_work(backend: Backend, sleeping: str, told: list[Entry]) -> None:
+    """Run turn 7 until the command `sleeping` runs, and cancel it."""
+    work = asyncio.create_task(backend.run(turn("how many?"), told.append))
+    while not running(lambda line: line == sleeping):
+        assert not work.done(), f"the turn ended before its command ran: {work.result()}"
+        await asyncio.sleep(0.05)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+
+@pytest.mark.parametrize("cli", each(OPENCODE, CODEX, GEMINI, CLAUDE))
+async def test_a_turn_of_two_attempts(tmp_path: Path, cli: AgentCli) -> None:
+    """A turn calls the hive's tool and is told; cancelled, nothing of it is left, and the next attempt goes on with it.
+
+    What comes while it runs is handled in the same turn and conversation, and credentials that are refused then are
+    told apart from other failures.
+    """
+    send = ToolUse(cli.send, {"to": "bob", "body": "four sheep", "reply_to": 7})
+    model = Answers([Says("I count."), send], [cli.shell("setsid sleep 1001 & sleep 1002")])
+    before, told = set(running()), list[Entry]()
+    async with core_stand_in(tmp_path / "run") as core, cli.serve(model) as api:
+        async with opened(cli, tmp_path, core, api.url, tools=["Bash"]) as backend:
+            await cancelled_at_work(backend, "sleep 1002", told)
+            assert not running(lambda line: line.startswith("sleep 100"))
+        assert set(running()) <= before
+        assert [(sent.to, sent.body, sent.reply_to) for sent in core.sent] == [("bob", "four sheep", 7)]
+        assert "You count sheep." in str(api.requests[0])
+        assert "message 7 from bob" in str(api.requests[0])
+        assert "I count." in [entry.text for entry in of(Text, told)]
+        [call] = [call for call in of(ToolCall, told) if call.name.endswith("send")]
+        assert (call.input["to"], call.input["reply_to"]) == ("bob", 7)
+        [result] = [result for result in of(ToolResult, told) if result.id == call.id]
+        assert "Sent to bob" in result.text and not result.is_error
+        [session] = of(Session, told)
+        assert session.fresh
+
+        model.add([Says("Four, as I said.")], *[REFUSED] * 3)
+        asked, heard = len(api.requests), list[Entry]()
+        # Gemini CLI takes long to start, and what follows the first answer is no matter of the CLI but of ours.
+        later = () if cli is GEMINI else ("and goats?",)
+        async with opened(cli, tmp_path, core, api.url, tools=["Bash"]) as backend:
+            outcome = await backend.run(turn("how many?", 2, *later), heard.append)
+        resumed = str(api.requests[asked])
+        assert "four sheep" in resumed and "I count." in resumed and "was interrupted" in resumed
+        assert {(entry.id, entry.fresh) for entry in of(Session, heard)} == {(session.id, False)}
+        assert [usage for usage in of(Usage, heard) if usage.input > 0 and usage.output > 0]
+        assert len(core.sent) == 1
+        if not later:
+            assert outcome == Ok()
+            return
+        assert isinstance(outcome, NeedsLogin), outcome
+        assert "invalid x-api-key" in outcome.detail or "API key" in outcome.detail
+        assert "Four, as I said." in str(api.requests[asked + 1]) and "and goats?" in str(api.requests[asked + 1])
+
+
+@pytest.mark.parametrize("cli", each(CODEX))
+async def test_killed_program(tmp_path: Path, cli: AgentCli) -> None:
+    """A CLI that is killed in the middle of a turn is a crash, told with how it ended."""
+    model, before = Answers(), set(running())
+    async with (
+        core_stand_in(tmp_path / "run") as core,
+        cli.serve(model) as api,
+        opened(cli, tmp_path, core, api.url) as backend,
+    ):
+        work = asyncio.create_task(backend.run(turn("hello"), lambda _entry: None))
+        await model.thinks.wait()
+        for pid in set(running()) - before:
+            os.kill(pid, signal.SIGKILL)
+        outcome = await work
+    assert isinstance(outcome, Failed)
+    assert outcome.kind == "crashed"
+    assert "signal 9" in outcome.detail
+
+
+@pytest.mark.parametrize("cli", [OPENCODE, CODEX, GEMINI, CLAUDE], ids=lambda cli: cli.name)
+async def test_missing_program(tmp_path: Path, cli: AgentCli) -> None:
+    """Without its program a backend fails the turn with where it was looked for."""
+    setting = f"HIVE_{cli.name.upper()}"
+    async with (
+        core_stand_in(tmp_path / "run") as core,
+        opened(cli, tmp_path, core, "http://127.0.0.1:9", more=[(setting, "/nowhere/cli")]) as backend,
+    ):
+        outcome = await backend.run(turn("hello"), lambda _entry: None)
+    assert outcome == Failed("no_program", f"{setting} names /nowhere/cli, which is no program that can be run here")

@@ -1,0 +1,183 @@
+"""`./dev demo` as its user sees it: on a terminal and without one, to the end, and broken off."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import subprocess
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.demo.run_demo import (
+    DEMO,
+    ROOT,
+    SECONDS,
+    assert_gate_shown,
+    assert_job_done,
+    assert_nothing_left,
+    environment,
+    processes,
+    run,
+)
+
+READY = "ends the demo."
+
+
+def output(command: str, place: Path) -> str:
+    """What a line of shell prints, typed in another terminal."""
+    return subprocess.run(
+        ["sh", "-c", command],
+        cwd=ROOT,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    ).stdout
+
+
+class Terminal:
+    """The demo on a terminal of its own, 100 columns wide."""
+
+    def __init__(self, place: Path, *arguments: str) -> None:
+        self.shown = ""
+        self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (40, 100))
+        self.process = subprocess.Popen(
+            [*DEMO, *arguments],
+            cwd=ROOT,
+            env=environment(place),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            # So that Ctrl-C reaches the demo, and whatever it runs in the foreground, as a signal.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - it takes no lock
+        )
+        os.close(slave)
+
+    def read_until(self, text: str) -> None:
+        """Read until `text` is shown; fails if the demo ends before."""
+        while text not in self.shown:
+            assert self._read(), f"ended without showing {text!r}:\n{self.shown}"
+
+    def press_ctrl_c(self) -> None:
+        os.write(self._master, b"\x03")
+
+    def end(self) -> int:
+        """Read the rest; the exit code."""
+        while self._read():
+            pass
+        return self.process.wait(SECONDS)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+    def _read(self) -> bool:
+        try:
+            piece = os.read(self._master, 65_536)
+        except OSError:  # A terminal that its last user has closed.
+            return False
+        self.shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", piece.decode(errors="replace")).replace("\r\n", "\n")
+        return bool(piece)
+
+
+@pytest.fixture
+def terminal(request: pytest.FixtureRequest, place: Path) -> Iterator[Terminal]:
+    demo = Terminal(place, *getattr(request, "param", ()))
+    yield demo
+    demo.close()
+
+
+def test_ends_by_itself_without_a_terminal(place: Path) -> None:
+    """Without a terminal the demo does its job, sums it up, leaves nothing behind and exits with 0."""
+    done = run(place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_job_done(done.stdout)
+    assert_gate_shown(done.stdout)
+    assert "\x1b" not in done.stdout
+    assert_nothing_left(place)
+
+
+@pytest.mark.parametrize("terminal", [("--once", "--keep")], indirect=True)
+def test_once_ends_by_itself_on_a_terminal(terminal: Terminal, place: Path) -> None:
+    """With --once the demo ends after the job on a terminal, too; with --keep it leaves the hive to be served again."""
+    assert terminal.end() == 0, terminal.shown
+    assert_job_done(terminal.shown)
+    assert READY not in terminal.shown
+    assert processes(place) == []
+    (kept,) = place.iterdir()
+    assert f"kept in {kept}" in terminal.shown
+    assert (kept / "hive.sqlite").exists()
+    log, denial = [output(command, place) for command in re.findall(r"^  (git .*)$", terminal.shown, re.MULTILINE)]
+    assert {"main", "deployed/1"} <= set(re.findall(r"[\w/]+", log.splitlines()[0]))
+    assert "no tools" in denial
+
+
+def test_stays_up_to_be_talked_to_until_ctrl_c(terminal: Terminal, place: Path) -> None:
+    """The commands that the demo prints for another terminal work as they are; Ctrl-C then ends it, and everything."""
+    terminal.read_until(READY)
+    pattern = r"^  (export .*|(?:\S+ -m hive_core|hive-c0re|git) .*)$"
+    export, *commands = re.findall(pattern, terminal.shown, re.MULTILINE)
+    answers = [output(f"{export}\n{command}", place) for command in commands if not command.endswith(" watch")]
+    assert re.findall(r"^(\w+) +\w+ +running +idle", answers[0], re.MULTILINE) == ["hm1nd", "ada", "bob"]
+    assert "Release notes for 1.4" in answers[1]
+    assert answers[2].startswith("Release notes for 2.0, reviewed by bob:")
+    assert "serving ada" in answers[3]
+    assert re.findall(r"^(\w+/1) +config +(\w+)", answers[4], re.MULTILINE) == [
+        ("bob/1", "denied"),
+        ("ada/1", "deployed"),
+    ]
+    assert "tools added: Bash, Write" in answers[5]
+    assert "Drafts with numbers" in answers[6]
+    assert "tag: deployed/1" in answers[7]
+    assert "no tools" in answers[8]
+    # ada runs on what was approved: its draft has the numbers, and bob has nothing to ask.
+    assert "Restoring is much faster" not in terminal.shown[terminal.shown.index("notes for 2.0") :]
+    terminal.read_until("Release notes for 2.0")
+
+    terminal.press_ctrl_c()
+    assert terminal.end() == 0
+    assert "nothing is left" in terminal.shown
+    assert "Traceback" not in terminal.shown
+    assert_nothing_left(place)
+
+
+@pytest.mark.parametrize(
+    "moment", ["Starting the daemon", "$ hive-c0re spawn ada", "hm1nd thinking", "Review proposal ada/1"]
+)
+def test_ctrl_c_on_the_way_ends_everything(terminal: Terminal, place: Path, moment: str) -> None:
+    """Ctrl-C before the job is done ends the demo with 130, without a traceback and with nothing left."""
+    terminal.read_until(moment)
+    terminal.press_ctrl_c()
+    assert terminal.end() == 130, terminal.shown
+    assert "nothing is left" in terminal.shown
+    assert "Traceback" not in terminal.shown
+    assert_nothing_left(place)
+
+
+def test_nothing_runs_on_after_the_demo_was_killed(terminal: Terminal, place: Path) -> None:
+    """Neither daemon nor agents outlive a demo that was killed with SIGKILL."""
+    terminal.read_until("bob is idle")
+    running = [process for process in processes(place) if process.pid != terminal.process.pid]
+    assert len(running) >= 4
+    terminal.process.kill()
+    _, alive = psutil.wait_procs(running, timeout=SECONDS)
+    assert alive == []
+
+
+def test_a_failure_is_told_with_its_reason(place: Path) -> None:
+    """A daemon that cannot start ends the demo with 1, its own words, and nothing left."""
+    done = run(place, "--once", HIVE_SANDBOX="bubblewrap", PATH="/nowhere")
+    assert done.returncode == 1
+    assert "bubblewrap is not installed" in done.stdout
+    assert "The demo failed: the daemon has ended" in done.stdout
+    assert_nothing_left(place)

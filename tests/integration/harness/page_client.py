@@ -1,0 +1,66 @@
+"""Somebody who watches an agent's page, on its socket: signed in with a ticket of the daemon's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from tests.helpers.real_daemon import Daemon
+
+Event = tuple[str, dict[str, Any]]
+
+
+class PageClient:
+    """`seen` are all events so far: their kind, and their data."""
+
+    def __init__(self, session: aiohttp.ClientSession, key: str) -> None:
+        self._session = session
+        self._key = key
+        self._events: AsyncIterator[Event] | None = None
+        self.seen: list[Event] = []
+
+    async def until(self, wanted: Callable[[str, dict[str, Any]], bool]) -> dict[str, Any]:
+        """Read events until there is one that is wanted; its data."""
+        if self._events is None:
+            self._events = self._read()
+        async for kind, data in self._events:
+            self.seen.append((kind, data))
+            if wanted(kind, data):
+                return data
+        raise AssertionError(f"the stream ended after {self.seen}")
+
+    async def get(self, path: str) -> Any:
+        async with self._session.get(f"http://page/api/{path}", headers={"X-Hive-Key": self._key}) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+    async def _read(self) -> AsyncIterator[Event]:
+        async with self._session.get("http://page/events", params={"key": self._key}) as response:
+            assert response.status == 200, await response.text()
+            kind = ""
+            async for line in response.content:
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name == "event":
+                    kind = value
+                elif name == "data":
+                    yield kind, json.loads(value)
+
+
+@asynccontextmanager
+async def watching(daemon: Daemon, agent: str) -> AsyncIterator[PageClient]:
+    """Sign in to the page of an agent whose harness runs."""
+    ticket = (await daemon.ask("POST", f"/v1/agents/{agent}/page-tickets"))["ticket"]
+    connector = aiohttp.UnixConnector(str(daemon.run_dir / "agents" / agent / "own" / "web.sock"))
+    jar = aiohttp.CookieJar(unsafe=True)
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(
+        connector=connector, cookie_jar=jar, timeout=timeout, read_bufsize=2**20
+    ) as session:
+        async with session.post("http://page/enter", json={"ticket": ticket}) as response:
+            assert response.status == 200, await response.text()
+            key = (await response.json())["key"]
+        yield PageClient(session, key)

@@ -1,0 +1,312 @@
+"""Builds of agents' systems on a real host: systemd, D-Bus, git, Nix and its daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hive_core.errors import HiveError
+from hive_core.infra.git.repository import Repository
+from hive_core.layout import Layout
+from hive_core.runtimes.base import BuildFailed, BuildOrder
+from hive_core.runtimes.nixos.build.builder import NixBuilder
+from hive_core.runtimes.nixos.build.confinement import unit_name
+from hive_core.runtimes.nixos.build.workspace import Place, discard, make
+from hive_core.runtimes.nixos.evaluating import evaluate
+from hive_core.settings import NixOS, Settings
+from tests.system.host_hive import needs_limits
+
+GIT = "{ pkgs, ... }: { environment.systemPackages = [ pkgs.git ]; }"
+FOR_EVER = """
+let
+  some = builtins.genList (n: n) 50000;
+  sum = builtins.foldl' (a: b: a + b);
+in
+{ hyperhive.environment.N = builtins.foldl' (a: b: sum a some) 0 some; }
+"""
+HOG = """
+let many = builtins.genList (x: builtins.genList (y: toString (x * y)) 5000) 50000;
+in { hyperhive.environment.N = builtins.deepSeq many 1; }
+"""
+
+
+class Hive:
+    """A state directory with two applied repositories, and agents' configurations to build."""
+
+    def __init__(self, directory: Path, flake: Path) -> None:
+        self.layout = Layout(directory, directory / "run")
+        self.flake = flake
+        directory.chmod(0o700)
+        self.layout.database.write_text("everybody's secrets")
+        self.layout.applied.mkdir(mode=0o700)
+        self._work = directory / "work"
+        self._git("init", "--quiet", "--initial-branch=main")
+        self._number = 0
+        old = os.umask(0o077)
+        try:
+            for name in ("ada", "bob"):
+                Repository.init(self.layout.applied_repository(name))
+        finally:
+            os.umask(old)
+        self.secret = self.propose(GIT, "bob").commit
+
+    def settings(self, build_user: str = "dynamic", build_timeout: float = 60, build_memory: str = "2G") -> Settings:
+        nixos = {"flake": f"path:{self.flake}", "build_user": build_user, "build_memory": build_memory}
+        return Settings(
+            runtime="nixos",
+            state_dir=self.layout.state_dir,
+            build_timeout=build_timeout,
+            nixos=NixOS.model_validate(nixos),
+        )
+
+    def propose(self, text: str, name: str = "ada") -> BuildOrder:
+        """A commit of the agent's with that `agent.nix`, tagged as a proposal in its applied repository."""
+        self._number += 1
+        (self._work / "agent.nix").write_text(text)
+        (self._work / "prompt.md").write_text(f"{self._number}\n")
+        repository = self.layout.applied_repository(name)
+        self._git("add", ".")
+        self._git("commit", "--quiet", "--message=x")
+        self._git("tag", "--annotate", "--message=x", f"proposal/{self._number}")
+        self._git("push", "--quiet", str(repository), f"proposal/{self._number}")
+        return BuildOrder(name, "agent", self._number, repository, self._git("rev-parse", "HEAD"))
+
+    @property
+    def left(self) -> list[str]:
+        """What builds have left on the disk."""
+        return [path.name for path in self.layout.scratch.iterdir()]
+
+    def _git(self, *arguments: str) -> str:
+        self._work.mkdir(exist_ok=True)
+        line = ["git", "-c", "user.name=hive", "-c", "user.email=hive@localhost", "-C", str(self._work), *arguments]
+        return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def hive() -> Iterator[Hive]:
+    # Not in /tmp, of which a unit has its own. Hyperhive's flake lies where only root can look.
+    directory = Path(tempfile.mkdtemp(prefix="hive-", dir="/var/lib"))
+    flake = Path(tempfile.mkdtemp(prefix="flake-", dir="/root"))
+    shutil.copytree(Path(__file__).parent / "flake", flake, dirs_exist_ok=True)
+    yield Hive(directory, flake)
+    shutil.rmtree(directory)
+    shutil.rmtree(flake)
+
+
+@asynccontextmanager
+async def opened(hive: Hive, **settings: Any) -> AsyncIterator[NixBuilder]:
+    """A builder; in the end no build's unit and no build's files are left."""
+    builder = await NixBuilder.open(hive.settings(**settings), hive.layout)
+    try:
+        yield builder
+    finally:
+        await builder.close()
+    assert units() == []
+    assert hive.left == []
+
+
+def host(*command: str) -> str:
+    """What a command of the host's prints."""
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def units() -> list[str]:
+    return host("systemctl", "list-units", "--all", "--plain", "--no-legend", "hive-build-*").splitlines()
+
+
+async def inside(hive: Hive, builder: NixBuilder, order: BuildOrder, *command: str) -> list[str]:
+    """What a command prints that is run in the unit of a build."""
+    confinement = await builder.builders.confinement()
+    place = Place.of(hive.layout.scratch, "inside")
+    await asyncio.to_thread(make, place, "{ }")
+    said: list[str] = []
+    try:
+        unit = unit_name("inside", 0)
+        shown = {order.repository: order.repository}
+        argv = confinement.argv(unit, command, place=place.path, shown=shown, variables=place.variables)
+        await evaluate(unit, argv, confinement.bounds, said.append)
+    finally:
+        await asyncio.to_thread(discard, place)
+    return said
+
+
+@pytest.mark.parametrize("build_user", ["dynamic", "root"])
+async def test_a_proposal_becomes_a_system(hive: Hive, build_user: str) -> None:
+    """What was proposed is built by who the settings say, told of while it is, and kept from the garbage collector."""
+    first = hive.propose("{ pkgs, ... }: { environment.systemPackages = [ pkgs.jq ]; }")
+    second = hive.propose(
+        f'{{ pkgs, ... }}: {{ environment.systemPackages = [ pkgs.git ]; hyperhive.environment.BY = "{build_user}"; }}'
+    )
+    said: list[str] = []
+    async with opened(hive, build_user=build_user) as builder:
+        old = await builder.build(first, lambda _: None)
+        new = await builder.build(second, said.append)
+        assert said[0].startswith(f"ada: commit {second.commit[:12]}, evaluated in a confined unit by ")
+        assert any(line.startswith("building nixos-system-ada (") for line in said)
+        host("nix-store", "--gc")
+        assert await builder.has(old)
+        assert await builder.has(new)
+        assert (Path(new) / "etc/hyperhive/agent/prompt.md").read_text() == f"{second.number}\n"
+        words = await builder.compare(old, new)
+        assert "jq 1.8 removed" in words
+        assert "git 2.50 added" in words
+        assert [line for line in words if re.fullmatch(r"unit hive-.*\.service changed", line)]
+        assert f"proposal/{second.number}" in (hive.layout.flakes / "ada/flake.lock").read_text()
+        assert str(hive.flake) in (hive.layout.flakes / "ada/flake.nix").read_text()
+
+        await builder.keep("ada", [new])
+        host("nix-store", "--gc")
+        assert not await builder.has(old)
+        assert await builder.has(new)
+        with pytest.raises(HiveError, match="is gone"):
+            await builder.compare(new, old)
+        assert (await builder.compare(old, new))[0] == "what is in force was not kept: everything is shown as new"
+
+
+async def test_who_evaluates_is_nobody(hive: Hive) -> None:
+    """With a Nix daemon an evaluation has no user of the host's, no capabilities and none of the hive's files."""
+    order = hive.propose(GIT)
+    async with opened(hive) as builder:
+        state = hive.layout.state_dir
+        script = (
+            f"id -u; grep CapBnd /proc/self/status; find {state} -type f; ls -A /root; cat {state}/hive.sqlite; true"
+        )
+        said = await inside(hive, builder, order, "sh", "-c", script)
+        assert int(said[0]) > 1_000
+        assert said[1].split() == ["CapBnd:", "0" * 16]
+        shown = "\n".join(said)
+        assert "applied/ada.git/" not in shown  # The original is there in this test, and cannot be entered.
+        assert "hive.sqlite: No such file" in shown
+        for path in (hive.layout.applied_repository("bob"), Path("/run/dbus/system_bus_socket")):
+            with pytest.raises(BuildFailed):
+                await inside(hive, builder, order, "test", "-e", str(path))
+        with pytest.raises(BuildFailed, match=r"No such file|does not exist"):
+            reading = f"builtins.readFile {hive.layout.database}"
+            await inside(hive, builder, order, "nix", "eval", "--impure", "--expr", reading)
+
+
+@pytest.mark.parametrize("build_user", ["dynamic", "root"])
+async def test_an_evaluation_reads_nothing_of_the_hive(hive: Hive, build_user: str) -> None:
+    """Neither a file of the hive's nor another agent's repository can be read by an agent's configuration."""
+    bob = hive.layout.applied_repository("bob")
+    reads = {
+        f'builtins.readFile "{hive.layout.database}"': "forbidden in pure eval",
+        f'builtins.fetchGit {{ url = "file://{bob}"; ref = "refs/tags/proposal/1"; rev = "{hive.secret}"; }}': "git",
+    }
+    async with opened(hive, build_user=build_user) as builder:
+        for expression, why in reads.items():
+            with pytest.raises(BuildFailed, match=why):
+                await builder.build(hive.propose(f"{{ hyperhive.environment.X = {expression}; }}"), lambda _: None)
+
+
+WRONG = {
+    "{ pkgs, ... }: { environment.systemPackages = [ pkgs.nothing ]; }": r"'nothing' missing(.|\n)*agent.nix:1",
+    '{ pkgs, ... }: import (pkgs.writeShellScript "x" "{ }")': "allow-import-from-derivation",
+    '{ hyperhive.packages = [ (derivation { name = "broken"; system = "x86_64-linux"; builder = "/bin/sh";'
+    ' args = [ "-c" "echo this is why; exit 3" ]; }) ]; }': r"broken.drv(.|\n)*failed with exit code 3(.|\n)*is why",
+    "{ ": "syntax error",
+}
+
+
+async def test_what_cannot_be_built_fails_with_the_reason(hive: Hive) -> None:
+    """Whoever proposed it is told what Nix says, in plain text; an import from a derivation is refused."""
+    async with opened(hive) as builder:
+        for text, why in WRONG.items():
+            with pytest.raises(BuildFailed, match=why) as caught:
+                await builder.build(hive.propose(text), lambda _: None)
+            assert "\x1b" not in str(caught.value)
+
+
+@needs_limits
+async def test_a_greedy_evaluation_ends(hive: Hive) -> None:
+    """One that takes more memory than it may is ended, and that is said."""
+    async with opened(hive, build_memory="200M") as builder:
+        with pytest.raises(BuildFailed, match="needs more than the 200M of memory"):
+            await builder.build(hive.propose(HOG), lambda _: None)
+
+
+async def test_an_endless_evaluation_ends(hive: Hive) -> None:
+    """One that takes longer than it may is ended, and that is said."""
+    async with opened(hive, build_timeout=2) as builder:
+        with pytest.raises(BuildFailed, match="longer than 2 s"):
+            await builder.build(hive.propose(FOR_EVER), lambda _: None)
+
+
+async def test_a_cancelled_build_leaves_nothing(hive: Hive) -> None:
+    """Whoever cancels a build waits until nothing of it runs; the next build goes on as if there had been none."""
+    order = hive.propose(FOR_EVER)
+    async with opened(hive) as builder:
+        begun = asyncio.Event()
+        building = asyncio.create_task(
+            builder.build(order, lambda line: begun.set() if "Added input" in line else None)
+        )
+        await begun.wait()
+        assert len(units()) == 1
+        building.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await building
+        assert units() == []
+        assert hive.left == []
+        assert await builder.has(await builder.build(hive.propose(GIT), lambda _: None))
+
+
+async def test_what_a_killed_daemon_left_is_ended(hive: Hive) -> None:
+    """Builds do not outlive the next start of the daemon, nor do their files."""
+    make(Place.of(hive.layout.scratch, "ada-99"), "{ }")
+    host("systemd-run", "--unit=hive-build-ada-99.service", "sleep", "1000")
+    async with opened(hive):
+        assert units() == []
+        assert hive.left == []
+
+
+async def test_without_the_daemon_it_is_root(hive: Hive) -> None:
+    """Where the Nix daemon cannot be reached root evaluates, if the settings ask for that; else nothing is built."""
+    host("systemctl", "stop", "nix-daemon.socket", "nix-daemon.service")
+    try:
+        async with opened(hive, build_user="auto") as builder:
+            assert "root" in await builder.confinement()
+        async with opened(hive) as builder:
+            with pytest.raises(HiveError, match=r"do not work as a user of their own: .*daemon") as caught:
+                await builder.build(hive.propose(GIT), lambda _: None)
+            assert caught.value.code == "no_build_user"
+    finally:
+        host("systemctl", "start", "nix-daemon.socket")
+    async with opened(hive) as builder:
+        assert "a user of its own" in await builder.confinement()
+
+
+async def test_a_trial_is_a_build(hive: Hive) -> None:
+    """A Nix that answers and evaluates but builds nothing is found out before the first proposal, with the reason."""
+    host("sh", "-c", "cp /etc/nix/nix.conf /run/nix.conf; echo max-jobs = 0 >>/etc/nix/nix.conf")
+    host("systemctl", "restart", "nix-daemon.service")
+    try:
+        async with opened(hive) as builder:
+            with pytest.raises(HiveError, match="max-jobs") as caught:
+                await builder.confinement()
+            assert (caught.value.code, caught.value.status) == ("no_build_user", 503)
+    finally:
+        host("cp", "/run/nix.conf", "/etc/nix/nix.conf")
+        host("systemctl", "restart", "nix-daemon.service")
+
+
+async def test_an_older_hyperhive_is_noticed(hive: Hive) -> None:
+    """A closure is outdated when hyperhive's flake has changed since, and no more after it is built again."""
+    async with opened(hive) as builder:
+        closure = await builder.build(hive.propose(GIT), lambda _: None)
+        assert not await builder.outdated(closure)
+    (hive.flake / "news.md").write_text("A new version.\n")
+    async with opened(hive) as builder:
+        assert await builder.outdated(closure)
+        assert not await builder.outdated("/nix/store/none")
+        again = await builder.build(hive.propose(GIT), lambda _: None)
+        assert not await builder.outdated(again)

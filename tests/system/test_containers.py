@@ -1,0 +1,159 @@
+"""Running containers: their ends, their limits, and a daemon that goes and comes back while they go on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+import pytest_asyncio
+
+from hive_core.protocol import Limits
+from hive_core.runtimes.nixos.dropin import dropin
+from tests.system.host_hive import (
+    PATIENCE,
+    STOP_TIMEOUT,
+    Hive,
+    call,
+    inside,
+    invocation,
+    limits_of,
+    needs_limits,
+    program,
+    service,
+    unit,
+    until,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+HOG = '{ systemd.services.hog.serviceConfig.ExecStart = "/usr/bin/tail /dev/zero"; }\n'
+"""Reads an endless line into memory, when it is started."""
+MIB = 1024**2
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def cat(hive: Hive) -> str:
+    """An agent with limits, in whose container a hog can be let loose."""
+    await hive.spawn_with("cat", agent_nix=HOG, memory_max="200M", cpu_quota=150, tasks_max=300)
+    return "cat"
+
+
+def entering(link: str) -> int:
+    """What the page of a container answers to somebody with this link: the HTTP status."""
+    page, _, ticket = link.partition("#")
+    asking = Request(page, json.dumps({"ticket": ticket}).encode(), {"Content-Type": "application/json"})
+    try:
+        with urlopen(asking, timeout=PATIENCE) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        with error:
+            return error.code
+
+
+async def test_the_page_is_on_a_port_of_the_host(hive: Hive, cat: str) -> None:
+    """A link that the operator asks for leads there, out of the container, and lets in once."""
+    link = (await program("hive-c0re", "open", cat)).strip()
+    port = (await hive.ask("GET", f"/v1/agents/{cat}"))["web_port"]
+    assert link.startswith(f"http://127.0.0.1:{port}/enter#")
+    assert [await asyncio.to_thread(entering, link) for _ in range(2)] == [200, 403]
+
+
+@needs_limits
+async def test_limits_are_in_force_and_change_live(hive: Hive, cat: str) -> None:
+    """The kernel has what agent.toml says; a change is there at once, without a restart, until the next activation."""
+    assert limits_of(cat) == {"memory": str(200 * MIB), "cpu": "150000", "tasks": "300"}
+    before = invocation(cat)
+    await hive.ask("POST", f"/v1/agents/{cat}/limits", {"memory_max": "150M", "tasks_max": 250})
+    assert limits_of(cat) == {"memory": str(150 * MIB), "cpu": "150000", "tasks": "250"}
+    assert invocation(cat) == before
+    await hive.ask("POST", f"/v1/agents/{cat}/restart", {})
+    await hive.idle(cat)
+    assert limits_of(cat) == {"memory": str(200 * MIB), "cpu": "150000", "tasks": "300"}
+
+
+def dropin_of(agent: str, text: str | None = None) -> str:
+    """The drop-in of an agent's container, with this text if one is given."""
+    file = Path(f"/run/systemd/system/{service(agent)}.d/10-hyperhive.conf")
+    if text is not None:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    return file.read_text()
+
+
+@needs_limits
+async def test_a_drop_in_that_systemd_has_not_read(hive: Hive) -> None:
+    """A daemon that died when it had written the drop-in leaves it as the next one wants it. What it says is in force
+    all the same, whether systemd knew nothing of it, or an older one.
+    """
+    await hive.ask("POST", "/v1/agents", {"name": "dog", "config": {"memory_max": "100M"}, "start": False})
+    wanted = dropin(Limits(memory_max="100M"), STOP_TIMEOUT)
+    dropin_of("dog", wanted)
+    await hive.ask("POST", "/v1/agents/dog/start", {})
+    assert limits_of("dog")["memory"] == str(100 * MIB)
+    assert dropin_of("dog") == wanted, "this is not what the hive writes: nothing was tried here"
+    await hive.ask("POST", "/v1/agents/dog/stop", {})
+    dropin_of("dog", dropin(Limits(memory_max="150M"), STOP_TIMEOUT))
+    call("systemctl", "daemon-reload")
+    assert unit(service("dog"), "MemoryMax") == str(150 * MIB)
+    dropin_of("dog", wanted)
+    await hive.ask("POST", "/v1/agents/dog/start", {})
+    assert limits_of("dog")["memory"] == str(100 * MIB)
+    await hive.ask("POST", "/v1/agents/dog/destroy", {})
+
+
+@needs_limits
+async def test_a_hog_is_killed_and_the_manager_told(hive: Hive, cat: str) -> None:
+    """It is killed at the container's limit; the agent goes on, and the manager hears of it once."""
+    before = invocation(cat)
+    inside(cat, "systemctl", "start", "--no-block", "hog")
+    await until(lambda: inside(cat, "systemctl", "is-failed", "hog", check=False).strip() == "failed")
+    assert inside(cat, "systemctl", "show", "hog", "-p", "ExecMainStatus").strip() == "ExecMainStatus=9"
+    told = await until(lambda: hive.told("hm1nd", f"{cat} "))
+    assert len(told) == 1
+    assert told[0].startswith(f"{cat} ran out of memory: a process of its was killed, and it goes on.")
+    assert invocation(cat) == before
+    assert await hive.ask_agent(cat, "still there?") == f"{cat} heard: still there?"
+
+
+async def test_a_killed_container_is_one_crash(hive: Hive, cat: str) -> None:
+    """The manager is told once, with the cause and the last lines of its log; the hive starts it again."""
+    before = invocation(cat)
+    began = time.monotonic()
+    call("systemctl", "kill", "--signal=KILL", "--kill-who=main", service(cat))
+    (told,) = await until(lambda: hive.told("hm1nd", f"{cat} crashed"))
+    took = time.monotonic() - began
+    assert "SIGKILL" in told.splitlines()[0]
+    assert "its log" in told
+    status = await hive.idle(cat)
+    assert (status["lifecycle"], status["restarts"]) == ("running", 1)
+    assert invocation(cat) != before
+    assert await hive.ask_agent(cat, "and again?") == f"{cat} heard: and again?"
+    assert hive.told("hm1nd", f"{cat} crashed") == [told]
+    assert took < 5.0
+
+
+async def test_stopping_is_no_crash(hive: Hive, cat: str) -> None:
+    """Stopped and started on request, an agent is stopped and running, and nobody is told of anything."""
+    heard = hive.sql("SELECT count(*) FROM messages WHERE sender = 'system'")
+    await hive.ask("POST", f"/v1/agents/{cat}/stop", {})
+    assert unit(service(cat), "ActiveState") == "inactive"
+    assert (await hive.agents())[cat]["lifecycle"] == "stopped"
+    await hive.ask("POST", f"/v1/agents/{cat}/start", {})
+    await hive.idle(cat)
+    assert hive.sql("SELECT count(*) FROM messages WHERE sender = 'system'") == heard
+
+
+@pytest.mark.parametrize("how", ["restart", "kill"])
+async def test_containers_outlive_the_daemon(hive: Hive, cat: str, how: str) -> None:
+    """While it is gone they go on, the one that dies is known to have died, and messages flow when it is back."""
+    before = invocation(cat), unit(service(cat), "MainPID")
+    await (hive.restart() if how == "restart" else hive.kill())
+    status = await hive.idle(cat)
+    assert (status["lifecycle"], str(status["pid"])) == ("running", before[1])
+    assert await hive.ask_agent(cat, f"after {how}") == f"{cat} heard: after {how}"
+    assert (invocation(cat), unit(service(cat), "MainPID")) == before

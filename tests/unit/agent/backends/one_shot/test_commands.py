@@ -1,0 +1,144 @@
+"""How opencode, codex and gemini are called: their environment, their settings, and what they may do."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hive_agent.backends.base import BackendContext, Choice, Failed, Turn, open_backend
+from hive_agent.backends.one_shot.backend import Cli
+from hive_agent.backends.one_shot.codex import Codex
+from hive_agent.backends.one_shot.gemini import Gemini, policy
+from hive_agent.backends.one_shot.opencode import Opencode, permissions
+from hive_agent.backends.tool_permissions import BadConfig, allowed
+from hive_agent.client.core_client import CoreClient
+from hive_agent.environment import AgentEnvironment
+from hive_agent.role import AGENT
+from hive_core.protocol import AgentConfig, Backend, Profile
+from tests.integration.backends.claude_code import delivery
+
+CLIS: dict[Backend, Callable[[BackendContext], Cli]] = {"opencode": Opencode, "codex": Codex, "gemini": Gemini}
+SERVERS = {
+    "clock": {"command": "clock-mcp", "args": ["--utc"], "env": {"ZONE": "x"}},
+    "web": {"url": "https://mcp.test/"},
+}
+
+
+def context(place: Path, backend: Backend, config: dict[str, Any], **variables: str) -> BackendContext:
+    """For an agent in `place`, where each CLI is a program that does nothing."""
+    (place / "state").mkdir(exist_ok=True)
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HIVE_AGENT_RUN": str(place / "run"),
+        "HIVE_AGENT_STATE": str(place / "state"),
+        "HIVE_AGENT_CLAUDE": str(place / "home"),
+        **{f"HIVE_{name.upper()}": "/bin/true" for name in CLIS},
+        **variables,
+    }
+    profile = Profile(
+        name="alice",
+        kind="agent",
+        config=AgentConfig.model_validate({"backend": backend, **config}),
+        prompt="You count sheep.",
+        deployment=1,
+        lease_seconds=60.0,
+    )
+    client = CoreClient(place / "run" / "core.sock", patience=0.1)
+    return BackendContext(profile, AgentEnvironment.read(environment), AGENT, client, "0000")
+
+
+@pytest.mark.parametrize("backend", CLIS)
+def test_environment_is_made_from_nothing(tmp_path: Path, backend: Backend) -> None:
+    """A CLI gets what it needs and what agent.toml lists, and nothing else of the harness's environment."""
+    given = {"GH_TOKEN": "a", "MY_ONE": "b", "AWS_SECRET": "c", "LD_PRELOAD": "d", "HIVE_INSTANCE": "e"}
+    config = {"environment": ["GH_TOKEN", "MY_*"]}
+    found = CLIS[backend](context(tmp_path, backend, config, **given)).call(Choice(), None).environment
+    assert (found["GH_TOKEN"], found["MY_ONE"]) == ("a", "b")
+    assert not {"AWS_SECRET", "LD_PRELOAD", "HIVE_INSTANCE"} & set(found)
+
+
+@pytest.mark.parametrize("backend", CLIS)
+def test_settings_are_for_the_agent_alone(tmp_path: Path, backend: Backend) -> None:
+    """Identity and settings, which may hold secrets, are for their owner only, and not where the agent works."""
+    cli = CLIS[backend](context(tmp_path, backend, {}))
+    cli.call(Choice(), None)
+    written = [path for path in cli.home.rglob("*") if path.is_file()]
+    assert any("You count sheep." in path.read_text() for path in written)
+    assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
+    assert not list((tmp_path / "state").iterdir())
+
+
+@pytest.mark.parametrize("backend", CLIS)
+def test_mcp_servers(tmp_path: Path, backend: Backend) -> None:
+    """Beside the hive's MCP server the CLI gets those of agent.toml: programs, and addresses."""
+    cli = CLIS[backend](context(tmp_path, backend, {"mcp_servers": SERVERS}))
+    cli.call(Choice(), None)
+    match backend:
+        case "opencode":
+            servers = json.loads((cli.home / "opencode.json").read_text())["mcp"]
+            assert servers["clock"]["command"] == ["clock-mcp", "--utc"]
+            assert servers["clock"]["environment"] == {"ZONE": "x"}
+        case "codex":
+            servers = tomllib.loads((cli.home / "config.toml").read_text())["mcp_servers"]
+            assert servers["hive"]["required"] is True
+        case _:
+            servers = json.loads((cli.home / ".gemini" / "settings.json").read_text())["mcpServers"]
+            assert servers["web"]["httpUrl"] == "https://mcp.test/"
+    if backend != "opencode":
+        assert (servers["clock"]["command"], servers["clock"]["args"]) == ("clock-mcp", ["--utc"])
+        assert servers["clock"]["env"] == {"ZONE": "x"}
+    assert set(servers) == {"hive", "clock", "web"}
+    assert "https://mcp.test/" in servers["web"].values()
+
+
+@pytest.mark.parametrize("backend", CLIS)
+def test_conversation_model_and_effort(tmp_path: Path, backend: Backend) -> None:
+    """What was chosen and the conversation to go on with reach the program or its settings."""
+    cli = CLIS[backend](context(tmp_path, backend, {}))
+    call = cli.call(Choice("some-model", "high"), "the-session")
+    told = " ".join(call.argv) + "".join(path.read_text() for path in cli.home.rglob("*") if path.is_file())
+    assert "the-session" in " ".join(call.argv)
+    assert "some-model" in told
+    assert {"opencode": "--variant=high", "codex": '"high"', "gemini": "16384"}[backend] in told
+
+
+@pytest.mark.parametrize("backend", ["codex", "gemini"])
+async def test_limits_that_cannot_be_kept(tmp_path: Path, backend: Backend) -> None:
+    """A tool is never allowed in more ways than agent.toml says: where the CLI cannot limit it, the turn fails."""
+    made = context(tmp_path, backend, {"tools": ["Read(/config/*)"]})
+    async with made.client:
+        outcome = await open_backend(made).run(Turn((delivery("hello"),)), lambda _entry: None)
+    assert isinstance(outcome, Failed)
+    assert outcome.kind == "config"
+    assert "/config/*" in outcome.detail and "`tools` of agent.toml" in outcome.detail
+
+
+def test_opencode_permissions() -> None:
+    """All is denied but the MCP servers and what agent.toml lists; a pattern allows what fits it and no more."""
+    rules = permissions(allowed(["Bash(git *)", "Bash(ls)", "Read"]), ["hive"])
+    assert rules["*"] == "deny"
+    assert rules["hive_*"] == rules["read"] == "allow"
+    assert rules["bash"] == {"*": "deny", "git *": "allow", "ls": "allow"}
+    assert "edit" not in rules
+
+
+def test_gemini_policy() -> None:
+    """All is denied but the MCP servers and what agent.toml lists; of Bash also single commands."""
+    deny, hive, *rules = policy(allowed(["Bash(git *)", "Read"]), ["hive"])
+    assert (deny["toolName"], deny["decision"]) == ("*", "deny")
+    assert (hive["mcpName"], hive["decision"]) == ("hive", "allow")
+    assert rules[0]["toolName"] == "run_shell_command" and rules[0]["commandPrefix"] == "git"
+    assert "read_file" in rules[1]["toolName"]
+    with pytest.raises(BadConfig, match="Read"):
+        policy(allowed(["Read(/config/*)"]), ["hive"])
+
+
+def test_gemini_prompt_names_no_files(tmp_path: Path) -> None:
+    """An `@` in a message puts no file into gemini's prompt."""
+    shown = Gemini(context(tmp_path, "gemini", {})).shown("see @/config/agent.toml or \\@x")
+    assert "see \\@/config/agent.toml or \\@x" in shown

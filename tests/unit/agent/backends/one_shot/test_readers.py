@@ -1,0 +1,172 @@
+"""How the runs of opencode, codex and gemini are judged, from what the real programs wrote."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hive_agent.backends.base import Failed, NeedsLogin, Ok, TurnOutcome
+from hive_agent.backends.cli_session import Known
+from hive_agent.backends.one_shot.codex_events import CodexReading
+from hive_agent.backends.one_shot.gemini_events import GeminiReading
+from hive_agent.backends.one_shot.opencode_events import OpencodeReading
+from hive_agent.backends.one_shot.reader import SHOWN_RESULT, Reading
+from hive_agent.backends.transcript import Entry, Notice, Text, ToolResult, Usage, as_json
+
+
+def fed(reading: Reading, *lines: str, stderr: bool = False) -> list[Entry]:
+    """What the lines are told as."""
+    return [entry for line in lines for entry in (reading.complain(line) if stderr else reading.feed(line.encode()))]
+
+
+def ended(reading: Reading, exit_code: int | None = 1) -> TurnOutcome:
+    return reading.verdict or reading.outcome(exit_code)
+
+
+def kind(outcome: TurnOutcome) -> str:
+    return outcome.kind if isinstance(outcome, Failed) else type(outcome).__name__
+
+
+@pytest.mark.parametrize(
+    ("words", "judged"),
+    [
+        ("unexpected status 401 Unauthorized: invalid x-api-key, url: http://127.0.0.1:1/v1/responses", "NeedsLogin"),
+        ("exceeded retry limit, last status: 429 Too Many Requests", "rate_limit"),
+        ("unexpected status 529 <unknown status code>: Overloaded, url: http://127.0.0.1:1/v1/responses", "overloaded"),
+        ('{"error": {"code": "invalid_request_error", "message": "prompt is too long: 9 tokens > 1"}}', "too_long"),
+        ("Quota exceeded. Check your plan and billing details.", "billing"),
+    ],
+)
+def test_codex_failures(words: str, judged: str) -> None:
+    """Each way in which codex says that the model's API failed is judged as what it is."""
+    reading = CodexReading()
+    fed(reading, json.dumps({"type": "turn.failed", "error": {"message": words}}))
+    assert kind(ended(reading)) == judged
+
+
+@pytest.mark.parametrize(
+    ("words", "judged"),
+    [
+        ('[API Error: {"error":{"code":401,"message":"invalid","status":"authentication_error"}}]', "NeedsLogin"),
+        ("[API Error: slow down]\nPlease wait and try again later. To increase your limits, request", "rate_limit"),
+        ('[API Error: {"error":{"code":529,"message":"Overloaded","status":"overloaded_error"}}]', "overloaded"),
+        ('[API Error: {"error":{"code":400,"message":"prompt is too long: 9 tokens","status":"x"}}]', "too_long"),
+    ],
+)
+def test_gemini_failures(words: str, judged: str) -> None:
+    """Each way in which gemini says that the model's API failed is judged as what it is."""
+    reading = GeminiReading()
+    fed(reading, json.dumps({"type": "result", "status": "error", "error": {"type": "Error", "message": words}}))
+    assert kind(ended(reading)) == judged
+
+
+@pytest.mark.parametrize(("exit_code", "judged"), [(41, "NeedsLogin"), (52, "config"), (1, "crashed")])
+def test_gemini_exit_codes(exit_code: int, judged: str) -> None:
+    """Gemini tells missing credentials and bad settings only with how it exits."""
+    reading = GeminiReading()
+    fed(reading, "Invalid auth method selected.", stderr=True)
+    outcome = ended(reading, exit_code)
+    assert kind(outcome) == judged
+    assert "Invalid auth method selected." in str(outcome)
+
+
+def test_opencode_gives_up() -> None:
+    """Opencode would try a failing API for ever: after its fourth try the turn ends, judged by what the API said."""
+    line = 'level=ERROR message="stream error" small=false agent=build error.error="AI_APICallError: slow down"'
+    reading = OpencodeReading()
+    told = fed(reading, *[line] * 3, stderr=True)
+    assert [entry.level for entry in told if isinstance(entry, Notice)] == ["warning"] * 3
+    assert reading.verdict is None
+    fed(reading, line, stderr=True)
+    assert reading.verdict == Failed("rate_limit", "AI_APICallError: slow down")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        ({"name": "ProviderAuthError", "data": {"message": "no key"}}, NeedsLogin("no key")),
+        ({"name": "ContextOverflowError", "data": {"message": "full"}}, Failed("too_long", "full")),
+        (
+            {
+                "name": "APIError",
+                "data": {"message": "no", "statusCode": 429, "responseHeaders": {"retry-after": "17"}},
+            },
+            Failed("rate_limit", "no", 17.0),
+        ),
+        ({"name": "APIError", "data": {"message": "no", "statusCode": 503}}, Failed("overloaded", "no")),
+        (None, Failed("refused", "opencode told of an error without a word")),
+    ],
+)
+def test_opencode_errors(error: object, outcome: TurnOutcome) -> None:
+    """An error event of opencode is the turn's outcome, with what the API asked for."""
+    reading = OpencodeReading()
+    fed(reading, json.dumps({"type": "error", "sessionID": "ses_1", "error": error}))
+    assert ended(reading) == outcome
+
+
+@pytest.mark.parametrize(
+    ("reading", "line"),
+    [
+        (OpencodeReading(), 'level=WARN message="server unavailable" key=hive type=local status=failed'),
+        (CodexReading(), "Error: required MCP servers failed to initialize: hive: connection closed"),
+        (GeminiReading(), "MCP issues detected. Run /mcp list for status."),
+    ],
+    ids=["opencode", "codex", "gemini"],
+)
+def test_missing_tools(reading: Reading, line: str) -> None:
+    """A turn without the hive's tools could answer nobody: it fails, however well it looks otherwise."""
+    fed(reading, line, stderr=True)
+    assert kind(ended(reading, 0)) == "no_tools"
+
+
+@pytest.mark.parametrize(
+    "reading", [OpencodeReading(), CodexReading(), GeminiReading()], ids=lambda it: type(it).__name__
+)
+def test_what_is_no_event(reading: Reading) -> None:
+    """Lines that are no events of a known shape are skipped, and an end without a result is a crash with last words."""
+    lines = ["", "null", "[]", "{", '{"type": 7}', '{"type": "text", "part": []}', "[" * 100_000]
+    lines += [f'{{"type": "{name}", "item": 3, "error": 4, "part": "x"}}' for name in ("tool_use", "item.completed")]
+    fed(reading, *lines)
+    fed(reading, "out of memory", stderr=True)
+    outcome = ended(reading, -9)
+    assert kind(outcome) == "crashed"
+    assert "signal 9" in str(outcome) and "out of memory" in str(outcome)
+
+
+def test_codex_tells_sums() -> None:
+    """Codex tells the tokens of the whole conversation: the turn's own are what came on top, kept over restarts."""
+    known = Known(id="t1", input=100, cached=40, output=7)
+    reading = CodexReading(known=known)
+    usage = {"input_tokens": 130, "cached_input_tokens": 60, "output_tokens": 9}
+    [entry] = fed(
+        reading, '{"type":"thread.started","thread_id":"t1"}', json.dumps({"type": "turn.completed", "usage": usage})
+    )
+    assert entry == Usage(input=10, output=2, cache_read=20)
+    assert ended(reading) == Ok()
+    assert reading.sums(known) == Known(id="t1", input=130, cached=60, output=9)
+
+
+def test_long_results_are_cut() -> None:
+    """A tool's long result is shown in part, with its full size."""
+    item = {"id": "i", "type": "command_execution", "aggregated_output": "x" * 50_000, "exit_code": 0, "status": "ok"}
+    _, result = fed(CodexReading(), json.dumps({"type": "item.completed", "item": item}))
+    assert result == ToolResult("i", "x" * SHOWN_RESULT, False, 50_000)
+
+
+def test_deep_input_is_cut() -> None:
+    """A tool's input that a model nests without end can be told: it does not break the turn, now and each time."""
+    deep = "[" * 500 + "]" * 500
+    part = f'{{"callID":"a","tool":"x","state":{{"status":"completed","output":"","input":{deep}}}}}'
+    call, _ = fed(OpencodeReading(), f'{{"type":"tool_use","part":{part}}}')
+    assert "nested deeper" in str(as_json(call))
+    item = f'{{"type":"mcp_tool_call","id":"i","arguments":{deep},"result":{{"content":[{deep}]}}}}'
+    for entry in fed(CodexReading(), f'{{"type":"item.completed","item":{item}}}'):
+        assert "nested deeper" in str(as_json(entry))
+
+
+def test_gemini_pieces_are_one_text() -> None:
+    """Gemini streams pieces of a text, which are told as one when something else follows."""
+    pieces = [f'{{"type":"message","role":"assistant","content":"{word}","delta":true}}' for word in ("a ", "b")]
+    done = '{"type":"result","status":"success","stats":{"input_tokens":9,"output_tokens":2,"cached":4}}'
+    assert fed(GeminiReading(), *pieces, done) == [Text("a b"), Usage(input=5, output=2, cache_read=4)]

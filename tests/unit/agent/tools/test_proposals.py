@@ -1,0 +1,163 @@
+"""The tools for proposals as an agent CLI sees them: an agent's own, and the manager's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hive_core.protocol import (
+    AgentConfig,
+    ApproveRequest,
+    DenyRequest,
+    DestroyProposal,
+    ProposeRequest,
+    RebuildRequest,
+    RollbackRequest,
+    SpawnProposal,
+    WithdrawRequest,
+)
+from tests.unit.agent.config_repository_fixture import config_place, git
+from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_gate import COMMIT, made
+from tests.unit.agent.tools.tool_client import text, tools
+
+MANAGER = "hive_manager"
+
+
+async def test_propose_config(core: CoreStandIn, tmp_path: Path) -> None:
+    """Without a commit the one that is checked out is proposed; what is not committed is told."""
+    place = config_place(tmp_path / "config")
+    (place / "prompt.md").write_text("later")
+    async with tools(core, tmp_path, HIVE_AGENT_CONFIG=str(place)) as client:
+        said = text(await client.call_tool("propose_config", {"note": "shorter"}))
+        assert (await client.call_tool("propose_config", {"note": "named", "commit": COMMIT})).is_error is False
+    assert "as alice/1" in said
+    assert "Not committed, and so not part of it: prompt.md." in said
+    head = git(place, "rev-parse", "HEAD")
+    assert [asked for _, asked in core.gate.asked] == [
+        ProposeRequest(commit=head, note="shorter"),
+        ProposeRequest(commit=COMMIT, note="named"),
+    ]
+
+
+async def test_propose_config_says_what_is_wrong(core: CoreStandIn, tmp_path: Path) -> None:
+    """No repository, a branch's name, no note and a refusal of the hive are errors with what to do."""
+    async with tools(core, tmp_path, HIVE_AGENT_CONFIG=str(tmp_path / "gone")) as client:
+        for arguments, why in (
+            ({"note": "x"}, "is missing"),
+            ({"note": "x", "commit": "main"}, "not a full commit id"),
+            ({"note": "", "commit": COMMIT}, "note: "),
+        ):
+            result = await client.call_tool("propose_config", arguments)
+            assert result.is_error
+            assert why in text(result)
+        core.refusals["POST /v1/proposals"] = refusal(409, "not_rebased", "main is at 123", "rebase onto it")
+        result = await client.call_tool("propose_config", {"note": "x", "commit": COMMIT})
+        assert result.is_error
+        assert "main is at 123\nrebase onto it" in text(result)
+    assert core.gate.asked == []
+
+
+async def test_my_proposals(core: CoreStandIn, tmp_path: Path) -> None:
+    """An agent sees its own proposals, and one of them in full; and takes one back."""
+    core.gate.proposals = [made(agent="alice", number=2), made()]
+    async with tools(core, tmp_path) as client:
+        listed = text(await client.call_tool("my_proposals", {"state": "all"}))
+        shown = text(await client.call_tool("my_proposals", {"number": 2}))
+        withdrawn = text(await client.call_tool("withdraw", {"number": 2, "note": "not needed"}))
+        missing = await client.call_tool("my_proposals", {"number": 7})
+    assert listed.startswith("alice/2 config")
+    assert "ada/3" not in listed
+    assert "+Be short." in shown
+    assert withdrawn.startswith("alice/2 config by ada: withdrawn")
+    assert missing.is_error
+    assert core.gate.queries == ["agent=alice&state=all&limit=50"]
+    assert core.gate.asked == [("alice/2", WithdrawRequest(note="not needed"))]
+
+
+async def test_manager_reviews(core: CoreStandIn, tmp_path: Path) -> None:
+    """The manager lists all proposals, reads one, approves one and denies one, each on the state that it saw."""
+    core.gate.proposals = [made(diff_bytes=70_000), made(agent="bob", number=1)]
+    async with tools(core, tmp_path, MANAGER, HIVE_AGENT_APPLIED="/applied") as client:
+        listed = text(await client.call_tool("list_proposals", {}))
+        shown = text(await client.call_tool("show_proposal", {"agent": "ada", "number": 3}))
+        approved = text(await client.call_tool("approve", {"agent": "ada", "number": 3, "note": "read it"}))
+        no = {"agent": "bob", "number": 1, "note": "no shell", "expect": "building", "commit": COMMIT}
+        await client.call_tool("deny", no)
+        assert (await client.call_tool("deny", {"agent": "bob", "number": 1, "note": ""})).is_error
+    assert [line.split()[0] for line in listed.splitlines()] == ["ada/3", "bob/1"]
+    assert f"git -C /applied/ada.git diff --text --no-ext-diff --no-textconv {'b' * 40} {COMMIT}" in shown
+    assert approved.startswith("ada/3 config by ada: approved")
+    assert core.gate.asked == [
+        ("ada/3", ApproveRequest(expect="built", note="read it")),
+        ("bob/1", DenyRequest(expect="building", commit=COMMIT, note="no shell")),
+    ]
+
+
+@pytest.mark.parametrize("tool", ["show_proposal", "approve", "deny", "rollback", "rebuild"])
+async def test_names_cannot_change_the_route(core: CoreStandIn, tmp_path: Path, tool: str) -> None:
+    """A name that is none is refused before anything is sent."""
+    async with tools(core, tmp_path, MANAGER) as client:
+        result = await client.call_tool(tool, {"agent": "../agents", "number": 3, "note": "x"})
+    assert result.is_error
+    assert "no agent's name" in text(result)
+    assert core.calls == []
+
+
+async def test_manager_goes_back(core: CoreStandIn, tmp_path: Path) -> None:
+    """A rollback names its deployment also where the manager does not, so that a repeated one goes back once."""
+    core.gate.deployments = [5, 3]
+    async with tools(core, tmp_path, MANAGER) as client:
+        said = text(await client.call_tool("rollback", {"agent": "ada", "note": "it loops"}))
+        await client.call_tool("rollback", {"agent": "ada", "note": "further", "number": 0})
+        core.gate.deployments = [5]
+        assert (await client.call_tool("rollback", {"agent": "ada", "note": "again"})).is_error
+    assert said.startswith("Going back to deployment 3 of ada.")
+    assert core.gate.asked == [
+        ("ada", RollbackRequest(number=3, note="it loops")),
+        ("ada", RollbackRequest(number=0, note="further")),
+    ]
+
+
+async def test_manager_rebuilds(core: CoreStandIn, tmp_path: Path) -> None:
+    """The manager has an agent built anew, and hears as what."""
+    async with tools(core, tmp_path, MANAGER) as client:
+        said = text(await client.call_tool("rebuild", {"agent": "ada", "note": "newer"}))
+    assert said.startswith("ada/3 rebuild by hm1nd: ")
+    assert core.gate.asked == [("ada", RebuildRequest(note="newer"))]
+
+
+async def test_manager_asks_for_agents(core: CoreStandIn, tmp_path: Path) -> None:
+    """An agent is asked for with its files, and its removal with a reason; what agent.toml may not hold is named."""
+    toml = 'backend = "claude"\nturn_timeout = 60'
+    async with tools(core, tmp_path, MANAGER) as client:
+        arguments: dict[str, Any] = {"name": "eve", "note": "reads", "prompt": "Read.", "agent_toml": toml}
+        said = text(await client.call_tool("request_spawn", arguments))
+        for bad, why in (("x = 1", "x: "), ("x", "no TOML")):
+            result = await client.call_tool("request_spawn", arguments | {"agent_toml": bad})
+            assert result.is_error
+            assert why in text(result)
+        await client.call_tool("request_destroy", {"name": "bob", "note": "idle", "purge": True})
+    assert "eve/0 spawn by hm1nd: built, waits for the operator's decision" in said
+    config = AgentConfig(backend="claude", turn_timeout=60.0)
+    assert core.gate.asked == [
+        ("eve", SpawnProposal(name="eve", note="reads", prompt="Read.", config=config)),
+        ("bob", DestroyProposal(purge=True, note="idle")),
+    ]
+
+
+async def test_manager_proposes_for_others(core: CoreStandIn, tmp_path: Path) -> None:
+    """The manager proposes for itself, and for another agent if it names the commit."""
+    place = config_place(tmp_path / "config")
+    async with tools(core, tmp_path, MANAGER, HIVE_AGENT_CONFIG=str(place)) as client:
+        await client.call_tool("propose_config", {"note": "me"})
+        await client.call_tool("propose_config", {"note": "bob", "agent": "bob", "commit": COMMIT})
+        result = await client.call_tool("propose_config", {"note": "bob", "agent": "bob"})
+    assert result.is_error
+    assert "Name the commit" in text(result)
+    assert [asked for _, asked in core.gate.asked] == [
+        ProposeRequest(commit=git(place, "rev-parse", "HEAD"), note="me"),
+        ProposeRequest(commit=COMMIT, note="bob", agent="bob"),
+    ]

@@ -1,0 +1,207 @@
+"""The agents of a hive with its real database, broker and files, but with stand-ins for sockets and processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from hive_core.agents import Agents, InForce, files
+from hive_core.agents.limits import Allowance
+from hive_core.agents.reports import Reports
+from hive_core.errors import conflict
+from hive_core.infra.database.database import Database
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.layout import Layout
+from hive_core.messaging import Broker, Directory
+from hive_core.protocol import AgentConfig, AgentStatus, HarnessState, Limits, SpawnRequest, Usage
+from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
+
+
+@dataclass
+class Doors:
+    """Which agents are listened for."""
+
+    names: set[str] = field(default_factory=set)
+
+    async def open(self, name: str) -> None:
+        self.names.add(name)
+
+    async def close(self, name: str) -> None:
+        self.names.discard(name)
+
+
+@dataclass
+class Ports:
+    """Which agents' ports are held; those in `taken` cannot be."""
+
+    held: dict[str, int] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+
+    def hold(self, name: str, port: int) -> None:
+        if name in self.taken:
+            raise conflict("page_port_taken", f"cannot listen on port {port}")
+        self.held[name] = port
+
+    def release(self, name: str) -> None:
+        self.held.pop(name, None)
+
+
+@dataclass
+class Processes:
+    """A runtime without processes. While `held` is not set, starts take long. `specs` is what was last run of each."""
+
+    name: str = "stand-in"
+    confinement: str = "none"
+    bubblewrap: str | None = None
+    limiting: bool = True
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    starting: int = 0
+    most_at_once: int = 0
+    running: set[str] = field(default_factory=set)
+    failed: dict[str, UnitState] = field(default_factory=dict)
+    specs: dict[str, AgentSpec] = field(default_factory=dict)
+    limited: dict[str, Limits] = field(default_factory=dict)
+    old: set[str] = field(default_factory=set)
+    began: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    changes: asyncio.Queue[UnitState] = field(default_factory=asyncio.Queue)
+
+    async def check_can_build(self) -> None: ...
+
+    async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
+        raise NotImplementedError
+
+    async def compare(self, old: str | None, new: str) -> list[str]:
+        raise NotImplementedError
+
+    async def has(self, closure: str) -> bool:
+        raise NotImplementedError
+
+    async def outdated(self, closure: str) -> bool:
+        return closure in self.old
+
+    async def keep(self, name: str, closures: Collection[str]) -> None:
+        raise NotImplementedError
+
+    async def activate(self, spec: AgentSpec) -> None:
+        await self.start(spec)
+
+    async def start(self, spec: AgentSpec) -> None:
+        self.starting += 1
+        self.most_at_once = max(self.most_at_once, self.starting)
+        self.began.put_nowait(spec.name)
+        await self.held.wait()
+        self.starting -= 1
+        self.running.add(spec.name)
+        self.specs[spec.name] = spec
+        self.limited[spec.name] = spec.limits
+
+    async def limit(self, name: str, limits: Limits) -> None:
+        self.limited[name] = limits
+
+    async def limits(self, name: str) -> Limits:
+        return self.limited.get(name, Limits())
+
+    async def usage(self, name: str) -> Usage:
+        return Usage(memory_bytes=1024**2, cpu_seconds=1.5, tasks=3) if name in self.running else Usage()
+
+    async def stop(self, name: str) -> None:
+        self.running.discard(name)
+        self.limited.pop(name, None)
+
+    async def destroy(self, name: str) -> None:
+        self.running.discard(name)
+
+    def fail(self, unit: UnitState) -> None:
+        """Let something become of an agent that nobody asked for."""
+        self.failed[unit.name] = unit
+        self.changes.put_nowait(unit)
+
+    def units(self) -> list[UnitState]:
+        running = [UnitState(name, "running") for name in self.running - self.failed.keys()]
+        return [*running, *self.failed.values()]
+
+    async def watch(self) -> AsyncIterator[UnitState]:
+        while True:
+            yield await self.changes.get()
+
+    async def read_log(self, *_: object) -> tuple[list[str], str]:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        self.running.clear()
+
+
+@dataclass
+class Hive:
+    """One daemon's life over a layout, as far as agents are concerned."""
+
+    layout: Layout
+    database: Database
+    directory: Directory
+    broker: Broker
+    agents: Agents
+    reports: Reports
+    processes: Processes
+    doors: Doors
+    ports: Ports
+
+    async def spawn(self, name: str, *, start: bool = True) -> AgentStatus:
+        """What the gate does for a new agent, after the decision."""
+        request = SpawnRequest(name=name, start=start)
+        await self.agents.check_new(name)
+        paths = await self.agents.make_place(name)
+        paths.config.mkdir()
+        for path, content in files.first_files(request).items():
+            (paths.config / path).write_bytes(content)
+        return await self.agents.create(name, in_force(0), start=start, actor="operator")
+
+    async def report(self, name: str, deployment: int | None, *states: HarnessState) -> None:
+        """A harness says hello with this deployment, and then what it is doing."""
+        await self.reports.hello(name, deployment)
+        for state in states:
+            await self.reports.harness(name, state, "no\nmodel" if state == "failed" else "")
+
+
+def in_force(number: int, **settings: object) -> InForce:
+    """Something to deploy; `settings` go into its agent.toml."""
+    config = AgentConfig.model_validate({"backend": "scripted", **settings})
+    return InForce(number, f"closure-{number}", config, f"role {number}")
+
+
+@asynccontextmanager
+async def opened(
+    layout: Layout, processes: Processes | None = None, allowance: Allowance | None = None
+) -> AsyncIterator[Hive]:
+    """A hive whose agents are known and not yet started."""
+    for place in (layout.agents, layout.logs, layout.run_dir / "agents"):
+        place.mkdir(parents=True, exist_ok=True)
+    if processes is None:
+        processes = Processes()
+        processes.held.set()
+    database = await Database.open(layout.database)
+    writing = asyncio.create_task(database.run())
+    try:
+        directory, events, doors, ports = Directory(), EventHub(), Doors(), Ports()
+        broker = Broker(database, directory, events, inbox_limit=100, lease_seconds=60)
+        await broker.open()
+        reports = Reports(events, broker, directory)
+        agents = Agents(
+            layout=layout,
+            database=database,
+            directory=directory,
+            broker=broker,
+            runtime=processes,
+            doors=doors,
+            ports=ports,
+            reports=reports,
+            environment={},
+            allowance=allowance or Allowance(),
+        )
+        await agents.open()
+        yield Hive(layout, database, directory, broker, agents, reports, processes, doors, ports)
+    finally:
+        database.finish()
+        await writing
+        await database.close()

@@ -1,0 +1,129 @@
+"""Tickets and sessions of agents' pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from hive_core.agents.page_access import SESSION_SECONDS, TICKET_SECONDS, Pages
+from hive_core.errors import HiveError
+
+USER = "operator:root"
+
+
+class Clock:
+    """Seconds, moved by tests."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pages(clock: Clock) -> Pages:
+    return Pages(clock)
+
+
+def code(call: Callable[[], object]) -> str:
+    """The code with which something is refused."""
+    with pytest.raises(HiveError) as refusal:
+        call()
+    return refusal.value.code
+
+
+def session(pages: Pages, agent: str = "ada") -> str:
+    return pages.enter(agent, pages.ticket(agent, USER).secret).secret
+
+
+def test_a_ticket_is_good_once(pages: Pages) -> None:
+    """A ticket becomes one session, of the user it was made for; the second time it is refused."""
+    ticket = pages.ticket("ada", USER).secret
+    entered = pages.enter("ada", ticket)
+    assert (entered.user, pages.check("ada", entered.secret)) == (USER, entered)
+    assert code(lambda: pages.enter("ada", ticket)) == "bad_ticket"
+    assert len(ticket) >= 43, "32 random bytes"
+    assert ticket != entered.secret
+
+
+def test_a_ticket_is_good_for_its_agent_only(pages: Pages) -> None:
+    """On another agent's page neither a ticket nor a session lets anybody in, and the ticket is not used up."""
+    ticket = pages.ticket("ada", USER).secret
+    assert code(lambda: pages.enter("bob", ticket)) == "bad_ticket"
+    entered = pages.enter("ada", ticket).secret
+    assert code(lambda: pages.check("bob", entered)) == "bad_session"
+    assert code(lambda: pages.check("ada", ticket)) == "bad_session"
+
+
+@pytest.mark.parametrize("secret", ["x", "", "\u00e9", "x" * 128])
+def test_what_is_none(pages: Pages, secret: str) -> None:
+    """What is no ticket or session is refused, also where there are some."""
+    pages.ticket("ada", USER)
+    session(pages)
+    assert code(lambda: pages.enter("ada", secret)) == "bad_ticket"
+    assert code(lambda: pages.check("ada", secret)) == "bad_session"
+
+
+def test_they_end(pages: Pages, clock: Clock) -> None:
+    """A ticket is good for two minutes, a session for twelve hours, and not longer for being used."""
+    late, used = pages.ticket("ada", USER).secret, session(pages)
+    clock.now += TICKET_SECONDS - 1
+    pages.check("ada", used)
+    clock.now += 1
+    assert code(lambda: pages.enter("ada", late)) == "bad_ticket"
+    clock.now += SESSION_SECONDS - TICKET_SECONDS - 1
+    assert pages.remaining(pages.check("ada", used)) == 1.0
+    clock.now += 1
+    assert code(lambda: pages.check("ada", used)) == "bad_session"
+    assert code(lambda: pages.typing("ada", used)) == "bad_session"
+
+
+def test_there_are_so_many(pages: Pages) -> None:
+    """An agent has 20 tickets and 20 sessions at most; the oldest gives way, and other agents' are not touched."""
+    other = session(pages, "bob")
+    sessions = [session(pages) for _ in range(21)]
+    tickets = [pages.ticket("ada", USER).secret for _ in range(21)]
+    assert code(lambda: pages.check("ada", sessions[0])) == "bad_session"
+    assert code(lambda: pages.enter("ada", tickets[0])) == "bad_ticket"
+    pages.check("ada", sessions[1])
+    pages.check("bob", other)
+    pages.enter("ada", tickets[1])
+
+
+def test_they_end_with_the_agent(pages: Pages) -> None:
+    """Nobody who was let in to a destroyed agent is let in to the next one of its name."""
+    ticket, used, other = pages.ticket("ada", USER).secret, session(pages), session(pages, "bob")
+    pages.forget("ada")
+    assert code(lambda: pages.enter("ada", ticket)) == "bad_ticket"
+    assert code(lambda: pages.check("ada", used)) == "bad_session"
+    pages.check("bob", other)
+
+
+def test_nobody_types_that_fast(pages: Pages, clock: Clock) -> None:
+    """60 messages and answers a minute on one agent's page, over all of its sessions; then they wait."""
+    first, second, other = session(pages), session(pages), session(pages, "bob")
+    for place in range(60):
+        assert pages.typing("ada", (first, second)[place % 2]).user == USER
+        clock.now += 0.5
+    assert code(lambda: pages.typing("ada", first)) == "too_much_typed"
+    pages.check("ada", first)
+    pages.typing("bob", other)
+    clock.now += 30.5
+    pages.typing("ada", first)
+
+
+def test_a_clock_that_is_set_back_silences_nobody(pages: Pages, clock: Clock) -> None:
+    """However far the clock is set back, the operator can go on typing."""
+    used = session(pages)
+    for _ in range(60):
+        pages.typing("ada", used)
+    assert code(lambda: pages.typing("ada", used)) == "too_much_typed"
+    clock.now -= 3_600
+    pages.typing("ada", used)

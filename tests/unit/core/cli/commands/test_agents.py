@@ -1,0 +1,201 @@
+"""Each command of the program against a daemon's answers."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from hive_core.protocol import (
+    AgentList,
+    AgentStatus,
+    DestroyAnswer,
+    DestroyRequest,
+    HiveStatus,
+    InboxAnswer,
+    InboxQuery,
+    LogsAnswer,
+    ReplyAnswer,
+    SendAnswer,
+    SendRequest,
+)
+from tests.unit.core.cli.fake_host_api import StandIn, agent, message
+from tests.unit.core.cli.run_cli import Program
+
+
+async def test_status(hive: Program, daemon: StandIn) -> None:
+    """`status` names the confinement that is in force, and what waits for the operator."""
+    ended = await hive.run("status")
+    assert (ended.code, ended.err) == (0, "")
+    assert "bubblewrap: own namespaces" in ended.out
+    assert "2 running, 1 stopped\n" in ended.out
+    assert "2 unread" in ended.out
+    assert "up for 2 h" in ended.out
+    assert HiveStatus.model_validate((await hive.run("status", "--json")).json).pid == 42
+
+
+async def test_list(hive: Program, daemon: StandIn) -> None:
+    """`list` shows every agent on an aligned line; without a terminal nothing is coloured or cut."""
+    detail = "a very long detail " * 20 + "\x1b[2J"
+    daemon.agents = [agent("hm1nd"), agent("alice", state="failed", detail=detail, unacked=12, restarts=3)]
+    ended = await hive.run("list")
+    assert (ended.code, ended.err) == (0, "")
+    header, first, second = ended.out.splitlines()
+    assert header.split() == ["NAME", "KIND", "LIFECYCLE", "STATE", "BACKEND", "UNACKED", "RESTARTS", "DETAIL"]
+    assert first.index("running") == second.index("running") == header.index("LIFECYCLE")
+    assert "idle (3 min)" in first
+    assert second.split()[:4] == ["alice", "agent", "running", "failed"]
+    assert second.endswith(r"\x1b[2J")
+    assert "\x1b" not in ended.out
+
+
+async def test_list_of_nothing(hive: Program, daemon: StandIn) -> None:
+    """An empty hive says so, but not on stdout."""
+    ended = await hive.run("list")
+    assert (ended.code, ended.out) == (0, "")
+    assert "no agents yet" in ended.err
+    assert (await hive.run("list", "--json")).json == {"agents": []}
+
+
+async def test_list_as_json(hive: Program, daemon: StandIn) -> None:
+    """`list --json` is the daemon's answer, in characters that no terminal acts on."""
+    daemon.agents = [agent("alice", detail="\x9b2J\x7f\u202e")]
+    ended = await hive.run("list", "--json")
+    assert AgentList.model_validate(ended.json).agents == daemon.agents
+    assert ended.out.isascii()
+    assert ended.out.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize(("action", "word"), [("start", "running"), ("stop", "stopped"), ("restart", "running")])
+async def test_lifecycle(action: str, word: str, hive: Program, daemon: StandIn) -> None:
+    """`start`, `stop` and `restart` ask the daemon and tell what the agent is now."""
+    daemon.agents = [agent("alice")]
+    ended = await hive.run(action, "alice")
+    assert (ended.code, ended.out, ended.err) == (0, f"alice is {word}\n", "")
+    assert daemon.asked == [("POST", f"/v1/agents/alice/{action}", None)]
+    assert AgentStatus.model_validate((await hive.run(action, "alice", "--json")).json).lifecycle == word
+
+
+async def test_destroy_keeps(hive: Program, daemon: StandIn) -> None:
+    """`destroy` without --purge asks nothing and keeps the agent's files."""
+    daemon.agents = [agent("alice")]
+    ended = await hive.run("destroy", "alice")
+    assert (ended.code, ended.out) == (0, "alice is destroyed; its files and waiting messages are kept\n")
+    assert daemon.asked[0][2] == DestroyRequest(purge=False)
+
+
+async def test_purge_needs_a_yes(hive: Program, daemon: StandIn) -> None:
+    """--purge without a terminal and without --yes is refused before the daemon hears of it."""
+    daemon.agents = [agent("alice")]
+    ended = await hive.run("destroy", "alice", "--purge", stdin=b"y\n")
+    assert (ended.code, ended.out, daemon.asked) == (2, "", [])
+    assert "--yes" in ended.err
+    ended = await hive.run("destroy", "alice", "--purge", "--yes", "--json")
+    assert DestroyAnswer.model_validate(ended.json) == DestroyAnswer(name="alice", purged=True, dropped_messages=3)
+    assert daemon.asked[0][2] == DestroyRequest(purge=True)
+
+
+async def test_send(hive: Program, daemon: StandIn) -> None:
+    """`send` tells the message's number; what is sent is exactly what was given."""
+    ended = await hive.run("send", "alice", "hello\n  there", "--reply-to", "3", "--key", "k1")
+    assert (ended.code, ended.out, ended.err) == (0, "message 7 → alice\n", "")
+    assert daemon.asked[0][2] == SendRequest(to="alice", body="hello\n  there", reply_to=3, idempotency_key="k1")
+    assert SendAnswer.model_validate((await hive.run("send", "*", "hi", "--json")).json).id == 7
+
+
+async def test_send_from_stdin(hive: Program, daemon: StandIn) -> None:
+    """A body of `-` is what stdin holds, unchanged; what is not UTF-8 is refused."""
+    text = "line\n\x00\u202e \U0001f41d\n"
+    assert (await hive.run("send", "alice", "-", stdin=text.encode())).code == 0
+    assert daemon.asked[0][2] == SendRequest(to="alice", body=text)
+    ended = await hive.run("send", "alice", "-", stdin=b"a\xff")
+    assert (ended.code, ended.out) == (1, "")
+    assert "not UTF-8 (byte 1)" in ended.err
+
+
+async def test_ask(hive: Program, daemon: StandIn) -> None:
+    """`ask` prints the answer and nothing else, made safe for a terminal, and marks it as read."""
+    daemon.agents = [agent("alice")]
+    daemon.reply = message(9, "alice", "two\nlines\x1b[2J", reply_to=7)
+    ended = await hive.run("ask", "alice", "how many?")
+    assert (ended.code, ended.out, ended.err) == (0, "two\nlines\\x1b[2J\n", "")
+    assert daemon.read == [9]
+    ended = await hive.run("ask", "alice", "-", "--json", stdin=b"how many?")
+    assert ReplyAnswer.model_validate(ended.json).reply == daemon.reply
+
+
+async def test_ask_in_vain(hive: Program, daemon: StandIn) -> None:
+    """Without an answer in time `ask` ends with 4; that the agent is stopped is said at once."""
+    daemon.agents = [agent("alice", lifecycle="stopped", state="offline")]
+    ended = await hive.run("ask", "alice", "there?", "--timeout", "0.2")
+    assert (ended.code, ended.out, daemon.read) == (4, "", [])
+    assert "alice is stopped" in ended.err
+    assert "no answer from alice to message 7 within 0.2 s" in ended.err
+    daemon.agents = []
+    assert (await hive.run("ask", "alice", "?", "--timeout", "0", "--json")).error["code"] == "ask_timeout"
+
+
+async def test_ask_outlives_a_restart(hive: Program, daemon: StandIn) -> None:
+    """A daemon that restarts while `ask` waits is asked again."""
+    daemon.agents = [agent("alice")]
+    process = await hive.begin("ask", "alice", "there?", "--timeout", "60")
+    await daemon.asked_for_reply.wait()
+    await daemon.stop()
+    daemon.reply = message(9, "alice", "yes", reply_to=7)
+    await daemon.start()
+    out, err = await process.communicate()
+    assert (process.returncode, out, err) == (0, b"yes\n", b"")
+
+
+async def test_inbox(hive: Program, daemon: StandIn) -> None:
+    """`inbox` shows the unread messages, safe for a terminal, and then marks them as read."""
+    daemon.inbox = [message(3, "alice", "one\ntwo\x1b]0;x\x07"), message(4, "bob", "three", reply_to=2)]
+    daemon.unread = 5
+    ended = await hive.run("inbox")
+    assert ended.out == (
+        "alice  #3  2 min ago\n  one\n  two\\x1b]0;x\\x07\n\nbob  #4  2 min ago  answers #2\n  three\n"
+    )
+    assert (ended.code, ended.err) == (0, "unread messages beside these: 3\n")
+    assert daemon.read == [3, 4]
+
+
+async def test_inbox_kept(hive: Program, daemon: StandIn) -> None:
+    """--keep marks nothing as read, --all asks for what was read, too, and --json is the daemon's answer."""
+    daemon.inbox, daemon.unread = [message(3, "alice", "one")], 1
+    ended = await hive.run("inbox", "--all", "--keep", "--json", "-n", "5", "--before", "9")
+    assert InboxAnswer.model_validate(ended.json) == InboxAnswer(messages=daemon.inbox, unread=1)
+    assert daemon.asked == [("GET", "/v1/messages", InboxQuery(view="all", limit=5, before=9))]
+    assert (ended.err, daemon.read) == ("", [])
+
+
+async def test_inbox_of_nothing(hive: Program, daemon: StandIn) -> None:
+    """An empty inbox leaves stdout empty and marks nothing."""
+    ended = await hive.run("inbox")
+    assert (ended.code, ended.out, ended.err) == (0, "", "no messages to show\n")
+    assert [method for method, _, _ in daemon.asked] == ["GET"]
+
+
+async def test_logs(hive: Program, daemon: StandIn) -> None:
+    """`logs` prints each line on one line, whatever it holds."""
+    answer = LogsAnswer(lines=["one", "\x1b[2Jtwo\nthree"], cursor="5")
+    daemon.logs = [answer, answer]
+    ended = await hive.run("logs", "alice", "-n", "2")
+    assert (ended.code, ended.out, ended.err) == (0, "one\n\\x1b[2Jtwo\\nthree\n", "")
+    assert LogsAnswer.model_validate((await hive.run("logs", "alice", "--json")).json) == answer
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_logs_followed(as_json: bool, hive: Program, daemon: StandIn) -> None:
+    """`logs -f` goes on from the cursor until Ctrl-C, which ends it with 130 and without a traceback."""
+    daemon.logs = [LogsAnswer(lines=["one"], cursor="a"), LogsAnswer(lines=["two"], cursor="b")]
+    process = await hive.begin("logs", "alice", "-f", *(["--json"] if as_json else []))
+    assert process.stdout is not None
+    shown = [await process.stdout.readline(), await process.stdout.readline()]
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+    assert (process.returncode, out, err.strip()) == (130, b"", b"")
+    if as_json:
+        assert [LogsAnswer.model_validate_json(line).cursor for line in shown] == ["a", "b"]
+    else:
+        assert shown == [b"one\n", b"two\n"]
+    assert [getattr(query, "cursor", None) for _, _, query in daemon.asked][:2] == [None, "a"]

@@ -1,0 +1,171 @@
+"""`hive-c0re proposals` and `history`: looking at what was proposed and what became of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from hive_core.protocol import (
+    Deployment,
+    History,
+    HistoryQuery,
+    ProposalDetail,
+    ProposalList,
+    ProposalsQuery,
+    ReindexAnswer,
+)
+from tests.unit.core.cli.fake_host_api import StandIn, ago
+from tests.unit.core.cli.fake_host_gate import proposal
+from tests.unit.core.cli.run_cli import Program
+
+
+@pytest.mark.parametrize("words", [["proposals"], ["proposals", "list"]])
+async def test_list(words: list[str], hive: Program, daemon: StandIn) -> None:
+    """Each proposal is a line with whom it waits for, and nothing in a note can act on a terminal or begin a line."""
+    daemon.gate.proposals = [
+        proposal(note="one\x1b[2J\ntwo"),
+        proposal("hm1nd", 12, kind="spawn", state="failed", waits_for=None, by="manager:hm1nd"),
+    ]
+    ended = await hive.run(*words)
+    assert (ended.code, ended.err) == (0, "older ones beside these: 2\n")
+    header, first, second = ended.out.splitlines()
+    assert header.split() == ["PROPOSAL", "KIND", "STATE", "WAITS", "FOR", "BY", "PROPOSED", "NOTE"]
+    assert first.split()[:5] == ["ada/3", "config", "built", "operator", "agent:ada"]
+    assert first.endswith("3 min ago  one\\x1b[2J …")
+    assert second.split()[:4] == ["hm1nd/12", "spawn", "failed", "manager:hm1nd"]
+    assert daemon.asked == [("GET", "/v1/proposals", ProposalsQuery())]
+
+
+async def test_list_takes_options(hive: Program, daemon: StandIn) -> None:
+    """The options of `list` work without its name, too, and --json is the daemon's answer."""
+    daemon.gate.proposals = [proposal()]
+    wanted = ProposalsQuery(agent="ada", state="all", limit=5, offset=1)
+    for words in (["proposals"], ["proposals", "list"]):
+        ended = await hive.run(*words, "--agent", "ada", "--state", "all", "-n", "5", "--offset", "1", "--json")
+        assert len(ProposalList.model_validate(ended.json).proposals) == 1
+        assert (ended.err, daemon.asked.pop()) == ("", ("GET", "/v1/proposals", wanted))
+
+
+async def test_list_of_nothing(hive: Program, daemon: StandIn) -> None:
+    """That there is none is said, but not on stdout."""
+    ended = await hive.run("proposals")
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err.startswith("no open proposals")
+
+
+@pytest.mark.parametrize("words", [["ada", "3"], ["ada/3"]])
+@pytest.mark.parametrize("command", ["show", "diff", "log"])
+async def test_both_ways_to_name_it(command: str, words: list[str], hive: Program, daemon: StandIn) -> None:
+    """A proposal is named by two words, or by one as tags and messages write it."""
+    daemon.gate.proposals = [proposal()]
+    ended = await hive.run("proposals", command, *words)
+    assert ended.code == 0, ended.err
+    assert {path.removesuffix("/log") for _, path, _ in daemon.asked} == {"/v1/proposals/ada/3"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["ada"], ["ada/"], ["ada/3", "3"], ["ada", "x"], ["ada", "-1"], ["ada", "\u0663"], ["ada", "9" * 30], ["ada/3/4"]],
+)
+async def test_a_number_is_a_number(words: list[str], hive: Program, daemon: StandIn) -> None:
+    """What names no proposal is wrong usage, and reaches no path of the daemon."""
+    for command in (["proposals", "show"], ["approve"], ["withdraw"]):
+        ended = await hive.run(*command, *words)
+        assert (ended.code, ended.out, daemon.asked) == (2, "", []), command
+
+
+@pytest.mark.parametrize("name", ["..", "ADA", "a?x=1", "\u0430da"])
+async def test_a_name_is_a_name(name: str, hive: Program, daemon: StandIn) -> None:
+    """What can be no agent's name is refused before the daemon is asked."""
+    for command in (["proposals", "show", name, "3"], ["approve", f"{name}/3"], ["history", name]):
+        ended = await hive.run(*command)
+        assert (ended.code, ended.out, daemon.asked) == (1, "", []), command
+        assert "the name" in ended.err
+
+
+async def test_show(hive: Program, daemon: StandIn) -> None:
+    """`show` says all that a decision needs, with every text of an agent's made harmless."""
+    daemon.gate.proposals = [
+        proposal(
+            note="first\nsecond\x1b]0;x\x07",
+            settings=["memory_max: 1G, was 512M\n\x1b[2J"],
+            closure_changes=["agent.toml changed"],
+            approvals=["manager:hm1nd"],
+            diff_bytes=120,
+            expires_at=datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC),
+        )
+    ]
+    ended = await hive.run("proposals", "show", "ada", "3")
+    assert (ended.code, ended.err) == (0, "")
+    facts = {line[:11].strip(): line[13:] for line in ended.out.partition("\n\n")[0].splitlines()}
+    assert facts["Proposal"] == "ada/3 (config)"
+    assert facts["State"] == "built, 2 min ago"
+    assert facts["Proposed"] == "by agent:ada, 3 min ago"
+    assert facts["Commit"] == "c" * 40
+    assert facts["Built to"] == "/closures/1"
+    assert facts["Approved by"] == "manager:hm1nd"
+    assert facts["Waits for"].startswith("the operator, until 2030-01-0")
+    assert "hive-c0re proposals diff ada/3" in facts["Diff"]
+    assert "\nNote\n  first\n  second\\x1b]0;x\\x07\n" in ended.out
+    assert "\nChanges of settings\n  memory_max: 1G, was 512M\\n\\x1b[2J\n" in ended.out
+    assert "\nChanges of what is built\n  agent.toml changed\n" in ended.out
+    answer = ProposalDetail.model_validate((await hive.run("proposals", "show", "ada/3", "--json")).json)
+    assert answer == daemon.gate.proposals[0]
+
+
+async def test_show_what_ended(hive: Program, daemon: StandIn) -> None:
+    """`show` of a proposal that ended says why, and waits for nobody."""
+    daemon.gate.proposals = [proposal(state="denied", waits_for=None, base=None, outcome="too much\x1b")]
+    ended = await hive.run("proposals", "show", "ada", "3")
+    assert "Outcome    too much\\x1b\n" in ended.out
+    assert "On top of  nothing\n" in ended.out
+    assert "Waits for" not in ended.out
+
+
+async def test_show_of_none(hive: Program, daemon: StandIn) -> None:
+    """A proposal that there is not ends with 1 and the daemon's words."""
+    ended = await hive.run("proposals", "show", "ada", "4")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "hive-c0re: ada has no proposal 4 (see the list)\n"
+
+
+async def test_reindex(hive: Program, daemon: StandIn) -> None:
+    """`reindex` tells how much was read and how much was told otherwise."""
+    ended = await hive.run("proposals", "reindex")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == "proposals: 7, of agents: 2, told otherwise by the old index: 1\n"
+    answer = ReindexAnswer.model_validate((await hive.run("proposals", "reindex", "--json")).json)
+    assert answer == ReindexAnswer(agents=2, proposals=7, changed=1)
+
+
+async def test_history(hive: Program, daemon: StandIn) -> None:
+    """`history` lists deployments, with a mark at the one in force."""
+    daemon.gate.deployments = [
+        Deployment(
+            number=4, kind="rollback", commit="a" * 40, closure="/c/1", by="operator:root", approved_by=["operator"],
+            note="it was slow\nvery\x1b", deployed_at=ago(minutes=4), current=True,
+        ),
+        Deployment(
+            number=0, kind="spawn", commit="b" * 40, closure="/c/0", by="operator:root",
+            approved_by=["operator", "hm1nd"], note="", deployed_at=ago(hours=3), current=False,
+        ),
+    ]  # fmt: skip
+    ended = await hive.run("history", "ada")
+    assert (ended.code, ended.err) == (0, "")
+    header, first, second = ended.out.splitlines()
+    assert header.split() == ["NUMBER", "KIND", "DEPLOYED", "COMMIT", "BY", "APPROVED", "BY", "NOTE"]
+    assert first.split() == [
+        "*4", "rollback", "4", "min", "ago", "a" * 12, "operator:root", "operator", "it", "was", "slow", "…",
+    ]  # fmt: skip
+    assert second.split() == ["0", "spawn", "3", "h", "ago", "b" * 12, "operator:root", "operator,", "hm1nd"]
+    assert daemon.asked == [("GET", "/v1/agents/ada/history", HistoryQuery())]
+    answer = History.model_validate((await hive.run("history", "ada", "-n", "2", "--offset", "1", "--json")).json)
+    assert answer.deployments == daemon.gate.deployments
+    assert daemon.asked[-1][2] == HistoryQuery(limit=2, offset=1)
+
+
+async def test_history_of_nothing(hive: Program, daemon: StandIn) -> None:
+    """That there are no deployments is said, but not on stdout."""
+    ended = await hive.run("history", "ada")
+    assert (ended.code, ended.out, ended.err) == (0, "", "no deployments to show\n")

@@ -1,0 +1,32 @@
+"""The program and a stand-in for the daemon, on a socket of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.core.cli.fake_host_api import StandIn
+from tests.unit.core.cli.run_cli import Program
+
+
+@pytest.fixture
+def socket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A path short enough for a socket, where nobody listens yet."""
+    return tmp_path_factory.mktemp("h") / "host.sock"
+
+
+@pytest.fixture
+def hive(socket: Path) -> Program:
+    """The program, for that socket."""
+    return Program(socket)
+
+
+@pytest.fixture
+async def daemon(socket: Path) -> AsyncIterator[StandIn]:
+    """A stand-in that answers there."""
+    stand_in = StandIn(socket)
+    await stand_in.start()
+    yield stand_in
+    await stand_in.stop()

@@ -1,0 +1,167 @@
+"""`--help`, completion, and what the fast commands must not import."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Iterator, Mapping
+
+import click
+import pytest
+
+from hive_core.cli import COMMANDS, main
+from hive_core.cli.commands.proposals import COMMANDS as PROPOSALS
+from hive_core.cli.commands.proposals import proposals
+from tests.unit.core.cli.fake_host_api import StandIn, agent
+from tests.unit.core.cli.fake_host_gate import proposal
+from tests.unit.core.cli.run_cli import Program
+
+WITHOUT_JSON = ("serve", "check-config", "completion")
+SLOW = ("pydantic", "aiohttp", "aiosqlite", "asyncio", "structlog", "rich.console", "rich.table", "mcp")
+
+
+async def test_help_names_everything(hive: Program) -> None:
+    """--help names every command and every exit code."""
+    ended = await hive.run("--help")
+    assert ended.code == 0
+    assert [name for name in COMMANDS if f"\n  {name} " not in ended.out] == []
+    assert [code for code in ("0", "1", "2", "3", "4", "130") if f"\n    {code} " not in ended.out] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_short_help_is_the_commands_own(name: str) -> None:
+    """The line that --help shows for a command begins its own help, and the command is there."""
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert command.name == name
+    assert (command.help or "").startswith(COMMANDS[name].short_help)
+
+
+@pytest.mark.parametrize("name", PROPOSALS)
+def test_short_help_within_a_group(name: str) -> None:
+    """As above, for the commands of `proposals`."""
+    command = proposals.get_command(click.Context(proposals), name)
+    assert command is not None
+    assert command.name == name
+    assert (command.help or "").startswith(PROPOSALS[name].short_help)
+
+
+def leaves(group: click.Group, *before: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command that does something, with the words for it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from leaves(command, *before, name)
+        else:
+            yield (*before, name), command
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(found, id=" ".join(words)) for words, found in leaves(main) if words[0] not in WITHOUT_JSON],
+)
+def test_json_everywhere(command: click.Command) -> None:
+    """Every command that asks the daemon something has --json."""
+    assert "--json" in [option for parameter in command.params for option in parameter.opts]
+
+
+async def imported(hive: Program, *arguments: str) -> set[str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-X", "importtime", "-m", "hive_core", *arguments,
+        env=hive.environment(), stdout=PIPE, stderr=PIPE,
+    )  # fmt: skip
+    _, err = await process.communicate()
+    assert process.returncode == 0
+    return {line.rpartition("|")[2].strip() for line in err.decode().splitlines() if line.startswith("import time:")}
+
+
+async def test_help_is_light(hive: Program) -> None:
+    """--help imports click and what is the command line's own, but no command and nothing that is slow."""
+    modules = await imported(hive, "--help")
+    assert modules.isdisjoint({*SLOW, "rich", "http.client", "json", "ssl"})
+    assert {name for name in modules if name.startswith("hive_core.")} == {
+        "hive_core.cli",
+        "hive_core.cli.lazy",
+    }
+
+
+@pytest.mark.parametrize("words", ["list", "proposals", "proposals show ada 3", "approve ada 3", "proposals --help"])
+async def test_commands_are_light(words: str, hive: Program, daemon: StandIn) -> None:
+    """A command imports nothing that is slow."""
+    daemon.agents, daemon.gate.proposals, daemon.gate.later = (
+        [agent("alice")],
+        [proposal()],
+        [proposal(state="deployed")],
+    )
+    assert (await imported(hive, *words.split())).isdisjoint(SLOW)
+
+
+def completing(words: str, count: int) -> Mapping[str, str]:
+    return {"_HIVE_C0RE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "start", "stop", "restart", "limits", "destroy", "send", "ask", "logs", "propose", "approve", "deny",
+        "withdraw", "rollback", "history", "proposals show", "proposals diff", "proposals log", "proposals --agent",
+        "proposals list --agent", "audit show --subject",
+    ],
+)  # fmt: skip
+async def test_agents_are_completed(command: str, hive: Program, daemon: StandIn) -> None:
+    """Names of agents are completed from the running daemon."""
+    daemon.agents = [agent("alice"), agent("alan"), agent("bob")]
+    ended = await hive.run(env=completing(f"hive-c0re {command} al", len(command.split()) + 1))
+    assert (ended.out.splitlines(), ended.err) == (["plain,alice", "plain,alan"], "")
+
+
+async def test_a_groups_commands_are_completed(hive: Program) -> None:
+    """Behind a group the shell completes its commands, also where one of them may be left out."""
+    for group, first in (("proposals", "list"), ("audit", "show")):
+        ended = await hive.run(env=completing(f"hive-c0re {group} ", 2))
+        assert ended.out.splitlines()[0] == f"plain,{first}"
+
+
+async def test_no_daemon_completes_nothing(hive: Program) -> None:
+    """Without a daemon completion is silent."""
+    ended = await hive.run(env=completing("hive-c0re stop al", 2))
+    assert (ended.out.strip(), ended.err) == ("", "")
+
+
+async def test_a_hanging_daemon_hangs_no_shell(hive: Program) -> None:
+    """A daemon that does not answer completes nothing after a second."""
+    hung_up = asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        hung_up.set()
+
+    async with await asyncio.start_unix_server(wait, hive.socket):
+        ended = await hive.run(env=completing("hive-c0re stop al", 2))
+        await hung_up.wait()
+    assert (ended.out.strip(), ended.err) == ("", "")
+
+
+async def test_completion_takes_the_named_socket(hive: Program, daemon: StandIn) -> None:
+    """Completion asks the daemon that --socket names."""
+    daemon.agents = [agent("alice")]
+    words = completing(f"hive-c0re --socket {daemon.path} stop a", 4)
+    assert (await hive.run(env={**words, "HIVE_SOCKET": "/nowhere"})).out == "plain,alice\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_completion_scripts(shell: str, hive: Program) -> None:
+    """The script of each shell is for `hive-c0re`; a shell that is installed accepts it."""
+    ended = await hive.run("completion", shell)
+    assert (ended.code, ended.err) == (0, "")
+    assert "_HIVE_C0RE_COMPLETE=" in ended.out
+    if path := shutil.which(shell):
+        checker = await asyncio.create_subprocess_exec(path, "-n", stdin=PIPE, env={"PATH": os.defpath})
+        await checker.communicate(ended.out.encode())
+        assert checker.returncode == 0

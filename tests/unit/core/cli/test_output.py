@@ -1,0 +1,117 @@
+"""What is drawn on a terminal: tables, times and event lines."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from hive_core.cli.commands.agents import COLUMNS
+from hive_core.cli.events import lines
+from hive_core.cli.output import Column, render
+from hive_core.cli.times import ago, clock, duration, moment
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@given(
+    st.lists(st.lists(st.text(st.characters(categories=["L", "N", "So"]), max_size=30), min_size=8, max_size=8)),
+    st.integers(20, 200),
+)
+def test_a_table_fits(rows: list[list[str]], width: int) -> None:
+    """No line of a table is wider than the terminal, with wide characters, too, unless one name alone is."""
+    names = max([cell_len(row[0]) for row in rows], default=0)
+    drawn = [click.unstyle(line) for line in render(COLUMNS, rows, width)]
+    assert len(drawn) == len(rows) + 1
+    assert max(cell_len(line) for line in drawn) <= max(width, names + 3)
+
+
+def test_a_narrow_table_keeps_what_matters() -> None:
+    """Columns are left out by their rank when there is no room, and the last one is cut."""
+    columns = [Column("NAME", 9), Column("LESS", 1), Column("COUNT", 5, right=True), Column("DETAIL", 4)]
+    rows = [["alice", "aaaaaaaaaa", "3", "a long detail of what happened"]]
+    assert render(columns, rows, None)[1] == "alice  aaaaaaaaaa      3  a long detail of what happened"
+    assert render(columns, rows, 30) == ["NAME   COUNT  DETAIL", "alice      3  a long detail o…"]
+    assert render(columns, rows, 15) == ["NAME   COUNT", "alice      3"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "just now"), (0, "just now"), (59, "59 s ago"), (185, "3 min ago"), (7_200, "2 h ago"), (90_000, "1 day ago"),
+     (9 * 86_400, "9 days ago")],
+)  # fmt: skip
+def test_times_are_told_in_words(seconds: int, text: str) -> None:
+    """A time is shown as how long ago it was, in the largest unit that fits."""
+    assert ago((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == text
+
+
+@pytest.mark.parametrize("value", [None, "", "yesterday", 7])
+def test_a_time_that_is_none_is_left_out(value: object) -> None:
+    """A time that the daemon does not know shows as nothing."""
+    assert (duration(value, NOW), ago(value, NOW), clock(value), moment(value)) == ("", "", "--:--:--", "")
+
+
+def drawn(kind: str, /, width: int | None = None, every: bool = False, **data: object) -> list[str]:
+    event = {"id": 1, "kind": kind, "at": NOW.isoformat(), "data": data}
+    return [click.unstyle(line)[9:] for line in lines(event, width, every)]
+
+
+def test_a_message_is_a_line() -> None:
+    """A message shows who told whom what."""
+    shown = drawn("message.sent", id=3, sender="alice", to="bob", reply_to=2, body="hi")
+    assert shown == ["    alice → bob       #3 answers #2 hi"]
+    assert drawn("message.sent", id=3, sender="alice", to="*", reply_to=None, body="hi")[0].split()[2] == "everyone"
+
+
+def test_long_messages_are_wrapped_below() -> None:
+    """Lines of a message stay lines, and long ones are wrapped within the terminal, all of their words kept."""
+    body = "first line\n" + "word " * 40 + "\n\nlast"
+    shown = drawn("message.sent", 60, id=3, sender="alice", to="bob", reply_to=None, body=body)
+    assert shown[1] == "  first line"
+    assert shown[-2:] == ["", "  last"]
+    assert sum(line.count("word") for line in shown) == 40
+    assert max(len(line) for line in shown) <= 60 - 9
+
+
+def test_states_say_why() -> None:
+    """A change of state or process is shown with its reason, in which nothing can act on the terminal."""
+    assert drawn("agent.state", agent="bob", state="failed", detail="no\x1bkey\n") == [r"      bob failed  no\x1bkey\n"]
+    assert drawn("agent.lifecycle", agent="bob", lifecycle="backoff", cause="exit code 1") == [
+        "      bob process backoff  exit code 1"
+    ]
+    assert drawn("events.lost", count=12) == ["12 events were too fast for this reader and are not shown"]
+
+
+def test_a_proposals_changes_are_shown() -> None:
+    """What becomes of a proposal is one line: what it is, its state, who and why."""
+    note = "Use the small model.\n\x1b[2J"
+    changed: dict[str, Any] = {
+        "agent": "ada",
+        "number": 3,
+        "kind": "config",
+        "state": "proposal",
+        "by": "agent:ada",
+        "note": note,
+    }
+    assert drawn("proposal.changed", **changed) == ["      ada proposal 3 proposed  agent:ada: Use the small model. …"]
+    changed |= {"kind": "rollback", "state": "deployed", "by": "operator:x\x1b", "note": ""}
+    assert drawn("proposal.changed", **changed) == [r"      ada rollback 3 deployed  operator:x\x1b"]
+
+
+def test_routine_is_shown_on_request() -> None:
+    """Deliveries and acknowledgements show only when asked for, but a redelivery always."""
+    assert drawn("message.delivered", agent="bob", ids=[3, 4], redelivered=False) == []
+    assert drawn("message.acknowledged", agent="bob", ids=[3]) == []
+    assert drawn("message.acknowledged", every=True, agent="bob", ids=[3]) == ["      bob handled #3"]
+    assert drawn("message.delivered", agent="bob", ids=[3], redelivered=True) == ["      bob got #3 again"]
+    assert drawn("message.released", agent="bob", ids=[3]) == ["      bob gave back #3"]
+
+
+def test_an_unknown_event_is_shown() -> None:
+    """An event of a newer daemon is named, not dropped."""
+    assert drawn("gate.built", agent="bob") == ["bob gate.built"]

@@ -1,0 +1,119 @@
+"""Judging the hive itself: settings, daemon, and what was deployed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hive_core.doctor.configured import judge_settings
+from hive_core.doctor.deployed import Running, judge_deployed
+from hive_core.doctor.findings import Severity, healthy
+from hive_core.doctor.hive_checks import Hive, Unanswered, judge_hive
+from hive_core.doctor.probes import hive
+from hive_core.errors import HiveError
+from hive_core.protocol import Deployment, HiveStatus
+from hive_core.settings import Bounds, Settings
+from tests.unit.core.cli.fake_host_api import agent
+from tests.unit.doctor.test_programs import severities
+
+NOW = datetime.now(UTC)
+CLOSURE = "/nix/store/0123-nixos-system"
+DEPLOYMENT = Deployment(
+    number=2, kind="config", commit="c" * 40, closure=CLOSURE, by="ada", approved_by=["hm1nd"], note="",
+    deployed_at=NOW, current=True,
+)  # fmt: skip
+SETTINGS = Settings(state_dir=Path("/state"))
+
+
+def status(**changes: Any) -> HiveStatus:
+    fields: dict[str, Any] = {
+        "version": "1.0", "pid": 1, "started_at": NOW, "state_dir": "/state", "runtime": "local", "confinement": "",
+        "agents": {}, "messages_stored": 0, "messages_unacked": 0, "operator_unread": 0,
+    }  # fmt: skip
+    return HiveStatus.model_validate(fields | changes)
+
+
+def test_settings() -> None:
+    """Wrong ones are an error in the words of whoever reads them; a default above its ceiling is a warning."""
+    assert severities(judge_settings(Settings())) == {"settings": "ok"}
+    (found,) = judge_settings(HiveError("bad_setting", "setting 'x' is wrong", hint="known settings: a"))
+    assert (found.severity, found.what, found.remedy) == ("error", "setting 'x' is wrong", "known settings: a")
+    found = judge_settings(Settings(limits=Bounds(memory_max="2G"), ceilings=Bounds(memory_max="1G")))[1]
+    assert found.severity == "warning" and "limits.memory_max is 2G" in found.what
+
+
+@pytest.mark.parametrize(
+    ("code", "severity"), [("no_daemon", "error"), ("no_answer", "error"), ("no_permission", "warning")]
+)
+def test_a_daemon_that_does_not_answer(code: str, severity: Severity) -> None:
+    """An error, unless it is this user who may not ask."""
+    problem = Unanswered(code, "no daemon is listening", "start one")
+    (found,) = judge_hive(Hive(problem=problem), SETTINGS, "1.0")
+    assert (found.severity, found.what, found.remedy) == (severity, "no daemon is listening", "start one")
+
+
+def test_a_daemon_that_answers() -> None:
+    """It is of this version and has these settings, or a warning says what differs."""
+    assert severities(judge_hive(Hive(status()), SETTINGS, "1.0")) == {"daemon": "ok"}
+    (found,) = judge_hive(Hive(status()), SETTINGS, "1.1")
+    assert found.severity == "warning" and "is version 1.0, and installed is 1.1" in found.what
+    for differs in ({"runtime": "nixos"}, {"state_dir": "/other"}):
+        found = judge_hive(Hive(status(**differs)), SETTINGS, "1.0")[1]
+        assert (found.check, found.severity) == ("settings-in-use", "warning")
+
+
+def running(started_on: str | None = CLOSURE, there: bool | None = True, **changes: Any) -> Running:
+    return Running(agent("ada", **{"deployment": 2, **changes}), DEPLOYMENT, started_on, there)
+
+
+@pytest.mark.parametrize(
+    ("one", "found"),
+    [
+        (running(), {"deployed": "ok"}),
+        (running(started_on=None), {"deployed": "ok"}),
+        (running(there=None), {"deployed": "ok"}),
+        (running(started_on="/nix/store/9999-other"), {"deployed": "error"}),
+        (running(started_on="/nix/store/9999-older", lifecycle="stopped"), {"deployed": "ok"}),
+        (running(started_on=""), {"deployed": "error"}),
+        (running(started_on="", lifecycle="stopped"), {"deployed": "ok"}),
+        (running(deployment=1, started_on="/nix/store/9999-older"), {"deployed": "warning"}),
+        (running(there=False), {"closure": "error"}),
+        (running(needs_update=True), {"updates": "warning"}),
+        (Running(agent("ada"), None, CLOSURE, None), {"deployed": "error"}),
+    ],
+)
+def test_drift(one: Running, found: dict[str, Severity]) -> None:
+    """A container on what was not approved, a closure that is gone. A deployment under way is no drift, nor what a
+    stopped agent ran before.
+    """
+    assert severities(judge_deployed([one])) == found
+
+
+def test_warnings_are_no_illness() -> None:
+    """Only an error makes a host unhealthy."""
+    assert healthy(judge_deployed([running(needs_update=True)]))
+    assert not healthy(judge_deployed([running(needs_update=True), running(there=False)]))
+
+
+def test_asking_the_daemon() -> None:
+    """Its status, its agents, and the newest deployment of each; one that has none is left out."""
+    answers: dict[str, Any] = {
+        "/v1/status": status().model_dump(mode="json"),
+        "/v1/agents": {"agents": [agent(name).model_dump(mode="json") for name in ("ada", "bob")]},
+        "/v1/agents/ada/history?limit=1": {"agent": "ada", "deployments": [DEPLOYMENT.model_dump(mode="json")]},
+        "/v1/agents/bob/history?limit=1": {"agent": "bob", "deployments": []},
+    }
+    found = hive(answers.__getitem__)
+    assert found.problem is None and found.status == status()
+    assert [one.name for one in found.agents] == ["ada", "bob"]
+    assert found.newest == {"ada": DEPLOYMENT}
+
+
+def test_a_daemon_of_another_version() -> None:
+    """An answer that is not understood is told as such, with the field."""
+    problem = hive(lambda _: {"version": "9"}).problem
+    assert problem is not None
+    assert (problem.code, "pid" in problem.message) == ("bad_answer", True)

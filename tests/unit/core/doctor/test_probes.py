@@ -1,0 +1,151 @@
+"""Looking at a host: the kernel's files as they are written, places on a real disk, programs that really run."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from hive_core.doctor import looking_kernel, looking_places, looking_programs
+from hive_core.doctor.examination import examine
+from hive_core.doctor.hive_checks import Unanswered
+from hive_core.doctor.kernel import KernelFacts
+from hive_core.doctor.looking_listeners import listeners
+from hive_core.doctor.nix_checks import nix_version
+from hive_core.doctor.ports import Listener
+from hive_core.layout import Layout
+from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
+
+TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1147 1 0 100 0 0 10 0
+   1: 0100007F:1FBB 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 1148 1 0 100 0 0 10 0
+   2: 0100007F:1FBC 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1149 1 0 100 0 0 10 0
+"""
+
+
+def host(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def test_a_kernel_with_new_control_groups(tmp_path: Path) -> None:
+    """The controllers are those that the kernel lists."""
+    files = {"sys/fs/cgroup/cgroup.controllers": "cpu io memory\n", "proc/sys/user/max_user_namespaces": "512\n"}
+    found = looking_kernel.kernel(host(tmp_path, files))
+    assert found == KernelFacts(2, frozenset({"cpu", "io", "memory"}), 512)
+
+
+def test_a_kernel_with_old_control_groups(tmp_path: Path) -> None:
+    """Controllers that are disabled or mounted nowhere do not count; without their file there are no namespaces."""
+    rows = ("#subsys_name hierarchy num_cgroups enabled", "cpu 1 1 1", "memory 4 9 0", "net_cls 0 1 1", "pids 8 1 1")
+    table = "\n".join(row.replace(" ", "\t") for row in rows)
+    found = looking_kernel.kernel(host(tmp_path, {"proc/cgroups": table}))
+    assert found == KernelFacts(1, frozenset({"cpu", "pids"}), None)
+
+
+def test_listeners(tmp_path: Path) -> None:
+    """Only sockets that listen, only on the ports in question, with the process that holds them if it can be seen."""
+    root = host(tmp_path, {"proc/net/tcp": TCP, "proc/7/comm": "nginx\n", "proc/7/cgroup": "0::/nginx\n"})
+    (root / "proc/7/fd").mkdir()
+    (root / "proc/7/fd/3").symlink_to("socket:[1147]")
+    (root / "proc/7/fd/4").symlink_to("socket:[1148]")
+    found = listeners({0x1F90, 0x1FBB, 0x1FBC, 9}, root)
+    assert found == {0x1F90: [Listener("nginx", 7, "0::/nginx\n")], 0x1FBC: [Listener()]}
+    assert listeners({9}, root) == {}
+
+
+def test_a_listener_of_this_machine() -> None:
+    """A socket of this very process is found as its own."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        (found,) = listeners({port})[port]
+    assert found.pid == os.getpid()
+
+
+def test_what_a_container_is_started_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its conf file says it to everybody who may read that; for who may not, it is not taken for drift."""
+    file = tmp_path / "h-ada.conf"
+    assert looking_places.started_on(file) == ""
+    file.write_text("SYSTEM_PATH=/nix/store/0123-nixos\nAUTO_START=0\n")
+    assert looking_places.started_on(file) == "/nix/store/0123-nixos"
+    link = tmp_path / "h-bob.conf"
+    link.symlink_to(file)
+    assert looking_places.started_on(link) == ""
+
+    def refuse(path: Path) -> str | None:
+        raise PermissionError(str(path))
+
+    monkeypatch.setattr("hive_core.runtimes.nixos.replacing.read", refuse)
+    assert looking_places.started_on(file) is None
+
+
+def test_doors_and_rooms(tmp_path: Path) -> None:
+    """What is there is seen with its mode; what is not there yet is judged by where it is to be."""
+    layout = Layout(tmp_path / "state", tmp_path / "run")
+    found = looking_places.doors(layout, "no such group")
+    assert (found.socket, found.group, found.private) == (None, None, {})
+    layout.state_dir.mkdir(mode=0o700)
+    found = looking_places.doors(layout, "root")
+    assert found.group == 0 and found.private[str(layout.state_dir)].mode & 0o777 == 0o700
+    (room,) = looking_places.rooms(layout, store=False)
+    assert room.place == str(layout.state_dir) and room.free > 0
+
+
+def test_what_is_there(tmp_path: Path) -> None:
+    """A closure is there, or it is gone."""
+    assert looking_places.there(str(tmp_path)) is True
+    assert looking_places.there(str(tmp_path / "gone")) is False
+
+
+async def test_asking_programs() -> None:
+    """An answer, the reason of a failure, or that the program is not there."""
+    assert (await looking_programs.ask("sh", "-c", "echo 1.2")).text == "1.2\n"
+    failed = await looking_programs.ask("sh", "-c", "echo why >&2; exit 3")
+    assert "why" in failed.failed and not failed.missing
+    assert (await looking_programs.ask("no-such-program-here")).missing
+
+
+@needs_nix
+@pytest.mark.parametrize("features", ["", "nix-command", "flakes", "nix-command flakes"])
+async def test_the_features_of_a_real_nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, features: str) -> None:
+    """The features that nix.conf switches on are found, and the settings are read whichever those are."""
+    own = OwnNix(tmp_path)
+    for name, text in own.variables.items():
+        monkeypatch.setenv(name, text)
+    file = own.directory / "conf/nix.conf"
+    file.write_text(f"experimental-features = {features}\nsandbox = relaxed\nbuild-users-group =\n")
+    found = await looking_programs.nix()
+    assert found.features == frozenset(features.split())
+    assert (found.settings["sandbox"], found.unknown) == ("relaxed", "")
+    assert nix_version(found.version) is not None
+
+
+def test_knocking(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A socket that answers, one that nobody listens on any more, none at all."""
+    path = tmp_path_factory.mktemp("k") / "s"
+    assert looking_programs.knock(path) == "absent"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        assert looking_programs.knock(path) == "answers"
+    assert looking_programs.knock(path) == "refuses"
+
+
+@pytest.mark.parametrize("runtime", ["local", "nixos"])
+def test_everything_is_looked_at_without_a_daemon(tmp_path: Path, runtime: str) -> None:
+    """A whole examination of this machine, whatever it has: the local runtime is not asked for what containers need."""
+
+    def ask(_: str) -> dict[str, object]:
+        raise Unanswered("no_daemon", "no daemon is listening", "start one")
+
+    environment = {"HIVE_STATE_DIR": str(tmp_path), "HIVE_RUNTIME": runtime}
+    found = {each.check for each in examine(None, environment, tmp_path / "host.sock", ask)}
+    assert found >= {"settings", "daemon", "git", "bubblewrap", "group", "private", "disk-state"}
+    containers = {"nix", "systemd", "nixos-container", "cgroups", "user-namespaces", "disk-store"}
+    assert found & containers == (containers if runtime == "nixos" else set())
+    assert not found & {"deployed", "web-ports"}

@@ -1,0 +1,78 @@
+"""Judging what was tried out, and trying out what every machine has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hive_core.doctor.findings import Severity
+from hive_core.doctor.git_trial import why_git_fails
+from hive_core.doctor.said import Said
+from hive_core.doctor.trial_checks import TrialFacts, judge_git_trial, judge_trials
+from hive_core.errors import HiveError
+from hive_core.git.environment import SAFE
+from hive_core.settings import NixOS, Settings
+from tests.unit.doctor.test_programs import severities
+
+WELL: dict[str, Any] = {"unit": None, "bus": Said("known"), "dynamic_user": Said("run-u7"), "builds": True}
+REFUSED = HiveError("no_build_user", "builds cannot be evaluated", hint="start the Nix daemon", status=500)
+
+
+@pytest.mark.parametrize(
+    ("changes", "build_user", "found"),
+    [
+        ({}, "auto", {"dbus": "ok", "dynamic-user": "ok", "build-unit": "ok"}),
+        ({"dynamic_user": None, "builds": None}, "auto", {"dbus": "ok"}),
+        ({"bus": Said(failed="no such property")}, "auto", {"dbus": "error"}),
+        ({"unit": HiveError("command_failed", "in a form that is not known")}, "auto", {"dbus": "error"}),
+        ({"unit": HiveError("no_container_unit", "not there")}, "auto", {"dbus": "ok"}),
+        ({"dynamic_user": Said(failed="id: cannot find name")}, "auto", {"dynamic-user": "error"}),
+        ({"dynamic_user": Said(failed="id: cannot find name")}, "root", {"dynamic-user": "ok"}),
+        ({"builds": False}, "auto", {"build-unit": "warning"}),
+        ({"builds": False}, "root", {"build-unit": "ok"}),
+        ({"builds": REFUSED}, "dynamic", {"build-unit": "error"}),
+    ],
+)
+def test_what_was_tried(changes: dict[str, Any], build_user: Any, found: dict[str, Severity]) -> None:
+    """Each trial is judged by itself, and one that this user cannot make is left out."""
+    settings = Settings(runtime="nixos", nixos=NixOS(build_user=build_user))
+    judged = severities(judge_trials(TrialFacts(**{**WELL, **changes}), settings))
+    assert {check: judged[check] for check in found} == found
+    if len(found) == 1 and "dbus" in found and changes.get("builds", True) is None:
+        assert judged.keys() == {"dbus"}
+
+
+@pytest.mark.parametrize("confined", [False, True])
+async def test_the_git_of_this_machine(confined: bool) -> None:
+    """It does what the gate needs, confined or not."""
+    bwrap = shutil.which("bwrap") if confined else None
+    assert await why_git_fails(bwrap) == ""
+    assert judge_git_trial("").severity == "ok"
+
+
+@pytest.mark.parametrize(
+    ("what", "word"),
+    [
+        # Another answer to the question for objects, and fsck's refusal in other words.
+        ("""case "$*" in *cat-file*) exec "$git" "$@" | sed "s/^\\([0-9a-f]*\\) /\\1: /" ;; esac""", ""),
+        ("""case "$*" in *index-pack*) "$git" "$@" 2>/dev/null; exit ;; esac""", "words that are not known"),
+        ("""case "$*" in *update-ref*) exit 1 ;; esac""", ""),
+    ],
+)
+async def test_a_git_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, word: str) -> None:
+    """Another format, another message, a command that fails: the trial tells of each."""
+    program = tmp_path / "git"
+    program.write_text(f'#!/bin/sh\ngit={shutil.which("git")}\n{what}\nexec $git "$@"\n')
+    program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    monkeypatch.setenv("PATH", path)
+    for module in ("calls", "commands"):
+        monkeypatch.setattr(f"hive_core.infra.git.{module}.SAFE", {**SAFE, "PATH": path})
+    problem = await why_git_fails(None)
+    assert problem and word in problem
+    finding = judge_git_trial(problem)
+    assert finding.severity == "error" and problem in finding.what

@@ -1,0 +1,32 @@
+"""Hives with the real gate."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from hive_core.layout import Layout
+from tests.unit.core.gate.gate_hive import Scene, opened
+from tests.unit.core.gate.hive_template import Template
+
+
+@pytest.fixture(scope="session")
+def template() -> Iterator[Template]:
+    """A hive with the manager, ada and bob, to copy."""
+    made = Template()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def layout(template: Template) -> Layout:
+    """The place of a hive with the manager, ada and bob, that is not opened yet."""
+    return template.copied()
+
+
+@pytest.fixture
+async def scene(layout: Layout) -> AsyncIterator[Scene]:
+    """The same with its gate."""
+    async with opened(layout) as made:
+        yield made

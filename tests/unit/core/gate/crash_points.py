@@ -1,0 +1,78 @@
+"""Daemons that die at a named point between two steps of the gate; nothing they do afterwards has an effect."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from unittest.mock import patch
+
+from hive_core.gate import milestones
+from tests.unit.core.gate.gate_hive import PATIENCE, Scene
+
+
+class Died(BaseException):
+    """The daemon was killed here."""
+
+
+class Death:
+    """Kills at the milestone number `at`, counted from 1; `reached` are the names of those before, and of that one."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at = at
+        self.reached: list[str] = []
+        self.dead = False
+        self._happened = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def armed(self) -> Iterator[None]:
+        """Let milestones count."""
+        with patch.object(milestones, "reached", self._step):
+            yield
+
+    def born(self, scene: Scene) -> None:
+        """Let nothing that would outlive the daemon happen after its death."""
+        for part, name in ((scene.database, "submit"), (scene.database, "write"), (scene.runtime, "activate")):
+            setattr(part, name, self._unless_dead(getattr(part, name)))
+
+    async def during(self, action: Awaitable[object]) -> None:
+        """Until the action is done, or the daemon dies."""
+        doing = asyncio.ensure_future(action)
+        if self.dead:
+            doing.cancel()
+        dying = asyncio.create_task(self._happened.wait())
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.wait({doing, dying}, return_when=asyncio.FIRST_COMPLETED)
+        dying.cancel()
+        if not self.dead:
+            await doing
+            return
+        doing.cancel()
+        with suppress(asyncio.CancelledError, Died):
+            await doing
+
+    def die(self) -> None:
+        """Nothing has an effect from now on."""
+        self.dead = True
+        self._loop.call_soon_threadsafe(self._happened.set)
+
+    def _step(self, name: str) -> None:
+        with self._lock:  # Milestones are reached in threads, too.
+            if not self.dead:
+                self.reached.append(name)
+                if len(self.reached) == self.at:
+                    self.die()
+            if self.dead:
+                raise Died(name)
+
+    def _unless_dead(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*arguments: Any, **options: Any) -> Any:
+            if self.dead:
+                raise Died
+            return function(*arguments, **options)
+
+        return guarded

@@ -1,0 +1,365 @@
+"""A hive with the real gate: real repositories, database, files, intake and builds; processes are stand-ins.
+
+How a harness behaves is written in its own `prompt.md`: `SILENT` never reports in, `CRASHES` ends at once, `STALE`
+reports in with another deployment's number; every other one comes up. With `build` held, builds wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+from hive_core.agents.limits import Allowance
+from hive_core.agents.reports import Reports
+from hive_core.errors import HiveError
+from hive_core.gate import story
+from hive_core.gate.gate import Gate
+from hive_core.gate.intake.import_commit import Intake, IntakeLimits
+from hive_core.gate.parties import Party
+from hive_core.gate.records import index
+from hive_core.gate.records.index import Row
+from hive_core.infra.database import audit
+from hive_core.infra.database.database import Database
+from hive_core.infra.git.repository import Repository
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.layout import Layout
+from hive_core.protocol import (
+    AgentConfig,
+    ApproveRequest,
+    DenyRequest,
+    InboxQuery,
+    Proposal,
+    ProposalDetail,
+    ProposalQuery,
+    ProposalState,
+    ProposeRequest,
+    RebuildRequest,
+    SpawnRequest,
+    WithdrawRequest,
+)
+from hive_core.runtimes.base import AgentSpec, BuildFailed, BuildOrder, UnitState
+from hive_core.runtimes.closures import Closures
+from hive_core.runtimes.local import builder, check_program
+from hive_core.runtimes.local.builder import Builder
+from hive_core.runtimes.local.config_check import unconfined
+from hive_core.settings import Approval, Settings
+from tests.unit.core.agents import builders
+
+ADA = Party("ada", "agent", "ada")
+BOB = Party("bob", "agent", "bob")
+MANAGER = Party("hm1nd", "manager", "hm1nd")
+OPERATOR = Party("operator", "operator", "operator:alice")
+TERMINAL: tuple[ProposalState, ...] = ("deployed", "failed", "denied", "withdrawn")
+WAITING: tuple[ProposalState, ...] = ("built", *TERMINAL)
+"""States out of which nothing comes by itself."""
+PATIENCE = 30.0
+"""Seconds that a test waits for what surely comes: only a test that fails waits so long."""
+_GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": os.environ["PATH"]}
+
+
+@dataclass
+class Harnesses(builders.Processes):
+    """A runtime that really builds, and whose harnesses behave as their prompts say."""
+
+    builder: Builder | None = None
+    reports: Reports | None = None
+    may_build: asyncio.Event = field(default_factory=asyncio.Event)
+    orders: asyncio.Queue[BuildOrder] = field(default_factory=asyncio.Queue)
+    activated: list[tuple[str, int]] = field(default_factory=list)
+    unable: HiveError | None = None
+    """Why nothing can be built, while that is so."""
+    hyperhive: str = ""
+    """With another one, the same commit is built to something else; closures of the one before are old then."""
+
+    @property
+    def _builder(self) -> Builder:
+        assert self.builder is not None
+        return self.builder
+
+    async def check_can_build(self) -> None:
+        if self.unable is not None:
+            raise self.unable
+
+    async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
+        self.orders.put_nowait(order)
+        await self.may_build.wait()
+        closure = await self._builder.build(order, say)
+        if not self.hyperhive:
+            return closure
+        newer = f"{closure}-{self.hyperhive}"
+        await asyncio.to_thread(shutil.copytree, closure, newer, dirs_exist_ok=True)
+        return newer
+
+    async def outdated(self, closure: str) -> bool:
+        return bool(self.hyperhive) and not closure.endswith(f"-{self.hyperhive}")
+
+    async def compare(self, old: str | None, new: str) -> list[str]:
+        return await self._builder.compare(old, new)
+
+    async def has(self, closure: str) -> bool:
+        return await self._builder.has(closure)
+
+    async def keep(self, name: str, closures: Collection[str]) -> None:
+        running = {self.specs[name].closure} if name in self.running else set()
+        await self._builder.keep(name, {*closures, *running})
+
+    async def activate(self, spec: AgentSpec) -> None:
+        await self._builder.need(spec.name, spec.closure)
+        self.activated.append((spec.name, spec.deployment))
+        await self.stop(spec.name)
+        self.failed.pop(spec.name, None)
+        await self.start(spec)
+
+    async def start(self, spec: AgentSpec) -> None:
+        if spec.name in self.running:
+            return
+        await super().start(spec)
+        assert self.reports is not None
+        role = await asyncio.to_thread(Path(spec.closure, "prompt.md").read_text)
+        if "CRASHES" in role:
+            self.fail(UnitState(spec.name, "failed", exit_cause="exit code 7"))
+        elif "SILENT" not in role:
+            await self.reports.hello(spec.name, spec.deployment - 1 if "STALE" in role else spec.deployment)
+            await self.reports.harness(spec.name, "idle", "")
+
+    async def read_log(self, *_: object) -> tuple[list[str], str]:
+        return ["its last words"], ""
+
+
+@dataclass
+class Scene:
+    """One daemon's life, as far as the gate is concerned."""
+
+    layout: Layout
+    hive: builders.Hive
+    gate: Gate
+    runtime: Harnesses
+    events: EventHub
+    settings: Settings
+
+    @property
+    def database(self) -> Database:
+        return self.hive.database
+
+    async def spawn(self, *names: str) -> None:
+        """Agents, made by the operator."""
+        for name in names:
+            await self.gate.spawn(SpawnRequest(name=name), OPERATOR)
+
+    def commit(self, agent: str, files: Mapping[str, str] | None = None, *, on: str | None = None) -> str:
+        """A commit in the agent's own repository, as the agent makes it; on top of `on`, or of its last."""
+        place = self.layout.agent(agent).config
+        if on is not None:
+            git(place, "checkout", "--quiet", "-B", "work", on)
+        for path, text in (files or {}).items():
+            (place / path).write_text(text)
+        git(place, "add", "--all")
+        git(place, "commit", "--quiet", "--allow-empty", "--message", "A change")
+        return git(place, "rev-parse", "HEAD")
+
+    async def propose(self, agent: str, role: str = "You help.", party: Party | None = None) -> Proposal:
+        """Propose another role for the agent, by itself if no party is named."""
+        sha = await asyncio.to_thread(self.commit, agent, {"prompt.md": f"{role}\n"}, on=self.main(agent))
+        request = ProposeRequest(commit=sha, note=f"because: {role}", agent=agent)
+        return await self.gate.propose(request, party or Party(agent, "agent", agent))
+
+    async def built(self, agent: str, role: str = "You help.", party: Party | None = None) -> ProposalDetail:
+        """A proposal that waits for its decision."""
+        proposal = await self.propose(agent, role, party)
+        return await self.until(agent, proposal.number, "built")
+
+    async def approve(self, agent: str, number: int, party: Party = MANAGER, note: str = "fine") -> Proposal:
+        return await self.gate.approve(agent, number, ApproveRequest(expect="built", note=note), party)
+
+    async def withdraw(self, agent: str, number: int, party: Party) -> Proposal:
+        return await self.gate.withdraw(agent, number, WithdrawRequest(), party)
+
+    async def rebuild(self, agent: str, party: Party = OPERATOR) -> Proposal:
+        return await self.gate.rebuild(agent, RebuildRequest(note="newer"), party)
+
+    async def deny(self, agent: str, number: int, party: Party = MANAGER, note: str = "too risky") -> Proposal:
+        return await self.gate.deny(agent, number, DenyRequest(expect="built", note=note), party)
+
+    async def deploy(self, agent: str, role: str = "You help.") -> ProposalDetail:
+        """A proposal all the way through."""
+        proposal = await self.built(agent, role)
+        await self.approve(agent, proposal.number)
+        return await self.until(agent, proposal.number, "deployed")
+
+    async def show(self, agent: str, number: int) -> ProposalDetail:
+        return await self.gate.show(agent, number, ProposalQuery(), OPERATOR)
+
+    async def until(self, agent: str, number: int, *states: ProposalState) -> ProposalDetail:
+        """Wait until the proposal is in one of the states; it must not end in another."""
+        async with asyncio.timeout(PATIENCE):
+            detail = await self.show(agent, number)
+            while detail.state not in states:
+                assert detail.state not in TERMINAL, (detail.state, detail.outcome)
+                query = ProposalQuery(unlike=detail.state, wait_seconds=PATIENCE)
+                detail = await self.gate.show(agent, number, query, OPERATOR)
+            return detail
+
+    async def settled(self) -> None:
+        """Wait until nothing goes on by itself any more."""
+        for row in await self.rows():
+            if row.state not in WAITING:
+                try:
+                    await self.until(row.agent, row.number, *WAITING)
+                except HiveError as error:
+                    assert error.code == "unknown_proposal"  # It was a purge.
+
+    async def rows(self, agent: str | None = None) -> list[Row]:
+        """The index."""
+        agents = [agent] if agent else sorted(await self.database.read(index.agents))
+        return [row for name in agents for row in await self.database.read(partial(index.of_agent, agent=name))]
+
+    def repository(self, agent: str) -> Repository:
+        return Repository.open(self.layout.applied_repository(agent))
+
+    def tags(self, agent: str) -> set[str]:
+        return set(self.repository(agent).tags())
+
+    def main(self, agent: str) -> str | None:
+        return self.repository(agent).main()
+
+    async def told(self, name: str) -> list[str]:
+        """The first lines of what the hive has told somebody, the oldest first."""
+        query = """SELECT body FROM messages JOIN deliveries ON message = id
+            WHERE sender = 'system' AND deliveries.recipient = ? ORDER BY id"""
+        found = await self.database.read(lambda db: db.execute(query, (name,)).fetchall())
+        return [body.partition("\n")[0] for (body,) in found]
+
+    async def inbox(self) -> list[str]:
+        return [message.body for message in (await self.hive.broker.inbox(InboxQuery(limit=200))).messages]
+
+    async def actions(self, agent: str) -> list[str]:
+        """What the audit table says was done about an agent, the oldest first."""
+        query = "SELECT action FROM audit WHERE subject = ? AND outcome = 'ok' ORDER BY id"
+        return [action for (action,) in await self.database.read(lambda db: db.execute(query, (agent,)).fetchall())]
+
+    async def check(self) -> None:
+        """What holds whenever nothing is under way."""
+        assert await self.database.read(audit.first_broken_row) is None
+        for agent in sorted(story.agents(self.layout.applied)):
+            await self._check_agent(agent)
+        verification = await self.gate.verify()
+        assert verification.ok, verification.problems
+        query = """SELECT count(*), count(DISTINCT json_extract(detail, '$.object')) FROM audit
+            WHERE action LIKE 'gate.%'"""
+        rows, objects = await self.database.read(lambda db: db.execute(query).fetchone())
+        assert rows == objects, "a tag has two audit rows"
+
+    async def _check_agent(self, agent: str) -> None:
+        repository = self.repository(agent)
+        rows = story.rows_of(repository)
+        assert await self.rows(agent) == rows
+        for row in rows:
+            assert row.state in WAITING
+            ends = [state for state in TERMINAL if f"{state}/{row.number}" in repository.tags()]
+            assert len(ends) == (row.state in TERMINAL)
+        deployed = [row for row in rows if row.state == "deployed" and row.kind != "destroy"]
+        newest = max(deployed, key=lambda row: row.number, default=None)
+        assert repository.main() == (None if newest is None else newest.sha)
+        if not self.hive.agents.exists(agent):
+            assert all(row.kind == "spawn" for row in rows if row.open)
+            return
+        assert newest is not None
+        record = self.hive.agents.record(agent)
+        assert (record.deployment, record.closure) == (newest.number, newest.closure)
+        if record.desired == "running":
+            spec = self.runtime.specs[agent]
+            assert (spec.deployment, spec.closure) == (newest.number, newest.closure)
+            assert await self.runtime.has(spec.closure)
+
+
+def git(place: Path, *arguments: str) -> str:
+    """Run git as the agent does, and give what it prints."""
+    identity = ("-c", "user.name=ada", "-c", "user.email=ada@hive", "-c", "gc.auto=0")
+    done = subprocess.run(["git", *identity, *arguments], cwd=place, env=_GIT, check=True, capture_output=True)
+    return done.stdout.decode().strip()
+
+
+def layout_in(directory: Path) -> Layout:
+    return Layout(state_dir=directory / "hive", run_dir=directory / "run")
+
+
+def quick(layout: Layout, approval: Approval | None = None, **changes: object) -> Settings:
+    """Settings with which what is not healthy is found so at once."""
+    values = {"state_dir": layout.state_dir, "health_timeout": 0.05, "approval": approval or Approval(), **changes}
+    return Settings.model_validate(values)
+
+
+def config(**settings: object) -> AgentConfig:
+    return AgentConfig.model_validate({"backend": "scripted", **settings})
+
+
+@asynccontextmanager
+async def opened(
+    layout: Layout,
+    settings: Settings | None = None,
+    *,
+    born: Callable[[Scene], None] = lambda _: None,
+    hyperhive: str = "",
+) -> AsyncIterator[Scene]:
+    """A hive whose gate has begun to recover. `born` is called before that."""
+    settings = settings or quick(layout)
+    runtime = Harnesses(builder=Builder(Closures(layout.closures, layout.scratch), unconfined))
+    runtime.held.set()
+    runtime.may_build.set()
+    runtime.hyperhive = hyperhive
+    layout.applied.mkdir(parents=True, exist_ok=True)
+    # The same check as in a process of its own, which the runtime's tests look at and which takes most of a second.
+    with patch.object(builder, "check", _check_here):
+        async with _opened(layout, settings, runtime, born) as scene:
+            yield scene
+
+
+@asynccontextmanager
+async def _opened(
+    layout: Layout, settings: Settings, runtime: Harnesses, born: Callable[[Scene], None]
+) -> AsyncIterator[Scene]:
+    async with builders.opened(layout, runtime, Allowance(settings.limits, settings.ceilings)) as hive:
+        runtime.reports = hive.reports
+        events = EventHub()
+        gate = Gate(
+            settings=settings,
+            layout=layout,
+            database=hive.database,
+            directory=hive.directory,
+            broker=hive.broker,
+            events=events,
+            agents=hive.agents,
+            runtime=runtime,
+            intake=Intake(
+                None,
+                layout.scratch,
+                IntakeLimits(settings.proposal_bytes, settings.proposal_files, ceilings=settings.ceilings),
+            ),
+        )
+        scene = Scene(layout, hive, gate, runtime, events, settings)
+        born(scene)
+        await hive.agents.start_wanted()
+        running = asyncio.create_task(gate.run())
+        try:
+            yield scene
+        finally:
+            await gate.close()
+            running.cancel()
+            await asyncio.wait([running])
+
+
+async def _check_here(directory: Path, say: Callable[[str], None], *_: object) -> None:
+    try:
+        said = await asyncio.to_thread(check_program.check, directory)
+    except check_program.Wrong as error:
+        raise BuildFailed(str(error)) from None
+    for line in said:
+        say(line)

@@ -1,0 +1,57 @@
+"""A hive that has its agents already: made once, and copied for each test to where it was made."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from hive_core.layout import Layout
+from hive_core.settings import Settings
+from tests.unit.core.gate.gate_hive import Scene, layout_in, opened
+
+_MEMORY = Path("/dev/shm")
+"""Waiting for a disk makes up most of the time that the gate takes, and no test here cuts the power."""
+
+
+class Template:
+    """A hive with the manager, ada and bob. Closures know where they lie, so that all copies have one place."""
+
+    def __init__(self) -> None:
+        where = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+        self._directory = tempfile.TemporaryDirectory(prefix="hive-", dir=where)
+        self.layout = layout_in(Path(self._directory.name))
+        self._first = Path(self._directory.name, "first")
+        asyncio.run(self._make())
+        self.layout.state_dir.rename(self._first)
+
+    def remove(self) -> None:
+        """Remove it with its last copy."""
+        self._directory.cleanup()
+
+    def copied(self) -> Layout:
+        """Where a fresh copy lies; the one before is gone."""
+        return self._copied(self._first)
+
+    async def grown(self, prepare: Callable[[Scene], Awaitable[object]], settings: Settings) -> Callable[[], Layout]:
+        """Copies of a hive to which something more has happened."""
+        kept = self._first.with_name("grown")
+        async with opened(self.copied(), settings) as scene:
+            await prepare(scene)
+        shutil.rmtree(kept, ignore_errors=True)
+        self.layout.state_dir.rename(kept)
+        return lambda: self._copied(kept)
+
+    def _copied(self, kept: Path) -> Layout:
+        for place in (self.layout.state_dir, self.layout.run_dir):
+            shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(kept, self.layout.state_dir)
+        return self.layout
+
+    async def _make(self) -> None:
+        async with opened(self.layout) as scene:
+            await scene.spawn("hm1nd", "ada", "bob")
+            await scene.check()

@@ -1,0 +1,97 @@
+"""Limits that a configuration asks for, held against the operator's ceilings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hive_core.errors import HiveError
+from hive_core.gate.intake.agent_toml import parse_config
+from hive_core.gate.intake_ceilings import check_file
+from hive_core.layout import Layout
+from hive_core.protocol import ProposeRequest, SpawnProposal, SpawnRequest
+from hive_core.settings import Bounds
+from tests.unit.core.gate.gate_hive import ADA, MANAGER, OPERATOR, Scene, config, opened, quick
+
+CEILINGS = Bounds(memory_max="1G", tasks_max=100)
+
+
+def asking(scene: Scene, text: str) -> ProposeRequest:
+    """A commit of ada's with this in agent.toml."""
+    sha = scene.commit("ada", {"agent.toml": f'backend = "scripted"\n{text}\n'}, on=scene.main("ada"))
+    return ProposeRequest(commit=sha, note="more room")
+
+
+async def refusal(asked: Any) -> HiveError:
+    with pytest.raises(HiveError) as refused:
+        await asked
+    assert refused.value.code == "above_ceiling"
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("memory_max = '1025M'", ["line 1: memory_max: 1025M is above the operator's ceiling, 1G"]),
+        ("\n\n  'memory_max' = \"2G\"", ["line 3: memory_max: 2G is above"]),
+        ("tasks_max = 101\n# x\nmemory_max = '9G'", ["line 1: tasks_max: 101", "line 3: memory_max: 9G"]),
+    ],
+)
+def test_each_limit_is_named_with_its_line(text: str, words: list[str]) -> None:
+    """However it is written: the key, its line, what it asks for, the ceiling."""
+    with pytest.raises(HiveError) as refused:
+        check_file(text.encode(), parse_config(text.encode()), CEILINGS)
+    for word in words:
+        assert f"agent.toml, {word}" in refused.value.message
+    assert "ask for no more than" in refused.value.hint
+
+
+@pytest.mark.parametrize("text", ["", "memory_max = '1024M'", "tasks_max = 100", "cpu_quota = 99999"])
+def test_what_is_allowed_passes(text: str) -> None:
+    """Nothing asked for, as much as the ceiling, or a limit without a ceiling."""
+    check_file(text.encode(), parse_config(text.encode()), CEILINGS)
+
+
+async def test_a_proposal_above_a_ceiling_is_refused(layout: Layout) -> None:
+    """At once, with the line; nothing is built. As much as the ceiling is taken."""
+    async with opened(layout, quick(layout, ceilings=CEILINGS)) as scene:
+        error = await refusal(scene.gate.propose(asking(scene, "cpu_quota = 50\nmemory_max = '8G'"), ADA))
+        assert error.message == "agent.toml, line 3: memory_max: 8G is above the operator's ceiling, 1G"
+        assert 'memory_max = "1G"' in error.hint
+        assert [row.number for row in await scene.rows("ada")] == [0]
+        await scene.gate.propose(asking(scene, "memory_max = '1G'"), ADA)
+        built = await scene.until("ada", 1, "built")
+        assert "memory limit: set to 1 GiB, was the operator's default" in built.settings
+
+
+async def test_a_spawn_above_a_ceiling_is_refused(layout: Layout) -> None:
+    """The operator's as well as the manager's: no agent, no repository, no proposal."""
+    async with opened(layout, quick(layout, ceilings=CEILINGS)) as scene:
+        much = config(tasks_max=500)
+        for asked in (
+            scene.gate.spawn(SpawnRequest(name="zoe", config=much), OPERATOR),
+            scene.gate.request_spawn(SpawnProposal(name="zoe", config=much, note="a helper"), MANAGER),
+        ):
+            assert "tasks_max: 500 is above the operator's ceiling, 100" in (await refusal(asked)).message
+        assert not scene.hive.agents.exists("zoe")
+        assert not layout.applied_repository("zoe").exists()
+        assert await scene.rows("zoe") == []
+
+
+async def test_a_ceiling_that_is_lowered_breaks_nothing(layout: Layout) -> None:
+    """What waits for its decision is deployed with the lower limit, and survives a start; new proposals are refused."""
+    async with opened(layout) as scene:
+        await scene.gate.propose(asking(scene, "memory_max = '6G'"), ADA)
+        await scene.until("ada", 1, "built")
+    lower = quick(layout, ceilings=CEILINGS)
+    async with opened(layout, lower) as scene:
+        await scene.approve("ada", 1)
+        await scene.until("ada", 1, "deployed")
+        assert scene.runtime.specs["ada"].limits.memory_max == "1G"
+        await refusal(scene.gate.propose(asking(scene, "memory_max = '6G'\ncpu_quota = 50"), ADA))
+        await scene.check()
+    async with opened(layout, lower) as scene:
+        await scene.settled()
+        assert scene.runtime.specs["ada"].limits.memory_max == "1G"
+        assert scene.hive.agents.record("ada").config.memory_max == "6G"

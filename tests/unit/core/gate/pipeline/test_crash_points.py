@@ -1,0 +1,252 @@
+"""The daemon dies between any two steps of every transition; the next one finishes or undoes what was under way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from hive_core.layout import Layout
+from hive_core.protocol import (
+    DestroyProposal,
+    DestroyRequest,
+    ProposeRequest,
+    RollbackRequest,
+    SpawnProposal,
+    SpawnRequest,
+    WithdrawRequest,
+)
+from hive_core.settings import Approval, AutoRule
+from tests.unit.core.gate.crash_points import Death
+from tests.unit.core.gate.gate_hive import ADA, MANAGER, OPERATOR, Scene, opened, quick
+from tests.unit.core.gate.hive_template import Template
+
+Act = Callable[[Scene], Awaitable[object]]
+LIKE_THE_STEP_BEFORE = ("tags written", "index written")
+"""Points at which nothing has outlived the daemon since the one before, but for objects without a ref."""
+
+
+@dataclass
+class Kind:
+    """What is cut off: `act`, on what `prepare` leaves. `ends` are the states that the agent's newest proposal is in
+    when a daemon has lived on; `gone` allows that there is none.
+    """
+
+    act: Act
+    ends: set[str]
+    prepare: Act | None = None
+    agent: str = "ada"
+    settings: dict[str, Any] = field(default_factory=dict)
+    hyperhive: str = ""
+
+
+async def propose(scene: Scene, role: str = "You sing.") -> None:
+    number = (await scene.propose("ada", role)).number
+    await scene.until("ada", number, "built", "failed", "deployed", "withdrawn")
+
+
+async def approve(scene: Scene, number: int = 1) -> None:
+    await scene.approve("ada", number)
+    await scene.until("ada", number, "deployed", "failed")
+
+
+async def cannot_be_built(scene: Scene) -> None:
+    sha = scene.commit("ada", {"agent.nix": "{ this is not nix"})
+    await scene.gate.propose(ProposeRequest(commit=sha, note="oops"), ADA)
+    await scene.until("ada", 1, "failed")
+
+
+async def two_built(scene: Scene) -> None:
+    await propose(scene, "first")
+    await propose(scene, "second")
+
+
+async def request_spawn(scene: Scene) -> None:
+    await scene.gate.request_spawn(SpawnProposal(name="cy", note="please"), MANAGER)
+    await scene.until("cy", 0, "built")
+
+
+async def approve_spawn(scene: Scene) -> None:
+    await scene.approve("cy", 0, OPERATOR)
+    await scene.until("cy", 0, "deployed")
+
+
+async def request_destroy(scene: Scene, *, purge: bool = False) -> None:
+    await scene.gate.request_destroy("ada", DestroyProposal(note="idle", purge=purge), MANAGER)
+
+
+async def purge_asked(scene: Scene) -> None:
+    await request_destroy(scene, purge=True)
+
+
+async def approve_purge(scene: Scene) -> None:
+    await scene.approve("ada", 1, OPERATOR)
+    await scene.settled()
+
+
+async def approve_twice(scene: Scene) -> None:
+    await scene.approve("ada", 1)
+    await scene.approve("ada", 1, OPERATOR)
+    await scene.until("ada", 1, "deployed")
+
+
+async def destroy_while_building(scene: Scene) -> None:
+    scene.runtime.may_build.clear()
+    await scene.propose("ada", "third")
+    await scene.runtime.orders.get()
+    await scene.gate.destroy("ada", DestroyRequest(), OPERATOR)
+
+
+async def roll_back(scene: Scene) -> None:
+    await scene.gate.rollback("ada", RollbackRequest(note="back"), MANAGER)
+    await scene.until("ada", 2, "deployed")
+
+
+async def rebuild(scene: Scene) -> None:
+    number = (await scene.rebuild("ada", MANAGER)).number
+    await scene.until("ada", number, "deployed", "withdrawn", "failed")
+
+
+async def stopped_with(scene: Scene, role: str) -> None:
+    """Deployed while nothing had to come up."""
+    await scene.hive.agents.stop("ada", "operator")
+    await scene.deploy("ada", role)
+    await scene.hive.agents.start("ada", "operator")
+
+
+async def approve_destroy(scene: Scene) -> None:
+    await scene.approve("ada", 1, OPERATOR)
+    await scene.until("ada", 1, "deployed")
+
+
+IN_ORDER = {"approval": Approval(config="both")}
+BY_RULE = {"approval": Approval(rules=[AutoRule(name="prompts", when="prompt_only")])}
+
+KINDS: dict[str, Kind] = {
+    "spawn": Kind(lambda scene: scene.gate.spawn(SpawnRequest(name="cy"), OPERATOR), {"deployed"}, agent="cy"),
+    "propose": Kind(propose, {"built"}),
+    "cannot be built": Kind(cannot_be_built, {"failed"}),
+    "approve": Kind(approve, {"deployed"}, propose),
+    "approve one of two": Kind(approve, {"built", "withdrawn"}, two_built),
+    "approve what does not come up": Kind(approve, {"failed"}, lambda scene: propose(scene, "SILENT")),
+    "approve in order": Kind(approve_twice, {"built", "deployed"}, propose, settings=IN_ORDER),
+    "approved by a rule": Kind(propose, {"deployed"}, settings=BY_RULE),
+    "deny": Kind(lambda scene: scene.deny("ada", 1), {"denied"}, propose),
+    "withdraw": Kind(lambda scene: scene.gate.withdraw("ada", 1, WithdrawRequest(), ADA), {"withdrawn"}, propose),
+    "rollback": Kind(roll_back, {"deployed"}, lambda scene: scene.deploy("ada", "first")),
+    "rebuild": Kind(rebuild, {"deployed"}, hyperhive="newer"),
+    "rebuild to the same": Kind(rebuild, {"withdrawn"}),
+    "rebuild what does not come up": Kind(
+        rebuild, {"failed"}, lambda scene: stopped_with(scene, "SILENT"), hyperhive="newer"
+    ),
+    "request a spawn": Kind(request_spawn, {"built"}, agent="cy"),
+    "approve a spawn": Kind(approve_spawn, {"deployed"}, request_spawn, agent="cy"),
+    "request a destroy": Kind(request_destroy, {"built"}),
+    "approve a destroy": Kind(approve_destroy, {"deployed"}, request_destroy),
+    "approve a purge": Kind(approve_purge, {"gone"}, purge_asked),
+    "destroy": Kind(destroy_while_building, {"built", "failed"}, propose),
+    "purge": Kind(
+        lambda scene: scene.gate.destroy("ada", DestroyRequest(purge=True), OPERATOR), {"withdrawn", "gone"}, propose
+    ),
+}
+
+
+async def die_at(layout: Layout, kind: Kind, at: int | None) -> Death:
+    """Do it with a daemon that dies at that milestone."""
+    death = Death(at)
+    with capture_logs():  # Tracebacks of deaths are long, and making them takes longer than all the rest.
+        settings = quick(layout, **kind.settings)
+        async with opened(layout, settings, born=death.born, hyperhive=kind.hyperhive) as scene:
+            await scene.gate.verify()  # Recovered.
+            with death.armed():
+                await death.during(kind.act(scene))
+                await scene.gate.close()
+    return death
+
+
+async def live_on(layout: Layout, kind: Kind, point: str, *, thorough: bool) -> None:
+    """What must hold with the next daemon, and with the one after that."""
+    async with opened(layout, quick(layout, **kind.settings), hyperhive=kind.hyperhive) as scene:
+        await scene.gate.verify()
+        await scene.settled()
+        await scene.check()
+        await check_told(scene)
+        rows = await scene.rows(kind.agent)
+        if point == "tags written":
+            pass  # It may be as if nothing had been asked for.
+        elif "gone" in kind.ends:
+            assert not rows or rows[-1].state in kind.ends
+        else:
+            assert rows[-1].state in kind.ends
+        await finish(scene)
+        await scene.check()
+        assert not [row for row in await scene.rows() if row.open]
+        await scene.gate._updates.look()
+        before = await scene.rows(), await scene.actions(kind.agent), await scene.told("operator")
+    if not thorough:
+        return
+    async with opened(layout, hyperhive=kind.hyperhive) as scene:
+        await scene.check()
+        assert before == (await scene.rows(), await scene.actions(kind.agent), await scene.told("operator"))
+        if not scene.hive.agents.exists(kind.agent):
+            await scene.spawn(kind.agent)
+        await scene.deploy(kind.agent, "all is well")
+        await scene.check()
+
+
+async def finish(scene: Scene) -> None:
+    """Let everything that waits be decided."""
+    for row in await scene.rows():
+        if row.open:
+            assert row.waits_for is not None
+            await scene.deny(row.agent, row.number, OPERATOR)
+
+
+async def check_told(scene: Scene) -> None:
+    """Everybody heard of what concerns them, and once."""
+    lines = {name: Counter(await scene.told(name)) for name in ("hm1nd", "ada", "bob", "operator")}
+    for name, counted in lines.items():
+        for line, times in counted.items():
+            assert times == 1 or not line.startswith(("Proposal", "Review", "Rebuild")), (name, line, times)
+    for row in await scene.rows():
+        asked = {"manager": "hm1nd", "operator": "operator", None: None}[row.waits_for]
+        question = f"Review proposal {row.agent}/{row.number}: approve or deny it (state built)."
+        assert asked is None or lines[asked][question] == 1
+        if row.kind == "config" and row.state == "deployed" and scene.hive.agents.exists("ada"):
+            assert lines["ada"][f"Proposal ada/{row.number} is deployed."] == 1
+        if row.state == "failed" and row.proposer == "ada" and scene.hive.agents.exists("ada"):
+            assert any(line.startswith(f"Proposal ada/{row.number} failed") for line in lines["ada"])
+
+
+async def check_every_point(template: Template, name: str, *, all_points: bool) -> None:
+    kind = KINDS[name]
+    copied = template.copied
+    if kind.prepare is not None:
+        copied = await template.grown(kind.prepare, quick(template.layout, **kind.settings))
+    whole = await die_at(copied(), kind, None)
+    assert not whole.dead and "tags planted" in whole.reached
+    for at, point in enumerate(whole.reached, start=1):
+        if all_points or point not in LIKE_THE_STEP_BEFORE:
+            layout = copied()
+            death = await die_at(layout, kind, at)
+            if not death.dead:  # What goes on in the background may be done with fewer steps than the first time.
+                assert len(whole.reached) - 2 <= len(death.reached) < at
+                continue
+            await live_on(layout, kind, point, thorough=all_points or at == 1)
+
+
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_death_between_two_steps(template: Template, name: str) -> None:
+    """Whichever step was the last, all proposals end, what runs is what is deployed, and all of it is written down."""
+    await check_every_point(template, name, all_points=False)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_death_at_every_point(template: Template, name: str) -> None:
+    """The same for the points at which only unreachable objects differ, or nothing."""
+    await check_every_point(template, name, all_points=True)

@@ -1,0 +1,143 @@
+"""What is written down three times (tags, index, audit table) is held against each other, and mended from the tags."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+
+from hive_core.errors import HiveError
+from hive_core.gate import story
+from hive_core.gate.records import index
+from tests.unit.core.gate.gate_hive import Scene, git
+
+Tamper = Callable[[sqlite3.Connection], object]
+
+GATE_ROW = "(SELECT min(id) FROM audit WHERE action = 'gate.built')"
+
+
+def changed(db: sqlite3.Connection) -> None:
+    db.execute(f"UPDATE audit SET actor = 'eve' WHERE id = {GATE_ROW}")
+
+
+def changed_beyond_reading(db: sqlite3.Connection) -> None:
+    db.execute(f"UPDATE audit SET detail = 'no JSON' WHERE id = {GATE_ROW}")
+
+
+def removed(db: sqlite3.Connection) -> None:
+    db.execute(f"DELETE FROM audit WHERE id = {GATE_ROW}")
+
+
+def inserted(db: sqlite3.Connection) -> None:
+    (last,) = db.execute("SELECT max(id) FROM audit").fetchone()
+    db.execute(
+        """INSERT INTO audit SELECT ?, at, actor, action, subject, outcome, detail, hash, hash FROM audit
+        WHERE id = ?""",
+        (last + 1, last),
+    )
+
+
+def reordered(db: sqlite3.Connection) -> None:
+    (first,) = db.execute(f"SELECT {GATE_ROW}").fetchone()
+    for old, new in ((first, -1), (first + 1, first), (-1, first + 1)):
+        db.execute("UPDATE audit SET id = ? WHERE id = ?", (new, old))
+
+
+@pytest.mark.parametrize("tamper", [changed, changed_beyond_reading, removed, inserted, reordered])
+async def test_tampering_with_the_audit_table_is_found(scene: Scene, tamper: Tamper) -> None:
+    """A row that was changed, removed, inserted or moved breaks the chain, and the first such row is named."""
+    assert (await scene.gate.verify()).ok
+    await scene.database.write(tamper)
+    found = await scene.gate.verify()
+    assert not found.ok
+    assert "does not fit the chain" in found.problems[0]
+
+
+async def test_rows_cut_off_at_the_end_are_found(scene: Scene) -> None:
+    """The chain alone cannot tell that its end is missing; the tags can."""
+    await scene.deploy("ada")
+    await scene.database.write(lambda db: db.execute("DELETE FROM audit WHERE id = (SELECT max(id) FROM audit)"))
+    assert (await scene.gate.verify()).problems == ["ada: the audit table does not know the tag deployed/1"]
+
+
+async def test_tampering_with_the_tags_is_found(scene: Scene) -> None:
+    """A tag that was moved, deleted or added is named, and so is main where no deployment put it."""
+    await scene.deploy("ada", "first")
+    await scene.built("ada", "second")
+    place = scene.layout.applied_repository("ada")
+    tags = scene.repository("ada").tags()
+    main = scene.main("ada") or ""
+    assert (await scene.gate.verify()).ok
+
+    git(place, "update-ref", "refs/tags/built/2", tags["built/1"])
+    assert any("built/2 was moved" in problem for problem in (await scene.gate.verify()).problems)
+    git(place, "update-ref", "refs/tags/built/2", tags["built/2"])
+
+    git(place, "update-ref", "-d", "refs/tags/built/2")
+    problems = (await scene.gate.verify()).problems
+    assert "ada: tag built/2 is gone, the audit table tells of it" in problems
+    git(place, "update-ref", "refs/tags/built/2", tags["built/2"])
+
+    git(place, "tag", "--annotate", "--message", "mine", "approved/2", main)
+    assert not (await scene.gate.verify()).ok
+    git(place, "update-ref", "-d", "refs/tags/approved/2")
+
+    git(place, "update-ref", "refs/heads/main", f"{main}~1")
+    assert [problem.split(",")[0] for problem in (await scene.gate.verify()).problems] == [
+        f"ada: main is at {git(place, 'rev-parse', f'{main}~1')}"
+    ]
+    git(place, "update-ref", "refs/heads/main", main)
+    await scene.check()
+
+
+async def test_a_repository_that_is_gone_is_found(scene: Scene) -> None:
+    """An agent whose repository somebody removed is named, and the others are looked at all the same."""
+    place = scene.layout.applied_repository("ada")
+    place.rename(place.with_name("aside"))
+    problems = (await scene.gate.verify()).problems
+    assert len(problems) == 1 and problems[0].startswith("ada: its applied repository cannot be read")
+    place.with_name("aside").rename(place)
+
+
+async def test_the_index_is_made_anew(scene: Scene) -> None:
+    """From the tags alone come the same rows, whether the table was empty or wrong."""
+    await scene.deploy("ada")
+    await scene.built("ada", "second")
+    await scene.deny("ada", 2)
+    await scene.built("bob")
+    rows = await scene.rows()
+    assert (await scene.gate.reindex()).changed == 0
+    await scene.database.write(lambda db: db.execute("DELETE FROM proposals"))
+    assert not (await scene.gate.verify()).ok
+    answer = await scene.gate.reindex()
+    assert (answer.agents, answer.proposals, answer.changed) == (3, len(rows), len(rows))
+    assert await scene.rows() == rows
+    await scene.database.write(lambda db: db.execute("UPDATE proposals SET note = 'x', state = 'denied'"))
+    stray = rows[0].__class__(**{**rows[0].__dict__, "agent": "gone"})
+    await scene.database.write(lambda db: index.put(db, stray))
+    assert (await scene.gate.reindex()).changed == len(rows) + 1
+    assert await scene.rows() == rows
+    await scene.check()
+
+
+async def test_an_agent_that_is_purged_meanwhile_has_no_rows(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository that is gone when it comes to it does not keep the others from being indexed."""
+    listed = story.agents(scene.layout.applied)
+    scene.layout.applied_repository("bob").rename(scene.layout.applied / "aside")
+    monkeypatch.setattr(story, "agents", lambda _applied: set(listed))
+    answer = await scene.gate.reindex()
+    assert answer.agents == len(listed) - 1
+    assert await scene.rows("bob") == []
+    assert await scene.rows("ada") != []
+
+
+async def test_one_damaged_repository_does_not_keep_the_others_from_being_indexed(scene: Scene) -> None:
+    """The others' rows are made anew, and the refusal names the one that cannot be read."""
+    rows = await scene.rows("bob")
+    git(scene.layout.applied_repository("ada"), "tag", "--annotate", "--message", "mine", "stray", "main")
+    await scene.database.write(lambda db: db.execute("DELETE FROM proposals WHERE agent = 'bob'"))
+    with pytest.raises(HiveError) as refusal:
+        await scene.gate.reindex()
+    assert refusal.value.code == "repository_damaged" and "ada" in refusal.value.message
+    assert await scene.rows("bob") == rows

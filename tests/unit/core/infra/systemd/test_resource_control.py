@@ -1,0 +1,52 @@
+"""Limits in systemd's words."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hive_core.infra.systemd.resource_control import limits_dropin, limits_in_force, unit_properties
+from hive_core.protocol import Limits
+
+LIMITS = st.builds(
+    Limits,
+    memory_max=st.none() | st.integers(1, 10_000).map("{}M".format) | st.integers(1, 999).map("{}G".format),
+    cpu_quota=st.none() | st.integers(1, 100_000),
+    tasks_max=st.none() | st.integers(16, 1_000_000),
+    io_weight=st.none() | st.integers(1, 10_000),
+)
+
+
+def test_a_dropin_says_what_is_limited() -> None:
+    """Each limit is a line in systemd's words and units; swap is no way around the memory's."""
+    text = limits_dropin(Limits(memory_max="3G", cpu_quota=150, tasks_max=512, io_weight=50))
+    assert text.splitlines()[1:] == [
+        "[Service]",
+        f"MemoryMax={3 * 1024**3}",
+        "MemorySwapMax=0",
+        "CPUQuota=150%",
+        "TasksMax=512",
+        "IOWeight=50",
+    ]
+
+
+def test_a_dropin_without_limits_changes_nothing() -> None:
+    """What is not limited is left to the unit."""
+    assert limits_dropin(Limits()).splitlines()[1:] == ["[Service]"]
+
+
+@given(LIMITS)
+def test_limits_come_back_from_properties(limits: Limits) -> None:
+    """The limits that were set are the limits that are told, in size."""
+    back = limits_in_force(unit_properties(limits))
+    assert unit_properties(back) == unit_properties(limits)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_foreign_limits_are_told_as_near_as_can_be(memory: int, cpu: int, tasks: int, weight: int) -> None:
+    """Whatever an operator has set on the unit can be told; unlimited is None."""
+    properties = {"MemoryMax": memory, "CPUQuotaPerSecUSec": cpu, "TasksMax": tasks, "IOWeight": weight}
+    limits = limits_in_force(properties)
+    assert (limits.memory_max is None) == (memory == 2**64 - 1)
+    assert (limits.tasks_max is None) == (tasks == 2**64 - 1)
+    assert limits_in_force({}) == Limits()

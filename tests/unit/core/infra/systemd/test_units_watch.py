@@ -1,0 +1,107 @@
+"""Watching units, names of units as paths, and waiting for jobs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hive_core.errors import HiveError
+from hive_core.infra.systemd.units import UnitProperties
+from hive_core.systemd.jobs import Jobs
+from hive_core.systemd.paths import unit_name, unit_path
+from hive_core.systemd.watching import MOST_WAITING, Watch
+
+ADA = "container@h-ada.service"
+
+
+def state(changed_usec: int, name: str = ADA) -> UnitProperties:
+    return UnitProperties(name, "active", "running", changed_usec=changed_usec)
+
+
+async def rest(watch: Watch) -> list[UnitProperties]:
+    watch.end()
+    return [state async for state in watch]
+
+
+async def test_repetitions_and_late_news_are_dropped() -> None:
+    """A watcher gets each state of a unit once and in order, and those of no other unit."""
+    watch = Watch("container@")
+    for one in (state(1), state(1), state(3), state(2), state(9, "other.service"), state(2, "container@x"), state(3)):
+        watch.put(one)
+    assert await rest(watch) == [state(1), state(3), state(2, "container@x")]
+
+
+async def test_a_unit_that_was_unloaded_is_new() -> None:
+    """What systemd tells of a unit after it forgot the unit is no repetition."""
+    watch = Watch("container@")
+    watch.put(state(1))
+    watch.forget(ADA)
+    assert watch.known == []
+    watch.put(state(1))
+    assert await rest(watch) == [state(1), state(1)]
+
+
+async def test_a_slow_watcher_fills_no_memory() -> None:
+    """One that does not read keeps a bounded number of states, among them the newest of each unit."""
+    watch = Watch("container@")
+    watch.put(state(1, "container@quiet"))
+    for number in range(1, 5 * MOST_WAITING):
+        watch.put(state(number))
+    waiting = await rest(watch)
+    assert len(waiting) <= MOST_WAITING
+    assert waiting[0].name == "container@quiet"
+    assert waiting[-1] == state(5 * MOST_WAITING - 1)
+
+
+async def test_a_watcher_waits() -> None:
+    """A state that comes later wakes whoever waits for it, and so does the end."""
+    watch = Watch("")
+    waiting = asyncio.create_task(anext(watch))
+    await asyncio.sleep(0)
+    watch.put(state(1))
+    assert await waiting == state(1)
+    ending = asyncio.create_task(rest(watch))
+    assert await ending == []
+
+
+def test_paths_are_systemds() -> None:
+    """A unit's path is the one that systemd gives it."""
+    assert unit_path(ADA) == "/org/freedesktop/systemd1/unit/container_40h_2dada_2eservice"
+    assert unit_path("1a.mount") == "/org/freedesktop/systemd1/unit/_31a_2emount"
+    assert unit_name("/org/freedesktop/systemd1/job/1") is None
+
+
+@given(st.from_regex(r"[A-Za-z0-9@:._\\-]{1,60}", fullmatch=True))
+def test_paths_give_names_back(name: str) -> None:
+    """Every unit's name comes back from its path, which is a legal one."""
+    path = unit_path(name)
+    assert unit_name(path) == name
+    assert path.removeprefix("/org/freedesktop/systemd1/unit/").replace("_", "").isalnum()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "a\nb", "ü.service", "*", "x" * 256])
+def test_what_is_no_unit_has_no_path(name: str) -> None:
+    """What cannot be a unit's name is never asked for."""
+    with pytest.raises(ValueError, match="no unit"):
+        unit_path(name)
+
+
+async def test_a_job_is_waited_for() -> None:
+    """Whoever waits gets the result of the own job, not of another's; a job of nobody is nothing."""
+    jobs = Jobs()
+    with jobs.awaited() as one, jobs.awaited() as other:
+        one.named(["/job/1"])
+        other.named(["/job/2"])
+        assert sorted(jobs.paths()) == ["/job/1", "/job/2"]
+        jobs.removed("/job/3", "done")
+        jobs.removed("/job/2", "failed")
+        jobs.removed("/job/2", "done")
+        assert jobs.paths() == ["/job/1"]
+        assert await other.result == "failed"
+        jobs.close(HiveError("stopping", "the hive is stopping"))
+        with pytest.raises(HiveError):
+            await one.result
+    assert jobs.paths() == []

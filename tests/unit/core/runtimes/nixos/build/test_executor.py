@@ -1,0 +1,133 @@
+"""How a build's unit is followed and how its end is told, with stand-ins for systemd's programs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hive_core.errors import HiveError
+from hive_core.runtimes.base import BuildFailed
+from hive_core.runtimes.nixos import evaluating
+from hive_core.runtimes.nixos.build.confinement import Bounds
+from hive_core.runtimes.nixos.build.nix_log import RECORD
+from hive_core.runtimes.nixos.evaluating import LineCutter, evaluate
+
+UNIT = "hive-build-ada-1.service"
+BOUNDS = Bounds("2G", 100, 60)
+ERROR = RECORD + json.dumps({"action": "msg", "level": 0, "msg": "error: undefined variable 'y'"})
+
+
+class Systemctl:
+    """A `systemctl` on the PATH that writes down what it is asked, and shows what it is told to."""
+
+    def __init__(self, directory: Path) -> None:
+        self._asked = directory / "asked"
+        self._shown = directory / "shown"
+        program = directory / "systemctl"
+        program.write_text(f'#!/bin/sh\necho "$*" >>{self._asked}\n[ "$1" != show ] || cat {self._shown}\n')
+        program.chmod(0o755)
+
+    def show(self, **properties: object) -> None:
+        self._shown.write_text("".join(f"{name}={text}\n" for name, text in properties.items()))
+
+    @property
+    def asked(self) -> list[str]:
+        return self._asked.read_text().splitlines()
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return Systemctl(tmp_path)
+
+
+async def run(script: str, said: list[str] | None = None) -> None:
+    await evaluate(UNIT, ["sh", "-c", script], BOUNDS, (said if said is not None else []).append)
+
+
+async def test_a_build_that_ends_well_is_followed(systemctl: Systemctl) -> None:
+    """Output and standard error are passed on to the last line, also one without an end."""
+    said: list[str] = []
+    await run("echo one; echo two >&2; printf three", said)
+    assert said == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"Result": "exit-code", "ExecMainCode": 1, "ExecMainStatus": 1}, "error: undefined variable 'y'"),
+        ({"Result": "timeout", "ExecMainCode": 2, "ExecMainStatus": 15}, "the build took longer than 60 s"),
+        ({"Result": "oom-kill", "ExecMainCode": 2, "ExecMainStatus": 9}, "needs more than the 2G of memory"),
+        ({"Result": "signal", "ExecMainCode": 2, "ExecMainStatus": 9}, "needs more than the 2G of memory"),
+        ({"Result": "core-dump", "ExecMainCode": 3, "ExecMainStatus": 11}, "ended by signal 11: error: undefined"),
+        ({"Result": "signal", "ExecMainCode": 2, "ExecMainStatus": 31}, "ended by signal 31: error: undefined"),
+    ],
+)
+async def test_a_failure_is_told_in_words(systemctl: Systemctl, properties: dict[str, object], words: str) -> None:
+    """Nix's own error, or what systemd says has ended it; systemd forgets the unit."""
+    systemctl.show(LoadState="loaded", **properties)
+    with pytest.raises(BuildFailed, match=words):
+        await run(f"cat <<'E'\n{ERROR}\nE\nexit 1")
+    assert systemctl.asked[-2:] == [f"--quiet stop {UNIT}", f"--quiet reset-failed {UNIT}"]
+
+
+async def test_a_unit_that_cannot_run_is_the_hosts_fault(systemctl: Systemctl) -> None:
+    """What systemd refuses is no failure of the proposal."""
+    systemctl.show(LoadState="not-found", Result="success", ExecMainCode=0, ExecMainStatus=0)
+    with pytest.raises(HiveError, match="could not be run: Failed to start: no bus") as caught:
+        await run("echo 'Failed to start: no bus' >&2; exit 1")
+    assert caught.value.code == "cannot_build"
+
+
+async def test_a_missing_program_is_told(systemctl: Systemctl) -> None:
+    """Without systemd-run nothing is built, and that is said."""
+    with pytest.raises(HiveError, match="cannot run /no/systemd-run") as caught:
+        await evaluate(UNIT, ["/no/systemd-run"], BOUNDS, print)
+    assert caught.value.code == "cannot_build"
+
+
+async def test_a_unit_that_cannot_be_set_up_is_no_failed_build(systemctl: Systemctl) -> None:
+    """Nix was never run: that is told as the host's fault, with where to look, and not as the configuration's."""
+    systemctl.show(LoadState="loaded", Result="exit-code", ExecMainCode=1, ExecMainStatus=200)
+    with pytest.raises(HiveError, match="cannot set up the unit of a build \\(exit status 200 of") as caught:
+        await run("exit 200")
+    assert caught.value.code == "cannot_build"
+    assert "journalctl" in caught.value.hint
+
+
+async def test_a_cancelled_build_is_stopped(systemctl: Systemctl) -> None:
+    """Whoever cancels waits until the unit is stopped, and nothing runs any more."""
+    said: list[str] = []
+    building = asyncio.create_task(run("echo $$; exec sleep 60", said))
+    while not said:
+        await asyncio.sleep(0.005)
+    before = len(systemctl.asked)
+    building.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await building
+    assert systemctl.asked[before:] == [f"--quiet stop {UNIT}", f"--quiet reset-failed {UNIT}"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(said[0]), 0)
+
+
+async def test_a_build_that_floods_is_stopped(systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output without end is not read without end."""
+    monkeypatch.setattr(evaluating, "OUTPUT_BYTES", 1024 * 1024)
+    with pytest.raises(BuildFailed, match="printed more than 1 MiB"):
+        await run("exec yes " + "x" * 1_000)
+    assert f"--quiet stop {UNIT}" in systemctl.asked
+
+
+@given(st.lists(st.binary(max_size=40)), st.integers(1, 30))
+def test_lines_are_cut_as_they_come(pieces: list[bytes], longest: int) -> None:
+    """However a stream is cut into pieces, its lines come out, each cut to the longest allowed."""
+    cutter = LineCutter(longest)
+    found = [line for piece in pieces for line in cutter.feed(piece)] + list(cutter.finish())
+    lines = b"".join(pieces).split(b"\n")
+    assert found == [line[:longest].decode(errors="replace") for line in (lines if lines[-1] else lines[:-1])]

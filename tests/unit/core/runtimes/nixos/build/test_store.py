@@ -1,0 +1,128 @@
+"""What is a closure, in a real store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hive_core.errors import HiveError
+from hive_core.runtimes.nixos.build.store import Store
+from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
+
+HASH = "0jw0f4bvmmsa1nwi0wbz05iv1gbhqxa1"
+
+
+@pytest.mark.parametrize(
+    "closure",
+    [
+        "",
+        "/",
+        "/nix/store",
+        f"/nix/store/{HASH}",
+        f"/nix/store/{HASH}-",
+        f"/nix/store/{HASH}-a/init",
+        f"/nix/store/../store/{HASH}-a",
+        f"/nix/store/{HASH}-a/",
+        f"/nix/store//{HASH}-a",
+        f"/nix/store/{HASH}-a\n",
+        f"/nix/store/{HASH}-a b",
+        f"/nix/store/{HASH[1:]}A-a",
+        f"/var/lib/{HASH}-a",
+        f"nix/store/{HASH}-a",
+        f"--help {HASH}-a",
+        f"/nix/store/{HASH}-{'a' * 212}",
+    ],
+)
+async def test_anything_else_is_refused(closure: str) -> None:
+    """Only a path right in the store, in the form that Nix gives it, is ever handed to a program or opened."""
+    store = Store(Path("/nix/store"))
+    with pytest.raises(HiveError, match="not a path in the Nix store"):
+        store.check(closure)
+    assert not await store.has(closure)
+
+
+def test_a_closure_is_a_path() -> None:
+    """What Nix calls a system is accepted."""
+    closure = f"/nix/store/{HASH}-nixos-system-ada-25.11.20251215.c6f52eb"
+    assert Store(Path("/nix/store")).check(closure) == Path(closure)
+
+
+@pytest.fixture
+def nix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnNix]:
+    nix = OwnNix(tmp_path / "nix")
+    for name, text in nix.variables.items():
+        monkeypatch.setenv(name, text)
+    yield nix
+
+
+@needs_nix
+async def test_the_store_is_where_nix_says(nix: OwnNix) -> None:
+    """The store's directory is asked of Nix: it need not be /nix/store."""
+    assert (await Store.find()).directory == nix.store
+
+
+@needs_nix
+async def test_a_closure_is_there_when_it_is_valid_and_boots(nix: OwnNix) -> None:
+    """A valid path with an `init` can be activated; one without, one collected and one never finished cannot."""
+    store = await Store.find()
+    system = nix.add("nixos-system-ada", "mkdir $out; echo >$out/init")
+    tool = nix.add("tool", "mkdir $out")
+    assert await store.has(system)
+    assert not await store.has(tool)
+    paths = await store.paths_of(system)
+    assert list(paths) == [system] and 0 < paths[system] < 10_000
+    half = nix.store / f"{HASH}-nixos-system-bob"
+    half.mkdir()
+    (half / "init").write_text("")
+    assert not await store.has(str(half))
+    nix.run("nix-store", "--gc")
+    assert not await store.has(system)
+
+
+@needs_nix
+async def test_a_closure_is_told_with_the_bytes_of_each_path(nix: OwnNix, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that it needs is in it, however many paths are asked for at once; what is gone is a failure."""
+    monkeypatch.setattr("hive_core.runtimes.nixos.build.store._AT_ONCE", 2)
+    tools = [nix.add(f"tool-{number}", f"head -c {number}0000 /dev/zero > $out") for number in range(1, 4)]
+    system = nix.add("nixos-system-ada", f"echo {' '.join(tools)} > $out", tools)
+    paths = await (await Store.find()).paths_of(system)
+    assert paths.keys() == {system, *tools}
+    # In the form in which Nix weighs a path there is a frame of about a hundred bytes around a file.
+    assert [paths[tool] // 10_000 for tool in tools] == [1, 2, 3]
+    with pytest.raises(HiveError) as refused:
+        await Store(nix.store).paths_of(str(nix.store / f"{HASH}-gone"))
+    assert refused.value.code == "command_failed"
+
+
+async def test_an_answer_of_another_form_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes that are not a number for each path are no sizes."""
+    program = tmp_path / "nix-store"
+    program.write_text(f'#!/bin/sh\n[ "$2" = --size ] && echo many || echo {tmp_path}/{HASH}-a\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(HiveError, match="a number for each path"):
+        await Store(tmp_path).paths_of(f"{tmp_path}/{HASH}-a")
+
+
+async def test_nix_is_not_asked_for_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes as long as half of a container's start; what is not there, or does not boot, is seen without it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    store, closure = Store(tmp_path), tmp_path / f"{HASH}-nixos-system-ada"
+    assert not await store.has(str(closure), held=True)
+    closure.mkdir()
+    assert not await store.has(str(closure), held=True)
+    (closure / "init").touch()
+    assert await store.has(str(closure), held=True)
+    with pytest.raises(HiveError, match="nix-store is not installed"):
+        await store.has(str(closure))
+
+
+async def test_without_nix_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A host without Nix gets to know what to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HiveError, match="nix-instantiate is not installed") as caught:
+        await Store.find()
+    assert caught.value.code == "no_nix"
+    assert "install Nix" in caught.value.hint

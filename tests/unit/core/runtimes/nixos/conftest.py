@@ -1,0 +1,25 @@
+"""A host, and the runtime of a daemon on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hive_core.runtimes.nixos.runtime import NixosRuntime
+from tests.unit.core.runtimes.nixos.fake_host import Host
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host(tmp_path)
+    monkeypatch.setenv("PATH", host.path)
+    return host
+
+
+@pytest.fixture
+async def runtime(host: Host) -> AsyncIterator[NixosRuntime]:
+    runtime = await host.daemon()
+    yield runtime
+    await runtime.close()

@@ -1,0 +1,157 @@
+"""What an agent leaves in its root directory does not lead the unit's start script, the host's root, out of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from hive_core.errors import HiveError
+from hive_core.runtimes.nixos.runtime import NixosRuntime
+from hive_core.runtimes.nixos.unlinking import clear_way
+from tests.unit.core.runtimes.nixos.builders import spec_of
+from tests.unit.core.runtimes.nixos.fake_host import Host
+
+DIRECTORIES = ("etc", "var", "var/lib", "var/lib/private", "root", "usr", "usr/bin")
+FILES = ("etc/os-release", "etc/machine-id", "etc/resolv.conf")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A directory of the host's, with all that a container's has."""
+    victim = tmp_path / "victim"
+    for directory in ("bin", "lib/private", "private", "etc"):
+        (victim / directory).mkdir(parents=True)
+    for name in ("os-release", "machine-id", "resolv.conf"):
+        (victim / name).symlink_to("/nowhere")
+    return victim
+
+
+def all_of(directory: Path) -> set[tuple[str, int, int]]:
+    """Every entry below a directory: its path, mode and inode."""
+    entries = ((entry, entry.lstat()) for entry in [directory, *directory.rglob("*")])
+    return {(str(entry), status.st_mode, status.st_ino) for entry, status in entries}
+
+
+@pytest.mark.parametrize("name", [*DIRECTORIES, *FILES])
+def test_a_link_is_gone_and_what_it_leads_to_is_untouched(root: Path, victim: Path, name: str) -> None:
+    """On every path that the script uses, also if the link leads to a directory that looks like a container's."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(victim)
+    before = all_of(victim)
+    clear_way(root)
+    assert not os.path.lexists(path) and path.parent.is_dir()
+    assert all_of(victim) == before
+
+
+@pytest.mark.parametrize("name", [*DIRECTORIES, *FILES])
+def test_a_link_that_leads_nowhere_is_gone(root: Path, name: str) -> None:
+    """`touch` and `mkdir` would make what it names."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(root.parent / "new")
+    clear_way(root)
+    assert not os.path.lexists(path)
+
+
+@pytest.mark.parametrize("name", [*DIRECTORIES, *FILES])
+def test_what_is_neither_file_nor_directory_is_gone(root: Path, name: str) -> None:
+    """Nothing is opened: a FIFO does not hold up the daemon."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(path)
+    clear_way(root)
+    assert not os.path.lexists(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_directory_in_the_place_of_a_file_is_put_aside(root: Path, victim: Path, name: str) -> None:
+    """`cp` would write into it, and through a link there; however deep it is, it is out of the way at once."""
+    path = root / name
+    path.mkdir(parents=True)
+    (path / path.name).symlink_to(victim)
+    clear_way(root)
+    assert not os.path.lexists(path)
+    (aside,) = path.parent.iterdir()
+    assert (aside / path.name).is_symlink()
+
+
+def test_what_is_as_it_should_be_stays(root: Path) -> None:
+    """Directories, files and every other link of a container's."""
+    for name in DIRECTORIES:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        (root / name).write_text("kept")
+    for name in ("bin", "sbin", "lib"):
+        (root / name).symlink_to(f"usr/{name}")
+    (root / "etc/static").symlink_to("/nix/store/aaa-etc/etc")
+    before = all_of(root)
+    clear_way(root)
+    assert all_of(root) == before
+
+
+def test_a_container_that_never_ran_has_no_root_directory(root: Path) -> None:
+    """There is nothing to do then, nor in an empty one."""
+    clear_way(root / "none")
+    clear_way(root)
+    assert list(root.iterdir()) == []
+
+
+def test_a_root_directory_that_is_a_link_is_refused(root: Path, victim: Path) -> None:
+    """It is not for the daemon to clear up elsewhere."""
+    (victim / "root").symlink_to("/nowhere")
+    (root / "h-ada").symlink_to(victim)
+    with pytest.raises(NotADirectoryError):
+        clear_way(root / "h-ada")
+    assert (victim / "root").is_symlink()
+
+
+async def test_the_way_is_clear_before_every_start(
+    host: Host, runtime: NixosRuntime, victim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first, one on another closure, one after a crash: while the container is stopped."""
+    etc = host.places.root("h-ada") / "etc"
+    etc.parent.mkdir(parents=True)
+    seen: list[tuple[str, bool]] = []
+    unit, start = "container@h-ada.service", host.systemd.start
+
+    async def noted(name: str) -> None:
+        seen.append((host.systemd.units[name].active if name in host.systemd.units else "", etc.is_symlink()))
+        await start(name)
+
+    monkeypatch.setattr(host.systemd, "start", noted)
+    etc.symlink_to(victim)
+    changes = runtime.watch()
+    await runtime.start(spec_of(host.place))
+    etc.symlink_to(victim)
+    await runtime.activate(spec_of(host.place, closure="/nix/store/bbb-system"))
+    etc.symlink_to(victim)
+    host.systemd.put(unit, "failed", "failed", code=2, status=9, result="signal")
+    while (state := await anext(changes)).lifecycle != "running" or not state.restarts:
+        pass
+    assert seen == [("", False), ("inactive", False), ("failed", False)]
+
+
+async def test_a_way_that_cannot_be_cleared_is_no_start(host: Host, runtime: NixosRuntime) -> None:
+    """It is refused with what to do; systemd is not asked."""
+    host.places.root_dir.mkdir(parents=True)
+    spec = spec_of(host.place)
+    await runtime.start(spec)
+    await runtime.stop("ada")
+    host.places.root("h-ada").symlink_to(host.place)
+    host.systemd.done.clear()
+    with pytest.raises(HiveError) as refused:
+        await runtime.start(spec)
+    assert refused.value.code == "container_not_prepared" and refused.value.hint
+    assert not any(step.startswith("start") for step in host.systemd.done)
+    assert stat.S_ISLNK(host.places.root("h-ada").lstat().st_mode)

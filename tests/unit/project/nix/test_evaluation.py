@@ -1,0 +1,115 @@
+"""The modules, evaluated with a real nixpkgs where there is one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from hive_core.settings import load
+from tests.unit.project.nix.evaluation import enabled_features, evaluate
+from tests.unit.project.nix.test_options import AGENT, HOST, documented
+
+pytestmark = [pytest.mark.nixpkgs, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """What evaluate.nix gives, evaluated once."""
+    done = evaluate("evaluate.nix")
+    assert done.returncode == 0, done.stderr[-5_000:]
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_systems(found: dict[str, Any]) -> None:
+    """A host, an agent and the manager evaluate to the end, and no assertion fails."""
+    assert found["failed"] == found["warnings"] == {"agent": [], "host": [], "manager": []}
+    assert {name: path.endswith(".drv") for name, path in found["systems"].items()} == {
+        "agent": True,
+        "host": True,
+        "manager": True,
+    }
+
+
+def test_options(found: dict[str, Any]) -> None:
+    """The options that the modules really have are those of the page."""
+    assert {f"services.hyperhive.{name}" for name in documented(HOST[0])} == set(found["options"]["host"])
+    assert {f"hyperhive.{name}" for name in documented(AGENT[0])} == set(found["options"]["agent"])
+
+
+def test_settings(found: dict[str, Any], tmp_path: Path) -> None:
+    """The daemon takes the settings that the module makes, and they say what the options say."""
+    file = tmp_path / "config.toml"
+    file.write_text(tomli_w.dumps(found["settings"]))
+    settings = load(file, {}, {})
+    assert (settings.runtime, settings.health_timeout, settings.ceilings.memory_max) == ("nixos", 120, "8G")
+    assert settings.nixos.flake.startswith("path:/")
+    assert [rule.name for rule in settings.approval.rules] == ["words only"]
+
+
+def test_daemon(found: dict[str, Any]) -> None:
+    """The daemon is watched, keeps its run directory over a restart, and has few capabilities."""
+    service = found["daemon"]["serviceConfig"]
+    assert found["containers"] is True
+    assert {"bubblewrap", "e2fsprogs", "git", "nix", "nixos-container", "systemd", "util-linux"} <= set(
+        found["daemon"]["path"]
+    )
+    assert (service["Type"], service["RuntimeDirectoryPreserve"], service["KillMode"]) == ("notify", "yes", "mixed")
+    assert service["WatchdogSec"] > 0
+    assert not {"CAP_NET_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_RAWIO"} & set(service["CapabilityBoundingSet"])
+    assert not {"RestrictNamespaces", "ProtectKernelTunables"} & set(service)
+
+
+def test_experimental_features_of_a_host(found: dict[str, Any]) -> None:
+    """A host may write its experimental features as one string or as a list, and has flakes in both cases."""
+    assert [enabled_features(text) for text in found["features"]] == [
+        {"nix-command", "flakes"},
+        {"nix-command", "flakes", "ca-derivations"},
+    ]
+
+
+def test_agent(found: dict[str, Any]) -> None:
+    """An agent's system is a container with its harness, its files, and what its agent.nix adds."""
+    agent = found["agent"]
+    service = agent["harness"]["serviceConfig"]
+    assert (agent["isContainer"], agent["hostName"], agent["useDHCP"]) == (True, "h-ada", False)
+    assert service["ExecStart"].endswith("/bin/hive-ag3nt serve")
+    assert service["EnvironmentFile"] == "/run/hive/environment"
+    assert (service["StandardOutput"], service["Restart"], service["WorkingDirectory"]) == (
+        "journal+console",
+        "always",
+        "/state",
+    )
+    assert agent["harness"]["environment"]["GREETING"] == "hello"
+    assert agent["harness"]["environment"]["HIVE_AGENT_ENVIRONMENT"] == "GREETING"
+    assert agent["console"] is False
+    assert agent["files"] == ["agent.nix", "agent.toml", "prompt.md"]
+    assert agent["recipe"].startswith("sha256-")
+    assert set(agent["servers"]["mcpServers"]) == {"clock"}
+    assert {"hello", "git"} <= set(agent["programs"])
+    assert "claude-code" not in agent["programs"]
+
+
+def test_manager(found: dict[str, Any]) -> None:
+    """The manager runs its own harness, and Claude Code is there because its agent.toml asks for it."""
+    assert found["manager"]["harness"]["serviceConfig"]["ExecStart"].endswith("/bin/hive-m1nd serve")
+    assert "claude-code" in found["manager"]["programs"]
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("place", "cannot be bound into containers"),
+        ("stranger", "users.users does not have: bob"),
+        ("runtime", "settings sets runtime"),
+        ("containers", "boot.enableContainers is forced to be false"),
+        ("old", "below 22.05"),
+    ],
+)
+def test_assertions(found: dict[str, Any], case: str, words: str) -> None:
+    """What cannot work is refused when the system is built, with what is wrong in words."""
+    assert any(words in message for message in found["said"][case])

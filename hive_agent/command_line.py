@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from hive_agent.client import wake
-from hive_agent.version import version
+from hive_agent.environment import version
 
 
 def parse(program: str, arguments: Sequence[str]) -> argparse.Namespace:

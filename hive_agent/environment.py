@@ -1,9 +1,10 @@
-"""What the runtime tells a harness through its environment: where its directories are, and whose child it is."""
+"""The directories, deployment and version of this harness."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 
@@ -49,3 +50,11 @@ class AgentEnvironment:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
+
+
+def version() -> str:
+    """The installed version; `0+source` where the code runs without being installed."""
+    try:
+        return metadata.version("hyperhive")
+    except metadata.PackageNotFoundError:
+        return "0+source"

@@ -15,14 +15,12 @@ from hive_agent.client.core_client import CoreClient
 from hive_agent.client.registration import Presence
 from hive_agent.interfaces import Controls
 from hive_agent.turns import failure_policy
-from hive_agent.turns.conversation import Conversation
+from hive_agent.turns.conversation import Conversation, Memory
 from hive_agent.turns.history import History
 from hive_agent.turns.inbox import Inbox
 from hive_agent.turns.loop import Pause, Worker
-from hive_agent.turns.operator_controls import Desk
-from hive_agent.turns.remembered import Memory
+from hive_agent.turns.operator_controls import Desk, Wishes
 from hive_agent.turns.turn_log import Publish, TurnBook
-from hive_agent.turns.wishes import Wishes
 from hive_core.protocol import HarnessState, Profile
 
 log = logging.getLogger(__name__)

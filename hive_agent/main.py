@@ -17,12 +17,11 @@ from hive_agent import log as harness_log
 from hive_agent.backends.base import Backend, BackendContext, open_backend
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
-from hive_agent.environment import AgentEnvironment
+from hive_agent.environment import AgentEnvironment, version
 from hive_agent.harness import Harness
 from hive_agent.interfaces import Controls
 from hive_agent.role import Role
 from hive_agent.turns.runner import StuckBackend
-from hive_agent.version import version
 from hive_core.protocol import Profile
 
 log = logging.getLogger(__name__)
@@ -49,9 +48,9 @@ def run(role: Role, arguments: Sequence[str]) -> int:
         gc.enable()
         return asyncio.run(serve_tools(role, environment))
     if environment.parent_pid is not None:
-        from hive_agent import prctl  # noqa: PLC0415 (`ctypes` is not for harnesses in containers)
+        from hive_agent import processes  # noqa: PLC0415 (`ctypes` is not for harnesses in containers)
 
-        if not prctl.follow_parent(environment.parent_pid):
+        if not processes.follow_parent(environment.parent_pid):
             log.error("the daemon (pid %d) that started this harness has ended", environment.parent_pid)
             return 1
     return asyncio.run(_serve(role, environment))

@@ -1,9 +1,10 @@
-"""Runs programs so that nothing of them is left in the end. The one module here that spawns."""
+"""Child processes and their descendants, ended together."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -12,9 +13,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hive_agent import prctl
-
 log = logging.getLogger(__name__)
+
 
 LINE_LIMIT = 32 * 1024 * 1024
 """Longest line of output that can be read, in bytes: a tool's result comes as one line of JSON."""
@@ -43,7 +43,7 @@ class Program:
     ) -> Program:
         """Raises OSError if `argv` cannot be started. The program has to be ended, also if it ends by itself."""
         others = set(_children(_processes(), os.getpid()))
-        prctl.adopt_orphans(True)
+        adopt_orphans(True)
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
@@ -54,10 +54,10 @@ class Program:
                 cwd=directory,
                 limit=LINE_LIMIT,
                 start_new_session=True,
-                preexec_fn=prctl.die_with_parent,
+                preexec_fn=die_with_parent,
             )
         except BaseException:
-            prctl.adopt_orphans(bool(_living))
+            adopt_orphans(bool(_living))
             raise
         _living.add(process.pid)
         return cls(process, others, orphans)
@@ -93,7 +93,7 @@ class Program:
             await self.end_started()  # what was dead already, and came to us when the program died, is buried
         finally:
             _living.discard(self.process.pid)
-            prctl.adopt_orphans(bool(_living))
+            adopt_orphans(bool(_living))
 
 
 @asynccontextmanager
@@ -177,3 +177,31 @@ def _processes() -> dict[int, list[int]]:
         if state not in (b"Z", b"X") or int(parent) == own:
             found.setdefault(int(parent), []).append(int(place.name))
     return found
+
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+# Loaded before any fork: the child may not allocate or lock between fork and exec.
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def follow_parent(parent_pid: int) -> bool:
+    """Get SIGTERM when the parent ends. False if it has ended already (this process has another parent now)."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    return os.getppid() == parent_pid
+
+
+def die_with_parent() -> None:
+    """Get SIGKILL when the parent ends: for a child, between fork and exec."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def adopt_orphans(adopt: bool) -> None:
+    """Become the parent of every descendant whose own parent ends, so that none gets out of sight; or stop that."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, int(adopt))

@@ -1,9 +1,11 @@
-"""The composition root: makes every part of the daemon, starts them in order, watches them, stops them in reverse."""
+"""The composition root: builds every part, starts and stops them in order."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import resource
 import signal
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -13,18 +15,16 @@ from typing import Any
 import structlog
 import uvloop
 
-from hive_core import __version__, tuning
-from hive_core.agents import Agents, loglines
+from hive_core import __version__, text
+from hive_core.agents import Agents
+from hive_core.agents.health import Reports
 from hive_core.agents.lifecycle import passed_environment
 from hive_core.agents.limits import Allowance
-from hive_core.agents.reports import Reports
 from hive_core.api.page_ports import PagePorts
 from hive_core.api.refusal_audit import Refusals
 from hive_core.api.routes.tables import Parts, agents_endpoints, operators_endpoints
-from hive_core.api.sockets import CoreSockets
+from hive_core.api.sockets import CoreSockets, HostSocket
 from hive_core.api.status import Overview
-from hive_core.asking import Due, Questions, Reminders
-from hive_core.broker.upkeep import keep_vacuumed
 from hive_core.gate.gate import Gate
 from hive_core.gate.intake.import_commit import Intake, IntakeLimits
 from hive_core.infra.database.database import Database
@@ -34,13 +34,12 @@ from hive_core.infra.telemetry import log_config
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout, make_directories
-from hive_core.messaging import Broker, Directory
+from hive_core.messaging import Broker, Directory, Due, Questions, Reminders
+from hive_core.messaging.scheduler import keep_vacuumed
 from hive_core.runtimes.base import Runtime
-from hive_core.runtimes.opening import open_runtime
 from hive_core.settings import Settings
-from hive_core.sockets.host import HostSocket
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings) -> int:
@@ -65,16 +64,16 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.set_exception_handler(self._callback_failed)
-        tuning.allow_many_files()
+        allow_many_files()
         async with AsyncExitStack() as stack:
             await self._start(stack)
             self._notifier.ready()
-            tuning.spare_the_collector()
-            log.info("ready", version=__version__, socket=str(self._layout.host_socket), pid=os.getpid())
+            spare_the_collector()
+            _log.info("ready", version=__version__, socket=str(self._layout.host_socket), pid=os.getpid())
             await self._stop.wait()
             self._notifier.stopping()
-            log.info("stopping")
-        log.info("stopped", failed=self._failed)
+            _log.info("stopping")
+        _log.info("stopped", failed=self._failed)
         return 1 if self._failed else 0
 
     async def _start(self, stack: AsyncExitStack) -> None:
@@ -167,7 +166,7 @@ class Daemon:
         for unit in runtime.units():
             if unit.name not in directory:
                 hint = "its agent was destroyed by hand, or in another database; remove it with nixos-container destroy"
-                log.warning("a container of no agent's goes on", agent=unit.name, lifecycle=unit.lifecycle, hint=hint)
+                _log.warning("a container of no agent's goes on", agent=unit.name, lifecycle=unit.lifecycle, hint=hint)
         host = HostSocket(layout.host_socket, settings.socket_group, operators_endpoints(parts), refused, timed)
         await host.open()
         stack.push_async_callback(host.close)
@@ -198,7 +197,7 @@ class Daemon:
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
-                log.critical("a part of the daemon failed", part=name, exc_info=error)
+                _log.critical("a part of the daemon failed", part=name, exc_info=error)
                 self._failed = True
                 self._stop.set()
 
@@ -208,7 +207,7 @@ class Daemon:
     def _callback_failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What fails outside of any task. Logged without the callback's arguments, which may be messages."""
         error = context.get("exception")
-        log.error("a callback failed", what=context["message"], exc_info=error)
+        _log.error("a callback failed", what=context["message"], exc_info=error)
         if "handle" in context and not isinstance(error, OSError):
             # Something of ours was left half done. Broken connections end here too, and harm nobody.
             self._failed = True
@@ -216,7 +215,7 @@ class Daemon:
 
 
 async def _last_lines(runtime: Runtime, layout: Layout, name: str) -> list[str]:
-    lines, _ = await runtime.read_log(name, layout.agent_log(name), loglines.LINES, None, 0)
+    lines, _ = await runtime.read_log(name, layout.agent_log(name), text.LOG_LINES, None, 0)
     return lines
 
 
@@ -228,3 +227,33 @@ async def _finish_writing(database: Database, writing: asyncio.Task[None]) -> No
 async def _close_runtime(runtime: Runtime, following: asyncio.Task[None]) -> None:
     await runtime.close()
     await asyncio.wait([following])
+
+
+def spare_the_collector() -> None:
+    """Look for garbage less often: what is there after the start stays, and a request leaves next to no cycles."""
+    gc.enable()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+
+
+def allow_many_files() -> None:
+    """Every agent costs a few descriptors; the usual soft limit of 1,024 is for programs that use select(2)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+async def open_runtime(settings: Settings, layout: Layout) -> Runtime:
+    """The runtime of the settings, ready to use; raises HiveError where it cannot run here."""
+    # Neither pays for the other's imports; those of `nixos` are not even installed everywhere.
+    if settings.runtime == "nixos":
+        from hive_core.runtimes.nixos.runtime import NixosRuntime  # noqa: PLC0415
+
+        return await NixosRuntime.open(settings, layout)
+    from hive_core.runtimes.local.runtime import LocalRuntime  # noqa: PLC0415
+
+    return await LocalRuntime.open(
+        settings.sandbox,
+        closures=layout.closures,
+        scratch=layout.scratch,
+        stop_timeout=settings.stop_timeout,
+    )

@@ -1,7 +1,8 @@
-"""Words of others in texts of the hive: quoted, so that they cannot pass for the hive's own, and shown as they are.
+"""Text of others made safe to show: escaped, quoted, cut.
 
 Every line of a quotation begins with `> `, and what is put into a line of the hive's own has one line. Characters that
-a terminal would act on instead of showing are written as Python escapes (`\\x1b`, `\\u202e`).
+a terminal would act on instead of showing are written as Python escapes (`\\x1b`, `\\u202e`). The escape of a backslash
+is not doubled: the result is for reading, not for turning back.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def first_line(text: str, most: int) -> str:
     return one_line(text.strip().partition("\n")[0], most)
 
 
-def quoted(text: str, most: int) -> str:
+def quote(text: str, most: int) -> str:
     """As `visible`, each line behind a mark; cut after `most` characters, with a last line that says so."""
     shown = visible(text[:most]).strip("\n")
     lines = [_QUOTE + line for line in shown[:most].split("\n")]
@@ -46,7 +47,7 @@ def quoted(text: str, most: int) -> str:
     return "\n".join(lines)
 
 
-def listed(lines: Sequence[str], most: int, width: int) -> str:
+def join_list(lines: Sequence[str], most: int, width: int) -> str:
     """A list, each of `lines` on a line of its own of at most `width` characters; of more than `most` how many."""
     items = [f"- {one_line(line, width)}" for line in lines[:most]]
     if len(lines) > most:
@@ -71,3 +72,37 @@ def _escaped(character: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def escaped_line(text: str) -> str:
+    """As `visible`, with newlines and tabs escaped as well: for places where one line is one thing."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def escaped_first_line(text: str) -> str:
+    """The first line of `text`, as `one_line`, with a mark if there are more."""
+    first, _, rest = text.strip().partition("\n")
+    return escaped_line(first.rstrip()) + (" …" if rest.strip() else "")
+
+
+LOG_LINES = 10
+"""How many lines of a log are of use to who hears of a crash."""
+_LOG_LINE_WIDTH = 200
+
+
+def quote_log_lines(lines: Sequence[str]) -> list[str]:
+    """The last of `lines`, each behind a mark, cut, and with everything escaped that a terminal would act on."""
+    return [f"> {_cut_log_line(line)}" for line in lines[-LOG_LINES:]]
+
+
+def _cut_log_line(line: str) -> str:
+    cut = line[:_LOG_LINE_WIDTH]
+    shown = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in cut
+    )
+    return f"{shown[:_LOG_LINE_WIDTH]} [...]" if len(line) > _LOG_LINE_WIDTH or len(shown) > _LOG_LINE_WIDTH else shown
+
+
+def shown(text: str) -> str:
+    """`text` quoted, cut and in pure ASCII, so that a look-alike or escape sequence is seen for what it is."""
+    return ascii(text if len(text) <= 40 else text[:40] + "...")

@@ -17,7 +17,7 @@ from typing import Any
 import view
 from failure import DemoFailed
 
-from hive_agent import prctl
+from hive_agent import processes
 from hive_core.cli.client import Client
 from hive_core.cli.errors import Failure
 from hive_core.errors import HiveError
@@ -137,7 +137,7 @@ def _start(layout: Layout, passed: Sequence[str]) -> Daemon:
             stderr=output,
             # A session of its own: the terminal's Ctrl-C is for the demo, which then stops the daemon.
             start_new_session=True,
-            preexec_fn=prctl.die_with_parent,  # noqa: PLW1509 - there are no threads yet
+            preexec_fn=processes.die_with_parent,  # noqa: PLW1509 - there are no threads yet
         )
     return Daemon(layout, log, process)
 

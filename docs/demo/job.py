@@ -14,7 +14,7 @@ from daemon import Daemon
 from failure import DemoFailed
 
 from hive_core.cli.errors import Failure
-from hive_core.cli.event_stream import follow
+from hive_core.cli.events import follow
 from hive_core.protocol.names import MANAGER, OPERATOR
 
 AGENTS = (MANAGER, "ada", "bob")

@@ -13,7 +13,7 @@ from pathlib import Path
 from failure import DemoFailed
 
 from hive_agent.backends.claude.command import find_program
-from hive_agent.backends.programs import NoProgram
+from hive_agent.backends.cli_launch import NoProgram
 
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _ALSO_PASSED = (

@@ -17,8 +17,8 @@ from daemon import Daemon, running
 from failure import DemoFailed
 from job import AGENTS, Flow, Job
 
-from hive_core.cli import colours
 from hive_core.cli.errors import Failure
+from hive_core.cli.output import coloured_agent, coloured_state
 
 _CONFIGS = Path(__file__).parent / "agents"
 _SCRIPT_SECONDS = 60.0
@@ -38,7 +38,7 @@ def main() -> int:
         if isinstance(failed, DemoFailed) and failed.log:
             view.say("\nWhat was said last:")
             view.log(failed.log)
-        view.say(f"\n{colours.state('failed', 'The demo failed:')} {failed}")
+        view.say(f"\n{coloured_state('failed', 'The demo failed:')} {failed}")
         return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -74,7 +74,7 @@ def _demo(options: argparse.Namespace) -> None:
         view.heading("Done.")
         view.fact("time", f"{took:.1f} s for the job")
         view.fact("messages", f"{asked.messages}, each on disk before its sender went on")
-        view.fact("agents", ", ".join(map(colours.agent, AGENTS)))
+        view.fact("agents", ", ".join(map(coloured_agent, AGENTS)))
         view.fact("confinement", confinement)
         for end in ends:
             view.fact("proposal", end)

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from hive_core.cli import PROGRAM, colours
+from hive_core.cli import PROGRAM
 from hive_core.cli.events import lines
-from hive_core.cli.terminal import width
-from hive_core.cli.untrusted import visible
+from hive_core.cli.output import coloured_agent, dim, width
+from hive_core.text import visible
 
 _NAME = 11
 _BODY_LINES = 30
@@ -56,7 +56,7 @@ def intro(access: str | None) -> None:
         driven = f"Claude Code drives them, with {access}: about ten calls of the model."
     say(f"{click.style('A hive: a manager and two agents do a small job together.', bold=True)}\n{driven}\n")
     for shown, name, does in (*INTRO, *(INTRO_GATE if access is None else ())):
-        say(f"  {colours.agent(name, shown.ljust(_NAME))}{does}")
+        say(f"  {coloured_agent(name, shown.ljust(_NAME))}{does}")
 
 
 def command(*arguments: str) -> None:
@@ -66,7 +66,7 @@ def command(*arguments: str) -> None:
 
 def shell(*line: str) -> None:
     """A command of any program that is being carried out."""
-    say(colours.dim(f"$ {shlex.join(line)}"))
+    say(dim(f"$ {shlex.join(line)}"))
 
 
 def event(happened: Mapping[str, Any]) -> None:
@@ -75,7 +75,7 @@ def event(happened: Mapping[str, Any]) -> None:
     for line in shown[: _BODY_LINES + 1]:
         say(line)
     if len(shown) > _BODY_LINES + 1:
-        say(colours.dim(f"{' ' * 11}... (`{PROGRAM} watch` shows more)"))
+        say(dim(f"{' ' * 11}... (`{PROGRAM} watch` shows more)"))
 
 
 def log(text: list[str]) -> None:
@@ -86,7 +86,7 @@ def log(text: list[str]) -> None:
 
 def fact(name: str, text: str) -> None:
     """One line of a summary."""
-    say(f"  {colours.dim(name.ljust(13))}{text}")
+    say(f"  {dim(name.ljust(13))}{text}")
 
 
 def how_to_look(commands: Sequence[str]) -> None:

@@ -23,7 +23,8 @@ from hive_core.protocol import (
     StateRequest,
     WhoAmI,
 )
-from hive_core.protocol.names import NAME_PATTERN, shown
+from hive_core.protocol.names import NAME_PATTERN
+from hive_core.text import shown
 
 # Names that are only in `protocol.` are loaded when they are used, if ever: see there.
 __all__ = ["CoreClient", "CoreError"]

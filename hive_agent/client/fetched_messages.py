@@ -39,7 +39,7 @@ def clear(state: Path, instance: str) -> None:
 def read(state: Path, instance: str) -> list[int]:
     """The noted ids, at most 1,000. The file is the agent's to write, so what is no id in it is skipped."""
     try:
-        noted = state_files.read(_file(state, instance), _MOST_BYTES)
+        noted = state_files.read_lines(_file(state, instance), _MOST_BYTES)
     except OSError:
         return []
     return [int(line) for line in noted if re.fullmatch(rb"[1-9][0-9]{0,17}", line)][-_MOST:]

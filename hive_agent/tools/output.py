@@ -1,14 +1,18 @@
-"""What tools say to a model: refusals in words, and long output cut."""
+"""Results of tools: errors, long output, the agent's log."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
+from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from hive_agent.client.connection import CoreError
+from hive_agent.client.core_client import CoreClient
+from hive_core.protocol import LogsAnswer, LogsQuery
 
 LONGEST_OUTPUT = 30_000
 """Characters of one tool's answer; agent CLIs refuse or drop much longer ones."""
@@ -50,3 +54,25 @@ def last_lines(lines: list[str], skip: int = 0) -> str:
         return "\n".join([head, *wanted[-fitting:]])
     head = f"[the end of a line of {len(wanted[-1])} characters; for those before: skip={skip + 1}]"
     return f"{head}\n{wanted[-1][-LONGEST_OUTPUT:]}"
+
+
+_MOST = 10_000
+"""Lines that the hive gives at once."""
+Lines = Annotated[int, Field(ge=1, le=_MOST, description="How many of the last lines.")]
+Skip = Annotated[int, Field(ge=0, le=_MOST - 1, description="How many of the newest lines to leave out.")]
+
+
+def add_log_tools(server: MCPServer[None], client: CoreClient) -> None:
+    """Add the tool to `server`."""
+
+    @server.tool(structured_output=False)
+    async def read_logs(lines: Lines = 100, skip: Skip = 0) -> str:
+        """Read the end of your harness's log: which turns there were, and why one failed."""
+        return await read_log(client.logs, lines, skip)
+
+
+async def read_log(logs: Callable[[LogsQuery], Awaitable[LogsAnswer]], lines: int, skip: int) -> str:
+    """The last `lines` before the newest `skip` ones; what does not fit is left out, with how to get it."""
+    with in_words():
+        answer = await logs(LogsQuery(lines=min(lines + skip, _MOST)))
+    return last_lines(answer.lines, skip) or "There are no lines."

@@ -1,4 +1,4 @@
-"""An agent's tools for what is to come later: ask the operator, be reminded, see what is open, say what it is at."""
+"""The tools `ask_operator`, `remind`, `set_status` and `list_open`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from hive_agent.client.core_client import CoreClient
-from hive_agent.tools import open_text
-from hive_agent.tools.output import in_words
-from hive_core.protocol import LONGEST_AHEAD, AskRequest, RemindRequest, StatusRequest
-from hive_core.protocol.names import shown
+from hive_agent.tools import proposals
+from hive_agent.tools.output import LONGEST_OUTPUT, in_words
+from hive_core.protocol import LONGEST_AHEAD, AskRequest, OpenItems, Question, Reminder, RemindRequest, StatusRequest
+from hive_core.text import shown
 
 QuestionText = Annotated[str, Field(description="The question, with all that is needed to answer it.")]
 Options = Annotated[list[str], Field(description="Up to 10 answers to choose from, one line each; may be left out.")]
@@ -52,10 +52,10 @@ def add_asking_tools(server: MCPServer[None], client: CoreClient) -> None:
         with in_words():
             items = await client.open_items()
         if question is not None:
-            return _found(open_text.question(items, question), f"No question {question} of yours is open.")
+            return _found(find_question_text(items, question), f"No question {question} of yours is open.")
         if reminder is not None:
-            return _found(open_text.reminder(items, reminder), f"No reminder {reminder} of yours is to come.")
-        return open_text.listing(items, skip)
+            return _found(find_reminder_text(items, reminder), f"No reminder {reminder} of yours is to come.")
+        return open_items_text(items, skip)
 
 
 def _found(text: str | None, otherwise: str) -> str:
@@ -122,3 +122,71 @@ def _moment(text: str) -> datetime:
     if moment.tzinfo is None:
         raise ToolError(f"at: {shown(text)} has no time zone; write it as in 2026-03-01T09:00:00+00:00")
     return moment
+
+
+_SHOWN = 200
+_ROOM = LONGEST_OUTPUT - 500
+"""What is left for lines, beside the headings and the last line."""
+
+
+def open_items_text(items: OpenItems, skip: int = 0) -> str:
+    """One paragraph per kind, one line per item, but for the first `skip`; of those as many as a tool may answer."""
+    kinds = {
+        f"Questions to the operator ({len(items.questions)}):": [_question_line(item) for item in items.questions],
+        f"Reminders to come ({len(items.reminders)}):": [_reminder_line(item) for item in items.reminders],
+        f"Proposals under way ({len(items.proposals)}):": [proposals.proposal_line(item) for item in items.proposals],
+    }
+    lines = [(head, line) for head, found in kinds.items() for line in found]
+    if not lines:
+        return "Nothing is open."
+    shown: dict[str, list[str]] = {}
+    end, size = skip, 0
+    for head, line in lines[skip:]:
+        size += len(line) + 1
+        if size > _ROOM:
+            break
+        shown.setdefault(head, []).append(line)
+        end += 1
+    parts = ["\n".join([head, *found]) for head, found in shown.items()]
+    if len(lines) > end - skip:
+        rest = f"; for more: skip={end}" if end < len(lines) else ""
+        parts.append(f"[{max(0, end - skip)} of {len(lines)} are shown{rest}]")
+    return "\n\n".join(parts)
+
+
+def find_question_text(items: OpenItems, number: int) -> str | None:
+    """One open question in full; None if there is none of that number."""
+    found = next((item for item in items.questions if item.id == number), None)
+    if found is None:
+        return None
+    options = "\n".join(f"{place}. {option}" for place, option in enumerate(found.options, start=1))
+    return "\n\n".join(filter(None, [f"Question {_asked(found)}:", found.text, options]))
+
+
+def find_reminder_text(items: OpenItems, number: int) -> str | None:
+    """One reminder to come in full; None if there is none of that number."""
+    found = next((item for item in items.reminders if item.id == number), None)
+    return None if found is None else f"Reminder {_due(found)}:\n\n{found.text}"
+
+
+def _question_line(item: Question) -> str:
+    options = f" [{'; '.join(item.options)}]" if item.options else ""
+    return f"{_asked(item)}: {_short(item.text + options)}"
+
+
+def _reminder_line(item: Reminder) -> str:
+    return f"{_due(item)}: {_short(item.text)}"
+
+
+def _asked(item: Question) -> str:
+    end = f", ends {item.expires_at:%Y-%m-%d %H:%M:%S} UTC" if item.expires_at is not None else ""
+    return f"{item.id}, asked {item.asked_at:%Y-%m-%d %H:%M:%S} UTC{end}"
+
+
+def _due(item: Reminder) -> str:
+    return f"{item.id}, at {item.at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _short(text: str) -> str:
+    line = " ".join(proposals.visible(text).split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}... ({len(text)} characters)"

@@ -11,17 +11,15 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
-from hive_agent.bodies import frames
 from hive_agent.client import fetched_messages
 from hive_agent.client.core_client import CoreClient
-from hive_agent.environment import AgentEnvironment
+from hive_agent.environment import AgentEnvironment, version
+from hive_agent.prompts.turn_prompt import frames
 from hive_agent.role import Role
-from hive_agent.tools import proposal_text
-from hive_agent.tools.logs import add_log_tools
-from hive_agent.tools.output import LONGEST_OUTPUT, in_words
+from hive_agent.tools import proposals
+from hive_agent.tools.output import LONGEST_OUTPUT, add_log_tools, in_words
 from hive_agent.tools.proposals import add_proposal_tools
 from hive_agent.tools.questions import add_asking_tools
-from hive_agent.version import version
 from hive_core.protocol import MAX_WAIT_SECONDS, Peer, ReceiveRequest, SendRequest
 
 PATIENCE_SECONDS = 30.0
@@ -113,5 +111,5 @@ def _add_looks(server: MCPServer[None], client: CoreClient) -> None:
 
 def _peer(peer: Peer) -> str:
     # The status is that agent's own text: on one line, so that it cannot pass for another agent's.
-    status = f"; says it is at: {proposal_text.visible(' '.join(peer.status.split()))}" if peer.status else ""
+    status = f"; says it is at: {proposals.visible(' '.join(peer.status.split()))}" if peer.status else ""
     return f"{peer.name} ({peer.kind}): {peer.lifecycle}, {peer.state}{status}"

@@ -1,4 +1,4 @@
-"""The backend and its conversation: what is asked of it between turns, one thing at a time."""
+"""The backend and its conversation: compaction, notes, and the choices that outlive a restart."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, StringConstraints
 
 from hive_agent import log as harness_log
+from hive_agent import state_files
 from hive_agent.backends.base import Backend, Choice, Login, Ok, Turn, TurnOutcome
 from hive_agent.backends.transcript import Entry, Notice, Session, Tell, Usage
-from hive_agent.turns.notes import notes_turn
-from hive_agent.turns.remembered import MOST_TOKENS, Memory, Remembered
+from hive_agent.prompts.system_prompt import NOTES
 from hive_agent.turns.runner import Breaker, guarded, run_turn
-from hive_core.protocol import Effort, Profile
+from hive_core.protocol import Backend as BackendName
+from hive_core.protocol import Delivery, Effort, Profile
+from hive_core.protocol.names import SYSTEM
 
 log = logging.getLogger(__name__)
+
 
 _FULL = 0.8
 """Of the model's window; a conversation that fills more is shortened before it does not fit any more."""
@@ -240,3 +247,49 @@ def _clean(outcome: TurnOutcome) -> TurnOutcome:
     if isinstance(outcome, Ok):
         return outcome
     return replace(outcome, detail=outcome.detail.encode(errors="replace").decode())
+
+
+def notes_turn(name: str) -> Turn:
+    """A turn with one message of the harness's own, for the agent `name`; the hive knows nothing of it."""
+    text = (
+        "Your conversation is about to be shortened: of all that was said in it only a summary stays. "
+        f"Write into {NOTES} in your working directory now what you will need and cannot find elsewhere: what you were "
+        "asked for and by whom (with message numbers that are still to be answered), what is done, what is next, what "
+        "you found out. Remove from it what is out of date. Do nothing else in this turn, send nothing and fetch no "
+        "messages; then end it."
+    )
+    delivery = Delivery(
+        id=0, sender=SYSTEM, to=name, body=text, sent_at=datetime.now(UTC), attempt=1, redelivered=False
+    )
+    return Turn((delivery,))
+
+
+MOST_TOKENS = 2**53
+
+
+class Remembered(BaseModel):
+    """`model` and `effort` are a person's choices, and only for `backend`.
+
+    `context` is how much of the model's `window` (0: not known) the conversation fills, in tokens. `begun`: there is a
+    conversation.
+    """
+
+    backend: BackendName
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    effort: Effort | None = None
+    context: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 0
+    window: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 0
+    begun: bool = False
+
+
+class Memory:
+    """What is remembered now, and the file that keeps it."""
+
+    def __init__(self, path: Path, backend: BackendName) -> None:
+        self._path = path
+        found = state_files.load_model(path, Remembered)
+        self.now = found if found is not None and found.backend == backend else Remembered(backend=backend)
+
+    def save(self) -> None:
+        """Write `now`. If that fails, a restart forgets, and that is all."""
+        state_files.save_model(self._path, self.now)

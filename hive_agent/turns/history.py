@@ -91,7 +91,7 @@ class History:
 
         def work() -> None:
             nonlocal size
-            size = state_files.append(self._directory / f"{turn}.jsonl", line)
+            size = state_files.append_line(self._directory / f"{turn}.jsonl", line)
 
         self._guarded(work)
         return size < MOST_TRANSCRIPT_BYTES
@@ -149,7 +149,7 @@ class History:
         listed: dict[int, bytes] = {}
         found: Iterable[bytes] = ()
         try:
-            found = state_files.read(self._index, 2 * _INDEX_BYTES)
+            found = state_files.read_lines(self._index, 2 * _INDEX_BYTES)
         except OSError as error:
             log.error("the history of turns cannot be read: %s", error)
         for line in found:
@@ -168,7 +168,7 @@ class History:
     def _append(self, line: bytes, *, durable: bool) -> None:
         def work() -> None:
             with self._lock:
-                if state_files.append(self._index, line, durable=durable) > _INDEX_BYTES:
+                if state_files.append_line(self._index, line, durable=durable) > _INDEX_BYTES:
                     self._shorten()
 
         self._guarded(work)
@@ -190,7 +190,7 @@ class History:
             else:
                 earlier = earlier.plus(record)
         first = _Earlier(earlier=earlier).model_dump_json().encode()
-        state_files.replace(self._index, [first, *reversed(kept)])
+        state_files.replace_lines(self._index, [first, *reversed(kept)])
 
     def _page(self, before: int | None, limit: int) -> list[TurnRecord]:
         _, listed = self._listed()
@@ -199,7 +199,7 @@ class History:
 
     def _entries(self, turn: int) -> list[dict[str, Any]]:
         try:
-            found = state_files.read(self._directory / f"{turn}.jsonl", 2 * MOST_TRANSCRIPT_BYTES)
+            found = state_files.read_lines(self._directory / f"{turn}.jsonl", 2 * MOST_TRANSCRIPT_BYTES)
         except OSError as error:
             log.error("what happened in turn %d cannot be read: %s", turn, error)
             return []

@@ -1,4 +1,4 @@
-"""Turn after turn: what is chosen is handled, what fails is reacted to, and in between persons' wishes are met."""
+"""The turn loop: select messages, run a turn, react to its outcome, wait."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from pathlib import Path
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.client import fetched_messages
 from hive_agent.client.connection import CoreError
-from hive_agent.turns.batches import Batches
 from hive_agent.turns.conversation import Conversation
 from hive_agent.turns.failure_policy import MOST_HELD, REACTIONS, TOO_MANY_HELD, Reaction, kind_of
 from hive_agent.turns.inbox import Inbox
+from hive_agent.turns.operator_controls import Wishes
 from hive_agent.turns.records import TurnRecord
-from hive_agent.turns.rest import Rest
 from hive_agent.turns.runner import Breaker
-from hive_agent.turns.selection import Batch, Intake
+from hive_agent.turns.selection import Batch, Batches, Intake
 from hive_agent.turns.turn_log import TurnBook
-from hive_agent.turns.wishes import Wishes
 from hive_core.protocol import Delivery, HarnessState
 
 log = logging.getLogger(__name__)
+
 
 Say = Callable[[HarnessState, str], Awaitable[None]]
 """Tells the hive and the page what the harness is doing."""
@@ -245,3 +244,31 @@ class Worker:
         await self._say(reaction.state, outcome.detail)
         self._rest = Rest(seconds, until_login=look)
         return seconds
+
+
+_FIRST_LOOK = 10.0
+_LONGEST_LOOK = 60.0
+"""How often to see whether there are credentials by now, in seconds: to ask takes a process of the agent CLI's."""
+
+
+class Rest:
+    """Lasts so many seconds, or with `until_login` until the backend has credentials, if that is sooner."""
+
+    def __init__(self, seconds: float, *, until_login: bool = False) -> None:
+        self._until = time.monotonic() + seconds
+        self._look = _FIRST_LOOK if until_login else None
+
+    async def over(self, wishes: Wishes, logged_in: Callable[[], Awaitable[bool]]) -> bool:
+        """Wait until it is over; False if a person wishes for something before, or it is simply not over yet."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            return True
+        if self._look is None:
+            return not await wishes.wait(left)
+        if await wishes.wait(min(left, self._look)):
+            return False
+        self._look = min(self._look * 2, _LONGEST_LOOK)
+        if not await logged_in():
+            return False
+        log.info("there are credentials now")
+        return True

@@ -1,7 +1,8 @@
-"""Where a person sees and steers a harness: what its page can ask of it."""
+"""The state that the operator sees, and the requests that the operator makes."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,6 @@ from hive_agent.turns.login import LoginDesk
 from hive_agent.turns.records import TurnRecord
 from hive_agent.turns.runner import Breaker
 from hive_agent.turns.turn_log import Publish, TurnBook
-from hive_agent.turns.wishes import Wishes
 from hive_core.protocol import Effort, HarnessState, Profile
 
 _LONGEST_PAGE = 200
@@ -160,3 +160,36 @@ class Desk:
         self._wishes.go_on = True
         self._wishes.wake()
         self.changed()
+
+
+class Wishes:
+    """`first` is the turn to be tried next; `go_on`: do not wait any longer after a failure; `reopen`: start the
+    backend anew.
+    """
+
+    def __init__(self) -> None:
+        self.compact = False
+        self.new_session = False
+        self.reopen = False
+        self.go_on = False
+        self.first: int | None = None
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """There is something new to look at."""
+        self._woken.set()
+
+    def looked(self) -> bool:
+        """All that was wished for so far is seen to from here on; whether there was something new."""
+        woken = self._woken.is_set()
+        self._woken.clear()
+        return woken
+
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Wait for something new, at most so long; whether there is."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        return True

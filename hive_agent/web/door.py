@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hive_agent.web.refusal import PageError
-from hive_core.protocol.names import shown
+from hive_core.text import shown
 
 
 @dataclass(frozen=True)

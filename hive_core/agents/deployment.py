@@ -11,13 +11,12 @@ from typing import Protocol
 import structlog
 
 from hive_core.agents import files
-from hive_core.agents import store as agents_store
+from hive_core.agents import store as agent_store
+from hive_core.agents.health import Reports
 from hive_core.agents.limits import Allowance
 from hive_core.agents.purge import Purging
-from hive_core.agents.registry import Roster, check_name
-from hive_core.agents.reports import Reports
+from hive_core.agents.registry import Roster, Views, check_name
 from hive_core.agents.store import AgentRecord, Desired, InForce
-from hive_core.agents.views import Views
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
@@ -116,7 +115,7 @@ class Deploying(Views):
 
         def store(db: sqlite3.Connection) -> AgentRecord:
             audit.append(db, actor=actor, action="spawn", subject=name, detail=detail)
-            return agents_store.insert(db, new)
+            return agent_store.insert(db, new)
 
         async with self._locks[name]:
             self._check_free(name)
@@ -136,7 +135,7 @@ class Deploying(Views):
         self.record(name)
         async with self._locks[name]:
             record = self.record(name).with_in_force(in_force)
-            await self._database.write(lambda db: agents_store.replace_in_force(db, name, in_force))
+            await self._database.write(lambda db: agent_store.replace_in_force(db, name, in_force))
             self._roster.replace(record)
             self._hold_port(record)
             wanted = record.desired == "running"

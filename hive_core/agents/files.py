@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import tomli_w
 
-from hive_core.agents.trash import change_mode
+from hive_core.agents.purge import change_mode
 from hive_core.errors import HiveError, conflict
 from hive_core.layout import AgentPaths
 from hive_core.protocol import AgentConfig, SpawnRequest

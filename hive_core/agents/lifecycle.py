@@ -10,11 +10,10 @@ from dataclasses import replace
 
 import structlog
 
-from hive_core.agents import files, page_store
-from hive_core.agents import store as agents_store
+from hive_core.agents import files, page_access
+from hive_core.agents import store as agent_store
 from hive_core.agents.live_limits import Limiting
 from hive_core.agents.store import AgentRecord, Desired
-from hive_core.asking import reminder_store
 from hive_core.errors import HiveError
 from hive_core.infra.database import audit
 from hive_core.messaging import question_store
@@ -34,12 +33,12 @@ class Agents(Limiting):
 
         `start_wanted` then runs those that are wanted. An agent that cannot be heard is logged; the others go on.
         """
-        known = await self._database.read(agents_store.load)
+        known = await self._database.read(agent_store.load)
         await self._purging.open({record.name for record in known})
         await asyncio.to_thread(self._make_directories, known)
         for record in known:
             self._roster.enrol(record)
-        for name, session in await self._database.read(page_store.load):
+        for name, session in await self._database.read(page_access.load_sessions):
             self.pages.restore(name, session)
         # Only now: whoever is heard before all are known is told that some are not there.
         for record in known:
@@ -99,7 +98,7 @@ class Agents(Limiting):
         async with self._locks[name]:
             record = self.record(name)
             if record.status != text:
-                await self._database.write(lambda db: agents_store.set_status(db, name, text))
+                await self._database.write(lambda db: agent_store.set_status(db, name, text))
                 self._roster.replace(replace(record, status=text))
                 self._reports.status(name, text)
 
@@ -171,12 +170,12 @@ class Agents(Limiting):
     def _delete(self, db: sqlite3.Connection, name: str, actor: str, *, purge: bool) -> int:
         """All that a destroy changes in the database, in one transaction; how many waiting messages were dropped."""
         dropped = self._broker.forget(db, name) if purge else 0
-        agents_store.delete(db, name, forget_port=purge)
-        page_store.forget(db, name)
+        agent_store.delete(db, name, forget_port=purge)
+        page_access.forget_sessions(db, name)
         if purge:
-            question_store.forget(db, name)
-            reminder_store.forget(db, name)
-            agents_store.begin_purge(db, name)
+            question_store.delete_questions(db, name)
+            question_store.delete_reminders(db, name)
+            agent_store.begin_purge(db, name)
         detail = {"purge": purge, "dropped_messages": dropped}
         audit.append(db, actor=actor, action="destroy", subject=name, detail=detail)
         return dropped
@@ -185,7 +184,7 @@ class Agents(Limiting):
         record = self.record(name)
 
         def store(db: sqlite3.Connection) -> None:
-            agents_store.set_desired(db, name, desired)
+            agent_store.set_desired(db, name, desired)
             audit.append(db, actor=actor, action=action, subject=name)
 
         await self._database.write(store)

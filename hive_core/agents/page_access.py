@@ -1,8 +1,10 @@
-"""Who may look at an agent's page: one-time tickets, and the sessions that they become.
+"""Tickets and sessions for agents' pages, in memory and in the database.
 
 Tickets end with the daemon; sessions outlive it, see page_store.
 
 An agent serves its own page, so a session is no secret from it; it is good for that agent alone.
+
+Only digests are kept: who reads the database is not let in by it.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import sqlite3
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hive_core.errors import HiveError, forbidden
+from hive_core.infra.database.database import milliseconds
 
 TICKET_SECONDS = 120.0
 SESSION_SECONDS = 12 * 3_600.0
@@ -117,3 +121,29 @@ class Pages:
         given, now = digest(secret), self._clock()
         fitting = [entry for entry in entries if hmac.compare_digest(entry.digest, given)]
         return next((Pass(secret, entry.user, entry.ends) for entry in fitting if entry.ends > now), None)
+
+
+def add_session(db: sqlite3.Connection, agent: str, entry: Pass) -> None:
+    """Keep a session; those that are over, and the oldest of too many, are removed."""
+    db.execute("DELETE FROM page_sessions WHERE ends_at <= ?", (milliseconds(),))
+    # Not for an agent that was destroyed meanwhile: the next one of its name would let them in.
+    db.execute(
+        "INSERT INTO page_sessions (digest, agent, user, ends_at) SELECT ?, name, ?, ? FROM agents WHERE name = ?",
+        (digest(entry.secret), entry.user, int(entry.ends * 1_000), agent),
+    )
+    db.execute(
+        "DELETE FROM page_sessions WHERE agent = ?1 AND digest NOT IN "
+        "(SELECT digest FROM page_sessions WHERE agent = ?1 ORDER BY rowid DESC LIMIT ?2)",
+        (agent, MOST),
+    )
+
+
+def forget_sessions(db: sqlite3.Connection, agent: str) -> None:
+    """The agent is gone."""
+    db.execute("DELETE FROM page_sessions WHERE agent = ?", (agent,))
+
+
+def load_sessions(db: sqlite3.Connection) -> Sequence[tuple[str, Known]]:
+    """The sessions that are not over, with their agents, the oldest first."""
+    query = "SELECT agent, digest, user, ends_at FROM page_sessions WHERE ends_at > ? ORDER BY rowid"
+    return [(row[0], Known(row[1], row[2], row[3] / 1_000)) for row in db.execute(query, (milliseconds(),))]

@@ -1,25 +1,32 @@
-"""Removing what agents leave, so that a daemon that is killed half-way finishes it at its next start.
+"""Deletion of an agent's files, which is safe against links and continues after a restart.
 
 The table `purges` names the agents whose row is gone and whose files may still be in place. From there they go into
 the trash, with which no agent of the same name has anything to do, and are removed in their own time.
+
+An agent may have nested directories thousands deep, given them names of 255 bytes, taken away its own access to them
+and laid links to anywhere. So nothing here recurses, builds long paths or follows a link: directories are reached by
+descriptor, and those in a directory are first moved up to the top, which makes the deepest tree a flat one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+import secrets
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
 
 from hive_core.agents import store
-from hive_core.agents.trash import Trash
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.database import Database
 from hive_core.layout import Layout
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Purging:
@@ -40,11 +47,11 @@ class Purging:
             try:
                 await self.finish(name)
             except HiveError as error:
-                log.error("purge not finished", agent=name, error=error.message)
+                _log.error("purge not finished", agent=name, error=error.message)
         try:
             await asyncio.to_thread(self._trash.take_strays, known)
         except OSError as error:
-            log.error("left run directories not removed", error=_words(error))
+            _log.error("left run directories not removed", error=_words(error))
 
     async def run(self) -> None:
         """Empty the trash, at once and whenever something is left in it; in the background."""
@@ -55,7 +62,7 @@ class Purging:
                 try:
                     await self._empty_one(place)
                 except OSError as error:
-                    log.error("trash not removed", place=str(place), error=_words(error))
+                    _log.error("trash not removed", place=str(place), error=_words(error))
 
     def stop(self) -> None:
         """Leave the rest to the next daemon."""
@@ -66,7 +73,7 @@ class Purging:
         try:
             return await asyncio.to_thread(self._trash.take_run, name)
         except OSError as error:
-            log.error("run directory not removed", agent=name, error=_words(error))
+            _log.error("run directory not removed", agent=name, error=_words(error))
             return []
 
     def begun(self, name: str) -> None:
@@ -119,3 +126,148 @@ class Purging:
 def _words(error: OSError) -> str:
     where = f": {error.filename!r}" if error.filename else ""
     return f"{os.strerror(error.errno or 0)}{where}"
+
+
+_BY_NAME = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Trash:
+    """`trash` in the state and in the run directory, which may be on different file systems. Its calls block."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._stop = threading.Event()
+
+    def take_run(self, name: str) -> list[Path]:
+        """Move the agent's run directory into the trash; the places to `empty`. Raises OSError."""
+        return self._take(self._layout.run_dir, [self._layout.agent(name).run])
+
+    def take_all(self, name: str) -> list[Path]:
+        """Move everything that an agent has into the trash; the places to `empty`. Raises OSError."""
+        layout = self._layout
+        built = [layout.applied_repository(name), layout.closures / name, layout.builds / name]
+        logs = sorted(layout.logs.glob(f"{name}.log*"))
+        return self.take_run(name) + self._take(layout.state_dir, [layout.agent_home(name), *built, *logs])
+
+    def take_strays(self, known: set[str]) -> list[Path]:
+        """Move the run directories of agents that are not `known` into the trash. Raises OSError."""
+        runs = self._layout.run_dir / "agents"
+        strays = sorted(path for path in runs.iterdir() if path.name not in known) if runs.exists() else []
+        return self._take(self._layout.run_dir, strays)
+
+    def places(self) -> list[Path]:
+        """All that there is to `empty`."""
+        found: list[Path] = []
+        for root in (self._layout.run_dir, self._layout.state_dir):
+            with suppress(FileNotFoundError):
+                found += sorted((root / "trash").iterdir())
+        return found
+
+    def empty(self, place: Path) -> None:
+        """Remove a place of the trash for good, or as much of it as there is time for until `stop`. Raises OSError."""
+        with suppress(FileNotFoundError):
+            remove_tree(place, self._stop)
+
+    def stop(self) -> None:
+        """Let every `empty` return soon."""
+        self._stop.set()
+
+    def _take(self, root: Path, sources: list[Path]) -> list[Path]:
+        there = [source for source in sources if os.path.lexists(source)]
+        if not there:
+            return []
+        place = root / "trash" / secrets.token_hex(8)
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        place.mkdir(mode=0o700)
+        for number, source in enumerate(there):
+            with suppress(FileNotFoundError):
+                with suppress(NotADirectoryError):
+                    unlock(source)
+                source.rename(place / f"{number}.{source.name}")  # Several have the agent's name.
+        return [place]
+
+
+def unlock(path: Path | str, within: int | None = None) -> None:
+    """Give the daemon its access to a directory back; raises NotADirectoryError for what is none, as for a link."""
+    with _reached(path, within):
+        pass
+
+
+def remove_tree(place: Path, stop: threading.Event) -> None:
+    """Remove a directory and all that is in it. Returns early when `stop` is set; raises OSError for what is left."""
+    with _reached(place) as top:
+        while True:
+            removed, failure = _take_apart(top, stop)
+            if stop.is_set():
+                return
+            # Another round after each that got on: a failure may be over then (a directory that had too many links).
+            if failure is not None and not removed:
+                raise failure
+            if failure is None and not removed:
+                break
+    place.rmdir()
+
+
+def _take_apart(top: int, stop: threading.Event) -> tuple[bool, OSError | None]:
+    """One round over the entries of `top`: whether any was removed, and the last failure."""
+    removed, failure = False, None
+    with _listed(top) as entries:
+        for entry in entries:
+            if stop.is_set():
+                break
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    removed = _flatten(entry.name, top, stop) or removed
+                    if stop.is_set():
+                        break
+                    os.rmdir(entry.name, dir_fd=top)
+                else:
+                    os.unlink(entry.name, dir_fd=top)
+                removed = True
+            except OSError as error:
+                failure = error
+    return removed, failure
+
+
+def _flatten(name: str, top: int, stop: threading.Event) -> bool:
+    """Remove the files of a directory in `top` and move its directories up to `top`; whether there was anything."""
+    found = False
+    with _reached(name, top) as inside, _listed(inside) as entries:
+        for entry in entries:
+            if stop.is_set():
+                break
+            if entry.is_dir(follow_symlinks=False):
+                unlock(entry.name, inside)  # Who may not write to a directory may not give it another parent.
+                os.rename(entry.name, secrets.token_hex(8), src_dir_fd=inside, dst_dir_fd=top)
+            else:
+                os.unlink(entry.name, dir_fd=inside)
+            found = True
+    return found
+
+
+@contextmanager
+def _reached(path: Path | str, within: int | None = None) -> Iterator[int]:
+    """A directory, by its name and not through a link, with all rights of its owner. Not for reading: see open(2)."""
+    descriptor = os.open(path, _BY_NAME, dir_fd=within)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if mode & 0o700 != 0o700:
+            change_mode(descriptor, 0o700)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def change_mode(descriptor: int, mode: int) -> None:
+    """fchmod(2) for a descriptor that was opened with O_PATH, for which the kernel has no other way."""
+    os.chmod(f"/proc/self/fd/{descriptor}", mode)  # noqa: PTH101 - a descriptor, not a path
+
+
+@contextmanager
+def _listed(directory: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(descriptor) as entries:
+            yield entries
+    finally:
+        os.close(descriptor)

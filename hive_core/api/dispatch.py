@@ -1,10 +1,13 @@
-"""The frame around every handler: who calls, is the request of the right form, what is answered or refused."""
+"""Dispatch of a request to its endpoint, and its answer or error as a response."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import structlog
 from aiohttp import web
@@ -12,11 +15,61 @@ from pydantic import ValidationError
 
 from hive_core.api.endpoint import Call, Caller, Endpoint, Identify, Refused, Timed
 from hive_core.api.responses import json_answer
-from hive_core.errors import HiveError, bad_request
+from hive_core.errors import HiveError, bad_request, not_found
 from hive_core.protocol import MAX_REQUEST_BYTES, ErrorAnswer, ErrorBody, Query, Request
-from hive_core.sockets.routing import Router, WrongMethod
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
+
+
+_NO_PARAMETERS: Mapping[str, str] = {}
+
+
+class WrongMethod(HiveError):
+    """The path is there, but not for this method. `allowed` is for the `Allow` header (RFC 9110)."""
+
+    def __init__(self, code: str, message: str, allowed: Sequence[str]) -> None:
+        super().__init__(code, message, hint=f"use {' or '.join(allowed)}", status=405)
+        self.allowed = ", ".join(allowed)
+
+
+class Router:
+    """Finds endpoints by method and path. `{x}` in an endpoint's path stands for one segment."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._fixed: dict[str, dict[str, Endpoint]] = defaultdict(dict)
+        patterns: dict[str, dict[str, Endpoint]] = defaultdict(dict)
+        for endpoint in endpoints:
+            table = patterns if "{" in endpoint.path else self._fixed
+            table[endpoint.path][endpoint.method] = endpoint
+        self._patterns = [(_pattern(path), methods) for path, methods in patterns.items()]
+
+    def find(self, method: str, raw_path: str) -> tuple[Endpoint, Mapping[str, str]]:
+        """The endpoint and what its `{x}` stand for, decoded; raises `not_found` or `method_not_allowed`.
+
+        `raw_path` is still percent-encoded, so that an encoded slash does not end a segment.
+        """
+        methods = self._fixed.get(raw_path)
+        if methods is not None:
+            return _choose(methods, method), _NO_PARAMETERS
+        for pattern, methods in self._patterns:
+            found = pattern.fullmatch(raw_path)
+            if found:
+                return _choose(methods, method), {name: unquote(value) for name, value in found.groupdict().items()}
+        raise not_found("not_found", "there is nothing at this path", "see /v1/openapi.json")
+
+
+def _choose(methods: Mapping[str, Endpoint], method: str) -> Endpoint:
+    endpoint = methods.get(method)
+    if endpoint is None:
+        raise WrongMethod("method_not_allowed", "this path is not used so", sorted(methods))
+    return endpoint
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = re.split(r"{(\w+)}", path)
+    text = "".join(f"(?P<{part}>[^/]+)" if place % 2 else re.escape(part) for place, part in enumerate(parts))
+    return re.compile(text)
+
 
 _SHOWN_FAULTS = 5
 _NO_QUERY = Query()
@@ -79,7 +132,7 @@ def _as_refusal(error: Exception, request: web.BaseRequest) -> HiveError:
         return HiveError("request_too_large", text, hint="a message's body may have 256 KiB", status=413)
     if isinstance(error, web.RequestPayloadError):
         return bad_request("the request's body does not arrive as its headers say", "send it plainly, with its length")
-    log.error("request failed", path=ascii(request.path), exc_info=error)
+    _log.error("request failed", path=ascii(request.path), exc_info=error)
     return HiveError("internal", "the daemon failed on this request", hint="see its log", status=500)
 
 

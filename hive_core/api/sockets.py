@@ -1,21 +1,31 @@
-"""`core.sock`: one for each agent, and whoever speaks on it is that agent."""
+"""`host.sock` and the agents' `core.sock`."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import grp
+import json
+import logging
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
 
-from hive_core.api.dispatch import Frame
-from hive_core.api.endpoint import Caller, Endpoint, Refused, Timed
-from hive_core.api.listener import Listener
+from hive_core.api.dispatch import Frame, Router
+from hive_core.api.endpoint import Call, Caller, Endpoint, Refused, Timed
+from hive_core.api.listener import Listener, peer
+from hive_core.api.openapi import describe
 from hive_core.errors import not_found
 from hive_core.messaging import Directory
-from hive_core.sockets.routing import Router
-from hive_core.sockets.serving import make_runner, with_document
+from hive_core.protocol import MAX_REQUEST_BYTES
+from hive_core.protocol.names import OPERATOR
 
-_CONNECTIONS = 32
+_CORE_CONNECTIONS = 32
 """Of one agent: its harness and some tools at a time, with requests of up to 2 MiB each."""
 
 
@@ -49,7 +59,7 @@ class CoreSockets:
             raise RuntimeError("serve comes first")
         path = self._path_of(name)
         self._names[str(path)] = name
-        self._listeners[name] = listener = Listener(self._runner, path, 0o600, connections=_CONNECTIONS)
+        self._listeners[name] = listener = Listener(self._runner, path, 0o600, connections=_CORE_CONNECTIONS)
         await listener.start()
 
     async def close(self, name: str) -> None:
@@ -77,3 +87,107 @@ class CoreSockets:
             raise not_found("unknown_agent", "this agent is gone", "it was destroyed")
         kind = self._directory.member(name).kind
         return Caller(name, kind, lambda: f"{kind}:{name}")
+
+
+_HOST_CONNECTIONS = 256
+
+
+class HostSocket:
+    """Who may open it is decided by its mode and group; the kernel names the user for the audit table."""
+
+    def __init__(self, path: Path, group: str, endpoints: list[Endpoint], refused: Refused, timed: Timed) -> None:
+        self._path = path
+        self._group = _group_id(group)
+        router = Router(with_document("hyperhive, for the operator", endpoints))
+        self._runner = make_runner(Frame(router, _identify, refused, timed))
+        self._listener: Listener | None = None
+
+    async def open(self) -> None:
+        """Listen."""
+        await self._runner.setup()
+        mode = 0o600 if self._group is None else 0o660
+        self._listener = Listener(self._runner, self._path, mode, self._group, connections=_HOST_CONNECTIONS)
+        await self._listener.start()
+
+    async def close(self) -> None:
+        """Stop listening, let requests under way finish, hang up."""
+        if self._listener is not None:
+            self._listener.stop()
+        await self._runner.cleanup()
+
+
+def _identify(request: web.BaseRequest) -> Caller:
+    return Caller(OPERATOR, "operator", functools.partial(_actor, request))
+
+
+def _actor(request: web.BaseRequest) -> str:
+    try:
+        _, user = peer(request)
+    except ConnectionResetError:
+        return OPERATOR  # Gone before its name was needed.
+    return f"{OPERATOR}:{_user_name(user)}"
+
+
+@functools.lru_cache(maxsize=64)
+def _user_name(user: int) -> str:
+    # Kept, since a look-up reads files and may ask a directory server.
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def _group_id(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+_SHUTDOWN_SECONDS = 10.0
+
+# What aiohttp logs here is bytes of callers that are no HTTP, a traceback each time; the frame logs failures of ours.
+_garbage = logging.getLogger("hive_core.api.garbage")
+_garbage.disabled = True
+
+
+def with_document(title: str, endpoints: list[Endpoint]) -> list[Endpoint]:
+    """`endpoints` and the one that describes them all, itself included."""
+    complete = list(endpoints)
+    made: list[bytes] = []
+
+    async def document(_: Call) -> web.StreamResponse:
+        if not made:  # Not before somebody asks: a start should not wait for it.
+            made.append(json.dumps(describe(title, complete)).encode())
+        return web.Response(body=made[0], content_type="application/json")
+
+    complete.append(Endpoint("GET", "/v1/openapi.json", "This document", document, "application/json"))
+    return complete
+
+
+def make_runner(frame: Frame) -> web.ServerRunner:
+    """A runner that gives up a handler when its caller hangs up, and waits for the others when it stops.
+
+    On aiohttp's low-level server: its applications, with their routes, middlewares and signals, cost a send as much
+    again as all the rest of it.
+    """
+    server = web.Server(
+        frame.answer,
+        request_factory=_request,
+        handler_cancellation=True,
+        access_log=None,
+        auto_decompress=False,  # No caller of ours compresses, and a compressed body is no JSON.
+        logger=_garbage,
+    )
+    return web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_SECONDS)
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_REQUEST_BYTES)

@@ -48,7 +48,10 @@ class Overview:
     async def status(self) -> HiveStatus:
         """How things stand now."""
         stored, asked = await self._database.read(
-            lambda db: (db.execute("SELECT count(*) FROM messages").fetchone()[0], question_store.count_open(db))
+            lambda db: (
+                db.execute("SELECT count(*) FROM messages").fetchone()[0],
+                question_store.count_open_questions(db),
+            )
         )
         return HiveStatus(
             version=__version__,

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import click
 
-from hive_core.cli.untrusted import one_line
+from hive_core.text import escaped_line
 
 _ONE_LINE = 160
 
@@ -28,7 +28,7 @@ class Failure(click.ClickException):
 
     def format_message(self) -> str:
         """Message and hint on one line if they fit, else on two. Both may quote agents."""
-        message, hint = one_line(self.message), one_line(self.hint)
+        message, hint = escaped_line(self.message), escaped_line(self.hint)
         if not hint:
             return message
         short = f"{message} ({hint})"

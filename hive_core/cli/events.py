@@ -1,14 +1,18 @@
-"""Events as lines for people: who told whom what, and who does what."""
+"""The event stream of the daemon, as lines for people."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from hive_core.cli import colours
-from hive_core.cli.times import clock
-from hive_core.cli.untrusted import first_line, one_line, visible
+from hive_core.cli.client import Client
+from hive_core.cli.errors import Failure
+from hive_core.cli.output import clock, coloured_agent, coloured_state, dim
+from hive_core.text import escaped_first_line, escaped_line, visible
 
 _NAME = 9
 _LEAST_WRAPPED = 24
@@ -21,19 +25,19 @@ def lines(event: Mapping[str, Any], width: int | None, every: bool) -> list[str]
     kind, data = str(event.get("kind")), event.get("data") or {}
     if kind in _QUIET and not (every or data.get("redelivered")):
         return []
-    time = colours.dim(clock(event.get("at")))
+    time = dim(clock(event.get("at")))
     if kind == "message.sent":
         return _sent(time, data, width)
     return [f"{time} {_plain(kind, data)}"]
 
 
 def _sent(time: str, data: Mapping[str, Any], width: int | None) -> list[str]:
-    sender, to = (one_line(str(data.get(key))) for key in ("sender", "to"))
+    sender, to = (escaped_line(str(data.get(key))) for key in ("sender", "to"))
     number = f"#{data.get('id')}"
     if data.get("reply_to") is not None:
         number += f" answers #{data['reply_to']}"
     shown_to = "everyone" if to == "*" else to
-    head = f"{time} {_name(sender)} → {colours.agent(to, shown_to.ljust(_NAME))} {colours.dim(number)}"
+    head = f"{time} {_name(sender)} → {coloured_agent(to, shown_to.ljust(_NAME))} {dim(number)}"
     before = 9 + _NAME + 3 + _NAME + 1 + len(number)
     body = visible(str(data.get("body"))).split("\n")
     if len(body) == 1 and (width is None or before + 1 + len(body[0]) <= width):
@@ -48,52 +52,125 @@ def _wrapped(line: str, room: int) -> list[str]:
 
 
 def _plain(kind: str, data: Mapping[str, Any]) -> str:
-    agent = one_line(str(data.get("agent", "")))
+    agent = escaped_line(str(data.get("agent", "")))
     if kind == "agent.state":
         return f"{_name(agent)} {_word(data.get('state'))}{_why(data.get('detail'))}"
     if kind == "agent.lifecycle":
-        return f"{_name(agent)} {colours.dim('process')} {_word(data.get('lifecycle'))}{_why(data.get('cause'))}"
+        return f"{_name(agent)} {dim('process')} {_word(data.get('lifecycle'))}{_why(data.get('cause'))}"
     if kind == "agent.status":
-        return f"{_name(agent)} {colours.dim('is at')} {one_line(str(data.get('status') or 'nothing'))}"
+        return f"{_name(agent)} {dim('is at')} {escaped_line(str(data.get('status') or 'nothing'))}"
     if kind == "question.changed":
         return f"{_name(agent)} {_question(data)}"
     if kind == "proposal.changed":
         return f"{_name(agent)} {_proposal(data)}"
     if kind == "events.lost":
-        return colours.state("failed", f"{data.get('count')} events were too fast for this reader and are not shown")
+        return coloured_state("failed", f"{data.get('count')} events were too fast for this reader and are not shown")
     if kind.startswith("message."):
         ids = ", ".join(f"#{number}" for number in data.get("ids", []))
         words = {"delivered": "got", "acknowledged": "handled", "released": "gave back"}
         verb = words.get(kind.removeprefix("message."), kind)
         again = " again" if data.get("redelivered") else ""
-        return f"{_name(agent)} {colours.dim(f'{verb} {one_line(ids)}{again}')}"
-    return one_line(f"{agent} {kind}".strip())
+        return f"{_name(agent)} {dim(f'{verb} {escaped_line(ids)}{again}')}"
+    return escaped_line(f"{agent} {kind}".strip())
 
 
 def _question(data: Mapping[str, Any]) -> str:
-    state, by = one_line(str(data.get("state"))), one_line(str(data.get("by")))
+    state, by = escaped_line(str(data.get("state"))), escaped_line(str(data.get("by")))
     word = {"open": "asks", "answered": f"answered by {by}"}.get(state, state)
-    number = one_line(str(data.get("id")))
-    return f"{colours.dim(f'question {number}')} {word}  {first_line(str(data.get('text') or ''))}"
+    number = escaped_line(str(data.get("id")))
+    return f"{dim(f'question {number}')} {word}  {escaped_first_line(str(data.get('text') or ''))}"
 
 
 def _proposal(data: Mapping[str, Any]) -> str:
-    what = "proposal" if data.get("kind") == "config" else one_line(str(data.get("kind")))
-    note = first_line(str(data.get("note") or ""))
-    by = one_line(str(data.get("by")))
+    what = "proposal" if data.get("kind") == "config" else escaped_line(str(data.get("kind")))
+    note = escaped_first_line(str(data.get("note") or ""))
+    by = escaped_line(str(data.get("by")))
     state = str(data.get("state"))
-    word = colours.state(state, "proposed" if state == "proposal" else one_line(state))
-    number = one_line(str(data.get("number")))
-    return f"{colours.dim(f'{what} {number}')} {word}  {by}{': ' + note if note else ''}"
+    word = coloured_state(state, "proposed" if state == "proposal" else escaped_line(state))
+    number = escaped_line(str(data.get("number")))
+    return f"{dim(f'{what} {number}')} {word}  {by}{': ' + note if note else ''}"
 
 
 def _name(name: str) -> str:
-    return colours.agent(name, name.rjust(_NAME))
+    return coloured_agent(name, name.rjust(_NAME))
 
 
 def _word(word: object) -> str:
-    return colours.state(one_line(str(word)))
+    return coloured_state(escaped_line(str(word)))
 
 
 def _why(text: object) -> str:
-    return f"  {one_line(str(text))}" if text else ""
+    return f"  {escaped_line(str(text))}" if text else ""
+
+
+_FIRST_RETRY_SECONDS = 0.1
+_LAST_RETRY_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a stream. `data` is empty if it only names the id to go on from."""
+
+    last_id: str | None
+    data: str
+
+
+def parse(lines: Iterable[bytes]) -> Iterator[Item]:
+    """Items of a `text/event-stream`; comments and unknown fields are skipped, a half item at the end is dropped."""
+    last_id: str | None = None
+    data: list[str] = []
+    changed = False
+    for raw in lines:
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        if not line:
+            if data or changed:
+                yield Item(last_id, "\n".join(data))
+            data, changed = [], False
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "data":
+            data.append(value)
+        elif field == "id" and "\0" not in value:
+            last_id, changed = value, True
+
+
+def follow(client: Client, after: int | None, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Every event from now on (or after the event `after`), for ever.
+
+    A daemon that goes away after it was reached once is waited for, which `tell` is told in words.
+    """
+    last_id: str | None = None
+    reached = False
+    lost = False
+    pause = _FIRST_RETRY_SECONDS
+    while True:
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id is not None else {})
+        query = {"after": after} if last_id is None else None
+        try:
+            with client.stream("/v1/events", query, headers) as lines:
+                if lost:
+                    tell("the daemon is back")
+                reached, lost, pause = True, False, _FIRST_RETRY_SECONDS
+                for item in parse(lines):
+                    last_id = item.last_id if item.last_id is not None else last_id
+                    if item.data:
+                        yield _event(item.data)
+        except Failure as failure:
+            if not (reached and failure.passing):
+                raise
+        if not lost:
+            tell("the daemon went away; waiting for it to come back (Ctrl-C ends this)")
+            lost = True
+        time.sleep(pause)
+        pause = min(pause * 2, _LAST_RETRY_SECONDS)
+
+
+def _event(data: str) -> dict[str, Any]:
+    try:
+        event = json.loads(data)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict) or not isinstance(event.get("data"), dict):
+        raise Failure("bad_answer", "the daemon sent an event that is none", hint="is it of another version?")
+    return event

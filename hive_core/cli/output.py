@@ -1,9 +1,18 @@
-"""An aligned table that fits the terminal. rich's own would double the time of `hive-c0re list`; its widths do not."""
+"""Output for people: tables, colours, times, the terminal's width."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from hive_core.protocol.names import MANAGER, OPERATOR
+from hive_core.text import escaped_line
 
 Row = Sequence[str]
 
@@ -72,3 +81,108 @@ def _cut(text: str, width: int) -> str:
     from rich.cells import set_cell_size  # noqa: PLC0415
 
     return set_cell_size(text, width - 1).rstrip() + "…"
+
+
+_AGENTS = ("cyan", "blue", "green", "bright_cyan", "bright_blue", "bright_green")
+_WORDS = {
+    "idle": "green",
+    "running": "green",
+    "thinking": "yellow",
+    "starting": "yellow",
+    "stopping": "yellow",
+    "backoff": "bright_red",
+    "failed": "bright_red",
+    "needs_login": "bright_magenta",
+    "paused": "bright_magenta",
+    "proposal": "yellow",
+    "building": "yellow",
+    "built": "bright_magenta",
+    "approved": "yellow",
+    "deployed": "green",
+}
+
+
+def coloured_agent(name: str, padded: str | None = None) -> str:
+    """A name in a colour that stays its own; `padded` is what to show in its place."""
+    shown = name if padded is None else padded
+    if name == OPERATOR:
+        return click.style(shown, bold=True)
+    if name == MANAGER:
+        return click.style(shown, fg="magenta", bold=True)
+    return click.style(shown, fg=_AGENTS[sum(name.encode()) % len(_AGENTS)])
+
+
+def coloured_state(word: str, shown: str | None = None) -> str:
+    """A lifecycle or state: green is well, yellow on its way, red in trouble, magenta waits for you, dim not there."""
+    text = word if shown is None else shown
+    colour = _WORDS.get(word)
+    return click.style(text, fg=colour) if colour else dim(text)
+
+
+def dim(text: str) -> str:
+    """What matters less."""
+    return click.style(text, dim=True)
+
+
+_STEPS = ((60, 1, "s"), (3_600, 60, "min"), (86_400, 3_600, "h"))
+
+
+def now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
+def duration(since: object, until: datetime) -> str:
+    """How long ago the ISO time `since` was ("3 min"); empty if it is none. The future counts as this moment."""
+    if not isinstance(since, str):
+        return ""
+    try:
+        then = datetime.fromisoformat(since)
+    except ValueError:
+        return ""
+    seconds = max(0, int((until - (then if then.tzinfo else then.replace(tzinfo=UTC))).total_seconds()))
+    for limit, unit, word in _STEPS:
+        if seconds < limit:
+            return f"{seconds // unit} {word}"
+    days = seconds // 86_400
+    return f"{days} day" if days == 1 else f"{days} days"
+
+
+def ago(since: object, until: datetime) -> str:
+    """As `duration`, with "ago"; empty if `since` is no time."""
+    text = duration(since, until)
+    if not text:
+        return ""
+    return "just now" if text == "0 s" else f"{text} ago"
+
+
+def clock(at: object) -> str:
+    """The ISO time `at` as hours, minutes and seconds where the operator is."""
+    try:
+        return datetime.fromisoformat(str(at)).astimezone().strftime("%H:%M:%S")
+    except ValueError:
+        return "--:--:--"
+
+
+def moment(at: object) -> str:
+    """The ISO time `at` as date and time where the operator is."""
+    try:
+        return datetime.fromisoformat(str(at)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return ""
+
+
+def width() -> int | None:
+    """Columns of the terminal on stdout; None if stdout is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def can_ask() -> bool:
+    """Whether a question would be seen and could be answered."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def print_lines(answer: dict[str, Any], err: bool = False) -> None:
+    """The lines of a LogsAnswer, each on one line whatever it holds."""
+    for line in answer.get("lines", []):
+        click.echo(escaped_line(str(line)), err=err)

@@ -1,4 +1,4 @@
-"""Following a proposal to where it stops, and telling on the way what becomes of it."""
+"""Waiting for the end of a proposal or the start of an agent."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from hive_core.cli import colours
-from hive_core.cli.client import Client, proposal_path
+from hive_core.cli.arguments import print_json, shown_proposal
+from hive_core.cli.client import Client, agent_path, proposal_path
 from hive_core.cli.errors import Failure
-from hive_core.cli.json_output import print_json
-from hive_core.cli.proposal_names import shown_proposal
-from hive_core.cli.untrusted import one_line
+from hive_core.cli.output import coloured_agent, coloured_state, print_lines
+from hive_core.text import escaped_line
 
 _POLL_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
@@ -69,13 +68,72 @@ def report(proposal: Answer, as_json: bool) -> None:
 
 def standing(proposal: Answer) -> str:
     """One line: the proposal, its state, and whom it waits for."""
-    name = shown_proposal(colours.agent(one_line(str(proposal.get("agent")))), proposal.get("number"))
+    name = shown_proposal(coloured_agent(escaped_line(str(proposal.get("agent")))), proposal.get("number"))
     waits_for = proposal.get("waits_for")
-    waits = f" and waits for the {one_line(str(waits_for))}" if waits_for is not None else ""
-    state = one_line(str(proposal.get("state")))
-    return f"{name} is {colours.state(state, 'proposed' if state == 'proposal' else state)}{waits}"
+    waits = f" and waits for the {escaped_line(str(waits_for))}" if waits_for is not None else ""
+    state = escaped_line(str(proposal.get("state")))
+    return f"{name} is {coloured_state(state, 'proposed' if state == 'proposal' else state)}{waits}"
 
 
 def _tell(proposal: Answer) -> None:
-    name = shown_proposal(one_line(str(proposal.get("agent"))), proposal.get("number"))
-    click.echo(f"{name}: {one_line(str(proposal.get('state')))}", err=True)
+    name = shown_proposal(escaped_line(str(proposal.get("agent"))), proposal.get("number"))
+    click.echo(f"{name}: {escaped_line(str(proposal.get('state')))}", err=True)
+
+
+_START_POLL_SECONDS = 0.2
+_CRASHES = 3
+_LOG_LINES = 15
+
+
+def wait_until_ready(
+    client: Client, name: str, timeout: float, tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """The agent's status once its harness is idle or at work; `tell` gets every status on the way.
+
+    An agent that fails, keeps crashing, is stopped or takes longer than `timeout` seconds is a failure, before
+    which the end of its log is shown on stderr.
+    """
+    end = time.monotonic() + timeout
+    while True:
+        status = client.get(agent_path(name))
+        tell(status)
+        if status.get("state") in {"idle", "thinking"}:
+            return status
+        why = _why_never(status)
+        if why is None and time.monotonic() >= end:
+            why = f"is not ready after {timeout:g} s (its harness is {status.get('state')})"
+        if why is not None:
+            raise _failure(client, name, why)
+        time.sleep(_START_POLL_SECONDS)
+
+
+def _why_never(status: dict[str, Any]) -> str | None:
+    """Why the agent will not become ready by waiting; None while it may."""
+    detail = status.get("detail") or status.get("exit_cause") or "no reason given"
+    if status.get("state") == "needs_login":
+        return f"needs a login: {detail}"
+    if status.get("state") == "paused":
+        return f"is paused: {detail}"
+    if "failed" in (status.get("state"), status.get("lifecycle")):
+        return f"failed: {detail}"
+    if status.get("lifecycle") in {"stopping", "stopped"}:
+        return "was stopped before it was ready"
+    restarts = status.get("restarts")
+    if isinstance(restarts, int) and restarts >= _CRASHES:
+        return f"keeps crashing ({restarts} restarts): {detail}"
+    return None
+
+
+def _failure(client: Client, name: str, why: str) -> Failure:
+    try:
+        log = client.get(agent_path(name, "logs"), {"lines": _LOG_LINES})
+    except Failure:
+        log = {}
+    if log.get("lines"):
+        click.echo("the last lines of its log:", err=True)
+        print_lines(log, err=True)
+    return Failure(
+        "not_ready",
+        f"{name} was made, but {why}",
+        hint=f'look with "hive-c0re logs {name}"; remove it with "hive-c0re destroy {name}"',
+    )

@@ -9,20 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hive_core import __version__
-from hive_core.doctor import looking_kernel, looking_listeners, looking_places, looking_programs, probes, trials
-from hive_core.doctor.configured import judge_settings
-from hive_core.doctor.containers import judge_containers
-from hive_core.doctor.deployed import Running, judge_deployed
-from hive_core.doctor.doors import judge_doors
+from hive_core.doctor import probes, trials
 from hive_core.doctor.findings import Finding, warning
-from hive_core.doctor.git_trial import why_git_fails
-from hive_core.doctor.hive_checks import Hive, judge_hive
-from hive_core.doctor.host_checks import judge_bubblewrap, judge_git
-from hive_core.doctor.kernel import judge_cgroups, judge_namespaces
+from hive_core.doctor.hive_checks import Hive, Running, judge_deployed, judge_hive, judge_ports, judge_settings
+from hive_core.doctor.host_checks import (
+    judge_bubblewrap,
+    judge_cgroups,
+    judge_containers,
+    judge_doors,
+    judge_git,
+    judge_namespaces,
+    judge_room,
+)
 from hive_core.doctor.nix_checks import judge_nix
-from hive_core.doctor.ports import judge_ports
-from hive_core.doctor.room import judge_room
 from hive_core.doctor.trial_checks import judge_git_trial, judge_trials
+from hive_core.doctor.trials import why_git_fails
 from hive_core.errors import HiveError
 from hive_core.protocol import HiveStatus
 from hive_core.protocol.names import container_name
@@ -38,7 +39,7 @@ def examine(file: Path | None, environment: Mapping[str, str], socket: Path, ask
     `file` and `environment` are where the daemon's settings are read from; `ask` asks the daemon behind `socket`.
     """
     read = _read(file, environment)
-    hive = probes.hive(ask)
+    hive = probes.daemon_facts(ask)
     settings = Settings() if isinstance(read, HiveError) else read
     # Where a daemon runs, what it has is what matters.
     running = settings if hive.status is None else _as_running(settings, hive.status, socket)
@@ -52,31 +53,31 @@ async def _host(settings: Settings, hive: Hive) -> list[Finding]:
     layout = settings.layout
     nixos = settings.runtime == "nixos"
     git, bwrap_version, problem = await asyncio.gather(
-        looking_programs.ask("git", "--version"),
-        looking_programs.ask("bwrap", "--version"),
-        looking_programs.bubblewrap(),
+        probes.ask("git", "--version"),
+        probes.ask("bwrap", "--version"),
+        probes.bubblewrap(),
     )
     found = [judge_git(git), judge_bubblewrap(problem, settings, bwrap_version)]
     if found[0].severity == "ok":
         bwrap = None if problem else shutil.which("bwrap")
         found.append(judge_git_trial(await why_git_fails(bwrap)))
     if nixos:
-        nix, containers = await asyncio.gather(looking_programs.nix(), looking_programs.containers())
-        kernel = looking_kernel.kernel()
+        nix, containers = await asyncio.gather(probes.nix(), probes.containers())
+        kernel = probes.kernel()
         found += judge_nix(nix, settings) + judge_containers(containers) + judge_cgroups(kernel)
         if (tried := await trials.trials(settings)) is not None:
             found += judge_trials(tried, settings)
         if settings.nixos.user_namespaces:
-            shown = await looking_kernel.shown_to_containers([layout.state_dir, layout.run_dir])
+            shown = await probes.shown_to_containers([layout.state_dir, layout.run_dir])
             found += judge_namespaces(kernel, shown)
-    found += judge_doors(looking_places.doors(layout, settings.socket_group))
-    found += [judge_room(room) for room in looking_places.rooms(layout, store=nixos)]
+    found += judge_doors(probes.doors(layout, settings.socket_group))
+    found += [judge_room(room) for room in probes.rooms(layout, store=nixos)]
     if hive.status is not None:
         if nixos:
             pid = hive.status.pid
-            found += judge_ports(hive.agents, looking_listeners.listeners({one.web_port for one in hive.agents}), pid)
+            found += judge_ports(hive.agents, probes.listeners({one.web_port for one in hive.agents}), pid)
         found += judge_deployed([_running(hive, agent.name, nixos=nixos) for agent in hive.agents])
-    if hidden := looking_places.unseen([layout.state_dir]):
+    if hidden := probes.unseen([layout.state_dir]):
         what = f"user {os.getuid()} cannot look into {hidden[0]}: what lies there was not looked at"
         found.append(warning("unseen", what, "run the doctor as root, or as the daemon's user"))
     return found
@@ -88,8 +89,8 @@ def _running(hive: Hive, name: str, *, nixos: bool) -> Running:
     return Running(
         agent,
         newest,
-        looking_places.started_on(_PLACES.conf(container_name(name))) if nixos else None,
-        looking_places.there(newest.closure) if newest is not None else None,
+        probes.started_on(_PLACES.conf(container_name(name))) if nixos else None,
+        probes.there(newest.closure) if newest is not None else None,
     )
 
 

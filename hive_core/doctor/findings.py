@@ -1,7 +1,8 @@
-"""One thing that was looked at, and whether it is as it has to be."""
+"""Findings of the doctor, and the output of the programs that it runs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -41,3 +42,26 @@ def error(check: str, what: str, remedy: str) -> Finding:
 def healthy(findings: Iterable[Finding]) -> bool:
     """Whether nothing is wrong; warnings alone are no illness."""
     return all(finding.severity != "error" for finding in findings)
+
+
+_VERSION = re.compile(r"(?<![\w.])(\d{1,6})(?:\.(\d{1,6}))?(?:\.(\d{1,6}))?")
+
+
+@dataclass(frozen=True)
+class Said:
+    """`text` is what it printed; `failed` says why there is no answer, empty if there is one."""
+
+    text: str = ""
+    failed: str = ""
+    missing: bool = False
+
+
+def version(said: Said) -> tuple[int, ...]:
+    """The first version number in an answer, () if there is none: `git version 2.39.5` gives (2, 39, 5)."""
+    found = _VERSION.search(said.text)
+    return tuple(int(part) for part in found.groups() if part) if found else ()
+
+
+def dotted(number: tuple[int, ...]) -> str:
+    """A version as people write it."""
+    return ".".join(str(part) for part in number)

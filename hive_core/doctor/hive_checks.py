@@ -1,12 +1,16 @@
-"""Judges the daemon: whether it answers, and whether it is the one that the settings describe."""
+"""Pure checks of the settings, the daemon, deployments and ports."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hive_core.agents.limits import excesses
 from hive_core.doctor.findings import Finding, error, ok, warning
-from hive_core.protocol import AgentStatus, Deployment, HiveStatus
+from hive_core.errors import HiveError
+from hive_core.protocol import AgentStatus, Deployment, HiveStatus, Limits
+from hive_core.protocol.names import container_name
 from hive_core.settings import Settings
 
 
@@ -51,3 +55,101 @@ def judge_hive(hive: Hive, settings: Settings, version: str) -> list[Finding]:
         what = f"the daemon keeps its state in {status.state_dir}, the settings say {settings.layout.state_dir}"
         found.append(warning("settings-in-use", what, again))
     return found
+
+
+def judge_settings(settings: Settings | HiveError) -> list[Finding]:
+    """`settings`, or why they cannot be read."""
+    if isinstance(settings, HiveError):
+        return [error("settings", settings.message, settings.hint or "mend the settings")]
+    found = [ok("settings", f'the settings are good, runtime = "{settings.runtime}"')]
+    for each in excesses(Limits.model_validate(settings.limits.model_dump()), settings.ceilings):
+        what = f"limits.{each.key} is {each.asked}, and ceilings.{each.key} is {each.ceiling}: the ceiling holds"
+        found.append(warning("settings", what, "lower the one or raise the other"))
+    return found
+
+
+@dataclass(frozen=True)
+class Running:
+    """One agent: what the daemon says of it, the newest of its deployments, and what lies on the disk.
+
+    `started_on` is the closure on which the container is started, "" if there is none, None where there are no
+    containers, or where this user cannot see it. `there` says whether the deployment's closure is on the disk, None if
+    this user cannot see that.
+    """
+
+    agent: AgentStatus
+    newest: Deployment | None
+    started_on: str | None
+    there: bool | None
+
+
+def judge_deployed(running: Sequence[Running]) -> list[Finding]:
+    """Whether every agent's deployment is what it has, and can be started again."""
+    found = [finding for one in running for finding in _judge(one)]
+    return found or [ok("deployed", "every agent has what was approved for it")]
+
+
+def _judge(one: Running) -> list[Finding]:
+    name, newest = one.agent.name, one.newest
+    if newest is None:
+        what = f"{name} has no deployment in its history"
+        return [error("deployed", what, "hive-c0re proposals reindex, and see the daemon's log")]
+    found = []
+    if one.agent.deployment != newest.number:
+        what = f"{name} is on deployment {one.agent.deployment}, and {newest.number} was deployed last"
+        found.append(warning("deployed", what, f"see hive-c0re proposals --agent {name}: one may be under way"))
+    elif one.started_on in (None, newest.closure) or one.agent.lifecycle in ("stopped", "failed"):
+        pass  # Whatever one that does not run was started on last: its next start sets that first.
+    elif one.started_on == "":
+        what = f"nothing says on what the container of {name} is started"
+        found.append(error("deployed", what, f"hive-c0re restart {name}"))
+    else:
+        what = f"the container of {name} is started on {one.started_on}, and approved was {newest.closure}"
+        found.append(error("deployed", what, f"find out who changed it, then hive-c0re restart {name}"))
+    if one.there is False:
+        what = f"what {name} was deployed with is gone: {newest.closure}"
+        found.append(error("closure", what, f"hive-c0re rebuild {name}"))
+    if one.agent.needs_update:
+        what = f"{name} was built with an older hyperhive than the hive's own"
+        found.append(warning("updates", what, f"hive-c0re rebuild {name}"))
+    return found
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A process that listens on a port; None and "" where this user may not see whose it is."""
+
+    program: str = ""
+    pid: int | None = None
+    cgroup: str = ""
+
+
+def judge_ports(
+    agents: Sequence[AgentStatus], listeners: Mapping[int, Sequence[Listener]], daemon: int
+) -> list[Finding]:
+    """Whether every agent has its port for itself; `listeners` are those of the host's own network, by port.
+
+    `daemon` is the daemon's process, which holds the ports.
+    """
+    check = "web-ports"
+    found = []
+    taken: defaultdict[int, list[str]] = defaultdict(list)
+    for agent in agents:
+        taken[agent.web_port].append(agent.name)
+        for listener in listeners.get(agent.web_port, ()):
+            if _is_anothers(agent, listener, daemon):
+                who = f"{listener.program} (process {listener.pid})" if listener.pid else "another program"
+                what = f"port {agent.web_port}, where the web page of {agent.name} is to be, is taken by {who}"
+                found.append(warning(check, what, "have that program listen on another port"))
+    for port, names in taken.items():
+        if len(names) > 1:
+            what = f"{' and '.join(names)} have the same port, {port}"
+            found.append(error(check, what, f"destroy {names[-1]} with --purge and spawn it again"))
+    return found or [ok(check, "no web port is taken by another program")]
+
+
+def _is_anothers(agent: AgentStatus, listener: Listener, daemon: int) -> bool:
+    if f"container@{container_name(agent.name)}.service" in listener.cgroup:
+        return False
+    # Whose it is cannot be told: then it is taken for the daemon's.
+    return listener.pid not in (None, daemon)

@@ -1,9 +1,15 @@
-"""Judges the programs that every hive needs: git, which keeps the gate's state, and bubblewrap, which confines."""
+"""Pure checks of programs, containers, the kernel, disk space and permissions."""
 
 from __future__ import annotations
 
-from hive_core.doctor.findings import Finding, error, ok, warning
-from hive_core.doctor.said import Said, dotted, version
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hive_core.doctor.findings import Finding, Said, dotted, error, ok, version, warning
+from hive_core.errors import HiveError
 from hive_core.settings import Settings
 
 GIT_LEAST = (2, 36)
@@ -39,3 +45,253 @@ def judge_bubblewrap(problem: str, settings: Settings, said: Said) -> Finding:
     if settings.sandbox == "bubblewrap":
         return error("bubblewrap", f'sandbox = "bubblewrap", and the daemon cannot start: {problem}', remedy)
     return warning("bubblewrap", f"agents run as plain processes, not confined: {problem}", remedy)
+
+
+SYSTEMD_TESTED = (252,)
+"""The oldest systemd that the nixos runtime was tested with."""
+
+
+NIXOS_LEAST = (25, 5)
+"""The oldest NixOS that is supported."""
+_UPDATE = "update the host to NixOS 25.05 or newer"
+_RELEASE = re.compile(r"([0-9]{2})\.([0-9]{2})")
+
+
+@dataclass(frozen=True)
+class ContainerFacts:
+    """`booted`: whether systemd is process 1. `unit` answers `systemctl show --property=LoadState` for a container.
+
+    `nixos_container` is the text of that program, None where it is not installed. `release` is what os-release(5) has.
+    `nspawn` answers `systemd-nspawn --version`.
+    """
+
+    systemd: Said
+    booted: bool
+    nixos_container: str | None
+    unit: Said
+    nspawn: Said
+    release: Mapping[str, str] = field(default_factory=dict)
+
+
+def judge_containers(facts: ContainerFacts) -> list[Finding]:
+    """Whether containers can be run here."""
+    found = [_release(facts.release), _systemd(facts), _nixos_container(facts.nixos_container)]
+    found.append(_nspawn(facts.nspawn))
+    if facts.booted:
+        found.append(_unit(facts.unit))
+    return found
+
+
+def _release(release: Mapping[str, str]) -> Finding:
+    check = "nixos"
+    if release.get("ID") != "nixos":
+        name = ascii(release.get("ID", "unknown"))[:40]
+        what = f"this host is not NixOS (os-release has {name}): the nixos runtime is for NixOS"
+        return warning(check, what, 'use NixOS 25.05 or newer, or set runtime = "local"')
+    number = _RELEASE.match(release.get("VERSION_ID", ""))
+    if number is None:
+        what = f"the release of this NixOS is not known: {ascii(release.get('VERSION_ID'))[:40]}"
+        return warning(check, what, "see VERSION_ID in /etc/os-release")
+    if (int(number[1]), int(number[2])) < NIXOS_LEAST:
+        what = f"this host is NixOS {number[0]}; the oldest release that is supported is 25.05"
+        return error(check, what, _UPDATE)
+    return ok(check, f"this host is NixOS {number[0]}")
+
+
+def _nspawn(said: Said) -> Finding:
+    check = "nspawn"
+    if said.missing:
+        remedy = "install it (Debian: systemd-container), and look at the daemon's PATH"
+        return error(check, "systemd-nspawn, which runs containers, is not installed", remedy)
+    number = version(said)
+    if said.failed or not number:
+        what = f"systemd-nspawn does not say its version: {said.failed or said.text.strip()[:80]!r}"
+        return error(check, what, "see what systemd-nspawn --version prints")
+    return ok(check, f"systemd-nspawn is {dotted(number)}")
+
+
+def _nixos_container(text: str | None) -> Finding:
+    check = "nixos-container"
+    if text is None:
+        remedy = "boot.enableContainers = true; in the host's configuration, and look at the daemon's PATH"
+        return error(check, "nixos-container is not installed", remedy)
+    # Before NixOS 25.05 it named the namespaces to enter, and the user namespace was not among them.
+    if "nsenter" in text and "--all" not in text:
+        what = "nixos-container run and root-login do not enter the user namespace of a container: what they run there"
+        what += " is root on the host, with a profile that the agent may have written"
+        return error(check, what, f"use neither of them, and {_UPDATE}")
+    return ok(check, "nixos-container is installed")
+
+
+def _systemd(facts: ContainerFacts) -> Finding:
+    number = version(facts.systemd)
+    if not facts.booted:
+        return error("systemd", "systemd is not process 1 here", 'containers need it; or set runtime = "local"')
+    if facts.systemd.failed or not number:
+        said = facts.systemd.failed or facts.systemd.text.strip()[:80]
+        return error("systemd", f"systemctl does not say its version: {said!r}", "see what systemctl --version prints")
+    if number < SYSTEMD_TESTED:
+        old = f"systemd is {dotted(number)}; nothing before {dotted(SYSTEMD_TESTED)} was tested"
+        return warning("systemd", old, "update the host")
+    return ok("systemd", f"systemd is {dotted(number)}")
+
+
+def _unit(said: Said) -> Finding:
+    check = "container-unit"
+    if said.failed:
+        return error(check, f"systemctl does not answer: {said.failed}", "see systemctl status")
+    if "LoadState=loaded" in said.text.split():
+        return ok(check, "container@.service is there")
+    remedy = "boot.enableContainers = true; in the host's configuration"
+    return error(check, "there is no container@.service", remedy)
+
+
+_NEEDED = {"memory": "memory_max", "cpu": "cpu_quota", "pids": "tasks_max"}
+"""The controllers, and the limits that they enforce."""
+_OFF = "set nixos.user_namespaces = false (a container's root is then the host's)"
+
+
+@dataclass(frozen=True)
+class KernelFacts:
+    """`controllers` as the kernel names them in that version of control groups. `namespaces` is the most user
+    namespaces that there may be, None if the kernel has none.
+    """
+
+    cgroups: Literal[1, 2]
+    controllers: frozenset[str]
+    namespaces: int | None
+
+
+def judge_cgroups(facts: KernelFacts) -> list[Finding]:
+    """Whether limits of containers can be enforced."""
+    found = []
+    missing = [name for name in _NEEDED if name not in facts.controllers]
+    if missing:
+        names = ", ".join(_NEEDED[name] for name in missing)
+        why = f"the kernel does not control {', '.join(missing)}: {names} is not enforced"
+        found.append(error("cgroups", why, "see the kernel's command line (cgroup_disable=, cgroup_enable=memory)"))
+    elif facts.cgroups == 1:
+        why = "control groups of version 1: memory_max does not limit swap"
+        found.append(warning("cgroups", why, "boot without systemd.unified_cgroup_hierarchy=0"))
+    else:
+        found.append(ok("cgroups", "memory, processor time and processes of containers can be limited"))
+    if not facts.controllers & {"io", "blkio"}:
+        why = "the kernel does not control the disk: io_weight is not enforced"
+        found.append(warning("cgroups-io", why, "use a kernel with CONFIG_BLK_CGROUP"))
+    return found
+
+
+def judge_namespaces(facts: KernelFacts, shown: Mapping[str, HiveError | None]) -> list[Finding]:
+    """Whether containers can have users of their own; for hives that want that.
+
+    `shown` has, for each directory that is bound into containers and could be tried, why it cannot be shown there
+    under other user ids.
+    """
+    if facts.namespaces is None:
+        remedy = f"use a kernel with CONFIG_USER_NS, or {_OFF}"
+        return [error("user-namespaces", "the kernel has no user namespaces", remedy)]
+    if facts.namespaces == 0:
+        remedy = f"set the sysctl user.max_user_namespaces, or {_OFF}"
+        return [error("user-namespaces", "user namespaces are forbidden", remedy)]
+    found = [ok("user-namespaces", "containers can have users of their own")]
+    for place, problem in shown.items():
+        if problem is None:
+            found.append(ok("idmap", f"{place} can be shown to containers under other user ids"))
+        else:
+            found.append(error("idmap", problem.message, problem.hint))
+    return found
+
+
+MIB = 1024**2
+GIB = 1024**3
+_FILES_LEAST = 1_000
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is free in a directory: bytes, and files that can still be made (None where there is no such bound).
+
+    Below `least` bytes work fails soon; below `enough` it is time to clean up.
+    """
+
+    check: str
+    place: str
+    free: int
+    files: int | None
+    least: int
+    enough: int
+    remedy: str
+
+
+def judge_room(room: Room) -> Finding:
+    """Whether there is enough."""
+    left = f"{room.place} has {_shown(room.free)} left"
+    if room.files is not None and room.files < _FILES_LEAST:
+        return error(room.check, f"{room.place} has room for {room.files:,} files more", room.remedy)
+    if room.free < room.least:
+        return error(room.check, left, room.remedy)
+    if room.free < room.enough:
+        return warning(room.check, left, room.remedy)
+    return ok(room.check, left)
+
+
+def _shown(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size // MIB} MiB"
+
+
+_SOCKET = "host-socket"
+
+
+@dataclass(frozen=True)
+class Door:
+    """A file's mode as stat(2) tells it, and its owner's and group's numbers."""
+
+    mode: int
+    user: int
+    group: int
+
+
+@dataclass(frozen=True)
+class DoorFacts:
+    """`socket` is host.sock, None where it is not there; `group` the number of `group_name`, None if there is no such
+    group. `private` holds the directories in which nobody but the daemon has any business.
+    """
+
+    path: str
+    socket: Door | None
+    group_name: str
+    group: int | None
+    private: Mapping[str, Door]
+
+
+def judge_doors(facts: DoorFacts) -> list[Finding]:
+    """Whether those get in who should, and nobody else."""
+    found = [_group(facts)]
+    if facts.socket is not None:
+        found.append(_socket(facts.path, facts.socket, facts.group))
+    for path, door in facts.private.items():
+        if door.mode & 0o077:
+            what = f"others than the daemon's user may look into {path} (mode {stat.S_IMODE(door.mode):04o})"
+            found.append(error("private", what, f"chmod 0700 {path}"))
+        else:
+            found.append(ok("private", f"{path} is the daemon's alone"))
+    return found
+
+
+def _group(facts: DoorFacts) -> Finding:
+    if facts.group is not None:
+        return ok("group", f"who is in the group {facts.group_name} may use the hive")
+    what = f"there is no group {facts.group_name}: only the daemon's user may use the hive"
+    return warning("group", what, f"groupadd --system {facts.group_name}, or name another one with socket_group")
+
+
+def _socket(path: str, door: Door, group: int | None) -> Finding:
+    again = "restart the daemon: it makes the socket anew"
+    mode = stat.S_IMODE(door.mode)
+    if not stat.S_ISSOCK(door.mode):
+        return error(_SOCKET, f"{path} is no socket", "remove it and start the daemon")
+    if mode & 0o007:
+        return error(_SOCKET, f"everybody on this host may use {path} (mode {mode:04o})", again)
+    if group is not None and (door.group != group or mode & 0o660 != 0o660):
+        return error(_SOCKET, f"{path} is not for that group (mode {mode:04o}, group {door.group})", again)
+    return ok(_SOCKET, f"{path} is for whom it should be (mode {mode:04o})")

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hive_core.doctor.findings import Finding, error, ok, warning
-from hive_core.doctor.said import Said, dotted
+from hive_core.doctor.findings import Finding, Said, dotted, error, ok, warning
 from hive_core.settings import Settings
 
 LEAST = (2, 8)

@@ -1,11 +1,10 @@
-"""Judges what was tried out on this host: git, D-Bus, users without an account, the unit in which builds run."""
+"""Pure checks of the results of trials."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hive_core.doctor.findings import Finding, error, ok, warning
-from hive_core.doctor.said import Said
+from hive_core.doctor.findings import Finding, Said, error, ok, warning
 from hive_core.errors import HiveError
 from hive_core.settings import Settings
 

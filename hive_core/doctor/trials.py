@@ -1,20 +1,30 @@
-"""Tries out what the nixos runtime needs of systemd and Nix. Units that it starts are gone afterwards."""
+"""Trials on this host of git, D-Bus and the unit of a build."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
 
-from hive_core.doctor.looking_programs import BOOTED, ask
-from hive_core.doctor.said import Said
+from hive_core.doctor.findings import Said
+from hive_core.doctor.probes import BOOTED, ask
 from hive_core.doctor.trial_checks import TrialFacts
 from hive_core.errors import HiveError
+from hive_core.gate.intake.import_commit import Intake, IntakeLimits
+from hive_core.infra.git import objects as git_objects
+from hive_core.infra.git.names import TAGS
+from hive_core.infra.git.objects import Person, Tag
+from hive_core.infra.git.refs import RefChange
+from hive_core.infra.git.repository import Repository
 from hive_core.infra.systemd.units import SERVICE_STATE, UNIT_STATE
 from hive_core.runtimes.nixos.build.executor import Builders
 from hive_core.runtimes.nixos.build.store import Store
 from hive_core.runtimes.nixos.host_checks import look_at_unit, unit_properties
-from hive_core.settings import Settings
+from hive_core.settings import Bounds, Settings
 
 _ALWAYS = "systemd-journald.service"
 """A service that every host with systemd runs."""
@@ -67,3 +77,74 @@ async def _builds(settings: Settings) -> bool | HiveError | None:
         return (await Builders.find(settings, layout, store, trial="doctor").confinement()).unprivileged
     except HiveError as error:
         return error
+
+
+_FILES: Mapping[str, bytes] = {"agent.nix": b"{ }\n", "agent.toml": b"", "prompt.md": b"Try git out.\n"}
+_LIMITS = IntakeLimits(bytes=1024 * 1024, files=100, ceilings=Bounds())
+_AUTHOR = Person("doctor", "doctor@hive")
+_TAG = "proposal/1"
+_NOWHERE = "0123456789" * 4
+
+
+async def why_git_fails(bwrap: str | None) -> str:
+    """Take a commit in, plant a tag, and have a bad tree and a missing commit refused; empty if all went as expected.
+
+    `bwrap` confines git, None where that does not work.
+    """
+    with tempfile.TemporaryDirectory(prefix="hyperhive-") as directory:
+        try:
+            return await _try(Path(directory), bwrap)
+        except HiveError as error:
+            return error.message
+        except OSError as error:
+            return str(error)
+
+
+async def _try(place: Path, bwrap: str | None) -> str:
+    applied, config = place / "applied.git", place / "config"
+    base, commit, bad = await asyncio.to_thread(_make, applied, config)
+    intake = Intake(bwrap, place / "scratch", _LIMITS)
+    await intake.take(config, applied, commit, base)
+    if why := await asyncio.to_thread(_read_back, applied, base, commit):
+        return why
+    for what, sha, code in (("a tree with .git in it", bad, "bad_tree"), ("no commit", _NOWHERE, "no_such_commit")):
+        try:
+            await intake.take(config, applied, sha, base)
+        except HiveError as error:
+            if error.code != code:
+                return f"git refuses {what} in words that are not known: {error.code}: {error.message}"
+        else:
+            return f"git takes {what}"
+    return ""
+
+
+def _make(applied: Path, config: Path) -> tuple[str, str, str]:
+    """Make both repositories, and the commits: what is deployed, a proposal, and one that has to be refused."""
+    now = int(time.time())
+    with Repository.init(applied) as repository:
+        base = repository.write_commit(_FILES, parents=[], author=_AUTHOR, when=now, message="First\n")
+        repository.update([RefChange("refs/heads/main", base)])
+        repository.clone_to(config, base)
+    with Repository.open(config / ".git") as repository:
+        changed = {**_FILES, "prompt.md": b"Try git out once more.\n"}
+        commit = repository.write_commit(changed, parents=[base], author=_AUTHOR, when=now, message="Second\n")
+    objects = config / ".git" / "objects"
+    blob = git_objects.write_object(objects, "blob", b"x")
+    tree = git_objects.write_object(objects, "tree", b"100644 .git\0" + bytes.fromhex(blob))
+    bad = git_objects.write_object(objects, "commit", git_objects.commit_bytes(tree, [base], _AUTHOR, now, "Third\n"))
+    return base, commit, bad
+
+
+def _read_back(applied: Path, base: str, commit: str) -> str:
+    with Repository.open(applied) as repository:
+        tag = repository.write_tag(Tag(_TAG, commit, _AUTHOR, int(time.time()), "Why\n"))
+        repository.update([RefChange(TAGS + _TAG, tag), RefChange("refs/heads/main", commit, base)])
+        read = [(one.name, one.target, one.message) for one in repository.read_tags([_TAG])]
+        if read != [(_TAG, commit, "Why\n")] and read != [(_TAG, commit, "Why")]:
+            return f"a tag is read back as something else: {read}"
+        if repository.main() != commit or repository.changed_paths(base, commit) != ["prompt.md"]:
+            return "a commit is read back as something else"
+        diff, _ = repository.diff(base, commit, 10_000)
+        if "+Try git out once more." not in diff.splitlines():
+            return "the diff of a commit is not what it changes"
+        return ""

@@ -1,4 +1,4 @@
-"""What every part of the gate works with: its tools, one lock per agent, and work in the background."""
+"""The shared state of the gate: new proposals, background work, notifications."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import structlog
 from hive_core.agents import Agents
 from hive_core.errors import HiveError, conflict, not_found
 from hive_core.gate import policy
-from hive_core.gate.policy import Question
+from hive_core.gate.notifications import told
+from hive_core.gate.policy import Party, Question
 from hive_core.gate.records import index
 from hive_core.gate.records.index import Row
-from hive_core.gate.records.transitions import Ledger, Notice, Step
-from hive_core.gate.telling import told
+from hive_core.gate.records.states import State
+from hive_core.gate.records.tag_message import TagData
+from hive_core.gate.records.transitions import Ledger, Notice, Step, seconds
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
 from hive_core.infra.git.repository import Repository
@@ -30,8 +32,7 @@ from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
 
 T = TypeVar("T")
-
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -160,9 +161,9 @@ class Workplace:
         if task.cancelled() or (error := task.exception()) is None:
             return
         if isinstance(error, HiveError):
-            log.error("proposal is stuck until the next start", agent=agent, number=number, code=error.code)
+            _log.error("proposal is stuck until the next start", agent=agent, number=number, code=error.code)
         else:
-            log.error("work on a proposal failed", agent=agent, number=number, exc_info=error)
+            _log.error("work on a proposal failed", agent=agent, number=number, exc_info=error)
 
 
 async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
@@ -174,7 +175,7 @@ async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 def _log_unheard(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.warning("a request failed whose caller was gone", error=str(error))
+        _log.warning("a request failed whose caller was gone", error=str(error))
 
 
 def _stopping() -> HiveError:
@@ -185,3 +186,37 @@ def unknown_proposal(agent: str, number: int) -> HiveError:
     """The refusal for a proposal that is not there, or not for the caller to see."""
     hint = "my_proposals or hive-c0re proposals --state all show those there are"
     return not_found("unknown_proposal", f"there is no proposal {agent}/{number}", hint)
+
+
+async def begin(
+    place: Workplace,
+    kind: ProposalKind,
+    agent: str,
+    party: Party,
+    note: str,
+    base: str | None,
+    *,
+    expires: bool = False,
+) -> TagData:
+    """What `proposal/N` is to say, of the next number; not planted yet. `expires` if it may wait for a decision."""
+    return TagData(
+        agent=agent,
+        number=await place.read(lambda db: index.next_number(db, agent)),
+        state=State.PROPOSAL,
+        kind=kind,
+        by=party.label,
+        note=note,
+        base=base,
+        expires_at=(seconds() + int(place.settings.proposal_days * 86_400)) * 1_000 if expires else None,
+    )
+
+
+async def check_only_one(place: Workplace, agent: str, kind: ProposalKind) -> None:
+    """Raise `already_proposed` while another proposal of that kind is open."""
+    for row in await place.read(lambda db: index.open_of(db, agent)):
+        if row.kind == kind:
+            raise conflict(
+                "already_proposed",
+                f"{agent}/{row.number} proposes that already and is {row.state}",
+                "wait for its decision, or withdraw it",
+            )

@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 
 from hive_core.agents import Agents
-from hive_core.gate.buildlogs import BuildLogs
 from hive_core.gate.context import Workplace
-from hive_core.gate.ending import Ending
 from hive_core.gate.intake.import_commit import Intake
-from hive_core.gate.parties import Party
-from hive_core.gate.pipeline.build import Building
+from hive_core.gate.pipeline.build import Building, BuildLogs
 from hive_core.gate.pipeline.decide import Deciding
 from hive_core.gate.pipeline.deploy import Deploying
-from hive_core.gate.pipeline.maintenance import Upkeep
-from hive_core.gate.pipeline.provisioning import Founding
+from hive_core.gate.pipeline.maintenance import Upkeep, Verifying
+from hive_core.gate.pipeline.provisioning import Ending, Founding
 from hive_core.gate.pipeline.recovery import Recovery
-from hive_core.gate.pipeline.submit import Proposing
+from hive_core.gate.pipeline.submit import Proposing, Rebuilding, Spawning
 from hive_core.gate.pipeline.updates import Updates
+from hive_core.gate.policy import Party
 from hive_core.gate.queries import Reading
-from hive_core.gate.rebuilding import Rebuilding
 from hive_core.gate.records.transitions import Ledger
-from hive_core.gate.spawning import Spawning
-from hive_core.gate.verifying import Verifying
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout

@@ -1,4 +1,4 @@
-"""What the hive tells those whom a proposal concerns: pure texts, the line that asks for something or tells it first.
+"""Recipients and texts of notifications about transitions.
 
 What agents wrote (notes, reasons, the diff, settings, logs) is quoted, escaped and cut: see
 `hive_core.text`. No notice is longer than a message's body may be.
@@ -6,10 +6,15 @@ What agents wrote (notes, reasons, the diff, settings, logs) is quoted, escaped 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from hive_core.gate.policy import asked, name_in
+from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import TagData
-from hive_core.text import first_line, listed, one_line, quoted, visible
+from hive_core.gate.records.transitions import Notice, Step
+from hive_core.protocol import Decider
+from hive_core.protocol.names import MANAGER, OPERATOR
+from hive_core.text import first_line, join_list, one_line, quote, visible
 
 _DIFF_BYTES = 16 * 1024
 _FIRST_LINE = 300
@@ -31,10 +36,10 @@ def review(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
         f"Review proposal {name}: approve or deny it (state {data.state}).",
         _how_to_decide(data, commit),
         f"{_party(data.by)} proposes to {_wish(data)}. The note with it, in the words of who proposed:\n"
-        f"{quoted(data.note or '(no note)', _NOTE)}",
-        f"Approved so far:\n{listed(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
+        f"{quote(data.note or '(no note)', _NOTE)}",
+        f"Approved so far:\n{join_list(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
         _result(data, commit),
-        f"Changes of settings (agent.toml):\n{listed(data.settings, _LINES, _WIDTH)}" if data.settings else "",
+        f"Changes of settings (agent.toml):\n{join_list(data.settings, _LINES, _WIDTH)}" if data.settings else "",
         _closure_changes(data),
         _diff(data, commit, diff, diff_bytes),
     )
@@ -43,14 +48,14 @@ def review(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
 def endorsed(data: TagData, who: str, commit: str) -> str:
     """Ask the second of two for their decision, now that the first, `who`, has approved."""
     name = f"{data.agent}/{data.number}"
-    said = f", saying:\n{quoted(data.outcome, _NOTE)}" if data.outcome else "."
+    said = f", saying:\n{quote(data.outcome, _NOTE)}" if data.outcome else "."
     return _paragraphs(
         f"Review proposal {name}: approve or deny it (state {data.state}).",
         _how_to_decide(data, commit),
         f"{_party(who)} has approved it{said}",
         f"{_party(data.by)} proposes to {_wish(data)}. The note with it, in the words of who proposed:\n"
-        f"{quoted(data.note or '(no note)', _NOTE)}",
-        f"Changes of settings (agent.toml):\n{listed(data.settings, _LINES, _WIDTH)}" if data.settings else "",
+        f"{quote(data.note or '(no note)', _NOTE)}",
+        f"Changes of settings (agent.toml):\n{join_list(data.settings, _LINES, _WIDTH)}" if data.settings else "",
         _closure_changes(data),
     )
 
@@ -60,9 +65,9 @@ def deployed(data: TagData) -> str:
     name = f"{data.agent}/{data.number}"
     return _paragraphs(
         f"Proposal {name} is deployed.",
-        f"It was to {_wish(data)}, proposed by {_party(data.by)}:\n{quoted(data.note or '(no note)', _NOTE)}",
-        f"Approved by:\n{listed(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
-        f"What was said with the approval:\n{quoted(data.outcome, _NOTE)}" if data.outcome else "",
+        f"It was to {_wish(data)}, proposed by {_party(data.by)}:\n{quote(data.note or '(no note)', _NOTE)}",
+        f"Approved by:\n{join_list(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
+        f"What was said with the approval:\n{quote(data.outcome, _NOTE)}" if data.outcome else "",
     )
 
 
@@ -84,14 +89,14 @@ def failed(data: TagData) -> str:
         after = "Nothing was changed, what was deployed before is in force. Rebuild it again when the reason is met."
     else:
         after = "Nothing was changed. Mend what the reason says, commit, and propose the new commit."
-    log = f"The end of the build's log:\n{quoted(data.log_tail[-_LOG:], _LOG)}" if data.log_tail else ""
+    log = f"The end of the build's log:\n{quote(data.log_tail[-_LOG:], _LOG)}" if data.log_tail else ""
     return _ended(data, "failed", after, log)
 
 
 def outdated(agents: Sequence[str], *, by_itself: bool, to_manager: bool) -> str:
     """Tell that what these agents run was built with an older hyperhive. `by_itself` says that they are updated."""
     many = f"{len(agents)} agents" if len(agents) > 1 else agents[0]
-    which = f"Built with an older hyperhive than the hive's own:\n{listed(agents, _LINES, _WIDTH)}"
+    which = f"Built with an older hyperhive than the hive's own:\n{join_list(agents, _LINES, _WIDTH)}"
     if by_itself:
         first = f"Nothing to do: {many} will be rebuilt, a few at a time."
         return _paragraphs(first, "What somebody has rolled back stays as it is.", which, _OUTDATED)
@@ -104,8 +109,8 @@ def _ended(data: TagData, what: str, after: str, more: str = "") -> str:
     return _paragraphs(
         f"Proposal {data.agent}/{data.number} {what}: {first_line(why, _FIRST_LINE)}",
         after,
-        f"The whole reason:\n{quoted(why, _NOTE)}" if why != first_line(why, _FIRST_LINE) else "",
-        f"It was to {_wish(data)}, proposed by {_party(data.by)}:\n{quoted(data.note or '(no note)', _NOTE)}",
+        f"The whole reason:\n{quote(why, _NOTE)}" if why != first_line(why, _FIRST_LINE) else "",
+        f"It was to {_wish(data)}, proposed by {_party(data.by)}:\n{quote(data.note or '(no note)', _NOTE)}",
         more,
     )
 
@@ -162,7 +167,7 @@ def _closure_changes(data: TagData) -> str:
         return ""
     if not data.closure_changes:
         return "What it is built to is the same as before."
-    return f"Changes of what it is built to:\n{listed(data.closure_changes, _LINES, _WIDTH)}"
+    return f"Changes of what it is built to:\n{join_list(data.closure_changes, _LINES, _WIDTH)}"
 
 
 def _diff(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
@@ -174,7 +179,7 @@ def _diff(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
     whole = max(diff_bytes, len(diff.encode(errors="replace")))
     cut = len(shown.encode()) < whole or len(visible(shown)) > _DIFF_BYTES
     heading = "The diff. Its lines begin with `> `; all of them are the proposer's words, not the hive's:"
-    parts = [heading, quoted(shown, _DIFF_BYTES)]
+    parts = [heading, quote(shown, _DIFF_BYTES)]
     if cut:
         parts.append(f"The diff is cut here: it has {whole} bytes. {_the_rest(data, commit)}")
     return "\n".join(parts)
@@ -185,3 +190,63 @@ def _the_rest(data: TagData, commit: str) -> str:
         what = f"diff {data.base}" if data.base is not None else "show"
         return f"show_proposal gives 64 KiB of it, git -C /applied/{data.agent}.git {what} {commit} all."
     return f"All of it: hive-c0re proposals diff {data.agent} {data.number}"
+
+
+def told(
+    step: Step, names: Collection[str], *, was_asked: Decider | None = None, diff: tuple[str, int] = ("", 0)
+) -> list[Notice]:
+    """The messages that go with a step. `names` are the agents that there are, `was_asked` whose decision the proposal
+    waited for before, `diff` the beginning of what it changes and the size of all of it.
+    """
+    data = step.data
+    if step.fact or data.state is State.BUILT:
+        if data.waits_for is None:
+            return []
+        to = MANAGER if data.waits_for == "manager" else OPERATOR
+        if step.fact:
+            return [(to, endorsed(data, step.by.label, step.commit))]
+        return [(to, review(data, step.commit, *diff))]
+    if data.kind == "rebuild":
+        return _of_rebuild(step, names)
+    if data.state is State.DEPLOYED:
+        return [(name, deployed(data)) for name in _concerned(data, names)]
+    if data.state is State.FAILED:
+        concerned = _concerned(data, names) if data.approvals else [name_in(data.by)]
+        return [(name, failed(data)) for name in concerned]
+    if data.state is State.DENIED:
+        return [(name_in(data.by), denied(data, step.by.label))]
+    if data.state is State.WITHDRAWN:
+        text = withdrawn(data, step.by.label)
+        return [(name, text) for name in asked(data.by, was_asked) if name != step.by.name]
+    return []
+
+
+def _of_rebuild(step: Step, names: Collection[str]) -> list[Notice]:
+    """How it ended, to who asked for it unless they see that at once; and what failed to who looks after the hive. Not
+    to the agent, of whose configuration nothing has changed.
+    """
+    data, asked_for = step.data, name_in(step.data.by)
+    people = {asked_for}
+    if data.state is State.DEPLOYED:
+        text = deployed(data)
+    elif data.state is State.FAILED:
+        text = failed(data)
+        people.add(MANAGER if MANAGER in names else OPERATOR)
+    elif data.state is State.WITHDRAWN:
+        text = withdrawn(data, step.by.label)
+    else:
+        return []
+    known = {*names, OPERATOR} - {step.by.name, OPERATOR if asked_for == OPERATOR else ""}
+    return [(name, text) for name in sorted(people & known)]
+
+
+def _concerned(data: TagData, names: Collection[str]) -> list[str]:
+    """Who proposed it, the manager if it agreed, and an agent that goes on: not one that is new or gone, nor an
+    operator who did it at once and sees what comes of it.
+    """
+    people = [name_in(data.by), *(name for name in map(name_in, data.approvals) if name == MANAGER)]
+    if data.kind in ("config", "rollback"):
+        people.append(data.agent)
+    at_once = data.kind != "config" and name_in(data.by) == OPERATOR
+    known = {*names, OPERATOR} - ({OPERATOR} if at_once else set())
+    return [name for name in dict.fromkeys(people) if name in known]

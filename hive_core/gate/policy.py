@@ -1,4 +1,4 @@
-"""Who may propose, decide and withdraw: pure, from the settings `approval.*` and the facts of the proposal.
+"""The policy: who may propose, decide and withdraw.
 
 Nobody decides on their own proposal. The operator has the last word: they may deny anything that waits, their approval
 is enough where only the manager's was asked for, and the agents that they make or remove themselves wait for nobody.
@@ -11,10 +11,43 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hive_core.errors import HiveError, conflict, forbidden
-from hive_core.gate.parties import Party, name_in
 from hive_core.protocol import Decider, ProposalKind
-from hive_core.protocol.names import MANAGER, OPERATOR, shown
+from hive_core.protocol.names import MANAGER, OPERATOR
 from hive_core.settings import Approval
+from hive_core.text import shown
+
+Role = Literal["agent", "manager", "operator", "system"]
+
+
+@dataclass(frozen=True)
+class Party:
+    """A caller. `name` is an agent's, `operator` or `system`; `actor` is how the audit table and the tags name it."""
+
+    name: str
+    role: Role
+    actor: str
+
+    @property
+    def label(self) -> str:
+        """How tags and proposals name it: an agent by its name, a person by the user's."""
+        return self.actor if self.role == "operator" else self.name
+
+
+SYSTEM = Party("system", "system", "system")
+
+
+def name_in(label: str) -> str:
+    """The name of the party with that label."""
+    return label.split(":", 1)[0]
+
+
+def asked(proposer: str, waits_for: Decider | None) -> list[str]:
+    """Whom the fate of a proposal concerns: who made it, and who was asked to decide."""
+    names = [name_in(proposer)]
+    if waits_for is not None:
+        names.append(MANAGER if waits_for == "manager" else OPERATOR)
+    return list(dict.fromkeys(names))
+
 
 MAIN_MOVED = "main moved: propose again on top of it"
 """Why a proposal is withdrawn that was made before another one was deployed."""

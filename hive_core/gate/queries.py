@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from hive_core.database.moments import moment
 from hive_core.errors import HiveError, forbidden
-from hive_core.gate import policy, texts
-from hive_core.gate.buildlogs import BuildLogs
+from hive_core.gate import policy
 from hive_core.gate.context import Workplace, unknown_proposal
-from hive_core.gate.parties import Party
-from hive_core.gate.records import index
+from hive_core.gate.pipeline.build import BuildLogs
+from hive_core.gate.policy import Party
+from hive_core.gate.records import index, tag_message
 from hive_core.gate.records.commit import shown_diff
 from hive_core.gate.records.index import Row
 from hive_core.gate.records.states import State
+from hive_core.infra.database.database import moment
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
     Deployment,
@@ -109,7 +109,7 @@ class Reading:
 
         def read(repository: Repository) -> tuple[list[str], list[str]]:
             for tag in repository.read_tags([f"built/{row.number}"]):
-                data = texts.read(tag.message)
+                data = tag_message.parse_message(tag.message)
                 return list(data.settings), list(data.closure_changes)
             return [], []
 

@@ -1,11 +1,13 @@
-"""Getting files onto the disk for good, and saying so when there is no room."""
+"""Durable and atomic writes, reads that follow no links, and the error for a full disk."""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
@@ -47,3 +49,66 @@ def refusing(what: str) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise disk_full(what) from None
         raise
+
+
+_LARGEST = 1024 * 1024
+
+
+def read(path: Path) -> str | None:
+    """The text of a file, at most 1 MiB of it; None if there is none. Raises OSError as `read_bytes` does."""
+    try:
+        return read_bytes(path, _LARGEST).decode(errors="replace")
+    except FileNotFoundError:
+        return None
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The first `most` bytes of a regular file. Raises OSError, also for a link and whatever else is no file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        # Before `fdopen`, which refuses a directory and leaves its descriptor open.
+        if not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(number, os.strerror(number), str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:
+    """Make `text` the content of a file, if it is not; whether anything changed. Its directory must be there.
+
+    `durable`: after a power failure there is the old or the new text. Raises OSError.
+    """
+    if _is(path, text):
+        return False
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        temporary = f".{path.name}.{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, mode, dir_fd=directory)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text.encode())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
+        if durable:
+            os.fsync(directory)
+    finally:
+        os.close(directory)
+    return True
+
+
+def _is(path: Path, text: str) -> bool:
+    try:
+        return read(path) == text
+    except OSError:
+        return False  # Whatever it is, it is replaced.

@@ -1,9 +1,12 @@
-"""Carries messages between agents: durable before "ok", leased, acknowledged, never silently dropped."""
+"""Messages between agents, questions to the operator and reminders."""
 
 from __future__ import annotations
 
 from hive_core.messaging.broker import Broker
 from hive_core.messaging.directory import Directory, Member
+from hive_core.messaging.questions import Questions
+from hive_core.messaging.reminders import Reminders
+from hive_core.messaging.scheduler import Due
 from hive_core.messaging.sending import Letter
 
-__all__ = ["Broker", "Directory", "Letter", "Member"]
+__all__ = ["Broker", "Directory", "Due", "Letter", "Member", "Questions", "Reminders"]

@@ -7,9 +7,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from hive_core.database.moments import milliseconds
 from hive_core.infra.database.connection import Operation
-from hive_core.infra.database.database import Database
+from hive_core.infra.database.database import Database, milliseconds
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import leases, store
 from hive_core.messaging.directory import Directory

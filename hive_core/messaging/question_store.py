@@ -1,19 +1,18 @@
-"""The `questions` table. Times are milliseconds."""
+"""SQL of the tables `questions` and `reminders`."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from hive_core.asking.fitting import fitting
-from hive_core.asking.presence import PRESENT, leaving_out
-from hive_core.database.moments import moment
-from hive_core.protocol import Question, QuestionsQuery
+from hive_core.errors import not_found
+from hive_core.infra.database.database import moment
+from hive_core.protocol import Question, QuestionsQuery, Reminder, RemindersQuery
 from hive_core.protocol.questions import QuestionState
 
-_COLUMNS = (
+_QUESTION_COLUMNS = (
     "id, agent, text, options, free_text, idempotency_key, asked_at, expires_at, state, answer, answered_by, ended_at"
 )
 
@@ -55,14 +54,14 @@ class QuestionRow(NamedTuple):
         )
 
 
-def insert(db: sqlite3.Connection, row: QuestionRow) -> None:
+def insert_question(db: sqlite3.Connection, row: QuestionRow) -> None:
     """Store a new question."""
     places = ", ".join("?" * len(row))
     values = row._replace(options=json.dumps(row.options))  # type: ignore[arg-type]
-    db.execute(f"INSERT INTO questions ({_COLUMNS}) VALUES ({places})", values)  # noqa: S608
+    db.execute(f"INSERT INTO questions ({_QUESTION_COLUMNS}) VALUES ({places})", values)  # noqa: S608
 
 
-def end(
+def end_question(
     db: sqlite3.Connection,
     number: int,
     state: Literal["answered", "expired"],
@@ -76,40 +75,40 @@ def end(
     return db.execute(query, (state, now, answer, by, number)).rowcount > 0
 
 
-def find(db: sqlite3.Connection, number: int) -> QuestionRow | None:
+def find_question(db: sqlite3.Connection, number: int) -> QuestionRow | None:
     """The question with that id."""
-    return next(iter(_rows(db, "id = ?", (number,))), None)
+    return next(iter(_question_rows(db, "id = ?", (number,))), None)
 
 
-def find_by_key(db: sqlite3.Connection, agent: str, key: str) -> QuestionRow | None:
+def find_question_by_key(db: sqlite3.Connection, agent: str, key: str) -> QuestionRow | None:
     """The question that the agent asked under an idempotency key."""
-    return next(iter(_rows(db, "agent = ? AND idempotency_key = ?", (agent, key))), None)
+    return next(iter(_question_rows(db, "agent = ? AND idempotency_key = ?", (agent, key))), None)
 
 
-def open_of(db: sqlite3.Connection, agent: str) -> list[QuestionRow]:
+def open_questions_of(db: sqlite3.Connection, agent: str) -> list[QuestionRow]:
     """The agent's open questions, the oldest first."""
-    return _rows(db, "agent = ? AND state = 'open' ORDER BY id", (agent,))
+    return _question_rows(db, "agent = ? AND state = 'open' ORDER BY id", (agent,))
 
 
-def count_open(db: sqlite3.Connection) -> int:
+def count_open_questions(db: sqlite3.Connection) -> int:
     """How many questions are open, of all agents."""
     return int(db.execute("SELECT count(*) FROM questions WHERE state = 'open'").fetchone()[0])
 
 
-def select(db: sqlite3.Connection, query: QuestionsQuery) -> tuple[list[QuestionRow], int]:
+def select_questions(db: sqlite3.Connection, query: QuestionsQuery) -> tuple[list[QuestionRow], int]:
     """What fits the query and one answer, the oldest first, and how many there are without their limits."""
     where = "(:agent IS NULL OR agent = :agent)" + (" AND state = 'open'" if query.view == "open" else "")
     places = {"agent": query.agent, "limit": query.limit}
     (total,) = db.execute(f"SELECT count(*) FROM questions WHERE {where}", places).fetchone()  # noqa: S608
     if query.view == "open":
-        return list(fitting(_each(db, f"{where} ORDER BY id LIMIT :limit", places))), total
-    return list(fitting(_each(db, f"{where} ORDER BY id DESC LIMIT :limit", places)))[::-1], total
+        return list(fitting(_each_question(db, f"{where} ORDER BY id LIMIT :limit", places))), total
+    return list(fitting(_each_question(db, f"{where} ORDER BY id DESC LIMIT :limit", places)))[::-1], total
 
 
-def expired(db: sqlite3.Connection, now: int, limit: int, but: Collection[str]) -> list[QuestionRow]:
+def expired_questions(db: sqlite3.Connection, now: int, limit: int, but: Collection[str]) -> list[QuestionRow]:
     """Open questions whose time is up, of agents that there are, but for some."""
     where = f"state = 'open' AND expires_at <= :now AND {PRESENT} ORDER BY expires_at LIMIT :limit"
-    return _rows(db, where, {"now": now, "limit": limit, "but": leaving_out(but)})
+    return _question_rows(db, where, {"now": now, "limit": limit, "but": leaving_out(but)})
 
 
 def next_expiry(db: sqlite3.Connection, but: Collection[str]) -> int | None:
@@ -119,24 +118,164 @@ def next_expiry(db: sqlite3.Connection, but: Collection[str]) -> int | None:
     return found
 
 
-def forget(db: sqlite3.Connection, agent: str) -> None:
+def delete_questions(db: sqlite3.Connection, agent: str) -> None:
     """Remove the agent's questions."""
     db.execute("DELETE FROM questions WHERE agent = ?", (agent,))
 
 
-def vacuum(db: sqlite3.Connection, before: int, most: int) -> int:
+def vacuum_questions(db: sqlite3.Connection, before: int, most: int) -> int:
     """Remove up to `most` questions that ended before a time; how many."""
     query = "DELETE FROM questions WHERE id IN (SELECT id FROM questions WHERE ended_at < ? LIMIT ?)"
     return db.execute(query, (before, most)).rowcount
 
 
-def _rows(db: sqlite3.Connection, where: str, places: object) -> list[QuestionRow]:
-    return list(_each(db, where, places))
+def _question_rows(db: sqlite3.Connection, where: str, places: object) -> list[QuestionRow]:
+    return list(_each_question(db, where, places))
 
 
-def _each(db: sqlite3.Connection, where: str, places: object) -> Iterator[QuestionRow]:
+def _each_question(db: sqlite3.Connection, where: str, places: object) -> Iterator[QuestionRow]:
     for number, agent, text, options, free, *rest in db.execute(
-        f"SELECT {_COLUMNS} FROM questions WHERE {where}",  # noqa: S608
+        f"SELECT {_QUESTION_COLUMNS} FROM questions WHERE {where}",  # noqa: S608
         places,  # type: ignore[arg-type]
     ):
         yield QuestionRow(number, agent, text, tuple(json.loads(options)), bool(free), *rest)
+
+
+_REMINDER_COLUMNS = "id, agent, due_at, text, idempotency_key, created_at, ended_at"
+
+
+class ReminderRow(NamedTuple):
+    """One reminder; `ended_at` is when it was delivered or cancelled."""
+
+    id: int
+    agent: str
+    due_at: int
+    text: str
+    key: str | None
+    created_at: int
+    ended_at: int | None = None
+
+    def texts(self) -> Iterable[str]:
+        """All in it that may be long."""
+        return (self.text,)
+
+    def shown(self) -> Reminder:
+        """The reminder as it is told to callers."""
+        return Reminder(
+            id=self.id, agent=self.agent, at=moment(self.due_at), text=self.text, created_at=moment(self.created_at)
+        )
+
+
+def insert_reminder(
+    db: sqlite3.Connection, agent: str, due_at: int, text: str, key: str | None, now: int
+) -> ReminderRow:
+    """Store a new reminder."""
+    query = "INSERT INTO reminders (agent, due_at, text, idempotency_key, created_at) VALUES (?, ?, ?, ?, ?)"
+    number = db.execute(query, (agent, due_at, text, key, now)).lastrowid
+    return ReminderRow(int(number or 0), agent, due_at, text, key, now)
+
+
+def end_reminder(db: sqlite3.Connection, agent: str, number: int, now: int) -> bool:
+    """A reminder of the agent is delivered or cancelled; whether it was still to come."""
+    query = "UPDATE reminders SET ended_at = ? WHERE id = ? AND agent = ? AND ended_at IS NULL"
+    return db.execute(query, (now, number, agent)).rowcount > 0
+
+
+def find_reminder(db: sqlite3.Connection, agent: str, number: int) -> ReminderRow | None:
+    """A reminder of the agent, ended or not."""
+    return next(iter(_reminder_rows(db, "id = ? AND agent = ?", (number, agent))), None)
+
+
+def find_reminder_by_key(db: sqlite3.Connection, agent: str, key: str) -> ReminderRow | None:
+    """The reminder that the agent made under an idempotency key, ended or not."""
+    return next(iter(_reminder_rows(db, "agent = ? AND idempotency_key = ?", (agent, key))), None)
+
+
+def waiting_reminders_of(db: sqlite3.Connection, agent: str) -> list[ReminderRow]:
+    """The agent's reminders that are still to come, the next one first."""
+    return _reminder_rows(db, "agent = ? AND ended_at IS NULL ORDER BY due_at, id", (agent,))
+
+
+def select_reminders(db: sqlite3.Connection, query: RemindersQuery) -> tuple[list[ReminderRow], int]:
+    """What fits the query and one answer, the next one first, and how many there are without their limits."""
+    where = "ended_at IS NULL AND (:agent IS NULL OR agent = :agent)"
+    places = {"agent": query.agent, "limit": query.limit}
+    (total,) = db.execute(f"SELECT count(*) FROM reminders WHERE {where}", places).fetchone()  # noqa: S608
+    return list(fitting(_each_reminder(db, f"{where} ORDER BY due_at, id LIMIT :limit", places))), total
+
+
+def due_reminders(db: sqlite3.Connection, now: int, limit: int, but: Collection[str]) -> list[ReminderRow]:
+    """Reminders whose time has come, the oldest first, of agents that there are, but for some."""
+    where = f"ended_at IS NULL AND due_at <= :now AND {PRESENT} ORDER BY due_at, id LIMIT :limit"
+    return _reminder_rows(db, where, {"now": now, "limit": limit, "but": leaving_out(but)})
+
+
+def next_reminder(db: sqlite3.Connection, but: Collection[str]) -> int | None:
+    """When the next of them is due."""
+    query = f"SELECT min(due_at) FROM reminders WHERE ended_at IS NULL AND {PRESENT}"  # noqa: S608
+    found: int | None = db.execute(query, {"but": leaving_out(but)}).fetchone()[0]
+    return found
+
+
+def delete_reminders(db: sqlite3.Connection, agent: str) -> None:
+    """Remove the agent's reminders."""
+    db.execute("DELETE FROM reminders WHERE agent = ?", (agent,))
+
+
+def vacuum_reminders(db: sqlite3.Connection, before: int, most: int) -> int:
+    """Remove up to `most` reminders that ended before a time; how many."""
+    query = "DELETE FROM reminders WHERE id IN (SELECT id FROM reminders WHERE ended_at < ? LIMIT ?)"
+    return db.execute(query, (before, most)).rowcount
+
+
+def _reminder_rows(db: sqlite3.Connection, where: str, places: object) -> list[ReminderRow]:
+    return list(_each_reminder(db, where, places))
+
+
+def _each_reminder(db: sqlite3.Connection, where: str, places: object) -> Iterator[ReminderRow]:
+    found = db.execute(f"SELECT {_REMINDER_COLUMNS} FROM reminders WHERE {where}", places)  # type: ignore[arg-type]  # noqa: S608
+    return (ReminderRow(*row) for row in found)
+
+
+_MOST_BYTES = 4 * 1024 * 1024
+_ENVELOPE_BYTES = 500
+
+
+class Shown(Protocol):
+    """A row as it is listed."""
+
+    def texts(self) -> Iterable[str]:
+        """All in it that may be long."""
+
+
+R = TypeVar("R", bound=Shown)
+
+
+def fitting(rows: Iterable[R]) -> Iterator[R]:
+    """The first of `rows`, fewer if they make more than about 4 MiB of JSON; at least one if there is any."""
+    size = 0
+    for number, row in enumerate(rows):
+        # Control characters grow six-fold in JSON.
+        size += _ENVELOPE_BYTES + sum(len(json.dumps(text, ensure_ascii=False).encode()) for text in row.texts())
+        if number and size > _MOST_BYTES:
+            return
+        yield row
+
+
+PRESENT = "agent IN (SELECT name FROM agents) AND agent NOT IN (SELECT value FROM json_each(:but))"
+"""Whether the agent of a row is there, and none of those that `leaving_out` names."""
+
+
+def leaving_out(agents: Collection[str]) -> str:
+    """The value of `:but` in `PRESENT`."""
+    return json.dumps(list(agents))
+
+
+def check_present(db: sqlite3.Connection, agent: str) -> None:
+    """Raise `unknown_agent` if the agent is gone: what a request of its stored now, a new agent would find."""
+    if db.execute("SELECT 1 FROM agents WHERE name = ?", (agent,)).fetchone() is None:
+        raise not_found("unknown_agent", f"there is no agent {agent!r} any more", "it was destroyed")
+
+
+def format_time(at: int) -> str:
+    return moment(at).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,23 +1,19 @@
-"""Questions to the operator: asked, answered or run out of time, each told in a message of the same transaction."""
+"""Questions to the operator, and the messages that go with them."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
 
-from hive_core.asking import texts
-from hive_core.asking.presence import check_present
-from hive_core.broker.keys import KeyLocks
-from hive_core.database.moments import milliseconds
 from hive_core.errors import HiveError, bad_request, conflict, not_found
 from hive_core.infra.database import audit
-from hive_core.infra.database.database import Database
+from hive_core.infra.database.database import Database, milliseconds
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import question_store as store
 from hive_core.messaging.broker import Broker
 from hive_core.messaging.directory import Directory
-from hive_core.messaging.question_store import QuestionRow
-from hive_core.messaging.sending import Letter
+from hive_core.messaging.question_store import QuestionRow, check_present, format_time
+from hive_core.messaging.sending import KeyLocks, Letter
 from hive_core.protocol import AnswerRequest, AskRequest, Question, QuestionList, QuestionsQuery
 from hive_core.protocol.names import OPERATOR, SYSTEM
 
@@ -61,7 +57,7 @@ class Questions:
         if key is None:
             return await self._ask(agent, request)
         async with self._keys.hold((agent, key)):
-            earlier = await self._database.read(lambda db: store.find_by_key(db, agent, key))
+            earlier = await self._database.read(lambda db: store.find_question_by_key(db, agent, key))
             if earlier is None:
                 return await self._ask(agent, request)
             if not _same(earlier, request):
@@ -79,7 +75,7 @@ class Questions:
         `unknown_question`, `no_such_option`, `question_ended`, `inbox_full`, and `unknown_recipient` if the agent is
         gone.
         """
-        row = await self._database.read(lambda db: store.find(db, number))
+        row = await self._database.read(lambda db: store.find_question(db, number))
         if row is None or agent not in (None, row.agent):
             raise not_found("unknown_question", f"there is no question {number}", "hive-c0re questions lists them")
         answer = _chosen(row, request)
@@ -90,12 +86,12 @@ class Questions:
         now = self._clock()
 
         def within(db: sqlite3.Connection, _: int) -> QuestionRow:
-            if not store.end(db, number, "answered", now, answer, by):
+            if not store.end_question(db, number, "answered", now, answer, by):
                 raise _ended(row)
             audit.append(db, actor=by, action="answer", subject=row.agent, detail={"question": number})
             return row._replace(state="answered", answer=answer, answered_by=by, ended_at=now)
 
-        letter = Letter(OPERATOR, row.agent, lambda _: texts.answered(row, answer), reply_to=number)
+        letter = Letter(OPERATOR, row.agent, lambda _: answer_message(row, answer), reply_to=number)
         answered = await self._broker.deliver(letter, within, read=number)
         self._tell(answered, by, answer)
         return answered.shown()
@@ -106,10 +102,10 @@ class Questions:
         Raises `inbox_full`, and `unknown_recipient` if the agent is gone.
         """
         now = self._clock()
-        letter = Letter(SYSTEM, row.agent, lambda _: texts.expired(row), reply_to=row.id)
+        letter = Letter(SYSTEM, row.agent, lambda _: expiry_message(row), reply_to=row.id)
 
         def within(db: sqlite3.Connection, _: int) -> None:
-            if not store.end(db, row.id, "expired", now):
+            if not store.end_question(db, row.id, "expired", now):
                 raise _ended(row)
 
         try:
@@ -122,12 +118,12 @@ class Questions:
 
     async def listing(self, query: QuestionsQuery) -> QuestionList:
         """Questions, the oldest first."""
-        rows, total = await self._database.read(lambda db: store.select(db, query))
+        rows, total = await self._database.read(lambda db: store.select_questions(db, query))
         return QuestionList(questions=[row.shown() for row in rows], total=total)
 
     async def open_of(self, agent: str) -> list[Question]:
         """The agent's open questions, the oldest first."""
-        return [row.shown() for row in await self._database.read(lambda db: store.open_of(db, agent))]
+        return [row.shown() for row in await self._database.read(lambda db: store.open_questions_of(db, agent))]
 
     async def _ask(self, agent: str, request: AskRequest) -> Question:
         now = self._clock()
@@ -139,17 +135,17 @@ class Questions:
 
         def within(db: sqlite3.Connection, number: int) -> QuestionRow:
             check_present(db, agent)
-            if len(store.open_of(db, agent)) >= MOST_OPEN:
+            if len(store.open_questions_of(db, agent)) >= MOST_OPEN:
                 raise HiveError(
                     "too_many_questions",
                     f"{MOST_OPEN} questions of {agent} are open already",
                     hint="wait for their answers, or go on without",
                     status=429,
                 )
-            store.insert(db, row(number))
+            store.insert_question(db, row(number))
             return row(number)
 
-        letter = Letter(agent, OPERATOR, lambda number: texts.asked(row(number)))
+        letter = Letter(agent, OPERATOR, lambda number: question_message(row(number)))
         asked = await self._broker.deliver(letter, within)
         self._tell(asked, agent, asked.text)
         if expires_at is not None:
@@ -191,3 +187,35 @@ def _no_such_option(row: QuestionRow, message: str) -> HiveError:
 def _ended(row: QuestionRow) -> HiveError:
     how = f"was answered by {row.answered_by}" if row.state == "answered" else "has ended"
     return conflict("question_ended", f"question {row.id} {how} already", "send a message instead: hive-c0re send")
+
+
+_QUOTED = 200
+
+
+def question_message(row: QuestionRow) -> str:
+    """To the operator: there is a question, and how to answer it."""
+    by_text = f"hive-c0re answer {row.id} TEXT"
+    by_option = f"hive-c0re answer {row.id} --option N"
+    how = by_text if not row.options else f"{by_option}, or {by_text}" if row.free_text else by_option
+    until = f"; it ends at {format_time(row.expires_at)}" if row.expires_at is not None else ""
+    options = "\n".join(f"{number}. {option}" for number, option in enumerate(row.options, start=1))
+    parts = [f"{row.agent} asks you (answer with: {how}{until}):", row.text, options]
+    return "\n\n".join(filter(None, parts))
+
+
+def answer_message(row: QuestionRow, answer: str) -> str:
+    """To the agent, from the operator."""
+    return f"Answer to your question {row.id} ({_quoted(row.text)}):\n\n{answer}"
+
+
+def expiry_message(row: QuestionRow) -> str:
+    """To the agent: nobody has answered."""
+    return (
+        f"Nobody answered your question {row.id} in time ({_quoted(row.text)}). Go on without an answer as well as you "
+        "can, or ask again."
+    )
+
+
+def _quoted(text: str) -> str:
+    line = " ".join(text.split())
+    return f'"{line}"' if len(line) <= _QUOTED else f'"{line[:_QUOTED]}..."'

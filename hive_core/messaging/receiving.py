@@ -1,17 +1,15 @@
-"""The recipient's side: leasing messages to a harness, or waiting for one."""
+"""Long polls that lease messages."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from hive_core.broker.polls import Polls
-from hive_core.database.moments import moment
 from hive_core.errors import HiveError
-from hive_core.infra.database.database import Database
+from hive_core.infra.database.database import Database, moment
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import leases
 from hive_core.messaging.directory import Directory
@@ -176,3 +174,42 @@ def waiting(row: Waiting) -> InboxMessage:
         sent_at=moment(row.sent_at),
         leased=row.leased,
     )
+
+
+MOST_POLLS = 8
+
+
+class Polls:
+    """The receives under way, by agent."""
+
+    def __init__(self) -> None:
+        self._open: defaultdict[str, set[Ring]] = defaultdict(set)
+        self._holding: dict[str, Ring] = {}
+
+    @contextmanager
+    def enter(self, name: str, ring: Ring, *, holding: bool) -> Iterator[None]:
+        """Count a receive of `name`, which listens with `ring`; raises `too_many_polls`.
+
+        One that says what it is `holding` ends the one before it that did: both would be given the same messages,
+        and the newer caller knows better.
+        """
+        polls = self._open[name]
+        if holding and (older := self._holding.pop(name, None)) is not None:
+            polls.discard(older)
+            older.end()
+        if len(polls) >= MOST_POLLS:
+            raise HiveError(
+                "too_many_polls",
+                f"{name} has {MOST_POLLS} receives under way already",
+                hint="wait for the answer of one of them",
+                status=429,
+            )
+        polls.add(ring)
+        if holding:
+            self._holding[name] = ring
+        try:
+            yield
+        finally:
+            polls.discard(ring)
+            if self._holding.get(name) is ring:
+                del self._holding[name]

@@ -1,20 +1,16 @@
-"""Reminders: messages of an agent to itself, which the hive keeps until their time."""
+"""Reminders."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
 
-from hive_core.asking import reminder_store as store
-from hive_core.asking import texts
-from hive_core.asking.presence import check_present
-from hive_core.asking.reminder_store import ReminderRow
-from hive_core.broker.keys import KeyLocks
-from hive_core.database.moments import milliseconds
 from hive_core.errors import HiveError, bad_request, conflict, not_found
-from hive_core.infra.database.database import Database
+from hive_core.infra.database.database import Database, milliseconds
+from hive_core.messaging import question_store as store
 from hive_core.messaging.broker import Broker
-from hive_core.messaging.sending import Letter
+from hive_core.messaging.question_store import ReminderRow, check_present, format_time
+from hive_core.messaging.sending import KeyLocks, Letter
 from hive_core.protocol import Reminder, ReminderList, RemindersQuery, RemindRequest
 from hive_core.protocol.questions import LONGEST_AHEAD
 
@@ -50,7 +46,7 @@ class Reminders:
         if key is None:
             return await self._keep(agent, due_at, request.text, None, now)
         async with self._keys.hold((agent, key)):
-            earlier = await self._database.read(lambda db: store.find_by_key(db, agent, key))
+            earlier = await self._database.read(lambda db: store.find_reminder_by_key(db, agent, key))
             if earlier is None:
                 return await self._keep(agent, due_at, request.text, key, now)
             if (earlier.text, earlier.due_at) != (request.text, _due_at(request, earlier.created_at)):
@@ -66,7 +62,7 @@ class Reminders:
         now = self._clock()
 
         def operation(db: sqlite3.Connection) -> ReminderRow | None:
-            return store.find(db, agent, number) if store.end(db, agent, number, now) else None
+            return store.find_reminder(db, agent, number) if store.end_reminder(db, agent, number, now) else None
 
         row = await self._database.write(operation)
         if row is None:
@@ -81,10 +77,10 @@ class Reminders:
         Raises `inbox_full`, and `unknown_recipient` if the agent is gone.
         """
         now = self._clock()
-        letter = Letter(row.agent, row.agent, lambda _: texts.reminder(row))
+        letter = Letter(row.agent, row.agent, lambda _: reminder_message(row))
 
         def within(db: sqlite3.Connection, _: int) -> None:
-            if not store.end(db, row.agent, row.id, now):
+            if not store.end_reminder(db, row.agent, row.id, now):
                 raise _Gone
 
         try:
@@ -94,24 +90,24 @@ class Reminders:
 
     async def listing(self, query: RemindersQuery) -> ReminderList:
         """Reminders that are still to come, the next one first."""
-        rows, total = await self._database.read(lambda db: store.select(db, query))
+        rows, total = await self._database.read(lambda db: store.select_reminders(db, query))
         return ReminderList(reminders=[row.shown() for row in rows], total=total)
 
     async def waiting_of(self, agent: str) -> list[Reminder]:
         """The agent's reminders that are still to come, the next one first."""
-        return [row.shown() for row in await self._database.read(lambda db: store.waiting_of(db, agent))]
+        return [row.shown() for row in await self._database.read(lambda db: store.waiting_reminders_of(db, agent))]
 
     async def _keep(self, agent: str, due_at: int, text: str, key: str | None, now: int) -> Reminder:
         def operation(db: sqlite3.Connection) -> ReminderRow:
             check_present(db, agent)
-            if len(store.waiting_of(db, agent)) >= MOST_WAITING:
+            if len(store.waiting_reminders_of(db, agent)) >= MOST_WAITING:
                 raise HiveError(
                     "too_many_reminders",
                     f"{MOST_WAITING} reminders of {agent} are still to come",
                     hint="cancel one that is not needed any more",
                     status=429,
                 )
-            return store.insert(db, agent, due_at, text, key, now)
+            return store.insert_reminder(db, agent, due_at, text, key, now)
 
         row = await self._database.write(operation)
         self.changed()
@@ -129,3 +125,9 @@ def _due_at(request: RemindRequest, now: int) -> int:
     if request.at is not None and request.after is None:
         return max(now, int(request.at.timestamp() * 1_000))
     raise bad_request("a reminder has one time", "give one of at and after")
+
+
+def reminder_message(row: ReminderRow) -> str:
+    """To the agent, from itself."""
+    head = f"Reminder {row.id}, which you set at {format_time(row.created_at)} for {format_time(row.due_at)}:"
+    return f"{head}\n\n{row.text}"

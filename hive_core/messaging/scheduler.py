@@ -1,29 +1,30 @@
-"""Doing what time brings: reminders whose time has come, questions whose time is up. Without polling."""
+"""Due reminders, expired questions, and removal of old messages."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
 import structlog
 
-from hive_core.asking import reminder_store
-from hive_core.database.moments import milliseconds
 from hive_core.errors import HiveError
-from hive_core.infra.database.database import Database
+from hive_core.infra.database.database import Database, milliseconds
+from hive_core.infra.database.writer import PASSING
 from hive_core.messaging import question_store
 from hive_core.messaging.questions import Questions
 from hive_core.messaging.reminders import Reminders
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
+
 
 _AT_ONCE = 100
 _LONGEST_SECONDS = 60.0
 """So late is at most noticed that somebody has set the clock, or that the machine slept."""
-_RETRY_SECONDS = 30.0
+_DUE_RETRY_SECONDS = 30.0
 
 
 class Due:
@@ -36,7 +37,7 @@ class Due:
         reminders: Reminders,
         clock: Callable[[], int] = milliseconds,
         *,
-        retry_seconds: float = _RETRY_SECONDS,
+        retry_seconds: float = _DUE_RETRY_SECONDS,
     ) -> None:
         """`clock` gives the time in milliseconds; what cannot be delivered is tried again after `retry_seconds`."""
         self._database = database
@@ -67,7 +68,9 @@ class Due:
         before = self._clock() - int(retention_days * 86_400_000)
 
         def operation(db: sqlite3.Connection) -> tuple[int, int]:
-            return question_store.vacuum(db, before, batch), reminder_store.vacuum(db, before, batch)
+            return question_store.vacuum_questions(db, before, batch), question_store.vacuum_reminders(
+                db, before, batch
+            )
 
         removed = 0
         while True:
@@ -103,15 +106,41 @@ class Due:
             # A full inbox, an agent that is just being destroyed, a full disk: it stays due.
             if agent not in self._stuck:
                 seconds = self._retry_seconds
-                log.warning("not delivered, tried again later", agent=agent, code=error.code, seconds=seconds)
+                _log.warning("not delivered, tried again later", agent=agent, code=error.code, seconds=seconds)
                 self._stuck[agent] = asyncio.get_running_loop().time() + seconds
 
 
 def _due(
     now: int, but: set[str], db: sqlite3.Connection
-) -> tuple[list[reminder_store.ReminderRow], list[question_store.QuestionRow], int | None]:
+) -> tuple[list[question_store.ReminderRow], list[question_store.QuestionRow], int | None]:
     """What is due, and when the next is, but for what is of some agents."""
-    reminders = reminder_store.due(db, now, _AT_ONCE, but)
-    questions = question_store.expired(db, now, _AT_ONCE, but)
-    times = [at for at in (reminder_store.next_due(db, but), question_store.next_expiry(db, but)) if at is not None]
+    reminders = question_store.due_reminders(db, now, _AT_ONCE, but)
+    questions = question_store.expired_questions(db, now, _AT_ONCE, but)
+    times = [
+        at for at in (question_store.next_reminder(db, but), question_store.next_expiry(db, but)) if at is not None
+    ]
     return reminders, questions, min(times, default=None)
+
+
+_SECONDS = 3_600.0
+_VACUUM_RETRY_SECONDS = 60.0
+
+
+async def keep_vacuumed(vacuum: Callable[[float], Awaitable[int]], retention_days: float) -> None:
+    """Call `vacuum`, which says how much it has removed, at once and every hour, without end.
+
+    On a full disk it is put off: that is no reason to stop a daemon.
+    """
+    while True:
+        started = time.monotonic()
+        try:
+            removed = await vacuum(retention_days)
+        except HiveError as error:
+            if error.code not in PASSING:
+                raise
+            _log.warning("vacuum put off", code=error.code, seconds=_VACUUM_RETRY_SECONDS)
+            await asyncio.sleep(_VACUUM_RETRY_SECONDS)
+            continue
+        if removed:
+            _log.info("vacuumed", rows=removed, seconds=round(time.monotonic() - started, 3))
+        await asyncio.sleep(_SECONDS)

@@ -1,18 +1,18 @@
-"""The sender's side: who may send what to whom, and that it is stored once and in order."""
+"""Acceptance of messages: checks, idempotency keys, batching."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 import structlog
 
-from hive_core.broker.keys import KeyLocks
-from hive_core.broker.outbox import Outbox
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
@@ -24,8 +24,9 @@ from hive_core.messaging.wakeups import Bells
 from hive_core.protocol import MAX_BODY_BYTES, SendAnswer, SendRequest
 from hive_core.protocol.names import SYSTEM
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 T = TypeVar("T")
+
 
 _SHOWN_BODY = 2_000
 _CUT = "\n[The rest was cut off.]"
@@ -144,11 +145,11 @@ class Sending:
         try:
             recipients = self._directory.recipients(SYSTEM, to)
         except HiveError as error:
-            log.warning("announcement not stored", to=to, code=error.code)
+            _log.warning("announcement not stored", to=to, code=error.code)
             return []
         full = [name for name in recipients if self.unacknowledged[name] + planned[name] >= self._limit]
         if full:
-            log.warning("announcement not stored", to=full, code="inbox_full")
+            _log.warning("announcement not stored", to=full, code="inbox_full")
         return [name for name in recipients if name not in full]
 
     def _stored_with(self, new: Sequence[NewMessage], stored: asyncio.Future[T]) -> None:
@@ -221,3 +222,85 @@ def _cut(body: str) -> str:
     if len(body) <= MAX_BODY_BYTES // 4 or len(data := body.encode()) <= MAX_BODY_BYTES:
         return body
     return data[: MAX_BODY_BYTES - len(_CUT)].decode(errors="ignore") + _CUT
+
+
+Settled = Callable[[bool], None]
+_Entry = tuple[NewMessage, Settled, asyncio.Future[None]]
+
+
+class Outbox:
+    """Stores messages in the order of `put`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._open: list[_Entry] | None = None
+        # Held for a few instructions at a time, by the event loop and SQLite's thread.
+        self._lock = threading.Lock()
+
+    def put(self, message: NewMessage, settled: Settled) -> asyncio.Future[None]:
+        """Queue a message; the future is done when it is on disk.
+
+        `settled` is called with whether it was stored, also when nobody waits for the future any more.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (message, settled, future)
+        with self._lock:
+            if self._open is not None:
+                self._open.append(entry)
+                return future
+        batch = [entry]
+        flushed = self._database.submit(partial(self._flush, batch))
+        # The flush cannot have begun: the writer takes what was submitted when the event loop gets on.
+        with self._lock:
+            self._open = batch
+        flushed.add_done_callback(partial(self._settle, batch))
+        return future
+
+    def seal(self) -> None:
+        """Store what is put from now on behind all that is submitted to the database until then."""
+        with self._lock:
+            self._open = None
+
+    def _flush(self, batch: list[_Entry], db: sqlite3.Connection) -> None:
+        # On SQLite's thread. Nothing is put into the batch from here on.
+        self._close(batch)
+        store.insert(db, [message for message, _, _ in batch])
+
+    def _settle(self, batch: list[_Entry], flushed: asyncio.Future[None]) -> None:
+        error = flushed.exception()
+        self._close(batch)  # The transaction may have failed before this flush had its turn.
+        for _, settled, future in batch:
+            settled(error is None)
+            if future.done():
+                continue  # The sender has hung up.
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+    def _close(self, batch: list[_Entry]) -> None:
+        with self._lock:
+            if self._open is batch:
+                self._open = None
+
+
+class KeyLocks:
+    """A lock for every key that is in use right now, and none for others."""
+
+    def __init__(self) -> None:
+        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def hold(self, key: tuple[str, str]) -> AsyncIterator[None]:
+        """Wait until nobody else holds `key`, and hold it."""
+        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
+        self._locks[key] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks[key]
+            if users == 1:
+                del self._locks[key]
+            else:
+                self._locks[key] = (lock, users - 1)

@@ -33,7 +33,25 @@ if TYPE_CHECKING:
         LogsQuery,
         SpawnRequest,
     )
-    from hive_core.protocol.base import Answer, Done, ErrorAnswer, ErrorBody, Query, Request
+    from hive_core.protocol.base import (
+        MAX_BODY_BYTES,
+        MAX_REQUEST_BYTES,
+        MAX_WAIT_SECONDS,
+        Answer,
+        Backend,
+        Done,
+        ErrorAnswer,
+        ErrorBody,
+        HarnessState,
+        Instance,
+        Kind,
+        Lifecycle,
+        MessageId,
+        Query,
+        Recipient,
+        Request,
+        WaitSeconds,
+    )
     from hive_core.protocol.harness import (
         HelloRequest,
         Peer,
@@ -115,23 +133,9 @@ if TYPE_CHECKING:
         WakeRequest,
     )
     from hive_core.protocol.system import Event, EventKind, EventsQuery, Health, HiveStatus
-    from hive_core.protocol.types import (
-        MAX_BODY_BYTES,
-        MAX_REQUEST_BYTES,
-        MAX_WAIT_SECONDS,
-        Backend,
-        HarnessState,
-        Instance,
-        Kind,
-        Lifecycle,
-        MessageId,
-        Recipient,
-        WaitSeconds,
-    )
 
 # Those that every program needs come first.
 _MODULES = (
-    "types",
     "base",
     "limits",
     "agent_config",

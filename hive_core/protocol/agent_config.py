@@ -7,9 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from hive_core.protocol.base import Request
+from hive_core.protocol.base import Backend, Recipient, Request
 from hive_core.protocol.limits import CpuQuota, IoWeight, MemorySize, TasksMax
-from hive_core.protocol.types import Backend, Recipient
 
 DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit")
 ToolPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]

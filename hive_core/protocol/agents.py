@@ -8,9 +8,8 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from hive_core.protocol.agent_config import AgentConfig
-from hive_core.protocol.base import Answer, Query, Request
+from hive_core.protocol.base import Answer, Backend, Query, Request, WaitSeconds
 from hive_core.protocol.harness import Peer
-from hive_core.protocol.types import Backend, WaitSeconds
 
 
 class SpawnRequest(Request):

@@ -1,10 +1,13 @@
-"""What every request, query and answer has in common, and the one shape of errors."""
+"""Base classes of the models, shared types of fields, and the body of an error."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from hive_core.protocol.names import EVERYONE, RECIPIENT_PATTERN, RESERVED, is_agent_name, why_not
 
 # defer_build: validators are made at their first use. No process uses all of them, and every start would pay for all.
 
@@ -45,3 +48,37 @@ class Done(Answer):
     """An action without a result of its own was carried out."""
 
     ok: Literal[True] = True
+
+
+MAX_BODY_BYTES = 256 * 1024
+"""Largest message body, in bytes of UTF-8."""
+MAX_REQUEST_BYTES = 2 * 1024 * 1024
+"""Largest HTTP request body: a message of only control characters grows six-fold in JSON."""
+MAX_WAIT_SECONDS = 300.0
+"""Longest time that a long poll may ask for."""
+
+
+def _recipient(text: str) -> str:
+    """Refuse what can be nobody's name, in words instead of as a pattern."""
+    if text == EVERYONE or text in RESERVED or is_agent_name(text):
+        return text
+    raise PydanticCustomError("bad_name", "{why}", {"why": why_not(text)})
+
+
+Recipient = Annotated[str, AfterValidator(_recipient), Field(json_schema_extra={"pattern": RECIPIENT_PATTERN})]
+MessageId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+"""Picked by whoever asks: the same request with the same key is carried out once."""
+Instance = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{8,64}$")]
+"""One life of a harness process; a new process picks a new one."""
+WaitSeconds = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
+
+Kind = Literal["agent", "manager"]
+Backend = Literal["scripted", "claude", "opencode", "codex", "gemini"]
+Lifecycle = Literal["starting", "running", "backoff", "stopping", "stopped", "failed"]
+"""Of the container or process: `backoff` waits to be started again after a crash, `failed` gave up."""
+HarnessState = Literal["starting", "idle", "thinking", "failed", "paused", "needs_login", "offline"]
+"""Of the harness, in its own words: `failed` tries again by itself, `paused` waits for a person.
+
+`offline` is the daemon's word for a harness that is not there.
+"""

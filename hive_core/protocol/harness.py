@@ -7,8 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, field_validator
 
 from hive_core.protocol.agent_config import AgentConfig
-from hive_core.protocol.base import Answer, Request
-from hive_core.protocol.types import HarnessState, Instance, Kind, Lifecycle
+from hive_core.protocol.base import Answer, HarnessState, Instance, Kind, Lifecycle, Request
 
 
 class HelloRequest(Request):

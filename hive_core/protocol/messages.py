@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from hive_core.protocol.base import Answer, Query, Request
-from hive_core.protocol.types import IdempotencyKey, Instance, MessageId, Recipient, WaitSeconds
+from hive_core.protocol.base import Answer, IdempotencyKey, Instance, MessageId, Query, Recipient, Request, WaitSeconds
 
 
 class SendRequest(Request):

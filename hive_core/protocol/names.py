@@ -1,4 +1,4 @@
-"""Names of agents: what is a legal one, and which belong to the hive itself.
+"""Valid agent names and reserved ones.
 
 An agent's name becomes a container name (`h-<name>`), a directory, a socket path and a git ref, so the
 alphabet is the one in which all of these mean the same thing. nixos-container allows 11 characters, of which
@@ -8,6 +8,8 @@ the `h-` prefix takes two.
 from __future__ import annotations
 
 import re
+
+from hive_core.text import shown
 
 MANAGER = "hm1nd"
 OPERATOR = "operator"
@@ -40,8 +42,3 @@ def why_not(name: str) -> str:
     if len(name) > 9:
         return f"the name {shown(name)} has {len(name)} characters, at most 9 are allowed"
     return f"the name {shown(name)} may hold only a-z and 0-9 and must start with a letter"
-
-
-def shown(text: str) -> str:
-    """`text` quoted, cut and in pure ASCII, so that a look-alike or escape sequence is seen for what it is."""
-    return ascii(text if len(text) <= 40 else text[:40] + "...")

@@ -8,9 +8,8 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from hive_core.protocol.base import Answer, Query, Request
+from hive_core.protocol.base import Answer, IdempotencyKey, MessageId, Query, Request
 from hive_core.protocol.questions import AskedText, QuestionId
-from hive_core.protocol.types import IdempotencyKey, MessageId
 
 INBOX_BODY = 2_000
 """Characters of a message that the look at an inbox shows."""

@@ -10,9 +10,8 @@ from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from hive_core.protocol.agents import SpawnRequest
-from hive_core.protocol.base import Answer, Query, Request
-from hive_core.protocol.names import shown
-from hive_core.protocol.types import WaitSeconds
+from hive_core.protocol.base import Answer, Query, Request, WaitSeconds
+from hive_core.text import shown
 
 ProposalKind = Literal["config", "spawn", "destroy", "rollback", "rebuild"]
 ProposalState = Literal["proposal", "building", "built", "approved", "deployed", "failed", "denied", "withdrawn"]

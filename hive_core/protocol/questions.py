@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from hive_core.protocol.base import Answer, Query, Request
+from hive_core.protocol.base import Answer, IdempotencyKey, MessageId, Query, Request
 from hive_core.protocol.proposals import Proposal
-from hive_core.protocol.types import IdempotencyKey, MessageId
 
 ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 MAX_OPTIONS = 10

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from hive_core.protocol.base import Answer, Query
-from hive_core.protocol.types import Lifecycle
+from hive_core.protocol.base import Answer, Lifecycle, Query
 
 
 class Health(Answer):

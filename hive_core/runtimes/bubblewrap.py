@@ -1,4 +1,4 @@
-"""What an agent sees in its bubblewrap sandbox: the arguments of `bwrap`, made without touching anything.
+"""Command lines of `bwrap`: what an agent sees in its sandbox.
 
 The mount points are those of a container. Three things decide what else is there. The daemon may be root, and an
 agent's uid 0 is then the owner of root's files: so only chosen entries of /etc are shown. The sandbox shares the
@@ -9,16 +9,14 @@ environment, which may hold keys, is not among them; bwrap is started with exact
 
 from __future__ import annotations
 
-import site
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import hive_core
 from hive_core.errors import HiveError
-from hive_core.layout import AgentPaths
 from hive_core.protocol.names import container_name
+from hive_core.runtimes.agent_environment import APPLIED, DEPLOYED, INSIDE, NIXOS_SYSTEM, package_root
 from hive_core.runtimes.base import AgentSpec
 
 CONFINING = ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL")
@@ -28,12 +26,6 @@ No session of its own: it has none of a terminal anyway, since `hive_core.infra.
 further one, what bwrap has just forked would outlive a kill of bwrap's process group, until it has asked to die with
 its parent.
 """
-INSIDE = AgentPaths(config=Path("/config"), state=Path("/state"), claude=Path("/root/.claude"), run=Path("/run/hive"))
-"""Where an agent's directories lie in its sandbox."""
-DEPLOYED = "/deployed"
-"""What is in force, read-only."""
-APPLIED = "/applied"
-"""The applied repositories that the agent may see, read-only."""
 
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store")
 # Of directories that also hold private keys (ssl, pki) only the public part.
@@ -70,8 +62,6 @@ _ETC = (
     "terminfo",
     "timezone",
 )
-_NIXOS_SYSTEM = "/run/current-system"
-_SEARCH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin", f"{_NIXOS_SYSTEM}/sw/bin")
 
 
 @dataclass(frozen=True)
@@ -92,9 +82,9 @@ def look(root: Path = Path("/"), python: Iterable[Path] | None = None) -> Host:
             links.append((str(path.readlink()), f"/{name}"))
         elif path.is_dir():
             read_only.append(Path("/", name))
-    nixos = root / _NIXOS_SYSTEM[1:]
+    nixos = root / NIXOS_SYSTEM[1:]
     if nixos.is_symlink():
-        links.append((str(nixos.readlink()), _NIXOS_SYSTEM))
+        links.append((str(nixos.readlink()), NIXOS_SYSTEM))
     wanted = python_paths() if python is None else python
     # What lies behind a link (/bin on most systems) is there by its real name already.
     reached = [path for path in wanted if not any(path.is_relative_to(link) for _, link in links)]
@@ -128,20 +118,6 @@ def python_paths() -> list[Path]:
     return [*found, *(path.resolve() for path in found)]
 
 
-def package_root() -> Path:
-    """The directory that holds the hive's packages."""
-    return Path(hive_core.__file__).parent.parent
-
-
-def python_path() -> Mapping[str, str]:
-    """What the harness's interpreter must be told to find the hive's packages: nothing where they are installed.
-
-    It is no more than that because the agent's own Pythons read it, too.
-    """
-    root = package_root()
-    return {} if str(root) in site.getsitepackages() else {"PYTHONPATH": str(root)}
-
-
 def _outermost(paths: Iterable[Path]) -> tuple[Path, ...]:
     """`paths` without those that lie in another one, in an order in which they can be mounted."""
     kept: list[Path] = []
@@ -149,46 +125,6 @@ def _outermost(paths: Iterable[Path]) -> tuple[Path, ...]:
         if not any(path.is_relative_to(other) for other in kept):
             kept.append(path)
     return tuple(kept)
-
-
-def environment(spec: AgentSpec) -> dict[str, str]:
-    """All that the harness finds in its environment."""
-    return {
-        "PATH": ":".join([str(Path(sys.executable).parent), *_SEARCH]),
-        "LANG": "C.UTF-8",
-        **python_path(),
-        **git_identity(spec.name),
-        **spec.environment,
-        "HOME": "/root",
-        **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED),
-    }
-
-
-def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applied: str) -> dict[str, str]:
-    """The variables that tell a harness where its directories are, as which deployment it runs, and its page's port."""
-    variables = {
-        "HIVE_AGENT_RUN": str(paths.run),
-        "HIVE_AGENT_STATE": str(paths.state),
-        "HIVE_AGENT_CLAUDE": str(paths.claude),
-        "HIVE_AGENT_CONFIG": str(paths.config),
-        "HIVE_AGENT_DEPLOYMENT": str(spec.deployment),
-    }
-    if spec.web_port:
-        variables["HIVE_AGENT_PORT"] = str(spec.web_port)
-    if spec.closure:
-        variables["HIVE_AGENT_DEPLOYED"] = deployed
-    if spec.applied is not None:
-        variables["HIVE_AGENT_APPLIED"] = applied
-    return variables
-
-
-def git_identity(name: str) -> Mapping[str, str]:
-    """Who an agent is to git: without this, git refuses to commit where nobody has told it."""
-    return {
-        f"GIT_{role}_{what}": value
-        for role in ("AUTHOR", "COMMITTER")
-        for what, value in (("NAME", name), ("EMAIL", f"{name}@hive"))
-    }
 
 
 def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Sequence[str]) -> list[str]:

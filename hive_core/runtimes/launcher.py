@@ -1,19 +1,34 @@
-"""One running harness, however it is confined, as its supervisor sees it; and the plain, unconfined kind."""
+"""Start of a program as a plain process or in a bubblewrap sandbox, and the test whether bubblewrap works.
+
+bwrap is the daemon's child; its own child is process 1 of the sandbox, and that one's first child is the harness.
+Neither of them passes signals on, so the harness is asked to stop by its number on the host. When bwrap or
+process 1 dies, the kernel ends everything in the sandbox.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import errno
+import json
 import os
+import re
+import select
+import shutil
 import signal
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from hive_core.infra.processes import Command, Process, exit_words, spawn
+from hive_core.infra.processes import Command, Process, exit_words, read_all, readable, spawn
+from hive_core.layout import AgentPaths
 from hive_core.protocol import Kind
+from hive_core.runtimes.agent_environment import agent_variables, git_identity, harness_environment, python_path
 from hive_core.runtimes.base import AgentSpec
-from hive_core.runtimes.bubblewrap import agent_variables, git_identity, python_path
+from hive_core.runtimes.bubblewrap import Host, arguments
 
 Harness = Callable[[Kind], Sequence[str]]
 """The command that runs the harness of an agent or of the manager."""
@@ -125,3 +140,210 @@ def _kill_marked(marks: set[bytes]) -> int:
             finally:
                 os.close(pidfd)
     return found
+
+
+_SETUP_SECONDS = 10.0
+"""Longest that bwrap may take to set up a sandbox."""
+_PROBE_SECONDS = 20.0
+
+
+class SandboxLauncher:
+    """Starts harnesses in sandboxes."""
+
+    def __init__(self, bwrap: str, host: Host, harness: Harness) -> None:
+        self._bwrap = bwrap
+        self._host = host
+        self._harness = harness
+
+    async def __call__(self, spec: AgentSpec) -> Child:
+        info, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            os.set_blocking(info, False)
+            try:
+                line = arguments(self._bwrap, self._host, spec, writer, self._harness(spec.kind))
+                process = spawn(Command(line, harness_environment(spec), Path("/"), keep_fds=[writer]))
+            finally:
+                os.close(writer)
+            child = SandboxedChild(process)
+            try:
+                await child.find_harness(info)
+            except BaseException:
+                child.kill()
+                await child.wait()
+                child.close()
+                raise
+            return child
+        finally:
+            os.close(info)
+
+
+class SandboxedChild:
+    """A sandbox with a harness in it. `pid` is bwrap's until the harness was found, and if it never was."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._init: int | None = None
+        self._harness: int | None = None
+        self.pid = process.pid
+        self.output = process.output
+
+    async def find_harness(self, info: int) -> None:
+        """Learn the harness's number; returns without it if the sandbox ends first. Raises TimeoutError."""
+        async with asyncio.timeout(_SETUP_SECONDS):
+            # Ends when bwrap has written it or has ended.
+            text = await read_all(info, 64 * 1024)
+            with suppress(ValueError, KeyError, TypeError):
+                init = int(json.loads(text)["child-pid"])
+                self._init = _hold(init, parent=self._process.pid)
+            while self._init is not None and self._harness is None and not _ended(self._init):
+                for pid in _children(init):
+                    # Orphans in the sandbox become children of its process 1, too; the harness is number 2 there.
+                    if _number_inside(pid) == 2:
+                        self._harness = _hold(pid, parent=init)
+                        self.pid = pid
+                if self._harness is None:
+                    await asyncio.sleep(0.002)
+
+    def terminate(self) -> None:
+        if self._harness is None:
+            self.kill()
+            return
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._harness, signal.SIGTERM)
+
+    def kill(self) -> None:
+        if self._init is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
+        self._process.kill()
+
+    async def wait(self) -> str:
+        returncode = await self._process.wait()
+        if self._init is not None:
+            # bwrap ends with the harness; process 1, and with it the last process of the sandbox, a moment after.
+            self.kill()
+            await readable(self._init)
+            _reap_if_ours(self._init)
+        # bwrap tells a signal the way shells do.
+        killed = 128 < returncode < 128 + signal.NSIG
+        return exit_words(128 - returncode if killed else returncode)
+
+    def close(self) -> None:
+        for pidfd in (self._init, self._harness):
+            if pidfd is not None:
+                os.close(pidfd)
+        self._init = self._harness = None
+        self._process.close()
+
+
+_NOT_INSTALLED = "bubblewrap is not installed"
+_OPENAT2 = 437
+"""The number of the system call: the same on every architecture."""
+
+
+def remedy(problem: str) -> str:
+    """What to do where bubblewrap does not work; `problem` is what `find_bubblewrap` said."""
+    if problem == _NOT_INSTALLED:
+        return "install bubblewrap on the daemon's PATH"
+    if _lacks_openat2():
+        return (
+            "bubblewrap since 0.12 needs the system call openat2, which does not exist where the daemon runs: a unit "
+            "with RestrictSUIDSGID= takes it away; remove that setting"
+        )
+    return (
+        "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
+        "kernel.apparmor_restrict_unprivileged_userns), and update bubblewrap"
+    )
+
+
+def _lacks_openat2() -> bool:
+    """Whether openat2(2) is answered with ENOSYS; any other answer to wrong arguments says that it exists."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return libc.syscall(_OPENAT2, -1, None, None, 0) < 0 and ctypes.get_errno() == errno.ENOSYS
+
+
+async def find_bubblewrap(host: Host) -> tuple[str | None, str]:
+    """The program bwrap, if it can confine here; else None and why not, in words. Tried out."""
+    bwrap = _find("bwrap")
+    if bwrap is None:
+        return None, _NOT_INSTALLED
+    problem = await probe_bubblewrap(bwrap, host)
+    return (None if problem else bwrap), problem
+
+
+def _find(program: str) -> str | None:
+    found = shutil.which(program)
+    return found and str(Path(found).absolute())
+
+
+async def probe_bubblewrap(bwrap: str, host: Host) -> str:
+    """Run this interpreter in a sandbox like that of an agent: empty if that works, else why not, in words."""
+    with tempfile.TemporaryDirectory(prefix="hyperhive-") as place:
+        paths = AgentPaths(*(Path(place, name) for name in ("config", "state", "claude", "run")))
+        for path in (paths.config, paths.state, paths.claude, paths.run, paths.own):
+            path.mkdir()
+        launch = SandboxLauncher(bwrap, host, lambda _: [sys.executable, "-P", "-c", "import hive_core.protocol.names"])
+        try:
+            child = await launch(AgentSpec("probe", "agent", paths, Path(place, "log")))
+        except OSError as error:
+            return f"bwrap cannot be started: {error.strerror or 'it does not set up its sandbox'}"
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                output = await read_all(child.output, 64 * 1024)
+                end = await child.wait()
+        except TimeoutError:
+            return f"bwrap did not end within {_PROBE_SECONDS:g} s"
+        finally:
+            child.kill()
+            await child.wait()
+            child.close()
+    if end == exit_words(0):
+        return ""
+    words = output.decode(errors="replace").strip().splitlines() or [end]
+    return f"bwrap failed: {words[-1]}"
+
+
+def _hold(pid: int, parent: int) -> int | None:
+    """A pidfd of `pid` if it is `parent`'s child, so surely the process that was meant; else None."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    if _status(pid, "PPid") == [parent]:
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def _reap_if_ours(pidfd: int) -> None:
+    """Reap an ended process that the daemon has inherited, as it does where it is process 1 (of a container, say)."""
+    with suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+
+
+def _ended(pidfd: int) -> bool:
+    return bool(select.select([pidfd], [], [], 0)[0])
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        # Not every kernel has that file (CONFIG_PROC_CHILDREN).
+        everybody = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+        return [other for other in everybody if _status(other, "PPid") == [pid]]
+
+
+def _number_inside(pid: int) -> int | None:
+    numbers = _status(pid, "NSpid")
+    return numbers[-1] if numbers else None
+
+
+def _status(pid: int, field: str) -> list[int]:
+    """The numbers in one line of a process's status; empty if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return []
+    found = re.search(rf"^{field}:(.*)$", text, re.MULTILINE)
+    return [int(number) for number in found[1].split()] if found else []

@@ -1,9 +1,10 @@
-"""Telling every watcher of every change of a unit, in order."""
+"""Changes of units' states for those who watch, and the delay of restarts."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from weakref import WeakSet
 
 from hive_core.runtimes.base import UnitState
@@ -51,3 +52,21 @@ class Changes:
         self._closed = True
         for watcher in list(self._watchers):
             watcher.put(None)
+
+
+@dataclass(frozen=True)
+class BackOff:
+    """How long to wait after a crash, in seconds: `first`, then twice as long each time, at most `longest`.
+
+    Having run for `reset_after` seconds makes the next crash the first again.
+    """
+
+    first: float = 0.5
+    longest: float = 60.0
+    reset_after: float = 60.0
+
+    def after(self, delay: float | None, ran: float) -> float:
+        """The next wait: `delay` is the one before (None: there was none), `ran` how long the harness ran since."""
+        if delay is None or ran >= self.reset_after:
+            return self.first
+        return min(delay * 2, self.longest)

@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hive_core.flakes.locking import lock
-from hive_core.flakes.quoting import path_reference
 from hive_core.runtimes.nixos.build import workspace
-from hive_core.runtimes.nixos.build.flake import AgentFlake, render
+from hive_core.runtimes.nixos.build.flake import AgentFlake, lock, path_reference, render
 from tests.benchmarks.bench_directory import say
 from tests.benchmarks.figure import Bound, Figure
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix

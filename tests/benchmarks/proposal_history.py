@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hive_core.gate import texts
+from hive_core.gate.records import tag_message
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import TagData
 from tests.benchmarks.plain_git import git
@@ -44,7 +44,7 @@ def _stream(base: str, agent: str, count: int, states: Sequence[State]) -> Itera
         yield b"from %s\nM 100644 inline prompt.md\n%s" % (before.encode(), _data(prompt))
         for state in states:
             data = TagData(agent, number, state, "config", agent, note=f"Change number {number}.", base=base)
-            text = texts.write(data, agent).encode()
+            text = tag_message.format_message(data, agent).encode()
             yield b"tag %s/%d\nfrom %s\ntagger %s\n%s" % (state.encode(), number, mark.encode(), who, _data(text))
         if states[-1] is State.DEPLOYED:
             before = mark

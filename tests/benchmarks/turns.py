@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hive_agent.backends.claude import command as claude_command
-from hive_agent.backends.programs import NoProgram
+from hive_agent.backends.cli_launch import NoProgram
 from tests.benchmarks.bench_directory import ROOT, say
 from tests.benchmarks.bench_hive import Hive, hive
 from tests.benchmarks.figure import Bound, Figure

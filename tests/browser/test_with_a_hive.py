@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
-from hive_core.agents.ports import choose_port
+from hive_core.agents.store import choose_port
 from tests.browser.browser import window
 from tests.helpers.real_daemon import Daemon, Json, running
 

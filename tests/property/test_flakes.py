@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hive_core.flakes.quoting import value
 from hive_core.protocol import Kind
-from hive_core.runtimes.nixos.build.flake import AgentFlake, render
+from hive_core.runtimes.nixos.build.flake import AgentFlake, nix_value, render
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
 pytestmark = needs_nix
@@ -62,7 +61,7 @@ def nix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNix]:
 @given(st.lists(st.one_of(texts, numbers, st.booleans()), min_size=50, max_size=400))
 def test_a_value_is_read_back(nix: OwnNix, values: list[str | int | bool]) -> None:
     """Rendering a value and evaluating it gives the value, of the same type."""
-    read = nix.evaluate(f"[ {' '.join(map(value, values))} ]")
+    read = nix.evaluate(f"[ {' '.join(map(nix_value, values))} ]")
     assert [(type(found), found) for found in read] == [(type(found), found) for found in values]
 
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from structlog.testing import capture_logs
 
 from hive_core.errors import HiveError
-from hive_core.gate.parties import Party
+from hive_core.gate.policy import Party
 from hive_core.layout import Layout
 from hive_core.protocol import (
     ApproveRequest,

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hive_agent.backends.transcript import Text
+from hive_agent.turns.conversation import Memory
 from hive_agent.turns.history import History
-from hive_agent.turns.remembered import Memory
 from hive_agent.turns.turn_log import TurnBook
 
 _NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([0, 1, 2, 10**11, 2**53, 2**63, 1e300]))

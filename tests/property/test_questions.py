@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from hive_core.errors import HiveError
 from hive_core.protocol import AnswerRequest, QuestionsQuery, RemindersQuery
-from tests.unit.asking.scene import Scene
+from tests.unit.core.messaging.messaging_hive import Scene
 
 T = TypeVar("T")
 AGENTS = ("ada", "cleo")

@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from hive_core.gate import milestones
+from hive_core.gate.records import transitions
+from hive_core.infra import files
 from hive_core.infra.systemd.bus import SystemBus
-from hive_core.runtimes.nixos import replacing
 from hive_core.runtimes.nixos import runtime as _nixos  # noqa: F401 - imported before the fork
 from hive_core.runtimes.nixos.build import builder
 from hive_core.runtimes.nixos.containers import filesystem, nixos_container
@@ -74,18 +74,18 @@ def _point(profile: Path, closure: str) -> None:
     _reached("after setting the profile")
 
 
-_original_replace = replacing.replace
-_original_point = filesystem.point
+_original_replace = files.replace
+_original_point = filesystem.point_profile
 
 
 def _become_mortal() -> None:
-    milestones.reached = _reached
+    transitions.crash_point = _reached
     for verb in ("reload", "start", "stop"):
         setattr(SystemBus, verb, _step(lambda *_, verb=verb: f"systemd's {verb}", getattr(SystemBus, verb)))
     for module, name, step in ((nixos_container, "run", _program), (builder, "evaluate", lambda *_: "a build")):
         setattr(module, name, _step(step, getattr(module, name)))
-    replacing.replace = _replace
-    filesystem.point = _point
+    files.replace = _replace
+    filesystem.point_profile = _point
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.nixos.build.builder import NixBuilder
 from hive_core.runtimes.nixos.build.confinement import unit_name
+from hive_core.runtimes.nixos.build.executor import evaluate
 from hive_core.runtimes.nixos.build.workspace import Place, discard, make
-from hive_core.runtimes.nixos.evaluating import evaluate
 from hive_core.settings import NixOS, Settings
 from tests.system.host_hive import needs_limits
 

@@ -21,9 +21,8 @@ from hive_core.errors import HiveError
 from hive_core.infra.systemd import journal
 from hive_core.infra.systemd.bus import SystemBus
 from hive_core.infra.systemd.resource_control import limits_dropin, unit_properties
-from hive_core.infra.systemd.units import Ended, UnitProperties, ended, exit_words, lifecycle
+from hive_core.infra.systemd.units import Ended, UnitProperties, Watch, ended, exit_words, lifecycle
 from hive_core.protocol import Limits
-from hive_core.systemd.watching import Watch
 from tests.system.host_hive import needs_limits
 
 pytestmark = pytest.mark.system

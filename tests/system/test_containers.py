@@ -12,8 +12,8 @@ from urllib.request import Request, urlopen
 import pytest
 import pytest_asyncio
 
+from hive_core.infra.systemd.resource_control import dropin
 from hive_core.protocol import Limits
-from hive_core.runtimes.nixos.dropin import dropin
 from tests.system.host_hive import (
     PATIENCE,
     STOP_TIMEOUT,

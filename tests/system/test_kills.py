@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Daemon, Json
 from tests.integration.gate.consistency_check import Tag, problems
 from tests.integration.gate.crashing_daemon import Mortal
 from tests.integration.gate.proposal_scenarios import Trip, decide, exists, newest, propose
-from tests.integration.gate.repos import git
 from tests.system.host_hive import FLAKE, Hive, closure_of, inside, left_of, limits_of, service, unit
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

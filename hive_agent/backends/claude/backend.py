@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hive_agent import state_files
-from hive_agent.backends import mcp_config as backends_mcp_config
-from hive_agent.backends import mcp_servers
+from hive_agent.backends import mcp_config as hive_server
 from hive_agent.backends.base import (
     Backend,
     BackendContext,
@@ -29,10 +28,8 @@ from hive_agent.backends.claude import failures as claude_failures
 from hive_agent.backends.claude import login as claude_login
 from hive_agent.backends.claude import memory
 from hive_agent.backends.claude.events import Reading
-from hive_agent.backends.claude.process import ClaudeProcess, More
-from hive_agent.backends.claude.turn import Silence, TurnRun
-from hive_agent.backends.cli_session import CliSession, Known
-from hive_agent.backends.programs import NoProgram
+from hive_agent.backends.claude.process import ClaudeProcess, More, Silence, TurnRun
+from hive_agent.backends.cli_launch import CliSession, Known, NoProgram
 from hive_agent.backends.transcript import Entry, Notice, Session, Tell
 from hive_agent.prompts import system_prompt, turn_prompt
 
@@ -134,7 +131,7 @@ class ClaudeBackend:
         self._process = process
         number = str(uuid.uuid4())
         reading = Reading(
-            self._noting(tell), message=number, server=backends_mcp_config.NAME, known=known, window=self._window
+            self._noting(tell), message=number, server=hive_server.SERVER_NAME, known=known, window=self._window
         )
         turn = TurnRun(process, reading)
         keep = False
@@ -165,21 +162,21 @@ class ClaudeBackend:
         where = self._where
         program = claude_command.find_program(where.variables)
         where.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
-        servers = mcp_servers.beside(where.variables, self._config.mcp_servers, backends_mcp_config.NAME)
-        hive = backends_mcp_config.describe(self._context.role, where, self._context.instance)
+        servers = hive_server.other_servers(where.variables, self._config.mcp_servers, hive_server.SERVER_NAME)
+        hive = hive_server.describe_server(self._context.role, where, self._context.instance)
         config = claude_command.mcp_config(
-            hive, where.temporary / "mcp-answers.json", backends_mcp_config.code_version(), servers
+            hive, where.temporary / "mcp-answers.json", hive_server.code_version(), servers
         )
         mcp_config = where.state / "mcp.json"
-        state_files.replace(mcp_config, [json.dumps(config, indent=2).encode()])
+        state_files.replace_lines(mcp_config, [json.dumps(config, indent=2).encode()])
         identity_file = where.state / "identity.md"
-        state_files.replace(identity_file, [self._identity.encode()])
+        state_files.replace_lines(identity_file, [self._identity.encode()])
         argv = claude_command.arguments(
             program,
             mcp_config=mcp_config,
             identity=identity_file,
             tools=self._config.tools,
-            servers=[backends_mcp_config.NAME, *servers],
+            servers=[hive_server.SERVER_NAME, *servers],
             choice=self._choice,
             session=self._session.known.id,
         )

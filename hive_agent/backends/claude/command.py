@@ -11,18 +11,18 @@ from pathlib import Path
 from hive_agent.backends import cli_launch
 from hive_agent.backends.base import Choice
 from hive_agent.backends.claude import mcp_cache
-from hive_agent.backends.mcp_config import NAME, START_SECONDS, HiveServer
-from hive_agent.backends.programs import NoProgram, named
+from hive_agent.backends.cli_launch import NoProgram, named_program
+from hive_agent.backends.mcp_config import SERVER_NAME, START_SECONDS, HiveServer
 from hive_core.protocol import McpServer
 
-TOOL_PREFIX = f"mcp__{NAME}__"
+TOOL_PREFIX = f"mcp__{SERVER_NAME}__"
 """Before the names of the hive's tools."""
 _NEEDED = ("ANTHROPIC_*", "CLAUDE_CODE_*")
 
 
 def find_program(variables: Mapping[str, str]) -> Path:
     """`HIVE_CLAUDE`, or `claude` on PATH, or the one that the package claude-agent-sdk brings. Raises NoProgram."""
-    chosen = named(variables, "HIVE_CLAUDE")
+    chosen = named_program(variables, "HIVE_CLAUDE")
     if chosen is not None:
         return chosen
     on_path = shutil.which("claude", path=variables.get("PATH", os.defpath))
@@ -45,7 +45,7 @@ def arguments(
     mcp_config: Path,
     identity: Path,
     tools: Sequence[str],
-    servers: Sequence[str] = (NAME,),
+    servers: Sequence[str] = (SERVER_NAME,),
     choice: Choice,
     session: str | None,
 ) -> list[str]:
@@ -86,7 +86,7 @@ def environment(
     variables: Mapping[str, str], extra: Sequence[str], *, temporary: Path, claude_directory: Path, confined: bool
 ) -> dict[str, str]:
     """The program's environment, from nothing; `extra` are the patterns of agent.toml."""
-    found = cli_launch.environment(variables, _NEEDED, extra)
+    found = cli_launch.child_environment(variables, _NEEDED, extra)
     found.setdefault("MCP_TIMEOUT", str(START_SECONDS * 1_000))
     found |= {
         "TMPDIR": str(temporary),
@@ -112,7 +112,7 @@ def mcp_config(hive: HiveServer, memory: Path, version: str, servers: Mapping[st
     return {
         "mcpServers": {
             **{name: _described(server) for name, server in servers.items()},
-            NAME: {
+            SERVER_NAME: {
                 "type": "stdio",
                 "command": hive.command,
                 "args": front,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hive_agent.backends.base import Login, LoginFailed
 from hive_agent.backends.claude.command import find_program
-from hive_agent.backends.programs import NoProgram
+from hive_agent.backends.cli_launch import NoProgram
 from hive_agent.processes import Program, running
 
 _URL = re.compile(r"https://[!-~]{1,4000}(?=\s)")

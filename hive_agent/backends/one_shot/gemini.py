@@ -1,22 +1,29 @@
-"""The gemini backend: one run of the Gemini CLI per turn, which goes on with the agent's conversation."""
+"""The Gemini CLI: its command line, and its events.
+
+Seen with version 0.61.0; the events are those of packages/core/src/output/types.ts.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from hive_agent import state_files
-from hive_agent.backends import cli_launch, mcp_config, mcp_servers, programs
-from hive_agent.backends.base import Backend, BackendContext, Choice
-from hive_agent.backends.cli_session import Known
+from hive_agent.backends import cli_launch, mcp_config
+from hive_agent.backends.api_errors import judged
+from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, NeedsLogin, Ok, TurnOutcome
+from hive_agent.backends.cli_launch import Known
 from hive_agent.backends.one_shot.backend import Call, OneShotBackend
-from hive_agent.backends.one_shot.gemini_events import GeminiReading
+from hive_agent.backends.one_shot.reader import Reading, tool_result
 from hive_agent.backends.tool_permissions import Allowed, allowed
+from hive_agent.backends.transcript import Entry, Notice, Text, ToolCall, Usage
+from hive_agent.json_text import count, field, text
 from hive_agent.prompts import system_prompt
 from hive_core.protocol import Effort, McpServer
 
@@ -54,9 +61,9 @@ class Gemini:
     def __init__(self, context: BackendContext) -> None:
         self._context = context
         config, variables = context.profile.config, context.environment.variables
-        self._beside = mcp_servers.beside(variables, config.mcp_servers, mcp_config.NAME)
+        self._beside = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
         self._identity = system_prompt.render(
-            context.profile, context.role, context.environment, tool_prefix=f"mcp_{mcp_config.NAME}_"
+            context.profile, context.role, context.environment, tool_prefix=f"mcp_{mcp_config.SERVER_NAME}_"
         )
 
     @property
@@ -69,12 +76,12 @@ class Gemini:
 
     def call(self, choice: Choice, session: str | None) -> Call:
         where = self._context.environment
-        program = programs.find(where.variables, self.name, "HIVE_GEMINI", "@google/gemini-cli")
-        rules = policy(allowed(self._context.profile.config.tools), [mcp_config.NAME, *self._beside])
+        program = cli_launch.find_program(where.variables, self.name, "HIVE_GEMINI", "@google/gemini-cli")
+        rules = policy(allowed(self._context.profile.config.tools), [mcp_config.SERVER_NAME, *self._beside])
         self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state_files.replace(self._own / "GEMINI.md", [self._identity.encode()])
-        state_files.replace(self._own / "settings.json", [json.dumps(self._settings(choice)).encode()])
-        state_files.replace(self.home / "policy.toml", [tomli_w.dumps({"rule": rules}).encode()])
+        state_files.replace_lines(self._own / "GEMINI.md", [self._identity.encode()])
+        state_files.replace_lines(self._own / "settings.json", [json.dumps(self._settings(choice)).encode()])
+        state_files.replace_lines(self.home / "policy.toml", [tomli_w.dumps({"rule": rules}).encode()])
         argv = [
             str(program),
             "--output-format=stream-json",
@@ -119,7 +126,7 @@ class Gemini:
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
-        return cli_launch.environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
+        return cli_launch.child_environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
             "TMPDIR": str(where.temporary),
             "GEMINI_CLI_HOME": str(self.home),
             "GEMINI_CLI_NO_RELAUNCH": "true",  # else it starts itself a second time, for a larger heap
@@ -129,11 +136,11 @@ class Gemini:
     def _settings(self, choice: Choice) -> dict[str, Any]:
         """What settings.json holds (https://geminicli.com/docs/reference/configuration)."""
         context = self._context
-        hive = mcp_config.describe(context.role, context.environment, context.instance)
+        hive = mcp_config.describe_server(context.role, context.environment, context.instance)
         servers = {name: _server(server) for name, server in self._beside.items()}
         # Gemini CLI drops PYTHONPATH and its like from the `env` of a server.
         settled = [f"{name}={value}" for name, value in hive.env.items()]
-        servers[mcp_config.NAME] = _program("env", [*settled, hive.command, *hive.args], {})
+        servers[mcp_config.SERVER_NAME] = _program("env", [*settled, hive.command, *hive.args], {})
         settings: dict[str, Any] = {
             # The harness itself tries again, with longer pauses.
             "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False, "maxAttempts": 2},
@@ -203,3 +210,81 @@ def _program(command: str, args: Sequence[str], variables: Mapping[str, str]) ->
         "trust": True,
         "timeout": mcp_config.CALL_SECONDS * 1_000,
     }
+
+
+_NO_AUTH = 41
+"""Exit code, as are the others (packages/core/src/utils/exitCodes.ts)."""
+_BAD_CONFIG = 52
+_MOST_SAID = 1_000_000
+"""Characters of an answer that are put together from its pieces."""
+
+
+@dataclass
+class GeminiReading(Reading):
+    """One run. `alone`: the hive's MCP server is the only one."""
+
+    alone: bool = True
+    said: str = ""
+    """What the model says; it comes in pieces."""
+
+    def take(self, event: Mapping[str, Any]) -> list[Entry]:
+        kind = event.get("type")
+        if kind == "message":
+            if event.get("role") == "assistant" and len(self.said) < _MOST_SAID:
+                self.said += text(event, "content")
+            return []
+        return [*self._whole_text(), *self._other(kind, event)]
+
+    def _whole_text(self) -> list[Entry]:
+        said, self.said = self.said, ""
+        return [Text(said)] if said else []
+
+    def _other(self, kind: object, event: Mapping[str, Any]) -> list[Entry]:
+        match kind:
+            case "init":
+                self.session = text(event, "session_id")
+            case "tool_use":
+                return [ToolCall(text(event, "tool_id"), text(event, "tool_name"), field(event, "parameters"))]
+            case "tool_result":
+                failed = event.get("status") != "success"
+                said = text(event, "output") or text(event, "error", "message")
+                return [tool_result(text(event, "tool_id"), said, is_error=failed)]
+            case "error":
+                return [Notice("error" if event.get("severity") == "error" else "warning", text(event, "message"))]
+            case "result":
+                self._result(event)
+                return [_usage(field(event, "stats"))]
+        return []
+
+    def _result(self, event: Mapping[str, Any]) -> None:
+        if event.get("status") == "success":
+            self.verdict = Ok()
+        elif text(event, "error", "type") == "FatalTurnLimitedError":
+            self.verdict = Failed("steps", "gemini stopped the turn: it has made all the model calls of max_steps")
+        else:
+            self.verdict = judged(text(event, "error", "message") or "gemini failed without a word")
+
+    def take_complaint(self, line: str) -> list[Entry]:
+        if line.startswith("MCP issues detected"):
+            if self.alone:
+                # Without the hive's tools no answer would reach anyone, and yet the turn would look well.
+                self.verdict = Failed("no_tools", "gemini could not start the hive's MCP server")
+            return [Notice("warning", "an MCP server did not start: its tools are missing")]
+        if "Error resuming session" in line:
+            self.lost = True
+        return []
+
+    def outcome(self, exit_code: int | None) -> TurnOutcome:
+        words = self.complaints.strip()
+        if exit_code == _NO_AUTH:
+            return NeedsLogin(f"gemini has no credentials: {words or 'it does not say more'}")
+        if exit_code == _BAD_CONFIG:
+            return Failed("config", words or "gemini does not take its configuration")
+        return self.crash("gemini", exit_code)
+
+
+def _usage(stats: object) -> Usage:
+    cached = count(stats, "cached")
+    return Usage(
+        input=max(0, count(stats, "input_tokens") - cached), output=count(stats, "output_tokens"), cache_read=cached
+    )

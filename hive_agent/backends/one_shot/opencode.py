@@ -1,19 +1,27 @@
-"""The opencode backend: one run of opencode per turn, which goes on with the agent's conversation."""
+"""The opencode CLI: its command line, and its events.
+
+Seen with version 1.18.33; the events are those of `emit` in its packages/opencode/src/cli/cmd/run.ts.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hive_agent import state_files
-from hive_agent.backends import cli_launch, mcp_config, mcp_servers, programs
-from hive_agent.backends.base import Backend, BackendContext, Choice
-from hive_agent.backends.cli_session import Known
+from hive_agent.backends import cli_launch, mcp_config
+from hive_agent.backends.api_errors import judged
+from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, NeedsLogin, Ok, TurnOutcome
+from hive_agent.backends.cli_launch import Known
 from hive_agent.backends.one_shot.backend import Call, OneShotBackend
-from hive_agent.backends.one_shot.opencode_events import OpencodeReading
+from hive_agent.backends.one_shot.reader import Reading, tool_result
 from hive_agent.backends.tool_permissions import Allowed, allowed
+from hive_agent.backends.transcript import Entry, Notice, Text, ToolCall, Usage
+from hive_agent.json_text import count, field, text
 from hive_agent.prompts import system_prompt
 from hive_core.protocol import McpServer
 
@@ -56,7 +64,7 @@ class Opencode:
     def __init__(self, context: BackendContext) -> None:
         self._context = context
         self._identity = system_prompt.render(
-            context.profile, context.role, context.environment, tool_prefix=f"{mcp_config.NAME}_"
+            context.profile, context.role, context.environment, tool_prefix=f"{mcp_config.SERVER_NAME}_"
         )
 
     @property
@@ -65,11 +73,11 @@ class Opencode:
 
     def call(self, choice: Choice, session: str | None) -> Call:
         where = self._context.environment
-        program = programs.find(where.variables, self.name, "HIVE_OPENCODE", "opencode-ai")
+        program = cli_launch.find_program(where.variables, self.name, "HIVE_OPENCODE", "opencode-ai")
         model = _model(choice.model)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state_files.replace(self.home / "identity.md", [self._identity.encode()])
-        state_files.replace(self.home / "opencode.json", [json.dumps(self._configuration(model)).encode()])
+        state_files.replace_lines(self.home / "identity.md", [self._identity.encode()])
+        state_files.replace_lines(self.home / "opencode.json", [json.dumps(self._configuration(model)).encode()])
         argv = [
             str(program),
             "run",
@@ -109,7 +117,7 @@ class Opencode:
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
-        return cli_launch.environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
+        return cli_launch.child_environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
             "TMPDIR": str(where.temporary),
             "XDG_CONFIG_HOME": str(self.home / "config"),
             "XDG_DATA_HOME": str(self.home / "data"),
@@ -132,10 +140,10 @@ class Opencode:
         """What opencode.json holds (https://opencode.ai/docs/config)."""
         context = self._context
         config, variables = context.profile.config, context.environment.variables
-        beside = mcp_servers.beside(variables, config.mcp_servers, mcp_config.NAME)
-        hive = mcp_config.describe(context.role, context.environment, context.instance)
+        beside = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
+        hive = mcp_config.describe_server(context.role, context.environment, context.instance)
         servers = {name: _server(server) for name, server in beside.items()}
-        servers[mcp_config.NAME] = _program([hive.command, *hive.args], hive.env)
+        servers[mcp_config.SERVER_NAME] = _program([hive.command, *hive.args], hive.env)
         return {
             "autoupdate": False,
             "share": "disabled",
@@ -194,3 +202,107 @@ def _program(command: Sequence[str], variables: Mapping[str, str]) -> dict[str, 
         "enabled": True,
         "timeout": mcp_config.START_SECONDS * 1_000,
     }
+
+
+_TRIES = 4
+"""Failing calls of the model in a row after which the turn is given up: opencode itself would try for ever."""
+_ERROR = re.compile(r'error\.error="((?:[^"\\]|\\.)*)"')
+_LOGIN = "ProviderAuthError"
+_TOO_LONG = "ContextOverflowError"
+
+
+@dataclass
+class OpencodeReading(Reading):
+    """One run."""
+
+    failure: Failed | NeedsLogin | None = None
+    """What the last error event told; forgotten when the model is heard again."""
+    steps: int = 0
+    failing: int = 0
+    """Calls of the model that failed since it was last heard."""
+
+    def take(self, event: Mapping[str, Any]) -> list[Entry]:
+        self.session = self.session or text(event, "sessionID")
+        self.settled = False
+        part = field(event, "part")
+        match event.get("type"):
+            case "step_start":
+                self.failing, self.failure = 0, None
+            case "text":
+                return [Text(text(part, "text"))]
+            case "tool_use":
+                return self._tool(part)
+            case "step_finish":
+                self.steps += 1
+                self.settled = text(part, "reason") not in ("", "tool-calls")
+                return [_usage(part)]
+            case "error":
+                self.failure = _failure(field(event, "error"))
+        return []
+
+    def _tool(self, part: object) -> list[Entry]:
+        """opencode tells of a call when it is over."""
+        call, state = text(part, "callID"), field(part, "state")
+        failed = text(state, "status") == "error"
+        said = text(state, "error") if failed else text(state, "output")
+        return [
+            ToolCall(call, text(part, "tool"), field(state, "input")),
+            tool_result(call, said, is_error=failed),
+        ]
+
+    def take_complaint(self, line: str) -> list[Entry]:
+        if 'message="server unavailable"' in line:
+            name = line.partition(" key=")[2].partition(" ")[0]
+            if name == mcp_config.SERVER_NAME:
+                # Without the hive's tools no answer would reach anyone, and yet the turn would look well.
+                self.verdict = Failed("no_tools", "opencode could not start the hive's MCP server")
+                return []
+            return [Notice("warning", f"the MCP server {name} did not start: its tools are missing")]
+        if 'message="stream error"' in line and "small=true" not in line:
+            found = _ERROR.search(line)
+            words = found[1] if found else line
+            self.failing += 1
+            if self.failing >= _TRIES:
+                verdict = judged(words)
+                if isinstance(verdict, Failed) and verdict.kind == "refused":
+                    # It tries again only what its status calls passing, which it does not tell here.
+                    verdict = Failed("overloaded", words)
+                self.verdict = verdict
+            return [Notice("warning", f"the model's API failed (try {self.failing}): {words}")]
+        if "Session not found" in line:
+            self.lost = True
+        return []
+
+    def outcome(self, exit_code: int | None) -> TurnOutcome:
+        if self.failure is not None:
+            return self.failure
+        if self.settled or (exit_code == 0 and self.steps):
+            return Ok()
+        found = re.search(r"ProviderModelNotFoundError: ([^\"\\]*)", self.complaints)
+        return Failed("config", f"opencode: {found[1]}") if found else self.crash("opencode", exit_code)
+
+
+def _usage(part: object) -> Usage:
+    tokens = field(part, "tokens")
+    cost = field(part, "cost")
+    usage = Usage(
+        input=count(tokens, "input"),
+        output=count(tokens, "output") + count(tokens, "reasoning"),
+        cache_read=count(tokens, "cache", "read"),
+        cache_write=count(tokens, "cache", "write"),
+        cost_usd=float(cost) if isinstance(cost, int | float) else None,
+    )
+    full = usage.input + usage.output + usage.cache_read + usage.cache_write
+    return Usage(usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cost_usd, context=full)
+
+
+def _failure(error: object) -> Failed | NeedsLogin:
+    name = text(error, "name")
+    words = text(error, "data", "message") or name or "opencode told of an error without a word"
+    if name == _LOGIN:
+        return NeedsLogin(words)
+    if name == _TOO_LONG:
+        return Failed("too_long", words)
+    retry_after = text(error, "data", "responseHeaders", "retry-after")
+    seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 10 else None
+    return judged(words, count(error, "data", "statusCode") or None, seconds)

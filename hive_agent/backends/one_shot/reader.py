@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hive_agent.backends import json_fields
+from hive_agent import json_text
 from hive_agent.backends.base import Failed, TurnOutcome
-from hive_agent.backends.cli_session import Known
-from hive_agent.backends.cutting import LONGEST_TEXT, cut, shortened
+from hive_agent.backends.cli_launch import Known
 from hive_agent.backends.transcript import Entry, Notice, Text, ToolCall, ToolResult
+from hive_agent.json_text import LONGEST_TEXT, cut, shortened
 
 SHOWN_RESULT = 20_000
 """Characters of a tool's result, and of each text in a tool's input, that go into the transcript."""
@@ -35,7 +35,7 @@ class Reading(ABC):
 
     def feed(self, line: bytes) -> list[Entry]:
         """Take one line of output."""
-        event = json_fields.parsed(line)
+        event = json_text.parsed(line)
         return [] if event is None else [_bounded(entry) for entry in self.take(event)]
 
     @abstractmethod

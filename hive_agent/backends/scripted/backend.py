@@ -22,9 +22,17 @@ from hive_agent.backends.base import (
     Turn,
     TurnOutcome,
 )
-from hive_agent.backends.scripted.gate import NotDone, ScriptGate
-from hive_agent.backends.scripted.memory import Remembered, ScriptMemory
-from hive_agent.backends.scripted.script import BadScript, Match, Script, SlowRule, fill
+from hive_agent.backends.scripted.script import (
+    BadScript,
+    Match,
+    NotDone,
+    Remembered,
+    Script,
+    ScriptGate,
+    ScriptMemory,
+    SlowRule,
+    fill,
+)
 from hive_agent.backends.transcript import Tell, Text, ToolCall, ToolResult
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient

@@ -1,4 +1,4 @@
-"""Endpoints for agents: what the operator, the manager and the agents themselves ask about them."""
+"""Endpoints of agents and their limits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from hive_core.agents import Agents
 from hive_core.api.endpoint import Call, Endpoint
-from hive_core.api.routes.params import agent_name
+from hive_core.api.routes.params import agent_name, party
 from hive_core.gate.gate import Gate
 from hive_core.protocol import (
     AgentList,
@@ -16,6 +16,8 @@ from hive_core.protocol import (
     DestroyRequest,
     History,
     HistoryQuery,
+    LimitsAnswer,
+    LimitsRequest,
     LogsAnswer,
     LogsQuery,
     Peer,
@@ -26,7 +28,6 @@ from hive_core.protocol import (
     SpawnProposal,
     SpawnRequest,
 )
-from hive_core.sockets.parties import party
 
 _AGENT = "/v1/agents/{name}"
 
@@ -178,3 +179,34 @@ def peers(agents: Agents) -> list[Endpoint]:
         )
 
     return [Endpoint("GET", "/v1/agents", "The agents of the hive", listing, PeerList)]
+
+
+_LIMITS = "/v1/agents/{name}/limits"
+
+
+def seeing_limits(agents: Agents, *, manager_only: bool) -> list[Endpoint]:
+    """Look: for the operator, and on agents' sockets for the manager alone."""
+
+    async def show(call: Call) -> LimitsAnswer:
+        return await agents.limits(call.path["name"])
+
+    summary = "What an agent may use and does use"
+    return [Endpoint("GET", _LIMITS, summary, show, LimitsAnswer, manager_only=manager_only)]
+
+
+def changing_limits(agents: Agents) -> list[Endpoint]:
+    """Change what a running agent may use: the operator's alone."""
+
+    async def change(call: Call) -> LimitsAnswer:
+        return await agents.set_limits(call.path["name"], call.read(LimitsRequest), call.caller.actor)
+
+    return [
+        Endpoint(
+            "POST",
+            _LIMITS,
+            "Change what a running agent may use, until it is deployed anew",
+            change,
+            LimitsAnswer,
+            body=LimitsRequest,
+        )
+    ]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from hive_core.agents import Agents
-from hive_core.agents.reports import Reports
+from hive_core.agents.health import Reports
 from hive_core.api.endpoint import Call, Endpoint
-from hive_core.asking import Due
-from hive_core.messaging import Broker, Directory
+from hive_core.messaging import Broker, Directory, Due
 from hive_core.protocol import Done, HelloRequest, Profile, StateRequest, StatusRequest, WhoAmI
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 
-from hive_core.agents import Agents, page_store
+from hive_core.agents import Agents, page_access
 from hive_core.agents.page_access import TICKET_SECONDS, Pass
 from hive_core.api.endpoint import Call, Endpoint
-from hive_core.asking import Questions
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.layout import Layout
-from hive_core.messaging import Broker
+from hive_core.messaging import Broker, Questions
 from hive_core.protocol import (
     AnswerRequest,
     PageAnswerRequest,
@@ -62,7 +61,7 @@ def serving_pages(agents: Agents, broker: Broker, questions: Questions, database
         entry = pages.enter(name, call.read(PageEnterRequest).ticket)
 
         def store(db: sqlite3.Connection) -> None:
-            page_store.add(db, name, entry)
+            page_access.add_session(db, name, entry)
             audit.append(db, actor=entry.user, action="page_enter", subject=name)
 
         await database.write(store)

@@ -1,10 +1,11 @@
-"""What a request's path names."""
+"""The agent, the number and the caller that a request names."""
 
 from __future__ import annotations
 
 from hive_core.agents.registry import check_name
-from hive_core.api.endpoint import Call
+from hive_core.api.endpoint import Call, Caller
 from hive_core.errors import bad_request
+from hive_core.gate.policy import Party
 
 
 def agent_name(call: Call) -> str:
@@ -20,3 +21,8 @@ def number_of(call: Call) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) < 2**63):
         raise bad_request("the id in the path is no positive number", "use the id that the hive gave")
     return int(text)
+
+
+def party(caller: Caller) -> Party:
+    """The caller as a party, as its socket tells; the actor is looked up now, while the caller is still there."""
+    return Party(caller.name, caller.kind, caller.actor)

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from hive_core.api.endpoint import Call, Endpoint
-from hive_core.api.routes.params import agent_name
+from hive_core.api.routes.params import agent_name, party
 from hive_core.errors import bad_request
 from hive_core.gate.gate import Gate
-from hive_core.gate.parties import Party
+from hive_core.gate.policy import Party
 from hive_core.protocol import (
     ApproveRequest,
     DenyRequest,
@@ -25,7 +25,6 @@ from hive_core.protocol import (
     Request,
     WithdrawRequest,
 )
-from hive_core.sockets.parties import party
 
 R = TypeVar("R", bound=Request)
 

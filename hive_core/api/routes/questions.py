@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hive_core.api.endpoint import Call, Endpoint
-from hive_core.api.routes.params import number_of
-from hive_core.asking import Questions, Reminders
+from hive_core.api.routes.params import number_of, party
 from hive_core.gate.gate import Gate
+from hive_core.messaging import Questions, Reminders
 from hive_core.protocol import (
     AnswerRequest,
     AskRequest,
@@ -19,7 +19,6 @@ from hive_core.protocol import (
     RemindersQuery,
     RemindRequest,
 )
-from hive_core.sockets.parties import party
 
 _QUESTIONS, _REMINDERS = "/v1/questions", "/v1/reminders"
 _SHOWN_PROPOSALS = 100

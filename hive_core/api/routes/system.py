@@ -1,4 +1,4 @@
-"""Endpoints about the daemon itself: health, figures, status, the live flow."""
+"""Endpoints of health, status, metrics, events and the audit log."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from aiohttp import web
 
 from hive_core.api.endpoint import Call, Endpoint
 from hive_core.errors import bad_request
+from hive_core.gate.gate import Gate
+from hive_core.infra.database import audit
+from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
-from hive_core.protocol import Event, EventsQuery, Health, HiveStatus
+from hive_core.protocol import AuditList, AuditQuery, AuditVerification, Event, EventsQuery, Health, HiveStatus
 
 _EVENT_STREAM = "text/event-stream"
 _PROMETHEUS = "text/plain"
@@ -71,3 +74,22 @@ def _resume_after(call: Call) -> int | None:
     if not (header.isascii() and header.isdigit() and len(header) < 20):
         raise bad_request("the Last-Event-ID header is no event id", "send the id of the last event that you saw")
     return int(header)
+
+
+def auditing(database: Database, gate: Gate) -> list[Endpoint]:
+    """Read the table; check its chain, and the tags against it."""
+
+    async def rows(call: Call) -> AuditList:
+        query = call.read(AuditQuery)
+        found = await database.read(
+            lambda db: audit.rows(db, subject=query.subject, limit=query.limit, before=query.before)
+        )
+        return AuditList(rows=found)
+
+    async def verify(_: Call) -> AuditVerification:
+        return await gate.verify()
+
+    return [
+        Endpoint("GET", "/v1/audit", "Who did or tried what, the newest first", rows, AuditList, query=AuditQuery),
+        Endpoint("GET", "/v1/audit/verify", "Whether the audit table holds", verify, AuditVerification),
+    ]

@@ -1,31 +1,29 @@
-"""`hive-c0re list`: every agent on a line."""
+"""The commands `list`, `start`, `stop`, `restart`, `destroy` and `limits`."""
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from typing import Any
 
 import click
 
-from hive_core.cli import colours
-from hive_core.cli.client import Client
-from hive_core.cli.json_output import json_option, print_json
-from hive_core.cli.output import Column, render
-from hive_core.cli.terminal import width
-from hive_core.cli.times import duration, now
-from hive_core.cli.untrusted import one_line
+from hive_core.cli.arguments import agent_argument, json_option, print_json
+from hive_core.cli.client import Client, agent_path
+from hive_core.cli.output import Column, can_ask, coloured_agent, coloured_state, dim, duration, now, render, width
+from hive_core.text import escaped_line
 
 
 def _state(text: str, padded: str) -> str:
-    return colours.state(text.partition(" ")[0], padded)
+    return coloured_state(text.partition(" ")[0], padded)
 
 
 def _waiting(text: str, padded: str) -> str:
-    return colours.dim(padded) if text == "0" else padded
+    return dim(padded) if text == "0" else padded
 
 
-COLUMNS = (
-    Column("NAME", 9, style=colours.agent),
+AGENT_COLUMNS = (
+    Column("NAME", 9, style=coloured_agent),
     Column("KIND", 2),
     Column("LIFECYCLE", 6, style=_state),
     Column("STATE", 8, style=_state),
@@ -55,11 +53,11 @@ def list_agents(socket: str | None, as_json: bool) -> None:
         click.echo('no agents yet: make one with "hive-c0re spawn NAME"', err=True)
         return
     moment = now()
-    for line in render(COLUMNS, [_row(agent, moment) for agent in agents], width()):
+    for line in render(AGENT_COLUMNS, [_agent_row(agent, moment) for agent in agents], width()):
         click.echo(line)
 
 
-def _row(agent: dict[str, Any], moment: datetime) -> list[str]:
+def _agent_row(agent: dict[str, Any], moment: datetime) -> list[str]:
     since = duration(agent.get("state_since"), moment)
     state = str(agent.get("state"))
     note = "needs an update" if agent.get("needs_update") else ""
@@ -73,4 +71,162 @@ def _row(agent: dict[str, Any], moment: datetime) -> list[str]:
         agent.get("restarts"),
         "; ".join(filter(None, [note, agent.get("detail") or agent.get("exit_cause"), agent.get("status")])),
     ]
-    return [one_line(str(cell)) for cell in cells]
+    return [escaped_line(str(cell)) for cell in cells]
+
+
+STOP_SECONDS = 600.0
+"""Longest time that the daemon's settings give an agent to stop by itself."""
+
+
+@click.command()
+@agent_argument
+@json_option
+@click.pass_obj
+def start(socket: str | None, name: str, as_json: bool) -> None:
+    """Start an agent that is stopped. Nothing happens if it runs already."""
+    _act(socket, name, "start", as_json)
+
+
+@click.command()
+@agent_argument
+@json_option
+@click.pass_obj
+def stop(socket: str | None, name: str, as_json: bool) -> None:
+    """Stop an agent; its messages wait for it."""
+    _act(socket, name, "stop", as_json)
+
+
+@click.command()
+@agent_argument
+@json_option
+@click.pass_obj
+def restart(socket: str | None, name: str, as_json: bool) -> None:
+    """Stop an agent and start it again. What it was working on is handed to it anew."""
+    _act(socket, name, "restart", as_json)
+
+
+def _act(socket: str | None, name: str, action: str, as_json: bool) -> None:
+    answer = Client(socket).post(agent_path(name, action), {}, wait=STOP_SECONDS)
+    if as_json:
+        print_json(answer)
+        return
+    lifecycle = escaped_line(str(answer.get("lifecycle")))
+    click.echo(f"{coloured_agent(name)} is {coloured_state(lifecycle)}")
+
+
+@click.command()
+@agent_argument
+@click.option("--purge", is_flag=True, help="Remove its files and waiting messages, too. There is no way back.")
+@click.option("--yes", is_flag=True, help="Purge without asking.")
+@json_option
+@click.pass_context
+def destroy(context: click.Context, name: str, purge: bool, yes: bool, as_json: bool) -> int:
+    """Remove an agent; its state is kept unless purged.
+
+    An agent that is spawned again under the same name finds its notes, its login and its waiting messages.
+    """
+    if purge and not yes and not _confirmed(context, name):
+        click.echo("nothing was changed", err=True)
+        return 1
+    client = Client(context.obj)
+    answer = client.post(agent_path(name, "destroy"), {"purge": purge}, wait=STOP_SECONDS)
+    if as_json:
+        print_json(answer)
+    elif answer.get("purged"):
+        dropped = answer.get("dropped_messages")
+        click.echo(f"{coloured_agent(name)} is destroyed and purged; waiting messages dropped: {dropped}")
+    else:
+        click.echo(f"{coloured_agent(name)} is destroyed; its files and waiting messages are kept")
+    return 0
+
+
+def _confirmed(context: click.Context, name: str) -> bool:
+    if not can_ask():
+        raise click.UsageError("--purge asks for confirmation, and there is no terminal: add --yes.", context)
+    # Written by hand: click's prompt puts a space on stdout, where --json promises nothing else.
+    sys.stderr.write(f"Remove {escaped_line(name)} with all of its files and waiting messages, for good? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+LIMIT_COLUMNS = (Column("LIMIT", 9), Column("CONFIGURED", 7), Column("IN FORCE", 8), Column("USED", 6))
+_UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
+
+
+@click.command()
+@agent_argument
+@click.option("--memory", metavar="SIZE", help="Most memory, in MiB or GiB: 512M, 3G.")
+@click.option("--cpu", type=int, metavar="PERCENT", help="Most processor time, in percent of one core.")
+@click.option("--tasks", type=int, metavar="N", help="Most processes and threads.")
+@click.option("--io-weight", type=int, metavar="N", help="Share of the disk; 100 is everybody's.")
+@click.option("--reset", is_flag=True, help="Go back to what is configured; the other options are applied after that.")
+@json_option
+@click.pass_obj
+def limits(
+    socket: str | None,
+    name: str,
+    memory: str | None,
+    cpu: int | None,
+    tasks: int | None,
+    io_weight: int | None,
+    reset: bool,
+    as_json: bool,
+) -> None:
+    """Show what an agent may use and does use, and change it.
+
+    Without options nothing is changed. A change holds at once, without a restart, and until the agent is started or
+    deployed anew; for one that lasts, propose another agent.toml.
+    """
+    asked = {"memory_max": memory, "cpu_quota": cpu, "tasks_max": tasks, "io_weight": io_weight}
+    given: dict[str, object] = {key: value for key, value in asked.items() if value is not None}
+    client, path = Client(socket), agent_path(name, "limits")
+    answer = client.post(path, {**given, "reset": reset}) if given or reset else client.get(path)
+    if as_json:
+        print_json(answer)
+        return
+    for line in render(LIMIT_COLUMNS, _limit_rows(answer), width()):
+        click.echo(line)
+    if answer.get("enforced") is not True:
+        click.echo(f"the runtime of this hive does not enforce limits: {coloured_agent(name)} has none", err=True)
+
+
+def _limit_rows(answer: dict[str, Any]) -> list[list[str]]:
+    configured, in_force, usage = (answer.get(key) or {} for key in ("configured", "in_force", "usage"))
+    used = {
+        "memory_max": _bytes(usage.get("memory_bytes")),
+        "cpu_quota": _cpu_time(usage.get("cpu_seconds")),
+        "tasks_max": _plain(usage.get("tasks")),
+        "io_weight": "",
+    }
+    told = {"memory_max": _plain, "cpu_quota": _percent, "tasks_max": _plain, "io_weight": _plain}
+    rows = []
+    for key, label in (
+        ("memory_max", "memory"),
+        ("cpu_quota", "cpu"),
+        ("tasks_max", "tasks"),
+        ("io_weight", "io weight"),
+    ):
+        cells = [label, told[key](configured.get(key)), told[key](in_force.get(key)), used[key]]
+        rows.append([escaped_line(cell) for cell in cells])
+    return rows
+
+
+def _plain(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _percent(value: object) -> str:
+    return "-" if value is None else f"{value} %"
+
+
+def _cpu_time(value: object) -> str:
+    return f"{value:.1f} s in all" if isinstance(value, int | float) else "-"
+
+
+def _bytes(value: object) -> str:
+    if not isinstance(value, int):
+        return "-"
+    for unit, size in _UNITS:
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value} B"

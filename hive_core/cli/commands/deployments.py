@@ -1,14 +1,27 @@
-"""`hive-c0re rollback`: deploy an earlier deployment again."""
+"""The commands `rollback`, `rebuild` and `history`."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import click
 
+from hive_core.cli.arguments import (
+    agent_and_number,
+    asked_for,
+    complete_agents,
+    json_option,
+    note_option,
+    print_json,
+    proposal_arguments,
+    shown_proposal,
+)
 from hive_core.cli.client import Client, agent_path
-from hive_core.cli.json_output import json_option
-from hive_core.cli.notes import asked_for, note_option
-from hive_core.cli.proposal_names import agent_and_number, proposal_arguments
-from hive_core.cli.waiting import follow, is_over, report
+from hive_core.cli.errors import Failure, NoDaemon
+from hive_core.cli.output import Column, ago, coloured_agent, coloured_state, now, render, width
+from hive_core.cli.waiting import follow, is_over, report, standing
+from hive_core.text import escaped_first_line, escaped_line
 
 
 @click.command()
@@ -33,3 +46,122 @@ def rollback(
     if not no_wait:
         answer = follow(client, answer, is_over, quiet=as_json)
     report(answer, as_json)
+
+
+Answer = dict[str, Any]
+
+
+@click.command()
+@click.argument("names", metavar="AGENT...", nargs=-1, shell_complete=complete_agents)
+@click.option("--outdated", is_flag=True, help="All agents that were built with an older hyperhive.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; kept in the tag.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for the deployments.")
+@json_option
+@click.pass_obj
+def rebuild(
+    socket: str | None, names: tuple[str, ...], outdated: bool, reason: str, no_wait: bool, as_json: bool
+) -> None:
+    """Build what agents run on anew, and deploy that.
+
+    They get the hyperhive of now; their configurations stay as they are, and nobody has to approve. A few agents go
+    side by side. An agent that does not come up goes back to what it ran on before.
+    """
+    if bool(names) == outdated:
+        raise click.UsageError("Name agents, or say --outdated.")
+    client = Client(socket)
+    if outdated:
+        names = tuple(str(agent.get("name")) for agent in client.get("/v1/agents")["agents"] if agent["needs_update"])
+    answers: list[Answer] = []
+    refused: list[Failure] = []
+    for name in dict.fromkeys(names):
+        try:
+            answers.append(client.post(agent_path(name, "rebuild"), {"note": reason}))
+        except NoDaemon:
+            raise
+        except Failure as failure:
+            refused.append(failure)  # The others are rebuilt all the same.
+    if not no_wait:
+        answers = [follow(client, answer, is_over, quiet=as_json) for answer in answers]
+    if as_json:
+        print_json({"proposals": answers, "total": len(answers)})
+    else:
+        for answer in answers:
+            click.echo(_told(answer))
+        if not names:
+            click.echo("no agent needs an update", err=True)
+    if refused:
+        messages = "; ".join(failure.message for failure in refused)
+        raise Failure(refused[0].code, messages, hint=refused[0].hint)
+    failed = [shown_proposal(str(answer["agent"]), answer["number"]) for answer in answers if _has_failed(answer)]
+    if failed:
+        hint = f'look with "hive-c0re proposals show {failed[0]}" and "hive-c0re proposals log {failed[0]}"'
+        raise Failure("proposal_ended", f"not rebuilt: {', '.join(failed)}", hint=hint)
+
+
+def _has_failed(answer: Answer) -> bool:
+    return answer.get("state") == "failed"
+
+
+def _told(answer: Answer) -> str:
+    if not is_over(answer) or answer.get("state") == "deployed":
+        return standing(answer)
+    name = shown_proposal(coloured_agent(escaped_line(str(answer.get("agent")))), answer.get("number"))
+    return f"{name} {_verb(answer)}: {escaped_line(str(answer.get('outcome')).partition(chr(10))[0])}"
+
+
+def _verb(answer: Answer) -> str:
+    return "failed" if _has_failed(answer) else f"was {escaped_line(str(answer.get('state')))}"
+
+
+_SHORT_SHA = 12
+
+
+def _number(text: str, padded: str) -> str:
+    return coloured_state("deployed", padded) if text.startswith("*") else padded
+
+
+COLUMNS = (
+    Column("NUMBER", 9, right=True, style=_number),
+    Column("KIND", 3),
+    Column("DEPLOYED", 8),
+    Column("COMMIT", 7),
+    Column("BY", 5),
+    Column("APPROVED BY", 4),
+    Column("NOTE", 6),
+)
+
+
+@click.command()
+@click.argument("agent", metavar="AGENT", shell_complete=complete_agents)
+@click.option("-n", "--limit", type=int, default=50, show_default=True, help="Most deployments to show, the newest.")
+@click.option("--offset", type=int, default=0, help="Leave out so many of the newest.")
+@json_option
+@click.pass_obj
+def history(socket: str | None, agent: str, limit: int, offset: int, as_json: bool) -> None:
+    """Show the deployments of an agent, the newest first.
+
+    The one in force is marked with *. "hive-c0re rollback AGENT NUMBER" deploys one of them again.
+    """
+    answer = Client(socket).get(agent_path(agent, "history"), {"limit": limit, "offset": offset})
+    if as_json:
+        print_json(answer)
+        return
+    moment = now()
+    deployments = answer.get("deployments", [])
+    if not deployments:
+        click.echo("no deployments to show", err=True)
+        return
+    for line in render(COLUMNS, [_row(deployment, moment) for deployment in deployments], width()):
+        click.echo(line)
+
+
+def _row(deployment: dict[str, Any], moment: datetime) -> list[str]:
+    cells = [
+        f"{'*' if deployment.get('current') else ''}{deployment.get('number')}",
+        deployment.get("kind"),
+        ago(deployment.get("deployed_at"), moment),
+        str(deployment.get("commit"))[:_SHORT_SHA],
+        deployment.get("by"),
+        ", ".join(str(party) for party in deployment.get("approved_by", [])),
+    ]
+    return [*(escaped_line(str(cell)) for cell in cells), escaped_first_line(str(deployment.get("note", "")))]

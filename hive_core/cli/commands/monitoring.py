@@ -1,16 +1,31 @@
-"""`hive-c0re status`: the daemon and its hive at a glance."""
+"""The commands `status`, `watch`, `logs`, `open` and `audit`."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from hive_core.cli.client import Client
-from hive_core.cli.colours import agent, dim, state
-from hive_core.cli.json_output import json_option, print_json
-from hive_core.cli.times import duration, now
-from hive_core.cli.untrusted import one_line
+from hive_core.cli.arguments import agent_argument, complete_agents, json_option, print_json
+from hive_core.cli.client import Client, agent_path
+from hive_core.cli.errors import Failure
+from hive_core.cli.events import follow, lines
+from hive_core.cli.output import (
+    Column,
+    coloured_agent,
+    coloured_state,
+    dim,
+    duration,
+    moment,
+    now,
+    print_lines,
+    render,
+    width,
+)
+from hive_core.text import escaped_line
 
 
 @click.command()
@@ -27,7 +42,9 @@ def status(socket: str | None, as_json: bool) -> None:
     agents = client.get("/v1/agents").get("agents", [])
     for one in agents:
         if one.get("status"):
-            facts.append(("At work", f"{agent(one_line(str(one.get('name'))))}: {one_line(str(one['status']))}"))
+            facts.append(
+                ("At work", f"{coloured_agent(escaped_line(str(one.get('name'))))}: {escaped_line(str(one['status']))}")
+            )
     old = sum(bool(one.get("needs_update")) for one in agents)
     if old:
         facts.append(("Updates", f'{old} built with an older hyperhive: see "hive-c0re rebuild --outdated"'))
@@ -37,16 +54,185 @@ def status(socket: str | None, as_json: bool) -> None:
 
 
 def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
-    agents = ", ".join(f"{count} {state(word)}" for word, count in answer.get("agents", {}).items() if count)
+    agents = ", ".join(f"{count} {coloured_state(word)}" for word, count in answer.get("agents", {}).items() if count)
     unread, questions = answer.get("operator_unread", 0), answer.get("open_questions", 0)
     running = duration(answer.get("started_at"), now())
     return [
         ("Daemon", f"hive-c0re {answer.get('version')}, process {answer.get('pid')}, up for {running}"),
-        ("State", one_line(str(answer.get("state_dir")))),
-        ("Runtime", one_line(str(answer.get("runtime")))),
-        ("Confinement", one_line(str(answer.get("confinement")))),
+        ("State", escaped_line(str(answer.get("state_dir")))),
+        ("Runtime", escaped_line(str(answer.get("runtime")))),
+        ("Confinement", escaped_line(str(answer.get("confinement")))),
         ("Agents", agents or 'none yet: make one with "hive-c0re spawn NAME"'),
         ("Messages", f"{answer.get('messages_stored')} stored, {answer.get('messages_unacked')} not yet handled"),
         ("Questions", f'{questions} open: see them with "hive-c0re questions"' if questions else "none open"),
         ("Inbox", f'{unread} unread: read them with "hive-c0re inbox"' if unread else "nothing unread"),
     ]
+
+
+@click.command()
+@click.option("--after", type=int, metavar="ID", help="Begin after this event, not with what happens next.")
+@click.option("-v", "--verbose", is_flag=True, help="Show when messages are handed out and handled, too.")
+@json_option
+@click.pass_obj
+def watch(socket: str | None, after: int | None, verbose: bool, as_json: bool) -> None:
+    """Show live what goes on in the hive.
+
+    Messages, what agents do, and what becomes of their processes, until Ctrl-C. Goes on where it was when the
+    daemon restarts.
+    """
+    for event in follow(Client(socket), after, lambda text: click.echo(text, err=True)):
+        if as_json:
+            print_json(event)
+            continue
+        shown = lines(event, width(), verbose)
+        if shown:
+            click.echo("\n".join(shown))
+
+
+_POLL_SECONDS = 60.0
+_RETRY_SECONDS = 0.5
+
+
+@click.command()
+@agent_argument
+@click.option("-n", "--lines", "count", type=int, default=100, show_default=True, help="How many lines, the last.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@json_option
+@click.pass_obj
+def logs(socket: str | None, name: str, count: int, follow: bool, as_json: bool) -> None:
+    """Show the log of an agent."""
+    client = Client(socket)
+    show = print_json if as_json else print_lines
+    answer = client.get(agent_path(name, "logs"), {"lines": count})
+    show(answer)
+    if follow:
+        _follow(client, name, str(answer.get("cursor")), show)
+
+
+def _follow(client: Client, name: str, cursor: str, show: Callable[[dict[str, Any]], None]) -> None:
+    """Go on from `cursor` for ever, also after the daemon was restarted."""
+    while True:
+        query = {"cursor": cursor, "wait_seconds": _POLL_SECONDS}
+        try:
+            answer = client.get(agent_path(name, "logs"), query, wait=_POLL_SECONDS)
+        except Failure as failure:
+            if not failure.passing:
+                raise
+            time.sleep(_RETRY_SECONDS)
+            continue
+        cursor = str(answer.get("cursor"))
+        if answer.get("lines"):
+            show(answer)
+
+
+@click.command("open")
+@agent_argument
+@json_option
+@click.pass_obj
+def open_page(socket: str | None, name: str, as_json: bool) -> None:
+    """Print a link to an agent's page.
+
+    It lets one browser in, once, within two minutes; whoever has it is you to that agent. The page listens on this
+    machine only. On stderr stands how to reach it from elsewhere, and if the agent's network is sealed.
+    """
+    client = Client(socket)
+    agent = client.get(agent_path(name))
+    ticket = client.post(agent_path(name, "page-tickets"), {})
+    port, place = int(ticket.get("port", 0)), escaped_line(str(ticket.get("socket")))
+    if not ticket.get("sealed") and not ticket.get("held", True):
+        # Whoever has the port would get the ticket: it is not shown.
+        message = f"another program listens on port {port}, where the page of {name} is to be"
+        hint = f'have it use another port, or, if that is an old harness of {name}, "hive-c0re restart {name}"'
+        raise Failure("page_port_taken", message, hint=hint)
+    if as_json:
+        print_json(ticket)
+        return
+    if agent.get("lifecycle") != "running":
+        lifecycle = escaped_line(str(agent.get("lifecycle")))
+        click.echo(f'{name} is {lifecycle}, so nobody serves its page: "hive-c0re start {name}"', err=True)
+    if ticket.get("sealed"):
+        click.echo("Its network is sealed, so its page has no port. Make it reachable first:", err=True)
+        click.echo(f"  socat TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork UNIX-CONNECT:{place}", err=True)
+    click.echo(f"From another machine, first: ssh -L {port}:127.0.0.1:{port} HOST", err=True)
+    click.echo(f"Good for one browser, within {float(ticket.get('expires_in', 0)):.0f} s:", err=True)
+    click.echo(f"http://127.0.0.1:{port}/enter#{escaped_line(str(ticket.get('ticket')))}")
+
+
+_PATIENCE_SECONDS = 3_600.0
+
+
+@click.group(options_metavar="")
+def audit() -> None:
+    """Read the audit table, and check it."""
+
+
+def _outcome(text: str, padded: str) -> str:
+    return dim(padded) if text == "ok" else coloured_state("failed", padded)
+
+
+COLUMNS = (
+    Column("ID", 5, right=True),
+    Column("AT", 6),
+    Column("ACTOR", 8),
+    Column("ACTION", 9),
+    Column("SUBJECT", 7),
+    Column("OUTCOME", 4, style=_outcome),
+    Column("DETAIL", 3),
+)
+
+
+@audit.command("show")
+@click.option("--subject", metavar="AGENT", shell_complete=complete_agents, help="Rows about this agent only.")
+@click.option("-n", "--limit", type=int, default=100, show_default=True, help="Most rows to show, the newest.")
+@click.option("--before", type=int, metavar="ID", help="Show rows older than this one.")
+@json_option
+@click.pass_obj
+def show(socket: str | None, subject: str | None, limit: int, before: int | None, as_json: bool) -> None:
+    """Show who did or tried what, the newest first."""
+    answer = Client(socket).get("/v1/audit", {"subject": subject, "limit": limit, "before": before})
+    if as_json:
+        print_json(answer)
+        return
+    rows = answer.get("rows", [])
+    if not rows:
+        click.echo("no rows to show", err=True)
+        return
+    for line in render(COLUMNS, [_row(row) for row in rows], width()):
+        click.echo(line)
+
+
+@audit.command("verify")
+@json_option
+@click.pass_obj
+def verify(socket: str | None, as_json: bool) -> int:
+    """Check the chain of the audit table, and the tags against it.
+
+    Finds rows that were changed, removed, put in or reordered, and tags that were moved or removed. The exit code is 1
+    if anything is wrong.
+    """
+    answer = Client(socket).get("/v1/audit/verify", wait=_PATIENCE_SECONDS)
+    holds = answer.get("ok") is True
+    if as_json:
+        print_json(answer)
+    elif holds:
+        click.echo(f"all is well: {answer.get('rows')} rows, {answer.get('tags')} tags")
+    else:
+        for problem in answer.get("problems", []):
+            click.echo(coloured_state("failed", escaped_line(str(problem))))
+        checked = f"{answer.get('rows')} rows and {answer.get('tags')} tags"
+        click.echo(f"hive-c0re: something has been changed; checked: {checked}", err=True)
+    return 0 if holds else 1
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    detail = row.get("detail")
+    cells = [
+        row.get("id"),
+        moment(row.get("at")),
+        row.get("actor"),
+        row.get("action"),
+        row.get("subject"),
+        row.get("outcome"),
+        json.dumps(detail) if detail else "",
+    ]
+    return [escaped_line(str(cell)) for cell in cells]

@@ -1,29 +1,46 @@
-"""`hive-c0re proposals`: look at proposals. This module is the group and its list."""
+"""The commands `proposals list`, `show`, `diff`, `log` and `reindex`."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from textwrap import indent
 from typing import Any
 
 import click
 
-from hive_core.cli import colours
-from hive_core.cli.arguments import complete_agents
-from hive_core.cli.client import Client
-from hive_core.cli.json_output import json_option, print_json
+from hive_core.cli.arguments import (
+    complete_agents,
+    json_option,
+    print_json,
+    proposal_arguments,
+    shown_proposal,
+    which_proposal,
+)
+from hive_core.cli.client import Client, proposal_path
+from hive_core.cli.errors import Failure
 from hive_core.cli.lazy import Lazy, LazyGroup
-from hive_core.cli.output import Column, render
-from hive_core.cli.proposal_names import shown_proposal
-from hive_core.cli.terminal import width
-from hive_core.cli.times import ago, now
-from hive_core.cli.untrusted import first_line, one_line
+from hive_core.cli.output import (
+    Column,
+    ago,
+    coloured_agent,
+    coloured_state,
+    dim,
+    moment,
+    now,
+    print_lines,
+    render,
+    width,
+)
+from hive_core.text import escaped_first_line, escaped_line, visible
 
 COMMANDS = {
     "list": Lazy("hive_core.cli.commands.proposals:list_proposals", "List proposals, the newest first."),
-    "show": Lazy("hive_core.cli.proposal_view:show", "Show what a decision on a proposal needs."),
-    "diff": Lazy("hive_core.cli.proposal_view:diff", "Show what a proposal changes."),
-    "log": Lazy("hive_core.cli.proposal_log:log", "Show what a proposal's build printed."),
-    "reindex": Lazy("hive_core.cli.reindex:reindex", "Make the index of proposals anew from the tags."),
+    "show": Lazy("hive_core.cli.commands.proposals:show", "Show what a decision on a proposal needs."),
+    "diff": Lazy("hive_core.cli.commands.proposals:diff", "Show what a proposal changes."),
+    "log": Lazy("hive_core.cli.commands.proposals:log", "Show what a proposal's build printed."),
+    "reindex": Lazy("hive_core.cli.commands.proposals:reindex", "Make the index of proposals anew from the tags."),
 }
 
 
@@ -36,13 +53,13 @@ def proposals() -> None:
 
 
 def _proposal(text: str, padded: str) -> str:
-    return colours.agent(text.partition("/")[0], padded)
+    return coloured_agent(text.partition("/")[0], padded)
 
 
 COLUMNS = (
     Column("PROPOSAL", 9, style=_proposal),
     Column("KIND", 5),
-    Column("STATE", 8, style=colours.state),
+    Column("STATE", 8, style=coloured_state),
     Column("WAITS FOR", 7),
     Column("BY", 4),
     Column("PROPOSED", 3),
@@ -93,4 +110,176 @@ def _row(proposal: dict[str, Any], moment: datetime) -> list[str]:
         proposal.get("by"),
         ago(proposal.get("created_at"), moment),
     ]
-    return [*(one_line(str(cell)) for cell in cells), first_line(str(proposal.get("note", "")))]
+    return [*(escaped_line(str(cell)) for cell in cells), escaped_first_line(str(proposal.get("note", "")))]
+
+
+_EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+"""What git calls a tree without files."""
+_APPLIED = "STATE_DIR/applied"
+
+
+@click.command()
+@proposal_arguments
+@json_option
+@click.pass_obj
+def show(socket: str | None, agent: str, number: str | None, as_json: bool) -> None:
+    """Show what a decision on a proposal needs.
+
+    Who proposed what and why, what it was built to, and the changes of settings in words. It may be said as
+    AGENT/NUMBER, too.
+    """
+    answer = Client(socket).get(proposal_path(*which_proposal(agent, number)))
+    if as_json:
+        print_json(answer)
+        return
+    facts = _facts(answer, now())
+    wide = max(len(name) for name, _ in facts)
+    for name, fact in facts:
+        click.echo(f"{dim(name.ljust(wide))}  {fact}")
+    _part("Note", [visible(str(answer.get("note", "")))])
+    _part("Changes of settings", [escaped_line(str(line)) for line in answer.get("settings", [])])
+    _part("Changes of what is built", [escaped_line(str(line)) for line in answer.get("closure_changes", [])])
+
+
+@click.command()
+@proposal_arguments
+@json_option
+@click.pass_obj
+def diff(socket: str | None, agent: str, number: str | None, as_json: bool) -> None:
+    """Show what a proposal changes.
+
+    What a terminal would act on is shown as an escape; --json has the text as it is. It may be said as AGENT/NUMBER,
+    too.
+    """
+    name, found = which_proposal(agent, number)
+    answer = Client(socket).get(proposal_path(name, found))
+    if as_json:
+        print_json(answer)
+        return
+    text = str(answer.get("diff", ""))
+    for line in coloured(text):
+        click.echo(line)
+    full, shown = int(answer.get("diff_bytes", 0)), len(text.encode(errors="surrogatepass"))
+    if not text:
+        click.echo("nothing changes in the files", err=True)
+    elif full > shown:
+        between = escaped_line(f"{answer.get('base') or _EMPTY_TREE} {answer.get('commit')}")
+        whole = f"git -C {_APPLIED}/{name}.git diff {between}"
+        click.echo(f"the first {shown} of {full} bytes; for all of them, on the host:\n  {whole}", err=True)
+
+
+def _facts(answer: dict[str, Any], present: datetime) -> list[tuple[str, str]]:
+    def text(key: str) -> str:
+        return escaped_line(str(answer.get(key)))
+
+    state = text("state")
+    facts = [
+        ("Proposal", f"{shown_proposal(coloured_agent(text('agent')), answer.get('number'))} ({text('kind')})"),
+        ("State", f"{coloured_state(state)}, {ago(answer.get('changed_at'), present)}"),
+        ("Proposed", f"by {text('by')}, {ago(answer.get('created_at'), present)}"),
+        ("Commit", text("commit")),
+        ("On top of", text("base") if answer.get("base") is not None else "nothing"),
+    ]
+    if answer.get("closure") is not None:
+        facts.append(("Built to", text("closure")))
+    if answer.get("approvals"):
+        facts.append(("Approved by", escaped_line(", ".join(str(party) for party in answer["approvals"]))))
+    if answer.get("waits_for") is not None:
+        until = moment(answer.get("expires_at"))
+        facts.append(("Waits for", f"the {text('waits_for')}{', until ' + until if until else ''}"))
+    if answer.get("outcome"):
+        facts.append(("Outcome", text("outcome")))
+    name = shown_proposal(text("agent"), answer.get("number"))
+    facts.append(("Diff", f'{answer.get("diff_bytes")} bytes: see them with "hive-c0re proposals diff {name}"'))
+    return facts
+
+
+def _part(title: str, lines: Iterable[str]) -> None:
+    text = "\n".join(lines)
+    if text.strip():
+        click.echo(f"\n{dim(title)}\n{indent(text.rstrip(), '  ')}")
+
+
+_IN_HUNK = {"+": "green", "-": "red"}
+
+
+def coloured(diff: str) -> Iterator[str]:
+    """The lines of a unified diff. Without the colours they are the diff's own, but for what a terminal acts on."""
+    in_hunk = False
+    # Within a hunk every line starts with a space, "+", "-" or "\\", so an agent's line cannot pass for a header.
+    for line in diff.removesuffix("\n").split("\n") if diff else []:
+        shown = visible(line)
+        if line.startswith("@@"):
+            in_hunk = True
+            yield click.style(shown, fg="cyan")
+        elif in_hunk and line[:1] in (" ", "+", "-", "\\"):
+            colour = _IN_HUNK.get(line[:1])
+            yield click.style(shown, fg=colour) if colour else shown
+        else:
+            in_hunk = False
+            yield click.style(shown, bold=True)
+
+
+_POLL_SECONDS = 2.0
+_RETRY_SECONDS = 0.5
+_TO_COME = frozenset({"proposal", "building"})
+
+
+@click.command()
+@proposal_arguments
+@click.option("-n", "--lines", "count", type=int, default=100, show_default=True, help="How many lines, the last.")
+@click.option("-f", "--follow", "follows", is_flag=True, help="Go on with what comes, until the build is over.")
+@json_option
+@click.pass_obj
+def log(socket: str | None, agent: str, number: str | None, count: int, follows: bool, as_json: bool) -> None:
+    """Show what a proposal's build printed.
+
+    It may be said as AGENT/NUMBER, too.
+    """
+    client = Client(socket)
+    path = proposal_path(*which_proposal(agent, number))
+    show = print_json if as_json else print_lines
+    going_on = follows and _is_building(client, path)
+    answer = client.get(f"{path}/log", {"lines": count})
+    show(answer)
+    cursor = str(answer.get("cursor"))
+    while going_on:
+        try:
+            # Asked before the lines: what the build prints last is there once its state has changed.
+            going_on = _is_building(client, path)
+            wait = _POLL_SECONDS if going_on else 0.0
+            answer = client.get(f"{path}/log", {"cursor": cursor, "wait_seconds": wait}, wait=wait)
+        except Failure as failure:
+            if not failure.passing:
+                raise
+            going_on = True
+            time.sleep(_RETRY_SECONDS)
+            continue
+        cursor = str(answer.get("cursor"))
+        if answer.get("lines"):
+            show(answer)
+
+
+def _is_building(client: Client, path: str) -> bool:
+    proposal: dict[str, Any] = client.get(path)
+    return proposal.get("state") in _TO_COME
+
+
+_PATIENCE_SECONDS = 3_600.0
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def reindex(socket: str | None, as_json: bool) -> None:
+    """Make the index of proposals anew from the tags.
+
+    The tags in the applied repositories are the truth; the daemon keeps the index by itself. This is for an index that
+    was damaged or restored from an older backup.
+    """
+    answer = Client(socket).post("/v1/proposals/reindex", {}, wait=_PATIENCE_SECONDS)
+    if as_json:
+        print_json(answer)
+        return
+    agents, proposals, changed = (answer.get(key) for key in ("agents", "proposals", "changed"))
+    click.echo(f"proposals: {proposals}, of agents: {agents}, told otherwise by the old index: {changed}")

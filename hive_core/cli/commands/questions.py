@@ -1,4 +1,4 @@
-"""`hive-c0re questions`: what agents ask the operator."""
+"""The commands `questions`, `answer` and `reminders`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 
 import click
 
-from hive_core.cli import colours
-from hive_core.cli.arguments import complete_agents
+from hive_core.cli.arguments import complete_agents, json_option, print_json, read_body
 from hive_core.cli.client import Client
-from hive_core.cli.json_output import json_option, print_json
-from hive_core.cli.times import ago, moment, now
-from hive_core.cli.untrusted import one_line, visible
+from hive_core.cli.output import Column, ago, coloured_agent, dim, moment, now, render, width
+from hive_core.text import escaped_first_line, escaped_line, visible
 
 
 @click.command()
@@ -44,20 +42,89 @@ def questions(socket: str | None, everything: bool, agent: str | None, limit: in
 
 
 def _shown(question: dict[str, Any], at: datetime) -> str:
-    state = one_line(str(question.get("state")))
+    state = escaped_line(str(question.get("state")))
     head = [
-        colours.agent(one_line(str(question.get("agent")))),
-        colours.dim(f"#{question.get('id')}"),
-        colours.dim(ago(question.get("asked_at"), at)),
+        coloured_agent(escaped_line(str(question.get("agent")))),
+        dim(f"#{question.get('id')}"),
+        dim(ago(question.get("asked_at"), at)),
     ]
     if state != "open":
-        head.append(colours.dim(state))
+        head.append(dim(state))
     elif question.get("expires_at"):
-        head.append(colours.dim(f"ends {moment(question['expires_at'])}"))
+        head.append(dim(f"ends {moment(question['expires_at'])}"))
     lines = [visible(str(question.get("text")))]
     for number, option in enumerate(question.get("options", []), start=1):
-        lines.append(f"{number}. {one_line(str(option))}")
+        lines.append(f"{number}. {escaped_line(str(option))}")
     if state == "answered":
-        by = colours.dim(f"{one_line(str(question.get('answered_by')))}:")
+        by = dim(f"{escaped_line(str(question.get('answered_by')))}:")
         lines.append(f"{by} {visible(str(question.get('answer')))}")
     return "  ".join(head) + "\n" + indent("\n".join(lines), "  ")
+
+
+@click.command()
+@click.argument("number", metavar="ID", type=click.IntRange(min=1))
+@click.argument("text", required=False)
+@click.option("--option", type=click.IntRange(min=1), metavar="N", help="Choose an option; 1 is the first.")
+@json_option
+@click.pass_obj
+def answer(socket: str | None, number: int, text: str | None, option: int | None, as_json: bool) -> None:
+    """Answer a question of an agent.
+
+    TEXT, or the option that is chosen, goes to the agent as a message. ID is in "hive-c0re questions". TEXT of "-" is
+    read from stdin, without its last newline: an option is one line.
+    """
+    if (text is None) == (option is None):
+        raise click.UsageError("give either TEXT or --option N")
+    body = {"option": option} if text is None else {"text": _answer(text)}
+    given = Client(socket).post(f"/v1/questions/{number}/answer", body)
+    if as_json:
+        print_json(given)
+        return
+    # What an option says was listed beside a text that may have lines just like it.
+    chosen = f": {escaped_line(str(given.get('answer')))}" if option is not None else ""
+    click.echo(f"question {number} of {coloured_agent(escaped_line(str(given.get('agent'))))} is answered{chosen}")
+
+
+def _answer(text: str) -> str:
+    return read_body(text).removesuffix("\n") if text == "-" else text
+
+
+COLUMNS = (
+    Column("AGENT", 9, style=coloured_agent),
+    Column("NUMBER", 5, right=True),
+    Column("AT", 8),
+    Column("TEXT", 7),
+)
+
+
+@click.command()
+@click.argument("agent", required=False, metavar="[AGENT]", shell_complete=complete_agents)
+@click.option("-n", "--limit", type=int, default=100, show_default=True, help="Most reminders to show.")
+@json_option
+@click.pass_obj
+def reminders(socket: str | None, agent: str | None, limit: int, as_json: bool) -> None:
+    """Show what agents want to be reminded of.
+
+    Those that are still to come, of one agent or all, the next one first.
+    """
+    answer = Client(socket).get("/v1/reminders", {"agent": agent, "limit": limit})
+    if as_json:
+        print_json(answer)
+        return
+    found = answer.get("reminders", [])
+    if not found:
+        click.echo("no reminders to come", err=True)
+        return
+    rows = [
+        [
+            escaped_line(str(reminder.get("agent"))),
+            escaped_line(str(reminder.get("id"))),
+            moment(reminder.get("at")),
+            escaped_first_line(str(reminder.get("text", ""))),
+        ]
+        for reminder in found
+    ]
+    click.echo("\n".join(render(COLUMNS, rows, width())))
+    more = int(answer.get("total", 0)) - len(found)
+    if more > 0:
+        click.echo(f"later ones beside these: {more}", err=True)

@@ -1,21 +1,24 @@
-"""`hive-c0re spawn`: make an agent."""
+"""The command `spawn`."""
 
 from __future__ import annotations
 
+import os
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hive_core.cli import colours
-from hive_core.cli.agent_files import AgentFiles, read_agent_files, read_text
+from hive_core.cli.arguments import json_option, print_json
 from hive_core.cli.client import Client
-from hive_core.cli.json_output import json_option, print_json
-from hive_core.cli.readiness import wait_until_ready
-from hive_core.cli.untrusted import one_line
+from hive_core.cli.errors import Failure
+from hive_core.cli.output import coloured_agent, coloured_state
+from hive_core.cli.waiting import wait_until_ready
+from hive_core.text import escaped_line
 
 _BUILD_SECONDS = 86_400.0
 """Longest time that the daemon's settings give a build."""
@@ -78,8 +81,8 @@ def spawn(
     if as_json:
         print_json(status)
         return
-    is_now = "made, and not started" if no_start else "made" if no_wait else colours.state(str(status.get("state")))
-    click.echo(f"{colours.agent(name)} is {is_now}")
+    is_now = "made, and not started" if no_start else "made" if no_wait else coloured_state(str(status.get("state")))
+    click.echo(f"{coloured_agent(name)} is {is_now}")
 
 
 def _chosen(
@@ -100,7 +103,7 @@ def _progress(name: str) -> Iterator[Tell]:
 
     def words(status: dict[str, Any]) -> str:
         text = f"{name}: process {status.get('lifecycle')}, harness {status.get('state')}"
-        return one_line(f"{text}, {status['detail']}" if status.get("detail") else text)
+        return escaped_line(f"{text}, {status['detail']}" if status.get("detail") else text)
 
     if not sys.stderr.isatty():
         last = ""
@@ -118,3 +121,37 @@ def _progress(name: str) -> Iterator[Tell]:
 
     with Console(stderr=True).status(f"{name}: starting") as spinner:
         yield lambda status: spinner.update(Text(words(status)))
+
+
+@dataclass(frozen=True)
+class AgentFiles:
+    """What the files hold; None for one that is not there."""
+
+    config: dict[str, Any] | None
+    prompt: str | None
+    agent_nix: str | None
+
+
+def read_agent_files(directory: Path) -> AgentFiles:
+    """Read the directory. What `agent.toml` may hold is the daemon's to judge."""
+    toml = directory / "agent.toml"
+    text = _text_if_there(toml)
+    try:
+        config = None if text is None else tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Failure("bad_agent_file", f"{toml} is not valid TOML: {error}") from None
+    return AgentFiles(config, _text_if_there(directory / "prompt.md"), _text_if_there(directory / "agent.nix"))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that the operator named."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Failure("bad_agent_file", f"cannot read {path}: {os.strerror(error.errno or 0)}") from None
+    except UnicodeDecodeError as error:
+        raise Failure("bad_agent_file", f"{path} is not UTF-8 text (byte {error.start})") from None
+
+
+def _text_if_there(path: Path) -> str | None:
+    return read_text(path) if path.exists() else None

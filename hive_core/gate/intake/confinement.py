@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hive_core.git.calls import Call, pipe
+from hive_core.infra.git.quarantine import Call, pipe
 from hive_core.infra.processes import Command, Process, spawn
 from hive_core.runtimes.bubblewrap import CONFINING, Host
 

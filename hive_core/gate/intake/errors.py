@@ -1,4 +1,4 @@
-"""Why objects could not be taken in, in words: made from how git's commands ended and what they said.
+"""Git's failures as error messages.
 
 What they said is partly an agent's (names of files and of objects), so no more of it is told than one clean line.
 """
@@ -10,9 +10,8 @@ import signal
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.gate.intake.tree_check import too_large
-from hive_core.git.calls import End
 from hive_core.infra.files import disk_full
+from hive_core.infra.git.quarantine import End
 from hive_core.infra.processes import exit_words
 
 _FSCK = re.compile(r"object ([0-9a-f]{40}): (\w+): (.*)")
@@ -131,3 +130,9 @@ def _line(end: End) -> str:
 
 def _clean(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:300]).strip()
+
+
+def too_large(what: str) -> HiveError:
+    """The refusal of what takes more bytes than a proposal may."""
+    hint = "keep large files out of the configuration, and out of the commits before (git rebase)"
+    return HiveError("too_large", what, hint=hint)

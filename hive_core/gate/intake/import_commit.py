@@ -30,16 +30,14 @@ from hive_core.errors import HiveError, conflict
 from hive_core.gate.intake import source_check
 from hive_core.gate.intake.confinement import Plain, Sandbox, limits
 from hive_core.gate.intake.errors import absent, not_sent, refusal
-from hive_core.gate.intake.tree_check import Candidate
-from hive_core.gate.intake_tree import read_candidate, read_head
-from hive_core.git.calls import Call, End, Start, bare, ended, environment, finish, pipe
-from hive_core.git.objects import ARGUMENTS, Objects
-from hive_core.infra.git.quarantine import Quarantine
+from hive_core.gate.intake.tree_check import Candidate, read_candidate, read_head
+from hive_core.infra.git.cat_file import ARGUMENTS, Objects
+from hive_core.infra.git.quarantine import Call, End, Quarantine, Start, bare, ended, environment, finish, pipe
 from hive_core.infra.processes import exit_words
 from hive_core.infra.tasks import to_the_end
-from hive_core.protocol.names import shown
 from hive_core.runtimes.bubblewrap import look
 from hive_core.settings import Bounds
+from hive_core.text import shown
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.protocol.names import shown
+from hive_core.text import shown
 
 _PACKS_MOST = 10_000
 _START = "make one in your configuration directory: git init, git add, git commit"

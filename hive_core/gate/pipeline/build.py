@@ -1,19 +1,18 @@
-"""From `proposal/N` to `built/N` or `failed/N`: builds run in the background, a few at a time."""
+"""Builds of proposals in the background, and their logs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from hive_core.errors import HiveError
 from hive_core.gate import auto_approval, policy, settings_diff
-from hive_core.gate.buildlogs import BuildLogs
 from hive_core.gate.context import Workplace
-from hive_core.gate.parties import SYSTEM
 from hive_core.gate.pipeline.deploy import Deploying, why_failed
+from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index
 from hive_core.gate.records.commit import read_config, shown_diff
 from hive_core.gate.records.index import Row
@@ -21,8 +20,10 @@ from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import TagData
 from hive_core.gate.records.transitions import Notice, Step
 from hive_core.infra.git.repository import Repository
-from hive_core.protocol import AgentConfig
+from hive_core.layout import Layout
+from hive_core.protocol import AgentConfig, LogsAnswer, LogsQuery
 from hive_core.runtimes.base import BuildFailed, BuildOrder
+from hive_core.runtimes.log_file import LogFile
 
 _AT_ONCE = 2
 _UNDER_WAY = "another deployment was under way: propose again"
@@ -171,3 +172,54 @@ class Building:
 def _changes(repository: Repository, row: Row) -> tuple[AgentConfig | None, AgentConfig, list[str]]:
     old = read_config(repository, row.base) if row.base is not None else None
     return old, read_config(repository, row.sha), repository.changed_paths(row.base, row.sha)
+
+
+class BuildLogs:
+    """The logs of all builds; those under way can be waited for."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._open: dict[tuple[str, int], LogFile] = {}
+
+    @asynccontextmanager
+    async def writing(self, agent: str, number: int) -> AsyncIterator[Callable[[str], None]]:
+        """A function that adds a line, for as long as the build lasts. Called on the daemon's thread."""
+        log = LogFile(self._layout.build_log(agent, number))
+        await asyncio.to_thread(log.open)
+        lines: asyncio.Queue[str | None] = asyncio.Queue()
+        writer = asyncio.create_task(_write(log, lines))
+        self._open[agent, number] = log
+        try:
+            yield lines.put_nowait
+        finally:
+            lines.put_nowait(None)
+            try:
+                await asyncio.shield(writer)
+            finally:
+                del self._open[agent, number]
+                log.close()
+
+    async def read(self, agent: str, number: int, query: LogsQuery) -> LogsAnswer:
+        """Lines of a build's log. Waiting for more ends with the build."""
+        log = self._open.get((agent, number))
+        if log is not None:
+            lines, cursor = await log.read(query.lines, query.cursor, query.wait_seconds)
+            return LogsAnswer(lines=lines, cursor=cursor)
+        log = LogFile(self._layout.build_log(agent, number))
+        try:
+            lines, cursor = await log.read(query.lines, query.cursor, 0)
+        except FileNotFoundError:
+            return LogsAnswer(lines=[], cursor=query.cursor or "")
+        finally:
+            log.close()
+        return LogsAnswer(lines=lines, cursor=cursor)
+
+    async def tail(self, agent: str, number: int, lines: int) -> str:
+        """The last lines of a build that has ended."""
+        return "\n".join((await self.read(agent, number, LogsQuery(lines=lines))).lines)
+
+
+async def _write(log: LogFile, lines: asyncio.Queue[str | None]) -> None:
+    while (line := await lines.get()) is not None:
+        await log.append(line.replace("\n", "\n  ").encode(errors="replace") + b"\n")
+    await log.finish()

@@ -6,16 +6,13 @@ from dataclasses import replace
 
 from hive_core.errors import HiveError, conflict, not_found
 from hive_core.gate import policy
-from hive_core.gate.beginning import begin
-from hive_core.gate.context import Workplace, unknown_proposal
-from hive_core.gate.parties import Party
+from hive_core.gate.context import Workplace, begin, unknown_proposal
 from hive_core.gate.pipeline.deploy import Deploying
-from hive_core.gate.policy import May, Question
+from hive_core.gate.policy import May, Party, Question
 from hive_core.gate.records import index
 from hive_core.gate.records.index import Row
-from hive_core.gate.records.states import State
+from hive_core.gate.records.states import ENDORSED, State
 from hive_core.gate.records.transitions import Step
-from hive_core.gate.tagnames import ENDORSED
 from hive_core.protocol import (
     ApproveRequest,
     DenyRequest,

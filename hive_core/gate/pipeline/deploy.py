@@ -5,12 +5,11 @@ from __future__ import annotations
 import structlog
 
 from hive_core.errors import HiveError, conflict
-from hive_core.gate import milestones, policy
+from hive_core.gate import policy
 from hive_core.gate.context import Workplace
-from hive_core.gate.ending import Ending
-from hive_core.gate.parties import SYSTEM
-from hive_core.gate.pipeline.provisioning import Founding
-from hive_core.gate.records import index
+from hive_core.gate.pipeline.provisioning import Ending, Founding
+from hive_core.gate.policy import SYSTEM
+from hive_core.gate.records import index, transitions
 from hive_core.gate.records.commit import in_force
 from hive_core.gate.records.index import Row
 from hive_core.gate.records.states import State
@@ -81,13 +80,13 @@ class Deploying:
         if not await place.runtime.has(new.closure):
             why = f"what {agent}/{row.number} was built to is gone: {new.closure}"
             raise conflict("closure_gone", why, "propose it again, so that it is built again")
-        milestones.reached("about to activate")
+        transitions.crash_point("about to activate")
         runs = await place.agents.deploy(agent, new)
-        milestones.reached("activated")
+        transitions.crash_point("activated")
         why = ""
         if runs:
             why = await place.agents.wait_healthy(agent, new.number, place.settings.health_timeout)
-            milestones.reached("watched")
+            transitions.crash_point("watched")
         if why:
             why += await self._last_words(agent)
         async with place.locks[agent]:
@@ -107,7 +106,7 @@ class Deploying:
         except (HiveError, OSError, ValueError) as error:
             log.error("not put back", agent=agent, number=deployed.number, error=str(error))
             return f"\n\nWhat was deployed before ({agent}/{deployed.number}) could not be put back: {error}"
-        milestones.reached("put back")
+        transitions.crash_point("put back")
         return ""
 
     async def succeed(self, row: Row) -> None:

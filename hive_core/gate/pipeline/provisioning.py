@@ -1,4 +1,4 @@
-"""The beginning and the end of an agent: what a spawn makes beside its tags, and what a destroy takes away."""
+"""Creation and removal of agents on behalf of spawn and destroy proposals."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import asyncio
 
 from hive_core.agents import files
 from hive_core.errors import HiveError, conflict
-from hive_core.gate import milestones, texts
 from hive_core.gate.context import Workplace
-from hive_core.gate.intake_ceilings import check_settings
-from hive_core.gate.parties import Party
+from hive_core.gate.intake.agent_toml import check_settings
+from hive_core.gate.policy import SYSTEM, Party
+from hive_core.gate.records import index, tag_message, transitions
 from hive_core.gate.records.commit import in_force
 from hive_core.gate.records.index import Row
-from hive_core.gate.records.transitions import person, seconds
+from hive_core.gate.records.states import State
+from hive_core.gate.records.transitions import Step, person, seconds
 from hive_core.infra.git.repository import Repository
-from hive_core.protocol import AgentStatus, SpawnRequest
+from hive_core.protocol import AgentStatus, DestroyAnswer, SpawnRequest
 
 
 class Founding:
@@ -59,7 +60,7 @@ class Founding:
         new = await place.with_repository(agent, lambda repository: in_force(repository, row))
         paths = await place.agents.make_place(agent)
         await place.with_repository(agent, lambda repository: repository.clone_to(paths.config, row.sha))
-        milestones.reached("agent's place made")
+        transitions.crash_point("agent's place made")
         try:
             status = await place.agents.create(agent, new, start=start, actor=actor)
         except HiveError as error:
@@ -67,7 +68,7 @@ class Founding:
             if error.code != "stopping" and place.agents.exists(agent):
                 await place.agents.destroy(agent, "system", purge=False)
             raise
-        milestones.reached("agent made")
+        transitions.crash_point("agent made")
         return status
 
     async def flags(self, row: Row) -> tuple[bool, bool]:
@@ -77,5 +78,46 @@ class Founding:
         )
         if not tags:
             raise HiveError("repository_damaged", f"proposal/{row.number} of {row.agent} is gone", status=500)
-        data = texts.read(tags[0].message)
+        data = tag_message.parse_message(tags[0].message)
         return data.start, data.purge
+
+
+_WHY = "the agent was destroyed"
+
+
+class Ending:
+    """Ends agents. Under the agent's lock."""
+
+    def __init__(self, place: Workplace) -> None:
+        self._place = place
+
+    async def end(self, agent: str, *, purge: bool, actor: str, besides: int | None = None) -> DestroyAnswer | None:
+        """Destroy the agent; what is open of it ends, but for the proposal `besides`, which asked for this.
+
+        With `purge` its applied repository goes too, and the index forgets it. None if the agent is gone already.
+        """
+        place = self._place
+        for row in await place.read(lambda db: index.open_of(db, agent)):
+            if row.number != besides:
+                await place.give_up(agent, row.number)
+        steps, told, births = [], [], {}
+        for row in await place.read(lambda db: index.open_of(db, agent)):
+            if row.number != besides:
+                state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
+                steps.append(Step(row.data(state, outcome=_WHY, waits_for=None), row.sha, SYSTEM))
+                told += place.told(steps[-1], was_asked=row.waits_for)
+                births[row.number] = row.created_at
+        if steps:
+            await place.ledger.enter(agent, steps, notices=told, created=births)
+        transitions.crash_point("proposals ended")
+        answer = None
+        try:
+            if place.agents.exists(agent):
+                answer = await place.agents.destroy(agent, actor, purge=purge)
+            transitions.crash_point("agent destroyed")
+        finally:
+            # Also if some of its files could not be removed: it is gone.
+            if purge and not place.agents.exists(agent):
+                await place.database.write(lambda db: index.forget(db, agent))
+            await place.tell_changed()
+        return answer

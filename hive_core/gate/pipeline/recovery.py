@@ -12,20 +12,19 @@ from functools import partial
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.gate import policy, story
+from hive_core.gate import policy
 from hive_core.gate.context import Workplace
-from hive_core.gate.parties import SYSTEM, Party, Role, name_in
 from hive_core.gate.pipeline.build import SHOWN_DIFF, Building
 from hive_core.gate.pipeline.decide import Deciding
 from hive_core.gate.pipeline.deploy import Deploying
+from hive_core.gate.policy import SYSTEM, Party, Role, name_in
 from hive_core.gate.records import index
 from hive_core.gate.records.commit import shown_diff
 from hive_core.gate.records.index import Row
-from hive_core.gate.records.states import State
+from hive_core.gate.records.states import ENDORSED, State, tag_of
+from hive_core.gate.records.tag_message import parse_message as read_text
 from hive_core.gate.records.transitions import MAIN, Notice, Step
-from hive_core.gate.tagnames import ENDORSED, tag_of
-from hive_core.gate.texts import read as read_text
-from hive_core.git.tags import Tag
+from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol.names import MANAGER, OPERATOR
@@ -48,7 +47,7 @@ class Recovery:
     async def run(self) -> None:
         """Recover every agent that has an applied repository. One that is damaged is logged; the others go on."""
         place = self._place
-        found = story.agents(place.layout.applied)
+        found = index.agents_with_repository(place.layout.applied)
         for agent in sorted(await place.read(index.agents) - found):
             if not place.agents.exists(agent):  # It was purged.
                 with suppress(HiveError):  # A full disk, most likely: it does no harm until the next start.
@@ -94,7 +93,7 @@ class Recovery:
         """Finish moving main: a power cut can leave `deployed/N` without it."""
         place = self._place
         known = await place.read(lambda db: index.last_deployed(db, agent))
-        rows = [row for row in story.rows(tags) if row.state is State.DEPLOYED and row.kind != "destroy"]
+        rows = [row for row in index.rows_from_tags(tags) if row.state is State.DEPLOYED and row.kind != "destroy"]
         newest = max(rows, key=lambda row: row.number, default=None)
         if newest is None or (known is not None and known.number > newest.number):
             return
@@ -111,7 +110,7 @@ class Recovery:
         audited = await place.read(lambda db: _audited(db, agent))
         births = {number: when * 1_000 for number, when in _births(tags).items()}
         planted = [(_step(tag), tag.sha, tag.when) for tag in tags if tag.sha not in audited]
-        rows = story.rows(tags)
+        rows = index.rows_from_tags(tags)
         if planted:
             # Messages go with the audit rows, so that of tags without these nobody was told.
             untold = {step.tag: step for step, _, _ in planted}
@@ -180,9 +179,9 @@ def _unknown(repository: Repository, known: dict[int, Row]) -> tuple[set[int], l
     """The numbers of all proposals, and every tag of those of which the index tells otherwise, in their order."""
     names = repository.tags()
     behind = set()
-    states = story.states(names)
+    states = index.states_from_tags(names)
     for number, reached in states.items():
-        word = story.furthest(names, number, reached).partition("/")[0]
+        word = index.furthest_tag(names, number, reached).partition("/")[0]
         row = known.get(number)
         present = None if row is None else row.state.value
         if word == ENDORSED:

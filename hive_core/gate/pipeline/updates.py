@@ -15,8 +15,8 @@ from hive_core.agents.store import AgentRecord
 from hive_core.errors import HiveError
 from hive_core.gate import notifications
 from hive_core.gate.context import Workplace
-from hive_core.gate.parties import SYSTEM
-from hive_core.gate.rebuilding import Rebuilding
+from hive_core.gate.pipeline.submit import Rebuilding
+from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index
 from hive_core.gate.records.index import Row
 from hive_core.gate.records.transitions import seconds

@@ -1,17 +1,22 @@
-"""The `proposals` table: what the tags say, for quick questions. Times are milliseconds."""
+"""The table `proposals`, and its rows as the tags give them."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hive_core.database.moments import moment
-from hive_core.gate.records.states import OPEN, State
+from hive_core.gate.records import tag_message
+from hive_core.gate.records.states import ENDORSED, OPEN, IllegalHistory, State, current, in_tag, tag_of
 from hive_core.gate.records.tag_message import TagData
+from hive_core.infra.database.database import moment
+from hive_core.infra.git.objects import Tag
+from hive_core.infra.git.repository import Repository
 from hive_core.protocol import Decider, Proposal, ProposalKind, ProposalsQuery
 
 _COLUMNS = (
@@ -223,3 +228,45 @@ def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], order: s
         fields = list(found)
         fields[3], fields[10] = State(found[3]), tuple(json.loads(found[10]))
         yield Row(*fields)
+
+
+def agents_with_repository(applied: Path) -> set[str]:
+    """Every agent that has an applied repository in the directory of all, there or not."""
+    return {path.name.removesuffix(".git") for path in applied.glob("*.git")}
+
+
+def states_from_tags(names: Iterable[str]) -> dict[int, set[State]]:
+    """The states that each proposal has been in, from the names of tags. Raises IllegalHistory for other names."""
+    found: defaultdict[int, set[State]] = defaultdict(set)
+    for name in names:
+        told = in_tag(name)
+        if told is None:
+            raise IllegalHistory(f"{name} is no tag of the gate")
+        state, number = told
+        if state is not None:
+            found[number].add(state)
+    return dict(found)
+
+
+def furthest_tag(names: Mapping[str, object] | set[str], number: int, reached: set[State]) -> str:
+    """The tag that tells the present of a proposal. Raises IllegalHistory for states that no run leaves behind."""
+    state = current(reached)
+    endorsed = tag_of(ENDORSED, number)
+    return endorsed if state is State.BUILT and endorsed in names else tag_of(state, number)
+
+
+def rows_from_tags(tags: Iterable[Tag]) -> list[Row]:
+    """The index of all proposals in these tags. Raises IllegalHistory, and ValueError for texts of another's."""
+    by_name = {tag.name: tag for tag in tags}
+    made = []
+    for number, reached in sorted(states_from_tags(by_name).items()):
+        tag = by_name[furthest_tag(by_name, number, reached)]
+        born = by_name[tag_of(State.PROPOSAL, number)]
+        data = tag_message.parse_message(tag.message)
+        made.append(row(data, tag.target, created_at=born.when * 1_000, changed_at=tag.when * 1_000))
+    return made
+
+
+def rows_of_repository(repository: Repository) -> list[Row]:
+    """The same from all tags that there are."""
+    return rows_from_tags(repository.read_tags())

@@ -1,11 +1,24 @@
-"""What a tag of the gate tells: all that the index knows of a proposal, and what led to the tag."""
+"""The data of a tag, and its text form.
+
+Only the last paragraph is read back. What others wrote stands before it in quotations, of which no line is empty, and
+in it as JSON in ASCII on one line, so nobody can put a line into the block or a block behind it. People's parts show
+control characters escaped and may be cut; the block holds everything as it was. git's own `%(trailers)` reads it too.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, get_args
 
 from hive_core.gate.records.states import State
 from hive_core.protocol import Decider, ProposalKind
+from hive_core.protocol.names import MANAGER, SYSTEM, is_agent_name
+from hive_core.text import first_line, join_list, last_lines, one_line, quote
+
+__all__ = ["TagData", "format_message", "parse_message"]
 
 
 @dataclass(frozen=True)
@@ -35,3 +48,176 @@ class TagData:
     expires_at: int | None = None
     purge: bool = False
     start: bool = True
+
+
+_SUBJECT = 100
+_SHOWN_NOTE = 10_000
+_SHOWN_LOG = 8_000
+_KEPT_LOG = 20_000
+_SHOWN_LINES = 100
+_KEPT_LINES = 200
+_WIDTH = 300
+_LONGEST = 16 * 1024 * 1024
+"""No tag is longer than that, in characters: a proposal's own words are bounded far below it."""
+_BY_A_PARTY = frozenset({"proposal", "endorsed", "approved", "denied", "withdrawn"})
+_WANTS: dict[ProposalKind, str] = {
+    "config": "change the configuration of {agent}",
+    "spawn": "make the agent {agent}",
+    "destroy": "remove the agent {agent}",
+    "rollback": "deploy again what {agent} ran on before",
+    "rebuild": "build {agent} anew with the hyperhive of now",
+}
+
+
+def format_message(data: TagData, who: str = "", *, fact: str = "") -> str:
+    """The message of the tag with that data. `who` is the label of the party that caused it, the tag's tagger.
+
+    `fact` is the tag's word where that is no state (`endorsed`). What the index does not need is cut if it is very
+    long, so that a tag stays below what git's layer takes: the log to its end, lists to their beginning.
+    """
+    data = replace(
+        data,
+        settings=_beginning(data.settings),
+        closure_changes=_beginning(data.closure_changes),
+        log_tail=last_lines(data.log_tail, _KEPT_LOG),
+    )
+    parts = [_subject(data, who, fact or data.state), *_body(data, who, fact or data.state), _block(data)]
+    return "\n\n".join(parts) + "\n"
+
+
+def parse_message(message: str) -> TagData:
+    """The data with which the message was written. Raises ValueError for what `write` does not write."""
+    if len(message) > _LONGEST:
+        raise ValueError(f"a tag's message of {len(message)} characters is longer than any of ours")
+    body, _, block = message.removesuffix("\n").rpartition("\n\n")
+    values: dict[str, Any] = {}
+    for line in block.split("\n"):
+        key, colon, text = line.partition(": ")
+        if not colon or key not in _READ:
+            raise ValueError(f"{line[:80]!r} is no line of the block that ends a tag's message")
+        name, parse = _READ[key]
+        if name in values:
+            raise ValueError(f"{key} stands twice in a tag's message")
+        values[name] = parse(text)
+    try:
+        data = TagData(**values)
+    except TypeError:
+        raise ValueError("the block that ends a tag's message lacks a line") from None
+    if _block(data) != block or re.match(rf"[a-z]+: {data.agent}/{data.number}(?![0-9])", body) is None:
+        raise ValueError(
+            f"the message of a tag of {data.agent}/{data.number} is not in the form in which it is written"
+        )
+    return data
+
+
+def _subject(data: TagData, who: str, word: str) -> str:
+    about = f"{word}: {data.agent}/{data.number}" + ("" if data.kind == "config" else f" ({data.kind})")
+    by_rule = word == State.APPROVED and who in ("", SYSTEM) and data.kind != "rebuild" and bool(data.approvals)
+    name = data.by if word == State.PROPOSAL else data.approvals[-1] if by_rule else who
+    if word in _BY_A_PARTY and name:
+        about += f" by {one_line(name, 60)}"
+    why = data.note if word in (State.PROPOSAL, State.DEPLOYED) else data.outcome
+    if not why and word == State.BUILT and data.waits_for is not None:
+        why = f"waits for the {data.waits_for}"
+    return one_line(f"{about}: {first_line(why, _SUBJECT)}" if why else about, _SUBJECT)
+
+
+def _body(data: TagData, who: str, word: str) -> list[str]:
+    wants = _WANTS[data.kind].format(agent=data.agent)
+    parts = [f"{one_line(data.by, 60)} proposed to {wants}:\n{quote(data.note or '(no note)', _SHOWN_NOTE)}"]
+    if data.outcome:
+        by = f" by {one_line(who, 60)}" if who and word in _BY_A_PARTY else ""
+        heading = "What was said on the approval" if word == State.DEPLOYED else f"{word.capitalize()}{by}"
+        parts.append(f"{heading}:\n{quote(data.outcome, _SHOWN_NOTE)}")
+    if data.kind == "destroy" and data.purge:
+        parts.append("Its state, login and messages are removed for good.")
+    if data.kind == "spawn" and not data.start:
+        parts.append("It is not started.")
+    if data.approvals:
+        parts.append(f"Approved so far:\n{join_list(data.approvals, _SHOWN_LINES, _WIDTH)}")
+    if data.settings:
+        parts.append(f"Settings:\n{join_list(data.settings, _SHOWN_LINES, _WIDTH)}")
+    if data.closure_changes:
+        parts.append(f"Changes of what was built:\n{join_list(data.closure_changes, _SHOWN_LINES, _WIDTH)}")
+    if data.log_tail:
+        parts.append(f"The end of the build's log:\n{quote(last_lines(data.log_tail, _SHOWN_LOG), _SHOWN_LOG)}")
+    return parts
+
+
+def _beginning(lines: list[str]) -> list[str]:
+    kept = [line[:_WIDTH] for line in lines[:_KEPT_LINES]]
+    return [*kept, f"and {len(lines) - len(kept)} more"] if len(lines) > len(kept) else kept
+
+
+def _block(data: TagData) -> str:
+    """One line for each field that says something."""
+    lines = []
+    for key, (name, _) in _READ.items():
+        value = getattr(data, name)
+        if name in _ALWAYS or value != _DEFAULTS[name]:
+            lines.append(f"{key}: {value if name in _PLAIN else json.dumps(value)}")
+    return "\n".join(lines)
+
+
+def _word(what: str, fits: Callable[[str], bool]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not fits(text):
+            raise ValueError(f"{text[:80]!r} in a tag's message is no {what}")
+        return text
+
+    return parse
+
+
+def _value(what: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        if not fits(value):
+            raise ValueError(f"{text[:80]!r} in a tag's message is no {what}")
+        return value
+
+    return parse
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+_text, _texts = _value("text", _is_text), _value("list of texts", _is_texts)
+_count, _flag = _value("count", _is_count), _value("true or false", lambda value: isinstance(value, bool))
+
+_READ: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "Agent": ("agent", _word("agent's name", lambda text: text == MANAGER or is_agent_name(text))),
+    "Number": ("number", _count),
+    "State": ("state", State),
+    "Kind": ("kind", _word("kind of proposal", lambda text: text in get_args(ProposalKind))),
+    "By": ("by", _text),
+    "Note": ("note", _text),
+    "Base": ("base", _word("commit", lambda text: re.fullmatch("[0-9a-f]{40}", text) is not None)),
+    "Closure": ("closure", _text),
+    "Waits-For": ("waits_for", _word("decider", lambda text: text in get_args(Decider))),
+    "Approvals": ("approvals", _texts),
+    "Outcome": ("outcome", _text),
+    "Settings": ("settings", _texts),
+    "Closure-Changes": ("closure_changes", _texts),
+    "Log-Tail": ("log_tail", _text),
+    "Expires-At": ("expires_at", _count),
+    "Purge": ("purge", _flag),
+    "Start": ("start", _flag),
+}
+_ALWAYS = frozenset({"agent", "number", "state", "kind", "by"})
+_PLAIN = frozenset({"agent", "state", "kind", "base", "waits_for"})
+_DEFAULTS: dict[str, Any] = {
+    field.name: field.default_factory() if callable(field.default_factory) else field.default
+    for field in fields(TagData)
+}

@@ -1,4 +1,4 @@
-"""One transition: tags in the applied repository, then the index, the audit table and messages in one transaction.
+"""The record of one transition: tags, index, audit row and messages.
 
 The tags are the truth. What is missing in the database after a crash between the two is made up for from the tags by
 `hive_core.gate.pipeline.recovery`.
@@ -17,17 +17,14 @@ from dataclasses import dataclass
 import structlog
 
 from hive_core.errors import HiveError, conflict
-from hive_core.gate import milestones, texts
-from hive_core.gate.parties import Party
-from hive_core.gate.records import index
-from hive_core.gate.records.states import TERMINAL
+from hive_core.gate.policy import Party
+from hive_core.gate.records import index, tag_message
+from hive_core.gate.records.states import TERMINAL, tag_of
 from hive_core.gate.records.tag_message import TagData
-from hive_core.gate.tagnames import tag_of
-from hive_core.git.idents import Person
-from hive_core.git.tags import Tag
 from hive_core.infra.database import audit
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.writer import PASSING
+from hive_core.infra.git.objects import Person, Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.tasks import to_the_end
@@ -36,11 +33,12 @@ from hive_core.layout import Layout
 from hive_core.messaging import Broker, Letter
 from hive_core.protocol.names import SYSTEM
 
+_log = structlog.get_logger(__name__)
+
+
 MAIN = "refs/heads/main"
 _SHOWN_NOTE = 2_000
 _RETRY_SECONDS = 1.0
-
-log = structlog.get_logger(__name__)
 
 Notice = tuple[str, str]
 """To whom, and what."""
@@ -117,10 +115,10 @@ class Ledger:
     ) -> None:
         when = self._now()
         shas = await asyncio.to_thread(self._plant, agent, steps, main, when)
-        milestones.reached("tags planted")
+        crash_point("tags planted")
         planted = [(step, sha, when) for step, sha in zip(steps, shas, strict=True)]
         await self._record_at_last(agent, planted, notices, created)
-        milestones.reached("index written")
+        crash_point("index written")
 
     def stop(self) -> None:
         """Try no longer to write down what the database has no room for: the next start makes up for it."""
@@ -143,7 +141,7 @@ class Ledger:
             except HiveError as error:
                 if error.code not in PASSING or self._stopping.is_set():
                     raise
-                log.error("tags not in the index yet", agent=agent, code=error.code)
+                _log.error("tags not in the index yet", agent=agent, code=error.code)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_RETRY_SECONDS):
                     await self._stopping.wait()
@@ -193,12 +191,12 @@ class Ledger:
                         step.commit,
                         person(step.by),
                         when,
-                        texts.write(step.data, step.by.label, fact=step.fact),
+                        tag_message.format_message(step.data, step.by.label, fact=step.fact),
                     )
                 )
                 for step in steps
             ]
-            milestones.reached("tags written")
+            crash_point("tags written")
             changes = [RefChange(f"refs/tags/{step.tag}", sha, None) for step, sha in zip(steps, shas, strict=True)]
             if main is not None:
                 # git moves them one after another. If that is cut off by a power cut, recovery sees `approved` on the
@@ -212,7 +210,7 @@ class Ledger:
         told = {"agent": data.agent, "number": data.number, "kind": data.kind, "state": data.state.value}
         text = data.outcome or data.note
         self._events.publish("proposal.changed", {**told, "by": step.by.label, "note": text[:_SHOWN_NOTE]})
-        log.info("proposal", tag=step.tag, commit=step.commit, by=step.by.actor, agent=data.agent)
+        _log.info("proposal", tag=step.tag, commit=step.commit, by=step.by.actor, agent=data.agent)
 
 
 def _check_open(repository: Repository, steps: Sequence[Step]) -> None:
@@ -228,3 +226,7 @@ def _check_open(repository: Repository, steps: Sequence[Step]) -> None:
 def person(party: Party) -> Person:
     """How tags and commits name a party."""
     return Person(party.label, f"{re.sub('[^a-z0-9]', '', party.name)}@hive")
+
+
+def crash_point(name: str) -> None:
+    """A step is done. Nothing happens here: tests put a function in its place that ends the daemon."""

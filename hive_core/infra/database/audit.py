@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 
-from hive_core.database.moments import milliseconds, moment
+from hive_core.infra.database.database import milliseconds, moment
 from hive_core.protocol import AuditRow
 
 GENESIS = "0" * 64

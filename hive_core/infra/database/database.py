@@ -1,8 +1,10 @@
-"""The hive's SQLite database: one file, one lock, one writer, any number of readers."""
+"""The database: reads and writes for the rest of the daemon; timestamps."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,3 +63,13 @@ class Database:
         """Close the file. Only after `run` has returned."""
         await self._reading.close()
         await self._writing.close()
+
+
+def milliseconds() -> int:
+    """Now."""
+    return time.time_ns() // 1_000_000
+
+
+def moment(at: int) -> datetime:
+    """A time of the tables as the protocol tells it."""
+    return datetime.fromtimestamp(at / 1_000, UTC)

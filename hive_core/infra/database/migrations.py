@@ -167,7 +167,7 @@ CREATE INDEX reminders_waiting ON reminders (agent) WHERE ended_at IS NULL;
 CREATE INDEX reminders_due ON reminders (due_at) WHERE ended_at IS NULL;
 CREATE INDEX reminders_ended ON reminders (ended_at) WHERE ended_at IS NOT NULL;
 
--- Of persons on agents' pages: see hive_core/agents/page_store.py.
+-- Of persons on agents' pages: see hive_core/agents/page_access.py.
 CREATE TABLE page_sessions (
     digest TEXT PRIMARY KEY,
     agent TEXT NOT NULL,

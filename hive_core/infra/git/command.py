@@ -1,4 +1,4 @@
-"""Running git, through GitPython: a clean environment, a time limit, and output that is read no further than wanted."""
+"""Execution of git with a clean environment and a time limit."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hive_core.errors import HiveError
-from hive_core.git.environment import FLAGS, SAFE
 from hive_core.infra.files import disk_full
 from hive_core.infra.processes import exit_words
 
 if TYPE_CHECKING:
     from subprocess import Popen
+
 
 SECONDS = 60.0
 """How long a command may take if nothing else is said."""
@@ -205,3 +206,43 @@ def _start(
 def _missing(why: str) -> HiveError:
     first = why.strip().splitlines()[0] if why.strip() else "it is not there"
     return HiveError("git_missing", f"cannot run git: {first}", hint="install git 2.36 or newer", status=500)
+
+
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+"""The tree without entries; git knows it without storing it."""
+
+SAFE: Mapping[str, str] = MappingProxyType(
+    {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": "/",
+        "LC_ALL": "C.UTF-8",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_DEFAULT_HASH": "sha1",
+        "GIT_DEFAULT_REF_FORMAT": "files",
+    }
+)
+"""The whole environment of a git command, not an addition to the daemon's own."""
+
+FLAGS = (
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.attributesFile=/dev/null",
+    "-c",
+    "core.excludesFile=/dev/null",
+    # Newer versions of git read .gitattributes from HEAD in a bare repository. That file is an agent's: with it, a
+    # change could hide itself from the diff.
+    "-c",
+    f"attr.tree={EMPTY_TREE}",
+    "-c",
+    "core.fsync=all",
+    "-c",
+    "gc.autoDetach=false",
+)
+"""Goes between `git` and the command's name. What a version of git does not know it leaves alone."""

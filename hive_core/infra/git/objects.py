@@ -1,22 +1,30 @@
-"""Writing an object as a file of its own, without a process, so that it survives a power cut."""
+"""Blobs, trees, commits and tags as bytes, and their durable writing."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Literal
 
+from hive_core.errors import HiveError
 from hive_core.infra.files import refusing, sync
+from hive_core.infra.git.command import failure, run
+from hive_core.infra.git.names import TAGS, check_ref, check_sha
+
+__all__ = ["Person", "Tag", "parse_tag", "tag_bytes"]
+
 
 TEMPORARY = "tmp_obj_"
 """How the names of unfinished objects begin: git's own clean-up knows it too."""
 
 
-def write(objects: Path, kind: Literal["blob", "tree", "commit", "tag"], content: bytes) -> str:
+def write_object(objects: Path, kind: Literal["blob", "tree", "commit", "tag"], content: bytes) -> str:
     """Store an object below a repository's `objects` directory and give its sha; on disk when this returns.
 
     gitdb's own `store` neither syncs nor renews the age of an object that is there already, which a clean-up may
@@ -74,3 +82,129 @@ def _temporary(directory: Path) -> Iterator[tuple[int, Path]]:
     finally:
         os.close(descriptor)
         path.unlink(missing_ok=True)
+
+
+def commit_bytes(tree: str, parents: Sequence[str], author: Person, when: int, message: str) -> bytes:
+    """A commit object's content; the author is the committer too."""
+    who = person_line(author, when)
+    lines = [b"tree " + check_sha(tree).encode()]
+    lines += [b"parent " + check_sha(parent).encode() for parent in parents]
+    lines += [b"author " + who, b"committer " + who, b"", message_bytes(message)]
+    return b"\n".join(lines)
+
+
+def tree_of(repository: Path, commit: str) -> str:
+    """The sha of a commit's tree. Raises HiveError `no_such_commit`."""
+    asked = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{check_sha(commit)}^{{tree}}")
+    result = run(repository, *asked)
+    if result.status == 1:
+        raise HiveError("no_such_commit", f"there is no commit {commit}", hint="give an existing one", status=404)
+    if result.status:
+        raise failure(asked, result.status, result.errors)
+    # Some versions print the option too.
+    return check_sha(result.out.split()[-1].decode())
+
+
+def descends(repository: Path, commit: str, ancestor: str) -> bool:
+    """Whether `ancestor` is `commit` itself or one before it. Raises HiveError `git_failed` if one is missing."""
+    asked = ("merge-base", "--is-ancestor", check_sha(ancestor), check_sha(commit))
+    result = run(repository, *asked)
+    if result.status not in (0, 1):
+        raise failure(asked, result.status, result.errors)
+    return result.status == 0
+
+
+_NAME_MOST = 200
+_CRUD = " .,:;<>\"\\'"
+"""What git itself cuts off the ends of a name."""
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who did something, as git writes it: `name <email>`."""
+
+    name: str
+    email: str
+
+
+def person_line(person: Person, when: int) -> bytes:
+    """The person and the time (unix seconds, told in UTC) as git's objects hold them."""
+    name = _plain(person.name) or "unknown"
+    email = _plain(person.email).replace(" ", "")
+    return f"{name} <{email}> {max(when, 0)} +0000".encode()
+
+
+def message_bytes(message: str) -> bytes:
+    """A message as git's objects hold it: one newline at its end, control characters but tab and newline replaced."""
+    text = _CONTROLS.sub("\ufffd", message.replace("\r\n", "\n"))
+    return text.rstrip("\n").encode(errors="replace") + b"\n"
+
+
+def _plain(text: str) -> str:
+    kept = "".join(char for char in text[:_NAME_MOST] if char.isprintable() and char not in "<>")
+    return kept.strip(_CRUD)
+
+
+MOST_TAG_BYTES = 4 * 1024 * 1024
+"""The largest tag object that is written or read."""
+
+_HEAD = re.compile(
+    rb"object (?P<object>[0-9a-f]{40})\ntype (?P<type>[a-z]+)\ntag (?P<tag>[^\n]+)\n"
+    rb"(?:tagger (?P<name>[^<\n]*)<(?P<email>[^>\n]*)> (?P<when>[0-9]+) [+-][0-9]{4}\n)?\n"
+)
+
+
+@dataclass(frozen=True)
+class Tag:
+    """An annotated tag on a commit.
+
+    `name` is without `refs/tags/` (`built/3`), `target` a commit's sha, `when` unix seconds, `sha` the tag object's
+    own, empty before it is written. A tag that is read back has the name and message as they were stored: cleaned.
+    """
+
+    name: str
+    target: str
+    tagger: Person
+    when: int
+    message: str
+    sha: str = ""
+
+
+def tag_bytes(tag: Tag) -> bytes:
+    """The tag object's content. Raises HiveError `bad_ref`, `bad_commit` or `tag_too_large`."""
+    check_ref(TAGS + tag.name)
+    head = b"object %b\ntype commit\ntag %b\ntagger %b\n\n" % (
+        check_sha(tag.target).encode(),
+        tag.name.encode(),
+        person_line(tag.tagger, tag.when),
+    )
+    content = head + message_bytes(tag.message)
+    if len(content) > MOST_TAG_BYTES:
+        why = f"tag {tag.name} would be {len(content)} bytes long, {MOST_TAG_BYTES} are allowed"
+        raise HiveError("tag_too_large", why, hint="shorten its text", status=413)
+    return content
+
+
+def parse_tag(name: str, sha: str, content: bytes) -> Tag | None:
+    """The tag that a ref of this name holds; None if it tags something other than a commit, which the hive never does.
+
+    Raises HiveError `repository_damaged` if the object is not readable as a tag or is one of another name.
+    """
+    head = _HEAD.match(content)
+    if head is None:
+        raise _damaged(f"the object {sha} of tag {name} is not readable as a tag")
+    if head["tag"] != name.encode():
+        raise _damaged(f"tag {name} holds the tag object of {head['tag'][:80].decode(errors='replace')!r}")
+    if head["type"] != b"commit":
+        return None
+    person = Person(
+        (head["name"] or b"").decode(errors="replace").strip(), (head["email"] or b"").decode(errors="replace")
+    )
+    message = content[head.end() :].decode(errors="replace").removesuffix("\n")
+    return Tag(name, head["object"].decode(), person, int(head["when"] or 0), message, sha)
+
+
+def _damaged(why: str) -> HiveError:
+    hint = "see it with git fsck; git tag -d takes away a tag that does not belong there"
+    return HiveError("repository_damaged", why, hint=hint, status=500)

@@ -1,4 +1,4 @@
-"""Refs: what is to become of one, and reading them from their files, without a process and without an object."""
+"""Refs: reading, transactions, removal of stale locks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import errno
 import mmap
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hive_core.infra.git.names import TAGS
+from hive_core.errors import conflict
+from hive_core.infra.file_lock import exclusive_repository_lock, shared_repository_lock
+from hive_core.infra.files import refusing, sync
+from hive_core.infra.git.command import Result, failure, run
+from hive_core.infra.git.names import TAGS, check_ref, check_sha
 
 _PACKED = re.compile(rb"^([0-9a-f]{40}) (refs/tags/[^\n]+)$", re.MULTILINE)
 _SHA = re.compile(rb"[0-9a-f]{40}")
@@ -131,3 +136,109 @@ def _find(packed: bytes | mmap.mmap, ref: bytes) -> str | None:
         if packed[low : low + 1] == b"^":
             low = packed.find(b"\n", low) + 1 or high
     return None
+
+
+_ARGUMENTS = ("update-ref", "--no-deref", "--stdin")
+
+
+def transaction_script(changes: Sequence[RefChange]) -> bytes:
+    """What `git update-ref --stdin` is told. Raises HiveError `bad_ref` or `bad_commit`."""
+    lines = ["start"]
+    for change in changes:
+        ref, new = check_ref(change.ref), check_sha(change.new)
+        if change.old is None:
+            lines.append(f"create {ref} {new}")
+        else:
+            lines.append(f"update {ref} {new} {check_sha(change.old)}")
+    return ("\n".join([*lines, "prepare", "commit"]) + "\n").encode()
+
+
+def update_refs(repository: Path, changes: Sequence[RefChange]) -> None:
+    """Make the changes in one transaction; they are on the disk when this returns.
+
+    A reader, a kill of git itself or a power cut while git puts the refs in place can see the first of the changes
+    without the later ones (in the order given), never a later one alone. A killed daemon does not stop git.
+
+    Raises HiveError `ref_moved` (409) if one ref does not hold its old value: nothing is changed then. A lock that a
+    killed git left is removed on the way. Else `git_failed`, `disk_full`, `repository_busy`.
+    """
+    if not changes:
+        return
+    feed = transaction_script(changes)
+    result = _run(repository, feed)
+    if result.status and ".lock'" in result.errors and "File exists" in result.errors:
+        remove_stale_locks(repository)
+        result = _run(repository, feed)
+    if result.status:
+        _check_old_values(repository, changes)
+        raise failure(_ARGUMENTS, result.status, result.errors)
+    with refusing("update refs"):
+        _sync(repository, changes)
+
+
+def _run(repository: Path, feed: bytes) -> Result:
+    with shared_repository_lock(repository) as lock:
+        return run(repository, *_ARGUMENTS, feed=feed, keep=[lock])
+
+
+def _check_old_values(repository: Path, changes: Sequence[RefChange]) -> None:
+    for change in changes:
+        now = resolve(repository, change.ref)
+        if now != change.old:
+            why = f"{change.ref} {_words(now)}, not as expected: it {_words(change.old)} before"
+            hint = "somebody was faster: look at the state as it is now, and ask again if it still fits"
+            raise conflict("ref_moved", why, hint)
+
+
+def _words(sha: str | None) -> str:
+    return "does not exist" if sha is None else f"holds {sha}"
+
+
+def _sync(repository: Path, changes: Sequence[RefChange]) -> None:
+    """git syncs a ref's file (from version 2.36 on), but not the directory that gives it its name."""
+    directories: dict[Path, None] = {}
+    for change in changes:
+        path = repository / change.ref
+        # It may be packed by now.
+        with suppress(FileNotFoundError):
+            sync(path)
+        for above in path.parents:
+            if above == repository:
+                break
+            directories[above] = None
+    for directory in directories:
+        with suppress(FileNotFoundError):
+            sync(directory)
+
+
+_LOCKS = ("HEAD.lock", "packed-refs.lock", "packed-refs.new", "config.lock", "gc.pid", "gc.pid.lock", "shallow.lock")
+
+
+def remove_stale_locks(repository: Path, seconds: float = 5.0) -> list[str]:
+    """Only the locks, for any time: what was removed. Raises HiveError `repository_busy`."""
+    with exclusive_repository_lock(repository, seconds):
+        return _remove_locks(repository)
+
+
+def _remove_locks(repository: Path) -> list[str]:
+    found = [repository / name for name in _LOCKS]
+    found += [path for path in _files(repository / "refs") if path.name.endswith(".lock")]
+    return _remove(repository, found)
+
+
+def _files(top: Path) -> list[Path]:
+    return [Path(directory, name) for directory, _, names in os.walk(top) for name in names]
+
+
+def _remove(repository: Path, paths: list[Path]) -> list[str]:
+    removed = []
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                continue
+        removed.append(str(path.relative_to(repository)))
+    return removed

@@ -7,11 +7,9 @@ from pathlib import Path
 from types import TracebackType
 
 from hive_core.errors import HiveError
-from hive_core.git import commits, compare, extracting, tags, tidying, transaction
-from hive_core.git.idents import Person
-from hive_core.git.tags import Tag
 from hive_core.infra.git import cat_file, create, maintenance, objects, refs, trees
 from hive_core.infra.git.names import MAIN, TAGS, check_ref, check_sha, is_ref
+from hive_core.infra.git.objects import Person, Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.trees import Entry
 
@@ -68,14 +66,14 @@ class Repository:
         return refs.tags(self.path)
 
     def update(self, changes: Sequence[RefChange]) -> None:
-        """Change refs, all or none; see `transaction.update`. Raises HiveError `ref_moved` (409)."""
-        transaction.update(self.path, changes)
+        """Change refs, all or none; see `refs.update_refs`. Raises HiveError `ref_moved` (409)."""
+        refs.update_refs(self.path, changes)
 
     # Tags
 
     def write_tag(self, tag: Tag) -> str:
         """Store a tag object, durably and without a process: its sha. No ref points at it yet."""
-        return objects.write(self.path / "objects", "tag", tags.to_bytes(tag))
+        return objects.write_object(self.path / "objects", "tag", objects.tag_bytes(tag))
 
     def read_tags(self, names: Iterable[str] | None = None) -> list[Tag]:
         """Tags with their texts, in the order asked for; None: all, by name. Names that do not exist are left out."""
@@ -92,7 +90,7 @@ class Repository:
         wanted = [name for name in (sorted(held) if asked is None else asked) if name in held]
         if not wanted:
             return
-        with cat_file.reading(self.path, [held[name] for name in wanted]) as found:
+        with cat_file.read_batch(self.path, [held[name] for name in wanted]) as found:
             for name in wanted:
                 header = found.header()
                 if header is None:
@@ -101,7 +99,7 @@ class Repository:
                     for _ in found.content(header):
                         pass
                     continue
-                tag = tags.from_bytes(name, header.sha, found.whole(header, tags.MOST_BYTES))
+                tag = objects.parse_tag(name, header.sha, found.whole(header, objects.MOST_TAG_BYTES))
                 if tag is not None:
                     yield tag
 
@@ -117,11 +115,11 @@ class Repository:
         """Store a commit of plain files (path to content), durably, without a process: its sha. Raises `bad_tree`."""
         store = self.path / "objects"
         tree = trees.write_tree(store, files)
-        return objects.write(store, "commit", commits.to_bytes(tree, parents, author, when, message))
+        return objects.write_object(store, "commit", objects.commit_bytes(tree, parents, author, when, message))
 
     def tree(self, commit: str) -> str:
         """The sha of a commit's tree. Raises HiveError `no_such_commit`."""
-        return commits.tree_of(self.path, commit)
+        return objects.tree_of(self.path, commit)
 
     def entries(self, commit: str, most: int) -> list[Entry]:
         """Every file of a commit; see `trees.entries`. Raises HiveError `too_many_files`, `bad_tree`."""
@@ -129,19 +127,19 @@ class Repository:
 
     def read(self, commit: str, path: str, limit: int) -> bytes | None:
         """A file of a commit; None if it has none of that path. Raises HiveError `too_large` beyond `limit` bytes."""
-        return cat_file.read(self.path, check_sha(commit), path, limit)
+        return cat_file.read_file(self.path, check_sha(commit), path, limit)
 
     def descends(self, commit: str, ancestor: str) -> bool:
         """Whether `ancestor` is `commit` itself or one of those before it."""
-        return commits.descends(self.path, commit, ancestor)
+        return objects.descends(self.path, commit, ancestor)
 
     def changed_paths(self, old: str | None, new: str) -> list[str]:
         """The paths of files that differ; `old` of None: all of `new`."""
-        return compare.changed_paths(self.path, old, new)
+        return trees.changed_paths(self.path, old, new)
 
     def diff(self, old: str | None, new: str, limit: int) -> tuple[str, int]:
-        """The diff's text, cut after `limit` bytes, and the bytes of the whole; see `compare.diff`."""
-        return compare.diff(self.path, old, new, limit)
+        """The diff's text, cut after `limit` bytes, and the bytes of the whole; see `trees.diff`."""
+        return trees.diff(self.path, old, new, limit)
 
     # Copies, and upkeep
 
@@ -150,8 +148,8 @@ class Repository:
         create.clone(self.path, path.absolute(), commit)
 
     def extract(self, commit: str, into: Path) -> None:
-        """Write a commit's files below the new directory `into`; see `extracting.extract`."""
-        extracting.extract(self.path, commit, into)
+        """Write a commit's files below the new directory `into`; see `trees.extract`."""
+        trees.extract(self.path, commit, into)
 
     def repair(self) -> list[str]:
         """Remove what a kill left behind, and say what; see `maintenance.repair`.
@@ -161,5 +159,5 @@ class Repository:
         return maintenance.repair(self.path)
 
     def tidy(self) -> bool:
-        """Pack what is due; see `tidying.tidy`. Whether anything was."""
-        return tidying.tidy(self.path)
+        """Pack what is due; see `maintenance.tidy`. Whether anything was."""
+        return maintenance.tidy(self.path)

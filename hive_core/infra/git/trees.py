@@ -1,16 +1,21 @@
-"""Trees: writing one from files, and listing what one holds."""
+"""Trees: listing, writing, comparing and extracting."""
 
 from __future__ import annotations
 
+import codecs
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.git.command import running
+from hive_core.infra.files import refusing, sync_all
+from hive_core.infra.git.cat_file import read_batch
+from hive_core.infra.git.command import EMPTY_TREE, running
 from hive_core.infra.git.names import check_sha
-from hive_core.infra.git.objects import write
+from hive_core.infra.git.objects import write_object
 
 _RECORD = re.compile(rb"([0-7]{6}) ([a-z]+) ([0-9a-f]{40}) +([0-9]+|-)\t(.+)", re.DOTALL)
 _RECORD_MOST = 8_192
@@ -102,7 +107,7 @@ def write_tree(objects: Path, files: Mapping[str, bytes]) -> str:
         if name in level:
             raise _bad_tree(f"{path!r} is a file and a directory")
         level[name] = content
-    return _write_level(top, lambda kind, content: write(objects, kind, content))  # type: ignore[arg-type]
+    return _write_level(top, lambda kind, content: write_object(objects, kind, content))  # type: ignore[arg-type]
 
 
 def _write_level(level: _Nested, store: Callable[[str, bytes], str]) -> str:
@@ -119,3 +124,107 @@ def _write_level(level: _Nested, store: Callable[[str, bytes], str]) -> str:
 
 def _bad_tree(why: str) -> HiveError:
     return HiveError("bad_tree", why, hint="propose plain files with plain names", status=400)
+
+
+_MOST = 100_000
+_MODES = {"100644": 0o644, "100755": 0o755}
+
+
+def extract(repository: Path, commit: str, into: Path) -> None:
+    """Write the files of a commit below `into`, which is made and must not exist; on the disk when this returns.
+
+    No attribute, filter or line ending is applied: a file holds what its blob holds. Modes are 0644 and 0755, less
+    the umask. Raises HiveError `bad_tree` before anything is written if there is more than plain files with plain
+    names, `too_many_files`, `disk_full`. What was written before a failure is the caller's to remove.
+    """
+    found = entries(repository, commit, _MOST)
+    plans: list[tuple[list[bytes], int]] = []
+    for entry in found:
+        if entry.mode not in _MODES:
+            why = f"{entry.path[:200]!r} is not a plain file"
+            raise HiveError("bad_tree", why, hint="propose plain files only", status=400)
+        plans.append((check_path(entry.path), _MODES[entry.mode]))
+    with refusing("write the files of a commit"):
+        into.mkdir()
+        top = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with read_batch(repository, [entry.sha for entry in found]) as batch:
+                for (parts, mode), entry in zip(plans, found, strict=True):
+                    header = batch.header()
+                    if header is None:
+                        raise HiveError("repository_damaged", f"the object {entry.sha} is missing", status=500)
+                    _write(top, parts, mode, batch.content(header))
+        finally:
+            os.close(top)
+        sync_all(into)
+
+
+def _write(top: int, parts: Sequence[bytes], mode: int, content: Iterable[bytes]) -> None:
+    """Make one file; no part of the way to it may be a link, nor the file exist."""
+    *directories, name = parts
+    here = os.dup(top)
+    try:
+        for directory in directories:
+            with suppress(FileExistsError):
+                os.mkdir(directory, dir_fd=here)
+            below = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            os.close(here)
+            here = below
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(name, flags, mode, dir_fd=here)
+    finally:
+        os.close(here)
+    with os.fdopen(file, "wb") as stream:
+        for piece in content:
+            stream.write(piece)
+
+
+_PATHS_MOST = 200_000
+_PATH_MOST = 8_192
+COUNTED = 64 * 1024 * 1024
+"""A diff is counted to this many bytes beyond the limit and no further."""
+
+_PLAIN = ("--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--ignore-submodules=none")
+
+
+def changed_paths(repository: Path, old: str | None, new: str) -> list[str]:
+    """The paths of all files that were added, removed or changed; `old` of None: of all files of `new`.
+
+    Bytes that are no UTF-8 are surrogates, as in `os`. A rename is a removal and an addition. Raises HiveError
+    `too_many_files` beyond 200,000, which no commit that passed intake can reach.
+    """
+    found: list[str] = []
+    with running(repository, "diff-tree", "-r", "-z", "--name-only", *_PLAIN, _base(old), check_sha(new)) as command:
+        rest = b""
+        for chunk in command.chunks():
+            *paths, rest = (rest + chunk).split(b"\0")
+            found += [path.decode(errors="surrogateescape") for path in paths]
+            if len(found) > _PATHS_MOST or len(rest) > _PATH_MOST:
+                raise HiveError("too_many_files", "too many paths differ", hint="propose fewer files", status=400)
+        command.check()
+    return found
+
+
+def diff(repository: Path, old: str | None, new: str, limit: int) -> tuple[str, int]:
+    """The diff as text, cut after `limit` bytes, and how many bytes the whole has; `old` of None: from nothing.
+
+    The whole is counted without being kept, to 64 MiB beyond the limit: a greater number stands for "at least". What
+    is no UTF-8 is replaced. Files that git takes for binary (a NUL near their start) are named, not shown.
+    """
+    kept = bytearray()
+    full = 0
+    with running(repository, "diff-tree", "-r", "-p", "--full-index", *_PLAIN, _base(old), check_sha(new)) as command:
+        for chunk in command.chunks():
+            kept += chunk[: limit - len(kept)]
+            full += len(chunk)
+            if full > limit + COUNTED:
+                break
+        else:
+            command.check()
+    # A character that the limit cuts in two is left out, not shown as a broken one.
+    text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(bytes(kept), final=full <= limit)
+    return text, full
+
+
+def _base(old: str | None) -> str:
+    return EMPTY_TREE if old is None else check_sha(old)

@@ -1,4 +1,4 @@
-"""systemd as the daemon uses it, over the system's message bus: what units do, starting and stopping them, limits.
+"""The units of systemd over D-Bus: start, stop, watch, limit.
 
 Nothing is asked for again and again: systemd tells of every change (`Manager.Subscribe`, PropertiesChanged) with the
 values as they were then, first those of the service, then those of the unit (org.freedesktop.systemd1(5)).
@@ -9,6 +9,7 @@ late, but told.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,11 +20,8 @@ from hive_core.errors import HiveError
 from hive_core.infra.systemd.dbus import BusError
 from hive_core.infra.systemd.reconnect import AWAY, MANAGER, ROOT, SYSTEMD, Call, Link, stopping
 from hive_core.infra.systemd.resource_control import LIMITS, limits_in_force
-from hive_core.infra.systemd.units import STATE, UnitProperties, exit_words, read_properties
+from hive_core.infra.systemd.units import STATE, Jobs, UnitProperties, Watch, exit_words, read_properties
 from hive_core.protocol import Limits
-from hive_core.systemd.jobs import Jobs
-from hive_core.systemd.paths import unit_name, unit_path
-from hive_core.systemd.watching import Watch
 
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _RELOAD_SECONDS = 120.0
@@ -239,3 +237,30 @@ def _unit_failed(method: str, unit: str, why: str) -> HiveError:
     return HiveError(
         "unit_failed", f"{unit} could not be {what}: {why}", hint=f"see `journalctl -u {unit}` on the host", status=500
     )
+
+
+_UNITS = "/org/freedesktop/systemd1/unit/"
+_NAME = re.compile(r"[A-Za-z0-9@:._\\-]{1,255}")
+_ESCAPED = re.compile(r"_([0-9a-f]{2})")
+
+
+def unit_path(unit: str) -> str:
+    """The object of a unit. Raises ValueError for what is no unit's name."""
+    if _NAME.fullmatch(unit) is None:
+        raise ValueError(f"no unit can be named {unit!r}")
+    escaped = re.sub(r"[^A-Za-z0-9]", lambda found: f"_{ord(found[0]):02x}", unit)
+    if escaped[0].isdigit():
+        escaped = f"_{ord(escaped[0]):02x}{escaped[1:]}"
+    return _UNITS + escaped
+
+
+def escaped(text: str) -> str:
+    """A component of a path as it stands in the name of the path's unit (systemd.unit(5), "String Escaping")."""
+    return re.sub(r"[^A-Za-z0-9:_.]|^\.", lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def unit_name(path: str) -> str | None:
+    """The unit whose object `path` is; None if it is none."""
+    if not path.startswith(_UNITS):
+        return None
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), path.removeprefix(_UNITS))

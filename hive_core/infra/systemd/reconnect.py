@@ -11,8 +11,7 @@ from typing import Any, Protocol
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.infra.systemd.dbus import SECONDS, BusError, Connection, Heard, Then
-from hive_core.systemd.glib_thread import ConnectionLost, GLibThread
+from hive_core.infra.systemd.dbus import SECONDS, BusError, Connection, ConnectionLost, GLibThread, Heard, Then
 
 SYSTEMD = "org.freedesktop.systemd1"
 ROOT = "/org/freedesktop/systemd1"

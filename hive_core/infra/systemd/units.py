@@ -1,4 +1,4 @@
-"""What systemd tells about a unit, and what that means: its lifecycle, how its last run ended, which run that was.
+"""Properties of units and their meaning, watches, jobs.
 
 A run is one life of a unit between a start and the next, also those that systemd makes after a crash; systemd gives
 each an invocation id (systemd.exec(5), $INVOCATION_ID), which stays after the run has ended until the next begins.
@@ -7,8 +7,11 @@ Properties are those of org.freedesktop.systemd1(5).
 
 from __future__ import annotations
 
+import asyncio
 import signal
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -204,3 +207,107 @@ def ended(before: UnitProperties | None, now: UnitProperties) -> list[Ended]:
 def is_late(before: UnitProperties, now: UnitProperties) -> bool:
     """Whether `now` was true before `before` was, and so says nothing about how things are."""
     return 0 < now.changed_usec < before.changed_usec
+
+
+MOST_WAITING = 1_000
+
+
+class Watch(AsyncIterator[UnitProperties]):
+    """States of the units whose names begin with `prefix`, each different from the unit's one before and newer.
+
+    One that reads too slowly loses what lies between: the newest state of each unit is always kept.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self._newest: dict[str, UnitProperties] = {}
+        self._waiting: deque[UnitProperties] = deque()
+        self._news = asyncio.Event()
+        self._ended = False
+
+    @property
+    def known(self) -> list[str]:
+        """Names of the units that were heard of and not forgotten."""
+        return list(self._newest)
+
+    def put(self, state: UnitProperties) -> None:
+        """Take a state of any unit."""
+        if self._ended or not state.name.startswith(self.prefix):
+            return
+        newest = self._newest.get(state.name)
+        if newest is not None and (newest == state or is_late(newest, state)):
+            return
+        self._newest[state.name] = state
+        self._waiting.append(state)
+        if len(self._waiting) > MOST_WAITING:
+            self._waiting = deque({waiting.name: waiting for waiting in self._waiting}.values())
+        self._news.set()
+
+    def forget(self, name: str) -> None:
+        """systemd has unloaded the unit: what it tells of it from now on is about a new one."""
+        self._newest.pop(name, None)
+
+    def end(self) -> None:
+        """Nothing more will come: what waits is still handed out."""
+        self._ended = True
+        self._news.set()
+
+    async def __anext__(self) -> UnitProperties:
+        while not self._waiting:
+            if self._ended:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._waiting.popleft()
+
+
+class Job:
+    """A job that somebody waits for. `result` is systemd's word: "done", "failed", "timeout", "canceled", …
+
+    It is empty if the job ended while nobody could hear of it.
+    """
+
+    def __init__(self) -> None:
+        self.path = ""
+        self.result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def named(self, answer: Sequence[str]) -> None:
+        """systemd has made the job, and called it so."""
+        (self.path,) = answer
+
+    def end(self, result: str) -> None:
+        if not self.result.done():
+            self.result.set_result(result)
+
+
+class Jobs:
+    """All jobs that somebody waits for."""
+
+    def __init__(self) -> None:
+        self._jobs: set[Job] = set()
+
+    @contextmanager
+    def awaited(self) -> Iterator[Job]:
+        """A job that is to be made: what `named` is told before any later signal is heard."""
+        job = Job()
+        self._jobs.add(job)
+        try:
+            yield job
+        finally:
+            self._jobs.discard(job)
+
+    def removed(self, path: str, result: str) -> None:
+        """A job, anybody's, is over."""
+        for job in self._jobs:
+            if job.path == path:
+                job.end(result)
+
+    def close(self, error: Exception) -> None:
+        """Nobody will hear of jobs any more: those who wait get `error`."""
+        for job in self._jobs:
+            if not job.result.done():
+                job.result.set_exception(error)
+
+    def paths(self) -> list[str]:
+        """The jobs that have been made and are not over, as far as was heard."""
+        return [job.path for job in self._jobs if job.path and not job.result.done()]

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from hive_core.errors import HiveError
 from hive_core.infra.processes import Command, exit_words, read_all, spawn
 from hive_core.protocol import AgentConfig
+from hive_core.runtimes.agent_environment import python_path
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.bubblewrap import python_path
 from hive_core.runtimes.local.check_program import MEMORY, SECONDS, WRONG
 
 _OUTPUT = 16 * 1024

@@ -20,14 +20,12 @@ from hive_core.errors import HiveError, conflict, not_found
 from hive_core.protocol import Kind, Limits, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 from hive_core.runtimes.bubblewrap import check_hidden, confined, look
-from hive_core.runtimes.closures import Closures
-from hive_core.runtimes.confined import SandboxLauncher, find_bubblewrap, remedy
-from hive_core.runtimes.launcher import Harness, Launcher, PlainLauncher
-from hive_core.runtimes.local.builder import Builder
+from hive_core.runtimes.launcher import Harness, Launcher, PlainLauncher, SandboxLauncher, find_bubblewrap, remedy
+from hive_core.runtimes.local.builder import Builder, Closures
 from hive_core.runtimes.local.config_check import Confine, unconfined
-from hive_core.runtimes.local.supervisor import BackOff, Supervisor
+from hive_core.runtimes.local.supervisor import Supervisor
 from hive_core.runtimes.log_file import LogFile
-from hive_core.runtimes.unit_state import Changes
+from hive_core.runtimes.unit_state import BackOff, Changes
 
 Sandbox = Literal["auto", "bubblewrap", "none"]
 

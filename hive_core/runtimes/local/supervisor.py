@@ -1,4 +1,4 @@
-"""Keeps one agent's harness running: starts it, starts it again after a crash, stops it.
+"""The supervisor of one harness: starts it, restarts it after a crash, stops it.
 
 One task per agent does all of it, step after step; `start` and `stop` only tell it what is wanted and wait.
 """
@@ -9,7 +9,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -18,29 +18,13 @@ from hive_core.protocol import Lifecycle
 from hive_core.runtimes.base import AgentSpec, UnitState
 from hive_core.runtimes.launcher import Child, Launcher
 from hive_core.runtimes.log_file import LogFile, copy_output
-
-_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ETXTBSY})
-"""Errors of spawning that another try may get past."""
+from hive_core.runtimes.unit_state import BackOff
 
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class BackOff:
-    """How long to wait after a crash, in seconds: `first`, then twice as long each time, at most `longest`.
-
-    Having run for `reset_after` seconds makes the next crash the first again.
-    """
-
-    first: float = 0.5
-    longest: float = 60.0
-    reset_after: float = 60.0
-
-    def after(self, delay: float | None, ran: float) -> float:
-        """The next wait: `delay` is the one before (None: there was none), `ran` how long the harness ran since."""
-        if delay is None or ran >= self.reset_after:
-            return self.first
-        return min(delay * 2, self.longest)
+_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ETXTBSY})
+"""Errors of spawning that another try may get past."""
 
 
 class Supervisor:

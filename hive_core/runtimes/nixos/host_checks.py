@@ -1,21 +1,37 @@
-"""What this host can do for containers, found out once when the daemon starts; what is missing is said with its remedy.
+"""Checks of the host when the daemon starts, and the assembly of the runtime.
 
 Where containers lie and what their unit understands differs from one NixOS release to another. The unit itself says
 it: its environment names the directories, and its script names the variables that it reads.
+
+nspawn makes them for its `idmap` and `rootidmap` binds. Since Linux 5.12, file system by file system: ext4 and xfs
+first, btrfs since 5.15, tmpfs since 6.3; overlayfs and most network file systems have none (mount_setattr(2)).
 """
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
+import errno
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hive_core.errors import HiveError
+from hive_core.infra.processes import Command, readable, spawn
+from hive_core.infra.systemd.bus import SystemBus
+from hive_core.layout import Layout
+from hive_core.runtimes.bubblewrap import check_hidden, look
+from hive_core.runtimes.launcher import find_bubblewrap, remedy
+from hive_core.runtimes.nixos.build.builder import NixBuilder
 from hive_core.runtimes.nixos.commands import run
+from hive_core.runtimes.nixos.containers.config_files import check_carried
 from hive_core.runtimes.nixos.containers.inspection import Places, unit_name
+from hive_core.settings import Settings
 
 _PROGRAMS = {
     "nixos-container": "set boot.enableContainers = true",
@@ -42,12 +58,12 @@ class UnitFacts:
 
 def check_programs() -> None:
     """Raise HiveError `no_nixos_container` for a program that is not on the daemon's PATH."""
-    for program, remedy in _PROGRAMS.items():
+    for program, advice in _PROGRAMS.items():
         if shutil.which(program) is None:
             raise HiveError(
                 "no_nixos_container",
                 f"the nixos runtime needs the program {program}, which is not on the daemon's PATH",
-                hint=f'{remedy}, or set runtime = "local" to try the hive on this machine',
+                hint=f'{advice}, or set runtime = "local" to try the hive on this machine',
             )
 
 
@@ -120,3 +136,149 @@ def _script(script: Path | None, exec_start: object) -> str:
 
 def _list(found: object) -> list[Any]:
     return found if isinstance(found, list) else []
+
+
+_OPEN_TREE, _MOUNT_SETATTR = 428, 442
+"""Numbers of the system calls: the same on every architecture but alpha."""
+_OPEN_TREE_CLONE = 1
+_AT_EMPTY_PATH = 0x1000
+_MOUNT_ATTR_IDMAP = 0x00100000
+_AT_FDCWD = -100
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd"))
+
+
+async def check_id_mapping(directories: Sequence[Path]) -> None:
+    """Raise HiveError `no_idmapped_mounts` for the first directory that cannot be shown so. Where it cannot be tried
+    (no right to, no user namespaces) nothing is said: the container's own start will tell.
+    """
+    namespace = await _other_users()
+    if namespace is None:
+        return
+    try:
+        for directory in directories:
+            if _refused(directory, namespace):
+                raise HiveError(
+                    "no_idmapped_mounts",
+                    f"{directory} cannot be bound into containers with user namespaces: its file system, or this "
+                    "kernel, has no idmapped mounts",
+                    hint="put it on ext4, xfs, btrfs or (since Linux 6.3) tmpfs, or set nixos.user_namespaces = false: "
+                    "root in a container is then root's equal on this host",
+                )
+    finally:
+        os.close(namespace)
+
+
+async def _other_users() -> int | None:
+    """A user namespace, as a descriptor; None if none can be made."""
+    source, feed = os.pipe2(os.O_CLOEXEC)
+    try:
+        line = ["unshare", "--user", "--map-root-user", "cat"]
+        process = spawn(Command(line, {"PATH": os.environ.get("PATH", os.defpath)}, Path("/"), stdin=source))
+    except OSError:
+        os.close(feed)
+        return None
+    finally:
+        os.close(source)
+    try:
+        # What is written comes back once `cat` runs: the namespace is made by then.
+        os.write(feed, b"x")
+        await readable(process.output)
+        with suppress(OSError):
+            if os.read(process.output, 1) == b"x":
+                return os.open(f"/proc/{process.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        return None
+    finally:
+        os.close(feed)
+        process.kill()
+        await process.wait()
+        process.close()
+
+
+def _refused(directory: Path, namespace: int) -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = ctypes.c_uint(_OPEN_TREE_CLONE | os.O_CLOEXEC)
+    tree = libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(directory), flags)
+    if tree < 0:
+        return ctypes.get_errno() == errno.ENOSYS
+    try:
+        wanted = _MountAttr(attr_set=_MOUNT_ATTR_IDMAP, userns_fd=namespace)
+        size = ctypes.c_size_t(ctypes.sizeof(wanted))
+        failed = libc.syscall(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(wanted), size) < 0
+        return failed and ctypes.get_errno() in (errno.EINVAL, errno.ENOSYS)
+    finally:
+        os.close(tree)
+
+
+_STORE = Path("/nix/store")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """`by_flag`: the container's unit does not know PRIVATE_USERS. `confinement` says in words how agents are confined,
+    `bubblewrap` is the program that confines git at intake.
+    """
+
+    bus: SystemBus
+    builder: NixBuilder
+    places: Places
+    by_flag: bool
+    confinement: str
+    bubblewrap: str
+
+
+async def open_parts(settings: Settings, layout: Layout) -> Parts:
+    """Raises HiveError for whatever is missing, with the remedy; what was opened is closed then."""
+    check_programs()
+    check_carried([layout.agents, layout.applied, layout.run_dir / "agents"])
+    opening = (
+        asyncio.create_task(SystemBus.open()),
+        asyncio.create_task(NixBuilder.open(settings, layout)),
+        asyncio.create_task(look_at_unit()),
+        asyncio.create_task(_bubblewrap(layout)),
+        asyncio.create_task(_check_idmapping(settings, layout)),
+    )
+    bus, builder, unit, bubblewrap, _ = opening
+    try:
+        await asyncio.gather(*opening)
+    except BaseException:
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
+        for opened in (bus, builder):
+            if not opened.cancelled() and opened.exception() is None:
+                await opened.result().close()
+        raise
+    facts = unit.result()
+    users = settings.nixos.user_namespaces
+    words = "NixOS containers with user namespaces" if users else "NixOS containers; root in them is root on the host"
+    return Parts(
+        bus=bus.result(),
+        builder=builder.result(),
+        places=facts.places,
+        by_flag=not facts.knows_private_users,
+        confinement=words,
+        bubblewrap=bubblewrap.result(),
+    )
+
+
+async def _bubblewrap(layout: Layout) -> str:
+    host = await asyncio.to_thread(look)
+    check_hidden(host, layout.state_dir)
+    bwrap, problem = await find_bubblewrap(host)
+    if bwrap is None:
+        # The daemon is root: git must not be, in a repository that an agent has written.
+        raise HiveError(
+            "no_sandbox",
+            f"what agents propose cannot be read in bubblewrap: {problem}",
+            hint=remedy(problem),
+        )
+    return bwrap
+
+
+async def _check_idmapping(settings: Settings, layout: Layout) -> None:
+    if settings.nixos.user_namespaces:
+        places = [layout.agents, layout.run_dir / "agents", layout.applied, _STORE]
+        await check_id_mapping([place for place in places if place.is_dir()])

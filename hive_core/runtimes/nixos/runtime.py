@@ -22,14 +22,14 @@ from hive_core.layout import Layout
 from hive_core.protocol import Limits, Usage
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec, BuildOrder, Runtime, UnitState
-from hive_core.runtimes.local.supervisor import BackOff
-from hive_core.runtimes.nixos import binds, opening
+from hive_core.runtimes.nixos import host_checks
 from hive_core.runtimes.nixos.build.builder import NixBuilder
-from hive_core.runtimes.nixos.containers.activation import Activating
+from hive_core.runtimes.nixos.containers import config_files
+from hive_core.runtimes.nixos.containers.activation import Activating, Reviving
 from hive_core.runtimes.nixos.containers.inspection import agent_of, unit_name
 from hive_core.runtimes.nixos.containers.monitor import Following
 from hive_core.runtimes.nixos.containers.nixos_container import Containers, stray_dropins
-from hive_core.runtimes.nixos.reviving import Reviving
+from hive_core.runtimes.unit_state import BackOff
 from hive_core.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -68,7 +68,7 @@ class NixosRuntime:
     @classmethod
     async def open(cls, settings: Settings, layout: Layout) -> Runtime:
         """Find out whether this host can run NixOS containers; raises HiveError where it cannot."""
-        parts = await opening.open_parts(settings, layout)
+        parts = await host_checks.open_parts(settings, layout)
         runtime = cls(
             parts.bus,
             parts.builder,
@@ -200,5 +200,5 @@ class NixosRuntime:
     async def _check(self, spec: AgentSpec) -> None:
         if self._closed:
             raise HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
-        binds.check_carried(binds.bound(spec))
+        config_files.check_carried(config_files.bound_directories(spec))
         await self._builder.need(spec.name, spec.closure)

@@ -15,7 +15,7 @@ import pytest
 
 from hive_agent.backends.base import Backend, BackendContext, Turn, open_backend
 from hive_agent.backends.claude.command import find_program
-from hive_agent.backends.programs import NoProgram
+from hive_agent.backends.cli_launch import NoProgram
 from hive_agent.backends.transcript import Entry
 from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment

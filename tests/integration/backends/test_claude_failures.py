@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from hive_agent.backends.base import Backend, Failed, NeedsLogin, Ok, TurnOutcome
-from hive_agent.backends.claude import turn as claude_turn
+from hive_agent.backends.claude import process as claude_turn
 from hive_agent.backends.transcript import Entry, Notice
 from hive_agent.client.core_client import CoreClient
 from hive_agent.turns.runner import keep_leases, run_turn

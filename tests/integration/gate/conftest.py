@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.gate.intake.import_commit import Intake, IntakeLimits
-from tests.integration.gate.repos import Place
+from tests.helpers.git_repos import Place
 
 LIMITS = IntakeLimits(bytes=5 * 1024 * 1024, files=1_000)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 
 from hive_core.infra.database import audit
+from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Daemon, Json
-from tests.integration.gate.repos import git
 
 TERMINAL = frozenset({"deployed", "failed", "denied", "withdrawn"})
 _FORMAT = "%(refname:lstrip=2) %(objecttype) %(objectname) %(*objectname) %(*tree) "

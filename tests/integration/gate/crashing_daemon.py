@@ -15,10 +15,10 @@ from typing import TypeVar
 
 import aiohttp
 
+from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Daemon, Json, running
 from tests.integration.gate.consistency_check import problems
 from tests.integration.gate.crashing_daemon_program import trace_of
-from tests.integration.gate.repos import git
 
 T = TypeVar("T")
 

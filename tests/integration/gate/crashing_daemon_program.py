@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from hive_agent import prctl
+from hive_agent import processes
 from hive_core import daemon  # noqa: F401 - imported before the fork
 from hive_core.cli import PROGRAM, main
-from hive_core.gate import milestones
+from hive_core.gate.records import transitions
 
 _lock = threading.Lock()
 
@@ -28,7 +28,7 @@ def trace_of(die_at: Path) -> Path:
 
 
 def _reached(name: str) -> None:
-    """Takes the place of `milestones.reached`."""
+    """Takes the place of `transitions.crash_point`."""
     place = Path(os.environ["DIE_AT"])
     with _lock:
         try:
@@ -47,7 +47,7 @@ def _reached(name: str) -> None:
 def _live(arguments: list[str], parent: int, become_mortal: Callable[[], None]) -> None:
     """One life of the daemon, which is not longer than its parent's."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    prctl.die_with_parent()
+    processes.die_with_parent()
     if os.getppid() == parent:
         become_mortal()
         main(arguments, prog_name=PROGRAM)
@@ -72,7 +72,7 @@ def live_again_and_again(become_mortal: Callable[[], None]) -> int:
 
 
 def _become_mortal() -> None:
-    milestones.reached = _reached
+    transitions.crash_point = _reached
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.integration.gate.repos import FILES, Place, git
+from tests.helpers.git_repos import AGENT_FILES, Place, git
 
 Make = Callable[[Place], str]
 """Makes the repository; gives what is proposed."""
@@ -187,7 +187,7 @@ def _beside(place: Place) -> str:
     """A commit on what was deployed before."""
     older, newer = place.base, place.change({"prompt.md": "deployed\n"})
     git(place.config, "push", "-q", str(place.applied), f"{newer}:refs/heads/main")
-    return place.commit_tree(place.tree([("100644", place.blob(b""), name) for name in FILES]), older)
+    return place.commit_tree(place.tree([("100644", place.blob(b""), name) for name in AGENT_FILES]), older)
 
 
 def _no_repository(place: Place) -> str:
@@ -208,11 +208,13 @@ def _bad_author(place: Place) -> str:
 
 
 def _without(name: str) -> Make:
-    return lambda p: p.commit_tree(p.tree([("100644", p.blob(b""), other) for other in FILES if other != name]))
+    return lambda p: p.commit_tree(p.tree([("100644", p.blob(b""), other) for other in AGENT_FILES if other != name]))
 
 
 def _prompt(data: bytes) -> Make:
-    return lambda p: p.commit_tree(p.tree([("100644", p.blob(data if n == "prompt.md" else b""), n) for n in FILES]))
+    return lambda p: p.commit_tree(
+        p.tree([("100644", p.blob(data if n == "prompt.md" else b""), n) for n in AGENT_FILES])
+    )
 
 
 _LONG = ["d" * 199] * 20
@@ -223,7 +225,7 @@ CASES = [
     ),
     Case(
         "symlink for a needed file",
-        lambda p: p.commit_tree(p.tree([("120000", p.blob(b"/etc/shadow"), n) for n in FILES])),
+        lambda p: p.commit_tree(p.tree([("120000", p.blob(b"/etc/shadow"), n) for n in AGENT_FILES])),
         "bad_tree",
         "is a symbolic link",
     ),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.gate.intake.import_commit import Intake
+from tests.helpers.git_repos import Place
 from tests.integration.gate.conftest import LIMITS
-from tests.integration.gate.repos import Place
 
 
 def highest() -> int:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Json
 from tests.integration.api.raw_http import request
 from tests.integration.api.refusal_checks import Bad, check_refused
 from tests.integration.gate.consistency_check import tags
 from tests.integration.gate.crashing_daemon import Mortal, mortal
-from tests.integration.gate.repos import git
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -1,7 +1,7 @@
 """Killed at any milestone of a proposal's way, the daemon finishes or undoes what it had begun.
 
-The milestones are those at which `hive_core.gate` calls `milestones.reached`. On each way the daemon dies at the first
-of them, then, with another proposal, at the second, and so on until the way has none left.
+The milestones are those at which `hive_core.gate` calls `transitions.crash_point`. On each way the daemon dies at the
+first of them, then, with another proposal, at the second, and so on until the way has none left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import hive_core
-from tests.integration.gate import proposal_scenarios
+from tests.integration.gate import proposal_scenarios as scenarios
 from tests.integration.gate.crashing_daemon import BROKEN, GOOD, Mortal, mortal
 from tests.integration.gate.proposal_scenarios import Trip
 
@@ -44,50 +44,44 @@ class Hive:
 
 
 _BOTH = {"approval": '{"config": "both"}'}
-_ADA, _BOB = proposal_scenarios.with_built("ada"), proposal_scenarios.with_built("bob")
+_ADA, _BOB = scenarios.with_built("ada"), scenarios.with_built("bob")
 HIVES = {
     "resting": Hive(
         {
-            "propose": Way(proposal_scenarios.with_commit("ada", GOOD), proposal_scenarios.go_propose),
-            "build that fails": Way(
-                proposal_scenarios.with_commit("ada", BROKEN), proposal_scenarios.go_propose, 7, soak=True
-            ),
-            "approve": Way(_ADA, proposal_scenarios.go_approve),
-            "deny": Way(_ADA, proposal_scenarios.go_deny),
-            "withdraw": Way(_ADA, proposal_scenarios.go_withdraw, soak=True),
-            "roll back": Way(proposal_scenarios.with_two_of("ada"), proposal_scenarios.go_rollback),
-            "rebuild": Way(proposal_scenarios.with_two_of("ada"), proposal_scenarios.go_rebuild, 7, soak=True),
+            "propose": Way(scenarios.with_commit("ada", GOOD), scenarios.go_propose),
+            "build that fails": Way(scenarios.with_commit("ada", BROKEN), scenarios.go_propose, 7, soak=True),
+            "approve": Way(_ADA, scenarios.go_approve),
+            "deny": Way(_ADA, scenarios.go_deny),
+            "withdraw": Way(_ADA, scenarios.go_withdraw, soak=True),
+            "roll back": Way(scenarios.with_two_of("ada"), scenarios.go_rollback),
+            "rebuild": Way(scenarios.with_two_of("ada"), scenarios.go_rebuild, 7, soak=True),
         },
         "ada",
         settings=_BOTH,
     ),
     "changing": Hive(
         {
-            "operator's spawn": Way(proposal_scenarios.with_new_name, proposal_scenarios.go_spawn),
-            "requested spawn": Way(proposal_scenarios.with_new_name, proposal_scenarios.request_spawn, 7, soak=True),
-            "approved spawn": Way(proposal_scenarios.with_requested_spawn, proposal_scenarios.go_approve, 4),
-            "operator's destroy": Way(proposal_scenarios.with_open_proposal, proposal_scenarios.go_destroy),
-            "requested destroy": Way(proposal_scenarios.with_new_agent, proposal_scenarios.request_destroy, soak=True),
-            "approved destroy": Way(
-                proposal_scenarios.with_requested_destroy(purge=False), proposal_scenarios.go_approve, 4, soak=True
-            ),
-            "approved purge": Way(
-                proposal_scenarios.with_requested_destroy(purge=True), proposal_scenarios.go_purge, 4
-            ),
+            "operator's spawn": Way(scenarios.with_new_name, scenarios.go_spawn),
+            "requested spawn": Way(scenarios.with_new_name, scenarios.request_spawn, 7, soak=True),
+            "approved spawn": Way(scenarios.with_requested_spawn, scenarios.go_approve, 4),
+            "operator's destroy": Way(scenarios.with_open_proposal, scenarios.go_destroy),
+            "requested destroy": Way(scenarios.with_new_agent, scenarios.request_destroy, soak=True),
+            "approved destroy": Way(scenarios.with_requested_destroy(purge=False), scenarios.go_approve, 4, soak=True),
+            "approved purge": Way(scenarios.with_requested_destroy(purge=True), scenarios.go_purge, 4),
         },
         "ada",
     ),
     "running": Hive(
         {
-            "approve": Way(_BOB, proposal_scenarios.go_approve, 4),
-            "roll back": Way(proposal_scenarios.with_two_of("bob"), proposal_scenarios.go_rollback, 7),
+            "approve": Way(_BOB, scenarios.go_approve, 4),
+            "roll back": Way(scenarios.with_two_of("bob"), scenarios.go_rollback, 7),
         },
         "bob",
         runs=True,
     ),
     # No harness reports in as fast as that.
     "failing": Hive(
-        {"approve": Way(_BOB, proposal_scenarios.go_approve, 4)}, "bob", runs=True, settings={"health_timeout": 0.01}
+        {"approve": Way(_BOB, scenarios.go_approve, 4)}, "bob", runs=True, settings={"health_timeout": 0.01}
     ),
 }
 
@@ -101,9 +95,9 @@ async def _die_everywhere(hive: Mortal, way: Way, first: int) -> None:
         async with asyncio.timeout(60):
             await hive.through(lambda trip=trip: way.go(hive, trip))  # type: ignore[misc]
             died = await hive.disarm()
-            await proposal_scenarios.finish(hive, trip)
+            await scenarios.finish(hive, trip)
         await hive.check()
-        await proposal_scenarios.clear_away(hive, trip)
+        await scenarios.clear_away(hive, trip)
         milestone += 1
     assert milestone > first + 2, "it died nowhere"
 
@@ -135,12 +129,12 @@ async def _die_on(chosen: Mapping[str, Way], name: str, scene: Hive, *, everywhe
 
 def _named() -> set[str]:
     """All milestones, as the code names them."""
-    found = [re.findall(r'milestones\.reached\("([^"]+)"\)', path.read_text()) for path in _modules()]
+    found = [re.findall(r'\bcrash_point\("([^"]+)"\)', path.read_text()) for path in _modules()]
     return {name for names in found for name in names}
 
 
 def _modules() -> list[Path]:
-    return sorted(Path(hive_core.__path__[0], "gate").glob("*.py"))
+    return sorted(Path(hive_core.__path__[0], "gate").rglob("*.py"))
 
 
 @pytest.mark.timeout(400)

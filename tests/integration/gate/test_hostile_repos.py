@@ -19,9 +19,9 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.gate.intake import source_check
 from hive_core.gate.intake.import_commit import Intake, IntakeLimits
+from tests.helpers.git_repos import Place, git
 from tests.integration.gate.conftest import LIMITS
 from tests.integration.gate.hostile_commits import CASES, Case
-from tests.integration.gate.repos import Place, git
 
 QUICK = IntakeLimits(LIMITS.bytes, LIMITS.files, seconds=2.0)
 MOST_GROWTH = 16 * 1024

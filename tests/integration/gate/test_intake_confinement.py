@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from hive_core.gate.intake.confinement import Plain, Sandbox, limits
-from hive_core.git.calls import Call, End, Start, ended, finish, pipe
+from hive_core.infra.git.quarantine import Call, End, Start, ended, finish, pipe
 from hive_core.infra.processes import readable
 from hive_core.runtimes.bubblewrap import look
 

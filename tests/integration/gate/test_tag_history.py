@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Daemon, Json, running
-from tests.integration.gate.repos import git
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

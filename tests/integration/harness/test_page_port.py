@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
-from hive_core.agents.ports import choose_port
+from hive_core.agents.store import choose_port
 from tests.helpers.real_daemon import Daemon, running
 
 THIEF = """

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.text import first_line, last_lines, listed, one_line, quoted, visible
+from hive_core.text import escaped_line, first_line, join_list, last_lines, one_line, quote, visible
 
 anything = st.text(st.characters(exclude_categories=[]), max_size=60)
 
@@ -41,7 +41,7 @@ def test_one_line_is_one_short_line(text: str, most: int) -> None:
 @given(anything, st.integers(1, 80))
 def test_every_quoted_line_is_marked(text: str, most: int) -> None:
     """No line of a quotation stands without its mark, and what is left out is said."""
-    lines = quoted(text, most).split("\n")
+    lines = quote(text, most).split("\n")
     told = [line for line in lines if not line.startswith("> ")]
     whole = len(visible(text).strip("\n")) <= most and len(text) <= most
     assert told == ([] if whole else [f"[cut: the whole has {len(text)} characters]"])
@@ -49,7 +49,7 @@ def test_every_quoted_line_is_marked(text: str, most: int) -> None:
 
 def test_a_list_tells_how_many_more() -> None:
     """Lines beyond the first are counted."""
-    assert listed(["a\nb", "c", "d"], 2, 20) == "- a b\n- c\n- and 1 more"
+    assert join_list(["a\nb", "c", "d"], 2, 20) == "- a b\n- c\n- and 1 more"
 
 
 def test_first_and_last_lines() -> None:
@@ -58,3 +58,45 @@ def test_first_and_last_lines() -> None:
     assert last_lines("one\ntwo\nthree", 8) == "three"
     assert last_lines("x" * 20, 8) == "x" * 8
     assert last_lines("short", 8) == "short"
+
+
+ANY = st.text(st.characters() | st.characters(categories=["Cc", "Cf", "Cs"]))
+
+
+@given(ANY)
+def test_no_control_is_left(text: str) -> None:
+    """Whatever an agent writes, no control character but newline and tab reaches the terminal."""
+    shown = visible(text)
+    assert [c for c in shown if unicodedata.category(c) in {"Cc", "Cs"} and c not in "\n\t"] == []
+    assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c\u2028\u2029")
+
+
+@given(ANY)
+def test_one_line_is_one_line(text: str) -> None:
+    """In a table or a log, an agent's text can never begin a line of its own."""
+    assert escaped_line(text).splitlines() in ([], [escaped_line(text)])
+    assert "\t" not in escaped_line(text)
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]) | st.sampled_from("\n\t")))
+def test_plain_text_is_kept(text: str) -> None:
+    """Text that a terminal only shows is not changed, newlines included."""
+    assert visible(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+        ("\x1b]0;title\x07", r"\x1b]0;title\x07"),
+        ("\x9b2J", r"\x9b2J"),
+        ("\r\x7f\b", r"\x0d\x7f\x08"),
+        ("user\u202etxt.exe", r"user\u202etxt.exe"),
+        ("tag\U000e0041", r"tag\U000e0041"),
+        ("half\udcff", r"half\udcff"),
+        ("👩\u200d💻", "👩\u200d💻"),
+    ],
+)
+def test_escapes_are_shown(text: str, shown: str) -> None:
+    """Terminal escapes, bidi overrides and invisible characters are seen for what they are."""
+    assert visible(text) == shown

@@ -28,6 +28,7 @@ from hive_agent.turns.failure_policy import REACTIONS
 from hive_agent.web import app as pages
 from hive_agent.web.door import Door
 from hive_core.api.endpoint import Endpoint
+from hive_core.api.sockets import with_document
 from hive_core.cli import main
 from hive_core.protocol import (
     AgentConfig,
@@ -42,7 +43,6 @@ from hive_core.protocol import (
     ScriptSend,
 )
 from hive_core.settings import Approval, AutoRule, Bounds, NixOS, Settings
-from hive_core.sockets.serving import with_document
 from hive_manager.role import MANAGER
 
 ROOT = Path(__file__).parents[3]
@@ -141,9 +141,7 @@ def first_arguments(names: Iterable[str]) -> set[str]:
 def endpoints() -> set[str]:
     """`METHOD path` of every endpoint: each function of the sockets package that makes a table of them is called."""
     tables: list[Endpoint] = with_document("", [])
-    folder = [str(ROOT / "hive_core/sockets")]
-    left = pkgutil.iter_modules(folder, "hive_core.sockets.")
-    for module in [*pkgutil.walk_packages(hive_core.api.__path__, "hive_core.api."), *left]:
+    for module in pkgutil.walk_packages(hive_core.api.__path__, "hive_core.api."):
         for _, make in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
             returns = inspect.get_annotations(make).get("return")
             if make.__module__ == module.name and returns == "list[Endpoint]" and make is not with_document:

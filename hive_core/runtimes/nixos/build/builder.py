@@ -16,13 +16,10 @@ from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.nixos.build import closure_diff, workspace
 from hive_core.runtimes.nixos.build.confinement import check_path, unit_name
-from hive_core.runtimes.nixos.build.executor import Builders, build_command
+from hive_core.runtimes.nixos.build.executor import Builders, build_command, evaluate, forget_all
 from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, render
-from hive_core.runtimes.nixos.build.flake_source import Newest
-from hive_core.runtimes.nixos.build.store import Store, bootable
-from hive_core.runtimes.nixos.evaluating import evaluate, forget_all
-from hive_core.runtimes.nixos.recipe import Hyperhive, look, recipe_of
-from hive_core.runtimes.nixos.roots import Roots
+from hive_core.runtimes.nixos.build.flake_source import Hyperhive, Newest, look_up_flake, recipe_of
+from hive_core.runtimes.nixos.build.store import Roots, Store, bootable
 from hive_core.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -147,7 +144,7 @@ class NixBuilder:
             log.error("proposals are refused: nothing can be built", reason=error.message, hint=error.hint)
 
     async def _look(self) -> Hyperhive:
-        found = await look(self._settings.nixos.flake)
+        found = await look_up_flake(self._settings.nixos.flake)
         if found.source is not None:
             await self._roots.add_source(found.source)
         return found

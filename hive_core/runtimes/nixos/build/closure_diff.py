@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from hive_core.infra.files import read_bytes
 from hive_core.runtimes.nixos.commands import plain
-from hive_core.runtimes.nixos.replacing import read_bytes
 
 UNITS = Path("etc/systemd/system")
 MOST = 200

@@ -1,4 +1,4 @@
-"""Who builds on this host: a user of its own through the Nix daemon where that works, else root."""
+"""The execution of a build in its unit: user, trial, failures as text."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ import asyncio
 import os
 import platform
 import shutil
+import signal
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.flakes.quoting import path_reference
+from hive_core.infra.processes import Command, Process, readable, spawn
 from hive_core.infra.tasks import to_the_end
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.nixos.build.confinement import UNIT_PREFIX, Bounds, Confinement
+from hive_core.runtimes.nixos.build.confinement import STOP_SECONDS, UNIT_PREFIX, Bounds, Confinement
+from hive_core.runtimes.nixos.build.flake import path_reference
+from hive_core.runtimes.nixos.build.nix_log import Progress
 from hive_core.runtimes.nixos.build.nix_settings import read_nix_settings
 from hive_core.runtimes.nixos.build.store import FEATURES, Store
 from hive_core.runtimes.nixos.build.workspace import Place, discard, make, read_result
-from hive_core.runtimes.nixos.commands import environment
-from hive_core.runtimes.nixos.evaluating import evaluate
+from hive_core.runtimes.nixos.commands import environment, run
 from hive_core.settings import Settings
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
+
 
 _OPTIONS = {
     "accept-flake-config": "false",
@@ -126,7 +131,7 @@ class Builders:
                     'nixos.build_user = "auto" lets root evaluate where that cannot be',
                     status=503,
                 )
-            log.warning("builds are evaluated by root, as nixos.build_user = auto allows", reason=why)
+            _log.warning("builds are evaluated by root, as nixos.build_user = auto allows", reason=why)
         await self._check_build_users()
         return self._confinement(unprivileged=False)
 
@@ -176,3 +181,145 @@ class Builders:
                 "GIT_TERMINAL_PROMPT": "0",
             },
         )
+
+
+OUTPUT_BYTES = 64 * 1024 * 1024
+"""A build that says more is stopped."""
+_LINE_BYTES = 1024 * 1024
+_CHUNK = 64 * 1024
+_SECONDS = STOP_SECONDS + 25.0
+_BY_ITSELF = "1"
+"""CLD_EXITED of waitid(2), in ExecMainCode."""
+_SETUP_STATUS = range(200, 246)
+"""Exit statuses with which systemd ends a process that it could not set up: systemd.exec(5), "Process Exit Codes"."""
+_BY_SIGNAL = ("2", "3")
+"""CLD_KILLED and CLD_DUMPED of waitid(2), in ExecMainCode."""
+
+
+async def evaluate(unit: str, argv: Sequence[str], bounds: Bounds, say: Callable[[str], None]) -> None:
+    """Run a build in `unit` with `argv` of `Confinement`, to its end; `say` is told how it goes.
+
+    Raises BuildFailed if the build failed, HiveError `cannot_build` if it could not be run at all. However this ends,
+    also when it is cancelled, nothing of the unit is left.
+    """
+    await forget(unit)
+    progress = Progress(say)
+    process = _start(argv)
+    code: int | None = None
+    try:
+        within = await _follow(process, progress)
+        code = await process.wait() if within else None
+        if not within:
+            raise BuildFailed(f"the build printed more than {OUTPUT_BYTES // 1024**2} MiB")
+        if code != 0:
+            raise _failure(await _properties(unit), progress, bounds)
+    finally:
+        if code != 0:
+            await to_the_end(_end(unit, process))
+        process.close()
+
+
+async def forget(unit: str) -> None:
+    """Stop the unit, or units by a pattern, if it runs, and have systemd forget how it ended."""
+    for verb in ("stop", "reset-failed"):
+        # A unit that is not there is an error to systemctl.
+        with suppress(HiveError):
+            await run(["systemctl", "--quiet", verb, unit], timeout=_SECONDS)
+
+
+async def forget_all() -> None:
+    """End the builds of a daemon that was killed."""
+    await forget(f"{UNIT_PREFIX}*.service")
+
+
+class LineCutter:
+    """Cuts a stream into lines; of one that is too long the rest is dropped."""
+
+    def __init__(self, longest: int = _LINE_BYTES) -> None:
+        self._longest = longest
+        self._begun = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        """The lines that end in this piece."""
+        *whole, rest = chunk.split(b"\n")
+        for piece in whole:
+            self._add(piece)
+            yield self._take()
+        self._add(rest)
+
+    def finish(self) -> Iterator[str]:
+        """What came after the last end of a line."""
+        if self._begun:
+            yield self._take()
+
+    def _add(self, piece: bytes) -> None:
+        self._begun += piece[: self._longest - len(self._begun)]
+
+    def _take(self) -> str:
+        line = self._begun.decode(errors="replace")
+        self._begun.clear()
+        return line
+
+
+def _start(argv: Sequence[str]) -> Process:
+    try:
+        return spawn(Command(argv, environment(), Path("/")))
+    except OSError as error:
+        raise HiveError("cannot_build", f"cannot run {argv[0]}: {error.strerror}", status=500) from None
+
+
+async def _follow(process: Process, progress: Progress) -> bool:
+    """Pass on what comes until it ends; False if it is too much."""
+    cutter, left = LineCutter(), OUTPUT_BYTES
+    while True:
+        await readable(process.output)
+        with suppress(BlockingIOError):
+            chunk = os.read(process.output, _CHUNK)
+            if not chunk:
+                break
+            left -= len(chunk)
+            if left < 0:
+                return False
+            for line in cutter.feed(chunk):
+                progress.feed(line)
+        # Others are to get their turn, however quickly it comes.
+        await asyncio.sleep(0)
+    for line in cutter.finish():
+        progress.feed(line)
+    progress.finish()
+    return True
+
+
+async def _properties(unit: str) -> Mapping[str, str]:
+    wanted = "LoadState,Result,ExecMainCode,ExecMainStatus"
+    answer = await run(["systemctl", "show", f"--property={wanted}", unit])
+    return dict(line.split("=", 1) for line in answer.splitlines() if "=" in line)
+
+
+def _failure(properties: Mapping[str, str], progress: Progress, bounds: Bounds) -> BuildFailed | HiveError:
+    result = properties.get("Result", "")
+    if properties.get("LoadState") == "not-found" or result in ("", "success", "resources", "protocol"):
+        why = f"the unit of the build could not be run: {progress.said or result or 'systemd does not say why'}"
+        return HiveError("cannot_build", why, hint="see: journalctl -b -n 50", status=500)
+    status = int(properties.get("ExecMainStatus") or 0)
+    if properties.get("ExecMainCode") == _BY_ITSELF and status in _SETUP_STATUS:
+        why = f"systemd cannot set up the unit of a build (exit status {status} of systemd.exec(5)): {progress.said}"
+        hint = "see: journalctl -b -u 'hive-build-*'; every user must be able to pass the directories above state_dir"
+        return HiveError("cannot_build", why.removesuffix(": "), hint=hint, status=500)
+    if result == "timeout":
+        return BuildFailed(f"the build took longer than {bounds.seconds:g} s")
+    by = status if properties.get("ExecMainCode") in _BY_SIGNAL else 0
+    # Where control groups are of version 1, systemd does not tell who has killed it.
+    if result == "oom-kill" or by == signal.SIGKILL:
+        return BuildFailed(f"evaluating it needs more than the {bounds.memory} of memory that it may have")
+    if by:
+        said = progress.failure or progress.said
+        return BuildFailed(f"Nix was ended by signal {by}" + (f": {said}" if said else ""))
+    return BuildFailed(progress.failure or progress.said or "Nix failed and did not say why")
+
+
+async def _end(unit: str, process: Process) -> None:
+    await forget(unit)
+    if not process.ended:
+        process.kill()
+        await process.wait()

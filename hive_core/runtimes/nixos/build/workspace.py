@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hive_core.errors import HiveError
+from hive_core.infra.files import read_bytes
 from hive_core.infra.git.command import checked
 from hive_core.infra.git.names import TAGS
-from hive_core.runtimes.nixos.replacing import read_bytes
 
 _PREFIX = "nix-"
 _LOCK_BYTES = 1024 * 1024

@@ -1,4 +1,4 @@
-"""Starting and stopping containers, one action on each at a time: what has to be set before a start, in which order.
+"""Activation of containers: start, stop, restart after a crash.
 
 The order is what makes it safe to be killed in between: a container whose conf file and environment are not those that
 are asked for is not taken for one that runs as it should, and these are written only while it is stopped.
@@ -7,20 +7,26 @@ are asked for is not taken for one that runs as it should, and these are written
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 
+import structlog
+
 from hive_core.errors import HiveError
-from hive_core.infra.systemd.bus import SystemBus
+from hive_core.infra.file_lock import container_lock
+from hive_core.infra.systemd.bus import SystemBus, escaped
 from hive_core.infra.systemd.units import lifecycle
 from hive_core.layout import Layout
 from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
-from hive_core.runtimes.base import AgentSpec
-from hive_core.runtimes.nixos.claims import claimed
+from hive_core.runtimes.base import AgentSpec, UnitState
 from hive_core.runtimes.nixos.containers.inspection import unit_name
 from hive_core.runtimes.nixos.containers.monitor import Following
 from hive_core.runtimes.nixos.containers.nixos_container import Containers, refusing
-from hive_core.systemd.paths import escaped
+from hive_core.runtimes.unit_state import BackOff
+
+_log = structlog.get_logger(__name__)
+
 
 _NSPAWN_MOUNTS = "run-systemd-nspawn-"
 """What the names of mount units below /run/systemd/nspawn begin with."""
@@ -93,7 +99,7 @@ class Activating:
             await self._bus.reload()
 
     def _claimed(self, name: str) -> AbstractAsyncContextManager[int]:
-        return claimed(self._layout.run_dir / "containers", container_name(name))
+        return container_lock(self._layout.run_dir / "containers", container_name(name))
 
     async def _closures(self, name: str) -> set[str]:
         """What was built for the agent, as far as it is kept."""
@@ -147,3 +153,55 @@ class Activating:
             finally:
                 unit.stop_failed()
             raise
+
+
+class Reviving:
+    """`start` is called for a container that waits in `backoff`; it is to look whether that is still so.
+
+    What it refuses is tried again, until the container is started or stopped by somebody else.
+    """
+
+    def __init__(self, start: Callable[[str], Awaitable[None]], back_off: BackOff) -> None:
+        self._start = start
+        self._back_off = back_off
+        self._delays: dict[str, float] = {}
+        self._began: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._newest: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self, changes: AsyncIterator[UnitState]) -> None:
+        """Follow what becomes of containers, until that ends."""
+        now = asyncio.get_running_loop().time
+        async for state in changes:
+            name = state.name
+            if state.lifecycle in ("stopped", "failed") or (state.lifecycle == "starting" and state.restarts == 0):
+                self._delays.pop(name, None)
+                self._newest.pop(name, None)
+            if state.lifecycle == "starting":
+                self._began[name] = now()
+            if state.lifecycle == "backoff":
+                ran = now() - self._began.pop(name, now())
+                delay = self._delays[name] = self._back_off.after(self._delays.get(name), ran)
+                task = asyncio.create_task(self._revive(name, delay), name=f"start {name} again")
+                self._newest[name] = task
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Start nothing more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _revive(self, name: str, delay: float) -> None:
+        await asyncio.sleep(delay)
+        while True:
+            try:
+                await self._start(name)
+                return
+            except HiveError as error:
+                _log.warning("container not started again", agent=name, code=error.code, error=error.message)
+            delay = self._back_off.after(delay, 0.0)
+            await asyncio.sleep(delay)
+            if self._newest.get(name) is not asyncio.current_task():
+                return  # It was told since that it waits anew, which is another's turn, or that it does not wait.

@@ -1,19 +1,31 @@
-"""A container's conf file: the lines that the hive owns are put in, every other line stays where and as it is.
+"""The conf file of a container, its bind mounts and its environment file.
 
 systemd reads the file by the rules of EnvironmentFile= (systemd.exec(5)); `nixos-container` looks for single lines with
 `^KEY=`, so what it reads too is not quoted.
+
+The unit expands EXTRA_NSPAWN_FLAGS without quotes, so the shell splits and globs it, and nspawn splits a bind at its
+colons. A path that would not come through all of that as it is, is refused.
+
+Only the daemon can write it, and only the container's root can read it: it may hold keys.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from hive_core.errors import HiveError
+from hive_core.infra import files
+from hive_core.runtimes.agent_environment import APPLIED, INSIDE, agent_variables, git_identity
+from hive_core.runtimes.base import AgentSpec
+from hive_core.text import shown
 
 _KEY = re.compile(r"[ \t]*([A-Za-z_][A-Za-z0-9_]*)[ \t]*=(.*)", re.DOTALL)
 _PLAIN = re.compile(r"[A-Za-z0-9_./:=@%+,?-]*")
 
 
-def rewritten(text: str, owned: Mapping[str, str]) -> str:
+def rewritten_conf(text: str, owned: Mapping[str, str]) -> str:
     """`text` with exactly one line for every key of `owned`: where the first one was, or at the end. What is right
     already comes back unchanged. Raises ValueError for a value that no line can carry.
     """
@@ -32,7 +44,7 @@ def rewritten(text: str, owned: Mapping[str, str]) -> str:
     return "".join([*kept, *left.values()])
 
 
-def value_in(text: str, key: str) -> str | None:
+def conf_value(text: str, key: str) -> str | None:
     """What systemd would find for `key`, as far as the hive writes such values; None if there is no such line."""
     found: str | None = None
     for part in _parts(text):
@@ -65,3 +77,129 @@ def _line(key: str, value: str) -> str:
     if not _PLAIN.fullmatch(value.replace(" ", "")):
         raise ValueError(f"{key} cannot hold {value!r}")
     return f'{key}="{value}"\n'
+
+
+_CARRIED = re.compile(r"(/[A-Za-z0-9._+@%,=-]+)+")
+_ADDRESSES = ("HOST_ADDRESS", "LOCAL_ADDRESS", "HOST_ADDRESS6", "LOCAL_ADDRESS6", "HOST_BRIDGE")
+"""Where all of these are empty, the unit makes no network interface."""
+
+
+def check_carried(paths: Iterable[Path]) -> None:
+    """Raise HiveError `path_not_carried` for a path that the unit's flags cannot carry."""
+    for path in paths:
+        if _CARRIED.fullmatch(str(path)) is None:
+            raise HiveError(
+                "path_not_carried",
+                f"containers cannot be given the directory {shown(str(path))}: the unit's flags are split at spaces "
+                "and colons, and the shell expands them",
+                hint="choose a state and a run directory with only letters, digits and . _ + @ % , = - in their paths",
+            )
+
+
+def bound_directories(spec: AgentSpec) -> list[Path]:
+    """The directories of the host that the agent's container is shown."""
+    paths = spec.paths
+    applied = [] if spec.applied is None else [spec.applied]
+    return [paths.run, paths.own, paths.state, paths.claude, paths.config, *applied]
+
+
+def run_mark(run: Path) -> str:
+    """The flag that tells that a container is this hive's, and whose: no other one has that directory."""
+    return f"--bind-ro={run}:{INSIDE.run}"
+
+
+def bind_settings(spec: AgentSpec, *, user_namespaces: bool, by_flag: bool) -> dict[str, str]:
+    """The conf lines of a container. `by_flag`: the unit does not know PRIVATE_USERS, so nspawn is told by a flag.
+
+    SYSTEM_PATH names the closure, because the profile is bound into the container, where its root may change it.
+    """
+    flags = list(_flags(spec, ":rootidmap" if user_namespaces else ""))
+    if user_namespaces and by_flag:
+        flags.insert(0, "--private-users=pick")
+    return {
+        "SYSTEM_PATH": spec.closure,
+        "PRIVATE_NETWORK": "1" if spec.sealed else "0",
+        **dict.fromkeys(_ADDRESSES, ""),
+        "PRIVATE_USERS": "pick" if user_namespaces else "no",
+        "EXTRA_NSPAWN_FLAGS": " ".join(flags),
+    }
+
+
+def _flags(spec: AgentSpec, option: str) -> Iterable[str]:
+    # With `rootidmap` the container's root is the directory's owner, and nobody else of the container can own a
+    # file there; see systemd-nspawn(1).
+    paths = spec.paths
+    yield run_mark(paths.run) + option
+    for outside, inside in (
+        (paths.own, INSIDE.own),
+        (paths.state, INSIDE.state),
+        (paths.claude, INSIDE.claude),
+        (paths.config, INSIDE.config),
+    ):
+        yield f"--bind={outside}:{inside}{option}"
+    if spec.applied is not None:
+        inside_applied = APPLIED if spec.kind == "manager" else f"{APPLIED}/{spec.applied.name}"
+        yield f"--bind-ro={spec.applied}:{inside_applied}{option}"
+
+
+DEPLOYED = "/etc/hyperhive/agent"
+"""Where the configuration's files lie in a container: they are part of its closure."""
+_NUMBER = "HIVE_AGENT_DEPLOYMENT"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ESCAPED = re.compile(r'(["\\`$])')
+_UNTOLD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+"""Control characters for which systemd leaves the variable out."""
+
+
+def environment_file(run: Path) -> Path:
+    """The file; `/run/hive/environment` in the container."""
+    return run / "environment"
+
+
+def harness_variables(spec: AgentSpec) -> dict[str, str]:
+    """All that the harness finds in its environment because of the hive."""
+    return {
+        **git_identity(spec.name),
+        **spec.environment,
+        **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED),
+    }
+
+
+def environment_text(values: Mapping[str, str]) -> str:
+    """The file's content (systemd.exec(5), EnvironmentFile=). Raises HiveError `bad_environment`."""
+    return "".join(f"{_checked(name, value)}={_quoted(value)}\n" for name, value in values.items())
+
+
+def deployment_in(content: str) -> int | None:
+    """The deployment that a file tells; None if it tells none."""
+    found = re.search(rf'^{_NUMBER}="([0-9]{{1,18}})"$', content, re.MULTILINE)
+    return None if found is None else int(found[1])
+
+
+def write_environment(spec: AgentSpec) -> None:
+    """Write the file anew; raises HiveError `bad_environment` and OSError."""
+    files.replace(environment_file(spec.paths.run), environment_text(harness_variables(spec)), 0o600)
+
+
+def has_environment(spec: AgentSpec) -> bool:
+    """Whether the file is there and tells the deployment of `spec`."""
+    try:
+        content = files.read(environment_file(spec.paths.run))
+    except OSError:
+        return False
+    return content is not None and deployment_in(content) == spec.deployment
+
+
+def _checked(name: str, value: str) -> str:
+    if _NAME.fullmatch(name) is None or _UNTOLD.search(value):
+        raise HiveError(
+            "bad_environment",
+            f"the variable {shown(name)} cannot be given to a container: "
+            "its name or its value has characters that systemd does not take",
+            hint="take it out of pass_environment, or give it another value",
+        )
+    return name
+
+
+def _quoted(value: str) -> str:
+    return '"' + _ESCAPED.sub(r"\\\1", value) + '"'

@@ -1,4 +1,9 @@
-"""The containers of a hive as systemd tells of them: their states, and everyone who wants to know of changes."""
+"""The states of containers as systemd reports them, and crashes.
+
+A run that ends without having been asked to is a crash, however it ended. It is `backoff` if the hive starts it again,
+`failed` if the container was shut down properly: somebody wanted that. What systemd says comes late, repeatedly or not
+at all (while the bus is away); runs are told apart by their invocation.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,21 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
 from hive_core.errors import HiveError
 from hive_core.infra.systemd.bus import SystemBus
-from hive_core.infra.systemd.units import UnitProperties, lifecycle
+from hive_core.infra.systemd.units import Ended, UnitProperties, ended, exit_words, is_late, lifecycle, over
+from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import UnitState
 from hive_core.runtimes.nixos.containers.inspection import UNITS, agent_of, unit_name
 from hive_core.runtimes.nixos.containers.oom import Starving
-from hive_core.runtimes.nixos.crashes import Container
 from hive_core.runtimes.unit_state import Changes, Watch
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Following:
@@ -105,15 +111,131 @@ class Following:
             try:
                 self._starving[name] = Starving(properties.control_group, lambda: self._starved(name))
             except OSError as error:
-                log.warning("will not hear of memory running out", agent=name, error=str(error))
+                _log.warning("will not hear of memory running out", agent=name, error=str(error))
 
     def _starved(self, name: str) -> None:
         unit = self._units.get(name)
         if unit is not None and unit.state.lifecycle == "running":
-            log.warning("agent ran out of memory", agent=name)
+            _log.warning("agent ran out of memory", agent=name)
             self._changes.publish(replace(unit.state, starved=True))
 
     def _hush(self, name: str) -> None:
         listener = self._starving.pop(name, None)
         if listener is not None:
             listener.close()
+
+
+_REBOOTED = (1, 133)
+"""How nspawn ends when the container reboots: by itself, with this exit code."""
+
+
+class Container:
+    """One agent's container. `state` is what it is doing now; every method returns the changes of it to be told."""
+
+    def __init__(self, name: str) -> None:
+        self.state = UnitState(name, "stopped")
+        self._seen: UnitProperties | None = None
+        self._stop_asked = False
+        self._untold = False
+
+    def found(self, now: UnitProperties) -> None:
+        """Take a container as it is when the daemon starts. That is no news, but a failure is, once it matters."""
+        self._seen = now
+        self._untold = lifecycle(now) in ("failed", "backoff")
+        self._change(lifecycle(now), now, exit_cause=_cause(now) if self._untold else "")
+
+    def start_asked(self) -> list[UnitState]:
+        """The container is about to be started."""
+        told: list[UnitState] = []
+        if self._untold:  # It crashed while there was no daemon, and is started again.
+            self.state = replace(self.state, lifecycle="backoff")
+            told = [self.state]
+        self._untold = self._stop_asked = False
+        self.state = replace(self.state, restarts=0)
+        return told + self._change("starting", None)
+
+    def start_again(self) -> list[UnitState]:
+        """The hive is about to start the container after a crash."""
+        self.state = replace(self.state, restarts=self.state.restarts + 1)
+        return self._change("starting", None)
+
+    def start_failed(self, why: str, *, again: bool = False) -> list[UnitState]:
+        """It could not even be tried to start; `again`: the hive will try once more."""
+        to: Lifecycle = "backoff" if again else "failed"
+        return self._change(to, None, exit_cause=why) if self.state.lifecycle == "starting" else []
+
+    def stop_asked(self, *, to_start: bool = False) -> list[UnitState]:
+        """The container is about to be stopped, or thrown away: its end is no crash, and it is not started again.
+
+        `to_start`: somebody is about to start it anew, and is to hear of a crash that has not been told yet.
+        """
+        self._stop_asked, self._untold = True, self._untold and to_start
+        return self._change("stopped", None) if self.state.lifecycle in ("failed", "backoff") else []
+
+    def stop_failed(self) -> None:
+        """It could not be stopped: unless it has been seen to go down, its end will be a crash again."""
+        if self.state.lifecycle not in ("stopping", "stopped"):
+            self._stop_asked = False
+
+    def look(self, now: UnitProperties) -> list[UnitState]:
+        """Take the unit's state."""
+        before = self._seen
+        if before is not None and (now == before or is_late(before, now)):
+            return []
+        if before is None and over(now):
+            # What it was before the hive first started it is nobody's news.
+            self._seen = now
+            return []
+        ends = ended(before, now)
+        self._seen = now
+        return self._stopping(now) if self._stop_asked else self._running(now, ends)
+
+    def _stopping(self, now: UnitProperties) -> list[UnitState]:
+        is_now = lifecycle(now)
+        if is_now in ("stopped", "failed"):
+            return self._change("stopped", now, exit_cause=exit_words(now))
+        if is_now in ("starting", "running") and self.state.lifecycle == "stopped":
+            # Somebody else has started it.
+            self._stop_asked = False
+            return self._running(now, [])
+        return self._change("stopping", now) if is_now == "stopping" else []
+
+    def _running(self, now: UnitProperties, ends: list[Ended]) -> list[UnitState]:
+        is_now = lifecycle(now)
+        changes: list[UnitState] = []
+        for end in ends:
+            if end.seen is None:
+                cause = "it ended, and was started again, while systemd could not be heard"
+                changes += self._change("backoff", now, exit_cause=cause)
+            else:
+                changes += self._change("failed" if _wanted(end.seen) else "backoff", now, exit_cause=_cause(end.seen))
+        if is_now in ("starting", "running"):
+            changes += self._change(is_now, now)
+        return changes
+
+    def _change(self, to: Lifecycle, now: UnitProperties | None, **changes: Any) -> list[UnitState]:
+        alive = now is not None and to in ("starting", "running", "stopping")
+        state = replace(
+            self.state,
+            lifecycle=to,
+            pid=now.main_pid or None if now is not None and alive else None,
+            started_at=now.since if now is not None and to == "running" else None,
+            **changes,
+        )
+        if to == self.state.lifecycle and (to != "running" or state.pid == self.state.pid):
+            return []
+        self.state = state
+        return [state]
+
+
+def _wanted(properties: UnitProperties) -> bool:
+    """Whether a run ended because somebody shut the container down properly, from inside or outside."""
+    return properties.result == "success" and (properties.code, properties.status) != _REBOOTED
+
+
+def _cause(properties: UnitProperties) -> str:
+    if (properties.code, properties.status) == _REBOOTED:
+        return "it rebooted by itself"
+    if properties.result == "success":
+        return "it shut itself down, or was stopped by somebody other than the hive"
+    return exit_words(properties) or "systemd does not tell how it ended"

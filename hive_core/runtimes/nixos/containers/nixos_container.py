@@ -16,16 +16,15 @@ from typing import ParamSpec, TypeVar
 import structlog
 
 from hive_core.errors import HiveError
+from hive_core.infra import files
+from hive_core.infra.systemd.resource_control import dropin
 from hive_core.infra.tasks import to_the_end
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec
-from hive_core.runtimes.nixos import binds, environment, replacing
 from hive_core.runtimes.nixos.commands import run
 from hive_core.runtimes.nixos.containers import config_files, filesystem
-from hive_core.runtimes.nixos.containers.inspection import UNITS, Places
-from hive_core.runtimes.nixos.dropin import dropin
-from hive_core.runtimes.nixos.repairing import Condition, condition, is_marked, look
-from hive_core.runtimes.nixos.unlinking import clear_way
+from hive_core.runtimes.nixos.containers.filesystem import clear_way
+from hive_core.runtimes.nixos.containers.inspection import UNITS, Condition, Places, condition, is_marked, look
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +40,7 @@ _NO_WAITING = ("SYSTEM_PATH", "PRIVATE_NETWORK", "PRIVATE_USERS")
 
 
 class Containers:
-    """The containers of one host. `by_flag`: the unit does not know PRIVATE_USERS, see `binds.lines`."""
+    """The containers of one host. `by_flag`: the unit does not know PRIVATE_USERS, see `config_files.bind_settings`."""
 
     def __init__(self, places: Places, *, user_namespaces: bool, by_flag: bool) -> None:
         self.places = places
@@ -50,7 +49,7 @@ class Containers:
 
     def lines(self, spec: AgentSpec) -> dict[str, str]:
         """The conf lines that `spec` asks for."""
-        return binds.lines(spec, user_namespaces=self._user_namespaces, by_flag=self._by_flag)
+        return config_files.bind_settings(spec, user_namespaces=self._user_namespaces, by_flag=self._by_flag)
 
     async def runs(self, spec: AgentSpec) -> bool:
         """Whether a container that is active was started as `spec` asks for: on the closure, as the deployment, with
@@ -60,29 +59,29 @@ class Containers:
         def look_up() -> bool:
             text = look(self.places, container_name(spec.name)).text
             wanted = self.lines(spec)
-            same = text is not None and all(config_files.value_in(text, key) == wanted[key] for key in _NO_WAITING)
-            return same and environment.tells(spec)
+            same = text is not None and all(config_files.conf_value(text, key) == wanted[key] for key in _NO_WAITING)
+            return same and config_files.has_environment(spec)
 
         return await asyncio.to_thread(look_up)
 
     async def is_ours(self, name: str, run: Path) -> bool:
         """Whether there is a container of the agent's that this hive has made; raises `container_unreadable`."""
         found = await asyncio.to_thread(look, self.places, container_name(name))
-        return found.text is not None and is_marked(found.text, binds.mark(run))
+        return found.text is not None and is_marked(found.text, config_files.run_mark(run))
 
     async def closure(self, name: str) -> str:
         """The closure that the agent's container runs or ran last; empty if there is none."""
         found = await asyncio.to_thread(look, self.places, container_name(name))
-        return config_files.value_in(found.text or "", "SYSTEM_PATH") or ""
+        return config_files.conf_value(found.text or "", "SYSTEM_PATH") or ""
 
     async def check(self, spec: AgentSpec, closures: Collection[str]) -> Condition:
         """In what state the container is; raises `container_in_the_way`, `container_unreadable`, and what forbids to
         make it as `spec` asks for: `bad_environment`.
         """
         container = container_name(spec.name)
-        environment.text(environment.variables(spec))
+        config_files.environment_text(config_files.harness_variables(spec))
         found = await asyncio.to_thread(look, self.places, container)
-        return condition(found, container, binds.mark(spec.paths.run), {*closures, spec.closure})
+        return condition(found, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
 
     async def prepare(self, spec: AgentSpec, closures: Collection[str], hold: int) -> None:
         """Make the container, or make the one there is what `spec` asks for, whatever was left half done.
@@ -92,7 +91,7 @@ class Containers:
         """
         container = container_name(spec.name)
         found = await asyncio.to_thread(look, self.places, container)
-        state = condition(found, container, binds.mark(spec.paths.run), {*closures, spec.closure})
+        state = condition(found, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
         if state == "unfinished":
             log.warning("container was left half made or half removed, it is made anew", container=container)
             await self._run("nixos-container", "destroy", container, hold=hold)
@@ -101,14 +100,14 @@ class Containers:
         if state == "absent" and (found.profile or found.root):
             log.warning("what there is of a container without a conf file is taken over", container=container)
         if state == "absent" and not taking_over:
-            await _write(filesystem.clear, self.places.profile(container))
+            await _write(filesystem.clear_profile, self.places.profile(container))
             await self._run("nixos-container", "create", container, "--system-path", spec.closure, hold=hold)
         elif found.system != spec.closure:
             # Where data is taken over, no conf file before all is done: what `create` leaves when it is interrupted has
             # to be destroyed.
-            await _write(filesystem.point, self.places.profile(container), spec.closure)
+            await _write(filesystem.point_profile, self.places.profile(container), spec.closure)
         await _write(self._rewrite, container, self.lines(spec), new=taking_over)
-        await _write(environment.write, spec)
+        await _write(config_files.write_environment, spec)
 
     async def clear_way(self, container: str) -> None:
         """Have the unit's start script, the host's root, find no links in the root directory. Raises OSError."""
@@ -121,7 +120,7 @@ class Containers:
         container = container_name(name)
         found = await asyncio.to_thread(look, self.places, container)
         try:
-            condition(found, container, binds.mark(run), closures)
+            condition(found, container, config_files.run_mark(run), closures)
         except HiveError as error:
             log.warning("container not removed", container=container, why=error.message)
             return False
@@ -130,7 +129,7 @@ class Containers:
         if found.text is None:
             # The program removes nothing of a container without a conf file.
             path = self.places.conf(container)
-            await _write(replacing.replace, path, "AUTO_START=0\n", 0o644, durable=True)
+            await _write(files.replace, path, "AUTO_START=0\n", 0o644, durable=True)
         await self._run("nixos-container", "destroy", container, hold=hold)
         return True
 
@@ -154,15 +153,15 @@ class Containers:
 
     def _rewrite(self, container: str, owned: dict[str, str], *, new: bool) -> None:
         path = self.places.conf(container)
-        text = "AUTO_START=0\n" if new else replacing.read(path)
+        text = "AUTO_START=0\n" if new else files.read(path)
         if text is None:
             raise HiveError("container_gone", f"{path} has disappeared meanwhile", hint="try again", status=500)
-        replacing.replace(path, config_files.rewritten(text, owned), 0o644, durable=True)
+        files.replace(path, config_files.rewritten_conf(text, owned), 0o644, durable=True)
 
     def _put_dropin(self, container: str, text: str) -> bool:
         directory = self.places.dropin_dir(container)
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        changed = replacing.replace(directory / _DROPIN, text, 0o644)
+        changed = files.replace(directory / _DROPIN, text, 0o644)
         return _remove(self.places.live_dir(container), "*") or changed
 
     def _drop_dropin(self, container: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent.backends.mcp_servers import beside
+from hive_agent.backends.mcp_config import other_servers
 from hive_core.protocol import McpServer
 
 CLOCK = {"type": "stdio", "command": "/bin/clock", "args": [], "env": {}}
@@ -21,7 +21,7 @@ def test_servers_of_the_file(tmp_path: Path) -> None:
     servers = {"clock": CLOCK, "bell": CLOCK, OWN: CLOCK, "no good": CLOCK, "odd": 7, "neither": neither}
     file.write_text(json.dumps({"mcpServers": servers}))
     asked = {"bell": McpServer(command="/bin/bell")}
-    found = beside({"HIVE_AGENT_MCP": str(file)}, asked, OWN)
+    found = other_servers({"HIVE_AGENT_MCP": str(file)}, asked, OWN)
     assert found == {"clock": McpServer(command="/bin/clock"), "bell": McpServer(command="/bin/bell")}
 
 
@@ -31,9 +31,9 @@ def test_a_broken_file(text: str | None, tmp_path: Path) -> None:
     file = tmp_path / "mcp.json"
     if text is not None:
         file.write_bytes(text.encode("latin-1"))
-    assert beside({"HIVE_AGENT_MCP": str(file)}, {}, OWN) == {}
+    assert other_servers({"HIVE_AGENT_MCP": str(file)}, {}, OWN) == {}
 
 
 def test_nowhere() -> None:
     """Where no file is named there are no more servers."""
-    assert beside({}, {}, OWN) == {}
+    assert other_servers({}, {}, OWN) == {}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hive_agent.tools import open_text
+from hive_agent.tools import questions
 from hive_agent.tools.output import LONGEST_OUTPUT, last_lines
 from hive_core.protocol import AskRequest, OpenItems, Proposal, RemindRequest, StatusRequest
 from tests.unit.agent.fake_core_api import CoreStandIn, refusal
@@ -130,7 +130,7 @@ def test_a_long_list_comes_in_parts() -> None:
     )
     shown, skip = "", 0
     for _ in range(10):
-        part = open_text.listing(items, skip)
+        part = questions.open_items_text(items, skip)
         assert len(part) <= LONGEST_OUTPUT
         assert "\u202e" not in part
         shown += part
@@ -138,7 +138,7 @@ def test_a_long_list_comes_in_parts() -> None:
             break
         skip = int(part.rpartition("skip=")[2].rstrip("]"))
     assert shown.count(" UTC: ") == 120
-    assert open_text.listing(items, 500) == "[0 of 120 are shown]"
+    assert questions.open_items_text(items, 500) == "[0 of 120 are shown]"
 
 
 def test_the_end_of_a_log() -> None:

@@ -185,9 +185,9 @@ def test_lines_of_a_long_file(tmp_path: Path) -> None:
     """Of a file that is too long the last whole lines are read."""
     file = tmp_path / "lines"
     file.write_bytes(b"\n".join(b"%03d" % number for number in range(100)) + b"\ntorn")
-    assert list(state_files.read(file, 14)) == [b"098", b"099"]
-    assert len(list(state_files.read(file, 10_000))) == 100
-    assert list(state_files.read(tmp_path / "none", 10)) == []
+    assert list(state_files.read_lines(file, 14)) == [b"098", b"099"]
+    assert len(list(state_files.read_lines(file, 10_000))) == 100
+    assert list(state_files.read_lines(tmp_path / "none", 10)) == []
 
 
 def test_entries_of_others_are_skipped(tmp_path: Path) -> None:

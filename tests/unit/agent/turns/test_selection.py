@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
-from hive_agent.turns.batches import LOOKED_THROUGH, PER_TURN, SUSPECT_AFTER, Batches, Past, choose
 from hive_agent.turns.failure_policy import Reaction
+from hive_agent.turns.selection import LOOKED_THROUGH, PER_TURN, SUSPECT_AFTER, Batches, Past, choose
 from hive_core.protocol import Delivery
 from tests.unit.agent.backends.fake_backend import serving
 from tests.unit.agent.fake_core_api import CoreStandIn

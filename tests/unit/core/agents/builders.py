@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from hive_core.agents import Agents, InForce, files
+from hive_core.agents.health import Reports
 from hive_core.agents.limits import Allowance
-from hive_core.agents.reports import Reports
 from hive_core.errors import conflict
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub

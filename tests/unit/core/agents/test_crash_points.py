@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hive_core.agents.trash import Trash
+from hive_core.agents.purge import Trash
 from hive_core.layout import Layout
 from hive_core.protocol import SendRequest
 from tests.unit.core.agents.builders import Hive, in_force, opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 
 from hive_core.agents.limits import KEYS, Allowance, excesses
 from hive_core.errors import HiveError
-from hive_core.protocol import AgentConfig, Limits, memory_bytes
+from hive_core.infra.database import audit
+from hive_core.layout import Layout
+from hive_core.protocol import AgentConfig, AuditRow, Limits, LimitsRequest, memory_bytes
 from hive_core.settings import Bounds
+from tests.unit.core.agents.builders import Hive, Processes, in_force, opened
 
 SIZES = st.builds("{}{}".format, st.integers(1, 5_000), st.sampled_from("MG"))
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -96,3 +100,124 @@ def test_every_limit_is_a_key_of_all_tables() -> None:
 
 def number(limit: Any) -> int:
     return memory_bytes(limit) if isinstance(limit, str) else int(limit)
+
+
+ALLOWANCE = Allowance(Bounds(memory_max="1G"), Bounds(memory_max="4G", tasks_max=64))
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "state", tmp_path / "run")
+
+
+async def changed(hive: Hive, **request: Any) -> Limits:
+    answer = await hive.agents.set_limits("bob", LimitsRequest(**request), "operator:alice")
+    assert answer.in_force == hive.processes.limited["bob"]
+    return answer.in_force
+
+
+async def rows(hive: Hive) -> list[AuditRow]:
+    found = await hive.database.read(lambda db: audit.rows(db, subject="bob"))
+    return [row for row in found if row.action == "limits"]
+
+
+async def refused(hive: Hive, name: str = "bob", **request: Any) -> str:
+    with pytest.raises(HiveError) as refusal:
+        await hive.agents.set_limits(name, LimitsRequest(**request), "operator:alice")
+    return refusal.value.code
+
+
+async def test_an_agent_is_run_with_what_holds_for_it(layout: Layout) -> None:
+    """The runtime is told the limits, whether the network is sealed, and the port of the web page."""
+    async with opened(layout, allowance=ALLOWANCE) as hive:
+        port = (await hive.spawn("bob")).web_port
+        spec = hive.processes.specs["bob"]
+        assert (spec.limits, spec.sealed, spec.web_port) == (Limits(memory_max="1G", tasks_max=64), False, port)
+        await hive.agents.deploy("bob", in_force(1, network="sealed", memory_max="2G", cpu_quota=50))
+        spec = hive.processes.specs["bob"]
+        sealed = (Limits(memory_max="2G", cpu_quota=50, tasks_max=64), True, 0)
+        assert (spec.limits, spec.sealed, spec.web_port) == sealed
+
+
+async def test_a_ceiling_that_is_lowered_holds_from_the_next_start_on(layout: Layout) -> None:
+    """What was deployed before starts with no more than is allowed now, and its configuration stays what it is."""
+    async with opened(layout, allowance=ALLOWANCE) as hive:
+        await hive.spawn("bob")
+        await hive.agents.deploy("bob", in_force(1, memory_max="4G"))
+    async with opened(layout, allowance=Allowance(ceilings=Bounds(memory_max="2G"))) as hive:
+        await hive.agents.start_wanted()
+        assert hive.processes.specs["bob"].limits == Limits(memory_max="2G")
+        assert hive.agents.record("bob").config.memory_max == "4G"
+
+
+async def test_limits_are_shown(layout: Layout) -> None:
+    """What is configured, in force and used stand beside each other."""
+    async with opened(layout, allowance=ALLOWANCE) as hive:
+        await hive.spawn("bob")
+        await changed(hive, memory_max="3G")
+        answer = await hive.agents.limits("bob")
+        assert (answer.name, answer.enforced) == ("bob", True)
+        assert answer.configured == Limits(memory_max="1G", tasks_max=64)
+        assert answer.in_force == Limits(memory_max="3G", tasks_max=64)
+        assert answer.usage.tasks == 3
+
+
+async def test_limits_are_changed_at_once(layout: Layout) -> None:
+    """What is named changes, the rest stays as it is in force; a reset goes back to what is configured before that."""
+    async with opened(layout, allowance=ALLOWANCE) as hive:
+        await hive.spawn("bob")
+        assert await changed(hive, memory_max="3G") == Limits(memory_max="3G", tasks_max=64)
+        assert await changed(hive, cpu_quota=50) == Limits(memory_max="3G", cpu_quota=50, tasks_max=64)
+        assert await changed(hive, reset=True, tasks_max=32) == Limits(memory_max="1G", tasks_max=32)
+        assert hive.processes.starting == 0 and hive.processes.began.qsize() == 1
+
+
+async def test_a_change_is_forgotten_with_the_next_start(layout: Layout) -> None:
+    """Nothing remembers it: the agent starts with what is configured."""
+    async with opened(layout, allowance=ALLOWANCE) as hive:
+        await hive.spawn("bob")
+        await changed(hive, memory_max="3G")
+        await hive.agents.restart("bob", "operator:alice")
+        assert (await hive.agents.limits("bob")).in_force == Limits(memory_max="1G", tasks_max=64)
+
+
+async def test_a_change_is_written_down(layout: Layout) -> None:
+    """The audit row tells who changed what from what; a refused change leaves none."""
+    async with opened(layout, allowance=ALLOWANCE) as hive:
+        await hive.spawn("bob")
+        await changed(hive, memory_max="3G", tasks_max=64)
+        assert await refused(hive, memory_max="5G") == "above_ceiling"
+        (row,) = await rows(hive)
+        assert (row.actor, row.outcome) == ("operator:alice", "ok")
+        assert row.detail == {"changed": {"memory_max": ["1G", "3G"]}, "reset": False}
+
+
+async def test_what_stays_is_kept_within_the_ceilings(layout: Layout) -> None:
+    """An agent that was started under higher ceilings keeps no limit above them when another one is changed."""
+    async with opened(layout, allowance=ALLOWANCE) as hive:
+        await hive.spawn("bob")
+        hive.processes.limited["bob"] = Limits(memory_max="64G")
+        assert await changed(hive, cpu_quota=50) == Limits(memory_max="4G", cpu_quota=50, tasks_max=64)
+
+
+async def test_what_cannot_be_changed_is_refused(layout: Layout) -> None:
+    """Nothing named, an agent that is not there or does not run: a code for each, and nothing is put in force."""
+    async with opened(layout, allowance=ALLOWANCE) as hive:
+        await hive.spawn("bob")
+        assert await refused(hive) == "invalid_request"
+        assert await refused(hive, "zoe", reset=True) == "unknown_agent"
+        assert await refused(hive, "../bob", reset=True) == "bad_name"
+        await hive.agents.stop("bob", "operator")
+        assert await refused(hive, memory_max="2G") == "not_running"
+        assert "bob" not in hive.processes.limited
+
+
+async def test_a_runtime_that_cannot_limit_says_so(layout: Layout) -> None:
+    """A change is refused and not written down; looking works, and tells that nothing is enforced."""
+    processes = Processes(limiting=False)
+    processes.held.set()
+    async with opened(layout, processes, ALLOWANCE) as hive:
+        await hive.spawn("bob")
+        assert await refused(hive, memory_max="2G") == "limits_not_enforced"
+        assert await rows(hive) == []
+        assert (await hive.agents.limits("bob")).enforced is False

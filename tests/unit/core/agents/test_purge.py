@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.agents.trash import Trash, remove
+from hive_core.agents.purge import Trash, remove_tree
 from hive_core.layout import Layout
 
 ROOT = Path(__file__).parents[4]
@@ -42,7 +42,7 @@ def test_the_deepest_tree_is_removed(tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
     dig(place, "x" * 255, 10_000)
-    remove(place, threading.Event())
+    remove_tree(place, threading.Event())
     assert not place.exists()
 
 
@@ -61,7 +61,7 @@ def test_a_broad_tree_is_removed_and_nothing_outside(tmp_path: Path) -> None:
         os.mkfifo(inner / "fifo")
     (place / "link").symlink_to(outside)
     before = outside.stat()
-    remove(place, threading.Event())
+    remove_tree(place, threading.Event())
     assert not place.exists()
     assert (outside / "kept").read_text() == "kept"
     assert stat.S_IMODE(outside.stat().st_mode) == stat.S_IMODE(before.st_mode)
@@ -70,7 +70,7 @@ def test_a_broad_tree_is_removed_and_nothing_outside(tmp_path: Path) -> None:
 LOCKED = """
 import ctypes, os, sys, threading
 from pathlib import Path
-from hive_core.agents.trash import remove
+from hive_core.agents.purge import remove_tree
 place = Path(sys.argv[1], "place")
 if os.geteuid() == 0:
     os.chown(place.parent, 65534, 65534)
@@ -85,7 +85,7 @@ deepest.mkdir(parents=True)
 (deepest / "file").touch()
 for path in (deepest, deepest.parent, deepest.parent.parent):
     path.chmod(0)
-remove(place, threading.Event())
+remove_tree(place, threading.Event())
 print(place.exists())
 """
 
@@ -109,9 +109,9 @@ def test_a_stop_leaves_the_rest_for_later(tmp_path: Path) -> None:
     dig(place, "x", 100)
     stop = threading.Event()
     stop.set()
-    remove(place, stop)
+    remove_tree(place, stop)
     assert place.exists()
-    remove(place, threading.Event())
+    remove_tree(place, threading.Event())
     assert not place.exists()
 
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_removed_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", refuse)
         with pytest.raises(PermissionError):
-            remove(place, threading.Event())
+            remove_tree(place, threading.Event())
     assert [path.name for path in place.iterdir()] == ["stubborn"]
 
 

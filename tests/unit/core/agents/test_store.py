@@ -7,8 +7,7 @@ import sqlite3
 import pytest
 
 from hive_core.agents import store
-from hive_core.agents.ports import choose_port
-from hive_core.agents.store import AgentRecord
+from hive_core.agents.store import AgentRecord, choose_port
 from hive_core.errors import HiveError
 from hive_core.infra.database.migrations import migrate
 from hive_core.protocol import AgentConfig

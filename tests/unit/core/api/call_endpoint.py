@@ -13,10 +13,9 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from hive_core.api.dispatch import Frame
+from hive_core.api.dispatch import Frame, Router
 from hive_core.api.endpoint import Caller, Endpoint
-from hive_core.sockets.routing import Router
-from hive_core.sockets.serving import make_runner
+from hive_core.api.sockets import make_runner
 
 
 @dataclass(frozen=True)

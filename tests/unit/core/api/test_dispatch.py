@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from hive_core.api.dispatch import Router, WrongMethod
 from hive_core.api.endpoint import Call, Endpoint
 from hive_core.errors import HiveError
 from hive_core.protocol import Done
-from hive_core.sockets.routing import Router, WrongMethod
 
 
 async def nothing(_: Call) -> Done:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.cli.locate import DEFAULT_FILE, host_socket
+from hive_core.cli.client import DEFAULT_FILE, host_socket
 from hive_core.settings import DEFAULT_FILE as SETTINGS_FILE
 from hive_core.settings import load
 

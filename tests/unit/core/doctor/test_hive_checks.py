@@ -8,16 +8,14 @@ from typing import Any
 
 import pytest
 
-from hive_core.doctor.configured import judge_settings
-from hive_core.doctor.deployed import Running, judge_deployed
 from hive_core.doctor.findings import Severity, healthy
-from hive_core.doctor.hive_checks import Hive, Unanswered, judge_hive
-from hive_core.doctor.probes import hive
+from hive_core.doctor.hive_checks import Hive, Running, Unanswered, judge_deployed, judge_hive, judge_settings
+from hive_core.doctor.probes import daemon_facts
 from hive_core.errors import HiveError
 from hive_core.protocol import Deployment, HiveStatus
 from hive_core.settings import Bounds, Settings
 from tests.unit.core.cli.fake_host_api import agent
-from tests.unit.doctor.test_programs import severities
+from tests.unit.core.doctor.test_host_checks import severities
 
 NOW = datetime.now(UTC)
 CLOSURE = "/nix/store/0123-nixos-system"
@@ -106,7 +104,7 @@ def test_asking_the_daemon() -> None:
         "/v1/agents/ada/history?limit=1": {"agent": "ada", "deployments": [DEPLOYMENT.model_dump(mode="json")]},
         "/v1/agents/bob/history?limit=1": {"agent": "bob", "deployments": []},
     }
-    found = hive(answers.__getitem__)
+    found = daemon_facts(answers.__getitem__)
     assert found.problem is None and found.status == status()
     assert [one.name for one in found.agents] == ["ada", "bob"]
     assert found.newest == {"ada": DEPLOYMENT}
@@ -114,6 +112,6 @@ def test_asking_the_daemon() -> None:
 
 def test_a_daemon_of_another_version() -> None:
     """An answer that is not understood is told as such, with the field."""
-    problem = hive(lambda _: {"version": "9"}).problem
+    problem = daemon_facts(lambda _: {"version": "9"}).problem
     assert problem is not None
     assert (problem.code, "pid" in problem.message) == ("bad_answer", True)

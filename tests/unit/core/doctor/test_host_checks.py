@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
 
-from hive_core.doctor.doors import Door, DoorFacts, judge_doors
-from hive_core.doctor.findings import Severity
-from hive_core.doctor.kernel import KernelFacts, judge_cgroups, judge_namespaces
-from hive_core.doctor.ports import Listener, judge_ports
-from hive_core.doctor.room import GIB, MIB, Room, judge_room
+from hive_core.doctor.findings import Finding, Said, Severity, version
+from hive_core.doctor.hive_checks import Listener, judge_ports
+from hive_core.doctor.host_checks import (
+    GIB,
+    MIB,
+    ContainerFacts,
+    Door,
+    DoorFacts,
+    KernelFacts,
+    Room,
+    judge_bubblewrap,
+    judge_cgroups,
+    judge_containers,
+    judge_doors,
+    judge_git,
+    judge_namespaces,
+    judge_room,
+)
+from hive_core.doctor.nix_checks import NixFacts, NixVersion, judge_nix, nix_version
 from hive_core.errors import HiveError
+from hive_core.settings import NixOS, Settings
 from tests.unit.core.cli.fake_host_api import agent
-from tests.unit.doctor.test_programs import severities
 
 ALL = frozenset({"cpu", "memory", "pids", "io"})
 SOCKET = stat.S_IFSOCK
@@ -117,3 +132,246 @@ def test_two_agents_with_one_port() -> None:
     (found,) = judge_ports(both, {}, 99)
     assert found.severity == "error" and "ada and bob" in found.what
     assert severities(judge_ports(both[:1], {}, 99)) == {"web-ports": "ok"}
+
+
+SANDBOXED = {"sandbox": True, "sandbox-fallback": False, "build-users-group": "nixbld"}
+NIX = NixFacts(Said("nix (Nix) 2.18.1\n"), "answers", SANDBOXED, features=frozenset({"flakes", "nix-command"}))
+OLD_SCRIPT = 'exec "nsenter", "-t", $pid, "-m", "-u", "-i", "-n", "-p", "--", @command;'
+NEW_SCRIPT = 'exec "nsenter", "--all", "-t", $pid, "--", @command;'
+RELEASE = {"ID": "nixos", "VERSION_ID": "25.11"}
+SYSTEMD = Said("systemd 255 (255.4)\n+PAM\n")
+CONTAINERS = ContainerFacts(SYSTEMD, True, NEW_SCRIPT, Said("LoadState=loaded\n"), SYSTEMD, RELEASE)
+NIXOS = Settings(runtime="nixos")
+
+
+def by_check(findings: list[Finding]) -> dict[str, Finding]:
+    found = {each.check: each for each in findings}
+    assert len(found) == len(findings)
+    assert all(bool(each.remedy) == (each.severity != "ok") for each in findings), "what is not well has a remedy"
+    return found
+
+
+def severities(findings: list[Finding]) -> dict[str, Severity]:
+    return {check: each.severity for check, each in by_check(findings).items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("git version 2.39.5", (2, 39, 5)),
+        ("git version 2.44.0.windows.1", (2, 44, 0)),
+        ("nix (Lix, like Nix) 2.91.1", (2, 91, 1)),
+        ("systemd 252 (252.39-1~deb12u2)", (252,)),
+        ("nothing", ()),
+        ("", ()),
+    ],
+)
+def test_versions(text: str, number: tuple[int, ...]) -> None:
+    """The first number in an answer is its version, however many parts it has."""
+    assert version(Said(text)) == number
+
+
+@pytest.mark.parametrize(
+    ("said", "severity"),
+    [
+        (Said("git version 2.36.0"), "ok"),
+        (Said("git version 3.0"), "ok"),
+        (Said("git version 2.35.8"), "error"),
+        (Said("hello"), "error"),
+        (Said(failed="killed by SIGSEGV"), "error"),
+        (Said(missing=True, failed="not installed"), "error"),
+    ],
+)
+def test_git(said: Said, severity: Severity) -> None:
+    """git has to be there, say its version, and be new enough."""
+    assert severities([judge_git(said)]) == {"git": severity}
+
+
+@pytest.mark.parametrize(
+    ("settings", "severity"),
+    [
+        ({}, "warning"),
+        ({"sandbox": "none"}, "warning"),
+        ({"sandbox": "bubblewrap"}, "error"),
+        ({"runtime": "nixos", "sandbox": "bubblewrap"}, "warning"),
+    ],
+)
+def test_bubblewrap_that_does_not_work(settings: dict[str, Any], severity: Severity) -> None:
+    """An error where it was asked for, and the daemon would not start; else the hive works without, less safely."""
+    assert judge_bubblewrap("no user namespaces", Settings(**settings), Said()).severity == severity
+    finding = judge_bubblewrap("", Settings(**settings), Said("bubblewrap 0.8.0\n"))
+    assert (finding.severity, finding.what) == ("ok", "bubblewrap works, version 0.8.0")
+
+
+def test_nix_that_has_all() -> None:
+    """A good Nix gives no reason to warn."""
+    assert severities(judge_nix(NIX, NIXOS)) == {
+        "nix": "ok",
+        "nix-features": "ok",
+        "nix-sandbox": "ok",
+        "nix-daemon": "ok",
+    }
+
+
+@pytest.mark.parametrize("said", [Said(missing=True), Said("nix 2.7.1"), Said(failed="exit code 1"), Said("?")])
+def test_no_nix_is_told_once(said: Said) -> None:
+    """Without Nix, or with one that is too old, nothing else about it is judged."""
+    assert severities(judge_nix(NixFacts(said, "absent"), NIXOS)) == {"nix": "error"}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("nix (Nix) 2.8.0\n", NixVersion((2, 8, 0))),
+        ("nix (Nix) 2.36.0pre20260801_88b09c6\n", NixVersion((2, 36, 0))),
+        ("nix (Nix) 2.35pre20260101_abcdef0", NixVersion((2, 35))),
+        ("nix (Lix, like Nix) 2.93.0\n", NixVersion((2, 93, 0), "Lix")),
+        ("nix (Lix, like Nix) 2.90.0-lix", NixVersion((2, 90, 0), "Lix")),
+        ("nix (Determinate Nix 3.14.0) 2.32.4\n", NixVersion((2, 32, 4), "Determinate Nix 3.14.0")),
+        ("nix 2.7.1", NixVersion((2, 7, 1))),
+        ("nix (Determinate Nix 3.14.0)", None),
+        ("nix 2", None),
+        ("", None),
+    ],
+)
+def test_versions_of_nix(text: str, found: NixVersion | None) -> None:
+    """Each distribution of Nix says the version of Nix itself last, and whose it is in parentheses."""
+    assert nix_version(Said(text)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "severity", "word"),
+    [
+        ("nix (Nix) 2.34.8", "ok", "nix is 2.34.8"),
+        ("nix (Nix) 2.36.0", "ok", "newer than the newest that was tested, 2.34"),
+        ("nix (Determinate Nix 3.0.0) 2.6.1", "error", "too old"),
+        ("nix (Determinate Nix 3.14.0) 2.32.4", "warning", "2.32.4 (Determinate Nix 3.14.0): only Nix itself"),
+        ("nix (Lix, like Nix) 2.93.0", "warning", "2.93.0 (Lix): only Nix itself"),
+    ],
+)
+def test_what_was_not_tested_is_told(text: str, severity: Severity, word: str) -> None:
+    """Another distribution of Nix is a warning; a newer Nix than any that was tested is named."""
+    finding = by_check(judge_nix(replace(NIX, version=Said(text)), NIXOS))["nix"]
+    assert (finding.severity, word in finding.what) == (severity, True)
+
+
+@pytest.mark.parametrize(
+    ("features", "severity", "word"),
+    [
+        ({"nix-command"}, "warning", "flakes is not enabled"),
+        (set(), "warning", "nix-command and flakes are not enabled"),
+        ({"flakes"}, "warning", "nix-command is not"),
+        ({"nix-command", "flakes"}, "ok", "enabled"),
+        (None, "warning", "could not be found out"),
+    ],
+)
+def test_features_of_nix(features: set[str] | None, severity: Severity, word: str) -> None:
+    """What is not enabled is named; the hive works all the same, so that is no error, nor what cannot be found out."""
+    known = None if features is None else frozenset(features)
+    finding = by_check(judge_nix(replace(NIX, features=known), NIXOS))["nix-features"]
+    assert finding.severity == severity
+    assert word in finding.what
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, {"nix-sandbox": "ok"}),
+        ({"sandbox": "true", "sandbox-fallback": "false"}, {"nix-sandbox": "ok"}),
+        ({"sandbox": "relaxed"}, {"nix-sandbox": "warning"}),
+        ({"sandbox": False}, {"nix-sandbox": "warning"}),
+        ({"sandbox-fallback": True}, {"nix-sandbox-fallback": "warning"}),
+        ({"sandbox": None, "sandbox-fallback": None}, {"nix-sandbox": "warning", "nix-sandbox-fallback": "warning"}),
+    ],
+)
+def test_the_sandbox_of_nix(changes: dict[str, object], found: dict[str, Severity]) -> None:
+    """Builds are sandboxed, and never without it where it cannot be made; anything else is a warning."""
+    facts = replace(NIX, settings=SANDBOXED | changes)
+    judged = severities(judge_nix(facts, NIXOS))
+    assert {check: each for check, each in judged.items() if check.startswith("nix-sandbox")} == found
+
+
+def test_settings_of_nix_that_are_not_told() -> None:
+    """Without its settings nothing is taken for granted, and the reason is told."""
+    finding = by_check(judge_nix(replace(NIX, settings={}, unknown="exit code 1"), NIXOS))["nix-settings"]
+    assert finding.severity == "warning" and "exit code 1" in finding.what
+
+
+def test_locks_without_hashes() -> None:
+    """A setting of Determinate Nix that leaves the hash out of locks is an error; lazy trees alone are not."""
+    lazy = replace(NIX, settings=SANDBOXED | {"lazy-trees": True, "lazy-locks": False})
+    assert "nix-lazy-locks" not in severities(judge_nix(lazy, NIXOS))
+    lazy = replace(NIX, settings=SANDBOXED | {"lazy-locks": True})
+    assert severities(judge_nix(lazy, NIXOS))["nix-lazy-locks"] == "error"
+
+
+def test_root_builds_only_with_users_for_it() -> None:
+    """Where builds run as root and Nix has no users for them, nothing can be built."""
+    settings = Settings(runtime="nixos", nixos=NixOS(build_user="root"))
+    facts = replace(NIX, settings=SANDBOXED | {"build-users-group": ""})
+    assert severities(judge_nix(facts, settings))["nix-build-users"] == "error"
+    assert "nix-build-users" not in severities(judge_nix(facts, NIXOS))
+
+
+@pytest.mark.parametrize(
+    ("daemon", "build_user", "severity"),
+    [
+        ("absent", "auto", "warning"),
+        ("absent", "root", "ok"),
+        ("absent", "dynamic", "error"),
+        ("refuses", "auto", "error"),
+        ("forbidden", "dynamic", "warning"),
+    ],
+)
+def test_the_nix_daemon(daemon: Any, build_user: Any, severity: Severity) -> None:
+    """Without one builds run as root, which is what was asked for, a pity, or an error."""
+    settings = Settings(runtime="nixos", nixos=NixOS(build_user=build_user))
+    assert severities(judge_nix(replace(NIX, daemon=daemon), settings))["nix-daemon"] == severity
+
+
+def test_containers_that_can_be_run() -> None:
+    """systemd, the program and the unit are there, on a release that is supported."""
+    assert severities(judge_containers(CONTAINERS)) == {
+        "nixos": "ok",
+        "nspawn": "ok",
+        "systemd": "ok",
+        "nixos-container": "ok",
+        "container-unit": "ok",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "severity"),
+    [
+        ({"systemd": Said("systemd 249")}, "systemd", "warning"),
+        ({"systemd": Said(failed="?")}, "systemd", "error"),
+        ({"booted": False, "unit": Said(failed="not booted")}, "systemd", "error"),
+        ({"nixos_container": None}, "nixos-container", "error"),
+        ({"nixos_container": OLD_SCRIPT}, "nixos-container", "error"),
+        ({"unit": Said("LoadState=not-found")}, "container-unit", "error"),
+        ({"unit": Said(failed="no bus")}, "container-unit", "error"),
+        ({"release": {"ID": "debian", "VERSION_ID": "13"}}, "nixos", "warning"),
+        ({"release": {}}, "nixos", "warning"),
+        ({"nspawn": Said(failed="not installed", missing=True)}, "nspawn", "error"),
+        ({"nspawn": Said("hello")}, "nspawn", "error"),
+        ({"release": {"ID": "nixos", "VERSION_ID": "24.11"}}, "nixos", "error"),
+        ({"release": {"ID": "nixos", "VERSION_ID": "soon"}}, "nixos", "warning"),
+    ],
+)
+def test_containers_that_cannot(changes: dict[str, Any], check: str, severity: Severity) -> None:
+    """Each thing that is missing, too old or dangerous is named, and nothing else."""
+    found = severities(judge_containers(replace(CONTAINERS, **changes)))
+    assert {name: each for name, each in found.items() if each != "ok"} == {check: severity}
+
+
+@pytest.mark.parametrize("version", ["25.05", "25.11", "26.05", "26.05pre-git"])
+def test_releases_that_are_supported(version: str) -> None:
+    """From 25.05 on, and what is made of a branch under development."""
+    found = judge_containers(replace(CONTAINERS, release={"ID": "nixos", "VERSION_ID": version}))
+    assert severities(found)["nixos"] == "ok"
+
+
+@pytest.mark.parametrize("text", [NEW_SCRIPT, "", "#!/bin/sh\nexec other"])
+def test_programs_that_enter_all_namespaces(text: str) -> None:
+    """The program of 25.05, and one that cannot be read, are no reason to warn."""
+    assert severities(judge_containers(replace(CONTAINERS, nixos_container=text)))["nixos-container"] == "ok"

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.doctor import looking_kernel, looking_places, looking_programs
+from hive_core.doctor import probes
 from hive_core.doctor.examination import examine
-from hive_core.doctor.hive_checks import Unanswered
-from hive_core.doctor.kernel import KernelFacts
-from hive_core.doctor.looking_listeners import listeners
+from hive_core.doctor.hive_checks import Listener, Unanswered
+from hive_core.doctor.host_checks import KernelFacts
 from hive_core.doctor.nix_checks import nix_version
-from hive_core.doctor.ports import Listener
+from hive_core.doctor.probes import listeners
 from hive_core.layout import Layout
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
@@ -36,7 +35,7 @@ def host(root: Path, files: dict[str, str]) -> Path:
 def test_a_kernel_with_new_control_groups(tmp_path: Path) -> None:
     """The controllers are those that the kernel lists."""
     files = {"sys/fs/cgroup/cgroup.controllers": "cpu io memory\n", "proc/sys/user/max_user_namespaces": "512\n"}
-    found = looking_kernel.kernel(host(tmp_path, files))
+    found = probes.kernel(host(tmp_path, files))
     assert found == KernelFacts(2, frozenset({"cpu", "io", "memory"}), 512)
 
 
@@ -44,7 +43,7 @@ def test_a_kernel_with_old_control_groups(tmp_path: Path) -> None:
     """Controllers that are disabled or mounted nowhere do not count; without their file there are no namespaces."""
     rows = ("#subsys_name hierarchy num_cgroups enabled", "cpu 1 1 1", "memory 4 9 0", "net_cls 0 1 1", "pids 8 1 1")
     table = "\n".join(row.replace(" ", "\t") for row in rows)
-    found = looking_kernel.kernel(host(tmp_path, {"proc/cgroups": table}))
+    found = probes.kernel(host(tmp_path, {"proc/cgroups": table}))
     assert found == KernelFacts(1, frozenset({"cpu", "pids"}), None)
 
 
@@ -70,44 +69,44 @@ def test_a_listener_of_this_machine() -> None:
 def test_what_a_container_is_started_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its conf file says it to everybody who may read that; for who may not, it is not taken for drift."""
     file = tmp_path / "h-ada.conf"
-    assert looking_places.started_on(file) == ""
+    assert probes.started_on(file) == ""
     file.write_text("SYSTEM_PATH=/nix/store/0123-nixos\nAUTO_START=0\n")
-    assert looking_places.started_on(file) == "/nix/store/0123-nixos"
+    assert probes.started_on(file) == "/nix/store/0123-nixos"
     link = tmp_path / "h-bob.conf"
     link.symlink_to(file)
-    assert looking_places.started_on(link) == ""
+    assert probes.started_on(link) == ""
 
     def refuse(path: Path) -> str | None:
         raise PermissionError(str(path))
 
-    monkeypatch.setattr("hive_core.runtimes.nixos.replacing.read", refuse)
-    assert looking_places.started_on(file) is None
+    monkeypatch.setattr("hive_core.infra.files.read", refuse)
+    assert probes.started_on(file) is None
 
 
 def test_doors_and_rooms(tmp_path: Path) -> None:
     """What is there is seen with its mode; what is not there yet is judged by where it is to be."""
     layout = Layout(tmp_path / "state", tmp_path / "run")
-    found = looking_places.doors(layout, "no such group")
+    found = probes.doors(layout, "no such group")
     assert (found.socket, found.group, found.private) == (None, None, {})
     layout.state_dir.mkdir(mode=0o700)
-    found = looking_places.doors(layout, "root")
+    found = probes.doors(layout, "root")
     assert found.group == 0 and found.private[str(layout.state_dir)].mode & 0o777 == 0o700
-    (room,) = looking_places.rooms(layout, store=False)
+    (room,) = probes.rooms(layout, store=False)
     assert room.place == str(layout.state_dir) and room.free > 0
 
 
 def test_what_is_there(tmp_path: Path) -> None:
     """A closure is there, or it is gone."""
-    assert looking_places.there(str(tmp_path)) is True
-    assert looking_places.there(str(tmp_path / "gone")) is False
+    assert probes.there(str(tmp_path)) is True
+    assert probes.there(str(tmp_path / "gone")) is False
 
 
 async def test_asking_programs() -> None:
     """An answer, the reason of a failure, or that the program is not there."""
-    assert (await looking_programs.ask("sh", "-c", "echo 1.2")).text == "1.2\n"
-    failed = await looking_programs.ask("sh", "-c", "echo why >&2; exit 3")
+    assert (await probes.ask("sh", "-c", "echo 1.2")).text == "1.2\n"
+    failed = await probes.ask("sh", "-c", "echo why >&2; exit 3")
     assert "why" in failed.failed and not failed.missing
-    assert (await looking_programs.ask("no-such-program-here")).missing
+    assert (await probes.ask("no-such-program-here")).missing
 
 
 @needs_nix
@@ -119,7 +118,7 @@ async def test_the_features_of_a_real_nix(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, text)
     file = own.directory / "conf/nix.conf"
     file.write_text(f"experimental-features = {features}\nsandbox = relaxed\nbuild-users-group =\n")
-    found = await looking_programs.nix()
+    found = await probes.nix()
     assert found.features == frozenset(features.split())
     assert (found.settings["sandbox"], found.unknown) == ("relaxed", "")
     assert nix_version(found.version) is not None
@@ -128,12 +127,12 @@ async def test_the_features_of_a_real_nix(tmp_path: Path, monkeypatch: pytest.Mo
 def test_knocking(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A socket that answers, one that nobody listens on any more, none at all."""
     path = tmp_path_factory.mktemp("k") / "s"
-    assert looking_programs.knock(path) == "absent"
+    assert probes.knock(path) == "absent"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
-        assert looking_programs.knock(path) == "answers"
-    assert looking_programs.knock(path) == "refuses"
+        assert probes.knock(path) == "answers"
+    assert probes.knock(path) == "refuses"
 
 
 @pytest.mark.parametrize("runtime", ["local", "nixos"])

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 
-from hive_core.doctor.findings import Severity
-from hive_core.doctor.git_trial import why_git_fails
-from hive_core.doctor.said import Said
+from hive_core.doctor.findings import Said, Severity
 from hive_core.doctor.trial_checks import TrialFacts, judge_git_trial, judge_trials
+from hive_core.doctor.trials import why_git_fails
 from hive_core.errors import HiveError
-from hive_core.git.environment import SAFE
+from hive_core.infra.git.command import SAFE
 from hive_core.settings import NixOS, Settings
-from tests.unit.doctor.test_programs import severities
+from tests.unit.core.doctor.test_host_checks import severities
 
 WELL: dict[str, Any] = {"unit": None, "bus": Said("known"), "dynamic_user": Said("run-u7"), "builds": True}
 REFUSED = HiveError("no_build_user", "builds cannot be evaluated", hint="start the Nix daemon", status=500)
@@ -70,7 +69,7 @@ async def test_a_git_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     program.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     monkeypatch.setenv("PATH", path)
-    for module in ("calls", "commands"):
+    for module in ("quarantine", "command"):
         monkeypatch.setattr(f"hive_core.infra.git.{module}.SAFE", {**SAFE, "PATH": path})
     problem = await why_git_fails(None)
     assert problem and word in problem

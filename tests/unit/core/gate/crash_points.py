@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
-from hive_core.gate import milestones
+from hive_core.gate.records import transitions
 from tests.unit.core.gate.gate_hive import PATIENCE, Scene
 
 
@@ -31,7 +31,7 @@ class Death:
     @contextmanager
     def armed(self) -> Iterator[None]:
         """Let milestones count."""
-        with patch.object(milestones, "reached", self._step):
+        with patch.object(transitions, "crash_point", self._step):
             yield
 
     def born(self, scene: Scene) -> None:

@@ -17,13 +17,12 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+from hive_core.agents.health import Reports
 from hive_core.agents.limits import Allowance
-from hive_core.agents.reports import Reports
 from hive_core.errors import HiveError
-from hive_core.gate import story
 from hive_core.gate.gate import Gate
 from hive_core.gate.intake.import_commit import Intake, IntakeLimits
-from hive_core.gate.parties import Party
+from hive_core.gate.policy import Party
 from hive_core.gate.records import index
 from hive_core.gate.records.index import Row
 from hive_core.infra.database import audit
@@ -46,9 +45,8 @@ from hive_core.protocol import (
     WithdrawRequest,
 )
 from hive_core.runtimes.base import AgentSpec, BuildFailed, BuildOrder, UnitState
-from hive_core.runtimes.closures import Closures
 from hive_core.runtimes.local import builder, check_program
-from hive_core.runtimes.local.builder import Builder
+from hive_core.runtimes.local.builder import Builder, Closures
 from hive_core.runtimes.local.config_check import unconfined
 from hive_core.settings import Approval, Settings
 from tests.unit.core.agents import builders
@@ -248,7 +246,7 @@ class Scene:
     async def check(self) -> None:
         """What holds whenever nothing is under way."""
         assert await self.database.read(audit.first_broken_row) is None
-        for agent in sorted(story.agents(self.layout.applied)):
+        for agent in sorted(index.agents_with_repository(self.layout.applied)):
             await self._check_agent(agent)
         verification = await self.gate.verify()
         assert verification.ok, verification.problems
@@ -259,7 +257,7 @@ class Scene:
 
     async def _check_agent(self, agent: str) -> None:
         repository = self.repository(agent)
-        rows = story.rows_of(repository)
+        rows = index.rows_of_repository(repository)
         assert await self.rows(agent) == rows
         for row in rows:
             assert row.state in WAITING

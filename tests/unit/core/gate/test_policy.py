@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
 from hive_core.gate import policy
-from hive_core.gate.parties import SYSTEM, Party
-from hive_core.gate.policy import Question
+from hive_core.gate.policy import SYSTEM, Party, Question
 from hive_core.protocol import Decider, ProposalKind
 from hive_core.settings import Approval
 

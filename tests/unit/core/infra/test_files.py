@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.runtimes.nixos import replacing
+from hive_core.infra import files
 
 
 def open_files() -> int:
@@ -22,18 +22,18 @@ def test_only_files_are_read(tmp_path: Path) -> None:
     before = open_files()
     for name in ("directory", "pipe", "link"):
         with pytest.raises(OSError, match=name):
-            replacing.read(tmp_path / name)
+            files.read(tmp_path / name)
     assert open_files() == before
 
 
 def test_as_much_is_read_as_was_asked_for(tmp_path: Path) -> None:
     """The content of a file comes up to the bound; a file that is not there is nothing."""
     path = tmp_path / "file"
-    assert replacing.read(path) is None
+    assert files.read(path) is None
     path.write_bytes(b"a\xff")
     before = open_files()
-    assert replacing.read(path) == "a\N{REPLACEMENT CHARACTER}"
-    assert replacing.read_bytes(path, 1) == b"a"
+    assert files.read(path) == "a\N{REPLACEMENT CHARACTER}"
+    assert files.read_bytes(path, 1) == b"a"
     assert open_files() == before
 
 
@@ -41,5 +41,5 @@ def test_a_pipe_in_the_files_place_is_replaced(tmp_path: Path) -> None:
     """What is no file has no text, not even an empty one."""
     path = tmp_path / "file"
     os.mkfifo(path)
-    assert replacing.replace(path, "", 0o600)
+    assert files.replace(path, "", 0o600)
     assert path.is_file()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.core.messaging.messaging_hive import Hive
+from tests.unit.core.messaging.messaging_hive import Hive, Scene
 
 
 @pytest.fixture
@@ -17,3 +17,12 @@ async def hive(tmp_path: Path) -> AsyncIterator[Hive]:
     await hive.open()
     yield hive
     await hive.close()
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    """ada and bob."""
+    scene = Scene(tmp_path)
+    await scene.open()
+    yield scene
+    await scene.close()

@@ -11,7 +11,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.messaging.questions import MOST_OPEN
 from hive_core.protocol import AnswerRequest, QuestionsQuery, SendRequest
-from tests.unit.asking.scene import Scene
+from tests.unit.core.messaging.messaging_hive import Scene
 
 BY = "operator:root"
 
@@ -208,7 +208,7 @@ async def test_lists(scene: Scene) -> None:
 
 async def test_a_list_has_bounds(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long agents make their questions, an answer stays small: what does not fit is counted."""
-    monkeypatch.setattr("hive_core.asking.fitting._MOST_BYTES", 30_000)
+    monkeypatch.setattr("hive_core.messaging.question_store._MOST_BYTES", 30_000)
     for _ in range(6):
         await scene.ask("\x00" * 2_000)  # Six-fold in JSON.
     found = await scene.questions.listing(QuestionsQuery())

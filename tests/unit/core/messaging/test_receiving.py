@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from hive_core.broker.polls import MOST_POLLS
 from hive_core.errors import HiveError
+from hive_core.messaging.receiving import MOST_POLLS
 from hive_core.protocol import ReceiveAnswer
 from tests.unit.core.messaging.messaging_hive import Hive
 

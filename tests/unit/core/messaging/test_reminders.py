@@ -11,7 +11,7 @@ from hive_core.errors import HiveError
 from hive_core.messaging.reminders import MOST_WAITING
 from hive_core.protocol import RemindersQuery
 from hive_core.protocol.questions import LONGEST_AHEAD
-from tests.unit.asking.scene import Scene
+from tests.unit.core.messaging.messaging_hive import Scene
 
 
 def at(scene: Scene, **ahead: float) -> datetime:

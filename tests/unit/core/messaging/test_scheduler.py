@@ -12,12 +12,11 @@ from unittest.mock import patch
 import pytest
 from structlog.testing import capture_logs
 
-from hive_core.asking import Due, Reminders
 from hive_core.errors import HiveError
-from hive_core.messaging import store
+from hive_core.messaging import Due, Reminders, scheduler, store
 from hive_core.messaging.questions import Questions
 from hive_core.protocol import AnswerRequest, QuestionsQuery, RemindRequest, SendRequest
-from tests.unit.asking.scene import INSTANCE, Scene
+from tests.unit.core.messaging.messaging_hive import INSTANCE, Scene
 
 
 async def test_it_wakes_by_itself(scene: Scene) -> None:
@@ -153,3 +152,40 @@ async def test_a_daemon_that_stops_meanwhile(scene: Scene, steps: int) -> None:
     await scene.restart()
     await scene.due.carry_out()
     assert len(await scene.told("ada")) == 1
+
+
+class Vacuumed:
+    """Stands for the broker: its vacuum fails with these codes in turn, and then works."""
+
+    def __init__(self, *codes: str) -> None:
+        self._codes = list(codes)
+        self.worked = asyncio.Event()
+
+    async def vacuum(self, _: float) -> int:
+        if self._codes:
+            raise HiveError(self._codes.pop(0), "not now")
+        self.worked.set()
+        return 0
+
+
+def vacuuming(broker: Vacuumed) -> asyncio.Task[None]:
+    return asyncio.create_task(scheduler.keep_vacuumed(broker.vacuum, 14.0))
+
+
+async def test_a_vacuum_on_a_full_disk_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vacuum at start must not make a full disk a loop of starts: it is put off until there is room."""
+    monkeypatch.setattr(scheduler, "_VACUUM_RETRY_SECONDS", 0.0)
+    broker = Vacuumed("disk_full", "database_busy")
+    running = vacuuming(broker)
+    async with asyncio.timeout(10):
+        await broker.worked.wait()
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_vacuum_that_fails_for_good_is_told() -> None:
+    """What does not pass is not tried again and again."""
+    with pytest.raises(HiveError) as failure:
+        await vacuuming(Vacuumed("storage_failed"))
+    assert failure.value.code == "storage_failed"

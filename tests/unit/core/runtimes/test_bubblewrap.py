@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from hive_core.layout import Layout
-from hive_core.runtimes import bubblewrap
-from hive_core.runtimes.bubblewrap import Host, arguments, environment, look
+from hive_core.runtimes import agent_environment, bubblewrap
+from hive_core.runtimes.agent_environment import harness_environment
+from hive_core.runtimes.bubblewrap import Host, arguments, look
 from tests.unit.core.runtimes.local.local_hive import POLITE, make_spec, opened
 
 LOOK_AROUND = """
@@ -76,7 +77,7 @@ def test_look_mounts_outer_directories_once(tmp_path: Path) -> None:
 
 def test_the_checkout_itself_is_not_shown() -> None:
     """Only the packages are shown: the directory around them may hold the hive's own sockets."""
-    root = bubblewrap.package_root()
+    root = agent_environment.package_root()
     assert root / "hive_core" in bubblewrap.python_paths()
     assert root not in bubblewrap.python_paths()
 
@@ -98,15 +99,15 @@ def test_the_environment_is_not_on_the_command_line(tmp_path: Path) -> None:
     """A key that an agent gets stands in its environment, and not where every user can read it."""
     spec = make_spec(Layout(tmp_path, tmp_path / "run"), "ada", {"API_KEY": "secret", "HIVE_AGENT_RUN": "/else"})
     assert "secret" not in " ".join(arguments("bwrap", Host((), ()), spec, 7, ["harness"]))
-    assert environment(spec)["API_KEY"] == "secret"
-    assert environment(spec)["HIVE_AGENT_RUN"] == "/run/hive"
+    assert harness_environment(spec)["API_KEY"] == "secret"
+    assert harness_environment(spec)["HIVE_AGENT_RUN"] == "/run/hive"
 
 
 def test_the_pages_port(tmp_path: Path) -> None:
     """A harness is told the port of its page, whatever the operator passes on; a spec without one names none."""
     spec = make_spec(Layout(tmp_path, tmp_path / "run"), "ada", {"HIVE_AGENT_PORT": "1"})
-    assert environment(replace(spec, web_port=8123))["HIVE_AGENT_PORT"] == "8123"
-    assert "HIVE_AGENT_PORT" not in environment(replace(spec, web_port=0, environment={}))
+    assert harness_environment(replace(spec, web_port=8123))["HIVE_AGENT_PORT"] == "8123"
+    assert "HIVE_AGENT_PORT" not in harness_environment(replace(spec, web_port=0, environment={}))
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", "$HOME", "new\nline", "--tmpfs", "quo'te\"", "ünïcode"])
@@ -118,7 +119,7 @@ async def test_what_an_agent_sees(tmp_path: Path, name: str) -> None:
         await hive.runtime.start(spec)
         seen = json.loads(await hive.line('{"environment"'))
         await hive.line("up")
-    assert seen["environment"] == {**environment(spec), "PWD": "/state"}
+    assert seen["environment"] == {**harness_environment(spec), "PWD": "/state"}
     assert (seen["cwd"], seen["host"]) == ("/state", "h-ada")
     assert not {"home", "var", "srv", "mnt", "boot", "sys"} & set(seen["top"])
     assert not {"shadow", "gshadow", "shadow-", "sudoers", "ssh", "machine-id"} & set(seen["etc"])

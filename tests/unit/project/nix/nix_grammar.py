@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tree_sitter import Node
 
-from hive_core.runtimes.nixtree import tree
+from hive_core.runtimes.local.nix_syntax import tree
 
 
 def parse(file: Path) -> Node:

@@ -11,10 +11,9 @@ import pytest
 
 from hive_agent.backends.base import Choice, Failed, NeedsLogin, Ok, TurnOutcome
 from hive_agent.backends.claude.command import arguments, environment, find_program, mcp_config
-from hive_agent.backends.claude.entries import LONGEST_RESULT, of_user
-from hive_agent.backends.claude.events import Reading
+from hive_agent.backends.claude.events import LONGEST_RESULT, Reading, user_entries
+from hive_agent.backends.cli_launch import NoProgram
 from hive_agent.backends.mcp_config import HiveServer
-from hive_agent.backends.programs import NoProgram
 from hive_agent.backends.transcript import Entry, Notice, Session, Text, ToolCall, ToolResult, Usage
 from hive_core.protocol import McpServer
 
@@ -276,5 +275,5 @@ def test_compaction() -> None:
 def test_long_results_are_cut() -> None:
     """A transcript holds the beginning of a long result, and how long it was."""
     result = {"type": "tool_result", "tool_use_id": "t", "content": "x" * (LONGEST_RESULT + 5), "is_error": True}
-    [entry] = of_user({"message": {"content": [result]}})
+    [entry] = user_entries({"message": {"content": [result]}})
     assert (len(entry.text), entry.characters, entry.is_error) == (LONGEST_RESULT, LONGEST_RESULT + 5, True)

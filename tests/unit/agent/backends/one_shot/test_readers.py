@@ -7,10 +7,10 @@ import json
 import pytest
 
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, TurnOutcome
-from hive_agent.backends.cli_session import Known
-from hive_agent.backends.one_shot.codex_events import CodexReading
-from hive_agent.backends.one_shot.gemini_events import GeminiReading
-from hive_agent.backends.one_shot.opencode_events import OpencodeReading
+from hive_agent.backends.cli_launch import Known
+from hive_agent.backends.one_shot.codex import CodexReading
+from hive_agent.backends.one_shot.gemini import GeminiReading
+from hive_agent.backends.one_shot.opencode import OpencodeReading
 from hive_agent.backends.one_shot.reader import SHOWN_RESULT, Reading
 from hive_agent.backends.transcript import Entry, Notice, Text, ToolResult, Usage, as_json
 

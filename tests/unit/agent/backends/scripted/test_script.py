@@ -10,8 +10,7 @@ import pytest
 
 from hive_agent.backends.base import Ok, Turn
 from hive_agent.backends.scripted.backend import ScriptedBackend
-from hive_agent.backends.scripted.gate import ScriptGate
-from hive_agent.backends.scripted.memory import ScriptMemory
+from hive_agent.backends.scripted.script import ScriptGate, ScriptMemory
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.config_repository import ConfigRepository

@@ -9,8 +9,8 @@ from typing import Any, Literal, cast
 
 import pytest
 
+from hive_core.api.routes.agents import changing_limits, seeing_limits
 from hive_core.protocol import Limits, LimitsAnswer, LimitsRequest, Usage
-from hive_core.sockets.limits import changing_limits, seeing_limits
 from tests.unit.core.api.call_endpoint import Asking, asking, caller
 
 PATH = "/v1/agents/ada/limits"

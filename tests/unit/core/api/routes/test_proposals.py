@@ -12,7 +12,8 @@ from hive_core.api.endpoint import Caller, Endpoint
 from hive_core.api.openapi import describe
 from hive_core.api.routes import agents as agent_endpoints
 from hive_core.api.routes import proposals as proposal_endpoints
-from hive_core.gate.parties import Party
+from hive_core.api.routes.params import party
+from hive_core.gate.policy import Party
 from hive_core.protocol import (
     ApproveRequest,
     DenyRequest,
@@ -29,7 +30,6 @@ from hive_core.protocol import (
     SpawnRequest,
     WithdrawRequest,
 )
-from hive_core.sockets.parties import party
 from tests.unit.core.api.call_endpoint import Reply, asking, caller
 from tests.unit.core.api.fake_gate import Gate
 

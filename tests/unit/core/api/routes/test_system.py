@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from hive_core.api.routes.system import auditing
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.protocol import AuditList, AuditVerification
-from hive_core.sockets.audit import auditing
 from tests.unit.core.api.call_endpoint import Asking, asking, caller
 
 

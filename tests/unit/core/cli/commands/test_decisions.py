@@ -15,11 +15,11 @@ from hive_core.protocol import (
     RollbackRequest,
     WithdrawRequest,
 )
-from tests.unit.cli.test_terminal import on_terminal
 from tests.unit.core.cli.fake_host_api import StandIn
 from tests.unit.core.cli.fake_host_gate import proposal
 from tests.unit.core.cli.fake_host_http import Refusal
 from tests.unit.core.cli.run_cli import Program
+from tests.unit.core.cli.test_output import on_terminal
 
 SHA = "c" * 40
 

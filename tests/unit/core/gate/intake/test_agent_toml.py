@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.gate.intake.agent_toml import parse_config
-from hive_core.gate.intake_ceilings import check_file
+from hive_core.gate.intake.agent_toml import check_file, parse_config
 from hive_core.layout import Layout
 from hive_core.protocol import ProposeRequest, SpawnProposal, SpawnRequest
 from hive_core.settings import Bounds

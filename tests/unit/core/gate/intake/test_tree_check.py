@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
-from hive_core.gate.intake.agent_toml import parse_config
+from hive_core.gate.intake.agent_toml import line_of, parse_config
 from hive_core.gate.intake.tree_check import Listing, check_name, check_sizes, parse_prompt
-from hive_core.gate.intake_lines import line_of
 
 SHA = "ab" * 20
 

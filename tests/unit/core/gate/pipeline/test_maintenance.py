@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.gate import story
 from hive_core.gate.records import index
 from tests.unit.core.gate.gate_hive import Scene, git
 
@@ -123,9 +122,9 @@ async def test_the_index_is_made_anew(scene: Scene) -> None:
 
 async def test_an_agent_that_is_purged_meanwhile_has_no_rows(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repository that is gone when it comes to it does not keep the others from being indexed."""
-    listed = story.agents(scene.layout.applied)
+    listed = index.agents_with_repository(scene.layout.applied)
     scene.layout.applied_repository("bob").rename(scene.layout.applied / "aside")
-    monkeypatch.setattr(story, "agents", lambda _applied: set(listed))
+    monkeypatch.setattr(index, "agents_with_repository", lambda _applied: set(listed))
     answer = await scene.gate.reindex()
     assert answer.agents == len(listed) - 1
     assert await scene.rows("bob") == []

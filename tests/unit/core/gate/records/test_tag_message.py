@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_core.gate.records.states import State
-from hive_core.gate.records.tag_message import TagData
-from hive_core.gate.texts import read, write
+from hive_core.gate.records.tag_message import TagData, format_message, parse_message
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 FORGED = (
@@ -64,13 +63,13 @@ data = st.builds(
 @given(data, hostile, st.sampled_from(["", "endorsed"]))
 def test_what_was_written_is_read(told: TagData, who: str, fact: str) -> None:
     """Whatever words others put in, exactly the same data comes back."""
-    assert read(write(told, who, fact=fact)) == told
+    assert parse_message(format_message(told, who, fact=fact)) == told
 
 
 @given(data, hostile)
 def test_a_message_is_harmless_text(told: TagData, who: str) -> None:
     """No control, bidi or separator character and no lone surrogate gets into a tag, nor any NUL."""
-    message = write(told, who)
+    message = format_message(told, who)
     message.encode()
     assert not [
         character
@@ -83,17 +82,17 @@ def test_a_message_is_harmless_text(told: TagData, who: str) -> None:
 def test_the_longest_note_comes_back(character: str) -> None:
     """A note and a reason of 10,000 characters each are kept whole, whatever they are made of."""
     told = replace(BASIC, note=character * 10_000, outcome=character * 10_000, log_tail=character * 10_000)
-    message = write(told)
-    assert read(message) == told
+    message = format_message(told)
+    assert parse_message(message) == told
     assert len(message) < 1_000_000
 
 
 def test_endless_lists_and_logs_are_cut() -> None:
     """What a build says without end does not make a tag without end; the rest of the data is not touched."""
     told = replace(BASIC, log_tail="\x00" * 5_000_000 + "\nend", settings=["\U000e0041" * 9_999] * 9_999)
-    message = write(replace(told, closure_changes=["x"] * 9_999))
+    message = format_message(replace(told, closure_changes=["x"] * 9_999))
     assert len(message) < 4 * 1024 * 1024
-    found = read(message)
+    found = parse_message(message)
     assert found.log_tail.endswith("end") and found.closure_changes[-1] == "and 9799 more"
     assert replace(found, log_tail="", settings=[], closure_changes=[]) == BASIC
 
@@ -122,7 +121,7 @@ def test_every_field_is_kept(field: str) -> None:
     }
     told = replace(BASIC, **{field: other[field]})
     assert told != BASIC
-    assert read(write(told)) == told
+    assert parse_message(format_message(told)) == told
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -132,7 +131,7 @@ def test_every_field_is_kept(field: str) -> None:
 def test_other_text_is_refused(message: str) -> None:
     """What the hive did not write is refused with a ValueError and nothing else."""
     with pytest.raises(ValueError):
-        read(message)
+        parse_message(message)
 
 
 @pytest.mark.parametrize(
@@ -167,16 +166,16 @@ def test_other_text_is_refused(message: str) -> None:
 )
 def test_a_changed_message_is_refused(before: str, after: str) -> None:
     """A line that is missing, doubled, unknown, of another form or in contradiction to the subject is refused."""
-    message = write(BASIC)
+    message = format_message(BASIC)
     assert before in message
     with pytest.raises(ValueError):
-        read(message.replace(before, after, 1))
+        parse_message(message.replace(before, after, 1))
 
 
 def test_a_longer_message_than_any_is_refused() -> None:
     """Nobody makes the daemon parse megabytes."""
     with pytest.raises(ValueError, match="longer than any"):
-        read("x" * 20_000_000)
+        parse_message("x" * 20_000_000)
 
 
 # --- what people see --------------------------------------------------------------------------------------------
@@ -225,13 +224,13 @@ def test_a_longer_message_than_any_is_refused() -> None:
 )
 def test_subjects(told: TagData, who: str, fact: str, subject: str) -> None:
     """The first line says what became of which proposal, by whom and why."""
-    assert write(told, who, fact=fact).split("\n")[0] == subject
+    assert format_message(told, who, fact=fact).split("\n")[0] == subject
 
 
 @given(data, hostile)
 def test_a_subject_is_one_short_line(told: TagData, who: str) -> None:
     """`git tag -n` and `git log --decorate` stay readable whatever the note is."""
-    subject, empty, *_ = write(told, who).split("\n")
+    subject, empty, *_ = format_message(told, who).split("\n")
     assert len(subject) <= 100 and empty == ""
 
 
@@ -245,7 +244,7 @@ def test_a_failed_build_reads_like_a_story() -> None:
         closure_changes=["agent.nix: 2 packages added"],
         log_tail="evaluating\n\nerror: no package dcoker",
     )
-    assert write(told, "system").startswith(
+    assert format_message(told, "system").startswith(
         "failed: ada/3: no package dcoker\n"
         "\n"
         "ada proposed to change the configuration of ada:\n"
@@ -275,7 +274,7 @@ def test_words_of_others_are_marked(words: str) -> None:
     told = replace(BASIC, note=words, outcome=words, log_tail=words, settings=[words], closure_changes=[words])
     own = {"", "ada proposed to change the configuration of ada:", "Built:", "Settings:", "Changes of what was built:"}
     own.add("The end of the build's log:")
-    body = write(told, "system").rpartition("\n\n")[0].split("\n")[1:]
+    body = format_message(told, "system").rpartition("\n\n")[0].split("\n")[1:]
     assert [line for line in body if line not in own and not line.startswith(("> ", "- "))] == []
 
 
@@ -284,7 +283,7 @@ def test_git_reads_the_same(tmp_path: Path) -> None:
     told = replace(BASIC, note=FORGED[0], base=SHA, approvals=["hm1nd"])
     found = subprocess.run(
         ["git", "interpret-trailers", "--parse"],
-        input=write(told),
+        input=format_message(told),
         capture_output=True,
         text=True,
         check=True,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.asking import reminder_store
 from hive_core.errors import HiveError
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
@@ -291,9 +290,9 @@ def test_what_there_is_outlives_questions_and_reminders() -> None:
         (0,)
     ] * 2
     question = question_store.QuestionRow(42, "ada", "Which?", ("a",), True, "key", 1, 2)
-    question_store.insert(db, question)
-    assert question_store.find(db, 42) == question
-    assert reminder_store.insert(db, "ada", 9, "look", None, 1) == reminder_store.find(db, "ada", 1)
+    question_store.insert_question(db, question)
+    assert question_store.find_question(db, 42) == question
+    assert question_store.insert_reminder(db, "ada", 9, "look", None, 1) == question_store.find_reminder(db, "ada", 1)
     db.close()
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hive_core.git.idents import Person
-from hive_core.git.tags import Tag
+from hive_core.infra.git.objects import Person, Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
 

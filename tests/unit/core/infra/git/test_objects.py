@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
-from hive_core.git.idents import Person
-from hive_core.git.tags import Tag, from_bytes, to_bytes
+from hive_core.infra.git.objects import Person, Tag, parse_tag, tag_bytes
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
 from tests.unit.core.infra.git.builders import Plain, plant, tag
@@ -56,10 +55,10 @@ def test_any_message_is_stored_whole_and_clean(repository: Repository, commit: s
 @given(message=st.text(), name=st.text(max_size=300), email=st.text(max_size=50), when=st.integers(-5, 2**40))
 def test_what_is_read_is_what_was_written(message: str, name: str, email: str, when: int) -> None:
     """A tag survives being written and read, and a second time it is the same to the letter."""
-    content = to_bytes(Tag("built/1", SHA, Person(name, email), when, message))
-    first = from_bytes("built/1", SHA, content)
+    content = tag_bytes(Tag("built/1", SHA, Person(name, email), when, message))
+    first = parse_tag("built/1", SHA, content)
     assert first is not None and (first.target, first.when) == (SHA, max(when, 0))
-    assert from_bytes("built/1", SHA, to_bytes(first)) == first
+    assert parse_tag("built/1", SHA, tag_bytes(first)) == first
 
 
 def test_a_message_cannot_pass_for_a_header(repository: Repository, commit: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.git import tidying, transaction, writers
-from hive_core.infra.git import command
+from hive_core.infra import file_lock
+from hive_core.infra.git import command, maintenance, refs
 from hive_core.infra.git.maintenance import repair
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
@@ -104,7 +104,7 @@ def test_a_lock_of_a_dead_process_does_not_block(repository: Repository, commit:
 
 def test_repair_waits_for_the_living(repository: Repository) -> None:
     """While a git process of a killed daemon is alive, its locks stay; `repository_busy` says so."""
-    with writers.writing(repository.path) as lock:
+    with file_lock.shared_repository_lock(repository.path) as lock:
         child = subprocess.Popen(["sleep", "60"], pass_fds=[lock])
     try:
         stale = repository.path / "packed-refs.lock"
@@ -121,14 +121,14 @@ def test_repair_waits_for_the_living(repository: Repository) -> None:
 
 def test_git_holds_the_lock_for_its_whole_life(repository: Repository, commit: str) -> None:
     """The lock is in git's own hands: closing the daemon's copy of it does not free it."""
-    with writers.writing(repository.path) as lock:
+    with file_lock.shared_repository_lock(repository.path) as lock:
         keep = command.running(repository.path, "cat-file", "--batch", feed=b"x\n" * 50_000, keep=[lock])
         running = keep.__enter__()
-    with pytest.raises(HiveError), writers.alone(repository.path, seconds=0.05):
+    with pytest.raises(HiveError), file_lock.exclusive_repository_lock(repository.path, seconds=0.05):
         pass
     assert sum(map(len, running.chunks())) == 50_000 * len("x missing\n")
     running.check()
-    with writers.alone(repository.path, seconds=5):
+    with file_lock.exclusive_repository_lock(repository.path, seconds=5):
         pass
     keep.__exit__(None, None, None)
 
@@ -198,7 +198,7 @@ def test_a_change_is_synced(repository: Repository, commit: str, monkeypatch: py
 
 def test_the_whole_transaction_is_there_before_git_starts(commit: str) -> None:
     """What git reads ends in prepare and commit, so a killed daemon leaves it with all or nothing to do."""
-    text = transaction.script([RefChange("refs/tags/a/1", commit), RefChange("refs/heads/main", commit, commit)])
+    text = refs.transaction_script([RefChange("refs/tags/a/1", commit), RefChange("refs/heads/main", commit, commit)])
     assert text.decode().splitlines() == [
         "start",
         f"create refs/tags/a/1 {commit}",
@@ -226,7 +226,7 @@ def test_tidying_keeps_what_has_no_ref_yet(
     repository: Repository, commit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Objects are packed when there are many; one that was just written and has no ref is not lost."""
-    monkeypatch.setattr(tidying, "LOOSE_OBJECTS", 1)
+    monkeypatch.setattr(maintenance, "LOOSE_OBJECTS", 1)
     in_17 = [
         text for text in (b"%d" % n for n in range(2_000)) if sha1(b"blob %d\0" % len(text) + text).digest()[0] == 0x17
     ]

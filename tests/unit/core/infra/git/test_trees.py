@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.git import compare
 from hive_core.infra.git import command as git_command
+from hive_core.infra.git import trees
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
 from tests.unit.core.infra.git.builders import FILES, PERSON, Plain, plant, tag
@@ -173,7 +173,7 @@ def test_a_change_cannot_hide_from_the_diff(repository: Repository, commit: str,
 
 def test_a_diff_is_counted_only_so_far(repository: Repository, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Far beyond the limit git is stopped, and the number stands for at least so many."""
-    monkeypatch.setattr(compare, "COUNTED", 1_000)
+    monkeypatch.setattr(trees, "COUNTED", 1_000)
     big = next_commit(repository, commit, {**FILES, "big": b"line of text\n" * 500_000})
     _, full = repository.diff(commit, big, 1_000)
     assert 2_000 < full < 1_000_000

@@ -13,7 +13,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.infra.systemd import journal
 from hive_core.infra.systemd.bus import SystemBus
-from hive_core.systemd.entries import ANSWER_BYTES, MAX_LINE_BYTES, Entries
+from hive_core.infra.systemd.journal import ANSWER_BYTES, MAX_LINE_BYTES, Entries
 
 UNIT = "container@h-ada.service"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.infra.systemd.resource_control import limits_dropin, limits_in_force, unit_properties
+from hive_core.infra.systemd.resource_control import dropin, limits_dropin, limits_in_force, unit_properties
 from hive_core.protocol import Limits
 
 LIMITS = st.builds(
@@ -50,3 +50,15 @@ def test_foreign_limits_are_told_as_near_as_can_be(memory: int, cpu: int, tasks:
     assert (limits.memory_max is None) == (memory == 2**64 - 1)
     assert (limits.tasks_max is None) == (tasks == 2**64 - 1)
     assert limits_in_force({}) == Limits()
+
+
+def lines(text: str) -> list[str]:
+    head, section, *rest = text.splitlines()
+    assert head.startswith("#") and section == "[Service]"
+    return rest
+
+
+def test_a_sealed_container_may_have_its_tun_device() -> None:
+    """nspawn 257 makes /dev/net/tun where the network is the container's own, and needs the unit's leave for it."""
+    assert "DeviceAllow=/dev/net/tun rwm" in lines(dropin(Limits(), 5.0, sealed=True))
+    assert not any(line.startswith("DeviceAllow") for line in lines(dropin(Limits(), 5.0)))

@@ -9,10 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
-from hive_core.infra.systemd.units import UnitProperties
-from hive_core.systemd.jobs import Jobs
-from hive_core.systemd.paths import unit_name, unit_path
-from hive_core.systemd.watching import MOST_WAITING, Watch
+from hive_core.infra.systemd.bus import unit_name, unit_path
+from hive_core.infra.systemd.units import MOST_WAITING, Jobs, UnitProperties, Watch
 
 ADA = "container@h-ada.service"
 

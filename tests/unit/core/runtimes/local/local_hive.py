@@ -19,7 +19,7 @@ from hive_core.layout import Layout
 from hive_core.protocol import Lifecycle
 from hive_core.runtimes.base import AgentSpec, UnitState
 from hive_core.runtimes.local.runtime import LocalRuntime
-from hive_core.runtimes.local.supervisor import BackOff
+from hive_core.runtimes.unit_state import BackOff
 
 Mode = Literal["bubblewrap", "none"]
 QUICK = BackOff(first=0.01, longest=0.02)

@@ -13,9 +13,9 @@ import pytest
 from hive_core.layout import Layout
 from hive_core.runtimes.base import AgentSpec, UnitState
 from hive_core.runtimes.launcher import Child
-from hive_core.runtimes.local.supervisor import BackOff, Supervisor
+from hive_core.runtimes.local.supervisor import Supervisor
 from hive_core.runtimes.log_file import LogFile
-from hive_core.runtimes.unit_state import Changes
+from hive_core.runtimes.unit_state import BackOff, Changes
 from tests.unit.core.runtimes.local.local_hive import NEVER, QUICK, make_spec, until
 
 

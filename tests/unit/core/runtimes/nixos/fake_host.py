@@ -12,15 +12,14 @@ from typing import cast
 
 from hive_core.errors import HiveError
 from hive_core.infra.systemd.bus import SystemBus
-from hive_core.infra.systemd.units import UnitProperties
+from hive_core.infra.systemd.units import UnitProperties, Watch
 from hive_core.protocol import Limits
 from hive_core.runtimes.base import BuildOrder
-from hive_core.runtimes.local.supervisor import BackOff
 from hive_core.runtimes.nixos.build.builder import NixBuilder
 from hive_core.runtimes.nixos.containers.inspection import Places
 from hive_core.runtimes.nixos.containers.nixos_container import Containers
 from hive_core.runtimes.nixos.runtime import NixosRuntime
-from hive_core.systemd.watching import Watch
+from hive_core.runtimes.unit_state import BackOff
 from tests.unit.core.runtimes.nixos.builders import layout_of
 
 _CHECKOUT = Path(__file__).parents[5]

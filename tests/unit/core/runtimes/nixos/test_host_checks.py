@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.runtimes.nixos import idmapping
+from hive_core.runtimes.nixos import host_checks
 from hive_core.runtimes.nixos.containers.inspection import Places, agent_of, unit_name
 from hive_core.runtimes.nixos.host_checks import check_programs, look_at_unit
 
@@ -107,8 +107,8 @@ def may_mount() -> bool:
 async def test_a_file_system_without_idmapped_mounts_is_said() -> None:
     """/proc never has them; where it cannot be tried at all, nothing is said, as in most containers."""
     if not may_mount():
-        await idmapping.check([Path("/proc")])
+        await host_checks.check_id_mapping([Path("/proc")])
         return
     with pytest.raises(HiveError) as refused:
-        await idmapping.check([Path("/proc")])
+        await host_checks.check_id_mapping([Path("/proc")])
     assert refused.value.code == "no_idmapped_mounts" and "nixos.user_namespaces = false" in refused.value.hint

@@ -10,7 +10,6 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.protocol import Limits, Usage
-from hive_core.runtimes.nixos import environment
 from hive_core.runtimes.nixos.containers import config_files
 from hive_core.runtimes.nixos.runtime import NixosRuntime
 from tests.unit.core.runtimes.nixos.builders import spec_of
@@ -20,7 +19,7 @@ UNIT = "container@h-ada.service"
 
 
 def setting(host: Host, key: str) -> str | None:
-    return config_files.value_in(host.places.conf("h-ada").read_text(), key)
+    return config_files.conf_value(host.places.conf("h-ada").read_text(), key)
 
 
 def pauses() -> list[asyncio.Task[object]]:
@@ -40,7 +39,7 @@ async def test_a_new_agent_gets_a_container(host: Host, runtime: NixosRuntime) -
     assert host.systemd.done == ["reload", f"start {UNIT}"]
     assert setting(host, "SYSTEM_PATH") == "/nix/store/aaa-system" and setting(host, "HOST_ADDRESS") == ""
     assert setting(host, "AUTO_START") == "0"
-    assert environment.tells(spec)
+    assert config_files.has_environment(spec)
     dropin = (host.places.dropin_dir("h-ada") / "10-hyperhive.conf").read_text()
     assert f"MemoryMax={64 * 1024**2}\n" in dropin and "TimeoutStopSec=10000ms\n" in dropin
     assert [(await anext(changes)).lifecycle for _ in range(2)] == ["starting", "running"]

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.nixos import evaluating
+from hive_core.runtimes.nixos.build import executor
 from hive_core.runtimes.nixos.build.confinement import Bounds
+from hive_core.runtimes.nixos.build.executor import LineCutter, evaluate
 from hive_core.runtimes.nixos.build.nix_log import RECORD
-from hive_core.runtimes.nixos.evaluating import LineCutter, evaluate
 
 UNIT = "hive-build-ada-1.service"
 BOUNDS = Bounds("2G", 100, 60)
@@ -118,7 +118,7 @@ async def test_a_cancelled_build_is_stopped(systemctl: Systemctl) -> None:
 
 async def test_a_build_that_floods_is_stopped(systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch) -> None:
     """Output without end is not read without end."""
-    monkeypatch.setattr(evaluating, "OUTPUT_BYTES", 1024 * 1024)
+    monkeypatch.setattr(executor, "OUTPUT_BYTES", 1024 * 1024)
     with pytest.raises(BuildFailed, match="printed more than 1 MiB"):
         await run("exec yes " + "x" * 1_000)
     assert f"--quiet stop {UNIT}" in systemctl.asked

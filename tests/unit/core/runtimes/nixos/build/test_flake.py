@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.flakes.locking import lock
-from hive_core.flakes.quoting import path_reference
-from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, render
+from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, lock, path_reference, render
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
 FLAKE = AgentFlake(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hive_core.flakes.locking import lock
+from hive_core.runtimes.nixos.build.flake import lock
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
 LOCKED = {"type": "path", "path": "/hyperhive", "narHash": "sha256-AAAA", "lastModified": 1}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.flakes.quoting import git_reference, integer, path_reference, string, value
+from hive_core.runtimes.nixos.build.flake import git_reference, nix_integer, nix_string, nix_value, path_reference
 
 
 @pytest.mark.parametrize(
@@ -25,15 +25,15 @@ from hive_core.flakes.quoting import git_reference, integer, path_reference, str
 )
 def test_strings_are_literals(text: str, literal: str) -> None:
     """Whatever has a meaning in a Nix string is written so that it has none."""
-    assert string(text) == literal
-    assert value(text) == literal
+    assert nix_string(text) == literal
+    assert nix_value(text) == literal
 
 
 @pytest.mark.parametrize("text", ["a\0b", "half \ud83d of a pair"])
 def test_what_no_string_can_hold_is_refused(text: str) -> None:
     """NUL and lone surrogates are refused rather than cut or replaced."""
     with pytest.raises(ValueError, match="cannot hold"):
-        string(text)
+        nix_string(text)
 
 
 @pytest.mark.parametrize(
@@ -48,23 +48,23 @@ def test_what_no_string_can_hold_is_refused(text: str) -> None:
 )
 def test_integers_are_literals(number: int, literal: str) -> None:
     """Every 64-bit integer can be written, also the lowest, which has no literal."""
-    assert value(number) == literal
+    assert nix_value(number) == literal
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
 def test_integers_beyond_64_bits_are_refused(number: int) -> None:
     """An integer that Nix would not read is refused."""
     with pytest.raises(ValueError, match="64 bits"):
-        integer(number)
+        nix_integer(number)
 
 
 def test_other_types_are_refused() -> None:
     """Truth values are no integers in Nix, and what has no literal is refused."""
-    assert value(True) == "true"
-    assert value(False) == "false"
+    assert nix_value(True) == "true"
+    assert nix_value(False) == "false"
     for found in (None, 1.5, ["a"], Path("/a")):
         with pytest.raises(TypeError, match="no way"):
-            value(found)
+            nix_value(found)
 
 
 def test_git_references_are_percent_encoded() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
+from hive_core.runtimes.nixos.containers.filesystem import clear_way
 from hive_core.runtimes.nixos.runtime import NixosRuntime
-from hive_core.runtimes.nixos.unlinking import clear_way
 from tests.unit.core.runtimes.nixos.builders import spec_of
 from tests.unit.core.runtimes.nixos.fake_host import Host
 

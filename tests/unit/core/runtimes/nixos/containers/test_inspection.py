@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.agents import trash
+from hive_core.agents import purge
 from hive_core.errors import HiveError
-from hive_core.runtimes.nixos import claims
+from hive_core.infra import file_lock
 from hive_core.runtimes.nixos.containers import config_files, filesystem
 from hive_core.runtimes.nixos.runtime import NixosRuntime
 from tests.unit.core.runtimes.nixos.builders import spec_of
@@ -69,7 +69,7 @@ async def test_leftovers_become_a_whole_container(
     leave(host)
     await runtime.start(spec_of(host.place))
     text = host.places.conf("h-ada").read_text()
-    assert config_files.value_in(text, "SYSTEM_PATH") == "/nix/store/aaa-system"
+    assert config_files.conf_value(text, "SYSTEM_PATH") == "/nix/store/aaa-system"
     assert (host.places.profile("h-ada") / "system").resolve() == Path("/nix/store/aaa-system")
     assert host.systemd.units[UNIT].active == "active"
 
@@ -89,7 +89,7 @@ async def test_a_half_removed_root_is_not_used_again(host: Host, runtime: NixosR
     # Without `create`: were that interrupted, clearing up after it would take the data.
     assert host.calls() == []
     assert (host.places.profile("h-ada") / "system").resolve() == Path("/nix/store/aaa-system")
-    assert config_files.value_in(host.places.conf("h-ada").read_text(), "AUTO_START") == "0"
+    assert config_files.conf_value(host.places.conf("h-ada").read_text(), "AUTO_START") == "0"
 
 
 @pytest.mark.parametrize("leave", [conf_only, half_removed, profile_only])
@@ -196,7 +196,7 @@ async def test_directories_in_the_place_of_a_profile_stop_no_update(host: Host, 
             assert (profile / "system").resolve() == Path(closure)
         assert len([entry for entry in profile.iterdir() if entry.name.startswith(".")]) == 4
     finally:
-        trash.remove(profile, threading.Event())  # pytest could not
+        purge.remove_tree(profile, threading.Event())  # pytest could not
 
 
 async def test_whoever_is_cancelled_keeps_the_claim_until_no_file_is_written(
@@ -211,19 +211,19 @@ async def test_whoever_is_cancelled_keeps_the_claim_until_no_file_is_written(
         assert go_on.wait(60)
         point_at(profile, closure)
 
-    point_at = filesystem.point
-    monkeypatch.setattr(filesystem, "point", slow)
+    point_at = filesystem.point_profile
+    monkeypatch.setattr(filesystem, "point_profile", slow)
     first = asyncio.create_task(runtime.activate(spec_of(host.place, closure="/nix/store/bbb-system")))
     assert await asyncio.to_thread(writing.wait, 60)
     first.cancel()
     with pytest.raises(HiveError, match="still at work"):
-        async with claims.claimed(host.layout.run_dir / "containers", "h-ada", seconds=0.1):
+        async with file_lock.container_lock(host.layout.run_dir / "containers", "h-ada", seconds=0.1):
             pass
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await first
     assert (host.places.profile("h-ada") / "system").resolve() == Path("/nix/store/bbb-system")
-    async with claims.claimed(host.layout.run_dir / "containers", "h-ada", seconds=60):
+    async with file_lock.container_lock(host.layout.run_dir / "containers", "h-ada", seconds=60):
         pass
 
 
@@ -232,13 +232,13 @@ async def test_what_a_killed_daemon_left_running_is_waited_for(host: Host, runti
     holder is none.
     """
     place = host.layout.run_dir / "containers"
-    async with claims.claimed(place, "h-ada"):
+    async with file_lock.container_lock(place, "h-ada"):
         pass
     with (place / "h-ada.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         starting = asyncio.create_task(runtime.start(spec_of(host.place)))
         with pytest.raises(HiveError) as busy:
-            async with claims.claimed(place, "h-ada", seconds=0.05):
+            async with file_lock.container_lock(place, "h-ada", seconds=0.05):
                 pass
         assert busy.value.code == "container_busy" and not starting.done()
         fcntl.flock(lock, fcntl.LOCK_UN)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hive_core.infra.systemd.units import UnitProperties
 from hive_core.runtimes.base import UnitState
-from hive_core.runtimes.nixos.crashes import Container
+from hive_core.runtimes.nixos.containers.monitor import Container
 
 UNIT = "container@h-ada.service"
 KILLED = 2

@@ -1,0 +1,75 @@
+"""The directories and variables that a harness gets."""
+
+from __future__ import annotations
+
+import site
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import hive_core
+from hive_core.layout import AgentPaths
+from hive_core.runtimes.base import AgentSpec
+
+INSIDE = AgentPaths(config=Path("/config"), state=Path("/state"), claude=Path("/root/.claude"), run=Path("/run/hive"))
+"""Where an agent's directories lie in its sandbox."""
+DEPLOYED = "/deployed"
+"""What is in force, read-only."""
+APPLIED = "/applied"
+"""The applied repositories that the agent may see, read-only."""
+NIXOS_SYSTEM = "/run/current-system"
+_SEARCH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin", f"{NIXOS_SYSTEM}/sw/bin")
+
+
+def package_root() -> Path:
+    """The directory that holds the hive's packages."""
+    return Path(hive_core.__file__).parent.parent
+
+
+def python_path() -> Mapping[str, str]:
+    """What the harness's interpreter must be told to find the hive's packages: nothing where they are installed.
+
+    It is no more than that because the agent's own Pythons read it, too.
+    """
+    root = package_root()
+    return {} if str(root) in site.getsitepackages() else {"PYTHONPATH": str(root)}
+
+
+def harness_environment(spec: AgentSpec) -> dict[str, str]:
+    """All that the harness finds in its environment."""
+    return {
+        "PATH": ":".join([str(Path(sys.executable).parent), *_SEARCH]),
+        "LANG": "C.UTF-8",
+        **python_path(),
+        **git_identity(spec.name),
+        **spec.environment,
+        "HOME": "/root",
+        **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED),
+    }
+
+
+def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applied: str) -> dict[str, str]:
+    """The variables that tell a harness where its directories are, as which deployment it runs, and its page's port."""
+    variables = {
+        "HIVE_AGENT_RUN": str(paths.run),
+        "HIVE_AGENT_STATE": str(paths.state),
+        "HIVE_AGENT_CLAUDE": str(paths.claude),
+        "HIVE_AGENT_CONFIG": str(paths.config),
+        "HIVE_AGENT_DEPLOYMENT": str(spec.deployment),
+    }
+    if spec.web_port:
+        variables["HIVE_AGENT_PORT"] = str(spec.web_port)
+    if spec.closure:
+        variables["HIVE_AGENT_DEPLOYED"] = deployed
+    if spec.applied is not None:
+        variables["HIVE_AGENT_APPLIED"] = applied
+    return variables
+
+
+def git_identity(name: str) -> Mapping[str, str]:
+    """Who an agent is to git: without this, git refuses to commit where nobody has told it."""
+    return {
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", name), ("EMAIL", f"{name}@hive"))
+    }

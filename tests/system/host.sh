@@ -64,6 +64,12 @@ if [ -n "$real" ]; then
 fi
 python=$(in_root sh -c 'command -v python3')
 
+# A root must not be made anew while a host is up on it.
+if [ "$root" != / ] && command -v flock >/dev/null; then
+    exec 8>"$root.lock"
+    flock --shared 8
+fi
+
 scratch=$(mktemp -d /var/tmp/hive-host.XXXXXX)
 id=hive-host-${scratch##*.}
 groups=()
@@ -186,8 +192,12 @@ readonly LAY_OUT='
     mount -t tmpfs -o mode=0755 tmpfs "$scratch/memory"
     mkdir "$scratch/memory/upper" "$scratch/memory/work"
     mount -t overlay -o "lowerdir=$root,upperdir=$scratch/memory/upper,workdir=$scratch/memory/work" overlay "$scratch/root"
-    cp -r --no-preserve=ownership "$here/host/." "$scratch/root/"
-    mkdir -p "$scratch/root/etc/nixos-containers" "$scratch/root/var/lib/nixos-containers"
+    # Everything is written from within the root: a link there may be absolute, and would lead out of it otherwise.
+    in_host() { PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin chroot "$scratch/root" "$@"; }
+    # put PATH MODE: a file with what is read.
+    put() { in_host sh -euc "mkdir -p \"\${1%/*}\"; rm -f \"\$1\"; cat >\"\$1\"; chmod \"\$2\" \"\$1\"" _ "$@"; }
+    tar -C "$here/host" -c . | in_host tar -x --no-same-owner --keep-directory-symlink
+    in_host mkdir -p /etc/nixos-containers /var/lib/nixos-containers
     # The hive as a package would install it, and the stand-in unless there is the real one.
     programs="hive-c0re:hive_core hive-ag3nt:hive_agent hive-m1nd:hive_manager"
     if [ -n "$real" ]; then
@@ -195,27 +205,23 @@ readonly LAY_OUT='
         sed -e "s|@perl@|/usr|g; s|@su@|/usr/bin/su|g; s|@utillinux@|/usr|g; s|@util-linux@|/usr|g" \
             -e "s|@lib@|/usr/local/lib/nixpkgs/lib|g" \
             -e "s|@configurationDirectory@|/etc/nixos-containers|g; s|@stateDirectory@|/var/lib/nixos-containers|g" \
-            "$real" >"$scratch/root/usr/local/bin/nixos-container"
-        chmod 0755 "$scratch/root/usr/local/bin/nixos-container"
-    elif ! PATH=/usr/local/bin:/usr/bin:/usr/sbin chroot "$scratch/root" sh -c "command -v nixos-container" >/dev/null; then
+            "$real" | put /usr/local/bin/nixos-container 0755
+    elif ! in_host sh -c "command -v nixos-container" >/dev/null; then
         programs+=" nixos-container:tests.helpers.fake_nixos_container"
     fi
     for program in $programs; do
-        file=$scratch/root/usr/local/bin/${program%:*}
         printf "#!/bin/sh\nexport PYTHONPATH=%q NIXOS_CONTAINER_PROGRAM=\"\$0\"\nexec %q -P -m %s \"\$@\"\n" \
-            "$checkout" "$python" "${program#*:}" >"$file"
-        chmod 0755 "$file"
+            "$checkout" "$python" "${program#*:}" | put "/usr/local/bin/${program%:*}" 0755
     done
     # The Python of the tests may lie where the daemon sees nothing, and on version 1 of the control groups one writes
     # to a file to hear of what happens in a group.
-    mkdir "$scratch/root/etc/systemd/system/hive-c0re.service.d"
     {
         printf "[Service]\nProtectHome=tmpfs\n"
         while read -r directory; do printf "BindReadOnlyPaths=%s\n" "$directory"; done <"$scratch/io/dependencies"
         [ -e /sys/fs/cgroup/cgroup.controllers ] || echo ProtectControlGroups=false
-    } >"$scratch/root/etc/systemd/system/hive-c0re.service.d/here.conf"
+    } | put /etc/systemd/system/hive-c0re.service.d/here.conf 0644
     # A journal that the machine keeps would have to be read through at every look.
-    rm -rf "$scratch/root/var/log/journal"
+    in_host rm -rf /var/log/journal
     systemd-sysusers --root="$scratch/root" nixbld.conf
     exec "$@"'
 

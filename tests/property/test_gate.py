@@ -150,7 +150,7 @@ class GateMachine(RuleBasedStateMachine):
         principal = other or {"ada": ADA, "bob": BOB}[agent]
         self.run(self.request(gate_hive.gate.propose(request, principal), dies))
 
-    @rule(agent=agents, number=numbers, party=deciders, expect=states, dies=deaths)
+    @rule(agent=agents, number=numbers, principal=deciders, expect=states, dies=deaths)
     def approve(self, agent: str, number: int, principal: Principal, expect: ProposalState, dies: int | None) -> None:
         request = ApproveRequest(expect=expect, note="fine")
         self.run(self.request(self.gate_hive.gate.approve(agent, number, request, principal), dies))
@@ -169,21 +169,21 @@ class GateMachine(RuleBasedStateMachine):
         self.run(self.gate_hive.settled())
         self.run(self.request(work(), dies))
 
-    @rule(agent=agents, number=numbers, party=deciders, dies=deaths)
+    @rule(agent=agents, number=numbers, principal=deciders, dies=deaths)
     def deny(self, agent: str, number: int, principal: Principal, dies: int | None) -> None:
         request = DenyRequest(expect="built", note="no")
         self.run(self.request(self.gate_hive.gate.deny(agent, number, request, principal), dies))
 
-    @rule(agent=agents, number=numbers, party=parties, dies=deaths)
+    @rule(agent=agents, number=numbers, principal=parties, dies=deaths)
     def withdraw(self, agent: str, number: int, principal: Principal, dies: int | None) -> None:
         self.run(self.request(self.gate_hive.gate.withdraw(agent, number, WithdrawRequest(), principal), dies))
 
-    @rule(agent=agents, number=st.one_of(st.none(), numbers), party=deciders, dies=deaths)
+    @rule(agent=agents, number=st.one_of(st.none(), numbers), principal=deciders, dies=deaths)
     def roll_back(self, agent: str, number: int | None, principal: Principal, dies: int | None) -> None:
         request = RollbackRequest(number=number, note="back")
         self.run(self.request(self.gate_hive.gate.rollback(agent, request, principal), dies))
 
-    @rule(agent=agents, party=parties, hyperhive=st.sampled_from(("", "newer", "newest")), dies=deaths)
+    @rule(agent=agents, principal=parties, hyperhive=st.sampled_from(("", "newer", "newest")), dies=deaths)
     def rebuild(self, agent: str, principal: Principal, hyperhive: str, dies: int | None) -> None:
         """With the hyperhive of before, or with another."""
         self.hyperhive = self.gate_hive.runtime.hyperhive = hyperhive
@@ -193,7 +193,7 @@ class GateMachine(RuleBasedStateMachine):
     def spawn(self, agent: str, start: bool, dies: int | None) -> None:
         self.run(self.request(self.gate_hive.gate.spawn(SpawnRequest(name=agent, start=start), OPERATOR), dies))
 
-    @rule(agent=agents, party=deciders, dies=deaths)
+    @rule(agent=agents, principal=deciders, dies=deaths)
     def request_spawn(self, agent: str, principal: Principal, dies: int | None) -> None:
         self.run(
             self.request(self.gate_hive.gate.request_spawn(SpawnProposal(name=agent, note="please"), principal), dies)
@@ -203,7 +203,7 @@ class GateMachine(RuleBasedStateMachine):
     def destroy(self, agent: str, purge: bool, dies: int | None) -> None:
         self.run(self.request(self.gate_hive.gate.destroy(agent, DestroyRequest(purge=purge), OPERATOR), dies))
 
-    @rule(agent=agents, purge=st.booleans(), party=deciders, dies=deaths)
+    @rule(agent=agents, purge=st.booleans(), principal=deciders, dies=deaths)
     def request_destroy(self, agent: str, purge: bool, principal: Principal, dies: int | None) -> None:
         request = DestroyProposal(note="idle", purge=purge)
         self.run(self.request(self.gate_hive.gate.request_destroy(agent, request, principal), dies))

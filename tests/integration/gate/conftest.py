@@ -40,6 +40,6 @@ def confine(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture
-def intake(repos: AgentRepositories, confine: str | None) -> CommitImporter:
+def importer(repos: AgentRepositories, confine: str | None) -> CommitImporter:
     """An intake with the default limits."""
     return CommitImporter(confine, repos.scratch, LIMITS)

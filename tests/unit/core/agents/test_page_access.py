@@ -32,7 +32,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def pages(clock: Clock) -> PageAccess:
+def access(clock: Clock) -> PageAccess:
     return PageAccess(clock)
 
 
@@ -43,94 +43,94 @@ def code(call: Callable[[], object]) -> str:
     return refusal.value.code
 
 
-def session(page_access: PageAccess, agent: str = "ada") -> str:
-    return page_access.redeem_ticket(agent, page_access.ticket(agent, USER).secret).secret
+def session(access: PageAccess, agent: str = "ada") -> str:
+    return access.redeem_ticket(agent, access.ticket(agent, USER).secret).secret
 
 
-def test_a_ticket_is_good_once(page_access: PageAccess) -> None:
+def test_a_ticket_is_good_once(access: PageAccess) -> None:
     """A ticket becomes one session, of the user it was made for; the second time it is refused."""
-    ticket = page_access.ticket("ada", USER).secret
-    entered = page_access.redeem_ticket("ada", ticket)
-    assert (entered.user, page_access.check_session("ada", entered.secret)) == (USER, entered)
-    assert code(lambda: page_access.redeem_ticket("ada", ticket)) == "bad_ticket"
+    ticket = access.ticket("ada", USER).secret
+    entered = access.redeem_ticket("ada", ticket)
+    assert (entered.user, access.check_session("ada", entered.secret)) == (USER, entered)
+    assert code(lambda: access.redeem_ticket("ada", ticket)) == "bad_ticket"
     assert len(ticket) >= 43, "32 random bytes"
     assert ticket != entered.secret
 
 
-def test_a_ticket_is_good_for_its_agent_only(page_access: PageAccess) -> None:
+def test_a_ticket_is_good_for_its_agent_only(access: PageAccess) -> None:
     """On another agent's page neither a ticket nor a session lets anybody in, and the ticket is not used up."""
-    ticket = page_access.ticket("ada", USER).secret
-    assert code(lambda: page_access.redeem_ticket("bob", ticket)) == "bad_ticket"
-    entered = page_access.redeem_ticket("ada", ticket).secret
-    assert code(lambda: page_access.check_session("bob", entered)) == "bad_session"
-    assert code(lambda: page_access.check_session("ada", ticket)) == "bad_session"
+    ticket = access.ticket("ada", USER).secret
+    assert code(lambda: access.redeem_ticket("bob", ticket)) == "bad_ticket"
+    entered = access.redeem_ticket("ada", ticket).secret
+    assert code(lambda: access.check_session("bob", entered)) == "bad_session"
+    assert code(lambda: access.check_session("ada", ticket)) == "bad_session"
 
 
 @pytest.mark.parametrize("secret", ["x", "", "\u00e9", "x" * 128])
-def test_what_is_none(page_access: PageAccess, secret: str) -> None:
+def test_what_is_none(access: PageAccess, secret: str) -> None:
     """What is no ticket or session is refused, also where there are some."""
-    page_access.ticket("ada", USER)
-    session(page_access)
-    assert code(lambda: page_access.redeem_ticket("ada", secret)) == "bad_ticket"
-    assert code(lambda: page_access.check_session("ada", secret)) == "bad_session"
+    access.ticket("ada", USER)
+    session(access)
+    assert code(lambda: access.redeem_ticket("ada", secret)) == "bad_ticket"
+    assert code(lambda: access.check_session("ada", secret)) == "bad_session"
 
 
-def test_they_end(page_access: PageAccess, clock: Clock) -> None:
+def test_they_end(access: PageAccess, clock: Clock) -> None:
     """A ticket is good for two minutes, a session for twelve hours, and not longer for being used."""
-    late, used = page_access.ticket("ada", USER).secret, session(page_access)
+    late, used = access.ticket("ada", USER).secret, session(access)
     clock.now += TICKET_SECONDS - 1
-    page_access.check_session("ada", used)
+    access.check_session("ada", used)
     clock.now += 1
-    assert code(lambda: page_access.redeem_ticket("ada", late)) == "bad_ticket"
+    assert code(lambda: access.redeem_ticket("ada", late)) == "bad_ticket"
     clock.now += SESSION_SECONDS - TICKET_SECONDS - 1
-    assert page_access.remaining(page_access.check_session("ada", used)) == 1.0
+    assert access.remaining(access.check_session("ada", used)) == 1.0
     clock.now += 1
-    assert code(lambda: page_access.check_session("ada", used)) == "bad_session"
-    assert code(lambda: page_access.refresh_session("ada", used)) == "bad_session"
+    assert code(lambda: access.check_session("ada", used)) == "bad_session"
+    assert code(lambda: access.refresh_session("ada", used)) == "bad_session"
 
 
-def test_there_are_so_many(page_access: PageAccess) -> None:
+def test_there_are_so_many(access: PageAccess) -> None:
     """An agent has 20 tickets and 20 sessions at most; the oldest gives way, and other agents' are not touched."""
-    other = session(page_access, "bob")
-    sessions = [session(page_access) for _ in range(21)]
-    tickets = [page_access.ticket("ada", USER).secret for _ in range(21)]
-    assert code(lambda: page_access.check_session("ada", sessions[0])) == "bad_session"
-    assert code(lambda: page_access.redeem_ticket("ada", tickets[0])) == "bad_ticket"
-    page_access.check_session("ada", sessions[1])
-    page_access.check_session("bob", other)
-    page_access.redeem_ticket("ada", tickets[1])
+    other = session(access, "bob")
+    sessions = [session(access) for _ in range(21)]
+    tickets = [access.ticket("ada", USER).secret for _ in range(21)]
+    assert code(lambda: access.check_session("ada", sessions[0])) == "bad_session"
+    assert code(lambda: access.redeem_ticket("ada", tickets[0])) == "bad_ticket"
+    access.check_session("ada", sessions[1])
+    access.check_session("bob", other)
+    access.redeem_ticket("ada", tickets[1])
 
 
-def test_they_end_with_the_agent(page_access: PageAccess) -> None:
+def test_they_end_with_the_agent(access: PageAccess) -> None:
     """Nobody who was let in to a destroyed agent is let in to the next one of its name."""
-    ticket, used, other = page_access.ticket("ada", USER).secret, session(page_access), session(page_access, "bob")
-    page_access.forget("ada")
-    assert code(lambda: page_access.redeem_ticket("ada", ticket)) == "bad_ticket"
-    assert code(lambda: page_access.check_session("ada", used)) == "bad_session"
-    page_access.check_session("bob", other)
+    ticket, used, other = access.ticket("ada", USER).secret, session(access), session(access, "bob")
+    access.forget("ada")
+    assert code(lambda: access.redeem_ticket("ada", ticket)) == "bad_ticket"
+    assert code(lambda: access.check_session("ada", used)) == "bad_session"
+    access.check_session("bob", other)
 
 
-def test_nobody_types_that_fast(page_access: PageAccess, clock: Clock) -> None:
+def test_nobody_types_that_fast(access: PageAccess, clock: Clock) -> None:
     """60 messages and answers a minute on one agent's page, over all of its sessions; then they wait."""
-    first, second, other = session(page_access), session(page_access), session(page_access, "bob")
+    first, second, other = session(access), session(access), session(access, "bob")
     for place in range(60):
-        assert page_access.refresh_session("ada", (first, second)[place % 2]).user == USER
+        assert access.refresh_session("ada", (first, second)[place % 2]).user == USER
         clock.now += 0.5
-    assert code(lambda: page_access.refresh_session("ada", first)) == "too_much_typed"
-    page_access.check_session("ada", first)
-    page_access.refresh_session("bob", other)
+    assert code(lambda: access.refresh_session("ada", first)) == "too_much_typed"
+    access.check_session("ada", first)
+    access.refresh_session("bob", other)
     clock.now += 30.5
-    page_access.refresh_session("ada", first)
+    access.refresh_session("ada", first)
 
 
-def test_a_clock_that_is_set_back_silences_nobody(page_access: PageAccess, clock: Clock) -> None:
+def test_a_clock_that_is_set_back_silences_nobody(access: PageAccess, clock: Clock) -> None:
     """However far the clock is set back, the operator can go on typing."""
-    used = session(page_access)
+    used = session(access)
     for _ in range(60):
-        page_access.refresh_session("ada", used)
-    assert code(lambda: page_access.refresh_session("ada", used)) == "too_much_typed"
+        access.refresh_session("ada", used)
+    assert code(lambda: access.refresh_session("ada", used)) == "too_much_typed"
     clock.now -= 3_600
-    page_access.refresh_session("ada", used)
+    access.refresh_session("ada", used)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def layout(template: Template) -> Layout:
 
 
 @pytest.fixture
-async def scene(layout: Layout) -> AsyncIterator[GateHive]:
+async def gate_hive(layout: Layout) -> AsyncIterator[GateHive]:
     """The same with its gate."""
     async with opened(layout) as made:
         yield made

@@ -20,9 +20,9 @@ async def hive(tmp_path: Path) -> AsyncIterator[MessagingHive]:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[QuestionHive]:
+async def question_hive(tmp_path: Path) -> AsyncIterator[QuestionHive]:
     """ada and bob."""
-    hive = QuestionHive(tmp_path)
-    await hive.open()
-    yield hive
-    await hive.close()
+    question_hive = QuestionHive(tmp_path)
+    await question_hive.open()
+    yield question_hive
+    await question_hive.close()

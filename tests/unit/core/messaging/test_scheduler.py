@@ -19,48 +19,50 @@ from hive_core.protocol import AnswerRequest, QuestionsQuery, RemindRequest, Sen
 from tests.unit.core.messaging.messaging_hive import INSTANCE, QuestionHive
 
 
-async def test_it_wakes_by_itself(hive: QuestionHive) -> None:
+async def test_it_wakes_by_itself(question_hive: QuestionHive) -> None:
     """With the real clock: what is due later, and sooner than what was waited for, comes without anybody asking."""
-    reminders = Reminders(hive.database, hive.broker)
-    hive.scheduler = Scheduler(
-        hive.database, Questions(hive.database, hive.broker, hive.directory, hive.events), reminders
+    reminders = Reminders(question_hive.database, question_hive.broker)
+    question_hive.scheduler = Scheduler(
+        question_hive.database,
+        Questions(question_hive.database, question_hive.broker, question_hive.directory, question_hive.events),
+        reminders,
     )
     await reminders.remind("ada", RemindRequest(text="much later", after=3_600))
-    hive.run()
+    question_hive.run()
     started = time.time()
     await reminders.remind("ada", RemindRequest(text="soon", after=0.2))
-    [came] = (await hive.next_of()).deliveries
+    [came] = (await question_hive.next_of()).deliveries
     assert came.body.endswith("soon")
     assert time.time() - started >= 0.2
 
 
-async def test_what_was_missed_comes_at_once(hive: QuestionHive) -> None:
+async def test_what_was_missed_comes_at_once(question_hive: QuestionHive) -> None:
     """What became due while there was no daemon is delivered by the next one, in its order, once."""
-    await hive.remind("second", after=20)
-    await hive.remind("first", after=10)
-    question = await hive.ask(expires_in=15)
-    await hive.close()
-    hive.now += 3_600_000
+    await question_hive.remind("second", after=20)
+    await question_hive.remind("first", after=10)
+    question = await question_hive.ask(expires_in=15)
+    await question_hive.close()
+    question_hive.now += 3_600_000
     for _ in range(2):
-        await hive.open()
-        await hive.scheduler.run_due()
-        bodies = [body for _, _, body, _ in await hive.told("ada")]
-        await hive.close()
-    await hive.open()
+        await question_hive.open()
+        await question_hive.scheduler.run_due()
+        bodies = [body for _, _, body, _ in await question_hive.told("ada")]
+        await question_hive.close()
+    await question_hive.open()
     reminded = [body.rpartition("\n")[2] for body in bodies if body.startswith("Reminder")]
     assert reminded == ["first", "second"]
     assert [body for body in bodies if f"your question {question.id} in time" in body] == bodies[2:]
 
 
-async def test_a_clock_that_is_set_is_noticed(hive: QuestionHive, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_clock_that_is_set_is_noticed(question_hive: QuestionHive, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the clock jumps ahead, what that makes due comes although nothing else happens."""
     monkeypatch.setattr("hive_core.messaging.scheduler._LONGEST_SECONDS", 0.05)
-    await hive.remind("tomorrow", after=86_400)
-    hive.run()
-    await hive.scheduler.run_due()
-    assert await hive.told("ada") == []
-    hive.now += 86_400_000
-    [came] = (await hive.next_of()).deliveries
+    await question_hive.remind("tomorrow", after=86_400)
+    question_hive.run()
+    await question_hive.scheduler.run_due()
+    assert await question_hive.told("ada") == []
+    question_hive.now += 86_400_000
+    [came] = (await question_hive.next_of()).deliveries
     assert came.body.endswith("tomorrow")
 
 
@@ -91,69 +93,71 @@ async def test_a_full_inbox_holds_up_nobody_else(tmp_path: Path) -> None:
     await hive.close()
 
 
-async def test_a_message_and_the_end_are_one(hive: QuestionHive) -> None:
+async def test_a_message_and_the_end_are_one(question_hive: QuestionHive) -> None:
     """A reminder whose message cannot be stored is not gone: both are on disk, or neither."""
-    await hive.remind("kept", after=1)
-    hive.now += 1_000
+    await question_hive.remind("kept", after=1)
+    question_hive.now += 1_000
 
     def refused(_: sqlite3.Connection, __: object) -> None:
         raise HiveError("disk_full", "no room")
 
     with patch.object(store, "insert", refused):
-        await hive.scheduler.run_due()
-    assert await hive.told("ada") == []
-    assert len(await hive.reminders.waiting_of("ada")) == 1
-    hive.run()
-    [came] = (await hive.next_of()).deliveries
+        await question_hive.scheduler.run_due()
+    assert await question_hive.told("ada") == []
+    assert len(await question_hive.reminders.waiting_of("ada")) == 1
+    question_hive.run()
+    [came] = (await question_hive.next_of()).deliveries
     assert came.body.endswith("kept")
-    assert await hive.reminders.waiting_of("ada") == []
+    assert await question_hive.reminders.waiting_of("ada") == []
 
 
-async def test_a_destroyed_agents_reminders_wait(hive: QuestionHive) -> None:
+async def test_a_destroyed_agents_reminders_wait(question_hive: QuestionHive) -> None:
     """Nothing comes while there is no such agent, and nobody retries; the next of its name gets them."""
-    await hive.remind("still there?", after=1)
-    await hive.remove("ada")
-    hive.now += 5_000
+    await question_hive.remind("still there?", after=1)
+    await question_hive.remove("ada")
+    question_hive.now += 5_000
     with capture_logs() as logs:
-        assert await hive.scheduler.run_due() > 1.0
+        assert await question_hive.scheduler.run_due() > 1.0
     assert logs == []
-    hive.run()
-    await hive.add("ada")
-    hive.scheduler.reschedule()
-    [came] = (await hive.next_of()).deliveries
+    question_hive.run()
+    await question_hive.add("ada")
+    question_hive.scheduler.reschedule()
+    [came] = (await question_hive.next_of()).deliveries
     assert came.body.endswith("still there?")
 
 
-async def test_what_ended_is_removed_after_a_while(hive: QuestionHive) -> None:
+async def test_what_ended_is_removed_after_a_while(question_hive: QuestionHive) -> None:
     """Ended questions and reminders go after the retention time, open ones never."""
-    ended, still = await hive.ask("ended"), await hive.ask("still open")
-    hive.now += 1_000
-    await hive.questions.answer(ended.id, AnswerRequest(text="yes"), "operator")
+    ended, still = await question_hive.ask("ended"), await question_hive.ask("still open")
+    question_hive.now += 1_000
+    await question_hive.questions.answer(ended.id, AnswerRequest(text="yes"), "operator")
     for after in (0, 30 * 86_400):
-        await hive.remind(after=after)
-    await hive.scheduler.run_due()
-    hive.now += 86_400_000
-    assert await hive.scheduler.vacuum(1, batch=1) == 0
-    hive.now += 1
-    assert await hive.scheduler.vacuum(1, batch=1) == 2
-    assert [row.id for row in (await hive.questions.listing(QuestionsQuery(view="all"))).questions] == [still.id]
-    assert len(await hive.reminders.waiting_of("ada")) == 1
+        await question_hive.remind(after=after)
+    await question_hive.scheduler.run_due()
+    question_hive.now += 86_400_000
+    assert await question_hive.scheduler.vacuum(1, batch=1) == 0
+    question_hive.now += 1
+    assert await question_hive.scheduler.vacuum(1, batch=1) == 2
+    assert [row.id for row in (await question_hive.questions.listing(QuestionsQuery(view="all"))).questions] == [
+        still.id
+    ]
+    assert len(await question_hive.reminders.waiting_of("ada")) == 1
 
 
 @pytest.mark.parametrize("steps", range(1, 8))
-async def test_a_daemon_that_stops_meanwhile(hive: QuestionHive, steps: int) -> None:
+async def test_a_daemon_that_stops_meanwhile(question_hive: QuestionHive, steps: int) -> None:
     """Wherever it is broken off, nothing is left half begun, and the rest is told by the next daemon, once."""
-    await hive.remind("kept", after=0)
-    bringing = asyncio.create_task(hive.scheduler.run_due())
+    await question_hive.remind("kept", after=0)
+    bringing = asyncio.create_task(question_hive.scheduler.run_due())
     for _ in range(steps):
         await asyncio.sleep(0)
         time.sleep(0.003)  # noqa: ASYNC251 - so that the database's thread has answered.
     bringing.cancel()
     await asyncio.wait([bringing])
     gc.collect()  # A coroutine that nobody awaited would warn now.
-    await hive.restart()
-    await hive.scheduler.run_due()
-    assert len(await hive.told("ada")) == 1
+    await question_hive.restart()
+    await question_hive.scheduler.run_due()
+    assert len(await question_hive.told("ada")) == 1
 
 
 class Vacuumed:

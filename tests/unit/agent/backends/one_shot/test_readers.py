@@ -120,7 +120,7 @@ def test_missing_tools(reader: OutputReader, line: str) -> None:
     assert kind(ended(reader, 0)) == "no_tools"
 
 
-@pytest.mark.parametrize("reading", [OpencodeReader(), CodexReader(), GeminiReader()], ids=lambda it: type(it).__name__)
+@pytest.mark.parametrize("reader", [OpencodeReader(), CodexReader(), GeminiReader()], ids=lambda it: type(it).__name__)
 def test_what_is_no_event(reader: OutputReader) -> None:
     """Lines that are no events of a known shape are skipped, and an end without a result is a crash with last words."""
     lines = ["", "null", "[]", "{", '{"type": 7}', '{"type": "text", "part": []}', "[" * 100_000]

@@ -12,15 +12,15 @@ from pathlib import Path
 from hive_agent.backends.base import Backend
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
-from hive_agent.client.registration import Presence
+from hive_agent.client.registration import Registration
 from hive_agent.interfaces import Controls
 from hive_agent.turns import failure_policy
-from hive_agent.turns.conversation import Conversation, Memory
-from hive_agent.turns.history import History
-from hive_agent.turns.inbox import Inbox
-from hive_agent.turns.loop import Pause, Worker
-from hive_agent.turns.operator_controls import Desk, Wishes
-from hive_agent.turns.turn_log import Publish, TurnBook
+from hive_agent.turns.conversation import Conversation, ConversationStateFile
+from hive_agent.turns.history import TurnHistory
+from hive_agent.turns.inbox import LeasedInbox
+from hive_agent.turns.loop import Pause, TurnLoop
+from hive_agent.turns.operator_controls import OperatorControls, PendingRequests
+from hive_agent.turns.turn_log import Publish, TurnLog
 from hive_core.protocol import HarnessState, Profile
 
 log = logging.getLogger(__name__)
@@ -60,9 +60,9 @@ class Harness:
         self._publish = publish
         self._page = page
         self._pause = pause
-        self._presence = Presence(client, instance, version, deployment)
-        self._worker: Worker | None = None
-        self._desk: Desk | None = None
+        self._registration = Registration(client, instance, version, deployment)
+        self._turn_loop: TurnLoop | None = None
+        self._controls: OperatorControls | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set or a newer harness takes over; then stop the turn and give leases back.
@@ -77,14 +77,14 @@ class Harness:
                 work.result()
                 return
             log.info("asked to stop")
-            settling = self._worker.settling if self._worker is not None else None
+            settling = self._turn_loop.settling if self._turn_loop is not None else None
             if settling is not None:  # the turn is over: telling so spares the messages a second handling
                 await asyncio.wait({settling}, timeout=_GOODBYE_SECONDS)
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             with contextlib.suppress(TimeoutError, CoreError):
                 async with asyncio.timeout(_GOODBYE_SECONDS):
-                    await Inbox(self._client, self._instance, lambda: 0.0).release_all()
+                    await LeasedInbox(self._client, self._instance, lambda: 0.0).release_all()
         except CoreError as error:
             if error.code != "superseded":
                 raise
@@ -96,70 +96,70 @@ class Harness:
 
     async def _work(self) -> None:
         async with AsyncExitStack() as stack:
-            stack.callback(self._presence.close)
-            profile = await self._presence.hello()
+            stack.callback(self._registration.close)
+            profile = await self._registration.hello()
             log.info("serving %s (%s) on deployment %d", profile.name, profile.config.backend, profile.deployment)
-            worker, desk = await self._begin(stack, profile)
-            await self._open_page(stack, desk, profile)
-            await worker.at_rest()
-            known = asyncio.create_task(self._presence.keep())
+            turn_loop, controls = await self._begin(stack, profile)
+            await self._open_page(stack, controls, profile)
+            await turn_loop.at_rest()
+            known = asyncio.create_task(self._registration.keep())
             try:
                 while True:
-                    await worker.next()
+                    await turn_loop.next()
             finally:
                 known.cancel()
                 await asyncio.gather(known, return_exceptions=True)
 
-    async def _begin(self, stack: AsyncExitStack, profile: Profile) -> tuple[Worker, Desk]:
+    async def _begin(self, stack: AsyncExitStack, profile: Profile) -> tuple[TurnLoop, OperatorControls]:
         """Everything that works together, closed with `stack`."""
-        book = await TurnBook.open(History(self._state / "turns"), self._publish)
-        stack.callback(book.close)
-        memory = Memory(self._state / "conversation.json", profile.config.backend)
-        conversation = Conversation(profile, self._open_backend, memory, self.changed)
+        turn_log = await TurnLog.open(TurnHistory(self._state / "turns"), self._publish)
+        stack.callback(turn_log.close)
+        state_file = ConversationStateFile(self._state / "conversation.json", profile.config.backend)
+        conversation = Conversation(profile, self._open_backend, state_file, self.changed)
         stack.push_async_callback(conversation.close)
-        wishes = Wishes()
-        inbox = Inbox(
+        requests = PendingRequests()
+        inbox = LeasedInbox(
             self._client,
             self._instance,
-            lambda: self._presence.lease_seconds,
+            lambda: self._registration.lease_seconds,
             lambda: self._publish("inbox", {}),
         )
-        self._worker = worker = Worker(
+        self._turn_loop = turn_loop = TurnLoop(
             state=self._state,
             instance=self._instance,
             inbox=inbox,
-            book=book,
+            turn_log=turn_log,
             conversation=conversation,
-            wishes=wishes,
+            requests=requests,
             say=self._say,
             pause=self._pause,
         )
-        self._desk = desk = Desk(
+        self._controls = controls = OperatorControls(
             profile=profile,
-            book=book,
+            turn_log=turn_log,
             conversation=conversation,
             inbox=inbox,
-            wishes=wishes,
-            running=lambda: worker.breaker,
+            requests=requests,
+            running=lambda: turn_loop.stopper,
             publish=self._publish,
         )
-        stack.push_async_callback(desk.close)
-        return worker, desk
+        stack.push_async_callback(controls.close)
+        return turn_loop, controls
 
-    async def _open_page(self, stack: AsyncExitStack, desk: Desk, profile: Profile) -> None:
+    async def _open_page(self, stack: AsyncExitStack, controls: OperatorControls, profile: Profile) -> None:
         try:
-            await stack.enter_async_context(self._page(desk, profile))
+            await stack.enter_async_context(self._page(controls, profile))
         except OSError as error:
             # An agent that works without its page is better than none.
             log.error("the agent's page cannot be served: %s", error)
 
     async def _say(self, state: HarnessState, detail: str) -> None:
-        if self._desk is not None:
-            self._desk.state, self._desk.detail = state, detail[:2_000]
+        if self._controls is not None:
+            self._controls.state, self._controls.detail = state, detail[:2_000]
         self._publish("state", {"state": state, "detail": detail[:2_000]})
-        await self._presence.report(state, detail)
+        await self._registration.report(state, detail)
 
     def changed(self) -> None:
         """Something of the conversation or of its backend is not as the page was told."""
-        if self._desk is not None:
-            self._desk.changed()
+        if self._controls is not None:
+            self._controls.changed()

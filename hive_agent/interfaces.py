@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, TypedDict
 from hive_core.protocol import Effort
 
 
-class NotNow(Exception):
+class ActionNotPossible(Exception):
     """The request does not fit what the harness is doing; the text says why and what to do."""
 
 
@@ -72,16 +72,16 @@ class Controls(Protocol):
         """What happened in one turn, as its events were published; empty if there is no such turn."""
 
     async def cancel(self) -> None:
-        """Stop the running turn; it is then held. Raises NotNow if none runs."""
+        """Stop the running turn; it is then held. Raises ActionNotPossible if none runs."""
 
     async def retry(self, turn: int) -> None:
-        """Try a turn that waits or is held now, in place. Raises NotNow."""
+        """Try a turn that waits or is held now, in place. Raises ActionNotPossible."""
 
     async def skip(self, turn: int) -> None:
-        """Give up a turn that waits or is held: its messages count as handled. Raises NotNow."""
+        """Give up a turn that waits or is held: its messages count as handled. Raises ActionNotPossible."""
 
     async def compact(self) -> None:
-        """Shorten the conversation before the next turn. Raises NotNow if there is nothing to shorten."""
+        """Shorten the conversation before the next turn. Raises ActionNotPossible if there is nothing to shorten."""
 
     async def new_session(self) -> None:
         """Begin a new conversation with the next turn."""
@@ -90,7 +90,7 @@ class Controls(Protocol):
         """Ask this model from the next turn on; remembered over restarts. None goes back to agent.toml."""
 
     async def log_in(self) -> str:
-        """Begin a login; the address that a person has to open. Raises NotNow."""
+        """Begin a login; the address that a person has to open. Raises ActionNotPossible."""
 
     async def give_code(self, code: str) -> None:
-        """Hand over the pasted code. Raises NotNow with what the program said if it is not taken."""
+        """Hand over the pasted code. Raises ActionNotPossible with what the program said if it is not taken."""

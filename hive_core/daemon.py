@@ -16,17 +16,17 @@ import structlog
 import uvloop
 
 from hive_core import __version__, text
-from hive_core.agents import Agents
-from hive_core.agents.health import Reports
+from hive_core.agents import AgentLifecycle
+from hive_core.agents.health import HarnessReports
 from hive_core.agents.lifecycle import passed_environment
-from hive_core.agents.limits import Allowance
+from hive_core.agents.limits import LimitPolicy
 from hive_core.api.page_ports import PagePorts
-from hive_core.api.refusal_audit import Refusals
-from hive_core.api.routes.tables import Parts, agents_endpoints, operators_endpoints
+from hive_core.api.refusal_audit import RefusalAudit
+from hive_core.api.routes.tables import Services, agents_endpoints, operators_endpoints
 from hive_core.api.sockets import CoreSockets, HostSocket
-from hive_core.api.status import Overview
+from hive_core.api.status import StatusReport
 from hive_core.gate.gate import Gate
-from hive_core.gate.intake.import_commit import Intake, IntakeLimits
+from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
 from hive_core.infra.database.database import Database
 from hive_core.infra.file_lock import StateLock
 from hive_core.infra.systemd.notify import Notifier
@@ -34,8 +34,8 @@ from hive_core.infra.telemetry import log_config
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout, make_directories
-from hive_core.messaging import Broker, Directory, Due, Questions, Reminders
-from hive_core.messaging.scheduler import keep_vacuumed
+from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
+from hive_core.messaging.scheduler import run_retention
 from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
 
@@ -103,28 +103,28 @@ class Daemon:
             lease_seconds=settings.lease_seconds,
         )
         await broker.open()
-        reports = Reports(events, broker, directory)
+        reports = HarnessReports(events, broker, directory)
         questions = Questions(database, broker, directory, events)
         reminders = Reminders(database, broker)
-        due = Due(database, questions, reminders)
-        refusals = Refusals(database)
-        stack.push_async_callback(refusals.tell_left_out, all_callers=True)
-        refused, timed = refusals.note, metrics.request
+        scheduler = Scheduler(database, questions, reminders)
+        refusal_audit = RefusalAudit(database)
+        stack.push_async_callback(refusal_audit.report_left_out, all_callers=True)
+        refused, timed = refusal_audit.record_refusal, metrics.request
         core = CoreSockets(lambda name: layout.agent(name).core_socket, directory, refused, timed)
         ports = PagePorts(lambda name: layout.agent(name).page_socket)
         stack.callback(ports.close)
         runtime = await opening
-        agents = Agents(
+        agents = AgentLifecycle(
             layout=layout,
             database=database,
             directory=directory,
             broker=broker,
             runtime=runtime,
-            doors=core,
-            ports=ports,
+            sockets=core,
+            page_ports=ports,
             reports=reports,
             environment=passed_environment(settings.pass_environment),
-            allowance=Allowance(settings.limits, settings.ceilings),
+            limit_policy=LimitPolicy(settings.limits, settings.ceilings),
         )
 
         gate = Gate(
@@ -136,15 +136,15 @@ class Daemon:
             events=events,
             agents=agents,
             runtime=runtime,
-            intake=Intake(
+            importer=CommitImporter(
                 runtime.bubblewrap,
                 layout.scratch,
                 IntakeLimits(settings.proposal_bytes, settings.proposal_files, ceilings=settings.ceilings),
             ),
         )
 
-        overview = Overview(layout, database, directory, broker, agents, runtime, metrics)
-        parts = Parts(
+        status_report = StatusReport(layout, database, directory, broker, agents, runtime, metrics)
+        services = Services(
             layout=layout,
             database=database,
             directory=directory,
@@ -153,13 +153,13 @@ class Daemon:
             reports=reports,
             questions=questions,
             reminders=reminders,
-            due=due,
+            scheduler=scheduler,
             agents=agents,
             gate=gate,
-            overview=overview,
+            status_report=status_report,
             lease_seconds=settings.lease_seconds,
         )
-        await core.serve(agents_endpoints(parts))
+        await core.serve(agents_endpoints(services))
         stack.push_async_callback(core.close_all)
         stack.callback(agents.close)
         await agents.open()
@@ -167,7 +167,7 @@ class Daemon:
             if unit.name not in directory:
                 hint = "its agent was destroyed by hand, or in another database; remove it with nixos-container destroy"
                 _log.warning("a container of no agent's goes on", agent=unit.name, lifecycle=unit.lifecycle, hint=hint)
-        host = HostSocket(layout.host_socket, settings.socket_group, operators_endpoints(parts), refused, timed)
+        host = HostSocket(layout.host_socket, settings.socket_group, operators_endpoints(services), refused, timed)
         await host.open()
         stack.push_async_callback(host.close)
         # Long polls end first, or closing the sockets would wait for them.
@@ -180,11 +180,11 @@ class Daemon:
         # Deployments under way are taken up by the next daemon: an agent that is stopped is not an unhealthy one.
         stack.push_async_callback(gate.close)
         for background in (
-            self._part("vacuum", keep_vacuumed(broker.vacuum, settings.retention_days)),
-            self._part("vacuum of questions", keep_vacuumed(due.vacuum, settings.retention_days)),
-            self._part("what time brings", due.run()),
+            self._part("vacuum", run_retention(broker.vacuum, settings.retention_days)),
+            self._part("vacuum of questions", run_retention(scheduler.vacuum, settings.retention_days)),
+            self._part("what time brings", scheduler.run()),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
-            self._part("refusals", refusals.run()),
+            self._part("refusals", refusal_audit.run()),
             self._part("trash", agents.empty_trash()),
             self._part("agents' start", agents.start_wanted()),
             self._part("gate", gate.run()),

@@ -82,7 +82,7 @@ class NixOS(BaseModel):
     updates_at_once: Annotated[int, Field(ge=1, le=100, description="Agents that are updated side by side.")] = 2
 
 
-class Bounds(BaseModel):
+class LimitCeilings(BaseModel):
     """Limits for containers: `memory_max` ("3G"), `cpu_quota` (percent of a core), `tasks_max`, `io_weight`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -109,10 +109,12 @@ class Settings(BaseModel):
         Literal["local", "nixos"], Field(description="What runs the agents: child processes, or NixOS containers.")
     ] = "local"
     nixos: Annotated[NixOS, Field(description="How the nixos runtime makes containers (a table).")] = NixOS()
-    limits: Annotated[Bounds, Field(description="Limits of agents whose `agent.toml` sets none (a table).")] = Bounds()
+    limits: Annotated[LimitCeilings, Field(description="Limits of agents whose `agent.toml` sets none (a table).")] = (
+        LimitCeilings()
+    )
     ceilings: Annotated[
-        Bounds, Field(description="What no agent's limits may exceed (a table): proposals beyond are refused.")
-    ] = Bounds()
+        LimitCeilings, Field(description="What no agent's limits may exceed (a table): proposals beyond are refused.")
+    ] = LimitCeilings()
     sandbox: Annotated[
         Literal["auto", "bubblewrap", "none"],
         Field(description="How the local runtime confines agents; `auto` takes bubblewrap where it works."),

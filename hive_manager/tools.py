@@ -15,7 +15,7 @@ from hive_agent.client.core_client import CoreClient
 from hive_agent.config_repository import applied_repository
 from hive_agent.environment import AgentEnvironment
 from hive_agent.tools import proposals
-from hive_agent.tools.output import Lines, Skip, in_words, read_log
+from hive_agent.tools.output import Lines, Skip, as_tool_errors, read_log
 from hive_agent.tools.proposals import CommitText, ProposalNote, propose
 from hive_core.protocol import (
     AgentConfig,
@@ -46,7 +46,7 @@ def add_tools(server: MCPServer[None], client: CoreClient, environment: AgentEnv
 
 def _add_lifecycle_tools(server: MCPServer[None], client: CoreClient) -> None:
     async def change(name: str, action: Literal["start", "stop", "restart"]) -> str:
-        with in_words():
+        with as_tool_errors():
             status = await client.change_agent(name, action)
         waiting = f", {status.unacked} messages wait for it" if status.unacked else ""
         return f"{status.name} is {status.lifecycle}{waiting}."
@@ -94,7 +94,7 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
         offset: Annotated[int, Field(ge=0, le=1_000_000, description="How many to pass over.")] = 0,
     ) -> str:
         """List proposals of all agents, the newest first: who wants what changed, and whose decision is missing."""
-        with in_words():
+        with as_tool_errors():
             query = ProposalsQuery(agent=agent or None, state=state, limit=_LISTED, offset=offset)
             found = await client.proposals(query)
         return proposals.proposal_listing(found.proposals, found.total, offset)
@@ -102,7 +102,7 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
     @server.tool(structured_output=False)
     async def show_proposal(agent: Agent, number: Number) -> str:
         """Show a proposal: note, result of the build, changes of settings in words, diff. Read it before you decide."""
-        with in_words():
+        with as_tool_errors():
             proposal = await client.proposal(agent, number, ProposalQuery())
         return proposals.proposal_detail(proposal, _whole_diff(environment, proposal))
 
@@ -139,7 +139,7 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
         ] = None,
     ) -> str:
         """Deploy an earlier deployment of an agent again, as it was built then."""
-        with in_words():
+        with as_tool_errors():
             # The number is found here: the request may be repeated, and must not go back twice.
             to = await _before(client, agent) if number is None else number
             made = await client.rollback(agent, RollbackRequest(number=to, note=note))
@@ -156,7 +156,7 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
 
 async def _told(asked: Awaitable[Proposal]) -> str:
     """What became of a proposal with that, in one line."""
-    with in_words():
+    with as_tool_errors():
         decided = await asked
     return proposals.proposal_line(decided)
 
@@ -210,7 +210,7 @@ def add_request_tools(server: MCPServer[None], client: CoreClient, environment: 
             settings = tomllib.loads(agent_toml)
         except tomllib.TOMLDecodeError as error:
             raise ToolError(f"agent_toml is no TOML: {error}") from None
-        with in_words():
+        with as_tool_errors():
             config = AgentConfig.model_validate(settings)
             request = SpawnProposal(name=name, config=config, prompt=prompt, agent_nix=agent_nix or None, note=note)
             asked = await client.request_spawn(request)
@@ -223,7 +223,7 @@ def add_request_tools(server: MCPServer[None], client: CoreClient, environment: 
         purge: Annotated[bool, Field(description="Also remove its files and waiting messages, for ever.")] = False,
     ) -> str:
         """Ask for an agent to be removed. That is done once the operator has agreed."""
-        with in_words():
+        with as_tool_errors():
             asked = await client.request_destroy(name, DestroyProposal(purge=purge, note=note))
         return _asked(asked)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from failure import DemoFailed
 
 from hive_agent.backends.claude.command import find_program
-from hive_agent.backends.cli_launch import NoProgram
+from hive_agent.backends.cli_launch import ProgramNotFound
 
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _ALSO_PASSED = (
@@ -94,7 +94,7 @@ def _check_program(environment: Mapping[str, str]) -> None:
     named = environment.get("HIVE_CLAUDE", "")
     try:
         find_program({"PATH": path, "HIVE_CLAUDE": named})
-    except NoProgram as error:
+    except ProgramNotFound as error:
         if named:
             raise DemoFailed(f"{error}.") from None
         raise DemoFailed(

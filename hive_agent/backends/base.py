@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from hive_agent.backends.transcript import Tell
+from hive_agent.backends.transcript import EntrySink
 from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.role import Role
@@ -106,13 +106,13 @@ class Backend(Protocol):
     def models(self) -> Sequence[str]:
         """Names to choose from, where the backend knows some; others may work."""
 
-    async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
+    async def run(self, turn: Turn, tell: EntrySink) -> TurnOutcome:
         """Handle the turn's messages, and tell what happens meanwhile.
 
         When cancelled, stop all that was started for it before returning; the conversation can be gone on with.
         """
 
-    async def compact(self, tell: Tell, focus: str = "") -> TurnOutcome:
+    async def compact(self, tell: EntrySink, focus: str = "") -> TurnOutcome:
         """Shorten the conversation. Ok also where there is nothing to shorten."""
 
     async def new_session(self) -> None:

@@ -49,31 +49,31 @@ def child_environment(variables: Mapping[str, str], needed: Sequence[str], extra
     return {name: value for name, value in variables.items() if name in whole or name.startswith(beginnings)}
 
 
-class NoProgram(Exception):
+class ProgramNotFound(Exception):
     """The agent CLI is not installed; the text says where it was looked for, and what to do."""
 
 
 def named_program(variables: Mapping[str, str], setting: str) -> Path | None:
-    """The program that the variable `setting` names; None if it is not set. Raises NoProgram."""
+    """The program that the variable `setting` names; None if it is not set. Raises ProgramNotFound."""
     path = variables.get(setting, "")
     if not path:
         return None
     if Path(path).is_file() and os.access(path, os.X_OK):
         return Path(path)
-    raise NoProgram(f"{setting} names {path}, which is no program that can be run here")
+    raise ProgramNotFound(f"{setting} names {path}, which is no program that can be run here")
 
 
 def find_program(variables: Mapping[str, str], name: str, setting: str, package: str) -> Path:
     """The program that the variable `setting` names, or else `name` on the PATH. `package` is its npm package.
 
-    Raises NoProgram.
+    Raises ProgramNotFound.
     """
     chosen = named_program(variables, setting)
     if chosen is not None:
         return chosen
     found = shutil.which(name, path=variables.get("PATH", os.defpath))
     if found is None:
-        raise NoProgram(
+        raise ProgramNotFound(
             f"{name} was not found: no {setting}, and no `{name}` on the PATH. Install it where agents see it "
             f"(npm install --global {package}, or a package in agent.nix), or choose another backend in agent.toml"
         )
@@ -83,7 +83,7 @@ def find_program(variables: Mapping[str, str], name: str, setting: str, package:
 _Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
-class Known(BaseModel):
+class StoredSession(BaseModel):
     """`id` is the CLI's name for the conversation, None if the next turn begins one.
 
     `shortened`: it is None because the conversation before was given up for its length. `input`, `cached` and `output`
@@ -102,9 +102,9 @@ class CliSession:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.known = state_files.load_model(path, Known) or Known()
+        self.known = state_files.load_model(path, StoredSession) or StoredSession()
 
-    def remember(self, known: Known) -> None:
+    def remember(self, known: StoredSession) -> None:
         """If it cannot be written, a restart begins a new conversation."""
         if known == self.known:
             return

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Message:
+class TranscriptMessage:
     """A message that the turn is about, as the harness took it in. `characters` is its length, where `text` was cut."""
 
     id: int
@@ -21,7 +21,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Text:
+class TranscriptText:
     """The model said something."""
 
     text: str
@@ -55,7 +55,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Usage:
+class TokenUsage:
     """What one model call took, in tokens. `cost_usd` is None where the CLI does not tell it.
 
     `context` is how much of the model's window (`window`, 0 if unknown) is full after it.
@@ -71,24 +71,24 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Session:
+class SessionStarted:
     """The conversation of the CLI that the turn belongs to; `fresh` if it begins with this turn."""
 
     id: str
     fresh: bool
 
 
-Entry = Message | Text | ToolCall | ToolResult | Notice | Usage | Session
-Tell = Callable[[Entry], None]
+Entry = TranscriptMessage | TranscriptText | ToolCall | ToolResult | Notice | TokenUsage | SessionStarted
+EntrySink = Callable[[Entry], None]
 
 KINDS: Mapping[type[Entry], str] = {
-    Message: "message",
-    Text: "text",
+    TranscriptMessage: "message",
+    TranscriptText: "text",
     ToolCall: "call",
     ToolResult: "result",
     Notice: "notice",
-    Usage: "usage",
-    Session: "session",
+    TokenUsage: "usage",
+    SessionStarted: "session",
 }
 
 

@@ -49,7 +49,7 @@ class CoreError(Exception):
         return 400 <= self.status < 500 and self.code != "superseded" and not self.passing
 
 
-class Line:
+class LivenessConnection:
     """A connection on which nothing is asked: it breaks when the daemon at its other end is gone."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,7 +69,7 @@ class Line:
         self._writer.close()
 
 
-class Connection:
+class CoreConnection:
     """Calls on one core.sock. Use as an async context manager.
 
     `patience`: for how many seconds a call is repeated while the daemon is away or cannot write; so every call
@@ -92,13 +92,13 @@ class Connection:
         if self._session is not None:
             await self._session.close()
 
-    async def open_line(self) -> Line:
+    async def open_line(self) -> LivenessConnection:
         """A line to the daemon, for as long as that lives; while there is none, this waits like every call."""
         give_up = time.monotonic() + self._patience
         pause = _FIRST_PAUSE
         while True:
             try:
-                return Line(*await asyncio.open_unix_connection(str(self._socket)))
+                return LivenessConnection(*await asyncio.open_unix_connection(str(self._socket)))
             except OSError as error:
                 if time.monotonic() + pause > give_up:
                     raise _unreachable(self._socket, error) from None

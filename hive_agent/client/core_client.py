@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from hive_agent.client.connection import Connection, CoreError
+from hive_agent.client.connection import CoreConnection, CoreError
 from hive_core import protocol
 from hive_core.protocol import (
     AckRequest,
@@ -35,7 +35,7 @@ _PROCESS_SECONDS = 120.0
 """How long the daemon may take to start or stop an agent."""
 
 
-class CoreClient(Connection):
+class CoreClient(CoreConnection):
     """Every call of an agent and of the manager.
 
     Every call here may be repeated: leases and states are set, not counted; a decision names the state that it is

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 
-from hive_agent.client.connection import CoreError, Line
+from hive_agent.client.connection import CoreError, LivenessConnection
 from hive_agent.client.core_client import CoreClient
 from hive_core.protocol import HarnessState, HelloRequest, LeaseRequest, Profile, StateRequest
 
@@ -19,7 +19,7 @@ _SHORTEST_LINE = 1.0
 """A line to the daemon that breaks sooner was not taken: slow down, whatever the reason is."""
 
 
-class Presence:
+class Registration:
     """One harness, known as `instance`, on the deployment that it was started on.
 
     A container outlives the daemon, and a new daemon knows the instance from its database, but neither the deployment
@@ -34,7 +34,7 @@ class Presence:
         self._deployment = deployment
         self._said: tuple[HarnessState, str] = ("starting", "")
         self._saying = asyncio.Lock()
-        self._line: Line | None = None
+        self._line: LivenessConnection | None = None
         self._profile: Profile | None = None
 
     @property

@@ -19,7 +19,7 @@ LONGEST_OUTPUT = 30_000
 
 
 @contextmanager
-def in_words(hint: str = "") -> Iterator[None]:
+def as_tool_errors(hint: str = "") -> Iterator[None]:
     """Make what goes wrong inside the tool's error, in words: what the hive refused, why, and what to do; or which
     argument cannot be sent, why, and the `hint`.
     """
@@ -73,6 +73,6 @@ def add_log_tools(server: MCPServer[None], client: CoreClient) -> None:
 
 async def read_log(logs: Callable[[LogsQuery], Awaitable[LogsAnswer]], lines: int, skip: int) -> str:
     """The last `lines` before the newest `skip` ones; what does not fit is left out, with how to get it."""
-    with in_words():
+    with as_tool_errors():
         answer = await logs(LogsQuery(lines=min(lines + skip, _MOST)))
     return last_lines(answer.lines, skip) or "There are no lines."

@@ -13,7 +13,7 @@ from pydantic import Field
 from hive_agent.client.core_client import CoreClient
 from hive_agent.config_repository import ConfigRepository, GitFailed
 from hive_agent.environment import AgentEnvironment
-from hive_agent.tools.output import LONGEST_OUTPUT, in_words
+from hive_agent.tools.output import LONGEST_OUTPUT, as_tool_errors
 from hive_core.protocol import Proposal, ProposalDetail, ProposalQuery, ProposalsQuery, ProposeRequest, WithdrawRequest
 
 View = Annotated[Literal["open", "ended", "all"], Field(description="Open ones, ended ones, or both.")]
@@ -38,7 +38,7 @@ def add_proposal_tools(server: MCPServer[None], client: CoreClient, environment:
         offset: Annotated[int, Field(ge=0, le=1_000_000, description="How many to pass over.")] = 0,
     ) -> str:
         """List the proposed changes of your configuration, the newest first, or show one of them in full."""
-        with in_words():
+        with as_tool_errors():
             me = (await client.whoami()).name
             if number is not None:
                 return proposal_detail(await client.proposal(me, number, ProposalQuery()))
@@ -53,7 +53,7 @@ def add_proposal_tools(server: MCPServer[None], client: CoreClient, environment:
         note: Annotated[str, Field(max_length=10_000, description="Why.")] = "",
     ) -> str:
         """Take a proposal of yours back. What is approved already cannot be taken back."""
-        with in_words():
+        with as_tool_errors():
             me = (await client.whoami()).name
             withdrawn = await client.withdraw(me, number, WithdrawRequest(note=note))
         return proposal_line(withdrawn)
@@ -67,7 +67,7 @@ async def propose(
     Raises ToolError with what to do.
     """
     left_out: list[str] = []
-    with in_words():
+    with as_tool_errors():
         if not commit:
             me = (await client.whoami()).name
             repository = ConfigRepository(environment.config, me, environment.variables)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from hive_agent.client.core_client import CoreClient
 from hive_agent.tools import proposals
-from hive_agent.tools.output import LONGEST_OUTPUT, in_words
+from hive_agent.tools.output import LONGEST_OUTPUT, as_tool_errors
 from hive_core.protocol import LONGEST_AHEAD, AskRequest, OpenItems, Question, Reminder, RemindRequest, StatusRequest
 from hive_core.text import shown
 
@@ -42,14 +42,14 @@ def add_asking_tools(server: MCPServer[None], client: CoreClient) -> None:
         text: Annotated[str, Field(description="At most 200 characters; empty: nothing.")],
     ) -> str:
         """Say in a few words what you are at. The operator and the other agents see it beside your name."""
-        with in_words():
+        with as_tool_errors():
             await client.set_status(StatusRequest(text=" ".join(text.split())))
         return "Shown beside your name." if text.strip() else "Nothing is shown beside your name."
 
     @server.tool(structured_output=False)
     async def list_open(skip: Skip = 0, question: One = None, reminder: One = None) -> str:
         """List what of yours is open: questions to the operator, reminders to come, proposals under way."""
-        with in_words():
+        with as_tool_errors():
             items = await client.open_items()
         if question is not None:
             return _found(find_question_text(items, question), f"No question {question} of yours is open.")
@@ -73,7 +73,7 @@ def _add_ask(server: MCPServer[None], client: CoreClient) -> None:
         wait_minutes: Minutes = None,
     ) -> str:
         """Ask the person who runs the hive. The answer comes later, as a message that starts a turn of yours."""
-        with in_words():
+        with as_tool_errors():
             request = AskRequest(
                 text=question,
                 options=options,
@@ -95,7 +95,7 @@ def _add_reminders(server: MCPServer[None], client: CoreClient) -> None:
     @server.tool(structured_output=False)
     async def remind(text: ReminderText, at: At = "", after_minutes: After = None) -> str:
         """Have a message sent to yourself later. It starts a turn of yours, also after a restart of everything."""
-        with in_words():
+        with as_tool_errors():
             moment = _moment(at) if at else None
             request = RemindRequest(
                 text=text,
@@ -109,7 +109,7 @@ def _add_reminders(server: MCPServer[None], client: CoreClient) -> None:
     @server.tool(structured_output=False)
     async def cancel_reminder(number: Annotated[int, Field(ge=1, description="Its number; see list_open.")]) -> str:
         """Give up a reminder that has not come yet."""
-        with in_words():
+        with as_tool_errors():
             reminder = await client.cancel_reminder(number)
         return f"Reminder {reminder.id} will not come."
 

@@ -17,7 +17,7 @@ from hive_agent.environment import AgentEnvironment, version
 from hive_agent.prompts.turn_prompt import frames
 from hive_agent.role import Role
 from hive_agent.tools import proposals
-from hive_agent.tools.output import LONGEST_OUTPUT, add_log_tools, in_words
+from hive_agent.tools.output import LONGEST_OUTPUT, add_log_tools, as_tool_errors
 from hive_agent.tools.proposals import add_proposal_tools
 from hive_agent.tools.questions import add_asking_tools
 from hive_core.protocol import MAX_WAIT_SECONDS, Peer, ReceiveRequest, SendRequest
@@ -56,7 +56,7 @@ def _add_send(server: MCPServer[None], client: CoreClient) -> None:
         reply_to: Annotated[int | None, Field(description="Number of the message that this answers.")] = None,
     ) -> str:
         """Send a message. Once this returns, the hive keeps the message until its recipient has handled it."""
-        with in_words("names are 1 to 9 characters of a-z and 0-9; see list_agents"):
+        with as_tool_errors("names are 1 to 9 characters of a-z and 0-9; see list_agents"):
             request = SendRequest(to=to, body=body, reply_to=reply_to, idempotency_key=f"tool:{uuid.uuid4()}")
             answer = await client.send(request)
         names = ", ".join(answer.recipients) or "nobody (there is no one else)"
@@ -76,7 +76,7 @@ def _add_recv(server: MCPServer[None], client: CoreClient, environment: AgentEnv
         """Fetch messages that came in while you work, into this turn. They count as handled when the turn ends well."""
         if not instance:
             raise ToolError("No harness runs here, so there is no turn to fetch messages into.")
-        with in_words():
+        with as_tool_errors():
             answer = await client.receive(ReceiveRequest(instance=instance, wait_seconds=wait_seconds, max=max))
         if not answer.deliveries:
             return "No new messages."
@@ -96,7 +96,7 @@ def _add_looks(server: MCPServer[None], client: CoreClient) -> None:
     @server.tool(structured_output=False)
     async def whoami() -> str:
         """Say which agent you are and whom you may send to."""
-        with in_words():
+        with as_tool_errors():
             me = await client.whoami()
         allowed = "everyone" if me.allowed_recipients is None else ", ".join(me.allowed_recipients) or "nobody"
         return f"name: {me.name}\nkind: {me.kind}\nmay send to: {allowed}\ndeployment: {me.deployment}"
@@ -104,7 +104,7 @@ def _add_looks(server: MCPServer[None], client: CoreClient) -> None:
     @server.tool(structured_output=False)
     async def list_agents() -> str:
         """List the hive's agents: name, kind, whether it runs, what it is doing, what it says it is at."""
-        with in_words():
+        with as_tool_errors():
             peers = (await client.peers()).agents
         return "\n".join(map(_peer, peers)) or "No agents."
 

@@ -16,9 +16,9 @@ from pydantic import BaseModel, Field, StringConstraints
 from hive_agent import log as harness_log
 from hive_agent import state_files
 from hive_agent.backends.base import Backend, Choice, Login, Ok, Turn, TurnOutcome
-from hive_agent.backends.transcript import Entry, Notice, Session, Tell, Usage
+from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted, TokenUsage
 from hive_agent.prompts.system_prompt import NOTES
-from hive_agent.turns.runner import Breaker, guarded, run_turn
+from hive_agent.turns.runner import TurnStopper, guarded, run_turn
 from hive_core.protocol import Backend as BackendName
 from hive_core.protocol import Delivery, Effort, Profile
 from hive_core.protocol.names import SYSTEM
@@ -44,12 +44,12 @@ class Conversation:
         self,
         profile: Profile,
         open_backend: Callable[[Profile], Backend],
-        memory: Memory,
+        state_file: ConversationStateFile,
         changed: Callable[[], object],
     ) -> None:
         self._profile = profile
         self._open_backend = open_backend
-        self._memory = memory
+        self._state_file = state_file
         self._changed = changed
         self._backend = open_backend(profile)
         self._busy = asyncio.Lock()
@@ -66,8 +66,8 @@ class Conversation:
         return self._backend
 
     @property
-    def now(self) -> Remembered:
-        return self._memory.now
+    def now(self) -> ConversationState:
+        return self._state_file.now
 
     @property
     def choice(self) -> Choice:
@@ -83,7 +83,7 @@ class Conversation:
 
     # --- what is asked of it --------------------------------------------------------------------------------
 
-    async def run(self, turn: Turn, tell: Tell, keep_leases: KeepLeases, breaker: Breaker) -> TurnOutcome:
+    async def run(self, turn: Turn, tell: EntrySink, keep_leases: KeepLeases, stopper: TurnStopper) -> TurnOutcome:
         """One attempt of a turn, within the limits of agent.toml."""
         config = self._profile.config
         async with self._working():
@@ -95,14 +95,14 @@ class Conversation:
                 keep_leases(),
                 config.turn_timeout,
                 max_steps=config.max_steps,
-                breaker=breaker,
+                stopper=stopper,
             )
         self._shortened = False
-        self._memory.save()
+        self._state_file.save()
         self._changed()
         return _clean(outcome)
 
-    async def shorten(self, tell: Tell, keep_leases: KeepLeases, *, notes: bool) -> TurnOutcome:
+    async def shorten(self, tell: EntrySink, keep_leases: KeepLeases, *, notes: bool) -> TurnOutcome:
         """Shorten it; with `notes` the agent gets a turn before, to write down what it will need."""
         limit = self._profile.config.turn_timeout
         heard = self._listening(tell)
@@ -124,7 +124,7 @@ class Conversation:
                     log.warning("the agent did not write its notes: %s", written.detail)
                     tell(Notice("warning", f"the notes were not written: {written.detail}"))
             before = self.now.context
-            outcome = await guarded(self._backend.compact(heard), keep_leases(), limit, Breaker())
+            outcome = await guarded(self._backend.compact(heard), keep_leases(), limit, TurnStopper())
         self._shortened = True
         if isinstance(outcome, Ok):
             if self.now.context == before:
@@ -133,7 +133,7 @@ class Conversation:
         else:
             log.warning("the conversation was not shortened: %s", outcome.detail)
             tell(Notice("error", f"the conversation was not shortened: {outcome.detail}"))
-        self._memory.save()
+        self._state_file.save()
         self._changed()
         return _clean(outcome)
 
@@ -141,13 +141,13 @@ class Conversation:
         """Forget the conversation."""
         if await self._asked("begin a new conversation", self._backend.new_session):
             self.now.context, self.now.begun = 0, False
-            self._memory.save()
+            self._state_file.save()
             self._changed()
 
     def choose(self, model: str | None, effort: Effort | None) -> None:
         """From the next turn on; None is what agent.toml says."""
         self.now.model, self.now.effort = model, effort
-        self._memory.save()
+        self._state_file.save()
         self._changed()
 
     async def reopen(self) -> None:
@@ -199,15 +199,15 @@ class Conversation:
             finally:
                 self._at_work = False
 
-    def _listening(self, tell: Tell) -> Tell:
+    def _listening(self, tell: EntrySink) -> EntrySink:
         """`tell`, which also takes note of how full the conversation is."""
 
         def heard(entry: Entry) -> None:
             now = self.now
-            if isinstance(entry, Usage):
+            if isinstance(entry, TokenUsage):
                 now.begun = True
                 now.context, now.window = _tokens(entry.context), _tokens(entry.window) or now.window
-            elif isinstance(entry, Session):
+            elif isinstance(entry, SessionStarted):
                 now.begun = True
                 if entry.fresh:
                     now.context = 0
@@ -267,7 +267,7 @@ def notes_turn(name: str) -> Turn:
 MOST_TOKENS = 2**53
 
 
-class Remembered(BaseModel):
+class ConversationState(BaseModel):
     """`model` and `effort` are a person's choices, and only for `backend`.
 
     `context` is how much of the model's `window` (0: not known) the conversation fills, in tokens. `begun`: there is a
@@ -282,13 +282,13 @@ class Remembered(BaseModel):
     begun: bool = False
 
 
-class Memory:
+class ConversationStateFile:
     """What is remembered now, and the file that keeps it."""
 
     def __init__(self, path: Path, backend: BackendName) -> None:
         self._path = path
-        found = state_files.load_model(path, Remembered)
-        self.now = found if found is not None and found.backend == backend else Remembered(backend=backend)
+        found = state_files.load_model(path, ConversationState)
+        self.now = found if found is not None and found.backend == backend else ConversationState(backend=backend)
 
     def save(self) -> None:
         """Write `now`. If that fails, a restart forgets, and that is all."""

@@ -44,14 +44,14 @@ _ENTRY_KINDS = frozenset(KINDS.values())
 T = TypeVar("T")
 
 
-class _Earlier(BaseModel):
+class _OlderTurns(BaseModel):
     """A line that stands for turns that are not listed any more."""
 
     earlier: Totals
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundTurns:
     """What earlier lives of the harness have left: `live` are the last turn and those still to be dealt with, oldest
     first; `totals` are of all others.
     """
@@ -61,7 +61,7 @@ class Found:
     live: list[TurnRecord]
 
 
-class History:
+class TurnHistory:
     """One harness's; all work on files is done on one thread, but for `note` and `add`."""
 
     def __init__(self, directory: Path) -> None:
@@ -71,7 +71,7 @@ class History:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
         self._silent = False
 
-    async def open(self) -> Found:
+    async def open(self) -> FoundTurns:
         """Make the directory and read what is in it."""
         return await self._in_thread(self._open)
 
@@ -124,7 +124,7 @@ class History:
                 log.error("the history of turns cannot be written, going on without: %s", error)
             self._silent = True
 
-    def _open(self) -> Found:
+    def _open(self) -> FoundTurns:
         self._guarded(lambda: self._directory.mkdir(parents=True, exist_ok=True))
         totals, listed = self._listed()
         # Transcripts count too: one of a turn that is not listed any more must not become a new turn's.
@@ -141,7 +141,7 @@ class History:
                 totals = totals.plus(record)
         for record in live[:-_MOST_UNFINISHED]:
             totals = totals.plus(record)
-        return Found(last_id=last, totals=totals, live=live[-_MOST_UNFINISHED:])
+        return FoundTurns(last_id=last, totals=totals, live=live[-_MOST_UNFINISHED:])
 
     def _listed(self) -> tuple[Totals, dict[int, bytes]]:
         """Totals of what is not listed, and the last line of each turn."""
@@ -160,7 +160,7 @@ class History:
                     listed[int(number[1])] = line
             elif line.startswith(b'{"earlier":'):
                 try:
-                    earlier = _Earlier.model_validate_json(line).earlier
+                    earlier = _OlderTurns.model_validate_json(line).earlier
                 except ValidationError:
                     continue
         return earlier, listed
@@ -189,7 +189,7 @@ class History:
                 kept.append(listed[number])
             else:
                 earlier = earlier.plus(record)
-        first = _Earlier(earlier=earlier).model_dump_json().encode()
+        first = _OlderTurns(earlier=earlier).model_dump_json().encode()
         state_files.replace_lines(self._index, [first, *reversed(kept)])
 
     def _page(self, before: int | None, limit: int) -> list[TurnRecord]:

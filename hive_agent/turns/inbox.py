@@ -17,7 +17,7 @@ _MORE_SECONDS = 5.0
 """How long a running turn waits for a look at what came meanwhile: the daemon may be away."""
 
 
-class Inbox:
+class LeasedInbox:
     """All calls about messages of one life of a harness. They raise CoreError; `changed` is called after changes.
 
     What is `kept` stays leased, so that it does not come again with every receive; it is free when it is released, or

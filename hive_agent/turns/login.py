@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from hive_agent import log as harness_log
 from hive_agent.backends.base import Login, LoginFailed
-from hive_agent.interfaces import NotNow
+from hive_agent.interfaces import ActionNotPossible
 from hive_agent.turns.conversation import Conversation
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _CODE_SECONDS = 120.0
 _LONGEST_CODE = 10_000
 
 
-class LoginDesk:
+class LoginController:
     """At most one login. `changed` is called when one begins or ends."""
 
     def __init__(self, conversation: Conversation, changed: Callable[[], object]) -> None:
@@ -35,42 +35,42 @@ class LoginDesk:
         return None if self._login is None else self._login.url
 
     async def begin(self) -> str:
-        """The address of the login that is under way, or of a new one. Raises NotNow."""
+        """The address of the login that is under way, or of a new one. Raises ActionNotPossible."""
         async with self._lock:
             if self._login is not None:
                 return self._login.url
             if self._conversation.busy:
-                raise NotNow("The agent is at work. Log in when its turn is over, or cancel the turn.")
+                raise ActionNotPossible("The agent is at work. Log in when its turn is over, or cancel the turn.")
             try:
                 self._login = await self._conversation.log_in()
             except LoginFailed as error:
-                raise NotNow(str(error)) from None
+                raise ActionNotPossible(str(error)) from None
             except Exception as error:
                 log.error("no login was begun: %s", harness_log.where(error))
-                raise NotNow("The agent CLI did not begin a login; the agent's log says why.") from None
+                raise ActionNotPossible("The agent CLI did not begin a login; the agent's log says why.") from None
             self._giving_up = asyncio.create_task(self._give_up())
             self._changed()
             return self._login.url
 
     async def give(self, code: str) -> None:
-        """Hand over the code; the login is over then. Raises NotNow if it is not taken."""
+        """Hand over the code; the login is over then. Raises ActionNotPossible if it is not taken."""
         if not code.strip() or len(code) > _LONGEST_CODE or not code.isprintable():
-            raise NotNow("This is no code. Paste the one that the address shows after logging in.")
+            raise ActionNotPossible("This is no code. Paste the one that the address shows after logging in.")
         async with self._lock:
             if self._login is None:
-                raise NotNow("No login is under way. Begin one first.")
+                raise ActionNotPossible("No login is under way. Begin one first.")
             try:
                 async with asyncio.timeout(_CODE_SECONDS):
                     await self._login.give(code.strip())
             except LoginFailed as error:
-                raise NotNow(str(error)) from None
+                raise ActionNotPossible(str(error)) from None
             except TimeoutError:
-                raise NotNow(
+                raise ActionNotPossible(
                     f"The agent CLI did not say within {_CODE_SECONDS:g} s whether it takes the code."
                 ) from None
             except Exception as error:
                 log.error("the login broke: %s", harness_log.where(error))
-                raise NotNow("The login broke; the agent's log says where. Begin it again.") from None
+                raise ActionNotPossible("The login broke; the agent's log says where. Begin it again.") from None
             finally:
                 await self._end()
 

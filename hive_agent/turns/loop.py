@@ -13,12 +13,12 @@ from hive_agent.client import fetched_messages
 from hive_agent.client.connection import CoreError
 from hive_agent.turns.conversation import Conversation
 from hive_agent.turns.failure_policy import MOST_HELD, REACTIONS, TOO_MANY_HELD, Reaction, kind_of
-from hive_agent.turns.inbox import Inbox
-from hive_agent.turns.operator_controls import Wishes
+from hive_agent.turns.inbox import LeasedInbox
+from hive_agent.turns.operator_controls import PendingRequests
 from hive_agent.turns.records import TurnRecord
-from hive_agent.turns.runner import Breaker
-from hive_agent.turns.selection import Batch, Batches, Intake
-from hive_agent.turns.turn_log import TurnBook
+from hive_agent.turns.runner import TurnStopper
+from hive_agent.turns.selection import BatchSelector, TurnBatch, TurnSelection
+from hive_agent.turns.turn_log import TurnLog
 from hive_core.protocol import Delivery, HarnessState
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ Pause = Callable[[Reaction, int, float | None], float]
 """How long to wait: as `failure_policy.pause`."""
 
 
-class Worker:
+class TurnLoop:
     """Everything raises `superseded` (CoreError) and StuckBackend, and nothing else."""
 
     def __init__(
@@ -38,48 +38,48 @@ class Worker:
         *,
         state: Path,
         instance: str,
-        inbox: Inbox,
-        book: TurnBook,
+        inbox: LeasedInbox,
+        turn_log: TurnLog,
         conversation: Conversation,
-        wishes: Wishes,
+        requests: PendingRequests,
         say: Say,
         pause: Pause,
     ) -> None:
         self._state = state
         self._instance = instance
         self._inbox = inbox
-        self._book = book
+        self._turn_log = turn_log
         self._conversation = conversation
-        self._wishes = wishes
+        self._requests = requests
         self._say = say
         self._pause = pause
-        self._batches = Batches()
-        self._intake = Intake(inbox, book, self._batches, wishes)
-        self._rest: Rest | None = None
+        self._selector = BatchSelector()
+        self._selection = TurnSelection(inbox, turn_log, self._selector, requests)
+        self._retry_pause: RetryPause | None = None
         self._in_a_row = 0
         self._idle_with: int | None = None
         """So many held turns were told of when it was said that the harness is idle; None: something else was said."""
         self._noted_before: frozenset[int] = frozenset()
         """What the file of fetched messages has from before the turn, where it cannot be removed."""
-        self.breaker: Breaker | None = None
+        self.stopper: TurnStopper | None = None
         """Stops the turn that runs."""
         self.settling: asyncio.Task[None] | None = None
         """A turn that ended well is being acknowledged."""
 
     async def next(self) -> None:
         """Do the next thing, or wait for one."""
-        woken = self._wishes.looked()
+        woken = self._requests.looked()
         try:
-            await self._meet_wishes()
-            if self._rest is not None:
+            await self._serve_requests()
+            if self._retry_pause is not None:
                 if woken:
                     await self._settle_skipped()
-                if await self._rest.over(self._wishes, self._conversation.logged_in):
-                    self._rest = None
+                if await self._retry_pause.over(self._requests, self._conversation.logged_in):
+                    self._retry_pause = None
                 return
-            if self._intake.patient and self._idle_with != len(self._book.held()):
+            if self._selection.patient and self._idle_with != len(self._turn_log.held()):
                 await self.at_rest()
-            batch = await self._intake.next()
+            batch = await self._selection.next()
             if batch is not None:
                 await self._handle(batch)
         except CoreError as error:
@@ -90,26 +90,26 @@ class Worker:
 
     # --- between turns ----------------------------------------------------------------------------------------
 
-    async def _meet_wishes(self) -> None:
-        wishes = self._wishes
-        if wishes.go_on:
-            wishes.go_on, self._rest = False, None
-        if wishes.reopen:
-            wishes.reopen = False
+    async def _serve_requests(self) -> None:
+        requests = self._requests
+        if requests.go_on:
+            requests.go_on, self._retry_pause = False, None
+        if requests.reopen:
+            requests.reopen = False
             await self._conversation.reopen()
-        if wishes.new_session:
-            wishes.new_session = wishes.compact = False
+        if requests.new_session:
+            requests.new_session = requests.compact = False
             await self._conversation.begin_anew()
-        if wishes.compact or (self._rest is None and self._conversation.full):
-            wishes.compact = False
-            if (last := self._book.last) is not None:
+        if requests.compact or (self._retry_pause is None and self._conversation.full):
+            requests.compact = False
+            if (last := self._turn_log.last) is not None:
                 await self._shorten(last, notes=True)
 
     async def _shorten(self, record: TurnRecord, *, notes: bool) -> TurnOutcome:
         """Shorten the conversation; what happens is told as a part of the turn `record`."""
         self._idle_with = None
         await self._say("thinking", "shortens its conversation")
-        tell = await self._book.teller(record)
+        tell = await self._turn_log.teller(record)
         try:
             return await self._conversation.shorten(tell, self._inbox.keep_leases, notes=notes)
         except CoreError as error:
@@ -117,70 +117,70 @@ class Worker:
                 raise
             return Failed("core", str(error))
         finally:
-            await self._book.changed(record)
+            await self._turn_log.changed(record)
 
     async def _settle_skipped(self) -> None:
         """Acknowledge what a person has given up, though the time to try anything else has not come."""
-        if any(not record.settled for record in self._book.unfinished()):
-            free = await self._intake.look(wait=False)
+        if any(not record.settled for record in self._turn_log.unfinished()):
+            free = await self._selection.look(wait=False)
             await self._inbox.release([delivery.id for delivery in free])
 
     async def at_rest(self) -> None:
         """Say that the harness waits for messages, and how many turns wait for a person."""
-        self._idle_with = held = len(self._book.held())
+        self._idle_with = held = len(self._turn_log.held())
         await self._say("idle", f"{held} turn{'s wait' if held > 1 else ' waits'} for a person" if held else "")
 
     # --- a turn -------------------------------------------------------------------------------------------------
 
-    async def _handle(self, batch: Batch) -> None:
+    async def _handle(self, batch: TurnBatch) -> None:
         started = time.monotonic()
-        self._wishes.first = None
-        record = await self._book.begin(batch.record, batch.deliveries)
+        self._requests.first = None
+        record = await self._turn_log.begin(batch.record, batch.deliveries)
         taken = list(batch.deliveries)
         try:
             outcome = await self._attempt(record, batch, taken)
         except CoreError as error:
             if error.code == "superseded":
-                self._book.interrupt(record)
+                self._turn_log.interrupt(record)
                 raise
             outcome = Failed("core", str(error))
         except BaseException:  # the harness is being ended
-            self._book.interrupt(record)
+            self._turn_log.interrupt(record)
             raise
         finally:
-            self.breaker = None
+            self.stopper = None
         how = "ok" if isinstance(outcome, Ok) else f"{kind_of(outcome)}: {outcome.detail}"
         seconds = time.monotonic() - started
         log.info("turn %d, attempt %d, ended after %.2f s: %s", record.id, record.attempt, seconds, how)
         ids = {delivery.id for delivery in taken}
         fetched = set(fetched_messages.read(self._state, self._instance)) - self._noted_before
         if isinstance(outcome, Ok):
-            self._batches.handled(taken)
+            self._selector.handled(taken)
             self._in_a_row = 0
             await self._finish(record, ids, fetched - ids)
         else:
-            await self._react(record, Batch(record, taken), outcome, ids | fetched)
+            await self._react(record, TurnBatch(record, taken), outcome, ids | fetched)
 
-    async def _attempt(self, record: TurnRecord, batch: Batch, taken: list[Delivery]) -> TurnOutcome:
+    async def _attempt(self, record: TurnRecord, batch: TurnBatch, taken: list[Delivery]) -> TurnOutcome:
         fetched_messages.clear(self._state, self._instance)
         self._noted_before = frozenset(fetched_messages.read(self._state, self._instance))
         count = len(batch.deliveries)
         self._idle_with = None
-        self.breaker = Breaker()
+        self.stopper = TurnStopper()
         await self._say("thinking", f"{count} message{'s' if count > 1 else ''}")
-        tell = await self._book.teller(record)
-        turn = Turn(tuple(batch.deliveries), record.id, record.attempt, self._intake.more(record, taken))
-        return await self._conversation.run(turn, tell, self._inbox.keep_leases, self.breaker)
+        tell = await self._turn_log.teller(record)
+        turn = Turn(tuple(batch.deliveries), record.id, record.attempt, self._selection.more(record, taken))
+        return await self._conversation.run(turn, tell, self._inbox.keep_leases, self.stopper)
 
     async def _finish(self, record: TurnRecord, ids: Collection[int], fetched: Collection[int]) -> None:
         """Acknowledge what the model saw: the turn's messages, and those that it `fetched` itself meanwhile."""
-        await self._book.end(record, "ok")
+        await self._turn_log.end(record, "ok")
         self.settling = asyncio.create_task(self._acknowledge(ids, fetched))
         try:
             await asyncio.shield(self.settling)
         finally:
             self.settling = None
-        await self._book.settle(record)
+        await self._turn_log.settle(record)
         await self.at_rest()
 
     async def _acknowledge(self, ids: Collection[int], fetched: Collection[int]) -> None:
@@ -190,7 +190,7 @@ class Worker:
     # --- what failed --------------------------------------------------------------------------------------------
 
     async def _react(
-        self, record: TurnRecord, batch: Batch, outcome: Failed | NeedsLogin, ids: Collection[int]
+        self, record: TurnRecord, batch: TurnBatch, outcome: Failed | NeedsLogin, ids: Collection[int]
     ) -> None:
         reaction = REACTIONS[kind_of(outcome)]
         if reaction.compact and not record.compacted:
@@ -198,16 +198,16 @@ class Worker:
             shortened = await self._shorten(record, notes=False)
             if isinstance(shortened, Ok):
                 await self._again(record, outcome, ids, 0.0)
-                self._wishes.first = record.id
+                self._requests.first = record.id
                 return
             outcome, reaction = shortened, REACTIONS[kind_of(shortened)]
-        failures = self._batches.failed(batch.deliveries) if reaction.suspect else 0
+        failures = self._selector.failed(batch.deliveries) if reaction.suspect else 0
         if reaction.restart:
             await self._conversation.reopen()
         if reaction.held_after is not None and (
             reaction.held_after == 0 or (len(batch.deliveries) == 1 and failures >= reaction.held_after)
         ):
-            if len(self._book.held()) < MOST_HELD:
+            if len(self._turn_log.held()) < MOST_HELD:
                 await self._hold(record, outcome, ids)
                 return
             reaction = TOO_MANY_HELD
@@ -219,7 +219,7 @@ class Worker:
         mine = {ref.id for ref in record.messages}
         self._inbox.keep(mine)
         await self._inbox.release(set(ids) - mine)
-        await self._book.end(record, "held", failure=kind_of(outcome), detail=outcome.detail)
+        await self._turn_log.end(record, "held", failure=kind_of(outcome), detail=outcome.detail)
         if kind_of(outcome) != "cancelled":  # of what a person did, that person knows
             await self._say("paused", f"turn {record.id} waits for a person, others go on: {outcome.detail}")
         await self.at_rest()
@@ -230,7 +230,7 @@ class Worker:
         """Hand the turn's messages back; they come again for its next attempt."""
         await self._inbox.release(ids)
         at = time.time() + seconds
-        await self._book.end(record, "waiting", failure=kind_of(outcome), detail=outcome.detail, next_try_at=at)
+        await self._turn_log.end(record, "waiting", failure=kind_of(outcome), detail=outcome.detail, next_try_at=at)
 
     async def _pause_after(self, outcome: Failed | NeedsLogin, reaction: Reaction) -> float:
         """Say what is wrong, and do nothing for some seconds, which are returned."""
@@ -242,7 +242,7 @@ class Worker:
         look = reaction.login and not await self._conversation.logged_in()
         self._idle_with = None
         await self._say(reaction.state, outcome.detail)
-        self._rest = Rest(seconds, until_login=look)
+        self._retry_pause = RetryPause(seconds, until_login=look)
         return seconds
 
 
@@ -251,21 +251,21 @@ _LONGEST_LOOK = 60.0
 """How often to see whether there are credentials by now, in seconds: to ask takes a process of the agent CLI's."""
 
 
-class Rest:
+class RetryPause:
     """Lasts so many seconds, or with `until_login` until the backend has credentials, if that is sooner."""
 
     def __init__(self, seconds: float, *, until_login: bool = False) -> None:
         self._until = time.monotonic() + seconds
         self._look = _FIRST_LOOK if until_login else None
 
-    async def over(self, wishes: Wishes, logged_in: Callable[[], Awaitable[bool]]) -> bool:
+    async def over(self, requests: PendingRequests, logged_in: Callable[[], Awaitable[bool]]) -> bool:
         """Wait until it is over; False if a person wishes for something before, or it is simply not over yet."""
         left = self._until - time.monotonic()
         if left <= 0:
             return True
         if self._look is None:
-            return not await wishes.wait(left)
-        if await wishes.wait(min(left, self._look)):
+            return not await requests.wait(left)
+        if await requests.wait(min(left, self._look)):
             return False
         self._look = min(self._look * 2, _LONGEST_LOOK)
         if not await logged_in():

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from hive_agent.backends.transcript import Entry, ToolCall, Usage
+from hive_agent.backends.transcript import Entry, TokenUsage, ToolCall
 from hive_agent.interfaces import TurnSummary
 from hive_core.protocol import Delivery
 
@@ -82,7 +82,7 @@ class TurnRecord(BaseModel):
         """Add what the entry took; whether that changed anything. The numbers are a program's and may be anything."""
         if isinstance(entry, ToolCall):
             self.tool_calls += 1
-        elif isinstance(entry, Usage):
+        elif isinstance(entry, TokenUsage):
             taken = max(0, entry.input) + max(0, entry.cache_read) + max(0, entry.cache_write)
             self.tokens_in = min(self.tokens_in + taken, _MOST)
             self.tokens_out = min(self.tokens_out + max(0, entry.output), _MOST)
@@ -126,14 +126,14 @@ class TurnRecord(BaseModel):
         )
 
 
-def _usage(entry: Mapping[str, Any]) -> Usage | None:
+def _usage(entry: Mapping[str, Any]) -> TokenUsage | None:
     """What the entry says that was taken; None if it is no such entry."""
     names = ("input", "output", "cache_read", "cache_write")
     tokens = {name: entry.get(name, 0) for name in names}
     cost = entry.get("cost_usd")
     if any(type(count) is not int for count in tokens.values()) or type(cost) not in (float, type(None)):
         return None
-    return Usage(**tokens, cost_usd=cost)
+    return TokenUsage(**tokens, cost_usd=cost)
 
 
 class Totals(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any
 
 from hive_agent import log as harness_log
 from hive_agent.backends.base import Backend, Failed, Turn, TurnOutcome
-from hive_agent.backends.transcript import Entry, Tell, ToolResult, Usage
+from hive_agent.backends.transcript import Entry, EntrySink, TokenUsage, ToolResult
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_core.protocol import LeaseRequest
@@ -24,7 +24,7 @@ class StuckBackend(Exception):
     """The backend does not stop. Only the end of the harness, which ends everything, helps."""
 
 
-class Breaker:
+class TurnStopper:
     """Ends what runs from outside, once, with a reason."""
 
     def __init__(self) -> None:
@@ -35,14 +35,14 @@ class Breaker:
         if not self._reason.done():
             self._reason.set_result(reason)
 
-    def counting(self, tell: Tell, most: int) -> Tell:
+    def counting(self, tell: EntrySink, most: int) -> EntrySink:
         """`tell`, which also stops a turn that is about to make more than `most` model calls."""
         calls = 0
 
         def counted(entry: Entry) -> None:
             nonlocal calls
             tell(entry)
-            calls += isinstance(entry, Usage)
+            calls += isinstance(entry, TokenUsage)
             # A result is for a next call, which a turn that has made all that it may must not make.
             if calls > most or (calls == most and isinstance(entry, ToolResult)):
                 self.stop(Failed("steps", f"the turn was stopped after {most} model calls (max_steps)"))
@@ -57,21 +57,21 @@ class Breaker:
 async def run_turn(
     backend: Backend,
     turn: Turn,
-    tell: Tell,
+    tell: EntrySink,
     keep_leases: Coroutine[Any, Any, None],
     limit: float,
     *,
     max_steps: int = 10_000,
-    breaker: Breaker | None = None,
+    stopper: TurnStopper | None = None,
 ) -> TurnOutcome:
     """Run `turn` for at most `limit` seconds and `max_steps` model calls, as `guarded` does."""
-    breaker = breaker or Breaker()
-    work = backend.run(turn, breaker.counting(tell, max_steps))
-    return await guarded(work, keep_leases, limit, breaker)
+    stopper = stopper or TurnStopper()
+    work = backend.run(turn, stopper.counting(tell, max_steps))
+    return await guarded(work, keep_leases, limit, stopper)
 
 
 async def guarded(
-    work: Coroutine[Any, Any, TurnOutcome], keep_leases: Coroutine[Any, Any, None], limit: float, breaker: Breaker
+    work: Coroutine[Any, Any, TurnOutcome], keep_leases: Coroutine[Any, Any, None], limit: float, stopper: TurnStopper
 ) -> TurnOutcome:
     """Do the backend's `work` for at most `limit` seconds while `keep_leases` runs; then both have stopped.
 
@@ -81,7 +81,7 @@ async def guarded(
     working = asyncio.create_task(work)
     leases = asyncio.create_task(keep_leases)
     try:
-        everything: set[asyncio.Future[Any]] = {working, leases, breaker.reason}
+        everything: set[asyncio.Future[Any]] = {working, leases, stopper.reason}
         done, _ = await asyncio.wait(everything, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if working in done:
             if working.cancelled():
@@ -89,8 +89,8 @@ async def guarded(
             return working.result()
         if leases in done:
             leases.result()
-        if breaker.reason in done:
-            return breaker.reason.result()
+        if stopper.reason in done:
+            return stopper.reason.result()
         return Failed("timeout", f"the turn was stopped after {limit:g} s (turn_timeout)")
     except CoreError:
         raise

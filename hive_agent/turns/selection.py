@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hive_agent.client.connection import CoreError
-from hive_agent.turns.inbox import Inbox
-from hive_agent.turns.operator_controls import Wishes
+from hive_agent.turns.inbox import LeasedInbox
+from hive_agent.turns.operator_controls import PendingRequests
 from hive_agent.turns.records import MOST_MESSAGES, TurnRecord
-from hive_agent.turns.turn_log import TurnBook
+from hive_agent.turns.turn_log import TurnLog
 from hive_core.protocol import Delivery, ReceiveAnswer
 
 log = logging.getLogger(__name__)
@@ -30,35 +30,39 @@ MOST_MORE = 30
 
 
 @dataclass(frozen=True)
-class Batch:
+class TurnBatch:
     """What the next turn is about; `record` is the turn that is tried again with it, None for a new one."""
 
     record: TurnRecord | None
     deliveries: list[Delivery]
 
 
-class Intake:
+class TurnSelection:
     """Chooses turn after turn. Everything here raises CoreError."""
 
-    def __init__(self, inbox: Inbox, book: TurnBook, batches: Batches, wishes: Wishes) -> None:
+    def __init__(
+        self, inbox: LeasedInbox, turn_log: TurnLog, selector: BatchSelector, requests: PendingRequests
+    ) -> None:
         self._inbox = inbox
-        self._book = book
-        self._batches = batches
-        self._wishes = wishes
+        self._turn_log = turn_log
+        self._selector = selector
+        self._requests = requests
 
     @property
     def patient(self) -> bool:
         """Whether there is nothing to do but to wait for a message."""
-        return all(record.state == "held" for record in self._book.unfinished())
+        return all(record.state == "held" for record in self._turn_log.unfinished())
 
-    async def next(self) -> Batch | None:
+    async def next(self) -> TurnBatch | None:
         """What to handle next, leased; None if a look at what has changed comes first."""
         free = await self.look(wait=self.patient)
         if not free:
             return None
-        turns = {delivery.id: record.id for delivery in free if (record := self._book.turn_of(delivery)) is not None}
-        chosen = self._batches.next(free, turns, self._wishes.first)
-        record = self._book.get(turns.get(chosen[0].id, 0))
+        turns = {
+            delivery.id: record.id for delivery in free if (record := self._turn_log.turn_of(delivery)) is not None
+        }
+        chosen = self._selector.next(free, turns, self._requests.first)
+        record = self._turn_log.get(turns.get(chosen[0].id, 0))
         taken = {delivery.id for delivery in chosen}
         aside = [delivery.id for delivery in free if delivery.id not in taken]
         if aside:
@@ -69,22 +73,24 @@ class Intake:
             await self._inbox.release(taken)  # A person has decided otherwise meanwhile.
             return None
         if record is not None and any(turns.get(number) == record.id for number in aside):
-            await self._book.end(record, "failed", failure=record.failure, detail=f"{record.detail} {_SPLIT}".strip())
+            await self._turn_log.end(
+                record, "failed", failure=record.failure, detail=f"{record.detail} {_SPLIT}".strip()
+            )
             record = None
-        return Batch(record, chosen)
+        return TurnBatch(record, chosen)
 
     async def look(self, *, wait: bool) -> list[Delivery]:
         """Fetch messages and do what is settled about them already; those that are left, oldest first."""
         started = time.monotonic()
         # Not those that a person frees while the answer is under way: it would seem as if their messages were gone.
-        expected = [record for record in self._book.unfinished() if record.state not in ("held", "running")]
-        answer = await self._receive(LOOKED_THROUGH if not wait else self._batches.most, wait=wait)
+        expected = [record for record in self._turn_log.unfinished() if record.state not in ("held", "running")]
+        answer = await self._receive(LOOKED_THROUGH if not wait else self._selector.most, wait=wait)
         if answer is None:
             return []
         free: list[Delivery] = []
         owed: list[int] = []
         for delivery in answer.deliveries:
-            record = self._book.turn_of(delivery)
+            record = self._turn_log.turn_of(delivery)
             if record is None or record.state == "waiting":
                 free.append(delivery)
             elif record.state == "held":
@@ -95,17 +101,17 @@ class Intake:
             await self._inbox.acknowledge(owed)
         closed = await self._close_gone(expected, free, answer)
         if not free and not owed and not closed:
-            await self._wishes.wait(max(0.0, started + _SHORTEST_POLL - time.monotonic()))
+            await self._requests.wait(max(0.0, started + _SHORTEST_POLL - time.monotonic()))
         return free
 
-    def more(self, record: TurnRecord, taken: list[Delivery]) -> _More:
+    def more(self, record: TurnRecord, taken: list[Delivery]) -> _MidTurnFetcher:
         """Fetches messages into the middle of a turn; they are added to `taken`."""
-        return _More(self._inbox, self._book, self._batches, record, taken)
+        return _MidTurnFetcher(self._inbox, self._turn_log, self._selector, record, taken)
 
     async def _receive(self, most: int, *, wait: bool) -> ReceiveAnswer | None:
         """None if a person wished for something before there was an answer."""
         receiving = asyncio.create_task(self._inbox.receive(most, wait=wait))
-        waking = asyncio.create_task(self._wishes.wait())
+        waking = asyncio.create_task(self._requests.wait())
         try:
             await asyncio.wait({receiving, waking}, return_when=asyncio.FIRST_COMPLETED)
             # What was leased and not heard of comes with the next receive, which says what this harness holds.
@@ -130,28 +136,28 @@ class Intake:
             if here or not (complete or all(ref.id <= newest for ref in record.messages)):
                 continue
             if record.state == "waiting":
-                await self._book.end(record, "ok", detail="its messages were handled in another turn")
-            await self._book.settle(record)
+                await self._turn_log.end(record, "ok", detail="its messages were handled in another turn")
+            await self._turn_log.settle(record)
             closed = True
         return closed
 
 
-class _More:
+class _MidTurnFetcher:
     """`Turn.more` of one attempt."""
 
     def __init__(
-        self, inbox: Inbox, book: TurnBook, batches: Batches, record: TurnRecord, taken: list[Delivery]
+        self, inbox: LeasedInbox, turn_log: TurnLog, selector: BatchSelector, record: TurnRecord, taken: list[Delivery]
     ) -> None:
         self._inbox = inbox
-        self._book = book
-        self._batches = batches
+        self._turn_log = turn_log
+        self._selector = selector
         self._record = record
         self._taken = taken
         self._room = min(MOST_MORE, MOST_MESSAGES - len(taken))
 
     async def __call__(self) -> Sequence[Delivery]:
         """What came meanwhile. Nothing while messages that may have made turns fail are about: those need care."""
-        if self._room <= 0 or self._batches.wary or self._book.waiting():
+        if self._room <= 0 or self._selector.has_suspects or self._turn_log.waiting():
             return ()
         try:
             found = await self._inbox.more(min(PER_TURN, self._room))
@@ -163,13 +169,13 @@ class _More:
         if found is None:
             self._room = 0  # A later message must not overtake one that was leased unheard.
             return ()
-        taken = [delivery for delivery in found if self._book.turn_of(delivery) is None]
+        taken = [delivery for delivery in found if self._turn_log.turn_of(delivery) is None]
         others = [delivery.id for delivery in found if delivery not in taken]
         await self._inbox.release(others)
         if taken:
             self._room -= len(taken)
             self._taken.extend(taken)
-            await self._book.joined(self._record, taken)
+            await self._turn_log.joined(self._record, taken)
         return taken
 
 
@@ -182,7 +188,7 @@ LOOKED_THROUGH = 100
 
 
 @dataclass(frozen=True)
-class Past:
+class FailureHistory:
     """Of one message: how many turns it was in for nothing, and the number of the last that failed here (0: none)."""
 
     turns: int
@@ -195,7 +201,7 @@ class Past:
 
 def choose(
     deliveries: Sequence[Delivery],
-    past: Mapping[int, Past],
+    past: Mapping[int, FailureHistory],
     *,
     suspects_first: bool,
     turns: Mapping[int, int] | None = None,
@@ -230,26 +236,26 @@ def choose(
     return together if turn is not None else together[:PER_TURN]
 
 
-class Batches:
+class BatchSelector:
     """Chooses turn after turn: suspects and others alternate, so that neither waits for ever for the other.
 
     A message's `attempt` counts at first sight only: after that it also grows when the message was only looked at.
     """
 
     def __init__(self) -> None:
-        self._past: dict[int, Past] = {}
+        self._past: dict[int, FailureHistory] = {}
         self._suspects_first = False
         self._turn = 0
 
     @property
-    def wary(self) -> bool:
+    def has_suspects(self) -> bool:
         """Whether a message is suspect."""
-        return any(past.suspect for past in self._past.values())
+        return any(failures.suspect for failures in self._past.values())
 
     @property
     def most(self) -> int:
         """How many deliveries to ask for."""
-        return LOOKED_THROUGH if self.wary else PER_TURN
+        return LOOKED_THROUGH if self.has_suspects else PER_TURN
 
     def next(
         self, deliveries: Sequence[Delivery], turns: Mapping[int, int] | None = None, first: int | None = None
@@ -260,9 +266,9 @@ class Batches:
         """
         known = self._past
         # What is older than the newest of these and not among them is dealt with.
-        self._past = {number: past for number, past in known.items() if number > deliveries[-1].id}
+        self._past = {number: failures for number, failures in known.items() if number > deliveries[-1].id}
         for delivery in deliveries:
-            self._past[delivery.id] = known.get(delivery.id, Past(delivery.attempt - 1))
+            self._past[delivery.id] = known.get(delivery.id, FailureHistory(delivery.attempt - 1))
         wanted = [delivery for delivery in deliveries if first is not None and (turns or {}).get(delivery.id) == first]
         if wanted:
             return wanted
@@ -279,6 +285,6 @@ class Batches:
         """The turn with these failed, and they may be why; how often that was so of the one that failed most."""
         self._turn += 1
         for delivery in batch:
-            before = self._past.get(delivery.id, Past(0))
-            self._past[delivery.id] = Past(before.turns + 1, self._turn)
+            before = self._past.get(delivery.id, FailureHistory(0))
+            self._past[delivery.id] = FailureHistory(before.turns + 1, self._turn)
         return max(self._past[delivery.id].turns for delivery in batch)

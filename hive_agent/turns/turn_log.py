@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from hive_agent.backends.transcript import Entry, Message, Notice, Tell, as_json
+from hive_agent.backends.transcript import Entry, EntrySink, Notice, TranscriptMessage, as_json
 from hive_agent.json_text import encode
-from hive_agent.turns.history import Found, History
+from hive_agent.turns.history import FoundTurns, TurnHistory
 from hive_agent.turns.records import SHOWN_DETAIL, Ref, Totals, TurnRecord
 from hive_core.protocol import Delivery
 
@@ -20,10 +20,10 @@ _SHOWN_MESSAGE = 20_000
 INTERRUPTED = "the harness ended in the middle of it"
 
 
-class TurnBook:
+class TurnLog:
     """Numbers, counts and keeps turns. What is kept is bounded, and no failure to write stops anything."""
 
-    def __init__(self, history: History, found: Found, publish: Publish) -> None:
+    def __init__(self, history: TurnHistory, found: FoundTurns, publish: Publish) -> None:
         self._history = history
         self._publish = publish
         self._last_id = found.last_id
@@ -34,14 +34,14 @@ class TurnBook:
         self._full: set[int] = set()
 
     @classmethod
-    async def open(cls, history: History, publish: Publish) -> TurnBook:
+    async def open(cls, history: TurnHistory, publish: Publish) -> TurnLog:
         """Read what was kept. A turn that ran when the harness ended waits for another attempt now."""
-        book = cls(history, await history.open(), publish)
-        for record in book.unfinished():
+        turn_log = cls(history, await history.open(), publish)
+        for record in turn_log.unfinished():
             if record.state == "running":
                 record.recount(await history.entries(record.id))
                 record.state, record.next_try_at, record.detail = "waiting", time.time(), INTERRUPTED
-        return book
+        return turn_log
 
     # --- looking --------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class TurnBook:
         self._publish("turn", _data(record))
         await self._history.write(record)
 
-    async def teller(self, record: TurnRecord) -> Tell:
+    async def teller(self, record: TurnRecord) -> EntrySink:
         """What a backend tells of the turn with: numbered, counted, kept and published."""
         if record.id not in self._entries:
             kept = await self._history.entries(record.id)
@@ -166,7 +166,7 @@ class TurnBook:
     def _tell_messages(self, record: TurnRecord, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             shown = delivery.body[:_SHOWN_MESSAGE]
-            self._add(record, Message(delivery.id, delivery.sender, shown, len(delivery.body)))
+            self._add(record, TranscriptMessage(delivery.id, delivery.sender, shown, len(delivery.body)))
 
     def _add(self, record: TurnRecord, entry: Entry) -> None:
         if record.id in self._full:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hive_agent.interfaces import Controls, NotNow
+from hive_agent.interfaces import ActionNotPossible, Controls
 from hive_agent.web.hive import Hive
 from hive_agent.web.refusal import PageError
 from hive_agent.web.sessions import Sessions, ask_hive
@@ -119,6 +119,6 @@ class Actions:
         return error
 
 
-def not_now(error: NotNow) -> PageError:
+def not_now(error: ActionNotPossible) -> PageError:
     """The harness cannot do that at the moment."""
     return PageError("not_now", str(error), status=409)

@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from hive_agent import log as harness_log
-from hive_agent.interfaces import NotNow
+from hive_agent.interfaces import ActionNotPossible
 from hive_agent.web import actions, assets, reading, refusal
 from hive_agent.web.door import Door
 from hive_agent.web.feed import Feed
@@ -145,7 +145,7 @@ def _frame(door: Door) -> Any:
             return await handler(request)
         except PageError as error:
             return refusal.answer(error)
-        except NotNow as error:
+        except ActionNotPossible as error:
             return refusal.answer(actions.not_now(error))
         except web.HTTPException as error:
             return refusal.answer(_not_there(error, request))

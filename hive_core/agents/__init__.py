@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hive_core.agents.lifecycle import Agents
-from hive_core.agents.store import InForce
+from hive_core.agents.lifecycle import AgentLifecycle
+from hive_core.agents.store import ActiveConfig
 
-__all__ = ["Agents", "InForce"]
+__all__ = ["ActiveConfig", "AgentLifecycle"]

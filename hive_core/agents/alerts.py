@@ -17,7 +17,7 @@ _LASTING_SECONDS = 60.0
 _SHOWN_DETAIL = 200
 
 
-class Incidents:
+class Alerts:
     """An incident opens with the first sign of trouble and closes when the agent works again.
 
     That of a crash also closes when the agent is stopped on request. What opens within ten minutes of the last news of
@@ -44,7 +44,7 @@ class Incidents:
             next_step = "it is being restarted" if unit.lifecycle == "backoff" else "it is not restarted"
             text = f"{name} crashed ({unit.exit_cause}); {next_step}. See its logs: hive-c0re logs {name}"
             return self._opened(name, "crashed", text)
-        if unit.starved:
+        if unit.oom_killed:
             text = (
                 f"{name} ran out of memory: a process of its was killed, and it goes on. To allow it more: "
                 f"hive-c0re limits {name} --memory SIZE, or memory_max in its agent.toml"

@@ -12,11 +12,11 @@ import structlog
 
 from hive_core.agents import files
 from hive_core.agents import store as agent_store
-from hive_core.agents.health import Reports
-from hive_core.agents.limits import Allowance
+from hive_core.agents.health import HarnessReports
+from hive_core.agents.limits import LimitPolicy
 from hive_core.agents.purge import Purging
-from hive_core.agents.registry import Roster, Views, check_name
-from hive_core.agents.store import AgentRecord, Desired, InForce
+from hive_core.agents.registry import AgentRegistry, AgentViews, check_name
+from hive_core.agents.store import ActiveConfig, AgentRecord, Desired
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
@@ -29,7 +29,7 @@ from hive_core.runtimes.base import AgentSpec, Runtime
 log = structlog.get_logger(__name__)
 
 
-class Doors(Protocol):
+class SocketManager(Protocol):
     """The sockets on which agents are heard, as this package needs them."""
 
     async def open(self, name: str) -> None:
@@ -39,7 +39,7 @@ class Doors(Protocol):
         """Stop listening for the agent."""
 
 
-class Ports(Protocol):
+class PagePortManager(Protocol):
     """The ports of agents' pages, as this package needs them."""
 
     def hold(self, name: str, port: int) -> None:
@@ -49,7 +49,7 @@ class Ports(Protocol):
         """Leave the agent's port to others."""
 
 
-class Deploying(Views):
+class DeploymentManager(AgentViews):
     """What agents run, and whether it came up."""
 
     def __init__(
@@ -60,20 +60,22 @@ class Deploying(Views):
         directory: Directory,
         broker: Broker,
         runtime: Runtime,
-        doors: Doors,
-        ports: Ports,
-        reports: Reports,
+        sockets: SocketManager,
+        page_ports: PagePortManager,
+        reports: HarnessReports,
         environment: Mapping[str, str],
-        allowance: Allowance,
+        limit_policy: LimitPolicy,
     ) -> None:
-        """`environment` is what every harness gets, `allowance` how much the operator lets agents use."""
-        super().__init__(layout=layout, roster=Roster(directory), broker=broker, runtime=runtime, reports=reports)
+        """`environment` is what every harness gets, `limit_policy` how much the operator lets agents use."""
+        super().__init__(
+            layout=layout, registry=AgentRegistry(directory), broker=broker, runtime=runtime, reports=reports
+        )
         self._database = database
         self._directory = directory
-        self._doors = doors
-        self._ports = ports
+        self._sockets = sockets
+        self._page_ports = page_ports
         self._environment = environment
-        self._allowance = allowance
+        self._limit_policy = limit_policy
         self._purging = Purging(layout, database)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -88,7 +90,7 @@ class Deploying(Views):
             async with self._locks[name]:
                 await self._purging.make_way(name)
 
-    async def make_place(self, name: str) -> AgentPaths:
+    async def create_directories(self, name: str) -> AgentPaths:
         """Make the directories of an agent that is to be created; of `config` there is none then.
 
         That of an earlier agent is kept beside it. Raises like `check_new`, and `config_in_the_way`, `disk_full`.
@@ -98,10 +100,10 @@ class Deploying(Views):
         async with self._locks[name]:
             self._check_free(name)
             await self._purging.make_way(name)
-            await asyncio.to_thread(files.make_place, paths)
+            await asyncio.to_thread(files.create_directories, paths)
         return paths
 
-    async def create(self, name: str, in_force: InForce, *, start: bool, actor: str) -> AgentStatus:
+    async def create(self, name: str, in_force: ActiveConfig, *, start: bool, actor: str) -> AgentStatus:
         """Make an agent whose place is made, hear it, and run it if it is to start.
 
         Raises `bad_name`, `agent_exists`. What the runtime refuses is raised too, and then the agent is there.
@@ -120,29 +122,29 @@ class Deploying(Views):
         async with self._locks[name]:
             self._check_free(name)
             record = await self._database.write(store)
-            self._roster.enrol(record)
+            self._registry.add(record)
             self._hold_port(record)
-            await self._doors.open(name)
+            await self._sockets.open(name)
             if start:
                 await self._activate(record)
         return self.status(name)
 
-    async def deploy(self, name: str, in_force: InForce) -> bool:
+    async def deploy(self, name: str, in_force: ActiveConfig) -> bool:
         """Put something else in force: remembered first, then run if the agent is to run; whether it is.
 
         Raises `unknown_agent`. What the runtime refuses is raised too, and then `in_force` is remembered all the same.
         """
         self.record(name)
         async with self._locks[name]:
-            record = self.record(name).with_in_force(in_force)
-            await self._database.write(lambda db: agent_store.replace_in_force(db, name, in_force))
-            self._roster.replace(record)
+            record = self.record(name).with_active_config(in_force)
+            await self._database.write(lambda db: agent_store.replace_active_config(db, name, in_force))
+            self._registry.replace(record)
             self._hold_port(record)
             wanted = record.desired == "running"
             if wanted:
                 await self._activate(record)
             else:
-                self._reports.health.forget(name)
+                self._reports.health_monitor.forget(name)
         return wanted
 
     async def wait_healthy(self, name: str, number: int, seconds: float) -> str:
@@ -150,7 +152,7 @@ class Deploying(Views):
 
         Tells at once of an agent that cannot become so: stopped, destroyed, deployed anew, or failed for good.
         """
-        why = await self._reports.health.wait(name, number, seconds, lambda: self._hopeless(name, number))
+        why = await self._reports.health_monitor.wait(name, number, seconds, lambda: self._failure_reason(name, number))
         unit = self._unit(name)
         if why and unit is not None and unit.lifecycle == "backoff":
             return f"{why}; it crashed, the last time with: {unit.exit_cause}"
@@ -165,25 +167,25 @@ class Deploying(Views):
     def _hold_port(self, record: AgentRecord) -> bool:
         """Whether it is held; of a sealed agent's network it is not a part, so it is left to others."""
         if record.sealed:
-            self._ports.release(record.name)
+            self._page_ports.release(record.name)
             return False
         try:
-            self._ports.hold(record.name, record.web_port)
+            self._page_ports.hold(record.name, record.web_port)
         except HiveError as error:
             log.warning("the page has no port", agent=record.name, code=error.code, error=error.message)
             return False
         return True
 
     async def _activate(self, record: AgentRecord) -> None:
-        self._reports.health.forget(record.name)
+        self._reports.health_monitor.forget(record.name)
         await self._runtime.activate(self._spec(record))
 
     def _check_free(self, name: str) -> None:
-        if self._roster.find(name) is not None:
+        if self._registry.find(name) is not None:
             raise conflict("agent_exists", f"there is an agent {name} already", "destroy it first")
 
-    def _hopeless(self, name: str, number: int) -> str:
-        record, unit = self._roster.find(name), self._unit(name)
+    def _failure_reason(self, name: str, number: int) -> str:
+        record, unit = self._registry.find(name), self._unit(name)
         if record is None:
             return "it was destroyed"
         if record.deployment != number:
@@ -204,7 +206,7 @@ class Deploying(Views):
             applied=layout.applied if manager else layout.applied_repository(name),
             closure=record.closure,
             deployment=record.deployment,
-            limits=self._allowance.effective(record.config),
+            limits=self._limit_policy.effective(record.config),
             sealed=record.sealed,
             web_port=0 if record.sealed else record.web_port,
         )

@@ -34,7 +34,7 @@ def make_directories(paths: AgentPaths) -> None:
     _make(paths.config.parent, paths.config, paths.state, paths.claude, paths.run, paths.own)
 
 
-def make_place(paths: AgentPaths) -> None:
+def create_directories(paths: AgentPaths) -> None:
     """Make a new agent's directories like `make_directories`, but for `config`, of which there is none then.
 
     That of an earlier agent of the name is kept beside it as `config.1`, `config.2`, and so on.
@@ -76,7 +76,7 @@ def _make(*directories: Path) -> None:
     for directory in directories:
         with _refusing(f"make {directory}"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make_private(directory)
+            _make_private_directory(directory)
 
 
 def _move_aside(place: Path) -> None:
@@ -88,7 +88,7 @@ def _move_aside(place: Path) -> None:
         place.rename(next(name for name in names if not os.path.lexists(name)))
 
 
-def _make_private(directory: Path) -> None:
+def _make_private_directory(directory: Path) -> None:
     # The agent may have changed its own directory's mode, even so that it cannot be opened any more but by name.
     descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from hive_core.agents.alerts import Incidents, one_line
+from hive_core.agents.alerts import Alerts, one_line
 from hive_core.errors import HiveError
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import Broker, Directory
-from hive_core.messaging.wakeups import Bells
+from hive_core.messaging.wakeups import Wakeups
 from hive_core.protocol import HarnessState, SendRequest
 from hive_core.protocol.names import MANAGER, OPERATOR, SYSTEM
 from hive_core.runtimes.base import UnitState
@@ -32,7 +32,7 @@ _LOG_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportedState:
     """What a harness said last. The text is the agent's own and not to be trusted."""
 
     state: HarnessState = "offline"
@@ -40,47 +40,47 @@ class Report:
     since: datetime | None = None
 
 
-class Reports:
+class HarnessReports:
     """The last report of every harness. Changes become events; the first sign of trouble becomes a message.
 
-    `health` is what they mean for a new deployment.
+    `health_monitor` is what they mean for a new deployment.
     """
 
     def __init__(
         self, events: EventHub, broker: Broker, directory: Directory, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """`clock` gives the time in seconds."""
-        self.health = Health()
+        self.health_monitor = HealthMonitor()
         self._events = events
         self._broker = broker
         self._directory = directory
-        self._incidents = Incidents(clock)
-        self._last: defaultdict[str, Report] = defaultdict(Report)
+        self._alerts = Alerts(clock)
+        self._last: defaultdict[str, ReportedState] = defaultdict(ReportedState)
 
-    def last(self, name: str) -> Report:
+    def last(self, name: str) -> ReportedState:
         """What the harness of `name` said last."""
         return self._last[name]
 
     def forget(self, name: str) -> None:
         """The agent is gone."""
         self._last.pop(name, None)
-        self._incidents.forget(name)
-        self.health.forget(name)
+        self._alerts.forget(name)
+        self.health_monitor.forget(name)
 
     async def hello(self, name: str, deployment: int | None, *, again: bool = False) -> None:
         """A harness has started; `deployment` is the one that it says it runs.
 
         `again`: it did so before this daemon was there, and says next what it is doing.
         """
-        self.health.hello(name, deployment)
+        self.health_monitor.hello(name, deployment)
         if not again:
             await self.harness(name, "starting", "")
 
     async def harness(self, name: str, state: HarnessState, detail: str) -> None:
         """The harness says what it is doing."""
-        self.health.report(name, state, detail)
+        self.health_monitor.report(name, state, detail)
         self._note(name, state, detail)
-        news = self._incidents.state_reported(name, state, detail)
+        news = self._alerts.state_reported(name, state, detail)
         await self._announce(name, news, operator_too=state in ("paused", "needs_login"))
 
     def status(self, name: str, text: str) -> None:
@@ -98,12 +98,12 @@ class Reports:
             _log.info("agent lifecycle", pid=unit.pid, **data)
             if unit.name not in self._directory:
                 continue  # It was destroyed, and forgotten.
-            self.health.look_again(unit.name)
+            self.health_monitor.check_again(unit.name)
             if unit.lifecycle != "running":
                 # What a harness says while it is being stopped must not count for the one after it.
-                self.health.forget(unit.name)
+                self.health_monitor.forget(unit.name)
                 self._note(unit.name, "offline", "")
-            text = self._incidents.unit_changed(unit)
+            text = self._alerts.unit_changed(unit)
             if text is not None:
                 text = "\n".join([text, *await _log_of(unit.name, last_lines)])
             await self._announce(unit.name, text)
@@ -111,7 +111,7 @@ class Reports:
     def _note(self, name: str, state: HarnessState, detail: str) -> None:
         last = self._last[name]
         if (last.state, last.detail) != (state, detail):
-            self._last[name] = Report(state, detail, datetime.now(UTC))
+            self._last[name] = ReportedState(state, detail, datetime.now(UTC))
             self._events.publish("agent.state", {"agent": name, "state": state, "detail": detail})
 
     async def _announce(self, name: str, text: str | None, *, operator_too: bool = False) -> None:
@@ -142,7 +142,7 @@ _NOT_READY: frozenset[HarnessState] = frozenset({"starting", "offline", "failed"
 
 
 @dataclass(frozen=True)
-class _Said:
+class HarnessReport:
     """What the newest harness has said since it started. The text is the agent's own."""
 
     deployment: int | None
@@ -150,53 +150,53 @@ class _Said:
     detail: str = ""
 
 
-class Health:
+class HealthMonitor:
     """What harnesses say about themselves, for those who wait for a deployment. In memory only."""
 
     def __init__(self) -> None:
-        self._said: dict[str, _Said] = {}
-        self._bells = Bells()
+        self._said: dict[str, HarnessReport] = {}
+        self._wakeups = Wakeups()
 
     def forget(self, name: str) -> None:
         """What the agent's harness has said so far counts no more: it is gone, or about to be started anew."""
         self._said.pop(name, None)
-        self.look_again(name)
+        self.check_again(name)
 
     def hello(self, name: str, deployment: int | None) -> None:
         """A harness has started and runs this deployment, if it says so."""
-        self._said[name] = _Said(deployment)
-        self.look_again(name)
+        self._said[name] = HarnessReport(deployment)
+        self.check_again(name)
 
     def report(self, name: str, state: HarnessState, detail: str) -> None:
         """The harness says what it is doing."""
         said = self._said.get(name)
         if said is not None:
-            self._said[name] = _Said(said.deployment, state, detail)
-            self.look_again(name)
+            self._said[name] = HarnessReport(said.deployment, state, detail)
+            self.check_again(name)
 
-    def look_again(self, name: str) -> None:
+    def check_again(self, name: str) -> None:
         """Something has happened to the agent that may decide whether it comes up."""
-        self._bells.ring(name)
+        self._wakeups.wake(name)
 
-    async def wait(self, name: str, deployment: int, seconds: float, hopeless: Callable[[], str]) -> str:
+    async def wait(self, name: str, deployment: int, seconds: float, failure_reason: Callable[[], str]) -> str:
         """Nothing ("") as soon as the harness is ready to work on `deployment`; else why it is not, in words.
 
-        `hopeless` says why it cannot become ready any more, or "". It is asked at every change.
+        `failure_reason` says why it cannot become ready any more, or "". It is asked at every change.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        with self._bells.listen(name) as ring:
+        with self._wakeups.listen(name) as waiter:
             while True:
                 why = _why_not_ready(self._said.get(name), deployment)
-                if not why or (hope := hopeless()):
+                if not why or (hope := failure_reason()):
                     return hope if why else ""
                 remaining = deadline - loop.time()
                 if remaining <= 0:
                     return f"{why} (waited {seconds:g} seconds)"
-                await ring.wait(remaining)
+                await waiter.wait(remaining)
 
 
-def _why_not_ready(said: _Said | None, deployment: int) -> str:
+def _why_not_ready(said: HarnessReport | None, deployment: int) -> str:
     if said is None:
         return "its harness did not report in"
     if said.deployment is None:

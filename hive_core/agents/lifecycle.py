@@ -12,7 +12,7 @@ import structlog
 
 from hive_core.agents import files, page_access
 from hive_core.agents import store as agent_store
-from hive_core.agents.live_limits import Limiting
+from hive_core.agents.live_limits import AgentLimits
 from hive_core.agents.store import AgentRecord, Desired
 from hive_core.errors import HiveError
 from hive_core.infra.database import audit
@@ -25,7 +25,7 @@ _STARTED_AT_ONCE = 4
 """Agents that are started side by side when the daemon starts: more would only wait for each other's CPU time."""
 
 
-class Agents(Limiting):
+class AgentLifecycle(AgentLimits):
     """Every agent of the hive. Actions on one agent run one after another, on different agents side by side."""
 
     async def open(self) -> None:
@@ -37,14 +37,14 @@ class Agents(Limiting):
         await self._purging.open({record.name for record in known})
         await asyncio.to_thread(self._make_directories, known)
         for record in known:
-            self._roster.enrol(record)
+            self._registry.add(record)
         for name, session in await self._database.read(page_access.load_sessions):
-            self.pages.restore(name, session)
+            self.page_access.restore(name, session)
         # Only now: whoever is heard before all are known is told that some are not there.
         for record in known:
             self._hold_port(record)
             try:
-                await self._doors.open(record.name)
+                await self._sockets.open(record.name)
             except HiveError as error:
                 log.error("agent cannot be heard", agent=record.name, error=error.message)
 
@@ -52,7 +52,7 @@ class Agents(Limiting):
         """Start every agent that was running when the daemon last stopped, unless it is asked otherwise meanwhile."""
         turns = asyncio.Semaphore(_STARTED_AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
-            for name in [record.name for record in self._roster.all()]:
+            for name in [record.name for record in self._registry.all()]:
                 tasks.create_task(self._start_if_wanted(name, turns))
 
     async def empty_trash(self) -> None:
@@ -99,7 +99,7 @@ class Agents(Limiting):
             record = self.record(name)
             if record.status != text:
                 await self._database.write(lambda db: agent_store.set_status(db, name, text))
-                self._roster.replace(replace(record, status=text))
+                self._registry.replace(replace(record, status=text))
                 self._reports.status(name, text)
 
     async def destroy(self, name: str, actor: str, *, purge: bool) -> DestroyAnswer:
@@ -122,14 +122,14 @@ class Agents(Limiting):
                 if record.desired == "running":
                     await self._start(record)
                 raise
-            self._roster.strike(name)
+            self._registry.remove(name)
             self._reports.forget(name)
-            self.pages.forget(name)
+            self.page_access.forget(name)
             if purge:
-                self._broker.forgotten(name)
+                self._broker.was_deleted(name)
                 self._purging.begun(name)
-            self._ports.release(name)
-            await self._doors.close(name)
+            self._page_ports.release(name)
+            await self._sockets.close(name)
             left = await (self._purging.finish(name) if purge else self._purging.clear_run(name))
         await self._purging.empty(left)
         return DestroyAnswer(name=name, purged=purge, dropped_messages=dropped)
@@ -146,7 +146,7 @@ class Agents(Limiting):
     async def _start_if_wanted(self, name: str, turns: asyncio.Semaphore) -> None:
         async with turns, self._locks[name]:
             # Looked up now: the operator may have stopped or destroyed it since the daemon started.
-            record = self._roster.find(name)
+            record = self._registry.find(name)
             if record is not None and record.desired == "running":
                 await self._start(record)
             elif record is not None:
@@ -169,7 +169,7 @@ class Agents(Limiting):
 
     def _delete(self, db: sqlite3.Connection, name: str, actor: str, *, purge: bool) -> int:
         """All that a destroy changes in the database, in one transaction; how many waiting messages were dropped."""
-        dropped = self._broker.forget(db, name) if purge else 0
+        dropped = self._broker.delete_agent(db, name) if purge else 0
         agent_store.delete(db, name, forget_port=purge)
         page_access.forget_sessions(db, name)
         if purge:
@@ -189,8 +189,8 @@ class Agents(Limiting):
 
         await self._database.write(store)
         record = replace(record, desired=desired)
-        self._roster.replace(record)
-        self._reports.health.look_again(name)
+        self._registry.replace(record)
+        self._reports.health_monitor.check_again(name)
         return record
 
 

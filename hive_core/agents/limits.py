@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from hive_core.errors import HiveError
 from hive_core.protocol import AgentConfig, Limits, memory_bytes
-from hive_core.settings import Bounds
+from hive_core.settings import LimitCeilings
 
 KEYS: Final = tuple(Limits.model_fields)
 """The names of all limits, the same in `agent.toml`, in the settings and in the protocol."""
@@ -27,17 +27,17 @@ class Excess:
     asked: str | int
     ceiling: str | int
 
-    def words(self) -> str:
+    def message(self) -> str:
         """What is wrong, without what to do."""
         return f"{self.key}: {self.asked} is above the operator's ceiling, {self.ceiling}"
 
 
 @dataclass(frozen=True)
-class Allowance:
+class LimitPolicy:
     """What the operator gives every agent (`limits`) and allows at most (`ceilings`)."""
 
-    defaults: Bounds = field(default_factory=Bounds)
-    ceilings: Bounds = field(default_factory=Bounds)
+    defaults: LimitCeilings = field(default_factory=LimitCeilings)
+    ceilings: LimitCeilings = field(default_factory=LimitCeilings)
 
     def effective(self, config: AgentConfig) -> Limits:
         """What holds for an agent with this configuration when it is started."""
@@ -56,7 +56,7 @@ class Allowance:
             raise above_ceiling(found)
 
 
-def excesses(asked: AgentConfig | Limits, ceilings: Bounds) -> list[Excess]:
+def excesses(asked: AgentConfig | Limits, ceilings: LimitCeilings) -> list[Excess]:
     """Every limit that is asked for and above its ceiling. What is not asked for is none."""
     found = []
     for key in KEYS:
@@ -68,7 +68,7 @@ def excesses(asked: AgentConfig | Limits, ceilings: Bounds) -> list[Excess]:
 
 def above_ceiling(found: list[Excess]) -> HiveError:
     """The refusal of limits where no line of a file can be named."""
-    return HiveError("above_ceiling", "; ".join(each.words() for each in found), hint=remedy(found))
+    return HiveError("above_ceiling", "; ".join(each.message() for each in found), hint=remedy(found))
 
 
 def remedy(found: list[Excess]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hive_core.agents.deployment import Deploying
+from hive_core.agents.deployment import DeploymentManager
 from hive_core.agents.limits import KEYS
 from hive_core.agents.store import AgentRecord
 from hive_core.errors import bad_request, conflict
@@ -10,7 +10,7 @@ from hive_core.infra.database import audit
 from hive_core.protocol import Limits, LimitsAnswer, LimitsRequest
 
 
-class Limiting(Deploying):
+class AgentLimits(DeploymentManager):
     """What agents may use, and what they do use."""
 
     async def limits(self, name: str) -> LimitsAnswer:
@@ -27,7 +27,7 @@ class Limiting(Deploying):
         asked = {key: getattr(request, key) for key in KEYS if getattr(request, key) is not None}
         if not asked and not request.reset:
             raise bad_request("no limit is named", f"name one of {', '.join(KEYS)}, or reset")
-        self._allowance.check(Limits.model_validate(asked))
+        self._limit_policy.check(Limits.model_validate(asked))
         # Not while it is activated: that gives it the limits of its configuration.
         async with self._locks[name]:
             record = self.record(name)
@@ -41,8 +41,8 @@ class Limiting(Deploying):
             if unit is None or unit.lifecycle not in ("starting", "running"):
                 raise conflict("not_running", f"{name} does not run", f"start it first: hive-c0re start {name}")
             before = await self._runtime.limits(name)
-            base = self._allowance.effective(record.config) if request.reset else before
-            new = self._allowance.within(base.model_copy(update=asked))
+            base = self._limit_policy.effective(record.config) if request.reset else before
+            new = self._limit_policy.within(base.model_copy(update=asked))
             detail = {"changed": _changed(before, new), "reset": request.reset}
             # Written first, as with every action: what cannot be written down is not done.
             await self._database.write(
@@ -55,7 +55,7 @@ class Limiting(Deploying):
         name = record.name
         return LimitsAnswer(
             name=name,
-            configured=self._allowance.effective(record.config),
+            configured=self._limit_policy.effective(record.config),
             in_force=await self._runtime.limits(name),
             enforced=self._runtime.limiting,
             usage=await self._runtime.usage(name),

@@ -33,7 +33,7 @@ the session, and what is typed is kept for ever in the audit table.
 
 
 @dataclass(frozen=True)
-class Pass:
+class PageToken:
     """A ticket or a session: `secret` shows that whoever has it is `user`, until `ends`."""
 
     secret: str
@@ -42,7 +42,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Known:
+class StoredToken:
     """What is remembered of a pass: not the secret itself, only its digest."""
 
     digest: str
@@ -55,14 +55,14 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-class Pages:
+class PageAccess:
     """Tickets and sessions by agent."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """`clock` gives the time in seconds since 1970."""
         self._clock = clock
-        self._tickets: defaultdict[str, list[Known]] = defaultdict(list)
-        self._sessions: defaultdict[str, list[Known]] = defaultdict(list)
+        self._tickets: defaultdict[str, list[StoredToken]] = defaultdict(list)
+        self._sessions: defaultdict[str, list[StoredToken]] = defaultdict(list)
         self._typed: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_TYPED))
 
     def forget(self, agent: str) -> None:
@@ -71,15 +71,15 @@ class Pages:
         self._sessions.pop(agent, None)
         self._typed.pop(agent, None)
 
-    def restore(self, agent: str, session: Known) -> None:
+    def restore(self, agent: str, session: StoredToken) -> None:
         """A session of an earlier daemon's."""
         self._sessions[agent].append(session)
 
-    def ticket(self, agent: str, user: str) -> Pass:
+    def ticket(self, agent: str, user: str) -> PageToken:
         """A new ticket for the agent's page."""
         return self._issue(self._tickets[agent], user, TICKET_SECONDS)
 
-    def enter(self, agent: str, ticket: str) -> Pass:
+    def redeem_ticket(self, agent: str, ticket: str) -> PageToken:
         """Use up a ticket: a session for whoever it was made for. Raises `bad_ticket`."""
         found = self._find(self._tickets[agent], ticket)
         if found is None:
@@ -88,7 +88,7 @@ class Pages:
         self._tickets[agent] = [entry for entry in self._tickets[agent] if entry.digest != digest(found.secret)]
         return self._issue(self._sessions[agent], found.user, SESSION_SECONDS)
 
-    def check(self, agent: str, session: str) -> Pass:
+    def check_session(self, agent: str, session: str) -> PageToken:
         """A session that is still good. Raises `bad_session`."""
         found = self._find(self._sessions[agent], session)
         if found is None:
@@ -96,9 +96,9 @@ class Pages:
             raise forbidden("bad_session", "the session is over, or is none", hint)
         return found
 
-    def typing(self, agent: str, session: str) -> Pass:
+    def refresh_session(self, agent: str, session: str) -> PageToken:
         """A session that is still good, in which something was typed. Raises `bad_session`, `too_much_typed`."""
-        found, typed, now = self.check(agent, session), self._typed[agent], self._clock()
+        found, typed, now = self.check_session(agent, session), self._typed[agent], self._clock()
         # A clock that was set back is no reason to refuse anything until it is where it was.
         if len(typed) == _TYPED and 0.0 <= now - typed[0] < _TYPED_SECONDS:
             text = f"more than {_TYPED} messages and answers within {_TYPED_SECONDS:.0f} s on the page of {agent}"
@@ -106,24 +106,24 @@ class Pages:
         typed.append(now)
         return found
 
-    def remaining(self, entry: Pass) -> float:
+    def remaining(self, entry: PageToken) -> float:
         """Seconds until it ends."""
         return max(0.0, entry.ends - self._clock())
 
-    def _issue(self, entries: list[Known], user: str, seconds: float) -> Pass:
-        new = Pass(secrets.token_urlsafe(_BYTES), user, self._clock() + seconds)
-        entries.append(Known(digest(new.secret), user, new.ends))
+    def _issue(self, entries: list[StoredToken], user: str, seconds: float) -> PageToken:
+        new = PageToken(secrets.token_urlsafe(_BYTES), user, self._clock() + seconds)
+        entries.append(StoredToken(digest(new.secret), user, new.ends))
         del entries[:-MOST]
         return new
 
-    def _find(self, entries: list[Known], secret: str) -> Pass | None:
+    def _find(self, entries: list[StoredToken], secret: str) -> PageToken | None:
         # All are compared, each in the same time whatever it holds.
         given, now = digest(secret), self._clock()
         fitting = [entry for entry in entries if hmac.compare_digest(entry.digest, given)]
-        return next((Pass(secret, entry.user, entry.ends) for entry in fitting if entry.ends > now), None)
+        return next((PageToken(secret, entry.user, entry.ends) for entry in fitting if entry.ends > now), None)
 
 
-def add_session(db: sqlite3.Connection, agent: str, entry: Pass) -> None:
+def add_session(db: sqlite3.Connection, agent: str, entry: PageToken) -> None:
     """Keep a session; those that are over, and the oldest of too many, are removed."""
     db.execute("DELETE FROM page_sessions WHERE ends_at <= ?", (milliseconds(),))
     # Not for an agent that was destroyed meanwhile: the next one of its name would let them in.
@@ -143,7 +143,7 @@ def forget_sessions(db: sqlite3.Connection, agent: str) -> None:
     db.execute("DELETE FROM page_sessions WHERE agent = ?", (agent,))
 
 
-def load_sessions(db: sqlite3.Connection) -> Sequence[tuple[str, Known]]:
+def load_sessions(db: sqlite3.Connection) -> Sequence[tuple[str, StoredToken]]:
     """The sessions that are not over, with their agents, the oldest first."""
     query = "SELECT agent, digest, user, ends_at FROM page_sessions WHERE ends_at > ? ORDER BY rowid"
-    return [(row[0], Known(row[1], row[2], row[3] / 1_000)) for row in db.execute(query, (milliseconds(),))]
+    return [(row[0], StoredToken(row[1], row[2], row[3] / 1_000)) for row in db.execute(query, (milliseconds(),))]

@@ -49,7 +49,7 @@ class Purging:
             except HiveError as error:
                 _log.error("purge not finished", agent=name, error=error.message)
         try:
-            await asyncio.to_thread(self._trash.take_strays, known)
+            await asyncio.to_thread(self._trash.trash_orphaned, known)
         except OSError as error:
             _log.error("left run directories not removed", error=_words(error))
 
@@ -149,7 +149,7 @@ class Trash:
         logs = sorted(layout.logs.glob(f"{name}.log*"))
         return self.take_run(name) + self._take(layout.state_dir, [layout.agent_home(name), *built, *logs])
 
-    def take_strays(self, known: set[str]) -> list[Path]:
+    def trash_orphaned(self, known: set[str]) -> list[Path]:
         """Move the run directories of agents that are not `known` into the trash. Raises OSError."""
         runs = self._layout.run_dir / "agents"
         strays = sorted(path for path in runs.iterdir() if path.name not in known) if runs.exists() else []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hive_core.agents.health import Reports
-from hive_core.agents.page_access import Pages
+from hive_core.agents.health import HarnessReports
+from hive_core.agents.page_access import PageAccess
 from hive_core.agents.store import AgentRecord
 from hive_core.errors import HiveError, not_found
 from hive_core.layout import Layout
@@ -16,7 +16,7 @@ from hive_core.runtimes.base import Runtime, UnitState
 from hive_core.text import shown
 
 
-class Roster:
+class AgentRegistry:
     """Records by name. In memory: the database has them, too."""
 
     def __init__(self, directory: Directory) -> None:
@@ -24,7 +24,7 @@ class Roster:
         self._directory = directory
         self._records: dict[str, AgentRecord] = {}
 
-    def enrol(self, record: AgentRecord) -> None:
+    def add(self, record: AgentRecord) -> None:
         """Add an agent; from now on it can be written to."""
         self._directory.put(Member(record.name, record.kind, _allowed(record), record.instance))
         self._records[record.name] = record
@@ -34,7 +34,7 @@ class Roster:
         self._directory.member(record.name).allowed = _allowed(record)
         self._records[record.name] = record
 
-    def strike(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """Remove the agent."""
         self._directory.remove(name)
         del self._records[name]
@@ -67,21 +67,23 @@ def check_name(name: str) -> None:
         raise HiveError("bad_name", why_not(name), hint="1 to 9 characters a-z and 0-9, a letter first")
 
 
-class Views:
+class AgentViews:
     """Everything that can be asked about agents; nothing here changes any."""
 
-    def __init__(self, *, layout: Layout, roster: Roster, broker: Broker, runtime: Runtime, reports: Reports) -> None:
+    def __init__(
+        self, *, layout: Layout, registry: AgentRegistry, broker: Broker, runtime: Runtime, reports: HarnessReports
+    ) -> None:
         self._layout = layout
-        self._roster = roster
+        self._registry = registry
         self._broker = broker
         self._runtime = runtime
         self._reports = reports
-        self.pages = Pages()
+        self.page_access = PageAccess()
         self._outdated: frozenset[str] = frozenset()
 
     def record(self, name: str) -> AgentRecord:
         """The agent's record; raises `unknown_agent`, or `bad_name` for what can be none."""
-        return self._roster.record(name)
+        return self._registry.record(name)
 
     def running(self, name: str) -> bool:
         """Whether the agent is to run; raises like `record`."""
@@ -89,7 +91,7 @@ class Views:
 
     def exists(self, name: str) -> bool:
         """Whether there is such an agent."""
-        return self._roster.find(name) is not None
+        return self._registry.find(name) is not None
 
     def status(self, name: str) -> AgentStatus:
         """One agent; raises like `record`."""
@@ -98,7 +100,7 @@ class Views:
     def statuses(self) -> Sequence[AgentStatus]:
         """All agents, the manager first."""
         units = {unit.name: unit for unit in self._runtime.units()}
-        return [self._status(record, units.get(record.name)) for record in self._roster.all()]
+        return [self._status(record, units.get(record.name)) for record in self._registry.all()]
 
     def mark_outdated(self, closures: Iterable[str]) -> None:
         """These closures, and no others, were built with an older hyperhive."""

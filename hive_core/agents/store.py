@@ -16,7 +16,7 @@ Desired = Literal["running", "stopped"]
 
 
 @dataclass(frozen=True)
-class InForce:
+class ActiveConfig:
     """What one deployment puts in force: its number, what was built for it, the settings and the role's text."""
 
     number: int
@@ -48,7 +48,7 @@ class AgentRecord:
         """Whether its network is to be nothing but the hive's socket."""
         return self.config.network == "sealed"
 
-    def with_in_force(self, in_force: InForce) -> AgentRecord:
+    def with_active_config(self, in_force: ActiveConfig) -> AgentRecord:
         """The same agent with something else in force."""
         return replace(
             self,
@@ -99,7 +99,7 @@ def set_status(db: sqlite3.Connection, name: str, status: str) -> None:
     db.execute("UPDATE agents SET status = ? WHERE name = ?", (status, name))
 
 
-def replace_in_force(db: sqlite3.Connection, name: str, in_force: InForce) -> None:
+def replace_active_config(db: sqlite3.Connection, name: str, in_force: ActiveConfig) -> None:
     """From now on this is what the agent runs."""
     db.execute(
         "UPDATE agents SET config = ?, prompt = ?, deployment = ?, closure = ? WHERE name = ?",

@@ -13,8 +13,8 @@ import structlog
 from aiohttp import web
 from pydantic import ValidationError
 
-from hive_core.api.endpoint import Call, Caller, Endpoint, Identify, Refused, Timed
-from hive_core.api.responses import json_answer
+from hive_core.api.endpoint import ApiCall, Caller, Endpoint, Identify, Refused, Timed
+from hive_core.api.responses import json_response
 from hive_core.errors import HiveError, bad_request, not_found
 from hive_core.protocol import MAX_REQUEST_BYTES, ErrorAnswer, ErrorBody, Query, Request
 
@@ -76,7 +76,7 @@ _NO_QUERY = Query()
 
 
 @dataclass(frozen=True)
-class Frame:
+class Dispatcher:
     """Answers every request of a socket: by its endpoint, or in the protocol's error shape."""
 
     router: Router
@@ -114,14 +114,14 @@ async def _carry_out(
         raise HiveError("manager_only", "only the manager may do this", hint="ask hm1nd: send it a message", status=403)
     query = _parsed_query(endpoint.query or Query, request) if endpoint.query or request.query_string else _NO_QUERY
     body = _parsed_body(endpoint.body, await request.read()) if endpoint.body else None
-    call = Call(caller, parameters, query, body, request)
+    call = ApiCall(caller, parameters, query, body, request)
     if endpoint.waits:
         answer = await endpoint.handler(call)
     else:
         answer = await asyncio.shield(asyncio.ensure_future(endpoint.handler(call)))
     if isinstance(answer, web.StreamResponse):
         return answer
-    return json_answer(answer.__pydantic_serializer__.to_json(answer))
+    return json_response(answer.__pydantic_serializer__.to_json(answer))
 
 
 def _as_refusal(error: Exception, request: web.BaseRequest) -> HiveError:
@@ -139,7 +139,7 @@ def _as_refusal(error: Exception, request: web.BaseRequest) -> HiveError:
 def _error_response(error: HiveError) -> web.StreamResponse:
     answer = ErrorAnswer(error=ErrorBody(code=error.code, message=error.message, hint=error.hint))
     headers = {"Allow": error.allowed} if isinstance(error, WrongMethod) else None
-    return json_answer(answer.model_dump_json().encode(), error.status, headers)
+    return json_response(answer.model_dump_json().encode(), error.status, headers)
 
 
 def _parsed_body(model: type[Request], text: bytes) -> Request:

@@ -28,7 +28,7 @@ class Caller(NamedTuple):
         return self.ask_actor()
 
 
-class Call(NamedTuple):
+class ApiCall(NamedTuple):
     """One request that has passed its endpoint's models."""
 
     caller: Caller
@@ -45,7 +45,7 @@ class Call(NamedTuple):
         raise TypeError(f"the endpoint does not declare {model.__name__}")
 
 
-Handler = Callable[[Call], Awaitable[Answer | web.StreamResponse]]
+Handler = Callable[[ApiCall], Awaitable[Answer | web.StreamResponse]]
 Identify = Callable[[web.BaseRequest], Caller]
 Refused = Callable[[Caller, str, HiveError], Awaitable[None]]
 Timed = Callable[[str, int, float], None]

@@ -26,7 +26,7 @@ from hive_core.errors import HiveError, conflict
 
 log = structlog.get_logger(__name__)
 
-LOANS = 8
+MAX_PENDING = 8
 """Duplicates of one agent's that are under way at a time; who asks for more is hung up on."""
 _BACKLOG = 128
 """Browsers that wait while no harness runs: the kernel lets further ones try again. Callers of `page.sock`, too."""
@@ -39,7 +39,7 @@ class PagePorts:
     def __init__(self, path_of: Callable[[str], Path]) -> None:
         """`path_of` says where an agent's `page.sock` is to be."""
         self._path_of = path_of
-        self._lenders: dict[str, _Lender] = {}
+        self._lenders: dict[str, _PortLender] = {}
 
     def hold(self, name: str, port: int) -> None:
         """Listen on the port unless that is so already, and lend it to the agent.
@@ -48,7 +48,7 @@ class PagePorts:
         """
         lender = self._lenders.get(name)
         if lender is None:
-            lender = self._lenders[name] = _Lender(self._path_of(name), port)
+            lender = self._lenders[name] = _PortLender(self._path_of(name), port)
         try:
             lender.listen()
         finally:
@@ -66,14 +66,14 @@ class PagePorts:
             self.release(name)
 
 
-class _Lender:
+class _PortLender:
     """One agent's port, and the socket on which it is lent."""
 
     def __init__(self, path: Path, port: int) -> None:
         self._path = path
         self._port = port
         self._page: socket.socket | None = None
-        self._door: socket.socket | None = None
+        self._lend_socket: socket.socket | None = None
         self._loans: set[socket.socket] = set()
 
     def listen(self) -> socket.socket:
@@ -99,17 +99,17 @@ class _Lender:
 
     def open(self) -> None:
         """Lend to whoever connects to `page.sock`, which is the agent. Raises `cannot_listen`."""
-        if self._door is None:
+        if self._lend_socket is None:
             door = bind(self._path, 0o600, None)
             door.listen(_BACKLOG)
             asyncio.get_running_loop().add_reader(door, self._called, door)
-            self._door = door
+            self._lend_socket = door
 
     def close(self) -> None:
-        if self._door is not None:
-            asyncio.get_running_loop().remove_reader(self._door)
-            self._door.close()
-            self._door = None
+        if self._lend_socket is not None:
+            asyncio.get_running_loop().remove_reader(self._lend_socket)
+            self._lend_socket.close()
+            self._lend_socket = None
             self._path.unlink(missing_ok=True)
         for loan in self._loans:
             loan.close()
@@ -123,7 +123,7 @@ class _Lender:
             caller, _ = door.accept()
         except OSError:  # It has gone again, or there is no descriptor left.
             return
-        if len(self._loans) >= LOANS:
+        if len(self._loans) >= MAX_PENDING:
             caller.close()
             return
         caller.setblocking(False)

@@ -29,7 +29,7 @@ class _Window:
     left_out: int = 0
 
 
-class Refusals:
+class RefusalAudit:
     """Audits refusals: per caller at most 30 a minute, and after that minute how many were left out.
 
     It remembers at most 1,000 callers: for one more, the minute that began first ends early.
@@ -40,7 +40,7 @@ class Refusals:
         self._clock = clock
         self._windows: dict[str, _Window] = {}
 
-    async def note(self, caller: Caller, request: str, error: HiveError) -> None:
+    async def record_refusal(self, caller: Caller, request: str, error: HiveError) -> None:
         """Write down that `caller` was refused; returns when that is on disk, or cannot be."""
         if error.code in _HARMLESS or error.status >= 500:
             return
@@ -56,9 +56,9 @@ class Refusals:
         """Once a minute, write how many were left out; until cancelled."""
         while True:
             await asyncio.sleep(_SECONDS)
-            await self.tell_left_out()
+            await self.report_left_out()
 
-    async def tell_left_out(self, *, all_callers: bool = False) -> None:
+    async def report_left_out(self, *, all_callers: bool = False) -> None:
         """Write how many refusals were left out in minutes that are over; with `all_callers` also in this one."""
         now = self._clock()
         for actor, window in list(self._windows.items()):

@@ -14,7 +14,7 @@ _AT_ONCE = 64 * 1024
 """Largest body that is written without waiting for the caller to read."""
 
 
-class JsonAnswer(web.StreamResponse):
+class FastJsonResponse(web.StreamResponse):
     """A small JSON answer, handed to the kernel in one piece.
 
     Does what `web.Response` does for such an answer in a third of its time, which is most of what a send costs.
@@ -53,11 +53,11 @@ class JsonAnswer(web.StreamResponse):
         """Everything was written at once."""
 
 
-def json_answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.StreamResponse:
+def json_response(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.StreamResponse:
     """`body` as an answer, by the shorter way where it is short."""
     if len(body) > _AT_ONCE:
         return web.Response(body=body, status=status, headers=headers, content_type="application/json")
-    return JsonAnswer(body, status, "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items()))
+    return FastJsonResponse(body, status, "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items()))
 
 
 @lru_cache(maxsize=64)

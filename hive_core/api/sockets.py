@@ -16,8 +16,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from hive_core.api.dispatch import Frame, Router
-from hive_core.api.endpoint import Call, Caller, Endpoint, Refused, Timed
+from hive_core.api.dispatch import Dispatcher, Router
+from hive_core.api.endpoint import ApiCall, Caller, Endpoint, Refused, Timed
 from hive_core.api.listener import Listener, peer
 from hive_core.api.openapi import describe
 from hive_core.errors import not_found
@@ -50,7 +50,7 @@ class CoreSockets:
     async def serve(self, endpoints: list[Endpoint]) -> None:
         """Be ready to listen for agents; before the first `open`."""
         router = Router(with_document("hyperhive, for agents", endpoints))
-        self._runner = make_runner(Frame(router, self._identify, self._refused, self._timed))
+        self._runner = make_runner(Dispatcher(router, self._identify, self._refused, self._timed))
         await self._runner.setup()
 
     async def open(self, name: str) -> None:
@@ -99,7 +99,7 @@ class HostSocket:
         self._path = path
         self._group = _group_id(group)
         router = Router(with_document("hyperhive, for the operator", endpoints))
-        self._runner = make_runner(Frame(router, _identify, refused, timed))
+        self._runner = make_runner(Dispatcher(router, _identify, refused, timed))
         self._listener: Listener | None = None
 
     async def open(self) -> None:
@@ -156,7 +156,7 @@ def with_document(title: str, endpoints: list[Endpoint]) -> list[Endpoint]:
     complete = list(endpoints)
     made: list[bytes] = []
 
-    async def document(_: Call) -> web.StreamResponse:
+    async def document(_: ApiCall) -> web.StreamResponse:
         if not made:  # Not before somebody asks: a start should not wait for it.
             made.append(json.dumps(describe(title, complete)).encode())
         return web.Response(body=made[0], content_type="application/json")
@@ -165,14 +165,14 @@ def with_document(title: str, endpoints: list[Endpoint]) -> list[Endpoint]:
     return complete
 
 
-def make_runner(frame: Frame) -> web.ServerRunner:
+def make_runner(dispatcher: Dispatcher) -> web.ServerRunner:
     """A runner that gives up a handler when its caller hangs up, and waits for the others when it stops.
 
     On aiohttp's low-level server: its applications, with their routes, middlewares and signals, cost a send as much
     again as all the rest of it.
     """
     server = web.Server(
-        frame.answer,
+        dispatcher.answer,
         request_factory=_request,
         handler_cancellation=True,
         access_log=None,

@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from hive_core import __version__
-from hive_core.agents import Agents
+from hive_core.agents import AgentLifecycle
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout
@@ -17,7 +17,7 @@ from hive_core.protocol.names import OPERATOR
 from hive_core.runtimes.base import Runtime
 
 
-class Overview:
+class StatusReport:
     """Counts what there is. Made when the daemon starts."""
 
     def __init__(
@@ -26,7 +26,7 @@ class Overview:
         database: Database,
         directory: Directory,
         broker: Broker,
-        agents: Agents,
+        agents: AgentLifecycle,
         runtime: Runtime,
         metrics: Metrics,
     ) -> None:

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from hive_core.cli.errors import Failure
-from hive_core.cli.output import can_ask
+from hive_core.cli.output import is_interactive
 from hive_core.text import shown
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -81,7 +81,7 @@ note_option = click.option("--note", metavar="TEXT", help="Why; kept in the tag.
 
 def asked_for(context: click.Context, note: str | None, question: str) -> str:
     """The note that was given, or the answer to `question` on the terminal; wrong usage if there is neither."""
-    if note is None and can_ask():
+    if note is None and is_interactive():
         # Written by hand: click's prompt puts a space on stdout, where --json promises nothing else.
         sys.stderr.write(f"{question} ")
         sys.stderr.flush()

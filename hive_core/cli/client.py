@@ -108,7 +108,7 @@ class Client:
                 passing=True,
             ) from None
         except PermissionError:
-            raise Failure("no_permission", f"no permission to use {self.path}", hint=who_may(self.path)) from None
+            raise Failure("no_permission", f"no permission to use {self.path}", hint=access_hint(self.path)) from None
         except TimeoutError:
             raise Failure(
                 "no_answer",
@@ -210,7 +210,7 @@ def _from(file: Path) -> dict[str, str]:
 _DEFAULT_GROUP = "hyperhive"
 
 
-def who_may(path: Path) -> str:
+def access_hint(path: Path) -> str:
     """What to do about a refused `path`: the group to be in, or the user to be."""
     try:
         found = path.stat()

@@ -27,7 +27,7 @@ _HINT = "see the lines below, and the daemon's log"
 
 
 @dataclass(frozen=True)
-class Step:
+class CheckStep:
     """One step that was tried. `seconds` is the time that it took; `lines` end the log that belongs to a failure."""
 
     step: str
@@ -45,13 +45,13 @@ class Step:
 class LiveCheck:
     """One run. `tell` gets each step as it ends, `timeout` is the longest that a step may take, in seconds."""
 
-    def __init__(self, client: Client, tell: Callable[[Step], None], *, timeout: float, sealed: bool) -> None:
+    def __init__(self, client: Client, tell: Callable[[CheckStep], None], *, timeout: float, sealed: bool) -> None:
         self._client = client
         self._tell = tell
         self._timeout = timeout
         self._sealed = sealed
         self._spawn: SpawnWatch | None = None
-        self.steps: list[Step] = []
+        self.steps: list[CheckStep] = []
         self.name = ""
 
     @property
@@ -84,13 +84,13 @@ class LiveCheck:
         except Failure as failure:
             taken = time.monotonic() - begun
             remedy = failure.hint or "see the daemon's log"
-            self._end(Step(name, "error", taken, failure.message, remedy, self._log_of(name)))
+            self._end(CheckStep(name, "error", taken, failure.message, remedy, self._log_of(name)))
             return False
         if what:
-            self._end(Step(name, "ok", time.monotonic() - begun, what))
+            self._end(CheckStep(name, "ok", time.monotonic() - begun, what))
         return True
 
-    def _end(self, step: Step) -> None:
+    def _end(self, step: CheckStep) -> None:
         self.steps.append(step)
         self._tell(step)
 

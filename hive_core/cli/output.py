@@ -177,7 +177,7 @@ def width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def can_ask() -> bool:
+def is_interactive() -> bool:
     """Whether a question would be seen and could be answered."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 

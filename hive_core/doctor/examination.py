@@ -11,26 +11,33 @@ from pathlib import Path
 from hive_core import __version__
 from hive_core.doctor import probes, trials
 from hive_core.doctor.findings import Finding, warning
-from hive_core.doctor.hive_checks import Hive, Running, judge_deployed, judge_hive, judge_ports, judge_settings
-from hive_core.doctor.host_checks import (
-    judge_bubblewrap,
-    judge_cgroups,
-    judge_containers,
-    judge_doors,
-    judge_git,
-    judge_namespaces,
-    judge_room,
+from hive_core.doctor.hive_checks import (
+    DaemonFacts,
+    RunningAgent,
+    check_deployed,
+    check_hive,
+    check_ports,
+    check_settings,
 )
-from hive_core.doctor.nix_checks import judge_nix
-from hive_core.doctor.trial_checks import judge_git_trial, judge_trials
+from hive_core.doctor.host_checks import (
+    check_bubblewrap,
+    check_cgroups,
+    check_containers,
+    check_disk_space,
+    check_git,
+    check_namespaces,
+    check_permissions,
+)
+from hive_core.doctor.nix_checks import check_nix
+from hive_core.doctor.trial_checks import check_git_trial, check_trials
 from hive_core.doctor.trials import why_git_fails
 from hive_core.errors import HiveError
 from hive_core.protocol import HiveStatus
 from hive_core.protocol.names import container_name
-from hive_core.runtimes.nixos.containers.inspection import Places
+from hive_core.runtimes.nixos.containers.inspection import HostPaths
 from hive_core.settings import Settings, load
 
-_PLACES = Places()
+_PLACES = HostPaths()
 
 
 def examine(file: Path | None, environment: Mapping[str, str], socket: Path, ask: probes.Ask) -> list[Finding]:
@@ -45,52 +52,52 @@ def examine(file: Path | None, environment: Mapping[str, str], socket: Path, ask
     running = settings if hive.status is None else _as_running(settings, hive.status, socket)
     # Without settings there is nothing that it could differ from.
     expected = running if isinstance(read, HiveError) else settings
-    found = judge_settings(read) + judge_hive(hive, expected, __version__)
+    found = check_settings(read) + check_hive(hive, expected, __version__)
     return found + asyncio.run(_host(running, hive))
 
 
-async def _host(settings: Settings, hive: Hive) -> list[Finding]:
+async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
     layout = settings.layout
     nixos = settings.runtime == "nixos"
     git, bwrap_version, problem = await asyncio.gather(
-        probes.ask("git", "--version"),
-        probes.ask("bwrap", "--version"),
+        probes.ask_host("git", "--version"),
+        probes.ask_host("bwrap", "--version"),
         probes.bubblewrap(),
     )
-    found = [judge_git(git), judge_bubblewrap(problem, settings, bwrap_version)]
+    found = [check_git(git), check_bubblewrap(problem, settings, bwrap_version)]
     if found[0].severity == "ok":
         bwrap = None if problem else shutil.which("bwrap")
-        found.append(judge_git_trial(await why_git_fails(bwrap)))
+        found.append(check_git_trial(await why_git_fails(bwrap)))
     if nixos:
         nix, containers = await asyncio.gather(probes.nix(), probes.containers())
-        kernel = probes.kernel()
-        found += judge_nix(nix, settings) + judge_containers(containers) + judge_cgroups(kernel)
+        kernel = probes.read_kernel()
+        found += check_nix(nix, settings) + check_containers(containers) + check_cgroups(kernel)
         if (tried := await trials.trials(settings)) is not None:
-            found += judge_trials(tried, settings)
+            found += check_trials(tried, settings)
         if settings.nixos.user_namespaces:
             shown = await probes.shown_to_containers([layout.state_dir, layout.run_dir])
-            found += judge_namespaces(kernel, shown)
-    found += judge_doors(probes.doors(layout, settings.socket_group))
-    found += [judge_room(room) for room in probes.rooms(layout, store=nixos)]
+            found += check_namespaces(kernel, shown)
+    found += check_permissions(probes.read_socket_facts(layout, settings.socket_group))
+    found += [check_disk_space(space) for space in probes.read_disk_space(layout, store=nixos)]
     if hive.status is not None:
         if nixos:
             pid = hive.status.pid
-            found += judge_ports(hive.agents, probes.listeners({one.web_port for one in hive.agents}), pid)
-        found += judge_deployed([_running(hive, agent.name, nixos=nixos) for agent in hive.agents])
+            found += check_ports(hive.agents, probes.read_listeners({one.web_port for one in hive.agents}), pid)
+        found += check_deployed([_running(hive, agent.name, nixos=nixos) for agent in hive.agents])
     if hidden := probes.unseen([layout.state_dir]):
         what = f"user {os.getuid()} cannot look into {hidden[0]}: what lies there was not looked at"
         found.append(warning("unseen", what, "run the doctor as root, or as the daemon's user"))
     return found
 
 
-def _running(hive: Hive, name: str, *, nixos: bool) -> Running:
+def _running(hive: DaemonFacts, name: str, *, nixos: bool) -> RunningAgent:
     agent = next(one for one in hive.agents if one.name == name)
     newest = hive.newest.get(name)
-    return Running(
+    return RunningAgent(
         agent,
         newest,
         probes.started_on(_PLACES.conf(container_name(name))) if nixos else None,
-        probes.there(newest.closure) if newest is not None else None,
+        probes.closure_exists(newest.closure) if newest is not None else None,
     )
 
 

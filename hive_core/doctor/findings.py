@@ -48,7 +48,7 @@ _VERSION = re.compile(r"(?<![\w.])(\d{1,6})(?:\.(\d{1,6}))?(?:\.(\d{1,6}))?")
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandOutput:
     """`text` is what it printed; `failed` says why there is no answer, empty if there is one."""
 
     text: str = ""
@@ -56,7 +56,7 @@ class Said:
     missing: bool = False
 
 
-def version(said: Said) -> tuple[int, ...]:
+def version(said: CommandOutput) -> tuple[int, ...]:
     """The first version number in an answer, () if there is none: `git version 2.39.5` gives (2, 39, 5)."""
     found = _VERSION.search(said.text)
     return tuple(int(part) for part in found.groups() if part) if found else ()

@@ -25,7 +25,7 @@ class Unanswered(Exception):
 
 
 @dataclass(frozen=True)
-class Hive:
+class DaemonFacts:
     """What the daemon answered; `problem` is why it did not."""
 
     status: HiveStatus | None = None
@@ -34,7 +34,7 @@ class Hive:
     newest: Mapping[str, Deployment] = field(default_factory=dict)
 
 
-def judge_hive(hive: Hive, settings: Settings, version: str) -> list[Finding]:
+def check_hive(hive: DaemonFacts, settings: Settings, version: str) -> list[Finding]:
     """`settings` are those that were read here, `version` is that of this program."""
     if hive.problem is not None:
         judged = warning if hive.problem.code == "no_permission" else error
@@ -57,7 +57,7 @@ def judge_hive(hive: Hive, settings: Settings, version: str) -> list[Finding]:
     return found
 
 
-def judge_settings(settings: Settings | HiveError) -> list[Finding]:
+def check_settings(settings: Settings | HiveError) -> list[Finding]:
     """`settings`, or why they cannot be read."""
     if isinstance(settings, HiveError):
         return [error("settings", settings.message, settings.hint or "mend the settings")]
@@ -69,7 +69,7 @@ def judge_settings(settings: Settings | HiveError) -> list[Finding]:
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningAgent:
     """One agent: what the daemon says of it, the newest of its deployments, and what lies on the disk.
 
     `started_on` is the closure on which the container is started, "" if there is none, None where there are no
@@ -83,13 +83,13 @@ class Running:
     there: bool | None
 
 
-def judge_deployed(running: Sequence[Running]) -> list[Finding]:
+def check_deployed(running: Sequence[RunningAgent]) -> list[Finding]:
     """Whether every agent's deployment is what it has, and can be started again."""
-    found = [finding for one in running for finding in _judge(one)]
+    found = [finding for one in running for finding in _check_agent(one)]
     return found or [ok("deployed", "every agent has what was approved for it")]
 
 
-def _judge(one: Running) -> list[Finding]:
+def _check_agent(one: RunningAgent) -> list[Finding]:
     name, newest = one.agent.name, one.newest
     if newest is None:
         what = f"{name} has no deployment in its history"
@@ -116,7 +116,7 @@ def _judge(one: Running) -> list[Finding]:
 
 
 @dataclass(frozen=True)
-class Listener:
+class PortListener:
     """A process that listens on a port; None and "" where this user may not see whose it is."""
 
     program: str = ""
@@ -124,8 +124,8 @@ class Listener:
     cgroup: str = ""
 
 
-def judge_ports(
-    agents: Sequence[AgentStatus], listeners: Mapping[int, Sequence[Listener]], daemon: int
+def check_ports(
+    agents: Sequence[AgentStatus], listeners: Mapping[int, Sequence[PortListener]], daemon: int
 ) -> list[Finding]:
     """Whether every agent has its port for itself; `listeners` are those of the host's own network, by port.
 
@@ -148,7 +148,7 @@ def judge_ports(
     return found or [ok(check, "no web port is taken by another program")]
 
 
-def _is_anothers(agent: AgentStatus, listener: Listener, daemon: int) -> bool:
+def _is_anothers(agent: AgentStatus, listener: PortListener, daemon: int) -> bool:
     if f"container@{container_name(agent.name)}.service" in listener.cgroup:
         return False
     # Whose it is cannot be told: then it is taken for the daemon's.

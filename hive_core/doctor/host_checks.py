@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hive_core.doctor.findings import Finding, Said, dotted, error, ok, version, warning
+from hive_core.doctor.findings import CommandOutput, Finding, dotted, error, ok, version, warning
 from hive_core.errors import HiveError
 from hive_core.settings import Settings
 
@@ -16,7 +16,7 @@ GIT_LEAST = (2, 36)
 """The first git that syncs refs to the disk (core.fsync)."""
 
 
-def judge_git(said: Said) -> Finding:
+def check_git(said: CommandOutput) -> Finding:
     """Whether git is there and new enough."""
     remedy = f"install git {dotted(GIT_LEAST)} or newer where the daemon finds it (its PATH)"
     if said.missing:
@@ -29,7 +29,7 @@ def judge_git(said: Said) -> Finding:
     return ok("git", f"git is {dotted(found)}")
 
 
-def judge_bubblewrap(problem: str, settings: Settings, said: Said) -> Finding:
+def check_bubblewrap(problem: str, settings: Settings, said: CommandOutput) -> Finding:
     """Whether bubblewrap works; `problem` says why not, and `said` answers `bwrap --version`.
 
     The nixos runtime has containers, and needs it for intake.
@@ -65,15 +65,15 @@ class ContainerFacts:
     `nspawn` answers `systemd-nspawn --version`.
     """
 
-    systemd: Said
+    systemd: CommandOutput
     booted: bool
     nixos_container: str | None
-    unit: Said
-    nspawn: Said
+    unit: CommandOutput
+    nspawn: CommandOutput
     release: Mapping[str, str] = field(default_factory=dict)
 
 
-def judge_containers(facts: ContainerFacts) -> list[Finding]:
+def check_containers(facts: ContainerFacts) -> list[Finding]:
     """Whether containers can be run here."""
     found = [_release(facts.release), _systemd(facts), _nixos_container(facts.nixos_container)]
     found.append(_nspawn(facts.nspawn))
@@ -98,7 +98,7 @@ def _release(release: Mapping[str, str]) -> Finding:
     return ok(check, f"this host is NixOS {number[0]}")
 
 
-def _nspawn(said: Said) -> Finding:
+def _nspawn(said: CommandOutput) -> Finding:
     check = "nspawn"
     if said.missing:
         remedy = "install it (Debian: systemd-container), and look at the daemon's PATH"
@@ -136,7 +136,7 @@ def _systemd(facts: ContainerFacts) -> Finding:
     return ok("systemd", f"systemd is {dotted(number)}")
 
 
-def _unit(said: Said) -> Finding:
+def _unit(said: CommandOutput) -> Finding:
     check = "container-unit"
     if said.failed:
         return error(check, f"systemctl does not answer: {said.failed}", "see systemctl status")
@@ -162,7 +162,7 @@ class KernelFacts:
     namespaces: int | None
 
 
-def judge_cgroups(facts: KernelFacts) -> list[Finding]:
+def check_cgroups(facts: KernelFacts) -> list[Finding]:
     """Whether limits of containers can be enforced."""
     found = []
     missing = [name for name in _NEEDED if name not in facts.controllers]
@@ -181,7 +181,7 @@ def judge_cgroups(facts: KernelFacts) -> list[Finding]:
     return found
 
 
-def judge_namespaces(facts: KernelFacts, shown: Mapping[str, HiveError | None]) -> list[Finding]:
+def check_namespaces(facts: KernelFacts, shown: Mapping[str, HiveError | None]) -> list[Finding]:
     """Whether containers can have users of their own; for hives that want that.
 
     `shown` has, for each directory that is bound into containers and could be tried, why it cannot be shown there
@@ -208,14 +208,14 @@ _FILES_LEAST = 1_000
 
 
 @dataclass(frozen=True)
-class Room:
+class DiskSpace:
     """What is free in a directory: bytes, and files that can still be made (None where there is no such bound).
 
     Below `least` bytes work fails soon; below `enough` it is time to clean up.
     """
 
     check: str
-    place: str
+    directory: str
     free: int
     files: int | None
     least: int
@@ -223,16 +223,16 @@ class Room:
     remedy: str
 
 
-def judge_room(room: Room) -> Finding:
+def check_disk_space(space: DiskSpace) -> Finding:
     """Whether there is enough."""
-    left = f"{room.place} has {_shown(room.free)} left"
-    if room.files is not None and room.files < _FILES_LEAST:
-        return error(room.check, f"{room.place} has room for {room.files:,} files more", room.remedy)
-    if room.free < room.least:
-        return error(room.check, left, room.remedy)
-    if room.free < room.enough:
-        return warning(room.check, left, room.remedy)
-    return ok(room.check, left)
+    left = f"{space.directory} has {_shown(space.free)} left"
+    if space.files is not None and space.files < _FILES_LEAST:
+        return error(space.check, f"{space.directory} has room for {space.files:,} files more", space.remedy)
+    if space.free < space.least:
+        return error(space.check, left, space.remedy)
+    if space.free < space.enough:
+        return warning(space.check, left, space.remedy)
+    return ok(space.check, left)
 
 
 def _shown(size: int) -> str:
@@ -243,7 +243,7 @@ _SOCKET = "host-socket"
 
 
 @dataclass(frozen=True)
-class Door:
+class FilePermissions:
     """A file's mode as stat(2) tells it, and its owner's and group's numbers."""
 
     mode: int
@@ -252,19 +252,19 @@ class Door:
 
 
 @dataclass(frozen=True)
-class DoorFacts:
+class SocketFacts:
     """`socket` is host.sock, None where it is not there; `group` the number of `group_name`, None if there is no such
     group. `private` holds the directories in which nobody but the daemon has any business.
     """
 
     path: str
-    socket: Door | None
+    socket: FilePermissions | None
     group_name: str
     group: int | None
-    private: Mapping[str, Door]
+    private: Mapping[str, FilePermissions]
 
 
-def judge_doors(facts: DoorFacts) -> list[Finding]:
+def check_permissions(facts: SocketFacts) -> list[Finding]:
     """Whether those get in who should, and nobody else."""
     found = [_group(facts)]
     if facts.socket is not None:
@@ -278,14 +278,14 @@ def judge_doors(facts: DoorFacts) -> list[Finding]:
     return found
 
 
-def _group(facts: DoorFacts) -> Finding:
+def _group(facts: SocketFacts) -> Finding:
     if facts.group is not None:
         return ok("group", f"who is in the group {facts.group_name} may use the hive")
     what = f"there is no group {facts.group_name}: only the daemon's user may use the hive"
     return warning("group", what, f"groupadd --system {facts.group_name}, or name another one with socket_group")
 
 
-def _socket(path: str, door: Door, group: int | None) -> Finding:
+def _socket(path: str, door: FilePermissions, group: int | None) -> Finding:
     again = "restart the daemon: it makes the socket anew"
     mode = stat.S_IMODE(door.mode)
     if not stat.S_ISSOCK(door.mode):

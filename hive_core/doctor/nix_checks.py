@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hive_core.doctor.findings import Finding, Said, dotted, error, ok, warning
+from hive_core.doctor.findings import CommandOutput, Finding, dotted, error, ok, warning
 from hive_core.settings import Settings
 
 LEAST = (2, 8)
@@ -38,14 +38,14 @@ class NixFacts:
     not be found out. `daemon` is how its socket behaves.
     """
 
-    version: Said
+    version: CommandOutput
     daemon: Literal["answers", "absent", "refuses", "forbidden"]
     settings: Mapping[str, object] = field(default_factory=dict)
     unknown: str = ""
     features: frozenset[str] | None = None
 
 
-def nix_version(said: Said) -> NixVersion | None:
+def nix_version(said: CommandOutput) -> NixVersion | None:
     """Read what `nix --version` prints; None if no version is in it. Pure.
 
     Determinate Nix names its own version first and that of Nix at the end: `nix (Determinate Nix 3.14.0) 2.32.4`.
@@ -58,7 +58,7 @@ def nix_version(said: Said) -> NixVersion | None:
     return NixVersion(number, "" if name == _OWN else name.partition(",")[0])
 
 
-def judge_nix(facts: NixFacts, settings: Settings) -> list[Finding]:
+def check_nix(facts: NixFacts, settings: Settings) -> list[Finding]:
     """Whether agents can be built here."""
     found = nix_version(facts.version)
     if facts.version.missing:

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from hive_core.doctor.findings import Said
-from hive_core.doctor.hive_checks import Hive, Listener, Unanswered
-from hive_core.doctor.host_checks import GIB, MIB, ContainerFacts, Door, DoorFacts, KernelFacts, Room
+from hive_core.doctor.findings import CommandOutput
+from hive_core.doctor.hive_checks import DaemonFacts, PortListener, Unanswered
+from hive_core.doctor.host_checks import GIB, MIB, ContainerFacts, DiskSpace, FilePermissions, KernelFacts, SocketFacts
 from hive_core.doctor.nix_checks import NixFacts
 from hive_core.errors import HiveError
 from hive_core.infra import files
@@ -36,7 +36,7 @@ Ask = Callable[[str], dict[str, Any]]
 """Asks the daemon for a path: its answer. Raises Unanswered."""
 
 
-def daemon_facts(ask: Ask) -> Hive:
+def daemon_facts(ask: Ask) -> DaemonFacts:
     """What the daemon says of itself, of its agents, and of what it deployed last for each of them."""
     try:
         status = HiveStatus.model_validate(ask("/v1/status"))
@@ -47,15 +47,15 @@ def daemon_facts(ask: Ask) -> Hive:
             if history.deployments:
                 newest[agent.name] = history.deployments[0]
     except Unanswered as problem:
-        return Hive(problem=problem)
+        return DaemonFacts(problem=problem)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         why = f"the daemon's answer is not understood ({where}): it is another version than this program"
-        return Hive(problem=Unanswered("bad_answer", why, "restart the daemon"))
-    return Hive(status, None, agents, newest)
+        return DaemonFacts(problem=Unanswered("bad_answer", why, "restart the daemon"))
+    return DaemonFacts(status, None, agents, newest)
 
 
-def kernel(root: Path = Path("/")) -> KernelFacts:
+def read_kernel(root: Path = Path("/")) -> KernelFacts:
     """What the kernel offers."""
     version, controllers = _cgroups(root)
     return KernelFacts(version, controllers, _namespaces(root))
@@ -101,7 +101,7 @@ _LISTENS = "0A"
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 
 
-def listeners(ports: Collection[int], root: Path = Path("/")) -> dict[int, list[Listener]]:
+def read_listeners(ports: Collection[int], root: Path = Path("/")) -> dict[int, list[PortListener]]:
     """Those who listen on the ports. `root` is where /proc is found, for tests."""
     proc = root / "proc"
     inodes: dict[str, int] = {}
@@ -109,16 +109,16 @@ def listeners(ports: Collection[int], root: Path = Path("/")) -> dict[int, list[
         for port, inode in _listening(_proc_text(proc / "net" / table)):
             if port in ports:
                 inodes[inode] = port
-    found: defaultdict[int, list[Listener]] = defaultdict(list)
+    found: defaultdict[int, list[PortListener]] = defaultdict(list)
     if not inodes:
         return found
     seen = set()
     for pid, inode in _holders(proc, inodes):
         seen.add(inode)
         name, cgroup = _proc_text(proc / str(pid) / "comm").strip(), _proc_text(proc / str(pid) / "cgroup")
-        found[inodes[inode]].append(Listener(name or "a process", pid, cgroup))
+        found[inodes[inode]].append(PortListener(name or "a process", pid, cgroup))
     for inode in inodes.keys() - seen:
-        found[inodes[inode]].append(Listener())
+        found[inodes[inode]].append(PortListener())
     return found
 
 
@@ -155,24 +155,24 @@ def _proc_text(path: Path) -> str:
 STORE = Path("/nix/store")
 
 
-def doors(layout: Layout, group: str) -> DoorFacts:
+def read_socket_facts(layout: Layout, group: str) -> SocketFacts:
     """Who may get in."""
     private = {str(path): found for path in (layout.state_dir, layout.run_dir / "agents") if (found := _door(path))}
     try:
         number = grp.getgrnam(group).gr_gid
     except KeyError:
         number = None
-    return DoorFacts(str(layout.host_socket), _door(layout.host_socket), group, number, private)
+    return SocketFacts(str(layout.host_socket), _door(layout.host_socket), group, number, private)
 
 
-def rooms(layout: Layout, *, store: bool) -> list[Room]:
+def read_disk_space(layout: Layout, *, store: bool) -> list[DiskSpace]:
     """What is free in the state directory, and with `store` in the Nix store."""
     purge = "remove what is not needed; hive-c0re destroy --purge removes all of an agent"
     found = [_room("disk-state", layout.state_dir, 256 * MIB, 2 * GIB, purge)]
     if store:
         collect = "nix-collect-garbage --delete-older-than 14d; closures that agents need are kept"
         found.append(_room("disk-store", STORE, GIB, 10 * GIB, collect))
-    return [room for room in found if room is not None]
+    return [space for space in found if space is not None]
 
 
 def started_on(file: Path) -> str | None:
@@ -187,7 +187,7 @@ def started_on(file: Path) -> str | None:
         return ""
 
 
-def there(closure: str) -> bool | None:
+def closure_exists(closure: str) -> bool | None:
     """Whether a closure is on the disk; None if this user cannot see that."""
     try:
         Path(closure).stat()
@@ -210,22 +210,22 @@ def existing(place: Path) -> Path:
     return place
 
 
-def _door(path: Path) -> Door | None:
+def _door(path: Path) -> FilePermissions | None:
     try:
         found = path.lstat()
     except OSError:
         return None
-    return Door(found.st_mode, found.st_uid, found.st_gid)
+    return FilePermissions(found.st_mode, found.st_uid, found.st_gid)
 
 
-def _room(check: str, place: Path, least: int, enough: int, remedy: str) -> Room | None:
+def _room(check: str, place: Path, least: int, enough: int, remedy: str) -> DiskSpace | None:
     try:
         found = os.statvfs(existing(place))
     except OSError:
         return None
     # Some file systems (btrfs) have no bound of files, and say that there are none.
     files = found.f_favail if found.f_files else None
-    return Room(check, str(place), found.f_bavail * found.f_frsize, files, least, enough, remedy)
+    return DiskSpace(check, str(place), found.f_bavail * found.f_frsize, files, least, enough, remedy)
 
 
 _SECONDS = 15.0
@@ -235,17 +235,17 @@ BOOTED = Path("/run/systemd/system")
 """There where systemd is process 1 (sd_booted(3))."""
 
 
-async def ask(*argv: str) -> Said:
+async def ask_host(*argv: str) -> CommandOutput:
     """What the program answers; it gets no input and not long."""
     if shutil.which(argv[0]) is None:
-        return Said(failed=f"{argv[0]} is not installed", missing=True)
+        return CommandOutput(failed=f"{argv[0]} is not installed", missing=True)
     try:
         async with asyncio.timeout(_SECONDS):
-            return Said(await run(argv))
+            return CommandOutput(await run(argv))
     except TimeoutError:
-        return Said(failed=f"{' '.join(argv)} took longer than {_SECONDS:g} s")
+        return CommandOutput(failed=f"{' '.join(argv)} took longer than {_SECONDS:g} s")
     except HiveError as error:
-        return Said(failed=error.message)
+        return CommandOutput(failed=error.message)
 
 
 async def bubblewrap() -> str:
@@ -258,7 +258,7 @@ async def bubblewrap() -> str:
 
 async def nix() -> NixFacts:
     """What Nix says of itself."""
-    version = await ask("nix", "--version")
+    version = await ask_host("nix", "--version")
     settings: Mapping[str, object] = {}
     unknown = version.failed
     if not version.failed:
@@ -266,7 +266,7 @@ async def nix() -> NixFacts:
             settings = await read_nix_settings()
         except HiveError as error:
             unknown = error.message
-    return NixFacts(version, knock(NIX_DAEMON), settings, unknown, await _features())
+    return NixFacts(version, probe_socket(NIX_DAEMON), settings, unknown, await _features())
 
 
 async def _features() -> frozenset[str] | None:
@@ -274,8 +274,8 @@ async def _features() -> frozenset[str] | None:
     (Nix 2.8, Lix 2.92), and lacks what a distribution of Nix has made stable.
     """
     plain, older, flakes = await asyncio.gather(
-        *(ask("nix", *command) for command in SHOW),
-        ask("nix-instantiate", "--eval", "--expr", "builtins ? getFlake"),
+        *(ask_host("nix", *command) for command in SHOW),
+        ask_host("nix-instantiate", "--eval", "--expr", "builtins ? getFlake"),
     )
     if flakes.failed or plain.missing:
         return None
@@ -287,9 +287,9 @@ async def _features() -> frozenset[str] | None:
 async def containers() -> ContainerFacts:
     """What systemd says, and whether there is `nixos-container`."""
     version, nspawn, unit = await asyncio.gather(
-        ask("systemctl", "--version"),
-        ask("systemd-nspawn", "--version"),
-        ask("systemctl", "show", "container@doctor.service", "--property=LoadState"),
+        ask_host("systemctl", "--version"),
+        ask_host("systemd-nspawn", "--version"),
+        ask_host("systemctl", "show", "container@doctor.service", "--property=LoadState"),
     )
     booted = await asyncio.to_thread(BOOTED.is_dir)
     script = await asyncio.to_thread(_text_of, "nixos-container")
@@ -315,7 +315,7 @@ def _release() -> Mapping[str, str]:
         return {}
 
 
-def knock(path: Path) -> Literal["answers", "absent", "refuses", "forbidden"]:
+def probe_socket(path: Path) -> Literal["answers", "absent", "refuses", "forbidden"]:
     """How a unix socket behaves when somebody connects to it."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hive_core.doctor.findings import Finding, Said, error, ok, warning
+from hive_core.doctor.findings import CommandOutput, Finding, error, ok, warning
 from hive_core.errors import HiveError
 from hive_core.settings import Settings
 
@@ -17,12 +17,12 @@ class TrialFacts:
     """
 
     unit: HiveError | None
-    bus: Said
-    dynamic_user: Said | None = None
+    bus: CommandOutput
+    dynamic_user: CommandOutput | None = None
     builds: bool | HiveError | None = None
 
 
-def judge_git_trial(problem: str) -> Finding:
+def check_git_trial(problem: str) -> Finding:
     """Whether git did what the gate needs of it; `problem` says what it did instead."""
     if problem:
         remedy = "see which version of git this is; no proposal can be taken in with it"
@@ -30,7 +30,7 @@ def judge_git_trial(problem: str) -> Finding:
     return ok("git-trial", "git takes a commit in, and refuses a bad one")
 
 
-def judge_trials(facts: TrialFacts, settings: Settings) -> list[Finding]:
+def check_trials(facts: TrialFacts, settings: Settings) -> list[Finding]:
     """Whether systemd and Nix did what the nixos runtime needs of them."""
     found = [_bus(facts)]
     if facts.dynamic_user is not None:
@@ -50,7 +50,7 @@ def _bus(facts: TrialFacts) -> Finding:
     return ok(check, "systemd tells all that is needed over D-Bus")
 
 
-def _dynamic_user(said: Said, settings: Settings) -> Finding:
+def _dynamic_user(said: CommandOutput, settings: Settings) -> Finding:
     check = "dynamic-user"
     if not said.failed:
         return ok(check, "a unit with a user of its own has an account (nss-systemd)")

@@ -10,21 +10,21 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from hive_core.doctor.findings import Said
-from hive_core.doctor.probes import BOOTED, ask
+from hive_core.doctor.findings import CommandOutput
+from hive_core.doctor.probes import BOOTED, ask_host
 from hive_core.doctor.trial_checks import TrialFacts
 from hive_core.errors import HiveError
-from hive_core.gate.intake.import_commit import Intake, IntakeLimits
+from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
 from hive_core.infra.git import objects as git_objects
 from hive_core.infra.git.names import TAGS
 from hive_core.infra.git.objects import Person, Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.systemd.units import SERVICE_STATE, UNIT_STATE
-from hive_core.runtimes.nixos.build.executor import Builders
+from hive_core.runtimes.nixos.build.executor import BuildUserSelector
 from hive_core.runtimes.nixos.build.store import Store
 from hive_core.runtimes.nixos.host_checks import look_at_unit, unit_properties
-from hive_core.settings import Bounds, Settings
+from hive_core.settings import LimitCeilings, Settings
 
 _ALWAYS = "systemd-journald.service"
 """A service that every host with systemd runs."""
@@ -49,20 +49,20 @@ async def _unit() -> HiveError | None:
     return None
 
 
-async def _bus() -> Said:
+async def _bus() -> CommandOutput:
     try:
         await asyncio.gather(
             unit_properties(_ALWAYS, "Unit", *UNIT_STATE), unit_properties(_ALWAYS, "Service", *SERVICE_STATE)
         )
     except HiveError as error:
-        return Said(failed=error.message)
-    return Said("known")
+        return CommandOutput(failed=error.message)
+    return CommandOutput("known")
 
 
-async def _dynamic_user() -> Said:
+async def _dynamic_user() -> CommandOutput:
     program = shutil.which("id") or "/run/current-system/sw/bin/id"
     # `id` ends with 1 if the number of its user belongs to no account.
-    return await ask(
+    return await ask_host(
         "systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--property=DynamicUser=yes", "--", program, "-un"
     )
 
@@ -74,13 +74,13 @@ async def _builds(settings: Settings) -> bool | HiveError | None:
         return None
     try:
         store = await Store.find()
-        return (await Builders.find(settings, layout, store, trial="doctor").confinement()).unprivileged
+        return (await BuildUserSelector.find(settings, layout, store, trial="doctor").confinement()).unprivileged
     except HiveError as error:
         return error
 
 
 _FILES: Mapping[str, bytes] = {"agent.nix": b"{ }\n", "agent.toml": b"", "prompt.md": b"Try git out.\n"}
-_LIMITS = IntakeLimits(bytes=1024 * 1024, files=100, ceilings=Bounds())
+_LIMITS = IntakeLimits(bytes=1024 * 1024, files=100, ceilings=LimitCeilings())
 _AUTHOR = Person("doctor", "doctor@hive")
 _TAG = "proposal/1"
 _NOWHERE = "0123456789" * 4
@@ -103,13 +103,13 @@ async def why_git_fails(bwrap: str | None) -> str:
 async def _try(place: Path, bwrap: str | None) -> str:
     applied, config = place / "applied.git", place / "config"
     base, commit, bad = await asyncio.to_thread(_make, applied, config)
-    intake = Intake(bwrap, place / "scratch", _LIMITS)
-    await intake.take(config, applied, commit, base)
+    importer = CommitImporter(bwrap, place / "scratch", _LIMITS)
+    await importer.import_commit(config, applied, commit, base)
     if why := await asyncio.to_thread(_read_back, applied, base, commit):
         return why
     for what, sha, code in (("a tree with .git in it", bad, "bad_tree"), ("no commit", _NOWHERE, "no_such_commit")):
         try:
-            await intake.take(config, applied, sha, base)
+            await importer.import_commit(config, applied, sha, base)
         except HiveError as error:
             if error.code != code:
                 return f"git refuses {what} in words that are not known: {error.code}: {error.message}"

@@ -23,7 +23,7 @@ class Change:
     new: AgentConfig
 
 
-def automatic(rules: Sequence[AutoRule], change: Change) -> str | None:
+def matching_rule(rules: Sequence[AutoRule], change: Change) -> str | None:
     """The name of the first rule that approves the change, or None if somebody has to be asked."""
     if not change.paths:
         return None

@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 
 import structlog
 
-from hive_core.agents import Agents
+from hive_core.agents import AgentLifecycle
 from hive_core.errors import HiveError, conflict, not_found
 from hive_core.gate import policy
-from hive_core.gate.notifications import told
-from hive_core.gate.policy import Party, Question
+from hive_core.gate.notifications import notifications_for
+from hive_core.gate.policy import DecisionRequest, Principal
 from hive_core.gate.records import index
-from hive_core.gate.records.index import Row
+from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
-from hive_core.gate.records.tag_message import TagData
-from hive_core.gate.records.transitions import Ledger, Notice, Step, seconds
+from hive_core.gate.records.tag_message import ProposalTag
+from hive_core.gate.records.transitions import Notification, Transition, TransitionLog, seconds
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
 from hive_core.infra.git.repository import Repository
@@ -36,16 +36,16 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass
-class Workplace:
+class GateContext:
     """Shared by the parts of the gate. What changes an agent's tags is done under `locks[agent]`."""
 
     settings: Settings
     layout: Layout
     database: Database
     directory: Directory
-    agents: Agents
+    agents: AgentLifecycle
     runtime: Runtime
-    ledger: Ledger
+    transition_log: TransitionLog
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     work_ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -58,9 +58,9 @@ class Workplace:
     def has_manager(self) -> bool:
         return MANAGER in self.directory
 
-    def question(self, kind: ProposalKind, proposer: str, agent: str) -> Question:
+    def decision_request(self, kind: ProposalKind, proposer: str, agent: str) -> DecisionRequest:
         """What policy has to know of a proposal about `agent`; `proposer` is the label of who made it."""
-        return policy.question(kind, proposer, agent, has_manager=self.has_manager)
+        return policy.decision_request(kind, proposer, agent, has_manager=self.has_manager)
 
     def kind_of(self, agent: str) -> Kind:
         """What an agent of that name is, or would be."""
@@ -70,21 +70,21 @@ class Workplace:
         """Ask the index."""
         return await self.database.read(operation)
 
-    async def row(self, agent: str, number: int) -> Row:
+    async def row(self, agent: str, number: int) -> ProposalRow:
         """One proposal; raises `unknown_proposal`."""
         found = await self.read(lambda db: index.find(db, agent, number))
         if found is None:
             raise unknown_proposal(agent, number)
         return found
 
-    async def check_idle(self, agent: str) -> None:
+    async def check_no_deployment(self, agent: str) -> None:
         """Raise `deployment_under_way` while another deployment of the agent is carried out."""
         other = await self.read(lambda db: index.under_way(db, agent))
         if other is not None:
             hint = f"wait until {agent}/{other.number} is deployed or failed"
             raise conflict("deployment_under_way", f"{agent}/{other.number} is being deployed", hint)
 
-    async def with_repository(self, agent: str, work: Callable[[Repository], T]) -> T:
+    async def in_repository(self, agent: str, work: Callable[[Repository], T]) -> T:
         """Do `work` with the agent's applied repository, in a thread."""
 
         def run() -> T:
@@ -93,24 +93,26 @@ class Workplace:
 
         return await asyncio.to_thread(run)
 
-    def told(self, step: Step, *, was_asked: Decider | None = None, diff: tuple[str, int] = ("", 0)) -> list[Notice]:
+    def notifications_for(
+        self, transition: Transition, *, was_asked: Decider | None = None, diff: tuple[str, int] = ("", 0)
+    ) -> list[Notification]:
         """The messages that go with a step: see `telling`."""
-        return told(step, self.directory.names(), was_asked=was_asked, diff=diff)
+        return notifications_for(transition, self.directory.names(), was_asked=was_asked, diff=diff)
 
-    def config_of(self, agent: str) -> Path:
+    def config_repository_of(self, agent: str) -> Path:
         """The agent's own repository, in which anything may lie."""
         return self.layout.agent(agent).config
 
-    def begin(self, agent: str, number: int, work: Coroutine[Any, Any, None]) -> None:
+    def start_work(self, agent: str, number: int, work: Coroutine[Any, Any, None]) -> None:
         """Go on with a proposal in the background. A failure is logged; the next start of the daemon tries again."""
         if self._closed:
             work.close()
             return
         task = asyncio.create_task(work, name=f"proposal {agent}/{number}")
         self._work[task] = (agent, number)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._work_done)
 
-    async def carry_through(self, work: Coroutine[Any, Any, T]) -> T:
+    async def run_to_completion(self, work: Coroutine[Any, Any, T]) -> T:
         """Do what a caller asks for, to its end even if the caller hangs up: half a transition would wait for the next
         start of the daemon. Raises `stopping` if that begins to stop meanwhile.
         """
@@ -130,18 +132,18 @@ class Workplace:
             task.add_done_callback(_log_unheard)
             raise
 
-    async def give_up(self, agent: str, number: int) -> None:
+    async def cancel_work(self, agent: str, number: int) -> None:
         """End what goes on in the background with a proposal."""
         await _end([task for task, of in self._work.items() if of == (agent, number)])
 
     async def close(self) -> None:
         """End all work in the background; the next daemon takes it up again."""
         self._closed = True
-        self.ledger.stop()
+        self.transition_log.stop()
         await _end([*self._requests, *self._work])
-        await self.tell_changed()
+        await self.notify_waiters()
 
-    async def tell_changed(self) -> None:
+    async def notify_waiters(self) -> None:
         """Wake who waits for a proposal to change."""
         async with self.changed:
             self.changed.notify_all()
@@ -155,7 +157,7 @@ class Workplace:
     def closed(self) -> bool:
         return self._closed
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _work_done(self, task: asyncio.Task[None]) -> None:
         agent, number = self._work.pop(task)
         self.work_ended.set()
         if task.cancelled() or (error := task.exception()) is None:
@@ -188,32 +190,32 @@ def unknown_proposal(agent: str, number: int) -> HiveError:
     return not_found("unknown_proposal", f"there is no proposal {agent}/{number}", hint)
 
 
-async def begin(
-    place: Workplace,
+async def new_proposal(
+    context: GateContext,
     kind: ProposalKind,
     agent: str,
-    party: Party,
+    principal: Principal,
     note: str,
     base: str | None,
     *,
     expires: bool = False,
-) -> TagData:
+) -> ProposalTag:
     """What `proposal/N` is to say, of the next number; not planted yet. `expires` if it may wait for a decision."""
-    return TagData(
+    return ProposalTag(
         agent=agent,
-        number=await place.read(lambda db: index.next_number(db, agent)),
+        number=await context.read(lambda db: index.next_number(db, agent)),
         state=State.PROPOSAL,
         kind=kind,
-        by=party.label,
+        by=principal.label,
         note=note,
         base=base,
-        expires_at=(seconds() + int(place.settings.proposal_days * 86_400)) * 1_000 if expires else None,
+        expires_at=(seconds() + int(context.settings.proposal_days * 86_400)) * 1_000 if expires else None,
     )
 
 
-async def check_only_one(place: Workplace, agent: str, kind: ProposalKind) -> None:
+async def check_only_one(context: GateContext, agent: str, kind: ProposalKind) -> None:
     """Raise `already_proposed` while another proposal of that kind is open."""
-    for row in await place.read(lambda db: index.open_of(db, agent)):
+    for row in await context.read(lambda db: index.open_of(db, agent)):
         if row.kind == kind:
             raise conflict(
                 "already_proposed",

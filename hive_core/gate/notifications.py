@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 
 from hive_core.gate.policy import asked, name_in
 from hive_core.gate.records.states import State
-from hive_core.gate.records.tag_message import TagData
-from hive_core.gate.records.transitions import Notice, Step
+from hive_core.gate.records.tag_message import ProposalTag
+from hive_core.gate.records.transitions import Notification, Transition
 from hive_core.protocol import Decider
 from hive_core.protocol.names import MANAGER, OPERATOR
 from hive_core.text import first_line, join_list, one_line, quote, visible
@@ -29,7 +29,7 @@ _OUTDATED = (
 )
 
 
-def review(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
+def review(data: ProposalTag, commit: str, diff: str, diff_bytes: int) -> str:
     """Ask `data.waits_for` for a decision. `diff` may be cut already, `diff_bytes` is its full size in UTF-8."""
     name = f"{data.agent}/{data.number}"
     return _paragraphs(
@@ -45,7 +45,7 @@ def review(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
     )
 
 
-def endorsed(data: TagData, who: str, commit: str) -> str:
+def endorsed(data: ProposalTag, who: str, commit: str) -> str:
     """Ask the second of two for their decision, now that the first, `who`, has approved."""
     name = f"{data.agent}/{data.number}"
     said = f", saying:\n{quote(data.outcome, _NOTE)}" if data.outcome else "."
@@ -60,7 +60,7 @@ def endorsed(data: TagData, who: str, commit: str) -> str:
     )
 
 
-def deployed(data: TagData) -> str:
+def deployed(data: ProposalTag) -> str:
     """Tell that the proposal took effect."""
     name = f"{data.agent}/{data.number}"
     return _paragraphs(
@@ -71,17 +71,17 @@ def deployed(data: TagData) -> str:
     )
 
 
-def denied(data: TagData, who: str) -> str:
+def denied(data: ProposalTag, who: str) -> str:
     """Tell that `who` has decided against the proposal."""
     return _ended(data, f"was denied by {_party(who)}", "Nothing was changed. Propose again once the reason is met.")
 
 
-def withdrawn(data: TagData, who: str) -> str:
+def withdrawn(data: ProposalTag, who: str) -> str:
     """Tell that `who` (the proposer, or the hive itself) has taken the proposal back."""
     return _ended(data, f"was withdrawn by {_party(who)}", "Nothing was changed. No decision is needed any more.")
 
 
-def failed(data: TagData) -> str:
+def failed(data: ProposalTag) -> str:
     """Tell that the proposal could not be built, or not be deployed; then what ran before runs."""
     if data.approvals:
         after = "It was approved and did not take effect. What was deployed before is in force."
@@ -104,7 +104,7 @@ def outdated(agents: Sequence[str], *, by_itself: bool, to_manager: bool) -> str
     return _paragraphs(f"Rebuild {many}, to run on the hyperhive of now.", f"Use {how}", which, _OUTDATED)
 
 
-def _ended(data: TagData, what: str, after: str, more: str = "") -> str:
+def _ended(data: ProposalTag, what: str, after: str, more: str = "") -> str:
     why = data.outcome or "no reason was given"
     return _paragraphs(
         f"Proposal {data.agent}/{data.number} {what}: {first_line(why, _FIRST_LINE)}",
@@ -123,7 +123,7 @@ def _party(label: str) -> str:
     return one_line(label, _NAME)
 
 
-def _wish(data: TagData) -> str:
+def _wish(data: ProposalTag) -> str:
     if data.kind == "config":
         return f"change the configuration of {data.agent}"
     if data.kind == "rollback":
@@ -137,7 +137,7 @@ def _wish(data: TagData) -> str:
     )
 
 
-def _how_to_decide(data: TagData, commit: str) -> str:
+def _how_to_decide(data: ProposalTag, commit: str) -> str:
     agent, number, state = data.agent, data.number, data.state
     if data.waits_for == "manager":
         which = f'agent="{agent}", number={number}'
@@ -155,14 +155,14 @@ def _how_to_decide(data: TagData, commit: str) -> str:
     )
 
 
-def _result(data: TagData, commit: str) -> str:
+def _result(data: ProposalTag, commit: str) -> str:
     if data.kind == "destroy":
         return f"It runs on commit {commit}."
     built = f"It was built to {one_line(data.closure, _WIDTH)}.\n" if data.closure else ""
     return f"{built}Commit {commit}, on top of {data.base or 'nothing: this is the first'}."
 
 
-def _closure_changes(data: TagData) -> str:
+def _closure_changes(data: ProposalTag) -> str:
     if data.kind == "destroy" or not data.closure:
         return ""
     if not data.closure_changes:
@@ -170,7 +170,7 @@ def _closure_changes(data: TagData) -> str:
     return f"Changes of what it is built to:\n{join_list(data.closure_changes, _LINES, _WIDTH)}"
 
 
-def _diff(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
+def _diff(data: ProposalTag, commit: str, diff: str, diff_bytes: int) -> str:
     if data.kind == "destroy":
         return ""
     if not diff:
@@ -185,47 +185,47 @@ def _diff(data: TagData, commit: str, diff: str, diff_bytes: int) -> str:
     return "\n".join(parts)
 
 
-def _the_rest(data: TagData, commit: str) -> str:
+def _the_rest(data: ProposalTag, commit: str) -> str:
     if data.waits_for == "manager":
         what = f"diff {data.base}" if data.base is not None else "show"
         return f"show_proposal gives 64 KiB of it, git -C /applied/{data.agent}.git {what} {commit} all."
     return f"All of it: hive-c0re proposals diff {data.agent} {data.number}"
 
 
-def told(
-    step: Step, names: Collection[str], *, was_asked: Decider | None = None, diff: tuple[str, int] = ("", 0)
-) -> list[Notice]:
+def notifications_for(
+    transition: Transition, names: Collection[str], *, was_asked: Decider | None = None, diff: tuple[str, int] = ("", 0)
+) -> list[Notification]:
     """The messages that go with a step. `names` are the agents that there are, `was_asked` whose decision the proposal
     waited for before, `diff` the beginning of what it changes and the size of all of it.
     """
-    data = step.data
-    if step.fact or data.state is State.BUILT:
+    data = transition.data
+    if transition.marker or data.state is State.BUILT:
         if data.waits_for is None:
             return []
         to = MANAGER if data.waits_for == "manager" else OPERATOR
-        if step.fact:
-            return [(to, endorsed(data, step.by.label, step.commit))]
-        return [(to, review(data, step.commit, *diff))]
+        if transition.marker:
+            return [(to, endorsed(data, transition.by.label, transition.commit))]
+        return [(to, review(data, transition.commit, *diff))]
     if data.kind == "rebuild":
-        return _of_rebuild(step, names)
+        return _of_rebuild(transition, names)
     if data.state is State.DEPLOYED:
         return [(name, deployed(data)) for name in _concerned(data, names)]
     if data.state is State.FAILED:
         concerned = _concerned(data, names) if data.approvals else [name_in(data.by)]
         return [(name, failed(data)) for name in concerned]
     if data.state is State.DENIED:
-        return [(name_in(data.by), denied(data, step.by.label))]
+        return [(name_in(data.by), denied(data, transition.by.label))]
     if data.state is State.WITHDRAWN:
-        text = withdrawn(data, step.by.label)
-        return [(name, text) for name in asked(data.by, was_asked) if name != step.by.name]
+        text = withdrawn(data, transition.by.label)
+        return [(name, text) for name in asked(data.by, was_asked) if name != transition.by.name]
     return []
 
 
-def _of_rebuild(step: Step, names: Collection[str]) -> list[Notice]:
+def _of_rebuild(transition: Transition, names: Collection[str]) -> list[Notification]:
     """How it ended, to who asked for it unless they see that at once; and what failed to who looks after the hive. Not
     to the agent, of whose configuration nothing has changed.
     """
-    data, asked_for = step.data, name_in(step.data.by)
+    data, asked_for = transition.data, name_in(transition.data.by)
     people = {asked_for}
     if data.state is State.DEPLOYED:
         text = deployed(data)
@@ -233,14 +233,14 @@ def _of_rebuild(step: Step, names: Collection[str]) -> list[Notice]:
         text = failed(data)
         people.add(MANAGER if MANAGER in names else OPERATOR)
     elif data.state is State.WITHDRAWN:
-        text = withdrawn(data, step.by.label)
+        text = withdrawn(data, transition.by.label)
     else:
         return []
-    known = {*names, OPERATOR} - {step.by.name, OPERATOR if asked_for == OPERATOR else ""}
+    known = {*names, OPERATOR} - {transition.by.name, OPERATOR if asked_for == OPERATOR else ""}
     return [(name, text) for name in sorted(people & known)]
 
 
-def _concerned(data: TagData, names: Collection[str]) -> list[str]:
+def _concerned(data: ProposalTag, names: Collection[str]) -> list[str]:
     """Who proposed it, the manager if it agreed, and an agent that goes on: not one that is new or gone, nor an
     operator who did it at once and sees what comes of it.
     """

@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from hive_core.errors import HiveError, forbidden
 from hive_core.gate import policy
-from hive_core.gate.context import Workplace, unknown_proposal
+from hive_core.gate.context import GateContext, unknown_proposal
 from hive_core.gate.pipeline.build import BuildLogs
-from hive_core.gate.policy import Party
+from hive_core.gate.policy import Principal
 from hive_core.gate.records import index, tag_message
 from hive_core.gate.records.commit import shown_diff
-from hive_core.gate.records.index import Row
+from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
-from hive_core.infra.database.database import moment
+from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
     Deployment,
@@ -34,25 +34,25 @@ T = TypeVar("T")
 _SHOWN_DIFF = 64 * 1024
 
 
-class Reading:
+class ProposalQueries:
     """Questions about proposals; nothing here changes any."""
 
-    def __init__(self, place: Workplace, logs: BuildLogs) -> None:
-        self._place = place
+    def __init__(self, context: GateContext, logs: BuildLogs) -> None:
+        self._context = context
         self._logs = logs
 
-    async def proposals(self, query: ProposalsQuery, party: Party) -> ProposalList:
+    async def proposals(self, query: ProposalsQuery, principal: Principal) -> ProposalList:
         """Those that fit, the newest first; an agent sees those about itself."""
-        if party.role == "agent":
-            if query.agent not in (None, party.name):
+        if principal.role == "agent":
+            if query.agent not in (None, principal.name):
                 raise forbidden("not_yours", "an agent sees only the proposals about itself", "leave the agent out")
-            query = query.model_copy(update={"agent": party.name})
-        rows, total = await self._place.read(lambda db: index.select(db, query))
-        return ProposalList(proposals=[row.shown() for row in rows], total=total)
+            query = query.model_copy(update={"agent": principal.name})
+        rows, total = await self._context.read(lambda db: index.select(db, query))
+        return ProposalList(proposals=[row.to_protocol() for row in rows], total=total)
 
-    async def show(self, agent: str, number: int, query: ProposalQuery, party: Party) -> ProposalDetail:
+    async def show(self, agent: str, number: int, query: ProposalQuery, principal: Principal) -> ProposalDetail:
         """One proposal with what its decision needs; waits as the query says. Raises `unknown_proposal`."""
-        row = await self._row(agent, number, party)
+        row = await self._row(agent, number, principal)
         if query.unlike is not None and row.state.value == query.unlike:
             row = await self._wait(row, query)
         settings, closure_changes = await self._built(row)
@@ -60,49 +60,49 @@ class Reading:
         if row.kind != "destroy":
             diff, size = await self._from_repository(row, lambda repository: shown_diff(repository, row, _SHOWN_DIFF))
         return ProposalDetail(
-            **row.shown().model_dump(),
+            **row.to_protocol().model_dump(),
             settings=settings,
             closure_changes=closure_changes,
             diff=diff,
             diff_bytes=size,
         )
 
-    async def build_log(self, agent: str, number: int, query: LogsQuery, party: Party) -> LogsAnswer:
+    async def build_log(self, agent: str, number: int, query: LogsQuery, principal: Principal) -> LogsAnswer:
         """What the build said, and says."""
-        await self._row(agent, number, party)
+        await self._row(agent, number, principal)
         return await self._logs.read(agent, number, query)
 
     async def history(self, agent: str, query: HistoryQuery) -> History:
         """What was deployed, the newest first."""
-        rows = await self._place.read(lambda db: index.deployments(db, agent, query.limit, query.offset))
+        rows = await self._context.read(lambda db: index.deployments(db, agent, query.limit, query.offset))
         if not rows:
-            self._place.agents.record(agent)
-        newest = await self._place.read(lambda db: index.last_deployed(db, agent))
+            self._context.agents.record(agent)
+        newest = await self._context.read(lambda db: index.last_deployed(db, agent))
         current = None if newest is None else newest.number
         return History(agent=agent, deployments=[_deployment(row, current=row.number == current) for row in rows])
 
-    async def _row(self, agent: str, number: int, party: Party) -> Row:
-        if not policy.may_see(party, agent):
+    async def _row(self, agent: str, number: int, principal: Principal) -> ProposalRow:
+        if not policy.can_see(principal, agent):
             raise unknown_proposal(agent, number)
-        return await self._place.row(agent, number)
+        return await self._context.row(agent, number)
 
-    async def _wait(self, row: Row, query: ProposalQuery) -> Row:
-        place = self._place
+    async def _wait(self, row: ProposalRow, query: ProposalQuery) -> ProposalRow:
+        context = self._context
         loop = asyncio.get_running_loop()
         deadline = loop.time() + query.wait_seconds
-        async with place.changed:
-            while row.state.value == query.unlike and not place.closed:
-                row = await place.row(row.agent, row.number)
+        async with context.changed:
+            while row.state.value == query.unlike and not context.closed:
+                row = await context.row(row.agent, row.number)
                 if row.state.value != query.unlike:
                     break
                 try:
                     async with asyncio.timeout_at(deadline):
-                        await place.changed.wait()
+                        await context.changed.wait()
                 except TimeoutError:
                     break
-        return await place.row(row.agent, row.number)
+        return await context.row(row.agent, row.number)
 
-    async def _built(self, row: Row) -> tuple[list[str], list[str]]:
+    async def _built(self, row: ProposalRow) -> tuple[list[str], list[str]]:
         """What the tag `built/N` says of changes."""
         if row.state in (State.PROPOSAL, State.BUILDING):
             return [], []
@@ -115,16 +115,16 @@ class Reading:
 
         return await self._from_repository(row, read)
 
-    async def _from_repository(self, row: Row, work: Callable[[Repository], T]) -> T:
+    async def _from_repository(self, row: ProposalRow, work: Callable[[Repository], T]) -> T:
         try:
-            return await self._place.with_repository(row.agent, work)
+            return await self._context.in_repository(row.agent, work)
         except (HiveError, OSError):
-            if self._place.layout.applied_repository(row.agent).exists():
+            if self._context.layout.applied_repository(row.agent).exists():
                 raise
             raise unknown_proposal(row.agent, row.number) from None  # It was purged meanwhile.
 
 
-def _deployment(row: Row, *, current: bool) -> Deployment:
+def _deployment(row: ProposalRow, *, current: bool) -> Deployment:
     return Deployment(
         number=row.number,
         kind=row.kind,
@@ -133,6 +133,6 @@ def _deployment(row: Row, *, current: bool) -> Deployment:
         by=row.proposer,
         approved_by=list(row.approvals),
         note=row.note,
-        deployed_at=moment(row.changed_at),
+        deployed_at=to_datetime(row.changed_at),
         current=current,
     )

@@ -18,7 +18,7 @@ _MEBIBYTES = {"M": 1, "G": 1024}
 _NETWORKS = {"host": "the host's", "sealed": "none but the hive's socket"}
 
 
-def changes(old: AgentConfig | None, new: AgentConfig) -> list[str]:
+def describe_changes(old: AgentConfig | None, new: AgentConfig) -> list[str]:
     """What changes, a line each, in the order of the fields; with `old` of None everything that is set."""
     lines = []
     for name in AgentConfig.model_fields:

@@ -41,7 +41,7 @@ def disk_full(what: str) -> HiveError:
 
 
 @contextmanager
-def refusing(what: str) -> Iterator[None]:
+def disk_full_as_error(what: str) -> Iterator[None]:
     """Turn a full disk into a HiveError `disk_full`."""
     try:
         yield

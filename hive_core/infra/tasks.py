@@ -13,7 +13,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
-async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+async def shield_to_completion(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`. A caller that is cancelled waits for its end first; how it failed then is logged."""
     task = asyncio.ensure_future(work)
     try:

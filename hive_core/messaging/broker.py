@@ -12,9 +12,9 @@ from hive_core.infra.database.database import Database, milliseconds
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import leases, store
 from hive_core.messaging.directory import Directory
-from hive_core.messaging.receiving import Receiving, message, waiting
-from hive_core.messaging.sending import Letter, Sending
-from hive_core.messaging.wakeups import Bells
+from hive_core.messaging.receiving import Receiver, message, waiting
+from hive_core.messaging.sending import OutgoingMessage, Sender
+from hive_core.messaging.wakeups import Wakeups
 from hive_core.protocol import (
     EventKind,
     Inbox,
@@ -53,31 +53,31 @@ class Broker:
         self._events = events
         self._lease = int(lease_seconds * 1_000)
         self._clock = clock
-        self._bells = Bells()
-        self._sending = Sending(database, directory, events, self._bells, inbox_limit=inbox_limit, clock=clock)
-        counts = self._sending.unacknowledged
-        self._receiving = Receiving(database, directory, events, self._bells, counts, lease=self._lease, clock=clock)
+        self._wakeups = Wakeups()
+        self._sender = Sender(database, directory, events, self._wakeups, inbox_limit=inbox_limit, clock=clock)
+        counts = self._sender.unacknowledged
+        self._receiver = Receiver(database, directory, events, self._wakeups, counts, lease=self._lease, clock=clock)
 
     async def open(self) -> None:
         """Read where the last daemon stopped."""
-        await self._sending.open()
+        await self._sender.open()
 
     def close(self) -> None:
         """End every long poll with what it has; refuse new ones."""
-        self._bells.close()
+        self._wakeups.close()
 
     async def send(self, sender: str, request: SendRequest) -> SendAnswer:
-        """Store a message durably and wake its recipients; refusals are in `Sending`."""
-        return await self._sending.send(sender, request)
+        """Store a message durably and wake its recipients; refusals are in `Sender`."""
+        return await self._sender.send(sender, request)
 
     async def announce(self, notices: Sequence[tuple[str, str]], within: Operation[T]) -> T:
-        """Carry out `within` and store messages from `system` in the same transaction; more in `Sending`."""
-        return await self._sending.announce(notices, within)
+        """Carry out `within` and store messages from `system` in the same transaction; more in `Sender`."""
+        return await self._sender.announce(notices, within)
 
     async def deliver(
-        self, letter: Letter, within: Callable[[sqlite3.Connection, int], T], *, read: int | None = None
+        self, message: OutgoingMessage, within: Callable[[sqlite3.Connection, int], T], *, read: int | None = None
     ) -> T:
-        """Carry out `within` and store a message in the same transaction; more in `Sending`.
+        """Carry out `within` and store a message in the same transaction; more in `Sender`.
 
         `read` is a message to the operator that counts as read then.
         """
@@ -86,23 +86,25 @@ class Broker:
         def operation(db: sqlite3.Connection, number: int) -> tuple[T, bool]:
             return within(db, number), read is not None and store.mark_read(db, OPERATOR, read, now)
 
-        result, marked = await self._sending.deliver(letter, operation)
+        result, marked = await self._sender.deliver(message, operation)
         if marked and read is not None:
             self._settled(OPERATOR, [read])
         return result
 
-    async def send_to_itself(self, name: str, body: str, key: str | None) -> SendAnswer:
+    async def wake_self(self, name: str, body: str, key: str | None) -> SendAnswer:
         """Store a message of an agent to itself, which its list of recipients does not limit."""
-        return await self._sending.send(name, SendRequest(to=name, body=body, idempotency_key=key), unlisted=True)
+        return await self._sender.send(
+            name, SendRequest(to=name, body=body, idempotency_key=key), bypass_allowlist=True
+        )
 
     def unacknowledged(self, recipient: str) -> int:
         """How many messages wait for `recipient` or are being handled by it."""
-        return self._sending.unacknowledged[recipient]
+        return self._sender.unacknowledged[recipient]
 
     @property
     def total_unacknowledged(self) -> int:
         """Unacknowledged messages of all recipients."""
-        return sum(self._sending.unacknowledged.values())
+        return sum(self._sender.unacknowledged.values())
 
     # --- harnesses ------------------------------------------------------------------------------------------
 
@@ -114,11 +116,11 @@ class Broker:
         released = await self._database.write(lambda db: leases.take_over(db, name, instance))
         member.instance = instance
         self._tell("message.released", name, released)
-        self._bells.ring(name)
+        self._wakeups.wake(name)
 
     async def receive(self, name: str, request: ReceiveRequest) -> ReceiveAnswer:
-        """Lease waiting messages to the harness of `name`, or wait for one; more in `Receiving`."""
-        return await self._receiving.receive(name, request)
+        """Lease waiting messages to the harness of `name`, or wait for one; more in `Receiver`."""
+        return await self._receiver.receive(name, request)
 
     async def acknowledge(self, name: str, instance: str, ids: Sequence[int]) -> LeaseAnswer:
         """The turn that handled these messages ended well: they are never handed out again."""
@@ -130,7 +132,7 @@ class Broker:
         self._directory.check_instance(name, request.instance)
         ids = await self._change_leases(name, request, until=None)
         self._tell("message.released", name, ids)
-        self._bells.ring(name)
+        self._wakeups.wake(name)
         return LeaseAnswer(ids=ids)
 
     async def renew(self, name: str, request: LeaseRequest) -> LeaseAnswer:
@@ -165,25 +167,25 @@ class Broker:
             raise store.unknown_message(number)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_seconds
-        with self._bells.listen(OPERATOR) as ring:
+        with self._wakeups.listen(OPERATOR) as waiter:
             while True:
                 row = await self._database.read(lambda db: store.find_reply(db, asked))
-                if row is not None or loop.time() >= deadline or self._bells.closed:
+                if row is not None or loop.time() >= deadline or self._wakeups.closed:
                     return ReplyAnswer(reply=message(row) if row else None)
-                await ring.wait(deadline - loop.time())
+                await waiter.wait(deadline - loop.time())
 
     # --- upkeep ---------------------------------------------------------------------------------------------
 
-    def forget(self, db: sqlite3.Connection, name: str) -> int:
+    def delete_agent(self, db: sqlite3.Connection, name: str) -> int:
         """Remove every message for `name`; how many of them were not acknowledged.
 
-        A part of the caller's transaction, who calls `forgotten` when that is on disk.
+        A part of the caller's transaction, who calls `was_deleted` when that is on disk.
         """
         return store.forget(db, name)
 
-    def forgotten(self, name: str) -> None:
+    def was_deleted(self, name: str) -> None:
         """The messages for `name` are gone from the database."""
-        self._sending.unacknowledged[name] = 0
+        self._sender.unacknowledged[name] = 0
 
     async def vacuum(self, retention_days: float, batch: int = 500) -> int:
         """Remove messages acknowledged longer ago than that, a batch at a time so that sends go on in between."""
@@ -204,7 +206,7 @@ class Broker:
         return LeaseAnswer(ids=done)
 
     def _settled(self, name: str, done: Sequence[int]) -> None:
-        self._sending.unacknowledged[name] -= len(done)
+        self._sender.unacknowledged[name] -= len(done)
         self._tell("message.acknowledged", name, done)
 
     async def _change_leases(self, name: str, request: LeaseRequest, until: int | None) -> list[int]:

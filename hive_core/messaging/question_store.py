@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from hive_core.errors import not_found
-from hive_core.infra.database.database import moment
+from hive_core.infra.database.database import to_datetime
 from hive_core.protocol import Question, QuestionsQuery, Reminder, RemindersQuery
 from hive_core.protocol.questions import QuestionState
 
@@ -37,7 +37,7 @@ class QuestionRow(NamedTuple):
         """All in it that may be long."""
         return (self.text, *self.options, self.answer or "")
 
-    def shown(self) -> Question:
+    def to_protocol(self) -> Question:
         """The question as it is told to callers."""
         return Question(
             id=self.id,
@@ -45,12 +45,12 @@ class QuestionRow(NamedTuple):
             text=self.text,
             options=list(self.options),
             free_text=self.free_text,
-            asked_at=moment(self.asked_at),
-            expires_at=None if self.expires_at is None else moment(self.expires_at),
+            asked_at=to_datetime(self.asked_at),
+            expires_at=None if self.expires_at is None else to_datetime(self.expires_at),
             state=self.state,
             answer=self.answer,
             answered_by=self.answered_by,
-            ended_at=None if self.ended_at is None else moment(self.ended_at),
+            ended_at=None if self.ended_at is None else to_datetime(self.ended_at),
         )
 
 
@@ -101,20 +101,20 @@ def select_questions(db: sqlite3.Connection, query: QuestionsQuery) -> tuple[lis
     places = {"agent": query.agent, "limit": query.limit}
     (total,) = db.execute(f"SELECT count(*) FROM questions WHERE {where}", places).fetchone()  # noqa: S608
     if query.view == "open":
-        return list(fitting(_each_question(db, f"{where} ORDER BY id LIMIT :limit", places))), total
-    return list(fitting(_each_question(db, f"{where} ORDER BY id DESC LIMIT :limit", places)))[::-1], total
+        return list(limit_response_size(_each_question(db, f"{where} ORDER BY id LIMIT :limit", places))), total
+    return list(limit_response_size(_each_question(db, f"{where} ORDER BY id DESC LIMIT :limit", places)))[::-1], total
 
 
 def expired_questions(db: sqlite3.Connection, now: int, limit: int, but: Collection[str]) -> list[QuestionRow]:
     """Open questions whose time is up, of agents that there are, but for some."""
     where = f"state = 'open' AND expires_at <= :now AND {PRESENT} ORDER BY expires_at LIMIT :limit"
-    return _question_rows(db, where, {"now": now, "limit": limit, "but": leaving_out(but)})
+    return _question_rows(db, where, {"now": now, "limit": limit, "but": without_deleted(but)})
 
 
 def next_expiry(db: sqlite3.Connection, but: Collection[str]) -> int | None:
     """When the next of them is up."""
     query = f"SELECT min(expires_at) FROM questions WHERE state = 'open' AND {PRESENT}"  # noqa: S608
-    found: int | None = db.execute(query, {"but": leaving_out(but)}).fetchone()[0]
+    found: int | None = db.execute(query, {"but": without_deleted(but)}).fetchone()[0]
     return found
 
 
@@ -159,10 +159,14 @@ class ReminderRow(NamedTuple):
         """All in it that may be long."""
         return (self.text,)
 
-    def shown(self) -> Reminder:
+    def to_protocol(self) -> Reminder:
         """The reminder as it is told to callers."""
         return Reminder(
-            id=self.id, agent=self.agent, at=moment(self.due_at), text=self.text, created_at=moment(self.created_at)
+            id=self.id,
+            agent=self.agent,
+            at=to_datetime(self.due_at),
+            text=self.text,
+            created_at=to_datetime(self.created_at),
         )
 
 
@@ -201,19 +205,19 @@ def select_reminders(db: sqlite3.Connection, query: RemindersQuery) -> tuple[lis
     where = "ended_at IS NULL AND (:agent IS NULL OR agent = :agent)"
     places = {"agent": query.agent, "limit": query.limit}
     (total,) = db.execute(f"SELECT count(*) FROM reminders WHERE {where}", places).fetchone()  # noqa: S608
-    return list(fitting(_each_reminder(db, f"{where} ORDER BY due_at, id LIMIT :limit", places))), total
+    return list(limit_response_size(_each_reminder(db, f"{where} ORDER BY due_at, id LIMIT :limit", places))), total
 
 
 def due_reminders(db: sqlite3.Connection, now: int, limit: int, but: Collection[str]) -> list[ReminderRow]:
     """Reminders whose time has come, the oldest first, of agents that there are, but for some."""
     where = f"ended_at IS NULL AND due_at <= :now AND {PRESENT} ORDER BY due_at, id LIMIT :limit"
-    return _reminder_rows(db, where, {"now": now, "limit": limit, "but": leaving_out(but)})
+    return _reminder_rows(db, where, {"now": now, "limit": limit, "but": without_deleted(but)})
 
 
 def next_reminder(db: sqlite3.Connection, but: Collection[str]) -> int | None:
     """When the next of them is due."""
     query = f"SELECT min(due_at) FROM reminders WHERE ended_at IS NULL AND {PRESENT}"  # noqa: S608
-    found: int | None = db.execute(query, {"but": leaving_out(but)}).fetchone()[0]
+    found: int | None = db.execute(query, {"but": without_deleted(but)}).fetchone()[0]
     return found
 
 
@@ -251,7 +255,7 @@ class Shown(Protocol):
 R = TypeVar("R", bound=Shown)
 
 
-def fitting(rows: Iterable[R]) -> Iterator[R]:
+def limit_response_size(rows: Iterable[R]) -> Iterator[R]:
     """The first of `rows`, fewer if they make more than about 4 MiB of JSON; at least one if there is any."""
     size = 0
     for number, row in enumerate(rows):
@@ -263,19 +267,19 @@ def fitting(rows: Iterable[R]) -> Iterator[R]:
 
 
 PRESENT = "agent IN (SELECT name FROM agents) AND agent NOT IN (SELECT value FROM json_each(:but))"
-"""Whether the agent of a row is there, and none of those that `leaving_out` names."""
+"""Whether the agent of a row is there, and none of those that `without_deleted` names."""
 
 
-def leaving_out(agents: Collection[str]) -> str:
+def without_deleted(agents: Collection[str]) -> str:
     """The value of `:but` in `PRESENT`."""
     return json.dumps(list(agents))
 
 
-def check_present(db: sqlite3.Connection, agent: str) -> None:
+def check_exists(db: sqlite3.Connection, agent: str) -> None:
     """Raise `unknown_agent` if the agent is gone: what a request of its stored now, a new agent would find."""
     if db.execute("SELECT 1 FROM agents WHERE name = ?", (agent,)).fetchone() is None:
         raise not_found("unknown_agent", f"there is no agent {agent!r} any more", "it was destroyed")
 
 
 def format_time(at: int) -> str:
-    return moment(at).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return to_datetime(at).strftime("%Y-%m-%d %H:%M:%S UTC")

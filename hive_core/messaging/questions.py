@@ -12,8 +12,8 @@ from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import question_store as store
 from hive_core.messaging.broker import Broker
 from hive_core.messaging.directory import Directory
-from hive_core.messaging.question_store import QuestionRow, check_present, format_time
-from hive_core.messaging.sending import KeyLocks, Letter
+from hive_core.messaging.question_store import QuestionRow, check_exists, format_time
+from hive_core.messaging.sending import KeyedLocks, OutgoingMessage
 from hive_core.protocol import AnswerRequest, AskRequest, Question, QuestionList, QuestionsQuery
 from hive_core.protocol.names import OPERATOR, SYSTEM
 
@@ -41,7 +41,7 @@ class Questions:
         self._directory = directory
         self._events = events
         self._clock = clock
-        self._keys = KeyLocks()
+        self._keys = KeyedLocks()
 
     async def ask(self, agent: str, request: AskRequest) -> Question:
         """Put a question to the operator, who gets a message.
@@ -66,7 +66,7 @@ class Questions:
                     f"the key was used for another question, number {earlier.id}",
                     "use a new key for a new question",
                 )
-            return earlier.shown()
+            return earlier.to_protocol()
 
     async def answer(self, number: int, request: AnswerRequest, by: str, agent: str | None = None) -> Question:
         """Answer an open question; `by` is who answers, `agent` whose question it has to be (None: anybody's).
@@ -80,7 +80,7 @@ class Questions:
             raise not_found("unknown_question", f"there is no question {number}", "hive-c0re questions lists them")
         answer = _chosen(row, request)
         if row.state == "answered" and row.answer == answer:
-            return row.shown()
+            return row.to_protocol()
         if row.state != "open":
             raise _ended(row)
         now = self._clock()
@@ -91,10 +91,10 @@ class Questions:
             audit.append(db, actor=by, action="answer", subject=row.agent, detail={"question": number})
             return row._replace(state="answered", answer=answer, answered_by=by, ended_at=now)
 
-        letter = Letter(OPERATOR, row.agent, lambda _: answer_message(row, answer), reply_to=number)
-        answered = await self._broker.deliver(letter, within, read=number)
+        message = OutgoingMessage(OPERATOR, row.agent, lambda _: answer_message(row, answer), reply_to=number)
+        answered = await self._broker.deliver(message, within, read=number)
         self._tell(answered, by, answer)
-        return answered.shown()
+        return answered.to_protocol()
 
     async def expire(self, row: QuestionRow) -> None:
         """The time of a question is up: the agent gets a message, unless it was answered meanwhile.
@@ -102,14 +102,14 @@ class Questions:
         Raises `inbox_full`, and `unknown_recipient` if the agent is gone.
         """
         now = self._clock()
-        letter = Letter(SYSTEM, row.agent, lambda _: expiry_message(row), reply_to=row.id)
+        message = OutgoingMessage(SYSTEM, row.agent, lambda _: expiry_message(row), reply_to=row.id)
 
         def within(db: sqlite3.Connection, _: int) -> None:
             if not store.end_question(db, row.id, "expired", now):
                 raise _ended(row)
 
         try:
-            await self._broker.deliver(letter, within)
+            await self._broker.deliver(message, within)
         except HiveError as error:
             if error.code != "question_ended":
                 raise
@@ -119,11 +119,11 @@ class Questions:
     async def listing(self, query: QuestionsQuery) -> QuestionList:
         """Questions, the oldest first."""
         rows, total = await self._database.read(lambda db: store.select_questions(db, query))
-        return QuestionList(questions=[row.shown() for row in rows], total=total)
+        return QuestionList(questions=[row.to_protocol() for row in rows], total=total)
 
     async def open_of(self, agent: str) -> list[Question]:
         """The agent's open questions, the oldest first."""
-        return [row.shown() for row in await self._database.read(lambda db: store.open_questions_of(db, agent))]
+        return [row.to_protocol() for row in await self._database.read(lambda db: store.open_questions_of(db, agent))]
 
     async def _ask(self, agent: str, request: AskRequest) -> Question:
         now = self._clock()
@@ -134,7 +134,7 @@ class Questions:
             return QuestionRow(number, agent, request.text, options, request.free_text, key, now, expires_at)
 
         def within(db: sqlite3.Connection, number: int) -> QuestionRow:
-            check_present(db, agent)
+            check_exists(db, agent)
             if len(store.open_questions_of(db, agent)) >= MOST_OPEN:
                 raise HiveError(
                     "too_many_questions",
@@ -145,12 +145,12 @@ class Questions:
             store.insert_question(db, row(number))
             return row(number)
 
-        letter = Letter(agent, OPERATOR, lambda number: question_message(row(number)))
-        asked = await self._broker.deliver(letter, within)
+        message = OutgoingMessage(agent, OPERATOR, lambda number: question_message(row(number)))
+        asked = await self._broker.deliver(message, within)
         self._tell(asked, agent, asked.text)
         if expires_at is not None:
             self.changed()
-        return asked.shown()
+        return asked.to_protocol()
 
     def _tell(self, row: QuestionRow, by: str, text: str) -> None:
         data = {"agent": row.agent, "id": row.id, "state": row.state, "by": by, "text": text[:_SHOWN]}

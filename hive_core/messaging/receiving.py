@@ -9,17 +9,17 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from hive_core.errors import HiveError
-from hive_core.infra.database.database import Database, moment
+from hive_core.infra.database.database import Database, to_datetime
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import leases
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.leases import Leased
-from hive_core.messaging.store import MessageRow, Waiting
-from hive_core.messaging.wakeups import Bells, Ring
+from hive_core.messaging.store import MessageRow, PendingMessage
+from hive_core.messaging.wakeups import Waiter, Wakeups
 from hive_core.protocol import Delivery, InboxMessage, Message, ReceiveAnswer, ReceiveRequest
 
 
-class Receiving:
+class Receiver:
     """Hands messages out. What a caller that hung up would have got is free again at once."""
 
     def __init__(
@@ -27,7 +27,7 @@ class Receiving:
         database: Database,
         directory: Directory,
         events: EventHub,
-        bells: Bells,
+        wakeups: Wakeups,
         unacknowledged: Counter[str],
         *,
         lease: int,
@@ -37,11 +37,11 @@ class Receiving:
         self._database = database
         self._directory = directory
         self._events = events
-        self._bells = bells
+        self._wakeups = wakeups
         self._unacknowledged = unacknowledged
         self._lease = lease
         self._clock = clock
-        self._polls = Polls()
+        self._poll_limiter = PollLimiter()
 
     async def receive(self, name: str, request: ReceiveRequest) -> ReceiveAnswer:
         """Lease waiting messages, or wait for one.
@@ -56,22 +56,22 @@ class Receiving:
             while True:
                 self._directory.check_instance(name, request.instance)
                 leased = await poll.leased() if self._unacknowledged[name] or poll.leasing else leases.NOTHING
-                if poll.ring.ended:
+                if poll.waiter.ended:
                     self._take_back(name, request.instance, leased)
                     return self._handed_out(name, leases.NOTHING)
                 remaining = deadline - loop.time()
-                if leased.rows or remaining <= 0 or self._bells.closed:
+                if leased.rows or remaining <= 0 or self._wakeups.closed:
                     return self._handed_out(name, leased)
                 if leased.next_expiry is not None:
                     remaining = min(remaining, max(0.0, (leased.next_expiry - self._clock()) / 1_000))
-                await poll.ring.wait(remaining)
+                await poll.waiter.wait(remaining)
 
     @contextmanager
     def _poll(self, name: str, request: ReceiveRequest) -> Iterator[_Poll]:
-        ring = self._bells.listen(name)
-        poll = _Poll(ring, partial(self._submit, name, request, ring))
-        ring.expected = poll.queue_early
-        with ring, self._polls.enter(name, ring, holding=request.holding is not None):
+        waiter = self._wakeups.listen(name)
+        poll = _Poll(waiter, partial(self._submit, name, request, waiter))
+        waiter.expected = poll.queue_early
+        with waiter, self._poll_limiter.enter(name, waiter, holding=request.holding is not None):
             try:
                 yield poll
             finally:
@@ -79,7 +79,7 @@ class Receiving:
                     # The caller hung up, so nobody will get these.
                     poll.leasing.add_done_callback(partial(self._take_back_later, name, request.instance))
 
-    def _submit(self, name: str, request: ReceiveRequest, ring: Ring) -> asyncio.Future[Leased]:
+    def _submit(self, name: str, request: ReceiveRequest, waiter: Waiter) -> asyncio.Future[Leased]:
         now = self._clock()
         operation = partial(
             leases.lease,
@@ -89,7 +89,7 @@ class Receiving:
             now=now,
             until=now + self._lease,
             holding=request.holding,
-            unwanted=lambda: ring.ended,
+            unwanted=lambda: waiter.ended,
         )
         return self._database.submit(operation)
 
@@ -108,7 +108,7 @@ class Receiving:
 
     def _taken_back(self, name: str, given: asyncio.Future[None]) -> None:
         if not given.cancelled() and given.exception() is None:
-            self._bells.ring(name)
+            self._wakeups.wake(name)
 
     def _handed_out(self, name: str, leased: Leased) -> ReceiveAnswer:
         deliveries = [
@@ -126,14 +126,14 @@ class Receiving:
 class _Poll:
     """One receive under way, with the lease that it has queued, if any."""
 
-    def __init__(self, ring: Ring, submit: Callable[[], asyncio.Future[Leased]]) -> None:
-        self.ring = ring
+    def __init__(self, waiter: Waiter, submit: Callable[[], asyncio.Future[Leased]]) -> None:
+        self.waiter = waiter
         self.leasing: asyncio.Future[Leased] | None = None
         self._submit = submit
 
     def queue_early(self) -> None:
         """Queue a lease behind a message that is on its way to the disk, so that one commit does for both."""
-        if self.leasing is None and not self.ring.ended:
+        if self.leasing is None and not self.waiter.ended:
             with suppress(HiveError):  # The daemon stops.
                 self.leasing = self._submit()
 
@@ -146,7 +146,7 @@ class _Poll:
             leased = await self._given(self.leasing)
             if leased.rows:
                 return leased
-        if self.ring.ended:
+        if self.waiter.ended:
             return leases.NOTHING
         self.leasing = self._submit()
         return await self._given(self.leasing)
@@ -160,18 +160,18 @@ class _Poll:
 def message(row: MessageRow) -> Message:
     """A stored message as it is told to callers."""
     return Message.model_construct(
-        id=row.id, sender=row.sender, to=row.to, body=row.body, reply_to=row.reply_to, sent_at=moment(row.sent_at)
+        id=row.id, sender=row.sender, to=row.to, body=row.body, reply_to=row.reply_to, sent_at=to_datetime(row.sent_at)
     )
 
 
-def waiting(row: Waiting) -> InboxMessage:
+def waiting(row: PendingMessage) -> InboxMessage:
     """A message that waits as a look at an inbox shows it."""
     return InboxMessage(
         id=row.id,
         sender=row.sender,
         body=row.body,
         characters=row.characters,
-        sent_at=moment(row.sent_at),
+        sent_at=to_datetime(row.sent_at),
         leased=row.leased,
     )
 
@@ -179,16 +179,16 @@ def waiting(row: Waiting) -> InboxMessage:
 MOST_POLLS = 8
 
 
-class Polls:
+class PollLimiter:
     """The receives under way, by agent."""
 
     def __init__(self) -> None:
-        self._open: defaultdict[str, set[Ring]] = defaultdict(set)
-        self._holding: dict[str, Ring] = {}
+        self._open: defaultdict[str, set[Waiter]] = defaultdict(set)
+        self._holding: dict[str, Waiter] = {}
 
     @contextmanager
-    def enter(self, name: str, ring: Ring, *, holding: bool) -> Iterator[None]:
-        """Count a receive of `name`, which listens with `ring`; raises `too_many_polls`.
+    def enter(self, name: str, waiter: Waiter, *, holding: bool) -> Iterator[None]:
+        """Count a receive of `name`, which listens with `waiter`; raises `too_many_polls`.
 
         One that says what it is `holding` ends the one before it that did: both would be given the same messages,
         and the newer caller knows better.
@@ -204,12 +204,12 @@ class Polls:
                 hint="wait for the answer of one of them",
                 status=429,
             )
-        polls.add(ring)
+        polls.add(waiter)
         if holding:
-            self._holding[name] = ring
+            self._holding[name] = waiter
         try:
             yield
         finally:
-            polls.discard(ring)
-            if self._holding.get(name) is ring:
+            polls.discard(waiter)
+            if self._holding.get(name) is waiter:
                 del self._holding[name]

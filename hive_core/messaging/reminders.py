@@ -9,8 +9,8 @@ from hive_core.errors import HiveError, bad_request, conflict, not_found
 from hive_core.infra.database.database import Database, milliseconds
 from hive_core.messaging import question_store as store
 from hive_core.messaging.broker import Broker
-from hive_core.messaging.question_store import ReminderRow, check_present, format_time
-from hive_core.messaging.sending import KeyLocks, Letter
+from hive_core.messaging.question_store import ReminderRow, check_exists, format_time
+from hive_core.messaging.sending import KeyedLocks, OutgoingMessage
 from hive_core.protocol import Reminder, ReminderList, RemindersQuery, RemindRequest
 from hive_core.protocol.questions import LONGEST_AHEAD
 
@@ -28,7 +28,7 @@ class Reminders:
         self._database = database
         self._broker = broker
         self._clock = clock
-        self._keys = KeyLocks()
+        self._keys = KeyedLocks()
 
     async def remind(self, agent: str, request: RemindRequest) -> Reminder:
         """Keep a reminder.
@@ -55,7 +55,7 @@ class Reminders:
                     f"the key was used for another reminder, number {earlier.id}",
                     "use a new key for a new reminder",
                 )
-            return earlier.shown()
+            return earlier.to_protocol()
 
     async def cancel(self, agent: str, number: int) -> Reminder:
         """Give up a reminder that is still to come; raises `unknown_reminder`."""
@@ -69,7 +69,7 @@ class Reminders:
             raise not_found(
                 "unknown_reminder", f"there is no reminder {number} of yours to come", "it may have come already"
             )
-        return row.shown()
+        return row.to_protocol()
 
     async def fire(self, row: ReminderRow) -> None:
         """The time of a reminder has come: the agent gets its message, unless that was cancelled meanwhile.
@@ -77,29 +77,31 @@ class Reminders:
         Raises `inbox_full`, and `unknown_recipient` if the agent is gone.
         """
         now = self._clock()
-        letter = Letter(row.agent, row.agent, lambda _: reminder_message(row))
+        message = OutgoingMessage(row.agent, row.agent, lambda _: reminder_message(row))
 
         def within(db: sqlite3.Connection, _: int) -> None:
             if not store.end_reminder(db, row.agent, row.id, now):
                 raise _Gone
 
         try:
-            await self._broker.deliver(letter, within)
+            await self._broker.deliver(message, within)
         except _Gone:
             return
 
     async def listing(self, query: RemindersQuery) -> ReminderList:
         """Reminders that are still to come, the next one first."""
         rows, total = await self._database.read(lambda db: store.select_reminders(db, query))
-        return ReminderList(reminders=[row.shown() for row in rows], total=total)
+        return ReminderList(reminders=[row.to_protocol() for row in rows], total=total)
 
     async def waiting_of(self, agent: str) -> list[Reminder]:
         """The agent's reminders that are still to come, the next one first."""
-        return [row.shown() for row in await self._database.read(lambda db: store.waiting_reminders_of(db, agent))]
+        return [
+            row.to_protocol() for row in await self._database.read(lambda db: store.waiting_reminders_of(db, agent))
+        ]
 
     async def _keep(self, agent: str, due_at: int, text: str, key: str | None, now: int) -> Reminder:
         def operation(db: sqlite3.Connection) -> ReminderRow:
-            check_present(db, agent)
+            check_exists(db, agent)
             if len(store.waiting_reminders_of(db, agent)) >= MOST_WAITING:
                 raise HiveError(
                     "too_many_reminders",
@@ -111,7 +113,7 @@ class Reminders:
 
         row = await self._database.write(operation)
         self.changed()
-        return row.shown()
+        return row.to_protocol()
 
 
 class _Gone(Exception):

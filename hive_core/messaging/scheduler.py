@@ -27,7 +27,7 @@ _LONGEST_SECONDS = 60.0
 _DUE_RETRY_SECONDS = 30.0
 
 
-class Due:
+class Scheduler:
     """Waits for the next moment at which something is due. What a daemon missed while it was away is done at once."""
 
     def __init__(
@@ -48,9 +48,9 @@ class Due:
         self._stuck: dict[str, float] = {}
         """Agents to whom nothing could be delivered, and when to try again, on the event loop's clock."""
         self._changed = asyncio.Event()
-        questions.changed = reminders.changed = self.look_again
+        questions.changed = reminders.changed = self.reschedule
 
-    def look_again(self) -> None:
+    def reschedule(self) -> None:
         """Something new may be due before what is waited for, or an agent is there that was not."""
         self._changed.set()
 
@@ -58,7 +58,7 @@ class Due:
         """Do what is due, until cancelled."""
         while True:
             self._changed.clear()
-            pause = await self.carry_out()
+            pause = await self.run_due()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._changed.wait()
@@ -79,7 +79,7 @@ class Due:
             if max(counts) < batch:
                 return removed
 
-    async def carry_out(self) -> float:
+    async def run_due(self) -> float:
         """Do all that is due now; seconds until there may be more."""
         clock = asyncio.get_running_loop().time
         while True:
@@ -126,7 +126,7 @@ _SECONDS = 3_600.0
 _VACUUM_RETRY_SECONDS = 60.0
 
 
-async def keep_vacuumed(vacuum: Callable[[float], Awaitable[int]], retention_days: float) -> None:
+async def run_retention(vacuum: Callable[[float], Awaitable[int]], retention_days: float) -> None:
     """Call `vacuum`, which says how much it has removed, at once and every hour, without end.
 
     On a full disk it is put off: that is no reason to stop a daemon.

@@ -20,7 +20,7 @@ from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import store
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.store import MessageRow, NewMessage
-from hive_core.messaging.wakeups import Bells
+from hive_core.messaging.wakeups import Wakeups
 from hive_core.protocol import MAX_BODY_BYTES, SendAnswer, SendRequest
 from hive_core.protocol.names import SYSTEM
 
@@ -32,7 +32,7 @@ _SHOWN_BODY = 2_000
 _CUT = "\n[The rest was cut off.]"
 
 
-class Letter(NamedTuple):
+class OutgoingMessage(NamedTuple):
     """A message that goes with something else that is stored. `body` makes its text from its id."""
 
     sender: str
@@ -41,7 +41,7 @@ class Letter(NamedTuple):
     reply_to: int | None = None
 
 
-class Sending:
+class Sender:
     """Accepts messages. Also counts the unacknowledged ones per recipient, since that is what bounds an inbox."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Sending:
         database: Database,
         directory: Directory,
         events: EventHub,
-        bells: Bells,
+        wakeups: Wakeups,
         *,
         inbox_limit: int,
         clock: Callable[[], int],
@@ -58,11 +58,11 @@ class Sending:
         self._database = database
         self._directory = directory
         self._events = events
-        self._bells = bells
+        self._wakeups = wakeups
         self._limit = inbox_limit
         self._clock = clock
-        self._outbox = Outbox(database)
-        self._keys = KeyLocks()
+        self._batcher = SendBatcher(database)
+        self._keys = KeyedLocks()
         self._last_id = 0
 
     async def open(self) -> None:
@@ -72,8 +72,8 @@ class Sending:
         )
         self.unacknowledged.update(waiting)
 
-    async def send(self, sender: str, request: SendRequest, *, unlisted: bool = False) -> SendAnswer:
-        """Store a message; returns when it is on disk. `unlisted`: the sender's list of recipients is not asked.
+    async def send(self, sender: str, request: SendRequest, *, bypass_allowlist: bool = False) -> SendAnswer:
+        """Store a message; returns when it is on disk. With `bypass_allowlist` the sender may write to anybody.
 
         Raises `unknown_recipient`, `recipient_not_allowed`, `body_too_large`, `inbox_full`, and
         `idempotency_conflict` when the key was used for another message. A refused message is stored for nobody.
@@ -86,23 +86,23 @@ class Sending:
                 hint="put it into a file and send where it is, or send it in parts",
                 status=413,
             )
-        lister = SYSTEM if unlisted else sender
+        lister = SYSTEM if bypass_allowlist else sender
         if request.idempotency_key is None:
             return await self._store(sender, request, lister)
         # Shielded: the key must stay locked until the message is on disk, also when the sender hangs up and asks again.
         storing = self._store_once(sender, request, request.idempotency_key, lister)
         return await asyncio.shield(asyncio.ensure_future(storing))
 
-    async def deliver(self, letter: Letter, within: Callable[[sqlite3.Connection, int], T]) -> T:
+    async def deliver(self, message: OutgoingMessage, within: Callable[[sqlite3.Connection, int], T]) -> T:
         """Carry out `within`, which is given the message's id, and store the message with it: both or neither.
 
         Returns what `within` does when that is on disk, and raises what it raises; `unknown_recipient` and `inbox_full`
         before. Whether the sender may write to the recipient is not asked.
         """
-        recipients = self._directory.recipients(SYSTEM, letter.to)
+        recipients = self._directory.recipients(SYSTEM, message.to)
         self._check_room(recipients)
         number = self._last_id + 1
-        row = MessageRow(number, letter.sender, letter.to, letter.body(number), letter.reply_to, self._clock())
+        row = MessageRow(number, message.sender, message.to, message.body(number), message.reply_to, self._clock())
         return await self._store_with([NewMessage(row, None, recipients)], lambda db: within(db, number))
 
     async def announce(self, notices: Sequence[tuple[str, str]], within: Operation[T]) -> T:
@@ -131,7 +131,7 @@ class Sending:
 
         stored = self._database.submit(operation)
         # Messages with higher ids come behind it, so that everybody hears of things in their order.
-        self._outbox.seal()
+        self._batcher.seal()
         self._last_id += len(new)
         stored.add_done_callback(partial(self._stored_with, new))
         for message in new:
@@ -177,7 +177,7 @@ class Sending:
         self._last_id += 1
         row = MessageRow(self._last_id, sender, request.to, request.body, request.reply_to, self._clock())
         # A sender that hangs up ends only its own waiting: the message is on its way, and its recipients will wake.
-        stored = self._outbox.put(
+        stored = self._batcher.put(
             NewMessage(row, request.idempotency_key, recipients), partial(self._settled, row, recipients)
         )
         self._on_its_way(recipients)
@@ -187,7 +187,7 @@ class Sending:
     def _on_its_way(self, recipients: Sequence[str]) -> None:
         self.unacknowledged.update(recipients)
         for name in recipients:
-            self._bells.expect(name)
+            self._wakeups.announce(name)
 
     def _check_room(self, recipients: list[str]) -> None:
         full = [name for name in recipients if self.unacknowledged[name] >= self._limit]
@@ -204,7 +204,7 @@ class Sending:
             self.unacknowledged.subtract(recipients)
             return
         for name in recipients:
-            self._bells.ring(name)
+            self._wakeups.wake(name)
         self._events.publish(
             "message.sent",
             {
@@ -228,7 +228,7 @@ Settled = Callable[[bool], None]
 _Entry = tuple[NewMessage, Settled, asyncio.Future[None]]
 
 
-class Outbox:
+class SendBatcher:
     """Stores messages in the order of `put`."""
 
     def __init__(self, database: Database) -> None:
@@ -284,7 +284,7 @@ class Outbox:
                 self._open = None
 
 
-class KeyLocks:
+class KeyedLocks:
     """A lock for every key that is in use right now, and none for others."""
 
     def __init__(self) -> None:

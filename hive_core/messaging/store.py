@@ -30,7 +30,7 @@ class MessageRow(NamedTuple):
     sent_at: int
 
 
-class Waiting(NamedTuple):
+class PendingMessage(NamedTuple):
     """A message that waits, or is `leased`, as a look at an inbox shows it; `characters` is the whole body's length."""
 
     id: int
@@ -120,7 +120,7 @@ def read_messages(
     return rows[::-1]
 
 
-def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: int) -> list[Waiting]:
+def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: int) -> list[PendingMessage]:
     """The oldest unacknowledged messages of `recipient`, each with the first `shown` characters of its body.
 
     Fewer than `limit` if their bodies have more than 4 Mi characters together; at least one if there is any.
@@ -129,14 +129,14 @@ def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: in
         SELECT m.id, m.sender, m.body, m.sent_at, coalesce(d.leased_until, 0) > ?
         FROM deliveries d JOIN messages m ON m.id = d.message
         WHERE d.recipient = ? AND d.acknowledged_at IS NULL ORDER BY d.message LIMIT ?"""
-    rows: list[Waiting] = []
+    rows: list[PendingMessage] = []
     read = 0
     for number, sender, body, sent_at, leased in db.execute(query, (now, recipient, limit)):
         read += len(body)
         if rows and read > _INBOX_BYTES:
             break
         # Cut here: to SQLite's own functions a text ends at a NUL.
-        rows.append(Waiting(number, sender, body[:shown], len(body), sent_at, bool(leased)))
+        rows.append(PendingMessage(number, sender, body[:shown], len(body), sent_at, bool(leased)))
     return rows
 
 

@@ -6,50 +6,50 @@ import asyncio
 from collections.abc import Callable
 
 
-class Bells:
+class Wakeups:
     """Long polls wait on their recipient's bell. Ringing wakes all who wait, and costs nothing if nobody does."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, set[Ring]] = {}
+        self._waiting: dict[str, set[Waiter]] = {}
         self.closed = False
 
-    def listen(self, name: str) -> Ring:
+    def listen(self, name: str) -> Waiter:
         """Hear every ring from now on; look for work after this, and only then wait."""
-        return Ring(self._waiting.setdefault(name, set()))
+        return Waiter(self._waiting.setdefault(name, set()))
 
-    def expect(self, name: str) -> None:
+    def announce(self, name: str) -> None:
         """Say that there will be something for `name`: who waits may queue up behind it before the bell rings."""
-        for ring in self._waiting.get(name, ()):
-            if ring.expected is not None:
-                ring.expected()
+        for waiter in self._waiting.get(name, ()):
+            if waiter.expected is not None:
+                waiter.expected()
 
-    def ring(self, name: str) -> None:
+    def wake(self, name: str) -> None:
         """Wake whoever waits for `name`."""
-        for ring in self._waiting.get(name, ()):
-            ring.wake()
+        for waiter in self._waiting.get(name, ()):
+            waiter.wake()
 
     def close(self) -> None:
         """Wake everybody for the last time."""
         self.closed = True
         for name in self._waiting:
-            self.ring(name)
+            self.wake(name)
 
     def listening(self, name: str) -> int:
         """How many long polls wait for `name`."""
         return len(self._waiting.get(name, ()))
 
 
-class Ring:
+class Waiter:
     """One listener's place; to be used in a `with` block. `expected` is called at once when something is expected."""
 
-    def __init__(self, places: set[Ring]) -> None:
+    def __init__(self, places: set[Waiter]) -> None:
         self.ended = False
         self.expected: Callable[[], None] | None = None
         self._places = places
         self._rung = asyncio.get_running_loop().create_future()
         places.add(self)
 
-    def __enter__(self) -> Ring:
+    def __enter__(self) -> Waiter:
         return self
 
     def __exit__(self, *_: object) -> None:

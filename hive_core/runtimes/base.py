@@ -56,8 +56,8 @@ class UnitState:
     """One agent's process or container at one moment.
 
     `exit_cause` says in words how the last one ended ("exit code 1", "killed by SIGKILL"), empty if none did.
-    `restarts` counts starts after a crash since the agent was started on request. `starved` is news and no state: the
-    agent's limit of memory was reached, and a process of its was killed for that; it goes on.
+    `restarts` counts starts after a crash since the agent was started on request. `oom_killed` is news and no state:
+    the agent's limit of memory was reached, and a process of its was killed for that; it goes on.
     """
 
     name: str
@@ -66,7 +66,7 @@ class UnitState:
     started_at: datetime | None = None
     restarts: int = 0
     exit_cause: str = ""
-    starved: bool = False
+    oom_killed: bool = False
 
 
 class Runtime(Protocol):

@@ -38,7 +38,7 @@ _SWEEPS = 200
 """How often to look for what a plain harness left, before giving up on something that cannot be killed."""
 
 
-class Child(Protocol):
+class HarnessProcess(Protocol):
     """One life of a harness. `pid` is the harness's own, as the host numbers it; `output` is a pipe to read."""
 
     pid: int
@@ -60,7 +60,7 @@ class Child(Protocol):
 class Launcher(Protocol):
     """Starts harnesses; OSError or ValueError say that one cannot be started."""
 
-    async def __call__(self, spec: AgentSpec) -> Child: ...
+    async def __call__(self, spec: AgentSpec) -> HarnessProcess: ...
 
 
 class PlainLauncher:
@@ -69,7 +69,7 @@ class PlainLauncher:
     def __init__(self, harness: Harness) -> None:
         self._harness = harness
 
-    async def __call__(self, spec: AgentSpec) -> Child:
+    async def __call__(self, spec: AgentSpec) -> HarnessProcess:
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
@@ -82,10 +82,10 @@ class PlainLauncher:
             "HIVE_PARENT_PID": str(os.getpid()),
         }
         marks = [f"{name}={environment[name]}" for name in ("HIVE_AGENT_RUN", "HIVE_PARENT_PID")]
-        return PlainChild(spawn(Command(self._harness(spec.kind), environment, spec.paths.state)), marks)
+        return PlainProcess(spawn(Command(self._harness(spec.kind), environment, spec.paths.state)), marks)
 
 
-class PlainChild:
+class PlainProcess:
     """A plain process. What it started is found by its process group, and outside that by the environment it left."""
 
     def __init__(self, process: Process, marks: Sequence[str]) -> None:
@@ -155,7 +155,7 @@ class SandboxLauncher:
         self._host = host
         self._harness = harness
 
-    async def __call__(self, spec: AgentSpec) -> Child:
+    async def __call__(self, spec: AgentSpec) -> HarnessProcess:
         info, writer = os.pipe2(os.O_CLOEXEC)
         try:
             os.set_blocking(info, False)
@@ -164,7 +164,7 @@ class SandboxLauncher:
                 process = spawn(Command(line, harness_environment(spec), Path("/"), keep_fds=[writer]))
             finally:
                 os.close(writer)
-            child = SandboxedChild(process)
+            child = SandboxedProcess(process)
             try:
                 await child.find_harness(info)
             except BaseException:
@@ -177,7 +177,7 @@ class SandboxLauncher:
             os.close(info)
 
 
-class SandboxedChild:
+class SandboxedProcess:
     """A sandbox with a harness in it. `pid` is bwrap's until the harness was found, and if it never was."""
 
     def __init__(self, process: Process) -> None:

@@ -269,7 +269,7 @@ def lines_after(files: list[Path], cursor: Cursor, lines: int) -> tuple[list[byt
         return found, cursor
 
 
-class _Log:
+class LogReader:
     """One open log file. `whole` is the offset behind its last newline: what follows is still being written."""
 
     def __init__(self, descriptor: int) -> None:
@@ -315,7 +315,7 @@ class _Log:
 
 
 @contextmanager
-def _opened(files: list[Path]) -> Iterator[list[_Log]]:
+def _opened(files: list[Path]) -> Iterator[list[LogReader]]:
     descriptors: list[int] = []
     try:
         for file in files:
@@ -325,7 +325,7 @@ def _opened(files: list[Path]) -> Iterator[list[_Log]]:
                 continue
             descriptors.append(descriptor)
         regular = [item for item in descriptors if stat.S_ISREG(os.fstat(item).st_mode)]
-        yield [log for log in map(_Log, regular) if log.whole > 0]
+        yield [log for log in map(LogReader, regular) if log.whole > 0]
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

@@ -10,7 +10,7 @@ from weakref import WeakSet
 from hive_core.runtimes.base import UnitState
 
 
-class Watch(AsyncIterator[UnitState]):
+class StateSubscription(AsyncIterator[UnitState]):
     """One watcher's changes. It may read slowly: back-off bounds how fast changes come, so none is dropped."""
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class Watch(AsyncIterator[UnitState]):
         return state
 
 
-class Changes:
+class StateChanges:
     """The watchers of one runtime. A watcher that nobody holds any more is forgotten."""
 
     def __init__(self) -> None:
-        self._watchers: WeakSet[Watch] = WeakSet()
+        self._watchers: WeakSet[StateSubscription] = WeakSet()
         self._closed = False
 
     def publish(self, state: UnitState) -> None:
@@ -39,9 +39,9 @@ class Changes:
         for watcher in list(self._watchers):
             watcher.put(state)
 
-    def watch(self) -> Watch:
+    def watch(self) -> StateSubscription:
         """Every change from this call on."""
-        watcher = Watch()
+        watcher = StateSubscription()
         if self._closed:
             watcher.put(None)
         self._watchers.add(watcher)

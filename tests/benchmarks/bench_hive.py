@@ -22,7 +22,7 @@ _PATIENCE = 60.0
 
 
 @dataclass
-class Hive:
+class BenchHive:
     """A running daemon. `ready_seconds` is from its start until it said READY, `answered_seconds` until it answered."""
 
     process: subprocess.Popen[bytes]
@@ -64,7 +64,7 @@ class Hive:
 
 
 @contextmanager
-def hive(state_dir: Path, more: Mapping[str, str] | None = None) -> Iterator[Hive]:
+def hive(state_dir: Path, more: Mapping[str, str] | None = None) -> Iterator[BenchHive]:
     """Start a daemon over `state_dir`, wait until it is ready, and stop it in the end; its environment has `more`."""
     notify = state_dir.with_name(f"{state_dir.name}.notify")
     environment = {
@@ -81,7 +81,7 @@ def hive(state_dir: Path, more: Mapping[str, str] | None = None) -> Iterator[Hiv
         started = time.perf_counter()
         with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stderr=log) as process:
             try:
-                running = Hive(process, state_dir)
+                running = BenchHive(process, state_dir)
                 while b"READY=1" not in told.recv(4096):
                     pass
                 running.ready_seconds = time.perf_counter() - started

@@ -17,7 +17,7 @@ from hive_core.infra.systemd.bus import SystemBus
 from hive_core.infra.systemd.units import UnitProperties
 from tests.benchmarks.bench_directory import say
 from tests.helpers.real_daemon import Json
-from tests.system.host_hive import SETTINGS, Hive, closure_of, invocation, program, service, set_up
+from tests.system.host_hive import SETTINGS, HostHive, closure_of, invocation, program, service, set_up
 
 ROUNDS = 7
 _AGENT = "ada"
@@ -59,7 +59,7 @@ async def measure() -> Samples:
     set_up(SETTINGS)
     bus, units = await SystemBus.open(), Units()
     following = asyncio.create_task(units.follow(bus.watch("container@")))
-    hive = Hive(Path(tempfile.mkdtemp(prefix="hb")))
+    hive = HostHive(Path(tempfile.mkdtemp(prefix="hb")))
     found: Samples = defaultdict(list)
     try:
         await hive.start()
@@ -72,7 +72,7 @@ async def measure() -> Samples:
     return found
 
 
-async def _change(hive: Hive, units: Units, found: Samples) -> None:
+async def _change(hive: HostHive, units: Units, found: Samples) -> None:
     """Approvals and rollbacks of one agent, each beside a plain restart of what it replaces."""
     await hive.spawn_with(_AGENT)
     for number in range(ROUNDS + 1):
@@ -91,7 +91,7 @@ async def _change(hive: Hive, units: Units, found: Samples) -> None:
     await hive.ask("POST", f"/v1/agents/{_AGENT}/stop", {})
 
 
-async def _plain_restart(hive: Hive) -> float:
+async def _plain_restart(hive: HostHive) -> float:
     """As somebody would do it by hand, without the hive."""
     await hive.idle(_AGENT)
     started = time.perf_counter()
@@ -110,7 +110,7 @@ async def _until_up(units: Units, asking: Awaitable[Json]) -> tuple[float, Json]
     return up - started, answer
 
 
-async def _crash(hive: Hive, units: Units, bus: SystemBus, found: Samples) -> None:
+async def _crash(hive: HostHive, units: Units, bus: SystemBus, found: Samples) -> None:
     """Crashes of as many agents: of one agent, a second one would not be told of at once."""
     await hive.ask("POST", "/v1/agents", {"name": "hm1nd", "config": {"backend": "scripted"}, "start": False})
     await hive.ask("POST", "/v1/harness/hello", {"instance": _INSTANCE, "version": "0"}, agent="hm1nd")
@@ -128,7 +128,7 @@ async def _crash(hive: Hive, units: Units, bus: SystemBus, found: Samples) -> No
         _note(found, taken, number)
 
 
-async def _receive(hive: Hive, beginning: str) -> float:
+async def _receive(hive: HostHive, beginning: str) -> float:
     """As the manager: take messages until there is one that begins so; when that was."""
     while True:
         deliveries = (await hive.ask("POST", "/v1/messages/receive", _POLL, agent="hm1nd"))["deliveries"]

@@ -55,8 +55,8 @@ def run(directory: Path) -> list[Figure]:
         locking.append(time.perf_counter() - started)
         started = time.perf_counter()
         for flake in flakes:
-            place = workspace.Place.of(directory / f"scratch{number}", flake.name)
-            workspace.stage(place, flake.repository, 1, render(flake), lock(metadata))
+            build_workspace = workspace.BuildWorkspace.of(directory / f"scratch{number}", flake.name)
+            workspace.prepare_workspace(build_workspace, flake.repository, 1, render(flake), lock(metadata))
         staging_too.append(time.perf_counter() - started)
     beside = "nix flake lock"
     return [

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tests.benchmarks import proposal_history
 from tests.benchmarks.bench_directory import say
-from tests.benchmarks.bench_hive import Hive, hive
+from tests.benchmarks.bench_hive import BenchHive, hive
 from tests.benchmarks.figure import Bound, Figure
 from tests.benchmarks.plain_git import bare_run
-from tests.benchmarks.self_change import Changing
+from tests.benchmarks.self_change import SelfChange
 
 ROUNDS = 15
 SHORT, LONG = 50, 5_000
@@ -56,7 +56,7 @@ def run(directory: Path) -> list[Figure]:
     ]
 
 
-def _list(running: Hive) -> tuple[list[float], list[float]]:
+def _list(running: BenchHive) -> tuple[list[float], list[float]]:
     """Milliseconds of each listing of everything, and of each spawn that went before."""
     names = [f"agent{number}" for number in range(AGENTS)]
     spawns = [_milliseconds(partial(running.spawn, name)) for name in names]
@@ -70,13 +70,13 @@ def _list(running: Hive) -> tuple[list[float], list[float]]:
     return [_milliseconds(lambda: running.ask("GET", everything)) for _ in range(LISTINGS)], spawns[1:]
 
 
-def _change(running: Hive) -> Samples:
+def _change(running: BenchHive) -> Samples:
     """Rounds of the bare run, a change that is denied and one that is approved, of each agent in turn."""
     agents = {}
     for length in (SHORT, LONG):
         name = f"past{length}"
         running.spawn(name)
-        agents[length] = changing = Changing(running, name)
+        agents[length] = changing = SelfChange(running, name)
         say(f"storing {length:,} deployments")
         proposal_history.deployments(changing.applied, name, length)
         changing.catch_up()

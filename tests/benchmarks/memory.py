@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from hive_agent.backends.claude import command as claude_command
-from hive_agent.backends.cli_launch import NoProgram
+from hive_agent.backends.cli_launch import ProgramNotFound
 from tests.benchmarks import proc
 from tests.benchmarks.bench_directory import say
-from tests.benchmarks.bench_hive import Hive, hive
+from tests.benchmarks.bench_hive import BenchHive, hive
 from tests.benchmarks.client import client
 from tests.benchmarks.figure import Bound, Figure
 from tests.helpers.fake_messages_api import Blocks, Text, model_server
@@ -81,7 +81,7 @@ async def _claudes(state_dir: Path) -> list[Figure]:
     what = f"idle harness, after {TURNS} turns of Claude Code: resident memory"
     try:
         program = claude_command.find_program(os.environ)
-    except NoProgram as error:
+    except ProgramNotFound as error:
         return [Figure(what, "MB", [], why_not=str(error))]
 
     async def answer(_request: dict[str, Any]) -> Blocks:
@@ -113,7 +113,7 @@ def _claude_memory(state_dir: Path, variables: dict[str, str]) -> tuple[list[flo
         return [proc.resident_mb(pid) for pid in pids], [proc.resident_mb(pid) for pid in references]
 
 
-def _turns(running: Hive, names: list[str]) -> None:
+def _turns(running: BenchHive, names: list[str]) -> None:
     """Every agent handles some messages, one after another."""
     for number in range(TURNS):
         for name in names:
@@ -149,7 +149,7 @@ def _importer() -> Iterator[int]:
         yield process.pid
 
 
-def _status(running: Hive, name: str) -> dict[str, Any]:
+def _status(running: BenchHive, name: str) -> dict[str, Any]:
     status: dict[str, Any] = running.ask("GET", f"/v1/agents/{name}")
     return status
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.benchmarks.client import serve
 from tests.benchmarks.page_publishing import TEXT, publish_evenly
-from tests.unit.agent.web.browser_stand_in import browsing
-from tests.unit.agent.web.stand_ins import served
+from tests.unit.agent.web.fake_browser import browsing
+from tests.unit.agent.web.fakes import served
 
 
 async def main(directory: Path) -> None:

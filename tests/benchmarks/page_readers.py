@@ -12,7 +12,7 @@ from tests.benchmarks.client import serve
 _DUE = re.compile(rb'"at": ?(\d+)')
 
 
-class Watching(asyncio.Protocol):
+class PageReader(asyncio.Protocol):
     """One reader. It notes in `late` how many milliseconds after its time it had each event."""
 
     def __init__(self, request: bytes, late: list[float]) -> None:
@@ -44,7 +44,7 @@ async def main(count: int, port: int, request: bytes) -> None:
     late: list[float] = []
     loop = asyncio.get_running_loop()
     for _ in range(count):
-        _, reader = await loop.create_connection(lambda: Watching(request, late), "127.0.0.1", port)
+        _, reader = await loop.create_connection(lambda: PageReader(request, late), "127.0.0.1", port)
         await reader.open
 
     async def carry_out(events: int) -> list[float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hive_core.gate.records import tag_message
 from hive_core.gate.records.states import State
-from hive_core.gate.records.tag_message import TagData
+from hive_core.gate.records.tag_message import ProposalTag
 from tests.benchmarks.plain_git import git
 
 _DEPLOYED = (State.PROPOSAL, State.BUILDING, State.BUILT, State.APPROVED, State.DEPLOYED)
@@ -43,7 +43,7 @@ def _stream(base: str, agent: str, count: int, states: Sequence[State]) -> Itera
         yield b"commit refs/heads/main\nmark %s\ncommitter %s\n%s" % (mark.encode(), who, _data(b"A change\n"))
         yield b"from %s\nM 100644 inline prompt.md\n%s" % (before.encode(), _data(prompt))
         for state in states:
-            data = TagData(agent, number, state, "config", agent, note=f"Change number {number}.", base=base)
+            data = ProposalTag(agent, number, state, "config", agent, note=f"Change number {number}.", base=base)
             text = tag_message.format_message(data, agent).encode()
             yield b"tag %s/%d\nfrom %s\ntagger %s\n%s" % (state.encode(), number, mark.encode(), who, _data(text))
         if states[-1] is State.DEPLOYED:

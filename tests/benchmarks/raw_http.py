@@ -20,7 +20,7 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: hive\r\n\r\n".encode()
 
 
-class Connection(asyncio.Protocol):
+class RawConnection(asyncio.Protocol):
     """One keep-alive connection with one request under way at a time. Understands answers with a Content-Length."""
 
     _transport: asyncio.Transport
@@ -28,7 +28,7 @@ class Connection(asyncio.Protocol):
     _buffer = b""
 
     @classmethod
-    async def open(cls, socket: Path) -> Connection:
+    async def open(cls, socket: Path) -> RawConnection:
         _, connection = await asyncio.get_running_loop().create_unix_connection(cls, str(socket))
         return connection
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 
-from tests.benchmarks.bench_hive import Hive
+from tests.benchmarks.bench_hive import BenchHive
 from tests.benchmarks.plain_git import git
 
 _PATIENCE = 60.0
 
 
-class Changing:
+class SelfChange:
     """One agent's changes. Every step that is a request gives the milliseconds until it was answered."""
 
-    def __init__(self, hive: Hive, agent: str) -> None:
+    def __init__(self, hive: BenchHive, agent: str) -> None:
         self._hive = hive
         self._agent = agent
         self._number = -1

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.client import serve
-from tests.benchmarks.raw_http import Connection, post
+from tests.benchmarks.raw_http import RawConnection, post
 
 IN_FLIGHT = 64
 BODY_BYTES = 512
@@ -16,13 +16,13 @@ BODY_BYTES = 512
 
 async def main(socket: Path, recipient: str) -> None:
     """Rounds of so many messages: seconds, and the processor time of this client."""
-    connections = [await Connection.open(socket) for _ in range(IN_FLIGHT)]
+    connections = [await RawConnection.open(socket) for _ in range(IN_FLIGHT)]
     request = post("/v1/messages", {"to": recipient, "body": "x" * BODY_BYTES})
 
     async def send(count: int) -> dict[str, float]:
         left = iter(range(count))
 
-        async def worker(connection: Connection) -> None:
+        async def worker(connection: RawConnection) -> None:
             for _ in left:
                 await connection.request(request)
 

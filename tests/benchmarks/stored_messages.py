@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.client import serve
-from tests.benchmarks.raw_http import Connection, post
+from tests.benchmarks.raw_http import RawConnection, post
 from tests.benchmarks.wakeups_of_hive import hello
 
 _SENDERS = 64
@@ -23,7 +23,7 @@ async def main(host: Path, kept: int, agents: list[Path]) -> None:
         left = iter([agent.parent.name for _ in range(count) for agent in agents])
 
         async def send() -> None:
-            connection = await Connection.open(host)
+            connection = await RawConnection.open(host)
             for name in left:
                 await connection.request(post("/v1/messages", {"to": name, "body": "x" * 512}))
             connection.close()

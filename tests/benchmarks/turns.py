@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hive_agent.backends.claude import command as claude_command
-from hive_agent.backends.cli_launch import NoProgram
+from hive_agent.backends.cli_launch import ProgramNotFound
 from tests.benchmarks.bench_directory import ROOT, say
-from tests.benchmarks.bench_hive import Hive, hive
+from tests.benchmarks.bench_hive import BenchHive, hive
 from tests.benchmarks.figure import Bound, Figure
 from tests.helpers.fake_messages_api import Blocks, Text, model_server
 
@@ -32,7 +32,7 @@ def run(directory: Path) -> list[Figure]:
     what = "claude: message sent → model asked"
     try:
         program = claude_command.find_program(os.environ)
-    except NoProgram as error:
+    except ProgramNotFound as error:
         return [Figure(f"{what}, warm", "s", [], why_not=str(error))]
     warm, cold, bare, single = asyncio.run(_measured(directory, program))
     reference = "one process per turn, --continue"
@@ -96,7 +96,7 @@ async def _measured(directory: Path, program: Path) -> tuple[list[float], list[f
     return warm, cold, bare, single
 
 
-async def _turn(running: Hive, model: _Model, name: str) -> float:
+async def _turn(running: BenchHive, model: _Model, name: str) -> float:
     """A message to an idle agent; waits for the end of its turn as well."""
     await _idle(running, name)
     started = model.begin()
@@ -106,7 +106,7 @@ async def _turn(running: Hive, model: _Model, name: str) -> float:
     return seconds
 
 
-async def _idle(running: Hive, name: str) -> None:
+async def _idle(running: BenchHive, name: str) -> None:
     async with asyncio.timeout(_PATIENCE):
         while True:
             status = await asyncio.to_thread(running.ask, "GET", f"/v1/agents/{name}")

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.client import serve
-from tests.benchmarks.raw_http import Connection, get, post
+from tests.benchmarks.raw_http import RawConnection, get, post
 
 PAUSE_SECONDS = 0.005
 """Between two messages, so that each one finds the daemon asleep."""
@@ -18,16 +18,16 @@ _INSTANCE = "benchmark-1"
 _POLL = post("/v1/messages/receive", {"instance": _INSTANCE, "wait_seconds": 300.0})
 
 
-async def wait_idle(socket: Path) -> Connection:
+async def wait_idle(socket: Path) -> RawConnection:
     """Be a harness without work: say hello and idle, then wait for a message, which nobody will send."""
     connection = await hello(socket)
     connection.request(_POLL)
     return connection
 
 
-async def hello(socket: Path) -> Connection:
+async def hello(socket: Path) -> RawConnection:
     """Be the harness of the agent whose socket this is."""
-    connection = await Connection.open(socket)
+    connection = await RawConnection.open(socket)
     await connection.request(post("/v1/harness/hello", {"instance": _INSTANCE, "version": "0"}))
     await connection.request(post("/v1/harness/state", {"instance": _INSTANCE, "state": "idle"}))
     return connection
@@ -36,7 +36,11 @@ async def hello(socket: Path) -> Connection:
 async def main(host: Path, recipient: Path, idle: list[Path]) -> None:
     """Rounds of so many messages: for each the seconds from sending until the waiting recipient has it."""
     waiting = [await wait_idle(socket) for socket in idle]
-    sender, receiver, other = await Connection.open(host), await hello(recipient), await Connection.open(recipient)
+    sender, receiver, other = (
+        await RawConnection.open(host),
+        await hello(recipient),
+        await RawConnection.open(recipient),
+    )
     send = post("/v1/messages", {"to": recipient.parent.name, "body": "x" * 512})
 
     async def wake() -> float:

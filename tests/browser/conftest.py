@@ -12,7 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from tests.browser.browser import chromium, window
-from tests.unit.agent.web.stand_ins import Served, served
+from tests.unit.agent.web.fakes import Served, served
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -8,9 +8,17 @@ from typing import Any, Literal
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from hive_agent.backends.transcript import Entry, Message, Notice, Session, Text, ToolCall, ToolResult
+from hive_agent.backends.transcript import (
+    Entry,
+    Notice,
+    SessionStarted,
+    ToolCall,
+    ToolResult,
+    TranscriptMessage,
+    TranscriptText,
+)
 from tests.browser.browser import window
-from tests.unit.agent.web.stand_ins import Served
+from tests.unit.agent.web.fakes import Served
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -25,9 +33,9 @@ ESCAPES = ("\\x1b", "\\x07", "\\x9b", "\\u202e", "\\u2066\\u2069", "\\x00\\x08",
 def crowd(alice: Served, text: str = "words") -> None:
     """Everything that the page can show, with `text` wherever a model, a tool or a stranger has the say."""
     entries: list[Entry] = [
-        Session("s", fresh=True),
-        Message(2, text, text, len(text)),
-        Text(f"{text}\n\n# {text}\n\n`{text}` **{text}**\n\n```{text}\n{text}\n```"),
+        SessionStarted("s", fresh=True),
+        TranscriptMessage(2, text, text, len(text)),
+        TranscriptText(f"{text}\n\n# {text}\n\n`{text}` **{text}**\n\n```{text}\n{text}\n```"),
         ToolCall("a", text, {"command": text, text: text}),
         ToolResult("a", text, False, len(text)),
         ToolCall("b", "Bash", text),
@@ -65,7 +73,7 @@ async def test_hostile_text_is_shown_as_text(browser: Browser, alice: Served) ->
     crowd(alice, HOSTILE)
     async with window(browser, alice.link) as page:
         await opened(page)
-        alice.controls.tell(2, Text(f"{HOSTILE} lately"))
+        alice.controls.tell(2, TranscriptText(f"{HOSTILE} lately"))
         await expect(page.locator("main").get_by_text("lately")).to_be_visible()
         assert await page.evaluate("document.querySelectorAll('script, img, svg, iframe').length") == 1
         text = await page.evaluate("document.body.textContent")
@@ -194,15 +202,15 @@ async def test_without_a_mouse(alice: Served, page: Page) -> None:
 async def test_a_reader_is_not_moved(alice: Served, page: Page) -> None:
     """While new things come, who reads further up stays where they are; who is at the end stays at the end."""
     alice.controls.turn(1)
-    alice.controls.tell(1, *(Text(f"line {number}") for number in range(60)))
+    alice.controls.tell(1, *(TranscriptText(f"line {number}") for number in range(60)))
     last = page.locator("main").get_by_text("line 59", exact=True)
     await expect(last).to_be_in_viewport()
     await page.evaluate("scrollTo(0, 400)")
     await page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
-    alice.controls.tell(1, *(Text(f"more {number}") for number in range(20)))
+    alice.controls.tell(1, *(TranscriptText(f"more {number}") for number in range(20)))
     await expect(page.get_by_role("button", name="New below")).to_be_visible()
     assert await page.evaluate("scrollY") == 400
     await page.get_by_role("button", name="New below").click()
     await expect(page.locator("main").get_by_text("more 19", exact=True)).to_be_in_viewport()
-    alice.controls.tell(1, Text("the very last"))
+    alice.controls.tell(1, TranscriptText("the very last"))
     await expect(page.locator("main").get_by_text("the very last")).to_be_in_viewport()

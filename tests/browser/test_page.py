@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from hive_agent.backends.transcript import Message, Notice, Session, Text, ToolCall, ToolResult
+from hive_agent.backends.transcript import (
+    Notice,
+    SessionStarted,
+    ToolCall,
+    ToolResult,
+    TranscriptMessage,
+    TranscriptText,
+)
 from tests.browser.browser import window
-from tests.unit.agent.web.stand_ins import Served, served
+from tests.unit.agent.web.fakes import Served, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -41,8 +48,8 @@ async def test_a_turn_is_seen_as_it_happens(alice: Served, page: Page) -> None:
     """Messages, what the model says, its calls with their results, and the turn's end come without a reload."""
     alice.controls.turn(1)
     alice.controls.stand(state="thinking", detail="1 message")
-    alice.controls.tell(1, Session("s", fresh=True), Message(1, "operator", "Mend the test.", 14))
-    alice.controls.tell(1, Text("I look at **names** first.\n\n```\ndef valid(): ...\n```"))
+    alice.controls.tell(1, SessionStarted("s", fresh=True), TranscriptMessage(1, "operator", "Mend the test.", 14))
+    alice.controls.tell(1, TranscriptText("I look at **names** first.\n\n```\ndef valid(): ...\n```"))
     alice.controls.tell(1, ToolCall("a", "mcp__hive__send", {"to": "bob", "body": "Is that meant?"}))
     turn = page.get_by_role("article", name="Turn 1")
     await expect(page.locator("#state-name")).to_have_text("thinking")
@@ -71,12 +78,12 @@ async def test_a_late_comer_sees_what_was(browser: Browser, alice: Served) -> No
     """Who comes in the middle finds the running turn's beginning, and every older turn page by page."""
     for number in range(1, 26):
         alice.controls.turn(number, "ok", quietly=True)
-        alice.controls.tell(number, Text(f"said in {number}"), quietly=True)
+        alice.controls.tell(number, TranscriptText(f"said in {number}"), quietly=True)
     alice.controls.turn(26)
-    alice.controls.tell(26, Text("begun before"))
+    alice.controls.tell(26, TranscriptText("begun before"))
     async with window(browser, alice.link) as page:
         await expect(page.locator("main").get_by_text("begun before")).to_be_visible()
-        alice.controls.tell(26, Text("and after"))
+        alice.controls.tell(26, TranscriptText("and after"))
         await expect(page.locator(".turn").last.locator(".said")).to_have_text(["begun before", "and after"])
         await page.get_by_role("button", name="Earlier turns").click()
         await page.get_by_role("button", name="Earlier turns").click()
@@ -213,7 +220,7 @@ async def test_it_comes_back_by_itself(browser: Browser, run_dir: Path, port: in
         async with served(run_dir, port, hive=before.hive) as after:
             after.controls.turn(1, "ok", quietly=True)
             after.controls.turn(2)
-            after.controls.tell(2, Text("back again"))
+            after.controls.tell(2, TranscriptText("back again"))
             await expect(page.locator("main").get_by_text("back again")).to_be_visible()
             await expect(page.locator("#link")).to_be_hidden()
             await expect(page.get_by_role("article", name="Turn 1").locator(".badge")).to_have_text("done")

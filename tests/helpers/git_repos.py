@@ -56,13 +56,13 @@ def git(where: Path, *arguments: str, feed: bytes = b"") -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class AgentRepositories:
     """An agent's configuration directory with one commit, which is deployed; beside it what an agent must not reach."""
 
     home: Path
 
     @classmethod
-    def make(cls, home: Path) -> Place:
+    def make(cls, home: Path) -> AgentRepositories:
         place = cls(home)
         place.config.mkdir(parents=True)
         place.outside.mkdir()

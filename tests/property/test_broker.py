@@ -287,8 +287,10 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(name=agents)
     def purge(self, name: str) -> None:
         """What waited for a purged agent is counted, and gone."""
-        assert self.run(self.database.write(lambda db: self.broker.forget(db, name))) == len(self.model.waiting(name))
-        self.broker.forgotten(name)
+        assert self.run(self.database.write(lambda db: self.broker.delete_agent(db, name))) == len(
+            self.model.waiting(name)
+        )
+        self.broker.was_deleted(name)
         self.model.inboxes[name] = []
         left = {delivery.message for inbox in self.model.inboxes.values() for delivery in inbox}
         self.model.stored = {slot: kept for slot, kept in self.model.stored.items() if kept[0] in left}

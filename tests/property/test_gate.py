@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from structlog.testing import capture_logs
 
 from hive_core.errors import HiveError
-from hive_core.gate.policy import Party
+from hive_core.gate.policy import Principal
 from hive_core.layout import Layout
 from hive_core.protocol import (
     ApproveRequest,
@@ -30,8 +30,8 @@ from hive_core.protocol import (
     WithdrawRequest,
 )
 from hive_core.settings import Approval, AutoRule
-from tests.unit.core.gate.crash_points import Death
-from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, OPERATOR, Scene, opened, quick
+from tests.unit.core.gate.crash_points import SimulatedCrash
+from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, OPERATOR, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
 
 EXPECTED = frozenset(
@@ -92,12 +92,12 @@ class GateMachine(RuleBasedStateMachine):
 
     async def start(self) -> None:
         """A new daemon, which has recovered."""
-        self.death = Death()
+        self.death = SimulatedCrash()
         self.life = AsyncExitStack()
         self.life.enter_context(self.death.armed())
         scene = opened(self.layout, self.settings, born=self.death.born, hyperhive=self.hyperhive)
-        self.scene: Scene = await self.life.enter_async_context(scene)
-        await self.scene.gate.reindex()
+        self.gate_hive: GateHive = await self.life.enter_async_context(scene)
+        await self.gate_hive.gate.reindex()
 
     async def request(self, work: Coroutine[Any, Any, object], dies: int | None) -> None:
         """Make a request, alone or with what goes on in the background, and see that it is answered as expected."""
@@ -108,7 +108,7 @@ class GateMachine(RuleBasedStateMachine):
         except HiveError as error:
             assert error.code in EXPECTED, error
         if dies is not None:
-            await self.death.during(self.scene.settled())
+            await self.death.during(self.gate_hive.settled())
             self.death.die()  # At the latest now, if there are not so many steps.
             await self.life.aclose()
             await self.start()
@@ -126,94 +126,96 @@ class GateMachine(RuleBasedStateMachine):
 
     async def end(self) -> None:
         """All that is under way comes to its end, the rest is decided, and everything fits together."""
-        scene = self.scene
-        await scene.settled()
-        await scene.check()
-        for row in await scene.rows():
+        gate_hive = self.gate_hive
+        await gate_hive.settled()
+        await gate_hive.check()
+        for row in await gate_hive.rows():
             if row.open:
                 assert row.waits_for is not None
-                party = MANAGER if row.proposer == OPERATOR.label else OPERATOR
-                await scene.deny(row.agent, row.number, party)
-        assert not [row for row in await scene.rows() if row.open]
-        await scene.check()
+                principal = MANAGER if row.proposer == OPERATOR.label else OPERATOR
+                await gate_hive.deny(row.agent, row.number, principal)
+        assert not [row for row in await gate_hive.rows() if row.open]
+        await gate_hive.check()
 
     @rule(agent=agents, role=roles, other=st.one_of(st.none(), parties), dies=deaths)
-    def propose(self, agent: str, role: str, other: Party | None, dies: int | None) -> None:
-        scene = self.scene
-        if not scene.hive.agents.exists(agent):
+    def propose(self, agent: str, role: str, other: Principal | None, dies: int | None) -> None:
+        gate_hive = self.gate_hive
+        if not gate_hive.hive.agents.exists(agent):
             return
         try:
-            sha = scene.commit(agent, {"prompt.md": f"{role}\n"}, on=scene.main(agent))
+            sha = gate_hive.commit(agent, {"prompt.md": f"{role}\n"}, on=gate_hive.main(agent))
         except (HiveError, OSError, CalledProcessError):
             return  # It is being purged.
         request = ProposeRequest(commit=sha, note=f"because: {role}", agent=agent)
-        party = other or {"ada": ADA, "bob": BOB}[agent]
-        self.run(self.request(scene.gate.propose(request, party), dies))
+        principal = other or {"ada": ADA, "bob": BOB}[agent]
+        self.run(self.request(gate_hive.gate.propose(request, principal), dies))
 
-    @rule(agent=agents, number=numbers, party=deciders, expect=states, dies=deaths)
-    def approve(self, agent: str, number: int, party: Party, expect: ProposalState, dies: int | None) -> None:
+    @rule(agent=agents, number=numbers, principal=deciders, expect=states, dies=deaths)
+    def approve(self, agent: str, number: int, principal: Principal, expect: ProposalState, dies: int | None) -> None:
         request = ApproveRequest(expect=expect, note="fine")
-        self.run(self.request(self.scene.gate.approve(agent, number, request, party), dies))
+        self.run(self.request(self.gate_hive.gate.approve(agent, number, request, principal), dies))
 
     @rule(which=st.integers(0, 3), dies=deaths)
     def approve_what_waits(self, which: int, dies: int | None) -> None:
         """As the party whose word is missing: random numbers and parties seldom meet."""
 
         async def work() -> None:
-            waiting = [row for row in await self.scene.rows() if row.waits_for is not None]
+            waiting = [row for row in await self.gate_hive.rows() if row.waits_for is not None]
             if waiting:
                 row = waiting[which % len(waiting)]
-                party = OPERATOR if row.waits_for == "operator" else MANAGER
-                await self.scene.approve(row.agent, row.number, party)
+                principal = OPERATOR if row.waits_for == "operator" else MANAGER
+                await self.gate_hive.approve(row.agent, row.number, principal)
 
-        self.run(self.scene.settled())
+        self.run(self.gate_hive.settled())
         self.run(self.request(work(), dies))
 
-    @rule(agent=agents, number=numbers, party=deciders, dies=deaths)
-    def deny(self, agent: str, number: int, party: Party, dies: int | None) -> None:
+    @rule(agent=agents, number=numbers, principal=deciders, dies=deaths)
+    def deny(self, agent: str, number: int, principal: Principal, dies: int | None) -> None:
         request = DenyRequest(expect="built", note="no")
-        self.run(self.request(self.scene.gate.deny(agent, number, request, party), dies))
+        self.run(self.request(self.gate_hive.gate.deny(agent, number, request, principal), dies))
 
-    @rule(agent=agents, number=numbers, party=parties, dies=deaths)
-    def withdraw(self, agent: str, number: int, party: Party, dies: int | None) -> None:
-        self.run(self.request(self.scene.gate.withdraw(agent, number, WithdrawRequest(), party), dies))
+    @rule(agent=agents, number=numbers, principal=parties, dies=deaths)
+    def withdraw(self, agent: str, number: int, principal: Principal, dies: int | None) -> None:
+        self.run(self.request(self.gate_hive.gate.withdraw(agent, number, WithdrawRequest(), principal), dies))
 
-    @rule(agent=agents, number=st.one_of(st.none(), numbers), party=deciders, dies=deaths)
-    def roll_back(self, agent: str, number: int | None, party: Party, dies: int | None) -> None:
+    @rule(agent=agents, number=st.one_of(st.none(), numbers), principal=deciders, dies=deaths)
+    def roll_back(self, agent: str, number: int | None, principal: Principal, dies: int | None) -> None:
         request = RollbackRequest(number=number, note="back")
-        self.run(self.request(self.scene.gate.rollback(agent, request, party), dies))
+        self.run(self.request(self.gate_hive.gate.rollback(agent, request, principal), dies))
 
-    @rule(agent=agents, party=parties, hyperhive=st.sampled_from(("", "newer", "newest")), dies=deaths)
-    def rebuild(self, agent: str, party: Party, hyperhive: str, dies: int | None) -> None:
+    @rule(agent=agents, principal=parties, hyperhive=st.sampled_from(("", "newer", "newest")), dies=deaths)
+    def rebuild(self, agent: str, principal: Principal, hyperhive: str, dies: int | None) -> None:
         """With the hyperhive of before, or with another."""
-        self.hyperhive = self.scene.runtime.hyperhive = hyperhive
-        self.run(self.request(self.scene.rebuild(agent, party), dies))
+        self.hyperhive = self.gate_hive.runtime.hyperhive = hyperhive
+        self.run(self.request(self.gate_hive.rebuild(agent, principal), dies))
 
     @rule(agent=agents, start=st.booleans(), dies=deaths)
     def spawn(self, agent: str, start: bool, dies: int | None) -> None:
-        self.run(self.request(self.scene.gate.spawn(SpawnRequest(name=agent, start=start), OPERATOR), dies))
+        self.run(self.request(self.gate_hive.gate.spawn(SpawnRequest(name=agent, start=start), OPERATOR), dies))
 
-    @rule(agent=agents, party=deciders, dies=deaths)
-    def request_spawn(self, agent: str, party: Party, dies: int | None) -> None:
-        self.run(self.request(self.scene.gate.request_spawn(SpawnProposal(name=agent, note="please"), party), dies))
+    @rule(agent=agents, principal=deciders, dies=deaths)
+    def request_spawn(self, agent: str, principal: Principal, dies: int | None) -> None:
+        self.run(
+            self.request(self.gate_hive.gate.request_spawn(SpawnProposal(name=agent, note="please"), principal), dies)
+        )
 
     @rule(agent=agents, purge=st.booleans(), dies=deaths)
     def destroy(self, agent: str, purge: bool, dies: int | None) -> None:
-        self.run(self.request(self.scene.gate.destroy(agent, DestroyRequest(purge=purge), OPERATOR), dies))
+        self.run(self.request(self.gate_hive.gate.destroy(agent, DestroyRequest(purge=purge), OPERATOR), dies))
 
-    @rule(agent=agents, purge=st.booleans(), party=deciders, dies=deaths)
-    def request_destroy(self, agent: str, purge: bool, party: Party, dies: int | None) -> None:
+    @rule(agent=agents, purge=st.booleans(), principal=deciders, dies=deaths)
+    def request_destroy(self, agent: str, purge: bool, principal: Principal, dies: int | None) -> None:
         request = DestroyProposal(note="idle", purge=purge)
-        self.run(self.request(self.scene.gate.request_destroy(agent, request, party), dies))
+        self.run(self.request(self.gate_hive.gate.request_destroy(agent, request, principal), dies))
 
     @rule()
     def time_passes(self) -> None:
         """What goes on in the background comes to its end."""
-        self.run(self.scene.settled())
+        self.run(self.gate_hive.settled())
 
     @rule(agent=agents)
     def stopped_or_started(self, agent: str) -> None:
-        lives = self.scene.hive.agents
+        lives = self.gate_hive.hive.agents
         if lives.exists(agent):
             self.run(lives.stop(agent, "operator") if lives.running(agent) else lives.start(agent, "operator"))
 
@@ -228,9 +230,9 @@ def machine() -> Any:
     template.remove()
 
 
-async def prepare(scene: Scene) -> None:
-    await scene.deploy("ada", "You bake.")
-    await scene.built("bob", "You bake.")
+async def prepare(gate_hive: GateHive) -> None:
+    await gate_hive.deploy("ada", "You bake.")
+    await gate_hive.built("bob", "You bake.")
 
 
 @pytest.mark.timeout(3_600)  # In the soak profile.

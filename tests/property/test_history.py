@@ -11,10 +11,10 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hive_agent.backends.transcript import Text
-from hive_agent.turns.conversation import Memory
-from hive_agent.turns.history import History
-from hive_agent.turns.turn_log import TurnBook
+from hive_agent.backends.transcript import TranscriptText
+from hive_agent.turns.conversation import ConversationStateFile
+from hive_agent.turns.history import TurnHistory
+from hive_agent.turns.turn_log import TurnLog
 
 _NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([0, 1, 2, 10**11, 2**53, 2**63, 1e300]))
 _STATES = st.sampled_from(["running", "waiting", "held", "ok", "failed", "skipped", "other"])
@@ -62,24 +62,24 @@ def test_any_history_opens(index: bytes, transcript: bytes, memory: bytes) -> No
             (place / "index.jsonl").write_bytes(index)
             (place / "1.jsonl").write_bytes(transcript)
             (place / "conversation.json").write_bytes(memory)
-            kept = Memory(place / "conversation.json", "scripted")
+            kept = ConversationStateFile(place / "conversation.json", "scripted")
             kept.save()
-            assert Memory(place / "conversation.json", "scripted").now == kept.now
-            book = await TurnBook.open(History(place), lambda _kind, data: json.dumps(dict(data)))
-            known = {record.id for record in book.unfinished()}
+            assert ConversationStateFile(place / "conversation.json", "scripted").now == kept.now
+            turn_log = await TurnLog.open(TurnHistory(place), lambda _kind, data: json.dumps(dict(data)))
+            known = {record.id for record in turn_log.unfinished()}
             assert len(known) <= 50
-            for record in book.unfinished():
-                await book.begin(record, [])
-                (await book.teller(record))(Text("on"))
-                await book.end(record, "ok")
-                await book.settle(record)
-            turn = await book.begin(None, [])
+            for record in turn_log.unfinished():
+                await turn_log.begin(record, [])
+                (await turn_log.teller(record))(TranscriptText("on"))
+                await turn_log.end(record, "ok")
+                await turn_log.settle(record)
+            turn = await turn_log.begin(None, [])
             assert turn.id not in known
-            await book.end(turn, "held", detail="wait")
-            json.dumps([record.summary() for record in await book.page(None, 10)], allow_nan=False)
-            before = book.totals
-            book.close()
-            again = await TurnBook.open(History(place), lambda _kind, _data: None)
+            await turn_log.end(turn, "held", detail="wait")
+            json.dumps([record.summary() for record in await turn_log.page(None, 10)], allow_nan=False)
+            before = turn_log.totals
+            turn_log.close()
+            again = await TurnLog.open(TurnHistory(place), lambda _kind, _data: None)
             assert [record.id for record in again.unfinished()] == [turn.id]
             assert again.totals == before
             again.close()

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from hive_core.errors import HiveError
 from hive_core.protocol import AnswerRequest, QuestionsQuery, RemindersQuery
-from tests.unit.core.messaging.messaging_hive import Scene
+from tests.unit.core.messaging.messaging_hive import QuestionHive
 
 T = TypeVar("T")
 AGENTS = ("ada", "cleo")
@@ -66,9 +66,9 @@ class AskingMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.path = Path(tempfile.mkdtemp(prefix="hive-"))
         self.model = Model()
-        self.scene = Scene(self.path)
-        self.scene.agents = list(AGENTS)
-        self.run(self.scene.open())
+        self.hive = QuestionHive(self.path)
+        self.hive.agents = list(AGENTS)
+        self.run(self.hive.open())
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(coroutine)
@@ -79,7 +79,7 @@ class AskingMachine(RuleBasedStateMachine):
         try:
             self.everything_ends()
         finally:
-            self.run(self.scene.close())
+            self.run(self.hive.close())
             self.runner.close()
             shutil.rmtree(self.path)
 
@@ -104,7 +104,7 @@ class AskingMachine(RuleBasedStateMachine):
         }
         earlier = self.model.keys.get(("ask", agent, key)) if key else None
         try:
-            asked = self.run(self.scene.ask(agent=agent, **given))
+            asked = self.run(self.hive.ask(agent=agent, **given))
         except HiveError as error:
             assert error.code in self.refusals(agent, earlier, lasts or 0), error.code
             return
@@ -113,7 +113,7 @@ class AskingMachine(RuleBasedStateMachine):
             return
         assert agent not in self.model.gone
         assert asked.id not in self.model.questions
-        expires_at = None if lasts is None else self.scene.now + lasts * 1_000
+        expires_at = None if lasts is None else self.hive.now + lasts * 1_000
         self.model.questions[asked.id] = Asked(agent, expires_at)
         if key:
             self.model.keys["ask", agent, key] = (asked.id, lasts or 0)
@@ -122,7 +122,7 @@ class AskingMachine(RuleBasedStateMachine):
     def remind(self, agent: str, after: int, key: str | None) -> None:
         earlier = self.model.keys.get(("remind", agent, key)) if key else None
         try:
-            made = self.run(self.scene.remind(agent=agent, after=after, idempotency_key=key))
+            made = self.run(self.hive.remind(agent=agent, after=after, idempotency_key=key))
         except HiveError as error:
             assert error.code in self.refusals(agent, earlier, after), error.code
             return
@@ -131,7 +131,7 @@ class AskingMachine(RuleBasedStateMachine):
             return
         assert agent not in self.model.gone
         assert made.id not in self.model.reminders
-        self.model.reminders[made.id] = Reminded(agent, self.scene.now + after * 1_000)
+        self.model.reminders[made.id] = Reminded(agent, self.hive.now + after * 1_000)
         if key:
             self.model.keys["remind", agent, key] = (made.id, after)
 
@@ -146,7 +146,7 @@ class AskingMachine(RuleBasedStateMachine):
         number = place + 1
         found = self.model.reminders.get(number)
         try:
-            self.run(self.scene.reminders.cancel(agent, number))
+            self.run(self.hive.reminders.cancel(agent, number))
         except HiveError as error:
             assert error.code == "unknown_reminder"
             assert found is None or found.agent != agent or found.ended
@@ -176,7 +176,7 @@ class AskingMachine(RuleBasedStateMachine):
         before = asked.ended if asked else None
 
         async def at_once() -> list[Any]:
-            given = (self.answering(number, "yes"), self.scene.due.carry_out(), self.answering(number, "no"))
+            given = (self.answering(number, "yes"), self.hive.scheduler.run_due(), self.answering(number, "no"))
             return list(await asyncio.gather(*given, return_exceptions=True))
 
         results = self.run(at_once())
@@ -188,7 +188,7 @@ class AskingMachine(RuleBasedStateMachine):
         self.note_what_is_due()
 
     async def answering(self, number: int, text: str) -> str:
-        await self.scene.questions.answer(number, AnswerRequest(text=text), "operator")
+        await self.hive.questions.answer(number, AnswerRequest(text=text), "operator")
         return text
 
     def numbered(self, place: int) -> int:
@@ -205,54 +205,54 @@ class AskingMachine(RuleBasedStateMachine):
 
     @rule(length=st.sampled_from((500, 1_000, 4_000, 60_000)))
     def time_passes(self, length: int) -> None:
-        self.scene.now += length
+        self.hive.now += length
 
     @rule(length=st.sampled_from((1_000, 50_000)))
     def clock_is_set_back(self, length: int) -> None:
-        self.scene.now -= length
+        self.hive.now -= length
 
     @rule()
     def time_brings(self) -> None:
-        self.run(self.scene.due.carry_out())
+        self.run(self.hive.scheduler.run_due())
         self.note_what_is_due()
 
     def note_what_is_due(self) -> None:
         for asked in self.model.questions.values():
             if asked.ended is None and asked.agent not in self.model.gone:
-                asked.ended = "expired" if (asked.expires_at or 2**62) <= self.scene.now else None
+                asked.ended = "expired" if (asked.expires_at or 2**62) <= self.hive.now else None
         for reminded in self.model.reminders.values():
             if reminded.agent not in self.model.gone:
-                reminded.ended |= reminded.due_at <= self.scene.now
+                reminded.ended |= reminded.due_at <= self.hive.now
 
     @rule(name=agents)
     def go(self, name: str) -> None:
-        self.run(self.scene.remove(name))
+        self.run(self.hive.remove(name))
         self.model.gone.add(name)
-        self.scene.agents = [agent for agent in AGENTS if agent not in self.model.gone]
+        self.hive.agents = [agent for agent in AGENTS if agent not in self.model.gone]
 
     @rule(name=agents)
     def come(self, name: str) -> None:
-        self.run(self.scene.add(name))
+        self.run(self.hive.add(name))
         self.model.gone.discard(name)
-        self.scene.agents = [agent for agent in AGENTS if agent not in self.model.gone]
+        self.hive.agents = [agent for agent in AGENTS if agent not in self.model.gone]
 
     @rule()
     def restart(self) -> None:
-        self.run(self.scene.restart())
+        self.run(self.hive.restart())
 
     @rule(steps=st.integers(0, 12))
     def restart_while_time_brings(self, steps: int) -> None:
         """The daemon ends in the middle of it; the next one does what is left."""
 
         async def broken_off() -> None:
-            bringing = asyncio.create_task(self.scene.due.carry_out())
+            bringing = asyncio.create_task(self.hive.scheduler.run_due())
             for _ in range(steps):
                 await asyncio.sleep(0)
             bringing.cancel()
             with suppress(asyncio.CancelledError):
                 await bringing
-            await self.scene.restart()
-            await self.scene.due.carry_out()
+            await self.hive.restart()
+            await self.hive.scheduler.run_due()
 
         self.run(broken_off())
         self.note_what_is_due()
@@ -263,7 +263,7 @@ class AskingMachine(RuleBasedStateMachine):
     def everything_is_told_once(self) -> None:
         if not hasattr(self, "scene"):
             return
-        told = self.run(self.scene.told())
+        told = self.run(self.hive.told())
         for number, asked in self.model.questions.items():
             ends = [(sender, to, body) for sender, to, body, reply_to in told if reply_to == number]
             if asked.ended is None:
@@ -281,9 +281,9 @@ class AskingMachine(RuleBasedStateMachine):
     def lists_agree(self) -> None:
         if not hasattr(self, "scene"):
             return
-        listed = self.run(self.scene.questions.listing(QuestionsQuery(limit=1_000)))
+        listed = self.run(self.hive.questions.listing(QuestionsQuery(limit=1_000)))
         assert [one.id for one in listed.questions] == [n for n, a in self.model.questions.items() if a.ended is None]
-        to_come = self.run(self.scene.reminders.listing(RemindersQuery(limit=1_000)))
+        to_come = self.run(self.hive.reminders.listing(RemindersQuery(limit=1_000)))
         assert {one.id for one in to_come.reminders} == {n for n, r in self.model.reminders.items() if not r.ended}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.system.host_hive import SETTINGS, Hive, call, rule, set_up
+from tests.system.host_hive import SETTINGS, HostHive, call, rule, set_up
 
 HERE = Path(__file__).parent
 
@@ -43,10 +43,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def hive(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hive]:
+async def hive(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HostHive]:
     """The hive that these tests share: a manager that approves whatever ada proposes, and no agent."""
     set_up(SETTINGS)
-    shared = Hive(tmp_path_factory.mktemp("h"))
+    shared = HostHive(tmp_path_factory.mktemp("h"))
     await shared.start()
     await shared.spawn_with("hm1nd", [APPROVES_ADA])
     yield shared

@@ -64,7 +64,7 @@ async def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     return found
 
 
-class Hive(Daemon):
+class HostHive(Daemon):
     """The hive of /var/lib/hyperhive. Started and ended are the daemon's alone; containers are units of their own."""
 
     def __init__(self, home: Path) -> None:

@@ -22,7 +22,7 @@ from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.nixos.build.builder import NixBuilder
 from hive_core.runtimes.nixos.build.confinement import unit_name
 from hive_core.runtimes.nixos.build.executor import evaluate
-from hive_core.runtimes.nixos.build.workspace import Place, discard, make
+from hive_core.runtimes.nixos.build.workspace import BuildWorkspace, create_workspace, remove_workspace
 from hive_core.settings import NixOS, Settings
 from tests.system.host_hive import needs_limits
 
@@ -126,17 +126,19 @@ def units() -> list[str]:
 
 async def inside(hive: Hive, builder: NixBuilder, order: BuildOrder, *command: str) -> list[str]:
     """What a command prints that is run in the unit of a build."""
-    confinement = await builder.builders.confinement()
-    place = Place.of(hive.layout.scratch, "inside")
-    await asyncio.to_thread(make, place, "{ }")
+    confinement = await builder.build_users.confinement()
+    build_workspace = BuildWorkspace.of(hive.layout.scratch, "inside")
+    await asyncio.to_thread(create_workspace, build_workspace, "{ }")
     said: list[str] = []
     try:
         unit = unit_name("inside", 0)
         shown = {order.repository: order.repository}
-        argv = confinement.argv(unit, command, place=place.path, shown=shown, variables=place.variables)
-        await evaluate(unit, argv, confinement.bounds, said.append)
+        argv = confinement.argv(
+            unit, command, place=build_workspace.path, shown=shown, variables=build_workspace.variables
+        )
+        await evaluate(unit, argv, confinement.limits, said.append)
     finally:
-        await asyncio.to_thread(discard, place)
+        await asyncio.to_thread(remove_workspace, build_workspace)
     return said
 
 
@@ -262,7 +264,7 @@ async def test_a_cancelled_build_leaves_nothing(hive: Hive) -> None:
 
 async def test_what_a_killed_daemon_left_is_ended(hive: Hive) -> None:
     """Builds do not outlive the next start of the daemon, nor do their files."""
-    make(Place.of(hive.layout.scratch, "ada-99"), "{ }")
+    create_workspace(BuildWorkspace.of(hive.layout.scratch, "ada-99"), "{ }")
     host("systemd-run", "--unit=hive-build-ada-99.service", "sleep", "1000")
     async with opened(hive):
         assert units() == []

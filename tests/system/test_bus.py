@@ -21,7 +21,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.systemd import journal
 from hive_core.infra.systemd.bus import SystemBus
 from hive_core.infra.systemd.resource_control import limits_dropin, unit_properties
-from hive_core.infra.systemd.units import Ended, UnitProperties, Watch, ended, exit_words, lifecycle
+from hive_core.infra.systemd.units import Ended, UnitProperties, UnitSubscription, ended, exit_words, lifecycle
 from hive_core.protocol import Limits
 from tests.system.host_hive import needs_limits
 
@@ -62,7 +62,7 @@ async def begin(unit: str, *command: str, **properties: str) -> None:
     await asyncio.to_thread(run, "systemd-run", "--quiet", f"--unit={unit}", *options, *command)
 
 
-async def until(watch: Watch, *reached: str) -> list[UnitProperties]:
+async def until(watch: UnitSubscription, *reached: str) -> list[UnitProperties]:
     """The states that came, up to the first whose lifecycle or sub-state is one of `reached`."""
     found: list[UnitProperties] = []
     async with asyncio.timeout(20):

@@ -17,7 +17,7 @@ from hive_core.protocol import Limits
 from tests.system.host_hive import (
     PATIENCE,
     STOP_TIMEOUT,
-    Hive,
+    HostHive,
     call,
     inside,
     invocation,
@@ -37,7 +37,7 @@ MIB = 1024**2
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def cat(hive: Hive) -> str:
+async def cat(hive: HostHive) -> str:
     """An agent with limits, in whose container a hog can be let loose."""
     await hive.spawn_with("cat", agent_nix=HOG, memory_max="200M", cpu_quota=150, tasks_max=300)
     return "cat"
@@ -55,7 +55,7 @@ def entering(link: str) -> int:
             return error.code
 
 
-async def test_the_page_is_on_a_port_of_the_host(hive: Hive, cat: str) -> None:
+async def test_the_page_is_on_a_port_of_the_host(hive: HostHive, cat: str) -> None:
     """A link that the operator asks for leads there, out of the container, and lets in once."""
     link = (await program("hive-c0re", "open", cat)).strip()
     port = (await hive.ask("GET", f"/v1/agents/{cat}"))["web_port"]
@@ -64,7 +64,7 @@ async def test_the_page_is_on_a_port_of_the_host(hive: Hive, cat: str) -> None:
 
 
 @needs_limits
-async def test_limits_are_in_force_and_change_live(hive: Hive, cat: str) -> None:
+async def test_limits_are_in_force_and_change_live(hive: HostHive, cat: str) -> None:
     """The kernel has what agent.toml says; a change is there at once, without a restart, until the next activation."""
     assert limits_of(cat) == {"memory": str(200 * MIB), "cpu": "150000", "tasks": "300"}
     before = invocation(cat)
@@ -86,7 +86,7 @@ def dropin_of(agent: str, text: str | None = None) -> str:
 
 
 @needs_limits
-async def test_a_drop_in_that_systemd_has_not_read(hive: Hive) -> None:
+async def test_a_drop_in_that_systemd_has_not_read(hive: HostHive) -> None:
     """A daemon that died when it had written the drop-in leaves it as the next one wants it. What it says is in force
     all the same, whether systemd knew nothing of it, or an older one.
     """
@@ -107,7 +107,7 @@ async def test_a_drop_in_that_systemd_has_not_read(hive: Hive) -> None:
 
 
 @needs_limits
-async def test_a_hog_is_killed_and_the_manager_told(hive: Hive, cat: str) -> None:
+async def test_a_hog_is_killed_and_the_manager_told(hive: HostHive, cat: str) -> None:
     """It is killed at the container's limit; the agent goes on, and the manager hears of it once."""
     before = invocation(cat)
     inside(cat, "systemctl", "start", "--no-block", "hog")
@@ -120,7 +120,7 @@ async def test_a_hog_is_killed_and_the_manager_told(hive: Hive, cat: str) -> Non
     assert await hive.ask_agent(cat, "still there?") == f"{cat} heard: still there?"
 
 
-async def test_a_killed_container_is_one_crash(hive: Hive, cat: str) -> None:
+async def test_a_killed_container_is_one_crash(hive: HostHive, cat: str) -> None:
     """The manager is told once, with the cause and the last lines of its log; the hive starts it again."""
     before = invocation(cat)
     began = time.monotonic()
@@ -137,7 +137,7 @@ async def test_a_killed_container_is_one_crash(hive: Hive, cat: str) -> None:
     assert took < 5.0
 
 
-async def test_stopping_is_no_crash(hive: Hive, cat: str) -> None:
+async def test_stopping_is_no_crash(hive: HostHive, cat: str) -> None:
     """Stopped and started on request, an agent is stopped and running, and nobody is told of anything."""
     heard = hive.sql("SELECT count(*) FROM messages WHERE sender = 'system'")
     await hive.ask("POST", f"/v1/agents/{cat}/stop", {})
@@ -149,7 +149,7 @@ async def test_stopping_is_no_crash(hive: Hive, cat: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
-async def test_containers_outlive_the_daemon(hive: Hive, cat: str, how: str) -> None:
+async def test_containers_outlive_the_daemon(hive: HostHive, cat: str, how: str) -> None:
     """While it is gone they go on, the one that dies is known to have died, and messages flow when it is back."""
     before = invocation(cat), unit(service(cat), "MainPID")
     await (hive.restart() if how == "restart" else hive.kill())

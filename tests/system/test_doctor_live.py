@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from tests.helpers.real_daemon import Json
-from tests.system.host_hive import STATE, Hive, left_of, program, unit, until
+from tests.system.host_hive import STATE, HostHive, left_of, program, unit, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -33,7 +33,7 @@ async def doctor_statically() -> Json:
 
 
 @pytest.mark.parametrize("options", [(), ("--sealed",)])
-async def test_a_throwaway_agent(hive: Hive, options: tuple[str, ...]) -> None:
+async def test_a_throwaway_agent(hive: HostHive, options: tuple[str, ...]) -> None:
     """Every step is well: a real build, a real container, an answer; afterwards nothing of it is left on the host."""
     answer = await doctor(*options)
     steps = answer["live"]["steps"]
@@ -44,7 +44,7 @@ async def test_a_throwaway_agent(hive: Hive, options: tuple[str, ...]) -> None:
     assert not any(name in text for recipient in ("hm1nd", "operator") for text in hive.told(recipient, ""))
 
 
-async def test_what_is_taken_for_granted(hive: Hive) -> None:
+async def test_what_is_taken_for_granted(hive: HostHive) -> None:
     """As root beside a daemon that runs: git, D-Bus and a unit like that of a build are tried, and leave nothing."""
     found = {finding["check"]: finding for finding in (await doctor_statically())["findings"]}
     tried = ("git-trial", "bubblewrap", "dbus", "dynamic-user", "build-unit", "container-unit", "nix-daemon")
@@ -54,7 +54,7 @@ async def test_what_is_taken_for_granted(hive: Hive) -> None:
     assert not list((STATE / "scratch").glob("*doctor*"))
 
 
-async def test_an_interrupted_run(hive: Hive) -> None:
+async def test_an_interrupted_run(hive: HostHive) -> None:
     """Ctrl-C while the container starts: the program ends only when the agent and its container are gone."""
     process = await asyncio.create_subprocess_exec("hive-c0re", "doctor", "--live", stdout=subprocess.DEVNULL)
     await until(lambda: unit("container@h-doctor1.service", "ActiveState") == "active")

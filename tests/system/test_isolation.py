@@ -18,7 +18,7 @@ from tests.system.host_hive import (
     RUN,
     STATE,
     STOP_TIMEOUT,
-    Hive,
+    HostHive,
     call,
     container,
     inside,
@@ -34,7 +34,7 @@ NIX_TASKS: dict[str, list[str]] = {"write": [], "read": [], "connect": [NIX_SOCK
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def pair(hive: Hive) -> tuple[str, str]:
+async def pair(hive: HostHive) -> tuple[str, str]:
     """An attacker and a victim, both running."""
     await asyncio.gather(hive.spawn_with("mal"), hive.spawn_with("vic"))
     inside("vic", "sh", "-c", "echo secret >/state/note; chmod 600 /state/note")
@@ -60,7 +60,7 @@ def files_below(*places: Path) -> dict[str, tuple[int, int, int, bytes]]:
     return found
 
 
-async def test_root_in_a_container_cannot_reach_the_hive(hive: Hive, pair: tuple[str, str]) -> None:
+async def test_root_in_a_container_cannot_reach_the_hive(hive: HostHive, pair: tuple[str, str]) -> None:
     """It cannot write, read or list another agent's files, the applied repositories, the daemon's state or the host's
     sockets, by whatever path it knows: its own, the host's, or through the processes that it sees.
     """
@@ -115,7 +115,7 @@ async def test_root_in_a_container_is_nobody_on_the_host(pair: tuple[str, str]) 
     assert all(owner >= 65_536 for owner in owners)
 
 
-async def test_an_agent_is_whose_socket_it_speaks_on(hive: Hive, pair: tuple[str, str]) -> None:
+async def test_an_agent_is_whose_socket_it_speaks_on(hive: HostHive, pair: tuple[str, str]) -> None:
     """In its container there is one socket of the hive's, and whatever is said there is said by this agent."""
     attacker, _ = pair
     send = {"to": "operator", "body": "I am the operator", "idempotency_key": "x"}
@@ -126,7 +126,7 @@ async def test_an_agent_is_whose_socket_it_speaks_on(hive: Hive, pair: tuple[str
     assert refused["error"]["code"]
 
 
-async def test_a_sealed_agent_has_no_network(hive: Hive) -> None:
+async def test_a_sealed_agent_has_no_network(hive: HostHive) -> None:
     """It reaches the hive's socket and nothing else: its only interface is its own loopback."""
     await hive.spawn_with("sea", network="sealed")
     shown = inside("sea", "sh", "-c", "cat /proc/net/dev | tail -n +3 | cut -d: -f1; readlink /proc/self/ns/net")
@@ -137,7 +137,7 @@ async def test_a_sealed_agent_has_no_network(hive: Hive) -> None:
     assert unit(service("sea"), "ActiveState") == "active"
 
 
-async def test_without_users_of_its_own_the_nix_daemon_is_hidden(hive: Hive, pair: tuple[str, str]) -> None:
+async def test_without_users_of_its_own_the_nix_daemon_is_hidden(hive: HostHive, pair: tuple[str, str]) -> None:
     """The Nix daemon would take root there for the host's, whom it trusts. Unmounting what hides its socket shows
     nothing: it was never shown. Of a hive without user namespaces, beside the other one.
     """
@@ -168,7 +168,7 @@ sys.exit(errno.errorcode[ctypes.get_errno()] if found < 0 else 0)
 NOT_HARDENING = ("Exec", "Environment", "Type", "Notify", "Restart", "Watchdog", "Timeout", "Runtime", "State", "Cache")
 
 
-async def test_the_daemons_unit_leaves_bubblewrap_what_it_calls(hive: Hive) -> None:
+async def test_the_daemons_unit_leaves_bubblewrap_what_it_calls(hive: HostHive) -> None:
     """Under the unit's hardening openat2(2) works, which bubblewrap since 0.12 cannot do without."""
     unit_file = Path("/etc/systemd/system/hive-c0re.service")
     lines = (await asyncio.to_thread(unit_file.read_text)).partition("[Service]\n")[2].splitlines()
@@ -178,7 +178,7 @@ async def test_the_daemons_unit_leaves_bubblewrap_what_it_calls(hive: Hive) -> N
     call("systemd-run", "--quiet", "--wait", "--pipe", *properties, "/usr/bin/python3", "-c", OPENAT2)
 
 
-async def test_a_container_cannot_fill_the_profile_with_lies(hive: Hive, pair: tuple[str, str]) -> None:
+async def test_a_container_cannot_fill_the_profile_with_lies(hive: HostHive, pair: tuple[str, str]) -> None:
     """Root in it may write its own profile; what runs after the next start is what was approved all the same."""
     attacker, _ = pair
     good = inside(attacker, "readlink", "/run/current-system").strip()

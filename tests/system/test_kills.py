@@ -19,9 +19,9 @@ import pytest
 from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Daemon, Json
 from tests.integration.gate.consistency_check import Tag, problems
-from tests.integration.gate.crashing_daemon import Mortal
-from tests.integration.gate.proposal_scenarios import Trip, decide, exists, newest, propose
-from tests.system.host_hive import FLAKE, Hive, closure_of, inside, left_of, limits_of, service, unit
+from tests.integration.gate.crashing_daemon import CrashingDaemon
+from tests.integration.gate.proposal_scenarios import Scenario, decide, exists, newest, propose
+from tests.system.host_hive import FLAKE, HostHive, closure_of, inside, left_of, limits_of, service, unit
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -67,12 +67,12 @@ LIMITED = 'backend = "scripted"\nmemory_max = "300M"\n'
 
 
 @asynccontextmanager
-async def mortal() -> AsyncIterator[Mortal]:
+async def mortal() -> AsyncIterator[CrashingDaemon]:
     """A hive of its own, whose daemon can be made to die; its manager does not run, the tests speak for it."""
     home = Path(tempfile.mkdtemp(prefix="m", dir="/run"))
     nixos = json.dumps({"flake": f"path:{FLAKE}"})
     wrapper = (sys.executable, "-m", "tests.system.crashing_daemon_program")
-    hive = Mortal(home, {"runtime": "nixos", "nixos": nixos, "stop_timeout": 5}, wrapper)
+    hive = CrashingDaemon(home, {"runtime": "nixos", "nixos": nixos, "stop_timeout": 5}, wrapper)
     arm(hive, ())
     try:
         await hive.daemon.start()
@@ -82,7 +82,7 @@ async def mortal() -> AsyncIterator[Mortal]:
         await hive.daemon.close()
 
 
-def arm(hive: Mortal, steps: Sequence[str]) -> list[str]:
+def arm(hive: CrashingDaemon, steps: Sequence[str]) -> list[str]:
     """Have the daemon die at these steps from now on; those of earlier ones at which it did not."""
     place = hive.daemon.home / "die"
     left = place.read_text().splitlines() if place.exists() else []
@@ -90,7 +90,7 @@ def arm(hive: Mortal, steps: Sequence[str]) -> list[str]:
     return left
 
 
-async def go(hive: Mortal, steps: Sequence[str], work: Callable[[], Awaitable[None]]) -> None:
+async def go(hive: CrashingDaemon, steps: Sequence[str], work: Callable[[], Awaitable[None]]) -> None:
     """Do the work, dying at each of the steps that lie on its way; all of them must. But what the daemon has died
     during may go on without it: then there is no step after it any more.
     """
@@ -102,7 +102,7 @@ async def go(hive: Mortal, steps: Sequence[str], work: Callable[[], Awaitable[No
     await hive.through(lambda: check(hive))
 
 
-async def idle(hive: Mortal, agent: str) -> None:
+async def idle(hive: CrashingDaemon, agent: str) -> None:
     """Wait until the agent's harness has nothing to do; raises Gone if there is no daemon meanwhile."""
     status: Json = {}
     while status.get("state") != "idle":
@@ -111,7 +111,7 @@ async def idle(hive: Mortal, agent: str) -> None:
         (status,) = (one for one in agents if one["name"] == agent)
 
 
-async def check(hive: Mortal) -> None:
+async def check(hive: CrashingDaemon) -> None:
     """Nothing is open, all that is written down agrees, and what runs is what was approved, and healthy."""
     for (name,) in hive.daemon.sql("SELECT name FROM agents WHERE desired = 'running'"):
         await hive.daemon.agent_until(name, lambda status: status["state"] == "idle", 60)
@@ -137,7 +137,7 @@ def in_force(daemon: Daemon, status: Json, newest: Tag | None) -> Iterator[str]:
             yield f"its container runs {runs[0]}, deployed is {closure}"
 
 
-def changed(hive: Mortal, agent: str) -> str:
+def changed(hive: CrashingDaemon, agent: str) -> str:
     """A commit with another package and another limit: all that is written before a start changes."""
     hive.commit(agent, WITH_JQ)
     config = hive.daemon.state_dir / "agents" / agent / "config"
@@ -148,7 +148,7 @@ def changed(hive: Mortal, agent: str) -> str:
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-async def test_killed_at_every_step(hive: Hive) -> None:
+async def test_killed_at_every_step(hive: HostHive) -> None:
     """Made, changed and removed in the end, one terminal tag each, what runs as approved, and nothing left over."""
     async with mortal() as dying:
         agent = "kit"
@@ -165,15 +165,15 @@ async def test_killed_at_every_step(hive: Hive) -> None:
                 await dying.ask("POST", f"/v1/agents/{agent}/destroy", {})
 
         await go(dying, MAKING, make)
-        trip = Trip(agent, changed(dying, agent))
-        await propose(dying, trip)
+        scenario = Scenario(agent, changed(dying, agent))
+        await propose(dying, scenario)
 
         async def change() -> None:
-            await decide(dying, trip)
+            await decide(dying, scenario)
             await idle(dying, agent)
 
         await go(dying, CHANGING, change)
-        found = await newest(dying, trip)
+        found = await newest(dying, scenario)
         assert found is not None
         assert found["state"] == "deployed", found["outcome"]
         assert limits_of(agent)["memory"] == str(300 * 1024**2)

@@ -11,7 +11,7 @@ from tests.helpers.real_daemon import Json
 from tests.system.host_hive import (
     FLAKE,
     STATE,
-    Hive,
+    HostHive,
     call,
     closure_of,
     inside,
@@ -52,7 +52,7 @@ SCRIPT = [
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def agents(hive: Hive) -> tuple[str, str]:
+async def agents(hive: HostHive) -> tuple[str, str]:
     """ada, which proposes to install jq when the operator asks for it, and eve."""
     await asyncio.gather(hive.spawn_with("ada", SCRIPT), hive.spawn_with("eve"))
     return "ada", "eve"
@@ -65,7 +65,7 @@ def ada(agents: tuple[str, str]) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def silent(hive: Hive, agents: tuple[str, str]) -> tuple[Json, str]:
+async def silent(hive: HostHive, agents: tuple[str, str]) -> tuple[Json, str]:
     """A proposal of eve's that is being activated, and never reports in; and what eve ran before.
 
     It takes as long as the health timeout: the tests before the one that waits for its end fill that time.
@@ -75,7 +75,7 @@ async def silent(hive: Hive, agents: tuple[str, str]) -> tuple[Json, str]:
     return await hive.approve(await hive.propose(eve, "say nothing more", agent_nix=SILENT)), before
 
 
-async def test_from_a_wish_to_a_change_in_force(hive: Hive, ada: str, silent: tuple[Json, str]) -> None:
+async def test_from_a_wish_to_a_change_in_force(hive: HostHive, ada: str, silent: tuple[Json, str]) -> None:
     """Message, proposal, build by Nix, the manager's approval, switch, health, answer: nobody but the agents acts."""
     before, old = closure_of(ada), invocation(ada)
     answer = await hive.ask_agent(ada, "please install jq")
@@ -93,7 +93,7 @@ async def test_from_a_wish_to_a_change_in_force(hive: Hive, ada: str, silent: tu
     assert (status["deployment"], status["lifecycle"], status["restarts"]) == (1, "running", 0)
 
 
-async def test_a_configuration_that_does_not_build(hive: Hive, ada: str) -> None:
+async def test_a_configuration_that_does_not_build(hive: HostHive, ada: str) -> None:
     """It ends as failed, with what Nix says, nothing changes, and nothing that runs is touched."""
     before = closure_of(ada), invocation(ada), (await hive.agents())[ada]["deployment"]
     found = await hive.propose(ada, "a typo", agent_nix="{ hyperhive.pakages = [ ]; }\n")
@@ -102,7 +102,7 @@ async def test_a_configuration_that_does_not_build(hive: Hive, ada: str) -> None
     assert (closure_of(ada), invocation(ada), (await hive.agents())[ada]["deployment"]) == before
 
 
-async def test_an_older_hyperhive_is_seen_and_rebuilt(hive: Hive, ada: str) -> None:
+async def test_an_older_hyperhive_is_seen_and_rebuilt(hive: HostHive, ada: str) -> None:
     """After an update of hyperhive its agents need an update, the manager is told once, and a rebuild is the cure."""
     assert not (await hive.agents())[ada]["needs_update"]
     changed = FLAKE / "agent-system.nix"
@@ -121,7 +121,7 @@ async def test_an_older_hyperhive_is_seen_and_rebuilt(hive: Hive, ada: str) -> N
     assert ada in told[0]
 
 
-async def test_a_rollback_needs_no_build(hive: Hive, ada: str) -> None:
+async def test_a_rollback_needs_no_build(hive: HostHive, ada: str) -> None:
     """The closure before goes back into force as it was: Nix is not asked to build anything."""
     changed = await hive.ended(await hive.propose(ada, "shorter", prompt_md="You are ada. Be short.\n"))
     assert changed["state"] == "deployed", changed["outcome"]
@@ -133,7 +133,7 @@ async def test_a_rollback_needs_no_build(hive: Hive, ada: str) -> None:
     assert call("journalctl", "--no-pager", "--unit=hive-build-*", "--output=cat").count("\n") == built
 
 
-async def test_a_destroyed_agent_finds_its_state_again(hive: Hive) -> None:
+async def test_a_destroyed_agent_finds_its_state_again(hive: HostHive) -> None:
     """Nothing is left of the container; what the agent has kept and its login are there for one of the same name."""
     await hive.spawn_with("bob")
     inside("bob", "sh", "-c", "echo remember >/state/note; echo key >/root/.claude/login; touch /etc/gone")
@@ -148,7 +148,7 @@ async def test_a_destroyed_agent_finds_its_state_again(hive: Hive) -> None:
     assert not (STATE / "agents" / "bob").exists()
 
 
-async def test_what_never_reports_in_is_rolled_back(hive: Hive, silent: tuple[Json, str]) -> None:
+async def test_what_never_reports_in_is_rolled_back(hive: HostHive, silent: tuple[Json, str]) -> None:
     """It ends as failed after the health timeout, and the closure before runs again, healthy."""
     proposal, before = silent
     ended = await hive.ended(proposal)

@@ -27,10 +27,10 @@ from hive_agent.backends.claude import command as claude_command
 from hive_agent.backends.claude import failures as claude_failures
 from hive_agent.backends.claude import login as claude_login
 from hive_agent.backends.claude import memory
-from hive_agent.backends.claude.events import Reading
-from hive_agent.backends.claude.process import ClaudeProcess, More, Silence, TurnRun
-from hive_agent.backends.cli_launch import CliSession, Known, NoProgram
-from hive_agent.backends.transcript import Entry, Notice, Session, Tell
+from hive_agent.backends.claude.events import ClaudeEventReader
+from hive_agent.backends.claude.process import ClaudeProcess, More, NoOutput, TurnRun
+from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSession
+from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted
 from hive_agent.prompts import system_prompt, turn_prompt
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class ClaudeBackend:
     def models(self) -> Sequence[str]:
         return self._models
 
-    async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
+    async def run(self, turn: Turn, tell: EntrySink) -> TurnOutcome:
         fetch = turn.more
 
         async def more() -> str:
@@ -83,7 +83,7 @@ class ClaudeBackend:
             outcome = await self._converse(words, tell, more)
         return outcome or Failed("crashed", "Claude Code does not have the conversation that it has just begun")
 
-    async def compact(self, tell: Tell, focus: str = "") -> TurnOutcome:
+    async def compact(self, tell: EntrySink, focus: str = "") -> TurnOutcome:
         if self._session.known.id is None:
             return Ok()
         words = f"/compact {' '.join(focus.split())[:_LONGEST_FOCUS]}".rstrip()
@@ -94,7 +94,7 @@ class ClaudeBackend:
 
     async def new_session(self) -> None:
         await self._end()
-        self._session.remember(Known())
+        self._session.remember(StoredSession())
 
     async def choose(self, choice: Choice) -> None:
         if choice != self._choice:
@@ -116,7 +116,7 @@ class ClaudeBackend:
 
     # --- a turn -------------------------------------------------------------------------------------------------
 
-    async def _converse(self, words: str, tell: Tell, more: More | None) -> TurnOutcome | None:
+    async def _converse(self, words: str, tell: EntrySink, more: More | None) -> TurnOutcome | None:
         """One prompt and what follows it; None if the program does not have the conversation any more."""
         await self._wake()
         if not self.warm:
@@ -124,41 +124,41 @@ class ClaudeBackend:
         known = self._session.known.id
         try:
             process = self._process or await self._start()
-        except NoProgram as error:
+        except ProgramNotFound as error:
             return Failed("no_program", str(error))
         except OSError as error:
             return Failed("no_program", f"Claude Code could not be started: {error}")
         self._process = process
         number = str(uuid.uuid4())
-        reading = Reading(
+        reader = ClaudeEventReader(
             self._noting(tell), message=number, server=hive_server.SERVER_NAME, known=known, window=self._window
         )
-        turn = TurnRun(process, reading)
+        turn = TurnRun(process, reader)
         keep = False
         try:
             await turn.run(words, number, more)
             keep = turn.can_go_on
-        except Silence as error:
+        except NoOutput as error:
             return Failed("hung", str(error))
         except asyncio.CancelledError:
             keep = await turn.interrupt()
             raise
         finally:
-            reading.close()
-            self._window, self._models = reading.window, process.models or self._models
+            reader.close()
+            self._window, self._models = reader.window, process.models or self._models
             await (self._rest(process) if keep else self._end())
-        if reading.result is not None and known is not None and claude_failures.conversation_is_gone(reading.result):
+        if reader.result is not None and known is not None and claude_failures.conversation_is_gone(reader.result):
             await self._end()  # it is ending anyway
             return None
-        outcome = reading.outcome(time.time())
+        outcome = reader.outcome(time.time())
         if isinstance(outcome, NeedsLogin):
             await self._end()  # it would go on with the credentials that it was started with
-        if reading.result is None and isinstance(outcome, Failed):
+        if reader.result is None and isinstance(outcome, Failed):
             return Failed(outcome.kind, f"{outcome.detail}{turn.last_words}", outcome.retry_after)
         return outcome
 
     async def _start(self) -> ClaudeProcess:
-        """Write what the program reads, and start it. Raises NoProgram and OSError."""
+        """Write what the program reads, and start it. Raises ProgramNotFound and OSError."""
         where = self._where
         program = claude_command.find_program(where.variables)
         where.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -197,19 +197,19 @@ class ClaudeBackend:
     def _messages(self) -> Path:
         return self._where.state / "messages"
 
-    def _noting(self, tell: Tell) -> Tell:
+    def _noting(self, tell: EntrySink) -> EntrySink:
         """`tell`, which also takes note of the conversation as soon as it has a name: the turn may be killed."""
 
         def noting(entry: Entry) -> None:
-            if isinstance(entry, Session):
-                self._session.remember(Known(id=entry.id))
+            if isinstance(entry, SessionStarted):
+                self._session.remember(StoredSession(id=entry.id))
             tell(entry)
 
         return noting
 
-    def _forget(self, tell: Tell) -> None:
+    def _forget(self, tell: EntrySink) -> None:
         tell(Notice("warning", "Claude Code does not have the conversation any more: a new one begins"))
-        self._session.remember(Known())
+        self._session.remember(StoredSession())
 
     # --- between turns ------------------------------------------------------------------------------------------
 

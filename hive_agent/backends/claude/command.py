@@ -11,7 +11,7 @@ from pathlib import Path
 from hive_agent.backends import cli_launch
 from hive_agent.backends.base import Choice
 from hive_agent.backends.claude import mcp_cache
-from hive_agent.backends.cli_launch import NoProgram, named_program
+from hive_agent.backends.cli_launch import ProgramNotFound, named_program
 from hive_agent.backends.mcp_config import SERVER_NAME, START_SECONDS, HiveServer
 from hive_core.protocol import McpServer
 
@@ -21,7 +21,10 @@ _NEEDED = ("ANTHROPIC_*", "CLAUDE_CODE_*")
 
 
 def find_program(variables: Mapping[str, str]) -> Path:
-    """`HIVE_CLAUDE`, or `claude` on PATH, or the one that the package claude-agent-sdk brings. Raises NoProgram."""
+    """`HIVE_CLAUDE`, or `claude` on PATH, or the one that the package claude-agent-sdk brings.
+
+    Raises ProgramNotFound.
+    """
     chosen = named_program(variables, "HIVE_CLAUDE")
     if chosen is not None:
         return chosen
@@ -33,7 +36,7 @@ def find_program(variables: Mapping[str, str]) -> Path:
         bundled = Path(place) / "_bundled" / "claude"
         if os.access(bundled, os.X_OK):
             return bundled
-    raise NoProgram(
+    raise ProgramNotFound(
         "Claude Code was not found: no HIVE_CLAUDE, no `claude` on PATH, no package claude-agent-sdk. "
         "Install one of them (pip install 'hyperhive[claude]'), or set backend = \"scripted\" in agent.toml"
     )

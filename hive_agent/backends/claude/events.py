@@ -13,7 +13,16 @@ from typing import Any
 
 from hive_agent.backends.base import Failed, TurnOutcome
 from hive_agent.backends.claude import failures as claude_failures
-from hive_agent.backends.transcript import Entry, Notice, Session, Tell, Text, ToolCall, ToolResult, Usage
+from hive_agent.backends.transcript import (
+    Entry,
+    EntrySink,
+    Notice,
+    SessionStarted,
+    TokenUsage,
+    ToolCall,
+    ToolResult,
+    TranscriptText,
+)
 from hive_agent.json_text import LONGEST_TEXT, count, cut, field, shortened, text
 
 _TOLD_LATER = frozenset({429, 503, 529})
@@ -23,19 +32,19 @@ _UNTOLD_SECONDS = 60.0
 does not say how long (seen with 2.1.329, and an API key)."""
 
 
-class Reading:
+class ClaudeEventReader:
     """One turn, event by event.
 
     `message` is the prompt's number, `server` the MCP server that has to be there, `known` the conversation that is to
     be gone on with, and `window` how much the model takes, in tokens, as far as an earlier turn told (else 0).
     """
 
-    def __init__(self, tell: Tell, *, message: str, server: str, known: str | None, window: int = 0) -> None:
+    def __init__(self, tell: EntrySink, *, message: str, server: str, known: str | None, window: int = 0) -> None:
         self._tell = tell
         self._message = message
         self._server = server
         self._known = known
-        self._calls = Calls(tell, window)
+        self._calls = CallUsage(tell, window)
         self.session: str | None = None
         self.heard = False
         """Anything was said at all."""
@@ -148,7 +157,7 @@ class Reading:
         self.server_missing = not any(status in ("connected", "pending") for status in found)
         if self.session is None:
             self.session = text(event, "session_id")
-            self._tell(Session(self.session, self.session != self._known))
+            self._tell(SessionStarted(self.session, self.session != self._known))
 
     def _take_assistant(self, event: Mapping[str, Any]) -> None:
         # Only the last counts: an earlier one was retried.
@@ -197,7 +206,7 @@ def assistant_entries(event: Mapping[str, Any]) -> Iterator[Entry]:
             case "text" if stands_in(event):
                 yield Notice("error" if field(event, "error") else "info", cut(text(block, "text"), LONGEST_TEXT))
             case "text" if text(block, "text").strip():
-                yield Text(cut(text(block, "text"), LONGEST_TEXT))
+                yield TranscriptText(cut(text(block, "text"), LONGEST_TEXT))
             case "tool_use" | "server_tool_use":
                 yield ToolCall(text(block, "id"), text(block, "name"), shortened(field(block, "input"), LONGEST_RESULT))
 
@@ -255,15 +264,15 @@ def _flat(content: object) -> str:
 _MOST_DOLLARS = 1e9
 
 
-class Calls:
+class CallUsage:
     """A call is told when it ends; one that may be the turn's last waits for the turn's price."""
 
-    def __init__(self, tell: Tell, window: int) -> None:
+    def __init__(self, tell: EntrySink, window: int) -> None:
         self._tell = tell
         self.window = window
         self._context = 0
         self._message = ""
-        self._call: Usage | None = None
+        self._call: TokenUsage | None = None
 
     def streamed(self, event: Mapping[str, Any]) -> None:
         """A piece of an answer: its first and its last have the tokens."""
@@ -288,7 +297,7 @@ class Calls:
         """The conversation was shortened to so many tokens, 0 if that was not told: that was a call as well."""
         self.close()
         self._context = context
-        self._tell(Usage(context=context, window=self.window))
+        self._tell(TokenUsage(context=context, window=self.window))
 
     def priced(self, result: Mapping[str, Any], model: str) -> None:
         """The turn is over; `model` is the one that it was asked with."""
@@ -299,7 +308,7 @@ class Calls:
         if self._call is not None:
             self._call = replace(self._call, cost_usd=sum(known) if known else None, window=self.window)
         elif sum(known) > 0:
-            self._call = Usage(cost_usd=sum(known), context=self._context, window=self.window)
+            self._call = TokenUsage(cost_usd=sum(known), context=self._context, window=self.window)
         self.close()
 
     def close(self) -> None:
@@ -312,7 +321,7 @@ class Calls:
         self.close()
         self._message = text(holder, "message", "id")
         used = field(holder, "message", "usage")
-        self._call = Usage(
+        self._call = TokenUsage(
             input=count(used, "input_tokens"),
             output=count(used, "output_tokens"),
             cache_read=count(used, "cache_read_input_tokens"),

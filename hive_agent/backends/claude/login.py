@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hive_agent.backends.base import Login, LoginFailed
 from hive_agent.backends.claude.command import find_program
-from hive_agent.backends.cli_launch import NoProgram
+from hive_agent.backends.cli_launch import ProgramNotFound
 from hive_agent.processes import Program, running
 
 _URL = re.compile(r"https://[!-~]{1,4000}(?=\s)")
@@ -30,7 +30,7 @@ async def status(variables: Mapping[str, str], environment: Mapping[str, str], d
         async with running(argv, environment, directory, orphans=False) as process, asyncio.timeout(_STATUS_SECONDS):
             await process.communicate()
             return process.returncode == 0
-    except (NoProgram, OSError, TimeoutError):
+    except (ProgramNotFound, OSError, TimeoutError):
         return False
 
 
@@ -39,7 +39,7 @@ async def begin(variables: Mapping[str, str], environment: Mapping[str, str], di
     try:
         argv = [str(find_program(variables)), "auth", "login"]
         program = await Program.start(argv, environment, directory, orphans=False)
-    except NoProgram as error:
+    except ProgramNotFound as error:
         raise LoginFailed(str(error)) from None
     except OSError as error:
         raise LoginFailed(f"Claude Code could not be started: {error}") from None

@@ -33,7 +33,7 @@ _HEAD_START_SECONDS = 0.5
 """How long the server is not started while nothing needs it: the agent CLI starts on the same processors."""
 
 
-class Memory:
+class AnswerCache:
     """Answers by question. The file is the agent's to write: what is no such table in it is no memory."""
 
     def __init__(self, path: str, version: str) -> None:
@@ -88,11 +88,11 @@ def question(message: dict[str, Any]) -> str | None:
     return json.dumps([method, message.get("params")], sort_keys=True)
 
 
-class Front:
+class CachingProxy:
     """Between the CLI on our stdin and stdout and the server, which is started when it is needed, or soon anyway."""
 
-    def __init__(self, memory: Memory, command: list[str]) -> None:
-        self._memory = memory
+    def __init__(self, cache: AnswerCache, command: list[str]) -> None:
+        self._cache = cache
         self._command = command
         self._output = sys.stdout.buffer
         self._lock = threading.Lock()
@@ -125,7 +125,7 @@ class Front:
             self._answer(message["id"], error={"code": _NO_SUCH_METHOD, "message": "Method not found"})
             return
         if asked is not None:
-            known = self._memory.answer(asked)
+            known = self._cache.answer(asked)
             self._asked[json.dumps(message["id"])] = (asked, known is not None)
             if known is not None:
                 self._answer(message["id"], result=known)
@@ -163,14 +163,14 @@ class Front:
                 message = None
             if isinstance(message, dict) and "method" not in message:
                 asked, told = self._asked.pop(json.dumps(message.get("id")), ("", False))
-                news = bool(asked) and "result" in message and self._memory.learn(asked, message["result"])
+                news = bool(asked) and "result" in message and self._cache.learn(asked, message["result"])
                 if told:
                     if news:
                         self._tell_change(json.loads(asked)[0])
                     continue
             self._write(line)
         if not heard:  # it cannot even start: the next time the CLI is to know
-            self._memory.forget()
+            self._cache.forget()
         os._exit(1)  # the server has ended: so does this, and the CLI starts both anew
 
     def _tell_change(self, method: str) -> None:
@@ -189,4 +189,4 @@ class Front:
 
 
 if __name__ == "__main__":
-    Front(Memory(sys.argv[1], sys.argv[2]), sys.argv[3:]).run()
+    CachingProxy(AnswerCache(sys.argv[1], sys.argv[2]), sys.argv[3:]).run()

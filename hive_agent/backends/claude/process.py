@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hive_agent import log as harness_log
-from hive_agent.backends.claude.events import Reading
+from hive_agent.backends.claude.events import ClaudeEventReader
 from hive_agent.json_text import field, parsed, text
 from hive_agent.processes import Program, next_line, reap_adopted
 
@@ -182,16 +182,16 @@ _INTERRUPT_SECONDS = 5.0
 """How long it may take to stop by itself."""
 
 
-class Silence(Exception):
+class NoOutput(Exception):
     """The program says nothing any more; the text is for people."""
 
 
 class TurnRun:
     """A turn's way through the process. Afterwards nothing runs that the turn has started, but MCP servers do."""
 
-    def __init__(self, process: ClaudeProcess, reading: Reading) -> None:
+    def __init__(self, process: ClaudeProcess, reader: ClaudeEventReader) -> None:
         self._process = process
-        self._reading = reading
+        self._reader = reader
         self._servers: Set[int] | None = None
         self.last_words = ""
         """What the program said when it ended in the middle of the turn."""
@@ -199,38 +199,38 @@ class TurnRun:
     @property
     def can_go_on(self) -> bool:
         """Whether the process can take another turn."""
-        return self._reading.result is not None and not self._process.gone.is_set() and not self._reading.server_missing
+        return self._reader.result is not None and not self._process.gone.is_set() and not self._reader.server_missing
 
     async def run(self, words: str, number: str, more: More | None) -> None:
         """Give the prompt and wait for its end. Raises Silence."""
-        process, reading = self._process, self._reading
+        process, reader = self._process, self._reader
         if process.used:
             self._servers = process.program.started()
         process.used = True
         process.heed = self._take
         process.more = None if more is None else self._adding(more)
         process.say(words, number)
-        while not reading.over and not process.gone.is_set():
+        while not reader.over and not process.gone.is_set():
             process.moved.clear()
             try:
-                async with asyncio.timeout(None if reading.working else _SILENCE_SECONDS + reading.waits):
+                async with asyncio.timeout(None if reader.working else _SILENCE_SECONDS + reader.waits):
                     await process.moved.wait()
             except TimeoutError:
-                raise Silence(f"Claude Code said nothing for {_SILENCE_SECONDS:g} s") from None
-        if not reading.over:
+                raise NoOutput(f"Claude Code said nothing for {_SILENCE_SECONDS:g} s") from None
+        if not reader.over:
             self.last_words = await process.last_words()
         await self._clear()
 
     async def interrupt(self) -> bool:
         """Have the turn stopped; whether the process can take another one."""
-        process, reading = self._process, self._reading
-        if not reading.heard:
+        process, reader = self._process, self._reader
+        if not reader.heard:
             return False  # It may not have begun yet, and would begin after all.
         process.more = None
         process.interrupt()
         try:
             async with asyncio.timeout(_INTERRUPT_SECONDS):
-                while not reading.over and not process.gone.is_set():
+                while not reader.over and not process.gone.is_set():
                     process.moved.clear()
                     await process.moved.wait()
         except TimeoutError:
@@ -239,8 +239,8 @@ class TurnRun:
         return self.can_go_on
 
     def _take(self, event: Mapping[str, Any]) -> None:
-        self._reading.feed(event)
-        if self._servers is None and self._reading.session is not None:
+        self._reader.feed(event)
+        if self._servers is None and self._reader.session is not None:
             # It has started its MCP servers and not asked the model yet: what comes from here on is the turn's.
             self._servers = self._process.program.started()
 
@@ -249,10 +249,10 @@ class TurnRun:
             try:
                 words = await more()
             except BaseException:
-                self._reading.missed()  # Some may have been taken by then.
+                self._reader.missed()  # Some may have been taken by then.
                 raise
             if words:
-                self._reading.added()
+                self._reader.added()
             return words
 
         return adding

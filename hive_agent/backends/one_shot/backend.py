@@ -1,6 +1,6 @@
 """A backend that starts an agent CLI for each turn.
 
-What differs from CLI to CLI is in its `Cli`: how it is called and how its output is read.
+What differs from CLI to CLI is in its `CliSpec`: how it is called and how its output is read.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from hive_agent.backends.base import (
     Turn,
     TurnOutcome,
 )
-from hive_agent.backends.cli_launch import CliSession, Known, NoProgram
-from hive_agent.backends.one_shot.reader import Reading
+from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSession
+from hive_agent.backends.one_shot.reader import OutputReader
 from hive_agent.backends.tool_permissions import BadConfig
-from hive_agent.backends.transcript import Entry, Notice, Session, Tell
+from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted
 from hive_agent.processes import next_line, running
 from hive_agent.prompts import turn_prompt
 from hive_agent.prompts.system_prompt import NOTES
@@ -38,14 +38,14 @@ _SHOWN_NOTES = 20_000
 
 
 @dataclass(frozen=True)
-class Call:
+class CliCall:
     """How the program is started for one turn; the prompt goes to its stdin."""
 
     argv: Sequence[str]
     environment: Mapping[str, str]
 
 
-class Cli(Protocol):
+class CliSpec(Protocol):
     """One agent CLI."""
 
     name: str
@@ -55,13 +55,13 @@ class Cli(Protocol):
     def home(self) -> Path:
         """Where its login, conversations and configuration are; kept with the agent."""
 
-    def call(self, choice: Choice, session: str | None) -> Call:
+    def call(self, choice: Choice, session: str | None) -> CliCall:
         """Write what the program reads, and say how it is started to go on with `session`, or to begin a new one.
 
-        Raises NoProgram, BadConfig, or OSError.
+        Raises ProgramNotFound, BadConfig, or OSError.
         """
 
-    def reading(self, known: Known) -> Reading:
+    def new_reader(self, known: StoredSession) -> OutputReader:
         """A reader for one turn of the conversation that is `known`."""
 
     def shown(self, prompt: str) -> str:
@@ -78,7 +78,7 @@ class Cli(Protocol):
 class OneShotBackend:
     """The contract of a backend, kept with one process per turn."""
 
-    def __init__(self, context: BackendContext, cli: Cli) -> None:
+    def __init__(self, context: BackendContext, cli: CliSpec) -> None:
         self._state = context.environment.state
         self._messages = self._state / "messages"
         self._temporary = context.environment.temporary
@@ -90,7 +90,7 @@ class OneShotBackend:
     def models(self) -> Sequence[str]:
         return self._cli.models
 
-    async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
+    async def run(self, turn: Turn, tell: EntrySink) -> TurnOutcome:
         text = turn_prompt.render(turn.deliveries, self._messages)
         outcome = await self._handle(turn_prompt.again(text) if turn.attempt > 1 else text, tell)
         # What came meanwhile goes into the same conversation and turn; the program itself takes nothing more in a run.
@@ -98,7 +98,7 @@ class OneShotBackend:
             outcome = await self._handle(turn_prompt.render(deliveries, self._messages), tell)
         return outcome
 
-    async def compact(self, tell: Tell, focus: str = "") -> TurnOutcome:
+    async def compact(self, tell: EntrySink, focus: str = "") -> TurnOutcome:
         """Begin a new conversation, which gets the agent's notes: these CLIs only shorten one by themselves."""
         if self._session.known.id is not None:
             tell(
@@ -106,11 +106,11 @@ class OneShotBackend:
                     "info", f"{self._cli.name} cannot be told to shorten a conversation: a new one begins, with {NOTES}"
                 )
             )
-            self._session.remember(Known(shortened=True))
+            self._session.remember(StoredSession(shortened=True))
         return Ok()
 
     async def new_session(self) -> None:
-        self._session.remember(Known())
+        self._session.remember(StoredSession())
 
     async def choose(self, choice: Choice) -> None:
         self._choice = choice
@@ -128,41 +128,41 @@ class OneShotBackend:
     async def close(self) -> None:
         """Nothing is kept open between turns."""
 
-    async def _handle(self, text: str, tell: Tell) -> TurnOutcome:
+    async def _handle(self, text: str, tell: EntrySink) -> TurnOutcome:
         """One run of the program, or two: a conversation that is lost is begun anew."""
         outcome = await self._converse(text, tell)
         if outcome is None:
             tell(Notice("warning", f"{self._cli.name} does not have the conversation any more: a new one begins"))
-            self._session.remember(Known(shortened=True))
+            self._session.remember(StoredSession(shortened=True))
             outcome = await self._converse(text, tell)
         return outcome or Failed("crashed", f"{self._cli.name} does not have the conversation that it has just begun")
 
-    async def _converse(self, text: str, tell: Tell) -> TurnOutcome | None:
+    async def _converse(self, text: str, tell: EntrySink) -> TurnOutcome | None:
         """One run of the program; None if it does not know the conversation."""
         known = self._session.known
-        reading = self._cli.reading(known)
+        reader = self._cli.new_reader(known)
         try:
             self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
             call = self._cli.call(self._choice, known.id)
             shown = self._cli.shown(self._with_notes(known, text))
-            heard = self._noting(known, reading, tell)
+            heard = self._noting(known, reader, tell)
             async with running(call.argv, call.environment, self._state) as process:
-                outcome = await converse(process, self._cli.name, shown, reading, heard)
-        except NoProgram as error:
+                outcome = await converse(process, self._cli.name, shown, reader, heard)
+        except ProgramNotFound as error:
             return Failed("no_program", str(error))
         except BadConfig as error:
             return Failed("config", str(error))
         except OSError as error:
             return Failed("no_program", f"{self._cli.name} could not be started: {error}")
         finally:
-            self._keep(reading)
-        if reading.lost and known.id is not None:
+            self._keep(reader)
+        if reader.lost and known.id is not None:
             return None
         if isinstance(outcome, Failed) and not self._cli.logged_in() and outcome.kind in ("refused", "crashed"):
             return NeedsLogin(outcome.detail)
         return outcome
 
-    def _with_notes(self, known: Known, text: str) -> str:
+    def _with_notes(self, known: StoredSession, text: str) -> str:
         if known.id is not None or not known.shortened:
             return text
         try:
@@ -176,21 +176,23 @@ class OneShotBackend:
             f"{NOTES}:\n\n{notes or '(nothing)'}\n\n(end of {NOTES})\n\n{text}"
         )
 
-    def _noting(self, known: Known, reading: Reading, tell: Tell) -> Tell:
+    def _noting(self, known: StoredSession, reader: OutputReader, tell: EntrySink) -> EntrySink:
         """`tell`, which also takes note of the conversation as soon as it has a name: the turn may be killed."""
 
         def noting(entry: Entry) -> None:
-            if isinstance(entry, Session):
-                entry = Session(entry.id, fresh=entry.id != known.id)
-                self._keep(reading)
+            if isinstance(entry, SessionStarted):
+                entry = SessionStarted(entry.id, fresh=entry.id != known.id)
+                self._keep(reader)
             tell(entry)
 
         return noting
 
-    def _keep(self, reading: Reading) -> None:
-        if reading.session and not reading.lost:
+    def _keep(self, reader: OutputReader) -> None:
+        if reader.session and not reader.lost:
             known = self._session.known
-            self._session.remember(reading.sums(known if known.id == reading.session else Known(id=reading.session)))
+            self._session.remember(
+                reader.sums(known if known.id == reader.session else StoredSession(id=reader.session))
+            )
 
 
 _FIRST_WORD_SECONDS = 300.0
@@ -202,49 +204,51 @@ _LAST_WORDS_SECONDS = 0.5
 _LONGEST_COMPLAINT = 100_000
 
 
-async def converse(process: Process, program: str, text: str, reading: Reading, tell: Tell) -> TurnOutcome:
-    """Give `text` to the process, which is called `program`, and tell what `reading` makes of its output.
+async def converse(process: Process, program: str, text: str, reader: OutputReader, tell: EntrySink) -> TurnOutcome:
+    """Give `text` to the process, which is called `program`, and tell what `reader` makes of its output.
 
     The process may still run afterwards, where nothing more was to be expected of it.
     """
     ended = asyncio.Event()
     giving = asyncio.create_task(_give(process, text))
-    listening = asyncio.create_task(_listen(process, reading, tell, ended))
+    listening = asyncio.create_task(_listen(process, reader, tell, ended))
     try:
-        hung = await _read(process, program, reading, tell, ended)
+        hung = await _read(process, program, reader, tell, ended)
         if hung is not None:
             return hung
-        exit_code = None if reading.verdict is not None else await _exit_code(process)
+        exit_code = None if reader.verdict is not None else await _exit_code(process)
         await asyncio.wait({listening}, timeout=_LAST_WORDS_SECONDS)
-        return reading.verdict or reading.outcome(exit_code)
+        return reader.verdict or reader.outcome(exit_code)
     finally:
         giving.cancel()
         listening.cancel()
         await asyncio.gather(giving, listening, return_exceptions=True)
 
 
-async def _read(process: Process, program: str, reading: Reading, tell: Tell, ended: asyncio.Event) -> Failed | None:
+async def _read(
+    process: Process, program: str, reader: OutputReader, tell: EntrySink, ended: asyncio.Event
+) -> Failed | None:
     """Until the output ends, there is a verdict, or nothing more is to be expected; a failure if nothing ever came."""
     alarm = asyncio.create_task(ended.wait())
     try:
-        while reading.verdict is None:
-            silence = _LEAVE_SECONDS if reading.settled else None if reading.session else _FIRST_WORD_SECONDS
+        while reader.verdict is None:
+            silence = _LEAVE_SECONDS if reader.settled else None if reader.session else _FIRST_WORD_SECONDS
             line = asyncio.create_task(next_line(process))
             try:
                 done, _ = await asyncio.wait({line, alarm}, timeout=silence, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 line.cancel()  # without effect on one that is done
             if line not in done:
-                if done or reading.settled:
+                if done or reader.settled:
                     return None
                 return Failed("hung", f"{program} said nothing for {_FIRST_WORD_SECONDS:g} s after its start")
             read = line.result()
             if read is None:
                 return None
-            named = reading.session
-            entries = reading.feed(read)
-            if reading.session != named:
-                tell(Session(reading.session, fresh=True))
+            named = reader.session
+            entries = reader.feed(read)
+            if reader.session != named:
+                tell(SessionStarted(reader.session, fresh=True))
             for entry in entries:
                 tell(entry)
         return None
@@ -260,19 +264,19 @@ async def _give(process: Process, text: str) -> None:
         process.stdin.close()
 
 
-async def _listen(process: Process, reading: Reading, tell: Tell, ended: asyncio.Event) -> None:
+async def _listen(process: Process, reader: OutputReader, tell: EntrySink, ended: asyncio.Event) -> None:
     """Read stderr; `ended` is set if what it says is a verdict."""
     rest = b""
     while process.stderr is not None and (piece := await process.stderr.read(65_536)):
         *whole, rest = (rest + piece).split(b"\n")
         rest = rest[-_LONGEST_COMPLAINT:]
         for line in whole:
-            for entry in reading.complain(line.decode(errors="replace")):
+            for entry in reader.complain(line.decode(errors="replace")):
                 tell(entry)
-        if reading.verdict is not None:
+        if reader.verdict is not None:
             ended.set()
     if rest:
-        reading.complain(rest.decode(errors="replace"))
+        reader.complain(rest.decode(errors="replace"))
 
 
 async def _exit_code(process: Process) -> int | None:

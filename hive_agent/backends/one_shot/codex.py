@@ -17,11 +17,11 @@ from hive_agent import json_text, state_files
 from hive_agent.backends import cli_launch, mcp_config
 from hive_agent.backends.api_errors import judged
 from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, Ok, TurnOutcome
-from hive_agent.backends.cli_launch import Known
-from hive_agent.backends.one_shot.backend import Call, OneShotBackend
-from hive_agent.backends.one_shot.reader import SHOWN_RESULT, Reading, tool_result
+from hive_agent.backends.cli_launch import StoredSession
+from hive_agent.backends.one_shot.backend import CliCall, OneShotBackend
+from hive_agent.backends.one_shot.reader import SHOWN_RESULT, OutputReader, tool_result
 from hive_agent.backends.tool_permissions import allowed
-from hive_agent.backends.transcript import Entry, Notice, Text, ToolCall, Usage
+from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.json_text import count, shortened, text
 from hive_agent.prompts import system_prompt
 from hive_core.protocol import Effort, McpServer
@@ -56,7 +56,7 @@ class Codex:
     def home(self) -> Path:
         return self._context.environment.claude / "codex"
 
-    def call(self, choice: Choice, session: str | None) -> Call:
+    def call(self, choice: Choice, session: str | None) -> CliCall:
         where = self._context.environment
         program = cli_launch.find_program(where.variables, self.name, "HIVE_CODEX", "@openai/codex")
         configuration = self._configuration(choice)
@@ -67,10 +67,10 @@ class Codex:
         argv = [str(program), "exec"]
         if session is not None:
             argv += ["resume", session]
-        return Call([*argv, "--json", "--skip-git-repo-check", "-"], self._environment())
+        return CliCall([*argv, "--json", "--skip-git-repo-check", "-"], self._environment())
 
-    def reading(self, known: Known) -> CodexReading:
-        return CodexReading(known=known, most_calls=self._context.profile.config.max_steps)
+    def new_reader(self, known: StoredSession) -> CodexReader:
+        return CodexReader(known=known, most_calls=self._context.profile.config.max_steps)
 
     def shown(self, prompt: str) -> str:
         return prompt
@@ -164,14 +164,14 @@ _WORK = ("command_execution", "file_change", "mcp_tool_call", "web_search", "col
 
 
 @dataclass
-class CodexReading(Reading):
+class CodexReader(OutputReader):
     """One run of a conversation. `most_calls` is how many tool calls it may make."""
 
-    known: Known = field(default_factory=Known)
+    known: StoredSession = field(default_factory=StoredSession)
     most_calls: int = 10_000
     called: set[str] = field(default_factory=set)
     """Tool calls that were told; codex tells of some only when they are over."""
-    total: Known | None = None
+    total: StoredSession | None = None
     """The sums that codex gave at the end."""
 
     def take(self, event: Mapping[str, Any]) -> list[Entry]:
@@ -204,7 +204,7 @@ class CodexReading(Reading):
     def _completed(self, item: object) -> list[Entry]:
         match text(item, "type"):
             case "agent_message":
-                return [Text(text(item, "text"))]
+                return [TranscriptText(text(item, "text"))]
             case "error":
                 return [Notice("warning", text(item, "message"))]
             case kind if kind in _WORK:
@@ -212,19 +212,21 @@ class CodexReading(Reading):
                 return [*self._call(item), tool_result(text(item, "id"), _said(item), is_error=failed)]
         return []
 
-    def _usage(self, usage: object) -> Usage:
+    def _usage(self, usage: object) -> TokenUsage:
         """Of this turn: codex gives the sums of the whole conversation."""
-        before = self.known if self.known.id == self.session else Known()
-        self.total = Known(
+        before = self.known if self.known.id == self.session else StoredSession()
+        self.total = StoredSession(
             input=count(usage, "input_tokens"),
             cached=count(usage, "cached_input_tokens"),
             output=count(usage, "output_tokens"),
         )
         taken = max(0, self.total.input - before.input)
         cached = max(0, self.total.cached - before.cached)
-        return Usage(input=max(0, taken - cached), output=max(0, self.total.output - before.output), cache_read=cached)
+        return TokenUsage(
+            input=max(0, taken - cached), output=max(0, self.total.output - before.output), cache_read=cached
+        )
 
-    def sums(self, known: Known) -> Known:
+    def sums(self, known: StoredSession) -> StoredSession:
         if self.total is None:
             return known
         return self.total.model_copy(update={"id": known.id})

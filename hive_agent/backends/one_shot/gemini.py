@@ -18,11 +18,11 @@ from hive_agent import state_files
 from hive_agent.backends import cli_launch, mcp_config
 from hive_agent.backends.api_errors import judged
 from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, NeedsLogin, Ok, TurnOutcome
-from hive_agent.backends.cli_launch import Known
-from hive_agent.backends.one_shot.backend import Call, OneShotBackend
-from hive_agent.backends.one_shot.reader import Reading, tool_result
+from hive_agent.backends.cli_launch import StoredSession
+from hive_agent.backends.one_shot.backend import CliCall, OneShotBackend
+from hive_agent.backends.one_shot.reader import OutputReader, tool_result
 from hive_agent.backends.tool_permissions import Allowed, allowed
-from hive_agent.backends.transcript import Entry, Notice, Text, ToolCall, Usage
+from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.json_text import count, field, text
 from hive_agent.prompts import system_prompt
 from hive_core.protocol import Effort, McpServer
@@ -74,7 +74,7 @@ class Gemini:
     def _own(self) -> Path:
         return self.home / ".gemini"
 
-    def call(self, choice: Choice, session: str | None) -> Call:
+    def call(self, choice: Choice, session: str | None) -> CliCall:
         where = self._context.environment
         program = cli_launch.find_program(where.variables, self.name, "HIVE_GEMINI", "@google/gemini-cli")
         rules = policy(allowed(self._context.profile.config.tools), [mcp_config.SERVER_NAME, *self._beside])
@@ -93,10 +93,10 @@ class Gemini:
             argv.append(f"--resume={session}")
         if choice.model is not None:
             argv.append(f"--model={choice.model}")
-        return Call(argv, self._environment())
+        return CliCall(argv, self._environment())
 
-    def reading(self, known: Known) -> GeminiReading:
-        return GeminiReading(alone=not self._beside)
+    def new_reader(self, known: StoredSession) -> GeminiReader:
+        return GeminiReader(alone=not self._beside)
 
     def shown(self, prompt: str) -> str:
         """With no `@` that stands for a file, which the program would put into the prompt."""
@@ -220,7 +220,7 @@ _MOST_SAID = 1_000_000
 
 
 @dataclass
-class GeminiReading(Reading):
+class GeminiReader(OutputReader):
     """One run. `alone`: the hive's MCP server is the only one."""
 
     alone: bool = True
@@ -237,7 +237,7 @@ class GeminiReading(Reading):
 
     def _whole_text(self) -> list[Entry]:
         said, self.said = self.said, ""
-        return [Text(said)] if said else []
+        return [TranscriptText(said)] if said else []
 
     def _other(self, kind: object, event: Mapping[str, Any]) -> list[Entry]:
         match kind:
@@ -283,8 +283,8 @@ class GeminiReading(Reading):
         return self.crash("gemini", exit_code)
 
 
-def _usage(stats: object) -> Usage:
+def _usage(stats: object) -> TokenUsage:
     cached = count(stats, "cached")
-    return Usage(
+    return TokenUsage(
         input=max(0, count(stats, "input_tokens") - cached), output=count(stats, "output_tokens"), cache_read=cached
     )

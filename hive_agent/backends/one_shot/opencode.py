@@ -16,11 +16,11 @@ from hive_agent import state_files
 from hive_agent.backends import cli_launch, mcp_config
 from hive_agent.backends.api_errors import judged
 from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, NeedsLogin, Ok, TurnOutcome
-from hive_agent.backends.cli_launch import Known
-from hive_agent.backends.one_shot.backend import Call, OneShotBackend
-from hive_agent.backends.one_shot.reader import Reading, tool_result
+from hive_agent.backends.cli_launch import StoredSession
+from hive_agent.backends.one_shot.backend import CliCall, OneShotBackend
+from hive_agent.backends.one_shot.reader import OutputReader, tool_result
 from hive_agent.backends.tool_permissions import Allowed, allowed
-from hive_agent.backends.transcript import Entry, Notice, Text, ToolCall, Usage
+from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.json_text import count, field, text
 from hive_agent.prompts import system_prompt
 from hive_core.protocol import McpServer
@@ -71,7 +71,7 @@ class Opencode:
     def home(self) -> Path:
         return self._context.environment.claude / "opencode"
 
-    def call(self, choice: Choice, session: str | None) -> Call:
+    def call(self, choice: Choice, session: str | None) -> CliCall:
         where = self._context.environment
         program = cli_launch.find_program(where.variables, self.name, "HIVE_OPENCODE", "opencode-ai")
         model = _model(choice.model)
@@ -94,10 +94,10 @@ class Opencode:
             argv.append(f"--model={model}")
         if choice.effort is not None:
             argv.append(f"--variant={choice.effort}")
-        return Call(argv, self._environment())
+        return CliCall(argv, self._environment())
 
-    def reading(self, known: Known) -> OpencodeReading:
-        return OpencodeReading()
+    def new_reader(self, known: StoredSession) -> OpencodeReader:
+        return OpencodeReader()
 
     def shown(self, prompt: str) -> str:
         return prompt
@@ -212,7 +212,7 @@ _TOO_LONG = "ContextOverflowError"
 
 
 @dataclass
-class OpencodeReading(Reading):
+class OpencodeReader(OutputReader):
     """One run."""
 
     failure: Failed | NeedsLogin | None = None
@@ -229,7 +229,7 @@ class OpencodeReading(Reading):
             case "step_start":
                 self.failing, self.failure = 0, None
             case "text":
-                return [Text(text(part, "text"))]
+                return [TranscriptText(text(part, "text"))]
             case "tool_use":
                 return self._tool(part)
             case "step_finish":
@@ -282,10 +282,10 @@ class OpencodeReading(Reading):
         return Failed("config", f"opencode: {found[1]}") if found else self.crash("opencode", exit_code)
 
 
-def _usage(part: object) -> Usage:
+def _usage(part: object) -> TokenUsage:
     tokens = field(part, "tokens")
     cost = field(part, "cost")
-    usage = Usage(
+    usage = TokenUsage(
         input=count(tokens, "input"),
         output=count(tokens, "output") + count(tokens, "reasoning"),
         cache_read=count(tokens, "cache", "read"),
@@ -293,7 +293,7 @@ def _usage(part: object) -> Usage:
         cost_usd=float(cost) if isinstance(cost, int | float) else None,
     )
     full = usage.input + usage.output + usage.cache_read + usage.cache_write
-    return Usage(usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cost_usd, context=full)
+    return TokenUsage(usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cost_usd, context=full)
 
 
 def _failure(error: object) -> Failed | NeedsLogin:

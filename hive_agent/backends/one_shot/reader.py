@@ -9,8 +9,8 @@ from typing import Any
 
 from hive_agent import json_text
 from hive_agent.backends.base import Failed, TurnOutcome
-from hive_agent.backends.cli_launch import Known
-from hive_agent.backends.transcript import Entry, Notice, Text, ToolCall, ToolResult
+from hive_agent.backends.cli_launch import StoredSession
+from hive_agent.backends.transcript import Entry, Notice, ToolCall, ToolResult, TranscriptText
 from hive_agent.json_text import LONGEST_TEXT, cut, shortened
 
 SHOWN_RESULT = 20_000
@@ -19,7 +19,7 @@ _KEPT_COMPLAINTS = 4_000
 
 
 @dataclass
-class Reading(ABC):
+class OutputReader(ABC):
     """Fed with lines; returns the transcript's entries that they make. Unknown events are skipped."""
 
     session: str = ""
@@ -55,7 +55,7 @@ class Reading(ABC):
     def outcome(self, exit_code: int | None) -> TurnOutcome:
         """How the turn ended, when there is no verdict. `exit_code` is None if the program had to be ended."""
 
-    def sums(self, known: Known) -> Known:
+    def sums(self, known: StoredSession) -> StoredSession:
         """`known` with what this turn added to its sums, for a CLI that tells only such."""
         return known
 
@@ -78,6 +78,6 @@ def _bounded(entry: Entry) -> Entry:
     match entry:
         case ToolCall():
             return replace(entry, input=shortened(entry.input, SHOWN_RESULT))
-        case Text() | Notice():
+        case TranscriptText() | Notice():
             return replace(entry, text=cut(entry.text, LONGEST_TEXT))
     return entry

@@ -26,14 +26,14 @@ from hive_agent.backends.scripted.script import (
     BadScript,
     Match,
     NotDone,
-    Remembered,
     Script,
     ScriptGate,
     ScriptMemory,
+    ScriptState,
     SlowRule,
     fill,
 )
-from hive_agent.backends.transcript import Tell, Text, ToolCall, ToolResult
+from hive_agent.backends.transcript import EntrySink, ToolCall, ToolResult, TranscriptText
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.config_repository import ConfigRepository
@@ -67,11 +67,11 @@ class ScriptedBackend:
         self._client = client
         self._memory = memory
         self._gate = gate
-        self._tell: Tell = lambda _entry: None
+        self._tell: EntrySink = lambda _entry: None
         self._attempt = ""
         self._calls = 0
 
-    async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
+    async def run(self, turn: Turn, tell: EntrySink) -> TurnOutcome:
         self._tell, self._attempt, self._calls = tell, f"{turn.id}.{turn.attempt}", 0
         try:
             script = Script.compile(self._config.script)
@@ -92,7 +92,7 @@ class ScriptedBackend:
             deliveries = await turn.more() if turn.more is not None else ()
         return Ok()
 
-    async def compact(self, tell: Tell, focus: str = "") -> TurnOutcome:
+    async def compact(self, tell: EntrySink, focus: str = "") -> TurnOutcome:
         return Ok()
 
     async def new_session(self) -> None:
@@ -115,9 +115,11 @@ class ScriptedBackend:
         """Nothing is kept open."""
 
     async def _follow(self, delivery: Delivery, match: Match) -> None:
-        self._tell(Text(f"Message {delivery.id} from {delivery.sender} fits rule {match.index + 1} of the script."))
+        self._tell(
+            TranscriptText(f"Message {delivery.id} from {delivery.sender} fits rule {match.index + 1} of the script.")
+        )
         if match.rule.remember is not None:
-            self._memory.set_label(match.rule.remember, Remembered(id=delivery.id, sender=delivery.sender))
+            self._memory.set_label(match.rule.remember, ScriptState(id=delivery.id, sender=delivery.sender))
         if match.rule.think:
             await asyncio.sleep(match.rule.think)
         try:
@@ -142,7 +144,7 @@ class ScriptedBackend:
             await self._send(delivery, key, remembered.sender, text, remembered.id)
 
     async def _by_habit(self, delivery: Delivery) -> None:
-        self._tell(Text(f"Message {delivery.id} from {delivery.sender} fits no rule."))
+        self._tell(TranscriptText(f"Message {delivery.id} from {delivery.sender} fits no rule."))
         if delivery.reply_to is not None:
             asker = self._memory.asker(delivery.reply_to)
             if asker is not None:
@@ -156,7 +158,7 @@ class ScriptedBackend:
             return
         sent = await self._send(delivery, "relay", relay[1], relay[2], None)
         if sent is not None:
-            self._memory.set_asker(sent.id, Remembered(id=delivery.id, sender=delivery.sender))
+            self._memory.set_asker(sent.id, ScriptState(id=delivery.id, sender=delivery.sender))
 
     async def _send(self, delivery: Delivery, key: str, to: str, body: str, reply_to: int | None) -> SendAnswer | None:
         """Send once, however often the delivery comes. A refusal is told to the delivery's sender: then None."""

@@ -78,7 +78,7 @@ class Script:
                     found = pattern.search(text)
                     if found is not None:
                         return Match(index, rule, found.groups(default=""))
-        except TooLong:
+        except RuleTimedOut:
             raise SlowRule(
                 f"rule {index + 1} of the script was not done with message {delivery.id} after {_MATCH_SECONDS:g} s; "
                 "write its `match` so that it backtracks less"
@@ -175,7 +175,7 @@ def _in_words(what: str) -> Iterator[None]:
 _KEPT_RELAYS = 1_000
 
 
-class Remembered(BaseModel):
+class ScriptState(BaseModel):
     """A message that can be answered later."""
 
     model_config = ConfigDict(frozen=True)
@@ -185,8 +185,8 @@ class Remembered(BaseModel):
 
 
 class _Content(BaseModel):
-    labels: dict[str, Remembered] = {}
-    relays: dict[int, Remembered] = {}
+    labels: dict[str, ScriptState] = {}
+    relays: dict[int, ScriptState] = {}
     """By the id of the message that was sent on: who had asked for it. Oldest first."""
 
 
@@ -197,19 +197,19 @@ class ScriptMemory:
         self._path = path
         self._content = self._load()
 
-    def label(self, label: str) -> Remembered | None:
+    def label(self, label: str) -> ScriptState | None:
         return self._content.labels.get(label)
 
-    def set_label(self, label: str, message: Remembered) -> None:
+    def set_label(self, label: str, message: ScriptState) -> None:
         if self._content.labels.get(label) != message:
             self._content.labels[label] = message
             self._save()
 
-    def asker(self, sent_id: int) -> Remembered | None:
+    def asker(self, sent_id: int) -> ScriptState | None:
         """Who asked for the message `sent_id` to be sent."""
         return self._content.relays.get(sent_id)
 
-    def set_asker(self, sent_id: int, asker: Remembered) -> None:
+    def set_asker(self, sent_id: int, asker: ScriptState) -> None:
         relays = self._content.relays
         if relays.get(sent_id) == asker:
             return
@@ -232,20 +232,20 @@ class ScriptMemory:
         state_files.replace_lines(self._path, [self._content.model_dump_json().encode()])
 
 
-class TooLong(Exception):
+class RuleTimedOut(Exception):
     """The calculation was broken off."""
 
 
 @contextmanager
 def cpu_limit(seconds: float) -> Iterator[None]:
-    """Break the block off with TooLong once this process has used `seconds` of processor time in it.
+    """Break the block off with RuleTimedOut once this process has used `seconds` of processor time in it.
 
     For the main thread only. Works in `re` too, which looks for signals; a thread would not help, as `re` holds the
     interpreter's lock.
     """
 
     def broken_off(_signal: int, _frame: FrameType | None) -> None:
-        raise TooLong
+        raise RuleTimedOut
 
     before = signal.signal(signal.SIGVTALRM, broken_off)
     try:

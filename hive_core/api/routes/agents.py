@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from hive_core.agents import Agents
-from hive_core.api.endpoint import Call, Endpoint
-from hive_core.api.routes.params import agent_name, party
+from hive_core.agents import AgentLifecycle
+from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.api.routes.params import agent_name, principal_of
 from hive_core.gate.gate import Gate
 from hive_core.protocol import (
     AgentList,
@@ -32,17 +32,17 @@ from hive_core.protocol import (
 _AGENT = "/v1/agents/{name}"
 
 
-def looking_after(agents: Agents, *, manager_only: bool) -> list[Endpoint]:
+def agent_management(agents: AgentLifecycle, *, manager_only: bool) -> list[Endpoint]:
     """Start, stop, restart, logs: for the operator, and on agents' sockets for the manager alone."""
 
     def action(verb: str, run: Callable[[str, str], Awaitable[AgentStatus]]) -> Endpoint:
-        async def handle(call: Call) -> AgentStatus:
+        async def handle(call: ApiCall) -> AgentStatus:
             return await run(call.path["name"], call.caller.actor)
 
         summary = f"{verb.capitalize()} an agent"
         return Endpoint("POST", f"{_AGENT}/{verb}", summary, handle, AgentStatus, manager_only=manager_only)
 
-    async def logs(call: Call) -> LogsAnswer:
+    async def logs(call: ApiCall) -> LogsAnswer:
         return await agents.logs(call.path["name"], call.read(LogsQuery))
 
     return [
@@ -62,10 +62,10 @@ def looking_after(agents: Agents, *, manager_only: bool) -> list[Endpoint]:
     ]
 
 
-def own_log(agents: Agents) -> list[Endpoint]:
+def own_log(agents: AgentLifecycle) -> list[Endpoint]:
     """What every agent may read: what its own harness has printed."""
 
-    async def logs(call: Call) -> LogsAnswer:
+    async def logs(call: ApiCall) -> LogsAnswer:
         return await agents.logs(call.caller.name, call.read(LogsQuery))
 
     return [
@@ -76,13 +76,13 @@ def own_log(agents: Agents) -> list[Endpoint]:
 def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     """What was deployed, and the way back to it: for the operator, and on agents' sockets for the manager alone."""
 
-    async def rollback(call: Call) -> Proposal:
-        return await gate.rollback(agent_name(call), call.read(RollbackRequest), party(call.caller))
+    async def rollback(call: ApiCall) -> Proposal:
+        return await gate.rollback(agent_name(call), call.read(RollbackRequest), principal_of(call.caller))
 
-    async def rebuild(call: Call) -> Proposal:
-        return await gate.rebuild(agent_name(call), call.read(RebuildRequest), party(call.caller))
+    async def rebuild(call: ApiCall) -> Proposal:
+        return await gate.rebuild(agent_name(call), call.read(RebuildRequest), principal_of(call.caller))
 
-    async def history(call: Call) -> History:
+    async def history(call: ApiCall) -> History:
         return await gate.history(agent_name(call), call.read(HistoryQuery))
 
     return [
@@ -116,20 +116,20 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     ]
 
 
-def keeping(agents: Agents, gate: Gate) -> list[Endpoint]:
+def agent_admin(agents: AgentLifecycle, gate: Gate) -> list[Endpoint]:
     """List, spawn and destroy: the operator's alone."""
 
-    async def listing(_: Call) -> AgentList:
+    async def listing(_: ApiCall) -> AgentList:
         return AgentList(agents=list(agents.statuses()))
 
-    async def spawn(call: Call) -> AgentStatus:
-        return await gate.spawn(call.read(SpawnRequest), party(call.caller))
+    async def spawn(call: ApiCall) -> AgentStatus:
+        return await gate.spawn(call.read(SpawnRequest), principal_of(call.caller))
 
-    async def status(call: Call) -> AgentStatus:
+    async def status(call: ApiCall) -> AgentStatus:
         return agents.status(call.path["name"])
 
-    async def destroy(call: Call) -> DestroyAnswer:
-        return await gate.destroy(agent_name(call), call.read(DestroyRequest), party(call.caller))
+    async def destroy(call: ApiCall) -> DestroyAnswer:
+        return await gate.destroy(agent_name(call), call.read(DestroyRequest), principal_of(call.caller))
 
     return [
         Endpoint("GET", "/v1/agents", "All agents", listing, AgentList),
@@ -139,14 +139,14 @@ def keeping(agents: Agents, gate: Gate) -> list[Endpoint]:
     ]
 
 
-def requesting(gate: Gate) -> list[Endpoint]:
+def agent_requests(gate: Gate) -> list[Endpoint]:
     """Spawn and destroy on agents' sockets: only the manager may, and what it may is to propose them."""
 
-    async def spawn(call: Call) -> Proposal:
-        return await gate.request_spawn(call.read(SpawnProposal), party(call.caller))
+    async def spawn(call: ApiCall) -> Proposal:
+        return await gate.request_spawn(call.read(SpawnProposal), principal_of(call.caller))
 
-    async def destroy(call: Call) -> Proposal:
-        return await gate.request_destroy(agent_name(call), call.read(DestroyProposal), party(call.caller))
+    async def destroy(call: ApiCall) -> Proposal:
+        return await gate.request_destroy(agent_name(call), call.read(DestroyProposal), principal_of(call.caller))
 
     return [
         Endpoint(
@@ -170,10 +170,10 @@ def requesting(gate: Gate) -> list[Endpoint]:
     ]
 
 
-def peers(agents: Agents) -> list[Endpoint]:
+def peers(agents: AgentLifecycle) -> list[Endpoint]:
     """What an agent may know of the others."""
 
-    async def listing(_: Call) -> PeerList:
+    async def listing(_: ApiCall) -> PeerList:
         return PeerList(
             agents=[Peer(**status.model_dump(include=set(Peer.model_fields))) for status in agents.statuses()]
         )
@@ -184,20 +184,20 @@ def peers(agents: Agents) -> list[Endpoint]:
 _LIMITS = "/v1/agents/{name}/limits"
 
 
-def seeing_limits(agents: Agents, *, manager_only: bool) -> list[Endpoint]:
+def limit_views(agents: AgentLifecycle, *, manager_only: bool) -> list[Endpoint]:
     """Look: for the operator, and on agents' sockets for the manager alone."""
 
-    async def show(call: Call) -> LimitsAnswer:
+    async def show(call: ApiCall) -> LimitsAnswer:
         return await agents.limits(call.path["name"])
 
     summary = "What an agent may use and does use"
     return [Endpoint("GET", _LIMITS, summary, show, LimitsAnswer, manager_only=manager_only)]
 
 
-def changing_limits(agents: Agents) -> list[Endpoint]:
+def limit_changes(agents: AgentLifecycle) -> list[Endpoint]:
     """Change what a running agent may use: the operator's alone."""
 
-    async def change(call: Call) -> LimitsAnswer:
+    async def change(call: ApiCall) -> LimitsAnswer:
         return await agents.set_limits(call.path["name"], call.read(LimitsRequest), call.caller.actor)
 
     return [

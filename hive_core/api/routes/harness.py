@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from hive_core.agents import Agents
-from hive_core.agents.health import Reports
-from hive_core.api.endpoint import Call, Endpoint
-from hive_core.messaging import Broker, Directory, Due
+from hive_core.agents import AgentLifecycle
+from hive_core.agents.health import HarnessReports
+from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.messaging import Broker, Directory, Scheduler
 from hive_core.protocol import Done, HelloRequest, Profile, StateRequest, StatusRequest, WhoAmI
 
 
 def harness(
-    agents: Agents, broker: Broker, reports: Reports, directory: Directory, due: Due, lease_seconds: float
+    agents: AgentLifecycle,
+    broker: Broker,
+    reports: HarnessReports,
+    directory: Directory,
+    scheduler: Scheduler,
+    lease_seconds: float,
 ) -> list[Endpoint]:
     """Hello, state, status, whoami."""
 
-    async def hello(call: Call) -> Profile:
+    async def hello(call: ApiCall) -> Profile:
         request = call.read(HelloRequest)
         if request.again:
             directory.check_instance(call.caller.name, request.instance)
         else:
             await broker.hello(call.caller.name, request.instance)
         await reports.hello(call.caller.name, request.deployment, again=request.again)
-        due.look_again()  # A new agent of the name finds what was kept for the one before.
+        scheduler.reschedule()  # A new agent of the name finds what was kept for the one before.
         record = agents.record(call.caller.name)
         return Profile(
             name=record.name,
@@ -32,17 +37,17 @@ def harness(
             lease_seconds=lease_seconds,
         )
 
-    async def state(call: Call) -> Done:
+    async def state(call: ApiCall) -> Done:
         request = call.read(StateRequest)
         directory.check_instance(call.caller.name, request.instance)
         await reports.harness(call.caller.name, request.state, request.detail)
         return Done()
 
-    async def status(call: Call) -> Done:
+    async def status(call: ApiCall) -> Done:
         await agents.set_status(call.caller.name, call.read(StatusRequest).text)
         return Done()
 
-    async def whoami(call: Call) -> WhoAmI:
+    async def whoami(call: ApiCall) -> WhoAmI:
         record = agents.record(call.caller.name)
         return WhoAmI(
             name=record.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hive_core.api.endpoint import Call, Endpoint
+from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.params import number_of
 from hive_core.messaging import Broker
 from hive_core.protocol import (
@@ -24,10 +24,10 @@ from hive_core.protocol import (
 )
 
 
-def sending(broker: Broker) -> list[Endpoint]:
+def sent_messages(broker: Broker) -> list[Endpoint]:
     """What every caller may do: send in its own name."""
 
-    async def send(call: Call) -> SendAnswer:
+    async def send(call: ApiCall) -> SendAnswer:
         return await broker.send(call.caller.name, call.read(SendRequest))
 
     # Given up when the caller hangs up, since the broker itself sees every accepted message through.
@@ -35,20 +35,20 @@ def sending(broker: Broker) -> list[Endpoint]:
     return [Endpoint("POST", path, "Send a message", send, SendAnswer, body=SendRequest, waits=True)]
 
 
-def receiving(broker: Broker) -> list[Endpoint]:
+def message_leases(broker: Broker) -> list[Endpoint]:
     """What a harness does with its agent's messages."""
 
-    async def receive(call: Call) -> ReceiveAnswer:
+    async def receive(call: ApiCall) -> ReceiveAnswer:
         return await broker.receive(call.caller.name, call.read(ReceiveRequest))
 
-    async def acknowledge(call: Call) -> LeaseAnswer:
+    async def acknowledge(call: ApiCall) -> LeaseAnswer:
         request = call.read(AckRequest)
         return await broker.acknowledge(call.caller.name, request.instance, request.ids)
 
-    async def release(call: Call) -> LeaseAnswer:
+    async def release(call: ApiCall) -> LeaseAnswer:
         return await broker.release(call.caller.name, call.read(LeaseRequest))
 
-    async def renew(call: Call) -> LeaseAnswer:
+    async def renew(call: ApiCall) -> LeaseAnswer:
         return await broker.renew(call.caller.name, call.read(LeaseRequest))
 
     base = "/v1/messages"
@@ -68,15 +68,15 @@ def receiving(broker: Broker) -> list[Endpoint]:
     ]
 
 
-def waking(broker: Broker) -> list[Endpoint]:
+def wake_messages(broker: Broker) -> list[Endpoint]:
     """What programs beside the harness do: tell their own agent something, and look at what waits for it."""
 
-    async def wake(call: Call) -> SendAnswer:
+    async def wake(call: ApiCall) -> SendAnswer:
         request = call.read(WakeRequest)
         body = f"From {request.label}, a program in your container:\n\n{request.body}"
-        return await broker.send_to_itself(call.caller.name, body, request.idempotency_key)
+        return await broker.wake_self(call.caller.name, body, request.idempotency_key)
 
-    async def peek(call: Call) -> Inbox:
+    async def peek(call: ApiCall) -> Inbox:
         return await broker.peek(call.caller.name, call.read(PeekQuery).limit)
 
     return [
@@ -85,16 +85,16 @@ def waking(broker: Broker) -> list[Endpoint]:
     ]
 
 
-def operators_inbox(broker: Broker) -> list[Endpoint]:
+def operator_inbox(broker: Broker) -> list[Endpoint]:
     """What the operator does with messages."""
 
-    async def inbox(call: Call) -> InboxAnswer:
+    async def inbox(call: ApiCall) -> InboxAnswer:
         return await broker.inbox(call.read(InboxQuery))
 
-    async def mark_read(call: Call) -> LeaseAnswer:
+    async def mark_read(call: ApiCall) -> LeaseAnswer:
         return await broker.mark_read(call.read(MarkReadRequest).ids)
 
-    async def reply(call: Call) -> ReplyAnswer:
+    async def reply(call: ApiCall) -> ReplyAnswer:
         return await broker.wait_reply(number_of(call), call.read(WaitQuery).wait_seconds)
 
     base = "/v1/messages"

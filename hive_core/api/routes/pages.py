@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
-from hive_core.agents import Agents, page_access
-from hive_core.agents.page_access import TICKET_SECONDS, Pass
-from hive_core.api.endpoint import Call, Endpoint
+from hive_core.agents import AgentLifecycle, page_access
+from hive_core.agents.page_access import TICKET_SECONDS, PageToken
+from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.layout import Layout
@@ -28,13 +28,15 @@ from hive_core.protocol.names import OPERATOR
 _PAGE = "/v1/page"
 
 
-def opening_pages(agents: Agents, database: Database, layout: Layout) -> list[Endpoint]:
+def page_tickets(agents: AgentLifecycle, database: Database, layout: Layout) -> list[Endpoint]:
     """Tickets for pages: the operator's alone."""
 
-    async def ticket(call: Call) -> PageTicket:
+    async def ticket(call: ApiCall) -> PageTicket:
         record = agents.record(call.path["name"])
         actor = call.caller.actor
-        made = agents.pages.ticket(record.name, actor)  # Before anything waits: a destroyed agent's tickets go with it.
+        made = agents.page_access.ticket(
+            record.name, actor
+        )  # Before anything waits: a destroyed agent's tickets go with it.
         await database.write(lambda db: audit.append(db, actor=actor, action="page_ticket", subject=record.name))
         return PageTicket(
             ticket=made.secret,
@@ -49,16 +51,16 @@ def opening_pages(agents: Agents, database: Database, layout: Layout) -> list[En
     return [Endpoint("POST", path, "A one-time ticket for an agent's page", ticket, PageTicket)]
 
 
-def serving_pages(agents: Agents, broker: Broker, questions: Questions, database: Database) -> list[Endpoint]:
+def page_actions(agents: AgentLifecycle, broker: Broker, questions: Questions, database: Database) -> list[Endpoint]:
     """What an agent's page asks for whoever looks at it. Tickets and sessions are good for their own agent only."""
-    pages = agents.pages
+    access = agents.page_access
 
-    def session(entry: Pass) -> PageSession:
-        return PageSession(session=entry.secret, user=entry.user, expires_in=pages.remaining(entry))
+    def session(entry: PageToken) -> PageSession:
+        return PageSession(session=entry.secret, user=entry.user, expires_in=access.remaining(entry))
 
-    async def enter(call: Call) -> PageSession:
+    async def enter(call: ApiCall) -> PageSession:
         name = call.caller.name
-        entry = pages.enter(name, call.read(PageEnterRequest).ticket)
+        entry = access.redeem_ticket(name, call.read(PageEnterRequest).ticket)
 
         def store(db: sqlite3.Connection) -> None:
             page_access.add_session(db, name, entry)
@@ -67,12 +69,12 @@ def serving_pages(agents: Agents, broker: Broker, questions: Questions, database
         await database.write(store)
         return session(entry)
 
-    async def check(call: Call) -> PageSession:
-        return session(pages.check(call.caller.name, call.read(PageCheckRequest).session))
+    async def check(call: ApiCall) -> PageSession:
+        return session(access.check_session(call.caller.name, call.read(PageCheckRequest).session))
 
-    async def send(call: Call) -> SendAnswer:
+    async def send(call: ApiCall) -> SendAnswer:
         name, request = call.caller.name, call.read(PageSendRequest)
-        actor = _typed_by(pages.typing(name, request.session), name)
+        actor = _typed_by(access.refresh_session(name, request.session), name)
         key = f"page:{name}:{request.idempotency_key}"  # Not to meet a key of the operator's or of another page.
         message = SendRequest.model_construct(
             to=name, body=request.body, reply_to=request.reply_to, idempotency_key=key
@@ -85,9 +87,9 @@ def serving_pages(agents: Agents, broker: Broker, questions: Questions, database
             )
         return sent
 
-    async def answer(call: Call) -> Question:
+    async def answer(call: ApiCall) -> Question:
         name, request = call.caller.name, call.read(PageAnswerRequest)
-        actor = _typed_by(pages.typing(name, request.session), name)
+        actor = _typed_by(access.refresh_session(name, request.session), name)
         return await questions.answer(request.question, AnswerRequest(text=request.text), actor, agent=name)
 
     return [
@@ -100,6 +102,6 @@ def serving_pages(agents: Agents, broker: Broker, questions: Questions, database
     ]
 
 
-def _typed_by(entry: Pass, agent: str) -> str:
+def _typed_by(entry: PageToken, agent: str) -> str:
     """How the audit table names whoever types on a page: what they type has passed through the agent."""
     return f"{entry.user} on the page of {agent}"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from hive_core.agents.registry import check_name
-from hive_core.api.endpoint import Call, Caller
+from hive_core.api.endpoint import ApiCall, Caller
 from hive_core.errors import bad_request
-from hive_core.gate.policy import Party
+from hive_core.gate.policy import Principal
 
 
-def agent_name(call: Call) -> str:
+def agent_name(call: ApiCall) -> str:
     """The agent in the path, there or not. It becomes part of a path on disk, so what is no name ends here."""
     name = call.path["name"]
     check_name(name)
     return name
 
 
-def number_of(call: Call) -> int:
+def number_of(call: ApiCall) -> int:
     """The id in the path; raises `invalid_request` for what can be none."""
     text = call.path["id"]
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) < 2**63):
@@ -23,6 +23,6 @@ def number_of(call: Call) -> int:
     return int(text)
 
 
-def party(caller: Caller) -> Party:
+def principal_of(caller: Caller) -> Principal:
     """The caller as a party, as its socket tells; the actor is looked up now, while the caller is still there."""
-    return Party(caller.name, caller.kind, caller.actor)
+    return Principal(caller.name, caller.kind, caller.actor)

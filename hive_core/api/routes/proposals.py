@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from hive_core.api.endpoint import Call, Endpoint
-from hive_core.api.routes.params import agent_name, party
+from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.api.routes.params import agent_name, principal_of
 from hive_core.errors import bad_request
 from hive_core.gate.gate import Gate
-from hive_core.gate.policy import Party
+from hive_core.gate.policy import Principal
 from hive_core.protocol import (
     ApproveRequest,
     DenyRequest,
@@ -32,20 +32,20 @@ _ALL = "/v1/proposals"
 _ONE = f"{_ALL}/{{name}}/{{number}}"
 
 
-def proposing(gate: Gate) -> list[Endpoint]:
+def submissions(gate: Gate) -> list[Endpoint]:
     """What every caller may do: propose, look, take its own proposals back. Whose it may see is the gate's to say."""
 
-    async def propose(call: Call) -> Proposal:
-        return await gate.propose(call.read(ProposeRequest), party(call.caller))
+    async def propose(call: ApiCall) -> Proposal:
+        return await gate.propose(call.read(ProposeRequest), principal_of(call.caller))
 
-    async def listing(call: Call) -> ProposalList:
-        return await gate.proposals(call.read(ProposalsQuery), party(call.caller))
+    async def listing(call: ApiCall) -> ProposalList:
+        return await gate.proposals(call.read(ProposalsQuery), principal_of(call.caller))
 
-    async def show(call: Call) -> ProposalDetail:
-        return await gate.show(*_which(call), call.read(ProposalQuery), party(call.caller))
+    async def show(call: ApiCall) -> ProposalDetail:
+        return await gate.show(*_which(call), call.read(ProposalQuery), principal_of(call.caller))
 
-    async def log(call: Call) -> LogsAnswer:
-        return await gate.build_log(*_which(call), call.read(LogsQuery), party(call.caller))
+    async def log(call: ApiCall) -> LogsAnswer:
+        return await gate.build_log(*_which(call), call.read(LogsQuery), principal_of(call.caller))
 
     return [
         Endpoint("POST", _ALL, "Propose a commit of an agent's configuration", propose, Proposal, body=ProposeRequest),
@@ -64,7 +64,7 @@ def proposing(gate: Gate) -> list[Endpoint]:
     ]
 
 
-def deciding(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
+def decisions(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     """Approve and deny: for the operator, and on agents' sockets for the manager alone."""
     return [
         _act("approve", "Approve a proposal", gate.approve, ApproveRequest, manager_only=manager_only),
@@ -72,10 +72,10 @@ def deciding(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     ]
 
 
-def indexing(gate: Gate) -> list[Endpoint]:
+def index_maintenance(gate: Gate) -> list[Endpoint]:
     """Make the index anew: the operator's alone."""
 
-    async def reindex(_: Call) -> ReindexAnswer:
+    async def reindex(_: ApiCall) -> ReindexAnswer:
         return await gate.reindex()
 
     return [
@@ -86,18 +86,18 @@ def indexing(gate: Gate) -> list[Endpoint]:
 def _act(
     verb: str,
     summary: str,
-    run: Callable[[str, int, R, Party], Awaitable[Proposal]],
+    run: Callable[[str, int, R, Principal], Awaitable[Proposal]],
     body: type[R],
     *,
     manager_only: bool,
 ) -> Endpoint:
-    async def handle(call: Call) -> Proposal:
-        return await run(*_which(call), call.read(body), party(call.caller))
+    async def handle(call: ApiCall) -> Proposal:
+        return await run(*_which(call), call.read(body), principal_of(call.caller))
 
     return Endpoint("POST", f"{_ONE}/{verb}", summary, handle, Proposal, body=body, manager_only=manager_only)
 
 
-def _which(call: Call) -> tuple[str, int]:
+def _which(call: ApiCall) -> tuple[str, int]:
     """Agent and number in the path."""
     name, number = agent_name(call), call.path["number"]
     if not (number.isascii() and number.isdigit() and len(number) < 20 and int(number) < 2**63):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hive_core.api.endpoint import Call, Endpoint
-from hive_core.api.routes.params import number_of, party
+from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.api.routes.params import number_of, principal_of
 from hive_core.gate.gate import Gate
 from hive_core.messaging import Questions, Reminders
 from hive_core.protocol import (
@@ -24,25 +24,25 @@ _QUESTIONS, _REMINDERS = "/v1/questions", "/v1/reminders"
 _SHOWN_PROPOSALS = 100
 
 
-def asking(questions: Questions, reminders: Reminders, gate: Gate) -> list[Endpoint]:
+def agent_questions(questions: Questions, reminders: Reminders, gate: Gate) -> list[Endpoint]:
     """What every agent may do: ask, be reminded, see what of its own is open."""
 
-    async def ask(call: Call) -> Question:
+    async def ask(call: ApiCall) -> Question:
         return await questions.ask(call.caller.name, call.read(AskRequest))
 
-    async def remind(call: Call) -> Reminder:
+    async def remind(call: ApiCall) -> Reminder:
         return await reminders.remind(call.caller.name, call.read(RemindRequest))
 
-    async def cancel(call: Call) -> Reminder:
+    async def cancel(call: ApiCall) -> Reminder:
         return await reminders.cancel(call.caller.name, number_of(call))
 
-    async def open_items(call: Call) -> OpenItems:
+    async def open_items(call: ApiCall) -> OpenItems:
         name = call.caller.name
         mine = ProposalsQuery(agent=name, state="open", limit=_SHOWN_PROPOSALS)
         return OpenItems(
             questions=await questions.open_of(name),
             reminders=await reminders.waiting_of(name),
-            proposals=(await gate.proposals(mine, party(call.caller))).proposals,
+            proposals=(await gate.proposals(mine, principal_of(call.caller))).proposals,
         )
 
     cancelling = f"{_REMINDERS}/{{id}}/cancel"
@@ -54,16 +54,16 @@ def asking(questions: Questions, reminders: Reminders, gate: Gate) -> list[Endpo
     ]
 
 
-def answering(questions: Questions, reminders: Reminders) -> list[Endpoint]:
+def operator_answers(questions: Questions, reminders: Reminders) -> list[Endpoint]:
     """What the operator does with questions, and sees of reminders."""
 
-    async def listing(call: Call) -> QuestionList:
+    async def listing(call: ApiCall) -> QuestionList:
         return await questions.listing(call.read(QuestionsQuery))
 
-    async def answer(call: Call) -> Question:
+    async def answer(call: ApiCall) -> Question:
         return await questions.answer(number_of(call), call.read(AnswerRequest), call.caller.actor)
 
-    async def to_come(call: Call) -> ReminderList:
+    async def to_come(call: ApiCall) -> ReminderList:
         return await reminders.listing(call.read(RemindersQuery))
 
     return [

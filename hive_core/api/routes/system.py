@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from hive_core.api.endpoint import Call, Endpoint
+from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.errors import bad_request
 from hive_core.gate.gate import Gate
 from hive_core.infra.database import audit
@@ -19,7 +19,7 @@ _EVENT_STREAM = "text/event-stream"
 _PROMETHEUS = "text/plain"
 
 
-def hive(
+def hive_status(
     status: Callable[[], Awaitable[HiveStatus]],
     alive: Callable[[], Awaitable[None]],
     figures: Callable[[], bytes],
@@ -27,17 +27,17 @@ def hive(
 ) -> list[Endpoint]:
     """`alive` raises if the daemon is not; `figures` is the Prometheus text."""
 
-    async def health(_: Call) -> Health:
+    async def health(_: ApiCall) -> Health:
         await alive()
         return Health()
 
-    async def metrics(_: Call) -> web.StreamResponse:
+    async def metrics(_: ApiCall) -> web.StreamResponse:
         return web.Response(body=figures(), content_type=_PROMETHEUS, charset="utf-8")
 
-    async def tell_status(_: Call) -> HiveStatus:
+    async def tell_status(_: ApiCall) -> HiveStatus:
         return await status()
 
-    async def flow(call: Call) -> web.StreamResponse:
+    async def flow(call: ApiCall) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": _EVENT_STREAM, "Cache-Control": "no-store"})
         after = _resume_after(call)
         start = events.last_id if after is None else min(after, events.last_id)
@@ -67,7 +67,7 @@ def _as_event_stream(event: Event | None) -> bytes:
     return f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
 
 
-def _resume_after(call: Call) -> int | None:
+def _resume_after(call: ApiCall) -> int | None:
     header = call.raw.headers.get("Last-Event-ID")
     if header is None:
         return call.read(EventsQuery).after
@@ -76,17 +76,17 @@ def _resume_after(call: Call) -> int | None:
     return int(header)
 
 
-def auditing(database: Database, gate: Gate) -> list[Endpoint]:
+def audit_log(database: Database, gate: Gate) -> list[Endpoint]:
     """Read the table; check its chain, and the tags against it."""
 
-    async def rows(call: Call) -> AuditList:
+    async def rows(call: ApiCall) -> AuditList:
         query = call.read(AuditQuery)
         found = await database.read(
             lambda db: audit.rows(db, subject=query.subject, limit=query.limit, before=query.before)
         )
         return AuditList(rows=found)
 
-    async def verify(_: Call) -> AuditVerification:
+    async def verify(_: ApiCall) -> AuditVerification:
         return await gate.verify()
 
     return [

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hive_core.agents import Agents
-from hive_core.agents.health import Reports
+from hive_core.agents import AgentLifecycle
+from hive_core.agents.health import HarnessReports
 from hive_core.api.endpoint import Endpoint
 from hive_core.api.routes import agents as of_agents
 from hive_core.api.routes import harness, messages, pages, proposals, system
 from hive_core.api.routes import questions as question_routes
-from hive_core.api.status import Overview
+from hive_core.api.status import StatusReport
 from hive_core.gate.gate import Gate
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
-from hive_core.messaging import Broker, Directory, Due, Questions, Reminders
+from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 
 
 @dataclass(frozen=True)
-class Parts:
+class Services:
     """What the endpoints ask."""
 
     layout: Layout
@@ -27,53 +27,57 @@ class Parts:
     directory: Directory
     broker: Broker
     events: EventHub
-    reports: Reports
+    reports: HarnessReports
     questions: Questions
     reminders: Reminders
-    due: Due
-    agents: Agents
+    scheduler: Scheduler
+    agents: AgentLifecycle
     gate: Gate
-    overview: Overview
+    status_report: StatusReport
     lease_seconds: float
 
 
-def agents_endpoints(parts: Parts) -> list[Endpoint]:
+def agents_endpoints(services: Services) -> list[Endpoint]:
     """Those of every `core.sock`; some are the manager's only."""
-    agents, broker, gate, questions = parts.agents, parts.broker, parts.gate, parts.questions
+    agents, broker, gate, questions = services.agents, services.broker, services.gate, services.questions
     return [
-        *messages.sending(broker),
-        *messages.receiving(broker),
-        *messages.waking(broker),
-        *harness.harness(agents, broker, parts.reports, parts.directory, parts.due, parts.lease_seconds),
-        *question_routes.asking(questions, parts.reminders, gate),
-        *pages.serving_pages(agents, broker, questions, parts.database),
+        *messages.sent_messages(broker),
+        *messages.message_leases(broker),
+        *messages.wake_messages(broker),
+        *harness.harness(
+            agents, broker, services.reports, services.directory, services.scheduler, services.lease_seconds
+        ),
+        *question_routes.agent_questions(questions, services.reminders, gate),
+        *pages.page_actions(agents, broker, questions, services.database),
         *of_agents.peers(agents),
         *of_agents.own_log(agents),
-        *of_agents.looking_after(agents, manager_only=True),
-        *of_agents.seeing_limits(agents, manager_only=True),
+        *of_agents.agent_management(agents, manager_only=True),
+        *of_agents.limit_views(agents, manager_only=True),
         *of_agents.deployments(gate, manager_only=True),
-        *of_agents.requesting(gate),
-        *proposals.proposing(gate),
-        *proposals.deciding(gate, manager_only=True),
+        *of_agents.agent_requests(gate),
+        *proposals.submissions(gate),
+        *proposals.decisions(gate, manager_only=True),
     ]
 
 
-def operators_endpoints(parts: Parts) -> list[Endpoint]:
+def operators_endpoints(services: Services) -> list[Endpoint]:
     """Those of `host.sock`."""
-    agents, broker, gate, database = parts.agents, parts.broker, parts.gate, parts.database
+    agents, broker, gate, database = services.agents, services.broker, services.gate, services.database
     return [
-        *system.hive(parts.overview.status, database.check, parts.overview.exposition, parts.events),
-        *of_agents.keeping(agents, gate),
-        *of_agents.looking_after(agents, manager_only=False),
-        *of_agents.seeing_limits(agents, manager_only=False),
-        *of_agents.changing_limits(agents),
+        *system.hive_status(
+            services.status_report.status, database.check, services.status_report.exposition, services.events
+        ),
+        *of_agents.agent_admin(agents, gate),
+        *of_agents.agent_management(agents, manager_only=False),
+        *of_agents.limit_views(agents, manager_only=False),
+        *of_agents.limit_changes(agents),
         *of_agents.deployments(gate, manager_only=False),
-        *proposals.proposing(gate),
-        *proposals.deciding(gate, manager_only=False),
-        *proposals.indexing(gate),
-        *system.auditing(database, gate),
-        *messages.sending(broker),
-        *messages.operators_inbox(broker),
-        *question_routes.answering(parts.questions, parts.reminders),
-        *pages.opening_pages(agents, database, parts.layout),
+        *proposals.submissions(gate),
+        *proposals.decisions(gate, manager_only=False),
+        *proposals.index_maintenance(gate),
+        *system.audit_log(database, gate),
+        *messages.sent_messages(broker),
+        *messages.operator_inbox(broker),
+        *question_routes.operator_answers(services.questions, services.reminders),
+        *pages.page_tickets(agents, database, services.layout),
     ]

@@ -10,7 +10,17 @@ import click
 
 from hive_core.cli.arguments import agent_argument, json_option, print_json
 from hive_core.cli.client import Client, agent_path
-from hive_core.cli.output import Column, can_ask, coloured_agent, coloured_state, dim, duration, now, render, width
+from hive_core.cli.output import (
+    Column,
+    coloured_agent,
+    coloured_state,
+    dim,
+    duration,
+    is_interactive,
+    now,
+    render,
+    width,
+)
 from hive_core.text import escaped_line
 
 
@@ -141,7 +151,7 @@ def destroy(context: click.Context, name: str, purge: bool, yes: bool, as_json: 
 
 
 def _confirmed(context: click.Context, name: str) -> bool:
-    if not can_ask():
+    if not is_interactive():
         raise click.UsageError("--purge asks for confirmation, and there is no terminal: add --yes.", context)
     # Written by hand: click's prompt puts a space on stdout, where --json promises nothing else.
     sys.stderr.write(f"Remove {escaped_line(name)} with all of its files and waiting messages, for good? [y/N] ")

@@ -19,7 +19,7 @@ from hive_core.cli import PROGRAM, main
 from hive_core.cli.arguments import json_option, print_json
 from hive_core.cli.client import Client
 from hive_core.cli.errors import Failure
-from hive_core.cli.live_check import LiveCheck, Step
+from hive_core.cli.live_check import CheckStep, LiveCheck
 from hive_core.cli.output import coloured_state, dim
 from hive_core.text import escaped_line
 
@@ -164,7 +164,7 @@ def _show(severity: str, what: str, remedy: str) -> None:
         click.echo(f"{' ' * _WIDE}  {dim(escaped_line(remedy))}")
 
 
-def _show_step(step: Step) -> None:
+def _show_step(step: CheckStep) -> None:
     _show(step.severity, f"{step.step}, {step.seconds:.1f} s: {step.what}", step.remedy)
     for line in step.lines:
         click.echo(f"{' ' * _WIDE}  {dim('| ' + escaped_line(line))}")

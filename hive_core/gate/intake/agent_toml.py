@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from hive_core.agents.limits import above_ceiling, excesses, remedy
 from hive_core.errors import HiveError
 from hive_core.protocol import AgentConfig
-from hive_core.settings import Bounds
+from hive_core.settings import LimitCeilings
 from hive_core.text import shown
 
 TOML_MOST = 64 * 1024
@@ -249,17 +249,17 @@ class _Scan:
         return found[0]
 
 
-def check_file(data: bytes, config: AgentConfig, ceilings: Bounds) -> None:
+def check_file(data: bytes, config: AgentConfig, ceilings: LimitCeilings) -> None:
     """Refuse an agent.toml, read as `config`, that asks for too much. Raises `above_ceiling` with the lines."""
     if not (found := excesses(config, ceilings)):
         return
     text = data.decode()
-    told = sorted((line_of(text, [each.key]), each.words()) for each in found)
+    told = sorted((line_of(text, [each.key]), each.message()) for each in found)
     why = "; ".join(f"agent.toml, line {line}: {words}" for line, words in told)
     raise HiveError("above_ceiling", why, hint=remedy(found))
 
 
-def check_settings(config: AgentConfig, ceilings: Bounds) -> None:
+def check_settings(config: AgentConfig, ceilings: LimitCeilings) -> None:
     """Refuse settings that came without a file of which a line could be named. Raises HiveError `above_ceiling`."""
     if found := excesses(config, ceilings):
         raise above_ceiling(found)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hive_core.infra.git.quarantine import Call, pipe
+from hive_core.infra.git.quarantine import GitInvocation, pipe
 from hive_core.infra.processes import Command, Process, spawn
 from hive_core.runtimes.bubblewrap import CONFINING, Host
 
@@ -30,7 +30,7 @@ class Plain:
     git: Path
     limits: Mapping[int, int]
 
-    def __call__(self, call: Call, stdin: int, stdout: int | None = None) -> Process:
+    def __call__(self, call: GitInvocation, stdin: int, stdout: int | None = None) -> Process:
         line = [str(self.git), *call.arguments]
         return spawn(Command(line, call.environment, Path("/"), stdin=stdin, stdout=stdout, limits=self.limits))
 
@@ -44,7 +44,7 @@ class Sandbox:
     git: Path
     limits: Mapping[int, int]
 
-    def __call__(self, call: Call, stdin: int, stdout: int | None = None) -> Process:
+    def __call__(self, call: GitInvocation, stdin: int, stdout: int | None = None) -> Process:
         # bwrap does nothing before it has read its arguments from the pipe, and so nothing without its limits.
         source, feed = pipe()
         try:
@@ -61,7 +61,7 @@ class Sandbox:
             os.close(feed)
 
 
-def arguments(host: Host, git: Path, call: Call) -> list[str]:
+def arguments(host: Host, git: Path, call: GitInvocation) -> list[str]:
     """What bwrap is told about the sandbox of one command, in the order of mounting."""
     line = list(CONFINING)
     for target, link in host.links:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.infra.files import disk_full
-from hive_core.infra.git.quarantine import End
+from hive_core.infra.git.quarantine import GitEnd
 from hive_core.infra.processes import exit_words
 
 _FSCK = re.compile(r"object ([0-9a-f]{40}): (\w+): (.*)")
@@ -43,11 +43,11 @@ def size(count: int) -> str:
     return f"{count:,} bytes"
 
 
-def refusal(reading: End, indexing: End, commit: str, most: int, source: Path) -> HiveError | None:
+def refusal(reading: GitEnd, indexing: GitEnd, commit: str, most: int, source: Path) -> HiveError | None:
     """Why the transfer of a commit failed; None if it did not."""
-    if "No space left on device" in indexing.said or "Disk quota exceeded" in indexing.said:
+    if "No space left on device" in indexing.output or "Disk quota exceeded" in indexing.output:
         return disk_full("take a proposal in")
-    if "pack exceeds maximum allowed size" in indexing.said:
+    if "pack exceeds maximum allowed size" in indexing.output:
         return too_large(f"what the commit adds is more than {size(most)} when packed")
     # Broken by the other side's end, it says nothing about itself.
     if reading.status and not _signalled(reading, signal.SIGPIPE):
@@ -59,9 +59,9 @@ def refusal(reading: End, indexing: End, commit: str, most: int, source: Path) -
     return None
 
 
-def absent(indexing: End) -> str | None:
+def absent(indexing: GitEnd) -> str | None:
     """The object that is part of the commit and did not arrive, if that is why it was refused."""
-    found = re.search(r"did not receive expected object ([0-9a-f]{40})", indexing.said)
+    found = re.search(r"did not receive expected object ([0-9a-f]{40})", indexing.output)
     return found[1] if found else None
 
 
@@ -80,12 +80,12 @@ def no_commit(commit: str, kind: str) -> HiveError:
     )
 
 
-def _unreadable(reading: End, commit: str, source: Path) -> HiveError:
-    if "bwrap:" in reading.said:
+def _unreadable(reading: GitEnd, commit: str, source: Path) -> HiveError:
+    if "bwrap:" in reading.output:
         return _failed(_line(reading))
-    if kind := re.search(r"expected commit type, but the object dereferences to (\w+) type", reading.said):
+    if kind := re.search(r"expected commit type, but the object dereferences to (\w+) type", reading.output):
         return no_commit(commit, kind[1])
-    if f"bad revision '{commit}" in reading.said and not re.search(r"error:|corrupt", reading.said):
+    if f"bad revision '{commit}" in reading.output and not re.search(r"error:|corrupt", reading.output):
         hint = "commit first, and propose the id that git rev-parse HEAD prints"
         return HiveError("no_such_commit", f"the repository has no commit {commit}", hint=hint)
     if exhausted := _exhausted(reading):
@@ -94,19 +94,19 @@ def _unreadable(reading: End, commit: str, source: Path) -> HiveError:
     return HiveError("bad_object", f"git cannot read the commit: {line}", hint=_REPAIR)
 
 
-def _unacceptable(indexing: End) -> HiveError:
-    if re.search(r"bwrap:|nable to (create|write|chmod|rename)|cannot (store|open|write)|Read-only", indexing.said):
+def _unacceptable(indexing: GitEnd) -> HiveError:
+    if re.search(r"bwrap:|nable to (create|write|chmod|rename)|cannot (store|open|write)|Read-only", indexing.output):
         return _failed(_line(indexing))
     if exhausted := _exhausted(indexing):
         return exhausted
-    if found := _FSCK.search(indexing.said):
+    if found := _FSCK.search(indexing.output):
         code = "bad_tree" if found[2] in _OF_TREES or found[2].startswith("git") else "bad_object"
         return HiveError(code, f"git fsck refuses the object {found[1]}: {_clean(found[3])} ({found[2]})", hint=_REPAIR)
     return HiveError("bad_object", f"git refuses an object of the commit: {_line(indexing)}", hint=_REPAIR)
 
 
-def _exhausted(end: End) -> HiveError | None:
-    memory = re.search(r"[Oo]ut of memory|Cannot allocate memory|attempting to allocate", end.said)
+def _exhausted(end: GitEnd) -> HiveError | None:
+    memory = re.search(r"[Oo]ut of memory|Cannot allocate memory|attempting to allocate", end.output)
     if memory or any(_signalled(end, by) for by in (signal.SIGXCPU, signal.SIGXFSZ, signal.SIGKILL, signal.SIGSEGV)):
         hint = "propose fewer and smaller changes; git gc may help as well"
         return HiveError("too_large", "the commit takes more memory or time than a proposal may", hint=hint)
@@ -117,13 +117,13 @@ def _failed(why: str) -> HiveError:
     return HiveError("intake_failed", f"the proposal cannot be read: {why}", hint="see the daemon's log", status=500)
 
 
-def _signalled(end: End, by: signal.Signals) -> bool:
+def _signalled(end: GitEnd, by: signal.Signals) -> bool:
     # bwrap tells the end of what it runs the way shells do.
     return end.status in {-by, 128 + by}
 
 
-def _line(end: End) -> str:
-    lines = [line for line in end.said.splitlines() if line.strip()]
+def _line(end: GitEnd) -> str:
+    lines = [line for line in end.output.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "bwrap:"))] or lines
     return _clean(telling[-1]) if telling else exit_words(end.status)
 

@@ -30,13 +30,23 @@ from hive_core.errors import HiveError, conflict
 from hive_core.gate.intake import source_check
 from hive_core.gate.intake.confinement import Plain, Sandbox, limits
 from hive_core.gate.intake.errors import absent, not_sent, refusal
-from hive_core.gate.intake.tree_check import Candidate, read_candidate, read_head
-from hive_core.infra.git.cat_file import ARGUMENTS, Objects
-from hive_core.infra.git.quarantine import Call, End, Quarantine, Start, bare, ended, environment, finish, pipe
+from hive_core.gate.intake.tree_check import CheckedConfig, read_checked_config, read_head
+from hive_core.infra.git.cat_file import ARGUMENTS, ObjectReader
+from hive_core.infra.git.quarantine import (
+    GitEnd,
+    GitInvocation,
+    GitStarter,
+    Quarantine,
+    bare,
+    ended,
+    environment,
+    finish,
+    pipe,
+)
 from hive_core.infra.processes import exit_words
-from hive_core.infra.tasks import to_the_end
+from hive_core.infra.tasks import shield_to_completion
 from hive_core.runtimes.bubblewrap import look
-from hive_core.settings import Bounds
+from hive_core.settings import LimitCeilings
 from hive_core.text import shown
 
 
@@ -51,10 +61,10 @@ class IntakeLimits:
     files: int
     seconds: float = 30.0
     memory: int = 512 * 1024 * 1024
-    ceilings: Bounds = field(default_factory=Bounds)
+    ceilings: LimitCeilings = field(default_factory=LimitCeilings)
 
 
-class Intake:
+class CommitImporter:
     """Takes commits in. `bwrap` confines git, or None if that does not work here. `scratch` is a directory on the file
     system of the applied repositories; what a killed daemon leaves in it may be removed when no intake is under way.
     How many are taken in at one time is the caller's to limit: each has up to three commands of git.
@@ -64,11 +74,11 @@ class Intake:
         self._bwrap = bwrap
         self._scratch = scratch
         self._most = most
-        self._start: Start | None = None
+        self._start: GitStarter | None = None
         # One for all intakes: nothing is ever written to it.
         self._bare: Path | None = None
 
-    async def take(self, config: Path, repository: Path, commit: str, base: str | None) -> Candidate:
+    async def import_commit(self, config: Path, repository: Path, commit: str, base: str | None) -> CheckedConfig:
         """Check a commit of the repository in `config` and put its objects into `repository`, for good, without a ref.
 
         `base` is the commit that it must descend from, one of `repository`. Raises HiveError: `bad_commit`,
@@ -89,7 +99,7 @@ class Intake:
         try:
             async with asyncio.timeout(self._most.seconds):
                 quarantine = Quarantine(place, self._bare, repository)
-                taking = _Taking(self._start, self._most, self._bare, quarantine, config, repository)
+                taking = _Import(self._start, self._most, self._bare, quarantine, config, repository)
                 return await taking.run(commit, base)
         except TimeoutError:
             why = f"reading the commit took more than {self._most.seconds:g} s"
@@ -107,26 +117,28 @@ class Intake:
 
 
 @dataclass(frozen=True)
-class _Taking:
+class _Import:
     """One commit on its way from the directory `config` to `repository`."""
 
-    start: Start
+    start: GitStarter
     most: IntakeLimits
     bare: Path
     quarantine: Quarantine
     config: Path
     repository: Path
 
-    async def run(self, commit: str, base: str | None) -> Candidate:
+    async def run(self, commit: str, base: str | None) -> CheckedConfig:
         # Started first: it reads nothing before it is asked, and where it is confined that takes a moment.
         async with self._reader() as objects:
             await self._transfer(commit, base)
             head = await read_head(objects, commit)
             if base is not None and base not in (commit, *head.parents):
                 await self._check_descent(commit, base)
-            candidate = await read_candidate(objects, head.tree, self.most.bytes, self.most.files, self.most.ceilings)
+            candidate = await read_checked_config(
+                objects, head.tree, self.most.bytes, self.most.files, self.most.ceilings
+            )
         # The quarantine is removed after this, and half a move is no use to anybody.
-        await to_the_end(asyncio.to_thread(self.quarantine.accept))
+        await shield_to_completion(asyncio.to_thread(self.quarantine.accept))
         return candidate
 
     async def _transfer(self, commit: str, base: str | None) -> None:
@@ -150,25 +162,25 @@ class _Taking:
         if error := refusal(*ends, commit, self.most.bytes, self.config):
             raise error
 
-    def _pack(self) -> Call:
+    def _pack(self) -> GitInvocation:
         line = ("pack-objects", "--revs", "--stdout", "-q", "--delta-base-offset", "--no-use-bitmap-index")
         return self._at_source(*line, f"--filter=blob:limit={self.most.bytes + 1}")
 
-    def _at_source(self, *arguments: str) -> Call:
+    def _at_source(self, *arguments: str) -> GitInvocation:
         """A command that reads the agent's objects."""
         trusted = self.repository / "objects"
         # The trusted objects first: what is there already cannot be passed off as something else.
         objects = environment(self.bare, None, [trusted, self.config / source_check.OBJECTS])
         # All of `config` is shown, for it alone is sure to be a directory and no link: what is mounted is looked up
         # outside of the sandbox. A path below it may lead anywhere by now; followed in the sandbox, it does not.
-        return Call(arguments, objects, (self.bare, trusted, self.config))
+        return GitInvocation(arguments, objects, (self.bare, trusted, self.config))
 
     async def _length(self, sha: str) -> int | None:
         """What the agent's repository says of an object's length."""
         end = await self._end_of(self._at_source("cat-file", "-s", sha))
-        return int(end.said) if end.status == 0 and re.fullmatch(r"[0-9]{1,18}\n", end.said) else None
+        return int(end.output) if end.status == 0 and re.fullmatch(r"[0-9]{1,18}\n", end.output) else None
 
-    async def _end_of(self, call: Call) -> End:
+    async def _end_of(self, call: GitInvocation) -> GitEnd:
         """Run a command that has no input."""
         source, question = pipe()
         try:
@@ -180,7 +192,7 @@ class _Taking:
             return await finish(process)
 
     @asynccontextmanager
-    async def _reader(self) -> AsyncIterator[Objects]:
+    async def _reader(self) -> AsyncIterator[ObjectReader]:
         source, questions = pipe()
         try:
             try:
@@ -188,7 +200,7 @@ class _Taking:
             finally:
                 os.close(source)
             async with ended(process):
-                yield Objects(process, questions)
+                yield ObjectReader(process, questions)
         finally:
             os.close(questions)
 
@@ -203,7 +215,7 @@ class _Taking:
             )
 
 
-def _starter(bwrap: str | None, most: IntakeLimits) -> Start:
+def _starter(bwrap: str | None, most: IntakeLimits) -> GitStarter:
     found = shutil.which("git")
     if found is None:
         raise HiveError("git_missing", "cannot run git: it is not there", hint="install git 2.36 or newer", status=500)

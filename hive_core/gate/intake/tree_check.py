@@ -15,12 +15,12 @@ from itertools import takewhile
 from hive_core.errors import HiveError
 from hive_core.gate.intake.agent_toml import TOML_MOST, check_file, parse_config, toml_too_large
 from hive_core.gate.intake.errors import no_commit, too_large
-from hive_core.infra.git.cat_file import Objects, TooLarge
+from hive_core.infra.git.cat_file import ObjectReader, TooLarge
 from hive_core.protocol import AgentConfig
-from hive_core.settings import Bounds
+from hive_core.settings import LimitCeilings
 from hive_core.text import shown
 
-__all__ = ["Candidate", "Listing", "check_sizes", "parse_config", "parse_prompt"]
+__all__ = ["CheckedConfig", "TreeListing", "check_sizes", "parse_config", "parse_prompt"]
 
 
 REQUIRED = ("agent.nix", "agent.toml", "prompt.md")
@@ -45,7 +45,7 @@ _RENAME = "rename it: git mv"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CheckedConfig:
     """A commit that could be deployed: its settings, its prompt, and the paths of all its files."""
 
     config: AgentConfig
@@ -62,7 +62,7 @@ class TreeEntry:
     sha: str
 
 
-class Listing:
+class TreeListing:
     """The files of a commit, gathered tree by tree. Raises HiveError `bad_tree` or `too_many_files`.
 
     `files` gives the object of each path. At most `most` files and as many directories are taken.
@@ -204,7 +204,7 @@ class CommitHead:
     parents: list[str]
 
 
-async def read_head(objects: Objects, commit: str) -> CommitHead:
+async def read_head(objects: ObjectReader, commit: str) -> CommitHead:
     """The tree and the parents of a commit. Raises HiveError `bad_commit`."""
     try:
         found = await objects.read(commit, _COMMIT_MOST)
@@ -220,9 +220,11 @@ async def read_head(objects: Objects, commit: str) -> CommitHead:
     return CommitHead(tree[1].decode(), [line[1].decode() for line in parents])
 
 
-async def read_candidate(objects: Objects, tree: str, most_bytes: int, most_files: int, ceilings: Bounds) -> Candidate:
+async def read_checked_config(
+    objects: ObjectReader, tree: str, most_bytes: int, most_files: int, ceilings: LimitCeilings
+) -> CheckedConfig:
     """Check the tree of a commit and read what the hive needs of it. Raises HiveError, see `docs/gate.md`."""
-    listing = Listing(most_files)
+    listing = TreeListing(most_files)
     waiting = [("", tree)]
     while waiting:
         path, sha = waiting.pop()
@@ -241,16 +243,16 @@ async def read_candidate(objects: Objects, tree: str, most_bytes: int, most_file
     toml = await _blob(objects, listing.files["agent.toml"], sizes["agent.toml"])
     # Not long, but long enough to keep others waiting if it was written for that.
     config = await asyncio.to_thread(_read_config, toml, ceilings)
-    return Candidate(config, prompt, sorted(listing.files))
+    return CheckedConfig(config, prompt, sorted(listing.files))
 
 
-def _read_config(toml: bytes, ceilings: Bounds) -> AgentConfig:
+def _read_config(toml: bytes, ceilings: LimitCeilings) -> AgentConfig:
     config = parse_config(toml)
     check_file(toml, config, ceilings)
     return config
 
 
-async def _tree(objects: Objects, sha: str, most_files: int) -> bytes:
+async def _tree(objects: ObjectReader, sha: str, most_files: int) -> bytes:
     try:
         found = await objects.read(sha, 2 * most_files * _ENTRY_MOST)
     except TooLarge:
@@ -258,7 +260,7 @@ async def _tree(objects: Objects, sha: str, most_files: int) -> bytes:
     return _content(found, "tree")
 
 
-async def _blob(objects: Objects, sha: str, size: int) -> bytes:
+async def _blob(objects: ObjectReader, sha: str, size: int) -> bytes:
     return _content(await objects.read(sha, size), "blob")
 
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 
 from hive_core.errors import HiveError
 from hive_core.gate import auto_approval, policy, settings_diff
-from hive_core.gate.context import Workplace
-from hive_core.gate.pipeline.deploy import Deploying, why_failed
+from hive_core.gate.context import GateContext
+from hive_core.gate.pipeline.deploy import DeployStep, why_failed
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index
 from hive_core.gate.records.commit import read_config, shown_diff
-from hive_core.gate.records.index import Row
+from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
-from hive_core.gate.records.tag_message import TagData
-from hive_core.gate.records.transitions import Notice, Step
+from hive_core.gate.records.tag_message import ProposalTag
+from hive_core.gate.records.transitions import Notification, Transition
 from hive_core.infra.git.repository import Repository
 from hive_core.layout import Layout
 from hive_core.protocol import AgentConfig, LogsAnswer, LogsQuery
@@ -41,7 +41,7 @@ class Built:
     closure_changes: list[str]
     rule: str | None
 
-    def data(self, row: Row) -> TagData:
+    def data(self, row: ProposalRow) -> ProposalTag:
         """What `built/N` is to say."""
         return row.data(
             State.BUILT,
@@ -51,125 +51,125 @@ class Built:
         )
 
 
-class Building:
+class BuildStep:
     """Builds proposals and asks for their decision."""
 
-    def __init__(self, place: Workplace, logs: BuildLogs, deploying: Deploying) -> None:
-        self._place = place
+    def __init__(self, context: GateContext, logs: BuildLogs, deploy_step: DeployStep) -> None:
+        self._context = context
         self._logs = logs
-        self._deploying = deploying
+        self._deploy_step = deploy_step
         self._few = asyncio.Semaphore(_AT_ONCE)
-        self._updates = asyncio.Semaphore(place.settings.nixos.updates_at_once)
+        self._updates = asyncio.Semaphore(context.settings.nixos.updates_at_once)
         self._one_each: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def begin(self, agent: str, number: int) -> None:
         """Build a proposal in the background."""
-        self._place.begin(agent, number, self._begun(agent, number))
+        self._context.start_work(agent, number, self._begun(agent, number))
 
-    async def build(self, row: Row) -> Built:
+    async def build(self, row: ProposalRow) -> Built:
         """Build a proposal's commit and see what changes with it; raises BuildFailed."""
-        place, agent = self._place, row.agent
-        kind = place.kind_of(agent)
-        order = BuildOrder(agent, kind, row.number, place.layout.applied_repository(agent), row.sha)
+        context, agent = self._context, row.agent
+        kind = context.kind_of(agent)
+        order = BuildOrder(agent, kind, row.number, context.layout.applied_repository(agent), row.sha)
         # One of each agent: what one proposes must not keep the others' waiting.
         async with self._one_each[agent], self._few, self._logs.writing(agent, row.number) as say:
             try:
-                async with asyncio.timeout(place.settings.build_timeout):
-                    closure = await place.runtime.build(order, say)
+                async with asyncio.timeout(context.settings.build_timeout):
+                    closure = await context.runtime.build(order, say)
             except TimeoutError:
-                raise BuildFailed(f"the build took longer than {place.settings.build_timeout:g} s") from None
+                raise BuildFailed(f"the build took longer than {context.settings.build_timeout:g} s") from None
             except BuildFailed as error:
                 say(f"failed: {error}")
                 raise
             say(f"built {closure}")
-        old, new, paths = await place.with_repository(agent, lambda repository: _changes(repository, row))
-        before = await place.read(lambda db: index.last_deployed(db, agent))
-        closure_changes = await place.runtime.compare(before.closure if before is not None else None, closure)
+        old, new, paths = await context.in_repository(agent, lambda repository: _changes(repository, row))
+        before = await context.read(lambda db: index.last_deployed(db, agent))
+        closure_changes = await context.runtime.compare(before.closure if before is not None else None, closure)
         rule = None
         if row.kind == "config" and old is not None:
-            rule = auto_approval.automatic(place.settings.approval.rules, auto_approval.Change(paths, old, new))
-        return Built(closure, settings_diff.changes(old, new), closure_changes, rule)
+            rule = auto_approval.matching_rule(context.settings.approval.rules, auto_approval.Change(paths, old, new))
+        return Built(closure, settings_diff.describe_changes(old, new), closure_changes, rule)
 
     async def _begun(self, agent: str, number: int) -> None:
         """Build a proposal when its turn has come, and carry it out if nobody has to decide on it."""
-        row = await self._place.row(agent, number)
+        row = await self._context.row(agent, number)
         # A rebuild stops an agent and starts it again: what is shared out is all of it and not the build alone.
         async with self._updates if row.kind == "rebuild" else nullcontext():
             if await self._build(agent, number):
-                await self._deploying.carry_out(agent, number)
+                await self._deploy_step.run(agent, number)
 
     async def _build(self, agent: str, number: int) -> bool:
         """Up to where somebody decides; whether nobody has to."""
-        place = self._place
-        async with place.locks[agent]:
-            row = await place.row(agent, number)
+        context = self._context
+        async with context.locks[agent]:
+            row = await context.row(agent, number)
             if row.state is State.PROPOSAL:
-                await self._take(row, [Step(row.data(State.BUILDING), row.sha, SYSTEM)])
-                row = await place.row(agent, number)
+                await self._take(row, [Transition(row.data(State.BUILDING), row.sha, SYSTEM)])
+                row = await context.row(agent, number)
         if row.state is not State.BUILDING:
             return False
         try:
             built = await self.build(row)
         except Exception as error:
             why = why_failed(error, "build", row)
-            async with place.locks[agent]:
+            async with context.locks[agent]:
                 await self._fail(row, why)
             return False
-        async with place.locks[agent]:
+        async with context.locks[agent]:
             try:
                 return await self._settle(row, built)
             except HiveError as error:
                 await self._fail(row, why_failed(error, "build", row))
                 return False
 
-    async def _settle(self, row: Row, built: Built) -> bool:
+    async def _settle(self, row: ProposalRow, built: Built) -> bool:
         """Plant `built/N` and ask for a decision; whether none is needed, and it is approved."""
-        place = self._place
+        context = self._context
         data = built.data(row)
-        question = place.question(row.kind, row.proposer, row.agent)
-        decider = policy.next_decider(place.settings.approval, question, [])
-        newest = await place.read(lambda db: index.last_deployed(db, row.agent))
-        under_way = await place.read(lambda db: index.under_way(db, row.agent)) is not None
+        decision = context.decision_request(row.kind, row.proposer, row.agent)
+        decider = policy.next_decider(context.settings.approval, decision, [])
+        newest = await context.read(lambda db: index.last_deployed(db, row.agent))
+        under_way = await context.read(lambda db: index.under_way(db, row.agent)) is not None
         overtaken = newest is not None and newest.number > row.number  # Main may be back where it was.
         why = ""
-        if overtaken or await place.with_repository(row.agent, Repository.main) != row.base:
+        if overtaken or await context.in_repository(row.agent, Repository.main) != row.base:
             why = policy.MAIN_MOVED
         elif decider is None and under_way:
             why = _UNDER_WAY
         elif row.kind == "rebuild" and newest is not None and newest.closure == built.closure:
             why = policy.UP_TO_DATE
         if why:
-            gone = Step(replace(data, state=State.WITHDRAWN, outcome=why), row.sha, SYSTEM)
-            await self._take(row, [Step(data, row.sha, SYSTEM), gone], place.told(gone))
+            gone = Transition(replace(data, state=State.WITHDRAWN, outcome=why), row.sha, SYSTEM)
+            await self._take(row, [Transition(data, row.sha, SYSTEM), gone], context.notifications_for(gone))
             return False
         approvals: list[str] = []
         if row.kind == "rebuild" and newest is not None:
-            approvals = policy.as_before(newest.number, newest.approvals)
+            approvals = policy.inherited_approvals(newest.number, newest.approvals)
         elif built.rule is not None:
             approvals = [f"rule: {built.rule}"]
         elif decider is None:
             approvals = [row.proposer]  # There is nobody but the operator, who proposed it.
-        step = Step(replace(data, waits_for=decider), row.sha, SYSTEM)
+        transition = Transition(replace(data, waits_for=decider), row.sha, SYSTEM)
         if approvals and not under_way:
             approved = replace(data, state=State.APPROVED, approvals=approvals)
-            await self._take(row, [step, Step(approved, row.sha, SYSTEM)])
+            await self._take(row, [transition, Transition(approved, row.sha, SYSTEM)])
             return True
-        diff = await place.with_repository(row.agent, lambda found: shown_diff(found, row, SHOWN_DIFF))
-        await self._take(row, [step], place.told(step, diff=diff))
+        diff = await context.in_repository(row.agent, lambda found: shown_diff(found, row, SHOWN_DIFF))
+        await self._take(row, [transition], context.notifications_for(transition, diff=diff))
         return False
 
-    async def _fail(self, row: Row, why: str) -> None:
-        place = self._place
+    async def _fail(self, row: ProposalRow, why: str) -> None:
+        context = self._context
         tail = await self._logs.tail(row.agent, row.number, _TAIL_LINES)
-        step = Step(row.data(State.FAILED, outcome=why, log_tail=tail), row.sha, SYSTEM)
-        await self._take(row, [step], place.told(step))
+        transition = Transition(row.data(State.FAILED, outcome=why, log_tail=tail), row.sha, SYSTEM)
+        await self._take(row, [transition], context.notifications_for(transition))
 
-    async def _take(self, row: Row, steps: Sequence[Step], told: Sequence[Notice] = ()) -> None:
-        await self._place.ledger.enter(row.agent, steps, notices=told, created={row.number: row.created_at})
-        await self._place.tell_changed()
+    async def _take(self, row: ProposalRow, steps: Sequence[Transition], told: Sequence[Notification] = ()) -> None:
+        await self._context.transition_log.record(row.agent, steps, notices=told, created={row.number: row.created_at})
+        await self._context.notify_waiters()
 
 
-def _changes(repository: Repository, row: Row) -> tuple[AgentConfig | None, AgentConfig, list[str]]:
+def _changes(repository: Repository, row: ProposalRow) -> tuple[AgentConfig | None, AgentConfig, list[str]]:
     old = read_config(repository, row.base) if row.base is not None else None
     return old, read_config(repository, row.sha), repository.changed_paths(row.base, row.sha)
 

@@ -6,14 +6,14 @@ import structlog
 
 from hive_core.errors import HiveError, conflict
 from hive_core.gate import policy
-from hive_core.gate.context import Workplace
-from hive_core.gate.pipeline.provisioning import Ending, Founding
+from hive_core.gate.context import GateContext
+from hive_core.gate.pipeline.provisioning import Provisioning, Removal
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index, transitions
-from hive_core.gate.records.commit import in_force
-from hive_core.gate.records.index import Row
+from hive_core.gate.records.commit import read_active_config
+from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
-from hive_core.gate.records.transitions import MoveMain, Step
+from hive_core.gate.records.transitions import MoveMain, Transition
 from hive_core.infra.git.repository import Repository
 from hive_core.runtimes.base import BuildFailed
 from hive_core.text import last_lines
@@ -24,21 +24,21 @@ _LOG_BYTES = 4_000
 log = structlog.get_logger(__name__)
 
 
-class Deploying:
+class DeployStep:
     """Carries approved proposals out: one at a time of one agent, those of different agents side by side."""
 
-    def __init__(self, place: Workplace, founding: Founding, ending: Ending) -> None:
-        self._place = place
-        self._founding = founding
-        self._ending = ending
+    def __init__(self, context: GateContext, provisioning: Provisioning, removal: Removal) -> None:
+        self._context = context
+        self._provisioning = provisioning
+        self._removal = removal
 
-    def follow(self, agent: str, number: int) -> None:
+    def start(self, agent: str, number: int) -> None:
         """Carry an approved proposal out in the background."""
-        self._place.begin(agent, number, self.carry_out(agent, number))
+        self._context.start_work(agent, number, self.run(agent, number))
 
-    async def carry_out(self, agent: str, number: int) -> None:
+    async def run(self, agent: str, number: int) -> None:
         """Deploy a proposal if it is approved, to its end: whatever goes wrong, it does not stay approved."""
-        row = await self._place.row(agent, number)
+        row = await self._context.row(agent, number)
         if row.state is not State.APPROVED:
             return
         try:
@@ -50,111 +50,113 @@ class Deploying:
                 await self._deploy(row)
         except Exception as error:
             why = why_failed(error, "deployment", row)
-            async with self._place.locks[agent]:
-                await self.undo(row, why)
+            async with self._context.locks[agent]:
+                await self.roll_back(row, why)
 
-    async def undo(self, row: Row, why: str) -> None:
+    async def roll_back(self, row: ProposalRow, why: str) -> None:
         """Put back what was deployed before, and plant `failed/N`. Under the agent's lock."""
-        now = await self._place.read(lambda db: index.find(db, row.agent, row.number))
+        now = await self._context.read(lambda db: index.find(db, row.agent, row.number))
         # Not a deployment that is written down, or a purge: what went wrong came after.
         if now is not None and now.open:
-            why += await self.put_right(row.agent)
+            why += await self.restore_deployed(row.agent)
             await self.fail(row, why)
 
-    async def _spawn(self, row: Row) -> None:
-        start, _ = await self._founding.flags(row)
-        async with self._place.locks[row.agent]:
-            await self._founding.create(row, start=start)
+    async def _spawn(self, row: ProposalRow) -> None:
+        start, _ = await self._provisioning.read_flags(row)
+        async with self._context.locks[row.agent]:
+            await self._provisioning.create_agent(row, start=start)
             await self.succeed(row)
 
-    async def _destroy(self, row: Row) -> None:
-        _, purge = await self._founding.flags(row)
-        async with self._place.locks[row.agent]:
-            await self._ending.end(row.agent, purge=purge, actor=row.approvals[-1], besides=row.number)
+    async def _destroy(self, row: ProposalRow) -> None:
+        _, purge = await self._provisioning.read_flags(row)
+        async with self._context.locks[row.agent]:
+            await self._removal.remove_agent(row.agent, purge=purge, actor=row.approvals[-1], besides=row.number)
             if not purge:
                 await self.succeed(row)
 
-    async def _deploy(self, row: Row) -> None:
-        place, agent = self._place, row.agent
-        new = await place.with_repository(agent, lambda repository: in_force(repository, row))
-        if not await place.runtime.has(new.closure):
+    async def _deploy(self, row: ProposalRow) -> None:
+        context, agent = self._context, row.agent
+        new = await context.in_repository(agent, lambda repository: read_active_config(repository, row))
+        if not await context.runtime.has(new.closure):
             why = f"what {agent}/{row.number} was built to is gone: {new.closure}"
             raise conflict("closure_gone", why, "propose it again, so that it is built again")
         transitions.crash_point("about to activate")
-        runs = await place.agents.deploy(agent, new)
+        runs = await context.agents.deploy(agent, new)
         transitions.crash_point("activated")
         why = ""
         if runs:
-            why = await place.agents.wait_healthy(agent, new.number, place.settings.health_timeout)
+            why = await context.agents.wait_healthy(agent, new.number, context.settings.health_timeout)
             transitions.crash_point("watched")
         if why:
-            why += await self._last_words(agent)
-        async with place.locks[agent]:
-            await (self.undo(row, why) if why else self.succeed(row))
+            why += await self._log_tail(agent)
+        async with context.locks[agent]:
+            await (self.roll_back(row, why) if why else self.succeed(row))
 
-    async def put_right(self, agent: str) -> str:
+    async def restore_deployed(self, agent: str) -> str:
         """Run what is deployed, without building, if something else is in force: "", or why that failed, in words."""
-        place = self._place
-        deployed = await place.read(lambda db: index.last_deployed(db, agent))
-        if deployed is None or deployed.closure is None or not place.agents.exists(agent):
+        context = self._context
+        deployed = await context.read(lambda db: index.last_deployed(db, agent))
+        if deployed is None or deployed.closure is None or not context.agents.exists(agent):
             return ""
-        if place.agents.record(agent).deployment == deployed.number:
+        if context.agents.record(agent).deployment == deployed.number:
             return ""
         try:
-            old = await place.with_repository(agent, lambda repository: in_force(repository, deployed))
-            await place.agents.deploy(agent, old)
+            old = await context.in_repository(agent, lambda repository: read_active_config(repository, deployed))
+            await context.agents.deploy(agent, old)
         except (HiveError, OSError, ValueError) as error:
             log.error("not put back", agent=agent, number=deployed.number, error=str(error))
             return f"\n\nWhat was deployed before ({agent}/{deployed.number}) could not be put back: {error}"
         transitions.crash_point("put back")
         return ""
 
-    async def succeed(self, row: Row) -> None:
+    async def succeed(self, row: ProposalRow) -> None:
         """Plant `deployed/N`, move main, withdraw what was proposed on top of the old one. Under the agent's lock."""
-        place, agent = self._place, row.agent
-        main = await place.with_repository(agent, Repository.main)
+        context, agent = self._context, row.agent
+        main = await context.in_repository(agent, Repository.main)
         data = row.data(State.DEPLOYED, waits_for=None)
-        steps = [Step(data, row.sha, SYSTEM)]
-        told = place.told(steps[0])
+        steps = [Transition(data, row.sha, SYSTEM)]
+        told = context.notifications_for(steps[0])
         births = {row.number: row.created_at}
-        for other in await place.read(lambda db: index.open_of(db, agent)):
+        for other in await context.read(lambda db: index.open_of(db, agent)):
             if other.number == row.number or other.state not in (State.PROPOSAL, State.BUILT):
                 continue  # What is being built now sees at its end that something else was deployed.
             why = _overtaken(other, row)
             if not why:
                 continue
-            gone = Step(other.data(State.WITHDRAWN, outcome=why, waits_for=None), other.sha, SYSTEM)
+            gone = Transition(other.data(State.WITHDRAWN, outcome=why, waits_for=None), other.sha, SYSTEM)
             steps.append(gone)
             births[other.number] = other.created_at
-            told += place.told(gone, was_asked=other.waits_for)
+            told += context.notifications_for(gone, was_asked=other.waits_for)
         moved = MoveMain(row.sha, main) if main != row.sha and row.kind != "destroy" else None
-        await place.ledger.enter(agent, steps, main=moved, notices=told, created=births)
-        await place.tell_changed()
-        await self._tidy(agent)
+        await context.transition_log.record(agent, steps, main=moved, notices=told, created=births)
+        await context.notify_waiters()
+        await self._remove_old(agent)
 
-    async def fail(self, row: Row, why: str) -> None:
+    async def fail(self, row: ProposalRow, why: str) -> None:
         """Plant `failed/N`. Under the agent's lock."""
-        step = Step(row.data(State.FAILED, outcome=why, waits_for=None), row.sha, SYSTEM)
+        transition = Transition(row.data(State.FAILED, outcome=why, waits_for=None), row.sha, SYSTEM)
         births = {row.number: row.created_at}
-        await self._place.ledger.enter(row.agent, [step], notices=self._place.told(step), created=births)
-        await self._place.tell_changed()
+        await self._context.transition_log.record(
+            row.agent, [transition], notices=self._context.notifications_for(transition), created=births
+        )
+        await self._context.notify_waiters()
 
-    async def _tidy(self, agent: str) -> None:
+    async def _remove_old(self, agent: str) -> None:
         """Let go of closures that no rollback within `kept_deployments` needs, and of git's clutter."""
-        place = self._place
-        rows = await place.read(
-            lambda db: [*index.deployments(db, agent, place.settings.kept_deployments), *index.open_of(db, agent)]
+        context = self._context
+        rows = await context.read(
+            lambda db: [*index.deployments(db, agent, context.settings.kept_deployments), *index.open_of(db, agent)]
         )
         try:
-            await place.runtime.keep(agent, {row.closure for row in rows if row.closure is not None})
-            await place.with_repository(agent, Repository.tidy)
+            await context.runtime.keep(agent, {row.closure for row in rows if row.closure is not None})
+            await context.in_repository(agent, Repository.tidy)
         except (HiveError, OSError) as error:
             log.warning("not tidied up", agent=agent, error=str(error))
 
-    async def _last_words(self, agent: str) -> str:
+    async def _log_tail(self, agent: str) -> str:
         try:
-            lines, _ = await self._place.runtime.read_log(
-                agent, self._place.layout.agent_log(agent), _LOG_LINES, None, 0
+            lines, _ = await self._context.runtime.read_log(
+                agent, self._context.layout.agent_log(agent), _LOG_LINES, None, 0
             )
         except HiveError:
             return ""
@@ -162,7 +164,7 @@ class Deploying:
         return f"\n\nThe last lines of its log:\n{tail}" if tail else ""
 
 
-def _overtaken(other: Row, deployed: Row) -> str:
+def _overtaken(other: ProposalRow, deployed: ProposalRow) -> str:
     """Why a proposal that waits ends with this deployment; empty if it goes on waiting.
 
     The newest deployment is the one with the highest number: one with a lower number must not come after it.
@@ -171,10 +173,10 @@ def _overtaken(other: Row, deployed: Row) -> str:
         return ""
     if other.base != deployed.sha:
         return policy.MAIN_MOVED
-    return "" if other.kind == "destroy" or other.number > deployed.number else policy.OVERTAKEN
+    return "" if other.kind == "destroy" or other.number > deployed.number else policy.SUPERSEDED
 
 
-def why_failed(error: Exception, what: str, row: Row) -> str:
+def why_failed(error: Exception, what: str, row: ProposalRow) -> str:
     """Why a build or a deployment failed, in words for who proposed it. Raises what is no failure of the proposal's:
     the hive is stopping.
     """

@@ -11,8 +11,8 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.gate import policy
-from hive_core.gate.context import Workplace
-from hive_core.gate.pipeline.decide import Deciding
+from hive_core.gate.context import GateContext
+from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index
 from hive_core.gate.records.states import IllegalHistory, State
@@ -27,19 +27,19 @@ _log = structlog.get_logger(__name__)
 _LONGEST_PAUSE = 600.0
 
 
-class Upkeep:
+class Maintenance:
     """Works beside the decisions."""
 
-    def __init__(self, place: Workplace, deciding: Deciding) -> None:
-        self._place = place
-        self._deciding = deciding
+    def __init__(self, context: GateContext, decisions: Decisions) -> None:
+        self._context = context
+        self._decisions = decisions
 
     async def expire(self) -> None:
         """Withdraw proposals on which nobody has decided in time, until cancelled."""
-        pause = min(_LONGEST_PAUSE, self._place.settings.proposal_days * 86_400 / 4)
+        pause = min(_LONGEST_PAUSE, self._context.settings.proposal_days * 86_400 / 4)
         while True:
             await asyncio.sleep(pause)
-            for row in await self._place.read(lambda db: index.expired(db, seconds() * 1_000)):
+            for row in await self._context.read(lambda db: index.expired(db, seconds() * 1_000)):
                 try:
                     await self._expire(row)
                 except (HiveError, OSError) as error:
@@ -47,77 +47,77 @@ class Upkeep:
 
     async def reindex(self) -> ReindexAnswer:
         """Make the index anew from the tags of every agent. Raises `repository_damaged` when all others are done."""
-        place = self._place
-        found = index.agents_with_repository(place.layout.applied)
+        context = self._context
+        found = index.agents_with_repository(context.layout.applied)
         count = changed = 0
         damaged = []
         for agent in sorted(found):
             try:
-                async with place.locks[agent]:
-                    rows = await place.with_repository(agent, index.rows_of_repository)
-                    old = {row.number: row for row in await place.read(partial(index.of_agent, agent=agent))}
+                async with context.locks[agent]:
+                    rows = await context.in_repository(agent, index.rows_of_repository)
+                    old = {row.number: row for row in await context.read(partial(index.of_agent, agent=agent))}
                     new = {row.number: row for row in rows}
                     changed += sum(old.get(number) != new.get(number) for number in old.keys() | new.keys())
                     count += len(rows)
-                    await place.database.write(partial(index.replace, agent=agent, rows=rows))
+                    await context.database.write(partial(index.replace, agent=agent, rows=rows))
             except (IllegalHistory, ValueError) as error:
                 damaged.append(f"{agent}: {error}")
             except HiveError as error:
                 if error.code != "repository_missing":
                     raise
                 found.discard(agent)  # purged since it was listed
-        for agent in sorted(await place.read(index.agents) - found):
-            gone = await place.read(partial(index.of_agent, agent=agent))
+        for agent in sorted(await context.read(index.agents) - found):
+            gone = await context.read(partial(index.of_agent, agent=agent))
             changed += len(gone)
-            await place.database.write(partial(index.forget, agent=agent))
-        await place.tell_changed()
+            await context.database.write(partial(index.forget, agent=agent))
+        await context.notify_waiters()
         if damaged:
             why = f"tags that are not the gate's, in the applied repository of {'; '.join(damaged)}"
             hint = "see them with git tag, and hive-c0re audit verify; the index of the others was made anew"
             raise HiveError("repository_damaged", why, hint=hint, status=500)
         return ReindexAnswer(agents=len(found), proposals=count, changed=changed)
 
-    async def _expire(self, row: index.Row) -> None:
-        place = self._place
-        async with place.locks[row.agent]:
-            now = await place.row(row.agent, row.number)
+    async def _expire(self, row: index.ProposalRow) -> None:
+        context = self._context
+        async with context.locks[row.agent]:
+            now = await context.row(row.agent, row.number)
             if now.state in (State.PROPOSAL, State.BUILT):
-                await self._deciding.take_back(now, policy.EXPIRED, SYSTEM)
+                await self._decisions.take_back(now, policy.EXPIRED, SYSTEM)
 
 
 _MOST_PROBLEMS = 200
 
 
-class Verifying:
+class Verification:
     """Checks what the gate has written down against itself."""
 
-    def __init__(self, place: Workplace) -> None:
-        self._place = place
+    def __init__(self, context: GateContext) -> None:
+        self._context = context
 
     async def verify(self) -> AuditVerification:
         """Look at every row and every tag. Transitions wait agent by agent while theirs are looked at."""
-        place = self._place
+        context = self._context
         problems: list[str] = []
         count = 0
-        found = index.agents_with_repository(place.layout.applied)
-        length, broken, subjects = await place.read(_chain)
+        found = index.agents_with_repository(context.layout.applied)
+        length, broken, subjects = await context.read(_chain)
         if broken is not None:
             problems.append(f"audit row {broken} does not fit the chain: it or a row before it was changed")
         for agent in sorted(found | subjects):
-            async with place.locks[agent]:
+            async with context.locks[agent]:
                 # Under the lock, where every tag has a row.
-                expected = await place.read(partial(_told, agent=agent))
-                if not expected and not place.layout.applied_repository(agent).exists():
+                expected = await context.read(partial(_told, agent=agent))
+                if not expected and not context.layout.applied_repository(agent).exists():
                     continue  # It was purged.
                 try:
-                    tags, main = await place.with_repository(agent, _refs)
+                    tags, main = await context.in_repository(agent, _refs)
                     problems += [f"{agent}: {problem}" for problem in _compare(tags, expected)]
                     count += len(tags)
-                    rows = await place.with_repository(agent, index.rows_of_repository)
+                    rows = await context.in_repository(agent, index.rows_of_repository)
                 except (HiveError, IllegalHistory, ValueError, OSError) as error:
                     problems.append(f"{agent}: its applied repository cannot be read: {error}")
                     continue
-                indexed = await place.read(partial(index.of_agent, agent=agent))
+                indexed = await context.read(partial(index.of_agent, agent=agent))
             newest = max(
                 (row for row in rows if row.state is State.DEPLOYED and row.kind != "destroy"),
                 key=lambda row: row.number,

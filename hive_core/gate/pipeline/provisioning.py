@@ -6,32 +6,32 @@ import asyncio
 
 from hive_core.agents import files
 from hive_core.errors import HiveError, conflict
-from hive_core.gate.context import Workplace
+from hive_core.gate.context import GateContext
 from hive_core.gate.intake.agent_toml import check_settings
-from hive_core.gate.policy import SYSTEM, Party
+from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index, tag_message, transitions
-from hive_core.gate.records.commit import in_force
-from hive_core.gate.records.index import Row
+from hive_core.gate.records.commit import read_active_config
+from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
-from hive_core.gate.records.transitions import Step, person, seconds
+from hive_core.gate.records.transitions import Transition, person, seconds
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import AgentStatus, DestroyAnswer, SpawnRequest
 
 
-class Founding:
+class Provisioning:
     """Makes agents from approved spawns."""
 
-    def __init__(self, place: Workplace) -> None:
-        self._place = place
+    def __init__(self, context: GateContext) -> None:
+        self._context = context
 
-    async def first_commit(self, request: SpawnRequest, party: Party) -> tuple[str, str | None]:
+    async def first_commit(self, request: SpawnRequest, principal: Principal) -> tuple[str, str | None]:
         """Write a new agent's configuration into its applied repository; the commit, and what was deployed before it.
 
         A repository that an earlier agent of the name left goes on. The commit has no ref yet. Raises `above_ceiling`.
         """
-        place = self._place
-        check_settings(request.config, place.settings.ceilings)
-        path = place.layout.applied_repository(request.name)
+        context = self._context
+        check_settings(request.config, context.settings.ceilings)
+        path = context.layout.applied_repository(request.name)
         wanted = files.first_files(request)
 
         def write() -> tuple[str, str | None]:
@@ -41,39 +41,39 @@ class Founding:
                 message = f"Configuration of {request.name}, as spawned\n"
                 parents = [base] if base is not None else []
                 commit = repository.write_commit(
-                    wanted, parents=parents, author=person(party), when=seconds(), message=message
+                    wanted, parents=parents, author=person(principal), when=seconds(), message=message
                 )
                 return commit, base
 
         return await asyncio.to_thread(write)
 
-    async def create(self, row: Row, *, start: bool = True, actor: str = "system") -> AgentStatus:
+    async def create_agent(self, row: ProposalRow, *, start: bool = True, actor: str = "system") -> AgentStatus:
         """Make the agent of an approved spawn, with a config repository of its own that starts at the commit.
 
         An agent that a daemon made which died before it could say so is left as it is.
         """
-        place, agent = self._place, row.agent
-        if place.agents.exists(agent):
-            if place.agents.record(agent).deployment == row.number:
-                return place.agents.status(agent)
+        context, agent = self._context, row.agent
+        if context.agents.exists(agent):
+            if context.agents.record(agent).deployment == row.number:
+                return context.agents.status(agent)
             raise conflict("agent_exists", f"there is an agent {agent} already", "destroy it first")
-        new = await place.with_repository(agent, lambda repository: in_force(repository, row))
-        paths = await place.agents.make_place(agent)
-        await place.with_repository(agent, lambda repository: repository.clone_to(paths.config, row.sha))
+        new = await context.in_repository(agent, lambda repository: read_active_config(repository, row))
+        paths = await context.agents.create_directories(agent)
+        await context.in_repository(agent, lambda repository: repository.clone_to(paths.config, row.sha))
         transitions.crash_point("agent's place made")
         try:
-            status = await place.agents.create(agent, new, start=start, actor=actor)
+            status = await context.agents.create(agent, new, start=start, actor=actor)
         except HiveError as error:
             # It is there and cannot be run; a spawn that failed leaves no agent.
-            if error.code != "stopping" and place.agents.exists(agent):
-                await place.agents.destroy(agent, "system", purge=False)
+            if error.code != "stopping" and context.agents.exists(agent):
+                await context.agents.destroy(agent, "system", purge=False)
             raise
         transitions.crash_point("agent made")
         return status
 
-    async def flags(self, row: Row) -> tuple[bool, bool]:
+    async def read_flags(self, row: ProposalRow) -> tuple[bool, bool]:
         """Whether a spawn is to be started, and a destroy to be a purge: `proposal/N` knows."""
-        tags = await self._place.with_repository(
+        tags = await self._context.in_repository(
             row.agent, lambda repository: repository.read_tags([f"proposal/{row.number}"])
         )
         if not tags:
@@ -85,39 +85,41 @@ class Founding:
 _WHY = "the agent was destroyed"
 
 
-class Ending:
+class Removal:
     """Ends agents. Under the agent's lock."""
 
-    def __init__(self, place: Workplace) -> None:
-        self._place = place
+    def __init__(self, context: GateContext) -> None:
+        self._context = context
 
-    async def end(self, agent: str, *, purge: bool, actor: str, besides: int | None = None) -> DestroyAnswer | None:
+    async def remove_agent(
+        self, agent: str, *, purge: bool, actor: str, besides: int | None = None
+    ) -> DestroyAnswer | None:
         """Destroy the agent; what is open of it ends, but for the proposal `besides`, which asked for this.
 
         With `purge` its applied repository goes too, and the index forgets it. None if the agent is gone already.
         """
-        place = self._place
-        for row in await place.read(lambda db: index.open_of(db, agent)):
+        context = self._context
+        for row in await context.read(lambda db: index.open_of(db, agent)):
             if row.number != besides:
-                await place.give_up(agent, row.number)
+                await context.cancel_work(agent, row.number)
         steps, told, births = [], [], {}
-        for row in await place.read(lambda db: index.open_of(db, agent)):
+        for row in await context.read(lambda db: index.open_of(db, agent)):
             if row.number != besides:
                 state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
-                steps.append(Step(row.data(state, outcome=_WHY, waits_for=None), row.sha, SYSTEM))
-                told += place.told(steps[-1], was_asked=row.waits_for)
+                steps.append(Transition(row.data(state, outcome=_WHY, waits_for=None), row.sha, SYSTEM))
+                told += context.notifications_for(steps[-1], was_asked=row.waits_for)
                 births[row.number] = row.created_at
         if steps:
-            await place.ledger.enter(agent, steps, notices=told, created=births)
+            await context.transition_log.record(agent, steps, notices=told, created=births)
         transitions.crash_point("proposals ended")
         answer = None
         try:
-            if place.agents.exists(agent):
-                answer = await place.agents.destroy(agent, actor, purge=purge)
+            if context.agents.exists(agent):
+                answer = await context.agents.destroy(agent, actor, purge=purge)
             transitions.crash_point("agent destroyed")
         finally:
             # Also if some of its files could not be removed: it is gone.
-            if purge and not place.agents.exists(agent):
-                await place.database.write(lambda db: index.forget(db, agent))
-            await place.tell_changed()
+            if purge and not context.agents.exists(agent):
+                await context.database.write(lambda db: index.forget(db, agent))
+            await context.notify_waiters()
         return answer

@@ -13,17 +13,17 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.gate import policy
-from hive_core.gate.context import Workplace
-from hive_core.gate.pipeline.build import SHOWN_DIFF, Building
-from hive_core.gate.pipeline.decide import Deciding
-from hive_core.gate.pipeline.deploy import Deploying
-from hive_core.gate.policy import SYSTEM, Party, Role, name_in
+from hive_core.gate.context import GateContext
+from hive_core.gate.pipeline.build import SHOWN_DIFF, BuildStep
+from hive_core.gate.pipeline.decide import Decisions
+from hive_core.gate.pipeline.deploy import DeployStep
+from hive_core.gate.policy import SYSTEM, Principal, Role, name_in
 from hive_core.gate.records import index
 from hive_core.gate.records.commit import shown_diff
-from hive_core.gate.records.index import Row
+from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import ENDORSED, State, tag_of
 from hive_core.gate.records.tag_message import parse_message as read_text
-from hive_core.gate.records.transitions import MAIN, Notice, Step
+from hive_core.gate.records.transitions import MAIN, Notification, Transition
 from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
@@ -38,24 +38,26 @@ log = structlog.get_logger(__name__)
 class Recovery:
     """Takes up what is open."""
 
-    def __init__(self, place: Workplace, building: Building, deploying: Deploying, deciding: Deciding) -> None:
-        self._place = place
-        self._building = building
-        self._deploying = deploying
-        self._deciding = deciding
+    def __init__(
+        self, context: GateContext, build_step: BuildStep, deploy_step: DeployStep, decisions: Decisions
+    ) -> None:
+        self._context = context
+        self._build_step = build_step
+        self._deploy_step = deploy_step
+        self._decisions = decisions
 
     async def run(self) -> None:
         """Recover every agent that has an applied repository. One that is damaged is logged; the others go on."""
-        place = self._place
-        found = index.agents_with_repository(place.layout.applied)
-        for agent in sorted(await place.read(index.agents) - found):
-            if not place.agents.exists(agent):  # It was purged.
+        context = self._context
+        found = index.agents_with_repository(context.layout.applied)
+        for agent in sorted(await context.read(index.agents) - found):
+            if not context.agents.exists(agent):  # It was purged.
                 with suppress(HiveError):  # A full disk, most likely: it does no harm until the next start.
-                    await place.database.write(partial(index.forget, agent=agent))
+                    await context.database.write(partial(index.forget, agent=agent))
         told: list[str] = []
         for agent in sorted(found):
             try:
-                async with place.locks[agent]:
+                async with context.locks[agent]:
                     told += await self._recover(agent)
             except Exception as error:  # Whatever one agent's repository holds, the others go on.
                 log.error("applied repository not recovered", agent=agent, error=str(error), exc_info=error)
@@ -67,32 +69,32 @@ class Recovery:
                 log.warning("recovery not announced", code=error.code)
 
     async def _recover(self, agent: str) -> list[str]:
-        place = self._place
-        await place.with_repository(agent, lambda repository: repository.repair())
-        known = {row.number: row for row in await place.read(lambda db: index.of_agent(db, agent))}
-        names, tags = await place.with_repository(agent, lambda repository: _unknown(repository, known))
+        context = self._context
+        await context.in_repository(agent, lambda repository: repository.repair())
+        known = {row.number: row for row in await context.read(lambda db: index.of_agent(db, agent))}
+        names, tags = await context.in_repository(agent, lambda repository: _unknown(repository, known))
         if tags:
             log.warning("tags that the database did not know", agent=agent, tags=[tag.name for tag in tags])
             await self._right_main(agent, tags)
             await self._catch_up(agent, tags)
         if untold := known.keys() - names:
             log.warning("proposals without tags are forgotten", agent=agent, numbers=sorted(untold))
-            await place.database.write(lambda db: index.forget(db, agent, untold))
+            await context.database.write(lambda db: index.forget(db, agent, untold))
         told = []
-        for row in await place.read(lambda db: index.open_of(db, agent)):
+        for row in await context.read(lambda db: index.open_of(db, agent)):
             what = await self._go_on(row)
             if what:
                 log.info("proposal taken up again", agent=agent, number=row.number, state=row.state.value, what=what)
                 told.append(f"{agent}/{row.number} was {row.state.value}: {what}")
-        if await place.read(lambda db: index.under_way(db, agent)) is None:
-            why = await self._deploying.put_right(agent)
+        if await context.read(lambda db: index.under_way(db, agent)) is None:
+            why = await self._deploy_step.restore_deployed(agent)
             told += [f"{agent}: {why.strip()}"] if why else []
         return told
 
     async def _right_main(self, agent: str, tags: list[Tag]) -> None:
         """Finish moving main: a power cut can leave `deployed/N` without it."""
-        place = self._place
-        known = await place.read(lambda db: index.last_deployed(db, agent))
+        context = self._context
+        known = await context.read(lambda db: index.last_deployed(db, agent))
         rows = [row for row in index.rows_from_tags(tags) if row.state is State.DEPLOYED and row.kind != "destroy"]
         newest = max(rows, key=lambda row: row.number, default=None)
         if newest is None or (known is not None and known.number > newest.number):
@@ -102,80 +104,80 @@ class Recovery:
             if (main := repository.main()) != newest.sha:
                 repository.update([RefChange(MAIN, newest.sha, main)])
 
-        await place.with_repository(agent, work)
+        await context.in_repository(agent, work)
 
     async def _catch_up(self, agent: str, tags: list[Tag]) -> None:
         """Bring the index and the audit table to where the tags are."""
-        place = self._place
-        audited = await place.read(lambda db: _audited(db, agent))
+        context = self._context
+        audited = await context.read(lambda db: _audited(db, agent))
         births = {number: when * 1_000 for number, when in _births(tags).items()}
         planted = [(_step(tag), tag.sha, tag.when) for tag in tags if tag.sha not in audited]
         rows = index.rows_from_tags(tags)
         if planted:
             # Messages go with the audit rows, so that of tags without these nobody was told.
-            untold = {step.tag: step for step, _, _ in planted}
-            notices: list[Notice] = []
+            untold = {transition.tag: transition for transition, _, _ in planted}
+            notices: list[Notification] = []
             for row in rows:
                 notices += await self._notices(row, tags, untold)
-            await place.ledger.record(agent, planted, notices, births)
-        await place.database.write(lambda db: index.put_all(db, rows))
+            await context.transition_log.write_index(agent, planted, notices, births)
+        await context.database.write(lambda db: index.put_all(db, rows))
 
-    async def _notices(self, row: Row, tags: list[Tag], untold: dict[str, Step]) -> list[Notice]:
+    async def _notices(self, row: ProposalRow, tags: list[Tag], untold: dict[str, Transition]) -> list[Notification]:
         """What the tag that tells the present of a proposal would have been told with; not those before it."""
-        step = untold.get(tag_of(row.state, row.number))
+        transition = untold.get(tag_of(row.state, row.number))
         if row.state is State.BUILT:
-            step = untold.get(tag_of(ENDORSED, row.number), step if not row.approvals else None)
-        if step is None:
+            transition = untold.get(tag_of(ENDORSED, row.number), transition if not row.approvals else None)
+        if transition is None:
             return []
         asking = [tag for tag in tags if tag.name in (tag_of("built", row.number), tag_of(ENDORSED, row.number))]
         was_asked = next((read_text(tag.message).waits_for for tag in reversed(asking)), None)
         diff = ("", 0)
         if row.state is State.BUILT and row.kind != "destroy":
-            diff = await self._place.with_repository(
+            diff = await self._context.in_repository(
                 row.agent, lambda repository: shown_diff(repository, row, SHOWN_DIFF)
             )
-        return self._place.told(step, was_asked=was_asked, diff=diff)
+        return self._context.notifications_for(transition, was_asked=was_asked, diff=diff)
 
-    async def _go_on(self, row: Row) -> str:
+    async def _go_on(self, row: ProposalRow) -> str:
         """What is done with an open proposal, in words; empty if it just waits."""
-        place = self._place
-        if row.kind in ("config", "rollback", "rebuild") and not place.agents.exists(row.agent):
+        context = self._context
+        if row.kind in ("config", "rollback", "rebuild") and not context.agents.exists(row.agent):
             await self._end(row, "the agent is gone")
             return "ended, as the agent is gone"
         if row.state is State.BUILT:
-            if row.kind == "config" and await place.with_repository(row.agent, Repository.main) != row.base:
-                await self._deciding.take_back(row, policy.MAIN_MOVED, SYSTEM)
+            if row.kind == "config" and await context.in_repository(row.agent, Repository.main) != row.base:
+                await self._decisions.take_back(row, policy.MAIN_MOVED, SYSTEM)
                 return "withdrawn, as something else was deployed"
-            newest = await place.read(lambda db: index.last_deployed(db, row.agent))
+            newest = await context.read(lambda db: index.last_deployed(db, row.agent))
             if row.kind == "config" and newest is not None and newest.number > row.number:
-                await self._deciding.take_back(row, policy.OVERTAKEN, SYSTEM)
+                await self._decisions.take_back(row, policy.SUPERSEDED, SYSTEM)
                 return "withdrawn, as what is deployed was built anew"
             if row.waits_for is None:
                 await self._end(row, _CUT_OFF)
                 return "withdrawn, as it was cut off"
             return ""
         if row.state is State.APPROVED:
-            self._deploying.follow(row.agent, row.number)
+            self._deploy_step.start(row.agent, row.number)
             return "is deployed now"
         if row.kind in ("rollback", "destroy"):
             # Never built, so all of their tags up to the decision are planted at once: this one was cut off.
             await self._end(row, _CUT_OFF)
             return "ended, as it was cut off"
-        self._building.begin(row.agent, row.number)
+        self._build_step.begin(row.agent, row.number)
         return "is built now"
 
-    async def _end(self, row: Row, why: str) -> None:
+    async def _end(self, row: ProposalRow, why: str) -> None:
         state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
-        step = Step(row.data(state, outcome=why, waits_for=None), row.sha, SYSTEM)
-        await self._place.ledger.enter(row.agent, [step], created={row.number: row.created_at})
+        transition = Transition(row.data(state, outcome=why, waits_for=None), row.sha, SYSTEM)
+        await self._context.transition_log.record(row.agent, [transition], created={row.number: row.created_at})
 
     async def _tell(self, told: list[str]) -> None:
-        to = MANAGER if self._place.has_manager else OPERATOR
+        to = MANAGER if self._context.has_manager else OPERATOR
         text = "\n".join(["The hive was started again; proposals that were under way go on.", "", *told])
-        await self._place.ledger.tell([(to, text)])
+        await self._context.transition_log.write_index_in([(to, text)])
 
 
-def _unknown(repository: Repository, known: dict[int, Row]) -> tuple[set[int], list[Tag]]:
+def _unknown(repository: Repository, known: dict[int, ProposalRow]) -> tuple[set[int], list[Tag]]:
     """The numbers of all proposals, and every tag of those of which the index tells otherwise, in their order."""
     names = repository.tags()
     behind = set()
@@ -213,9 +215,9 @@ def _audited(db: sqlite3.Connection, agent: str) -> set[str]:
     return {sha for (sha,) in db.execute(query, (agent,)) if sha}
 
 
-def _step(tag: Tag) -> Step:
+def _step(tag: Tag) -> Transition:
     label = tag.tagger.name
     name = name_in(label)
     role: Role = "operator" if name == OPERATOR else "manager" if name == MANAGER else "agent"
     fact = ENDORSED if tag.name.startswith(f"{ENDORSED}/") else ""
-    return Step(read_text(tag.message), tag.target, Party(name, role, label), fact)
+    return Transition(read_text(tag.message), tag.target, Principal(name, role, label), fact)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hive_core.agents.store import InForce
+from hive_core.agents.store import ActiveConfig
 from hive_core.errors import HiveError
 from hive_core.gate.intake.agent_toml import TOML_MOST, parse_config
 from hive_core.gate.intake.tree_check import parse_prompt
-from hive_core.gate.records.index import Row
+from hive_core.gate.records.index import ProposalRow
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import AgentConfig
 
@@ -23,15 +23,15 @@ def read_prompt(repository: Repository, commit: str) -> str:
     return parse_prompt(_read(repository, commit, "prompt.md", _PROMPT_BYTES))
 
 
-def in_force(repository: Repository, row: Row) -> InForce:
+def read_active_config(repository: Repository, row: ProposalRow) -> ActiveConfig:
     """What the deployment of a built proposal puts in force."""
     if row.closure is None:
         raise HiveError("not_built", f"{row.agent}/{row.number} was not built", status=409)
     config, prompt = read_config(repository, row.sha), read_prompt(repository, row.sha)
-    return InForce(row.number, row.closure, config, prompt)
+    return ActiveConfig(row.number, row.closure, config, prompt)
 
 
-def shown_diff(repository: Repository, row: Row, limit: int) -> tuple[str, int]:
+def shown_diff(repository: Repository, row: ProposalRow, limit: int) -> tuple[str, int]:
     """The beginning of what a proposal changes, and the size of all of it. Files that git cannot compare within its
     time are no reason not to decide: then it says so.
     """

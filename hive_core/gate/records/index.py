@@ -13,8 +13,8 @@ from typing import Any
 
 from hive_core.gate.records import tag_message
 from hive_core.gate.records.states import ENDORSED, OPEN, IllegalHistory, State, current, in_tag, tag_of
-from hive_core.gate.records.tag_message import TagData
-from hive_core.infra.database.database import moment
+from hive_core.gate.records.tag_message import ProposalTag
+from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import Decider, Proposal, ProposalKind, ProposalsQuery
@@ -29,7 +29,7 @@ _WHERE = {"open": f"state IN ({_OPEN})", "ended": f"state NOT IN ({_OPEN})", "al
 
 
 @dataclass(frozen=True)
-class Row:
+class ProposalRow:
     """One proposal as its tags tell it."""
 
     agent: str
@@ -53,9 +53,9 @@ class Row:
         """Whether something can still become of it."""
         return self.state in OPEN
 
-    def data(self, state: State, **changes: Any) -> TagData:
+    def data(self, state: State, **changes: Any) -> ProposalTag:
         """What a tag of that state says of the proposal, with `changes`."""
-        known = TagData(
+        known = ProposalTag(
             agent=self.agent,
             number=self.number,
             state=state,
@@ -71,7 +71,7 @@ class Row:
         )
         return dataclasses.replace(known, **changes)
 
-    def shown(self) -> Proposal:
+    def to_protocol(self) -> Proposal:
         """The proposal as it is told to callers."""
         return Proposal(
             agent=self.agent,
@@ -86,15 +86,15 @@ class Row:
             waits_for=self.waits_for,
             approvals=list(self.approvals),
             outcome=self.outcome,
-            created_at=moment(self.created_at),
-            changed_at=moment(self.changed_at),
-            expires_at=None if self.expires_at is None else moment(self.expires_at),
+            created_at=to_datetime(self.created_at),
+            changed_at=to_datetime(self.changed_at),
+            expires_at=None if self.expires_at is None else to_datetime(self.expires_at),
         )
 
 
-def row(data: TagData, sha: str, *, created_at: int, changed_at: int) -> Row:
+def row(data: ProposalTag, sha: str, *, created_at: int, changed_at: int) -> ProposalRow:
     """The row for a proposal whose furthest tag holds `data`, points to `sha` and was made at `changed_at`."""
-    return Row(
+    return ProposalRow(
         data.agent,
         data.number,
         data.kind,
@@ -113,7 +113,7 @@ def row(data: TagData, sha: str, *, created_at: int, changed_at: int) -> Row:
     )
 
 
-def put(db: sqlite3.Connection, found: Row) -> None:
+def put(db: sqlite3.Connection, found: ProposalRow) -> None:
     """Store a row, or replace the one of that number."""
     values = (
         *(found.agent, found.number, found.kind, found.state.value, found.proposer, found.note, found.sha, found.base),
@@ -124,13 +124,13 @@ def put(db: sqlite3.Connection, found: Row) -> None:
     db.execute(f"INSERT OR REPLACE INTO proposals ({_COLUMNS}) VALUES ({places})", values)  # noqa: S608
 
 
-def put_all(db: sqlite3.Connection, rows: Sequence[Row]) -> None:
+def put_all(db: sqlite3.Connection, rows: Sequence[ProposalRow]) -> None:
     """Store many."""
     for found in rows:
         put(db, found)
 
 
-def replace(db: sqlite3.Connection, agent: str, rows: Sequence[Row]) -> None:
+def replace(db: sqlite3.Connection, agent: str, rows: Sequence[ProposalRow]) -> None:
     """These are all of the agent's proposals."""
     forget(db, agent)
     put_all(db, rows)
@@ -144,28 +144,28 @@ def forget(db: sqlite3.Connection, agent: str, numbers: Collection[int] | None =
         db.executemany("DELETE FROM proposals WHERE agent = ? AND number = ?", [(agent, number) for number in numbers])
 
 
-def find(db: sqlite3.Connection, agent: str, number: int) -> Row | None:
+def find(db: sqlite3.Connection, agent: str, number: int) -> ProposalRow | None:
     """One proposal."""
     return next(_rows(db, "agent = ? AND number = ?", (agent, number)), None)
 
 
-def of_agent(db: sqlite3.Connection, agent: str) -> list[Row]:
+def of_agent(db: sqlite3.Connection, agent: str) -> list[ProposalRow]:
     """Everything about one agent, the oldest first."""
     return list(_rows(db, "agent = ?", (agent,)))
 
 
-def open_of(db: sqlite3.Connection, agent: str) -> list[Row]:
+def open_of(db: sqlite3.Connection, agent: str) -> list[ProposalRow]:
     """The agent's proposals that are not ended, the oldest first."""
     # With the plus, SQLite goes through all that is open, which is little, and not through all of the agent's.
     return list(_rows(db, f"+agent = ? AND {_WHERE['open']}", (agent,)))
 
 
-def under_way(db: sqlite3.Connection, agent: str) -> Row | None:
+def under_way(db: sqlite3.Connection, agent: str) -> ProposalRow | None:
     """The agent's proposal that is approved and not deployed yet: there is one at most."""
     return next(_rows(db, f"+agent = ? AND {_WHERE['open']} AND state = 'approved'", (agent,)), None)
 
 
-def last_rebuild(db: sqlite3.Connection, agent: str) -> Row | None:
+def last_rebuild(db: sqlite3.Connection, agent: str) -> ProposalRow | None:
     """The agent's newest proposal of that kind, open or ended."""
     return next(_rows(db, "agent = ? AND kind = 'rebuild'", (agent,), "number DESC LIMIT 1"), None)
 
@@ -185,7 +185,7 @@ def count_since(db: sqlite3.Connection, agent: str, since: int) -> int:
     return int(count)
 
 
-def expired(db: sqlite3.Connection, now: int) -> list[Row]:
+def expired(db: sqlite3.Connection, now: int) -> list[ProposalRow]:
     """Undecided proposals whose time is up."""
     return list(_rows(db, f"{_WHERE['open']} AND expires_at <= ?", (now,), "created_at"))
 
@@ -196,19 +196,19 @@ def next_number(db: sqlite3.Connection, agent: str) -> int:
     return 0 if last is None else int(last) + 1
 
 
-def last_deployed(db: sqlite3.Connection, agent: str, below: int | None = None) -> Row | None:
+def last_deployed(db: sqlite3.Connection, agent: str, below: int | None = None) -> ProposalRow | None:
     """The newest deployment of a configuration, or the newest with a number below that one."""
     where = "agent = ? AND state = 'deployed' AND kind != 'destroy' AND (? IS NULL OR number < ?)"
     return next(_rows(db, where, (agent, below, below), "number DESC LIMIT 1"), None)
 
 
-def deployments(db: sqlite3.Connection, agent: str, limit: int, offset: int = 0) -> list[Row]:
+def deployments(db: sqlite3.Connection, agent: str, limit: int, offset: int = 0) -> list[ProposalRow]:
     """The agent's deployments, the newest first."""
     order = "number DESC LIMIT ? OFFSET ?"
     return list(_rows(db, "agent = ? AND state = 'deployed'", (agent, limit, offset), order))
 
 
-def select(db: sqlite3.Connection, query: ProposalsQuery) -> tuple[list[Row], int]:
+def select(db: sqlite3.Connection, query: ProposalsQuery) -> tuple[list[ProposalRow], int]:
     """What fits the query, the newest first, and how many there are without its limit."""
     where, values = _WHERE[query.state], []
     if query.agent is not None:
@@ -223,11 +223,11 @@ def agents(db: sqlite3.Connection) -> set[str]:
     return {name for (name,) in db.execute("SELECT DISTINCT agent FROM proposals")}
 
 
-def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], order: str = "number") -> Iterator[Row]:
+def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], order: str = "number") -> Iterator[ProposalRow]:
     for found in db.execute(f"SELECT {_COLUMNS} FROM proposals WHERE {where} ORDER BY {order}", values):  # noqa: S608
         fields = list(found)
         fields[3], fields[10] = State(found[3]), tuple(json.loads(found[10]))
-        yield Row(*fields)
+        yield ProposalRow(*fields)
 
 
 def agents_with_repository(applied: Path) -> set[str]:
@@ -255,7 +255,7 @@ def furthest_tag(names: Mapping[str, object] | set[str], number: int, reached: s
     return endorsed if state is State.BUILT and endorsed in names else tag_of(state, number)
 
 
-def rows_from_tags(tags: Iterable[Tag]) -> list[Row]:
+def rows_from_tags(tags: Iterable[Tag]) -> list[ProposalRow]:
     """The index of all proposals in these tags. Raises IllegalHistory, and ValueError for texts of another's."""
     by_name = {tag.name: tag for tag in tags}
     made = []
@@ -267,6 +267,6 @@ def rows_from_tags(tags: Iterable[Tag]) -> list[Row]:
     return made
 
 
-def rows_of_repository(repository: Repository) -> list[Row]:
+def rows_of_repository(repository: Repository) -> list[ProposalRow]:
     """The same from all tags that there are."""
     return rows_from_tags(repository.read_tags())

@@ -18,11 +18,11 @@ from hive_core.protocol import Decider, ProposalKind
 from hive_core.protocol.names import MANAGER, SYSTEM, is_agent_name
 from hive_core.text import first_line, join_list, last_lines, one_line, quote
 
-__all__ = ["TagData", "format_message", "parse_message"]
+__all__ = ["ProposalTag", "format_message", "parse_message"]
 
 
 @dataclass(frozen=True)
-class TagData:
+class ProposalTag:
     """A proposal as of one of its tags.
 
     `by` and `note` are the proposer's in every tag; who planted the tag is its tagger. `outcome` says why it came to
@@ -69,7 +69,7 @@ _WANTS: dict[ProposalKind, str] = {
 }
 
 
-def format_message(data: TagData, who: str = "", *, fact: str = "") -> str:
+def format_message(data: ProposalTag, who: str = "", *, fact: str = "") -> str:
     """The message of the tag with that data. `who` is the label of the party that caused it, the tag's tagger.
 
     `fact` is the tag's word where that is no state (`endorsed`). What the index does not need is cut if it is very
@@ -85,7 +85,7 @@ def format_message(data: TagData, who: str = "", *, fact: str = "") -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def parse_message(message: str) -> TagData:
+def parse_message(message: str) -> ProposalTag:
     """The data with which the message was written. Raises ValueError for what `write` does not write."""
     if len(message) > _LONGEST:
         raise ValueError(f"a tag's message of {len(message)} characters is longer than any of ours")
@@ -100,7 +100,7 @@ def parse_message(message: str) -> TagData:
             raise ValueError(f"{key} stands twice in a tag's message")
         values[name] = parse(text)
     try:
-        data = TagData(**values)
+        data = ProposalTag(**values)
     except TypeError:
         raise ValueError("the block that ends a tag's message lacks a line") from None
     if _block(data) != block or re.match(rf"[a-z]+: {data.agent}/{data.number}(?![0-9])", body) is None:
@@ -110,7 +110,7 @@ def parse_message(message: str) -> TagData:
     return data
 
 
-def _subject(data: TagData, who: str, word: str) -> str:
+def _subject(data: ProposalTag, who: str, word: str) -> str:
     about = f"{word}: {data.agent}/{data.number}" + ("" if data.kind == "config" else f" ({data.kind})")
     by_rule = word == State.APPROVED and who in ("", SYSTEM) and data.kind != "rebuild" and bool(data.approvals)
     name = data.by if word == State.PROPOSAL else data.approvals[-1] if by_rule else who
@@ -122,7 +122,7 @@ def _subject(data: TagData, who: str, word: str) -> str:
     return one_line(f"{about}: {first_line(why, _SUBJECT)}" if why else about, _SUBJECT)
 
 
-def _body(data: TagData, who: str, word: str) -> list[str]:
+def _body(data: ProposalTag, who: str, word: str) -> list[str]:
     wants = _WANTS[data.kind].format(agent=data.agent)
     parts = [f"{one_line(data.by, 60)} proposed to {wants}:\n{quote(data.note or '(no note)', _SHOWN_NOTE)}"]
     if data.outcome:
@@ -149,7 +149,7 @@ def _beginning(lines: list[str]) -> list[str]:
     return [*kept, f"and {len(lines) - len(kept)} more"] if len(lines) > len(kept) else kept
 
 
-def _block(data: TagData) -> str:
+def _block(data: ProposalTag) -> str:
     """One line for each field that says something."""
     lines = []
     for key, (name, _) in _READ.items():
@@ -219,5 +219,5 @@ _ALWAYS = frozenset({"agent", "number", "state", "kind", "by"})
 _PLAIN = frozenset({"agent", "state", "kind", "base", "waits_for"})
 _DEFAULTS: dict[str, Any] = {
     field.name: field.default_factory() if callable(field.default_factory) else field.default
-    for field in fields(TagData)
+    for field in fields(ProposalTag)
 }

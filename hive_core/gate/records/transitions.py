@@ -17,20 +17,20 @@ from dataclasses import dataclass
 import structlog
 
 from hive_core.errors import HiveError, conflict
-from hive_core.gate.policy import Party
+from hive_core.gate.policy import Principal
 from hive_core.gate.records import index, tag_message
 from hive_core.gate.records.states import TERMINAL, tag_of
-from hive_core.gate.records.tag_message import TagData
+from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.infra.database import audit
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.writer import PASSING
 from hive_core.infra.git.objects import Person, Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
-from hive_core.infra.tasks import to_the_end
+from hive_core.infra.tasks import shield_to_completion
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
-from hive_core.messaging import Broker, Letter
+from hive_core.messaging import Broker, OutgoingMessage
 from hive_core.protocol.names import SYSTEM
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ MAIN = "refs/heads/main"
 _SHOWN_NOTE = 2_000
 _RETRY_SECONDS = 1.0
 
-Notice = tuple[str, str]
+Notification = tuple[str, str]
 """To whom, and what."""
 
 
@@ -50,17 +50,17 @@ def seconds() -> int:
 
 
 @dataclass(frozen=True)
-class Step:
-    """A tag to be planted: what it says, on which commit, by whom. `fact` names a tag that is no state."""
+class Transition:
+    """A tag to be planted: what it says, on which commit, by whom. `marker` names a tag that is no state."""
 
-    data: TagData
+    data: ProposalTag
     commit: str
-    by: Party
-    fact: str = ""
+    by: Principal
+    marker: str = ""
 
     @property
     def tag(self) -> str:
-        return tag_of(self.fact or self.data.state, self.data.number)
+        return tag_of(self.marker or self.data.state, self.data.number)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class MoveMain:
     old: str | None
 
 
-class Ledger:
+class TransitionLog:
     """Writes transitions down. The caller holds the agent's lock."""
 
     def __init__(
@@ -88,13 +88,13 @@ class Ledger:
         self._now = now
         self._stopping = asyncio.Event()
 
-    async def enter(
+    async def record(
         self,
         agent: str,
-        steps: Sequence[Step],
+        steps: Sequence[Transition],
         *,
         main: MoveMain | None = None,
-        notices: Sequence[Notice] = (),
+        notices: Sequence[Notification] = (),
         created: dict[int, int] | None = None,
     ) -> None:
         """Plant the tags of all `steps` at once, or none of them. Raises `ref_moved` if the agent's tags are others
@@ -103,32 +103,32 @@ class Ledger:
         `created` gives, for numbers whose first tag is not among the steps, when that was planted, in milliseconds.
         """
         # A caller that is cancelled in between would leave tags of which the database does not know.
-        await to_the_end(self._enter(agent, steps, main, notices, created))
+        await shield_to_completion(self._record(agent, steps, main, notices, created))
 
-    async def _enter(
+    async def _record(
         self,
         agent: str,
-        steps: Sequence[Step],
+        steps: Sequence[Transition],
         main: MoveMain | None,
-        notices: Sequence[Notice],
+        notices: Sequence[Notification],
         created: dict[int, int] | None,
     ) -> None:
         when = self._now()
-        shas = await asyncio.to_thread(self._plant, agent, steps, main, when)
+        shas = await asyncio.to_thread(self._write_tags, agent, steps, main, when)
         crash_point("tags planted")
-        planted = [(step, sha, when) for step, sha in zip(steps, shas, strict=True)]
-        await self._record_at_last(agent, planted, notices, created)
+        planted = [(transition, sha, when) for transition, sha in zip(steps, shas, strict=True)]
+        await self._write_index_until_done(agent, planted, notices, created)
         crash_point("index written")
 
     def stop(self) -> None:
         """Try no longer to write down what the database has no room for: the next start makes up for it."""
         self._stopping.set()
 
-    async def _record_at_last(
+    async def _write_index_until_done(
         self,
         agent: str,
-        planted: Sequence[tuple[Step, str, int]],
-        notices: Sequence[Notice],
+        planted: Sequence[tuple[Transition, str, int]],
+        notices: Sequence[Notification],
         created: dict[int, int] | None,
     ) -> None:
         """Tell the database, again and again while its disk is full: the tags are there, so nobody may go on from what
@@ -136,7 +136,7 @@ class Ledger:
         """
         while True:
             try:
-                await self.record(agent, planted, notices, created)
+                await self.write_index(agent, planted, notices, created)
                 return
             except HiveError as error:
                 if error.code not in PASSING or self._stopping.is_set():
@@ -146,58 +146,60 @@ class Ledger:
                 async with asyncio.timeout(_RETRY_SECONDS):
                     await self._stopping.wait()
 
-    async def record(
+    async def write_index(
         self,
         agent: str,
-        planted: Sequence[tuple[Step, str, int]],
-        notices: Sequence[Notice],
+        planted: Sequence[tuple[Transition, str, int]],
+        notices: Sequence[Notification],
         created: dict[int, int] | None = None,
     ) -> None:
         """Tell the database of tags that are in place: each with its object's id and its time in seconds."""
         births = dict(created or {})
 
         def within(db: sqlite3.Connection) -> None:
-            for step, sha, when in planted:
-                number = step.data.number
+            for transition, sha, when in planted:
+                number = transition.data.number
                 at = births.setdefault(number, when * 1_000)
-                index.put(db, index.row(step.data, step.commit, created_at=at, changed_at=when * 1_000))
-                detail = {"tag": step.tag, "object": sha, "commit": step.commit}
-                action = f"gate.{step.fact or step.data.state.value}"
-                audit.append(db, actor=step.by.actor, action=action, subject=agent, detail=detail)
+                index.put(db, index.row(transition.data, transition.commit, created_at=at, changed_at=when * 1_000))
+                detail = {"tag": transition.tag, "object": sha, "commit": transition.commit}
+                action = f"gate.{transition.marker or transition.data.state.value}"
+                audit.append(db, actor=transition.by.actor, action=action, subject=agent, detail=detail)
 
         await self._broker.announce(notices, within)
-        for step, _, _ in planted:
-            self._tell(step)
+        for transition, _, _ in planted:
+            self._send_notifications(transition)
 
-    async def tell(self, notices: Sequence[Notice]) -> None:
+    async def write_index_in(self, notices: Sequence[Notification]) -> None:
         """Send messages that go with no transition."""
         await self._broker.announce(notices, lambda _: None)
 
-    async def tell_once(self, notice: Notice, note: Operation[None]) -> None:
+    async def notify_once(self, notice: Notification, note: Operation[None]) -> None:
         """Send a message that goes with no transition, and `note` that it was told: both or neither.
 
         Raises `inbox_full`, `unknown_recipient`.
         """
         to, text = notice
-        await self._broker.deliver(Letter(SYSTEM, to, lambda _: text), lambda db, _: note(db))
+        await self._broker.deliver(OutgoingMessage(SYSTEM, to, lambda _: text), lambda db, _: note(db))
 
-    def _plant(self, agent: str, steps: Sequence[Step], main: MoveMain | None, when: int) -> list[str]:
+    def _write_tags(self, agent: str, steps: Sequence[Transition], main: MoveMain | None, when: int) -> list[str]:
         with Repository.open(self._layout.applied_repository(agent)) as repository:
             _check_open(repository, steps)
             shas = [
                 repository.write_tag(
                     Tag(
-                        step.tag,
-                        step.commit,
-                        person(step.by),
+                        transition.tag,
+                        transition.commit,
+                        person(transition.by),
                         when,
-                        tag_message.format_message(step.data, step.by.label, fact=step.fact),
+                        tag_message.format_message(transition.data, transition.by.label, fact=transition.marker),
                     )
                 )
-                for step in steps
+                for transition in steps
             ]
             crash_point("tags written")
-            changes = [RefChange(f"refs/tags/{step.tag}", sha, None) for step, sha in zip(steps, shas, strict=True)]
+            changes = [
+                RefChange(f"refs/tags/{transition.tag}", sha, None) for transition, sha in zip(steps, shas, strict=True)
+            ]
             if main is not None:
                 # git moves them one after another. If that is cut off by a power cut, recovery sees `approved` on the
                 # commit that main is at, and deploys it again.
@@ -205,17 +207,17 @@ class Ledger:
             repository.update(changes)
         return shas
 
-    def _tell(self, step: Step) -> None:
-        data = step.data
+    def _send_notifications(self, transition: Transition) -> None:
+        data = transition.data
         told = {"agent": data.agent, "number": data.number, "kind": data.kind, "state": data.state.value}
         text = data.outcome or data.note
-        self._events.publish("proposal.changed", {**told, "by": step.by.label, "note": text[:_SHOWN_NOTE]})
-        _log.info("proposal", tag=step.tag, commit=step.commit, by=step.by.actor, agent=data.agent)
+        self._events.publish("proposal.changed", {**told, "by": transition.by.label, "note": text[:_SHOWN_NOTE]})
+        _log.info("proposal", tag=transition.tag, commit=transition.commit, by=transition.by.actor, agent=data.agent)
 
 
-def _check_open(repository: Repository, steps: Sequence[Step]) -> None:
+def _check_open(repository: Repository, steps: Sequence[Transition]) -> None:
     """Nothing comes after a terminal tag, whatever the index says. Raises `ref_moved`."""
-    for number in dict.fromkeys(step.data.number for step in steps):
+    for number in dict.fromkeys(transition.data.number for transition in steps):
         for state in sorted(TERMINAL):
             tag = tag_of(state, number)
             if repository.resolve(f"refs/tags/{tag}") is not None:
@@ -223,9 +225,9 @@ def _check_open(repository: Repository, steps: Sequence[Step]) -> None:
                 raise conflict("ref_moved", f"{agent}/{number} is {state} already", "look at it as it is now")
 
 
-def person(party: Party) -> Person:
+def person(principal: Principal) -> Person:
     """How tags and commits name a party."""
-    return Person(party.label, f"{re.sub('[^a-z0-9]', '', party.name)}@hive")
+    return Person(principal.label, f"{re.sub('[^a-z0-9]', '', principal.name)}@hive")
 
 
 def crash_point(name: str) -> None:

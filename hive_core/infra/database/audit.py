@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 
-from hive_core.infra.database.database import milliseconds, moment
+from hive_core.infra.database.database import milliseconds, to_datetime
 from hive_core.protocol import AuditRow
 
 GENESIS = "0" * 64
@@ -74,7 +74,7 @@ def _as_told(
 ) -> AuditRow:
     return AuditRow(
         id=number,
-        at=moment(at),
+        at=to_datetime(at),
         actor=actor,
         action=action,
         subject=subject,

@@ -17,14 +17,14 @@ T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
 
 
-class Connection(aiosqlite.Connection):
+class SqliteConnection(aiosqlite.Connection):
     """An aiosqlite connection that also runs a whole function on its thread.
 
     aiosqlite's own methods cost a hop between threads per statement; a transaction has several.
     """
 
     @classmethod
-    async def open(cls, connect: Callable[[], sqlite3.Connection]) -> Connection:
+    async def open(cls, connect: Callable[[], sqlite3.Connection]) -> SqliteConnection:
         """Call `connect` on a new thread, which then serves the connection."""
         connection = cls(connect, iter_chunk_size=64)
         try:
@@ -40,23 +40,23 @@ class Connection(aiosqlite.Connection):
         return cast(T, await self._execute(operation, self._conn))  # type: ignore[no-untyped-call]
 
 
-async def open_for_writing(path: Path) -> Connection:
+async def open_for_writing(path: Path) -> SqliteConnection:
     """The one writing connection: checked, migrated, WAL, and on disk before a commit returns.
 
     Raises HiveError `database_damaged`, `database_unusable` or `schema_too_new`.
     """
     try:
-        return await Connection.open(lambda: _connect_for_writing(path))
+        return await SqliteConnection.open(lambda: _connect_for_writing(path))
     except sqlite3.OperationalError as error:
         raise _unusable(path, error) from None
     except sqlite3.DatabaseError as error:
         raise _damaged(path, str(error)) from None
 
 
-async def open_for_reading(path: Path) -> Connection:
+async def open_for_reading(path: Path) -> SqliteConnection:
     """A connection that sees what is committed and cannot change it; raises HiveError `database_unusable`."""
     try:
-        return await Connection.open(lambda: _connect_for_reading(path))
+        return await SqliteConnection.open(lambda: _connect_for_reading(path))
     except sqlite3.OperationalError as error:
         raise _unusable(path, error) from None
 

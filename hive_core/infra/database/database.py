@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hive_core.errors import HiveError
-from hive_core.infra.database.connection import Connection, Operation, open_for_reading, open_for_writing
+from hive_core.infra.database.connection import Operation, SqliteConnection, open_for_reading, open_for_writing
 from hive_core.infra.database.writer import PASSING, Writer
 
 __all__ = ["PASSING", "Database", "Operation"]
@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Database:
     """Reads and writes for the rest of the daemon. `run` must be running for writes to proceed."""
 
-    def __init__(self, writing: Connection, reading: Connection, on_commit: Callable[[int], None]) -> None:
+    def __init__(self, writing: SqliteConnection, reading: SqliteConnection, on_commit: Callable[[int], None]) -> None:
         self._writing = writing
         self._reading = reading
         self._writer = Writer(writing, on_commit)
@@ -70,6 +70,6 @@ def milliseconds() -> int:
     return time.time_ns() // 1_000_000
 
 
-def moment(at: int) -> datetime:
+def to_datetime(at: int) -> datetime:
     """A time of the tables as the protocol tells it."""
     return datetime.fromtimestamp(at / 1_000, UTC)

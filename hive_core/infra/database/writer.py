@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from hive_core.errors import HiveError
-from hive_core.infra.database.connection import Connection, Operation
+from hive_core.infra.database.connection import Operation, SqliteConnection
 
 T = TypeVar("T")
 Outcome = tuple[Any, BaseException | None]
@@ -34,7 +34,7 @@ class Writer:
     An operation may run again after a rollback, so it must depend on nothing but the connection.
     """
 
-    def __init__(self, connection: Connection, on_commit: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(self, connection: SqliteConnection, on_commit: Callable[[int], None] = lambda _: None) -> None:
         """`on_commit` is told how many operations each commit held."""
         self._connection = connection
         self._on_commit = on_commit

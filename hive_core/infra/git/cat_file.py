@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.git.command import Running, running
+from hive_core.infra.git.command import RunningGit, run_in_background
 from hive_core.infra.processes import Process, readable
 
 _LINE_MOST = 8_192
@@ -25,10 +25,10 @@ class BatchHeader:
     size: int
 
 
-class Batch:
+class CatFileProcess:
     """The answers to one request, in its order: for each object `header`, then `content` or `whole` to its end."""
 
-    def __init__(self, command: Running) -> None:
+    def __init__(self, command: RunningGit) -> None:
         self._command = command
         self._chunks = command.chunks()
         self._buffer = b""
@@ -80,13 +80,13 @@ class Batch:
 
 
 @contextmanager
-def read_batch(repository: Path, names: Sequence[str]) -> Iterator[Batch]:
+def read_batch(repository: Path, names: Sequence[str]) -> Iterator[CatFileProcess]:
     """Ask for objects by sha, or by `<commit>:<path>`; no name may hold a newline."""
     if any("\n" in name for name in names):
         raise ValueError("a newline in an object's name")
     feed = "".join(f"{name}\n" for name in names).encode(errors="surrogateescape")
-    with running(repository, "cat-file", "--batch", feed=feed) as command:
-        yield Batch(command)
+    with run_in_background(repository, "cat-file", "--batch", feed=feed) as command:
+        yield CatFileProcess(command)
 
 
 def read_file(repository: Path, commit: str, path: str, limit: int) -> bytes | None:
@@ -97,11 +97,11 @@ def read_file(repository: Path, commit: str, path: str, limit: int) -> bytes | N
     # git takes a path that begins with dots as relative to a working directory, which there is not.
     if "\n" in path or "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
         return None
-    with read_batch(repository, [f"{commit}:{path}"]) as batch:
-        header = batch.header()
+    with read_batch(repository, [f"{commit}:{path}"]) as process:
+        header = process.header()
         if header is None or header.kind != "blob":
             return None
-        return batch.whole(header, limit)
+        return process.whole(header, limit)
 
 
 def _strange(what: str) -> HiveError:
@@ -127,7 +127,7 @@ class TooLarge(Exception):
     """An object is larger than the caller wants to read; the conversation is over."""
 
 
-class Objects:
+class ObjectReader:
     """A conversation with a `cat-file` that was started with `ARGUMENTS`; its end is the caller's to see to."""
 
     def __init__(self, process: Process, questions: int) -> None:

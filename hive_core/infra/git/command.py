@@ -32,7 +32,7 @@ _NO_PROGRAM = 127
 
 
 @dataclass(frozen=True)
-class Result:
+class GitResult:
     """What a command that ended gave: its exit code (or minus a signal) and what it wrote."""
 
     status: int
@@ -40,7 +40,7 @@ class Result:
     errors: str
 
 
-class Running:
+class RunningGit:
     """A command under way. Read `chunks` to their end, then `status` says how it ended."""
 
     def __init__(self, process: Popen[bytes], arguments: Sequence[str], seconds: float) -> None:
@@ -105,16 +105,16 @@ class Running:
 
 
 @contextmanager
-def running(
+def run_in_background(
     repository: Path, *arguments: str, feed: bytes = b"", seconds: float = SECONDS, keep: Sequence[int] = ()
-) -> Iterator[Running]:
+) -> Iterator[RunningGit]:
     """Start git in a repository and kill it at the end if it still runs.
 
     `feed` is its whole standard input, there before it starts: a killed daemon cannot leave it with half of one.
     `keep` are descriptors that stay open in it. Raises HiveError `git_missing`.
     """
     with _input(feed) as source:
-        started = Running(_start(repository, arguments, source, keep), arguments, seconds)
+        started = RunningGit(_start(repository, arguments, source, keep), arguments, seconds)
     try:
         yield started
     finally:
@@ -123,15 +123,15 @@ def running(
 
 def run(
     repository: Path, *arguments: str, feed: bytes = b"", seconds: float = SECONDS, keep: Sequence[int] = ()
-) -> Result:
+) -> GitResult:
     """Run a command whose output is short by nature; more than 64 KiB is a HiveError `git_failed`."""
-    with running(repository, *arguments, feed=feed, seconds=seconds, keep=keep) as command:
+    with run_in_background(repository, *arguments, feed=feed, seconds=seconds, keep=keep) as command:
         found = bytearray()
         for chunk in command.chunks():
             found += chunk
             if len(found) > _SMALL:
                 raise failure(arguments, 0, f"more than {_SMALL} bytes of output")
-        return Result(command.status(), bytes(found), command.errors)
+        return GitResult(command.status(), bytes(found), command.errors)
 
 
 def checked(repository: Path, *arguments: str, feed: bytes = b"", seconds: float = SECONDS) -> bytes:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hive_core.errors import HiveError, conflict
-from hive_core.infra.files import refusing, sync, sync_all
+from hive_core.infra.files import disk_full_as_error, sync, sync_all
 from hive_core.infra.git.command import checked
 from hive_core.infra.git.names import MAIN, check_sha
 
@@ -58,7 +58,7 @@ def make_bare(path: Path) -> None:
     A kill at any moment leaves it whole or absent. One caller at a time for one path. Raises HiveError
     `repository_damaged`, `disk_full`.
     """
-    with refusing(f"make {path.name}"):
+    with disk_full_as_error(f"make {path.name}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() and any(path.iterdir()):
             check(path)
@@ -80,7 +80,7 @@ def clone(repository: Path, path: Path, commit: str | None) -> None:
     source = MAIN if commit is None else check_sha(commit)
     if path.is_symlink() or (path.exists() and not path.is_dir()) or (path.is_dir() and any(path.iterdir())):
         raise conflict("clone_in_the_way", f"{path.name} is there already and not empty", "move it away")
-    with refusing("copy a repository"), _beside(path) as new:
+    with disk_full_as_error("copy a repository"), _beside(path) as new:
         git_dir = new / ".git"
         checked(git_dir, f"--work-tree={new}", "init", "--quiet", "--template=", "--initial-branch=main")
         only_files = ("-c", "protocol.allow=never", "-c", "protocol.file.allow=always")

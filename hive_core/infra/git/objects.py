@@ -13,7 +13,7 @@ from secrets import token_hex
 from typing import Literal
 
 from hive_core.errors import HiveError
-from hive_core.infra.files import refusing, sync
+from hive_core.infra.files import disk_full_as_error, sync
 from hive_core.infra.git.command import failure, run
 from hive_core.infra.git.names import TAGS, check_ref, check_sha
 
@@ -30,7 +30,7 @@ def write_object(objects: Path, kind: Literal["blob", "tree", "commit", "tag"], 
     gitdb's own `store` neither syncs nor renews the age of an object that is there already, which a clean-up may
     then take for an old one; so gitdb only does the encoding here. Raises HiveError `disk_full`.
     """
-    with refusing("store an object"), _temporary(objects) as (descriptor, path):
+    with disk_full_as_error("store an object"), _temporary(objects) as (descriptor, path):
         sha = _encode(descriptor, kind, content)
         directory = objects / sha[:2]
         target = directory / sha[2:]

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hive_core.infra.files import refusing, sync
+from hive_core.infra.files import disk_full_as_error, sync
 from hive_core.infra.git.command import SAFE
 from hive_core.infra.processes import Process, read_all
-from hive_core.infra.tasks import to_the_end
+from hive_core.infra.tasks import shield_to_completion
 
 
 class Quarantine:
@@ -34,14 +34,14 @@ class Quarantine:
         self._bare = bare
         self._environment = environment(bare, self._objects, [self._trusted])
 
-    def index(self, most: int) -> Call:
+    def index(self, most: int) -> GitInvocation:
         """The command that takes in the pack on its standard input, refusing one of more than `most` bytes."""
         line = ("index-pack", "--stdin", "--strict", "--fsck-objects", "--threads=1", f"--max-input-size={most}")
-        return Call(line, self._environment, (self._bare, self._trusted), (self._objects,))
+        return GitInvocation(line, self._environment, (self._bare, self._trusted), (self._objects,))
 
-    def look(self, *arguments: str) -> Call:
+    def look(self, *arguments: str) -> GitInvocation:
         """A command that only reads: the objects in quarantine and those of the trusted repository."""
-        return Call(arguments, self._environment, (self._bare, self._trusted, self._objects))
+        return GitInvocation(arguments, self._environment, (self._bare, self._trusted, self._objects))
 
     def accept(self) -> None:
         """Move what was taken in into the trusted repository, for good; no ref is changed. Blocks for the disk.
@@ -49,7 +49,7 @@ class Quarantine:
         Killed in the middle, it leaves at most a pack without an index there, which git does not see.
         """
         target = self._trusted / "pack"
-        with refusing("keep a proposal"):
+        with disk_full_as_error("keep a proposal"):
             target.mkdir(exist_ok=True)
             # index-pack has synced the files. The index comes last: git reads a pack when it finds its index.
             for ending in (".pack", ".idx"):
@@ -82,7 +82,7 @@ CONFIG = """\
 
 
 @dataclass(frozen=True)
-class Call:
+class GitInvocation:
     """One git command: what stands after `git`, its environment, and the directories that it may see and write."""
 
     arguments: tuple[str, ...]
@@ -91,21 +91,21 @@ class Call:
     writes: tuple[Path, ...] = ()
 
 
-class Start(Protocol):
+class GitStarter(Protocol):
     """Starts a git command with limits on memory, time and file size.
 
     The caller sends it nothing on `stdin` before this returns; only then are the limits sure to hold.
     """
 
-    def __call__(self, call: Call, stdin: int, stdout: int | None = None) -> Process: ...
+    def __call__(self, call: GitInvocation, stdin: int, stdout: int | None = None) -> Process: ...
 
 
 @dataclass(frozen=True)
-class End:
+class GitEnd:
     """How a command ended: its exit code or minus a signal, and what it said (its first 64 KiB)."""
 
     status: int
-    said: str
+    output: str
 
 
 def bare(place: Path) -> Path:
@@ -128,10 +128,10 @@ def pipe() -> tuple[int, int]:
     return os.pipe2(os.O_CLOEXEC)
 
 
-async def finish(process: Process) -> End:
+async def finish(process: Process) -> GitEnd:
     """Wait until a command and all that it started have ended."""
     said = await read_all(process.output, _SAID_MOST)
-    return End(await process.wait(), said.decode(errors="replace"))
+    return GitEnd(await process.wait(), said.decode(errors="replace"))
 
 
 @asynccontextmanager
@@ -141,7 +141,7 @@ async def ended(process: Process) -> AsyncIterator[Process]:
         yield process
     finally:
         # Also when its time is up in the middle: nothing is released before it has ended.
-        await to_the_end(_end(process))
+        await shield_to_completion(_end(process))
 
 
 async def _end(process: Process) -> None:

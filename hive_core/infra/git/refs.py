@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hive_core.errors import conflict
 from hive_core.infra.file_lock import exclusive_repository_lock, shared_repository_lock
-from hive_core.infra.files import refusing, sync
-from hive_core.infra.git.command import Result, failure, run
+from hive_core.infra.files import disk_full_as_error, sync
+from hive_core.infra.git.command import GitResult, failure, run
 from hive_core.infra.git.names import TAGS, check_ref, check_sha
 
 _PACKED = re.compile(rb"^([0-9a-f]{40}) (refs/tags/[^\n]+)$", re.MULTILINE)
@@ -172,11 +172,11 @@ def update_refs(repository: Path, changes: Sequence[RefChange]) -> None:
     if result.status:
         _check_old_values(repository, changes)
         raise failure(_ARGUMENTS, result.status, result.errors)
-    with refusing("update refs"):
+    with disk_full_as_error("update refs"):
         _sync(repository, changes)
 
 
-def _run(repository: Path, feed: bytes) -> Result:
+def _run(repository: Path, feed: bytes) -> GitResult:
     with shared_repository_lock(repository) as lock:
         return run(repository, *_ARGUMENTS, feed=feed, keep=[lock])
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.files import refusing, sync_all
+from hive_core.infra.files import disk_full_as_error, sync_all
 from hive_core.infra.git.cat_file import read_batch
-from hive_core.infra.git.command import EMPTY_TREE, running
+from hive_core.infra.git.command import EMPTY_TREE, run_in_background
 from hive_core.infra.git.names import check_sha
 from hive_core.infra.git.objects import write_object
 
@@ -69,7 +69,7 @@ def entries(repository: Path, commit: str, most: int) -> list[Entry]:
             why = f"there are more than {most} files" if len(found) > most else "there are too many directories"
             raise HiveError("too_many_files", why, hint="propose fewer files", status=400)
 
-    with running(repository, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", check_sha(commit)) as command:
+    with run_in_background(repository, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", check_sha(commit)) as command:
         rest = b""
         for chunk in command.chunks():
             *records, rest = (rest + chunk).split(b"\0")
@@ -144,16 +144,16 @@ def extract(repository: Path, commit: str, into: Path) -> None:
             why = f"{entry.path[:200]!r} is not a plain file"
             raise HiveError("bad_tree", why, hint="propose plain files only", status=400)
         plans.append((check_path(entry.path), _MODES[entry.mode]))
-    with refusing("write the files of a commit"):
+    with disk_full_as_error("write the files of a commit"):
         into.mkdir()
         top = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            with read_batch(repository, [entry.sha for entry in found]) as batch:
+            with read_batch(repository, [entry.sha for entry in found]) as process:
                 for (parts, mode), entry in zip(plans, found, strict=True):
-                    header = batch.header()
+                    header = process.header()
                     if header is None:
                         raise HiveError("repository_damaged", f"the object {entry.sha} is missing", status=500)
-                    _write(top, parts, mode, batch.content(header))
+                    _write(top, parts, mode, process.content(header))
         finally:
             os.close(top)
         sync_all(into)
@@ -194,7 +194,9 @@ def changed_paths(repository: Path, old: str | None, new: str) -> list[str]:
     `too_many_files` beyond 200,000, which no commit that passed intake can reach.
     """
     found: list[str] = []
-    with running(repository, "diff-tree", "-r", "-z", "--name-only", *_PLAIN, _base(old), check_sha(new)) as command:
+    with run_in_background(
+        repository, "diff-tree", "-r", "-z", "--name-only", *_PLAIN, _base(old), check_sha(new)
+    ) as command:
         rest = b""
         for chunk in command.chunks():
             *paths, rest = (rest + chunk).split(b"\0")
@@ -213,7 +215,9 @@ def diff(repository: Path, old: str | None, new: str, limit: int) -> tuple[str, 
     """
     kept = bytearray()
     full = 0
-    with running(repository, "diff-tree", "-r", "-p", "--full-index", *_PLAIN, _base(old), check_sha(new)) as command:
+    with run_in_background(
+        repository, "diff-tree", "-r", "-p", "--full-index", *_PLAIN, _base(old), check_sha(new)
+    ) as command:
         for chunk in command.chunks():
             kept += chunk[: limit - len(kept)]
             full += len(chunk)

@@ -18,9 +18,9 @@ from weakref import WeakSet
 
 from hive_core.errors import HiveError
 from hive_core.infra.systemd.dbus import BusError
-from hive_core.infra.systemd.reconnect import AWAY, MANAGER, ROOT, SYSTEMD, Call, Link, stopping
-from hive_core.infra.systemd.resource_control import LIMITS, limits_in_force
-from hive_core.infra.systemd.units import STATE, Jobs, UnitProperties, Watch, exit_words, read_properties
+from hive_core.infra.systemd.reconnect import AWAY, MANAGER, ROOT, SYSTEMD, BusCall, ReconnectingBus, stopping
+from hive_core.infra.systemd.resource_control import LIMITS, active_limits
+from hive_core.infra.systemd.units import STATE, Jobs, UnitProperties, UnitSubscription, exit_words, read_properties
 from hive_core.protocol import Limits
 
 _PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -34,7 +34,7 @@ class SystemBus:
     """
 
     def __init__(self, address: str | None) -> None:
-        self._watches: WeakSet[Watch] = WeakSet()
+        self._watches: WeakSet[UnitSubscription] = WeakSet()
         self._services: dict[str, Mapping[str, Any]] = {}
         self._jobs = Jobs()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -44,7 +44,7 @@ class SystemBus:
             f"{MANAGER}.JobRemoved": self._job_removed,
             f"{MANAGER}.UnitRemoved": self._unit_removed,
         }
-        self._link = Link(address, {*STATE, *LIMITS}, signals, self._catch_up)
+        self._reconnecting_bus = ReconnectingBus(address, {*STATE, *LIMITS}, signals, self._catch_up)
 
     @classmethod
     async def open(cls, address: str | None = None) -> SystemBus:
@@ -53,7 +53,7 @@ class SystemBus:
         Raises HiveError `no_pydbus`, `no_dbus`, `no_systemd`.
         """
         bus = cls(address)
-        await bus._link.open()
+        await bus._reconnecting_bus.open()
         return bus
 
     async def properties(self, unit: str) -> UnitProperties:
@@ -62,15 +62,15 @@ class SystemBus:
 
     async def limits(self, unit: str) -> Limits:
         """The limits in force for the unit."""
-        return limits_in_force(await self._properties(unit))
+        return active_limits(await self._properties(unit))
 
-    def watch(self, prefix: str) -> Watch:
+    def watch(self, prefix: str) -> UnitSubscription:
         """How each loaded unit whose name begins with `prefix` is now, and then every change from this call on.
 
         A unit's states come in order and without repetitions; what is measured is not in them. Ends with `close`.
         """
         unit_path(prefix)
-        watch = Watch(prefix)
+        watch = UnitSubscription(prefix)
         if self._closed:
             watch.end()
         else:
@@ -92,7 +92,7 @@ class SystemBus:
         Its earlier failures are forgotten, and its restarts counted anew. Raises HiveError `unit_failed`.
         """
         with suppress(BusError):  # It is not loaded: there is nothing to forget.
-            await self._link.call(ROOT, f"{MANAGER}.ResetFailedUnit", "(s)", unit)
+            await self._reconnecting_bus.call(ROOT, f"{MANAGER}.ResetFailedUnit", "(s)", unit)
         await self._job("StartUnit", unit, lambda state: state.active == "active")
 
     async def stop(self, unit: str) -> None:
@@ -104,7 +104,7 @@ class SystemBus:
 
     async def set_limits(self, unit: str, properties: Mapping[str, int]) -> None:
         """Set properties of the unit at once, until the host is booted anew; see `resource_control.unit_properties`."""
-        values = [(name, self._link.number(value)) for name, value in properties.items()]
+        values = [(name, self._reconnecting_bus.number(value)) for name, value in properties.items()]
         await self._ask("SetUnitProperties", "(sba(sv))", unit, True, values)
 
     async def close(self) -> None:
@@ -116,12 +116,12 @@ class SystemBus:
         for watch in list(self._watches):
             watch.end()
         self._jobs.close(stopping())
-        await self._link.close()
+        await self._reconnecting_bus.close()
 
     async def _job(self, method: str, unit: str, reached: Callable[[UnitProperties], bool]) -> None:
         with self._jobs.awaited() as job:
             try:
-                await self._link.call(ROOT, f"{MANAGER}.{method}", "(ss)", unit, "replace", then=job.named)
+                await self._reconnecting_bus.call(ROOT, f"{MANAGER}.{method}", "(ss)", unit, "replace", then=job.named)
             except BusError as error:
                 if method == "StopUnit" and error.name == f"{SYSTEMD}.NoSuchUnit":
                     return
@@ -136,14 +136,16 @@ class SystemBus:
 
     async def _properties(self, unit: str) -> Mapping[str, Any]:
         try:
-            return _all(await self._link.call(unit_path(unit), *_GET_ALL))
+            return _all(await self._reconnecting_bus.call(unit_path(unit), *_GET_ALL))
         except BusError as error:
             raise _refused(error) from None
 
     async def _ask(self, method: str, signature: str = "()", *arguments: object, seconds: float = 30.0) -> Any:
         """What the manager answers, without the tuple around it; None if that is empty."""
         try:
-            values = await self._link.call(ROOT, f"{MANAGER}.{method}", signature, *arguments, seconds=seconds)
+            values = await self._reconnecting_bus.call(
+                ROOT, f"{MANAGER}.{method}", signature, *arguments, seconds=seconds
+            )
             return values[0] if values else None
         except BusError as error:
             raise _refused(error) from None
@@ -153,7 +155,7 @@ class SystemBus:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _catch_up(self, call: Call) -> None:
+    async def _catch_up(self, call: BusCall) -> None:
         """A connection is there, the first one or a new one: read what may have been missed."""
         self._services.clear()
         for path in self._jobs.paths():
@@ -164,12 +166,12 @@ class SystemBus:
         for watch in list(self._watches):
             await self._look(call, watch)
 
-    async def _read(self, watch: Watch) -> None:
+    async def _read(self, watch: UnitSubscription) -> None:
         # If systemd cannot be reached now, the watch is read with all others when it can be.
         with suppress(HiveError, BusError):
-            await self._look(self._link.call, watch)
+            await self._look(self._reconnecting_bus.call, watch)
 
-    async def _look(self, call: Call, watch: Watch) -> None:
+    async def _look(self, call: BusCall, watch: UnitSubscription) -> None:
         """Read all units of a watch. Each answer is put in its place among the signals, before those that follow it."""
         loaded: list[str] = []
 

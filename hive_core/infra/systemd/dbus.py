@@ -33,7 +33,7 @@ class BusError(Exception):
         self.name = name
 
 
-class Connection:
+class BusConnection:
     """One connection to a message bus, not shared with anybody.
 
     Of dictionaries of properties only the `wanted` are read: to make Python values of all those of a service takes
@@ -59,7 +59,9 @@ class Connection:
             told()
 
     @classmethod
-    async def open(cls, thread: GLibThread, address: str | None, wanted: Collection[str], seconds: float) -> Connection:
+    async def open(
+        cls, thread: GLibThread, address: str | None, wanted: Collection[str], seconds: float
+    ) -> BusConnection:
         """Connect to the bus at `address`, or to the system's. Raises ConnectionLost, in words, if there is none."""
         gio = thread.gio
         flags = gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION

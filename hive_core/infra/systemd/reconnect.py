@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.infra.systemd.dbus import SECONDS, BusError, Connection, ConnectionLost, GLibThread, Heard, Then
+from hive_core.infra.systemd.dbus import SECONDS, BusConnection, BusError, ConnectionLost, GLibThread, Heard, Then
 
 SYSTEMD = "org.freedesktop.systemd1"
 ROOT = "/org/freedesktop/systemd1"
@@ -26,8 +26,8 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _log = structlog.get_logger(__name__)
 
 
-class Call(Protocol):
-    """Calls systemd at an object, as `Connection.call` does."""
+class BusCall(Protocol):
+    """Calls systemd at an object, as `BusConnection.call` does."""
 
     async def __call__(
         self,
@@ -40,7 +40,7 @@ class Call(Protocol):
     ) -> Sequence[Any]: ...
 
 
-class Link:
+class ReconnectingBus:
     """Made with `open`. `signals` ("interface.Member") are heard as long as there is a connection; `attached` is
     awaited with each new one, when these are heard already: it reads what may have been missed. `wanted` are the
     properties that are read.
@@ -51,15 +51,15 @@ class Link:
         address: str | None,
         wanted: Collection[str],
         signals: Mapping[str, Heard],
-        attached: Callable[[Call], Awaitable[None]],
+        attached: Callable[[BusCall], Awaitable[None]],
     ) -> None:
         self._address = address
         self._wanted = wanted
         self._signals = signals
         self._attached = attached
         self._thread = GLibThread()
-        self._connection: Connection | None = None
-        self._current: Call | None = None
+        self._connection: BusConnection | None = None
+        self._current: BusCall | None = None
         self._usable = asyncio.Event()
         self._troubled = asyncio.Event()
         self._why = ""
@@ -172,7 +172,7 @@ class Link:
 
     async def _connect(self) -> None:
         self._troubled.clear()
-        connection = self._connection = await Connection.open(
+        connection = self._connection = await BusConnection.open(
             self._thread, self._address, self._wanted, _CONNECT_SECONDS
         )
         connection.when_lost(lambda: self._lost(connection))
@@ -195,11 +195,11 @@ class Link:
         if connection is not None:
             await connection.close()
 
-    def _lost(self, connection: Connection) -> None:
+    def _lost(self, connection: BusConnection) -> None:
         if connection is self._connection:
             self._trouble(self._current, "the connection has ended or systemd has left the bus")
 
-    def _trouble(self, call: Call | None, why: str) -> None:
+    def _trouble(self, call: BusCall | None, why: str) -> None:
         if call is self._current:  # Else there is a new connection already.
             self._why = why
             self._usable.clear()

@@ -53,7 +53,7 @@ def unit_properties(limits: Limits) -> dict[str, int]:
     }
 
 
-def limits_in_force(properties: Mapping[str, Any]) -> Limits:
+def active_limits(properties: Mapping[str, Any]) -> Limits:
     """The limits that a unit's properties tell. What the protocol cannot say exactly is rounded to what it can."""
     memory, cpu = _set(properties, "MemoryMax"), _set(properties, "CPUQuotaPerSecUSec")
     tasks, weight = _set(properties, "TasksMax"), _set(properties, "IOWeight")

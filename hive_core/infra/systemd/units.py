@@ -65,7 +65,7 @@ class UnitProperties:
     starts that systemd made after crashes. `invocation` is the current run or the last one, empty if there was none
     since systemd loaded the unit. `changed_usec`: when the state last changed, on the monotonic clock; 0 if never.
     What follows is known only when it was asked for (`SystemBus.properties`): `load` ("loaded", "not-found"), whether
-    it is `stale` (systemd has not read its files since they changed), the path of its control group, what it uses.
+    it `needs_reload` (systemd has not read its files since they changed), the path of its control group, what it uses.
     """
 
     name: str
@@ -81,7 +81,7 @@ class UnitProperties:
     invocation: str = ""
     changed_usec: int = 0
     load: str = field(default="", compare=False)
-    stale: bool = field(default=False, compare=False)
+    needs_reload: bool = field(default=False, compare=False)
     control_group: str = field(default="", compare=False)
     memory: int | None = field(default=None, compare=False)
     cpu_ns: int | None = field(default=None, compare=False)
@@ -105,7 +105,7 @@ def read_properties(name: str, properties: Mapping[str, Any]) -> UnitProperties:
         invocation=bytes(properties.get("InvocationID", ())).hex(),
         changed_usec=int(properties.get("StateChangeTimestampMonotonic", 0)),
         load=str(properties.get("LoadState", "")),
-        stale=bool(properties.get("NeedDaemonReload", False)),
+        needs_reload=bool(properties.get("NeedDaemonReload", False)),
         control_group=str(properties.get("ControlGroup", "")),
         memory=_known(properties.get("MemoryCurrent")),
         cpu_ns=_known(properties.get("CPUUsageNSec")),
@@ -138,7 +138,7 @@ def lifecycle(properties: UnitProperties) -> Lifecycle:
             return "stopped"
 
 
-def over(properties: UnitProperties) -> bool:
+def has_ended(properties: UnitProperties) -> bool:
     """Whether the run that `properties.invocation` names has ended: nothing of it runs any more.
 
     False for one that ended well without a main process: it was stopped before it had begun, or is about to begin.
@@ -196,10 +196,10 @@ def ended(before: UnitProperties | None, now: UnitProperties) -> list[Ended]:
     if before is not None and is_late(before, now):
         return []
     found = []
-    if before is not None and before.invocation not in ("", now.invocation) and not over(before):
+    if before is not None and before.invocation not in ("", now.invocation) and not has_ended(before):
         found.append(Ended(before.invocation, None))
-    told = before is not None and before.invocation == now.invocation and over(before)
-    if now.invocation and over(now) and not told:
+    told = before is not None and before.invocation == now.invocation and has_ended(before)
+    if now.invocation and has_ended(now) and not told:
         found.append(Ended(now.invocation, now))
     return found
 
@@ -212,7 +212,7 @@ def is_late(before: UnitProperties, now: UnitProperties) -> bool:
 MOST_WAITING = 1_000
 
 
-class Watch(AsyncIterator[UnitProperties]):
+class UnitSubscription(AsyncIterator[UnitProperties]):
     """States of the units whose names begin with `prefix`, each different from the unit's one before and newer.
 
     One that reads too slowly loses what lies between: the newest state of each unit is always kept.

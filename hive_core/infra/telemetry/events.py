@@ -17,7 +17,7 @@ _PER_READER = 1_000
 _QUIET_SECONDS = 15
 
 
-class _Happened(NamedTuple):
+class _Entry(NamedTuple):
     """An event before it is a model: most are never read by anybody."""
 
     id: int
@@ -35,7 +35,7 @@ class EventHub:
 
     def __init__(self) -> None:
         self._next = time.time_ns() // 1_000
-        self._kept: deque[_Happened] = deque(maxlen=_KEPT)
+        self._kept: deque[_Entry] = deque(maxlen=_KEPT)
         self._readers: set[_Reader] = set()
         self._closed = False
 
@@ -46,7 +46,7 @@ class EventHub:
 
     def publish(self, kind: EventKind, data: Mapping[str, object]) -> None:
         """Tell every reader."""
-        event = _Happened(self._next, kind, time.time(), data)
+        event = _Entry(self._next, kind, time.time(), data)
         self._next += 1
         self._kept.append(event)
         for reader in self._readers:
@@ -87,10 +87,10 @@ class EventHub:
 class _Reader:
     def __init__(self) -> None:
         self.filled = asyncio.Event()
-        self._events: deque[_Happened] = deque()
+        self._events: deque[_Entry] = deque()
         self._lost = 0
 
-    def put(self, event: _Happened) -> None:
+    def put(self, event: _Entry) -> None:
         if len(self._events) == _PER_READER:
             self._events.popleft()
             self._lost += 1

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.git.repository import Repository
-from hive_core.infra.tasks import to_the_end
+from hive_core.infra.tasks import shield_to_completion
 from hive_core.runtimes.base import BuildOrder
 from hive_core.runtimes.local.config_check import Confine, check
 
@@ -26,26 +26,26 @@ from hive_core.runtimes.local.config_check import Confine, check
 class Builder:
     """Builds closures into `closures`; `confine` is how the parsers are run."""
 
-    def __init__(self, closures: Closures, confine: Confine) -> None:
+    def __init__(self, closures: LocalClosures, confine: Confine) -> None:
         self._closures = closures
         self._confine = confine
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """The closure of a commit. The same tree gives the same one. Raises BuildFailed and HiveError."""
-        tree = await to_the_end(asyncio.to_thread(_tree, order))
+        tree = await shield_to_completion(asyncio.to_thread(_tree, order))
         say(f"{order.name}: commit {order.commit[:12]}, tree {tree[:12]}")
         there = self._closures.path(order.name, tree)
         if await asyncio.to_thread(there.is_dir):
             say("the same files were built before")
             return str(there)
-        place = await to_the_end(asyncio.to_thread(self._closures.workplace))
+        place = await shield_to_completion(asyncio.to_thread(self._closures.workplace))
         try:
             files = place / "files"
-            await to_the_end(asyncio.to_thread(_extract, order, files))
+            await shield_to_completion(asyncio.to_thread(_extract, order, files))
             await check(files, say, self._confine)
-            return str(await to_the_end(asyncio.to_thread(self._closures.put, files, order.name, tree)))
+            return str(await shield_to_completion(asyncio.to_thread(self._closures.put, files, order.name, tree)))
         finally:
-            await to_the_end(asyncio.to_thread(self._closures.discard, place))
+            await shield_to_completion(asyncio.to_thread(self._closures.discard, place))
 
     async def compare(self, old: str | None, new: str) -> list[str]:
         """What differs between two closures, in words, a line each. Raises `closure_gone` if the new one is gone."""
@@ -69,7 +69,7 @@ class Builder:
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
         """Remove the closures of that agent that are not in `closures`."""
-        await to_the_end(asyncio.to_thread(self._closures.keep, name, closures))
+        await shield_to_completion(asyncio.to_thread(self._closures.keep, name, closures))
 
 
 def _tree(order: BuildOrder) -> str:
@@ -82,7 +82,7 @@ def _extract(order: BuildOrder, into: Path) -> None:
         repository.extract(order.commit, into)
 
 
-class Closures:
+class LocalClosures:
     """The closures of every agent, below `directory`; `scratch` is on the same file system. Blocks."""
 
     def __init__(self, directory: Path, scratch: Path) -> None:

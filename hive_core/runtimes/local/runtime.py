@@ -21,11 +21,11 @@ from hive_core.protocol import Kind, Limits, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 from hive_core.runtimes.bubblewrap import check_hidden, confined, look
 from hive_core.runtimes.launcher import Harness, Launcher, PlainLauncher, SandboxLauncher, find_bubblewrap, remedy
-from hive_core.runtimes.local.builder import Builder, Closures
+from hive_core.runtimes.local.builder import Builder, LocalClosures
 from hive_core.runtimes.local.config_check import Confine, unconfined
 from hive_core.runtimes.local.supervisor import Supervisor
 from hive_core.runtimes.log_file import LogFile
-from hive_core.runtimes.unit_state import BackOff, Changes
+from hive_core.runtimes.unit_state import BackOff, StateChanges
 
 Sandbox = Literal["auto", "bubblewrap", "none"]
 
@@ -53,7 +53,7 @@ class LocalRuntime:
         self._back_off = back_off
         self._supervisors: dict[str, Supervisor] = {}
         self._logs: dict[Path, LogFile] = {}
-        self._changes = Changes()
+        self._changes = StateChanges()
         self._closed = False
 
     @classmethod
@@ -99,7 +99,7 @@ class LocalRuntime:
                 )
             else:
                 confinement = f"plain processes, not confined: {problem}"
-        builder = Builder(Closures(closures, scratch), confine)
+        builder = Builder(LocalClosures(closures, scratch), confine)
         runtime = cls(builder, launch, confinement, stop_timeout, back_off or BackOff())
         if confine is not unconfined:
             runtime.bubblewrap = bwrap

@@ -16,7 +16,7 @@ import structlog
 
 from hive_core.protocol import Lifecycle
 from hive_core.runtimes.base import AgentSpec, UnitState
-from hive_core.runtimes.launcher import Child, Launcher
+from hive_core.runtimes.launcher import HarnessProcess, Launcher
 from hive_core.runtimes.log_file import LogFile, copy_output
 from hive_core.runtimes.unit_state import BackOff
 
@@ -52,7 +52,7 @@ class Supervisor:
         self._stop_wanted = asyncio.Event()
         self._start_wanted = asyncio.Event()
         self._tried = asyncio.Event()
-        self._child: Child | None = None
+        self._child: HarnessProcess | None = None
 
     async def start(self, spec: AgentSpec) -> None:
         """Run the harness (if it waits after a crash: at once); returns when that worked, or did not."""
@@ -130,7 +130,7 @@ class Supervisor:
             else:
                 self._change("starting", restarts=self.state.restarts + 1)
 
-    async def _live(self, child: Child) -> str:
+    async def _live(self, child: HarnessProcess) -> str:
         """One life of the harness, to its end and that of all that it started; returns how it ended."""
         self._change("running", pid=child.pid, started_at=datetime.now(UTC))
         self._tried.set()

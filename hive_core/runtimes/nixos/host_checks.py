@@ -30,7 +30,7 @@ from hive_core.runtimes.launcher import find_bubblewrap, remedy
 from hive_core.runtimes.nixos.build.builder import NixBuilder
 from hive_core.runtimes.nixos.commands import run
 from hive_core.runtimes.nixos.containers.config_files import check_carried
-from hive_core.runtimes.nixos.containers.inspection import Places, unit_name
+from hive_core.runtimes.nixos.containers.inspection import HostPaths, unit_name
 from hive_core.settings import Settings
 
 _PROGRAMS = {
@@ -49,10 +49,10 @@ _ENABLE += "container is declared"
 
 
 @dataclass(frozen=True)
-class UnitFacts:
+class ContainerUnitInfo:
     """`knows_private_users`: the unit's script passes PRIVATE_USERS on; else nspawn has to be told by a flag."""
 
-    places: Places
+    host_paths: HostPaths
     knows_private_users: bool
 
 
@@ -67,7 +67,7 @@ def check_programs() -> None:
             )
 
 
-async def look_at_unit(script: Path | None = None) -> UnitFacts:
+async def look_at_unit(script: Path | None = None) -> ContainerUnitInfo:
     """Ask systemd for container@.service. Raises HiveError `no_container_unit`, and what the program raises.
 
     `script` is read instead of the unit's own.
@@ -79,7 +79,7 @@ async def look_at_unit(script: Path | None = None) -> UnitFacts:
             "no_container_unit", "systemd does not know container@.service, which runs NixOS containers", hint=_ENABLE
         )
     found = await unit_properties(unit, "Service", "EnvironmentFiles", "Environment", "ExecStart")
-    return UnitFacts(_places(found), "PRIVATE_USERS" in _script(script, found.get("ExecStart")))
+    return ContainerUnitInfo(_places(found), "PRIVATE_USERS" in _script(script, found.get("ExecStart")))
 
 
 async def unit_properties(unit: str, kind: str, *names: str) -> dict[str, Any]:
@@ -112,13 +112,13 @@ def _first(answers: list[Any]) -> str:
     raise HiveError("command_failed", "systemd answers LoadUnit in a form that is not known", hint=_REPORT, status=500)
 
 
-def _places(found: Mapping[str, Any]) -> Places:
-    default = Places()
+def _places(found: Mapping[str, Any]) -> HostPaths:
+    default = HostPaths()
     files = [one[0] for one in _list(found.get("EnvironmentFiles")) if isinstance(one, list) and one]
     conf = next((Path(file) for file in files if str(file).endswith(f"/{_SAMPLE}.conf")), None)
     variables = dict(str(word).split("=", 1) for word in _list(found.get("Environment")) if "=" in str(word))
     root = variables.get("root", "")
-    return Places(
+    return HostPaths(
         conf_dir=default.conf_dir if conf is None else conf.parent,
         root_dir=Path(root).parent if root.startswith("/") and root.endswith(f"/{_SAMPLE}") else default.root_dir,
     )
@@ -216,20 +216,20 @@ _STORE = Path("/nix/store")
 
 
 @dataclass(frozen=True)
-class Parts:
+class NixosParts:
     """`by_flag`: the container's unit does not know PRIVATE_USERS. `confinement` says in words how agents are confined,
     `bubblewrap` is the program that confines git at intake.
     """
 
     bus: SystemBus
     builder: NixBuilder
-    places: Places
+    host_paths: HostPaths
     by_flag: bool
     confinement: str
     bubblewrap: str
 
 
-async def open_parts(settings: Settings, layout: Layout) -> Parts:
+async def open_parts(settings: Settings, layout: Layout) -> NixosParts:
     """Raises HiveError for whatever is missing, with the remedy; what was opened is closed then."""
     check_programs()
     check_carried([layout.agents, layout.applied, layout.run_dir / "agents"])
@@ -254,10 +254,10 @@ async def open_parts(settings: Settings, layout: Layout) -> Parts:
     facts = unit.result()
     users = settings.nixos.user_namespaces
     words = "NixOS containers with user namespaces" if users else "NixOS containers; root in them is root on the host"
-    return Parts(
+    return NixosParts(
         bus=bus.result(),
         builder=builder.result(),
-        places=facts.places,
+        host_paths=facts.host_paths,
         by_flag=not facts.knows_private_users,
         confinement=words,
         bubblewrap=bubblewrap.result(),

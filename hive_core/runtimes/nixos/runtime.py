@@ -25,10 +25,10 @@ from hive_core.runtimes.base import AgentSpec, BuildOrder, Runtime, UnitState
 from hive_core.runtimes.nixos import host_checks
 from hive_core.runtimes.nixos.build.builder import NixBuilder
 from hive_core.runtimes.nixos.containers import config_files
-from hive_core.runtimes.nixos.containers.activation import Activating, Reviving
+from hive_core.runtimes.nixos.containers.activation import ContainerActivator, CrashRestarter
 from hive_core.runtimes.nixos.containers.inspection import agent_of, unit_name
-from hive_core.runtimes.nixos.containers.monitor import Following
-from hive_core.runtimes.nixos.containers.nixos_container import Containers, stray_dropins
+from hive_core.runtimes.nixos.containers.monitor import ContainerMonitor
+from hive_core.runtimes.nixos.containers.nixos_container import NixosContainers, orphaned_dropins
 from hive_core.runtimes.unit_state import BackOff
 from hive_core.settings import Settings
 
@@ -45,7 +45,7 @@ class NixosRuntime:
         self,
         bus: SystemBus,
         builder: NixBuilder,
-        containers: Containers,
+        containers: NixosContainers,
         layout: Layout,
         *,
         confinement: str,
@@ -59,9 +59,9 @@ class NixosRuntime:
         self._builder = builder
         self._containers = containers
         self._layout = layout
-        self._following = Following(bus)
-        self._activating = Activating(bus, containers, self._following, layout, stop_timeout)
-        self._reviving = Reviving(self._activating.start_again, back_off or BackOff())
+        self._monitor = ContainerMonitor(bus)
+        self._activator = ContainerActivator(bus, containers, self._monitor, layout, stop_timeout)
+        self._restarter = CrashRestarter(self._activator.start_again, back_off or BackOff())
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -72,36 +72,36 @@ class NixosRuntime:
         runtime = cls(
             parts.bus,
             parts.builder,
-            Containers(parts.places, user_namespaces=settings.nixos.user_namespaces, by_flag=parts.by_flag),
+            NixosContainers(parts.host_paths, user_namespaces=settings.nixos.user_namespaces, by_flag=parts.by_flag),
             layout,
             confinement=parts.confinement,
             bubblewrap=parts.bubblewrap,
             stop_timeout=settings.stop_timeout,
         )
         try:
-            await runtime.take_up()
+            await runtime.adopt_running()
         except BaseException:
             await runtime.close()
             raise
         return runtime
 
-    async def take_up(self) -> None:
+    async def adopt_running(self) -> None:
         """Know the containers that an earlier daemon has left running, and clear away what belongs to none."""
-        places = self._containers.places
-        for container in await asyncio.to_thread(stray_dropins, places):
+        host_paths = self._containers.host_paths
+        for container in await asyncio.to_thread(orphaned_dropins, host_paths):
             log.warning("drop-in of a container that is gone is removed", container=container)
             await self._containers.drop_dropin(container)
             await self._bus.reload()
-        for path in sorted(places.conf_dir.glob("*.conf")):
+        for path in sorted(host_paths.conf_dir.glob("*.conf")):
             name = agent_of(unit_name(path.stem))
             if name is None or not await self._containers.is_ours(name, self._layout.agent(name).run):
                 continue
             properties = await self._bus.properties(unit_name(path.stem))
             if lifecycle(properties) != "stopped":
-                self._following.adopt(name, properties)
+                self._monitor.adopt(name, properties)
         self._tasks = [
-            asyncio.create_task(self._following.run(), name="follow containers"),
-            asyncio.create_task(self._reviving.run(self._following.watch()), name="start containers again"),
+            asyncio.create_task(self._monitor.run(), name="follow containers"),
+            asyncio.create_task(self._restarter.run(self._monitor.watch()), name="start containers again"),
         ]
 
     # --- building -------------------------------------------------------------------------------------------
@@ -139,24 +139,24 @@ class NixosRuntime:
         Raises `closure_gone`, and stops nothing then; `container_in_the_way`, `container_busy`.
         """
         await self._check(spec)
-        await self._activating.activate(spec)
+        await self._activator.activate(spec)
 
     async def start(self, spec: AgentSpec) -> None:
         """As `activate`, if the container does not run already on that closure and as that deployment."""
         await self._check(spec)
-        await self._activating.activate(spec, unless_running=True)
+        await self._activator.activate(spec, unless_running=True)
 
     async def stop(self, name: str) -> None:
         """Stop the container: politely, then by force. Nothing happens if it is stopped, or not this hive's."""
-        await self._activating.stop(name)
+        await self._activator.stop(name)
 
     async def destroy(self, name: str) -> None:
         """Stop the container and remove it with its root directory. The agent's own directories stay."""
-        await self._activating.destroy(name)
+        await self._activator.destroy(name)
 
     async def limit(self, name: str, limits: Limits) -> None:
         """Put limits in force at once, until the agent is activated anew; None lifts one. Raises `not_running`."""
-        if lifecycle(await self._following.look(name)) != "running":
+        if lifecycle(await self._monitor.look(name)) != "running":
             raise conflict("not_running", f"{name} does not run: there is nothing to limit", "start it first")
         await self._bus.set_limits(unit_name(container_name(name)), unit_properties(limits))
 
@@ -174,11 +174,11 @@ class NixosRuntime:
 
     def units(self) -> list[UnitState]:
         """Every container that was started since the daemon began, or found running then, and not destroyed."""
-        return self._following.states()
+        return self._monitor.states()
 
     def watch(self) -> AsyncIterator[UnitState]:
         """Every change from this call on, in order per agent; ends when the runtime is closed."""
-        return self._following.watch()
+        return self._monitor.watch()
 
     async def read_log(
         self, name: str, log: Path, lines: int, cursor: str | None, wait_seconds: float
@@ -189,8 +189,8 @@ class NixosRuntime:
     async def close(self) -> None:
         """Let go of systemd. The containers go on."""
         self._closed = True
-        await self._reviving.close()
-        await self._following.close()
+        await self._restarter.close()
+        await self._monitor.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.api.endpoint import Caller
-from hive_core.api.refusal_audit import Refusals
+from hive_core.api.refusal_audit import RefusalAudit
 from hive_core.errors import HiveError, not_found
 from hive_core.infra.database.database import Database
 
@@ -49,15 +49,15 @@ async def written(database: Database) -> list[tuple[str, str, object]]:
 async def test_left_out_are_counted(database: Database) -> None:
     """After 30 in a minute the rest are left out, and after that minute a row tells how many."""
     now = 1_000.0
-    refusals = Refusals(database, lambda: now)
+    refusal_audit = RefusalAudit(database, lambda: now)
     for _ in range(PER_MINUTE + 12):
-        await refusals.note(ANN, "GET /", ERROR)
-    await refusals.note(BOB, "GET /", ERROR)
+        await refusal_audit.record_refusal(ANN, "GET /", ERROR)
+    await refusal_audit.record_refusal(BOB, "GET /", ERROR)
     now += 59.9
-    await refusals.note(ANN, "GET /", ERROR)
+    await refusal_audit.record_refusal(ANN, "GET /", ERROR)
     now += 0.2
     for _ in range(2):
-        await refusals.note(ANN, "GET /", ERROR)
+        await refusal_audit.record_refusal(ANN, "GET /", ERROR)
     assert await written(database) == [
         *[("agent:ann", "not_found", {})] * PER_MINUTE,
         ("agent:bob", "not_found", {}),
@@ -70,33 +70,33 @@ async def test_left_out_are_counted(database: Database) -> None:
 async def test_left_out_are_counted_without_another_refusal(database: Database, stopping: bool) -> None:
     """The count is written when the minute is over, or the daemon stops, also if the caller never comes again."""
     now = 1_000.0
-    refusals = Refusals(database, lambda: now)
+    refusal_audit = RefusalAudit(database, lambda: now)
     for _ in range(PER_MINUTE + 1):
-        await refusals.note(ANN, "GET /", ERROR)
-    await refusals.tell_left_out()
+        await refusal_audit.record_refusal(ANN, "GET /", ERROR)
+    await refusal_audit.report_left_out()
     assert len(await written(database)) == PER_MINUTE
     now += 0 if stopping else 60
     for _ in range(2):
-        await refusals.tell_left_out(all_callers=stopping)
+        await refusal_audit.report_left_out(all_callers=stopping)
     assert (await written(database))[PER_MINUTE:] == [("agent:ann", "left_out", {"left_out": 1})]
 
 
 async def test_few_callers_are_remembered(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many callers cannot use up the daemon's memory; no count is lost when one is forgotten."""
     monkeypatch.setattr("hive_core.api.refusal_audit._CALLERS", 3)
-    refusals = Refusals(database, lambda: 1_000.0)
+    refusal_audit = RefusalAudit(database, lambda: 1_000.0)
     for _ in range(PER_MINUTE + 2):
-        await refusals.note(ANN, "GET /", ERROR)
+        await refusal_audit.record_refusal(ANN, "GET /", ERROR)
     for number in range(3):
-        await refusals.note(caller(f"a{number}"), "GET /", ERROR)
+        await refusal_audit.record_refusal(caller(f"a{number}"), "GET /", ERROR)
     assert ("agent:ann", "left_out", {"left_out": 2}) in await written(database)
-    await refusals.note(ANN, "GET /", ERROR)
+    await refusal_audit.record_refusal(ANN, "GET /", ERROR)
     assert (await written(database))[-1] == ("agent:ann", "not_found", {})
 
 
 async def test_harmless_ones_are_not_written(database: Database) -> None:
     """What happens in good order, and the daemon's own failures, are no refusals to be audited."""
-    refusals = Refusals(database)
+    refusal_audit = RefusalAudit(database)
     for code, status in (("superseded", 409), ("stopping", 503), ("internal", 500)):
-        await refusals.note(ANN, "GET /", HiveError(code, "x", status=status))
+        await refusal_audit.record_refusal(ANN, "GET /", HiveError(code, "x", status=status))
     assert await written(database) == []

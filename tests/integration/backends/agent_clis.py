@@ -22,7 +22,7 @@ from tests.helpers.fake_generate_content_api import generate_content_server
 from tests.helpers.fake_messages_api import ApiError, Blocks, Brain, ToolUse, model_server
 from tests.helpers.fake_responses_api import responses_server
 from tests.integration.backends.claude_code import configured, needs_claude
-from tests.unit.agent.fake_core_api import CoreStandIn
+from tests.unit.agent.fake_core_api import FakeCore
 
 _INSTALLED = Path(__file__).parents[3] / ".clis" / "node_modules"
 _NODE = 20
@@ -156,7 +156,7 @@ def variables(cli: AgentCli, place: Path, run: Path) -> dict[str, str]:
 
 @asynccontextmanager
 async def opened(
-    cli: AgentCli, place: Path, core: CoreStandIn, url: str, *, more: Sequence[tuple[str, str]] = (), **config: Any
+    cli: AgentCli, place: Path, core: FakeCore, url: str, *, more: Sequence[tuple[str, str]] = (), **config: Any
 ) -> AsyncIterator[Backend]:
     """The backend for an agent whose directories are in `place`, talking to the model at `url`."""
     (place / "state").mkdir(exist_ok=True)

@@ -15,14 +15,14 @@ import pytest
 
 from hive_agent.backends.base import Backend, BackendContext, Turn, open_backend
 from hive_agent.backends.claude.command import find_program
-from hive_agent.backends.cli_launch import NoProgram
+from hive_agent.backends.cli_launch import ProgramNotFound
 from hive_agent.backends.transcript import Entry
 from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.role import AGENT, Role
 from hive_core.protocol import AgentConfig, Delivery, Profile
 from tests.helpers.fake_messages_api import Blocks, Brain, Text, ToolUse, has_tool_result
-from tests.unit.agent.fake_core_api import CoreStandIn
+from tests.unit.agent.fake_core_api import FakeCore
 
 INSTANCE = "0000-instance"
 MODEL = "claude-sonnet-4-5-20250929"
@@ -33,7 +33,7 @@ def _is_missing() -> bool:
     try:
         # Not by PATH: one that the user installed is another version than the tests are made for.
         find_program({"PATH": str(Path(sys.executable).parent)})
-    except NoProgram:
+    except ProgramNotFound:
         return True
     return False
 
@@ -44,7 +44,7 @@ needs_claude = pytest.mark.skipif(_is_missing(), reason="Claude Code is not inst
 @asynccontextmanager
 async def claude(
     place: Path,
-    core: CoreStandIn,
+    core: FakeCore,
     url: str,
     *,
     role: Role = AGENT,
@@ -74,7 +74,7 @@ async def claude(
 
 @asynccontextmanager
 async def configured(
-    core: CoreStandIn, variables: Mapping[str, str], role: Role = AGENT, **config: Any
+    core: FakeCore, variables: Mapping[str, str], role: Role = AGENT, **config: Any
 ) -> AsyncIterator[Backend]:
     """The backend that `config` names, for an agent that counts sheep; `variables` are its harness's environment."""
     profile = Profile(

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from hive_agent.backends.base import Backend, Failed, NeedsLogin, Ok, Turn
-from hive_agent.backends.transcript import Entry, Session, Text, ToolCall, ToolResult, Usage
+from hive_agent.backends.transcript import Entry, SessionStarted, TokenUsage, ToolCall, ToolResult, TranscriptText
 from hive_core.protocol import Delivery
 from tests.helpers.fake_messages_api import ApiError, ToolUse
 from tests.helpers.fake_messages_api import Text as Says
 from tests.integration.backends.agent_clis import CLAUDE, CODEX, GEMINI, OPENCODE, AgentCli, Answers, each, opened
 from tests.integration.backends.claude_code import delivery, of, running
-from tests.unit.agent.fake_core_api import core_stand_in
+from tests.unit.agent.fake_core_api import fake_core
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -57,7 +57,7 @@ async def test_a_turn_of_two_attempts(tmp_path: Path, cli: AgentCli) -> None:
     send = ToolUse(cli.send, {"to": "bob", "body": "four sheep", "reply_to": 7})
     model = Answers([Says("I count."), send], [cli.shell("setsid sleep 1001 & sleep 1002")])
     before, told = set(running()), list[Entry]()
-    async with core_stand_in(tmp_path / "run") as core, cli.serve(model) as api:
+    async with fake_core(tmp_path / "run") as core, cli.serve(model) as api:
         async with opened(cli, tmp_path, core, api.url, tools=["Bash"]) as backend:
             await cancelled_at_work(backend, "sleep 1002", told)
             assert not running(lambda line: line.startswith("sleep 100"))
@@ -65,12 +65,12 @@ async def test_a_turn_of_two_attempts(tmp_path: Path, cli: AgentCli) -> None:
         assert [(sent.to, sent.body, sent.reply_to) for sent in core.sent] == [("bob", "four sheep", 7)]
         assert "You count sheep." in str(api.requests[0])
         assert "message 7 from bob" in str(api.requests[0])
-        assert "I count." in [entry.text for entry in of(Text, told)]
+        assert "I count." in [entry.text for entry in of(TranscriptText, told)]
         [call] = [call for call in of(ToolCall, told) if call.name.endswith("send")]
         assert (call.input["to"], call.input["reply_to"]) == ("bob", 7)
         [result] = [result for result in of(ToolResult, told) if result.id == call.id]
         assert "Sent to bob" in result.text and not result.is_error
-        [session] = of(Session, told)
+        [session] = of(SessionStarted, told)
         assert session.fresh
 
         model.add([Says("Four, as I said.")], *[REFUSED] * 3)
@@ -81,8 +81,8 @@ async def test_a_turn_of_two_attempts(tmp_path: Path, cli: AgentCli) -> None:
             outcome = await backend.run(turn("how many?", 2, *later), heard.append)
         resumed = str(api.requests[asked])
         assert "four sheep" in resumed and "I count." in resumed and "was interrupted" in resumed
-        assert {(entry.id, entry.fresh) for entry in of(Session, heard)} == {(session.id, False)}
-        assert [usage for usage in of(Usage, heard) if usage.input > 0 and usage.output > 0]
+        assert {(entry.id, entry.fresh) for entry in of(SessionStarted, heard)} == {(session.id, False)}
+        assert [usage for usage in of(TokenUsage, heard) if usage.input > 0 and usage.output > 0]
         assert len(core.sent) == 1
         if not later:
             assert outcome == Ok()
@@ -97,7 +97,7 @@ async def test_killed_program(tmp_path: Path, cli: AgentCli) -> None:
     """A CLI that is killed in the middle of a turn is a crash, told with how it ended."""
     model, before = Answers(), set(running())
     async with (
-        core_stand_in(tmp_path / "run") as core,
+        fake_core(tmp_path / "run") as core,
         cli.serve(model) as api,
         opened(cli, tmp_path, core, api.url) as backend,
     ):
@@ -116,7 +116,7 @@ async def test_missing_program(tmp_path: Path, cli: AgentCli) -> None:
     """Without its program a backend fails the turn with where it was looked for."""
     setting = f"HIVE_{cli.name.upper()}"
     async with (
-        core_stand_in(tmp_path / "run") as core,
+        fake_core(tmp_path / "run") as core,
         opened(cli, tmp_path, core, "http://127.0.0.1:9", more=[(setting, "/nowhere/cli")]) as backend,
     ):
         outcome = await backend.run(turn("hello"), lambda _entry: None)

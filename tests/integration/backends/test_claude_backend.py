@@ -12,7 +12,15 @@ import pytest
 import pytest_asyncio
 
 from hive_agent.backends.base import Backend, Choice, Ok, Turn, TurnOutcome
-from hive_agent.backends.transcript import Entry, Notice, Session, Text, ToolCall, ToolResult, Usage
+from hive_agent.backends.transcript import (
+    Entry,
+    Notice,
+    SessionStarted,
+    TokenUsage,
+    ToolCall,
+    ToolResult,
+    TranscriptText,
+)
 from hive_agent.client import fetched_messages
 from hive_agent.client.core_client import CoreClient
 from hive_core.protocol import Delivery, ReceiveRequest
@@ -33,7 +41,7 @@ from tests.integration.backends.claude_code import (
     silent,
     turn,
 )
-from tests.unit.agent.fake_core_api import CoreStandIn, core_stand_in
+from tests.unit.agent.fake_core_api import FakeCore, fake_core
 
 pytestmark = [needs_claude, pytest.mark.asyncio(loop_scope="module")]
 
@@ -43,7 +51,7 @@ class Shared:
     """One backend with its process; each test has a conversation that others have left something in."""
 
     place: Path
-    core: CoreStandIn
+    core: FakeCore
     model: ModelServer
     backend: Backend
     entries: list[Entry] = field(default_factory=list)
@@ -61,7 +69,7 @@ async def shared() -> AsyncIterator[Shared]:
     with tempfile.TemporaryDirectory(prefix="hc") as directory:
         place = Path(directory)
         async with (
-            core_stand_in(place / "run") as core,
+            fake_core(place / "run") as core,
             model.model_server(says) as server,
             claude(place, core, server.url, tools=["Read", "Bash(echo *)", "Bash(setsid *)"]) as backend,
         ):
@@ -82,8 +90,8 @@ async def test_message_in_tool_call_out(shared: Shared) -> None:
     [call], [result] = of(ToolCall, shared.entries), of(ToolResult, shared.entries)
     assert (call.name, call.input) == ("mcp__hive__send", {"to": "bob", "body": "four sheep", "reply_to": 7})
     assert (result.id, result.is_error) == (call.id, False)
-    assert [text.text for text in of(Text, shared.entries)] == ["done"]
-    used = of(Usage, shared.entries)
+    assert [text.text for text in of(TranscriptText, shared.entries)] == ["done"]
+    used = of(TokenUsage, shared.entries)
     assert [(usage.input, usage.output) for usage in used] == [(10, 10), (10, 10)]
     assert used[-1].window == 200_000
     assert used[-1].cost_usd
@@ -107,7 +115,7 @@ async def test_second_turn_starts_no_process(shared: Shared) -> None:
     assert await shared.run(says, turn("what was the word?", 2)) == Ok()
     assert running().keys() == before.keys()
     assert len(programs()) == 1
-    assert not of(Session, shared.entries)[0].fresh
+    assert not of(SessionStarted, shared.entries)[0].fresh
     assert "the word is mango" in str(shared.model.requests[0]["messages"])
     assert "what was the word?" in last_user_text(shared.model.requests[0])
 
@@ -165,7 +173,7 @@ async def test_hostile_text_is_text(shared: Shared) -> None:
 
     assert await shared.run(brain, turn(HOSTILE)) == Ok()
     assert HOSTILE in last_user_text(shared.model.requests[0])
-    assert [text.text for text in of(Text, shared.entries)] == [HOSTILE, HOSTILE]
+    assert [text.text for text in of(TranscriptText, shared.entries)] == [HOSTILE, HOSTILE]
     assert HOSTILE[:26].strip() in of(ToolResult, shared.entries)[0].text
 
 
@@ -215,14 +223,14 @@ async def test_new_session(shared: Shared) -> None:
     assert not shared.backend.warm
     assert await shared.run(says, turn("hello")) == Ok()
     assert "guava" not in str(shared.model.requests[0]["messages"])
-    assert of(Session, shared.entries)[0].fresh
+    assert of(SessionStarted, shared.entries)[0].fresh
 
 
 async def test_manager_has_its_tools(tmp_path: Path) -> None:
     """The manager's model can restart an agent, and is told its duties."""
     restart = ToolUse("mcp__hive__restart", {"name": "bob"})
     run = tmp_path / "run"
-    async with core_stand_in(run, name="hm1nd", kind="manager") as core, model.model_server(once(restart)) as server:
+    async with fake_core(run, name="hm1nd", kind="manager") as core, model.model_server(once(restart)) as server:
         async with claude(tmp_path, core, server.url, role=MANAGER) as backend:
             assert await backend.run(turn("restart bob"), silent) == Ok()
         assert "POST /v1/agents/bob/restart" in core.calls

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from hive_agent.backends.base import Failed, Ok
-from hive_agent.backends.transcript import Entry, Notice, Session
+from hive_agent.backends.transcript import Entry, Notice, SessionStarted
 from tests.helpers.fake_messages_api import Blocks, Text, has_tool_result, last_user_text, model_server, tool_results
 from tests.helpers.real_daemon import Daemon
 from tests.helpers.real_daemon import running as daemon_running
@@ -30,7 +30,7 @@ from tests.integration.backends.claude_code import (
     silent,
     turn,
 )
-from tests.unit.agent.fake_core_api import core_stand_in
+from tests.unit.agent.fake_core_api import fake_core
 
 pytestmark = [needs_claude, pytest.mark.timeout(180)]
 
@@ -44,7 +44,7 @@ async def until(true: Callable[[], object], seconds: float = 60.0) -> None:
 async def test_cold_starts(tmp_path: Path) -> None:
     """A process that idled for long ends, with its MCP server; another goes on, also with a changed configuration."""
     others = running()
-    async with core_stand_in(tmp_path / "run") as core, model_server(says) as model:
+    async with fake_core(tmp_path / "run") as core, model_server(says) as model:
         async with claude(tmp_path, core, model.url, idle_timeout=0.2, allowed_recipients=["bob"]) as backend:
             assert await backend.run(turn("the word is mango"), silent) == Ok()
             assert backend.warm
@@ -60,19 +60,19 @@ async def test_cold_starts(tmp_path: Path) -> None:
         assert "the word is mango" in str(model.requests[-1]["messages"])
         assert "only to: `carol`" in str(model.requests[-1]["system"])
         assert "only to: `bob`" not in str(model.requests[-1]["system"])
-        assert not of(Session, entries)[0].fresh
+        assert not of(SessionStarted, entries)[0].fresh
 
 
 async def test_unknown_conversation(tmp_path: Path) -> None:
     """A conversation that is gone, or whose name is lost, is no failure: a new one begins, which says so."""
-    async with core_stand_in(tmp_path / "run") as core, model_server(says) as model:
+    async with fake_core(tmp_path / "run") as core, model_server(says) as model:
         (tmp_path / "claude").mkdir()
         (tmp_path / "claude/hive-session.json").write_text('{"id": "11111111-1111-4111-8111-111111111111"}\n')
         entries: list[Entry] = []
         async with claude(tmp_path, core, model.url) as backend:
             assert await backend.run(turn("hello"), entries.append) == Ok()
             assert "a new one begins" in of(Notice, entries)[0].text
-            assert of(Session, entries)[-1].fresh
+            assert of(SessionStarted, entries)[-1].fresh
             assert "hello" in last_user_text(model.requests[-1])
 
 
@@ -80,7 +80,7 @@ async def test_killed_program(tmp_path: Path) -> None:
     """When the program is killed in the middle of a turn or after it, all it started ends and the next one goes on."""
     others = running()
     async with (
-        core_stand_in(tmp_path / "run") as core,
+        fake_core(tmp_path / "run") as core,
         model_server(once(bash("sleep 1021"))) as model,
         claude(tmp_path, core, model.url, tools=["Bash"]) as backend,
     ):
@@ -111,7 +111,7 @@ async def test_what_the_program_gets(tmp_path: Path) -> None:
     )
     seen = {"SECRET": "hidden", "WANTED_1": "first"}
     async with (
-        core_stand_in(tmp_path / "run") as core,
+        fake_core(tmp_path / "run") as core,
         model_server(once(bash("env"))) as model,
         claude(
             tmp_path,

@@ -31,7 +31,7 @@ from tests.integration.backends.claude_code import (
     silent,
     turn,
 )
-from tests.unit.agent.fake_core_api import core_stand_in
+from tests.unit.agent.fake_core_api import fake_core
 
 pytestmark = needs_claude
 
@@ -42,7 +42,7 @@ async def shared() -> AsyncIterator[tuple[Backend, ModelServer]]:
     with tempfile.TemporaryDirectory(prefix="hc") as directory:
         place = Path(directory)
         async with (
-            core_stand_in(place / "run") as core,
+            fake_core(place / "run") as core,
             model_server(says) as model,
             claude(place, core, model.url) as backend,
         ):
@@ -107,7 +107,7 @@ async def test_retry_after(tmp_path: Path) -> None:
     variables = {"CLAUDE_CODE_MAX_RETRIES": "1", "ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "token"}
     entries: list[Entry] = []
     async with (
-        core_stand_in(tmp_path / "run") as core,
+        fake_core(tmp_path / "run") as core,
         model_server(brain) as model,
         claude(tmp_path, core, model.url, variables=variables) as backend,
     ):
@@ -150,7 +150,7 @@ async def test_too_long_is_shortened_by_itself(shared: tuple[Backend, ModelServe
 
 async def test_no_answer_at_all(tmp_path: Path) -> None:
     """An API that is not reached counts as overloaded."""
-    async with core_stand_in(tmp_path / "run") as core, claude(tmp_path, core, "http://127.0.0.1:9") as backend:
+    async with fake_core(tmp_path / "run") as core, claude(tmp_path, core, "http://127.0.0.1:9") as backend:
         outcome = await backend.run(turn("hello"), silent)
     assert isinstance(outcome, Failed)
     assert outcome.kind == "overloaded"
@@ -159,7 +159,7 @@ async def test_no_answer_at_all(tmp_path: Path) -> None:
 async def test_no_credentials(tmp_path: Path) -> None:
     """Without any credentials a person is asked to log in, and that there are none is known beforehand."""
     async with (
-        core_stand_in(tmp_path / "run") as core,
+        fake_core(tmp_path / "run") as core,
         model_server(says) as model,
         claude(tmp_path, core, model.url, variables={"ANTHROPIC_API_KEY": ""}) as backend,
     ):
@@ -178,7 +178,7 @@ async def test_stopped_turn(tmp_path: Path) -> None:
         return [Text("done")] if has_tool_result(request) else [bash(commands)]
 
     async with (
-        core_stand_in(tmp_path / "run") as core,
+        fake_core(tmp_path / "run") as core,
         model_server(hangs) as model,
         claude(tmp_path, core, model.url, tools=["Bash"]) as backend,
         CoreClient(core.socket, patience=1.0) as client,
@@ -213,7 +213,7 @@ async def test_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return []
 
     async with (
-        core_stand_in(tmp_path / "run") as core,
+        fake_core(tmp_path / "run") as core,
         model_server(says) as model,
         claude(tmp_path, core, model.url, tools=["Bash"]) as backend,
     ):
@@ -232,7 +232,7 @@ async def test_lost_mcp_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Without the hive's tools no answer could reach anyone, so such a turn fails instead of passing for done."""
     monkeypatch.setattr("sys.executable", "/bin/false")
     async with (
-        core_stand_in(tmp_path / "run") as core,
+        fake_core(tmp_path / "run") as core,
         model_server(says) as model,
         claude(tmp_path, core, model.url) as backend,
     ):
@@ -246,7 +246,7 @@ async def test_program_that_breaks_off(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho 'no such thing' >&2\nexit 3\n")
     broken.chmod(0o755)
-    async with core_stand_in(tmp_path / "run") as core:
+    async with fake_core(tmp_path / "run") as core:
         for named, kind, words in [
             (broken, "crashed", "exit code 3.*no such thing"),
             (tmp_path, "no_program", "names"),

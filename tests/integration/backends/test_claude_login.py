@@ -11,7 +11,7 @@ from hive_agent.backends.base import LoginFailed, NeedsLogin, Ok
 from tests.helpers.fake_login_service import TOKEN, login_server
 from tests.helpers.fake_messages_api import ApiError, Blocks, Text, model_server
 from tests.integration.backends.claude_code import claude, needs_claude, running, silent, turn
-from tests.unit.agent.fake_core_api import core_stand_in
+from tests.unit.agent.fake_core_api import fake_core
 
 
 @needs_claude
@@ -22,7 +22,7 @@ async def test_login(tmp_path: Path) -> None:
         return [Text("done")]
 
     async with (
-        core_stand_in(tmp_path / "run") as core,
+        fake_core(tmp_path / "run") as core,
         model_server(says) as model,
         login_server(tmp_path) as service,
         claude(tmp_path, core, model.url, variables={"ANTHROPIC_API_KEY": "", **service.variables}) as backend,
@@ -52,7 +52,7 @@ async def test_login_that_cannot_begin(tmp_path: Path) -> None:
     broken, others = tmp_path / "broken", running()
     broken.write_text("#!/bin/sh\nprintf '\\033[31mno <b>login</b> here\\n'\n")
     broken.chmod(0o755)
-    async with core_stand_in(tmp_path / "run") as core:
+    async with fake_core(tmp_path / "run") as core:
         for named, words in [(broken, "no address to log in at: no <b>login</b> here"), (tmp_path, "HIVE_CLAUDE")]:
             async with claude(tmp_path, core, "", variables={"HIVE_CLAUDE": str(named)}) as backend:
                 with pytest.raises(LoginFailed, match=words):

@@ -55,7 +55,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Sender:
+class LoadSender:
     """One client with one send in flight. `keyed` ones repeat a send until they hear ok, others never do."""
 
     name: str
@@ -81,7 +81,7 @@ class Sent:
 class Load:
     """Runs senders, and a reader of the operator's inbox, until told to stop."""
 
-    def __init__(self, senders: Sequence[Sender], place: dict[str | None, Path], seed: str) -> None:
+    def __init__(self, senders: Sequence[LoadSender], place: dict[str | None, Path], seed: str) -> None:
         self.sent = Sent()
         self.read: dict[int, str] = {}
         self.marked: list[int] = []
@@ -117,7 +117,7 @@ class Load:
         async with asyncio.timeout(60):
             await asyncio.gather(*self._tasks[:-1])
 
-    async def _send(self, sender: Sender) -> None:
+    async def _send(self, sender: LoadSender) -> None:
         number = 0
         while not self._stop.is_set():
             number += 1

@@ -21,19 +21,19 @@ from tests.integration.crash import invariants
 from tests.integration.crash.consumer_processes import Consumers
 from tests.integration.crash.invariants import Deliverable, Evidence, Stored
 from tests.integration.crash.kill_schedule import Killer, schedule
-from tests.integration.crash.load_generator import Load, Sender
+from tests.integration.crash.load_generator import Load, LoadSender
 
 CHAIN = ("ann", "bob")
 """Real harnesses: what the operator sends to ann goes on to bob, and from there back to the operator."""
 SINKS = ("sink1", "sink2")
 """Agents for whom the test's own consumers speak."""
 SENDERS = [
-    Sender("chain", None, "ann", keyed=True, pause=0.05),
-    *[Sender(f"many{number}", None, "sink1", keyed=True, pause=0.02) for number in range(4)],
-    *[Sender(f"loose{number}", None, "sink2", keyed=False, pause=0.02) for number in range(4)],
-    Sender("there", "sink1", "sink2", keyed=True, pause=0.01),
-    Sender("back", "sink2", "sink1", keyed=False, pause=0.01),
-    Sender("all", "sink2", "*", keyed=True, pause=0.1),
+    LoadSender("chain", None, "ann", keyed=True, pause=0.05),
+    *[LoadSender(f"many{number}", None, "sink1", keyed=True, pause=0.02) for number in range(4)],
+    *[LoadSender(f"loose{number}", None, "sink2", keyed=False, pause=0.02) for number in range(4)],
+    LoadSender("there", "sink1", "sink2", keyed=True, pause=0.01),
+    LoadSender("back", "sink2", "sink1", keyed=False, pause=0.01),
+    LoadSender("all", "sink2", "*", keyed=True, pause=0.1),
 ]
 DRAIN_SECONDS = 60.0
 

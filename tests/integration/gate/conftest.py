@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.gate.intake.import_commit import Intake, IntakeLimits
-from tests.helpers.git_repos import Place
+from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
+from tests.helpers.git_repos import AgentRepositories
 
 LIMITS = IntakeLimits(bytes=5 * 1024 * 1024, files=1_000)
 
@@ -19,14 +19,14 @@ LIMITS = IntakeLimits(bytes=5 * 1024 * 1024, files=1_000)
 def _made() -> Iterator[Path]:
     """One place as it is at first, to be copied: a dozen commands of git are not needed for each test."""
     with tempfile.TemporaryDirectory(prefix="hive-gate-") as home:
-        yield Place.make(Path(home, "first")).home
+        yield AgentRepositories.make(Path(home, "first")).home
 
 
 @pytest.fixture
-def repos(_made: Path) -> Iterator[Place]:
+def repos(_made: Path) -> Iterator[AgentRepositories]:
     """An agent's repository with one commit, which is deployed."""
     with tempfile.TemporaryDirectory(prefix="hive-gate-") as home:
-        yield Place(Path(shutil.copytree(_made, Path(home, "place"))))
+        yield AgentRepositories(Path(shutil.copytree(_made, Path(home, "place"))))
 
 
 @pytest.fixture(params=["bubblewrap", "none"])
@@ -40,6 +40,6 @@ def confine(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture
-def intake(repos: Place, confine: str | None) -> Intake:
+def importer(repos: AgentRepositories, confine: str | None) -> CommitImporter:
     """An intake with the default limits."""
-    return Intake(confine, repos.scratch, LIMITS)
+    return CommitImporter(confine, repos.scratch, LIMITS)

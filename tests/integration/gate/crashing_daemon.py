@@ -32,7 +32,7 @@ class Gone(Exception):
     """The daemon died, or was dead. The request may or may not have been carried out."""
 
 
-class Mortal:
+class CrashingDaemon:
     """The hive and its operator. Requests raise Gone when there is nobody to answer, AssertionError when refused."""
 
     def __init__(self, home: Path, settings: Mapping[str, object], wrapper: Sequence[str] = _WRAPPER) -> None:
@@ -146,9 +146,9 @@ class Mortal:
 
 
 @asynccontextmanager
-async def mortal(home: Path, **settings: object) -> AsyncIterator[Mortal]:
+async def mortal(home: Path, **settings: object) -> AsyncIterator[CrashingDaemon]:
     """A running hive with a manager that does not run: the tests speak for it."""
-    hive = Mortal(home, settings)
+    hive = CrashingDaemon(home, settings)
     async with running(hive.daemon):
         await hive.daemon.spawn("hm1nd", start=False)
         yield hive

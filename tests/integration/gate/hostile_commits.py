@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.helpers.git_repos import AGENT_FILES, Place, git
+from tests.helpers.git_repos import AGENT_FILES, AgentRepositories, git
 
-Make = Callable[[Place], str]
+Make = Callable[[AgentRepositories], str]
 """Makes the repository; gives what is proposed."""
 
 
@@ -31,13 +31,13 @@ def _name(name: str) -> Make:
     return _file_modes("100644", name, b"x\n")
 
 
-def _many_files(place: Place) -> str:
+def _many_files(place: AgentRepositories) -> str:
     blob = place.blob(b"x\n")
     return place.commit_with(("40000", place.tree([("100644", blob, f"f{n:06}") for n in range(100_000)]), "many"))
 
 
 def _tree_bomb(leaf: str) -> Make:
-    def make(place: Place) -> str:
+    def make(place: AgentRepositories) -> str:
         tree = place.tree([("100644", place.blob(b"x\n"), "file")] if leaf else [])
         for _ in range(30):
             tree = place.tree([("40000", tree, "a"), ("40000", tree, "b")])
@@ -46,7 +46,7 @@ def _tree_bomb(leaf: str) -> Make:
     return make
 
 
-def _git_link(place: Place, what: str) -> None:
+def _git_link(place: AgentRepositories, what: str) -> None:
     """Move `.git`, or something in it, outside, and leave a link to it."""
     inside, moved = place.config / what, place.outside / "moved"
     inside.rename(moved)
@@ -54,7 +54,7 @@ def _git_link(place: Place, what: str) -> None:
 
 
 def _linked(what: str) -> Make:
-    def make(place: Place) -> str:
+    def make(place: AgentRepositories) -> str:
         commit = place.change({"prompt.md": "other\n"})
         _git_link(place, what)
         return commit
@@ -62,14 +62,14 @@ def _linked(what: str) -> Make:
     return make
 
 
-def _git_file(place: Place) -> str:
+def _git_file(place: AgentRepositories) -> str:
     commit = place.change({"prompt.md": "other\n"})
     (place.config / ".git").rename(place.outside / "moved")
     (place.config / ".git").write_text(f"gitdir: {place.outside / 'moved'}\n")
     return commit
 
 
-def _alternates(place: Place) -> str:
+def _alternates(place: AgentRepositories) -> str:
     commit = place.change({"prompt.md": "other\n"})
     place.objects.rename(place.outside / "objects")
     (place.objects / "info").mkdir(parents=True)
@@ -78,14 +78,14 @@ def _alternates(place: Place) -> str:
 
 
 def _huge(kind: str) -> Make:
-    def make(place: Place) -> str:
+    def make(place: AgentRepositories) -> str:
         sha = place.write_huge(kind)
         return sha if kind == "commit" else place.commit_with(("100644", sha, "zeros"))
 
     return make
 
 
-def _huge_before(place: Place) -> str:
+def _huge_before(place: AgentRepositories) -> str:
     """A huge file that a later commit has removed again."""
     first = place.commit_with(("100644", place.write_huge("blob"), "zeros"))
     tree = git(place.config, "rev-parse", f"{place.base}^{{tree}}")
@@ -97,7 +97,7 @@ def _many_keys(count: int) -> Make:
 
 
 def _spoiled(what: str, data: bytes | None) -> Make:
-    def make(place: Place) -> str:
+    def make(place: AgentRepositories) -> str:
         commit = place.change({"prompt.md": "other\n"})
         sha = git(place.config, "rev-parse", commit + what)
         if data is None:
@@ -109,7 +109,7 @@ def _spoiled(what: str, data: bytes | None) -> Make:
     return make
 
 
-def _swapped(place: Place) -> str:
+def _swapped(place: AgentRepositories) -> str:
     """A file of which the object is another's: its content does not fit its id."""
     commit = place.change({"prompt.md": "other\n"})
     other = place.loose(place.blob(b"something else\n")).read_bytes()
@@ -117,8 +117,8 @@ def _swapped(place: Place) -> str:
     return commit
 
 
-def _packed(spoil: Callable[[Place], None]) -> Make:
-    def make(place: Place) -> str:
+def _packed(spoil: Callable[[AgentRepositories], None]) -> Make:
+    def make(place: AgentRepositories) -> str:
         commit = place.change({"prompt.md": "other\n"})
         git(place.config, "update-ref", "refs/heads/main", commit)
         git(place.config, "repack", "-a", "-d", "-q")
@@ -128,13 +128,13 @@ def _packed(spoil: Callable[[Place], None]) -> Make:
     return make
 
 
-def _fifo_for_pack(place: Place) -> None:
+def _fifo_for_pack(place: AgentRepositories) -> None:
     pack = next((place.objects / "pack").glob("*.pack"))
     pack.unlink()
     os.mkfifo(pack)
 
 
-def _damaged_pack(place: Place) -> None:
+def _damaged_pack(place: AgentRepositories) -> None:
     pack = next((place.objects / "pack").glob("*.pack"))
     data = bytearray(pack.read_bytes())
     data[20:-40] = bytes(len(data) - 60)
@@ -142,7 +142,7 @@ def _damaged_pack(place: Place) -> None:
     pack.write_bytes(data)
 
 
-def _fifo_for_commit(place: Place) -> str:
+def _fifo_for_commit(place: AgentRepositories) -> str:
     commit = place.change({"prompt.md": "other\n"})
     place.loose(commit).unlink()
     os.mkfifo(place.loose(commit))
@@ -150,7 +150,7 @@ def _fifo_for_commit(place: Place) -> str:
 
 
 def _named(name: str) -> Make:
-    def make(place: Place) -> str:
+    def make(place: AgentRepositories) -> str:
         place.change({"prompt.md": "other\n"})
         git(place.config, "tag", "v1")
         return name
@@ -158,50 +158,50 @@ def _named(name: str) -> Make:
     return make
 
 
-def _part_of_id(place: Place) -> str:
+def _part_of_id(place: AgentRepositories) -> str:
     return place.change({"prompt.md": "other\n"})[:12]
 
 
 def _object(what: str) -> Make:
-    def make(place: Place) -> str:
+    def make(place: AgentRepositories) -> str:
         git(place.config, "tag", "-a", "-m", "x", "v1", place.change({"prompt.md": "other\n"}))
         return git(place.config, "rev-parse", what)
 
     return make
 
 
-def _unrelated(place: Place) -> str:
+def _unrelated(place: AgentRepositories) -> str:
     first = place.change({"prompt.md": "other\n"})
     tree = git(place.config, "rev-parse", f"{first}^{{tree}}")
     return git(place.config, "commit-tree", "-m", "first", tree)
 
 
-def _forged_parent(place: Place) -> str:
+def _forged_parent(place: AgentRepositories) -> str:
     tree = git(place.config, "rev-parse", "HEAD^{tree}")
     who = "ada <ada@hive> 1 +0000"
     # A parent is one only right below the tree; fsck allows any header further down.
     return place.write("commit", f"tree {tree}\nauthor {who}\ncommitter {who}\nparent {place.base}\n\nx\n".encode())
 
 
-def _beside(place: Place) -> str:
+def _beside(place: AgentRepositories) -> str:
     """A commit on what was deployed before."""
     older, newer = place.base, place.change({"prompt.md": "deployed\n"})
     git(place.config, "push", "-q", str(place.applied), f"{newer}:refs/heads/main")
     return place.commit_tree(place.tree([("100644", place.blob(b""), name) for name in AGENT_FILES]), older)
 
 
-def _no_repository(place: Place) -> str:
+def _no_repository(place: AgentRepositories) -> str:
     shutil.rmtree(place.config / ".git")
     return "1" * 40
 
 
-def _empty_repository(place: Place) -> str:
+def _empty_repository(place: AgentRepositories) -> str:
     shutil.rmtree(place.config / ".git")
     git(place.config, "init", "-q")
     return "1" * 40
 
 
-def _bad_author(place: Place) -> str:
+def _bad_author(place: AgentRepositories) -> str:
     tree = git(place.config, "rev-parse", "HEAD^{tree}")
     text = f"tree {tree}\nparent {place.base}\nauthor nobody\ncommitter nobody\n\nx\n"
     return place.write("commit", text.encode())

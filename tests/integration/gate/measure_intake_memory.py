@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.gate.intake.import_commit import Intake
-from tests.helpers.git_repos import Place
+from hive_core.gate.intake.import_commit import CommitImporter
+from tests.helpers.git_repos import AgentRepositories
 from tests.integration.gate.conftest import LIMITS
 
 
@@ -26,10 +26,10 @@ async def main() -> None:
     codes: list[str] = []
     before = 0
     for home, commit, seconds in json.load(sys.stdin):
-        place = Place(Path(home))
+        place = AgentRepositories(Path(home))
         try:
-            intake = Intake("bwrap", place.scratch, replace(LIMITS, seconds=seconds))
-            await intake.take(place.config, place.applied, commit, place.base)
+            importer = CommitImporter("bwrap", place.scratch, replace(LIMITS, seconds=seconds))
+            await importer.import_commit(place.config, place.applied, commit, place.base)
             codes.append("")
         except HiveError as error:
             codes.append(error.code)

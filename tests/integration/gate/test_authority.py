@@ -14,7 +14,7 @@ from tests.helpers.real_daemon import Json
 from tests.integration.api.raw_http import request
 from tests.integration.api.refusal_checks import Bad, check_refused
 from tests.integration.gate.consistency_check import tags
-from tests.integration.gate.crashing_daemon import Mortal, mortal
+from tests.integration.gate.crashing_daemon import CrashingDaemon, mortal
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -23,7 +23,7 @@ DENY: Json = {"expect": "built", "note": "no"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def hive() -> AsyncIterator[Mortal]:
+async def hive() -> AsyncIterator[CrashingDaemon]:
     """A manager and two agents, none of which runs."""
     with tempfile.TemporaryDirectory(prefix="hive-") as home:
         async with mortal(Path(home)) as started:
@@ -32,7 +32,7 @@ async def hive() -> AsyncIterator[Mortal]:
             yield started
 
 
-async def built(hive: Mortal, agent: str, by: str | None) -> int:
+async def built(hive: CrashingDaemon, agent: str, by: str | None) -> int:
     """A proposal about `agent`, made by an agent or the operator, that waits for its decision."""
     body = {"commit": hive.commit(agent), "note": "please", "agent": agent}
     number: int = (await hive.ask("POST", "/v1/proposals", body, agent=by))["number"]
@@ -40,7 +40,7 @@ async def built(hive: Mortal, agent: str, by: str | None) -> int:
     return number
 
 
-async def withdrawn(hive: Mortal, agent: str, number: int, by: str | None) -> None:
+async def withdrawn(hive: CrashingDaemon, agent: str, number: int, by: str | None) -> None:
     """Leave nothing open for the next test."""
     await hive.ask("POST", f"/v1/proposals/{agent}/{number}/withdraw", {}, agent=by)
 
@@ -50,7 +50,7 @@ async def withdrawn(hive: Mortal, agent: str, number: int, by: str | None) -> No
     [("ada", "ada", "manager_only"), ("hm1nd", "hm1nd", "own_proposal"), ("ada", None, "own_proposal")],
     ids=["agent", "manager", "operator"],
 )
-async def test_nobody_decides_on_their_own(hive: Mortal, agent: str, by: str | None, code: str) -> None:
+async def test_nobody_decides_on_their_own(hive: CrashingDaemon, agent: str, by: str | None, code: str) -> None:
     """Neither approval nor denial of what one has proposed oneself, whoever one is."""
     number = await built(hive, agent, by)
     path = f"/v1/proposals/{agent}/{number}"
@@ -59,7 +59,7 @@ async def test_nobody_decides_on_their_own(hive: Mortal, agent: str, by: str | N
     await withdrawn(hive, agent, number, by)
 
 
-async def test_what_the_manager_proposes_is_the_operators_to_decide(hive: Mortal) -> None:
+async def test_what_the_manager_proposes_is_the_operators_to_decide(hive: CrashingDaemon) -> None:
     """Its own configuration, and a new agent: the manager cannot approve them, the operator alone is enough."""
     number = await built(hive, "hm1nd", "hm1nd")
     table = [Bad("POST", f"/v1/proposals/hm1nd/{number}/approve", 403, "own_proposal", APPROVE)]
@@ -74,7 +74,7 @@ async def test_what_the_manager_proposes_is_the_operators_to_decide(hive: Mortal
     await hive.ask("POST", "/v1/proposals/zoe/0/deny", DENY)
 
 
-async def test_an_agent_that_is_not_the_manager_decides_nothing(hive: Mortal) -> None:
+async def test_an_agent_that_is_not_the_manager_decides_nothing(hive: CrashingDaemon) -> None:
     """Another agent can neither approve, deny, withdraw, see nor roll back; nor learn whether there is a proposal."""
     number = await built(hive, "ada", "ada")
     path = f"/v1/proposals/ada/{number}"
@@ -97,7 +97,7 @@ async def test_an_agent_that_is_not_the_manager_decides_nothing(hive: Mortal) ->
     await withdrawn(hive, "ada", number, "ada")
 
 
-async def test_nobody_proposes_for_another(hive: Mortal) -> None:
+async def test_nobody_proposes_for_another(hive: CrashingDaemon) -> None:
     """An agent names no agent but itself; the operator and the manager have to name one that there is."""
     commit = hive.commit("ada")
     asked = {"commit": commit, "note": "please"}
@@ -110,7 +110,7 @@ async def test_nobody_proposes_for_another(hive: Mortal) -> None:
     await check_refused(hive.daemon, [Bad("POST", "/v1/proposals", 400, "no_such_commit", asked)], "bob")
 
 
-async def test_only_who_proposed_withdraws(hive: Mortal) -> None:
+async def test_only_who_proposed_withdraws(hive: CrashingDaemon) -> None:
     """The manager and the operator deny what they do not want; taking it back is the proposer's."""
     number = await built(hive, "ada", "ada")
     bad = Bad("POST", f"/v1/proposals/ada/{number}/withdraw", 403, "not_yours", {})
@@ -119,7 +119,7 @@ async def test_only_who_proposed_withdraws(hive: Mortal) -> None:
     await withdrawn(hive, "ada", number, "ada")
 
 
-async def test_a_decision_is_taken_once(hive: Mortal) -> None:
+async def test_a_decision_is_taken_once(hive: CrashingDaemon) -> None:
     """A second one, another one, and one on a state that it is not in: stale, and nothing happens twice."""
     first, second = await built(hive, "ada", "ada"), await built(hive, "bob", "bob")
     for expect in ("proposal", "building", "approved", "deployed", "denied"):
@@ -144,7 +144,7 @@ async def test_a_decision_is_taken_once(hive: Mortal) -> None:
     assert (await hive.daemon.ask("GET", "/v1/audit/verify"))["problems"] == []
 
 
-async def test_a_number_is_not_used_twice(hive: Mortal) -> None:
+async def test_a_number_is_not_used_twice(hive: CrashingDaemon) -> None:
     """A tag that somebody has planted by hand where the gate's would go: refused, the tag stays, and it is found."""
     applied = hive.daemon.state_dir / "applied" / "bob.git"
     number = 1 + max(tag.number for tag in tags(applied))

@@ -17,8 +17,8 @@ import pytest
 
 import hive_core
 from tests.integration.gate import proposal_scenarios as scenarios
-from tests.integration.gate.crashing_daemon import BROKEN, GOOD, Mortal, mortal
-from tests.integration.gate.proposal_scenarios import Trip
+from tests.integration.gate.crashing_daemon import BROKEN, GOOD, CrashingDaemon, mortal
+from tests.integration.gate.proposal_scenarios import Scenario
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Way:
     ones on another way.
     """
 
-    begin: Callable[[Mortal], Awaitable[Trip]]
-    go: Callable[[Mortal, Trip], Awaitable[None]]
+    begin: Callable[[CrashingDaemon], Awaitable[Scenario]]
+    go: Callable[[CrashingDaemon, Scenario], Awaitable[None]]
     first: int = 1
     soak: bool = False
 
@@ -86,18 +86,18 @@ HIVES = {
 }
 
 
-async def _die_everywhere(hive: Mortal, way: Way, first: int) -> None:
+async def _die_everywhere(hive: CrashingDaemon, way: Way, first: int) -> None:
     """Go the way again and again; each time the daemon dies one milestone later, until there is none."""
     died, milestone = True, first
     while died:
-        trip = await way.begin(hive)
+        scenario = await way.begin(hive)
         hive.arm(milestone)
         async with asyncio.timeout(60):
-            await hive.through(lambda trip=trip: way.go(hive, trip))  # type: ignore[misc]
+            await hive.through(lambda trip=scenario: way.go(hive, trip))  # type: ignore[misc]
             died = await hive.disarm()
-            await scenarios.finish(hive, trip)
+            await scenarios.finish(hive, scenario)
         await hive.check()
-        await scenarios.clear_away(hive, trip)
+        await scenarios.clear_away(hive, scenario)
         milestone += 1
     assert milestone > first + 2, "it died nowhere"
 

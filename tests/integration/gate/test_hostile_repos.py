@@ -18,8 +18,8 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.gate.intake import source_check
-from hive_core.gate.intake.import_commit import Intake, IntakeLimits
-from tests.helpers.git_repos import Place, git
+from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
+from tests.helpers.git_repos import AgentRepositories, git
 from tests.integration.gate.conftest import LIMITS
 from tests.integration.gate.hostile_commits import CASES, Case
 
@@ -33,7 +33,7 @@ def objects(repository: Path) -> list[str]:
     return sorted(str(path.relative_to(repository)) for path in (repository / "objects").rglob("*") if path.is_file())
 
 
-def left(place: Place) -> list[str]:
+def left(place: AgentRepositories) -> list[str]:
     """What lies in the scratch directory beside the empty repository that all intakes share."""
     return [str(path) for path in place.scratch.iterdir() if not (path / "HEAD").exists()]
 
@@ -53,13 +53,13 @@ def running() -> list[str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_refused(repos: Place, confine: str | None, case: Case) -> None:
+async def test_refused(repos: AgentRepositories, confine: str | None, case: Case) -> None:
     """Each hostile repository is refused with its code and words; nothing has run, arrived, or stayed behind."""
     commit = case.make(repos)
     before, base = objects(repos.applied), repos.base
     limits = QUICK if case.code == "intake_slow" else LIMITS
     with pytest.raises(HiveError) as refused:
-        await Intake(confine, repos.scratch, limits).take(repos.config, repos.applied, commit, base)
+        await CommitImporter(confine, repos.scratch, limits).import_commit(repos.config, repos.applied, commit, base)
     assert refused.value.code == case.code, refused.value
     assert case.words in refused.value.message
     assert refused.value.message.isprintable() and len(refused.value.message) < 1_000
@@ -69,12 +69,12 @@ async def test_refused(repos: Place, confine: str | None, case: Case) -> None:
     assert left(repos) == [] and running() == [] and not repos.marker.exists()
 
 
-async def test_good_commit(repos: Place, intake: Intake) -> None:
+async def test_good_commit(repos: AgentRepositories, importer: CommitImporter) -> None:
     """A good commit is read as it is, and its objects are in the applied repository for good, under no ref."""
     toml = 'backend = "scripted"\ntasks_max = 64\n'
     commit = repos.commit({"agent.toml": toml, "prompt.md": "Be änother.\n", "module.nix": "{ }\n"})
     refs = git(repos.applied, "for-each-ref")
-    found = await intake.take(repos.config, repos.applied, commit, repos.base)
+    found = await importer.import_commit(repos.config, repos.applied, commit, repos.base)
     assert found.paths == ["agent.nix", "agent.toml", "module.nix", "prompt.md"]
     assert found.prompt == "Be änother.\n" and found.config.tasks_max == 64
     assert git(repos.applied, "show", f"{commit}:prompt.md") == "Be änother."
@@ -82,24 +82,24 @@ async def test_good_commit(repos: Place, intake: Intake) -> None:
     assert left(repos) == [] and running() == []
 
 
-async def test_first_commit(repos: Place, intake: Intake) -> None:
+async def test_first_commit(repos: AgentRepositories, importer: CommitImporter) -> None:
     """Without a base any history is taken, and all of it arrives."""
     empty = repos.home / "empty.git"
     git(repos.home, "init", "-q", "--bare", str(empty))
     commit = repos.commit({"prompt.md": "second\n"})
-    await intake.take(repos.config, empty, commit, None)
+    await importer.import_commit(repos.config, empty, commit, None)
     assert git(empty, "rev-list", "--count", commit) == "2"
 
 
-async def test_again_and_what_is_deployed(repos: Place, intake: Intake) -> None:
+async def test_again_and_what_is_deployed(repos: AgentRepositories, importer: CommitImporter) -> None:
     """The same commit can be taken again, and so can the one that is deployed, of which nothing is new."""
     commit = repos.commit({"prompt.md": "second\n"})
     for each in (commit, commit, repos.base):
-        await intake.take(repos.config, repos.applied, each, repos.base)
+        await importer.import_commit(repos.config, repos.applied, each, repos.base)
     assert git(repos.applied, "fsck", "--strict", "--no-dangling") == ""
 
 
-async def test_several_commits_and_a_merge(repos: Place, intake: Intake) -> None:
+async def test_several_commits_and_a_merge(repos: AgentRepositories, importer: CommitImporter) -> None:
     """A commit need not follow the base directly."""
     git(repos.config, "checkout", "-q", "-b", "side")
     repos.commit({"module.nix": "{ }\n"})
@@ -107,20 +107,20 @@ async def test_several_commits_and_a_merge(repos: Place, intake: Intake) -> None
     repos.commit({"prompt.md": "second\n"})
     git(repos.config, "merge", "-q", "-m", "merged", "side")
     commit = git(repos.config, "rev-parse", "HEAD")
-    await intake.take(repos.config, repos.applied, commit, repos.base)
+    await importer.import_commit(repos.config, repos.applied, commit, repos.base)
     assert git(repos.applied, "rev-list", "--count", f"{repos.base}..{commit}") == "3"
 
 
-async def test_packed_and_shallow(repos: Place, intake: Intake) -> None:
+async def test_packed_and_shallow(repos: AgentRepositories, importer: CommitImporter) -> None:
     """Packed repositories are taken like others, and those that lack what is deployed already."""
     commit = repos.commit({"prompt.md": "second\n"})
     git(repos.config, "repack", "-a", "-d", "-q")
     git(repos.home, "clone", "-q", "--depth", "1", f"file://{repos.config}", "shallow")
-    await intake.take(repos.home / "shallow", repos.applied, commit, repos.base)
+    await importer.import_commit(repos.home / "shallow", repos.applied, commit, repos.base)
     assert git(repos.applied, "rev-list", "--count", commit) == "2"
 
 
-def write_hostile_settings(place: Place) -> None:
+def write_hostile_settings(place: AgentRepositories) -> None:
     """Everything in a repository that makes git run a command or look elsewhere."""
     run = f"touch {place.marker}"
     included = place.config / "included"
@@ -141,18 +141,20 @@ def write_hostile_settings(place: Place) -> None:
         (dot_git / "hooks" / hook).chmod(0o755)
 
 
-async def test_settings_and_hooks_are_not_read(repos: Place, intake: Intake) -> None:
+async def test_settings_and_hooks_are_not_read(repos: AgentRepositories, importer: CommitImporter) -> None:
     """fsmonitor, sshCommand, hooks, include.path, filters, promisors: none runs, and the commit is taken as it is."""
     commit = repos.commit({"prompt.md": "second\n", ".gitattributes": "* filter=x\n"})
     missing = "1" * 40
     write_hostile_settings(repos)
-    assert (await intake.take(repos.config, repos.applied, commit, repos.base)).prompt == "second\n"
+    assert (await importer.import_commit(repos.config, repos.applied, commit, repos.base)).prompt == "second\n"
     with pytest.raises(HiveError, match="no commit"):
-        await intake.take(repos.config, repos.applied, missing, repos.base)
+        await importer.import_commit(repos.config, repos.applied, missing, repos.base)
     assert not repos.marker.exists()
 
 
-async def test_replaced_and_grafted_commits_are_what_they_were(repos: Place, intake: Intake) -> None:
+async def test_replaced_and_grafted_commits_are_what_they_were(
+    repos: AgentRepositories, importer: CommitImporter
+) -> None:
     """Replace refs and grafts change nothing: a sha means its own content and its own parents."""
     commit, unrelated = (
         repos.commit({"prompt.md": "second\n"}),
@@ -162,9 +164,9 @@ async def test_replaced_and_grafted_commits_are_what_they_were(repos: Place, int
     git(repos.config, "replace", commit, other)
     (repos.config / ".git" / "info").mkdir(exist_ok=True)
     (repos.config / ".git" / "info" / "grafts").write_text(f"{unrelated} {repos.base}\n")
-    assert (await intake.take(repos.config, repos.applied, commit, repos.base)).prompt == "second\n"
+    assert (await importer.import_commit(repos.config, repos.applied, commit, repos.base)).prompt == "second\n"
     with pytest.raises(HiveError) as refused:
-        await intake.take(repos.config, repos.applied, unrelated, repos.base)
+        await importer.import_commit(repos.config, repos.applied, unrelated, repos.base)
     assert refused.value.code == "not_rebased"
     assert refused.value.hint == 'git fetch "$HIVE_AGENT_APPLIED/ada.git" main && git rebase FETCH_HEAD'
 
@@ -188,18 +190,18 @@ def changing(path: Path, texts: list[str]) -> Iterator[None]:
         thread.join()
 
 
-async def test_head_that_changes_meanwhile(repos: Place, intake: Intake) -> None:
+async def test_head_that_changes_meanwhile(repos: AgentRepositories, importer: CommitImporter) -> None:
     """Only the sha counts: HEAD and branches may change while the repository is read."""
     commit = repos.commit({"prompt.md": "second\n"})
     other = repos.commit({"prompt.md": "third\n"})
     with changing(repos.config / ".git" / "HEAD", [f"{other}\n", "ref: refs/heads/none\n", "garbage", f"{commit}\n"]):
         for _ in range(5):
-            assert (await intake.take(repos.config, repos.applied, commit, repos.base)).prompt == "second\n"
+            assert (await importer.import_commit(repos.config, repos.applied, commit, repos.base)).prompt == "second\n"
 
 
 @pytest.mark.parametrize("way", ["alternates", "link"])
 async def test_what_changes_after_the_first_look_stays_in_the_sandbox(
-    repos: Place, monkeypatch: pytest.MonkeyPatch, way: str
+    repos: AgentRepositories, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """Objects outside of the repository cannot be reached, even if the way to them is laid after the first look."""
     commit = repos.commit({"prompt.md": "secret\n"})
@@ -217,18 +219,20 @@ async def test_what_changes_after_the_first_look_stays_in_the_sandbox(
 
     monkeypatch.setattr(source_check, "check", then_change)
     with pytest.raises(HiveError) as refused:
-        await Intake("bwrap", repos.scratch, LIMITS).take(repos.config, repos.applied, commit, repos.base)
+        await CommitImporter("bwrap", repos.scratch, LIMITS).import_commit(
+            repos.config, repos.applied, commit, repos.base
+        )
     assert refused.value.code == "bad_object"
 
 
-async def test_cancelled(repos: Place, intake: Intake) -> None:
+async def test_cancelled(repos: AgentRepositories, importer: CommitImporter) -> None:
     """A caller that goes away leaves no process, no file and no descriptor."""
     good = repos.commit({"prompt.md": "second\n"})
-    await intake.take(repos.config, repos.applied, good, repos.base)
+    await importer.import_commit(repos.config, repos.applied, good, repos.base)
     stuck = next(case for case in CASES if case.name == "FIFO for a commit").make(repos)
     gc.collect()
     before = descriptors()
-    task = asyncio.create_task(intake.take(repos.config, repos.applied, stuck, repos.base))
+    task = asyncio.create_task(importer.import_commit(repos.config, repos.applied, stuck, repos.base))
     while not any("pack-objects" in line for line in running()):
         await asyncio.sleep(0.005)
     task.cancel()
@@ -237,38 +241,40 @@ async def test_cancelled(repos: Place, intake: Intake) -> None:
     assert running() == [] and left(repos) == [] and descriptors() == before
 
 
-async def test_side_by_side(repos: Place, intake: Intake) -> None:
+async def test_side_by_side(repos: AgentRepositories, importer: CommitImporter) -> None:
     """Several intakes at one time, good and bad, do not disturb each other."""
     commit, bad = repos.commit({"prompt.md": "second\n"}), repos.commit({"agent.toml": "x = 1\n"})
-    takes = [intake.take(repos.config, repos.applied, sha, repos.base) for sha in (commit, bad, commit, "1" * 40)]
+    takes = [
+        importer.import_commit(repos.config, repos.applied, sha, repos.base) for sha in (commit, bad, commit, "1" * 40)
+    ]
     one, two, three, four = await asyncio.gather(*takes, return_exceptions=True)
     assert one == three and not isinstance(one, BaseException)
     assert isinstance(two, HiveError) and two.code == "bad_agent_toml"
     assert isinstance(four, HiveError) and four.code == "no_such_commit"
 
 
-async def test_scratch_removed_meanwhile(repos: Place, intake: Intake) -> None:
+async def test_scratch_removed_meanwhile(repos: AgentRepositories, importer: CommitImporter) -> None:
     """Whatever lies in the scratch directory may be removed between two intakes."""
     commit = repos.commit({"prompt.md": "second\n"})
     for _ in range(2):
-        await intake.take(repos.config, repos.applied, commit, repos.base)
+        await importer.import_commit(repos.config, repos.applied, commit, repos.base)
         for path in sorted(repos.scratch.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
 
 
-async def test_git_missing(repos: Place, intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_git_missing(repos: AgentRepositories, importer: CommitImporter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without git is told so."""
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(HiveError) as refused:
-        await intake.take(repos.config, repos.applied, "1" * 40, None)
+        await importer.import_commit(repos.config, repos.applied, "1" * 40, None)
     assert refused.value.code == "git_missing"
 
 
-def test_memory_stays_flat(repos: Place) -> None:
+def test_memory_stays_flat(repos: AgentRepositories) -> None:
     """The daemon's memory hardly grows at its highest, whatever hostile repositories it is offered."""
     orders: list[tuple[str, str, float]] = [(str(repos.home), repos.base, LIMITS.seconds)]
     for number, case in enumerate(CASES):
-        place = Place(Path(shutil.copytree(repos.home, repos.home.with_name(str(number)))))
+        place = AgentRepositories(Path(shutil.copytree(repos.home, repos.home.with_name(str(number)))))
         orders.append((str(place.home), case.make(place), 1.0 if case.code == "intake_slow" else LIMITS.seconds))
     script = "import asyncio; from tests.integration.gate.measure_intake_memory import main; asyncio.run(main())"
     root = Path(__file__).parents[3]

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.helpers.real_daemon import Json
-from tests.integration.gate.crashing_daemon import BROKEN, GOOD, Gone, Mortal, mortal
+from tests.integration.gate.crashing_daemon import BROKEN, GOOD, CrashingDaemon, Gone, mortal
 
 RESTING = ("ada", "bob")
 RUNNING = ("cid", "dan")
@@ -30,7 +30,7 @@ DRAIN_SECONDS = 120.0
 class Load:
     """Proposers, deciders and the operator, who go on while the daemon comes and goes."""
 
-    def __init__(self, hive: Mortal, seed: str) -> None:
+    def __init__(self, hive: CrashingDaemon, seed: str) -> None:
         self._hive = hive
         self._dice = random.Random(seed)
         self._stop = asyncio.Event()
@@ -125,21 +125,21 @@ class Load:
             await self._pause(1)
 
 
-async def _kill_daemon(hive: Mortal) -> None:
+async def _kill_daemon(hive: CrashingDaemon) -> None:
     """SIGKILL; the next one starts at once, and may be killed before it is ready."""
     for child in psutil.Process(hive.daemon.pid).children():
         with suppress(psutil.NoSuchProcess):
             os.kill(child.pid, signal.SIGKILL)
 
 
-async def _kill_harness(hive: Mortal, dice: random.Random) -> None:
+async def _kill_harness(hive: CrashingDaemon, dice: random.Random) -> None:
     with suppress(psutil.NoSuchProcess, IndexError):
         harnesses = [child for daemon in psutil.Process(hive.daemon.pid).children() for child in daemon.children()]
         process = dice.choice([child for child in harnesses if "serve" in child.cmdline()])
         process.kill()
 
 
-async def _settled(hive: Mortal) -> None:
+async def _settled(hive: CrashingDaemon) -> None:
     """Wait until nothing is under way; what waits for a decision is denied."""
     deadline = time.monotonic() + DRAIN_SECONDS
     while True:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hive_agent.client.core_client import CoreClient
-from tests.unit.agent.fake_core_api import CoreStandIn, core_stand_in
+from tests.unit.agent.fake_core_api import FakeCore, fake_core
 
 
 @pytest.fixture
@@ -18,14 +18,14 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def core(run_dir: Path) -> AsyncIterator[CoreStandIn]:
+async def core(run_dir: Path) -> AsyncIterator[FakeCore]:
     """The agent's core.sock, answered by the stand-in."""
-    async with core_stand_in(run_dir) as stand_in:
-        yield stand_in
+    async with fake_core(run_dir) as fake:
+        yield fake
 
 
 @pytest.fixture
-async def client(core: CoreStandIn) -> AsyncIterator[CoreClient]:
+async def client(core: FakeCore) -> AsyncIterator[CoreClient]:
     """A client that waits five seconds for a daemon that is away."""
     async with CoreClient(core.socket, patience=5.0) as connected:
         yield connected

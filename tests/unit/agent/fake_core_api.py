@@ -38,8 +38,8 @@ from hive_core.protocol import (
     StateRequest,
     WhoAmI,
 )
-from tests.unit.agent.fake_core_gate import GateStandIn
-from tests.unit.agent.fake_core_questions import AskingStandIn
+from tests.unit.agent.fake_core_gate import FakeCoreGate
+from tests.unit.agent.fake_core_questions import FakeCoreQuestions
 
 Handler = Callable[[web.Request], Any]
 
@@ -54,7 +54,7 @@ class Stored:
 
 
 @dataclass
-class CoreStandIn:
+class FakeCore:
     """One agent's core.sock. What happened is in the lists; `until` waits for more to happen."""
 
     socket: Path
@@ -75,8 +75,8 @@ class CoreStandIn:
     refuse_send: Callable[[SendRequest], tuple[int, ErrorBody] | None] = lambda _request: None
     refuse_ack: Callable[[list[int]], tuple[int, ErrorBody] | None] = lambda _ids: None
     keys: dict[str, int] = field(default_factory=dict)
-    gate: GateStandIn = field(default_factory=GateStandIn)
-    asking: AskingStandIn = field(default_factory=AskingStandIn)
+    gate: FakeCoreGate = field(default_factory=FakeCoreGate)
+    asking: FakeCoreQuestions = field(default_factory=FakeCoreQuestions)
     _next: int = 1
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _runner: web.AppRunner | None = None
@@ -311,11 +311,11 @@ def _socket_in(run: Path) -> Path:
 
 
 @asynccontextmanager
-async def core_stand_in(run: Path, **values: Any) -> AsyncIterator[CoreStandIn]:
+async def fake_core(run: Path, **values: Any) -> AsyncIterator[FakeCore]:
     """A stand-in that listens on `run`/core.sock."""
-    stand_in = CoreStandIn(_socket_in(run), **values)
-    await stand_in.start()
+    core = FakeCore(_socket_in(run), **values)
+    await core.start()
     try:
-        yield stand_in
+        yield core
     finally:
-        await stand_in.stop()
+        await core.stop()

@@ -57,7 +57,7 @@ def made(**values: Any) -> ProposalDetail:
 
 
 @dataclass
-class GateStandIn:
+class FakeCoreGate:
     """`asked` are the requests, with the agent and number of their path; `proposals` what is answered from."""
 
     proposals: list[ProposalDetail] = field(default_factory=list)

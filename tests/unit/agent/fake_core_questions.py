@@ -42,7 +42,7 @@ def reminder(number: int, text: str, at: datetime = NOW) -> Reminder:
 
 
 @dataclass
-class AskingStandIn:
+class FakeCoreQuestions:
     """`asked` are the requests; `open` and `lines` what is answered from."""
 
     asked: list[BaseModel] = field(default_factory=list)

@@ -10,17 +10,17 @@ import pytest
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.client import fetched_messages
 from hive_agent.client import registration as presence_module
-from hive_agent.client.connection import CoreError, Line
+from hive_agent.client.connection import CoreError, LivenessConnection
 from hive_agent.environment import AgentEnvironment
 from hive_agent.turns.failure_policy import Reaction
 from hive_core.protocol import AgentConfig
 from tests.unit.agent.backends.fake_backend import INSTANCE, forever, serving, well
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 
 RELEASE = "POST /v1/messages/release"
 
 
-async def test_messages_are_handled_and_acknowledged(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_messages_are_handled_and_acknowledged(core: FakeCore, tmp_path: Path) -> None:
     """Waiting messages make one turn, in order, and are acknowledged when it ended well."""
     ids = [await core.deliver(body) for body in "abc"]
     async with serving(core, tmp_path, well) as running:
@@ -31,7 +31,7 @@ async def test_messages_are_handled_and_acknowledged(core: CoreStandIn, tmp_path
         assert running.backend.closed
 
 
-async def test_turn_takes_ten_at_most(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_turn_takes_ten_at_most(core: FakeCore, tmp_path: Path) -> None:
     """More messages than fit into a turn come in the next ones."""
     ids = [await core.deliver("x") for _ in range(23)]
     async with serving(core, tmp_path, well) as running:
@@ -39,7 +39,7 @@ async def test_turn_takes_ten_at_most(core: CoreStandIn, tmp_path: Path) -> None
         assert [len(turn) for turn in running.backend.turns] == [10, 10, 3]
 
 
-async def test_waits_with_one_request(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_waits_with_one_request(core: FakeCore, tmp_path: Path) -> None:
     """An idle harness makes one request and waits in it."""
     async with serving(core, tmp_path, well):
         await core.until(lambda: "POST /v1/messages/receive" in core.calls)
@@ -48,7 +48,7 @@ async def test_waits_with_one_request(core: CoreStandIn, tmp_path: Path) -> None
         assert len(core.calls) == count
 
 
-async def test_fetched_messages_are_acknowledged_too(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_fetched_messages_are_acknowledged_too(core: FakeCore, tmp_path: Path) -> None:
     """What the recv tool gave to the model in the turn is acknowledged; what it leased but never gave is not."""
     first = await core.deliver("start")
     more: list[int] = []
@@ -66,7 +66,7 @@ async def test_fetched_messages_are_acknowledged_too(core: CoreStandIn, tmp_path
         assert running.backend.turns == [[first], [more[1]]]
 
 
-async def test_a_file_in_the_way_of_the_directory_for_notes(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_file_in_the_way_of_the_directory_for_notes(core: FakeCore, tmp_path: Path) -> None:
     """Where what was fetched cannot be noted, because an agent put a file there, turns go on and the harness lives."""
     (tmp_path / "tmp").write_text("")
     await core.deliver("x")
@@ -74,7 +74,7 @@ async def test_a_file_in_the_way_of_the_directory_for_notes(core: CoreStandIn, t
         await core.until(lambda: core.acknowledged() == [1])
 
 
-async def test_failed_turn_gives_messages_back(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_failed_turn_gives_messages_back(core: FakeCore, tmp_path: Path) -> None:
     """After a failed turn its messages come again, marked redelivered, and the hive is told why."""
     number = await core.deliver("x")
     outcomes: list[TurnOutcome] = [Failed("overloaded", "the model is away"), NeedsLogin("please log in"), Ok()]
@@ -95,7 +95,7 @@ async def test_failed_turn_gives_messages_back(core: CoreStandIn, tmp_path: Path
     ]
 
 
-async def test_failures_slow_down(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_failures_slow_down(core: FakeCore, tmp_path: Path) -> None:
     """Failures in a row are counted, and a success ends the row; nothing is tried before the pause is over."""
     rows: list[int] = []
 
@@ -117,7 +117,7 @@ async def test_failures_slow_down(core: CoreStandIn, tmp_path: Path) -> None:
 
 
 async def test_broken_backend_is_a_failed_turn(
-    core: CoreStandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    core: FakeCore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error in a backend does not end the harness, and its text, which may quote a message, is not logged."""
     number = await core.deliver("x")
@@ -135,7 +135,7 @@ async def test_broken_backend_is_a_failed_turn(
     assert "secret" not in caplog.text + "".join(state.detail for state in core.states)
 
 
-async def test_leases_are_renewed_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_leases_are_renewed_during_a_turn(core: FakeCore, tmp_path: Path) -> None:
     """A turn longer than a lease keeps its messages."""
     core.lease_seconds = 0.3
     await core.deliver("x")
@@ -143,7 +143,7 @@ async def test_leases_are_renewed_during_a_turn(core: CoreStandIn, tmp_path: Pat
         await core.until(lambda: core.calls.count("POST /v1/messages/renew") >= 3)
 
 
-async def test_turn_timeout(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_turn_timeout(core: FakeCore, tmp_path: Path) -> None:
     """A turn beyond its time is cancelled and counts as failed."""
     core.config = AgentConfig(turn_timeout=0.2)
     await core.deliver("x")
@@ -153,7 +153,7 @@ async def test_turn_timeout(core: CoreStandIn, tmp_path: Path) -> None:
     assert "turn_timeout" in next(state.detail for state in core.states if state.state == "failed")
 
 
-async def test_stop_interrupts_and_releases(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_stop_interrupts_and_releases(core: FakeCore, tmp_path: Path) -> None:
     """Asked to stop, the harness cancels its turn and hands the messages back before it ends."""
     number = await core.deliver("x")
     async with serving(core, tmp_path, forever) as running:
@@ -165,7 +165,7 @@ async def test_stop_interrupts_and_releases(core: CoreStandIn, tmp_path: Path) -
     assert core.acknowledged() == []
 
 
-async def test_stop_without_daemon(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_stop_without_daemon(core: FakeCore, tmp_path: Path) -> None:
     """Asked to stop while the daemon is away, the harness still ends within a few seconds."""
     async with serving(core, tmp_path, well) as running:
         await core.until(lambda: "POST /v1/messages/receive" in core.calls)
@@ -173,7 +173,7 @@ async def test_stop_without_daemon(core: CoreStandIn, tmp_path: Path) -> None:
         await running.end()
 
 
-async def test_daemon_restart_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_daemon_restart_during_a_turn(core: FakeCore, tmp_path: Path) -> None:
     """While the daemon is away the turn goes on; back again, it gets the acknowledgement, once."""
     number = await core.deliver("x")
     go_on = asyncio.Event()
@@ -201,7 +201,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_pauses")
-async def test_a_new_daemon_hears_hello_again_while_idle(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_new_daemon_hears_hello_again_while_idle(core: FakeCore, tmp_path: Path) -> None:
     """The one that comes after a restart is told the instance, the deployment and the state, though nothing happens."""
     async with serving(core, tmp_path, well, deployment=7):
         await core.until(lambda: core.state_names() == ["idle"])
@@ -214,7 +214,7 @@ async def test_a_new_daemon_hears_hello_again_while_idle(core: CoreStandIn, tmp_
 
 
 @pytest.mark.usefixtures("no_pauses")
-async def test_a_new_daemon_hears_hello_again_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_new_daemon_hears_hello_again_during_a_turn(core: FakeCore, tmp_path: Path) -> None:
     """It is told at once that the harness is thinking, its leases are renewed, and the turn is neither lost nor done
     twice.
     """
@@ -238,7 +238,7 @@ async def test_a_new_daemon_hears_hello_again_during_a_turn(core: CoreStandIn, t
 
 
 @pytest.mark.usefixtures("no_pauses")
-async def test_a_replaced_harness_does_not_take_over_from_its_successor(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_replaced_harness_does_not_take_over_from_its_successor(core: FakeCore, tmp_path: Path) -> None:
     """A hello to a new daemon is refused if another harness has come meanwhile, and then this one ends."""
     async with serving(core, tmp_path, well) as running:
         await core.until(lambda: core.state_names() == ["idle"])
@@ -251,7 +251,7 @@ async def test_a_replaced_harness_does_not_take_over_from_its_successor(core: Co
 
 
 async def test_a_daemon_that_hangs_up_at_once_is_not_pestered(
-    core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a line breaks as soon as it is there, the harness says hello again ever more rarely."""
     pauses: list[float] = []
@@ -261,17 +261,17 @@ async def test_a_daemon_that_hangs_up_at_once_is_not_pestered(
         pauses.append(seconds)
         await sleep(0)
 
-    async def broken(self: Line) -> None:
+    async def broken(self: LivenessConnection) -> None:
         self.close()
 
-    monkeypatch.setattr(Line, "broken", broken)
+    monkeypatch.setattr(LivenessConnection, "broken", broken)
     monkeypatch.setattr("hive_agent.client.registration.asyncio.sleep", noted)
     async with serving(core, tmp_path, well):
         await core.until(lambda: len(core.hellos) == 10)
     assert [pause for pause in pauses if pause >= 1][:9] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
-async def test_superseded_while_idle(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_superseded_while_idle(core: FakeCore, tmp_path: Path) -> None:
     """A harness that was replaced ends by itself, without touching the newer one's leases."""
     core.refusals["POST /v1/messages/receive"] = refusal(409, "superseded", "newer harness")
     async with serving(core, tmp_path, well) as running:
@@ -280,7 +280,7 @@ async def test_superseded_while_idle(core: CoreStandIn, tmp_path: Path) -> None:
     assert RELEASE not in core.calls
 
 
-async def test_superseded_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_superseded_during_a_turn(core: FakeCore, tmp_path: Path) -> None:
     """A harness that learns in a turn that it was replaced stops the turn before it ends."""
     core.lease_seconds = 0.3
     await core.deliver("x")
@@ -293,7 +293,7 @@ async def test_superseded_during_a_turn(core: CoreStandIn, tmp_path: Path) -> No
     assert core.acknowledged() == []
 
 
-async def test_refused_hello_ends_the_harness(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_refused_hello_ends_the_harness(core: FakeCore, tmp_path: Path) -> None:
     """A hive that does not want this harness ends it with an error, for the runtime to see."""
     core.refusals["POST /v1/harness/hello"] = refusal(404, "unknown_agent", "no such agent")
     async with serving(core, tmp_path, well) as running:
@@ -301,7 +301,7 @@ async def test_refused_hello_ends_the_harness(core: CoreStandIn, tmp_path: Path)
             await running.task
 
 
-async def test_refused_ack_is_made_good(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_refused_ack_is_made_good(core: FakeCore, tmp_path: Path) -> None:
     """If the acknowledgement is refused (the lease was lost), the harness says so and pauses; when the message comes
     again it is acknowledged, and not handled a second time.
     """
@@ -316,7 +316,7 @@ async def test_refused_ack_is_made_good(core: CoreStandIn, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("status", "code"), [(507, "disk_full"), (503, "storage_failed"), (503, "database_busy")])
-async def test_ack_waits_for_the_daemon(core: CoreStandIn, tmp_path: Path, status: int, code: str) -> None:
+async def test_ack_waits_for_the_daemon(core: FakeCore, tmp_path: Path, status: int, code: str) -> None:
     """A turn that ended well is not run again because the daemon cannot write its acknowledgement just now."""
     ack = "POST /v1/messages/ack"
     number = await core.deliver("x")
@@ -331,7 +331,7 @@ async def test_ack_waits_for_the_daemon(core: CoreStandIn, tmp_path: Path, statu
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "too_many_polls"), (507, "disk_full")])
-async def test_receive_waits_for_the_daemon(core: CoreStandIn, tmp_path: Path, status: int, code: str) -> None:
+async def test_receive_waits_for_the_daemon(core: FakeCore, tmp_path: Path, status: int, code: str) -> None:
     """A receive that cannot be served now is no failure of the agent; it is repeated."""
     receive = "POST /v1/messages/receive"
     core.refusals[receive] = refusal(status, code, "not now")
@@ -344,7 +344,7 @@ async def test_receive_waits_for_the_daemon(core: CoreStandIn, tmp_path: Path, s
 
 
 @pytest.mark.parametrize("deployment", [None, 0, 7])
-async def test_the_deployment_is_told(core: CoreStandIn, tmp_path: Path, deployment: int | None) -> None:
+async def test_the_deployment_is_told(core: FakeCore, tmp_path: Path, deployment: int | None) -> None:
     """A harness says hello with the deployment that it was started on, and reports in after that."""
     async with serving(core, tmp_path, well, deployment=deployment):
         await core.until(lambda: core.state_names() == ["idle"])

@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from hive_core.protocol import AgentConfig, ScriptRule
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 
 ROOT = Path(__file__).parents[3]
 
 
-def environment(core: CoreStandIn, state: Path, **more: str) -> dict[str, str]:
+def environment(core: FakeCore, state: Path, **more: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -32,7 +32,7 @@ def environment(core: CoreStandIn, state: Path, **more: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def harness(
-    core: CoreStandIn, state: Path, module: str = "hive_agent", **more: str
+    core: FakeCore, state: Path, module: str = "hive_agent", **more: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """`python -m MODULE serve`."""
     process = await asyncio.create_subprocess_exec(
@@ -47,7 +47,7 @@ async def harness(
 
 
 @pytest.mark.parametrize("module", ["hive_agent", "hive_manager"])
-async def test_serves_and_stops(core: CoreStandIn, tmp_path: Path, module: str) -> None:
+async def test_serves_and_stops(core: FakeCore, tmp_path: Path, module: str) -> None:
     """The program answers with the scripted backend, and ends with code 0 on SIGTERM."""
     await core.deliver("hi")
     async with harness(core, tmp_path, module) as process:
@@ -60,7 +60,7 @@ async def test_serves_and_stops(core: CoreStandIn, tmp_path: Path, module: str) 
         assert b"alice heard" not in log
 
 
-async def test_sigterm_in_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_sigterm_in_a_turn(core: FakeCore, tmp_path: Path) -> None:
     """SIGTERM in a long turn hands its messages back within seconds."""
     core.config = AgentConfig(script=[ScriptRule(think=60.0)])
     number = await core.deliver("hi")
@@ -72,7 +72,7 @@ async def test_sigterm_in_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
     assert core.messages[number].holder is None
 
 
-async def test_superseded_exits_well(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_superseded_exits_well(core: FakeCore, tmp_path: Path) -> None:
     """A replaced harness ends with code 0, so that no runtime starts it again as crashed, and the log says why."""
     core.refusals["POST /v1/messages/receive"] = refusal(409, "superseded", "newer harness")
     async with harness(core, tmp_path) as process:
@@ -82,7 +82,7 @@ async def test_superseded_exits_well(core: CoreStandIn, tmp_path: Path) -> None:
     assert b"newer harness has taken over" in log
 
 
-async def test_other_parent(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_other_parent(core: FakeCore, tmp_path: Path) -> None:
     """A harness whose daemon has ended before it could say so does not start."""
     async with harness(core, tmp_path, HIVE_PARENT_PID="1") as process:
         async with asyncio.timeout(30):
@@ -92,7 +92,7 @@ async def test_other_parent(core: CoreStandIn, tmp_path: Path) -> None:
     assert core.calls == []
 
 
-async def test_dies_with_its_parent(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_dies_with_its_parent(core: FakeCore, tmp_path: Path) -> None:
     """A harness in plain mode ends when the daemon that started it is killed."""
     script = (
         "import os, subprocess, sys\n"
@@ -113,7 +113,7 @@ async def test_dies_with_its_parent(core: CoreStandIn, tmp_path: Path) -> None:
     assert gone == [child]
 
 
-async def test_idle_harness_sleeps(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_idle_harness_sleeps(core: FakeCore, tmp_path: Path) -> None:
     """An idle harness is not woken by anything, also not by timers on its connections."""
     async with harness(core, tmp_path) as process:
         await core.until(lambda: "POST /v1/messages/receive" in core.calls)
@@ -124,7 +124,7 @@ async def test_idle_harness_sleeps(core: CoreStandIn, tmp_path: Path) -> None:
         assert own.num_ctx_switches().voluntary == before
 
 
-async def test_idle_memory(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_idle_memory(core: FakeCore, tmp_path: Path) -> None:
     """An idle harness has at most 1.2 times the memory of a process that imports aiohttp.web and pydantic."""
     script = "import aiohttp.web, pydantic, time; print(flush=True); time.sleep(600)"
     plain = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE)

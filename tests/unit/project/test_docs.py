@@ -42,7 +42,7 @@ from hive_core.protocol import (
     ScriptRule,
     ScriptSend,
 )
-from hive_core.settings import Approval, AutoRule, Bounds, NixOS, Settings
+from hive_core.settings import Approval, AutoRule, LimitCeilings, NixOS, Settings
 from hive_manager.role import MANAGER
 
 ROOT = Path(__file__).parents[3]
@@ -145,11 +145,11 @@ def endpoints() -> set[str]:
         for _, make in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
             returns = inspect.get_annotations(make).get("return")
             if make.__module__ == module.name and returns == "list[Endpoint]" and make is not with_document:
-                tables += call_with_stand_ins(make)
+                tables += call_with_fakes(make)
     return {f"{endpoint.method} {endpoint.path}" for endpoint in tables}
 
 
-def call_with_stand_ins(make: Callable[..., list[Endpoint]]) -> list[Endpoint]:
+def call_with_fakes(make: Callable[..., list[Endpoint]]) -> list[Endpoint]:
     """The table; its handlers are never called, so anything will do for what they use."""
     positional, named = [], {}
     for parameter in inspect.signature(make).parameters.values():
@@ -239,7 +239,7 @@ SETTINGS: dict[type[BaseModel], str] = {
     Approval: "key of approval",
     AutoRule: "key of an approval rule",
     NixOS: "key of nixos",
-    Bounds: "key of limits and ceilings",
+    LimitCeilings: "key of limits and ceilings",
 }
 AGENT_TOML: dict[type[BaseModel], str] = {
     AgentConfig: "key", ScriptRule: "key of a rule", ScriptSend: "key of a message",

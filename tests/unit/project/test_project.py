@@ -65,6 +65,16 @@ def test_modules_say_what_they_are_for() -> None:
     assert silent == []
 
 
+def test_public_class_names_are_unique() -> None:
+    """A class name means one class in the whole project."""
+    found: dict[str, list[str]] = {}
+    for path in modules():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
 def test_nothing_is_tied_to_one_machine() -> None:
     """No file names a package registry's host or a path of the machine on which it was written."""
     hosts = ("pypi", "pythonhosted", "npmjs")

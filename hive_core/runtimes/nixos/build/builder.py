@@ -11,15 +11,15 @@ from pathlib import Path
 import structlog
 
 from hive_core.errors import HiveError, conflict
-from hive_core.infra.tasks import to_the_end
+from hive_core.infra.tasks import shield_to_completion
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.nixos.build import closure_diff, workspace
 from hive_core.runtimes.nixos.build.confinement import check_path, unit_name
-from hive_core.runtimes.nixos.build.executor import Builders, build_command, evaluate, forget_all
+from hive_core.runtimes.nixos.build.executor import BuildUserSelector, build_command, evaluate, forget_all
 from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, render
-from hive_core.runtimes.nixos.build.flake_source import Hyperhive, Newest, look_up_flake, recipe_of
-from hive_core.runtimes.nixos.build.store import Roots, Store, bootable
+from hive_core.runtimes.nixos.build.flake_source import FlakeRevision, FlakeSource, look_up_flake, revision_of
+from hive_core.runtimes.nixos.build.store import GcRoots, Store, bootable
 from hive_core.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -28,13 +28,13 @@ log = structlog.get_logger(__name__)
 class NixBuilder:
     """Builds closures with Nix. Made with `open`; lives on the loop that it was opened on."""
 
-    def __init__(self, settings: Settings, layout: Layout, store: Store, builders: Builders) -> None:
+    def __init__(self, settings: Settings, layout: Layout, store: Store, build_users: BuildUserSelector) -> None:
         self._settings = settings
         self._layout = layout
         self._store = store
-        self.builders = builders
-        self._roots = Roots(layout.gcroots)
-        self._newest = Newest(self._look)
+        self.build_users = build_users
+        self._gc_roots = GcRoots(layout.gcroots)
+        self._flake_source = FlakeSource(self._look)
         self._trial = asyncio.create_task(self._try(), name="try a build")
 
     @classmethod
@@ -46,20 +46,20 @@ class NixBuilder:
         for path in (layout.state_dir, layout.run_dir):
             check_path(path)
         store = await Store.find()
-        builders = Builders.find(settings, layout, store)
+        build_users = BuildUserSelector.find(settings, layout, store)
         await forget_all()
-        await asyncio.to_thread(workspace.discard_all, layout.scratch)
-        return cls(settings, layout, store, builders)
+        await asyncio.to_thread(workspace.remove_all_workspaces, layout.scratch)
+        return cls(settings, layout, store, build_users)
 
     async def confinement(self) -> str:
         """Who evaluates, and in what, as a sentence. Raises HiveError if nothing can be built here."""
-        return (await self.builders.confinement()).words
+        return (await self.build_users.confinement()).description
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """The store path of the commit's system, with a GC root. Raises BuildFailed, and HiveError if nothing can
         be built here. Cancelled, it stops the build and lets go of what it has made.
         """
-        confinement = await self.builders.confinement()
+        confinement = await self.build_users.confinement()
         hyperhive = await self._hyperhive(say)
         flake = AgentFlake(
             hyperhive=self._settings.nixos.flake,
@@ -71,24 +71,28 @@ class NixBuilder:
             commit=order.commit,
         )
         text = render(flake)
-        place = workspace.Place.of(self._layout.scratch, f"{order.name}-{order.number}")
+        build_workspace = workspace.BuildWorkspace.of(self._layout.scratch, f"{order.name}-{order.number}")
         try:
-            stage = partial(workspace.stage, place, flake.repository, order.number, text, hyperhive.lock)
-            await to_the_end(asyncio.to_thread(stage))
-            command = build_command(self.builders.nix, place, ATTRIBUTE)
+            stage = partial(
+                workspace.prepare_workspace, build_workspace, flake.repository, order.number, text, hyperhive.lock
+            )
+            await shield_to_completion(asyncio.to_thread(stage))
+            command = build_command(self.build_users.nix, build_workspace, ATTRIBUTE)
             unit = unit_name(order.name, order.number)
-            shown = {place.repository: flake.repository}
-            say(f"{order.name}: commit {order.commit[:12]}, {confinement.words}")
-            argv = confinement.argv(unit, command, place=place.path, shown=shown, variables=place.variables)
-            await evaluate(unit, argv, confinement.bounds, say)
-            closure = self._take(workspace.read_result(place))
+            shown = {build_workspace.repository: flake.repository}
+            say(f"{order.name}: commit {order.commit[:12]}, {confinement.description}")
+            argv = confinement.argv(
+                unit, command, place=build_workspace.path, shown=shown, variables=build_workspace.variables
+            )
+            await evaluate(unit, argv, confinement.limits, say)
+            closure = self._take(workspace.read_result(build_workspace))
             # The link in the directory is a root, too: until here nothing can have been collected.
-            await self._roots.add(order.name, order.number, closure)
-            lock = workspace.read_lock(place)
-            await to_the_end(asyncio.to_thread(_write, self._layout.flakes / order.name, text, lock))
+            await self._gc_roots.add(order.name, order.number, closure)
+            lock = workspace.read_lock(build_workspace)
+            await shield_to_completion(asyncio.to_thread(_write, self._layout.flakes / order.name, text, lock))
             return closure
         finally:
-            await to_the_end(asyncio.to_thread(workspace.discard, place))
+            await shield_to_completion(asyncio.to_thread(workspace.remove_workspace, build_workspace))
 
     async def compare(self, old: str | None, new: str) -> list[str]:
         """What differs between two closures, in words, a line each. Raises `closure_gone` if the new one is gone."""
@@ -106,7 +110,7 @@ class NixBuilder:
 
     async def has(self, closure: str) -> bool:
         """Whether the closure is valid in the store and can be booted."""
-        return await self._store.has(closure, held=await self._roots.hold(closure))
+        return await self._store.has(closure, held=await self._gc_roots.hold(closure))
 
     async def need(self, name: str, closure: str) -> None:
         """Raise HiveError `closure_gone` if it has not."""
@@ -114,8 +118,8 @@ class NixBuilder:
             raise conflict("closure_gone", f"what was built for {name} is gone: {closure}", "propose the same again")
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
-        """Give up the GC roots of that agent but those to `closures`; see `Roots.keep`."""
-        await self._roots.keep(name, closures)
+        """Give up the GC roots of that agent but those to `closures`; see `GcRoots.keep`."""
+        await self._gc_roots.keep(name, closures)
 
     async def outdated(self, closure: str) -> bool:
         """Whether a build now would take another hyperhive than the closure was built with; False if nobody knows.
@@ -126,15 +130,15 @@ class NixBuilder:
             path = self._store.check(closure)
         except HiveError:
             return False
-        hyperhive = await self._newest.known()
-        recipe = await asyncio.to_thread(recipe_of, path, self._store.directory)
+        hyperhive = await self._flake_source.known()
+        recipe = await asyncio.to_thread(revision_of, path, self._store.directory)
         return hyperhive is not None and recipe is not None and recipe != hyperhive.nar_hash
 
     async def close(self) -> None:
         """End what still goes on in the background."""
         self._trial.cancel()
         await asyncio.wait([self._trial])
-        await self._newest.close()
+        await self._flake_source.close()
 
     async def _try(self) -> None:
         """Find out at the start of the daemon whether builds work, and log it if they do not."""
@@ -143,21 +147,21 @@ class NixBuilder:
         except HiveError as error:
             log.error("proposals are refused: nothing can be built", reason=error.message, hint=error.hint)
 
-    async def _look(self) -> Hyperhive:
+    async def _look(self) -> FlakeRevision:
         found = await look_up_flake(self._settings.nixos.flake)
         if found.source is not None:
-            await self._roots.add_source(found.source)
+            await self._gc_roots.add_source(found.source)
         return found
 
-    async def _hyperhive(self, say: Callable[[str], None]) -> Hyperhive:
+    async def _hyperhive(self, say: Callable[[str], None]) -> FlakeRevision:
         """Hyperhive as it is now; as it was last if it cannot be had now. Raises `flake_unavailable`."""
         try:
-            return await self._newest.now()
+            return await self._flake_source.now()
         except HiveError as error:
-            if self._newest.last is None:
+            if self._flake_source.last is None:
                 raise
             say(f"built with hyperhive as it was known before: {error.message}")
-            return self._newest.last
+            return self._flake_source.last
 
     def _take(self, result: str | None) -> str:
         if result is None:

@@ -78,7 +78,7 @@ _ROOT = ("CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_BOOT CAP_SYS_TIME CAP_SY
 
 
 @dataclass(frozen=True)
-class Bounds:
+class BuildLimits:
     """Most memory ("4G") and tasks of an evaluation, and how many seconds it may take."""
 
     memory: str
@@ -94,13 +94,13 @@ class Confinement:
 
     systemd_run: str
     unprivileged: bool
-    bounds: Bounds
+    limits: BuildLimits
     hidden: Sequence[Path]
     store: Sequence[Path] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Who evaluates, and in what."""
         who = (
             "a user of its own, through the Nix daemon" if self.unprivileged else "root: there is no Nix daemon to use"
@@ -123,13 +123,13 @@ class Confinement:
         """
         writable = (f"ReadWritePaths=-{path}" for path in self.store)
         who = _UNPRIVILEGED if self.unprivileged else (*_ROOT, *writable)
-        seconds = max(1, int(self.bounds.seconds))
+        seconds = max(1, int(self.limits.seconds))
         settings = [
             *_ANYBODY,
             *who,
-            f"MemoryMax={self.bounds.memory}",
+            f"MemoryMax={self.limits.memory}",
             "MemorySwapMax=0",
-            f"TasksMax={self.bounds.tasks}",
+            f"TasksMax={self.limits.tasks}",
             f"RuntimeMaxSec={seconds}",
             *(f"TemporaryFileSystem={path}:mode=0755,size=1M" for path in self.hidden),
             *(f"InaccessiblePaths=-{path}" for path in _HIDDEN),

@@ -16,15 +16,15 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.infra.processes import Command, Process, readable, spawn
-from hive_core.infra.tasks import to_the_end
+from hive_core.infra.tasks import shield_to_completion
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.nixos.build.confinement import STOP_SECONDS, UNIT_PREFIX, Bounds, Confinement
+from hive_core.runtimes.nixos.build.confinement import STOP_SECONDS, UNIT_PREFIX, BuildLimits, Confinement
 from hive_core.runtimes.nixos.build.flake import path_reference
-from hive_core.runtimes.nixos.build.nix_log import Progress
+from hive_core.runtimes.nixos.build.nix_log import NixLogFormatter
 from hive_core.runtimes.nixos.build.nix_settings import read_nix_settings
 from hive_core.runtimes.nixos.build.store import FEATURES, Store
-from hive_core.runtimes.nixos.build.workspace import Place, discard, make, read_result
+from hive_core.runtimes.nixos.build.workspace import BuildWorkspace, create_workspace, read_result, remove_workspace
 from hive_core.runtimes.nixos.commands import environment, run
 from hive_core.settings import Settings
 
@@ -41,7 +41,7 @@ _OPTIONS = {
 """Whatever the host's nix.conf says: what is evaluated is an agent's, and gets no say in Nix's own settings. Its home
 is gone afterwards, so nothing is to be cached there.
 """
-_TRIAL = Bounds("1G", 256, 60.0)
+_TRIAL = BuildLimits("1G", 256, 60.0)
 _TRIAL_FLAKE = """\
 {
   outputs = _: {
@@ -61,15 +61,21 @@ _RETRY_SECONDS = 10.0
 """For so long a failed trial is believed: callers who wait in a row are answered at once."""
 
 
-def build_command(nix: str, place: Place, attribute: str) -> list[str]:
-    """The command line that builds `attribute` of the flake in `place`, and links to the result there."""
+def build_command(nix: str, build_workspace: BuildWorkspace, attribute: str) -> list[str]:
+    """The command line that builds `attribute` of the flake in `build_workspace`, and links to the result there."""
     command = [nix, *FEATURES, "build", "--log-format", "internal-json"]
     for name, value in _OPTIONS.items():
         command += ["--option", name, value]
-    return [*command, "--out-link", str(place.result), "--", f"{path_reference(place.flake)}#{attribute}"]
+    return [
+        *command,
+        "--out-link",
+        str(build_workspace.result),
+        "--",
+        f"{path_reference(build_workspace.flake)}#{attribute}",
+    ]
 
 
-class Builders:
+class BuildUserSelector:
     """Knows how builds are confined here; what has to be tried is tried before the first build, until it works."""
 
     def __init__(
@@ -87,7 +93,7 @@ class Builders:
         self._lock = asyncio.Lock()
 
     @classmethod
-    def find(cls, settings: Settings, layout: Layout, store: Store, trial: str = "trial") -> Builders:
+    def find(cls, settings: Settings, layout: Layout, store: Store, trial: str = "trial") -> BuildUserSelector:
         """Look for the programs. Raises HiveError `no_nix`, `no_systemd`."""
         nix, systemd_run = shutil.which("nix"), shutil.which("systemd-run")
         if nix is None:
@@ -137,22 +143,24 @@ class Builders:
 
     async def _why_not(self, confinement: Confinement) -> str:
         """Evaluate and build something small just as a configuration: empty if that works, else why not."""
-        place = Place.of(self._layout.scratch, self._trial)
+        build_workspace = BuildWorkspace.of(self._layout.scratch, self._trial)
         unit = f"{UNIT_PREFIX}{self._trial}.service"
         flake = _TRIAL_FLAKE % {"system": f"{platform.machine()}-linux", "nonce": time.time_ns()}
         try:
-            await to_the_end(asyncio.to_thread(make, place, flake))
-            command = build_command(self.nix, place, "trial")
-            trial = confinement.argv(unit, command, place=place.path, shown={}, variables=place.variables)
+            await shield_to_completion(asyncio.to_thread(create_workspace, build_workspace, flake))
+            command = build_command(self.nix, build_workspace, "trial")
+            trial = confinement.argv(
+                unit, command, place=build_workspace.path, shown={}, variables=build_workspace.variables
+            )
             await evaluate(unit, trial, _TRIAL, lambda _: None)
-            if await asyncio.to_thread(read_result, place) is None:
+            if await asyncio.to_thread(read_result, build_workspace) is None:
                 return "Nix has built nothing"
         except BuildFailed as error:
             return " ".join(str(error).split())
         except HiveError as error:
             return error.message
         finally:
-            await to_the_end(asyncio.to_thread(discard, place))
+            await shield_to_completion(asyncio.to_thread(remove_workspace, build_workspace))
         return ""
 
     async def _check_build_users(self) -> None:
@@ -168,11 +176,11 @@ class Builders:
     def _confinement(self, *, unprivileged: bool) -> Confinement:
         settings, layout = self._settings, self._layout
         state = Path(os.environ.get("NIX_STATE_DIR") or self._store.directory.parent / "var/nix")
-        bounds = Bounds(settings.nixos.build_memory, settings.nixos.build_tasks, settings.build_timeout)
+        limits = BuildLimits(settings.nixos.build_memory, settings.nixos.build_tasks, settings.build_timeout)
         return Confinement(
             systemd_run=self._systemd_run,
             unprivileged=unprivileged,
-            bounds=bounds,
+            limits=limits,
             hidden=[layout.state_dir, layout.run_dir],
             store=[self._store.directory, state.parent],
             environment={
@@ -196,26 +204,26 @@ _BY_SIGNAL = ("2", "3")
 """CLD_KILLED and CLD_DUMPED of waitid(2), in ExecMainCode."""
 
 
-async def evaluate(unit: str, argv: Sequence[str], bounds: Bounds, say: Callable[[str], None]) -> None:
+async def evaluate(unit: str, argv: Sequence[str], limits: BuildLimits, say: Callable[[str], None]) -> None:
     """Run a build in `unit` with `argv` of `Confinement`, to its end; `say` is told how it goes.
 
     Raises BuildFailed if the build failed, HiveError `cannot_build` if it could not be run at all. However this ends,
     also when it is cancelled, nothing of the unit is left.
     """
     await forget(unit)
-    progress = Progress(say)
+    formatter = NixLogFormatter(say)
     process = _start(argv)
     code: int | None = None
     try:
-        within = await _follow(process, progress)
+        within = await _follow(process, formatter)
         code = await process.wait() if within else None
         if not within:
             raise BuildFailed(f"the build printed more than {OUTPUT_BYTES // 1024**2} MiB")
         if code != 0:
-            raise _failure(await _properties(unit), progress, bounds)
+            raise _failure(await _properties(unit), formatter, limits)
     finally:
         if code != 0:
-            await to_the_end(_end(unit, process))
+            await shield_to_completion(_end(unit, process))
         process.close()
 
 
@@ -232,7 +240,7 @@ async def forget_all() -> None:
     await forget(f"{UNIT_PREFIX}*.service")
 
 
-class LineCutter:
+class BoundedLineCutter:
     """Cuts a stream into lines; of one that is too long the rest is dropped."""
 
     def __init__(self, longest: int = _LINE_BYTES) -> None:
@@ -268,9 +276,9 @@ def _start(argv: Sequence[str]) -> Process:
         raise HiveError("cannot_build", f"cannot run {argv[0]}: {error.strerror}", status=500) from None
 
 
-async def _follow(process: Process, progress: Progress) -> bool:
+async def _follow(process: Process, formatter: NixLogFormatter) -> bool:
     """Pass on what comes until it ends; False if it is too much."""
-    cutter, left = LineCutter(), OUTPUT_BYTES
+    cutter, left = BoundedLineCutter(), OUTPUT_BYTES
     while True:
         await readable(process.output)
         with suppress(BlockingIOError):
@@ -281,12 +289,12 @@ async def _follow(process: Process, progress: Progress) -> bool:
             if left < 0:
                 return False
             for line in cutter.feed(chunk):
-                progress.feed(line)
+                formatter.feed(line)
         # Others are to get their turn, however quickly it comes.
         await asyncio.sleep(0)
     for line in cutter.finish():
-        progress.feed(line)
-    progress.finish()
+        formatter.feed(line)
+    formatter.finish()
     return True
 
 
@@ -296,26 +304,26 @@ async def _properties(unit: str) -> Mapping[str, str]:
     return dict(line.split("=", 1) for line in answer.splitlines() if "=" in line)
 
 
-def _failure(properties: Mapping[str, str], progress: Progress, bounds: Bounds) -> BuildFailed | HiveError:
+def _failure(properties: Mapping[str, str], formatter: NixLogFormatter, limits: BuildLimits) -> BuildFailed | HiveError:
     result = properties.get("Result", "")
     if properties.get("LoadState") == "not-found" or result in ("", "success", "resources", "protocol"):
-        why = f"the unit of the build could not be run: {progress.said or result or 'systemd does not say why'}"
+        why = f"the unit of the build could not be run: {formatter.said or result or 'systemd does not say why'}"
         return HiveError("cannot_build", why, hint="see: journalctl -b -n 50", status=500)
     status = int(properties.get("ExecMainStatus") or 0)
     if properties.get("ExecMainCode") == _BY_ITSELF and status in _SETUP_STATUS:
-        why = f"systemd cannot set up the unit of a build (exit status {status} of systemd.exec(5)): {progress.said}"
+        why = f"systemd cannot set up the unit of a build (exit status {status} of systemd.exec(5)): {formatter.said}"
         hint = "see: journalctl -b -u 'hive-build-*'; every user must be able to pass the directories above state_dir"
         return HiveError("cannot_build", why.removesuffix(": "), hint=hint, status=500)
     if result == "timeout":
-        return BuildFailed(f"the build took longer than {bounds.seconds:g} s")
+        return BuildFailed(f"the build took longer than {limits.seconds:g} s")
     by = status if properties.get("ExecMainCode") in _BY_SIGNAL else 0
     # Where control groups are of version 1, systemd does not tell who has killed it.
     if result == "oom-kill" or by == signal.SIGKILL:
-        return BuildFailed(f"evaluating it needs more than the {bounds.memory} of memory that it may have")
+        return BuildFailed(f"evaluating it needs more than the {limits.memory} of memory that it may have")
     if by:
-        said = progress.failure or progress.said
+        said = formatter.failure or formatter.said
         return BuildFailed(f"Nix was ended by signal {by}" + (f": {said}" if said else ""))
-    return BuildFailed(progress.failure or progress.said or "Nix failed and did not say why")
+    return BuildFailed(formatter.failure or formatter.said or "Nix failed and did not say why")
 
 
 async def _end(unit: str, process: Process) -> None:

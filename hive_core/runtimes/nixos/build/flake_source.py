@@ -26,12 +26,14 @@ FRESH_SECONDS = 1_800.0
 """For so long what was found, or that nothing was, is good enough for whoever only asks how old something is."""
 
 
-class Newest:
+class FlakeSource:
     """Looks for the first time when it is made, in the background; lives on the loop that it was made on."""
 
-    def __init__(self, look: Callable[[], Awaitable[Hyperhive]], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, look: Callable[[], Awaitable[FlakeRevision]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """`look` finds the flake in a bounded time, or raises HiveError or OSError; `clock` gives seconds."""
-        self.last: Hyperhive | None = None
+        self.last: FlakeRevision | None = None
         """What was found last."""
         self._look = look
         self._clock = clock
@@ -39,7 +41,7 @@ class Newest:
         self._closed = False
         self._looking = asyncio.create_task(self._try())
 
-    async def known(self) -> Hyperhive | None:
+    async def known(self) -> FlakeRevision | None:
         """As it was half an hour ago or later, waiting while it is being looked at; older if it cannot be had any more,
         None if it never could.
         """
@@ -49,7 +51,7 @@ class Newest:
         await asyncio.wait([self._looking])
         return self.last
 
-    async def now(self) -> Hyperhive:
+    async def now(self) -> FlakeRevision:
         """As it is at this moment. Raises HiveError, also where the disk does not let it be looked at."""
         self._tried = self._clock()
         try:
@@ -80,7 +82,7 @@ _METADATA_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Hyperhive:
+class FlakeRevision:
     """Hyperhive's flake as it is at the moment. `nar_hash` is its identity, `source` where Nix has put it, and `lock`
     the start of a lock file with it (None where this version of Nix tells it in a form that is not known).
     """
@@ -90,7 +92,7 @@ class Hyperhive:
     lock: Mapping[str, Any] | None
 
 
-async def look_up_flake(flake: str) -> Hyperhive:
+async def look_up_flake(flake: str) -> FlakeRevision:
     """Fetch the flake, as far as Nix has not lately. Raises HiveError `flake_unavailable`."""
     command = ["nix", *FEATURES, "flake", "metadata", "--json", "--no-write-lock-file", "--", flake]
     hint = "see the setting nixos.flake, and try: nix flake metadata"
@@ -107,7 +109,7 @@ async def look_up_flake(flake: str) -> Hyperhive:
     return found
 
 
-def parse_metadata(answer: str) -> Hyperhive | None:
+def parse_metadata(answer: str) -> FlakeRevision | None:
     """Read what `nix flake metadata --json` prints; None without a hash. Pure."""
     try:
         metadata = json.loads(answer)
@@ -118,10 +120,10 @@ def parse_metadata(answer: str) -> Hyperhive | None:
     if not isinstance(nar_hash, str) or not nar_hash:
         return None
     source = metadata.get("path")
-    return Hyperhive(nar_hash, source if isinstance(source, str) else None, lock(metadata))
+    return FlakeRevision(nar_hash, source if isinstance(source, str) else None, lock(metadata))
 
 
-def recipe_of(closure: Path, store: Path) -> str | None:
+def revision_of(closure: Path, store: Path) -> str | None:
     """The hash of the hyperhive that a closure was built with; None if it does not tell. Blocks."""
     try:
         path = os.path.realpath(closure / RECIPE)

@@ -34,7 +34,7 @@ _NOT_WORTH_SAYING = (".narinfo", "/nix-cache-info", ".nar", ".nar.xz", ".nar.zst
 """Ends of addresses that belong to downloads which are told of otherwise."""
 
 
-class Progress:
+class NixLogFormatter:
     """Reads one build's records. `say` gets each line; `errors` holds what went wrong, in Nix's own words."""
 
     def __init__(self, say: Callable[[str], None]) -> None:

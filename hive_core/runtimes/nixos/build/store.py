@@ -95,7 +95,7 @@ _SOURCE = ".hyperhive"
 """No agent's name begins with a dot."""
 
 
-class Roots:
+class GcRoots:
     """The links in `directory`. Nix is told of each by Nix itself, and forgets those that are gone."""
 
     def __init__(self, directory: Path) -> None:

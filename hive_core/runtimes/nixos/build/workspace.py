@@ -29,13 +29,13 @@ _GIT_CONFIG = "[safe]\n\tdirectory = *\n"
 
 
 @dataclass(frozen=True)
-class Place:
+class BuildWorkspace:
     """Where one build works, and where its parts are."""
 
     path: Path
 
     @classmethod
-    def of(cls, scratch: Path, label: str) -> Place:
+    def of(cls, scratch: Path, label: str) -> BuildWorkspace:
         """The place below `scratch` of the one build of that label; nothing is made."""
         return cls(scratch / f"{_PREFIX}{label}")
 
@@ -69,51 +69,54 @@ class Place:
         return self.path / "repository"
 
 
-def stage(place: Place, repository: Path, number: int, text: str, lock: Mapping[str, Any] | None) -> None:
-    """Make the directory for the build of `proposal/<number>`; `discard` it in the end, also if this fails. Blocks.
+def prepare_workspace(
+    build_workspace: BuildWorkspace, repository: Path, number: int, text: str, lock: Mapping[str, Any] | None
+) -> None:
+    """Make the directory for the build of `proposal/<number>`; call `remove_workspace` in the end, even if this fails.
+    Blocks.
 
     Raises HiveError `cannot_build`, and what git fails with.
     """
-    make(place, text)
+    create_workspace(build_workspace, text)
     try:
         if lock is not None:
-            _put(place.flake / "flake.lock", json.dumps(lock, indent=2) + "\n", 0o666)
-        _copy(repository, f"{TAGS}proposal/{number}", place.repository)
+            _put(build_workspace.flake / "flake.lock", json.dumps(lock, indent=2) + "\n", 0o666)
+        _copy(repository, f"{TAGS}proposal/{number}", build_workspace.repository)
     except OSError as error:
-        raise _cannot(place, error) from None
+        raise _cannot(build_workspace, error) from None
 
 
-def make(place: Place, flake: str) -> None:
+def create_workspace(build_workspace: BuildWorkspace, flake: str) -> None:
     """Make the directory with the text of a flake in it; what an earlier build has left is removed. Blocks.
 
     Raises HiveError `cannot_build`.
     """
-    discard(place)
+    remove_workspace(build_workspace)
     try:
-        place.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.path.mkdir()
-        place.path.chmod(0o755)
-        for directory in (place.flake, place.home.parent, place.result.parent):
+        build_workspace.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        build_workspace.path.mkdir()
+        build_workspace.path.chmod(0o755)
+        for directory in (build_workspace.flake, build_workspace.home.parent, build_workspace.result.parent):
             directory.mkdir()
             directory.chmod(_ANYBODY)
-        _put(place.git_config, _GIT_CONFIG, 0o644)
-        _put(place.flake / "flake.nix", flake, 0o644)
+        _put(build_workspace.git_config, _GIT_CONFIG, 0o644)
+        _put(build_workspace.flake / "flake.nix", flake, 0o644)
     except OSError as error:
-        raise _cannot(place, error) from None
+        raise _cannot(build_workspace, error) from None
 
 
-def read_result(place: Place) -> str | None:
+def read_result(build_workspace: BuildWorkspace) -> str | None:
     """Where the link points that Nix has made; None if there is none. Blocks."""
     try:
-        return str(place.result.readlink())
+        return str(build_workspace.result.readlink())
     except OSError:
         return None
 
 
-def read_lock(place: Place) -> str | None:
+def read_lock(build_workspace: BuildWorkspace) -> str | None:
     """The lock file as Nix has left it, if it is one; else None. Blocks."""
     try:
-        content = read_bytes(place.flake / "flake.lock", _LOCK_BYTES + 1)
+        content = read_bytes(build_workspace.flake / "flake.lock", _LOCK_BYTES + 1)
         text = content.decode()
         found = json.loads(text)
     except (OSError, ValueError, RecursionError):
@@ -121,15 +124,15 @@ def read_lock(place: Place) -> str | None:
     return text if len(content) <= _LOCK_BYTES and isinstance(found, dict) else None
 
 
-def discard(place: Place) -> None:
+def remove_workspace(build_workspace: BuildWorkspace) -> None:
     """Remove the directory and everything in it. Blocks."""
-    shutil.rmtree(place.path, ignore_errors=True)
+    shutil.rmtree(build_workspace.path, ignore_errors=True)
 
 
-def discard_all(scratch: Path) -> None:
+def remove_all_workspaces(scratch: Path) -> None:
     """Remove what builds of a killed daemon have left. Blocks."""
     for path in scratch.glob(f"{_PREFIX}*"):
-        discard(Place(path))
+        remove_workspace(BuildWorkspace(path))
 
 
 def _put(path: Path, text: str, mode: int) -> None:
@@ -137,8 +140,8 @@ def _put(path: Path, text: str, mode: int) -> None:
     path.chmod(mode)
 
 
-def _cannot(place: Place, error: OSError) -> HiveError:
-    return HiveError("cannot_build", f"cannot prepare a build in {place.path}: {error.strerror}", status=500)
+def _cannot(build_workspace: BuildWorkspace, error: OSError) -> HiveError:
+    return HiveError("cannot_build", f"cannot prepare a build in {build_workspace.path}: {error.strerror}", status=500)
 
 
 def _copy(repository: Path, ref: str, into: Path) -> None:

@@ -21,8 +21,8 @@ from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec, UnitState
 from hive_core.runtimes.nixos.containers.inspection import unit_name
-from hive_core.runtimes.nixos.containers.monitor import Following
-from hive_core.runtimes.nixos.containers.nixos_container import Containers, refusing
+from hive_core.runtimes.nixos.containers.monitor import ContainerMonitor
+from hive_core.runtimes.nixos.containers.nixos_container import NixosContainers, refusing
 from hive_core.runtimes.unit_state import BackOff
 
 _log = structlog.get_logger(__name__)
@@ -32,15 +32,20 @@ _NSPAWN_MOUNTS = "run-systemd-nspawn-"
 """What the names of mount units below /run/systemd/nspawn begin with."""
 
 
-class Activating:
-    """Acts on the containers of one hive, and tells `following` what is expected of them. `stop_timeout`: seconds."""
+class ContainerActivator:
+    """Acts on the containers of one hive, and tells `monitor` what is expected of them. `stop_timeout`: seconds."""
 
     def __init__(
-        self, bus: SystemBus, containers: Containers, following: Following, layout: Layout, stop_timeout: float
+        self,
+        bus: SystemBus,
+        containers: NixosContainers,
+        monitor: ContainerMonitor,
+        layout: Layout,
+        stop_timeout: float,
     ) -> None:
         self._bus = bus
         self._containers = containers
-        self._following = following
+        self._monitor = monitor
         self._layout = layout
         self._stop_timeout = stop_timeout
 
@@ -61,18 +66,18 @@ class Activating:
                 await self._containers.prepare(spec, closures, hold)
                 changed = await self._containers.put_dropin(spec, self._stop_timeout)
             await self._reload(container, changed=changed)
-            self._following.tell(name, self._following.unit(name).start_asked())
+            self._monitor.tell(name, self._monitor.unit(name).start_asked())
             await self._run(name)
 
     async def start_again(self, name: str) -> None:
         """Start a container that has crashed, as it was; nothing happens if it is not waiting for that any more."""
         async with self._claimed(name):
             state = await self._look(name)
-            if self._following.waits(name):
+            if self._monitor.waits(name):
                 if state not in ("stopped", "failed"):  # systemd is not done with it: some of it may still run.
                     await self._bus.stop(unit_name(container_name(name)))
                     await self._look(name)
-                self._following.tell(name, self._following.unit(name).start_again())
+                self._monitor.tell(name, self._monitor.unit(name).start_again())
                 await self._run(name)
 
     async def stop(self, name: str) -> None:
@@ -91,11 +96,11 @@ class Activating:
                 if await self._containers.remove(name, run, await self._closures(name), hold):
                     changed = await self._containers.drop_dropin(container)
                     await self._reload(container, changed=changed)
-            self._following.forget(name)
+            self._monitor.forget(name)
 
     async def _reload(self, container: str, *, changed: bool) -> None:
         """Have systemd read the unit's files if they have changed: now, or before a reload that came to nothing."""
-        if changed or (await self._bus.properties(unit_name(container))).stale:
+        if changed or (await self._bus.properties(unit_name(container))).needs_reload:
             await self._bus.reload()
 
     def _claimed(self, name: str) -> AbstractAsyncContextManager[int]:
@@ -107,11 +112,11 @@ class Activating:
         return await asyncio.to_thread(lambda: {str(link.readlink()) for link in links if link.is_symlink()})
 
     async def _look(self, name: str) -> Lifecycle:
-        return lifecycle(await self._following.look(name))
+        return lifecycle(await self._monitor.look(name))
 
     async def _run(self, name: str) -> None:
         """Start the container, which is stopped. Raises what is not the container's own fault."""
-        unit, container = self._following.unit(name), container_name(name)
+        unit, container = self._monitor.unit(name), container_name(name)
         try:
             with refusing(container):
                 await self._containers.clear_way(container)
@@ -121,7 +126,7 @@ class Activating:
             own = error.code == "unit_failed"
             with suppress(HiveError):
                 await self._look(name)
-            self._following.tell(name, unit.start_failed(error.message, again=not own))
+            self._monitor.tell(name, unit.start_failed(error.message, again=not own))
             if not own:
                 raise
         else:
@@ -139,8 +144,8 @@ class Activating:
                 await self._bus.stop(mount)
 
     async def _stop(self, name: str, *, to_start: bool = False) -> None:
-        unit = self._following.unit(name)
-        self._following.tell(name, unit.stop_asked(to_start=to_start))
+        unit = self._monitor.unit(name)
+        self._monitor.tell(name, unit.stop_asked(to_start=to_start))
         try:
             if await self._look(name) not in ("stopped", "failed"):
                 await self._bus.stop(unit_name(container_name(name)))
@@ -155,7 +160,7 @@ class Activating:
             raise
 
 
-class Reviving:
+class CrashRestarter:
     """`start` is called for a container that waits in `backoff`; it is to look whether that is still so.
 
     What it refuses is tried again, until the container is started or stopped by somebody else.

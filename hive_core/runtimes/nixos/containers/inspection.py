@@ -41,7 +41,7 @@ def agent_of(unit: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Places:
+class HostPaths:
     """Directories of the host that hold something of each container. None of them is an agent's to write, but for
     what lies in its own profile: that is bound into its container.
     """
@@ -80,7 +80,7 @@ Condition = Literal["absent", "whole", "unfinished"]
 
 
 @dataclass(frozen=True)
-class Found:
+class ContainerFiles:
     """What there is of a container. `text` is its conf file's, None without one; `declared` if that is a link, as it
     is where the NixOS configuration declares the container. `system` is the closure that its profile leads to.
     """
@@ -92,9 +92,9 @@ class Found:
     root: bool
 
 
-def look(places: Places, container: str) -> Found:
+def inspect(host_paths: HostPaths, container: str) -> ContainerFiles:
     """See what there is; follows no links. Raises HiveError `container_unreadable`."""
-    path = places.conf(container)
+    path = host_paths.conf(container)
     try:
         declared = path.is_symlink()
         text = None if declared else files.read(path)
@@ -102,31 +102,33 @@ def look(places: Places, container: str) -> Found:
         raise HiveError(
             "container_unreadable", f"cannot read {path}: {os.strerror(error.errno or 0)}", hint="see what it is"
         ) from None
-    profile = places.profile(container)
-    return Found(text, declared, _is_directory(profile), _system(profile), _is_directory(places.root(container)))
+    profile = host_paths.profile(container)
+    return ContainerFiles(
+        text, declared, _is_directory(profile), _system(profile), _is_directory(host_paths.root(container))
+    )
 
 
-def condition(found: Found, container: str, mark: str, closures: Collection[str]) -> Condition:
+def condition(container_files: ContainerFiles, container: str, mark: str, closures: Collection[str]) -> Condition:
     """What state a container is in.
 
     `mark` is in the conf file of what this hive has made; before it was put there, the closure (one of `closures`)
     tells. Raises `container_in_the_way` for a container that is somebody else's.
     """
-    if found.declared:
+    if container_files.declared:
         raise conflict(
             "container_in_the_way",
             f"the NixOS configuration declares a container {container} of its own",
             "rename that container, or the agent",
         )
-    if found.text is None:
+    if container_files.text is None:
         return "absent"
-    if is_marked(found.text, mark):
+    if is_marked(container_files.text, mark):
         # An update that broke off leaves the old closure, or none if the agent has removed its profile: both are put
         # right by setting it again.
-        return "whole" if found.profile else "unfinished"
-    if found.system is None:
+        return "whole" if container_files.profile else "unfinished"
+    if container_files.system is None:
         return "unfinished"
-    if found.system in closures:
+    if container_files.system in closures:
         return "whole"
     raise conflict(
         "container_in_the_way",

@@ -17,25 +17,25 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.infra.systemd.bus import SystemBus
-from hive_core.infra.systemd.units import Ended, UnitProperties, ended, exit_words, is_late, lifecycle, over
+from hive_core.infra.systemd.units import Ended, UnitProperties, ended, exit_words, has_ended, is_late, lifecycle
 from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import UnitState
 from hive_core.runtimes.nixos.containers.inspection import UNITS, agent_of, unit_name
-from hive_core.runtimes.nixos.containers.oom import Starving
-from hive_core.runtimes.unit_state import Changes, Watch
+from hive_core.runtimes.nixos.containers.oom import OomWatcher
+from hive_core.runtimes.unit_state import StateChanges, StateSubscription
 
 _log = structlog.get_logger(__name__)
 
 
-class Following:
+class ContainerMonitor:
     """Lives on the loop that it was made on; `run` is to go on as long as anybody listens."""
 
     def __init__(self, bus: SystemBus) -> None:
         self._bus = bus
-        self._units: dict[str, Container] = {}
-        self._starving: dict[str, Starving] = {}
-        self._changes = Changes()
+        self._units: dict[str, ContainerState] = {}
+        self._starving: dict[str, OomWatcher] = {}
+        self._changes = StateChanges()
         self._listening: set[asyncio.Task[None]] = set()
         self._told: AsyncIterator[UnitProperties] = bus.watch(UNITS)
 
@@ -46,7 +46,7 @@ class Following:
             if name is not None and name in self._units:
                 self.tell(name, self._units[name].look(properties))
 
-    def watch(self) -> Watch:
+    def watch(self) -> StateSubscription:
         """Every change from this call on."""
         return self._changes.watch()
 
@@ -54,9 +54,9 @@ class Following:
         """All containers that are known."""
         return [unit.state for unit in self._units.values()]
 
-    def unit(self, name: str) -> Container:
+    def unit(self, name: str) -> ContainerState:
         """The agent's container; one that was not known is stopped."""
-        return self._units.setdefault(name, Container(name))
+        return self._units.setdefault(name, ContainerState(name))
 
     def waits(self, name: str) -> bool:
         """Whether the agent's container has crashed, and waits to be started again."""
@@ -109,7 +109,7 @@ class Following:
                 return
             self._hush(name)
             try:
-                self._starving[name] = Starving(properties.control_group, lambda: self._starved(name))
+                self._starving[name] = OomWatcher(properties.control_group, lambda: self._starved(name))
             except OSError as error:
                 _log.warning("will not hear of memory running out", agent=name, error=str(error))
 
@@ -117,7 +117,7 @@ class Following:
         unit = self._units.get(name)
         if unit is not None and unit.state.lifecycle == "running":
             _log.warning("agent ran out of memory", agent=name)
-            self._changes.publish(replace(unit.state, starved=True))
+            self._changes.publish(replace(unit.state, oom_killed=True))
 
     def _hush(self, name: str) -> None:
         listener = self._starving.pop(name, None)
@@ -129,7 +129,7 @@ _REBOOTED = (1, 133)
 """How nspawn ends when the container reboots: by itself, with this exit code."""
 
 
-class Container:
+class ContainerState:
     """One agent's container. `state` is what it is doing now; every method returns the changes of it to be told."""
 
     def __init__(self, name: str) -> None:
@@ -182,7 +182,7 @@ class Container:
         before = self._seen
         if before is not None and (now == before or is_late(before, now)):
             return []
-        if before is None and over(now):
+        if before is None and has_ended(now):
             # What it was before the hive first started it is nobody's news.
             self._seen = now
             return []

@@ -18,13 +18,13 @@ import structlog
 from hive_core.errors import HiveError
 from hive_core.infra import files
 from hive_core.infra.systemd.resource_control import dropin
-from hive_core.infra.tasks import to_the_end
+from hive_core.infra.tasks import shield_to_completion
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.nixos.commands import run
 from hive_core.runtimes.nixos.containers import config_files, filesystem
 from hive_core.runtimes.nixos.containers.filesystem import clear_way
-from hive_core.runtimes.nixos.containers.inspection import UNITS, Condition, Places, condition, is_marked, look
+from hive_core.runtimes.nixos.containers.inspection import UNITS, Condition, HostPaths, condition, inspect, is_marked
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,11 +39,11 @@ _NO_WAITING = ("SYSTEM_PATH", "PRIVATE_NETWORK", "PRIVATE_USERS")
 """Lines for which a running container is started anew if they are not as they should be."""
 
 
-class Containers:
+class NixosContainers:
     """The containers of one host. `by_flag`: the unit does not know PRIVATE_USERS, see `config_files.bind_settings`."""
 
-    def __init__(self, places: Places, *, user_namespaces: bool, by_flag: bool) -> None:
-        self.places = places
+    def __init__(self, host_paths: HostPaths, *, user_namespaces: bool, by_flag: bool) -> None:
+        self.host_paths = host_paths
         self._user_namespaces = user_namespaces
         self._by_flag = by_flag
 
@@ -57,7 +57,7 @@ class Containers:
         """
 
         def look_up() -> bool:
-            text = look(self.places, container_name(spec.name)).text
+            text = inspect(self.host_paths, container_name(spec.name)).text
             wanted = self.lines(spec)
             same = text is not None and all(config_files.conf_value(text, key) == wanted[key] for key in _NO_WAITING)
             return same and config_files.has_environment(spec)
@@ -66,13 +66,13 @@ class Containers:
 
     async def is_ours(self, name: str, run: Path) -> bool:
         """Whether there is a container of the agent's that this hive has made; raises `container_unreadable`."""
-        found = await asyncio.to_thread(look, self.places, container_name(name))
-        return found.text is not None and is_marked(found.text, config_files.run_mark(run))
+        container_files = await asyncio.to_thread(inspect, self.host_paths, container_name(name))
+        return container_files.text is not None and is_marked(container_files.text, config_files.run_mark(run))
 
     async def closure(self, name: str) -> str:
         """The closure that the agent's container runs or ran last; empty if there is none."""
-        found = await asyncio.to_thread(look, self.places, container_name(name))
-        return config_files.conf_value(found.text or "", "SYSTEM_PATH") or ""
+        container_files = await asyncio.to_thread(inspect, self.host_paths, container_name(name))
+        return config_files.conf_value(container_files.text or "", "SYSTEM_PATH") or ""
 
     async def check(self, spec: AgentSpec, closures: Collection[str]) -> Condition:
         """In what state the container is; raises `container_in_the_way`, `container_unreadable`, and what forbids to
@@ -80,8 +80,8 @@ class Containers:
         """
         container = container_name(spec.name)
         config_files.environment_text(config_files.harness_variables(spec))
-        found = await asyncio.to_thread(look, self.places, container)
-        return condition(found, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
+        container_files = await asyncio.to_thread(inspect, self.host_paths, container)
+        return condition(container_files, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
 
     async def prepare(self, spec: AgentSpec, closures: Collection[str], hold: int) -> None:
         """Make the container, or make the one there is what `spec` asks for, whatever was left half done.
@@ -90,45 +90,45 @@ class Containers:
         raise.
         """
         container = container_name(spec.name)
-        found = await asyncio.to_thread(look, self.places, container)
-        state = condition(found, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
+        container_files = await asyncio.to_thread(inspect, self.host_paths, container)
+        state = condition(container_files, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
         if state == "unfinished":
             log.warning("container was left half made or half removed, it is made anew", container=container)
             await self._run("nixos-container", "destroy", container, hold=hold)
-            found, state = await asyncio.to_thread(look, self.places, container), "absent"
-        taking_over = state == "absent" and found.root
-        if state == "absent" and (found.profile or found.root):
+            container_files, state = await asyncio.to_thread(inspect, self.host_paths, container), "absent"
+        taking_over = state == "absent" and container_files.root
+        if state == "absent" and (container_files.profile or container_files.root):
             log.warning("what there is of a container without a conf file is taken over", container=container)
         if state == "absent" and not taking_over:
-            await _write(filesystem.clear_profile, self.places.profile(container))
+            await _write(filesystem.clear_profile, self.host_paths.profile(container))
             await self._run("nixos-container", "create", container, "--system-path", spec.closure, hold=hold)
-        elif found.system != spec.closure:
+        elif container_files.system != spec.closure:
             # Where data is taken over, no conf file before all is done: what `create` leaves when it is interrupted has
             # to be destroyed.
-            await _write(filesystem.point_profile, self.places.profile(container), spec.closure)
+            await _write(filesystem.point_profile, self.host_paths.profile(container), spec.closure)
         await _write(self._rewrite, container, self.lines(spec), new=taking_over)
         await _write(config_files.write_environment, spec)
 
     async def clear_way(self, container: str) -> None:
         """Have the unit's start script, the host's root, find no links in the root directory. Raises OSError."""
-        await _write(clear_way, self.places.root(container))
+        await _write(clear_way, self.host_paths.root(container))
 
     async def remove(self, name: str, run: Path, closures: Collection[str], hold: int) -> bool:
         """Remove the container and all of its root directory, and what is left of one that is gone already; one that
         is somebody else's stays, and False is returned. Raises what programs raise.
         """
         container = container_name(name)
-        found = await asyncio.to_thread(look, self.places, container)
+        container_files = await asyncio.to_thread(inspect, self.host_paths, container)
         try:
-            condition(found, container, config_files.run_mark(run), closures)
+            condition(container_files, container, config_files.run_mark(run), closures)
         except HiveError as error:
             log.warning("container not removed", container=container, why=error.message)
             return False
-        if found.text is None and not (found.profile or found.root):
+        if container_files.text is None and not (container_files.profile or container_files.root):
             return True
-        if found.text is None:
+        if container_files.text is None:
             # The program removes nothing of a container without a conf file.
-            path = self.places.conf(container)
+            path = self.host_paths.conf(container)
             await _write(files.replace, path, "AUTO_START=0\n", 0o644, durable=True)
         await self._run("nixos-container", "destroy", container, hold=hold)
         return True
@@ -136,7 +136,7 @@ class Containers:
     async def put_dropin(self, spec: AgentSpec, stop_timeout: float) -> bool:
         """Put a drop-in beside the unit, and take back what was changed live; whether systemd has to reload."""
         # To the Nix daemon, root of a container without users of its own would be the host's, whom it trusts.
-        hidden = () if self._user_namespaces else (self.places.nix_daemon,)
+        hidden = () if self._user_namespaces else (self.host_paths.nix_daemon,)
         text = dropin(spec.limits, stop_timeout, sealed=spec.sealed, hidden=hidden)
         return await _write(self._put_dropin, container_name(spec.name), text)
 
@@ -152,26 +152,26 @@ class Containers:
             raise HiveError(error.code, error.message, hint=hint, status=500) from None
 
     def _rewrite(self, container: str, owned: dict[str, str], *, new: bool) -> None:
-        path = self.places.conf(container)
+        path = self.host_paths.conf(container)
         text = "AUTO_START=0\n" if new else files.read(path)
         if text is None:
             raise HiveError("container_gone", f"{path} has disappeared meanwhile", hint="try again", status=500)
         files.replace(path, config_files.rewritten_conf(text, owned), 0o644, durable=True)
 
     def _put_dropin(self, container: str, text: str) -> bool:
-        directory = self.places.dropin_dir(container)
+        directory = self.host_paths.dropin_dir(container)
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         changed = files.replace(directory / _DROPIN, text, 0o644)
-        return _remove(self.places.live_dir(container), "*") or changed
+        return _remove(self.host_paths.live_dir(container), "*") or changed
 
     def _drop_dropin(self, container: str) -> bool:
-        gone = _remove(self.places.dropin_dir(container), _DROPIN)
-        return _remove(self.places.live_dir(container), "*") or gone
+        gone = _remove(self.host_paths.dropin_dir(container), _DROPIN)
+        return _remove(self.host_paths.live_dir(container), "*") or gone
 
 
 async def _write(change: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """Do it in a thread, and to the end: whoever is cancelled must not give up the claim while files are written."""
-    return await to_the_end(asyncio.to_thread(change, *arguments, **named))
+    return await shield_to_completion(asyncio.to_thread(change, *arguments, **named))
 
 
 @contextmanager
@@ -189,11 +189,11 @@ def refusing(container: str) -> Iterator[None]:
         ) from None
 
 
-def stray_dropins(places: Places) -> list[str]:
+def orphaned_dropins(host_paths: HostPaths) -> list[str]:
     """Containers that have a drop-in of the hive's and no conf file: they are gone."""
-    found = sorted(places.dropins.glob(f"{UNITS}*.service.d/{_DROPIN}"))
+    found = sorted(host_paths.dropins.glob(f"{UNITS}*.service.d/{_DROPIN}"))
     containers = [path.parent.name.removeprefix(UNITS).removesuffix(".service.d") for path in found]
-    return [container for container in containers if not os.path.lexists(places.conf(container))]
+    return [container for container in containers if not os.path.lexists(host_paths.conf(container))]
 
 
 def _remove(directory: Path, pattern: str) -> bool:

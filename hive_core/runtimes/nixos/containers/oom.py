@@ -18,7 +18,7 @@ from pathlib import Path
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-class Starving:
+class OomWatcher:
     """Listens to one control group; `tell` is called on the loop each time that a process in it is killed for want
     of memory. Raises OSError if it cannot be listened to: there is no memory controller, say.
     """

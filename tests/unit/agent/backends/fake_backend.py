@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from hive_agent.backends.base import Choice, Login, LoginFailed, Ok, Turn, TurnOutcome
-from hive_agent.backends.transcript import Entry, Tell
+from hive_agent.backends.transcript import Entry, EntrySink
 from hive_agent.client.core_client import CoreClient
 from hive_agent.harness import Harness
 from hive_agent.interfaces import Controls
 from hive_agent.turns.failure_policy import Reaction
 from hive_core.protocol import Profile
-from tests.unit.agent.fake_core_api import CoreStandIn
+from tests.unit.agent.fake_core_api import FakeCore
 
 INSTANCE = "instance-1"
 Run = Callable[[Turn], Awaitable[TurnOutcome]]
 
 
-class LoginStandIn:
+class FakeLogin:
     """Takes the code `right`."""
 
     url = "https://login.example/1"
 
-    def __init__(self, backend: BackendStandIn) -> None:
+    def __init__(self, backend: FakeBackend) -> None:
         self._backend = backend
         self.closed = False
 
@@ -40,7 +40,7 @@ class LoginStandIn:
         self.closed = True
 
 
-class BackendStandIn:
+class FakeBackend:
     """What happened is in the lists; `tell` is of the turn that runs."""
 
     def __init__(self, run: Run) -> None:
@@ -50,16 +50,16 @@ class BackendStandIn:
         self.attempts: list[tuple[int, int]] = []
         self.asked: list[str] = []
         """`notes`, `compact`, `new_session`, `choose MODEL EFFORT`, `close`."""
-        self.tell: Tell = lambda _entry: None
+        self.tell: EntrySink = lambda _entry: None
         self.compacting: Callable[[], TurnOutcome] = Ok
         self.noting: Callable[[], TurnOutcome] = Ok
         self.started = asyncio.Event()
         self.cancelled = 0
         self.closed = False
         self.credentials = True
-        self.logins: list[LoginStandIn] = []
+        self.logins: list[FakeLogin] = []
 
-    async def run(self, turn: Turn, tell: Tell) -> TurnOutcome:
+    async def run(self, turn: Turn, tell: EntrySink) -> TurnOutcome:
         if turn.id == 0:
             self.asked.append("notes")
             return self.noting()
@@ -73,7 +73,7 @@ class BackendStandIn:
             self.cancelled += 1
             raise
 
-    async def compact(self, tell: Tell, focus: str = "") -> TurnOutcome:
+    async def compact(self, tell: EntrySink, focus: str = "") -> TurnOutcome:
         self.asked.append("compact")
         return self.compacting()
 
@@ -84,7 +84,7 @@ class BackendStandIn:
         self.asked.append(f"choose {choice.model} {choice.effort}")
 
     async def log_in(self) -> Login:
-        self.logins.append(LoginStandIn(self))
+        self.logins.append(FakeLogin(self))
         return self.logins[-1]
 
     async def logged_in(self) -> bool:
@@ -121,7 +121,7 @@ class Running:
     """A harness at work; `end` stops it as SIGTERM does. `events` is what it published."""
 
     def __init__(
-        self, core: CoreStandIn, client: CoreClient, state: Path, backend: BackendStandIn, values: Mapping[str, Any]
+        self, core: FakeCore, client: CoreClient, state: Path, backend: FakeBackend, values: Mapping[str, Any]
     ) -> None:
         self.events: list[tuple[str, Mapping[str, object]]] = []
         self.controls: Controls | None = None
@@ -130,7 +130,7 @@ class Running:
         self.opened = 0
         self.open_fails = False
 
-        def opened(_profile: Profile) -> BackendStandIn:
+        def opened(_profile: Profile) -> FakeBackend:
             self.opened += 1
             if self.open_fails:
                 raise RuntimeError("it does not open")
@@ -179,10 +179,10 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(core: CoreStandIn, state: Path, run: Run, **values: Any) -> AsyncIterator[Running]:
+async def serving(core: FakeCore, state: Path, run: Run, **values: Any) -> AsyncIterator[Running]:
     """A harness whose turns are `run`; `values` are arguments of Harness."""
     async with CoreClient(core.socket, patience=math.inf) as client:
-        running = Running(core, client, state, BackendStandIn(run), values)
+        running = Running(core, client, state, FakeBackend(run), values)
         try:
             yield running
         finally:

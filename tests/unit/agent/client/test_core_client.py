@@ -11,10 +11,10 @@ import pytest
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_core.protocol import LogsQuery, SendRequest
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 
 
-async def test_refusal_keeps_code_message_and_hint(core: CoreStandIn, client: CoreClient) -> None:
+async def test_refusal_keeps_code_message_and_hint(core: FakeCore, client: CoreClient) -> None:
     """What the hive refuses is raised with all that it said."""
     core.refusals["GET /v1/whoami"] = refusal(403, "manager_only", "not for you", "ask hm1nd")
     with pytest.raises(CoreError) as caught:
@@ -25,7 +25,7 @@ async def test_refusal_keeps_code_message_and_hint(core: CoreStandIn, client: Co
     assert not error.passing
 
 
-async def test_waits_for_a_daemon_that_restarts(core: CoreStandIn, client: CoreClient) -> None:
+async def test_waits_for_a_daemon_that_restarts(core: FakeCore, client: CoreClient) -> None:
     """A call made while the daemon is away is carried out when it is back."""
     await core.stop()
     call = asyncio.create_task(client.send(SendRequest(to="bob", body="x", idempotency_key="k")))
@@ -36,7 +36,7 @@ async def test_waits_for_a_daemon_that_restarts(core: CoreStandIn, client: CoreC
     assert len(core.sent) == 1
 
 
-async def test_waits_for_a_daemon_that_is_stopping(core: CoreStandIn, client: CoreClient) -> None:
+async def test_waits_for_a_daemon_that_is_stopping(core: FakeCore, client: CoreClient) -> None:
     """`stopping` is no refusal: the call is repeated until the next daemon takes it."""
     core.refusals["GET /v1/whoami"] = refusal(503, "stopping", "going down")
     call = asyncio.create_task(client.whoami())
@@ -49,7 +49,7 @@ async def test_waits_for_a_daemon_that_is_stopping(core: CoreStandIn, client: Co
     ("status", "code"),
     [(507, "disk_full"), (503, "storage_failed"), (503, "database_busy"), (429, "too_many_polls")],
 )
-async def test_waits_while_the_daemon_cannot(core: CoreStandIn, client: CoreClient, status: int, code: str) -> None:
+async def test_waits_while_the_daemon_cannot(core: FakeCore, client: CoreClient, status: int, code: str) -> None:
     """What the daemon refuses for its own trouble is asked for again, and is no refusal of the call."""
     core.refusals["GET /v1/whoami"] = refusal(status, code, "not now")
     call = asyncio.create_task(client.whoami())
@@ -59,7 +59,7 @@ async def test_waits_while_the_daemon_cannot(core: CoreStandIn, client: CoreClie
     assert not CoreError(code, "not now", status=status).refusal
 
 
-async def test_full_inbox_is_a_refusal(core: CoreStandIn, client: CoreClient) -> None:
+async def test_full_inbox_is_a_refusal(core: FakeCore, client: CoreClient) -> None:
     """A recipient's full inbox is told at once: waiting for its reader could take for ever."""
     core.refusals["POST /v1/messages"] = refusal(429, "inbox_full", "bob has enough to read")
     with pytest.raises(CoreError) as caught:
@@ -79,7 +79,7 @@ async def test_patience_ends(tmp_path: Path) -> None:
     assert str(tmp_path / "core.sock") in caught.value.message
 
 
-async def test_lost_answer_is_asked_for_again(core: CoreStandIn, client: CoreClient) -> None:
+async def test_lost_answer_is_asked_for_again(core: FakeCore, client: CoreClient) -> None:
     """A daemon that goes away in the middle of a request gets it again when it is back."""
     waiting = asyncio.create_task(client.agent_logs("bob", LogsQuery()))
     await core.until(lambda: core.calls)
@@ -89,7 +89,7 @@ async def test_lost_answer_is_asked_for_again(core: CoreStandIn, client: CoreCli
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", "A", "x" * 10, "ü", "bob\n"])
-async def test_bad_names_never_reach_a_path(core: CoreStandIn, client: CoreClient, name: str) -> None:
+async def test_bad_names_never_reach_a_path(core: FakeCore, client: CoreClient, name: str) -> None:
     """A name that would change the route is refused before anything is sent."""
     with pytest.raises(CoreError) as caught:
         await client.change_agent(name, "restart")
@@ -97,7 +97,7 @@ async def test_bad_names_never_reach_a_path(core: CoreStandIn, client: CoreClien
     assert core.calls == []
 
 
-async def test_answer_that_is_not_understood(core: CoreStandIn, client: CoreClient) -> None:
+async def test_answer_that_is_not_understood(core: FakeCore, client: CoreClient) -> None:
     """An answer of another shape is an error that names the place and does not quote the content."""
     core.raw["GET /v1/whoami"] = '{"name": "alice", "kind": "robot", "allowed_recipients": null, "deployment": 1}'
     with pytest.raises(CoreError) as caught:
@@ -107,7 +107,7 @@ async def test_answer_that_is_not_understood(core: CoreStandIn, client: CoreClie
     assert "robot" not in caught.value.message
 
 
-async def test_long_answers_and_bodies_pass(core: CoreStandIn, client: CoreClient) -> None:
+async def test_long_answers_and_bodies_pass(core: FakeCore, client: CoreClient) -> None:
     """A body of the largest size goes through, also one that JSON writes six times as long."""
     body = "\x01" * (256 * 1024)
     await client.send(SendRequest(to="bob", body=body))

@@ -14,7 +14,7 @@ import pytest
 from hive_agent.client import wake as wake_program
 from hive_agent.environment import AgentEnvironment
 from hive_core.protocol import MAX_BODY_BYTES, WakeRequest
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 
 ROOT = Path(__file__).parents[4]
 
@@ -31,7 +31,7 @@ async def wake(run: Path, *arguments: str | bytes, stdin: bytes = b"") -> tuple[
 
 
 @pytest.mark.parametrize(("body", "stdin", "expected"), [("it is done", b"", "it is done"), ("-", b"two\nlines", None)])
-async def test_wake(core: CoreStandIn, body: str, stdin: bytes, expected: str | None) -> None:
+async def test_wake(core: FakeCore, body: str, stdin: bytes, expected: str | None) -> None:
     """The text, or what stdin holds, is stored with who it is from; nothing is said."""
     assert await wake(core.socket.parent, "--from", "backup", "--body", body, stdin=stdin) == (0, "")
     [request] = core.asking.asked
@@ -40,7 +40,7 @@ async def test_wake(core: CoreStandIn, body: str, stdin: bytes, expected: str | 
     assert request.idempotency_key
 
 
-async def test_wake_outlasts_a_restart(core: CoreStandIn) -> None:
+async def test_wake_outlasts_a_restart(core: FakeCore) -> None:
     """A daemon that is restarting is waited for, and asked for the same message."""
     core.refusals["POST /v1/wake"] = refusal(503, "stopping", "going down")
     waiting = asyncio.create_task(wake(core.socket.parent, "--from", "backup", "--body", "x"))
@@ -50,7 +50,7 @@ async def test_wake_outlasts_a_restart(core: CoreStandIn) -> None:
     assert len(core.asking.asked) == 1
 
 
-async def test_what_is_refused(core: CoreStandIn) -> None:
+async def test_what_is_refused(core: FakeCore) -> None:
     """What the hive refuses, and bytes that are no text, end with 1 and say why."""
     run = core.socket.parent
     code, said = await wake(run, "--from", "a", "--body", b"x\xff")
@@ -74,7 +74,7 @@ async def test_what_is_refused(core: CoreStandIn) -> None:
     ],
 )
 async def test_what_cannot_be_sent(
-    core: CoreStandIn,
+    core: FakeCore,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     label: str,

@@ -22,14 +22,14 @@ from hive_core.protocol import (
     WithdrawRequest,
 )
 from tests.unit.agent.config_repository_fixture import config_place, git
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 from tests.unit.agent.fake_core_gate import COMMIT, made
 from tests.unit.agent.tools.tool_client import text, tools
 
 MANAGER = "hive_manager"
 
 
-async def test_propose_config(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_propose_config(core: FakeCore, tmp_path: Path) -> None:
     """Without a commit the one that is checked out is proposed; what is not committed is told."""
     place = config_place(tmp_path / "config")
     (place / "prompt.md").write_text("later")
@@ -45,7 +45,7 @@ async def test_propose_config(core: CoreStandIn, tmp_path: Path) -> None:
     ]
 
 
-async def test_propose_config_says_what_is_wrong(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_propose_config_says_what_is_wrong(core: FakeCore, tmp_path: Path) -> None:
     """No repository, a branch's name, no note and a refusal of the hive are errors with what to do."""
     async with tools(core, tmp_path, HIVE_AGENT_CONFIG=str(tmp_path / "gone")) as client:
         for arguments, why in (
@@ -63,7 +63,7 @@ async def test_propose_config_says_what_is_wrong(core: CoreStandIn, tmp_path: Pa
     assert core.gate.asked == []
 
 
-async def test_my_proposals(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_my_proposals(core: FakeCore, tmp_path: Path) -> None:
     """An agent sees its own proposals, and one of them in full; and takes one back."""
     core.gate.proposals = [made(agent="alice", number=2), made()]
     async with tools(core, tmp_path) as client:
@@ -80,7 +80,7 @@ async def test_my_proposals(core: CoreStandIn, tmp_path: Path) -> None:
     assert core.gate.asked == [("alice/2", WithdrawRequest(note="not needed"))]
 
 
-async def test_manager_reviews(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_manager_reviews(core: FakeCore, tmp_path: Path) -> None:
     """The manager lists all proposals, reads one, approves one and denies one, each on the state that it saw."""
     core.gate.proposals = [made(diff_bytes=70_000), made(agent="bob", number=1)]
     async with tools(core, tmp_path, MANAGER, HIVE_AGENT_APPLIED="/applied") as client:
@@ -100,7 +100,7 @@ async def test_manager_reviews(core: CoreStandIn, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tool", ["show_proposal", "approve", "deny", "rollback", "rebuild"])
-async def test_names_cannot_change_the_route(core: CoreStandIn, tmp_path: Path, tool: str) -> None:
+async def test_names_cannot_change_the_route(core: FakeCore, tmp_path: Path, tool: str) -> None:
     """A name that is none is refused before anything is sent."""
     async with tools(core, tmp_path, MANAGER) as client:
         result = await client.call_tool(tool, {"agent": "../agents", "number": 3, "note": "x"})
@@ -109,7 +109,7 @@ async def test_names_cannot_change_the_route(core: CoreStandIn, tmp_path: Path, 
     assert core.calls == []
 
 
-async def test_manager_goes_back(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_manager_goes_back(core: FakeCore, tmp_path: Path) -> None:
     """A rollback names its deployment also where the manager does not, so that a repeated one goes back once."""
     core.gate.deployments = [5, 3]
     async with tools(core, tmp_path, MANAGER) as client:
@@ -124,7 +124,7 @@ async def test_manager_goes_back(core: CoreStandIn, tmp_path: Path) -> None:
     ]
 
 
-async def test_manager_rebuilds(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_manager_rebuilds(core: FakeCore, tmp_path: Path) -> None:
     """The manager has an agent built anew, and hears as what."""
     async with tools(core, tmp_path, MANAGER) as client:
         said = text(await client.call_tool("rebuild", {"agent": "ada", "note": "newer"}))
@@ -132,7 +132,7 @@ async def test_manager_rebuilds(core: CoreStandIn, tmp_path: Path) -> None:
     assert core.gate.asked == [("ada", RebuildRequest(note="newer"))]
 
 
-async def test_manager_asks_for_agents(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_manager_asks_for_agents(core: FakeCore, tmp_path: Path) -> None:
     """An agent is asked for with its files, and its removal with a reason; what agent.toml may not hold is named."""
     toml = 'backend = "claude"\nturn_timeout = 60'
     async with tools(core, tmp_path, MANAGER) as client:
@@ -151,7 +151,7 @@ async def test_manager_asks_for_agents(core: CoreStandIn, tmp_path: Path) -> Non
     ]
 
 
-async def test_manager_proposes_for_others(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_manager_proposes_for_others(core: FakeCore, tmp_path: Path) -> None:
     """The manager proposes for itself, and for another agent if it names the commit."""
     place = config_place(tmp_path / "config")
     async with tools(core, tmp_path, MANAGER, HIVE_AGENT_CONFIG=str(place)) as client:

@@ -9,7 +9,7 @@ from typing import Any
 from hive_agent.tools import questions
 from hive_agent.tools.output import LONGEST_OUTPUT, last_lines
 from hive_core.protocol import AskRequest, OpenItems, Proposal, RemindRequest, StatusRequest
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 from tests.unit.agent.fake_core_gate import made
 from tests.unit.agent.fake_core_questions import NOW, question, reminder
 from tests.unit.agent.tools.tool_client import text, tools
@@ -21,7 +21,7 @@ def without_key(request: Any) -> Any:
     return request.model_copy(update={"idempotency_key": None})
 
 
-async def test_ask_operator(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_ask_operator(core: FakeCore, tmp_path: Path) -> None:
     """A question goes to the operator with options, free text and time limit; the model is told not to wait for it."""
     async with tools(core, tmp_path) as client:
         plain = text(await client.call_tool("ask_operator", {"question": "Which?"}))
@@ -46,7 +46,7 @@ async def test_ask_operator(core: CoreStandIn, tmp_path: Path) -> None:
     assert text(refused).endswith("20 are open\nwait for answers")
 
 
-async def test_remind(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_remind(core: FakeCore, tmp_path: Path) -> None:
     """A reminder is for a time with its zone or for so many minutes ahead; what is no time is refused in words."""
     async with tools(core, tmp_path) as client:
         moment = "2026-03-01T09:00:00+01:00"
@@ -74,7 +74,7 @@ async def test_remind(core: CoreStandIn, tmp_path: Path) -> None:
     assert none.is_error and "there is no reminder 9" in text(none)
 
 
-async def test_set_status(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_set_status(core: FakeCore, tmp_path: Path) -> None:
     """What the agent says it is at is one short line; empty, nothing is shown; too long, it is refused."""
     async with tools(core, tmp_path) as client:
         shown = text(await client.call_tool("set_status", {"text": " reading\nthe  logs "}))
@@ -85,7 +85,7 @@ async def test_set_status(core: CoreStandIn, tmp_path: Path) -> None:
     assert long.is_error and "at most 200 characters" in text(long)
 
 
-async def test_read_logs(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_read_logs(core: FakeCore, tmp_path: Path) -> None:
     """The end of one's own log; where it is cut stands how long it is and how to get the rest, and that works."""
     core.asking.lines = [f"{number:03} {'x' * 996}" for number in range(100)]
     async with tools(core, tmp_path) as client:
@@ -99,7 +99,7 @@ async def test_read_logs(core: CoreStandIn, tmp_path: Path) -> None:
         assert text(await client.call_tool("read_logs", {"skip": 100})) == "There are no lines."
 
 
-async def test_list_open(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_list_open(core: FakeCore, tmp_path: Path) -> None:
     """All that is open is listed; one question or reminder is shown in full by its number."""
     long = question(17, "Which? " * 100, options=["red", "blue"], expires_at=NOW + timedelta(hours=1))
     proposal = Proposal.model_validate(made(agent="alice").model_dump(include=set(Proposal.model_fields)))

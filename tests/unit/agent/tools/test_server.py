@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 from hive_agent.client import fetched_messages
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 from tests.unit.agent.tools.tool_client import INSTANCE, program, text, tools
 
 
-async def test_send(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_send(core: FakeCore, tmp_path: Path) -> None:
     """`send` is one message in the hive, with a key of its own for each call."""
     async with tools(core, tmp_path) as client:
         for _ in range(2):
@@ -21,7 +21,7 @@ async def test_send(core: CoreStandIn, tmp_path: Path) -> None:
     assert len({sent.idempotency_key for sent in core.sent}) == 2
 
 
-async def test_send_waits_for_the_daemon(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_send_waits_for_the_daemon(core: FakeCore, tmp_path: Path) -> None:
     """A daemon that is restarting is waited for, and the message is stored once."""
     async with tools(core, tmp_path) as client:
         core.refusals["POST /v1/messages"] = refusal(503, "stopping", "going down")
@@ -34,7 +34,7 @@ async def test_send_waits_for_the_daemon(core: CoreStandIn, tmp_path: Path) -> N
     assert len(core.sent) == 1
 
 
-async def test_refusals_are_tool_errors(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_refusals_are_tool_errors(core: FakeCore, tmp_path: Path) -> None:
     """What the hive refuses, and arguments that cannot be right, are errors in words with what to do."""
     core.refusals["POST /v1/messages"] = refusal(403, "recipient_not_allowed", "alice may not send to bob", "ask hm1nd")
     async with tools(core, tmp_path) as client:
@@ -50,7 +50,7 @@ async def test_refusals_are_tool_errors(core: CoreStandIn, tmp_path: Path) -> No
     assert core.sent == []
 
 
-async def test_recv(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_recv(core: FakeCore, tmp_path: Path) -> None:
     """`recv` leases to the harness's instance, shows the messages and notes their ids for the harness."""
     number = await core.deliver("news", sender="bob", reply_to=1)
     async with tools(core, tmp_path) as client:
@@ -62,7 +62,7 @@ async def test_recv(core: CoreStandIn, tmp_path: Path) -> None:
     assert fetched_messages.read(tmp_path, INSTANCE) == [number]
 
 
-async def test_recv_without_harness(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_recv_without_harness(core: FakeCore, tmp_path: Path) -> None:
     """Outside of a harness `recv` says that there is none, and leases nothing."""
     await core.deliver("news")
     async with tools(core, tmp_path, instance="") as client:
@@ -72,7 +72,7 @@ async def test_recv_without_harness(core: CoreStandIn, tmp_path: Path) -> None:
     assert core.calls == []
 
 
-async def test_looks(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_looks(core: FakeCore, tmp_path: Path) -> None:
     """`whoami` and `list_agents` tell what the hive says."""
     async with tools(core, tmp_path) as client:
         assert "name: alice" in text(await client.call_tool("whoami", {}))
@@ -81,7 +81,7 @@ async def test_looks(core: CoreStandIn, tmp_path: Path) -> None:
         )
 
 
-async def test_only_the_manager_has_the_managers_tools(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_only_the_manager_has_the_managers_tools(core: FakeCore, tmp_path: Path) -> None:
     """hive-m1nd offers every tool of hive-ag3nt, and its own."""
     async with program(core, tmp_path) as client:
         agents = {tool.name for tool in (await client.list_tools()).tools}
@@ -105,7 +105,7 @@ async def test_only_the_manager_has_the_managers_tools(core: CoreStandIn, tmp_pa
     assert "lines=7 00999" in logs
 
 
-async def test_working_directory_cannot_replace_the_tools(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_working_directory_cannot_replace_the_tools(core: FakeCore, tmp_path: Path) -> None:
     """Modules that the agent writes into its working directory are not what the server runs."""
     (tmp_path / "json.py").write_text("raise SystemExit(3)")
     (tmp_path / "mcp.py").write_text("raise SystemExit(3)")

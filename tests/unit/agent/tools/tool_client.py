@@ -15,7 +15,7 @@ from hive_agent.environment import AgentEnvironment
 from hive_agent.role import AGENT
 from hive_agent.tools.server import PATIENCE_SECONDS, build
 from hive_manager.role import MANAGER
-from tests.unit.agent.fake_core_api import CoreStandIn
+from tests.unit.agent.fake_core_api import FakeCore
 
 ROOT = Path(__file__).parents[4]
 INSTANCE = "instance-1"
@@ -24,7 +24,7 @@ ROLES = {role.module: role for role in (AGENT, MANAGER)}
 
 @asynccontextmanager
 async def tools(
-    core: CoreStandIn, state: Path, module: str = AGENT.module, instance: str = INSTANCE, **more: str
+    core: FakeCore, state: Path, module: str = AGENT.module, instance: str = INSTANCE, **more: str
 ) -> AsyncIterator[Client]:
     """A client of the tools in this process: what they say and do, without the second that a program takes to start."""
     environment = AgentEnvironment.read(_variables(core, state, instance) | more)
@@ -36,7 +36,7 @@ async def tools(
 
 @asynccontextmanager
 async def program(
-    core: CoreStandIn, state: Path, module: str = AGENT.module, instance: str = INSTANCE
+    core: FakeCore, state: Path, module: str = AGENT.module, instance: str = INSTANCE
 ) -> AsyncIterator[Client]:
     """A client of `python -m MODULE mcp`, started as an agent CLI starts it."""
     environment = _variables(core, state, instance) | {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
@@ -50,5 +50,5 @@ def text(result: CallToolResult) -> str:
     return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
 
 
-def _variables(core: CoreStandIn, state: Path, instance: str) -> dict[str, str]:
+def _variables(core: FakeCore, state: Path, instance: str) -> dict[str, str]:
     return {"HIVE_AGENT_RUN": str(core.socket.parent), "HIVE_AGENT_STATE": str(state), "HIVE_INSTANCE": instance}

@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 
 from hive_agent.backends.base import Failed, Ok, Turn, TurnOutcome
-from hive_agent.backends.transcript import Session, Usage
-from hive_agent.interfaces import NotNow
+from hive_agent.backends.transcript import SessionStarted, TokenUsage
+from hive_agent.interfaces import ActionNotPossible
 from hive_agent.turns import conversation
 from hive_core.protocol import AgentConfig
 from tests.unit.agent.backends.fake_backend import Running, serving, well
-from tests.unit.agent.fake_core_api import CoreStandIn
+from tests.unit.agent.fake_core_api import FakeCore
 from tests.unit.agent.turns.test_operator_controls import idle
 
 # --- the conversation -------------------------------------------------------------------------------------------
 
 
 async def uses(running: Running, context: int, window: int = 100) -> None:
-    running.backend.tell(Session("s", fresh=False))
-    running.backend.tell(Usage(input=1, context=context, window=window))
+    running.backend.tell(SessionStarted("s", fresh=False))
+    running.backend.tell(TokenUsage(input=1, context=context, window=window))
 
 
-async def test_a_full_conversation_is_shortened_after_notes(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_full_conversation_is_shortened_after_notes(core: FakeCore, tmp_path: Path) -> None:
     """Before the window overflows the agent writes its notes, then the conversation is shortened, once."""
 
     async def fills(turn: Turn) -> TurnOutcome:
@@ -45,7 +45,7 @@ async def test_a_full_conversation_is_shortened_after_notes(core: CoreStandIn, t
         assert any("was shortened" in text for text in told)
 
 
-async def test_a_conversation_that_stays_full_is_not_shortened_for_ever(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_conversation_that_stays_full_is_not_shortened_for_ever(core: FakeCore, tmp_path: Path) -> None:
     """A compaction that fails, or frees nothing, is not repeated before another turn was handled."""
 
     async def fills(_turn: Turn) -> TurnOutcome:
@@ -64,7 +64,7 @@ async def test_a_conversation_that_stays_full_is_not_shortened_for_ever(core: Co
         assert len(core.calls) > calls
 
 
-async def test_compact_on_request(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_compact_on_request(core: FakeCore, tmp_path: Path) -> None:
     """A person can have the conversation shortened at any time; the agent writes its notes before."""
 
     async def talks(_turn: Turn) -> TurnOutcome:
@@ -80,7 +80,7 @@ async def test_compact_on_request(core: CoreStandIn, tmp_path: Path) -> None:
         await idle(core)
 
 
-async def test_notes_that_cannot_be_written_are_no_hindrance(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_notes_that_cannot_be_written_are_no_hindrance(core: FakeCore, tmp_path: Path) -> None:
     """If the turn for notes fails, that is told, and the conversation is shortened all the same."""
 
     async def talks(_turn: Turn) -> TurnOutcome:
@@ -96,7 +96,7 @@ async def test_notes_that_cannot_be_written_are_no_hindrance(core: CoreStandIn, 
         await running.until(lambda: running.told("entry", kind="notice", level="warning"))
 
 
-async def test_new_session(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_new_session(core: FakeCore, tmp_path: Path) -> None:
     """A person can have the next turn begin a new conversation; how full the old one was is forgotten."""
 
     async def talks(_turn: Turn) -> TurnOutcome:
@@ -109,14 +109,14 @@ async def test_new_session(core: CoreStandIn, tmp_path: Path) -> None:
         await running.desk.new_session()
         await core.until(lambda: running.backend.asked == ["new_session"])
         await running.until(lambda: running.desk.snapshot()["context"] == 0)
-        with pytest.raises(NotNow, match="no conversation yet"):
+        with pytest.raises(ActionNotPossible, match="no conversation yet"):
             await running.desk.compact()
 
 
 # --- the model --------------------------------------------------------------------------------------------------
 
 
-async def test_a_model_is_chosen_live_and_remembered(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_model_is_chosen_live_and_remembered(core: FakeCore, tmp_path: Path) -> None:
     """A choice holds from the next turn on, without a restart and over one, until it is taken back."""
     core.config = AgentConfig(model="small", effort="low")
     async with serving(core, tmp_path, well) as running:
@@ -143,7 +143,7 @@ async def test_a_model_is_chosen_live_and_remembered(core: CoreStandIn, tmp_path
         assert damaged.desk.snapshot()["model"] == "small"
 
 
-async def test_a_restarted_backend_is_told_the_choice_again(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_restarted_backend_is_told_the_choice_again(core: FakeCore, tmp_path: Path) -> None:
     """A backend that is opened anew after a failure knows no choices."""
     await core.deliver("x")
 
@@ -159,18 +159,18 @@ async def test_a_restarted_backend_is_told_the_choice_again(core: CoreStandIn, t
 
 
 @pytest.mark.parametrize("model", ["", "x" * 201, "a\nb", "\x1b[2J", "\ud800"])
-async def test_what_is_no_model(core: CoreStandIn, tmp_path: Path, model: str) -> None:
+async def test_what_is_no_model(core: FakeCore, tmp_path: Path, model: str) -> None:
     """A name that no model has is refused, in words."""
     async with serving(core, tmp_path, well) as running:
         await idle(core)
-        with pytest.raises(NotNow, match="1 to 200 characters"):
+        with pytest.raises(ActionNotPossible, match="1 to 200 characters"):
             await running.desk.choose(model, None)
 
 
 # --- a backend that is in trouble -------------------------------------------------------------------------------
 
 
-async def test_a_backend_that_cannot_be_opened_again(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_backend_that_cannot_be_opened_again(core: FakeCore, tmp_path: Path) -> None:
     """If the backend does not open after a failure, the harness stays, and goes on with the one of before."""
     await core.deliver("x")
 
@@ -185,7 +185,7 @@ async def test_a_backend_that_cannot_be_opened_again(core: CoreStandIn, tmp_path
 
 
 async def test_a_backend_that_does_not_answer_requests(
-    core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a backend is asked between turns has a limit, and its failure stops nothing."""
     monkeypatch.setattr(conversation, "_REQUEST_SECONDS", 0.01)

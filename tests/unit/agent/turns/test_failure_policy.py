@@ -15,7 +15,7 @@ from hive_agent.backends.base import Failed, FailureKind, NeedsLogin, Ok, Turn, 
 from hive_agent.turns import loop
 from hive_agent.turns.failure_policy import REACTIONS, Kind, Reaction, kind_of, pause
 from tests.unit.agent.backends.fake_backend import Run, Running, serving
-from tests.unit.agent.fake_core_api import CoreStandIn
+from tests.unit.agent.fake_core_api import FakeCore
 
 SIX_HOURS = 6 * 3_600.0
 KINDS: list[Kind] = sorted(REACTIONS)
@@ -88,7 +88,7 @@ def test_retry_after_is_honoured(kind: Kind, in_a_row: int, retry_after: float |
 
 
 @pytest.mark.parametrize("kind", TRIED_AGAIN)
-async def test_a_failed_turn_is_tried_again(core: CoreStandIn, tmp_path: Path, kind: Kind) -> None:
+async def test_a_failed_turn_is_tried_again(core: FakeCore, tmp_path: Path, kind: Kind) -> None:
     """After each kind of failure the hive and the page are told the state and why, the backend is opened anew where
     the table says so, and the same turn is tried again after the table's pause, as another attempt; nothing is lost.
     """
@@ -115,7 +115,7 @@ async def test_a_failed_turn_is_tried_again(core: CoreStandIn, tmp_path: Path, k
     assert set(core.state_names()) == {"idle", "thinking", reaction.state}
 
 
-async def test_too_long_is_shortened_once_then_tried(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_too_long_is_shortened_once_then_tried(core: FakeCore, tmp_path: Path) -> None:
     """A conversation that does not fit is shortened and the turn tried again at once, without notes and a pause."""
     pauses = Pauses()
     number = await core.deliver("x")
@@ -127,7 +127,7 @@ async def test_too_long_is_shortened_once_then_tried(core: CoreStandIn, tmp_path
     assert pauses.asked == []
 
 
-async def test_a_compaction_that_fails_decides(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_compaction_that_fails_decides(core: FakeCore, tmp_path: Path) -> None:
     """If the conversation cannot be shortened, why it cannot be is what is reacted to."""
     pauses = Pauses()
     number = await core.deliver("x")
@@ -143,7 +143,7 @@ async def test_a_compaction_that_fails_decides(core: CoreStandIn, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", ["timeout", "steps"])
-async def test_what_fails_of_itself_is_held(core: CoreStandIn, tmp_path: Path, kind: Kind) -> None:
+async def test_what_fails_of_itself_is_held(core: FakeCore, tmp_path: Path, kind: Kind) -> None:
     """A message whose turns are stopped again and again is left to a person after the third; others are handled."""
     bad = await core.deliver("bad", "ada")
 
@@ -163,7 +163,7 @@ async def test_what_fails_of_itself_is_held(core: CoreStandIn, tmp_path: Path, k
         assert told == f"turn 1 waits for a person, others go on: it was {kind}"
 
 
-async def test_only_so_many_turns_are_held(core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_so_many_turns_are_held(core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When as many turns wait for a person as may, the next one makes the harness wait for that person, too."""
     monkeypatch.setattr(loop, "MOST_HELD", 1)
     pauses = Pauses(3_600.0)
@@ -180,7 +180,7 @@ async def test_only_so_many_turns_are_held(core: CoreStandIn, tmp_path: Path, mo
     assert [asked[0].state for asked in pauses.asked] == ["paused"]
 
 
-async def test_a_login_ends_the_pause(core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_login_ends_the_pause(core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as there are credentials, however they came, the turn is tried again, though the pause is not over."""
     monkeypatch.setattr(loop, "_FIRST_LOOK", 0.01)
     number = await core.deliver("x")
@@ -193,7 +193,7 @@ async def test_a_login_ends_the_pause(core: CoreStandIn, tmp_path: Path, monkeyp
 
 
 async def test_credentials_that_do_not_work_are_not_tried_at_once(
-    core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there are credentials and the API refuses them, their being there ends no pause."""
     monkeypatch.setattr(loop, "_FIRST_LOOK", 0.0)
@@ -207,7 +207,7 @@ async def test_credentials_that_do_not_work_are_not_tried_at_once(
         assert running.backend.turns == [[1], [1], [later]]
 
 
-async def test_the_real_pause_is_kept(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_the_real_pause_is_kept(core: FakeCore, tmp_path: Path) -> None:
     """With the table's own pauses nothing is tried while they last, whatever else comes in."""
     await core.deliver("x")
 
@@ -231,7 +231,7 @@ async def test_the_real_pause_is_kept(core: CoreStandIn, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_no_message_is_lost(core: CoreStandIn, tmp_path: Path, seed: int) -> None:
+async def test_no_message_is_lost(core: FakeCore, tmp_path: Path, seed: int) -> None:
     """Whatever turns fail of, in whatever order: every message is handled in the end, or waits with a held turn."""
     dice = random.Random(seed)
     failures = [failure(dice.choice(KINDS)) for _ in range(25)]

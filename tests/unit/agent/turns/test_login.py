@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from hive_agent.backends.base import LoginFailed, NeedsLogin, Ok, Turn, TurnOutcome
-from hive_agent.interfaces import NotNow
+from hive_agent.interfaces import ActionNotPossible
 from hive_agent.turns import login, loop
 from tests.unit.agent.backends.fake_backend import forever, serving, well
-from tests.unit.agent.fake_core_api import CoreStandIn
+from tests.unit.agent.fake_core_api import FakeCore
 from tests.unit.agent.turns.test_operator_controls import idle, long_pause
 
 # --- the login --------------------------------------------------------------------------------------------------
 
 
-async def test_login_from_the_page(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_login_from_the_page(core: FakeCore, tmp_path: Path) -> None:
     """A person logs the agent in: the address, a code that is wrong, another, and the turn goes on at once."""
     number = await core.deliver("x")
 
@@ -27,13 +27,13 @@ async def test_login_from_the_page(core: CoreStandIn, tmp_path: Path) -> None:
     async with serving(core, tmp_path, needs, pause=long_pause) as running:
         running.backend.credentials = False
         await core.until(lambda: core.state_names()[-1:] == ["needs_login"])
-        with pytest.raises(NotNow, match="No login is under way"):
+        with pytest.raises(ActionNotPossible, match="No login is under way"):
             await running.desk.give_code("right")
         assert await running.desk.log_in() == await running.desk.log_in() == "https://login.example/1"
         assert running.desk.snapshot()["login"] == "https://login.example/1"
-        with pytest.raises(NotNow, match="This is no code"):
+        with pytest.raises(ActionNotPossible, match="This is no code"):
             await running.desk.give_code("a\nb")
-        with pytest.raises(NotNow, match="that code is wrong"):
+        with pytest.raises(ActionNotPossible, match="that code is wrong"):
             await running.desk.give_code("wrong")
         assert running.desk.snapshot()["login"] is None
         await running.desk.log_in()
@@ -43,7 +43,7 @@ async def test_login_from_the_page(core: CoreStandIn, tmp_path: Path) -> None:
         assert all(login.closed for login in running.backend.logins)
 
 
-async def test_a_login_that_ends_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_login_that_ends_during_a_turn(core: FakeCore, tmp_path: Path) -> None:
     """The code is taken at once, though a turn has begun since; the turn goes on, and after it the backend is new."""
     go_on = asyncio.Event()
 
@@ -66,7 +66,7 @@ async def test_a_login_that_ends_during_a_turn(core: CoreStandIn, tmp_path: Path
 
 
 async def test_a_login_beside_a_look_for_credentials(
-    core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the harness just looks whether there are credentials, a login waits for that and is not refused."""
     monkeypatch.setattr(loop, "_FIRST_LOOK", 0.01)
@@ -95,7 +95,7 @@ async def test_a_login_beside_a_look_for_credentials(
         assert await login == "https://login.example/1"
 
 
-async def test_login_is_given_up(core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_login_is_given_up(core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A login that nobody finishes ends by itself, and one that is under way ends with the harness."""
     monkeypatch.setattr(login, "_LOGIN_SECONDS", 0.01)
     async with serving(core, tmp_path, well) as running:
@@ -108,7 +108,7 @@ async def test_login_is_given_up(core: CoreStandIn, tmp_path: Path, monkeypatch:
         assert running.backend.logins[1].closed
 
 
-async def test_no_login_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_no_login_during_a_turn(core: FakeCore, tmp_path: Path) -> None:
     """While a turn runs its program is left alone; what a backend cannot do is said in its own words."""
     await core.deliver("x")
 
@@ -117,10 +117,10 @@ async def test_no_login_during_a_turn(core: CoreStandIn, tmp_path: Path) -> None
 
     async with serving(core, tmp_path, forever) as running:
         await running.backend.started.wait()
-        with pytest.raises(NotNow, match="at work"):
+        with pytest.raises(ActionNotPossible, match="at work"):
             await running.desk.log_in()
         await running.desk.cancel()
         await running.turn(1, "held")
         running.backend.log_in = refuses  # type: ignore[method-assign, assignment]
-        with pytest.raises(NotNow, match="there is no login here"):
+        with pytest.raises(ActionNotPossible, match="there is no login here"):
             await running.desk.log_in()

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from hive_agent.backends.base import Failed, Ok, Turn, TurnOutcome
-from hive_agent.backends.transcript import Text, ToolCall, Usage
+from hive_agent.backends.transcript import TokenUsage, ToolCall, TranscriptText
 from hive_core.protocol import AgentConfig, ScriptRule, ScriptSend
 from tests.unit.agent.backends.fake_backend import forever, serving, well
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 from tests.unit.agent.test_main import harness
 
 
@@ -25,7 +25,7 @@ def kept(state: Path) -> dict[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_turn_survives_its_harness(core: CoreStandIn, tmp_path: Path, number: signal.Signals) -> None:
+async def test_a_turn_survives_its_harness(core: FakeCore, tmp_path: Path, number: signal.Signals) -> None:
     """However the harness ends in a turn: the next one makes another attempt of it, under the same number, and all its
     messages are handled together, once.
     """
@@ -47,14 +47,14 @@ async def test_a_turn_survives_its_harness(core: CoreStandIn, tmp_path: Path, nu
     assert len(core.sent) == 2
 
 
-async def test_what_an_interrupted_turn_did_is_known(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_what_an_interrupted_turn_did_is_known(core: FakeCore, tmp_path: Path) -> None:
     """The next life shows what happened before, counts it, and numbers go on."""
     await core.deliver("x")
 
     async def begins(turn: Turn) -> TurnOutcome:
-        life.backend.tell(Text("begun"))
+        life.backend.tell(TranscriptText("begun"))
         life.backend.tell(ToolCall("1", "Bash", {}))
-        life.backend.tell(Usage(input=5, output=1, cost_usd=0.5))
+        life.backend.tell(TokenUsage(input=5, output=1, cost_usd=0.5))
         told.set()
         return await forever(turn)
 
@@ -66,7 +66,7 @@ async def test_what_an_interrupted_turn_did_is_known(core: CoreStandIn, tmp_path
         assert (interrupted["state"], interrupted["detail"]) == ("waiting", "the harness ended in the middle of it")
 
     async def goes_on(_turn: Turn) -> TurnOutcome:
-        next_life.backend.tell(Usage(input=5, output=1, cost_usd=0.5))
+        next_life.backend.tell(TokenUsage(input=5, output=1, cost_usd=0.5))
         return Ok()
 
     async with serving(core, tmp_path, goes_on) as next_life:
@@ -77,7 +77,7 @@ async def test_what_an_interrupted_turn_did_is_known(core: CoreStandIn, tmp_path
         assert [entry["attempt"] for entry in entries if entry["kind"] == "usage"] == [1, 2]
 
 
-async def test_a_turn_that_ended_well_is_not_repeated(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_turn_that_ended_well_is_not_repeated(core: FakeCore, tmp_path: Path) -> None:
     """If the harness is killed between a turn's good end and its acknowledgement, the next one only acknowledges."""
     number = await core.deliver("x")
     core.refusals["POST /v1/messages/ack"] = refusal(503, "database_busy", "not now")
@@ -93,7 +93,7 @@ async def test_a_turn_that_ended_well_is_not_repeated(core: CoreStandIn, tmp_pat
         assert [(turn["id"], turn["state"]) for turn in await next_life.desk.history(None, 9)] == [(2, "ok"), (1, "ok")]
 
 
-async def test_a_turn_of_another_hive_is_closed(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_turn_of_another_hive_is_closed(core: FakeCore, tmp_path: Path) -> None:
     """A turn whose messages the hive does not know any more is closed, and a message that has the number of one of
     them but is another is not taken for it.
     """
@@ -114,7 +114,7 @@ async def test_a_turn_of_another_hive_is_closed(core: CoreStandIn, tmp_path: Pat
         await next_life.until(lambda: next_life.told("turn", id=1, state="ok"))
 
 
-async def test_it_is_not_forgotten_how_a_turn_failed(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_it_is_not_forgotten_how_a_turn_failed(core: FakeCore, tmp_path: Path) -> None:
     """A conversation is shortened once for a turn, also if the harness was started anew meanwhile."""
     await core.deliver("x")
 

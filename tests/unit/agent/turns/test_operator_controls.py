@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from hive_agent.backends.base import Failed, Ok, Turn, TurnOutcome
-from hive_agent.interfaces import NotNow
-from hive_agent.turns.history import History
+from hive_agent.interfaces import ActionNotPossible
+from hive_agent.turns.history import TurnHistory
 from hive_agent.turns.records import TurnRecord
 from tests.unit.agent.backends.fake_backend import Run, forever, serving, well
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 
 
 def long_pause(*_values: object) -> float:
@@ -29,7 +29,7 @@ def fails_first(times: int = 1) -> Run:
     return run
 
 
-async def idle(core: CoreStandIn) -> None:
+async def idle(core: FakeCore) -> None:
     """Wait until the harness waits for messages."""
     await core.until(lambda: core.state_names()[-1:] == ["idle"] and core.calls[-1] == "POST /v1/messages/receive")
 
@@ -37,7 +37,7 @@ async def idle(core: CoreStandIn) -> None:
 # --- one turn ---------------------------------------------------------------------------------------------------
 
 
-async def test_cancel_holds_the_turn(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_cancel_holds_the_turn(core: FakeCore, tmp_path: Path) -> None:
     """A turn that a person stops is neither lost nor tried again by itself, and others go on."""
     number = await core.deliver("x")
 
@@ -52,14 +52,14 @@ async def test_cancel_holds_the_turn(core: CoreStandIn, tmp_path: Path) -> None:
         assert running.backend.cancelled == 1
         later = await core.deliver("y")
         await core.until(lambda: core.acknowledged() == [later])
-        with pytest.raises(NotNow, match="No turn is running"):
+        with pytest.raises(ActionNotPossible, match="No turn is running"):
             await running.desk.cancel()
         await running.desk.retry(1)
         await core.until(lambda: core.acknowledged() == [number, later])
         assert running.backend.attempts == [(1, 1), (2, 1), (1, 2)]
 
 
-async def test_skip_gives_up_a_held_turn(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_skip_gives_up_a_held_turn(core: FakeCore, tmp_path: Path) -> None:
     """The messages of a turn that a person skips are acknowledged, and no model sees them again."""
     number = await core.deliver("x")
     async with serving(core, tmp_path, forever) as running:
@@ -75,11 +75,11 @@ async def test_skip_gives_up_a_held_turn(core: CoreStandIn, tmp_path: Path) -> N
         await core.until(lambda: core.states[-1].detail == "")  # no turn waits for a person any more
         assert "paused" not in core.state_names(), "who stopped it knows"
         assert (await running.desk.history(None, 1))[0]["state"] == "skipped"
-        with pytest.raises(NotNow, match="Turn 1 neither waits"):
+        with pytest.raises(ActionNotPossible, match="Turn 1 neither waits"):
             await running.desk.skip(1)
 
 
-async def test_skip_needs_no_end_of_the_pause(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_skip_needs_no_end_of_the_pause(core: FakeCore, tmp_path: Path) -> None:
     """A turn that waits can be skipped too; its messages are acknowledged though nothing else is tried yet."""
     number = await core.deliver("x")
     async with serving(core, tmp_path, fails_first(), pause=long_pause) as running:
@@ -92,7 +92,7 @@ async def test_skip_needs_no_end_of_the_pause(core: CoreStandIn, tmp_path: Path)
         await core.until(lambda: core.acknowledged() == [number, later])
 
 
-async def test_skip_survives_a_restart(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_skip_survives_a_restart(core: FakeCore, tmp_path: Path) -> None:
     """If the harness ends before a skipped turn's messages are acknowledged, the next one does that, and only that."""
     number = await core.deliver("x")
     core.refusals["POST /v1/messages/ack"] = refusal(409, "lease_lost", "not now")
@@ -107,7 +107,7 @@ async def test_skip_survives_a_restart(core: CoreStandIn, tmp_path: Path) -> Non
         assert again.backend.turns == []
 
 
-async def test_retry_at_once(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_retry_at_once(core: FakeCore, tmp_path: Path) -> None:
     """A person can have a turn tried now, before all others, though its time has not come."""
     number = await core.deliver("x", "ada")
     async with serving(core, tmp_path, fails_first(), pause=long_pause) as running:
@@ -118,20 +118,20 @@ async def test_retry_at_once(core: CoreStandIn, tmp_path: Path) -> None:
         assert running.backend.attempts == [(1, 1), (1, 2), (2, 1)]
 
 
-async def test_a_turn_that_does_not_wait_cannot_be_steered(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_turn_that_does_not_wait_cannot_be_steered(core: FakeCore, tmp_path: Path) -> None:
     """What does not fit is refused in words: turns that run, are over, or never were."""
     await core.deliver("x")
     async with serving(core, tmp_path, forever) as running:
         await running.backend.started.wait()
         for turn in (1, 2, 0, -1, 10**30):
             for ask in (running.desk.retry, running.desk.skip):
-                with pytest.raises(NotNow, match=f"Turn {turn} neither waits"):
+                with pytest.raises(ActionNotPossible, match=f"Turn {turn} neither waits"):
                     await ask(turn)
-        with pytest.raises(NotNow, match="no conversation yet"):
+        with pytest.raises(ActionNotPossible, match="no conversation yet"):
             await running.desk.compact()
 
 
-async def test_held_turns_stay_held_over_a_restart(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_held_turns_stay_held_over_a_restart(core: FakeCore, tmp_path: Path) -> None:
     """What waits for a person waits for them in the next life of the harness, too, and is not in the way."""
     number = await core.deliver("x")
     async with serving(core, tmp_path, forever) as running:
@@ -151,14 +151,14 @@ async def test_held_turns_stay_held_over_a_restart(core: CoreStandIn, tmp_path: 
 
 @pytest.mark.parametrize(("wish", "attempts"), [("retry", [(1, 1), (2, 1), (1, 2)]), ("skip", [(1, 1), (2, 1)])])
 async def test_steering_beside_other_work(
-    core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wish: str, attempts: list[tuple[int, int]]
+    core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wish: str, attempts: list[tuple[int, int]]
 ) -> None:
     """A turn that is freed while the harness looks for messages is neither taken for over nor handled as a new one."""
     number = await core.deliver("x", "ada")
     written = asyncio.Event()
-    write = History.write
+    write = TurnHistory.write
 
-    async def slow(self: History, record: TurnRecord) -> None:
+    async def slow(self: TurnHistory, record: TurnRecord) -> None:
         await write(self, record)
         if record.state in ("waiting", "skipped"):
             await written.wait()
@@ -171,7 +171,7 @@ async def test_steering_beside_other_work(
         await running.desk.cancel()
         await running.turn(1, "held")
         await idle(core)
-        monkeypatch.setattr(History, "write", slow)
+        monkeypatch.setattr(TurnHistory, "write", slow)
         wished = asyncio.create_task(getattr(running.desk, wish)(1))
         later = await core.deliver("y", "bob")
         await core.until(lambda: later in core.acknowledged())

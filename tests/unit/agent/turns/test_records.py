@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from hive_agent.backends.base import Failed, Ok, Turn, TurnOutcome
-from hive_agent.backends.transcript import Notice, Session, Text, ToolCall, ToolResult, Usage
+from hive_agent.backends.transcript import Notice, SessionStarted, TokenUsage, ToolCall, ToolResult, TranscriptText
 from hive_agent.client import fetched_messages
 from hive_agent.prompts import turn_prompt
 from hive_agent.turns import inbox as inbox_module
 from hive_agent.turns.selection import MOST_MORE
 from hive_core.protocol import AgentConfig
 from tests.unit.agent.backends.fake_backend import INSTANCE, Running, forever, serving, well
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 
 
 def entries(running: Running, turn: int) -> list[Mapping[str, Any]]:
@@ -27,7 +27,7 @@ def entries(running: Running, turn: int) -> list[Mapping[str, Any]]:
 # --- what is in a turn ------------------------------------------------------------------------------------------
 
 
-async def test_actionable_first(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_actionable_first(core: FakeCore, tmp_path: Path) -> None:
     """A turn takes all that waits, up to ten; in its prompt the operator's messages come first, the rest by age."""
     bodies = ["of ada", "of system", "please stop", "of bob", "and say why"]
     senders = ["ada", "system", "operator", "bob", "operator"]
@@ -48,7 +48,7 @@ async def test_actionable_first(core: CoreStandIn, tmp_path: Path) -> None:
     assert places == sorted(places)
 
 
-async def test_messages_join_a_running_turn(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_messages_join_a_running_turn(core: FakeCore, tmp_path: Path) -> None:
     """What comes while a turn runs is offered to it, belongs to it, and is acknowledged when it ended well."""
     first = await core.deliver("x")
     joined: list[int] = []
@@ -71,7 +71,7 @@ async def test_messages_join_a_running_turn(core: CoreStandIn, tmp_path: Path) -
         assert done["senders"] == ["operator", "ada"]
 
 
-async def test_messages_of_a_failed_turn_come_back(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_messages_of_a_failed_turn_come_back(core: FakeCore, tmp_path: Path) -> None:
     """What joined a turn that failed is handed back with the rest, and is a part of its next attempt."""
     first = await core.deliver("x")
 
@@ -88,7 +88,7 @@ async def test_messages_of_a_failed_turn_come_back(core: CoreStandIn, tmp_path: 
         assert running.backend.attempts == [(1, 1), (1, 2)]
 
 
-async def test_a_turn_takes_only_so_much_more(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_turn_takes_only_so_much_more(core: FakeCore, tmp_path: Path) -> None:
     """A flood does not keep a turn going for ever: what is too much makes turns of its own."""
     await core.deliver("x")
     got: list[int] = []
@@ -108,7 +108,7 @@ async def test_a_turn_takes_only_so_much_more(core: CoreStandIn, tmp_path: Path)
 
 
 async def test_a_hive_that_is_silent_does_not_hold_up_a_turn(
-    core: CoreStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If nothing is heard of what came meanwhile, the turn ends without, and never takes a later message instead."""
     monkeypatch.setattr(inbox_module, "_MORE_SECONDS", 0.0)
@@ -131,7 +131,7 @@ async def test_a_hive_that_is_silent_does_not_hold_up_a_turn(
     assert offered == [0, 0]
 
 
-async def test_what_was_not_fetched_is_no_hindrance(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_what_was_not_fetched_is_no_hindrance(core: FakeCore, tmp_path: Path) -> None:
     """If the agent wrote of messages that it never got, its turn's own are acknowledged all the same, and at once."""
     number = await core.deliver("x")
     core.refuse_ack = lambda ids: refusal(404, "unknown_message", "no such message") if 999 in ids else None
@@ -149,19 +149,19 @@ async def test_what_was_not_fetched_is_no_hindrance(core: CoreStandIn, tmp_path:
 # --- what is known of it ----------------------------------------------------------------------------------------
 
 
-async def test_a_turn_is_counted(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_turn_is_counted(core: FakeCore, tmp_path: Path) -> None:
     """Start, end, outcome, attempts, tokens, cost and tool calls of a turn are told as they change, and in the end."""
     number = await core.deliver("x")
 
     async def works(turn: Turn) -> TurnOutcome:
         tell = running.backend.tell
-        tell(Session("s", fresh=turn.attempt == 1))
+        tell(SessionStarted("s", fresh=turn.attempt == 1))
         tell(ToolCall("1", "send", {"to": "ada"}))
         tell(ToolResult("1", "sent", False, 4))
-        tell(Usage(input=10, output=3, cache_read=5, cache_write=1, cost_usd=0.25, context=19, window=200))
+        tell(TokenUsage(input=10, output=3, cache_read=5, cache_write=1, cost_usd=0.25, context=19, window=200))
         if turn.attempt == 1:
             return Failed("overloaded", "busy")
-        tell(Usage(input=1, output=1, cost_usd=None))
+        tell(TokenUsage(input=1, output=1, cost_usd=None))
         return Ok()
 
     async with serving(core, tmp_path, works) as running:
@@ -178,12 +178,12 @@ async def test_a_turn_is_counted(core: CoreStandIn, tmp_path: Path) -> None:
         assert [turn["id"] for turn in await running.desk.history(None, 10)] == [1]
 
 
-async def test_everything_told_is_published_and_kept(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_everything_told_is_published_and_kept(core: FakeCore, tmp_path: Path) -> None:
     """The messages, and what a backend tells, are published in order, numbered over all attempts, and kept."""
     await core.deliver("x")
 
     async def talks(turn: Turn) -> TurnOutcome:
-        running.backend.tell(Text(f"attempt {turn.attempt}"))
+        running.backend.tell(TranscriptText(f"attempt {turn.attempt}"))
         running.backend.tell(Notice("info", "\ud800 half a character \x1b[2J <script>"))
         return Failed("refused", "\ud800") if turn.attempt == 1 else Ok()
 
@@ -198,13 +198,15 @@ async def test_everything_told_is_published_and_kept(core: CoreStandIn, tmp_path
 
 
 @pytest.mark.parametrize("number", [10**30, -(10**30)])
-async def test_nonsense_is_counted_within_bounds(core: CoreStandIn, tmp_path: Path, number: int) -> None:
+async def test_nonsense_is_counted_within_bounds(core: FakeCore, tmp_path: Path, number: int) -> None:
     """Numbers that no turn takes, told by a broken program, neither stop the harness nor spoil what is kept."""
     await core.deliver("x")
 
     async def tells(_turn: Turn) -> TurnOutcome:
-        running.backend.tell(Usage(number, number, number, number, float(number), context=number, window=abs(number)))
-        running.backend.tell(Usage(cost_usd=float("nan")))
+        running.backend.tell(
+            TokenUsage(number, number, number, number, float(number), context=number, window=abs(number))
+        )
+        running.backend.tell(TokenUsage(cost_usd=float("nan")))
         return Ok()
 
     async with serving(core, tmp_path, tells) as running:
@@ -223,7 +225,7 @@ async def test_nonsense_is_counted_within_bounds(core: CoreStandIn, tmp_path: Pa
 # --- limits -----------------------------------------------------------------------------------------------------
 
 
-async def test_max_steps(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_max_steps(core: FakeCore, tmp_path: Path) -> None:
     """A turn is stopped before it asks the model more often than it may, and its process with it."""
     core.config = AgentConfig(max_steps=3)
     await core.deliver("x")
@@ -234,7 +236,7 @@ async def test_max_steps(core: CoreStandIn, tmp_path: Path) -> None:
         while True:
             told += 1
             running.backend.tell(ToolCall(str(told), "Bash", {}))
-            running.backend.tell(Usage(input=1))
+            running.backend.tell(TokenUsage(input=1))
             running.backend.tell(ToolResult(str(told), "", False, 0))
             await asyncio.sleep(0)
 
@@ -246,7 +248,7 @@ async def test_max_steps(core: CoreStandIn, tmp_path: Path) -> None:
         assert told <= 4
 
 
-async def test_max_steps_allows_as_many(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_max_steps_allows_as_many(core: FakeCore, tmp_path: Path) -> None:
     """A turn that takes exactly as many model calls as it may ends well."""
     core.config = AgentConfig(max_steps=3)
     await core.deliver("x")
@@ -255,7 +257,7 @@ async def test_max_steps_allows_as_many(core: CoreStandIn, tmp_path: Path) -> No
         for number in range(3):
             if number:
                 running.backend.tell(ToolResult(str(number), "", False, 0))
-            running.backend.tell(Usage(input=1))
+            running.backend.tell(TokenUsage(input=1))
             await asyncio.sleep(0)
         return Ok()
 
@@ -263,7 +265,7 @@ async def test_max_steps_allows_as_many(core: CoreStandIn, tmp_path: Path) -> No
         await running.turn(1, "ok")
 
 
-async def test_a_turn_out_of_time_is_tried_again_as_the_same(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_turn_out_of_time_is_tried_again_as_the_same(core: FakeCore, tmp_path: Path) -> None:
     """A turn beyond turn_timeout is stopped, and what it did so far is in its record."""
     core.config = AgentConfig(turn_timeout=0.05)
     await core.deliver("x")
@@ -280,7 +282,7 @@ async def test_a_turn_out_of_time_is_tried_again_as_the_same(core: CoreStandIn, 
         assert running.backend.cancelled == 1
 
 
-async def test_a_backend_that_cancels_itself_has_failed(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_a_backend_that_cancels_itself_has_failed(core: FakeCore, tmp_path: Path) -> None:
     """A cancellation that nobody asked for does not end the harness."""
     number = await core.deliver("x")
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.turns.failure_policy import Reaction
-from hive_agent.turns.selection import LOOKED_THROUGH, PER_TURN, SUSPECT_AFTER, Batches, Past, choose
+from hive_agent.turns.selection import LOOKED_THROUGH, PER_TURN, SUSPECT_AFTER, BatchSelector, FailureHistory, choose
 from hive_core.protocol import Delivery
 from tests.unit.agent.backends.fake_backend import serving
-from tests.unit.agent.fake_core_api import CoreStandIn
+from tests.unit.agent.fake_core_api import FakeCore
 
 SENDERS = ["ada", "bob", "carol", "operator"]
 
@@ -40,7 +40,7 @@ waiting = st.lists(st.tuples(st.sampled_from(SENDERS), st.integers(0, 5), st.int
 def test_choice(messages: Waiting, suspects_first: bool) -> None:
     """Something is chosen, never too much, a suspect always alone, and nothing before an older one of its sender."""
     deliveries = [delivery(number, sender) for number, (sender, _, _) in enumerate(messages, 1)]
-    past = {number: Past(turns, failed_in) for number, (_, turns, failed_in) in enumerate(messages, 1)}
+    past = {number: FailureHistory(turns, failed_in) for number, (_, turns, failed_in) in enumerate(messages, 1)}
     chosen = choose(deliveries, past, suspects_first=suspects_first)
     assert 1 <= len(chosen) <= PER_TURN
     assert len(chosen) == 1 or not any(past[one.id].suspect for one in chosen)
@@ -54,28 +54,28 @@ def test_choice(messages: Waiting, suspects_first: bool) -> None:
 def test_without_suspects_the_oldest(messages: Waiting) -> None:
     """As long as nothing failed twice, a turn takes the ten oldest, whoever they are from."""
     deliveries = [delivery(number, sender) for number, (sender, _, _) in enumerate(messages, 1)]
-    past = {one.id: Past(SUSPECT_AFTER - 1) for one in deliveries}
+    past = {one.id: FailureHistory(SUSPECT_AFTER - 1) for one in deliveries}
     assert choose(deliveries, past, suspects_first=True) == deliveries[:PER_TURN]
 
 
 def test_third_attempt_is_made_alone() -> None:
     """What the hive hands out for the third time is alone in its turn, also if this harness never saw it before."""
-    batches = Batches()
+    selector = BatchSelector()
     deliveries = [delivery(1, "ada", 3), delivery(2, "bob", 2), delivery(3, "ada"), delivery(4, "carol")]
-    assert [one.id for one in batches.next(deliveries)] == [2, 4]
-    assert [one.id for one in batches.next(deliveries)] == [1]
+    assert [one.id for one in selector.next(deliveries)] == [2, 4]
+    assert [one.id for one in selector.next(deliveries)] == [1]
 
 
 def test_looking_does_not_make_suspect() -> None:
     """A message that is handed out again and again without being in a turn is not taken for one that fails."""
-    batches = Batches()
+    selector = BatchSelector()
     for attempt in range(1, 20):
         bad = delivery(1, "ada", attempt)
         others = [delivery(number, "bob", attempt) for number in range(2, 30)]
-        if len(batch := batches.next([bad, *others])) > 1:
+        if len(batch := selector.next([bad, *others])) > 1:
             continue
-        batches.failed(batch)
-    assert len(batches.next([delivery(1, "ada", 20), *others])) == PER_TURN
+        selector.failed(batch)
+    assert len(selector.next([delivery(1, "ada", 20), *others])) == PER_TURN
 
 
 @given(st.lists(st.tuples(st.sampled_from(SENDERS), st.booleans()), min_size=1, max_size=60))
@@ -88,20 +88,20 @@ def test_neighbours_get_through(messages: list[tuple[str, bool]]) -> None:
     attempts = dict.fromkeys(left, 0)
     handled: list[int] = []
     late: list[int] = []
-    batches = Batches()
+    selector = BatchSelector()
     for turn in range(400):
-        window = sorted(left)[: batches.most]
+        window = sorted(left)[: selector.most]
         if not window:
             break
         for number in window:
             attempts[number] += 1
-        batch = batches.next([delivery(number, left[number], attempts[number]) for number in window])
+        batch = selector.next([delivery(number, left[number], attempts[number]) for number in window])
         ids = [one.id for one in batch]
         if bad.intersection(ids):
-            batches.failed(batch)
+            selector.failed(batch)
             late += ids if turn >= 300 else []
         else:
-            batches.handled(batch)
+            selector.handled(batch)
             handled += ids
             for number in ids:
                 del left[number]
@@ -117,12 +117,12 @@ def test_neighbours_get_through(messages: list[tuple[str, bool]]) -> None:
 
 def test_asks_for_more_only_with_suspects() -> None:
     """A harness looks further than one turn only while there is something to get past."""
-    batches = Batches()
-    assert batches.most == PER_TURN
-    bad = batches.next([delivery(1, "ada", 3)])
-    assert batches.most == LOOKED_THROUGH
-    batches.handled(bad)
-    assert batches.most == PER_TURN
+    selector = BatchSelector()
+    assert selector.most == PER_TURN
+    bad = selector.next([delivery(1, "ada", 3)])
+    assert selector.most == LOOKED_THROUGH
+    selector.handled(bad)
+    assert selector.most == PER_TURN
 
 
 # --- the harness --------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ async def judge(turn: Turn) -> TurnOutcome:
     return poisoned(*(one.body for one in turn.deliveries))
 
 
-async def test_neighbours_of_poison_are_handled(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_neighbours_of_poison_are_handled(core: FakeCore, tmp_path: Path) -> None:
     """Messages that wait with one that always fails are handled, and so are later ones; the bad one is kept."""
     bad = await core.deliver("poison", "ada")
     behind = await core.deliver("fine", "ada")
@@ -151,7 +151,7 @@ async def test_neighbours_of_poison_are_handled(core: CoreStandIn, tmp_path: Pat
     assert set(core.messages) - set(core.acknowledged()) == {bad, behind}
 
 
-async def test_set_aside_is_free_during_the_turn(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_set_aside_is_free_during_the_turn(core: FakeCore, tmp_path: Path) -> None:
     """What a turn leaves out is handed back before it begins, so the model's `recv` gets the oldest first."""
     held: list[list[int]] = []
 
@@ -167,7 +167,7 @@ async def test_set_aside_is_free_during_the_turn(core: CoreStandIn, tmp_path: Pa
     assert [fine] in held[2:]
 
 
-async def test_missing_login_makes_nothing_suspect(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_missing_login_makes_nothing_suspect(core: FakeCore, tmp_path: Path) -> None:
     """Turns without a login say nothing about their messages: afterwards these are handled together."""
     outcomes: list[TurnOutcome] = [NeedsLogin("log in")] * 4
 
@@ -180,7 +180,7 @@ async def test_missing_login_makes_nothing_suspect(core: CoreStandIn, tmp_path: 
         assert running.backend.turns == [ids] * 5
 
 
-async def test_poison_alone_slows_down(core: CoreStandIn, tmp_path: Path) -> None:
+async def test_poison_alone_slows_down(core: FakeCore, tmp_path: Path) -> None:
     """A message that fails alone is tried with growing pauses, never in a tight loop, and always as the same turn."""
     rows: list[int] = []
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.agent.web.browser_stand_in import BrowserStandIn, browsing
-from tests.unit.agent.web.stand_ins import Served, served
+from tests.unit.agent.web.fake_browser import FakeBrowser, browsing
+from tests.unit.agent.web.fakes import Served, served
 
 
 @pytest.fixture
@@ -29,14 +29,14 @@ async def page(run_dir: Path, port: int) -> AsyncIterator[Served]:
 
 
 @pytest.fixture
-async def browser(page: Served) -> AsyncIterator[BrowserStandIn]:
+async def browser(page: Served) -> AsyncIterator[FakeBrowser]:
     """Somebody with a session, at the port."""
     async with browsing(page) as entered:
         yield entered
 
 
 @pytest.fixture
-async def dashboard(page: Served) -> AsyncIterator[BrowserStandIn]:
+async def dashboard(page: Served) -> AsyncIterator[FakeBrowser]:
     """Somebody with a session, at the socket."""
     async with browsing(page, socket=True) as entered:
         yield entered

@@ -8,8 +8,8 @@ import pytest
 
 from hive_agent.web.sessions import Sessions, split
 from hive_core.protocol import PageSession
-from tests.unit.agent.web.browser_stand_in import BrowserStandIn, browsing
-from tests.unit.agent.web.stand_ins import TICKET, HiveStandIn, Served
+from tests.unit.agent.web.fake_browser import FakeBrowser, browsing
+from tests.unit.agent.web.fakes import TICKET, FakeDaemonApi, Served
 
 READS = ("now", "turns", "transcript?turn=1", "inbox", "open")
 CHANGES = {
@@ -26,7 +26,7 @@ CHANGES = {
 }
 
 
-async def codes(browser: BrowserStandIn, **headers: str) -> set[str]:
+async def codes(browser: FakeBrowser, **headers: str) -> set[str]:
     """The refusals of everything that can be asked."""
     found = {await browser.code("GET", f"/api/{path}", **headers) for path in READS}
     found |= {await browser.code("POST", f"/api/{path}", body, **headers) for path, body in CHANGES.items()}
@@ -41,7 +41,7 @@ async def test_nothing_without_a_session(page: Served) -> None:
     assert page.controls.calls == [] and page.hive.sent == []
 
 
-async def test_half_a_session_is_none(page: Served, browser: BrowserStandIn) -> None:
+async def test_half_a_session_is_none(page: Served, browser: FakeBrowser) -> None:
     """The cookie alone, which browsers show to every port of the host, opens nothing; nor does the key alone."""
     whole = browser.cookie, browser.key
     browser.key = ""
@@ -69,14 +69,14 @@ async def test_the_cookie(page: Served) -> None:
     assert {"HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=3600"} <= set(attributes)
 
 
-async def test_other_origins_change_nothing(page: Served, browser: BrowserStandIn) -> None:
+async def test_other_origins_change_nothing(page: Served, browser: FakeBrowser) -> None:
     """With a session, too, a page of another origin is refused, whatever it asks."""
     assert await codes(browser, Origin="http://127.0.0.1:1") == {"bad_origin"}
     assert await codes(browser, **{"Sec-Fetch-Site": "same-site"}) == {"bad_origin"}
     assert page.controls.calls == [] and page.hive.sent == []
 
 
-async def test_other_hosts_see_nothing(page: Served, browser: BrowserStandIn) -> None:
+async def test_other_hosts_see_nothing(page: Served, browser: FakeBrowser) -> None:
     """A name that points here by DNS rebinding gets not even the empty page."""
     assert await codes(browser, Host="evil.example") == {"bad_host"}
     for path in ("/", "/enter", "/static/page.js"):
@@ -99,7 +99,7 @@ async def test_what_browsers_are_told(page: Served, path: str) -> None:
 async def test_sessions_are_asked_for_once_a_minute() -> None:
     """A good session is remembered for a minute, and then has to be good still."""
     now = 0.0
-    hive = HiveStandIn()
+    hive = FakeDaemonApi()
     sessions = Sessions(hive, "alice", lambda: now)
     cookie, key = split((await sessions.enter(TICKET)).session)
     for _ in range(5):
@@ -116,10 +116,10 @@ async def test_sessions_are_asked_for_once_a_minute() -> None:
 
 async def test_strangers_take_few_connections() -> None:
     """However many knock with no session, the daemon is asked about a few at once, and about each in the end."""
-    hive = HiveStandIn()
+    hive = FakeDaemonApi()
     asked, most, go_on = 0, 0, asyncio.Event()
 
-    class Slow(HiveStandIn):
+    class Slow(FakeDaemonApi):
         async def page_check(self, session: str) -> PageSession:
             nonlocal asked, most
             asked += 1
@@ -139,7 +139,7 @@ async def test_strangers_take_few_connections() -> None:
     assert (hive.checks, most) == (60, 4)
 
 
-async def test_the_daemon_is_away(page: Served, browser: BrowserStandIn) -> None:
+async def test_the_daemon_is_away(page: Served, browser: FakeBrowser) -> None:
     """Who has a session can look on while the daemon restarts; who needs the daemon is told."""
     page.hive.away = True
     assert await browser.code("GET", "/api/now") == ""
@@ -149,7 +149,7 @@ async def test_the_daemon_is_away(page: Served, browser: BrowserStandIn) -> None
         assert await other.code("GET", "/api/now") == "unreachable"
 
 
-async def test_a_session_that_ends(page: Served, browser: BrowserStandIn) -> None:
+async def test_a_session_that_ends(page: Served, browser: FakeBrowser) -> None:
     """When the daemon does not know the session any more, the page asks for a new link."""
     page.hive.sessions.clear()
     assert await browser.code("POST", "/api/send", CHANGES["send"]) == "no_session"

@@ -13,8 +13,8 @@ import pytest
 
 from hive_agent.web import lent, listening
 from hive_core.api.page_ports import PagePorts
-from tests.unit.agent.web.browser_stand_in import browsing
-from tests.unit.agent.web.stand_ins import served
+from tests.unit.agent.web.fake_browser import browsing
+from tests.unit.agent.web.fakes import served
 
 
 def not_listening() -> socket.socket:

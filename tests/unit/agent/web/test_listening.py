@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from hive_agent.web import listening
-from tests.unit.agent.web.browser_stand_in import browsing
-from tests.unit.agent.web.stand_ins import served
+from tests.unit.agent.web.fake_browser import browsing
+from tests.unit.agent.web.fakes import served
 
 
 async def works(run: Path) -> bool:

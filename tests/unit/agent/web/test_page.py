@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from hive_agent.backends.transcript import Text
-from tests.unit.agent.web.browser_stand_in import BrowserStandIn, browsing
-from tests.unit.agent.web.stand_ins import Served
+from hive_agent.backends.transcript import TranscriptText
+from tests.unit.agent.web.fake_browser import FakeBrowser, browsing
+from tests.unit.agent.web.fakes import Served
 from tests.unit.agent.web.test_access import CHANGES
 
 KEY = "0123456789abcdef"
 
 
-async def test_every_change_reaches_its_place(page: Served, browser: BrowserStandIn) -> None:
+async def test_every_change_reaches_its_place(page: Served, browser: FakeBrowser) -> None:
     """Each button's request is carried out, once, with what was said."""
     page.hive.ask(1, "May I?")
     for path, body in CHANGES.items():
@@ -30,7 +30,7 @@ async def test_every_change_reaches_its_place(page: Served, browser: BrowserStan
     assert page.hive.answers == [(1, "yes")]
 
 
-async def test_what_does_not_fit_now(page: Served, browser: BrowserStandIn) -> None:
+async def test_what_does_not_fit_now(page: Served, browser: FakeBrowser) -> None:
     """A request at the wrong moment is refused with what the harness says."""
     page.controls.refuse = "no turn is running"
     for path in ("cancel", "compact", "login"):
@@ -57,13 +57,13 @@ async def test_what_does_not_fit_now(page: Served, browser: BrowserStandIn) -> N
         ("send", b" " * 2_200_000, "too_large"),
     ],
 )
-async def test_wrong_bodies(browser: BrowserStandIn, path: str, body: Any, code: str) -> None:
+async def test_wrong_bodies(browser: FakeBrowser, path: str, body: Any, code: str) -> None:
     """What is not of the right form or too large is refused in words, and nothing is done."""
     headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else {}
     assert await browser.code("POST", f"/api/{path}", body, **headers) == code
 
 
-async def test_a_body_of_unknown_length(page: Served, browser: BrowserStandIn) -> None:
+async def test_a_body_of_unknown_length(page: Served, browser: FakeBrowser) -> None:
     """A body that comes in chunks is bounded as well, though it does not say how long it is."""
 
     async def endless() -> AsyncIterator[bytes]:
@@ -74,7 +74,7 @@ async def test_a_body_of_unknown_length(page: Served, browser: BrowserStandIn) -
     assert page.controls.calls == []
 
 
-async def test_changes_are_json(page: Served, browser: BrowserStandIn) -> None:
+async def test_changes_are_json(page: Served, browser: FakeBrowser) -> None:
     """A form of another page could send text, but no JSON without being asked about first: only that is taken."""
     for content in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
         assert await browser.code("POST", "/api/cancel", b"{}", **{"Content-Type": content}) == "not_json"
@@ -96,12 +96,12 @@ async def test_changes_are_json(page: Served, browser: BrowserStandIn) -> None:
         ("GET", "/api/transcript?turn=1&before=1.1.1", "invalid_request"),
     ],
 )
-async def test_wrong_paths(browser: BrowserStandIn, method: str, path: str, code: str) -> None:
+async def test_wrong_paths(browser: FakeBrowser, method: str, path: str, code: str) -> None:
     """Only what there is can be had, and a question has to be of the right form."""
     assert await browser.code(method, path) == code
 
 
-async def test_history_in_pages(page: Served, browser: BrowserStandIn) -> None:
+async def test_history_in_pages(page: Served, browser: FakeBrowser) -> None:
     """Older turns come newest first, below the one that the reader has."""
     for number in range(1, 31):
         page.controls.turn(number, "ok", quietly=True)
@@ -111,10 +111,16 @@ async def test_history_in_pages(page: Served, browser: BrowserStandIn) -> None:
     assert [turn["id"] for turn in older] == [20, 19, 18]
 
 
-async def test_transcripts_in_pages(page: Served, browser: BrowserStandIn) -> None:
+async def test_transcripts_in_pages(page: Served, browser: FakeBrowser) -> None:
     """A transcript is had from its end, part by part, each bounded in count and size; together they are all of it."""
     page.controls.turn(1, quietly=True)
-    page.controls.tell(1, *(Text(str(number)) for number in range(700)), Text("x" * 600_000), Text("end"), quietly=True)
+    page.controls.tell(
+        1,
+        *(TranscriptText(str(number)) for number in range(700)),
+        TranscriptText("x" * 600_000),
+        TranscriptText("end"),
+        quietly=True,
+    )
     found: list[str] = []
     mark, more = "", True
     while more:
@@ -127,7 +133,7 @@ async def test_transcripts_in_pages(page: Served, browser: BrowserStandIn) -> No
     assert "600,000 characters" in found[700] and found[701:] == ["end"]
 
 
-async def test_hostile_texts_are_data(page: Served, browser: BrowserStandIn) -> None:
+async def test_hostile_texts_are_data(page: Served, browser: FakeBrowser) -> None:
     """No text of a model gets into the HTML: that holds the agent's name and nothing else."""
     page.controls.standing["detail"] = "<script>alert(1)</script>"
     html = (await browser.ask("GET", "/")).body.decode()
@@ -137,7 +143,7 @@ async def test_hostile_texts_are_data(page: Served, browser: BrowserStandIn) -> 
     assert answer.json()["snapshot"]["detail"] == "<script>alert(1)</script>"
 
 
-async def test_files_are_asked_for_once(browser: BrowserStandIn) -> None:
+async def test_files_are_asked_for_once(browser: FakeBrowser) -> None:
     """A browser that has a file already is told so, and gets the new one after an update."""
     first = await browser.ask("GET", "/static/page.css")
     again = await browser.ask("GET", "/static/page.css", **{"If-None-Match": first.headers["ETag"]})

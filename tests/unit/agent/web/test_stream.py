@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from hive_agent.backends.transcript import Text
+from hive_agent.backends.transcript import TranscriptText
 from hive_agent.web.feed import Feed
-from tests.unit.agent.web.browser_stand_in import BrowserStandIn, browsing, stream_request, streaming
-from tests.unit.agent.web.stand_ins import Served, served
+from tests.unit.agent.web.fake_browser import FakeBrowser, browsing, stream_request, streaming
+from tests.unit.agent.web.fakes import Served, served
 from tests.unit.agent.web.test_feed import events
 
 READERS = 200
@@ -43,12 +43,12 @@ def unchunked(body: bytes) -> bytes:
     return b"".join(parts)
 
 
-async def test_now_first_and_then_everything(page: Served, dashboard: BrowserStandIn) -> None:
+async def test_now_first_and_then_everything(page: Served, dashboard: FakeBrowser) -> None:
     """A late comer learns how things stand, with what the running turn has said, and then everything, once."""
     page.controls.turn(1)
-    page.controls.tell(1, Text("before"))
+    page.controls.tell(1, TranscriptText("before"))
     async with streaming(page, dashboard) as reader:
-        page.controls.tell(1, Text("after"), Text("last"))
+        page.controls.tell(1, TranscriptText("after"), TranscriptText("last"))
         (_, first, now), *rest = await until(reader, b"last")
     assert first == "now" and now["snapshot"]["turn"]["id"] == 1
     texts = [entry["text"] for entry in now["latest"]["entries"]] + [data["text"] for _, _, data in rest]
@@ -56,7 +56,7 @@ async def test_now_first_and_then_everything(page: Served, dashboard: BrowserSta
 
 
 @pytest.mark.parametrize("way", ["header", "address"])
-async def test_resume(page: Served, dashboard: BrowserStandIn, way: str) -> None:
+async def test_resume(page: Served, dashboard: FakeBrowser, way: str) -> None:
     """With its last id a reader gets what it missed and nothing else, by the header as by the address."""
     page.feed.publish("state", {"n": 1})
     last = page.feed.last_id
@@ -83,7 +83,7 @@ class Slow:
 
 
 @contextmanager
-def slow_reader(page: Served, browser: BrowserStandIn) -> Iterator[Slow]:
+def slow_reader(page: Served, browser: FakeBrowser) -> Iterator[Slow]:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(page.socket))
         connection.sendall(stream_request(browser))
@@ -123,7 +123,7 @@ def numbers(found: Told) -> list[int]:
 
 
 async def test_too_many_readers(
-    page: Served, browser: BrowserStandIn, dashboard: BrowserStandIn, monkeypatch: pytest.MonkeyPatch
+    page: Served, browser: FakeBrowser, dashboard: FakeBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More windows than there is room for are refused, and told so."""
     monkeypatch.setattr("hive_agent.web.stream.MOST_READERS", 1)
@@ -141,7 +141,7 @@ async def test_streams_end_with_the_harness(run_dir: Path) -> None:
         assert (await reader.read()).endswith(b"0\r\n\r\n")
 
 
-async def test_one_who_leaves_is_forgotten(page: Served, dashboard: BrowserStandIn) -> None:
+async def test_one_who_leaves_is_forgotten(page: Served, dashboard: FakeBrowser) -> None:
     """A window that is closed is no reader any more, without an event having to be written to it."""
     async with streaming(page, dashboard):
         assert page.feed.readers == 1

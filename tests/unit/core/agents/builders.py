@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from hive_core.agents import Agents, InForce, files
-from hive_core.agents.health import Reports
-from hive_core.agents.limits import Allowance
+from hive_core.agents import ActiveConfig, AgentLifecycle, files
+from hive_core.agents.health import HarnessReports
+from hive_core.agents.limits import LimitPolicy
 from hive_core.errors import conflict
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
@@ -20,7 +20,7 @@ from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 
 
 @dataclass
-class Doors:
+class FakeSockets:
     """Which agents are listened for."""
 
     names: set[str] = field(default_factory=set)
@@ -33,7 +33,7 @@ class Doors:
 
 
 @dataclass
-class Ports:
+class FakePagePorts:
     """Which agents' ports are held; those in `taken` cannot be."""
 
     held: dict[str, int] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Ports:
 
 
 @dataclass
-class Processes:
+class FakeProcesses:
     """A runtime without processes. While `held` is not set, starts take long. `specs` is what was last run of each."""
 
     name: str = "stand-in"
@@ -134,24 +134,24 @@ class Processes:
 
 
 @dataclass
-class Hive:
+class AgentHive:
     """One daemon's life over a layout, as far as agents are concerned."""
 
     layout: Layout
     database: Database
     directory: Directory
     broker: Broker
-    agents: Agents
-    reports: Reports
-    processes: Processes
-    doors: Doors
-    ports: Ports
+    agents: AgentLifecycle
+    reports: HarnessReports
+    processes: FakeProcesses
+    sockets: FakeSockets
+    page_ports: FakePagePorts
 
     async def spawn(self, name: str, *, start: bool = True) -> AgentStatus:
         """What the gate does for a new agent, after the decision."""
         request = SpawnRequest(name=name, start=start)
         await self.agents.check_new(name)
-        paths = await self.agents.make_place(name)
+        paths = await self.agents.create_directories(name)
         paths.config.mkdir()
         for path, content in files.first_files(request).items():
             (paths.config / path).write_bytes(content)
@@ -164,43 +164,43 @@ class Hive:
             await self.reports.harness(name, state, "no\nmodel" if state == "failed" else "")
 
 
-def in_force(number: int, **settings: object) -> InForce:
+def in_force(number: int, **settings: object) -> ActiveConfig:
     """Something to deploy; `settings` go into its agent.toml."""
     config = AgentConfig.model_validate({"backend": "scripted", **settings})
-    return InForce(number, f"closure-{number}", config, f"role {number}")
+    return ActiveConfig(number, f"closure-{number}", config, f"role {number}")
 
 
 @asynccontextmanager
 async def opened(
-    layout: Layout, processes: Processes | None = None, allowance: Allowance | None = None
-) -> AsyncIterator[Hive]:
+    layout: Layout, processes: FakeProcesses | None = None, limit_policy: LimitPolicy | None = None
+) -> AsyncIterator[AgentHive]:
     """A hive whose agents are known and not yet started."""
     for place in (layout.agents, layout.logs, layout.run_dir / "agents"):
         place.mkdir(parents=True, exist_ok=True)
     if processes is None:
-        processes = Processes()
+        processes = FakeProcesses()
         processes.held.set()
     database = await Database.open(layout.database)
     writing = asyncio.create_task(database.run())
     try:
-        directory, events, doors, ports = Directory(), EventHub(), Doors(), Ports()
+        directory, events, sockets, page_ports = Directory(), EventHub(), FakeSockets(), FakePagePorts()
         broker = Broker(database, directory, events, inbox_limit=100, lease_seconds=60)
         await broker.open()
-        reports = Reports(events, broker, directory)
-        agents = Agents(
+        reports = HarnessReports(events, broker, directory)
+        agents = AgentLifecycle(
             layout=layout,
             database=database,
             directory=directory,
             broker=broker,
             runtime=processes,
-            doors=doors,
-            ports=ports,
+            sockets=sockets,
+            page_ports=page_ports,
             reports=reports,
             environment={},
-            allowance=allowance or Allowance(),
+            limit_policy=limit_policy or LimitPolicy(),
         )
         await agents.open()
-        yield Hive(layout, database, directory, broker, agents, reports, processes, doors, ports)
+        yield AgentHive(layout, database, directory, broker, agents, reports, processes, sockets, page_ports)
     finally:
         database.finish()
         await writing

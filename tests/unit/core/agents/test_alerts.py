@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hive_core.agents.alerts import Incidents
+from hive_core.agents.alerts import Alerts
 from hive_core.protocol import HarnessState
 from hive_core.runtimes.base import UnitState
 
@@ -25,39 +25,39 @@ CRASH = UnitState("bob", "backoff", exit_cause="killed by SIGKILL")
 
 def test_a_crash_loop_is_one_incident() -> None:
     """The first crash is told, with its cause; the next ones are not, until the agent has worked again."""
-    incidents = Incidents(clock := Clock())
-    first = incidents.unit_changed(CRASH)
+    alerts = Alerts(clock := Clock())
+    first = alerts.unit_changed(CRASH)
     assert first is not None and first.startswith("bob crashed (killed by SIGKILL)")
     clock.now += QUIET
-    assert incidents.unit_changed(CRASH) is None
-    incidents.state_reported("bob", "idle")
-    assert incidents.unit_changed(CRASH) is not None
+    assert alerts.unit_changed(CRASH) is None
+    alerts.state_reported("bob", "idle")
+    assert alerts.unit_changed(CRASH) is not None
 
 
 def test_a_stop_on_request_is_no_incident() -> None:
     """An expected stop is not told, and ends the incident before it."""
-    incidents = Incidents(clock := Clock())
-    incidents.unit_changed(CRASH)
+    alerts = Alerts(clock := Clock())
+    alerts.unit_changed(CRASH)
     clock.now += QUIET
     for lifecycle in ("stopping", "stopped", "starting", "running"):
-        assert incidents.unit_changed(UnitState("bob", lifecycle)) is None
-    assert incidents.unit_changed(CRASH) is not None
+        assert alerts.unit_changed(UnitState("bob", lifecycle)) is None
+    assert alerts.unit_changed(CRASH) is not None
 
 
 def test_a_missing_login_is_told_once() -> None:
     """An agent that retries its login every minute does not fill an inbox."""
-    incidents = Incidents()
-    told = [incidents.state_reported("bob", "needs_login") for _ in range(3)]
+    alerts = Alerts()
+    told = [alerts.state_reported("bob", "needs_login") for _ in range(3)]
     assert [bool(text) for text in told] == [True, False, False]
 
 
 def test_changing_its_mind_does_not_fill_an_inbox() -> None:
     """An agent that goes to and fro between idle and trouble is told of once in ten minutes for each kind."""
-    incidents = Incidents(clock := Clock())
+    alerts = Alerts(clock := Clock())
     told: list[str] = []
     for _ in range(120):
         states: list[HarnessState] = ["idle", "needs_login"]
-        texts = [*(incidents.state_reported("bob", state) for state in states), incidents.unit_changed(CRASH)]
+        texts = [*(alerts.state_reported("bob", state) for state in states), alerts.unit_changed(CRASH)]
         told += [text for text in texts if text]
         clock.now += 10
     assert [text.split()[1] for text in told] == ["needs", "crashed"] * 2
@@ -65,48 +65,48 @@ def test_changing_its_mind_does_not_fill_an_inbox() -> None:
 
 def test_trouble_that_lasts_is_told_in_the_end() -> None:
     """What was not told because the last news was too fresh is told when it is still so afterwards."""
-    incidents = Incidents(clock := Clock())
-    assert incidents.state_reported("bob", "needs_login")
-    incidents.state_reported("bob", "idle")
+    alerts = Alerts(clock := Clock())
+    assert alerts.state_reported("bob", "needs_login")
+    alerts.state_reported("bob", "idle")
     clock.now += QUIET - 1
-    assert incidents.state_reported("bob", "needs_login") is None
+    assert alerts.state_reported("bob", "needs_login") is None
     clock.now += 1
-    assert incidents.state_reported("bob", "needs_login")
+    assert alerts.state_reported("bob", "needs_login")
 
 
 def test_agents_do_not_quieten_each_other() -> None:
     """That one agent's trouble was told says nothing of another's."""
-    incidents = Incidents(Clock())
-    assert incidents.state_reported("bob", "needs_login")
-    assert incidents.state_reported("ada", "needs_login")
+    alerts = Alerts(Clock())
+    assert alerts.state_reported("bob", "needs_login")
+    assert alerts.state_reported("ada", "needs_login")
 
 
 def test_a_forgotten_agent_starts_afresh() -> None:
     """A new agent under the name of a destroyed one has its own incidents, at once."""
-    incidents = Incidents(clock := Clock())
-    incidents.state_reported("bob", "failed", "x")
+    alerts = Alerts(clock := Clock())
+    alerts.state_reported("bob", "failed", "x")
     clock.now += QUIET
-    assert incidents.state_reported("bob", "failed", "x")
-    assert incidents.state_reported("bob", "needs_login")
-    assert incidents.unit_changed(CRASH)
-    incidents.forget("bob")
-    assert incidents.state_reported("bob", "failed", "x") is None
-    assert incidents.state_reported("bob", "needs_login")
-    assert incidents.unit_changed(CRASH)
+    assert alerts.state_reported("bob", "failed", "x")
+    assert alerts.state_reported("bob", "needs_login")
+    assert alerts.unit_changed(CRASH)
+    alerts.forget("bob")
+    assert alerts.state_reported("bob", "failed", "x") is None
+    assert alerts.state_reported("bob", "needs_login")
+    assert alerts.unit_changed(CRASH)
 
 
 def test_an_agent_that_keeps_failing_is_told_once() -> None:
     """One failed turn is no incident; a minute of nothing else is, told in one line with the start of the reason."""
-    incidents = Incidents(clock := Clock())
+    alerts = Alerts(clock := Clock())
 
     def failed(detail: str = "no such\nmodel " + "x" * 500) -> str | None:
-        incidents.state_reported("bob", "thinking")
-        return incidents.state_reported("bob", "failed", detail)
+        alerts.state_reported("bob", "thinking")
+        return alerts.state_reported("bob", "failed", detail)
 
     assert failed() is None
     clock.now += 59
     assert failed() is None
-    incidents.state_reported("bob", "idle")
+    alerts.state_reported("bob", "idle")
     clock.now += 1
     assert failed() is None, "it worked in between"
     clock.now += 60
@@ -114,7 +114,7 @@ def test_an_agent_that_keeps_failing_is_told_once() -> None:
     assert failed() == f"bob cannot handle its messages: {reason}"
     clock.now += QUIET
     assert failed() is None
-    incidents.state_reported("bob", "idle")
+    alerts.state_reported("bob", "idle")
     assert failed() is None
     clock.now += 60
     assert failed(" ") == "bob cannot handle its messages: it does not say why"

@@ -13,7 +13,7 @@ import pytest
 from hive_core.agents.purge import Trash
 from hive_core.layout import Layout
 from hive_core.protocol import SendRequest
-from tests.unit.core.agents.builders import Hive, in_force, opened
+from tests.unit.core.agents.builders import AgentHive, in_force, opened
 
 STEPS = ("mkdir", "chmod", "open", "rename", "unlink", "rmdir")
 
@@ -22,7 +22,7 @@ class Died(BaseException):
     """The daemon was killed here."""
 
 
-class Death:
+class SimulatedCrash:
     """Kills after `left` more steps: nothing that changes anything works from then on."""
 
     def __init__(self, left: int) -> None:
@@ -52,29 +52,29 @@ class Death:
         return stepping
 
 
-def arm(patch: pytest.MonkeyPatch, death: Death, hive: Hive) -> None:
+def arm(patch: pytest.MonkeyPatch, death: SimulatedCrash, hive: AgentHive) -> None:
     """Let every step that outlives the daemon count; the others are between two of these."""
     patch.setattr(hive.database, "write", death.around(hive.database.write))
     for name in STEPS:
         patch.setattr(os, name, death.before(getattr(os, name)))
-    for part, names in ((hive.doors, ("open", "close")), (hive.processes, ("start", "destroy"))):
+    for part, names in ((hive.sockets, ("open", "close")), (hive.processes, ("start", "destroy"))):
         for name in names:
             patch.setattr(part, name, death.around(getattr(part, name)))
 
 
-async def spawn(hive: Hive) -> None:
+async def spawn(hive: AgentHive) -> None:
     await hive.spawn("bob")
 
 
-async def deploy(hive: Hive) -> None:
+async def deploy(hive: AgentHive) -> None:
     await hive.agents.deploy("bob", in_force(1, model="large"))
 
 
-async def destroy(hive: Hive) -> None:
+async def destroy(hive: AgentHive) -> None:
     await hive.agents.destroy("bob", "operator", purge=False)
 
 
-async def purge(hive: Hive) -> None:
+async def purge(hive: AgentHive) -> None:
     await hive.agents.destroy("bob", "operator", purge=True)
 
 
@@ -103,14 +103,14 @@ def past(layout: Layout) -> list[Path]:
     return [layout.applied_repository("bob"), layout.closures / "bob", layout.builds / "bob"]
 
 
-async def check(layout: Layout, action: Callable[[Hive], Awaitable[None]]) -> None:
+async def check(layout: Layout, action: Callable[[AgentHive], Awaitable[None]]) -> None:
     """What must hold with the next daemon, and that everything can be done again."""
     secret = layout.agent("bob").state / "a" / "b" / "secret"
     async with opened(layout) as hive:
         assert action is not spawn or len(list(layout.agent_home("bob").glob("config*/old"))) == 1
         names = {status.name for status in hive.agents.statuses()}
         assert names in ({"ann"}, {"ann", "bob"})
-        assert hive.doors.names == names == set(hive.directory.names())
+        assert hive.sockets.names == names == set(hive.directory.names())
         assert {path.name for path in (layout.run_dir / "agents").iterdir()} == names
         await hive.agents.start_wanted()
         assert hive.processes.running == names
@@ -132,7 +132,7 @@ async def check(layout: Layout, action: Callable[[Hive], Awaitable[None]]) -> No
         await trash_emptied(layout, hive)
 
 
-def whole_deployment(hive: Hive) -> None:
+def whole_deployment(hive: AgentHive) -> None:
     """bob runs what is in force, and that is one deployment and not a mixture of two."""
     record, spec = hive.agents.record("bob"), hive.processes.specs["bob"]
     assert (record.deployment, record.config.model) in ((0, None), (1, "large"))
@@ -140,7 +140,7 @@ def whole_deployment(hive: Hive) -> None:
     assert (spec.closure, spec.deployment) == (record.closure, record.deployment)
 
 
-async def trash_emptied(layout: Layout, hive: Hive) -> None:
+async def trash_emptied(layout: Layout, hive: AgentHive) -> None:
     """Let the background part of the daemon work until nothing is left in the trash."""
     emptying = asyncio.create_task(hive.agents.empty_trash())
     async with asyncio.timeout(30):
@@ -152,14 +152,14 @@ async def trash_emptied(layout: Layout, hive: Hive) -> None:
 
 @pytest.mark.parametrize("action", [spawn, deploy, destroy, purge])
 async def test_a_death_between_any_two_steps_is_repaired(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[Hive], Awaitable[None]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[AgentHive], Awaitable[None]]
 ) -> None:
     """Whichever step was the last, the agent is whole or gone, nothing of it is left over, its name can be used."""
     points = 0
     while True:
         layout = Layout(tmp_path / f"s{points}", tmp_path / f"r{points}")
         await prepared(layout, with_bob=action is not spawn)
-        death = Death(points)
+        death = SimulatedCrash(points)
         async with opened(layout) as hive:
             with monkeypatch.context() as patch:
                 arm(patch, death, hive)

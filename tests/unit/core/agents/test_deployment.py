@@ -12,7 +12,7 @@ from hive_core.errors import HiveError
 from hive_core.layout import Layout
 from hive_core.protocol import ReceiveRequest, SendRequest
 from hive_core.runtimes.base import AgentSpec
-from tests.unit.core.agents.builders import Hive, in_force, opened
+from tests.unit.core.agents.builders import AgentHive, in_force, opened
 
 
 @pytest.fixture
@@ -20,12 +20,12 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path / "state", tmp_path / "run")
 
 
-async def refusal(hive: Hive, name: str) -> set[str]:
+async def refusal(hive: AgentHive, name: str) -> set[str]:
     """The codes with which every step towards a new agent of that name is refused."""
     codes = set()
     for step in (
         hive.agents.check_new(name),
-        hive.agents.make_place(name),
+        hive.agents.create_directories(name),
         hive.agents.create(name, in_force(0), start=True, actor="operator"),
     ):
         with pytest.raises(HiveError) as refused:
@@ -37,13 +37,13 @@ async def refusal(hive: Hive, name: str) -> set[str]:
 async def test_a_new_agent_runs_what_is_in_force(layout: Layout) -> None:
     """The runtime gets closure, number and the agent's own applied repository; the row and the audit tell of it."""
     async with opened(layout) as hive:
-        await hive.agents.make_place("bob")
+        await hive.agents.create_directories("bob")
         status = await hive.agents.create("bob", in_force(3), start=True, actor="operator:eva")
         spec = hive.processes.specs["bob"]
         assert (spec.closure, spec.deployment, spec.applied) == ("closure-3", 3, layout.applied_repository("bob"))
         assert (status.deployment, status.lifecycle) == (3, "running")
         assert hive.agents.running("bob")
-        assert hive.doors.names == {"bob"}
+        assert hive.sockets.names == {"bob"}
         query = "SELECT actor, action, subject, detail FROM audit"
         rows = await hive.database.read(lambda db: db.execute(query).fetchall())
         assert rows == [("operator:eva", "spawn", "bob", '{"backend": "scripted", "deployment": 3}')]
@@ -161,7 +161,7 @@ async def test_a_deployment_that_is_not_stored_changes_nothing(layout: Layout, m
     async with opened(layout) as hive:
         await hive.spawn("bob")
         with monkeypatch.context() as patch:
-            patch.setattr(store, "replace_in_force", full)
+            patch.setattr(store, "replace_active_config", full)
             with pytest.raises(HiveError, match="disk"):
                 await hive.agents.deploy("bob", in_force(1, allowed_recipients=[]))
         assert hive.agents.record("bob").deployment == hive.processes.specs["bob"].deployment == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.layout import Layout
-from tests.unit.core.agents.builders import Processes, in_force, opened
+from tests.unit.core.agents.builders import FakeProcesses, in_force, opened
 
 
 @pytest.fixture
@@ -20,14 +20,14 @@ async def test_a_port_is_held_from_spawn_to_destruction(layout: Layout) -> None:
     """Whether the agent runs or not, over restarts of the daemon, too."""
     async with opened(layout) as hive:
         port = (await hive.spawn("bob", start=False)).web_port
-        assert hive.ports.held == {"bob": port}
+        assert hive.page_ports.held == {"bob": port}
     async with opened(layout) as hive:
-        assert hive.ports.held == {"bob": port}
+        assert hive.page_ports.held == {"bob": port}
         await hive.agents.start("bob", "operator")
         await hive.agents.stop("bob", "operator")
-        assert hive.ports.held == {"bob": port}
+        assert hive.page_ports.held == {"bob": port}
         await hive.agents.destroy("bob", "operator", purge=False)
-        assert hive.ports.held == {}
+        assert hive.page_ports.held == {}
 
 
 async def test_a_sealed_agent_has_no_port(layout: Layout) -> None:
@@ -38,38 +38,38 @@ async def test_a_sealed_agent_has_no_port(layout: Layout) -> None:
             if not start:
                 await hive.agents.stop("bob", "operator")
             await hive.agents.deploy("bob", in_force(1, network="sealed"))
-            assert hive.ports.held == {} and not hive.agents.hold_port("bob")
+            assert hive.page_ports.held == {} and not hive.agents.hold_port("bob")
             await hive.agents.deploy("bob", in_force(2))
-            assert hive.ports.held == {"bob": port} and hive.agents.hold_port("bob")
+            assert hive.page_ports.held == {"bob": port} and hive.agents.hold_port("bob")
 
 
 async def test_a_port_that_is_taken(layout: Layout) -> None:
     """It keeps no agent from running; it is tried again when the agent is stopped, started, asked for."""
     async with opened(layout) as hive:
-        hive.ports.taken.add("bob")
+        hive.page_ports.taken.add("bob")
         port = (await hive.spawn("bob")).web_port
         assert "bob" in hive.processes.running and not hive.agents.hold_port("bob")
-        hive.ports.taken.clear()
+        hive.page_ports.taken.clear()
         assert hive.agents.hold_port("bob")
         for act in (hive.agents.stop, hive.agents.start, hive.agents.restart):
-            hive.ports.held.clear()
+            hive.page_ports.held.clear()
             await act("bob", "operator")
-            assert hive.ports.held == {"bob": port}
+            assert hive.page_ports.held == {"bob": port}
 
 
 async def test_it_is_held_before_the_harness_starts(layout: Layout) -> None:
     """A harness finds its port there to be lent, also after a restart of a container that outlived a daemon."""
     held: list[bool] = []
 
-    class Watching(Processes):
+    class Watching(FakeProcesses):
         async def start(self, spec: object) -> None:
-            held.append("bob" in hive.ports.held)
+            held.append("bob" in hive.page_ports.held)
 
     processes = Watching()
     async with opened(layout, processes) as hive:
         await hive.spawn("bob")
-        hive.ports.held.clear()
+        hive.page_ports.held.clear()
         await hive.agents.restart("bob", "operator")
-        hive.ports.held.clear()
+        hive.page_ports.held.clear()
         await hive.agents.start("bob", "operator")
     assert held == [True, True, True]

@@ -48,20 +48,20 @@ def test_what_is_asked_for_comes_before_the_templates() -> None:
 def test_a_new_place_has_no_configuration_yet(paths: AgentPaths) -> None:
     """All directories are there but `config`; one that is empty leaves nothing behind."""
     for _ in range(2):
-        files.make_place(paths)
+        files.create_directories(paths)
         assert sorted(path.name for path in paths.state.parent.iterdir()) == ["claude", "state"]
         paths.config.mkdir()
 
 
 def test_a_link_in_place_of_the_configuration_is_moved_and_not_followed(paths: AgentPaths, tmp_path: Path) -> None:
     """A re-created agent cannot make the daemon write through a link of its predecessor, nor lose what it points to."""
-    files.make_place(paths)
+    files.create_directories(paths)
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "kept").touch()
     paths.config.symlink_to(outside)
     paths.config.with_name("config.1").symlink_to(tmp_path / "nowhere")
-    files.make_place(paths)
+    files.create_directories(paths)
     assert not os.path.lexists(paths.config)
     assert paths.config.with_name("config.2").readlink() == outside
     assert (outside / "kept").exists()
@@ -77,7 +77,7 @@ def test_what_cannot_be_moved_aside_is_refused(paths: AgentPaths, monkeypatch: p
 
     monkeypatch.setattr(os, "rename", busy)
     with pytest.raises(HiveError, match="config") as refusal:
-        files.make_place(paths)
+        files.create_directories(paths)
     assert (refusal.value.code, refusal.value.status) == ("config_in_the_way", 409)
     assert "--purge" in refusal.value.hint
 
@@ -97,7 +97,7 @@ def test_a_full_disk_is_told_as_such(
 
     monkeypatch.setattr(os, failing, full)
     with pytest.raises(HiveError) as refusal:
-        files.make_place(paths)
+        files.create_directories(paths)
     assert (refusal.value.code, refusal.value.status) == ("disk_full", 507)
 
 

@@ -9,14 +9,14 @@ from typing import cast
 
 import pytest
 
-from hive_core.agents.health import Reports
+from hive_core.agents.health import HarnessReports
 from hive_core.errors import HiveError
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Member
 from hive_core.protocol import HarnessState, SendAnswer, SendRequest
 from hive_core.runtimes.base import UnitState
-from tests.unit.core.agents.builders import Hive, in_force, opened
+from tests.unit.core.agents.builders import AgentHive, in_force, opened
 
 LONG = 100.0
 PROMPT = 10
@@ -27,7 +27,7 @@ async def no_log(_name: str) -> list[str]:
 
 
 @pytest.fixture
-async def hive(tmp_path: Path) -> AsyncIterator[Hive]:
+async def hive(tmp_path: Path) -> AsyncIterator[AgentHive]:
     """A hive with bob, on deployment 1."""
     async with opened(Layout(tmp_path / "state", tmp_path / "run")) as hive:
         await hive.spawn("bob")
@@ -38,7 +38,7 @@ async def hive(tmp_path: Path) -> AsyncIterator[Hive]:
         await asyncio.wait([following])
 
 
-async def waiting(hive: Hive, seconds: float = LONG) -> asyncio.Task[str]:
+async def waiting(hive: AgentHive, seconds: float = LONG) -> asyncio.Task[str]:
     """Somebody who waits for deployment 1, and has found nothing yet."""
     task = asyncio.create_task(hive.agents.wait_healthy("bob", 1, seconds))
     for _ in range(3):
@@ -53,7 +53,7 @@ async def answer(task: asyncio.Task[str]) -> str:
 
 
 @pytest.mark.parametrize("state", ["idle", "thinking", "needs_login", "paused"])
-async def test_a_harness_that_can_work_is_healthy(hive: Hive, state: HarnessState) -> None:
+async def test_a_harness_that_can_work_is_healthy(hive: AgentHive, state: HarnessState) -> None:
     """It says hello with the deployment's number and then that it is ready, whatever the agent CLI still lacks."""
     task = await waiting(hive)
     await hive.report("bob", 1)
@@ -63,13 +63,13 @@ async def test_a_harness_that_can_work_is_healthy(hive: Hive, state: HarnessStat
     assert await answer(task) == ""
 
 
-async def test_what_was_reported_before_the_wait_counts(hive: Hive) -> None:
+async def test_what_was_reported_before_the_wait_counts(hive: AgentHive) -> None:
     """A harness that is quicker than whoever waits for it is healthy all the same."""
     await hive.report("bob", 1, "idle")
     assert await hive.agents.wait_healthy("bob", 1, 0) == ""
 
 
-async def test_what_was_said_before_the_deployment_does_not_count(hive: Hive) -> None:
+async def test_what_was_said_before_the_deployment_does_not_count(hive: AgentHive) -> None:
     """A harness cannot vouch for the deployment that is to replace it, nor one life for the next."""
     await hive.report("bob", 2, "idle")
     await hive.agents.deploy("bob", in_force(2))
@@ -88,14 +88,14 @@ async def test_what_was_said_before_the_deployment_does_not_count(hive: Hive) ->
     ],
 )
 async def test_what_is_missing_is_told_when_the_time_is_up(
-    hive: Hive, deployment: int | None, states: list[HarnessState], why: str
+    hive: AgentHive, deployment: int | None, states: list[HarnessState], why: str
 ) -> None:
     """Whoever reads why a deployment failed learns how far it came, and how long that was waited for."""
     await hive.report("bob", deployment, *states)
     assert await hive.agents.wait_healthy("bob", 1, 0.01) == f"{why} (waited 0.01 seconds)"
 
 
-async def test_a_harness_may_recover_in_time(hive: Hive) -> None:
+async def test_a_harness_may_recover_in_time(hive: AgentHive) -> None:
     """A first failure is not the end: what it says last within the time is what counts."""
     await hive.report("bob", 1, "failed")
     task = await waiting(hive)
@@ -103,21 +103,21 @@ async def test_a_harness_may_recover_in_time(hive: Hive) -> None:
     assert await answer(task) == ""
 
 
-async def test_an_agent_that_failed_for_good_is_told_at_once(hive: Hive) -> None:
+async def test_an_agent_that_failed_for_good_is_told_at_once(hive: AgentHive) -> None:
     """Nobody waits out the time for a harness that is not started again."""
     task = await waiting(hive)
     hive.processes.fail(UnitState("bob", "failed", exit_cause="cannot be started: No such file or directory"))
     assert await answer(task) == "it failed: cannot be started: No such file or directory"
 
 
-async def test_crashes_are_told_with_the_time_out(hive: Hive) -> None:
+async def test_crashes_are_told_with_the_time_out(hive: AgentHive) -> None:
     """A harness that crashes gets the whole time to come up; if it does not, its last end is named."""
     hive.processes.fail(UnitState("bob", "backoff", exit_cause="exit code 1"))
     why = await hive.agents.wait_healthy("bob", 1, 0.01)
     assert why.startswith("its harness did not report in") and why.endswith("the last time with: exit code 1")
 
 
-async def test_a_stop_or_a_destroy_ends_the_wait(hive: Hive) -> None:
+async def test_a_stop_or_a_destroy_ends_the_wait(hive: AgentHive) -> None:
     """What the operator does meanwhile is told at once, and is not mistaken for a failure to start."""
     task = await waiting(hive)
     await hive.agents.stop("bob", "operator")
@@ -128,7 +128,7 @@ async def test_a_stop_or_a_destroy_ends_the_wait(hive: Hive) -> None:
     assert await answer(task) == "it was destroyed"
 
 
-async def test_another_deployment_ends_the_wait(hive: Hive) -> None:
+async def test_another_deployment_ends_the_wait(hive: AgentHive) -> None:
     """The wait is for one deployment, not for whatever comes after it."""
     task = await waiting(hive)
     await hive.agents.deploy("bob", in_force(2))
@@ -136,7 +136,7 @@ async def test_another_deployment_ends_the_wait(hive: Hive) -> None:
     assert await answer(task) == "deployment 2 took its place"
 
 
-async def test_a_new_agent_of_the_name_starts_with_nothing_said(hive: Hive) -> None:
+async def test_a_new_agent_of_the_name_starts_with_nothing_said(hive: AgentHive) -> None:
     """What the harness of a destroyed agent said does not make its successor healthy."""
     await hive.report("bob", 1, "idle")
     await hive.agents.destroy("bob", "operator", purge=False)
@@ -156,7 +156,7 @@ class Told:
         return SendAnswer(id=1, recipients=[request.to])
 
 
-class Scene:
+class HealthScene:
     """The manager and bob, and a clock."""
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class Scene:
         self.directory = Directory()
         self.directory.put(Member("hm1nd", "manager"))
         self.directory.put(Member("bob", "agent"))
-        self.reports = Reports(EventHub(), cast(Broker, self.told), self.directory, lambda: self.now)
+        self.reports = HarnessReports(EventHub(), cast(Broker, self.told), self.directory, lambda: self.now)
 
 
 async def units(*states: UnitState) -> AsyncIterator[UnitState]:
@@ -175,7 +175,7 @@ async def units(*states: UnitState) -> AsyncIterator[UnitState]:
 
 async def test_an_agent_that_keeps_failing_is_told_to_the_manager() -> None:
     """The manager hears of an agent whose turns all fail, with the reason; the operator hears of the manager's."""
-    scene = Scene()
+    scene = HealthScene()
     for name in ("bob", "hm1nd"):
         await scene.reports.harness(name, "failed", "no model")
     scene.now += 60
@@ -189,7 +189,7 @@ async def test_an_agent_that_keeps_failing_is_told_to_the_manager() -> None:
 
 async def test_a_destroyed_agent_is_forgotten() -> None:
     """Its successor's trouble is told at once; what its process still does afterwards is nobody's news."""
-    scene = Scene()
+    scene = HealthScene()
     await scene.reports.harness("bob", "needs_login", "")
     scene.directory.remove("bob")
     scene.reports.forget("bob")
@@ -206,7 +206,7 @@ CRASH = UnitState("bob", "backoff", exit_cause="killed by SIGKILL")
 
 async def test_a_crash_is_told_with_the_last_lines_of_the_log() -> None:
     """In one message: what happened first, then the agent's own words, marked as such and safe for a terminal."""
-    scene = Scene()
+    scene = HealthScene()
 
     async def last_lines(name: str) -> list[str]:
         assert name == "bob"
@@ -223,7 +223,7 @@ async def test_a_crash_is_told_with_the_last_lines_of_the_log() -> None:
 
 async def test_a_crash_is_told_though_the_log_cannot_be_had() -> None:
     """Neither a log that cannot be read nor one that takes its time keeps the message back."""
-    scene = Scene()
+    scene = HealthScene()
 
     async def refused(_name: str) -> list[str]:
         raise HiveError("not_found", "no log")
@@ -241,8 +241,8 @@ async def test_a_crash_is_told_though_the_log_cannot_be_had() -> None:
 
 async def test_an_agent_that_runs_out_of_memory_is_told_of_once() -> None:
     """It goes on, and is not said to have crashed; who hears of it is told how to allow it more."""
-    scene = Scene()
-    starved = UnitState("bob", "running", pid=42, starved=True)
+    scene = HealthScene()
+    starved = UnitState("bob", "running", pid=42, oom_killed=True)
     await scene.reports.follow(units(starved, starved), no_log)
     ((to, body),) = scene.told.sent
     assert to == "hm1nd" and body.startswith("bob ran out of memory") and "hive-c0re limits bob --memory" in body
@@ -250,9 +250,9 @@ async def test_an_agent_that_runs_out_of_memory_is_told_of_once() -> None:
 
 async def test_a_harness_that_was_there_before_the_daemon_is_not_starting() -> None:
     """It says hello again and then what it is doing: nothing else is told of it, and its deployment counts."""
-    scene = Scene()
+    scene = HealthScene()
     await scene.reports.hello("bob", 7, again=True)
     assert scene.reports.last("bob").state == "offline"
     await scene.reports.harness("bob", "thinking", "1 message")
     assert scene.reports.last("bob").state == "thinking"
-    assert await scene.reports.health.wait("bob", 7, 0, lambda: "") == ""
+    assert await scene.reports.health_monitor.wait("bob", 7, 0, lambda: "") == ""

@@ -10,7 +10,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
 from hive_core.protocol import SendRequest
-from tests.unit.core.agents.builders import Processes, opened
+from tests.unit.core.agents.builders import FakeProcesses, opened
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ async def test_a_start_of_the_daemon_heeds_what_was_asked_meanwhile(layout: Layo
     async with opened(layout) as hive:
         for name in ("aa", "ab", "ac", "ad", "bb", "cc"):
             await hive.spawn(name)
-    processes = Processes()
+    processes = FakeProcesses()
     async with opened(layout, processes) as hive:
         starting = asyncio.create_task(hive.agents.start_wanted())
         assert {await processes.began.get() for _ in range(4)} == {"aa", "ab", "ac", "ad"}
@@ -40,7 +40,7 @@ async def test_agents_are_started_side_by_side(layout: Layout) -> None:
     async with opened(layout) as hive:
         for name in names:
             await hive.spawn(name)
-    processes = Processes()
+    processes = FakeProcesses()
     async with opened(layout, processes) as hive:
         starting = asyncio.create_task(hive.agents.start_wanted())
         for _ in range(4):
@@ -82,7 +82,7 @@ async def test_a_destroy_that_is_not_stored_changes_nothing(
             with pytest.raises(HiveError, match="disk"):
                 await hive.agents.destroy("bob", "operator", purge=purge)
         assert hive.agents.status("bob").lifecycle == "running"
-        assert hive.doors.names == {"bob"}
+        assert hive.sockets.names == {"bob"}
         await hive.broker.send("operator", SendRequest(to="bob", body="two"))
         assert hive.broker.unacknowledged("bob") == 2
         answer = await hive.agents.destroy("bob", "operator", purge=purge)
@@ -122,7 +122,7 @@ async def test_one_broken_agent_does_not_stop_the_daemon(layout: Layout) -> None
     layout.agent("ann").own.write_text("no directory")
     async with opened(layout) as hive:
         assert [status.name for status in hive.agents.statuses()] == ["ann", "bob"]
-        assert "bob" in hive.doors.names
+        assert "bob" in hive.sockets.names
 
 
 async def test_what_was_to_be_stopped_is_stopped_by_the_next_daemon(layout: Layout) -> None:

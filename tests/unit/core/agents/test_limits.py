@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.agents.limits import KEYS, Allowance, excesses
+from hive_core.agents.limits import KEYS, LimitPolicy, excesses
 from hive_core.errors import HiveError
 from hive_core.infra.database import audit
 from hive_core.layout import Layout
 from hive_core.protocol import AgentConfig, AuditRow, Limits, LimitsRequest, memory_bytes
-from hive_core.settings import Bounds
-from tests.unit.core.agents.builders import Hive, Processes, in_force, opened
+from hive_core.settings import LimitCeilings
+from tests.unit.core.agents.builders import AgentHive, FakeProcesses, in_force, opened
 
 SIZES = st.builds("{}{}".format, st.integers(1, 5_000), st.sampled_from("MG"))
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -28,8 +28,8 @@ SOME = st.fixed_dictionaries(VALUES)
 
 
 def effective(config: dict[str, Any], defaults: dict[str, Any], ceilings: dict[str, Any]) -> dict[str, Any]:
-    allowance = Allowance(Bounds(**defaults), Bounds(**ceilings))
-    return allowance.effective(AgentConfig(**config)).model_dump(exclude_none=True)
+    limit_policy = LimitPolicy(LimitCeilings(**defaults), LimitCeilings(**ceilings))
+    return limit_policy.effective(AgentConfig(**config)).model_dump(exclude_none=True)
 
 
 @pytest.mark.parametrize(
@@ -76,15 +76,15 @@ def test_nothing_gets_past_a_ceiling(
 def test_what_is_refused_is_what_would_be_lowered(config: dict[str, Any], ceilings: dict[str, Any]) -> None:
     """The check at intake and what holds at the start agree on every limit that is asked for."""
     lowered = effective(config, {}, ceilings)
-    refused = {each.key for each in excesses(AgentConfig(**config), Bounds(**ceilings))}
+    refused = {each.key for each in excesses(AgentConfig(**config), LimitCeilings(**ceilings))}
     assert refused == {key for key in KEYS if config[key] is not None and lowered[key] != config[key]}
 
 
 def test_every_limit_above_its_ceiling_is_named() -> None:
     """One refusal tells all of them, with the ceilings, and what to ask for instead."""
-    allowance = Allowance(ceilings=Bounds(memory_max="1G", cpu_quota=100, tasks_max=64))
+    limit_policy = LimitPolicy(ceilings=LimitCeilings(memory_max="1G", cpu_quota=100, tasks_max=64))
     with pytest.raises(HiveError) as refusal:
-        allowance.check(Limits(memory_max="2G", cpu_quota=101, tasks_max=64))
+        limit_policy.check(Limits(memory_max="2G", cpu_quota=101, tasks_max=64))
     assert refusal.value.code == "above_ceiling"
     assert "memory_max: 2G is above the operator's ceiling, 1G" in refusal.value.message
     assert "cpu_quota: 101 is above the operator's ceiling, 100" in refusal.value.message
@@ -94,7 +94,7 @@ def test_every_limit_above_its_ceiling_is_named() -> None:
 
 def test_every_limit_is_a_key_of_all_tables() -> None:
     """What an agent may ask for, the operator can set a default and a ceiling for."""
-    assert set(KEYS) == set(Bounds.model_fields)
+    assert set(KEYS) == set(LimitCeilings.model_fields)
     assert set(KEYS) <= set(AgentConfig.model_fields)
 
 
@@ -102,7 +102,7 @@ def number(limit: Any) -> int:
     return memory_bytes(limit) if isinstance(limit, str) else int(limit)
 
 
-ALLOWANCE = Allowance(Bounds(memory_max="1G"), Bounds(memory_max="4G", tasks_max=64))
+ALLOWANCE = LimitPolicy(LimitCeilings(memory_max="1G"), LimitCeilings(memory_max="4G", tasks_max=64))
 
 
 @pytest.fixture
@@ -110,18 +110,18 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path / "state", tmp_path / "run")
 
 
-async def changed(hive: Hive, **request: Any) -> Limits:
+async def changed(hive: AgentHive, **request: Any) -> Limits:
     answer = await hive.agents.set_limits("bob", LimitsRequest(**request), "operator:alice")
     assert answer.in_force == hive.processes.limited["bob"]
     return answer.in_force
 
 
-async def rows(hive: Hive) -> list[AuditRow]:
+async def rows(hive: AgentHive) -> list[AuditRow]:
     found = await hive.database.read(lambda db: audit.rows(db, subject="bob"))
     return [row for row in found if row.action == "limits"]
 
 
-async def refused(hive: Hive, name: str = "bob", **request: Any) -> str:
+async def refused(hive: AgentHive, name: str = "bob", **request: Any) -> str:
     with pytest.raises(HiveError) as refusal:
         await hive.agents.set_limits(name, LimitsRequest(**request), "operator:alice")
     return refusal.value.code
@@ -129,7 +129,7 @@ async def refused(hive: Hive, name: str = "bob", **request: Any) -> str:
 
 async def test_an_agent_is_run_with_what_holds_for_it(layout: Layout) -> None:
     """The runtime is told the limits, whether the network is sealed, and the port of the web page."""
-    async with opened(layout, allowance=ALLOWANCE) as hive:
+    async with opened(layout, limit_policy=ALLOWANCE) as hive:
         port = (await hive.spawn("bob")).web_port
         spec = hive.processes.specs["bob"]
         assert (spec.limits, spec.sealed, spec.web_port) == (Limits(memory_max="1G", tasks_max=64), False, port)
@@ -141,10 +141,10 @@ async def test_an_agent_is_run_with_what_holds_for_it(layout: Layout) -> None:
 
 async def test_a_ceiling_that_is_lowered_holds_from_the_next_start_on(layout: Layout) -> None:
     """What was deployed before starts with no more than is allowed now, and its configuration stays what it is."""
-    async with opened(layout, allowance=ALLOWANCE) as hive:
+    async with opened(layout, limit_policy=ALLOWANCE) as hive:
         await hive.spawn("bob")
         await hive.agents.deploy("bob", in_force(1, memory_max="4G"))
-    async with opened(layout, allowance=Allowance(ceilings=Bounds(memory_max="2G"))) as hive:
+    async with opened(layout, limit_policy=LimitPolicy(ceilings=LimitCeilings(memory_max="2G"))) as hive:
         await hive.agents.start_wanted()
         assert hive.processes.specs["bob"].limits == Limits(memory_max="2G")
         assert hive.agents.record("bob").config.memory_max == "4G"
@@ -152,7 +152,7 @@ async def test_a_ceiling_that_is_lowered_holds_from_the_next_start_on(layout: La
 
 async def test_limits_are_shown(layout: Layout) -> None:
     """What is configured, in force and used stand beside each other."""
-    async with opened(layout, allowance=ALLOWANCE) as hive:
+    async with opened(layout, limit_policy=ALLOWANCE) as hive:
         await hive.spawn("bob")
         await changed(hive, memory_max="3G")
         answer = await hive.agents.limits("bob")
@@ -164,7 +164,7 @@ async def test_limits_are_shown(layout: Layout) -> None:
 
 async def test_limits_are_changed_at_once(layout: Layout) -> None:
     """What is named changes, the rest stays as it is in force; a reset goes back to what is configured before that."""
-    async with opened(layout, allowance=ALLOWANCE) as hive:
+    async with opened(layout, limit_policy=ALLOWANCE) as hive:
         await hive.spawn("bob")
         assert await changed(hive, memory_max="3G") == Limits(memory_max="3G", tasks_max=64)
         assert await changed(hive, cpu_quota=50) == Limits(memory_max="3G", cpu_quota=50, tasks_max=64)
@@ -174,7 +174,7 @@ async def test_limits_are_changed_at_once(layout: Layout) -> None:
 
 async def test_a_change_is_forgotten_with_the_next_start(layout: Layout) -> None:
     """Nothing remembers it: the agent starts with what is configured."""
-    async with opened(layout, allowance=ALLOWANCE) as hive:
+    async with opened(layout, limit_policy=ALLOWANCE) as hive:
         await hive.spawn("bob")
         await changed(hive, memory_max="3G")
         await hive.agents.restart("bob", "operator:alice")
@@ -183,7 +183,7 @@ async def test_a_change_is_forgotten_with_the_next_start(layout: Layout) -> None
 
 async def test_a_change_is_written_down(layout: Layout) -> None:
     """The audit row tells who changed what from what; a refused change leaves none."""
-    async with opened(layout, allowance=ALLOWANCE) as hive:
+    async with opened(layout, limit_policy=ALLOWANCE) as hive:
         await hive.spawn("bob")
         await changed(hive, memory_max="3G", tasks_max=64)
         assert await refused(hive, memory_max="5G") == "above_ceiling"
@@ -194,7 +194,7 @@ async def test_a_change_is_written_down(layout: Layout) -> None:
 
 async def test_what_stays_is_kept_within_the_ceilings(layout: Layout) -> None:
     """An agent that was started under higher ceilings keeps no limit above them when another one is changed."""
-    async with opened(layout, allowance=ALLOWANCE) as hive:
+    async with opened(layout, limit_policy=ALLOWANCE) as hive:
         await hive.spawn("bob")
         hive.processes.limited["bob"] = Limits(memory_max="64G")
         assert await changed(hive, cpu_quota=50) == Limits(memory_max="4G", cpu_quota=50, tasks_max=64)
@@ -202,7 +202,7 @@ async def test_what_stays_is_kept_within_the_ceilings(layout: Layout) -> None:
 
 async def test_what_cannot_be_changed_is_refused(layout: Layout) -> None:
     """Nothing named, an agent that is not there or does not run: a code for each, and nothing is put in force."""
-    async with opened(layout, allowance=ALLOWANCE) as hive:
+    async with opened(layout, limit_policy=ALLOWANCE) as hive:
         await hive.spawn("bob")
         assert await refused(hive) == "invalid_request"
         assert await refused(hive, "zoe", reset=True) == "unknown_agent"
@@ -214,7 +214,7 @@ async def test_what_cannot_be_changed_is_refused(layout: Layout) -> None:
 
 async def test_a_runtime_that_cannot_limit_says_so(layout: Layout) -> None:
     """A change is refused and not written down; looking works, and tells that nothing is enforced."""
-    processes = Processes(limiting=False)
+    processes = FakeProcesses(limiting=False)
     processes.held.set()
     async with opened(layout, processes, ALLOWANCE) as hive:
         await hive.spawn("bob")

@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from hive_core.api.dispatch import Frame, Router
+from hive_core.api.dispatch import Dispatcher, Router
 from hive_core.api.endpoint import Caller, Endpoint
 from hive_core.api.sockets import make_runner
 
@@ -55,7 +55,7 @@ async def asking(endpoints: Sequence[Endpoint], who: Caller, directory: Path) ->
     async def refused(*_: object) -> None:
         """Refusals are not looked at here."""
 
-    runner = make_runner(Frame(Router(endpoints), lambda _: who, refused, lambda *_: None))
+    runner = make_runner(Dispatcher(Router(endpoints), lambda _: who, refused, lambda *_: None))
     await runner.setup()
     path = directory / "s"
     try:

@@ -43,7 +43,7 @@ ANSWERS: dict[str, BaseModel] = {
 }
 
 
-class Gate:
+class FakeGate:
     """Notes what it was asked for."""
 
     def __init__(self) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from hive_core.api.dispatch import Router, WrongMethod
-from hive_core.api.endpoint import Call, Endpoint
+from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.errors import HiveError
 from hive_core.protocol import Done
 
 
-async def nothing(_: Call) -> Done:
+async def nothing(_: ApiCall) -> Done:
     return Done()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.api import page_ports
-from hive_core.api.page_ports import LOANS, PagePorts
+from hive_core.api.page_ports import MAX_PENDING, PagePorts
 from hive_core.errors import HiveError
 
 
@@ -146,12 +146,12 @@ async def test_a_flood_is_bounded(ports: PagePorts, place: Path, port: int, monk
     """
     monkeypatch.setattr(page_ports, "_LOOK_SECONDS", 0.02)
     ports.hold("ann", port)
-    callers = [await asking(place) for _ in range(LOANS)]
+    callers = [await asking(place) for _ in range(MAX_PENDING)]
     for caller in callers:
         await asyncio.to_thread(select.select, [caller], [], [], 20)
         caller.shutdown(socket.SHUT_RDWR)  # Half gone, and what was sent is still there for it to read.
     await asyncio.sleep(0.2)  # Time enough to look at them several times, and wrongly let them go.
-    for _ in range(3 * LOANS):
+    for _ in range(3 * MAX_PENDING):
         assert await lent(place) == []
     found = await asyncio.to_thread(taken, callers.pop())
     callers.pop().close()

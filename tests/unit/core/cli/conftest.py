@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.core.cli.fake_host_api import StandIn
+from tests.unit.core.cli.fake_host_api import FakeHost
 from tests.unit.core.cli.run_cli import Program
 
 
@@ -24,9 +24,9 @@ def hive(socket: Path) -> Program:
 
 
 @pytest.fixture
-async def daemon(socket: Path) -> AsyncIterator[StandIn]:
+async def daemon(socket: Path) -> AsyncIterator[FakeHost]:
     """A stand-in that answers there."""
-    stand_in = StandIn(socket)
-    await stand_in.start()
-    yield stand_in
-    await stand_in.stop()
+    fake_host = FakeHost(socket)
+    await fake_host.start()
+    yield fake_host
+    await fake_host.stop()

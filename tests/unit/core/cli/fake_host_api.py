@@ -40,9 +40,9 @@ from hive_core.protocol import (
     Usage,
     WaitQuery,
 )
-from tests.unit.core.cli.fake_host_gate import StandInGate
+from tests.unit.core.cli.fake_host_gate import FakeHostGate
 from tests.unit.core.cli.fake_host_http import Refusal, answered
-from tests.unit.core.cli.fake_host_questions import StandInAsking
+from tests.unit.core.cli.fake_host_questions import FakeHostQuestions
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -68,7 +68,7 @@ def message(number: int, sender: str, body: str, *, to: str = "operator", reply_
     return Message(id=number, sender=sender, to=to, body=body, reply_to=reply_to, sent_at=ago(minutes=2, seconds=5))
 
 
-class StandIn:
+class FakeHost:
     """Answers on a socket. Tests set the public fields, and read in `asked` what the program asked for."""
 
     def __init__(self, path: Path) -> None:
@@ -98,8 +98,8 @@ class StandIn:
         """`after` and Last-Event-ID of each stream."""
         self.raw: bytes | None = None
         """Answered to everything, if set."""
-        self.gate = StandInGate(self)
-        self.asking = StandInAsking(self)
+        self.gate = FakeHostGate(self)
+        self.asking = FakeHostQuestions(self)
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:

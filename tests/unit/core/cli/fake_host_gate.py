@@ -66,7 +66,7 @@ class Wire(Protocol):
     def noted(self, request: web.Request, body: BaseModel | None = None) -> None: ...
 
 
-class StandInGate:
+class FakeHostGate:
     """Tests set the public fields."""
 
     def __init__(self, wire: Wire) -> None:

@@ -36,7 +36,7 @@ def reminder(number: int, agent: str, text: str) -> Reminder:
     return Reminder(id=number, agent=agent, at=at, text=text, created_at=at - timedelta(days=1))
 
 
-class StandInAsking:
+class FakeHostQuestions:
     """Tests set the public fields."""
 
     def __init__(self, wire: Wire) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.core.cli.fake_host_api import StandIn, agent
+from tests.unit.core.cli.fake_host_api import FakeHost, agent
 from tests.unit.core.cli.fake_host_http import Refusal
 from tests.unit.core.cli.run_cli import Program
 
@@ -46,7 +46,7 @@ async def test_no_daemon(command: list[str], hive: Program) -> None:
     assert (ended.code, ended.out, ended.error["code"]) == (3, "", "no_daemon")
 
 
-async def test_a_socket_left_behind(hive: Program, daemon: StandIn) -> None:
+async def test_a_socket_left_behind(hive: Program, daemon: FakeHost) -> None:
     """A socket that nobody listens on any more, a plain file or a file as directory are no daemon either."""
     daemon.path.rename(f"{daemon.path}.kept")
     await daemon.stop()
@@ -58,7 +58,7 @@ async def test_a_socket_left_behind(hive: Program, daemon: StandIn) -> None:
 
 
 @pytest.mark.parametrize(("mode", "words"), [(0o060, "the group"), (0o000, "only the user")])
-async def test_no_permission(mode: int, words: str, hive: Program, daemon: StandIn) -> None:
+async def test_no_permission(mode: int, words: str, hive: Program, daemon: FakeHost) -> None:
     """Who may not use the socket learns who may."""
     daemon.path.chmod(mode)
     process = await asyncio.create_subprocess_exec(
@@ -70,7 +70,7 @@ async def test_no_permission(mode: int, words: str, hive: Program, daemon: Stand
     assert words in err.decode()
 
 
-async def test_a_refusal(hive: Program, daemon: StandIn) -> None:
+async def test_a_refusal(hive: Program, daemon: FakeHost) -> None:
     """A refused request ends with 1, and the daemon's words stand on stderr with nothing in them to obey."""
     daemon.refusal = Refusal(409, "agent_exists", "alice\x1b[2J\nexists", "choose another name")
     ended = await hive.run("spawn", "alice")
@@ -81,14 +81,14 @@ async def test_a_refusal(hive: Program, daemon: StandIn) -> None:
     assert ended.error == daemon.refusal.answer.error.model_dump()
 
 
-async def test_a_long_hint_is_a_line_of_its_own(hive: Program, daemon: StandIn) -> None:
+async def test_a_long_hint_is_a_line_of_its_own(hive: Program, daemon: FakeHost) -> None:
     """A message and a hint that do not fit on one line are two."""
     daemon.refusal = Refusal(400, "x", "m" * 100, "h" * 100)
     assert (await hive.run("list")).err == f"hive-c0re: {'m' * 100}\n  {'h' * 100}\n"
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", "Alice", "al ice", "a" * 10, "\u0430lice", "a\n", "a?x=1", "\udcff"])
-async def test_a_name_is_never_another_path(name: str, hive: Program, daemon: StandIn) -> None:
+async def test_a_name_is_never_another_path(name: str, hive: Program, daemon: FakeHost) -> None:
     """What is no name reaches no path of the daemon."""
     daemon.agents = [agent("alice")]
     ended = await hive.run("stop", name)
@@ -97,7 +97,7 @@ async def test_a_name_is_never_another_path(name: str, hive: Program, daemon: St
 
 
 @pytest.mark.parametrize("raw", [b"<html>", b"", b"[]", b"\xff"])
-async def test_not_a_hive(raw: bytes, hive: Program, daemon: StandIn) -> None:
+async def test_not_a_hive(raw: bytes, hive: Program, daemon: FakeHost) -> None:
     """An answer that is not of the protocol is told as such, without a traceback."""
     daemon.raw = raw
     ended = await hive.run("list")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hive_core.cli.events import Item, parse
 from hive_core.protocol import Event
-from tests.unit.core.cli.fake_host_api import StandIn
+from tests.unit.core.cli.fake_host_api import FakeHost
 from tests.unit.core.cli.run_cli import Program
 
 
@@ -55,7 +55,7 @@ async def interrupted(process: Process) -> tuple[bytes, bytes]:
     return out, err
 
 
-async def test_shows_what_happens(hive: Program, daemon: StandIn) -> None:
+async def test_shows_what_happens(hive: Program, daemon: FakeHost) -> None:
     """Messages and changes of state come as lines, at once and without colours where there is no terminal."""
     process = await hive.begin("watch")
     await daemon.watching.wait()
@@ -71,7 +71,7 @@ async def test_shows_what_happens(hive: Program, daemon: StandIn) -> None:
     assert (out, err.strip()) == (b"", b"")
 
 
-async def test_goes_on_after_a_restart(hive: Program, daemon: StandIn) -> None:
+async def test_goes_on_after_a_restart(hive: Program, daemon: FakeHost) -> None:
     """When the daemon comes back, the flow goes on after the last event that was seen."""
     process = await hive.begin("watch", "--after", "0", "--json")
     await daemon.watching.wait()
@@ -90,7 +90,7 @@ async def test_goes_on_after_a_restart(hive: Program, daemon: StandIn) -> None:
     assert (out, err.strip()) == (b"", b"the daemon is back")
 
 
-async def test_routine_with_verbose(hive: Program, daemon: StandIn) -> None:
+async def test_routine_with_verbose(hive: Program, daemon: FakeHost) -> None:
     """-v shows what is handed out and handled, too."""
     process = await hive.begin("watch", "-v")
     await daemon.watching.wait()
@@ -99,7 +99,7 @@ async def test_routine_with_verbose(hive: Program, daemon: StandIn) -> None:
     await interrupted(process)
 
 
-async def test_ends_with_its_reader(hive: Program, daemon: StandIn) -> None:
+async def test_ends_with_its_reader(hive: Program, daemon: FakeHost) -> None:
     """When nobody reads the output any more (`| head`), the program ends quietly."""
     process = await hive.begin("watch")
     await daemon.watching.wait()

@@ -15,7 +15,7 @@ import pytest
 from hive_core.cli import COMMANDS, main
 from hive_core.cli.commands.proposals import COMMANDS as PROPOSALS
 from hive_core.cli.commands.proposals import proposals
-from tests.unit.core.cli.fake_host_api import StandIn, agent
+from tests.unit.core.cli.fake_host_api import FakeHost, agent
 from tests.unit.core.cli.fake_host_gate import proposal
 from tests.unit.core.cli.run_cli import Program
 
@@ -91,7 +91,7 @@ async def test_help_is_light(hive: Program) -> None:
 
 
 @pytest.mark.parametrize("words", ["list", "proposals", "proposals show ada 3", "approve ada 3", "proposals --help"])
-async def test_commands_are_light(words: str, hive: Program, daemon: StandIn) -> None:
+async def test_commands_are_light(words: str, hive: Program, daemon: FakeHost) -> None:
     """A command imports nothing that is slow."""
     daemon.agents, daemon.gate.proposals, daemon.gate.later = (
         [agent("alice")],
@@ -113,7 +113,7 @@ def completing(words: str, count: int) -> Mapping[str, str]:
         "proposals list --agent", "audit show --subject",
     ],
 )  # fmt: skip
-async def test_agents_are_completed(command: str, hive: Program, daemon: StandIn) -> None:
+async def test_agents_are_completed(command: str, hive: Program, daemon: FakeHost) -> None:
     """Names of agents are completed from the running daemon."""
     daemon.agents = [agent("alice"), agent("alan"), agent("bob")]
     ended = await hive.run(env=completing(f"hive-c0re {command} al", len(command.split()) + 1))
@@ -148,7 +148,7 @@ async def test_a_hanging_daemon_hangs_no_shell(hive: Program) -> None:
     assert (ended.out.strip(), ended.err) == ("", "")
 
 
-async def test_completion_takes_the_named_socket(hive: Program, daemon: StandIn) -> None:
+async def test_completion_takes_the_named_socket(hive: Program, daemon: FakeHost) -> None:
     """Completion asks the daemon that --socket names."""
     daemon.agents = [agent("alice")]
     words = completing(f"hive-c0re --socket {daemon.path} stop a", 4)

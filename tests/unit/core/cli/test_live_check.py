@@ -14,9 +14,9 @@ from hive_core.cli import throwaway_agent
 from hive_core.cli.client import Client
 from hive_core.cli.commands.host import _show_step
 from hive_core.cli.errors import Failure
-from hive_core.cli.live_check import LiveCheck, Step
+from hive_core.cli.live_check import CheckStep, LiveCheck
 from hive_core.protocol import AgentConfig, DestroyRequest, SpawnRequest
-from tests.unit.core.cli.fake_host_api import StandIn
+from tests.unit.core.cli.fake_host_api import FakeHost
 from tests.unit.core.cli.run_cli import Program
 
 Json = dict[str, Any]
@@ -287,7 +287,7 @@ async def test_without_a_daemon(hive: Program, tmp_path: Path) -> None:
     assert "no daemon is listening" in step["what"] and "hive-c0re serve" in step["remedy"]
 
 
-async def test_a_gate_that_knows_nothing_of_the_spawn(hive: Program, daemon: StandIn, tmp_path: Path) -> None:
+async def test_a_gate_that_knows_nothing_of_the_spawn(hive: Program, daemon: FakeHost, tmp_path: Path) -> None:
     """A daemon that answers the spawn and has no proposal of it is told as a failure; the agent is removed."""
     daemon.gate.proposals = []
     ended = await hive.run("doctor", "--live", "--timeout", "0.5", env={"HIVE_STATE_DIR": str(tmp_path)})
@@ -299,7 +299,7 @@ async def test_a_gate_that_knows_nothing_of_the_spawn(hive: Program, daemon: Sta
 
 def test_what_an_agent_wrote_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """A step's words, remedy and lines are shown without control characters, each in a line of its own."""
-    _show_step(Step("ready", "error", 1.25, "no\x1b[2J\nok", "look\x07", ("\x1b[31mred\nline",)))
+    _show_step(CheckStep("ready", "error", 1.25, "no\x1b[2J\nok", "look\x07", ("\x1b[31mred\nline",)))
     assert capsys.readouterr().out.splitlines() == [
         r"error    ready, 1.2 s: no\x1b[2J\nok",
         r"         look\x07",

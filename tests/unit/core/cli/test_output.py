@@ -23,7 +23,7 @@ from hive_core.cli.commands.agents import AGENT_COLUMNS
 from hive_core.cli.events import lines
 from hive_core.cli.output import Column, ago, clock, duration, moment, render
 from hive_core.protocol import DestroyRequest
-from tests.unit.core.cli.fake_host_api import StandIn, agent
+from tests.unit.core.cli.fake_host_api import FakeHost, agent
 from tests.unit.core.cli.run_cli import Program
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -156,7 +156,7 @@ def _read_all(descriptor: int) -> bytes:
 
 
 @pytest.mark.parametrize(("typed", "code"), [(b"y\n", 0), (b"YES\n", 0), (b"n\n", 1), (b"\n", 1), (b"\x04", 1)])
-async def test_purge_asks(typed: bytes, code: int, hive: Program, daemon: StandIn) -> None:
+async def test_purge_asks(typed: bytes, code: int, hive: Program, daemon: FakeHost) -> None:
     """A purge asks on the terminal, and only a clear yes is one."""
     daemon.agents = [agent("alice")]
     ended, shown = await on_terminal(hive, "destroy", "alice", "--purge", typed=typed)
@@ -165,7 +165,7 @@ async def test_purge_asks(typed: bytes, code: int, hive: Program, daemon: StandI
     assert [body for _, _, body in daemon.asked] == ([DestroyRequest(purge=True)] if code == 0 else [])
 
 
-async def test_ctrl_c_at_the_question(hive: Program, daemon: StandIn) -> None:
+async def test_ctrl_c_at_the_question(hive: Program, daemon: FakeHost) -> None:
     """Ctrl-C at the question changes nothing and ends with 130, without a traceback."""
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
@@ -182,7 +182,7 @@ async def test_ctrl_c_at_the_question(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked == []
 
 
-async def test_colours(hive: Program, daemon: StandIn) -> None:
+async def test_colours(hive: Program, daemon: FakeHost) -> None:
     """A terminal gets colours, unless NO_COLOR or TERM=dumb asks for none."""
     daemon.agents = [agent("alice")]
     assert "\x1b[32m" in (await on_terminal(hive, "list"))[1]
@@ -192,7 +192,7 @@ async def test_colours(hive: Program, daemon: StandIn) -> None:
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80])
-async def test_a_list_fits(columns: int, hive: Program, daemon: StandIn) -> None:
+async def test_a_list_fits(columns: int, hive: Program, daemon: FakeHost) -> None:
     """`list` fits a narrow terminal."""
     daemon.agents = [agent("alice", detail="long " * 40)]
     _, shown = await on_terminal(hive, "list", columns=columns, env={"NO_COLOR": "1"})
@@ -200,7 +200,7 @@ async def test_a_list_fits(columns: int, hive: Program, daemon: StandIn) -> None
     assert "alice" in shown
 
 
-async def test_spawn_shows_progress(hive: Program, daemon: StandIn) -> None:
+async def test_spawn_shows_progress(hive: Program, daemon: FakeHost) -> None:
     """On a terminal `spawn` shows what the agent is doing, with nothing in it that the terminal obeys."""
     detail = "[red]\x1b[2J"
     daemon.later = [agent("alice", state=state, detail=detail) for state in ("starting", "starting", "idle")]

@@ -9,11 +9,18 @@ from typing import Any
 import pytest
 
 from hive_core.doctor.findings import Severity, healthy
-from hive_core.doctor.hive_checks import Hive, Running, Unanswered, judge_deployed, judge_hive, judge_settings
+from hive_core.doctor.hive_checks import (
+    DaemonFacts,
+    RunningAgent,
+    Unanswered,
+    check_deployed,
+    check_hive,
+    check_settings,
+)
 from hive_core.doctor.probes import daemon_facts
 from hive_core.errors import HiveError
 from hive_core.protocol import Deployment, HiveStatus
-from hive_core.settings import Bounds, Settings
+from hive_core.settings import LimitCeilings, Settings
 from tests.unit.core.cli.fake_host_api import agent
 from tests.unit.core.doctor.test_host_checks import severities
 
@@ -36,10 +43,10 @@ def status(**changes: Any) -> HiveStatus:
 
 def test_settings() -> None:
     """Wrong ones are an error in the words of whoever reads them; a default above its ceiling is a warning."""
-    assert severities(judge_settings(Settings())) == {"settings": "ok"}
-    (found,) = judge_settings(HiveError("bad_setting", "setting 'x' is wrong", hint="known settings: a"))
+    assert severities(check_settings(Settings())) == {"settings": "ok"}
+    (found,) = check_settings(HiveError("bad_setting", "setting 'x' is wrong", hint="known settings: a"))
     assert (found.severity, found.what, found.remedy) == ("error", "setting 'x' is wrong", "known settings: a")
-    found = judge_settings(Settings(limits=Bounds(memory_max="2G"), ceilings=Bounds(memory_max="1G")))[1]
+    found = check_settings(Settings(limits=LimitCeilings(memory_max="2G"), ceilings=LimitCeilings(memory_max="1G")))[1]
     assert found.severity == "warning" and "limits.memory_max is 2G" in found.what
 
 
@@ -49,22 +56,22 @@ def test_settings() -> None:
 def test_a_daemon_that_does_not_answer(code: str, severity: Severity) -> None:
     """An error, unless it is this user who may not ask."""
     problem = Unanswered(code, "no daemon is listening", "start one")
-    (found,) = judge_hive(Hive(problem=problem), SETTINGS, "1.0")
+    (found,) = check_hive(DaemonFacts(problem=problem), SETTINGS, "1.0")
     assert (found.severity, found.what, found.remedy) == (severity, "no daemon is listening", "start one")
 
 
 def test_a_daemon_that_answers() -> None:
     """It is of this version and has these settings, or a warning says what differs."""
-    assert severities(judge_hive(Hive(status()), SETTINGS, "1.0")) == {"daemon": "ok"}
-    (found,) = judge_hive(Hive(status()), SETTINGS, "1.1")
+    assert severities(check_hive(DaemonFacts(status()), SETTINGS, "1.0")) == {"daemon": "ok"}
+    (found,) = check_hive(DaemonFacts(status()), SETTINGS, "1.1")
     assert found.severity == "warning" and "is version 1.0, and installed is 1.1" in found.what
     for differs in ({"runtime": "nixos"}, {"state_dir": "/other"}):
-        found = judge_hive(Hive(status(**differs)), SETTINGS, "1.0")[1]
+        found = check_hive(DaemonFacts(status(**differs)), SETTINGS, "1.0")[1]
         assert (found.check, found.severity) == ("settings-in-use", "warning")
 
 
-def running(started_on: str | None = CLOSURE, there: bool | None = True, **changes: Any) -> Running:
-    return Running(agent("ada", **{"deployment": 2, **changes}), DEPLOYMENT, started_on, there)
+def running(started_on: str | None = CLOSURE, there: bool | None = True, **changes: Any) -> RunningAgent:
+    return RunningAgent(agent("ada", **{"deployment": 2, **changes}), DEPLOYMENT, started_on, there)
 
 
 @pytest.mark.parametrize(
@@ -80,20 +87,20 @@ def running(started_on: str | None = CLOSURE, there: bool | None = True, **chang
         (running(deployment=1, started_on="/nix/store/9999-older"), {"deployed": "warning"}),
         (running(there=False), {"closure": "error"}),
         (running(needs_update=True), {"updates": "warning"}),
-        (Running(agent("ada"), None, CLOSURE, None), {"deployed": "error"}),
+        (RunningAgent(agent("ada"), None, CLOSURE, None), {"deployed": "error"}),
     ],
 )
-def test_drift(one: Running, found: dict[str, Severity]) -> None:
+def test_drift(one: RunningAgent, found: dict[str, Severity]) -> None:
     """A container on what was not approved, a closure that is gone. A deployment under way is no drift, nor what a
     stopped agent ran before.
     """
-    assert severities(judge_deployed([one])) == found
+    assert severities(check_deployed([one])) == found
 
 
 def test_warnings_are_no_illness() -> None:
     """Only an error makes a host unhealthy."""
-    assert healthy(judge_deployed([running(needs_update=True)]))
-    assert not healthy(judge_deployed([running(needs_update=True), running(there=False)]))
+    assert healthy(check_deployed([running(needs_update=True)]))
+    assert not healthy(check_deployed([running(needs_update=True), running(there=False)]))
 
 
 def test_asking_the_daemon() -> None:

@@ -8,25 +8,25 @@ from typing import Any, Literal
 
 import pytest
 
-from hive_core.doctor.findings import Finding, Said, Severity, version
-from hive_core.doctor.hive_checks import Listener, judge_ports
+from hive_core.doctor.findings import CommandOutput, Finding, Severity, version
+from hive_core.doctor.hive_checks import PortListener, check_ports
 from hive_core.doctor.host_checks import (
     GIB,
     MIB,
     ContainerFacts,
-    Door,
-    DoorFacts,
+    DiskSpace,
+    FilePermissions,
     KernelFacts,
-    Room,
-    judge_bubblewrap,
-    judge_cgroups,
-    judge_containers,
-    judge_doors,
-    judge_git,
-    judge_namespaces,
-    judge_room,
+    SocketFacts,
+    check_bubblewrap,
+    check_cgroups,
+    check_containers,
+    check_disk_space,
+    check_git,
+    check_namespaces,
+    check_permissions,
 )
-from hive_core.doctor.nix_checks import NixFacts, NixVersion, judge_nix, nix_version
+from hive_core.doctor.nix_checks import NixFacts, NixVersion, check_nix, nix_version
 from hive_core.errors import HiveError
 from hive_core.settings import NixOS, Settings
 from tests.unit.core.cli.fake_host_api import agent
@@ -47,16 +47,16 @@ SOCKET = stat.S_IFSOCK
 )
 def test_control_groups(version: Literal[1, 2], controllers: frozenset[str], found: dict[str, Severity]) -> None:
     """What limits need has to be there; the older version and the disk's share are no more than a pity."""
-    assert severities(judge_cgroups(KernelFacts(version, controllers, 1))) == found
+    assert severities(check_cgroups(KernelFacts(version, controllers, 1))) == found
 
 
 def test_user_namespaces() -> None:
     """They have to be there and allowed; then each directory that cannot be shown in them is an error of its own."""
-    assert severities(judge_namespaces(KernelFacts(2, ALL, None), {})) == {"user-namespaces": "error"}
-    assert severities(judge_namespaces(KernelFacts(2, ALL, 0), {})) == {"user-namespaces": "error"}
-    assert severities(judge_namespaces(KernelFacts(2, ALL, 9), {})) == {"user-namespaces": "ok"}
+    assert severities(check_namespaces(KernelFacts(2, ALL, None), {})) == {"user-namespaces": "error"}
+    assert severities(check_namespaces(KernelFacts(2, ALL, 0), {})) == {"user-namespaces": "error"}
+    assert severities(check_namespaces(KernelFacts(2, ALL, 9), {})) == {"user-namespaces": "ok"}
     refused = HiveError("no_idmapped_mounts", "/state cannot be bound", hint="put it on ext4")
-    found = judge_namespaces(KernelFacts(2, ALL, 9), {"/run": None, "/state": refused})
+    found = check_namespaces(KernelFacts(2, ALL, 9), {"/run": None, "/state": refused})
     assert [(each.check, each.severity) for each in found[1:]] == [("idmap", "ok"), ("idmap", "error")]
     assert (found[2].what, found[2].remedy) == ("/state cannot be bound", "put it on ext4")
 
@@ -67,25 +67,27 @@ def test_user_namespaces() -> None:
 )
 def test_free_space(free: int, files: int | None, severity: Severity) -> None:
     """Too little room, or room for too few files; a file system without a bound of files has enough of them."""
-    assert judge_room(Room("disk", "/state", free, files, 256 * MIB, 2 * GIB, "clean up")).severity == severity
+    assert (
+        check_disk_space(DiskSpace("disk", "/state", free, files, 256 * MIB, 2 * GIB, "clean up")).severity == severity
+    )
 
 
 @pytest.mark.parametrize(
     ("socket", "group", "severity"),
     [
-        (Door(SOCKET | 0o660, 0, 9), 9, "ok"),
-        (Door(SOCKET | 0o600, 0, 0), None, "ok"),
-        (Door(SOCKET | 0o600, 0, 0), 9, "error"),
-        (Door(SOCKET | 0o660, 0, 8), 9, "error"),
-        (Door(SOCKET | 0o666, 0, 9), 9, "error"),
-        (Door(SOCKET | 0o606, 0, 0), None, "error"),
-        (Door(stat.S_IFREG | 0o660, 0, 9), 9, "error"),
+        (FilePermissions(SOCKET | 0o660, 0, 9), 9, "ok"),
+        (FilePermissions(SOCKET | 0o600, 0, 0), None, "ok"),
+        (FilePermissions(SOCKET | 0o600, 0, 0), 9, "error"),
+        (FilePermissions(SOCKET | 0o660, 0, 8), 9, "error"),
+        (FilePermissions(SOCKET | 0o666, 0, 9), 9, "error"),
+        (FilePermissions(SOCKET | 0o606, 0, 0), None, "error"),
+        (FilePermissions(stat.S_IFREG | 0o660, 0, 9), 9, "error"),
         (None, 9, None),
     ],
 )
-def test_the_operators_socket(socket: Door | None, group: int | None, severity: Severity | None) -> None:
+def test_the_operators_socket(socket: FilePermissions | None, group: int | None, severity: Severity | None) -> None:
     """It is for its group, where there is one, and for nobody else; where there is none, the daemon finding tells."""
-    found = severities(judge_doors(DoorFacts("/run/host.sock", socket, "hyperhive", group, {})))
+    found = severities(check_permissions(SocketFacts("/run/host.sock", socket, "hyperhive", group, {})))
     assert found.pop("group") == ("warning" if group is None else "ok")
     assert found == ({} if severity is None else {"host-socket": severity})
 
@@ -93,14 +95,16 @@ def test_the_operators_socket(socket: Door | None, group: int | None, severity: 
 @pytest.mark.parametrize(("mode", "severity"), [(0o700, "ok"), (0o710, "error"), (0o755, "error"), (0o704, "error")])
 def test_private_directories(mode: int, severity: Severity) -> None:
     """Nobody but the daemon's user has any right there; the remedy is a command."""
-    (_, found) = judge_doors(DoorFacts("s", None, "g", 1, {"/state": Door(stat.S_IFDIR | mode, 0, 0)}))
+    (_, found) = check_permissions(
+        SocketFacts("s", None, "g", 1, {"/state": FilePermissions(stat.S_IFDIR | mode, 0, 0)})
+    )
     assert found.severity == severity
     assert found.remedy == ("" if severity == "ok" else "chmod 0700 /state")
 
 
-OWN = Listener("node", 5, "0::/machine.slice/container@h-ada.service/x")
-DAEMON = Listener("hive-c0re", 99, "0::/system.slice/hyperhive.service")
-OTHER = Listener("nginx", 7, "0::/system.slice/nginx.service")
+OWN = PortListener("node", 5, "0::/machine.slice/container@h-ada.service/x")
+DAEMON = PortListener("hive-c0re", 99, "0::/system.slice/hyperhive.service")
+OTHER = PortListener("nginx", 7, "0::/system.slice/nginx.service")
 
 
 @pytest.mark.parametrize(
@@ -109,18 +113,18 @@ OTHER = Listener("nginx", 7, "0::/system.slice/nginx.service")
         ("running", OWN, False),
         ("running", OTHER, True),
         ("stopped", OTHER, True),
-        ("running", Listener(), False),
-        ("stopped", Listener(), False),
+        ("running", PortListener(), False),
+        ("stopped", PortListener(), False),
         ("stopped", DAEMON, False),
         ("running", DAEMON, False),
     ],
 )
-def test_web_ports(lifecycle: str, listener: Listener, taken: bool) -> None:
+def test_web_ports(lifecycle: str, listener: PortListener, taken: bool) -> None:
     """Whoever listens on an agent's port and is neither the daemon nor in its container takes it; an unknown one gets
     the doubt.
     """
     ada = agent("ada", web_port=8123, lifecycle=lifecycle)
-    (found,) = judge_ports([ada], {8123: [listener]}, daemon=99)
+    (found,) = check_ports([ada], {8123: [listener]}, daemon=99)
     assert found.severity == ("warning" if taken else "ok")
     if listener is OTHER:
         assert "port 8123, where the web page of ada is to be, is taken by nginx (process 7)" in found.what
@@ -129,18 +133,18 @@ def test_web_ports(lifecycle: str, listener: Listener, taken: bool) -> None:
 def test_two_agents_with_one_port() -> None:
     """They are named; a port of an agent on which nobody listens is well."""
     both: list[Any] = [agent("ada", web_port=8123), agent("bob", web_port=8123)]
-    (found,) = judge_ports(both, {}, 99)
+    (found,) = check_ports(both, {}, 99)
     assert found.severity == "error" and "ada and bob" in found.what
-    assert severities(judge_ports(both[:1], {}, 99)) == {"web-ports": "ok"}
+    assert severities(check_ports(both[:1], {}, 99)) == {"web-ports": "ok"}
 
 
 SANDBOXED = {"sandbox": True, "sandbox-fallback": False, "build-users-group": "nixbld"}
-NIX = NixFacts(Said("nix (Nix) 2.18.1\n"), "answers", SANDBOXED, features=frozenset({"flakes", "nix-command"}))
+NIX = NixFacts(CommandOutput("nix (Nix) 2.18.1\n"), "answers", SANDBOXED, features=frozenset({"flakes", "nix-command"}))
 OLD_SCRIPT = 'exec "nsenter", "-t", $pid, "-m", "-u", "-i", "-n", "-p", "--", @command;'
 NEW_SCRIPT = 'exec "nsenter", "--all", "-t", $pid, "--", @command;'
 RELEASE = {"ID": "nixos", "VERSION_ID": "25.11"}
-SYSTEMD = Said("systemd 255 (255.4)\n+PAM\n")
-CONTAINERS = ContainerFacts(SYSTEMD, True, NEW_SCRIPT, Said("LoadState=loaded\n"), SYSTEMD, RELEASE)
+SYSTEMD = CommandOutput("systemd 255 (255.4)\n+PAM\n")
+CONTAINERS = ContainerFacts(SYSTEMD, True, NEW_SCRIPT, CommandOutput("LoadState=loaded\n"), SYSTEMD, RELEASE)
 NIXOS = Settings(runtime="nixos")
 
 
@@ -168,23 +172,23 @@ def severities(findings: list[Finding]) -> dict[str, Severity]:
 )
 def test_versions(text: str, number: tuple[int, ...]) -> None:
     """The first number in an answer is its version, however many parts it has."""
-    assert version(Said(text)) == number
+    assert version(CommandOutput(text)) == number
 
 
 @pytest.mark.parametrize(
     ("said", "severity"),
     [
-        (Said("git version 2.36.0"), "ok"),
-        (Said("git version 3.0"), "ok"),
-        (Said("git version 2.35.8"), "error"),
-        (Said("hello"), "error"),
-        (Said(failed="killed by SIGSEGV"), "error"),
-        (Said(missing=True, failed="not installed"), "error"),
+        (CommandOutput("git version 2.36.0"), "ok"),
+        (CommandOutput("git version 3.0"), "ok"),
+        (CommandOutput("git version 2.35.8"), "error"),
+        (CommandOutput("hello"), "error"),
+        (CommandOutput(failed="killed by SIGSEGV"), "error"),
+        (CommandOutput(missing=True, failed="not installed"), "error"),
     ],
 )
-def test_git(said: Said, severity: Severity) -> None:
+def test_git(said: CommandOutput, severity: Severity) -> None:
     """git has to be there, say its version, and be new enough."""
-    assert severities([judge_git(said)]) == {"git": severity}
+    assert severities([check_git(said)]) == {"git": severity}
 
 
 @pytest.mark.parametrize(
@@ -198,14 +202,14 @@ def test_git(said: Said, severity: Severity) -> None:
 )
 def test_bubblewrap_that_does_not_work(settings: dict[str, Any], severity: Severity) -> None:
     """An error where it was asked for, and the daemon would not start; else the hive works without, less safely."""
-    assert judge_bubblewrap("no user namespaces", Settings(**settings), Said()).severity == severity
-    finding = judge_bubblewrap("", Settings(**settings), Said("bubblewrap 0.8.0\n"))
+    assert check_bubblewrap("no user namespaces", Settings(**settings), CommandOutput()).severity == severity
+    finding = check_bubblewrap("", Settings(**settings), CommandOutput("bubblewrap 0.8.0\n"))
     assert (finding.severity, finding.what) == ("ok", "bubblewrap works, version 0.8.0")
 
 
 def test_nix_that_has_all() -> None:
     """A good Nix gives no reason to warn."""
-    assert severities(judge_nix(NIX, NIXOS)) == {
+    assert severities(check_nix(NIX, NIXOS)) == {
         "nix": "ok",
         "nix-features": "ok",
         "nix-sandbox": "ok",
@@ -213,10 +217,13 @@ def test_nix_that_has_all() -> None:
     }
 
 
-@pytest.mark.parametrize("said", [Said(missing=True), Said("nix 2.7.1"), Said(failed="exit code 1"), Said("?")])
-def test_no_nix_is_told_once(said: Said) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [CommandOutput(missing=True), CommandOutput("nix 2.7.1"), CommandOutput(failed="exit code 1"), CommandOutput("?")],
+)
+def test_no_nix_is_told_once(said: CommandOutput) -> None:
     """Without Nix, or with one that is too old, nothing else about it is judged."""
-    assert severities(judge_nix(NixFacts(said, "absent"), NIXOS)) == {"nix": "error"}
+    assert severities(check_nix(NixFacts(said, "absent"), NIXOS)) == {"nix": "error"}
 
 
 @pytest.mark.parametrize(
@@ -236,7 +243,7 @@ def test_no_nix_is_told_once(said: Said) -> None:
 )
 def test_versions_of_nix(text: str, found: NixVersion | None) -> None:
     """Each distribution of Nix says the version of Nix itself last, and whose it is in parentheses."""
-    assert nix_version(Said(text)) == found
+    assert nix_version(CommandOutput(text)) == found
 
 
 @pytest.mark.parametrize(
@@ -251,7 +258,7 @@ def test_versions_of_nix(text: str, found: NixVersion | None) -> None:
 )
 def test_what_was_not_tested_is_told(text: str, severity: Severity, word: str) -> None:
     """Another distribution of Nix is a warning; a newer Nix than any that was tested is named."""
-    finding = by_check(judge_nix(replace(NIX, version=Said(text)), NIXOS))["nix"]
+    finding = by_check(check_nix(replace(NIX, version=CommandOutput(text)), NIXOS))["nix"]
     assert (finding.severity, word in finding.what) == (severity, True)
 
 
@@ -268,7 +275,7 @@ def test_what_was_not_tested_is_told(text: str, severity: Severity, word: str) -
 def test_features_of_nix(features: set[str] | None, severity: Severity, word: str) -> None:
     """What is not enabled is named; the hive works all the same, so that is no error, nor what cannot be found out."""
     known = None if features is None else frozenset(features)
-    finding = by_check(judge_nix(replace(NIX, features=known), NIXOS))["nix-features"]
+    finding = by_check(check_nix(replace(NIX, features=known), NIXOS))["nix-features"]
     assert finding.severity == severity
     assert word in finding.what
 
@@ -287,30 +294,30 @@ def test_features_of_nix(features: set[str] | None, severity: Severity, word: st
 def test_the_sandbox_of_nix(changes: dict[str, object], found: dict[str, Severity]) -> None:
     """Builds are sandboxed, and never without it where it cannot be made; anything else is a warning."""
     facts = replace(NIX, settings=SANDBOXED | changes)
-    judged = severities(judge_nix(facts, NIXOS))
+    judged = severities(check_nix(facts, NIXOS))
     assert {check: each for check, each in judged.items() if check.startswith("nix-sandbox")} == found
 
 
 def test_settings_of_nix_that_are_not_told() -> None:
     """Without its settings nothing is taken for granted, and the reason is told."""
-    finding = by_check(judge_nix(replace(NIX, settings={}, unknown="exit code 1"), NIXOS))["nix-settings"]
+    finding = by_check(check_nix(replace(NIX, settings={}, unknown="exit code 1"), NIXOS))["nix-settings"]
     assert finding.severity == "warning" and "exit code 1" in finding.what
 
 
 def test_locks_without_hashes() -> None:
     """A setting of Determinate Nix that leaves the hash out of locks is an error; lazy trees alone are not."""
     lazy = replace(NIX, settings=SANDBOXED | {"lazy-trees": True, "lazy-locks": False})
-    assert "nix-lazy-locks" not in severities(judge_nix(lazy, NIXOS))
+    assert "nix-lazy-locks" not in severities(check_nix(lazy, NIXOS))
     lazy = replace(NIX, settings=SANDBOXED | {"lazy-locks": True})
-    assert severities(judge_nix(lazy, NIXOS))["nix-lazy-locks"] == "error"
+    assert severities(check_nix(lazy, NIXOS))["nix-lazy-locks"] == "error"
 
 
 def test_root_builds_only_with_users_for_it() -> None:
     """Where builds run as root and Nix has no users for them, nothing can be built."""
     settings = Settings(runtime="nixos", nixos=NixOS(build_user="root"))
     facts = replace(NIX, settings=SANDBOXED | {"build-users-group": ""})
-    assert severities(judge_nix(facts, settings))["nix-build-users"] == "error"
-    assert "nix-build-users" not in severities(judge_nix(facts, NIXOS))
+    assert severities(check_nix(facts, settings))["nix-build-users"] == "error"
+    assert "nix-build-users" not in severities(check_nix(facts, NIXOS))
 
 
 @pytest.mark.parametrize(
@@ -326,12 +333,12 @@ def test_root_builds_only_with_users_for_it() -> None:
 def test_the_nix_daemon(daemon: Any, build_user: Any, severity: Severity) -> None:
     """Without one builds run as root, which is what was asked for, a pity, or an error."""
     settings = Settings(runtime="nixos", nixos=NixOS(build_user=build_user))
-    assert severities(judge_nix(replace(NIX, daemon=daemon), settings))["nix-daemon"] == severity
+    assert severities(check_nix(replace(NIX, daemon=daemon), settings))["nix-daemon"] == severity
 
 
 def test_containers_that_can_be_run() -> None:
     """systemd, the program and the unit are there, on a release that is supported."""
-    assert severities(judge_containers(CONTAINERS)) == {
+    assert severities(check_containers(CONTAINERS)) == {
         "nixos": "ok",
         "nspawn": "ok",
         "systemd": "ok",
@@ -343,35 +350,35 @@ def test_containers_that_can_be_run() -> None:
 @pytest.mark.parametrize(
     ("changes", "check", "severity"),
     [
-        ({"systemd": Said("systemd 249")}, "systemd", "warning"),
-        ({"systemd": Said(failed="?")}, "systemd", "error"),
-        ({"booted": False, "unit": Said(failed="not booted")}, "systemd", "error"),
+        ({"systemd": CommandOutput("systemd 249")}, "systemd", "warning"),
+        ({"systemd": CommandOutput(failed="?")}, "systemd", "error"),
+        ({"booted": False, "unit": CommandOutput(failed="not booted")}, "systemd", "error"),
         ({"nixos_container": None}, "nixos-container", "error"),
         ({"nixos_container": OLD_SCRIPT}, "nixos-container", "error"),
-        ({"unit": Said("LoadState=not-found")}, "container-unit", "error"),
-        ({"unit": Said(failed="no bus")}, "container-unit", "error"),
+        ({"unit": CommandOutput("LoadState=not-found")}, "container-unit", "error"),
+        ({"unit": CommandOutput(failed="no bus")}, "container-unit", "error"),
         ({"release": {"ID": "debian", "VERSION_ID": "13"}}, "nixos", "warning"),
         ({"release": {}}, "nixos", "warning"),
-        ({"nspawn": Said(failed="not installed", missing=True)}, "nspawn", "error"),
-        ({"nspawn": Said("hello")}, "nspawn", "error"),
+        ({"nspawn": CommandOutput(failed="not installed", missing=True)}, "nspawn", "error"),
+        ({"nspawn": CommandOutput("hello")}, "nspawn", "error"),
         ({"release": {"ID": "nixos", "VERSION_ID": "24.11"}}, "nixos", "error"),
         ({"release": {"ID": "nixos", "VERSION_ID": "soon"}}, "nixos", "warning"),
     ],
 )
 def test_containers_that_cannot(changes: dict[str, Any], check: str, severity: Severity) -> None:
     """Each thing that is missing, too old or dangerous is named, and nothing else."""
-    found = severities(judge_containers(replace(CONTAINERS, **changes)))
+    found = severities(check_containers(replace(CONTAINERS, **changes)))
     assert {name: each for name, each in found.items() if each != "ok"} == {check: severity}
 
 
 @pytest.mark.parametrize("version", ["25.05", "25.11", "26.05", "26.05pre-git"])
 def test_releases_that_are_supported(version: str) -> None:
     """From 25.05 on, and what is made of a branch under development."""
-    found = judge_containers(replace(CONTAINERS, release={"ID": "nixos", "VERSION_ID": version}))
+    found = check_containers(replace(CONTAINERS, release={"ID": "nixos", "VERSION_ID": version}))
     assert severities(found)["nixos"] == "ok"
 
 
 @pytest.mark.parametrize("text", [NEW_SCRIPT, "", "#!/bin/sh\nexec other"])
 def test_programs_that_enter_all_namespaces(text: str) -> None:
     """The program of 25.05, and one that cannot be read, are no reason to warn."""
-    assert severities(judge_containers(replace(CONTAINERS, nixos_container=text)))["nixos-container"] == "ok"
+    assert severities(check_containers(replace(CONTAINERS, nixos_container=text)))["nixos-container"] == "ok"

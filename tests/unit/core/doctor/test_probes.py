@@ -10,10 +10,10 @@ import pytest
 
 from hive_core.doctor import probes
 from hive_core.doctor.examination import examine
-from hive_core.doctor.hive_checks import Listener, Unanswered
+from hive_core.doctor.hive_checks import PortListener, Unanswered
 from hive_core.doctor.host_checks import KernelFacts
 from hive_core.doctor.nix_checks import nix_version
-from hive_core.doctor.probes import listeners
+from hive_core.doctor.probes import read_listeners
 from hive_core.layout import Layout
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
@@ -35,7 +35,7 @@ def host(root: Path, files: dict[str, str]) -> Path:
 def test_a_kernel_with_new_control_groups(tmp_path: Path) -> None:
     """The controllers are those that the kernel lists."""
     files = {"sys/fs/cgroup/cgroup.controllers": "cpu io memory\n", "proc/sys/user/max_user_namespaces": "512\n"}
-    found = probes.kernel(host(tmp_path, files))
+    found = probes.read_kernel(host(tmp_path, files))
     assert found == KernelFacts(2, frozenset({"cpu", "io", "memory"}), 512)
 
 
@@ -43,7 +43,7 @@ def test_a_kernel_with_old_control_groups(tmp_path: Path) -> None:
     """Controllers that are disabled or mounted nowhere do not count; without their file there are no namespaces."""
     rows = ("#subsys_name hierarchy num_cgroups enabled", "cpu 1 1 1", "memory 4 9 0", "net_cls 0 1 1", "pids 8 1 1")
     table = "\n".join(row.replace(" ", "\t") for row in rows)
-    found = probes.kernel(host(tmp_path, {"proc/cgroups": table}))
+    found = probes.read_kernel(host(tmp_path, {"proc/cgroups": table}))
     assert found == KernelFacts(1, frozenset({"cpu", "pids"}), None)
 
 
@@ -53,16 +53,16 @@ def test_listeners(tmp_path: Path) -> None:
     (root / "proc/7/fd").mkdir()
     (root / "proc/7/fd/3").symlink_to("socket:[1147]")
     (root / "proc/7/fd/4").symlink_to("socket:[1148]")
-    found = listeners({0x1F90, 0x1FBB, 0x1FBC, 9}, root)
-    assert found == {0x1F90: [Listener("nginx", 7, "0::/nginx\n")], 0x1FBC: [Listener()]}
-    assert listeners({9}, root) == {}
+    found = read_listeners({0x1F90, 0x1FBB, 0x1FBC, 9}, root)
+    assert found == {0x1F90: [PortListener("nginx", 7, "0::/nginx\n")], 0x1FBC: [PortListener()]}
+    assert read_listeners({9}, root) == {}
 
 
 def test_a_listener_of_this_machine() -> None:
     """A socket of this very process is found as its own."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        (found,) = listeners({port})[port]
+        (found,) = read_listeners({port})[port]
     assert found.pid == os.getpid()
 
 
@@ -86,27 +86,27 @@ def test_what_a_container_is_started_on(tmp_path: Path, monkeypatch: pytest.Monk
 def test_doors_and_rooms(tmp_path: Path) -> None:
     """What is there is seen with its mode; what is not there yet is judged by where it is to be."""
     layout = Layout(tmp_path / "state", tmp_path / "run")
-    found = probes.doors(layout, "no such group")
+    found = probes.read_socket_facts(layout, "no such group")
     assert (found.socket, found.group, found.private) == (None, None, {})
     layout.state_dir.mkdir(mode=0o700)
-    found = probes.doors(layout, "root")
+    found = probes.read_socket_facts(layout, "root")
     assert found.group == 0 and found.private[str(layout.state_dir)].mode & 0o777 == 0o700
-    (room,) = probes.rooms(layout, store=False)
-    assert room.place == str(layout.state_dir) and room.free > 0
+    (space,) = probes.read_disk_space(layout, store=False)
+    assert space.directory == str(layout.state_dir) and space.free > 0
 
 
 def test_what_is_there(tmp_path: Path) -> None:
     """A closure is there, or it is gone."""
-    assert probes.there(str(tmp_path)) is True
-    assert probes.there(str(tmp_path / "gone")) is False
+    assert probes.closure_exists(str(tmp_path)) is True
+    assert probes.closure_exists(str(tmp_path / "gone")) is False
 
 
 async def test_asking_programs() -> None:
     """An answer, the reason of a failure, or that the program is not there."""
-    assert (await probes.ask("sh", "-c", "echo 1.2")).text == "1.2\n"
-    failed = await probes.ask("sh", "-c", "echo why >&2; exit 3")
+    assert (await probes.ask_host("sh", "-c", "echo 1.2")).text == "1.2\n"
+    failed = await probes.ask_host("sh", "-c", "echo why >&2; exit 3")
     assert "why" in failed.failed and not failed.missing
-    assert (await probes.ask("no-such-program-here")).missing
+    assert (await probes.ask_host("no-such-program-here")).missing
 
 
 @needs_nix
@@ -127,12 +127,12 @@ async def test_the_features_of_a_real_nix(tmp_path: Path, monkeypatch: pytest.Mo
 def test_knocking(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A socket that answers, one that nobody listens on any more, none at all."""
     path = tmp_path_factory.mktemp("k") / "s"
-    assert probes.knock(path) == "absent"
+    assert probes.probe_socket(path) == "absent"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
-        assert probes.knock(path) == "answers"
-    assert probes.knock(path) == "refuses"
+        assert probes.probe_socket(path) == "answers"
+    assert probes.probe_socket(path) == "refuses"
 
 
 @pytest.mark.parametrize("runtime", ["local", "nixos"])

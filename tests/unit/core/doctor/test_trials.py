@@ -9,15 +9,20 @@ from typing import Any
 
 import pytest
 
-from hive_core.doctor.findings import Said, Severity
-from hive_core.doctor.trial_checks import TrialFacts, judge_git_trial, judge_trials
+from hive_core.doctor.findings import CommandOutput, Severity
+from hive_core.doctor.trial_checks import TrialFacts, check_git_trial, check_trials
 from hive_core.doctor.trials import why_git_fails
 from hive_core.errors import HiveError
 from hive_core.infra.git.command import SAFE
 from hive_core.settings import NixOS, Settings
 from tests.unit.core.doctor.test_host_checks import severities
 
-WELL: dict[str, Any] = {"unit": None, "bus": Said("known"), "dynamic_user": Said("run-u7"), "builds": True}
+WELL: dict[str, Any] = {
+    "unit": None,
+    "bus": CommandOutput("known"),
+    "dynamic_user": CommandOutput("run-u7"),
+    "builds": True,
+}
 REFUSED = HiveError("no_build_user", "builds cannot be evaluated", hint="start the Nix daemon", status=500)
 
 
@@ -26,11 +31,11 @@ REFUSED = HiveError("no_build_user", "builds cannot be evaluated", hint="start t
     [
         ({}, "auto", {"dbus": "ok", "dynamic-user": "ok", "build-unit": "ok"}),
         ({"dynamic_user": None, "builds": None}, "auto", {"dbus": "ok"}),
-        ({"bus": Said(failed="no such property")}, "auto", {"dbus": "error"}),
+        ({"bus": CommandOutput(failed="no such property")}, "auto", {"dbus": "error"}),
         ({"unit": HiveError("command_failed", "in a form that is not known")}, "auto", {"dbus": "error"}),
         ({"unit": HiveError("no_container_unit", "not there")}, "auto", {"dbus": "ok"}),
-        ({"dynamic_user": Said(failed="id: cannot find name")}, "auto", {"dynamic-user": "error"}),
-        ({"dynamic_user": Said(failed="id: cannot find name")}, "root", {"dynamic-user": "ok"}),
+        ({"dynamic_user": CommandOutput(failed="id: cannot find name")}, "auto", {"dynamic-user": "error"}),
+        ({"dynamic_user": CommandOutput(failed="id: cannot find name")}, "root", {"dynamic-user": "ok"}),
         ({"builds": False}, "auto", {"build-unit": "warning"}),
         ({"builds": False}, "root", {"build-unit": "ok"}),
         ({"builds": REFUSED}, "dynamic", {"build-unit": "error"}),
@@ -39,7 +44,7 @@ REFUSED = HiveError("no_build_user", "builds cannot be evaluated", hint="start t
 def test_what_was_tried(changes: dict[str, Any], build_user: Any, found: dict[str, Severity]) -> None:
     """Each trial is judged by itself, and one that this user cannot make is left out."""
     settings = Settings(runtime="nixos", nixos=NixOS(build_user=build_user))
-    judged = severities(judge_trials(TrialFacts(**{**WELL, **changes}), settings))
+    judged = severities(check_trials(TrialFacts(**{**WELL, **changes}), settings))
     assert {check: judged[check] for check in found} == found
     if len(found) == 1 and "dbus" in found and changes.get("builds", True) is None:
         assert judged.keys() == {"dbus"}
@@ -50,7 +55,7 @@ async def test_the_git_of_this_machine(confined: bool) -> None:
     """It does what the gate needs, confined or not."""
     bwrap = shutil.which("bwrap") if confined else None
     assert await why_git_fails(bwrap) == ""
-    assert judge_git_trial("").severity == "ok"
+    assert check_git_trial("").severity == "ok"
 
 
 @pytest.mark.parametrize(
@@ -73,5 +78,5 @@ async def test_a_git_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(f"hive_core.infra.git.{module}.SAFE", {**SAFE, "PATH": path})
     problem = await why_git_fails(None)
     assert problem and word in problem
-    finding = judge_git_trial(problem)
+    finding = check_git_trial(problem)
     assert finding.severity == "error" and problem in finding.what

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from hive_core.layout import Layout
-from tests.unit.core.gate.gate_hive import Scene, opened
+from tests.unit.core.gate.gate_hive import GateHive, opened
 from tests.unit.core.gate.hive_template import Template
 
 
@@ -26,7 +26,7 @@ def layout(template: Template) -> Layout:
 
 
 @pytest.fixture
-async def scene(layout: Layout) -> AsyncIterator[Scene]:
+async def gate_hive(layout: Layout) -> AsyncIterator[GateHive]:
     """The same with its gate."""
     async with opened(layout) as made:
         yield made

@@ -10,14 +10,14 @@ from typing import Any
 from unittest.mock import patch
 
 from hive_core.gate.records import transitions
-from tests.unit.core.gate.gate_hive import PATIENCE, Scene
+from tests.unit.core.gate.gate_hive import PATIENCE, GateHive
 
 
 class Died(BaseException):
     """The daemon was killed here."""
 
 
-class Death:
+class SimulatedCrash:
     """Kills at the milestone number `at`, counted from 1; `reached` are the names of those before, and of that one."""
 
     def __init__(self, at: int | None = None) -> None:
@@ -34,9 +34,13 @@ class Death:
         with patch.object(transitions, "crash_point", self._step):
             yield
 
-    def born(self, scene: Scene) -> None:
+    def born(self, gate_hive: GateHive) -> None:
         """Let nothing that would outlive the daemon happen after its death."""
-        for part, name in ((scene.database, "submit"), (scene.database, "write"), (scene.runtime, "activate")):
+        for part, name in (
+            (gate_hive.database, "submit"),
+            (gate_hive.database, "write"),
+            (gate_hive.runtime, "activate"),
+        ):
             setattr(part, name, self._unless_dead(getattr(part, name)))
 
     async def during(self, action: Awaitable[object]) -> None:

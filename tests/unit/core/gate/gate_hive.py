@@ -17,14 +17,14 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
-from hive_core.agents.health import Reports
-from hive_core.agents.limits import Allowance
+from hive_core.agents.health import HarnessReports
+from hive_core.agents.limits import LimitPolicy
 from hive_core.errors import HiveError
 from hive_core.gate.gate import Gate
-from hive_core.gate.intake.import_commit import Intake, IntakeLimits
-from hive_core.gate.policy import Party
+from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
+from hive_core.gate.policy import Principal
 from hive_core.gate.records import index
-from hive_core.gate.records.index import Row
+from hive_core.gate.records.index import ProposalRow
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.infra.git.repository import Repository
@@ -46,15 +46,15 @@ from hive_core.protocol import (
 )
 from hive_core.runtimes.base import AgentSpec, BuildFailed, BuildOrder, UnitState
 from hive_core.runtimes.local import builder, check_program
-from hive_core.runtimes.local.builder import Builder, Closures
+from hive_core.runtimes.local.builder import Builder, LocalClosures
 from hive_core.runtimes.local.config_check import unconfined
 from hive_core.settings import Approval, Settings
 from tests.unit.core.agents import builders
 
-ADA = Party("ada", "agent", "ada")
-BOB = Party("bob", "agent", "bob")
-MANAGER = Party("hm1nd", "manager", "hm1nd")
-OPERATOR = Party("operator", "operator", "operator:alice")
+ADA = Principal("ada", "agent", "ada")
+BOB = Principal("bob", "agent", "bob")
+MANAGER = Principal("hm1nd", "manager", "hm1nd")
+OPERATOR = Principal("operator", "operator", "operator:alice")
 TERMINAL: tuple[ProposalState, ...] = ("deployed", "failed", "denied", "withdrawn")
 WAITING: tuple[ProposalState, ...] = ("built", *TERMINAL)
 """States out of which nothing comes by itself."""
@@ -64,11 +64,11 @@ _GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": os
 
 
 @dataclass
-class Harnesses(builders.Processes):
+class FakeHarnesses(builders.FakeProcesses):
     """A runtime that really builds, and whose harnesses behave as their prompts say."""
 
     builder: Builder | None = None
-    reports: Reports | None = None
+    reports: HarnessReports | None = None
     may_build: asyncio.Event = field(default_factory=asyncio.Event)
     orders: asyncio.Queue[BuildOrder] = field(default_factory=asyncio.Queue)
     activated: list[tuple[str, int]] = field(default_factory=list)
@@ -133,13 +133,13 @@ class Harnesses(builders.Processes):
 
 
 @dataclass
-class Scene:
+class GateHive:
     """One daemon's life, as far as the gate is concerned."""
 
     layout: Layout
-    hive: builders.Hive
+    hive: builders.AgentHive
     gate: Gate
-    runtime: Harnesses
+    runtime: FakeHarnesses
     events: EventHub
     settings: Settings
 
@@ -163,28 +163,28 @@ class Scene:
         git(place, "commit", "--quiet", "--allow-empty", "--message", "A change")
         return git(place, "rev-parse", "HEAD")
 
-    async def propose(self, agent: str, role: str = "You help.", party: Party | None = None) -> Proposal:
+    async def propose(self, agent: str, role: str = "You help.", principal: Principal | None = None) -> Proposal:
         """Propose another role for the agent, by itself if no party is named."""
         sha = await asyncio.to_thread(self.commit, agent, {"prompt.md": f"{role}\n"}, on=self.main(agent))
         request = ProposeRequest(commit=sha, note=f"because: {role}", agent=agent)
-        return await self.gate.propose(request, party or Party(agent, "agent", agent))
+        return await self.gate.propose(request, principal or Principal(agent, "agent", agent))
 
-    async def built(self, agent: str, role: str = "You help.", party: Party | None = None) -> ProposalDetail:
+    async def built(self, agent: str, role: str = "You help.", principal: Principal | None = None) -> ProposalDetail:
         """A proposal that waits for its decision."""
-        proposal = await self.propose(agent, role, party)
+        proposal = await self.propose(agent, role, principal)
         return await self.until(agent, proposal.number, "built")
 
-    async def approve(self, agent: str, number: int, party: Party = MANAGER, note: str = "fine") -> Proposal:
-        return await self.gate.approve(agent, number, ApproveRequest(expect="built", note=note), party)
+    async def approve(self, agent: str, number: int, principal: Principal = MANAGER, note: str = "fine") -> Proposal:
+        return await self.gate.approve(agent, number, ApproveRequest(expect="built", note=note), principal)
 
-    async def withdraw(self, agent: str, number: int, party: Party) -> Proposal:
-        return await self.gate.withdraw(agent, number, WithdrawRequest(), party)
+    async def withdraw(self, agent: str, number: int, principal: Principal) -> Proposal:
+        return await self.gate.withdraw(agent, number, WithdrawRequest(), principal)
 
-    async def rebuild(self, agent: str, party: Party = OPERATOR) -> Proposal:
-        return await self.gate.rebuild(agent, RebuildRequest(note="newer"), party)
+    async def rebuild(self, agent: str, principal: Principal = OPERATOR) -> Proposal:
+        return await self.gate.rebuild(agent, RebuildRequest(note="newer"), principal)
 
-    async def deny(self, agent: str, number: int, party: Party = MANAGER, note: str = "too risky") -> Proposal:
-        return await self.gate.deny(agent, number, DenyRequest(expect="built", note=note), party)
+    async def deny(self, agent: str, number: int, principal: Principal = MANAGER, note: str = "too risky") -> Proposal:
+        return await self.gate.deny(agent, number, DenyRequest(expect="built", note=note), principal)
 
     async def deploy(self, agent: str, role: str = "You help.") -> ProposalDetail:
         """A proposal all the way through."""
@@ -214,7 +214,7 @@ class Scene:
                 except HiveError as error:
                     assert error.code == "unknown_proposal"  # It was a purge.
 
-    async def rows(self, agent: str | None = None) -> list[Row]:
+    async def rows(self, agent: str | None = None) -> list[ProposalRow]:
         """The index."""
         agents = [agent] if agent else sorted(await self.database.read(index.agents))
         return [row for name in agents for row in await self.database.read(partial(index.of_agent, agent=name))]
@@ -304,27 +304,27 @@ async def opened(
     layout: Layout,
     settings: Settings | None = None,
     *,
-    born: Callable[[Scene], None] = lambda _: None,
+    born: Callable[[GateHive], None] = lambda _: None,
     hyperhive: str = "",
-) -> AsyncIterator[Scene]:
+) -> AsyncIterator[GateHive]:
     """A hive whose gate has begun to recover. `born` is called before that."""
     settings = settings or quick(layout)
-    runtime = Harnesses(builder=Builder(Closures(layout.closures, layout.scratch), unconfined))
+    runtime = FakeHarnesses(builder=Builder(LocalClosures(layout.closures, layout.scratch), unconfined))
     runtime.held.set()
     runtime.may_build.set()
     runtime.hyperhive = hyperhive
     layout.applied.mkdir(parents=True, exist_ok=True)
     # The same check as in a process of its own, which the runtime's tests look at and which takes most of a second.
     with patch.object(builder, "check", _check_here):
-        async with _opened(layout, settings, runtime, born) as scene:
-            yield scene
+        async with _opened(layout, settings, runtime, born) as gate_hive:
+            yield gate_hive
 
 
 @asynccontextmanager
 async def _opened(
-    layout: Layout, settings: Settings, runtime: Harnesses, born: Callable[[Scene], None]
-) -> AsyncIterator[Scene]:
-    async with builders.opened(layout, runtime, Allowance(settings.limits, settings.ceilings)) as hive:
+    layout: Layout, settings: Settings, runtime: FakeHarnesses, born: Callable[[GateHive], None]
+) -> AsyncIterator[GateHive]:
+    async with builders.opened(layout, runtime, LimitPolicy(settings.limits, settings.ceilings)) as hive:
         runtime.reports = hive.reports
         events = EventHub()
         gate = Gate(
@@ -336,18 +336,18 @@ async def _opened(
             events=events,
             agents=hive.agents,
             runtime=runtime,
-            intake=Intake(
+            importer=CommitImporter(
                 None,
                 layout.scratch,
                 IntakeLimits(settings.proposal_bytes, settings.proposal_files, ceilings=settings.ceilings),
             ),
         )
-        scene = Scene(layout, hive, gate, runtime, events, settings)
-        born(scene)
+        gate_hive = GateHive(layout, hive, gate, runtime, events, settings)
+        born(gate_hive)
         await hive.agents.start_wanted()
         running = asyncio.create_task(gate.run())
         try:
-            yield scene
+            yield gate_hive
         finally:
             await gate.close()
             running.cancel()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hive_core.layout import Layout
 from hive_core.settings import Settings
-from tests.unit.core.gate.gate_hive import Scene, layout_in, opened
+from tests.unit.core.gate.gate_hive import GateHive, layout_in, opened
 
 _MEMORY = Path("/dev/shm")
 """Waiting for a disk makes up most of the time that the gate takes, and no test here cuts the power."""
@@ -36,11 +36,11 @@ class Template:
         """Where a fresh copy lies; the one before is gone."""
         return self._copied(self._first)
 
-    async def grown(self, prepare: Callable[[Scene], Awaitable[object]], settings: Settings) -> Callable[[], Layout]:
+    async def grown(self, prepare: Callable[[GateHive], Awaitable[object]], settings: Settings) -> Callable[[], Layout]:
         """Copies of a hive to which something more has happened."""
         kept = self._first.with_name("grown")
-        async with opened(self.copied(), settings) as scene:
-            await prepare(scene)
+        async with opened(self.copied(), settings) as gate_hive:
+            await prepare(gate_hive)
         shutil.rmtree(kept, ignore_errors=True)
         self.layout.state_dir.rename(kept)
         return lambda: self._copied(kept)
@@ -52,6 +52,6 @@ class Template:
         return self.layout
 
     async def _make(self) -> None:
-        async with opened(self.layout) as scene:
-            await scene.spawn("hm1nd", "ada", "bob")
-            await scene.check()
+        async with opened(self.layout) as gate_hive:
+            await gate_hive.spawn("hm1nd", "ada", "bob")
+            await gate_hive.check()

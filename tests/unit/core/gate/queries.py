@@ -10,7 +10,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.base import BuildOrder
-from tests.unit.core.gate.gate_hive import PATIENCE, Scene
+from tests.unit.core.gate.gate_hive import PATIENCE, GateHive
 
 
 async def refused(request: Awaitable[object]) -> HiveError:
@@ -20,12 +20,12 @@ async def refused(request: Awaitable[object]) -> HiveError:
     return refusal.value
 
 
-def prompt(scene: Scene, agent: str) -> str:
+def prompt(gate_hive: GateHive, agent: str) -> str:
     """What the agent's harness has been started on."""
-    return Path(scene.runtime.specs[agent].closure, "prompt.md").read_text()
+    return Path(gate_hive.runtime.specs[agent].closure, "prompt.md").read_text()
 
 
-async def begun(scene: Scene) -> BuildOrder:
+async def begun(gate_hive: GateHive) -> BuildOrder:
     """The next build that begins."""
     async with asyncio.timeout(PATIENCE):
-        return await scene.runtime.orders.get()
+        return await gate_hive.runtime.orders.get()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.gate.auto_approval import Change, automatic
+from hive_core.gate.auto_approval import Change, matching_rule
 from hive_core.protocol import AgentConfig
 from hive_core.settings import AutoRule
 
@@ -27,25 +27,25 @@ def change(*changed: str, old: AgentConfig = SAME, new: AgentConfig = SAME) -> C
 
 
 def lowered(**fields: Any) -> str | None:
-    return automatic([LOWERED], change("agent.toml", old=FULL, new=FULL.model_copy(update=fields)))
+    return matching_rule([LOWERED], change("agent.toml", old=FULL, new=FULL.model_copy(update=fields)))
 
 
 def test_off_by_default() -> None:
     """Without rules somebody is always asked."""
-    assert automatic([], change("prompt.md")) is None
+    assert matching_rule([], change("prompt.md")) is None
 
 
 def test_prompt_only() -> None:
     """The rule approves a change of prompt.md and of nothing besides."""
-    assert automatic([PROMPT], change("prompt.md")) == "prompt only"
+    assert matching_rule([PROMPT], change("prompt.md")) == "prompt only"
     for changed in (["prompt.md", "agent.nix"], ["agent.nix"], ["docs/prompt.md"], ["PROMPT.md"], []):
-        assert automatic([PROMPT], change(*changed)) is None
+        assert matching_rule([PROMPT], change(*changed)) is None
 
 
 @pytest.mark.parametrize("rule", [PROMPT, paths("**")], ids=["prompt_only", "paths"])
 def test_settings_never_pass_as_files(rule: AutoRule) -> None:
     """If the settings differ, rules about files do not approve, whatever the list of paths says."""
-    assert automatic([rule], change("prompt.md", new=AgentConfig(backend="claude"))) is None
+    assert matching_rule([rule], change("prompt.md", new=AgentConfig(backend="claude"))) is None
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,13 @@ def test_anything_else_in_the_settings_is_asked_about(fields: dict[str, Any]) ->
 
 def test_a_new_limit_is_asked_about() -> None:
     """A limit where there was none may be above the operator's default, so it is not taken for lower."""
-    assert automatic([LOWERED], change("agent.toml", new=AgentConfig(memory_max="1M"))) is None
+    assert matching_rule([LOWERED], change("agent.toml", new=AgentConfig(memory_max="1M"))) is None
 
 
 def test_lowered_limits_beside_another_file_are_asked_about() -> None:
     """Only agent.toml may have changed."""
     new = FULL.model_copy(update={"cpu_quota": 1})
-    assert automatic([LOWERED], change("agent.toml", "agent.nix", old=FULL, new=new)) is None
+    assert matching_rule([LOWERED], change("agent.toml", "agent.nix", old=FULL, new=new)) is None
 
 
 @pytest.mark.parametrize(
@@ -120,22 +120,22 @@ def test_lowered_limits_beside_another_file_are_asked_about() -> None:
 )
 def test_patterns(pattern: str, path: str, fits: bool) -> None:
     """A star stays within one part of a path, two stars do not, and agent.toml fits no pattern."""
-    assert (automatic([paths(pattern)], change(path)) is not None) is fits
+    assert (matching_rule([paths(pattern)], change(path)) is not None) is fits
 
 
 def test_every_path_has_to_be_listed() -> None:
     """One file that no pattern lists is enough to be asked."""
     rule = paths("docs/*", "notes/*")
-    assert automatic([rule], change("docs/a", "notes/b")) == "docs"
-    assert automatic([rule], change("docs/a", "agent.nix")) is None
+    assert matching_rule([rule], change("docs/a", "notes/b")) == "docs"
+    assert matching_rule([rule], change("docs/a", "agent.nix")) is None
 
 
 def test_the_first_rule_that_fits_is_named() -> None:
     """The name that goes into the tag is that of the first rule that approves."""
-    assert automatic([LOWERED, PROMPT, paths("**")], change("prompt.md")) == "prompt only"
+    assert matching_rule([LOWERED, PROMPT, paths("**")], change("prompt.md")) == "prompt only"
 
 
 @given(st.text("ab/*?[]!-", max_size=40), st.text("ab/", max_size=200))
 def test_hostile_paths_cost_little(pattern: str, path: str) -> None:
     """Any pattern and path give an answer; none hangs."""
-    automatic([paths(pattern, "**/a" * 20)], change(path * 20))
+    matching_rule([paths(pattern, "**/a" * 20)], change(path * 20))

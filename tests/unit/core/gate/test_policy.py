@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
 from hive_core.gate import policy
-from hive_core.gate.policy import SYSTEM, Party, Question
+from hive_core.gate.policy import SYSTEM, DecisionRequest, Principal
 from hive_core.protocol import Decider, ProposalKind
 from hive_core.settings import Approval
 
-ADA = Party("ada", "agent", "ada")
-BOB = Party("bob", "agent", "bob")
-MANAGER = Party("hm1nd", "manager", "hm1nd")
-OPERATOR = Party("operator", "operator", "operator:alice")
-OTHER_USER = Party("operator", "operator", "operator:carl")
+ADA = Principal("ada", "agent", "ada")
+BOB = Principal("bob", "agent", "bob")
+MANAGER = Principal("hm1nd", "manager", "hm1nd")
+OPERATOR = Principal("operator", "operator", "operator:alice")
+OTHER_USER = Principal("operator", "operator", "operator:carl")
 NAMES = {"manager": "hm1nd", "operator": "operator"}
 
 rules = st.sampled_from(["manager", "operator", "both"])
 approvals = st.builds(Approval, config=rules, manager_config=rules, spawn=rules, destroy=rules)
 questions = st.builds(
-    Question,
+    DecisionRequest,
     st.sampled_from(get_args(ProposalKind)),
     st.sampled_from(["ada", "hm1nd", "operator"]),
     st.sampled_from(["ada", "bob", "hm1nd"]),
@@ -45,36 +45,36 @@ def code(call: Callable[[], None]) -> str:
 
 
 def asked(kind: ProposalKind, proposer: str, agent: str = "ada", *, has_manager: bool = True) -> list[Decider]:
-    return policy.deciders(Approval(), policy.question(kind, proposer, agent, has_manager=has_manager))
+    return policy.deciders(Approval(), policy.decision_request(kind, proposer, agent, has_manager=has_manager))
 
 
 # --- who is asked -----------------------------------------------------------------------------------------------
 
 
 @given(approvals, questions)
-def test_never_the_proposer_never_one_who_is_not_there(approval: Approval, question: Question) -> None:
+def test_never_the_proposer_never_one_who_is_not_there(approval: Approval, decision: DecisionRequest) -> None:
     """Whatever the settings say, nobody is asked about their own proposal, and no manager that there is not."""
-    for decider in policy.deciders(approval, question):
-        assert NAMES[decider] != question.proposer
-        assert decider != "manager" or question.has_manager
+    for decider in policy.deciders(approval, decision):
+        assert NAMES[decider] != decision.proposer
+        assert decider != "manager" or decision.has_manager
 
 
 @given(approvals, questions)
-def test_never_nobody(approval: Approval, question: Question) -> None:
+def test_never_nobody(approval: Approval, decision: DecisionRequest) -> None:
     """What an agent or the manager proposes is decided by somebody else, except a return to what was approved."""
-    if question.kind not in ("rollback", "rebuild") and question.proposer != "operator":
-        assert policy.deciders(approval, question)
+    if decision.kind not in ("rollback", "rebuild") and decision.proposer != "operator":
+        assert policy.deciders(approval, decision)
 
 
 @given(approvals, questions)
-def test_asking_ends(approval: Approval, question: Question) -> None:
+def test_asking_ends(approval: Approval, decision: DecisionRequest) -> None:
     """Each approval brings the decision nearer: after two at most nobody is asked any more."""
     given_so_far: list[Decider] = []
-    while (decider := policy.next_decider(approval, question, given_so_far)) is not None:
+    while (decider := policy.next_decider(approval, decision, given_so_far)) is not None:
         assert decider not in given_so_far
         given_so_far.append(decider)
     assert len(given_so_far) <= 2
-    assert given_so_far == policy.deciders(approval, question)
+    assert given_so_far == policy.deciders(approval, decision)
 
 
 @pytest.mark.parametrize(
@@ -107,79 +107,83 @@ def test_without_a_manager() -> None:
 def test_both_asks_the_manager_first() -> None:
     """With `both` the manager is asked, then the operator; one of them alone where the other proposed."""
     both = Approval(config="both", manager_config="both")
-    question = policy.question("config", "ada", "ada", has_manager=True)
-    assert policy.next_decider(both, question, []) == "manager"
-    assert policy.next_decider(both, question, policy.given(["hm1nd"])) == "operator"
-    assert policy.next_decider(both, question, policy.given(["hm1nd", "operator:alice"])) is None
-    assert policy.deciders(both, policy.question("config", "hm1nd", "ada", has_manager=True)) == ["operator"]
+    decision = policy.decision_request("config", "ada", "ada", has_manager=True)
+    assert policy.next_decider(both, decision, []) == "manager"
+    assert policy.next_decider(both, decision, policy.approvals_given(["hm1nd"])) == "operator"
+    assert policy.next_decider(both, decision, policy.approvals_given(["hm1nd", "operator:alice"])) is None
+    assert policy.deciders(both, policy.decision_request("config", "hm1nd", "ada", has_manager=True)) == ["operator"]
 
 
 def test_given_reads_labels() -> None:
     """Of labels and names of rules, those of parties that can be asked count."""
-    assert policy.given(["operator:alice", "rule: manager", "ada"]) == ["operator"]
-    assert policy.given(["hm1nd"]) == ["manager"]
+    assert policy.approvals_given(["operator:alice", "rule: manager", "ada"]) == ["operator"]
+    assert policy.approvals_given(["hm1nd"]) == ["manager"]
 
 
 # --- who may decide ---------------------------------------------------------------------------------------------
 
 
 @given(approvals, questions, parties, st.booleans())
-def test_nobody_decides_on_their_own(approval: Approval, question: Question, party: Party, approve: bool) -> None:
+def test_nobody_decides_on_their_own(
+    approval: Approval, decision: DecisionRequest, principal: Principal, approve: bool
+) -> None:
     """Whatever the settings, a proposer is refused, and so is an agent that is not the manager."""
-    may = policy.may_approve if approve else policy.may_deny
-    refused = code(lambda: may(approval, question, [], party, "ada/3"))
-    if party.name == question.proposer:
+    may = policy.check_may_approve if approve else policy.check_may_deny
+    refused = code(lambda: may(approval, decision, [], principal, "ada/3"))
+    if principal.name == decision.proposer:
         assert refused == "own_proposal"
-    elif party.role == "agent":
+    elif principal.role == "agent":
         assert refused == "not_decider"
 
 
 @given(approvals, questions)
-def test_whoever_is_asked_may_decide(approval: Approval, question: Question) -> None:
+def test_whoever_is_asked_may_decide(approval: Approval, decision: DecisionRequest) -> None:
     """The one whose approval is missing next is refused neither an approval nor a denial."""
     given_so_far: list[Decider] = []
-    while (decider := policy.next_decider(approval, question, given_so_far)) is not None:
-        party = MANAGER if decider == "manager" else OPERATOR
-        policy.may_approve(approval, question, given_so_far, party, "ada/3")
-        policy.may_deny(approval, question, given_so_far, party, "ada/3")
+    while (decider := policy.next_decider(approval, decision, given_so_far)) is not None:
+        principal = MANAGER if decider == "manager" else OPERATOR
+        policy.check_may_approve(approval, decision, given_so_far, principal, "ada/3")
+        policy.check_may_deny(approval, decision, given_so_far, principal, "ada/3")
         given_so_far.append(decider)
 
 
 @given(approvals, questions, st.sampled_from([[], ["manager"]]))
-def test_the_operator_may_deny_whatever_waits(approval: Approval, question: Question, given: list[Decider]) -> None:
+def test_the_operator_may_deny_whatever_waits(
+    approval: Approval, decision: DecisionRequest, given: list[Decider]
+) -> None:
     """The operator has the last word on all but their own."""
-    if question.proposer != "operator":
-        policy.may_deny(approval, question, given, OPERATOR, "ada/3")
+    if decision.proposer != "operator":
+        policy.check_may_deny(approval, decision, given, OPERATOR, "ada/3")
 
 
 def test_the_operator_may_stand_in_for_the_manager() -> None:
     """Where the manager alone is asked, the operator's approval is enough; with `both` the order is kept."""
-    question = policy.question("config", "ada", "ada", has_manager=True)
-    policy.may_approve(Approval(), question, [], OPERATOR, "ada/3")
-    assert policy.next_decider(Approval(), question, ["operator"]) is None
+    decision = policy.decision_request("config", "ada", "ada", has_manager=True)
+    policy.check_may_approve(Approval(), decision, [], OPERATOR, "ada/3")
+    assert policy.next_decider(Approval(), decision, ["operator"]) is None
     both = Approval(config="both")
-    assert code(lambda: policy.may_approve(both, question, [], OPERATOR, "ada/3")) == "not_decider"
-    policy.may_approve(both, question, ["manager"], OPERATOR, "ada/3")
+    assert code(lambda: policy.check_may_approve(both, decision, [], OPERATOR, "ada/3")) == "not_decider"
+    policy.check_may_approve(both, decision, ["manager"], OPERATOR, "ada/3")
 
 
 def test_the_manager_may_not_stand_in_for_the_operator() -> None:
     """What waits for the operator is not the manager's to approve or deny, neither at first nor for a second time."""
-    question = policy.question("config", "ada", "ada", has_manager=True)
+    decision = policy.decision_request("config", "ada", "ada", has_manager=True)
     cases: list[tuple[Approval, list[Decider]]] = [
         (Approval(config="operator"), []),
         (Approval(config="both"), ["manager"]),
     ]
     for approval, so_far in cases:
-        for may in (policy.may_approve, policy.may_deny):
+        for may in (policy.check_may_approve, policy.check_may_deny):
             with pytest.raises(HiveError, match=r"waits for (the )?operator") as refused:
-                may(approval, question, so_far, MANAGER, "ada/3")
+                may(approval, decision, so_far, MANAGER, "ada/3")
             assert refused.value.code == "not_decider"
 
 
 def test_users_of_the_operator_are_one_party() -> None:
     """Another user of the operator's socket cannot approve what the first proposed."""
-    question = policy.question("config", OPERATOR.label, "ada", has_manager=True)
-    assert code(lambda: policy.may_approve(Approval(), question, [], OTHER_USER, "ada/3")) == "own_proposal"
+    decision = policy.decision_request("config", OPERATOR.label, "ada", has_manager=True)
+    assert code(lambda: policy.check_may_approve(Approval(), decision, [], OTHER_USER, "ada/3")) == "own_proposal"
 
 
 # --- who may propose, see and withdraw --------------------------------------------------------------------------
@@ -187,35 +191,40 @@ def test_users_of_the_operator_are_one_party() -> None:
 
 def test_who_may_propose() -> None:
     """An agent for itself; the manager and the operator for anyone, and they alone make, remove and roll back."""
-    policy.may_propose(ADA, "ada")
-    assert code(lambda: policy.may_propose(ADA, "bob")) == "not_yours"
-    assert code(lambda: policy.may_request(ADA)) == "not_yours"
-    assert code(lambda: policy.may_rollback(Approval(), ADA, "ada")) == "not_decider"
-    for party in (MANAGER, OPERATOR):
-        policy.may_propose(party, "ada")
-        policy.may_request(party)
-        policy.may_rollback(Approval(), party, "ada")
+    policy.check_may_propose(ADA, "ada")
+    assert code(lambda: policy.check_may_propose(ADA, "bob")) == "not_yours"
+    assert code(lambda: policy.check_may_request(ADA)) == "not_yours"
+    assert code(lambda: policy.check_may_rollback(Approval(), ADA, "ada")) == "not_decider"
+    for principal in (MANAGER, OPERATOR):
+        policy.check_may_propose(principal, "ada")
+        policy.check_may_request(principal)
+        policy.check_may_rollback(Approval(), principal, "ada")
 
 
 def test_the_manager_cannot_go_back_behind_the_operator() -> None:
     """What the operator has tightened, the manager does not undo: not for itself, nor where the operator decides."""
-    assert code(lambda: policy.may_rollback(Approval(), MANAGER, MANAGER.name)) == "own_proposal"
-    assert code(lambda: policy.may_rollback(Approval(config="both"), MANAGER, "ada")) == "not_decider"
-    policy.may_rollback(Approval(config="both"), OPERATOR, MANAGER.name)
+    assert code(lambda: policy.check_may_rollback(Approval(), MANAGER, MANAGER.name)) == "own_proposal"
+    assert code(lambda: policy.check_may_rollback(Approval(config="both"), MANAGER, "ada")) == "not_decider"
+    policy.check_may_rollback(Approval(config="both"), OPERATOR, MANAGER.name)
 
 
 def test_who_may_see() -> None:
     """An agent sees what is proposed about itself, the manager and the operator everything."""
-    assert [policy.may_see(party, "ada") for party in (ADA, BOB, MANAGER, OPERATOR)] == [True, False, True, True]
+    assert [policy.can_see(principal, "ada") for principal in (ADA, BOB, MANAGER, OPERATOR)] == [
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_who_may_withdraw() -> None:
     """Who proposed, under whatever user, and the hive itself."""
-    policy.may_withdraw(ADA, "ada", "ada/3")
-    policy.may_withdraw(OTHER_USER, OPERATOR.label, "ada/3")
-    policy.may_withdraw(SYSTEM, "ada", "ada/3")
-    for party in (BOB, MANAGER, OPERATOR):
-        assert code(lambda party=party: policy.may_withdraw(party, "ada", "ada/3")) == "not_yours"  # type: ignore[misc]
+    policy.check_may_withdraw(ADA, "ada", "ada/3")
+    policy.check_may_withdraw(OTHER_USER, OPERATOR.label, "ada/3")
+    policy.check_may_withdraw(SYSTEM, "ada", "ada/3")
+    for principal in (BOB, MANAGER, OPERATOR):
+        assert code(lambda party=principal: policy.check_may_withdraw(party, "ada", "ada/3")) == "not_yours"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("base", ["a" * 40, None])

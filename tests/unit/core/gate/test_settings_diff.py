@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hive_core.gate.settings_diff import changes
+from hive_core.gate.settings_diff import describe_changes
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.agent_config import McpServer, ScriptRule
 
@@ -31,7 +31,7 @@ OTHER: dict[str, Any] = {
 
 
 def told(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    return changes(AgentConfig(**old), AgentConfig(**new))
+    return describe_changes(AgentConfig(**old), AgentConfig(**new))
 
 
 @pytest.mark.parametrize("field", list(AgentConfig.model_fields))
@@ -108,7 +108,7 @@ def test_words(old: dict[str, Any], new: dict[str, Any], words: list[str]) -> No
 
 def test_a_new_agent_is_described() -> None:
     """Without an old configuration everything that is set is told, defaults that matter included."""
-    assert changes(None, AgentConfig(allowed_recipients=["hm1nd"], memory_max="1G")) == [
+    assert describe_changes(None, AgentConfig(allowed_recipients=["hm1nd"], memory_max="1G")) == [
         "backend: scripted",
         "tools: Bash, Read, Write, Edit",
         "may send to: only hm1nd",
@@ -126,7 +126,7 @@ def test_a_new_agent_is_described() -> None:
 def test_every_field_of_a_new_agent_has_words() -> None:
     """A field that a new agent sets is told."""
     for field, value in OTHER.items():
-        assert changes(None, AgentConfig(**{field: value})) != changes(None, AgentConfig()), field
+        assert describe_changes(None, AgentConfig(**{field: value})) != describe_changes(None, AgentConfig()), field
 
 
 def test_long_lists_are_counted() -> None:

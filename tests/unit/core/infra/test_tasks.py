@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from hive_core.infra.tasks import to_the_end
+from hive_core.infra.tasks import shield_to_completion
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -23,7 +23,7 @@ async def test_a_cancelled_caller_waits(fails: bool) -> None:
             raise ValueError("no room")
 
     with capture_logs() as logs:
-        caller = asyncio.create_task(to_the_end(work()))
+        caller = asyncio.create_task(shield_to_completion(work()))
         await begun.wait()
         caller.cancel()
         assert (await asyncio.wait([caller], timeout=0))[1] and not ended.is_set()
@@ -42,6 +42,6 @@ async def test_an_answer_or_an_error_is_passed_on() -> None:
             raise ValueError("no room")
         return 7
 
-    assert await to_the_end(work(False)) == 7
+    assert await shield_to_completion(work(False)) == 7
     with pytest.raises(ValueError, match="no room"):
-        await to_the_end(work(True))
+        await shield_to_completion(work(True))

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.core.messaging.messaging_hive import Hive, Scene
+from tests.unit.core.messaging.messaging_hive import MessagingHive, QuestionHive
 
 
 @pytest.fixture
-async def hive(tmp_path: Path) -> AsyncIterator[Hive]:
+async def hive(tmp_path: Path) -> AsyncIterator[MessagingHive]:
     """A hive of ada and bob."""
-    hive = Hive(tmp_path)
+    hive = MessagingHive(tmp_path)
     await hive.open()
     yield hive
     await hive.close()
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+async def question_hive(tmp_path: Path) -> AsyncIterator[QuestionHive]:
     """ada and bob."""
-    scene = Scene(tmp_path)
-    await scene.open()
-    yield scene
-    await scene.close()
+    question_hive = QuestionHive(tmp_path)
+    await question_hive.open()
+    yield question_hive
+    await question_hive.close()

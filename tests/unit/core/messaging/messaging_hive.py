@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
-from hive_core.messaging import Broker, Directory, Due, Member, Questions, Reminders
+from hive_core.messaging import Broker, Directory, Member, Questions, Reminders, Scheduler
 from hive_core.protocol import (
     AskRequest,
     LeaseRequest,
@@ -25,7 +25,7 @@ FIRST = "instance-1"
 LEASE_SECONDS = 10
 
 
-class Hive:
+class MessagingHive:
     """ada and bob, of whom ada has said hello as `FIRST`."""
 
     def __init__(self, path: Path) -> None:
@@ -101,7 +101,7 @@ Told = tuple[str, str, str, int | None]
 """A stored message: sender, recipient, body, what it answers."""
 
 
-class Scene:
+class QuestionHive:
     """ada and bob, who may write to each other only; `close` and `open` are a daemon's end and the next one's start."""
 
     def __init__(self, path: Path, inbox_limit: int = 10_000) -> None:
@@ -129,7 +129,9 @@ class Scene:
             await self.add(name)
         self.questions = Questions(self.database, self.broker, self.directory, self.events, lambda: self.now)
         self.reminders = Reminders(self.database, self.broker, lambda: self.now)
-        self.due = Due(self.database, self.questions, self.reminders, lambda: self.now, retry_seconds=RETRY_SECONDS)
+        self.scheduler = Scheduler(
+            self.database, self.questions, self.reminders, lambda: self.now, retry_seconds=RETRY_SECONDS
+        )
 
     async def add(self, name: str) -> None:
         """There is such an agent, or there is one again."""
@@ -165,7 +167,7 @@ class Scene:
 
     def run(self) -> None:
         """Let time bring what it brings, in the background."""
-        self._running = asyncio.create_task(self.due.run())
+        self._running = asyncio.create_task(self.scheduler.run())
 
     async def ask(self, text: str = "Which?", agent: str = "ada", **more: object) -> Question:
         return await self.questions.ask(agent, AskRequest.model_validate({"text": text, **more}))

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from hive_core.errors import HiveError
 from hive_core.protocol import MAX_BODY_BYTES, InboxQuery, SendRequest
-from tests.unit.core.messaging.messaging_hive import Hive
+from tests.unit.core.messaging.messaging_hive import MessagingHive
 
 LONG = 60.0
 PROMPT = 10
@@ -28,21 +28,21 @@ def fail(db: sqlite3.Connection) -> None:
     raise HiveError("ref_moved", "too late", status=409)
 
 
-async def send(hive: Hive, body: str) -> None:
-    """Submitted at once, unlike `Hive.send`, which begins with tasks."""
+async def send(hive: MessagingHive, body: str) -> None:
+    """Submitted at once, unlike `MessagingHive.send`, which begins with tasks."""
     await hive.broker.send("bob", SendRequest(to="ada", body=body))
 
 
-async def bodies(hive: Hive) -> list[str]:
+async def bodies(hive: MessagingHive) -> list[str]:
     """Whatever is stored, oldest first."""
     return await hive.database.read(lambda db: [body for (body,) in db.execute("SELECT body FROM messages")])
 
 
-async def kept(hive: Hive) -> bool:
+async def kept(hive: MessagingHive) -> bool:
     return await hive.database.read(lambda db: db.execute("SELECT 1 FROM web_ports").fetchone() is not None)
 
 
-async def test_all_is_stored_in_one_commit(hive: Hive) -> None:
+async def test_all_is_stored_in_one_commit(hive: MessagingHive) -> None:
     """The change and its messages are on disk together, and the messages come from the hive, in their order."""
     before = hive.commits
     assert await hive.broker.announce(NOTICES, keep) == "done"
@@ -59,13 +59,13 @@ async def test_all_is_stored_in_one_commit(hive: Hive) -> None:
     assert hive.broker.unacknowledged("ada") == 0
 
 
-async def test_without_messages_only_the_change_is_made(hive: Hive) -> None:
+async def test_without_messages_only_the_change_is_made(hive: MessagingHive) -> None:
     """Nobody has to be told of everything."""
     assert await hive.broker.announce([], keep) == "done"
     assert await kept(hive)
 
 
-async def test_a_change_that_fails_is_told_to_nobody(hive: Hive) -> None:
+async def test_a_change_that_fails_is_told_to_nobody(hive: MessagingHive) -> None:
     """No message is stored, nobody's inbox counts one, who waits goes on waiting and gets the next message."""
     polling = hive.receive(wait=LONG)
     for _ in range(3):
@@ -80,7 +80,7 @@ async def test_a_change_that_fails_is_told_to_nobody(hive: Hive) -> None:
         assert [one.id for one in (await polling).deliveries] == [number]
 
 
-async def test_messages_that_cannot_be_stored_undo_the_change(hive: Hive) -> None:
+async def test_messages_that_cannot_be_stored_undo_the_change(hive: MessagingHive) -> None:
     """There is no change that nobody is told of."""
     refuse = "CREATE TRIGGER no BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'no'); END"
     await hive.database.write(lambda db: db.execute(refuse).rowcount)
@@ -90,7 +90,7 @@ async def test_messages_that_cannot_be_stored_undo_the_change(hive: Hive) -> Non
     assert hive.broker.unacknowledged("ada") == 0
 
 
-async def test_who_waits_is_woken_by_the_same_commit(hive: Hive) -> None:
+async def test_who_waits_is_woken_by_the_same_commit(hive: MessagingHive) -> None:
     """An announcement reaches a long poll as fast as any message."""
     polling = hive.receive(wait=LONG)
     for _ in range(3):
@@ -102,7 +102,7 @@ async def test_who_waits_is_woken_by_the_same_commit(hive: Hive) -> None:
     assert hive.commits == before + 1
 
 
-async def test_who_cannot_be_told_is_left_out(hive: Hive) -> None:
+async def test_who_cannot_be_told_is_left_out(hive: MessagingHive) -> None:
     """A full inbox and an unknown name are logged; the change is made and the others are told."""
     hive.inbox_limit(2)
     await hive.send("fills", to="bob", sender="ada")
@@ -119,7 +119,7 @@ async def test_who_cannot_be_told_is_left_out(hive: Hive) -> None:
     ]
 
 
-async def test_everybody_hears_of_things_in_their_order(hive: Hive) -> None:
+async def test_everybody_hears_of_things_in_their_order(hive: MessagingHive) -> None:
     """What is sent before an announcement is stored before it; what is sent after it, after it; ids say the same."""
 
     def seen(db: sqlite3.Connection) -> list[str]:
@@ -136,7 +136,7 @@ async def test_everybody_hears_of_things_in_their_order(hive: Hive) -> None:
     assert [one.body for one in (await hive.receive()).deliveries] == ["before", "announced", "after", "again", "last"]
 
 
-async def test_an_announcement_outlives_its_caller(hive: Hive) -> None:
+async def test_an_announcement_outlives_its_caller(hive: MessagingHive) -> None:
     """A caller that goes away while it is on its way changes nothing: it is stored, counted and delivered."""
     polling = hive.receive(wait=LONG)
     announcing = asyncio.create_task(hive.broker.announce([("ada", "still")], keep))
@@ -148,7 +148,7 @@ async def test_an_announcement_outlives_its_caller(hive: Hive) -> None:
     assert announcing.cancelled() and await kept(hive)
 
 
-async def test_a_failure_after_its_caller_left_is_counted_right(hive: Hive) -> None:
+async def test_a_failure_after_its_caller_left_is_counted_right(hive: MessagingHive) -> None:
     """Nobody is there to hear of it, and no inbox keeps counting a message that is not there."""
     announcing = asyncio.create_task(hive.broker.announce([("ada", "never")], fail))
     while not hive.broker.unacknowledged("ada"):
@@ -159,7 +159,7 @@ async def test_a_failure_after_its_caller_left_is_counted_right(hive: Hive) -> N
     assert hive.broker.unacknowledged("ada") == 1
 
 
-async def test_a_stopping_daemon_refuses_and_counts_nothing(hive: Hive) -> None:
+async def test_a_stopping_daemon_refuses_and_counts_nothing(hive: MessagingHive) -> None:
     """What is not even queued leaves no trace."""
     hive.database.finish()
     with pytest.raises(HiveError) as refused:
@@ -169,7 +169,7 @@ async def test_a_stopping_daemon_refuses_and_counts_nothing(hive: Hive) -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "\U0001f41d"])
-async def test_a_body_that_is_too_long_is_cut(hive: Hive, letter: str) -> None:
+async def test_a_body_that_is_too_long_is_cut(hive: MessagingHive, letter: str) -> None:
     """It is stored up to the limit of every message, in whole characters, and says that it was cut."""
     await hive.broker.announce([("ada", letter * MAX_BODY_BYTES + "x"), ("operator", "x" * MAX_BODY_BYTES)], keep)
     (cut,) = (await hive.receive()).deliveries
@@ -179,7 +179,7 @@ async def test_a_body_that_is_too_long_is_cut(hive: Hive, letter: str) -> None:
     assert whole.body == "x" * MAX_BODY_BYTES
 
 
-async def test_announcements_are_seen_by_who_watches(hive: Hive) -> None:
+async def test_announcements_are_seen_by_who_watches(hive: MessagingHive) -> None:
     """They are events like every other message, told after the commit."""
     after = hive.events.last_id
     await hive.broker.announce([("ada", "one")], keep)

@@ -6,13 +6,13 @@ import pytest
 
 from hive_core.messaging import store
 from hive_core.protocol import MAX_BODY_BYTES, InboxQuery
-from tests.unit.core.messaging.messaging_hive import LEASE_SECONDS, Hive
+from tests.unit.core.messaging.messaging_hive import LEASE_SECONDS, MessagingHive
 
 LIMIT = 4 * 1024 * 1024
 
 
 @pytest.mark.parametrize("view", ["unread", "all"])
-async def test_a_large_inbox_is_read_in_parts(hive: Hive, view: str) -> None:
+async def test_a_large_inbox_is_read_in_parts(hive: MessagingHive, view: str) -> None:
     """An answer has at most 4 MiB of JSON and says how many are unread; `before` its oldest come the next."""
     ids = await hive.send(*["\n" * (MAX_BODY_BYTES // 2)] * 20, to="operator")
     found: list[int] = []
@@ -27,14 +27,14 @@ async def test_a_large_inbox_is_read_in_parts(hive: Hive, view: str) -> None:
     assert found == ids
 
 
-async def test_one_message_always_fits(hive: Hive) -> None:
+async def test_one_message_always_fits(hive: MessagingHive) -> None:
     """A body that makes more JSON than most is shown all the same."""
     ids = await hive.send(*["\x00" * MAX_BODY_BYTES] * 3, to="operator")
     answer = await hive.broker.inbox(InboxQuery())
     assert [message.id for message in answer.messages] == ids[-2:]
 
 
-async def test_only_whom_the_operator_asked_can_answer(hive: Hive) -> None:
+async def test_only_whom_the_operator_asked_can_answer(hive: MessagingHive) -> None:
     """Ids are easy to guess: another agent's message with the right `reply_to` is not taken for the answer."""
     (asked,) = await hive.send("how is it?", to="bob", sender="operator")
     await hive.send("I am bob", to="operator", sender="ada", reply_to=asked)
@@ -47,7 +47,7 @@ async def test_only_whom_the_operator_asked_can_answer(hive: Hive) -> None:
     assert reply is not None and (reply.id, reply.sender) == (answer, "bob")
 
 
-async def test_anyone_can_answer_what_everyone_was_asked(hive: Hive) -> None:
+async def test_anyone_can_answer_what_everyone_was_asked(hive: MessagingHive) -> None:
     """The answer to a broadcast is the first message that names it, whoever sent it; one that names none is not."""
     (asked,) = await hive.send("who is there?", to="*", sender="operator")
     await hive.send("by the way", to="operator", sender="ada")
@@ -57,7 +57,7 @@ async def test_anyone_can_answer_what_everyone_was_asked(hive: Hive) -> None:
     assert reply is not None and (reply.id, reply.sender) == (answer, "bob")
 
 
-async def test_nothing_is_leased_by_looking(hive: Hive) -> None:
+async def test_nothing_is_leased_by_looking(hive: MessagingHive) -> None:
     """What waits is shown oldest first, with what is leased at this moment; afterwards all of it is handed out."""
     first, second = await hive.send("one", "two")
     assert await hive.received(most=1) == [first]
@@ -77,7 +77,7 @@ async def test_nothing_is_leased_by_looking(hive: Hive) -> None:
     assert ([one.id for one in found.messages], found.total) == ([second], 1)
 
 
-async def test_long_bodies(hive: Hive) -> None:
+async def test_long_bodies(hive: MessagingHive) -> None:
     """A body is cut at 2,000 characters, whatever they are, and its whole length told; `total` counts all."""
     bodies = ["\x00" * 3_000, "\U0001f41d" * 2_000, "", "x"]
     await hive.send(*bodies)
@@ -87,7 +87,7 @@ async def test_long_bodies(hive: Hive) -> None:
     assert found.total == 4
 
 
-async def test_a_look_reads_so_much(hive: Hive, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_reads_so_much(hive: MessagingHive, monkeypatch: pytest.MonkeyPatch) -> None:
     """An inbox of the longest messages is not read from end to end; at least one message is shown."""
     await hive.send(*["x" * 1_000] * 5)
     monkeypatch.setattr(store, "_INBOX_BYTES", 2_500)

@@ -12,7 +12,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.messaging import leases
 from hive_core.protocol import MAX_BODY_BYTES
-from tests.unit.core.messaging.messaging_hive import FIRST, LEASE_SECONDS, Hive
+from tests.unit.core.messaging.messaging_hive import FIRST, LEASE_SECONDS, MessagingHive
 
 MEBIBYTE = 1024 * 1024
 
@@ -26,7 +26,7 @@ async def refusal(call: Coroutine[Any, Any, object]) -> str:
 # --- acknowledging and renewing -----------------------------------------------------------------------------
 
 
-async def test_a_repeated_acknowledgement_changes_nothing(hive: Hive) -> None:
+async def test_a_repeated_acknowledgement_changes_nothing(hive: MessagingHive) -> None:
     """Asked again after a lost answer, ack says that it changed nothing, and that is no error."""
     ids = await hive.send("one", "two", "three")
     assert await hive.received() == ids
@@ -38,7 +38,7 @@ async def test_a_repeated_acknowledgement_changes_nothing(hive: Hive) -> None:
     assert hive.broker.unacknowledged("ada") == 0
 
 
-async def test_an_acknowledgement_is_for_all_of_its_ids_or_none(hive: Hive) -> None:
+async def test_an_acknowledgement_is_for_all_of_its_ids_or_none(hive: MessagingHive) -> None:
     """One id that is not held, or not the caller's, refuses the whole request, and nothing is acknowledged."""
     held, released = await hive.send("one", "two")
     (others,) = await hive.send("to bob", to="bob", sender="ada")
@@ -49,7 +49,7 @@ async def test_an_acknowledgement_is_for_all_of_its_ids_or_none(hive: Hive) -> N
     assert await hive.received(holding=[]) == [held, released]
 
 
-async def test_a_lease_that_ran_out_may_still_be_acknowledged(hive: Hive) -> None:
+async def test_a_lease_that_ran_out_may_still_be_acknowledged(hive: MessagingHive) -> None:
     """Work that took too long counts, as long as the message was not released or handed to another instance."""
     (number,) = await hive.send("slowly")
     await hive.received()
@@ -57,7 +57,7 @@ async def test_a_lease_that_ran_out_may_still_be_acknowledged(hive: Hive) -> Non
     assert await hive.acknowledge([number]) == [number]
 
 
-async def test_renewing_keeps_what_is_held(hive: Hive) -> None:
+async def test_renewing_keeps_what_is_held(hive: MessagingHive) -> None:
     """A renewed lease runs on from the renewal; what was acknowledged meanwhile is left out, and that is no error."""
     kept, done = await hive.send("one", "two")
     await hive.received()
@@ -76,7 +76,7 @@ async def test_renewing_keeps_what_is_held(hive: Hive) -> None:
 # --- a harness that is replaced -----------------------------------------------------------------------------
 
 
-async def test_a_hello_under_way_counts_before_it_is_answered(hive: Hive) -> None:
+async def test_a_hello_under_way_counts_before_it_is_answered(hive: MessagingHive) -> None:
     """Requests of the old harness that queue behind the new one's hello are refused, though it is not answered yet."""
     first, second = await hive.send("one", "two")
     assert await hive.received(most=1) == [first]
@@ -96,7 +96,7 @@ async def test_a_hello_under_way_counts_before_it_is_answered(hive: Hive) -> Non
 # --- callers that hang up -----------------------------------------------------------------------------------
 
 
-async def test_taking_back_leaves_a_newer_lease_alone(hive: Hive) -> None:
+async def test_taking_back_leaves_a_newer_lease_alone(hive: MessagingHive) -> None:
     """What a caller that hung up was to get is freed, unless it was leased again before that was noticed."""
     ids = await hive.send("one", "two")
     gone = hive.receive(wait=60.0)
@@ -111,7 +111,7 @@ async def test_taking_back_leaves_a_newer_lease_alone(hive: Hive) -> None:
     assert await hive.received() == [ids[1]]
 
 
-async def test_a_hang_up_while_the_daemon_stops_is_no_error(hive: Hive) -> None:
+async def test_a_hang_up_while_the_daemon_stops_is_no_error(hive: MessagingHive) -> None:
     """There is nobody left who could take a lease back then, and nothing is logged as a failure."""
     failures: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
@@ -139,7 +139,7 @@ async def test_a_hang_up_while_the_daemon_stops_is_no_error(hive: Hive) -> None:
     ],
     ids=["ascii", "escaped", "two bytes", "control"],
 )
-async def test_an_answer_has_about_a_mebibyte_of_json(hive: Hive, body: str, together: int) -> None:
+async def test_an_answer_has_about_a_mebibyte_of_json(hive: MessagingHive, body: str, together: int) -> None:
     """Whatever the bodies are made of, an answer has at most 1 MiB of JSON or one message; the rest comes next."""
     ids = await hive.send(*[body] * 4)
     answer = await hive.receive()
@@ -149,7 +149,7 @@ async def test_an_answer_has_about_a_mebibyte_of_json(hive: Hive, body: str, tog
     assert await hive.received(most=1) == [ids[together]]
 
 
-async def test_an_instance_holds_at_most_a_thousand(hive: Hive) -> None:
+async def test_an_instance_holds_at_most_a_thousand(hive: MessagingHive) -> None:
     """Beyond 1,000 leased messages a receive gives nothing new, until some of them are dealt with."""
     ids = await hive.send(*["x"] * (leases.MOST_HELD + 5))
     for start in range(0, leases.MOST_HELD, 100):
@@ -160,7 +160,7 @@ async def test_an_instance_holds_at_most_a_thousand(hive: Hive) -> None:
     assert await hive.received() == ids[leases.MOST_HELD : leases.MOST_HELD + 2]
 
 
-async def test_looking_for_messages_reads_no_bodies(hive: Hive) -> None:
+async def test_looking_for_messages_reads_no_bodies(hive: MessagingHive) -> None:
     """A receive that gives nothing does not read what is leased already: it would hold up every other write."""
     await hive.send(*["x" * 1_000] * 3)
     await hive.received()

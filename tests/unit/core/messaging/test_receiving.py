@@ -11,13 +11,13 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.messaging.receiving import MOST_POLLS
 from hive_core.protocol import ReceiveAnswer
-from tests.unit.core.messaging.messaging_hive import Hive
+from tests.unit.core.messaging.messaging_hive import MessagingHive
 
 LONG = 60.0
 PROMPT = 10
 
 
-async def test_a_newer_receive_with_holding_ends_the_older(hive: Hive) -> None:
+async def test_a_newer_receive_with_holding_ends_the_older(hive: MessagingHive) -> None:
     """The older one is answered at once, with nothing; a message goes to the newer one. Others are left alone."""
     plain = hive.receive(wait=LONG)
     older = hive.receive(wait=LONG, holding=[])
@@ -31,7 +31,7 @@ async def test_a_newer_receive_with_holding_ends_the_older(hive: Hive) -> None:
         assert [one.id for one in (await newer).deliveries] == [number]
 
 
-async def test_many_receives_with_holding_build_each_message_once(hive: Hive) -> None:
+async def test_many_receives_with_holding_build_each_message_once(hive: MessagingHive) -> None:
     """However many connections ask with `holding: []`, only the last of them is given the messages."""
     ids = await hive.send("one", "two")
     polls = [hive.receive(holding=[]) for _ in range(50)]
@@ -40,7 +40,7 @@ async def test_many_receives_with_holding_build_each_message_once(hive: Hive) ->
     assert {one.attempt for one in answers[-1].deliveries} == {1}
 
 
-async def test_what_a_replaced_receive_had_leased_is_free_again(hive: Hive) -> None:
+async def test_what_a_replaced_receive_had_leased_is_free_again(hive: MessagingHive) -> None:
     """Messages that were leased for an older receive when the newer came, and that the newer left, go to the next."""
     ids = await hive.send("one", "two", "three")
     leased, may_commit = threading.Event(), threading.Event()
@@ -62,7 +62,7 @@ async def test_what_a_replaced_receive_had_leased_is_free_again(hive: Hive) -> N
     assert await hive.received() == ids[1:]
 
 
-async def test_an_agent_has_few_receives_at_once(hive: Hive) -> None:
+async def test_an_agent_has_few_receives_at_once(hive: MessagingHive) -> None:
     """The ninth receive under way is refused with 429 `too_many_polls`; one that has ended makes room."""
     polls = [hive.receive(wait=LONG) for _ in range(MOST_POLLS)]
     await asyncio.sleep(0)
@@ -77,7 +77,7 @@ async def test_an_agent_has_few_receives_at_once(hive: Hive) -> None:
     await asyncio.wait(polls)
 
 
-async def test_a_replaced_harness_ends_no_receive_of_the_new_one(hive: Hive) -> None:
+async def test_a_replaced_harness_ends_no_receive_of_the_new_one(hive: MessagingHive) -> None:
     """Who is not the agent's harness any more is refused before its receive counts."""
     await hive.broker.hello("ada", "instance-2")
     waiting = hive.receive(wait=LONG, holding=[], instance="instance-2")
@@ -90,7 +90,7 @@ async def test_a_replaced_harness_ends_no_receive_of_the_new_one(hive: Hive) -> 
         assert [one.id for one in (await waiting).deliveries] == [number]
 
 
-async def test_a_waiting_receive_shares_the_commit_of_its_message(hive: Hive) -> None:
+async def test_a_waiting_receive_shares_the_commit_of_its_message(hive: MessagingHive) -> None:
     """A message for somebody who waits is stored and leased in one commit: the wait is not for the disk twice."""
     polling = await waiting(hive)
     before = hive.commits
@@ -99,7 +99,7 @@ async def test_a_waiting_receive_shares_the_commit_of_its_message(hive: Hive) ->
     assert hive.commits == before + 1
 
 
-async def test_a_waiting_receive_that_is_gone_loses_nothing(hive: Hive) -> None:
+async def test_a_waiting_receive_that_is_gone_loses_nothing(hive: MessagingHive) -> None:
     """Who hangs up while its message is on its way to the disk leaves that message to the next receive."""
     polling = await waiting(hive)
     sending = asyncio.create_task(hive.send("wake up"))
@@ -111,7 +111,7 @@ async def test_a_waiting_receive_that_is_gone_loses_nothing(hive: Hive) -> None:
     assert polling.cancelled()
 
 
-async def test_a_message_that_is_not_stored_wakes_nobody(hive: Hive) -> None:
+async def test_a_message_that_is_not_stored_wakes_nobody(hive: MessagingHive) -> None:
     """When the commit fails, the receive that queued up behind the message goes on waiting, and gets the next one."""
     polling = await waiting(hive)
     refuse = "CREATE TRIGGER no BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'no'); END"
@@ -125,7 +125,7 @@ async def test_a_message_that_is_not_stored_wakes_nobody(hive: Hive) -> None:
         assert [one.id for one in (await polling).deliveries] == [number]
 
 
-async def waiting(hive: Hive) -> asyncio.Task[ReceiveAnswer]:
+async def waiting(hive: MessagingHive) -> asyncio.Task[ReceiveAnswer]:
     """A receive that has found nothing and waits."""
     polling = hive.receive(wait=LONG)
     for _ in range(3):

@@ -17,7 +17,7 @@ from hive_core.layout import Layout
 from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.launcher import PlainLauncher
 from tests.helpers.git_repos import FILES, order
-from tests.unit.core.runtimes.local.local_hive import POLITE, Hive, Mode, make_spec, opened
+from tests.unit.core.runtimes.local.local_hive import POLITE, LocalHive, Mode, make_spec, opened
 from tests.unit.core.runtimes.local.test_runtime import MODES
 
 COMMIT = """
@@ -54,7 +54,7 @@ print(json.dumps({
 """
 
 
-async def built(hive: Hive, name: str = "ada") -> AgentSpec:
+async def built(hive: LocalHive, name: str = "ada") -> AgentSpec:
     """An agent as the gate starts it: with a closure, its repository, and a clone of that to change."""
     wanted = order(hive.layout, FILES, name)
     closure = await hive.runtime.build(wanted, lambda _: None)

@@ -11,10 +11,18 @@ import pytest
 
 from hive_agent.backends.base import Choice, Failed, NeedsLogin, Ok, TurnOutcome
 from hive_agent.backends.claude.command import arguments, environment, find_program, mcp_config
-from hive_agent.backends.claude.events import LONGEST_RESULT, Reading, user_entries
-from hive_agent.backends.cli_launch import NoProgram
+from hive_agent.backends.claude.events import LONGEST_RESULT, ClaudeEventReader, user_entries
+from hive_agent.backends.cli_launch import ProgramNotFound
 from hive_agent.backends.mcp_config import HiveServer
-from hive_agent.backends.transcript import Entry, Notice, Session, Text, ToolCall, ToolResult, Usage
+from hive_agent.backends.transcript import (
+    Entry,
+    Notice,
+    SessionStarted,
+    TokenUsage,
+    ToolCall,
+    ToolResult,
+    TranscriptText,
+)
 from hive_core.protocol import McpServer
 
 
@@ -108,14 +116,14 @@ def test_program_is_looked_for_in_order(tmp_path: Path) -> None:
     path = {"PATH": str(tmp_path / "path")}
     assert find_program(path) == tmp_path / "path/claude"
     assert find_program(path | {"HIVE_CLAUDE": str(tmp_path / "named")}) == tmp_path / "named"
-    with pytest.raises(NoProgram, match="HIVE_CLAUDE names"):
+    with pytest.raises(ProgramNotFound, match="HIVE_CLAUDE names"):
         find_program(path | {"HIVE_CLAUDE": str(tmp_path / "missing")})
 
 
 def test_no_program_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any Claude Code the error says what to install."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(NoProgram, match="claude-agent-sdk"):
+    with pytest.raises(ProgramNotFound, match="claude-agent-sdk"):
         find_program({"PATH": str(tmp_path)})
 
 
@@ -133,13 +141,13 @@ FAILED = RESULT | {"is_error": True}
 def read(*events: Any, known: str | None = None, added_before: int | None = None) -> tuple[list[Entry], TurnOutcome]:
     """What these events tell, and how the turn ended; messages are put into it before the event `added_before`."""
     entries: list[Entry] = []
-    reading = Reading(entries.append, message="u1", server="hive", known=known)
+    reader = ClaudeEventReader(entries.append, message="u1", server="hive", known=known)
     for number, event in enumerate(events):
         if number == added_before:
-            reading.added()
-        reading.feed(event)
-    reading.close()
-    return entries, reading.outcome(1_000.0)
+            reader.added()
+        reader.feed(event)
+    reader.close()
+    return entries, reader.outcome(1_000.0)
 
 
 def said(*blocks: Any, number: str = "m1", **more: Any) -> dict[str, Any]:
@@ -169,14 +177,14 @@ def test_good_turn() -> None:
         known="s1",
     )
     assert outcome == Ok()
-    assert [entry for entry in entries if not isinstance(entry, Usage)] == [
-        Session("s1", fresh=False),
-        Text("hi"),
+    assert [entry for entry in entries if not isinstance(entry, TokenUsage)] == [
+        SessionStarted("s1", fresh=False),
+        TranscriptText("hi"),
         ToolCall("t1", "Bash", {"command": "ls"}),
         ToolResult("t1", "a\n[image]", False, 9),
-        Text("bye"),
+        TranscriptText("bye"),
     ]
-    used = [entry for entry in entries if isinstance(entry, Usage)]
+    used = [entry for entry in entries if isinstance(entry, TokenUsage)]
     assert [(usage.input, usage.output, usage.cost_usd) for usage in used[-2:]] == [(3, 2, None), (3, 2, 0.5)]
     assert used[-1].window == 9
 
@@ -192,7 +200,7 @@ def test_streamed_answers_count_once() -> None:
         {"type": "stream_event", "event": end},
         RESULT,
     )
-    [usage] = [entry for entry in entries if isinstance(entry, Usage)]
+    [usage] = [entry for entry in entries if isinstance(entry, TokenUsage)]
     assert (usage.input, usage.output, usage.cache_read, usage.context) == (3, 7, 40, 50)
 
 
@@ -269,7 +277,7 @@ def test_compaction() -> None:
     assert read(INIT, failed, RESULT)[1] == Ok()
     boundary = {"type": "system", "subtype": "compact_boundary", "compact_metadata": {"post_tokens": 5}}
     entries, _ = read(INIT, boundary, RESULT)
-    assert [entry.context for entry in entries if isinstance(entry, Usage)] == [5]
+    assert [entry.context for entry in entries if isinstance(entry, TokenUsage)] == [5]
 
 
 def test_long_results_are_cut() -> None:

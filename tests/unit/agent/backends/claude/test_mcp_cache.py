@@ -26,7 +26,7 @@ for line in sys.stdin:
 """
 
 
-class Front:
+class RunningProxy:
     """The front as a CLI has it."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
@@ -60,7 +60,7 @@ def _method(line: bytes) -> str:
 
 
 @contextmanager
-def front(place: Path, tools: str, version: str = "1") -> Iterator[Front]:
+def front(place: Path, tools: str, version: str = "1") -> Iterator[RunningProxy]:
     """A server with these tools and the front before it."""
     (place / "server.py").write_text(SERVER)
     (place / "tools").write_text(tools)
@@ -72,7 +72,7 @@ def front(place: Path, tools: str, version: str = "1") -> Iterator[Front]:
         stderr=subprocess.PIPE,
     ) as process:
         try:
-            yield Front(process)
+            yield RunningProxy(process)
         finally:
             _close(process.stdin)
 
@@ -82,7 +82,7 @@ def _close(pipe: IO[bytes] | None) -> None:
         pipe.close()
 
 
-def introduced(given: Front) -> Any:
+def introduced(given: RunningProxy) -> Any:
     """What a CLI asks at its start; returns the tools."""
     assert "message" in given.ask(1, "server/discover")
     assert given.ask(2, "initialize", clientInfo="c") == {"serverInfo": "s"}
@@ -122,20 +122,20 @@ def test_changed_tools(tmp_path: Path) -> None:
 def test_broken_memory(text: str, tmp_path: Path) -> None:
     """A memory that the agent has broken is none, and is mended."""
     (tmp_path / "memory").write_bytes(text.encode("latin-1"))
-    memory = mcp_cache.Memory(str(tmp_path / "memory"), "1")
-    assert memory.answer("q") is None
-    assert memory.learn("q", 1)
-    assert mcp_cache.Memory(str(tmp_path / "memory"), "1").answer("q") == 1
+    cache = mcp_cache.AnswerCache(str(tmp_path / "memory"), "1")
+    assert cache.answer("q") is None
+    assert cache.learn("q", 1)
+    assert mcp_cache.AnswerCache(str(tmp_path / "memory"), "1").answer("q") == 1
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
     """However many questions there are, only the last ones are remembered; a link is not followed."""
-    memory = mcp_cache.Memory(str(tmp_path / "memory"), "1")
+    cache = mcp_cache.AnswerCache(str(tmp_path / "memory"), "1")
     for number in range(100):
-        memory.learn(f"q{number}", number)
+        cache.learn(f"q{number}", number)
     assert len(json.loads((tmp_path / "memory").read_text())["answers"]) <= 20
     (tmp_path / "link").symlink_to(tmp_path / "memory")
-    assert mcp_cache.Memory(str(tmp_path / "link"), "1").answer("q99") is None
+    assert mcp_cache.AnswerCache(str(tmp_path / "link"), "1").answer("q99") is None
 
 
 def test_server_that_cannot_start(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hive_agent.backends.base import Backend, NeedsLogin, Ok, Turn, open_backend
-from hive_agent.backends.transcript import Entry, Notice, Session
+from hive_agent.backends.transcript import Entry, Notice, SessionStarted
 from tests.integration.backends.claude_code import delivery, of
 from tests.unit.agent.backends.one_shot.test_commands import context
 
@@ -40,7 +40,7 @@ async def test_lost_conversation(tmp_path: Path) -> None:
         assert await backend.run(Turn((delivery("hello"),)), told.append) == Ok()
         assert await backend.run(Turn((delivery("hello"),)), told.append) == Ok()
     assert [notice.level for notice in of(Notice, told)] == ["warning"]
-    assert of(Session, told) == [Session("kept", fresh=True), Session("kept", fresh=False)]
+    assert of(SessionStarted, told) == [SessionStarted("kept", fresh=True), SessionStarted("kept", fresh=False)]
 
 
 async def test_shortened_conversation_gets_the_notes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hive_agent.backends.base import BackendContext, Choice, Failed, Turn, open_backend
-from hive_agent.backends.one_shot.backend import Cli
+from hive_agent.backends.one_shot.backend import CliSpec
 from hive_agent.backends.one_shot.codex import Codex
 from hive_agent.backends.one_shot.gemini import Gemini, policy
 from hive_agent.backends.one_shot.opencode import Opencode, permissions
@@ -22,7 +22,7 @@ from hive_agent.role import AGENT
 from hive_core.protocol import AgentConfig, Backend, Profile
 from tests.integration.backends.claude_code import delivery
 
-CLIS: dict[Backend, Callable[[BackendContext], Cli]] = {"opencode": Opencode, "codex": Codex, "gemini": Gemini}
+CLIS: dict[Backend, Callable[[BackendContext], CliSpec]] = {"opencode": Opencode, "codex": Codex, "gemini": Gemini}
 SERVERS = {
     "clock": {"command": "clock-mcp", "args": ["--utc"], "env": {"ZONE": "x"}},
     "web": {"url": "https://mcp.test/"},

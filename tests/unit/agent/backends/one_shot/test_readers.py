@@ -7,21 +7,21 @@ import json
 import pytest
 
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, TurnOutcome
-from hive_agent.backends.cli_launch import Known
-from hive_agent.backends.one_shot.codex import CodexReading
-from hive_agent.backends.one_shot.gemini import GeminiReading
-from hive_agent.backends.one_shot.opencode import OpencodeReading
-from hive_agent.backends.one_shot.reader import SHOWN_RESULT, Reading
-from hive_agent.backends.transcript import Entry, Notice, Text, ToolResult, Usage, as_json
+from hive_agent.backends.cli_launch import StoredSession
+from hive_agent.backends.one_shot.codex import CodexReader
+from hive_agent.backends.one_shot.gemini import GeminiReader
+from hive_agent.backends.one_shot.opencode import OpencodeReader
+from hive_agent.backends.one_shot.reader import SHOWN_RESULT, OutputReader
+from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolResult, TranscriptText, as_json
 
 
-def fed(reading: Reading, *lines: str, stderr: bool = False) -> list[Entry]:
+def fed(reader: OutputReader, *lines: str, stderr: bool = False) -> list[Entry]:
     """What the lines are told as."""
-    return [entry for line in lines for entry in (reading.complain(line) if stderr else reading.feed(line.encode()))]
+    return [entry for line in lines for entry in (reader.complain(line) if stderr else reader.feed(line.encode()))]
 
 
-def ended(reading: Reading, exit_code: int | None = 1) -> TurnOutcome:
-    return reading.verdict or reading.outcome(exit_code)
+def ended(reader: OutputReader, exit_code: int | None = 1) -> TurnOutcome:
+    return reader.verdict or reader.outcome(exit_code)
 
 
 def kind(outcome: TurnOutcome) -> str:
@@ -40,7 +40,7 @@ def kind(outcome: TurnOutcome) -> str:
 )
 def test_codex_failures(words: str, judged: str) -> None:
     """Each way in which codex says that the model's API failed is judged as what it is."""
-    reading = CodexReading()
+    reading = CodexReader()
     fed(reading, json.dumps({"type": "turn.failed", "error": {"message": words}}))
     assert kind(ended(reading)) == judged
 
@@ -56,7 +56,7 @@ def test_codex_failures(words: str, judged: str) -> None:
 )
 def test_gemini_failures(words: str, judged: str) -> None:
     """Each way in which gemini says that the model's API failed is judged as what it is."""
-    reading = GeminiReading()
+    reading = GeminiReader()
     fed(reading, json.dumps({"type": "result", "status": "error", "error": {"type": "Error", "message": words}}))
     assert kind(ended(reading)) == judged
 
@@ -64,7 +64,7 @@ def test_gemini_failures(words: str, judged: str) -> None:
 @pytest.mark.parametrize(("exit_code", "judged"), [(41, "NeedsLogin"), (52, "config"), (1, "crashed")])
 def test_gemini_exit_codes(exit_code: int, judged: str) -> None:
     """Gemini tells missing credentials and bad settings only with how it exits."""
-    reading = GeminiReading()
+    reading = GeminiReader()
     fed(reading, "Invalid auth method selected.", stderr=True)
     outcome = ended(reading, exit_code)
     assert kind(outcome) == judged
@@ -74,7 +74,7 @@ def test_gemini_exit_codes(exit_code: int, judged: str) -> None:
 def test_opencode_gives_up() -> None:
     """Opencode would try a failing API for ever: after its fourth try the turn ends, judged by what the API said."""
     line = 'level=ERROR message="stream error" small=false agent=build error.error="AI_APICallError: slow down"'
-    reading = OpencodeReading()
+    reading = OpencodeReader()
     told = fed(reading, *[line] * 3, stderr=True)
     assert [entry.level for entry in told if isinstance(entry, Notice)] == ["warning"] * 3
     assert reading.verdict is None
@@ -100,7 +100,7 @@ def test_opencode_gives_up() -> None:
 )
 def test_opencode_errors(error: object, outcome: TurnOutcome) -> None:
     """An error event of opencode is the turn's outcome, with what the API asked for."""
-    reading = OpencodeReading()
+    reading = OpencodeReader()
     fed(reading, json.dumps({"type": "error", "sessionID": "ses_1", "error": error}))
     assert ended(reading) == outcome
 
@@ -108,49 +108,47 @@ def test_opencode_errors(error: object, outcome: TurnOutcome) -> None:
 @pytest.mark.parametrize(
     ("reading", "line"),
     [
-        (OpencodeReading(), 'level=WARN message="server unavailable" key=hive type=local status=failed'),
-        (CodexReading(), "Error: required MCP servers failed to initialize: hive: connection closed"),
-        (GeminiReading(), "MCP issues detected. Run /mcp list for status."),
+        (OpencodeReader(), 'level=WARN message="server unavailable" key=hive type=local status=failed'),
+        (CodexReader(), "Error: required MCP servers failed to initialize: hive: connection closed"),
+        (GeminiReader(), "MCP issues detected. Run /mcp list for status."),
     ],
     ids=["opencode", "codex", "gemini"],
 )
-def test_missing_tools(reading: Reading, line: str) -> None:
+def test_missing_tools(reader: OutputReader, line: str) -> None:
     """A turn without the hive's tools could answer nobody: it fails, however well it looks otherwise."""
-    fed(reading, line, stderr=True)
-    assert kind(ended(reading, 0)) == "no_tools"
+    fed(reader, line, stderr=True)
+    assert kind(ended(reader, 0)) == "no_tools"
 
 
-@pytest.mark.parametrize(
-    "reading", [OpencodeReading(), CodexReading(), GeminiReading()], ids=lambda it: type(it).__name__
-)
-def test_what_is_no_event(reading: Reading) -> None:
+@pytest.mark.parametrize("reader", [OpencodeReader(), CodexReader(), GeminiReader()], ids=lambda it: type(it).__name__)
+def test_what_is_no_event(reader: OutputReader) -> None:
     """Lines that are no events of a known shape are skipped, and an end without a result is a crash with last words."""
     lines = ["", "null", "[]", "{", '{"type": 7}', '{"type": "text", "part": []}', "[" * 100_000]
     lines += [f'{{"type": "{name}", "item": 3, "error": 4, "part": "x"}}' for name in ("tool_use", "item.completed")]
-    fed(reading, *lines)
-    fed(reading, "out of memory", stderr=True)
-    outcome = ended(reading, -9)
+    fed(reader, *lines)
+    fed(reader, "out of memory", stderr=True)
+    outcome = ended(reader, -9)
     assert kind(outcome) == "crashed"
     assert "signal 9" in str(outcome) and "out of memory" in str(outcome)
 
 
 def test_codex_tells_sums() -> None:
     """Codex tells the tokens of the whole conversation: the turn's own are what came on top, kept over restarts."""
-    known = Known(id="t1", input=100, cached=40, output=7)
-    reading = CodexReading(known=known)
+    known = StoredSession(id="t1", input=100, cached=40, output=7)
+    reading = CodexReader(known=known)
     usage = {"input_tokens": 130, "cached_input_tokens": 60, "output_tokens": 9}
     [entry] = fed(
         reading, '{"type":"thread.started","thread_id":"t1"}', json.dumps({"type": "turn.completed", "usage": usage})
     )
-    assert entry == Usage(input=10, output=2, cache_read=20)
+    assert entry == TokenUsage(input=10, output=2, cache_read=20)
     assert ended(reading) == Ok()
-    assert reading.sums(known) == Known(id="t1", input=130, cached=60, output=9)
+    assert reading.sums(known) == StoredSession(id="t1", input=130, cached=60, output=9)
 
 
 def test_long_results_are_cut() -> None:
     """A tool's long result is shown in part, with its full size."""
     item = {"id": "i", "type": "command_execution", "aggregated_output": "x" * 50_000, "exit_code": 0, "status": "ok"}
-    _, result = fed(CodexReading(), json.dumps({"type": "item.completed", "item": item}))
+    _, result = fed(CodexReader(), json.dumps({"type": "item.completed", "item": item}))
     assert result == ToolResult("i", "x" * SHOWN_RESULT, False, 50_000)
 
 
@@ -158,10 +156,10 @@ def test_deep_input_is_cut() -> None:
     """A tool's input that a model nests without end can be told: it does not break the turn, now and each time."""
     deep = "[" * 500 + "]" * 500
     part = f'{{"callID":"a","tool":"x","state":{{"status":"completed","output":"","input":{deep}}}}}'
-    call, _ = fed(OpencodeReading(), f'{{"type":"tool_use","part":{part}}}')
+    call, _ = fed(OpencodeReader(), f'{{"type":"tool_use","part":{part}}}')
     assert "nested deeper" in str(as_json(call))
     item = f'{{"type":"mcp_tool_call","id":"i","arguments":{deep},"result":{{"content":[{deep}]}}}}'
-    for entry in fed(CodexReading(), f'{{"type":"item.completed","item":{item}}}'):
+    for entry in fed(CodexReader(), f'{{"type":"item.completed","item":{item}}}'):
         assert "nested deeper" in str(as_json(entry))
 
 
@@ -169,4 +167,4 @@ def test_gemini_pieces_are_one_text() -> None:
     """Gemini streams pieces of a text, which are told as one when something else follows."""
     pieces = [f'{{"type":"message","role":"assistant","content":"{word}","delta":true}}' for word in ("a ", "b")]
     done = '{"type":"result","status":"success","stats":{"input_tokens":9,"output_tokens":2,"cached":4}}'
-    assert fed(GeminiReading(), *pieces, done) == [Text("a b"), Usage(input=5, output=2, cache_read=4)]
+    assert fed(GeminiReader(), *pieces, done) == [TranscriptText("a b"), TokenUsage(input=5, output=2, cache_read=4)]

@@ -18,7 +18,7 @@ from hive_agent.client.core_client import CoreClient
 from hive_agent.config_repository import ConfigRepository
 from hive_core.protocol import AgentConfig, Delivery, ScriptRule, ScriptSend, SendRequest
 from tests.unit.agent.backends.fake_backend import silent
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 
 
 def message(number: int, body: str, sender: str = "operator", reply_to: int | None = None) -> Delivery:
@@ -40,24 +40,24 @@ def backend(client: CoreClient, state: Path, *rules: ScriptRule) -> ScriptedBack
     return ScriptedBackend("alice", config, client, ScriptMemory(state / "script.json"), gate)
 
 
-def sent(core: CoreStandIn) -> list[tuple[str, str, int | None]]:
+def sent(core: FakeCore) -> list[tuple[str, str, int | None]]:
     return [(request.to, request.body, request.reply_to) for request in core.sent]
 
 
-async def test_answers_a_question(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_answers_a_question(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """A message that is no reply is answered, as a reply to it."""
     assert await backend(client, tmp_path).run(Turn((message(100, "hi"),)), silent) == Ok()
     assert sent(core) == [("operator", "alice heard: hi", 100)]
 
 
-async def test_replies_end_there(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_replies_end_there(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """A reply is not answered, so that two scripted agents never talk for ever; nor is the hive itself."""
     turn = Turn((message(100, "thanks", "bob", 99), message(101, "bob crashed", "system")))
     assert await backend(client, tmp_path).run(turn, silent) == Ok()
     assert sent(core) == []
 
 
-async def test_relay_brings_the_answer_back(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_relay_brings_the_answer_back(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """`relay NAME: TEXT` goes to NAME, and the answer to the asker, also when the harness restarted in between."""
     await backend(client, tmp_path).run(Turn((message(100, "relay bob: how\nmany?"),)), silent)
     number = core.keys["script:100:relay"]
@@ -65,7 +65,7 @@ async def test_relay_brings_the_answer_back(core: CoreStandIn, client: CoreClien
     assert sent(core) == [("bob", "how\nmany?", None), ("operator", "four", 100)]
 
 
-async def test_redelivered_sends_nothing_twice(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_redelivered_sends_nothing_twice(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """A message handled again (the harness died before acknowledging it) sends nothing a second time."""
     rule = ScriptRule(match="go", send=[ScriptSend(to="bob", text="1"), ScriptSend(to="bob", text="2")])
     for body in ("go", "hi", "relay bob: x"):
@@ -74,7 +74,7 @@ async def test_redelivered_sends_nothing_twice(core: CoreStandIn, client: CoreCl
     assert [body for _, body, _ in sent(core)] == ["1", "2", "alice heard: hi", "x"]
 
 
-async def test_rules_in_order(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_rules_in_order(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """The first rule that fits sender and text is carried out, and only that one."""
     rules = [
         ScriptRule(sender="bob", match="x", send=[ScriptSend(to="carol", text="from bob")]),
@@ -90,7 +90,7 @@ async def test_rules_in_order(core: CoreStandIn, client: CoreClient, tmp_path: P
     ]
 
 
-async def test_remembered_message_is_answered_later(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_remembered_message_is_answered_later(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """`@label` answers the remembered message, in a later turn of a later process too."""
     rules = [
         ScriptRule(match="^build", remember="job", send=[ScriptSend(to="bob", text="please {body}")]),
@@ -101,14 +101,14 @@ async def test_remembered_message_is_answered_later(core: CoreStandIn, client: C
     assert sent(core) == [("bob", "please build it", None), ("operator", "done: ok", 100)]
 
 
-async def test_unknown_label_is_told(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_unknown_label_is_told(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """A rule that answers a message which nobody sent says so, rather than failing for ever."""
     rule = ScriptRule(send=[ScriptSend(to="@job", text="done")])
     assert await backend(client, tmp_path, rule).run(Turn((message(100, "x", "bob"),)), silent) == Ok()
     assert sent(core) == [("bob", "alice: no message is remembered as @job", 100)]
 
 
-async def test_refused_send_is_told_in_words(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_refused_send_is_told_in_words(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """A recipient that is not allowed does not make the message come again and again; its sender learns why."""
 
     def only_operator(request: SendRequest) -> object:
@@ -119,14 +119,14 @@ async def test_refused_send_is_told_in_words(core: CoreStandIn, client: CoreClie
     assert sent(core) == [("operator", "alice: could not send to bob: alice may not send to bob", 100)]
 
 
-async def test_refused_answer_ends_there(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_refused_answer_ends_there(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """If even the sender may not be written to, the message still counts as handled."""
     core.refuse_send = lambda _request: refusal(403, "recipient_not_allowed", "no")
     assert await backend(client, tmp_path).run(Turn((message(100, "hi", "bob"),)), silent) == Ok()
     assert sent(core) == []
 
 
-async def test_broken_daemon_is_no_refusal(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_broken_daemon_is_no_refusal(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """A daemon with an error of its own must not make the message count as handled."""
     core.refusals["POST /v1/messages"] = refusal(500, "internal", "oops")
     with pytest.raises(CoreError):
@@ -152,14 +152,14 @@ async def test_slow_expression_is_told(client: CoreClient, tmp_path: Path) -> No
     assert "message 7" in outcome.detail
 
 
-async def test_time_limit_ends_with_the_match(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_time_limit_ends_with_the_match(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """The limit is on finding the rule: what comes after may take as long as it likes."""
     assert await backend(client, tmp_path).run(Turn((message(100, "hi"),)), silent) == Ok()
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGVTALRM) == signal.SIG_DFL
 
 
-async def test_long_body_is_searched_in_part(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_long_body_is_searched_in_part(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """Rules see the first 10,000 characters, so a slow expression has a bounded text to be slow on."""
     rule = ScriptRule(match="needle", send=[ScriptSend(to="bob", text="found")])
     turn = Turn((message(100, "x" * 10_000 + "needle", reply_to=1), message(101, "x" * 9_994 + "needle")))

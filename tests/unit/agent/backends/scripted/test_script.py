@@ -28,7 +28,7 @@ from hive_core.protocol import (
 )
 from tests.unit.agent.backends.fake_backend import silent
 from tests.unit.agent.config_repository_fixture import config_place, git
-from tests.unit.agent.fake_core_api import CoreStandIn, refusal
+from tests.unit.agent.fake_core_api import FakeCore, refusal
 from tests.unit.agent.fake_core_gate import made
 
 REVIEW = "Review proposal ada/3: approve or deny it (state built).\n+tools = []"
@@ -55,7 +55,7 @@ def deciding(decision: str = "approve") -> ScriptRule:
     )
 
 
-async def test_propose(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_propose(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """`propose` commits the files, proposes that commit with its note, and then sends; all of it once."""
     place = config_place(tmp_path / "config")
     rule = ScriptRule(propose=SHORTER, send=[ScriptSend(to="bob", text="asked for it")])
@@ -68,7 +68,7 @@ async def test_propose(core: CoreStandIn, client: CoreClient, tmp_path: Path) ->
     assert [sent.body for sent in core.sent] == ["asked for it"]
 
 
-async def test_denied_change_is_not_proposed_again(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_denied_change_is_not_proposed_again(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """A message that comes again after its proposal was decided on proposes nothing."""
     config_place(tmp_path / "config")
     rule = ScriptRule(propose=SHORTER)
@@ -78,7 +78,7 @@ async def test_denied_change_is_not_proposed_again(core: CoreStandIn, client: Co
     assert len(core.gate.asked) == 1
 
 
-async def test_what_cannot_be_proposed_is_told(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_what_cannot_be_proposed_is_told(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """A broken repository and a refusal are told to who asked, the rest of the rule is left, the message is done."""
     rule = ScriptRule(propose=SHORTER, send=[ScriptSend(to="bob", text="asked for it")])
     assert await backend(client, tmp_path, rule).run(Turn((message("x"),)), silent) == Ok()
@@ -91,7 +91,7 @@ async def test_what_cannot_be_proposed_is_told(core: CoreStandIn, client: CoreCl
     assert core.sent[1].body == "alice: could not propose: main is at 123"
 
 
-async def test_trouble_of_the_daemon_is_no_answer(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_trouble_of_the_daemon_is_no_answer(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """A daemon with an error of its own must not make the message count as handled."""
     core.refusals["GET /v1/proposals/ada/3"] = refusal(500, "internal", "oops")
     with pytest.raises(CoreError):
@@ -102,7 +102,7 @@ async def test_trouble_of_the_daemon_is_no_answer(core: CoreStandIn, client: Cor
     ("decision", "request_type"), [("approve", ApproveRequest), ("deny", DenyRequest)], ids=["approve", "deny"]
 )
 async def test_decide(
-    core: CoreStandIn,
+    core: FakeCore,
     client: CoreClient,
     tmp_path: Path,
     decision: str,
@@ -116,21 +116,21 @@ async def test_decide(
 
 
 @pytest.mark.parametrize("state", ["approved", "deployed", "failed", "denied", "withdrawn"])
-async def test_decided_before_is_left_alone(core: CoreStandIn, client: CoreClient, tmp_path: Path, state: str) -> None:
+async def test_decided_before_is_left_alone(core: FakeCore, client: CoreClient, tmp_path: Path, state: str) -> None:
     """A proposal that was decided on when the message comes (again) is not decided on again."""
     core.gate.proposals = [made(state=state)]
     assert await backend(client, tmp_path, deciding()).run(Turn((message(REVIEW, "system"),)), silent) == Ok()
     assert core.gate.asked == []
 
 
-async def test_only_the_rules_sender_decides(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_only_the_rules_sender_decides(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """An agent that writes the hive's words decides nothing: the rule is for messages from `system`."""
     core.gate.proposals = [made()]
     await backend(client, tmp_path, deciding()).run(Turn((message(REVIEW, "ada"),)), silent)
     assert core.gate.asked == []
 
 
-async def test_no_number_is_told(core: CoreStandIn, client: CoreClient, tmp_path: Path) -> None:
+async def test_no_number_is_told(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
     """A rule whose number is none says so; nothing is looked up."""
     decide = ScriptDecision(agent="ada", number="{body}", decision="approve", note="x")
     await backend(client, tmp_path, ScriptRule(decide=decide)).run(Turn((message("../../x"),)), silent)

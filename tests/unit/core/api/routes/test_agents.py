@@ -9,14 +9,14 @@ from typing import Any, Literal, cast
 
 import pytest
 
-from hive_core.api.routes.agents import changing_limits, seeing_limits
+from hive_core.api.routes.agents import limit_changes, limit_views
 from hive_core.protocol import Limits, LimitsAnswer, LimitsRequest, Usage
 from tests.unit.core.api.call_endpoint import Asking, asking, caller
 
 PATH = "/v1/agents/ada/limits"
 
 
-class Agents:
+class FakeAgents:
     """Notes what it was asked for."""
 
     def __init__(self) -> None:
@@ -40,12 +40,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def as_caller(kind: Literal["agent", "manager", "operator"], place: Path) -> AsyncIterator[tuple[Asking, Agents]]:
-    agents = Agents()
+async def as_caller(
+    kind: Literal["agent", "manager", "operator"], place: Path
+) -> AsyncIterator[tuple[Asking, FakeAgents]]:
+    agents = FakeAgents()
     known = cast(Any, agents)
-    table = seeing_limits(known, manager_only=kind != "operator")
+    table = limit_views(known, manager_only=kind != "operator")
     if kind == "operator":
-        table += changing_limits(known)
+        table += limit_changes(known)
     async with asking(table, caller(kind, kind), place) as one:
         yield one, agents
 

@@ -12,8 +12,8 @@ from hive_core.api.endpoint import Caller, Endpoint
 from hive_core.api.openapi import describe
 from hive_core.api.routes import agents as agent_endpoints
 from hive_core.api.routes import proposals as proposal_endpoints
-from hive_core.api.routes.params import party
-from hive_core.gate.policy import Party
+from hive_core.api.routes.params import principal_of
+from hive_core.gate.policy import Principal
 from hive_core.protocol import (
     ApproveRequest,
     DenyRequest,
@@ -31,7 +31,7 @@ from hive_core.protocol import (
     WithdrawRequest,
 )
 from tests.unit.core.api.call_endpoint import Reply, asking, caller
-from tests.unit.core.api.fake_gate import Gate
+from tests.unit.core.api.fake_gate import FakeGate
 
 SHA = "c" * 40
 OPERATOR = caller("operator", "operator")
@@ -40,31 +40,31 @@ ADA = caller("agent", "ada")
 ONE = "/v1/proposals/ada/3"
 
 
-def endpoints(gate: Gate, *, of_agents: bool) -> list[Endpoint]:
+def endpoints(gate: FakeGate, *, of_agents: bool) -> list[Endpoint]:
     """The gate's endpoints on `host.sock`, or on agents' sockets."""
     real = cast(Any, gate)
     return [
-        *proposal_endpoints.proposing(real),
-        *proposal_endpoints.deciding(real, manager_only=of_agents),
+        *proposal_endpoints.submissions(real),
+        *proposal_endpoints.decisions(real, manager_only=of_agents),
         *agent_endpoints.deployments(real, manager_only=of_agents),
         *(
-            agent_endpoints.requesting(real)
+            agent_endpoints.agent_requests(real)
             if of_agents
-            else [*agent_endpoints.keeping(MagicMock(), real), *proposal_endpoints.indexing(real)]
+            else [*agent_endpoints.agent_admin(MagicMock(), real), *proposal_endpoints.index_maintenance(real)]
         ),
     ]
 
 
 @pytest.fixture
-def gate() -> Gate:
-    return Gate()
+def gate() -> FakeGate:
+    return FakeGate()
 
 
 Ask = Callable[..., Awaitable[Reply]]
 
 
 @pytest.fixture
-async def ask(gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ask]:
+async def ask(gate: FakeGate, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ask]:
     """Ask as a caller on the socket that is its own."""
     directory = tmp_path_factory.mktemp("s")
 
@@ -78,7 +78,7 @@ async def ask(gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 @pytest.mark.parametrize("who", [OPERATOR, MANAGER, ADA], ids=lambda who: who.kind)
 def test_a_caller_is_a_party(who: Caller) -> None:
     """A party is who the socket says: its name, what it may do, and how it is named in the audit table."""
-    assert party(who) == Party(who.name, who.kind, f"{who.kind}:{who.name}")
+    assert principal_of(who) == Principal(who.name, who.kind, f"{who.kind}:{who.name}")
 
 
 EVERYONES: list[tuple[str, str, object, tuple[Any, ...]]] = [
@@ -127,15 +127,15 @@ REACHES = [
     ("who", "method", "path", "body", "call"), REACHES, ids=[f"{who.kind}-{call[0]}" for who, _, _, _, call in REACHES]
 )
 async def test_what_reaches_the_gate(
-    who: Caller, method: str, path: str, body: object, call: tuple[Any, ...], gate: Gate, ask: Ask
+    who: Caller, method: str, path: str, body: object, call: tuple[Any, ...], gate: FakeGate, ask: Ask
 ) -> None:
     """A request reaches the gate as it was made, in the name of whose socket it came in on."""
     reply = await ask(who, method, path, body)
     assert reply.status == 200, reply.json
-    assert gate.asked == [(*call, party(who))]
+    assert gate.asked == [(*call, principal_of(who))]
 
 
-async def test_questions_that_need_no_party(gate: Gate, ask: Ask) -> None:
+async def test_questions_that_need_no_party(gate: FakeGate, ask: Ask) -> None:
     """The history of an agent is the operator's and the manager's to see; the index is the operator's to make anew."""
     for who in (OPERATOR, MANAGER):
         assert (await ask(who, "GET", "/v1/agents/ada/history?limit=5")).status == 200
@@ -149,14 +149,14 @@ async def test_questions_that_need_no_party(gate: Gate, ask: Ask) -> None:
     ("method", "path", "body"),
     [*((method, path, body) for method, path, body, _ in DECIDERS + MANAGERS), ("GET", "/v1/agents/ada/history", None)],
 )
-async def test_only_the_manager(method: str, path: str, body: object, gate: Gate, ask: Ask) -> None:
+async def test_only_the_manager(method: str, path: str, body: object, gate: FakeGate, ask: Ask) -> None:
     """No other agent can decide, roll back, look at a history or ask for a spawn, its own included."""
     reply = await ask(ADA, method, path, body)
     assert (reply.status, reply.code, gate.asked) == (403, "manager_only", [])
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e", "a%2Fb", "ADA", "operator", "a" * 10, "%00", "%d0%b0da"])
-async def test_a_bad_name_goes_nowhere(name: str, gate: Gate, ask: Ask) -> None:
+async def test_a_bad_name_goes_nowhere(name: str, gate: FakeGate, ask: Ask) -> None:
     """What is no agent's name never reaches the gate, where it would become part of a path."""
     targets = [
         ("GET", f"/v1/proposals/{name}/3", None), ("GET", f"/v1/proposals/{name}/3/log", None),
@@ -170,7 +170,7 @@ async def test_a_bad_name_goes_nowhere(name: str, gate: Gate, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("number", ["x", "-1", "1.0", "+1", "%D9%A3", "9" * 19, "9" * 400])
-async def test_a_bad_number_goes_nowhere(number: str, gate: Gate, ask: Ask) -> None:
+async def test_a_bad_number_goes_nowhere(number: str, gate: FakeGate, ask: Ask) -> None:
     """What is no proposal's number is refused as such."""
     for path in (f"/v1/proposals/ada/{number}", f"/v1/proposals/ada/{number}/log"):
         reply = await ask(ADA, "GET", path)
@@ -192,7 +192,7 @@ async def test_a_bad_number_goes_nowhere(number: str, gate: Gate, ask: Ask) -> N
         ("/v1/agents/ada/rollback", {}),
     ],
 )
-async def test_a_bad_request_goes_nowhere(path: str, body: object, gate: Gate, ask: Ask) -> None:
+async def test_a_bad_request_goes_nowhere(path: str, body: object, gate: FakeGate, ask: Ask) -> None:
     """A commit that is no full id, a decision that expects nothing, a denial without a reason: refused in words."""
     reply = await ask(MANAGER, "POST", path, body)
     assert (reply.status, reply.code, gate.asked) == (400, "invalid_request", [])
@@ -201,7 +201,7 @@ async def test_a_bad_request_goes_nowhere(path: str, body: object, gate: Gate, a
 @pytest.mark.parametrize("of_agents", [False, True])
 def test_waiting_is_given_up(of_agents: bool) -> None:
     """Questions that wait end when their caller hangs up; what changes something is seen through."""
-    table = endpoints(Gate(), of_agents=of_agents)
+    table = endpoints(FakeGate(), of_agents=of_agents)
     waiting = {f"{one.method} {one.path}" for one in table if one.waits}
     assert waiting == {f"GET /v1/proposals/{{name}}/{{number}}{more}" for more in ("", "/log")}
 
@@ -209,7 +209,7 @@ def test_waiting_is_given_up(of_agents: bool) -> None:
 @pytest.mark.parametrize("of_agents", [False, True])
 def test_the_document_describes_them(of_agents: bool) -> None:
     """Each endpoint has an operation of its own in the OpenAPI document, with its parameters."""
-    table = endpoints(Gate(), of_agents=of_agents)
+    table = endpoints(FakeGate(), of_agents=of_agents)
     paths = describe("x", table)["paths"]
     operations = [operation for item in paths.values() for operation in item.values()]
     assert len({operation["operationId"] for operation in operations}) == len(table)

@@ -9,14 +9,14 @@ from typing import Any, cast
 
 import pytest
 
-from hive_core.api.routes.system import auditing
+from hive_core.api.routes.system import audit_log
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.protocol import AuditList, AuditVerification
 from tests.unit.core.api.call_endpoint import Asking, asking, caller
 
 
-class Gate:
+class FakeGate:
     """Knows only whether the table holds."""
 
     async def verify(self) -> AuditVerification:
@@ -32,7 +32,7 @@ async def operator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[As
     for number, subject in enumerate(("ada", "bob", "ada"), 1):
         detail = {"n": number}
         await database.write(partial(audit.append, actor="operator:x", action="stop", subject=subject, detail=detail))
-    async with asking(auditing(database, cast(Any, Gate())), caller("operator", "operator"), directory) as one:
+    async with asking(audit_log(database, cast(Any, FakeGate())), caller("operator", "operator"), directory) as one:
         yield one
     database.finish()
     await running

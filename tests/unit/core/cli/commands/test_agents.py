@@ -19,11 +19,11 @@ from hive_core.protocol import (
     SendAnswer,
     SendRequest,
 )
-from tests.unit.core.cli.fake_host_api import StandIn, agent, message
+from tests.unit.core.cli.fake_host_api import FakeHost, agent, message
 from tests.unit.core.cli.run_cli import Program
 
 
-async def test_status(hive: Program, daemon: StandIn) -> None:
+async def test_status(hive: Program, daemon: FakeHost) -> None:
     """`status` names the confinement that is in force, and what waits for the operator."""
     ended = await hive.run("status")
     assert (ended.code, ended.err) == (0, "")
@@ -34,7 +34,7 @@ async def test_status(hive: Program, daemon: StandIn) -> None:
     assert HiveStatus.model_validate((await hive.run("status", "--json")).json).pid == 42
 
 
-async def test_list(hive: Program, daemon: StandIn) -> None:
+async def test_list(hive: Program, daemon: FakeHost) -> None:
     """`list` shows every agent on an aligned line; without a terminal nothing is coloured or cut."""
     detail = "a very long detail " * 20 + "\x1b[2J"
     daemon.agents = [agent("hm1nd"), agent("alice", state="failed", detail=detail, unacked=12, restarts=3)]
@@ -49,7 +49,7 @@ async def test_list(hive: Program, daemon: StandIn) -> None:
     assert "\x1b" not in ended.out
 
 
-async def test_list_of_nothing(hive: Program, daemon: StandIn) -> None:
+async def test_list_of_nothing(hive: Program, daemon: FakeHost) -> None:
     """An empty hive says so, but not on stdout."""
     ended = await hive.run("list")
     assert (ended.code, ended.out) == (0, "")
@@ -57,7 +57,7 @@ async def test_list_of_nothing(hive: Program, daemon: StandIn) -> None:
     assert (await hive.run("list", "--json")).json == {"agents": []}
 
 
-async def test_list_as_json(hive: Program, daemon: StandIn) -> None:
+async def test_list_as_json(hive: Program, daemon: FakeHost) -> None:
     """`list --json` is the daemon's answer, in characters that no terminal acts on."""
     daemon.agents = [agent("alice", detail="\x9b2J\x7f\u202e")]
     ended = await hive.run("list", "--json")
@@ -67,7 +67,7 @@ async def test_list_as_json(hive: Program, daemon: StandIn) -> None:
 
 
 @pytest.mark.parametrize(("action", "word"), [("start", "running"), ("stop", "stopped"), ("restart", "running")])
-async def test_lifecycle(action: str, word: str, hive: Program, daemon: StandIn) -> None:
+async def test_lifecycle(action: str, word: str, hive: Program, daemon: FakeHost) -> None:
     """`start`, `stop` and `restart` ask the daemon and tell what the agent is now."""
     daemon.agents = [agent("alice")]
     ended = await hive.run(action, "alice")
@@ -76,7 +76,7 @@ async def test_lifecycle(action: str, word: str, hive: Program, daemon: StandIn)
     assert AgentStatus.model_validate((await hive.run(action, "alice", "--json")).json).lifecycle == word
 
 
-async def test_destroy_keeps(hive: Program, daemon: StandIn) -> None:
+async def test_destroy_keeps(hive: Program, daemon: FakeHost) -> None:
     """`destroy` without --purge asks nothing and keeps the agent's files."""
     daemon.agents = [agent("alice")]
     ended = await hive.run("destroy", "alice")
@@ -84,7 +84,7 @@ async def test_destroy_keeps(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked[0][2] == DestroyRequest(purge=False)
 
 
-async def test_purge_needs_a_yes(hive: Program, daemon: StandIn) -> None:
+async def test_purge_needs_a_yes(hive: Program, daemon: FakeHost) -> None:
     """--purge without a terminal and without --yes is refused before the daemon hears of it."""
     daemon.agents = [agent("alice")]
     ended = await hive.run("destroy", "alice", "--purge", stdin=b"y\n")
@@ -95,7 +95,7 @@ async def test_purge_needs_a_yes(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked[0][2] == DestroyRequest(purge=True)
 
 
-async def test_send(hive: Program, daemon: StandIn) -> None:
+async def test_send(hive: Program, daemon: FakeHost) -> None:
     """`send` tells the message's number; what is sent is exactly what was given."""
     ended = await hive.run("send", "alice", "hello\n  there", "--reply-to", "3", "--key", "k1")
     assert (ended.code, ended.out, ended.err) == (0, "message 7 → alice\n", "")
@@ -103,7 +103,7 @@ async def test_send(hive: Program, daemon: StandIn) -> None:
     assert SendAnswer.model_validate((await hive.run("send", "*", "hi", "--json")).json).id == 7
 
 
-async def test_send_from_stdin(hive: Program, daemon: StandIn) -> None:
+async def test_send_from_stdin(hive: Program, daemon: FakeHost) -> None:
     """A body of `-` is what stdin holds, unchanged; what is not UTF-8 is refused."""
     text = "line\n\x00\u202e \U0001f41d\n"
     assert (await hive.run("send", "alice", "-", stdin=text.encode())).code == 0
@@ -113,7 +113,7 @@ async def test_send_from_stdin(hive: Program, daemon: StandIn) -> None:
     assert "not UTF-8 (byte 1)" in ended.err
 
 
-async def test_ask(hive: Program, daemon: StandIn) -> None:
+async def test_ask(hive: Program, daemon: FakeHost) -> None:
     """`ask` prints the answer and nothing else, made safe for a terminal, and marks it as read."""
     daemon.agents = [agent("alice")]
     daemon.reply = message(9, "alice", "two\nlines\x1b[2J", reply_to=7)
@@ -124,7 +124,7 @@ async def test_ask(hive: Program, daemon: StandIn) -> None:
     assert ReplyAnswer.model_validate(ended.json).reply == daemon.reply
 
 
-async def test_ask_in_vain(hive: Program, daemon: StandIn) -> None:
+async def test_ask_in_vain(hive: Program, daemon: FakeHost) -> None:
     """Without an answer in time `ask` ends with 4; that the agent is stopped is said at once."""
     daemon.agents = [agent("alice", lifecycle="stopped", state="offline")]
     ended = await hive.run("ask", "alice", "there?", "--timeout", "0.2")
@@ -135,7 +135,7 @@ async def test_ask_in_vain(hive: Program, daemon: StandIn) -> None:
     assert (await hive.run("ask", "alice", "?", "--timeout", "0", "--json")).error["code"] == "ask_timeout"
 
 
-async def test_ask_outlives_a_restart(hive: Program, daemon: StandIn) -> None:
+async def test_ask_outlives_a_restart(hive: Program, daemon: FakeHost) -> None:
     """A daemon that restarts while `ask` waits is asked again."""
     daemon.agents = [agent("alice")]
     process = await hive.begin("ask", "alice", "there?", "--timeout", "60")
@@ -147,7 +147,7 @@ async def test_ask_outlives_a_restart(hive: Program, daemon: StandIn) -> None:
     assert (process.returncode, out, err) == (0, b"yes\n", b"")
 
 
-async def test_inbox(hive: Program, daemon: StandIn) -> None:
+async def test_inbox(hive: Program, daemon: FakeHost) -> None:
     """`inbox` shows the unread messages, safe for a terminal, and then marks them as read."""
     daemon.inbox = [message(3, "alice", "one\ntwo\x1b]0;x\x07"), message(4, "bob", "three", reply_to=2)]
     daemon.unread = 5
@@ -159,7 +159,7 @@ async def test_inbox(hive: Program, daemon: StandIn) -> None:
     assert daemon.read == [3, 4]
 
 
-async def test_inbox_kept(hive: Program, daemon: StandIn) -> None:
+async def test_inbox_kept(hive: Program, daemon: FakeHost) -> None:
     """--keep marks nothing as read, --all asks for what was read, too, and --json is the daemon's answer."""
     daemon.inbox, daemon.unread = [message(3, "alice", "one")], 1
     ended = await hive.run("inbox", "--all", "--keep", "--json", "-n", "5", "--before", "9")
@@ -168,14 +168,14 @@ async def test_inbox_kept(hive: Program, daemon: StandIn) -> None:
     assert (ended.err, daemon.read) == ("", [])
 
 
-async def test_inbox_of_nothing(hive: Program, daemon: StandIn) -> None:
+async def test_inbox_of_nothing(hive: Program, daemon: FakeHost) -> None:
     """An empty inbox leaves stdout empty and marks nothing."""
     ended = await hive.run("inbox")
     assert (ended.code, ended.out, ended.err) == (0, "", "no messages to show\n")
     assert [method for method, _, _ in daemon.asked] == ["GET"]
 
 
-async def test_logs(hive: Program, daemon: StandIn) -> None:
+async def test_logs(hive: Program, daemon: FakeHost) -> None:
     """`logs` prints each line on one line, whatever it holds."""
     answer = LogsAnswer(lines=["one", "\x1b[2Jtwo\nthree"], cursor="5")
     daemon.logs = [answer, answer]
@@ -185,7 +185,7 @@ async def test_logs(hive: Program, daemon: StandIn) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-async def test_logs_followed(as_json: bool, hive: Program, daemon: StandIn) -> None:
+async def test_logs_followed(as_json: bool, hive: Program, daemon: FakeHost) -> None:
     """`logs -f` goes on from the cursor until Ctrl-C, which ends it with 130 and without a traceback."""
     daemon.logs = [LogsAnswer(lines=["one"], cursor="a"), LogsAnswer(lines=["two"], cursor="b")]
     process = await hive.begin("logs", "alice", "-f", *(["--json"] if as_json else []))

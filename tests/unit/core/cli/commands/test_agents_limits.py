@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hive_core.protocol import Limits, LimitsAnswer, LimitsRequest, Usage
-from tests.unit.core.cli.fake_host_api import StandIn
+from tests.unit.core.cli.fake_host_api import FakeHost
 from tests.unit.core.cli.run_cli import Program
 
 
-async def test_limits_are_shown(hive: Program, daemon: StandIn) -> None:
+async def test_limits_are_shown(hive: Program, daemon: FakeHost) -> None:
     """Without options nothing is changed: what is configured, in force and used, a line for each limit."""
     daemon.limits = LimitsAnswer(
         name="alice",
@@ -27,7 +27,7 @@ async def test_limits_are_shown(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked == [("GET", "/v1/agents/alice/limits", None)]
 
 
-async def test_limits_are_changed(hive: Program, daemon: StandIn) -> None:
+async def test_limits_are_changed(hive: Program, daemon: FakeHost) -> None:
     """What is named is sent, and what is in force then is shown."""
     ended = await hive.run("limits", "alice", "--memory", "3G", "--cpu", "150", "--tasks", "64", "--io-weight", "50")
     assert ended.code == 0
@@ -36,21 +36,21 @@ async def test_limits_are_changed(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked == [("POST", "/v1/agents/alice/limits", asked)]
 
 
-async def test_limits_are_reset(hive: Program, daemon: StandIn) -> None:
+async def test_limits_are_reset(hive: Program, daemon: FakeHost) -> None:
     """`--reset` alone is a change, too; --json is the daemon's answer."""
     ended = await hive.run("limits", "alice", "--reset", "--json")
     assert LimitsAnswer.model_validate(ended.json).name == "alice"
     assert daemon.asked == [("POST", "/v1/agents/alice/limits", LimitsRequest(reset=True))]
 
 
-async def test_limits_that_are_none_are_refused(hive: Program, daemon: StandIn) -> None:
+async def test_limits_that_are_none_are_refused(hive: Program, daemon: FakeHost) -> None:
     """What the daemon refuses is told with its reason."""
     ended = await hive.run("limits", "alice", "--memory", "lots")
     assert ended.code == 1
     assert "memory_max" in ended.err
 
 
-async def test_limits_that_nobody_enforces(hive: Program, daemon: StandIn) -> None:
+async def test_limits_that_nobody_enforces(hive: Program, daemon: FakeHost) -> None:
     """A hive that cannot limit says so, beside what is configured."""
     daemon.limits = daemon.limits.model_copy(update={"enforced": False, "in_force": Limits()})
     ended = await hive.run("limits", "alice")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from hive_core.protocol import ProposalList, RebuildRequest
-from tests.unit.core.cli.fake_host_api import StandIn, agent
+from tests.unit.core.cli.fake_host_api import FakeHost, agent
 from tests.unit.core.cli.fake_host_gate import proposal
 from tests.unit.core.cli.run_cli import Program
 
 
-async def test_one_agent(hive: Program, daemon: StandIn) -> None:
+async def test_one_agent(hive: Program, daemon: FakeHost) -> None:
     """It is asked for with its reason, followed, and told when it is deployed."""
     daemon.gate.later = [proposal("ada", 9, kind="rebuild", state="deployed", waits_for=None)]
     done = await hive.run("rebuild", "ada", "--reason", "a fix")
@@ -16,7 +16,7 @@ async def test_one_agent(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked[0] == ("POST", "/v1/agents/ada/rebuild", RebuildRequest(note="a fix"))
 
 
-async def test_all_that_are_old(hive: Program, daemon: StandIn) -> None:
+async def test_all_that_are_old(hive: Program, daemon: FakeHost) -> None:
     """With --outdated those are rebuilt that need it; one whose build changes nothing is no failure."""
     daemon.agents = [agent("ada", needs_update=True), agent("bob"), agent("cy", needs_update=True)]
     daemon.gate.later = [
@@ -34,7 +34,7 @@ async def test_all_that_are_old(hive: Program, daemon: StandIn) -> None:
     assert (done.code, done.out, done.err) == (0, "", "no agent needs an update\n")
 
 
-async def test_what_is_refused_or_fails(hive: Program, daemon: StandIn) -> None:
+async def test_what_is_refused_or_fails(hive: Program, daemon: FakeHost) -> None:
     """The others are rebuilt all the same; the command ends with 1 and says which were not."""
     daemon.gate.later = [proposal("ada", 9, kind="rebuild", state="deployed", waits_for=None)]
     done = await hive.run("rebuild", "nobody", "ada")
@@ -48,14 +48,14 @@ async def test_what_is_refused_or_fails(hive: Program, daemon: StandIn) -> None:
     assert done.error["message"] == "not rebuilt: ada/9"
 
 
-async def test_which_agents(hive: Program, daemon: StandIn) -> None:
+async def test_which_agents(hive: Program, daemon: FakeHost) -> None:
     """Either agents are named or --outdated is; both and neither are wrong usage."""
     for words in ([], ["ada", "--outdated"]):
         done = await hive.run("rebuild", *words)
         assert (done.code, daemon.asked) == (2, [])
 
 
-async def test_who_needs_it(hive: Program, daemon: StandIn) -> None:
+async def test_who_needs_it(hive: Program, daemon: FakeHost) -> None:
     """`list` marks the agent, `status` counts them and says what to do; where there is none, nothing is said of it."""
     daemon.agents = [agent("ada", needs_update=True, detail="thinks"), agent("bob")]
     lines = (await hive.run("list")).out.splitlines()

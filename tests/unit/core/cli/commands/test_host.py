@@ -10,7 +10,7 @@ from click.testing import CliRunner
 import hive_core.doctor
 from hive_core.cli import main
 from hive_core.doctor import Finding, Unanswered
-from tests.unit.core.cli.fake_host_api import StandIn
+from tests.unit.core.cli.fake_host_api import FakeHost
 from tests.unit.core.cli.run_cli import Program
 
 
@@ -107,7 +107,7 @@ def test_without_a_daemon(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     capsys.readouterr()
 
 
-async def test_a_real_examination(hive: Program, daemon: StandIn, tmp_path: Path) -> None:
+async def test_a_real_examination(hive: Program, daemon: FakeHost, tmp_path: Path) -> None:
     """Against this machine and a daemon: JSON that says how healthy it is, and the exit code agrees."""
     ended = await hive.run("doctor", "--json", env={"HIVE_STATE_DIR": str(tmp_path), "HIVE_SANDBOX": "none"})
     found = {each["check"]: each for each in ended.json["findings"]}

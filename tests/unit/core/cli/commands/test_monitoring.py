@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hive_core.protocol import AuditList, AuditQuery, AuditRow, AuditVerification
-from tests.unit.core.cli.fake_host_api import StandIn, ago
+from tests.unit.core.cli.fake_host_api import FakeHost, ago
 from tests.unit.core.cli.run_cli import Program
 
 
@@ -15,7 +15,7 @@ def row(number: int, **changes: object) -> AuditRow:
     return AuditRow.model_validate(fields | changes)
 
 
-async def test_show(hive: Program, daemon: StandIn) -> None:
+async def test_show(hive: Program, daemon: FakeHost) -> None:
     """`audit show` has a line for each row, and nothing in it can act on a terminal."""
     daemon.gate.rows = [row(12), row(11, actor="agent:ada", outcome="own_proposal", subject="x\x1b[2J\ny", detail={})]
     ended = await hive.run("audit", "show")
@@ -28,7 +28,7 @@ async def test_show(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked == [("GET", "/v1/audit", AuditQuery())]
 
 
-async def test_show_a_part(hive: Program, daemon: StandIn) -> None:
+async def test_show_a_part(hive: Program, daemon: FakeHost) -> None:
     """Its options say which rows; --json is the daemon's answer."""
     daemon.gate.rows = [row(3)]
     ended = await hive.run("audit", "show", "--subject", "ada", "--limit", "5", "--before", "9", "--json")
@@ -36,19 +36,19 @@ async def test_show_a_part(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked == [("GET", "/v1/audit", AuditQuery(subject="ada", limit=5, before=9))]
 
 
-async def test_show_nothing(hive: Program, daemon: StandIn) -> None:
+async def test_show_nothing(hive: Program, daemon: FakeHost) -> None:
     """That there are no rows is said, but not on stdout."""
     ended = await hive.run("audit", "show", "--subject", "zoe")
     assert (ended.code, ended.out, ended.err) == (0, "", "no rows to show\n")
 
 
-async def test_verify(hive: Program, daemon: StandIn) -> None:
+async def test_verify(hive: Program, daemon: FakeHost) -> None:
     """`audit verify` ends with 0 if all holds."""
     ended = await hive.run("audit", "verify")
     assert (ended.code, ended.out, ended.err) == (0, "all is well: 12 rows, 5 tags\n", "")
 
 
-async def test_verify_finds_something(hive: Program, daemon: StandIn) -> None:
+async def test_verify_finds_something(hive: Program, daemon: FakeHost) -> None:
     """If anything is wrong it ends with 1, and each problem is a line; with --json the answer says it."""
     problems = ["row 3 was changed\x1b[2J\n", "the tag built/3 of ada was moved"]
     daemon.gate.verification = AuditVerification(ok=False, rows=12, tags=5, problems=problems)

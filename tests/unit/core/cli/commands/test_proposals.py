@@ -20,14 +20,14 @@ from hive_core.protocol import (
     ProposalsQuery,
     ReindexAnswer,
 )
-from tests.unit.core.cli.fake_host_api import StandIn, ago
+from tests.unit.core.cli.fake_host_api import FakeHost, ago
 from tests.unit.core.cli.fake_host_gate import proposal
 from tests.unit.core.cli.run_cli import Program
 from tests.unit.core.cli.test_output import on_terminal
 
 
 @pytest.mark.parametrize("words", [["proposals"], ["proposals", "list"]])
-async def test_list(words: list[str], hive: Program, daemon: StandIn) -> None:
+async def test_list(words: list[str], hive: Program, daemon: FakeHost) -> None:
     """Each proposal is a line with whom it waits for, and nothing in a note can act on a terminal or begin a line."""
     daemon.gate.proposals = [
         proposal(note="one\x1b[2J\ntwo"),
@@ -43,7 +43,7 @@ async def test_list(words: list[str], hive: Program, daemon: StandIn) -> None:
     assert daemon.asked == [("GET", "/v1/proposals", ProposalsQuery())]
 
 
-async def test_list_takes_options(hive: Program, daemon: StandIn) -> None:
+async def test_list_takes_options(hive: Program, daemon: FakeHost) -> None:
     """The options of `list` work without its name, too, and --json is the daemon's answer."""
     daemon.gate.proposals = [proposal()]
     wanted = ProposalsQuery(agent="ada", state="all", limit=5, offset=1)
@@ -53,7 +53,7 @@ async def test_list_takes_options(hive: Program, daemon: StandIn) -> None:
         assert (ended.err, daemon.asked.pop()) == ("", ("GET", "/v1/proposals", wanted))
 
 
-async def test_list_of_nothing(hive: Program, daemon: StandIn) -> None:
+async def test_list_of_nothing(hive: Program, daemon: FakeHost) -> None:
     """That there is none is said, but not on stdout."""
     ended = await hive.run("proposals")
     assert (ended.code, ended.out) == (0, "")
@@ -62,7 +62,7 @@ async def test_list_of_nothing(hive: Program, daemon: StandIn) -> None:
 
 @pytest.mark.parametrize("words", [["ada", "3"], ["ada/3"]])
 @pytest.mark.parametrize("command", ["show", "diff", "log"])
-async def test_both_ways_to_name_it(command: str, words: list[str], hive: Program, daemon: StandIn) -> None:
+async def test_both_ways_to_name_it(command: str, words: list[str], hive: Program, daemon: FakeHost) -> None:
     """A proposal is named by two words, or by one as tags and messages write it."""
     daemon.gate.proposals = [proposal()]
     ended = await hive.run("proposals", command, *words)
@@ -74,7 +74,7 @@ async def test_both_ways_to_name_it(command: str, words: list[str], hive: Progra
     "words",
     [["ada"], ["ada/"], ["ada/3", "3"], ["ada", "x"], ["ada", "-1"], ["ada", "\u0663"], ["ada", "9" * 30], ["ada/3/4"]],
 )
-async def test_a_number_is_a_number(words: list[str], hive: Program, daemon: StandIn) -> None:
+async def test_a_number_is_a_number(words: list[str], hive: Program, daemon: FakeHost) -> None:
     """What names no proposal is wrong usage, and reaches no path of the daemon."""
     for command in (["proposals", "show"], ["approve"], ["withdraw"]):
         ended = await hive.run(*command, *words)
@@ -82,7 +82,7 @@ async def test_a_number_is_a_number(words: list[str], hive: Program, daemon: Sta
 
 
 @pytest.mark.parametrize("name", ["..", "ADA", "a?x=1", "\u0430da"])
-async def test_a_name_is_a_name(name: str, hive: Program, daemon: StandIn) -> None:
+async def test_a_name_is_a_name(name: str, hive: Program, daemon: FakeHost) -> None:
     """What can be no agent's name is refused before the daemon is asked."""
     for command in (["proposals", "show", name, "3"], ["approve", f"{name}/3"], ["history", name]):
         ended = await hive.run(*command)
@@ -90,7 +90,7 @@ async def test_a_name_is_a_name(name: str, hive: Program, daemon: StandIn) -> No
         assert "the name" in ended.err
 
 
-async def test_show(hive: Program, daemon: StandIn) -> None:
+async def test_show(hive: Program, daemon: FakeHost) -> None:
     """`show` says all that a decision needs, with every text of an agent's made harmless."""
     daemon.gate.proposals = [
         proposal(
@@ -120,7 +120,7 @@ async def test_show(hive: Program, daemon: StandIn) -> None:
     assert answer == daemon.gate.proposals[0]
 
 
-async def test_show_what_ended(hive: Program, daemon: StandIn) -> None:
+async def test_show_what_ended(hive: Program, daemon: FakeHost) -> None:
     """`show` of a proposal that ended says why, and waits for nobody."""
     daemon.gate.proposals = [proposal(state="denied", waits_for=None, base=None, outcome="too much\x1b")]
     ended = await hive.run("proposals", "show", "ada", "3")
@@ -129,14 +129,14 @@ async def test_show_what_ended(hive: Program, daemon: StandIn) -> None:
     assert "Waits for" not in ended.out
 
 
-async def test_show_of_none(hive: Program, daemon: StandIn) -> None:
+async def test_show_of_none(hive: Program, daemon: FakeHost) -> None:
     """A proposal that there is not ends with 1 and the daemon's words."""
     ended = await hive.run("proposals", "show", "ada", "4")
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == "hive-c0re: ada has no proposal 4 (see the list)\n"
 
 
-async def test_reindex(hive: Program, daemon: StandIn) -> None:
+async def test_reindex(hive: Program, daemon: FakeHost) -> None:
     """`reindex` tells how much was read and how much was told otherwise."""
     ended = await hive.run("proposals", "reindex")
     assert (ended.code, ended.err) == (0, "")
@@ -145,7 +145,7 @@ async def test_reindex(hive: Program, daemon: StandIn) -> None:
     assert answer == ReindexAnswer(agents=2, proposals=7, changed=1)
 
 
-async def test_history(hive: Program, daemon: StandIn) -> None:
+async def test_history(hive: Program, daemon: FakeHost) -> None:
     """`history` lists deployments, with a mark at the one in force."""
     daemon.gate.deployments = [
         Deployment(
@@ -171,7 +171,7 @@ async def test_history(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked[-1][2] == HistoryQuery(limit=2, offset=1)
 
 
-async def test_history_of_nothing(hive: Program, daemon: StandIn) -> None:
+async def test_history_of_nothing(hive: Program, daemon: FakeHost) -> None:
     """That there are no deployments is said, but not on stdout."""
     ended = await hive.run("history", "ada")
     assert (ended.code, ended.out, ended.err) == (0, "", "no deployments to show\n")
@@ -189,7 +189,7 @@ index 1..2 100644
 """
 
 
-async def test_diff(hive: Program, daemon: StandIn) -> None:
+async def test_diff(hive: Program, daemon: FakeHost) -> None:
     """Without a terminal the diff is as git writes it, but for what a terminal would act on; --json has it as it is."""
     daemon.gate.proposals = [proposal(diff=DIFF, diff_bytes=len(DIFF))]
     ended = await hive.run("proposals", "diff", "ada", "3")
@@ -199,7 +199,7 @@ async def test_diff(hive: Program, daemon: StandIn) -> None:
     assert answer.diff == DIFF
 
 
-async def test_a_cut_diff_says_so(hive: Program, daemon: StandIn) -> None:
+async def test_a_cut_diff_says_so(hive: Program, daemon: FakeHost) -> None:
     """That a diff was cut, and how to see all of it, stands on stderr; so does that there is none."""
     daemon.gate.proposals = [proposal(diff=DIFF, diff_bytes=100_000)]
     ended = await hive.run("proposals", "diff", "ada", "3")
@@ -210,7 +210,7 @@ async def test_a_cut_diff_says_so(hive: Program, daemon: StandIn) -> None:
     assert (ended.out, ended.err) == ("", "nothing changes in the files\n")
 
 
-async def test_diff_on_a_terminal(hive: Program, daemon: StandIn) -> None:
+async def test_diff_on_a_terminal(hive: Program, daemon: FakeHost) -> None:
     """On a terminal the diff has colours of ours and none of the agent's."""
     daemon.gate.proposals = [proposal(diff=DIFF, diff_bytes=len(DIFF))]
     _, shown = await on_terminal(hive, "proposals", "diff", "ada", "3")
@@ -227,7 +227,7 @@ def test_diff_colours() -> None:
     assert list(coloured("")) == []
 
 
-async def test_log(hive: Program, daemon: StandIn) -> None:
+async def test_log(hive: Program, daemon: FakeHost) -> None:
     """`log` prints what the build printed, each line on one line."""
     daemon.gate.proposals = [proposal()]
     answer = LogsAnswer(lines=["one", "\x1b[2Jtwo\nthree"], cursor="5")
@@ -238,7 +238,7 @@ async def test_log(hive: Program, daemon: StandIn) -> None:
     assert LogsAnswer.model_validate((await hive.run("proposals", "log", "ada/3", "--json")).json) == answer
 
 
-async def test_log_followed(hive: Program, daemon: StandIn) -> None:
+async def test_log_followed(hive: Program, daemon: FakeHost) -> None:
     """`log -f` goes on until the build is over, and then with nothing left unread ends by itself."""
     daemon.gate.proposals = [proposal(state="building", waits_for=None)]
     daemon.gate.logs = [LogsAnswer(lines=[word], cursor=word) for word in ("one", "two", "three")]
@@ -250,7 +250,7 @@ async def test_log_followed(hive: Program, daemon: StandIn) -> None:
     assert asked[-1].wait_seconds == 0
 
 
-async def test_log_of_what_is_built(hive: Program, daemon: StandIn) -> None:
+async def test_log_of_what_is_built(hive: Program, daemon: FakeHost) -> None:
     """`log -f` of a build that is over shows it and ends."""
     daemon.gate.proposals = [proposal()]
     daemon.gate.logs = [LogsAnswer(lines=["done"], cursor="1")]

@@ -8,7 +8,7 @@ from click import unstyle
 
 from hive_core.cli.events import lines
 from hive_core.protocol import AnswerRequest, PageTicket, Question, QuestionList, QuestionsQuery, ReminderList
-from tests.unit.core.cli.fake_host_api import StandIn, agent
+from tests.unit.core.cli.fake_host_api import FakeHost, agent
 from tests.unit.core.cli.fake_host_http import Refusal
 from tests.unit.core.cli.fake_host_questions import question, reminder
 from tests.unit.core.cli.run_cli import Program
@@ -16,7 +16,7 @@ from tests.unit.core.cli.run_cli import Program
 NOW = "2026-01-02T03:04:05+00:00"
 
 
-async def test_questions(hive: Program, daemon: StandIn) -> None:
+async def test_questions(hive: Program, daemon: FakeHost) -> None:
     """`questions` shows who asks what since when and until when, with the options by their numbers."""
     end = datetime.now(UTC) + timedelta(hours=1)
     daemon.asking.questions = [question(17), question(18, text="Go\non?", options=["yes", "no"], expires_at=end)]
@@ -30,7 +30,7 @@ async def test_questions(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked[-1][2] == QuestionsQuery(view="open", agent="ada", limit=2)
 
 
-async def test_all_questions(hive: Program, daemon: StandIn) -> None:
+async def test_all_questions(hive: Program, daemon: FakeHost) -> None:
     """`questions --all` also shows how those ended, and who answered what."""
     answered = question(17, state="answered", answer="red", answered_by="operator:me")
     daemon.asking.questions = [answered, question(18, state="expired")]
@@ -41,7 +41,7 @@ async def test_all_questions(hive: Program, daemon: StandIn) -> None:
     assert QuestionList.model_validate(as_json.json).questions == daemon.asking.questions
 
 
-async def test_no_questions(hive: Program, daemon: StandIn) -> None:
+async def test_no_questions(hive: Program, daemon: FakeHost) -> None:
     """Nothing to answer is said, but not on stdout; as JSON it is an empty list."""
     for arguments, said in ((("questions",), "no open questions"), (("reminders",), "no reminders to come")):
         ended = await hive.run(*arguments)
@@ -50,7 +50,7 @@ async def test_no_questions(hive: Program, daemon: StandIn) -> None:
     assert (await hive.run("questions", "--json")).json == {"questions": [], "total": 0}
 
 
-async def test_hostile_questions(hive: Program, daemon: StandIn) -> None:
+async def test_hostile_questions(hive: Program, daemon: FakeHost) -> None:
     """What a terminal would act on is an escape, wherever an agent has put it, and an option keeps to its line."""
     bad = "\x1b]0;x\x07 \u202e"
     daemon.asking.questions = [question(text=bad, options=[f"{bad}\u20282. other"], state="answered", answer=bad)]
@@ -63,7 +63,7 @@ async def test_hostile_questions(hive: Program, daemon: StandIn) -> None:
     assert "second line" not in ended.out
 
 
-async def test_answer(hive: Program, daemon: StandIn) -> None:
+async def test_answer(hive: Program, daemon: FakeHost) -> None:
     """`answer` gives a text, a line from stdin, or an option, and says whose question it was, and what was chosen."""
     for arguments, stdin, expected, said in (
         (("red",), b"", AnswerRequest(text="red"), ""),
@@ -77,7 +77,7 @@ async def test_answer(hive: Program, daemon: StandIn) -> None:
     assert Question.model_validate(as_json.json).state == "answered"
 
 
-async def test_bad_answers(hive: Program, daemon: StandIn) -> None:
+async def test_bad_answers(hive: Program, daemon: FakeHost) -> None:
     """Neither or both of text and option, and what is no number, are wrong usage; nothing is sent."""
     for arguments in (("17",), ("17", "x", "--option", "1"), ("x", "y")):
         ended = await hive.run("answer", *arguments)
@@ -86,7 +86,7 @@ async def test_bad_answers(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked == []
 
 
-async def test_refusals(hive: Program, daemon: StandIn) -> None:
+async def test_refusals(hive: Program, daemon: FakeHost) -> None:
     """What the hive refuses is told with what to do, on stderr as JSON where that is asked for."""
     daemon.refusal = Refusal(409, "question_ended", "question 17 has ended already", "send a message instead")
     ended = await hive.run("answer", "17", "x")
@@ -98,7 +98,7 @@ async def test_refusals(hive: Program, daemon: StandIn) -> None:
         assert (ended.code, ended.out, ended.error["code"]) == (1, "", "question_ended")
 
 
-async def test_reminders(hive: Program, daemon: StandIn) -> None:
+async def test_reminders(hive: Program, daemon: FakeHost) -> None:
     """`reminders` has one on each line: whose, its number, when, and the first line of its text."""
     daemon.asking.reminders = [reminder(3, "ada", "look at\nthe build"), reminder(12, "bob", "x")]
     daemon.asking.more = 1
@@ -113,7 +113,7 @@ async def test_reminders(hive: Program, daemon: StandIn) -> None:
     assert ReminderList.model_validate(as_json.json).reminders == daemon.asking.reminders
 
 
-async def test_open(hive: Program, daemon: StandIn) -> None:
+async def test_open(hive: Program, daemon: FakeHost) -> None:
     """`open` prints the link on stdout and nothing else; the ticket is in its fragment, which no server sees."""
     daemon.agents = [agent("ada")]
     ended = await hive.run("open", "ada")
@@ -125,7 +125,7 @@ async def test_open(hive: Program, daemon: StandIn) -> None:
     assert PageTicket.model_validate(as_json.json) == daemon.asking.ticket
 
 
-async def test_open_what_cannot_be_reached(hive: Program, daemon: StandIn) -> None:
+async def test_open_what_cannot_be_reached(hive: Program, daemon: FakeHost) -> None:
     """That nobody serves the page, or only in a sealed network, is said with what to do; no agent has no ticket."""
     daemon.agents = [agent("ada", lifecycle="stopped")]
     daemon.asking.ticket = daemon.asking.ticket.model_copy(update={"sealed": True})
@@ -146,7 +146,7 @@ async def test_open_what_cannot_be_reached(hive: Program, daemon: StandIn) -> No
     assert len(daemon.asked) == asked
 
 
-async def test_what_agents_say_they_are_at(hive: Program, daemon: StandIn) -> None:
+async def test_what_agents_say_they_are_at(hive: Program, daemon: FakeHost) -> None:
     """`status` and `list` show it on the agent's line, whatever is in it."""
     daemon.agents = [agent("ada", status="reading\nsomething\x1b[2J"), agent("bob")]
     shown = r"reading\nsomething\x1b[2J"

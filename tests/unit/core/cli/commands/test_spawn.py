@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from hive_core.protocol import AgentConfig, AgentStatus, LogsAnswer, ScriptRule, ScriptSend, SpawnRequest
-from tests.unit.core.cli.fake_host_api import StandIn, agent
+from tests.unit.core.cli.fake_host_api import FakeHost, agent
 from tests.unit.core.cli.run_cli import Program
 
 
-async def test_waits_until_ready(hive: Program, daemon: StandIn) -> None:
+async def test_waits_until_ready(hive: Program, daemon: FakeHost) -> None:
     """The command ends when the harness is idle; what happens until then is told on stderr, each change once."""
     daemon.later = [agent("alice", state=state) for state in ("offline", "starting", "starting", "idle")]
     ended = await hive.run("spawn", "alice")
@@ -20,7 +20,7 @@ async def test_waits_until_ready(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked[0][2] == SpawnRequest(name="alice")
 
 
-async def test_json_is_the_last_answer(hive: Program, daemon: StandIn) -> None:
+async def test_json_is_the_last_answer(hive: Program, daemon: FakeHost) -> None:
     """With --json stdout is the status with which the agent became ready."""
     daemon.later = [agent("alice", state="starting"), agent("alice", state="idle")]
     ended = await hive.run("spawn", "alice", "--json")
@@ -28,14 +28,14 @@ async def test_json_is_the_last_answer(hive: Program, daemon: StandIn) -> None:
 
 
 @pytest.mark.parametrize(("flag", "words"), [("--no-start", "made, and not started"), ("--no-wait", "made")])
-async def test_need_not_wait(flag: str, words: str, hive: Program, daemon: StandIn) -> None:
+async def test_need_not_wait(flag: str, words: str, hive: Program, daemon: FakeHost) -> None:
     """--no-start and --no-wait end at once, without asking again."""
     ended = await hive.run("spawn", "alice", flag)
     assert (ended.code, ended.out, ended.err) == (0, f"alice is {words}\n", "")
     assert [body for _, _, body in daemon.asked] == [SpawnRequest(name="alice", start=flag != "--no-start")]
 
 
-async def test_options_are_sent(hive: Program, daemon: StandIn) -> None:
+async def test_options_are_sent(hive: Program, daemon: FakeHost) -> None:
     """Options become the agent's configuration."""
     options = ["--backend", "claude", "--model", "m1", "--prompt", "You review.", "--tool", "Read", "--tool", "Bash"]
     ended = await hive.run("spawn", "alice", *options, "--allow", "bob", "--allow", "hm1nd", "--no-wait")
@@ -44,7 +44,7 @@ async def test_options_are_sent(hive: Program, daemon: StandIn) -> None:
     assert daemon.asked[0][2] == SpawnRequest(name="alice", config=config, prompt="You review.")
 
 
-async def test_files_are_sent(hive: Program, daemon: StandIn, tmp_path: Path) -> None:
+async def test_files_are_sent(hive: Program, daemon: FakeHost, tmp_path: Path) -> None:
     """The three files of --config-dir are sent as they are; options win over them."""
     (tmp_path / "agent.toml").write_text(
         'model = "m1"\nturn_timeout = 60.0\n[[script]]\nmatch = "hi"\nsend = [{ to = "@boss", text = "ho" }]\n'
@@ -58,7 +58,7 @@ async def test_files_are_sent(hive: Program, daemon: StandIn, tmp_path: Path) ->
     assert daemon.asked[0][2] == SpawnRequest(name="alice", config=config, prompt="You answer.\n", agent_nix="{ }\n")
 
 
-async def test_each_file_may_be_missing(hive: Program, daemon: StandIn, tmp_path: Path) -> None:
+async def test_each_file_may_be_missing(hive: Program, daemon: FakeHost, tmp_path: Path) -> None:
     """A directory with none of the files makes an agent of defaults; one that is not there is wrong usage."""
     assert (await hive.run("spawn", "alice", "--config-dir", str(tmp_path), "--no-wait")).code == 0
     assert daemon.asked[0][2] == SpawnRequest(name="alice")
@@ -76,7 +76,9 @@ async def test_each_file_may_be_missing(hive: Program, daemon: StandIn, tmp_path
         ("[[script]]\nthinks = 1", "config.script.0.thinks: "),
     ],
 )
-async def test_a_wrong_file_is_explained(toml: str, words: str, hive: Program, daemon: StandIn, tmp_path: Path) -> None:
+async def test_a_wrong_file_is_explained(
+    toml: str, words: str, hive: Program, daemon: FakeHost, tmp_path: Path
+) -> None:
     """What is wrong in agent.toml is said with its key or place, and no agent is made."""
     (tmp_path / "agent.toml").write_text(toml)
     ended = await hive.run("spawn", "alice", "--config-dir", str(tmp_path), "--no-wait")
@@ -85,7 +87,7 @@ async def test_a_wrong_file_is_explained(toml: str, words: str, hive: Program, d
     assert len(ended.err.splitlines()) <= 2
 
 
-async def test_prompt_from_a_file(hive: Program, daemon: StandIn, tmp_path: Path) -> None:
+async def test_prompt_from_a_file(hive: Program, daemon: FakeHost, tmp_path: Path) -> None:
     """--prompt-file is read; one that cannot be read is named; beside --prompt it is wrong usage."""
     path = tmp_path / "role"
     ended = await hive.run("spawn", "alice", "--prompt-file", str(path))
@@ -109,7 +111,7 @@ async def test_prompt_from_a_file(hive: Program, daemon: StandIn, tmp_path: Path
         ({"lifecycle": "backoff", "state": "offline", "restarts": 3, "exit_cause": "exit code 2"}, "keeps crashing"),
     ],
 )
-async def test_failure_shows_the_log(changes: dict[str, object], words: str, hive: Program, daemon: StandIn) -> None:
+async def test_failure_shows_the_log(changes: dict[str, object], words: str, hive: Program, daemon: FakeHost) -> None:
     """An agent that will not become ready ends the command with 1, why, and the end of its log."""
     daemon.later = [agent("alice", state="starting"), agent("alice", **changes)]
     daemon.logs = [LogsAnswer(lines=["starting", "ValueError: \x1b[31mno"], cursor="2")]
@@ -119,7 +121,7 @@ async def test_failure_shows_the_log(changes: dict[str, object], words: str, hiv
     assert "the last lines of its log:\nstarting\nValueError: \\x1b[31mno\n" in ended.err
 
 
-async def test_does_not_wait_for_ever(hive: Program, daemon: StandIn) -> None:
+async def test_does_not_wait_for_ever(hive: Program, daemon: FakeHost) -> None:
     """An agent that is not ready in time is a failure that says what it was doing."""
     ended = await hive.run("spawn", "alice", "--timeout", "0.1")
     assert (ended.code, ended.out) == (1, "")

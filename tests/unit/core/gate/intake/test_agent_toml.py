@@ -10,15 +10,15 @@ from hive_core.errors import HiveError
 from hive_core.gate.intake.agent_toml import check_file, parse_config
 from hive_core.layout import Layout
 from hive_core.protocol import ProposeRequest, SpawnProposal, SpawnRequest
-from hive_core.settings import Bounds
-from tests.unit.core.gate.gate_hive import ADA, MANAGER, OPERATOR, Scene, config, opened, quick
+from hive_core.settings import LimitCeilings
+from tests.unit.core.gate.gate_hive import ADA, MANAGER, OPERATOR, GateHive, config, opened, quick
 
-CEILINGS = Bounds(memory_max="1G", tasks_max=100)
+CEILINGS = LimitCeilings(memory_max="1G", tasks_max=100)
 
 
-def asking(scene: Scene, text: str) -> ProposeRequest:
+def asking(gate_hive: GateHive, text: str) -> ProposeRequest:
     """A commit of ada's with this in agent.toml."""
-    sha = scene.commit("ada", {"agent.toml": f'backend = "scripted"\n{text}\n'}, on=scene.main("ada"))
+    sha = gate_hive.commit("ada", {"agent.toml": f'backend = "scripted"\n{text}\n'}, on=gate_hive.main("ada"))
     return ProposeRequest(commit=sha, note="more room")
 
 
@@ -54,28 +54,28 @@ def test_what_is_allowed_passes(text: str) -> None:
 
 async def test_a_proposal_above_a_ceiling_is_refused(layout: Layout) -> None:
     """At once, with the line; nothing is built. As much as the ceiling is taken."""
-    async with opened(layout, quick(layout, ceilings=CEILINGS)) as scene:
-        error = await refusal(scene.gate.propose(asking(scene, "cpu_quota = 50\nmemory_max = '8G'"), ADA))
+    async with opened(layout, quick(layout, ceilings=CEILINGS)) as gate_hive:
+        error = await refusal(gate_hive.gate.propose(asking(gate_hive, "cpu_quota = 50\nmemory_max = '8G'"), ADA))
         assert error.message == "agent.toml, line 3: memory_max: 8G is above the operator's ceiling, 1G"
         assert 'memory_max = "1G"' in error.hint
-        assert [row.number for row in await scene.rows("ada")] == [0]
-        await scene.gate.propose(asking(scene, "memory_max = '1G'"), ADA)
-        built = await scene.until("ada", 1, "built")
+        assert [row.number for row in await gate_hive.rows("ada")] == [0]
+        await gate_hive.gate.propose(asking(gate_hive, "memory_max = '1G'"), ADA)
+        built = await gate_hive.until("ada", 1, "built")
         assert "memory limit: set to 1 GiB, was the operator's default" in built.settings
 
 
 async def test_a_spawn_above_a_ceiling_is_refused(layout: Layout) -> None:
     """The operator's as well as the manager's: no agent, no repository, no proposal."""
-    async with opened(layout, quick(layout, ceilings=CEILINGS)) as scene:
+    async with opened(layout, quick(layout, ceilings=CEILINGS)) as gate_hive:
         much = config(tasks_max=500)
         for asked in (
-            scene.gate.spawn(SpawnRequest(name="zoe", config=much), OPERATOR),
-            scene.gate.request_spawn(SpawnProposal(name="zoe", config=much, note="a helper"), MANAGER),
+            gate_hive.gate.spawn(SpawnRequest(name="zoe", config=much), OPERATOR),
+            gate_hive.gate.request_spawn(SpawnProposal(name="zoe", config=much, note="a helper"), MANAGER),
         ):
             assert "tasks_max: 500 is above the operator's ceiling, 100" in (await refusal(asked)).message
-        assert not scene.hive.agents.exists("zoe")
+        assert not gate_hive.hive.agents.exists("zoe")
         assert not layout.applied_repository("zoe").exists()
-        assert await scene.rows("zoe") == []
+        assert await gate_hive.rows("zoe") == []
 
 
 async def test_a_ceiling_that_is_lowered_breaks_nothing(layout: Layout) -> None:
@@ -90,7 +90,7 @@ async def test_a_ceiling_that_is_lowered_breaks_nothing(layout: Layout) -> None:
         assert scene.runtime.specs["ada"].limits.memory_max == "1G"
         await refusal(scene.gate.propose(asking(scene, "memory_max = '6G'\ncpu_quota = 50"), ADA))
         await scene.check()
-    async with opened(layout, lower) as scene:
-        await scene.settled()
-        assert scene.runtime.specs["ada"].limits.memory_max == "1G"
-        assert scene.hive.agents.record("ada").config.memory_max == "6G"
+    async with opened(layout, lower) as gate_hive:
+        await gate_hive.settled()
+        assert gate_hive.runtime.specs["ada"].limits.memory_max == "1G"
+        assert gate_hive.hive.agents.record("ada").config.memory_max == "6G"

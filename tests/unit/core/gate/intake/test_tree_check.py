@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
 from hive_core.gate.intake.agent_toml import line_of, parse_config
-from hive_core.gate.intake.tree_check import Listing, check_name, check_sizes, parse_prompt
+from hive_core.gate.intake.tree_check import TreeListing, check_name, check_sizes, parse_prompt
 
 SHA = "ab" * 20
 
@@ -32,7 +32,7 @@ def refused(code: str, run: Any, *arguments: Any) -> str:
 
 def test_listing_of_plain_files() -> None:
     """Files are listed with their paths, directories are given back to be read."""
-    listing = Listing(10)
+    listing = TreeListing(10)
     assert listing.add("", tree(("100644", "a"), ("40000", "d"), ("100755", "ü b"))) == [("d", SHA)]
     assert listing.add("d", tree(("100644", "c"))) == []
     assert sorted(listing.files) == ["a", "d/c", "ü b"]
@@ -41,20 +41,20 @@ def test_listing_of_plain_files() -> None:
 @pytest.mark.parametrize("mode", ["120000", "160000", "100664", "100600", "040000", "0", "20644"])
 def test_other_modes_are_refused(mode: str) -> None:
     """Nothing but plain files and directories is taken, in the one way in which git writes them."""
-    assert "'x'" in refused("bad_tree", Listing(10).add, "", tree((mode, "x")))
+    assert "'x'" in refused("bad_tree", TreeListing(10).add, "", tree((mode, "x")))
 
 
 def test_counts() -> None:
     """As many files and as many directories as are allowed are taken, and not one more."""
     files = [("100644", str(n)) for n in range(3)]
-    Listing(3).add("", tree(*files, *(("40000", f"d{n}") for n in range(3))))
-    refused("too_many_files", Listing(2).add, "", tree(*files))
-    refused("too_many_files", Listing(2).add, "", tree(*(("40000", name) for _, name in files)))
+    TreeListing(3).add("", tree(*files, *(("40000", f"d{n}") for n in range(3))))
+    refused("too_many_files", TreeListing(2).add, "", tree(*files))
+    refused("too_many_files", TreeListing(2).add, "", tree(*(("40000", name) for _, name in files)))
 
 
 def test_needed_files() -> None:
     """Files that make a configuration must be at the top, as files."""
-    listing = Listing(10)
+    listing = TreeListing(10)
     listing.add("", tree(("100644", "agent.nix"), ("40000", "agent.toml")))
     listing.add("sub", tree(("100644", "prompt.md")))
     assert "agent.toml and no file prompt.md" in refused("bad_tree", listing.check_complete)
@@ -65,14 +65,14 @@ def test_needed_files() -> None:
 )
 def test_damaged_trees(damaged: bytes) -> None:
     """What is no tree is refused, and not read past its end."""
-    refused("bad_tree", Listing(10).add, "", damaged)
+    refused("bad_tree", TreeListing(10).add, "", damaged)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_as_a_tree(data: bytes) -> None:
     """Whatever comes as a tree is listed or refused."""
     try:
-        Listing(5).add("", data)
+        TreeListing(5).add("", data)
     except HiveError as error:
         assert error.code in {"bad_tree", "too_many_files"}
 

@@ -21,11 +21,11 @@ from hive_core.protocol import (
     WithdrawRequest,
 )
 from hive_core.settings import Approval, AutoRule
-from tests.unit.core.gate.crash_points import Death
-from tests.unit.core.gate.gate_hive import ADA, MANAGER, OPERATOR, Scene, opened, quick
+from tests.unit.core.gate.crash_points import SimulatedCrash
+from tests.unit.core.gate.gate_hive import ADA, MANAGER, OPERATOR, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
 
-Act = Callable[[Scene], Awaitable[object]]
+Act = Callable[[GateHive], Awaitable[object]]
 LIKE_THE_STEP_BEFORE = ("tags written", "index written")
 """Points at which nothing has outlived the daemon since the one before, but for objects without a ref."""
 
@@ -44,104 +44,106 @@ class Kind:
     hyperhive: str = ""
 
 
-async def propose(scene: Scene, role: str = "You sing.") -> None:
-    number = (await scene.propose("ada", role)).number
-    await scene.until("ada", number, "built", "failed", "deployed", "withdrawn")
+async def propose(gate_hive: GateHive, role: str = "You sing.") -> None:
+    number = (await gate_hive.propose("ada", role)).number
+    await gate_hive.until("ada", number, "built", "failed", "deployed", "withdrawn")
 
 
-async def approve(scene: Scene, number: int = 1) -> None:
-    await scene.approve("ada", number)
-    await scene.until("ada", number, "deployed", "failed")
+async def approve(gate_hive: GateHive, number: int = 1) -> None:
+    await gate_hive.approve("ada", number)
+    await gate_hive.until("ada", number, "deployed", "failed")
 
 
-async def cannot_be_built(scene: Scene) -> None:
-    sha = scene.commit("ada", {"agent.nix": "{ this is not nix"})
-    await scene.gate.propose(ProposeRequest(commit=sha, note="oops"), ADA)
-    await scene.until("ada", 1, "failed")
+async def cannot_be_built(gate_hive: GateHive) -> None:
+    sha = gate_hive.commit("ada", {"agent.nix": "{ this is not nix"})
+    await gate_hive.gate.propose(ProposeRequest(commit=sha, note="oops"), ADA)
+    await gate_hive.until("ada", 1, "failed")
 
 
-async def two_built(scene: Scene) -> None:
-    await propose(scene, "first")
-    await propose(scene, "second")
+async def two_built(gate_hive: GateHive) -> None:
+    await propose(gate_hive, "first")
+    await propose(gate_hive, "second")
 
 
-async def request_spawn(scene: Scene) -> None:
-    await scene.gate.request_spawn(SpawnProposal(name="cy", note="please"), MANAGER)
-    await scene.until("cy", 0, "built")
+async def request_spawn(gate_hive: GateHive) -> None:
+    await gate_hive.gate.request_spawn(SpawnProposal(name="cy", note="please"), MANAGER)
+    await gate_hive.until("cy", 0, "built")
 
 
-async def approve_spawn(scene: Scene) -> None:
-    await scene.approve("cy", 0, OPERATOR)
-    await scene.until("cy", 0, "deployed")
+async def approve_spawn(gate_hive: GateHive) -> None:
+    await gate_hive.approve("cy", 0, OPERATOR)
+    await gate_hive.until("cy", 0, "deployed")
 
 
-async def request_destroy(scene: Scene, *, purge: bool = False) -> None:
-    await scene.gate.request_destroy("ada", DestroyProposal(note="idle", purge=purge), MANAGER)
+async def request_destroy(gate_hive: GateHive, *, purge: bool = False) -> None:
+    await gate_hive.gate.request_destroy("ada", DestroyProposal(note="idle", purge=purge), MANAGER)
 
 
-async def purge_asked(scene: Scene) -> None:
-    await request_destroy(scene, purge=True)
+async def purge_asked(gate_hive: GateHive) -> None:
+    await request_destroy(gate_hive, purge=True)
 
 
-async def approve_purge(scene: Scene) -> None:
-    await scene.approve("ada", 1, OPERATOR)
-    await scene.settled()
+async def approve_purge(gate_hive: GateHive) -> None:
+    await gate_hive.approve("ada", 1, OPERATOR)
+    await gate_hive.settled()
 
 
-async def approve_twice(scene: Scene) -> None:
-    await scene.approve("ada", 1)
-    await scene.approve("ada", 1, OPERATOR)
-    await scene.until("ada", 1, "deployed")
+async def approve_twice(gate_hive: GateHive) -> None:
+    await gate_hive.approve("ada", 1)
+    await gate_hive.approve("ada", 1, OPERATOR)
+    await gate_hive.until("ada", 1, "deployed")
 
 
-async def destroy_while_building(scene: Scene) -> None:
-    scene.runtime.may_build.clear()
-    await scene.propose("ada", "third")
-    await scene.runtime.orders.get()
-    await scene.gate.destroy("ada", DestroyRequest(), OPERATOR)
+async def destroy_while_building(gate_hive: GateHive) -> None:
+    gate_hive.runtime.may_build.clear()
+    await gate_hive.propose("ada", "third")
+    await gate_hive.runtime.orders.get()
+    await gate_hive.gate.destroy("ada", DestroyRequest(), OPERATOR)
 
 
-async def roll_back(scene: Scene) -> None:
-    await scene.gate.rollback("ada", RollbackRequest(note="back"), MANAGER)
-    await scene.until("ada", 2, "deployed")
+async def roll_back(gate_hive: GateHive) -> None:
+    await gate_hive.gate.rollback("ada", RollbackRequest(note="back"), MANAGER)
+    await gate_hive.until("ada", 2, "deployed")
 
 
-async def rebuild(scene: Scene) -> None:
-    number = (await scene.rebuild("ada", MANAGER)).number
-    await scene.until("ada", number, "deployed", "withdrawn", "failed")
+async def rebuild(gate_hive: GateHive) -> None:
+    number = (await gate_hive.rebuild("ada", MANAGER)).number
+    await gate_hive.until("ada", number, "deployed", "withdrawn", "failed")
 
 
-async def stopped_with(scene: Scene, role: str) -> None:
+async def stopped_with(gate_hive: GateHive, role: str) -> None:
     """Deployed while nothing had to come up."""
-    await scene.hive.agents.stop("ada", "operator")
-    await scene.deploy("ada", role)
-    await scene.hive.agents.start("ada", "operator")
+    await gate_hive.hive.agents.stop("ada", "operator")
+    await gate_hive.deploy("ada", role)
+    await gate_hive.hive.agents.start("ada", "operator")
 
 
-async def approve_destroy(scene: Scene) -> None:
-    await scene.approve("ada", 1, OPERATOR)
-    await scene.until("ada", 1, "deployed")
+async def approve_destroy(gate_hive: GateHive) -> None:
+    await gate_hive.approve("ada", 1, OPERATOR)
+    await gate_hive.until("ada", 1, "deployed")
 
 
 IN_ORDER = {"approval": Approval(config="both")}
 BY_RULE = {"approval": Approval(rules=[AutoRule(name="prompts", when="prompt_only")])}
 
 KINDS: dict[str, Kind] = {
-    "spawn": Kind(lambda scene: scene.gate.spawn(SpawnRequest(name="cy"), OPERATOR), {"deployed"}, agent="cy"),
+    "spawn": Kind(lambda gate_hive: gate_hive.gate.spawn(SpawnRequest(name="cy"), OPERATOR), {"deployed"}, agent="cy"),
     "propose": Kind(propose, {"built"}),
     "cannot be built": Kind(cannot_be_built, {"failed"}),
     "approve": Kind(approve, {"deployed"}, propose),
     "approve one of two": Kind(approve, {"built", "withdrawn"}, two_built),
-    "approve what does not come up": Kind(approve, {"failed"}, lambda scene: propose(scene, "SILENT")),
+    "approve what does not come up": Kind(approve, {"failed"}, lambda gate_hive: propose(gate_hive, "SILENT")),
     "approve in order": Kind(approve_twice, {"built", "deployed"}, propose, settings=IN_ORDER),
     "approved by a rule": Kind(propose, {"deployed"}, settings=BY_RULE),
-    "deny": Kind(lambda scene: scene.deny("ada", 1), {"denied"}, propose),
-    "withdraw": Kind(lambda scene: scene.gate.withdraw("ada", 1, WithdrawRequest(), ADA), {"withdrawn"}, propose),
-    "rollback": Kind(roll_back, {"deployed"}, lambda scene: scene.deploy("ada", "first")),
+    "deny": Kind(lambda gate_hive: gate_hive.deny("ada", 1), {"denied"}, propose),
+    "withdraw": Kind(
+        lambda gate_hive: gate_hive.gate.withdraw("ada", 1, WithdrawRequest(), ADA), {"withdrawn"}, propose
+    ),
+    "rollback": Kind(roll_back, {"deployed"}, lambda gate_hive: gate_hive.deploy("ada", "first")),
     "rebuild": Kind(rebuild, {"deployed"}, hyperhive="newer"),
     "rebuild to the same": Kind(rebuild, {"withdrawn"}),
     "rebuild what does not come up": Kind(
-        rebuild, {"failed"}, lambda scene: stopped_with(scene, "SILENT"), hyperhive="newer"
+        rebuild, {"failed"}, lambda gate_hive: stopped_with(gate_hive, "SILENT"), hyperhive="newer"
     ),
     "request a spawn": Kind(request_spawn, {"built"}, agent="cy"),
     "approve a spawn": Kind(approve_spawn, {"deployed"}, request_spawn, agent="cy"),
@@ -150,21 +152,23 @@ KINDS: dict[str, Kind] = {
     "approve a purge": Kind(approve_purge, {"gone"}, purge_asked),
     "destroy": Kind(destroy_while_building, {"built", "failed"}, propose),
     "purge": Kind(
-        lambda scene: scene.gate.destroy("ada", DestroyRequest(purge=True), OPERATOR), {"withdrawn", "gone"}, propose
+        lambda gate_hive: gate_hive.gate.destroy("ada", DestroyRequest(purge=True), OPERATOR),
+        {"withdrawn", "gone"},
+        propose,
     ),
 }
 
 
-async def die_at(layout: Layout, kind: Kind, at: int | None) -> Death:
+async def die_at(layout: Layout, kind: Kind, at: int | None) -> SimulatedCrash:
     """Do it with a daemon that dies at that milestone."""
-    death = Death(at)
+    death = SimulatedCrash(at)
     with capture_logs():  # Tracebacks of deaths are long, and making them takes longer than all the rest.
         settings = quick(layout, **kind.settings)
-        async with opened(layout, settings, born=death.born, hyperhive=kind.hyperhive) as scene:
-            await scene.gate.verify()  # Recovered.
+        async with opened(layout, settings, born=death.born, hyperhive=kind.hyperhive) as gate_hive:
+            await gate_hive.gate.verify()  # Recovered.
             with death.armed():
-                await death.during(kind.act(scene))
-                await scene.gate.close()
+                await death.during(kind.act(gate_hive))
+                await gate_hive.gate.close()
     return death
 
 
@@ -185,40 +189,40 @@ async def live_on(layout: Layout, kind: Kind, point: str, *, thorough: bool) -> 
         await finish(scene)
         await scene.check()
         assert not [row for row in await scene.rows() if row.open]
-        await scene.gate._updates.look()
+        await scene.gate._updates.check_outdated()
         before = await scene.rows(), await scene.actions(kind.agent), await scene.told("operator")
     if not thorough:
         return
-    async with opened(layout, hyperhive=kind.hyperhive) as scene:
-        await scene.check()
-        assert before == (await scene.rows(), await scene.actions(kind.agent), await scene.told("operator"))
-        if not scene.hive.agents.exists(kind.agent):
-            await scene.spawn(kind.agent)
-        await scene.deploy(kind.agent, "all is well")
-        await scene.check()
+    async with opened(layout, hyperhive=kind.hyperhive) as gate_hive:
+        await gate_hive.check()
+        assert before == (await gate_hive.rows(), await gate_hive.actions(kind.agent), await gate_hive.told("operator"))
+        if not gate_hive.hive.agents.exists(kind.agent):
+            await gate_hive.spawn(kind.agent)
+        await gate_hive.deploy(kind.agent, "all is well")
+        await gate_hive.check()
 
 
-async def finish(scene: Scene) -> None:
+async def finish(gate_hive: GateHive) -> None:
     """Let everything that waits be decided."""
-    for row in await scene.rows():
+    for row in await gate_hive.rows():
         if row.open:
             assert row.waits_for is not None
-            await scene.deny(row.agent, row.number, OPERATOR)
+            await gate_hive.deny(row.agent, row.number, OPERATOR)
 
 
-async def check_told(scene: Scene) -> None:
+async def check_told(gate_hive: GateHive) -> None:
     """Everybody heard of what concerns them, and once."""
-    lines = {name: Counter(await scene.told(name)) for name in ("hm1nd", "ada", "bob", "operator")}
+    lines = {name: Counter(await gate_hive.told(name)) for name in ("hm1nd", "ada", "bob", "operator")}
     for name, counted in lines.items():
         for line, times in counted.items():
             assert times == 1 or not line.startswith(("Proposal", "Review", "Rebuild")), (name, line, times)
-    for row in await scene.rows():
+    for row in await gate_hive.rows():
         asked = {"manager": "hm1nd", "operator": "operator", None: None}[row.waits_for]
         question = f"Review proposal {row.agent}/{row.number}: approve or deny it (state built)."
         assert asked is None or lines[asked][question] == 1
-        if row.kind == "config" and row.state == "deployed" and scene.hive.agents.exists("ada"):
+        if row.kind == "config" and row.state == "deployed" and gate_hive.hive.agents.exists("ada"):
             assert lines["ada"][f"Proposal ada/{row.number} is deployed."] == 1
-        if row.state == "failed" and row.proposer == "ada" and scene.hive.agents.exists("ada"):
+        if row.state == "failed" and row.proposer == "ada" and gate_hive.hive.agents.exists("ada"):
             assert any(line.startswith(f"Proposal ada/{row.number} failed") for line in lines["ada"])
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.gate.records import index
-from tests.unit.core.gate.gate_hive import Scene, git
+from tests.unit.core.gate.gate_hive import GateHive, git
 
 Tamper = Callable[[sqlite3.Connection], object]
 
@@ -44,99 +44,101 @@ def reordered(db: sqlite3.Connection) -> None:
 
 
 @pytest.mark.parametrize("tamper", [changed, changed_beyond_reading, removed, inserted, reordered])
-async def test_tampering_with_the_audit_table_is_found(scene: Scene, tamper: Tamper) -> None:
+async def test_tampering_with_the_audit_table_is_found(gate_hive: GateHive, tamper: Tamper) -> None:
     """A row that was changed, removed, inserted or moved breaks the chain, and the first such row is named."""
-    assert (await scene.gate.verify()).ok
-    await scene.database.write(tamper)
-    found = await scene.gate.verify()
+    assert (await gate_hive.gate.verify()).ok
+    await gate_hive.database.write(tamper)
+    found = await gate_hive.gate.verify()
     assert not found.ok
     assert "does not fit the chain" in found.problems[0]
 
 
-async def test_rows_cut_off_at_the_end_are_found(scene: Scene) -> None:
+async def test_rows_cut_off_at_the_end_are_found(gate_hive: GateHive) -> None:
     """The chain alone cannot tell that its end is missing; the tags can."""
-    await scene.deploy("ada")
-    await scene.database.write(lambda db: db.execute("DELETE FROM audit WHERE id = (SELECT max(id) FROM audit)"))
-    assert (await scene.gate.verify()).problems == ["ada: the audit table does not know the tag deployed/1"]
+    await gate_hive.deploy("ada")
+    await gate_hive.database.write(lambda db: db.execute("DELETE FROM audit WHERE id = (SELECT max(id) FROM audit)"))
+    assert (await gate_hive.gate.verify()).problems == ["ada: the audit table does not know the tag deployed/1"]
 
 
-async def test_tampering_with_the_tags_is_found(scene: Scene) -> None:
+async def test_tampering_with_the_tags_is_found(gate_hive: GateHive) -> None:
     """A tag that was moved, deleted or added is named, and so is main where no deployment put it."""
-    await scene.deploy("ada", "first")
-    await scene.built("ada", "second")
-    place = scene.layout.applied_repository("ada")
-    tags = scene.repository("ada").tags()
-    main = scene.main("ada") or ""
-    assert (await scene.gate.verify()).ok
+    await gate_hive.deploy("ada", "first")
+    await gate_hive.built("ada", "second")
+    place = gate_hive.layout.applied_repository("ada")
+    tags = gate_hive.repository("ada").tags()
+    main = gate_hive.main("ada") or ""
+    assert (await gate_hive.gate.verify()).ok
 
     git(place, "update-ref", "refs/tags/built/2", tags["built/1"])
-    assert any("built/2 was moved" in problem for problem in (await scene.gate.verify()).problems)
+    assert any("built/2 was moved" in problem for problem in (await gate_hive.gate.verify()).problems)
     git(place, "update-ref", "refs/tags/built/2", tags["built/2"])
 
     git(place, "update-ref", "-d", "refs/tags/built/2")
-    problems = (await scene.gate.verify()).problems
+    problems = (await gate_hive.gate.verify()).problems
     assert "ada: tag built/2 is gone, the audit table tells of it" in problems
     git(place, "update-ref", "refs/tags/built/2", tags["built/2"])
 
     git(place, "tag", "--annotate", "--message", "mine", "approved/2", main)
-    assert not (await scene.gate.verify()).ok
+    assert not (await gate_hive.gate.verify()).ok
     git(place, "update-ref", "-d", "refs/tags/approved/2")
 
     git(place, "update-ref", "refs/heads/main", f"{main}~1")
-    assert [problem.split(",")[0] for problem in (await scene.gate.verify()).problems] == [
+    assert [problem.split(",")[0] for problem in (await gate_hive.gate.verify()).problems] == [
         f"ada: main is at {git(place, 'rev-parse', f'{main}~1')}"
     ]
     git(place, "update-ref", "refs/heads/main", main)
-    await scene.check()
+    await gate_hive.check()
 
 
-async def test_a_repository_that_is_gone_is_found(scene: Scene) -> None:
+async def test_a_repository_that_is_gone_is_found(gate_hive: GateHive) -> None:
     """An agent whose repository somebody removed is named, and the others are looked at all the same."""
-    place = scene.layout.applied_repository("ada")
+    place = gate_hive.layout.applied_repository("ada")
     place.rename(place.with_name("aside"))
-    problems = (await scene.gate.verify()).problems
+    problems = (await gate_hive.gate.verify()).problems
     assert len(problems) == 1 and problems[0].startswith("ada: its applied repository cannot be read")
     place.with_name("aside").rename(place)
 
 
-async def test_the_index_is_made_anew(scene: Scene) -> None:
+async def test_the_index_is_made_anew(gate_hive: GateHive) -> None:
     """From the tags alone come the same rows, whether the table was empty or wrong."""
-    await scene.deploy("ada")
-    await scene.built("ada", "second")
-    await scene.deny("ada", 2)
-    await scene.built("bob")
-    rows = await scene.rows()
-    assert (await scene.gate.reindex()).changed == 0
-    await scene.database.write(lambda db: db.execute("DELETE FROM proposals"))
-    assert not (await scene.gate.verify()).ok
-    answer = await scene.gate.reindex()
+    await gate_hive.deploy("ada")
+    await gate_hive.built("ada", "second")
+    await gate_hive.deny("ada", 2)
+    await gate_hive.built("bob")
+    rows = await gate_hive.rows()
+    assert (await gate_hive.gate.reindex()).changed == 0
+    await gate_hive.database.write(lambda db: db.execute("DELETE FROM proposals"))
+    assert not (await gate_hive.gate.verify()).ok
+    answer = await gate_hive.gate.reindex()
     assert (answer.agents, answer.proposals, answer.changed) == (3, len(rows), len(rows))
-    assert await scene.rows() == rows
-    await scene.database.write(lambda db: db.execute("UPDATE proposals SET note = 'x', state = 'denied'"))
+    assert await gate_hive.rows() == rows
+    await gate_hive.database.write(lambda db: db.execute("UPDATE proposals SET note = 'x', state = 'denied'"))
     stray = rows[0].__class__(**{**rows[0].__dict__, "agent": "gone"})
-    await scene.database.write(lambda db: index.put(db, stray))
-    assert (await scene.gate.reindex()).changed == len(rows) + 1
-    assert await scene.rows() == rows
-    await scene.check()
+    await gate_hive.database.write(lambda db: index.put(db, stray))
+    assert (await gate_hive.gate.reindex()).changed == len(rows) + 1
+    assert await gate_hive.rows() == rows
+    await gate_hive.check()
 
 
-async def test_an_agent_that_is_purged_meanwhile_has_no_rows(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_agent_that_is_purged_meanwhile_has_no_rows(
+    gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A repository that is gone when it comes to it does not keep the others from being indexed."""
-    listed = index.agents_with_repository(scene.layout.applied)
-    scene.layout.applied_repository("bob").rename(scene.layout.applied / "aside")
+    listed = index.agents_with_repository(gate_hive.layout.applied)
+    gate_hive.layout.applied_repository("bob").rename(gate_hive.layout.applied / "aside")
     monkeypatch.setattr(index, "agents_with_repository", lambda _applied: set(listed))
-    answer = await scene.gate.reindex()
+    answer = await gate_hive.gate.reindex()
     assert answer.agents == len(listed) - 1
-    assert await scene.rows("bob") == []
-    assert await scene.rows("ada") != []
+    assert await gate_hive.rows("bob") == []
+    assert await gate_hive.rows("ada") != []
 
 
-async def test_one_damaged_repository_does_not_keep_the_others_from_being_indexed(scene: Scene) -> None:
+async def test_one_damaged_repository_does_not_keep_the_others_from_being_indexed(gate_hive: GateHive) -> None:
     """The others' rows are made anew, and the refusal names the one that cannot be read."""
-    rows = await scene.rows("bob")
-    git(scene.layout.applied_repository("ada"), "tag", "--annotate", "--message", "mine", "stray", "main")
-    await scene.database.write(lambda db: db.execute("DELETE FROM proposals WHERE agent = 'bob'"))
+    rows = await gate_hive.rows("bob")
+    git(gate_hive.layout.applied_repository("ada"), "tag", "--annotate", "--message", "mine", "stray", "main")
+    await gate_hive.database.write(lambda db: db.execute("DELETE FROM proposals WHERE agent = 'bob'"))
     with pytest.raises(HiveError) as refusal:
-        await scene.gate.reindex()
+        await gate_hive.gate.reindex()
     assert refusal.value.code == "repository_damaged" and "ada" in refusal.value.message
-    assert await scene.rows("bob") == rows
+    assert await gate_hive.rows("bob") == rows

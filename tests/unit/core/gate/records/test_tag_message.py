@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_core.gate.records.states import State
-from hive_core.gate.records.tag_message import TagData, format_message, parse_message
+from hive_core.gate.records.tag_message import ProposalTag, format_message, parse_message
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 FORGED = (
@@ -26,7 +26,7 @@ FORGED = (
     "\ud800 lone",
     "-----BEGIN PGP SIGNATURE-----",
 )
-BASIC = TagData(agent="ada", number=3, state=State.BUILT, kind="config", by="ada", note="add docker")
+BASIC = ProposalTag(agent="ada", number=3, state=State.BUILT, kind="config", by="ada", note="add docker")
 
 hostile = st.one_of(
     st.sampled_from(FORGED),
@@ -36,7 +36,7 @@ hostile = st.one_of(
 )
 shas = st.text("0123456789abcdef", min_size=40, max_size=40)
 data = st.builds(
-    TagData,
+    ProposalTag,
     agent=st.sampled_from(["ada", "hm1nd", "a"]),
     number=st.integers(0, 2**63 - 1),
     state=st.sampled_from(State),
@@ -61,13 +61,13 @@ data = st.builds(
 
 
 @given(data, hostile, st.sampled_from(["", "endorsed"]))
-def test_what_was_written_is_read(told: TagData, who: str, fact: str) -> None:
+def test_what_was_written_is_read(told: ProposalTag, who: str, fact: str) -> None:
     """Whatever words others put in, exactly the same data comes back."""
     assert parse_message(format_message(told, who, fact=fact)) == told
 
 
 @given(data, hostile)
-def test_a_message_is_harmless_text(told: TagData, who: str) -> None:
+def test_a_message_is_harmless_text(told: ProposalTag, who: str) -> None:
     """No control, bidi or separator character and no lone surrogate gets into a tag, nor any NUL."""
     message = format_message(told, who)
     message.encode()
@@ -97,7 +97,7 @@ def test_endless_lists_and_logs_are_cut() -> None:
     assert replace(found, log_tail="", settings=[], closure_changes=[]) == BASIC
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(TagData)])
+@pytest.mark.parametrize("field", [field.name for field in fields(ProposalTag)])
 def test_every_field_is_kept(field: str) -> None:
     """No field is left out of the message: one that differs from the default comes back."""
     other: dict[str, Any] = {
@@ -222,13 +222,13 @@ def test_a_longer_message_than_any_is_refused() -> None:
         ),
     ],
 )
-def test_subjects(told: TagData, who: str, fact: str, subject: str) -> None:
+def test_subjects(told: ProposalTag, who: str, fact: str, subject: str) -> None:
     """The first line says what became of which proposal, by whom and why."""
     assert format_message(told, who, fact=fact).split("\n")[0] == subject
 
 
 @given(data, hostile)
-def test_a_subject_is_one_short_line(told: TagData, who: str) -> None:
+def test_a_subject_is_one_short_line(told: ProposalTag, who: str) -> None:
     """`git tag -n` and `git log --decorate` stay readable whatever the note is."""
     subject, empty, *_ = format_message(told, who).split("\n")
     assert len(subject) <= 100 and empty == ""

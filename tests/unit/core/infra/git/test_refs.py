@@ -122,7 +122,7 @@ def test_repair_waits_for_the_living(repository: Repository) -> None:
 def test_git_holds_the_lock_for_its_whole_life(repository: Repository, commit: str) -> None:
     """The lock is in git's own hands: closing the daemon's copy of it does not free it."""
     with file_lock.shared_repository_lock(repository.path) as lock:
-        keep = command.running(repository.path, "cat-file", "--batch", feed=b"x\n" * 50_000, keep=[lock])
+        keep = command.run_in_background(repository.path, "cat-file", "--batch", feed=b"x\n" * 50_000, keep=[lock])
         running = keep.__enter__()
     with pytest.raises(HiveError), file_lock.exclusive_repository_lock(repository.path, seconds=0.05):
         pass

@@ -181,7 +181,7 @@ def test_a_diff_is_counted_only_so_far(repository: Repository, commit: str, monk
 
 def test_a_command_has_limited_time(repository: Repository) -> None:
     """A git that does not end is killed and told as `git_slow`."""
-    endless = git_command.running(repository.path, "-c", "alias.wait=!sleep 60", "wait", seconds=0.2)
+    endless = git_command.run_in_background(repository.path, "-c", "alias.wait=!sleep 60", "wait", seconds=0.2)
     with pytest.raises(HiveError) as refused, endless as command:
         list(command.chunks())
     assert refused.value.code == "git_slow"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.infra.systemd.resource_control import dropin, limits_dropin, limits_in_force, unit_properties
+from hive_core.infra.systemd.resource_control import active_limits, dropin, limits_dropin, unit_properties
 from hive_core.protocol import Limits
 
 LIMITS = st.builds(
@@ -38,7 +38,7 @@ def test_a_dropin_without_limits_changes_nothing() -> None:
 @given(LIMITS)
 def test_limits_come_back_from_properties(limits: Limits) -> None:
     """The limits that were set are the limits that are told, in size."""
-    back = limits_in_force(unit_properties(limits))
+    back = active_limits(unit_properties(limits))
     assert unit_properties(back) == unit_properties(limits)
 
 
@@ -46,10 +46,10 @@ def test_limits_come_back_from_properties(limits: Limits) -> None:
 def test_foreign_limits_are_told_as_near_as_can_be(memory: int, cpu: int, tasks: int, weight: int) -> None:
     """Whatever an operator has set on the unit can be told; unlimited is None."""
     properties = {"MemoryMax": memory, "CPUQuotaPerSecUSec": cpu, "TasksMax": tasks, "IOWeight": weight}
-    limits = limits_in_force(properties)
+    limits = active_limits(properties)
     assert (limits.memory_max is None) == (memory == 2**64 - 1)
     assert (limits.tasks_max is None) == (tasks == 2**64 - 1)
-    assert limits_in_force({}) == Limits()
+    assert active_limits({}) == Limits()
 
 
 def lines(text: str) -> list[str]:

@@ -16,9 +16,9 @@ from hive_core.infra.systemd.units import (
     UnitProperties,
     ended,
     exit_words,
+    has_ended,
     is_late,
     lifecycle,
-    over,
     read_properties,
 )
 from hive_core.protocol import Lifecycle
@@ -70,7 +70,7 @@ def test_properties_are_read() -> None:
     assert found.since == datetime(2023, 11, 14, 22, 13, 20, 500_000, UTC)
     assert found.invocation == "ab" * 16
     assert (found.memory, found.cpu_ns, found.tasks) == (None, 5, 3)
-    assert found.stale
+    assert found.needs_reload
     assert found == replace(found, memory=1, cpu_ns=2, tasks=4)
 
 
@@ -91,7 +91,7 @@ def test_nothing_is_known_of_a_unit_that_never_was() -> None:
     """A unit without properties is stopped and has not ended."""
     nothing = read_properties(NAME, {})
     assert lifecycle(nothing) == "stopped"
-    assert (nothing.since, nothing.memory, exit_words(nothing), over(nothing)) == (None, None, "", False)
+    assert (nothing.since, nothing.memory, exit_words(nothing), has_ended(nothing)) == (None, None, "", False)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_unit_that_is_about_to_start_is_not_stopped() -> None:
     """systemd tells of a new run's process before it changes the state: that is a start, and nothing has ended."""
     assert lifecycle(BEGINNING) == "starting"
     assert lifecycle(replace(BEGINNING, main_pid=0, control_pid=5)) == "starting"
-    assert not over(BEGINNING)
+    assert not has_ended(BEGINNING)
 
 
 @pytest.mark.parametrize(

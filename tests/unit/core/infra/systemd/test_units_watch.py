@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
 from hive_core.infra.systemd.bus import unit_name, unit_path
-from hive_core.infra.systemd.units import MOST_WAITING, Jobs, UnitProperties, Watch
+from hive_core.infra.systemd.units import MOST_WAITING, Jobs, UnitProperties, UnitSubscription
 
 ADA = "container@h-ada.service"
 
@@ -19,14 +19,14 @@ def state(changed_usec: int, name: str = ADA) -> UnitProperties:
     return UnitProperties(name, "active", "running", changed_usec=changed_usec)
 
 
-async def rest(watch: Watch) -> list[UnitProperties]:
+async def rest(watch: UnitSubscription) -> list[UnitProperties]:
     watch.end()
     return [state async for state in watch]
 
 
 async def test_repetitions_and_late_news_are_dropped() -> None:
     """A watcher gets each state of a unit once and in order, and those of no other unit."""
-    watch = Watch("container@")
+    watch = UnitSubscription("container@")
     for one in (state(1), state(1), state(3), state(2), state(9, "other.service"), state(2, "container@x"), state(3)):
         watch.put(one)
     assert await rest(watch) == [state(1), state(3), state(2, "container@x")]
@@ -34,7 +34,7 @@ async def test_repetitions_and_late_news_are_dropped() -> None:
 
 async def test_a_unit_that_was_unloaded_is_new() -> None:
     """What systemd tells of a unit after it forgot the unit is no repetition."""
-    watch = Watch("container@")
+    watch = UnitSubscription("container@")
     watch.put(state(1))
     watch.forget(ADA)
     assert watch.known == []
@@ -44,7 +44,7 @@ async def test_a_unit_that_was_unloaded_is_new() -> None:
 
 async def test_a_slow_watcher_fills_no_memory() -> None:
     """One that does not read keeps a bounded number of states, among them the newest of each unit."""
-    watch = Watch("container@")
+    watch = UnitSubscription("container@")
     watch.put(state(1, "container@quiet"))
     for number in range(1, 5 * MOST_WAITING):
         watch.put(state(number))
@@ -56,7 +56,7 @@ async def test_a_slow_watcher_fills_no_memory() -> None:
 
 async def test_a_watcher_waits() -> None:
     """A state that comes later wakes whoever waits for it, and so does the end."""
-    watch = Watch("")
+    watch = UnitSubscription("")
     waiting = asyncio.create_task(anext(watch))
     await asyncio.sleep(0)
     watch.put(state(1))

@@ -70,7 +70,7 @@ def need(mode: Mode) -> None:
         pytest.skip(problem)
 
 
-class Hive:
+class LocalHive:
     """A runtime, and what the daemon would do for it: directories and specs."""
 
     def __init__(self, runtime: LocalRuntime, layout: Layout) -> None:
@@ -104,7 +104,7 @@ def make_spec(layout: Layout, name: str, environment: Mapping[str, str]) -> Agen
 @asynccontextmanager
 async def opened(
     mode: Mode, place: Path, script: str, *, back_off: BackOff = QUICK, stop_timeout: float = 20.0
-) -> AsyncIterator[Hive]:
+) -> AsyncIterator[LocalHive]:
     """A runtime whose every harness runs `script`; closed at the end."""
     need(mode)
     layout = Layout(place / "state", place / "run")
@@ -117,7 +117,7 @@ async def opened(
         harness=lambda _: [sys.executable, "-c", script],
     )
     try:
-        yield Hive(runtime, layout)
+        yield LocalHive(runtime, layout)
     finally:
         await runtime.close()
 

@@ -14,11 +14,11 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.local.builder import Closures, compare
+from hive_core.runtimes.local.builder import LocalClosures, compare
 from tests.helpers.git_repos import FILES, NIX, order
-from tests.unit.core.runtimes.local.local_hive import POLITE, Hive, Mode, opened
+from tests.unit.core.runtimes.local.local_hive import POLITE, LocalHive, Mode, opened
 
-Opened = Callable[[], AbstractAsyncContextManager[Hive]]
+Opened = Callable[[], AbstractAsyncContextManager[LocalHive]]
 TELL = """
 import json, os
 where = os.environ["HIVE_AGENT_DEPLOYED"]
@@ -33,7 +33,7 @@ def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
     mode: Mode = request.param
 
     @asynccontextmanager
-    async def open_it() -> AsyncIterator[Hive]:
+    async def open_it() -> AsyncIterator[LocalHive]:
         async with opened(mode, tmp_path, TELL + POLITE) as hive:
             yield hive
 
@@ -174,11 +174,11 @@ def write(place: Path, files: Mapping[str, bytes]) -> Path:
 
 
 @pytest.fixture
-def closures(tmp_path: Path) -> Closures:
-    return Closures(tmp_path / "closures", tmp_path / "scratch")
+def closures(tmp_path: Path) -> LocalClosures:
+    return LocalClosures(tmp_path / "closures", tmp_path / "scratch")
 
 
-def test_a_closure_is_read_only(closures: Closures) -> None:
+def test_a_closure_is_read_only(closures: LocalClosures) -> None:
     """Files in a closure are read-only, and those that could be run still can."""
     made = write(closures.workplace() / "files", {"a": b"1", "bin/run": b"2"})
     (made / "bin" / "run").chmod(0o700)
@@ -187,7 +187,7 @@ def test_a_closure_is_read_only(closures: Closures) -> None:
     assert [(path / name).stat().st_mode & 0o777 for name in ("a", "bin/run")] == [0o444, 0o555]
 
 
-def test_the_first_stays(closures: Closures) -> None:
+def test_the_first_stays(closures: LocalClosures) -> None:
     """Another build of the same tree changes nothing of a closure that is there already."""
     first = closures.put(write(closures.workplace() / "files", {"a": b"1"}), "ada", TREE)
     inode = (first / "a").stat().st_ino
@@ -195,7 +195,7 @@ def test_the_first_stays(closures: Closures) -> None:
     assert (first / "a").stat().st_ino == inode
 
 
-def test_work_cut_off_is_no_closure(closures: Closures, tmp_path: Path) -> None:
+def test_work_cut_off_is_no_closure(closures: LocalClosures, tmp_path: Path) -> None:
     """What a killed build leaves behind is not taken for a closure, and is in no later build's way."""
     write(closures.workplace() / "files", {"a": b"half"})
     assert not closures.has(str(closures.path("ada", TREE)))
@@ -203,7 +203,7 @@ def test_work_cut_off_is_no_closure(closures: Closures, tmp_path: Path) -> None:
     assert (path / "a").read_bytes() == b"whole"
 
 
-def test_removal_is_whole_and_of_ours_only(closures: Closures, tmp_path: Path) -> None:
+def test_removal_is_whole_and_of_ours_only(closures: LocalClosures, tmp_path: Path) -> None:
     """What is removed goes with its read-only files; the agent's directory goes with its last closure."""
     closures.put(write(closures.workplace() / "files", {"d/a": b"1"}), "ada", TREE)
     closures.put(write(closures.workplace() / "files", {"d/a": b"1"}), "bob", TREE)

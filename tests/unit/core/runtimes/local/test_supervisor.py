@@ -12,14 +12,14 @@ import pytest
 
 from hive_core.layout import Layout
 from hive_core.runtimes.base import AgentSpec, UnitState
-from hive_core.runtimes.launcher import Child
+from hive_core.runtimes.launcher import HarnessProcess
 from hive_core.runtimes.local.supervisor import Supervisor
 from hive_core.runtimes.log_file import LogFile
-from hive_core.runtimes.unit_state import BackOff, Changes
+from hive_core.runtimes.unit_state import BackOff, StateChanges
 from tests.unit.core.runtimes.local.local_hive import NEVER, QUICK, make_spec, until
 
 
-class FakeChild:
+class FakeHarnessProcess:
     """A harness without a process. `polite` ones end when they are asked to."""
 
     def __init__(self, number: int, polite: bool) -> None:
@@ -49,22 +49,22 @@ class Bench:
 
     def __init__(self, place: Path, back_off: BackOff, *, polite: bool = True, stop_timeout: float = 30) -> None:
         self.spec = make_spec(Layout(place, place / "run"), "ada", {})
-        self.children: list[FakeChild] = []
+        self.children: list[FakeHarnessProcess] = []
         self.specs: list[AgentSpec] = []
         self.errors: list[Exception] = []
         self.log = LogFile(self.spec.log)
         self._polite = polite
-        self._changes = Changes()
+        self._changes = StateChanges()
         self.changes = self._changes.watch()
         self.supervisor = Supervisor(
             self.spec, self._launch, self.log, self._changes.publish, stop_timeout=stop_timeout, back_off=back_off
         )
 
-    async def _launch(self, spec: AgentSpec) -> Child:
+    async def _launch(self, spec: AgentSpec) -> HarnessProcess:
         self.specs.append(spec)
         if self.errors:
             raise self.errors.pop(0)
-        self.children.append(FakeChild(len(self.children) + 1, self._polite))
+        self.children.append(FakeHarnessProcess(len(self.children) + 1, self._polite))
         return self.children[-1]
 
     async def start(self) -> None:

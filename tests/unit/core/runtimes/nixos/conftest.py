@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from hive_core.runtimes.nixos.runtime import NixosRuntime
-from tests.unit.core.runtimes.nixos.fake_host import Host
+from tests.unit.core.runtimes.nixos.fake_host import FakeHost
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    host = Host(tmp_path)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+    host = FakeHost(tmp_path)
     monkeypatch.setenv("PATH", host.path)
     return host
 
 
 @pytest.fixture
-async def runtime(host: Host) -> AsyncIterator[NixosRuntime]:
+async def runtime(host: FakeHost) -> AsyncIterator[NixosRuntime]:
     runtime = await host.daemon()
     yield runtime
     await runtime.close()

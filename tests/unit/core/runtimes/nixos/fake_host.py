@@ -12,12 +12,12 @@ from typing import cast
 
 from hive_core.errors import HiveError
 from hive_core.infra.systemd.bus import SystemBus
-from hive_core.infra.systemd.units import UnitProperties, Watch
+from hive_core.infra.systemd.units import UnitProperties, UnitSubscription
 from hive_core.protocol import Limits
 from hive_core.runtimes.base import BuildOrder
 from hive_core.runtimes.nixos.build.builder import NixBuilder
-from hive_core.runtimes.nixos.containers.inspection import Places
-from hive_core.runtimes.nixos.containers.nixos_container import Containers
+from hive_core.runtimes.nixos.containers.inspection import HostPaths
+from hive_core.runtimes.nixos.containers.nixos_container import NixosContainers
 from hive_core.runtimes.nixos.runtime import NixosRuntime
 from hive_core.runtimes.unit_state import BackOff
 from tests.unit.core.runtimes.nixos.builders import layout_of
@@ -38,7 +38,7 @@ ln -s "$4" "$2-$next-link" && ln -sfn "system-$next-link" "$2" && rm "$2.lock"
 _SYSTEMCTL = "#!/bin/sh\necho ActiveState=inactive\n"
 
 
-class Systemd:
+class FakeSystemd:
     """Units in memory, in place of the bus. `done` says what was asked, in order; `broken` units do not start."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Systemd:
         self.limits_of: dict[str, Mapping[str, int]] = {}
         self.done: list[str] = []
         self.broken: set[str] = set()
-        self._watches: list[Watch] = []
+        self._watches: list[UnitSubscription] = []
         self._runs = self._now = 0
 
     def put(self, unit: str, active: str, sub: str, **more: object) -> None:
@@ -64,8 +64,8 @@ class Systemd:
     async def limits(self, unit: str) -> Limits:
         return Limits(tasks_max=self.limits_of[unit]["TasksMax"])
 
-    def watch(self, prefix: str) -> Watch:
-        watch = Watch(prefix)
+    def watch(self, prefix: str) -> UnitSubscription:
+        watch = UnitSubscription(prefix)
         self._watches.append(watch)
         return watch
 
@@ -100,7 +100,7 @@ class Systemd:
         return self.units.get(unit, UnitProperties(unit, "inactive", "dead"))
 
 
-class Builder:
+class FakeBuilder:
     """In place of the builder: knows which closures there are."""
 
     def __init__(self, there: Collection[str]) -> None:
@@ -121,23 +121,23 @@ class Builder:
         pass
 
 
-class Host:
+class FakeHost:
     """A host whose root is `place`/host, and runtimes of one hive on it, one daemon after another."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
         self.root = place / "host"
         self.layout = layout_of(place)
-        self.places = Places(
+        self.host_paths = HostPaths(
             conf_dir=self.root / "etc/nixos-containers",
             root_dir=self.root / "var/lib/nixos-containers",
             profiles=self.root / "nix/var/nix/profiles/per-container",
             dropins=self.root / "run/systemd/system",
             control=self.root / "run/systemd/system.control",
         )
-        self.systemd = Systemd()
-        self.builder = Builder({"/nix/store/aaa-system", "/nix/store/bbb-system"})
-        for directory in (self.places.conf_dir, self.places.dropins, self.root / "run/lock", self.root / "bin"):
+        self.systemd = FakeSystemd()
+        self.builder = FakeBuilder({"/nix/store/aaa-system", "/nix/store/bbb-system"})
+        for directory in (self.host_paths.conf_dir, self.host_paths.dropins, self.root / "run/lock", self.root / "bin"):
             directory.mkdir(parents=True)
         for name, text in {
             "nixos-container": _NIXOS_CONTAINER,
@@ -158,19 +158,19 @@ class Host:
         log = self.root / "calls"
         found = log.read_text().splitlines() if log.exists() else []
         log.unlink(missing_ok=True)
-        return [call.replace(f"{self.places.profiles}/", "") for call in found]
+        return [call.replace(f"{self.host_paths.profiles}/", "") for call in found]
 
     async def daemon(self) -> NixosRuntime:
         """The runtime of a new daemon."""
         runtime = NixosRuntime(
             cast(SystemBus, self.systemd),
             cast(NixBuilder, self.builder),
-            Containers(self.places, user_namespaces=True, by_flag=False),
+            NixosContainers(self.host_paths, user_namespaces=True, by_flag=False),
             self.layout,
             confinement="",
             bubblewrap=None,
             stop_timeout=10,
             back_off=BackOff(first=0.01),
         )
-        await runtime.take_up()
+        await runtime.adopt_running()
         return runtime

@@ -12,7 +12,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.nixos import host_checks
-from hive_core.runtimes.nixos.containers.inspection import Places, agent_of, unit_name
+from hive_core.runtimes.nixos.containers.inspection import HostPaths, agent_of, unit_name
 from hive_core.runtimes.nixos.host_checks import check_programs, look_at_unit
 
 _BUSCTL = """#!/bin/sh
@@ -55,7 +55,10 @@ async def test_the_unit_says_where_containers_lie_and_what_it_knows(
         start=[[str(script), [str(script)], False, 0, 0, 0, 0, 0, 0, 0]],
     )
     facts = await look_at_unit()
-    assert (facts.places.conf_dir, facts.places.root_dir) == (Path("/etc/containers"), Path("/var/lib/containers"))
+    assert (facts.host_paths.conf_dir, facts.host_paths.root_dir) == (
+        Path("/etc/containers"),
+        Path("/var/lib/containers"),
+    )
     assert facts.knows_private_users is known
 
 
@@ -63,7 +66,7 @@ async def test_a_unit_that_says_less_has_the_usual_directories(busctl: Say) -> N
     """Without a conf file and a root directory of its own, those of the NixOS module are meant."""
     busctl(environment=["root=elsewhere", "EMPTY"])
     facts = await look_at_unit()
-    assert facts.places == Places() and not facts.knows_private_users
+    assert facts.host_paths == HostPaths() and not facts.knows_private_users
 
 
 async def test_a_host_without_the_unit_is_refused_with_the_remedy(busctl: Say) -> None:

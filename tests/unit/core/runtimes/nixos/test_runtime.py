@@ -13,13 +13,13 @@ from hive_core.protocol import Limits, Usage
 from hive_core.runtimes.nixos.containers import config_files
 from hive_core.runtimes.nixos.runtime import NixosRuntime
 from tests.unit.core.runtimes.nixos.builders import spec_of
-from tests.unit.core.runtimes.nixos.fake_host import Host
+from tests.unit.core.runtimes.nixos.fake_host import FakeHost
 
 UNIT = "container@h-ada.service"
 
 
-def setting(host: Host, key: str) -> str | None:
-    return config_files.conf_value(host.places.conf("h-ada").read_text(), key)
+def setting(host: FakeHost, key: str) -> str | None:
+    return config_files.conf_value(host.host_paths.conf("h-ada").read_text(), key)
 
 
 def pauses() -> list[asyncio.Task[object]]:
@@ -27,7 +27,7 @@ def pauses() -> list[asyncio.Task[object]]:
     return [task for task in asyncio.all_tasks() if task.get_name() == "start ada again"]
 
 
-async def test_a_new_agent_gets_a_container(host: Host, runtime: NixosRuntime) -> None:
+async def test_a_new_agent_gets_a_container(host: FakeHost, runtime: NixosRuntime) -> None:
     """It is made on its closure with the hive's lines, its limits are in force, and it runs."""
     spec = spec_of(host.place, limits=Limits(memory_max="64M"))
     changes = runtime.watch()
@@ -40,13 +40,13 @@ async def test_a_new_agent_gets_a_container(host: Host, runtime: NixosRuntime) -
     assert setting(host, "SYSTEM_PATH") == "/nix/store/aaa-system" and setting(host, "HOST_ADDRESS") == ""
     assert setting(host, "AUTO_START") == "0"
     assert config_files.has_environment(spec)
-    dropin = (host.places.dropin_dir("h-ada") / "10-hyperhive.conf").read_text()
+    dropin = (host.host_paths.dropin_dir("h-ada") / "10-hyperhive.conf").read_text()
     assert f"MemoryMax={64 * 1024**2}\n" in dropin and "TimeoutStopSec=10000ms\n" in dropin
     assert [(await anext(changes)).lifecycle for _ in range(2)] == ["starting", "running"]
     assert [(unit.name, unit.lifecycle) for unit in runtime.units()] == [("ada", "running")]
 
 
-async def test_a_container_that_is_as_it_should_be_is_left_alone(host: Host, runtime: NixosRuntime) -> None:
+async def test_a_container_that_is_as_it_should_be_is_left_alone(host: FakeHost, runtime: NixosRuntime) -> None:
     """Starting it does nothing; with another closure, deployment or network it is started anew."""
     spec = spec_of(host.place)
     await runtime.start(spec)
@@ -64,7 +64,9 @@ async def test_a_container_that_is_as_it_should_be_is_left_alone(host: Host, run
         host.systemd.done.clear()
 
 
-async def test_a_new_closure_is_put_in_place_while_the_container_is_stopped(host: Host, runtime: NixosRuntime) -> None:
+async def test_a_new_closure_is_put_in_place_while_the_container_is_stopped(
+    host: FakeHost, runtime: NixosRuntime
+) -> None:
     """No program is run for it; systemd reloads only if a limit is another, or was changed live."""
     spec = spec_of(host.place)
     await runtime.activate(spec)
@@ -72,10 +74,10 @@ async def test_a_new_closure_is_put_in_place_while_the_container_is_stopped(host
     host.systemd.done.clear()
     await runtime.activate(replace(spec, closure="/nix/store/bbb-system", deployment=2))
     assert host.calls() == []
-    assert (host.places.profile("h-ada") / "system").resolve() == Path("/nix/store/bbb-system")
+    assert (host.host_paths.profile("h-ada") / "system").resolve() == Path("/nix/store/bbb-system")
     assert host.systemd.done == [f"stop {UNIT}", f"start {UNIT}"]
     assert setting(host, "SYSTEM_PATH") == "/nix/store/bbb-system"
-    live = host.places.live_dir("h-ada")
+    live = host.host_paths.live_dir("h-ada")
     live.mkdir(parents=True)
     (live / "50-MemoryMax.conf").touch()
     host.systemd.done.clear()
@@ -84,7 +86,7 @@ async def test_a_new_closure_is_put_in_place_while_the_container_is_stopped(host
     assert not live.exists()
 
 
-async def test_a_closure_that_is_gone_stops_nothing(host: Host, runtime: NixosRuntime) -> None:
+async def test_a_closure_that_is_gone_stops_nothing(host: FakeHost, runtime: NixosRuntime) -> None:
     """What runs goes on, and whoever asked is told."""
     await runtime.start(spec_of(host.place))
     host.systemd.done.clear()
@@ -93,7 +95,7 @@ async def test_a_closure_that_is_gone_stops_nothing(host: Host, runtime: NixosRu
     assert refused.value.code == "closure_gone" and host.systemd.done == []
 
 
-async def test_containers_outlive_the_daemon(host: Host) -> None:
+async def test_containers_outlive_the_daemon(host: FakeHost) -> None:
     """The next daemon knows them, starts nothing anew, and hears of their end."""
     first = await host.daemon()
     spec = spec_of(host.place)
@@ -112,7 +114,7 @@ async def test_containers_outlive_the_daemon(host: Host) -> None:
     await second.close()
 
 
-async def test_an_agent_that_was_to_be_stopped_is_stopped_by_the_next_daemon(host: Host) -> None:
+async def test_an_agent_that_was_to_be_stopped_is_stopped_by_the_next_daemon(host: FakeHost) -> None:
     """The daemon may be killed between being asked to stop an agent and doing it."""
     first = await host.daemon()
     await first.start(spec_of(host.place))
@@ -124,7 +126,7 @@ async def test_an_agent_that_was_to_be_stopped_is_stopped_by_the_next_daemon(hos
     await second.close()
 
 
-async def test_a_container_that_does_not_start_is_told_and_tried_again(host: Host, runtime: NixosRuntime) -> None:
+async def test_a_container_that_does_not_start_is_told_and_tried_again(host: FakeHost, runtime: NixosRuntime) -> None:
     """Who asked for it sees it in the states, with the cause; it runs as soon as it can."""
     host.systemd.broken.add(UNIT)
     changes = runtime.watch()
@@ -137,7 +139,7 @@ async def test_a_container_that_does_not_start_is_told_and_tried_again(host: Hos
     assert state.restarts > 0
 
 
-async def test_a_crashed_container_is_started_again_as_it_was(host: Host, runtime: NixosRuntime) -> None:
+async def test_a_crashed_container_is_started_again_as_it_was(host: FakeHost, runtime: NixosRuntime) -> None:
     """By the hive, after a pause; not if it is stopped or destroyed meanwhile, nor if somebody has shut it down."""
     changes = runtime.watch()
     await runtime.start(spec_of(host.place))
@@ -160,27 +162,27 @@ async def test_a_crashed_container_is_started_again_as_it_was(host: Host, runtim
     assert (await anext(changes)).lifecycle == "failed" and not pauses()
 
 
-async def test_a_destroyed_agent_leaves_nothing_but_its_own_files(host: Host, runtime: NixosRuntime) -> None:
+async def test_a_destroyed_agent_leaves_nothing_but_its_own_files(host: FakeHost, runtime: NixosRuntime) -> None:
     """Container, profile, root directory and drop-in are gone; config, state and login stay."""
     spec = spec_of(host.place)
     await runtime.start(spec)
-    host.places.root("h-ada").mkdir(parents=True)
+    host.host_paths.root("h-ada").mkdir(parents=True)
     await runtime.destroy("ada")
     assert host.systemd.done[-2:] == [f"stop {UNIT}", "reload"]
     assert not any(
         path.exists()
         for path in (
-            host.places.conf("h-ada"),
-            host.places.profile("h-ada"),
-            host.places.root("h-ada"),
-            host.places.dropin_dir("h-ada"),
+            host.host_paths.conf("h-ada"),
+            host.host_paths.profile("h-ada"),
+            host.host_paths.root("h-ada"),
+            host.host_paths.dropin_dir("h-ada"),
         )
     )
     assert spec.paths.state.is_dir() and runtime.units() == []
     await runtime.destroy("ada")
 
 
-async def test_limits_and_use(host: Host, runtime: NixosRuntime) -> None:
+async def test_limits_and_use(host: FakeHost, runtime: NixosRuntime) -> None:
     """Limits are put in force on what runs, and told; what does not run is refused, and has none."""
     with pytest.raises(HiveError) as refused:
         await runtime.limit("ada", Limits(tasks_max=64))
@@ -193,7 +195,7 @@ async def test_limits_and_use(host: Host, runtime: NixosRuntime) -> None:
     assert await runtime.usage("ada") == Usage(memory_bytes=5, cpu_seconds=1.5, tasks=3)
 
 
-async def test_what_runs_is_kept(host: Host, runtime: NixosRuntime) -> None:
+async def test_what_runs_is_kept(host: FakeHost, runtime: NixosRuntime) -> None:
     """The closure that a container was started on last is not given up, whoever forgets it."""
     await runtime.keep("ada", ["/nix/store/bbb-system"])
     assert host.builder.kept["ada"] == {"/nix/store/bbb-system"}

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.runtimes.nixos.build.confinement import Bounds, Confinement, check_path, unit_name
+from hive_core.runtimes.nixos.build.confinement import BuildLimits, Confinement, check_path, unit_name
 
 STATE = Path("/var/lib/hyperhive")
 CONFINEMENT = Confinement(
     systemd_run="/bin/systemd-run",
     unprivileged=True,
-    bounds=Bounds("4G", 512, 1800.5),
+    limits=BuildLimits("4G", 512, 1800.5),
     hidden=[STATE, Path("/run/hyperhive")],
     store=[Path("/nix/store"), Path("/nix/var")],
     environment={"PATH": "/bin", "HOME": "/root"},

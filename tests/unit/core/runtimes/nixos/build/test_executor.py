@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from hive_core.errors import HiveError
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.nixos.build import executor
-from hive_core.runtimes.nixos.build.confinement import Bounds
-from hive_core.runtimes.nixos.build.executor import LineCutter, evaluate
+from hive_core.runtimes.nixos.build.confinement import BuildLimits
+from hive_core.runtimes.nixos.build.executor import BoundedLineCutter, evaluate
 from hive_core.runtimes.nixos.build.nix_log import RECORD
 
 UNIT = "hive-build-ada-1.service"
-BOUNDS = Bounds("2G", 100, 60)
+BOUNDS = BuildLimits("2G", 100, 60)
 ERROR = RECORD + json.dumps({"action": "msg", "level": 0, "msg": "error: undefined variable 'y'"})
 
 
-class Systemctl:
+class FakeSystemctl:
     """A `systemctl` on the PATH that writes down what it is asked, and shows what it is told to."""
 
     def __init__(self, directory: Path) -> None:
@@ -42,16 +42,16 @@ class Systemctl:
 
 
 @pytest.fixture
-def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSystemctl:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return Systemctl(tmp_path)
+    return FakeSystemctl(tmp_path)
 
 
 async def run(script: str, said: list[str] | None = None) -> None:
     await evaluate(UNIT, ["sh", "-c", script], BOUNDS, (said if said is not None else []).append)
 
 
-async def test_a_build_that_ends_well_is_followed(systemctl: Systemctl) -> None:
+async def test_a_build_that_ends_well_is_followed(systemctl: FakeSystemctl) -> None:
     """Output and standard error are passed on to the last line, also one without an end."""
     said: list[str] = []
     await run("echo one; echo two >&2; printf three", said)
@@ -69,7 +69,7 @@ async def test_a_build_that_ends_well_is_followed(systemctl: Systemctl) -> None:
         ({"Result": "signal", "ExecMainCode": 2, "ExecMainStatus": 31}, "ended by signal 31: error: undefined"),
     ],
 )
-async def test_a_failure_is_told_in_words(systemctl: Systemctl, properties: dict[str, object], words: str) -> None:
+async def test_a_failure_is_told_in_words(systemctl: FakeSystemctl, properties: dict[str, object], words: str) -> None:
     """Nix's own error, or what systemd says has ended it; systemd forgets the unit."""
     systemctl.show(LoadState="loaded", **properties)
     with pytest.raises(BuildFailed, match=words):
@@ -77,7 +77,7 @@ async def test_a_failure_is_told_in_words(systemctl: Systemctl, properties: dict
     assert systemctl.asked[-2:] == [f"--quiet stop {UNIT}", f"--quiet reset-failed {UNIT}"]
 
 
-async def test_a_unit_that_cannot_run_is_the_hosts_fault(systemctl: Systemctl) -> None:
+async def test_a_unit_that_cannot_run_is_the_hosts_fault(systemctl: FakeSystemctl) -> None:
     """What systemd refuses is no failure of the proposal."""
     systemctl.show(LoadState="not-found", Result="success", ExecMainCode=0, ExecMainStatus=0)
     with pytest.raises(HiveError, match="could not be run: Failed to start: no bus") as caught:
@@ -85,14 +85,14 @@ async def test_a_unit_that_cannot_run_is_the_hosts_fault(systemctl: Systemctl) -
     assert caught.value.code == "cannot_build"
 
 
-async def test_a_missing_program_is_told(systemctl: Systemctl) -> None:
+async def test_a_missing_program_is_told(systemctl: FakeSystemctl) -> None:
     """Without systemd-run nothing is built, and that is said."""
     with pytest.raises(HiveError, match="cannot run /no/systemd-run") as caught:
         await evaluate(UNIT, ["/no/systemd-run"], BOUNDS, print)
     assert caught.value.code == "cannot_build"
 
 
-async def test_a_unit_that_cannot_be_set_up_is_no_failed_build(systemctl: Systemctl) -> None:
+async def test_a_unit_that_cannot_be_set_up_is_no_failed_build(systemctl: FakeSystemctl) -> None:
     """Nix was never run: that is told as the host's fault, with where to look, and not as the configuration's."""
     systemctl.show(LoadState="loaded", Result="exit-code", ExecMainCode=1, ExecMainStatus=200)
     with pytest.raises(HiveError, match="cannot set up the unit of a build \\(exit status 200 of") as caught:
@@ -101,7 +101,7 @@ async def test_a_unit_that_cannot_be_set_up_is_no_failed_build(systemctl: System
     assert "journalctl" in caught.value.hint
 
 
-async def test_a_cancelled_build_is_stopped(systemctl: Systemctl) -> None:
+async def test_a_cancelled_build_is_stopped(systemctl: FakeSystemctl) -> None:
     """Whoever cancels waits until the unit is stopped, and nothing runs any more."""
     said: list[str] = []
     building = asyncio.create_task(run("echo $$; exec sleep 60", said))
@@ -116,7 +116,7 @@ async def test_a_cancelled_build_is_stopped(systemctl: Systemctl) -> None:
         os.kill(int(said[0]), 0)
 
 
-async def test_a_build_that_floods_is_stopped(systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_build_that_floods_is_stopped(systemctl: FakeSystemctl, monkeypatch: pytest.MonkeyPatch) -> None:
     """Output without end is not read without end."""
     monkeypatch.setattr(executor, "OUTPUT_BYTES", 1024 * 1024)
     with pytest.raises(BuildFailed, match="printed more than 1 MiB"):
@@ -127,7 +127,7 @@ async def test_a_build_that_floods_is_stopped(systemctl: Systemctl, monkeypatch:
 @given(st.lists(st.binary(max_size=40)), st.integers(1, 30))
 def test_lines_are_cut_as_they_come(pieces: list[bytes], longest: int) -> None:
     """However a stream is cut into pieces, its lines come out, each cut to the longest allowed."""
-    cutter = LineCutter(longest)
+    cutter = BoundedLineCutter(longest)
     found = [line for piece in pieces for line in cutter.feed(piece)] + list(cutter.finish())
     lines = b"".join(pieces).split(b"\n")
     assert found == [line[:longest].decode(errors="replace") for line in (lines if lines[-1] else lines[:-1])]

@@ -13,11 +13,11 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.runtimes.nixos.build.flake_source import (
     FRESH_SECONDS,
-    Hyperhive,
-    Newest,
+    FlakeRevision,
+    FlakeSource,
     look_up_flake,
     parse_metadata,
-    recipe_of,
+    revision_of,
 )
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
@@ -31,9 +31,9 @@ class Flake:
         self.gone = False
         self.open = asyncio.Event()
 
-    async def look(self) -> Hyperhive:
+    async def look(self) -> FlakeRevision:
         self.looks += 1
-        found = Hyperhive(f"sha256-{self.looks}", None, None)
+        found = FlakeRevision(f"sha256-{self.looks}", None, None)
         await self.open.wait()
         if self.gone:
             raise HiveError("flake_unavailable", "it is gone")
@@ -43,75 +43,75 @@ class Flake:
 async def test_a_full_disk_is_a_refusal() -> None:
     """What cannot be kept is told as what it is, and what was known before stays known."""
 
-    async def look() -> Hyperhive:
+    async def look() -> FlakeRevision:
         raise OSError(28, "No space left on device")
 
-    newest = Newest(look)
+    flake_source = FlakeSource(look)
     with pytest.raises(HiveError, match="No space left"):
-        await newest.now()
-    assert await newest.known() is None
-    await newest.close()
+        await flake_source.now()
+    assert await flake_source.known() is None
+    await flake_source.close()
 
 
-def hash_of(found: Hyperhive | None) -> str | None:
+def hash_of(found: FlakeRevision | None) -> str | None:
     return None if found is None else found.nar_hash
 
 
 async def test_whoever_asks_waits_for_the_first_look() -> None:
     """Nobody is told that nothing is old only because it is not known yet; all who ask share one look."""
     flake = Flake()
-    newest = Newest(flake.look, lambda: flake.time)
-    asking = [asyncio.create_task(newest.known()) for _ in range(3)]
+    flake_source = FlakeSource(flake.look, lambda: flake.time)
+    asking = [asyncio.create_task(flake_source.known()) for _ in range(3)]
     await asyncio.sleep(0)
     assert not any(task.done() for task in asking)
     flake.open.set()
     assert [hash_of(found) for found in await asyncio.gather(*asking)] == ["sha256-1"] * 3
-    await newest.close()
+    await flake_source.close()
 
 
 async def test_it_is_looked_at_again_after_a_while() -> None:
     """Without any build, and not more often than that; a build's own look counts, too."""
     flake = Flake()
     flake.open.set()
-    newest = Newest(flake.look, lambda: flake.time)
+    flake_source = FlakeSource(flake.look, lambda: flake.time)
     seen = []
     for flake.time in (0.0, FRESH_SECONDS - 1, FRESH_SECONDS, 2 * FRESH_SECONDS - 1):
-        seen += [hash_of(await newest.known()), hash_of(await newest.known())]
+        seen += [hash_of(await flake_source.known()), hash_of(await flake_source.known())]
     assert seen == ["sha256-1"] * 4 + ["sha256-2"] * 4
-    assert (await newest.now()).nar_hash == "sha256-3"
+    assert (await flake_source.now()).nar_hash == "sha256-3"
     flake.time += FRESH_SECONDS - 1
-    assert hash_of(await newest.known()) == "sha256-3"
-    await newest.close()
+    assert hash_of(await flake_source.known()) == "sha256-3"
+    await flake_source.close()
 
 
 async def test_what_cannot_be_had_stays_as_it_was_known() -> None:
     """It is tried no more often than otherwise, a build is told, and after the end nothing is tried any more."""
     flake = Flake()
     flake.open.set()
-    newest = Newest(flake.look, lambda: flake.time)
-    assert hash_of(await newest.known()) == "sha256-1"
+    flake_source = FlakeSource(flake.look, lambda: flake.time)
+    assert hash_of(await flake_source.known()) == "sha256-1"
     flake.gone = True
     flake.time += FRESH_SECONDS
-    assert [hash_of(await newest.known()) for _ in range(2)] == ["sha256-1"] * 2
+    assert [hash_of(await flake_source.known()) for _ in range(2)] == ["sha256-1"] * 2
     assert flake.looks == 2
     with pytest.raises(HiveError, match="it is gone"):
-        await newest.now()
-    await newest.close()
+        await flake_source.now()
+    await flake_source.close()
     flake.time += FRESH_SECONDS
-    assert hash_of(await newest.known()) == "sha256-1"
+    assert hash_of(await flake_source.known()) == "sha256-1"
     assert flake.looks == 3
 
 
 async def test_it_can_be_closed_while_somebody_waits() -> None:
     """Who waits is told what is known: nothing."""
     flake = Flake()
-    newest = Newest(flake.look, lambda: flake.time)
-    asking = asyncio.create_task(newest.known())
+    flake_source = FlakeSource(flake.look, lambda: flake.time)
+    asking = asyncio.create_task(flake_source.known())
     await asyncio.sleep(0)
-    await newest.close()
+    await flake_source.close()
     assert await asking is None
     flake.time += FRESH_SECONDS
-    assert await newest.known() is None
+    assert await flake_source.known() is None
     assert flake.looks == 1
 
 
@@ -168,8 +168,8 @@ def test_the_recipe_is_read_from_the_closure(tmp_path: Path) -> None:
     (store / "etc/hyperhive/recipe").write_text("sha256-A\n")
     (store / "system").mkdir()
     (store / "system/etc").symlink_to(store / "etc")
-    assert recipe_of(store / "system", store) == "sha256-A"
-    assert recipe_of(store / "none", store) is None
+    assert revision_of(store / "system", store) == "sha256-A"
+    assert revision_of(store / "none", store) is None
 
 
 def test_a_hostile_recipe_is_none(tmp_path: Path) -> None:
@@ -179,12 +179,12 @@ def test_a_hostile_recipe_is_none(tmp_path: Path) -> None:
     recipe.parent.mkdir(parents=True)
     (tmp_path / "secret").write_text("sha256-A")
     recipe.symlink_to(tmp_path / "secret")
-    assert recipe_of(store, store) is None
+    assert revision_of(store, store) is None
     recipe.unlink()
     os.mkfifo(recipe)
-    assert recipe_of(store, store) is None
+    assert revision_of(store, store) is None
     recipe.unlink()
     recipe.write_bytes(b"\xff\xfe")
-    assert recipe_of(store, store) is None
+    assert revision_of(store, store) is None
     recipe.write_text(" \n")
-    assert recipe_of(store, store) is None
+    assert revision_of(store, store) is None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.runtimes.nixos.build.nix_log import ERROR_CHARACTERS, RECORD, SAID_CHARACTERS, Progress
+from hive_core.runtimes.nixos.build.nix_log import ERROR_CHARACTERS, RECORD, SAID_CHARACTERS, NixLogFormatter
 
 HASH = "0jw0f4bvmmsa1nwi0wbz05iv1gbhqxa1"
 
@@ -19,10 +19,10 @@ class Reading:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.progress = Progress(self.said.append)
+        self.formatter = NixLogFormatter(self.said.append)
 
     def record(self, **fields: Any) -> None:
-        self.progress.feed(RECORD + json.dumps(fields))
+        self.formatter.feed(RECORD + json.dumps(fields))
 
     def start(self, number: int, kind: int, *fields: object, text: str = "") -> None:
         self.record(action="start", id=number, type=kind, fields=list(fields), level=3, text=text)
@@ -60,7 +60,7 @@ def test_downloads_are_counted_down(reading: Reading) -> None:
     reading.result(2, 105, 3, 10, 1, 0)
     reading.start(6, 101, "https://example.org/source.tar.gz")
     reading.start(7, 0, text="fetching Git repository 'file:///applied/ada.git'")
-    reading.progress.finish()
+    reading.formatter.finish()
     assert reading.said == [
         "downloading bash-5.2 from https://cache.nixos.org (7 left of 10)",
         "downloading https://example.org/source.tar.gz",
@@ -73,7 +73,7 @@ def test_a_build_without_counts_is_told(reading: Reading) -> None:
     reading.start(10, 105, f"/nix/store/{HASH}-a.drv", "", 1, 1)
     reading.record(action="stop", id=10)
     reading.start(11, 105, f"/nix/store/{HASH}-b.drv", "", 1, 1)
-    reading.progress.finish()
+    reading.formatter.finish()
     assert reading.said == ["building a", "building b"]
 
 
@@ -91,7 +91,7 @@ def test_errors_are_kept_in_plain_words(reading: Reading) -> None:
     reading.message(0, "error: second")
     reading.message(0, "error: second")
     assert reading.said == []
-    assert reading.progress.failure == "error: undefined variable 'y'\n\n   at agent.nix:3:5\nerror: second"
+    assert reading.formatter.failure == "error: undefined variable 'y'\n\n   at agent.nix:3:5\nerror: second"
 
 
 def test_warnings_and_traces_are_said(reading: Reading) -> None:
@@ -100,15 +100,15 @@ def test_warnings_and_traces_are_said(reading: Reading) -> None:
     reading.message(0, "trace: one\ntwo")
     reading.message(5, "chatter")
     assert reading.said == ["warning: Git tree is dirty", "trace: one", "two"]
-    assert reading.progress.failure == ""
+    assert reading.formatter.failure == ""
 
 
 def test_what_is_no_record_is_passed_on(reading: Reading) -> None:
     """Other programs' words are shown, and kept as what was said last."""
-    reading.progress.feed("Failed to start transient service unit: \x1b[1mno\x1b[0m")
-    reading.progress.feed("")
+    reading.formatter.feed("Failed to start transient service unit: \x1b[1mno\x1b[0m")
+    reading.formatter.feed("")
     assert reading.said == ["Failed to start transient service unit: no"]
-    assert reading.progress.said == "Failed to start transient service unit: no"
+    assert reading.formatter.said == "Failed to start transient service unit: no"
 
 
 def test_a_flood_is_cut() -> None:
@@ -121,13 +121,13 @@ def test_a_flood_is_cut() -> None:
         said += len(line)
         lines[:] = [line]
 
-    progress = Progress(say)
+    formatter = NixLogFormatter(say)
     for _ in range(2 * SAID_CHARACTERS // 1_900):
-        progress.feed("x" * 1_900)
-    progress.feed(RECORD + json.dumps({"action": "msg", "level": 0, "msg": "error: at last"}))
+        formatter.feed("x" * 1_900)
+    formatter.feed(RECORD + json.dumps({"action": "msg", "level": 0, "msg": "error: at last"}))
     assert said < SAID_CHARACTERS + 4_000
     assert lines == ["the build says more than is kept: the rest is left out"]
-    assert progress.failure == "error: at last"
+    assert formatter.failure == "error: at last"
 
 
 def test_long_texts_are_cut(reading: Reading) -> None:
@@ -136,10 +136,10 @@ def test_long_texts_are_cut(reading: Reading) -> None:
     for number in range(100):
         reading.message(0, f"error {number}: " + "e" * 100_000 + " the cause")
     assert len(reading.said[0]) < 2_100
-    assert len(reading.progress.errors) == 10
-    assert len(reading.progress.failure) < ERROR_CHARACTERS
-    assert reading.progress.failure.startswith("error 0")
-    assert reading.progress.failure.endswith(" the cause")
+    assert len(reading.formatter.errors) == 10
+    assert len(reading.formatter.failure) < ERROR_CHARACTERS
+    assert reading.formatter.failure.startswith("error 0")
+    assert reading.formatter.failure.endswith(" the cause")
 
 
 _values = st.recursive(
@@ -170,9 +170,9 @@ _lines = st.one_of(
 def test_garbage_is_tolerated(lines: list[str]) -> None:
     """Whatever comes, nothing is raised, and what is said is one line without control characters each."""
     said: list[str] = []
-    progress = Progress(said.append)
+    formatter = NixLogFormatter(said.append)
     for line in lines:
-        progress.feed(line)
-    progress.finish()
-    assert not [line for line in [*said, *progress.errors] if "\x1b" in line or "\x07" in line]
+        formatter.feed(line)
+    formatter.finish()
+    assert not [line for line in [*said, *formatter.errors] if "\x1b" in line or "\x07" in line]
     assert not [line for line in said if "\n" in line]

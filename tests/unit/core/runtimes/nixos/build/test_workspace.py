@@ -32,10 +32,10 @@ def repository(tmp_path: Path) -> Path:
     return path
 
 
-def empty(scratch: Path) -> workspace.Place:
-    place = workspace.Place.of(scratch, "ada-1")
-    workspace.make(place, "{ }")
-    return place
+def empty(scratch: Path) -> workspace.BuildWorkspace:
+    build_workspace = workspace.BuildWorkspace.of(scratch, "ada-1")
+    workspace.create_workspace(build_workspace, "{ }")
+    return build_workspace
 
 
 def refs(repository: Path) -> list[str]:
@@ -45,51 +45,51 @@ def refs(repository: Path) -> list[str]:
 
 def test_a_build_gets_what_it_needs(tmp_path: Path, repository: Path) -> None:
     """The flake, a lock, a git that trusts the repository, and of the history what the proposal reaches."""
-    place = workspace.Place.of(tmp_path / "scratch", "ada-1")
+    build_workspace = workspace.BuildWorkspace.of(tmp_path / "scratch", "ada-1")
     old = os.umask(0o077)
     try:
-        workspace.stage(place, repository, 1, "{ }", {"version": 7})
+        workspace.prepare_workspace(build_workspace, repository, 1, "{ }", {"version": 7})
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "scratch").stat().st_mode) == 0o700
-    assert (place.flake / "flake.nix").read_text() == "{ }"
-    assert json.loads((place.flake / "flake.lock").read_text()) == {"version": 7}
-    assert "directory = *" in Path(place.variables["GIT_CONFIG_GLOBAL"]).read_text()
-    assert refs(place.repository) == ["refs/tags/proposal/1"]
-    for path in (place.path, place.repository, *place.path.rglob("*")):
+    assert (build_workspace.flake / "flake.nix").read_text() == "{ }"
+    assert json.loads((build_workspace.flake / "flake.lock").read_text()) == {"version": 7}
+    assert "directory = *" in Path(build_workspace.variables["GIT_CONFIG_GLOBAL"]).read_text()
+    assert refs(build_workspace.repository) == ["refs/tags/proposal/1"]
+    for path in (build_workspace.path, build_workspace.repository, *build_workspace.path.rglob("*")):
         wanted = 0o5 if path.is_dir() else 0o4
         assert stat.S_IMODE(path.stat().st_mode) & wanted == wanted, path
-    for path in (place.flake, place.home.parent, place.result.parent):
+    for path in (build_workspace.flake, build_workspace.home.parent, build_workspace.result.parent):
         assert stat.S_IMODE(path.stat().st_mode) == 0o777
-    workspace.discard(place)
+    workspace.remove_workspace(build_workspace)
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_a_proposal_that_is_not_there_is_told(tmp_path: Path, repository: Path) -> None:
     """A build of what was not proposed is git's error, and what was prepared can be removed."""
-    place = workspace.Place.of(tmp_path / "scratch", "ada-7")
+    build_workspace = workspace.BuildWorkspace.of(tmp_path / "scratch", "ada-7")
     with pytest.raises(HiveError) as caught:
-        workspace.stage(place, repository, 7, "{ }", None)
+        workspace.prepare_workspace(build_workspace, repository, 7, "{ }", None)
     assert caught.value.code == "git_failed"
-    workspace.discard(place)
+    workspace.remove_workspace(build_workspace)
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_an_earlier_build_is_out_of_the_way(tmp_path: Path) -> None:
     """What a build of the same proposal has left is gone when it is built again."""
-    place = empty(tmp_path)
-    place.home.mkdir()
-    place.result.symlink_to("/nix/store/x")
-    workspace.make(place, "{ }")
-    assert workspace.read_result(place) is None
+    build_workspace = empty(tmp_path)
+    build_workspace.home.mkdir()
+    build_workspace.result.symlink_to("/nix/store/x")
+    workspace.create_workspace(build_workspace, "{ }")
+    assert workspace.read_result(build_workspace) is None
 
 
 def test_the_home_is_for_nix_to_make(tmp_path: Path) -> None:
     """The home is not there and can be made: Nix since 2.10 ignores one that belongs to somebody else."""
-    place = empty(tmp_path)
-    assert place.variables["HOME"] == str(place.home)
-    assert not place.home.exists()
-    assert stat.S_IMODE(place.home.parent.stat().st_mode) == 0o777
+    build_workspace = empty(tmp_path)
+    assert build_workspace.variables["HOME"] == str(build_workspace.home)
+    assert not build_workspace.home.exists()
+    assert stat.S_IMODE(build_workspace.home.parent.stat().st_mode) == 0o777
 
 
 def test_a_scratch_that_cannot_be_made_is_told(tmp_path: Path) -> None:
@@ -104,40 +104,40 @@ def test_what_a_killed_daemon_left_goes(tmp_path: Path) -> None:
     """Directories of builds are removed, and nobody else's."""
     empty(tmp_path)
     (tmp_path / "intake-1").mkdir()
-    workspace.discard_all(tmp_path)
+    workspace.remove_all_workspaces(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["intake-1"]
 
 
 def test_the_result_is_a_link(tmp_path: Path) -> None:
     """What Nix has built is where its link points; anything else is nothing."""
-    place = empty(tmp_path)
-    assert workspace.read_result(place) is None
-    place.result.write_text("/nix/store/x")
-    assert workspace.read_result(place) is None
-    place.result.unlink()
-    place.result.symlink_to("/nix/store/x")
-    assert workspace.read_result(place) == "/nix/store/x"
+    build_workspace = empty(tmp_path)
+    assert workspace.read_result(build_workspace) is None
+    build_workspace.result.write_text("/nix/store/x")
+    assert workspace.read_result(build_workspace) is None
+    build_workspace.result.unlink()
+    build_workspace.result.symlink_to("/nix/store/x")
+    assert workspace.read_result(build_workspace) == "/nix/store/x"
 
 
 def test_the_lock_file_is_read_with_care(tmp_path: Path) -> None:
     """Whoever evaluates can write there: only a plain file with a JSON object of a bounded size is taken."""
-    place = empty(tmp_path)
-    file = place.flake / "flake.lock"
-    assert workspace.read_lock(place) is None
+    build_workspace = empty(tmp_path)
+    file = build_workspace.flake / "flake.lock"
+    assert workspace.read_lock(build_workspace) is None
     file.write_text('{"version": 7}')
-    assert workspace.read_lock(place) == '{"version": 7}'
+    assert workspace.read_lock(build_workspace) == '{"version": 7}'
     for text in ("[]", "no", "[" * 100_000, '{"a": "' + "x" * 2_000_000 + '"}'):
         file.write_text(text)
-        assert workspace.read_lock(place) is None
+        assert workspace.read_lock(build_workspace) is None
     file.unlink()
     (tmp_path / "secret").write_text("{}")
     file.symlink_to(tmp_path / "secret")
-    assert workspace.read_lock(place) is None
+    assert workspace.read_lock(build_workspace) is None
     file.unlink()
     os.mkfifo(file)
-    assert workspace.read_lock(place) is None
+    assert workspace.read_lock(build_workspace) is None
     file.unlink()
     file.mkdir()
     before = len(list(Path("/proc/self/fd").iterdir()))
-    assert workspace.read_lock(place) is None
+    assert workspace.read_lock(build_workspace) is None
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -12,22 +12,22 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.protocol import Lifecycle
 from hive_core.runtimes.base import UnitState
-from hive_core.runtimes.nixos.containers.activation import Reviving
+from hive_core.runtimes.nixos.containers.activation import CrashRestarter
 from hive_core.runtimes.nixos.runtime import NixosRuntime
 from hive_core.runtimes.unit_state import BackOff
 from tests.unit.core.runtimes.nixos.builders import spec_of
-from tests.unit.core.runtimes.nixos.fake_host import Host
+from tests.unit.core.runtimes.nixos.fake_host import FakeHost
 
 UNIT = "container@h-ada.service"
 AWAY = HiveError("no_dbus", "the bus is away", status=503)
 
 
-def crash(host: Host) -> None:
+def crash(host: FakeHost) -> None:
     host.systemd.put(UNIT, "failed", "failed", code=2, status=9, result="signal")
 
 
 async def test_a_stop_that_is_refused_does_not_excuse_the_next_crash(
-    host: Host, runtime: NixosRuntime, monkeypatch: pytest.MonkeyPatch
+    host: FakeHost, runtime: NixosRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The container runs on, and is started again after it has crashed."""
 
@@ -44,7 +44,7 @@ async def test_a_stop_that_is_refused_does_not_excuse_the_next_crash(
 
 
 async def test_a_stop_whose_answer_is_lost_is_no_crash(
-    host: Host, runtime: NixosRuntime, monkeypatch: pytest.MonkeyPatch
+    host: FakeHost, runtime: NixosRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """systemd has done it, or is at it: that end was asked for."""
     stop = host.systemd.stop
@@ -60,15 +60,17 @@ async def test_a_stop_whose_answer_is_lost_is_no_crash(
     assert [unit.lifecycle for unit in runtime.units()] == ["stopped"]
 
 
-async def test_a_crashed_container_that_cannot_be_prepared_is_not_started(host: Host, runtime: NixosRuntime) -> None:
+async def test_a_crashed_container_that_cannot_be_prepared_is_not_started(
+    host: FakeHost, runtime: NixosRuntime
+) -> None:
     """It would be with some of the new and some of the old."""
     spec = spec_of(host.place)
     await runtime.start(spec)
     changes = runtime.watch()
     crash(host)
     assert (await anext(changes)).lifecycle == "backoff"
-    shutil.rmtree(host.places.profiles)
-    host.places.profiles.touch()
+    shutil.rmtree(host.host_paths.profiles)
+    host.host_paths.profiles.touch()
     host.systemd.done.clear()
     with pytest.raises(HiveError):
         await runtime.activate(replace(spec, closure="/nix/store/bbb-system"))
@@ -76,20 +78,20 @@ async def test_a_crashed_container_that_cannot_be_prepared_is_not_started(host: 
     assert host.systemd.done == [] and [unit.lifecycle for unit in runtime.units()] == ["stopped"]
 
 
-async def test_an_environment_that_cannot_be_told_changes_nothing(host: Host, runtime: NixosRuntime) -> None:
+async def test_an_environment_that_cannot_be_told_changes_nothing(host: FakeHost, runtime: NixosRuntime) -> None:
     """It is refused before anything is stopped or written."""
     spec = spec_of(host.place)
     await runtime.start(spec)
-    text = host.places.conf("h-ada").read_text()
+    text = host.host_paths.conf("h-ada").read_text()
     host.systemd.done.clear()
     with pytest.raises(HiveError) as refused:
         await runtime.activate(replace(spec, closure="/nix/store/bbb-system", environment={"KEY": "a\x00b"}))
     assert refused.value.code == "bad_environment"
-    assert host.systemd.done == [] and host.places.conf("h-ada").read_text() == text
+    assert host.systemd.done == [] and host.host_paths.conf("h-ada").read_text() == text
 
 
 async def test_a_container_is_started_again_once_systemd_is_back(
-    host: Host, runtime: NixosRuntime, monkeypatch: pytest.MonkeyPatch
+    host: FakeHost, runtime: NixosRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often that was refused; it waits meanwhile, and nobody is told that it has failed for good."""
     await runtime.start(spec_of(host.place))
@@ -112,7 +114,7 @@ async def test_a_container_is_started_again_once_systemd_is_back(
 
 
 @pytest.mark.parametrize("path", [r"unix\x2dexport-h\x2dada", r"h\x2dada-unix\x2dexport"])
-async def test_a_mount_that_a_killed_nspawn_left_is_removed(host: Host, runtime: NixosRuntime, path: str) -> None:
+async def test_a_mount_that_a_killed_nspawn_left_is_removed(host: FakeHost, runtime: NixosRuntime, path: str) -> None:
     """Before the next start, by systemd, wherever this release has it; those of other containers stay."""
     left = rf"run-systemd-nspawn-{path}.mount"
     others = [left.replace("ada", "adam"), left.replace(r"h\x2dada", "ada")]
@@ -124,7 +126,7 @@ async def test_a_mount_that_a_killed_nspawn_left_is_removed(host: Host, runtime:
     assert not [done for done in host.systemd.done if any(other in done for other in others)]
 
 
-async def test_what_is_still_going_down_is_waited_for(host: Host, runtime: NixosRuntime) -> None:
+async def test_what_is_still_going_down_is_waited_for(host: FakeHost, runtime: NixosRuntime) -> None:
     """systemd may start a crashed container again itself, by somebody's drop-in: it is stopped before its root
     directory is looked at.
     """
@@ -166,8 +168,8 @@ async def test_the_pause_grows_with_every_crash_in_a_row(pauses: list[float]) ->
     async def start(name: str) -> None:
         started.append(name)
 
-    reviving = Reviving(start, BackOff(first=1, longest=4))
-    await reviving.run(states(*["starting", "backoff"] * 4, "stopped", "starting", "backoff"))  # type: ignore[arg-type]
+    restarter = CrashRestarter(start, BackOff(first=1, longest=4))
+    await restarter.run(states(*["starting", "backoff"] * 4, "stopped", "starting", "backoff"))  # type: ignore[arg-type]
     await finished()
     assert sorted(pauses) == [1, 1, 2, 4, 4] and started == ["ada"] * 5
 
@@ -181,8 +183,8 @@ async def test_a_refusal_is_tried_again(pauses: list[float]) -> None:
         if len(tries) < 4:
             raise HiveError("no_dbus", "the bus is away")
 
-    reviving = Reviving(start, BackOff(first=1, longest=4))
-    await reviving.run(states("backoff"))
+    restarter = CrashRestarter(start, BackOff(first=1, longest=4))
+    await restarter.run(states("backoff"))
     await finished()
     assert tries == [1, 2, 4, 4]
 
@@ -209,8 +211,8 @@ async def test_what_was_told_since_a_refusal_counts(since: Lifecycle, pauses: li
         yield UnitState("ada", since)
         heard.set()
 
-    reviving = Reviving(start, BackOff(first=1))
-    await reviving.run(told())
+    restarter = CrashRestarter(start, BackOff(first=1))
+    await restarter.run(told())
     await finished()
     assert tries == (2 if since == "backoff" else 1)
-    await reviving.close()
+    await restarter.close()

@@ -12,7 +12,7 @@ from hive_core.errors import HiveError
 from hive_core.runtimes.nixos.containers.filesystem import clear_way
 from hive_core.runtimes.nixos.runtime import NixosRuntime
 from tests.unit.core.runtimes.nixos.builders import spec_of
-from tests.unit.core.runtimes.nixos.fake_host import Host
+from tests.unit.core.runtimes.nixos.fake_host import FakeHost
 
 DIRECTORIES = ("etc", "var", "var/lib", "var/lib/private", "root", "usr", "usr/bin")
 FILES = ("etc/os-release", "etc/machine-id", "etc/resolv.conf")
@@ -117,10 +117,10 @@ def test_a_root_directory_that_is_a_link_is_refused(root: Path, victim: Path) ->
 
 
 async def test_the_way_is_clear_before_every_start(
-    host: Host, runtime: NixosRuntime, victim: Path, monkeypatch: pytest.MonkeyPatch
+    host: FakeHost, runtime: NixosRuntime, victim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first, one on another closure, one after a crash: while the container is stopped."""
-    etc = host.places.root("h-ada") / "etc"
+    etc = host.host_paths.root("h-ada") / "etc"
     etc.parent.mkdir(parents=True)
     seen: list[tuple[str, bool]] = []
     unit, start = "container@h-ada.service", host.systemd.start
@@ -142,16 +142,16 @@ async def test_the_way_is_clear_before_every_start(
     assert seen == [("", False), ("inactive", False), ("failed", False)]
 
 
-async def test_a_way_that_cannot_be_cleared_is_no_start(host: Host, runtime: NixosRuntime) -> None:
+async def test_a_way_that_cannot_be_cleared_is_no_start(host: FakeHost, runtime: NixosRuntime) -> None:
     """It is refused with what to do; systemd is not asked."""
-    host.places.root_dir.mkdir(parents=True)
+    host.host_paths.root_dir.mkdir(parents=True)
     spec = spec_of(host.place)
     await runtime.start(spec)
     await runtime.stop("ada")
-    host.places.root("h-ada").symlink_to(host.place)
+    host.host_paths.root("h-ada").symlink_to(host.place)
     host.systemd.done.clear()
     with pytest.raises(HiveError) as refused:
         await runtime.start(spec)
     assert refused.value.code == "container_not_prepared" and refused.value.hint
     assert not any(step.startswith("start") for step in host.systemd.done)
-    assert stat.S_ISLNK(host.places.root("h-ada").lstat().st_mode)
+    assert stat.S_ISLNK(host.host_paths.root("h-ada").lstat().st_mode)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hive_core.infra.systemd.units import UnitProperties
 from hive_core.runtimes.base import UnitState
-from hive_core.runtimes.nixos.containers.monitor import Container
+from hive_core.runtimes.nixos.containers.monitor import ContainerState
 
 UNIT = "container@h-ada.service"
 KILLED = 2
@@ -25,15 +25,15 @@ WAITING = unit("activating", "auto-restart", code=KILLED, status=9, result="sign
 FAILED = unit("failed", "failed", code=KILLED, status=9, result="signal")
 
 
-def running() -> Container:
+def running() -> ContainerState:
     """A container that was started on request."""
-    container = Container("ada")
+    container = ContainerState("ada")
     container.start_asked()
     told(container, STARTING, RUNNING)
     return container
 
 
-def told(container: Container, *states: UnitProperties) -> list[tuple[str, str]]:
+def told(container: ContainerState, *states: UnitProperties) -> list[tuple[str, str]]:
     return words([change for state in states for change in container.look(state)])
 
 
@@ -43,7 +43,7 @@ def words(changes: list[UnitState]) -> list[tuple[str, str]]:
 
 def test_a_start_and_a_stop_are_no_crash() -> None:
     """What was asked for is told step by step, each once, however often systemd says it."""
-    container = Container("ada")
+    container = ContainerState("ada")
     steps = words(container.start_asked()) + told(container, STARTING, STARTING, RUNNING, RUNNING)
     container.stop_asked()
     steps += told(container, RUNNING, STOPPING, STOPPING, STOPPED, STOPPED)
@@ -109,10 +109,10 @@ def test_late_news_of_the_run_before_is_no_crash_of_the_new_one() -> None:
 
 def test_a_start_that_fails_is_a_crash() -> None:
     """One that ends before it was up, and one that could not even be tried."""
-    container = Container("ada")
+    container = ContainerState("ada")
     container.start_asked()
     assert told(container, STARTING, WAITING) == [("backoff", "killed by SIGKILL")]
-    container = Container("ada")
+    container = ContainerState("ada")
     container.start_asked()
     assert words(container.start_failed("no such unit")) == [("failed", "no such unit")]
     assert container.start_failed("no such unit") == []
@@ -122,7 +122,7 @@ def test_a_start_that_fails_is_a_crash() -> None:
 
 def test_a_container_that_was_running_before_the_daemon_is_no_news() -> None:
     """It is known, and its next end is a crash."""
-    container = Container("ada")
+    container = ContainerState("ada")
     container.found(RUNNING)
     assert container.state.lifecycle == "running" and container.state.pid == 42
     assert told(container, RUNNING) == []
@@ -131,17 +131,17 @@ def test_a_container_that_was_running_before_the_daemon_is_no_news() -> None:
 
 def test_a_crash_without_a_daemon_is_told_when_the_agent_is_started_again() -> None:
     """Not for one that is to be stopped anyway; and what it was before the hive first started it is nobody's news."""
-    container = Container("ada")
+    container = ContainerState("ada")
     container.found(FAILED)
     assert words(container.start_asked()) == [("backoff", "killed by SIGKILL"), ("starting", "killed by SIGKILL")]
-    container = Container("ada")
+    container = ContainerState("ada")
     container.found(FAILED)
     assert words(container.stop_asked()) == [("stopped", "killed by SIGKILL")]
-    container = Container("ada")
+    container = ContainerState("ada")
     container.found(FAILED)
     steps = words(container.stop_asked(to_start=True) + container.start_asked())
     assert [step for step, _ in steps] == ["stopped", "backoff", "starting"]
-    container = Container("ada")
+    container = ContainerState("ada")
     assert told(container, FAILED) == []
 
 

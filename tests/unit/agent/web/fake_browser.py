@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.unit.agent.web.stand_ins import TICKET, Served
+from tests.unit.agent.web.fakes import TICKET, Served
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Answered:
         return json.loads(self.body)
 
 
-class BrowserStandIn:
+class FakeBrowser:
     """Requests to one page. `cookie` and `key` are what it was given."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str, origin: str) -> None:
@@ -68,21 +68,21 @@ class BrowserStandIn:
 
 
 @asynccontextmanager
-async def browsing(page: Served, *, enter: bool = True, socket: bool = False) -> AsyncIterator[BrowserStandIn]:
+async def browsing(page: Served, *, enter: bool = True, socket: bool = False) -> AsyncIterator[FakeBrowser]:
     """A browser at the page's port, or at its socket as the dashboard is; with a session if it may `enter`."""
     connector = aiohttp.UnixConnector(path=str(page.socket)) if socket else aiohttp.TCPConnector()
     base = "http://hive.example" if socket else page.url
     async with aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=20)
     ) as session:
-        browser = BrowserStandIn(session, base, base)
+        browser = FakeBrowser(session, base, base)
         if enter:
             page.hive.tickets.add(TICKET)
             assert (await browser.enter()).status == 200
         yield browser
 
 
-def stream_request(browser: BrowserStandIn, query: str = "", **headers: str) -> bytes:
+def stream_request(browser: FakeBrowser, query: str = "", **headers: str) -> bytes:
     """What opens the live flow."""
     lines = {"Host": "hive.example", "Cookie": browser.cookie, **headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -91,7 +91,7 @@ def stream_request(browser: BrowserStandIn, query: str = "", **headers: str) -> 
 
 @asynccontextmanager
 async def streaming(
-    page: Served, browser: BrowserStandIn, query: str = "", **headers: str
+    page: Served, browser: FakeBrowser, query: str = "", **headers: str
 ) -> AsyncIterator[asyncio.StreamReader]:
     """The live flow on a connection of its own to the socket; the answer's head is read."""
     reader, writer = await asyncio.open_unix_connection(str(page.socket), limit=2**24)

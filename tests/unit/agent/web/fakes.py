@@ -15,7 +15,7 @@ from typing import Any
 from hive_agent.backends.transcript import Entry, as_json
 from hive_agent.client.connection import CoreError
 from hive_agent.environment import AgentEnvironment
-from hive_agent.interfaces import NotNow, Snapshot, TurnSummary
+from hive_agent.interfaces import ActionNotPossible, Snapshot, TurnSummary
 from hive_agent.web.feed import Feed
 from hive_agent.web.serving import serve_page
 from hive_core.api.page_ports import PagePorts
@@ -61,7 +61,7 @@ def summary(number: int, state: Any = "ok", **values: Any) -> TurnSummary:
     return turn
 
 
-class ControlsStandIn:
+class FakeControls:
     """A harness that does nothing by itself. What was asked of it is in `calls`; `refuse` makes all of that fail."""
 
     def __init__(self, feed: Feed) -> None:
@@ -133,7 +133,7 @@ class ControlsStandIn:
         self.calls.append(call)
         self.called.set()
         if self.refuse is not None:
-            raise NotNow(self.refuse)
+            raise ActionNotPossible(self.refuse)
 
     def snapshot(self) -> Snapshot:
         return self.standing
@@ -173,12 +173,12 @@ class ControlsStandIn:
     async def give_code(self, code: str) -> None:
         self._note("give_code", code)
         if code != self.code:
-            raise NotNow("the code was not taken: OAuth error: Invalid code")
+            raise ActionNotPossible("the code was not taken: OAuth error: Invalid code")
         self.stand(login=None, state="idle")
 
 
 @dataclass
-class HiveStandIn:
+class FakeDaemonApi:
     """A daemon with one agent, one ticket and any number of sessions."""
 
     tickets: set[str] = field(default_factory=lambda: {TICKET})
@@ -302,8 +302,8 @@ class Served:
     """A page that is served, and what is behind it. `port` is None if it has only its socket."""
 
     feed: Feed
-    controls: ControlsStandIn
-    hive: HiveStandIn
+    controls: FakeControls
+    hive: FakeDaemonApi
     run: Path
     port: int | None
 
@@ -324,7 +324,7 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    run: Path, port: int | str | None = None, feed: Feed | None = None, hive: HiveStandIn | None = None
+    run: Path, port: int | str | None = None, feed: Feed | None = None, hive: FakeDaemonApi | None = None
 ) -> AsyncIterator[Served]:
     """Serve alice's page from `run`, which gets an `own` directory."""
     (run / "own").mkdir(exist_ok=True)
@@ -332,7 +332,7 @@ async def served(
     environment = AgentEnvironment.read({"HIVE_AGENT_RUN": str(run), **variables})
     profile = Profile(name="alice", kind="agent", config=AgentConfig(), prompt="", deployment=3, lease_seconds=60.0)
     feed = feed or Feed()
-    page = Served(feed, ControlsStandIn(feed), hive or HiveStandIn(), run, port if isinstance(port, int) else None)
+    page = Served(feed, FakeControls(feed), hive or FakeDaemonApi(), run, port if isinstance(port, int) else None)
     ports = PagePorts(lambda _: run / "page.sock")
     try:
         if page.port is not None:

@@ -34,6 +34,7 @@ from hive_core.doctor.trials import why_git_fails
 from hive_core.errors import HiveError
 from hive_core.protocol import HiveStatus
 from hive_core.protocol.names import container_name
+from hive_core.runtimes.launcher import remedy
 from hive_core.runtimes.nixos.containers.inspection import HostPaths
 from hive_core.settings import Settings, load
 
@@ -41,7 +42,7 @@ _PLACES = HostPaths()
 
 
 def examine(file: Path | None, environment: Mapping[str, str], socket: Path, ask: probes.Ask) -> list[Finding]:
-    """Everything that was found, what is wrong beside what is well. Changes nothing, and needs no daemon.
+    """Everything that was found, what is wrong beside what is well. Needs no daemon, and changes nothing of the hive's.
 
     `file` and `environment` are where the daemon's settings are read from; `ask` asks the daemon behind `socket`.
     """
@@ -64,7 +65,7 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
         probes.ask_host("bwrap", "--version"),
         probes.bubblewrap(),
     )
-    found = [check_git(git), check_bubblewrap(problem, settings, bwrap_version)]
+    found = [check_git(git), check_bubblewrap(problem, problem and remedy(problem), settings, bwrap_version)]
     if found[0].severity == "ok":
         bwrap = None if problem else shutil.which("bwrap")
         found.append(check_git_trial(await why_git_fails(bwrap)))

@@ -29,17 +29,17 @@ def check_git(said: CommandOutput) -> Finding:
     return ok("git", f"git is {dotted(found)}")
 
 
-def check_bubblewrap(problem: str, settings: Settings, said: CommandOutput) -> Finding:
-    """Whether bubblewrap works; `problem` says why not, and `said` answers `bwrap --version`.
+def check_bubblewrap(problem: str, remedy: str, settings: Settings, said: CommandOutput) -> Finding:
+    """Check whether bubblewrap works, which the nixos runtime needs for intake.
 
-    The nixos runtime has containers, and needs it for intake.
+    `problem` says why it does not work and `remedy` what to do then; `said` is the output of `bwrap --version`.
     """
     if not problem:
         number = version(said)
         return ok("bubblewrap", f"bubblewrap works, version {dotted(number)}" if number else "bubblewrap works")
-    remedy = "install bubblewrap and allow unprivileged user namespaces"
     if settings.runtime == "nixos":
-        return warning("bubblewrap", f"git reads what agents propose without confinement: {problem}", remedy)
+        what = f"the daemon cannot start: it reads what agents propose in bubblewrap, and {problem}"
+        return error("bubblewrap", what, remedy)
     if settings.sandbox == "none":
         return warning("bubblewrap", 'agents are not confined: sandbox = "none"', 'set sandbox = "bubblewrap"')
     if settings.sandbox == "bubblewrap":

@@ -21,7 +21,7 @@ from hive_core.infra.git.objects import Person, Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.systemd.units import SERVICE_STATE, UNIT_STATE
-from hive_core.runtimes.nixos.build.executor import BuildUserSelector
+from hive_core.runtimes.nixos.build.build_user import BuildUserSelector
 from hive_core.runtimes.nixos.build.store import Store
 from hive_core.runtimes.nixos.host_checks import look_at_unit, unit_properties
 from hive_core.settings import LimitCeilings, Settings
@@ -74,7 +74,9 @@ async def _builds(settings: Settings) -> bool | HiveError | None:
         return None
     try:
         store = await Store.find()
-        return (await BuildUserSelector.find(settings, layout, store, trial="doctor").confinement()).unprivileged
+        # Two doctors, or a doctor and the daemon, may try at the same time.
+        selector = BuildUserSelector.find(settings, layout, store, trial=f"doctor-{os.getpid()}")
+        return (await selector.confinement()).unprivileged
     except HiveError as error:
         return error
 

@@ -287,6 +287,20 @@ async def test_without_the_daemon_it_is_root(hive: Hive) -> None:
         assert "a user of its own" in await builder.confinement()
 
 
+async def test_a_trial_needs_no_program_in_the_sandbox(hive: Hive) -> None:
+    """In Nix's own sandbox, also where `sandbox-paths` is empty, the trial succeeds."""
+    host("sh", "-c", "sed 's/^sandbox = .*/sandbox = true/' /etc/nix/nix.conf >/run/nix.conf.new")
+    host("sh", "-c", "cp /etc/nix/nix.conf /run/nix.conf; echo sandbox-paths = >>/run/nix.conf.new")
+    host("cp", "/run/nix.conf.new", "/etc/nix/nix.conf")
+    host("systemctl", "restart", "nix-daemon.service")
+    try:
+        async with opened(hive) as builder:
+            assert "a user of its own" in await builder.confinement()
+    finally:
+        host("cp", "/run/nix.conf", "/etc/nix/nix.conf")
+        host("systemctl", "restart", "nix-daemon.service")
+
+
 async def test_a_trial_is_a_build(hive: Hive) -> None:
     """A Nix that answers and evaluates but builds nothing is found out before the first proposal, with the reason."""
     host("sh", "-c", "cp /etc/nix/nix.conf /run/nix.conf; echo max-jobs = 0 >>/etc/nix/nix.conf")

@@ -15,8 +15,9 @@ from hive_core.infra.tasks import shield_to_completion
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.nixos.build import closure_diff, workspace
+from hive_core.runtimes.nixos.build.build_user import BuildUserSelector, build_command
 from hive_core.runtimes.nixos.build.confinement import check_path, unit_name
-from hive_core.runtimes.nixos.build.executor import BuildUserSelector, build_command, evaluate, forget_all
+from hive_core.runtimes.nixos.build.executor import evaluate, forget_all
 from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, render
 from hive_core.runtimes.nixos.build.flake_source import FlakeRevision, FlakeSource, look_up_flake, revision_of
 from hive_core.runtimes.nixos.build.store import GcRoots, Store, bootable

@@ -102,9 +102,7 @@ class Confinement:
     @property
     def description(self) -> str:
         """Who evaluates, and in what."""
-        who = (
-            "a user of its own, through the Nix daemon" if self.unprivileged else "root: there is no Nix daemon to use"
-        )
+        who = "a user of its own, through the Nix daemon" if self.unprivileged else "root"
         return f"evaluated in a confined unit by {who}"
 
     def argv(

@@ -141,7 +141,10 @@ class ContainerActivator:
         """
         for mount in await self._bus.loaded(f"{_NSPAWN_MOUNTS}*.mount"):
             if escaped(container) in mount.removesuffix(".mount").split("-"):
-                await self._bus.stop(mount)
+                try:
+                    await self._bus.stop(mount)
+                except HiveError as error:  # The start tells whether that matters.
+                    _log.warning("mount of a killed container not removed", mount=mount, error=error.message)
 
     async def _stop(self, name: str, *, to_start: bool = False) -> None:
         unit = self._monitor.unit(name)

@@ -197,13 +197,16 @@ def test_git(said: CommandOutput, severity: Severity) -> None:
         ({}, "warning"),
         ({"sandbox": "none"}, "warning"),
         ({"sandbox": "bubblewrap"}, "error"),
-        ({"runtime": "nixos", "sandbox": "bubblewrap"}, "warning"),
+        ({"runtime": "nixos"}, "error"),
     ],
 )
 def test_bubblewrap_that_does_not_work(settings: dict[str, Any], severity: Severity) -> None:
     """An error where it was asked for, and the daemon would not start; else the hive works without, less safely."""
-    assert check_bubblewrap("no user namespaces", Settings(**settings), CommandOutput()).severity == severity
-    finding = check_bubblewrap("", Settings(**settings), CommandOutput("bubblewrap 0.8.0\n"))
+    found = check_bubblewrap("no user namespaces", "allow them", Settings(**settings), CommandOutput())
+    assert found.severity == severity
+    if settings.get("sandbox") != "none":
+        assert found.remedy == "allow them"
+    finding = check_bubblewrap("", "", Settings(**settings), CommandOutput("bubblewrap 0.8.0\n"))
     assert (finding.severity, finding.what) == ("ok", "bubblewrap works, version 0.8.0")
 
 

@@ -106,7 +106,7 @@ def test_opencode_errors(error: object, outcome: TurnOutcome) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reading", "line"),
+    ("reader", "line"),
     [
         (OpencodeReader(), 'level=WARN message="server unavailable" key=hive type=local status=failed'),
         (CodexReader(), "Error: required MCP servers failed to initialize: hive: connection closed"),

@@ -260,7 +260,7 @@ DAEMON = """
 import asyncio, sys
 from pathlib import Path
 from hive_core.layout import Layout
-from tests.unit.core.runtimes.local.local_hive import Hive, opened
+from tests.unit.core.runtimes.local.local_hive import opened
 
 async def main(mode, place, script):
     async with opened(mode, Path(place), script) as hive:

@@ -1,0 +1,79 @@
+"""Who builds, found out by a trial; the trial itself is in place of systemd and Nix here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hive_core.errors import HiveError
+from hive_core.layout import Layout
+from hive_core.runtimes.base import BuildFailed
+from hive_core.runtimes.nixos.build import build_user
+from hive_core.runtimes.nixos.build.build_user import BuildUserSelector
+from hive_core.runtimes.nixos.build.executor import NixFailed
+from hive_core.runtimes.nixos.build.store import Store
+from hive_core.settings import NixOS, Settings
+
+Select = Callable[..., BuildUserSelector]
+
+
+@pytest.fixture
+def select(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Select:
+    """A selector on a host whose trial of a build ends with an error; None: it succeeds."""
+
+    def make(setting: str, ends: Exception | None) -> BuildUserSelector:
+        async def fake_evaluate(*_: object) -> None:
+            if ends is not None:
+                raise ends
+
+        async def fake_settings(_: str) -> dict[str, Any]:
+            return {"build-users-group": "nixbld"}
+
+        monkeypatch.setattr(build_user, "evaluate", fake_evaluate)
+        monkeypatch.setattr(build_user, "read_result", lambda _: "/nix/store/x")
+        monkeypatch.setattr(build_user, "read_nix_settings", fake_settings)
+        nixos = NixOS.model_validate({"build_user": setting})
+        settings = Settings(runtime="nixos", state_dir=tmp_path, nixos=nixos)
+        layout = Layout(tmp_path, tmp_path / "run")
+        return BuildUserSelector(settings, layout, Store(Path("/nix/store")), "/bin/nix", "/bin/systemd-run")
+
+    return make
+
+
+@pytest.mark.parametrize("setting", ["dynamic", "auto"])
+async def test_where_a_user_of_its_own_can_build_it_does(select: Select, setting: str) -> None:
+    """A trial that succeeds is enough for both settings."""
+    assert (await select(setting, None).confinement()).unprivileged
+
+
+async def test_root_only_where_somebody_chose_it(select: Select) -> None:
+    """Without a setting that allows root, nothing is built where Nix refuses; the reason is told."""
+    with pytest.raises(HiveError, match="cannot connect") as refused:
+        await select("dynamic", NixFailed("cannot connect")).confinement()
+    assert (refused.value.code, refused.value.status) == ("no_build_user", 503)
+    assert not (await select("auto", NixFailed("cannot connect")).confinement()).unprivileged
+    assert not (await select("root", NixFailed("never tried")).confinement()).unprivileged
+
+
+@pytest.mark.parametrize("ends", [BuildFailed("the build took longer than 60 s"), HiveError("cannot_build", "no room")])
+async def test_a_loaded_host_gives_nobody_root(select: Select, ends: Exception) -> None:
+    """A trial that was stopped says nothing about Nix: also `auto` builds nothing then, and tries again later."""
+    with pytest.raises(HiveError) as refused:
+        await select("auto", ends).confinement()
+    assert refused.value.code == "no_build_user"
+
+
+async def test_a_failed_trial_is_believed_for_a_moment(select: Select, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers who queue up behind a failed trial are refused with the same reason, and it is tried again afterwards."""
+    selector = select("dynamic", NixFailed("first"))
+    with pytest.raises(HiveError, match="first"):
+        await selector.confinement()
+    select("dynamic", NixFailed("second"))
+    with pytest.raises(HiveError, match="first"):
+        await selector.confinement()
+    monkeypatch.setattr(build_user, "_RETRY_SECONDS", 0.0)
+    with pytest.raises(HiveError, match="second"):
+        await selector.confinement()

@@ -1,0 +1,1 @@
+"""Backends, which run turns: Claude Code, opencode, codex, gemini, and the scripted one."""

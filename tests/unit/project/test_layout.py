@@ -1,0 +1,3 @@
+"""The layout of the project: sizes of folders, names of classes, places of tests."""
+
+from __future__ import annotations

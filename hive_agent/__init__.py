@@ -1,1 +1,1 @@
-"""hive-ag3nt: the harness in an agent's container, which turns messages into model turns."""
+"""hive-ag3nt: the harness in an agent's sandbox, which turns messages into turns of a model."""

@@ -1,1 +1,1 @@
-"""hive-m1nd: what only the manager agent `hm1nd` has: its tools, its prompt."""
+"""hive-m1nd: the tools and the duties that only the manager agent `hm1nd` has."""

@@ -1,1 +1,1 @@
-"""The hive's tools, for an agent CLI."""
+"""The MCP server that offers the hive's tools to an agent CLI."""

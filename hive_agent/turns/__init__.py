@@ -1,1 +1,1 @@
-"""Turns: which messages they are about, how they run, what follows a failure, and what is kept of them."""
+"""Turns: selection of messages, attempts, reactions to failures, and history."""

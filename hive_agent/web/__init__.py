@@ -1,1 +1,1 @@
-"""The agent's web page: what happens in the harness, live, and the buttons to steer it."""
+"""The agent's web page: its turns as they happen, and the operator's controls."""

@@ -1,4 +1,4 @@
-"""The agents of a hive: their records, their files, their life from spawn to destroy."""
+"""The agents of a hive: records, files, lifecycle, deployment, limits, health, and access to their pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line `hive-c0re`: the daemon's start, and everything an operator asks of a running one.
+"""The command line `hive-c0re`: the start of the daemon, and the operator's requests to a running one.
 
 This module imports click and nothing heavier; each command is a module of its own, loaded when it runs.
 """

@@ -1,1 +1,1 @@
-"""Files, processes, the database, git and systemd: nothing here knows of agents, messages or proposals."""
+"""Files, processes, the database, git and systemd: nothing that is about agents, messages or proposals."""

@@ -1,4 +1,4 @@
-"""Messages between agents, questions to the operator and reminders."""
+"""Messages, leases, questions to the operator, and reminders."""
 
 from __future__ import annotations
 

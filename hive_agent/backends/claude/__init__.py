@@ -1,1 +1,1 @@
-"""Claude Code, kept running between turns."""
+"""The backend `claude`: Claude Code, kept running between turns."""

@@ -1,1 +1,1 @@
-"""Agent CLIs that are started for each turn: opencode, codex and gemini."""
+"""The backends whose agent CLI is started for each turn: opencode, codex and gemini."""

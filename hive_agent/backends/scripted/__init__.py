@@ -1,1 +1,1 @@
-"""Rules instead of a model."""
+"""The backend `scripted`, which follows rules and asks no model."""

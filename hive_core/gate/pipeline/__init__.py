@@ -1,1 +1,1 @@
-"""The steps of a proposal: submit, build, decide, deploy."""
+"""The steps of a proposal: submit, build, decide, deploy; recovery, maintenance and updates."""

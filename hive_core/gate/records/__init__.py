@@ -1,1 +1,1 @@
-"""States, tags and index of proposals: how a state is written and read back."""
+"""States, tags and index of proposals: writing a transition, and reading it back."""

@@ -1,1 +1,1 @@
-"""Git repositories that only the daemon writes, and taking in objects from where agents write."""
+"""Git repositories that only the daemon writes, and the quarantine for objects from repositories that agents write."""

@@ -1,1 +1,1 @@
-"""What the daemon has to do with the systemd of its host."""
+"""Units over D-Bus, limits in systemd's terms, the journal, and sd_notify."""

@@ -1,1 +1,1 @@
-"""The local runtime: agents as child processes of the daemon."""
+"""The `local` runtime: agents as child processes of the daemon, in bubblewrap where that works."""

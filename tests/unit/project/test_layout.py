@@ -1,14 +1,11 @@
-"""The layout of the project: the size of folders, the names of classes, the places of tests."""
+"""The layout of the project: the size of folders, the places of tests."""
 
 from __future__ import annotations
 
-import ast
-from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-PACKAGES = ("hive_core", "hive_agent", "hive_manager")
-ROOTS = (*PACKAGES, "tests", "nix", "docs")
+ROOTS = ("hive_core", "hive_agent", "hive_manager", "tests", "nix", "docs")
 
 MOST_AT_A_ROOT = 16
 MOST_BELOW = 12
@@ -32,13 +29,6 @@ LARGER = {
     "tests/unit/project/nix": 13,
 }
 """Folders with more entries than the rule allows. This list only gets shorter, and its numbers smaller."""
-
-SAME_NAME: set[str] = {
-    "Batch", "Bounds", "Call", "Connection", "Deploying", "Door", "Found", "Health", "History", "Hive", "Inbox",
-    "Intake", "Known", "LineCutter", "Listener", "Memory", "Message", "Parts", "Question", "Reading", "Remembered",
-    "Running", "Step", "Usage", "Watch",
-}  # fmt: skip
-"""Public classes of which several have the same name. This list only gets shorter."""
 
 MIRRORED = {"tests/unit/core": "hive_core", "tests/unit/agent": "hive_agent", "tests/unit/manager": "hive_manager"}
 """Folders whose test files are named after the modules of a package."""
@@ -97,19 +87,6 @@ def test_folders_are_small() -> None:
         if count > (MOST_BELOW if "/" in folder else MOST_AT_A_ROOT)
     }
     assert large == LARGER
-
-
-def test_public_class_names_are_unique() -> None:
-    """A search for the name of a public class finds one class."""
-    names = Counter(
-        node.name
-        for package in PACKAGES
-        for path in (ROOT / package).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
-    )
-    assert len(names) > 300
-    assert {name for name, count in names.items() if count > 1} == SAME_NAME
 
 
 def is_scenario(test: Path) -> bool:

@@ -1,1 +1,1 @@
-"""The flake that an agent's container is built from: rendering it, pure."""
+"""From a commit to a closure: the agent's flake, the confined build, GC roots, differences of closures."""

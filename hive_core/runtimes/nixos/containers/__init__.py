@@ -1,1 +1,1 @@
-"""The NixOS containers of agents on the host."""
+"""The NixOS containers of agents on the host: activation, configuration files, monitoring."""

@@ -21,6 +21,7 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import Broker, Directory, Member
 from hive_core.protocol import InboxQuery, LeaseRequest, ReceiveRequest, SendRequest
+from tests.helpers.memory import MEMORY
 
 T = TypeVar("T")
 AGENTS = ("hm1nd", "ada", "bob")
@@ -88,7 +89,7 @@ class BrokerMachine(RuleBasedStateMachine):
     @initialize()
     def open_hive(self) -> None:
         self.runner = asyncio.Runner()
-        self.directory_path = Path(tempfile.mkdtemp(prefix="hive-"))
+        self.directory_path = Path(tempfile.mkdtemp(prefix="hive-", dir=MEMORY))
         self.model = Model()
         self.count = 0
         self.run(self.open())

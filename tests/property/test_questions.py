@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from hive_core.errors import HiveError
 from hive_core.protocol import AnswerRequest, QuestionsQuery, RemindersQuery
+from tests.helpers.memory import MEMORY
 from tests.unit.core.messaging.messaging_hive import QuestionHive
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class AskingMachine(RuleBasedStateMachine):
     @initialize()
     def open_hive(self) -> None:
         self.runner = asyncio.Runner()
-        self.path = Path(tempfile.mkdtemp(prefix="hive-"))
+        self.path = Path(tempfile.mkdtemp(prefix="hive-", dir=MEMORY))
         self.model = Model()
         self.hive = QuestionHive(self.path)
         self.hive.agents = list(AGENTS)

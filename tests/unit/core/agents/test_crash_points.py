@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from hive_core.agents.purge import Trash
 from hive_core.layout import Layout
 from hive_core.protocol import SendRequest
+from tests.helpers.memory import MEMORY
 from tests.unit.core.agents.builders import AgentHive, in_force, opened
 
 STEPS = ("mkdir", "chmod", "open", "rename", "unlink", "rmdir")
@@ -150,14 +153,22 @@ async def trash_emptied(layout: Layout, hive: AgentHive) -> None:
     emptying.cancel()
 
 
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A directory in which nothing waits for the disk."""
+    with tempfile.TemporaryDirectory(prefix="hive-", dir=MEMORY) as directory:
+        yield Path(directory)
+
+
 @pytest.mark.parametrize("action", [spawn, deploy, destroy, purge])
 async def test_a_death_between_any_two_steps_is_repaired(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[AgentHive], Awaitable[None]]
+    in_memory: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[AgentHive], Awaitable[None]]
 ) -> None:
     """Whichever step was the last, the agent is whole or gone, nothing of it is left over, its name can be used."""
     points = 0
     while True:
-        layout = Layout(tmp_path / f"s{points}", tmp_path / f"r{points}")
+        place = in_memory / str(points)
+        layout = Layout(place / "state", place / "run")
         await prepared(layout, with_bob=action is not spawn)
         death = SimulatedCrash(points)
         async with opened(layout) as hive:
@@ -170,6 +181,7 @@ async def test_a_death_between_any_two_steps_is_repaired(
                 else:
                     break
         await check(layout, action)
+        shutil.rmtree(place)
         points += 1
     await check(layout, action)
     assert points >= (4 if action is deploy else 10)

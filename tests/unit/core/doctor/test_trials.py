@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hive_core.doctor import trials
 from hive_core.doctor.findings import CommandOutput, Severity
 from hive_core.doctor.trial_checks import TrialFacts, check_git_trial, check_trials
 from hive_core.doctor.trials import why_git_fails
@@ -71,6 +73,8 @@ async def test_a_git_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     program = tmp_path / "git"
     program.write_text(f'#!/bin/sh\ngit={shutil.which("git")}\n{what}\nexec $git "$@"\n')
     program.chmod(0o755)
+    # The first one makes git wait for ever for what it does not understand.
+    monkeypatch.setattr(trials, "_LIMITS", replace(trials._LIMITS, seconds=5.0))
     path = f"{tmp_path}:{os.environ['PATH']}"
     monkeypatch.setenv("PATH", path)
     for module in ("quarantine", "command"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -11,18 +10,15 @@ from pathlib import Path
 
 from hive_core.layout import Layout
 from hive_core.settings import Settings
+from tests.helpers.memory import MEMORY
 from tests.unit.core.gate.gate_hive import GateHive, layout_in, opened
-
-_MEMORY = Path("/dev/shm")
-"""Waiting for a disk makes up most of the time that the gate takes, and no test here cuts the power."""
 
 
 class Template:
     """A hive with the manager, ada and bob. Closures know where they lie, so that all copies have one place."""
 
     def __init__(self) -> None:
-        where = _MEMORY if os.access(_MEMORY, os.W_OK) else None
-        self._directory = tempfile.TemporaryDirectory(prefix="hive-", dir=where)
+        self._directory = tempfile.TemporaryDirectory(prefix="hive-", dir=MEMORY)
         self.layout = layout_in(Path(self._directory.name))
         self._first = Path(self._directory.name, "first")
         asyncio.run(self._make())

@@ -17,6 +17,9 @@ LARGER = {
     "hive_agent/web/static": 19,
     # An agent's parts, with the templates of its first files.
     "hive_core/agents": 13,
+    # The steps of a build, with the template of the flake; and their tests.
+    "hive_core/runtimes/nixos/build": 13,
+    "tests/unit/core/runtimes/nixos/build": 13,
     # A benchmark with its two sides (the hive's and the reference's) is several files.
     "tests/benchmarks": 32,
     # The fakes of the daemon that several folders below use are beside the tests of the harness's own modules.

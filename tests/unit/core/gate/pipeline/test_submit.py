@@ -168,7 +168,7 @@ async def test_a_build_under_way_is_not_withdrawn(gate_hive: GateHive) -> None:
 async def test_nobody_decided_in_time(layout: Layout) -> None:
     """A proposal that waited for too long is withdrawn by the hive."""
     async with opened(layout, quick(layout, proposal_days=0.2 / 86_400)) as gate_hive:
-        await gate_hive.propose("ada")  # On a busy machine the time is up before it is built, which makes no difference.
+        await gate_hive.propose("ada")  # On a busy machine the time is up before it is built.
         gone = await gate_hive.until("ada", 1, "withdrawn")
         assert gone.outcome == policy.EXPIRED
         assert (await gate_hive.told("ada"))[-1].startswith("Proposal ada/1 was withdrawn by system: ")

@@ -52,6 +52,14 @@ def test_files_in_the_development_page_exist() -> None:
     assert [path for path in found if not (ROOT / path).exists()] == []
 
 
+def test_names_in_the_development_page_exist() -> None:
+    """What the page says to be in a module (`Name` in `module.py`) is defined there."""
+    text = (DOCS / "development.md").read_text()
+    found = re.findall(rf"`(\w+)` (?:in|of)\s+`({_PATH}\.py)`", text)
+    assert len(found) >= 3
+    assert [(name, path) for name, path in found if name not in definitions(path)] == []
+
+
 def test_where_is_what_answers_with_files() -> None:
     """Each question of the table is answered with at least one file or folder of the packages."""
     table = rows(section(DOCS / "development.md", "Where is what"))
@@ -111,11 +119,13 @@ def steps(walk: str) -> list[str]:
 
 @cache
 def definitions(path: str) -> set[str]:
-    """The functions, classes and methods of a module."""
+    """The functions, classes, methods and named values of a module."""
     found = set()
     for node in ast.parse((ROOT / path).read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.ClassDef):
             found.add(node.name)
             found |= {

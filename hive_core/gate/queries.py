@@ -128,9 +128,9 @@ def _deployment(row: ProposalRow, *, current: bool) -> Deployment:
     return Deployment(
         number=row.number,
         kind=row.kind,
-        commit=row.sha,
+        commit=row.commit,
         closure=row.closure or "",
-        by=row.proposer,
+        by=row.by,
         approved_by=list(row.approvals),
         note=row.note,
         deployed_at=to_datetime(row.changed_at),

@@ -117,7 +117,7 @@ class GateMachine(RuleBasedStateMachine):
         if not hasattr(self, "runner"):
             return
         try:
-            if hasattr(self, "scene"):
+            if hasattr(self, "gate_hive"):
                 self.run(self.end())
         finally:
             self.run(self.life.aclose())
@@ -132,7 +132,7 @@ class GateMachine(RuleBasedStateMachine):
         for row in await gate_hive.rows():
             if row.open:
                 assert row.waits_for is not None
-                principal = MANAGER if row.proposer == OPERATOR.label else OPERATOR
+                principal = MANAGER if row.by == OPERATOR.label else OPERATOR
                 await gate_hive.deny(row.agent, row.number, principal)
         assert not [row for row in await gate_hive.rows() if row.open]
         await gate_hive.check()

@@ -41,9 +41,9 @@ class Built:
     closure_changes: list[str]
     rule: str | None
 
-    def data(self, row: ProposalRow) -> ProposalTag:
+    def tag(self, row: ProposalRow) -> ProposalTag:
         """What `built/N` is to say."""
-        return row.data(
+        return row.tag(
             State.BUILT,
             closure=self.closure,
             settings=self.settings,
@@ -70,7 +70,7 @@ class BuildStep:
         """Build a proposal's commit and see what changes with it; raises BuildFailed."""
         context, agent = self._context, row.agent
         kind = context.kind_of(agent)
-        order = BuildOrder(agent, kind, row.number, context.layout.applied_repository(agent), row.sha)
+        order = BuildOrder(agent, kind, row.number, context.layout.applied_repository(agent), row.commit)
         # One of each agent: what one proposes must not keep the others' waiting.
         async with self._one_each[agent], self._few, self._logs.writing(agent, row.number) as say:
             try:
@@ -104,7 +104,7 @@ class BuildStep:
         async with context.locks[agent]:
             row = await context.row(agent, number)
             if row.state is State.PROPOSAL:
-                await self._take(row, [Transition(row.data(State.BUILDING), row.sha, SYSTEM)])
+                await self._take(row, [Transition(row.tag(State.BUILDING), row.commit, SYSTEM)])
                 row = await context.row(agent, number)
         if row.state is not State.BUILDING:
             return False
@@ -125,8 +125,8 @@ class BuildStep:
     async def _settle(self, row: ProposalRow, built: Built) -> bool:
         """Plant `built/N` and ask for a decision; whether none is needed, and it is approved."""
         context = self._context
-        data = built.data(row)
-        decision = context.decision_request(row.kind, row.proposer, row.agent)
+        data = built.tag(row)
+        decision = context.decision_request(row.kind, row.by, row.agent)
         decider = policy.next_decider(context.settings.approval, decision, [])
         newest = await context.read(lambda db: index.last_deployed(db, row.agent))
         under_way = await context.read(lambda db: index.under_way(db, row.agent)) is not None
@@ -139,8 +139,8 @@ class BuildStep:
         elif row.kind == "rebuild" and newest is not None and newest.closure == built.closure:
             why = policy.UP_TO_DATE
         if why:
-            gone = Transition(replace(data, state=State.WITHDRAWN, outcome=why), row.sha, SYSTEM)
-            await self._take(row, [Transition(data, row.sha, SYSTEM), gone], context.notifications_for(gone))
+            gone = Transition(replace(data, state=State.WITHDRAWN, outcome=why), row.commit, SYSTEM)
+            await self._take(row, [Transition(data, row.commit, SYSTEM), gone], context.notifications_for(gone))
             return False
         approvals: list[str] = []
         if row.kind == "rebuild" and newest is not None:
@@ -148,11 +148,11 @@ class BuildStep:
         elif built.rule is not None:
             approvals = [f"rule: {built.rule}"]
         elif decider is None:
-            approvals = [row.proposer]  # There is nobody but the operator, who proposed it.
-        transition = Transition(replace(data, waits_for=decider), row.sha, SYSTEM)
+            approvals = [row.by]  # There is nobody but the operator, who proposed it.
+        transition = Transition(replace(data, waits_for=decider), row.commit, SYSTEM)
         if approvals and not under_way:
             approved = replace(data, state=State.APPROVED, approvals=approvals)
-            await self._take(row, [transition, Transition(approved, row.sha, SYSTEM)])
+            await self._take(row, [transition, Transition(approved, row.commit, SYSTEM)])
             return True
         diff = await context.in_repository(row.agent, lambda found: shown_diff(found, row, SHOWN_DIFF))
         await self._take(row, [transition], context.notifications_for(transition, diff=diff))
@@ -161,7 +161,7 @@ class BuildStep:
     async def _fail(self, row: ProposalRow, why: str) -> None:
         context = self._context
         tail = await self._logs.tail(row.agent, row.number, _TAIL_LINES)
-        transition = Transition(row.data(State.FAILED, outcome=why, log_tail=tail), row.sha, SYSTEM)
+        transition = Transition(row.tag(State.FAILED, outcome=why, log_tail=tail), row.commit, SYSTEM)
         await self._take(row, [transition], context.notifications_for(transition))
 
     async def _take(self, row: ProposalRow, steps: Sequence[Transition], told: Sequence[Notification] = ()) -> None:
@@ -171,7 +171,7 @@ class BuildStep:
 
 def _changes(repository: Repository, row: ProposalRow) -> tuple[AgentConfig | None, AgentConfig, list[str]]:
     old = read_config(repository, row.base) if row.base is not None else None
-    return old, read_config(repository, row.sha), repository.changed_paths(row.base, row.sha)
+    return old, read_config(repository, row.commit), repository.changed_paths(row.base, row.commit)
 
 
 class BuildLogs:

@@ -42,12 +42,12 @@ class Decisions:
             approvals = [*row.approvals, principal.label]
             missing = policy.next_decider(context.settings.approval, decision, policy.approvals_given(approvals))
             if missing is None:
-                data = row.data(State.APPROVED, approvals=approvals, waits_for=None, outcome=request.note)
-                await self._take(row, Transition(data, row.sha, principal))
+                data = row.tag(State.APPROVED, approvals=approvals, waits_for=None, outcome=request.note)
+                await self._take(row, Transition(data, row.commit, principal))
                 self._deploy_step.start(agent, number)
             else:
-                data = row.data(State.BUILT, approvals=approvals, waits_for=missing, outcome=request.note)
-                await self._take(row, Transition(data, row.sha, principal, marker=ENDORSED))
+                data = row.tag(State.BUILT, approvals=approvals, waits_for=missing, outcome=request.note)
+                await self._take(row, Transition(data, row.commit, principal, marker=ENDORSED))
             return (await context.row(agent, number)).to_protocol()
 
     async def deny(self, agent: str, number: int, request: DenyRequest, principal: Principal) -> Proposal:
@@ -56,8 +56,8 @@ class Decisions:
         async with context.locks[agent]:
             row = await context.row(agent, number)
             self._check(row, request, principal, policy.check_may_deny)
-            data = row.data(State.DENIED, outcome=request.note, waits_for=None)
-            await self._take(row, Transition(data, row.sha, principal))
+            data = row.tag(State.DENIED, outcome=request.note, waits_for=None)
+            await self._take(row, Transition(data, row.commit, principal))
             return (await context.row(agent, number)).to_protocol()
 
     async def withdraw(self, agent: str, number: int, request: WithdrawRequest, principal: Principal) -> Proposal:
@@ -66,7 +66,7 @@ class Decisions:
             raise unknown_proposal(agent, number)
         async with self._context.locks[agent]:
             row = await self._context.row(agent, number)
-            policy.check_may_withdraw(principal, row.proposer, f"{agent}/{number}")
+            policy.check_may_withdraw(principal, row.by, f"{agent}/{number}")
             await self.take_back(row, request.note or "withdrawn", principal)
             return (await self._context.row(agent, number)).to_protocol()
 
@@ -74,8 +74,8 @@ class Decisions:
         """Plant `withdrawn/N`. Under the agent's lock; raises `stale_state` if it is too late."""
         if row.state not in (State.PROPOSAL, State.BUILT):
             raise _stale(row, "withdrawn while it is so", "wait until it is built" if row.open else "it is ended")
-        data = row.data(State.WITHDRAWN, outcome=why, waits_for=None)
-        await self._take(row, Transition(data, row.sha, principal))
+        data = row.tag(State.WITHDRAWN, outcome=why, waits_for=None)
+        await self._take(row, Transition(data, row.commit, principal))
 
     async def rollback(self, agent: str, request: RollbackRequest, principal: Principal) -> Proposal:
         """Deploy an older deployment again, under a number of its own, without building.
@@ -90,21 +90,21 @@ class Decisions:
             now = await context.read(lambda db: index.last_deployed(db, agent))
             older = await self._older(agent, request.number, now)
             # The same commit may have been built anew: then there is something to go back to.
-            if now is not None and (older.sha, older.closure) == (now.sha, now.closure):
+            if now is not None and (older.commit, older.closure) == (now.commit, now.closure):
                 hint = "restart it, or name another deployment"
-                raise conflict("nothing_changed", f"{agent} runs on {older.sha} of deployment {older.number}", hint)
+                raise conflict("nothing_changed", f"{agent} runs on {older.commit} of deployment {older.number}", hint)
             if older.closure is None or not await context.runtime.has(older.closure):
                 hint = f"the newest {context.settings.kept_deployments} deployments are kept (kept_deployments)"
                 raise conflict("closure_gone", f"what {agent}/{older.number} was built to is gone", hint)
             await context.check_no_deployment(agent)
             first = await new_proposal(
-                context, "rollback", agent, principal, request.note, now.sha if now is not None else None
+                context, "rollback", agent, principal, request.note, now.commit if now is not None else None
             )
             data = replace(first, closure=older.closure)
             # The older deployment was approved; this one puts the same closure back.
             approvals = policy.inherited_approvals(older.number, older.approvals)
             approved = replace(data, state=State.APPROVED, approvals=approvals, outcome=approvals[-1])
-            steps = [Transition(data, older.sha, principal), Transition(approved, older.sha, principal)]
+            steps = [Transition(data, older.commit, principal), Transition(approved, older.commit, principal)]
             await context.transition_log.record(agent, steps)
             await context.notify_waiters()
             row = await context.row(agent, data.number)
@@ -115,12 +115,14 @@ class Decisions:
         self, row: ProposalRow, request: ApproveRequest | DenyRequest, principal: Principal, may: May
     ) -> DecisionRequest:
         """Refuse a decision that is not the party's to take, or about something else than there is now."""
-        decision = self._context.decision_request(row.kind, row.proposer, row.agent)
+        decision = self._context.decision_request(row.kind, row.by, row.agent)
         # A decision that comes too late hears of the state that it is in, not that it waits for nobody.
         given = policy.approvals_given(row.approvals) if row.state is State.BUILT else []
         may(self._context.settings.approval, decision, given, principal, f"{row.agent}/{row.number}")
-        if request.commit not in (None, row.sha):
-            why = f"{row.agent}/{row.number} is about commit {row.sha}, not {request.commit}, as this decision expects"
+        if request.commit not in (None, row.commit):
+            why = (
+                f"{row.agent}/{row.number} is about commit {row.commit}, not {request.commit}, as this decision expects"
+            )
             raise conflict("other_commit", why, "look at it again before you decide: another one may have its number")
         if row.state.value != request.expect:
             raise _stale(row, f"{request.expect}, as this decision expects", "look at it again before you decide")

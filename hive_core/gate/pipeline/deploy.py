@@ -62,16 +62,14 @@ class DeployStep:
             await self.fail(row, why)
 
     async def _spawn(self, row: ProposalRow) -> None:
-        start, _ = await self._provisioning.read_flags(row)
         async with self._context.locks[row.agent]:
-            await self._provisioning.create_agent(row, start=start)
+            await self._provisioning.create_agent(row)
             await self.succeed(row)
 
     async def _destroy(self, row: ProposalRow) -> None:
-        _, purge = await self._provisioning.read_flags(row)
         async with self._context.locks[row.agent]:
-            await self._removal.remove_agent(row.agent, purge=purge, actor=row.approvals[-1], besides=row.number)
-            if not purge:
+            await self._removal.remove_agent(row.agent, purge=row.purge, actor=row.approvals[-1], besides=row.number)
+            if not row.purge:
                 await self.succeed(row)
 
     async def _deploy(self, row: ProposalRow) -> None:
@@ -113,8 +111,8 @@ class DeployStep:
         """Plant `deployed/N`, move main, withdraw what was proposed on top of the old one. Under the agent's lock."""
         context, agent = self._context, row.agent
         main = await context.in_repository(agent, Repository.main)
-        data = row.data(State.DEPLOYED, waits_for=None)
-        steps = [Transition(data, row.sha, SYSTEM)]
+        data = row.tag(State.DEPLOYED, waits_for=None)
+        steps = [Transition(data, row.commit, SYSTEM)]
         told = context.notifications_for(steps[0])
         births = {row.number: row.created_at}
         for other in await context.read(lambda db: index.open_of(db, agent)):
@@ -123,18 +121,18 @@ class DeployStep:
             why = _overtaken(other, row)
             if not why:
                 continue
-            gone = Transition(other.data(State.WITHDRAWN, outcome=why, waits_for=None), other.sha, SYSTEM)
+            gone = Transition(other.tag(State.WITHDRAWN, outcome=why, waits_for=None), other.commit, SYSTEM)
             steps.append(gone)
             births[other.number] = other.created_at
             told += context.notifications_for(gone, was_asked=other.waits_for)
-        moved = MoveMain(row.sha, main) if main != row.sha and row.kind != "destroy" else None
+        moved = MoveMain(row.commit, main) if main != row.commit and row.kind != "destroy" else None
         await context.transition_log.record(agent, steps, main=moved, notices=told, created=births)
         await context.notify_waiters()
         await self._remove_old(agent)
 
     async def fail(self, row: ProposalRow, why: str) -> None:
         """Plant `failed/N`. Under the agent's lock."""
-        transition = Transition(row.data(State.FAILED, outcome=why, waits_for=None), row.sha, SYSTEM)
+        transition = Transition(row.tag(State.FAILED, outcome=why, waits_for=None), row.commit, SYSTEM)
         births = {row.number: row.created_at}
         await self._context.transition_log.record(
             row.agent, [transition], notices=self._context.notifications_for(transition), created=births
@@ -171,7 +169,7 @@ def _overtaken(other: ProposalRow, deployed: ProposalRow) -> str:
     """
     if deployed.kind == "destroy":
         return ""
-    if other.base != deployed.sha:
+    if other.base != deployed.commit:
         return policy.MAIN_MOVED
     return "" if other.kind == "destroy" or other.number > deployed.number else policy.SUPERSEDED
 

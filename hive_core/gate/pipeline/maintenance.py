@@ -59,7 +59,7 @@ class Maintenance:
                     new = {row.number: row for row in rows}
                     changed += sum(old.get(number) != new.get(number) for number in old.keys() | new.keys())
                     count += len(rows)
-                    await context.database.write(partial(index.replace, agent=agent, rows=rows))
+                    await context.database.write(partial(index.replace_all, agent=agent, rows=rows))
             except (IllegalHistory, ValueError) as error:
                 damaged.append(f"{agent}: {error}")
             except HiveError as error:
@@ -123,8 +123,8 @@ class Verification:
                 key=lambda row: row.number,
                 default=None,
             )
-            if main != (None if newest is None else newest.sha):
-                problems.append(f"{agent}: main is at {main}, the newest deployment at {newest and newest.sha}")
+            if main != (None if newest is None else newest.commit):
+                problems.append(f"{agent}: main is at {main}, the newest deployment at {newest and newest.commit}")
             if indexed != rows:
                 problems.append(
                     f"{agent}: the index tells otherwise than the tags: hive-c0re proposals reindex mends it"

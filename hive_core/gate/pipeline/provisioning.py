@@ -9,7 +9,7 @@ from hive_core.errors import HiveError, conflict
 from hive_core.gate.context import GateContext
 from hive_core.gate.intake.agent_toml import check_settings
 from hive_core.gate.policy import SYSTEM, Principal
-from hive_core.gate.records import index, tag_message, transitions
+from hive_core.gate.records import index, transitions
 from hive_core.gate.records.commit import read_active_config
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
@@ -47,7 +47,7 @@ class Provisioning:
 
         return await asyncio.to_thread(write)
 
-    async def create_agent(self, row: ProposalRow, *, start: bool = True, actor: str = "system") -> AgentStatus:
+    async def create_agent(self, row: ProposalRow, *, actor: str = "system") -> AgentStatus:
         """Make the agent of an approved spawn, with a config repository of its own that starts at the commit.
 
         An agent that a daemon made which died before it could say so is left as it is.
@@ -59,10 +59,10 @@ class Provisioning:
             raise conflict("agent_exists", f"there is an agent {agent} already", "destroy it first")
         new = await context.in_repository(agent, lambda repository: read_active_config(repository, row))
         paths = await context.agents.create_directories(agent)
-        await context.in_repository(agent, lambda repository: repository.clone_to(paths.config, row.sha))
+        await context.in_repository(agent, lambda repository: repository.clone_to(paths.config, row.commit))
         transitions.crash_point("agent's place made")
         try:
-            status = await context.agents.create(agent, new, start=start, actor=actor)
+            status = await context.agents.create(agent, new, start=row.start, actor=actor)
         except HiveError as error:
             # It is there and cannot be run; a spawn that failed leaves no agent.
             if error.code != "stopping" and context.agents.exists(agent):
@@ -70,16 +70,6 @@ class Provisioning:
             raise
         transitions.crash_point("agent made")
         return status
-
-    async def read_flags(self, row: ProposalRow) -> tuple[bool, bool]:
-        """Whether a spawn is to be started, and a destroy to be a purge: `proposal/N` knows."""
-        tags = await self._context.in_repository(
-            row.agent, lambda repository: repository.read_tags([f"proposal/{row.number}"])
-        )
-        if not tags:
-            raise HiveError("repository_damaged", f"proposal/{row.number} of {row.agent} is gone", status=500)
-        data = tag_message.parse_message(tags[0].message)
-        return data.start, data.purge
 
 
 _WHY = "the agent was destroyed"
@@ -106,7 +96,7 @@ class Removal:
         for row in await context.read(lambda db: index.open_of(db, agent)):
             if row.number != besides:
                 state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
-                steps.append(Transition(row.data(state, outcome=_WHY, waits_for=None), row.sha, SYSTEM))
+                steps.append(Transition(row.tag(state, outcome=_WHY, waits_for=None), row.commit, SYSTEM))
                 told += context.notifications_for(steps[-1], was_asked=row.waits_for)
                 births[row.number] = row.created_at
         if steps:

@@ -72,9 +72,10 @@ class Recovery:
         context = self._context
         await context.in_repository(agent, lambda repository: repository.repair())
         known = {row.number: row for row in await context.read(lambda db: index.of_agent(db, agent))}
-        names, tags = await context.in_repository(agent, lambda repository: _unknown(repository, known))
+        incomplete = await context.read(lambda db: index.numbers_to_complete(db, agent))
+        names, tags = await context.in_repository(agent, lambda repository: _unknown(repository, known, incomplete))
         if tags:
-            log.warning("tags that the database did not know", agent=agent, tags=[tag.name for tag in tags])
+            log.warning("index differs from the tags", agent=agent, tags=[tag.name for tag in tags])
             await self._right_main(agent, tags)
             await self._catch_up(agent, tags)
         if untold := known.keys() - names:
@@ -101,8 +102,8 @@ class Recovery:
             return
 
         def work(repository: Repository) -> None:
-            if (main := repository.main()) != newest.sha:
-                repository.update([RefChange(MAIN, newest.sha, main)])
+            if (main := repository.main()) != newest.commit:
+                repository.update([RefChange(MAIN, newest.commit, main)])
 
         await context.in_repository(agent, work)
 
@@ -168,7 +169,7 @@ class Recovery:
 
     async def _end(self, row: ProposalRow, why: str) -> None:
         state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
-        transition = Transition(row.data(state, outcome=why, waits_for=None), row.sha, SYSTEM)
+        transition = Transition(row.tag(state, outcome=why, waits_for=None), row.commit, SYSTEM)
         await self._context.transition_log.record(row.agent, [transition], created={row.number: row.created_at})
 
     async def _tell(self, told: list[str]) -> None:
@@ -177,8 +178,8 @@ class Recovery:
         await self._context.transition_log.write_index_in([(to, text)])
 
 
-def _unknown(repository: Repository, known: dict[int, ProposalRow]) -> tuple[set[int], list[Tag]]:
-    """The numbers of all proposals, and every tag of those of which the index tells otherwise, in their order."""
+def _unknown(repository: Repository, known: dict[int, ProposalRow], incomplete: set[int]) -> tuple[set[int], list[Tag]]:
+    """The numbers of all proposals, and every tag of those of which the index differs or is incomplete, in order."""
     names = repository.tags()
     behind = set()
     states = index.states_from_tags(names)
@@ -190,7 +191,7 @@ def _unknown(repository: Repository, known: dict[int, ProposalRow]) -> tuple[set
             agrees = row is not None and present == State.BUILT.value and bool(row.approvals)
         else:
             agrees = present == word
-        if not agrees:
+        if not agrees or number in incomplete:
             behind.add(number)
     wanted = sorted((name for name in names if _number(name) in behind), key=_order)
     return set(states), repository.read_tags(wanted)

@@ -103,7 +103,7 @@ class ConfigSubmissions:
         """Refuse what is proposed already, and more than anybody can look at: what is taken in stays on the disk."""
         opened = await self._context.read(lambda db: index.open_of(db, agent))
         for row in opened:
-            if row.sha == commit and row.kind == "config":
+            if row.commit == commit and row.kind == "config":
                 raise conflict(
                     "already_proposed",
                     f"{agent}/{row.number} proposes the same commit and is {row.state}",
@@ -165,8 +165,8 @@ class RebuildSubmissions:
             if now is None:
                 raise conflict("nothing_deployed", f"{agent} has no deployment", "propose its configuration")
             policy.check_may_rebuild(principal, agent, now.kind)
-            data = await new_proposal(context, "rebuild", agent, principal, request.note, now.sha)
-            await context.transition_log.record(agent, [Transition(data, now.sha, principal)])
+            data = await new_proposal(context, "rebuild", agent, principal, request.note, now.commit)
+            await context.transition_log.record(agent, [Transition(data, now.commit, principal)])
             row = await context.row(agent, data.number)
         self._build_step.begin(agent, row.number)
         return row.to_protocol()
@@ -216,13 +216,13 @@ class AgentSubmissions:
                 if not isinstance(error, BuildFailed):
                     raise
                 raise HiveError("build_failed", why, hint="mend the configuration", status=400) from None
-            done = replace(built.data(row), start=request.start)
+            done = built.tag(row)
             approved = replace(done, state=State.APPROVED, approvals=[principal.label])
             steps = [Transition(done, commit, SYSTEM), Transition(approved, commit, principal)]
             await context.transition_log.record(agent, steps, created={row.number: row.created_at})
             row = await context.row(agent, row.number)
             try:
-                await self._provisioning.create_agent(row, start=request.start, actor=principal.actor)
+                await self._provisioning.create_agent(row, actor=principal.actor)
             except Exception as error:
                 await self._deploy_step.fail(row, why_failed(error, "deployment", row))
                 raise

@@ -27,7 +27,7 @@ def read_active_config(repository: Repository, row: ProposalRow) -> ActiveConfig
     """What the deployment of a built proposal puts in force."""
     if row.closure is None:
         raise HiveError("not_built", f"{row.agent}/{row.number} was not built", status=409)
-    config, prompt = read_config(repository, row.sha), read_prompt(repository, row.sha)
+    config, prompt = read_config(repository, row.commit), read_prompt(repository, row.commit)
     return ActiveConfig(row.number, row.closure, config, prompt)
 
 
@@ -36,11 +36,13 @@ def shown_diff(repository: Repository, row: ProposalRow, limit: int) -> tuple[st
     time are no reason not to decide: then it says so.
     """
     try:
-        return repository.diff(row.base, row.sha, limit)
+        return repository.diff(row.base, row.commit, limit)
     except HiveError as error:
         if error.code != "git_slow":
             raise
-        text = f"(git needs too long to compare these files; see both sides in {row.agent}.git: {row.base} {row.sha})\n"
+        text = (
+            f"(git needs too long to compare these files; see both sides in {row.agent}.git: {row.base} {row.commit})\n"
+        )
         return text, len(text)
 
 

@@ -2,135 +2,83 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from hive_core.gate.records import tag_message
 from hive_core.gate.records.states import ENDORSED, OPEN, IllegalHistory, State, current, in_tag, tag_of
-from hive_core.gate.records.tag_message import ProposalTag
+from hive_core.gate.records.tag_message import ProposalFields, ProposalTag
 from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.repository import Repository
-from hive_core.protocol import Decider, Proposal, ProposalKind, ProposalsQuery
+from hive_core.protocol import Proposal, ProposalsQuery
 
-_COLUMNS = (
-    "agent, number, kind, state, proposer, note, sha, base, closure, waits_for, approvals, outcome, "
-    "created_at, changed_at, expires_at"
-)
 # In the order of the index `proposals_open`, which SQLite uses for this very condition only.
 _OPEN = ", ".join(f"'{state}'" for state in State if state in OPEN)
 _WHERE = {"open": f"state IN ({_OPEN})", "ended": f"state NOT IN ({_OPEN})", "all": "1"}
 
 
-@dataclass(frozen=True)
-class ProposalRow:
-    """One proposal as its tags tell it."""
+@dataclass(frozen=True, kw_only=True)
+class ProposalRow(ProposalFields):
+    """A proposal as its tags tell it: the fields of the furthest one, the commit, and when it came to that.
 
-    agent: str
-    number: int
-    kind: ProposalKind
-    state: State
-    proposer: str
-    note: str
-    sha: str
-    base: str | None
-    closure: str | None
-    waits_for: Decider | None
-    approvals: tuple[str, ...]
-    outcome: str
+    `created_at` is the time of the first tag and `changed_at` of the furthest, in milliseconds since 1970.
+    """
+
+    commit: str
     created_at: int
     changed_at: int
-    expires_at: int | None
+
+    @classmethod
+    def from_tag(cls, tag: ProposalFields, commit: str, *, created_at: int, changed_at: int) -> ProposalRow:
+        """Return the row for a proposal whose furthest tag says `tag` of `commit`."""
+        return cls(**_shared(tag), commit=commit, created_at=created_at, changed_at=changed_at)
 
     @property
     def open(self) -> bool:
-        """Whether something can still become of it."""
+        """Whether the proposal has not ended."""
         return self.state in OPEN
 
-    def data(self, state: State, **changes: Any) -> ProposalTag:
-        """What a tag of that state says of the proposal, with `changes`."""
-        known = ProposalTag(
-            agent=self.agent,
-            number=self.number,
-            state=state,
-            kind=self.kind,
-            by=self.proposer,
-            note=self.note,
-            base=self.base,
-            closure=self.closure,
-            waits_for=self.waits_for,
-            approvals=list(self.approvals),
-            outcome=self.outcome,
-            expires_at=self.expires_at,
-        )
-        return dataclasses.replace(known, **changes)
+    def tag(self, state: State, **changes: Any) -> ProposalTag:
+        """Return the data of a tag of that state, with `changes`."""
+        return ProposalTag(**{**_shared(self), "state": state, **changes})
 
     def to_protocol(self) -> Proposal:
-        """The proposal as it is told to callers."""
-        return Proposal(
-            agent=self.agent,
-            number=self.number,
-            kind=self.kind,
-            state=self.state.value,
-            by=self.proposer,
-            note=self.note,
-            commit=self.sha,
-            base=self.base,
-            closure=self.closure,
-            waits_for=self.waits_for,
-            approvals=list(self.approvals),
-            outcome=self.outcome,
-            created_at=to_datetime(self.created_at),
-            changed_at=to_datetime(self.changed_at),
-            expires_at=None if self.expires_at is None else to_datetime(self.expires_at),
-        )
+        """Return the proposal as callers see it."""
+        values = {name: getattr(self, name) for name in Proposal.model_fields}
+        expires_at = None if self.expires_at is None else to_datetime(self.expires_at)
+        times = {"created_at": to_datetime(self.created_at), "changed_at": to_datetime(self.changed_at)}
+        return Proposal(**{**values, **times, "state": self.state.value, "expires_at": expires_at})
 
 
-def row(data: ProposalTag, sha: str, *, created_at: int, changed_at: int) -> ProposalRow:
-    """The row for a proposal whose furthest tag holds `data`, points to `sha` and was made at `changed_at`."""
-    return ProposalRow(
-        data.agent,
-        data.number,
-        data.kind,
-        data.state,
-        data.by,
-        data.note,
-        sha,
-        data.base,
-        data.closure,
-        data.waits_for,
-        tuple(data.approvals),
-        data.outcome,
-        created_at,
-        changed_at,
-        data.expires_at,
-    )
+def _shared(data: ProposalFields) -> dict[str, Any]:
+    return {item.name: getattr(data, item.name) for item in fields(ProposalFields)}
 
 
-def put(db: sqlite3.Connection, found: ProposalRow) -> None:
+_FIELDS = tuple(item.name for item in fields(ProposalRow))
+_COLUMNS = ", ".join({"by": "proposer", "commit": "sha"}.get(name, name) for name in _FIELDS)
+_PLACES = ", ".join("?" * len(_FIELDS))
+
+
+def put(db: sqlite3.Connection, row: ProposalRow) -> None:
     """Store a row, or replace the one of that number."""
-    values = (
-        *(found.agent, found.number, found.kind, found.state.value, found.proposer, found.note, found.sha, found.base),
-        *(found.closure, found.waits_for, json.dumps(found.approvals), found.outcome),
-        *(found.created_at, found.changed_at, found.expires_at),
-    )
-    places = ", ".join("?" * len(values))
-    db.execute(f"INSERT OR REPLACE INTO proposals ({_COLUMNS}) VALUES ({places})", values)  # noqa: S608
+    values = {name: getattr(row, name) for name in _FIELDS}
+    values.update(state=row.state.value, approvals=json.dumps(row.approvals))
+    db.execute(f"INSERT OR REPLACE INTO proposals ({_COLUMNS}) VALUES ({_PLACES})", tuple(values.values()))  # noqa: S608
 
 
 def put_all(db: sqlite3.Connection, rows: Sequence[ProposalRow]) -> None:
     """Store many."""
-    for found in rows:
-        put(db, found)
+    for row in rows:
+        put(db, row)
 
 
-def replace(db: sqlite3.Connection, agent: str, rows: Sequence[ProposalRow]) -> None:
+def replace_all(db: sqlite3.Connection, agent: str, rows: Sequence[ProposalRow]) -> None:
     """These are all of the agent's proposals."""
     forget(db, agent)
     put_all(db, rows)
@@ -223,11 +171,19 @@ def agents(db: sqlite3.Connection) -> set[str]:
     return {name for (name,) in db.execute("SELECT DISTINCT agent FROM proposals")}
 
 
+def numbers_to_complete(db: sqlite3.Connection, agent: str) -> set[int]:
+    """The agent's proposals whose rows an older hyperhive wrote, which did not keep `start` and `purge`."""
+    return {
+        number for (number,) in db.execute("SELECT number FROM proposals WHERE agent = ? AND purge IS NULL", (agent,))
+    }
+
+
 def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], order: str = "number") -> Iterator[ProposalRow]:
     for found in db.execute(f"SELECT {_COLUMNS} FROM proposals WHERE {where} ORDER BY {order}", values):  # noqa: S608
-        fields = list(found)
-        fields[3], fields[10] = State(found[3]), tuple(json.loads(found[10]))
-        yield ProposalRow(*fields)
+        row = dict(zip(_FIELDS, found, strict=True))
+        row.update(state=State(row["state"]), approvals=json.loads(row["approvals"]))
+        row.update(purge=bool(row["purge"]), start=row["start"] != 0)
+        yield ProposalRow(**row)
 
 
 def agents_with_repository(applied: Path) -> set[str]:
@@ -263,7 +219,11 @@ def rows_from_tags(tags: Iterable[Tag]) -> list[ProposalRow]:
         tag = by_name[furthest_tag(by_name, number, reached)]
         born = by_name[tag_of(State.PROPOSAL, number)]
         data = tag_message.parse_message(tag.message)
-        made.append(row(data, tag.target, created_at=born.when * 1_000, changed_at=tag.when * 1_000))
+        if data.kind in ("spawn", "destroy"):
+            # Older daemons wrote these two into the first tags only.
+            first = tag_message.parse_message(born.message)
+            data = replace(data, start=first.start, purge=first.purge)
+        made.append(ProposalRow.from_tag(data, tag.target, created_at=born.when * 1_000, changed_at=tag.when * 1_000))
     return made
 
 

@@ -18,17 +18,17 @@ from hive_core.protocol import Decider, ProposalKind
 from hive_core.protocol.names import MANAGER, SYSTEM, is_agent_name
 from hive_core.text import first_line, join_list, last_lines, one_line, quote
 
-__all__ = ["ProposalTag", "format_message", "parse_message"]
+__all__ = ["ProposalFields", "ProposalTag", "format_message", "parse_message"]
 
 
 @dataclass(frozen=True)
-class ProposalTag:
-    """A proposal as of one of its tags.
+class ProposalFields:
+    """A proposal as of one of its tags, in the fields that the index keeps as well.
 
-    `by` and `note` are the proposer's in every tag; who planted the tag is its tagger. `outcome` says why it came to
-    this state: why it failed, was denied or withdrawn, the note of an approval. `approvals` are the labels of those who
-    approved so far, or the rule that did. `expires_at` is in milliseconds since 1970. `purge` belongs to a destroy,
-    `start` to a spawn.
+    `by` and `note` are the proposer's in every tag; who wrote the tag is its tagger. `outcome` says why the proposal
+    is in this state: why it failed, was denied or withdrawn, the note of an approval. `approvals` are the labels of
+    those who approved so far, or the rule that did. `expires_at` is in milliseconds since 1970. `purge` belongs to a
+    destroy, `start` to a spawn.
     """
 
     agent: str
@@ -42,12 +42,18 @@ class ProposalTag:
     waits_for: Decider | None = None
     approvals: list[str] = field(default_factory=list)
     outcome: str = ""
-    settings: list[str] = field(default_factory=list)
-    closure_changes: list[str] = field(default_factory=list)
-    log_tail: str = ""
     expires_at: int | None = None
     purge: bool = False
     start: bool = True
+
+
+@dataclass(frozen=True)
+class ProposalTag(ProposalFields):
+    """All that a tag says of its proposal: also the results of a build, which only the tags keep."""
+
+    settings: list[str] = field(default_factory=list)
+    closure_changes: list[str] = field(default_factory=list)
+    log_tail: str = ""
 
 
 _SUBJECT = 100

@@ -160,7 +160,12 @@ class TransitionLog:
             for transition, sha, when in planted:
                 number = transition.data.number
                 at = births.setdefault(number, when * 1_000)
-                index.put(db, index.row(transition.data, transition.commit, created_at=at, changed_at=when * 1_000))
+                index.put(
+                    db,
+                    index.ProposalRow.from_tag(
+                        transition.data, transition.commit, created_at=at, changed_at=when * 1_000
+                    ),
+                )
                 detail = {"tag": transition.tag, "object": sha, "commit": transition.commit}
                 action = f"gate.{transition.marker or transition.data.state.value}"
                 audit.append(db, actor=transition.by.actor, action=action, subject=agent, detail=detail)

@@ -179,7 +179,14 @@ CREATE TABLE page_sessions (
 ALTER TABLE agents ADD COLUMN status TEXT NOT NULL DEFAULT '';
 """
 
-STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4)
+_STEP_5 = """
+-- Of spawns and destroys, of which the tags alone knew so far: NULL until the next start has read them.
+ALTER TABLE proposals ADD COLUMN start INTEGER;
+ALTER TABLE proposals ADD COLUMN purge INTEGER;
+UPDATE proposals SET start = 1, purge = 0 WHERE kind NOT IN ('spawn', 'destroy');
+"""
+
+STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5)
 
 
 def migrate(connection: sqlite3.Connection) -> int:

@@ -265,7 +265,7 @@ class GateHive:
             assert len(ends) == (row.state in TERMINAL)
         deployed = [row for row in rows if row.state == "deployed" and row.kind != "destroy"]
         newest = max(deployed, key=lambda row: row.number, default=None)
-        assert repository.main() == (None if newest is None else newest.sha)
+        assert repository.main() == (None if newest is None else newest.commit)
         if not self.hive.agents.exists(agent):
             assert all(row.kind == "spawn" for row in rows if row.open)
             return

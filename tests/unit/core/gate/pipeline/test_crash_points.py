@@ -222,7 +222,7 @@ async def check_told(gate_hive: GateHive) -> None:
         assert asked is None or lines[asked][question] == 1
         if row.kind == "config" and row.state == "deployed" and gate_hive.hive.agents.exists("ada"):
             assert lines["ada"][f"Proposal ada/{row.number} is deployed."] == 1
-        if row.state == "failed" and row.proposer == "ada" and gate_hive.hive.agents.exists("ada"):
+        if row.state == "failed" and row.by == "ada" and gate_hive.hive.agents.exists("ada"):
             assert any(line.startswith(f"Proposal ada/{row.number} failed") for line in lines["ada"])
 
 

@@ -21,8 +21,15 @@ from tests.unit.core.gate.gate_hive import OPERATOR, PATIENCE, GateHive, opened,
 HOUR = 3_600_000
 NOW = 1_000 * HOUR
 DEPLOYED = ProposalRow(
-    *("ada", 3, "config", State.DEPLOYED, "ada", "", "a" * 40, None, "closure", None, (), "", NOW - 50 * HOUR),
-    *(NOW - 50 * HOUR, None),
+    agent="ada",
+    number=3,
+    state=State.DEPLOYED,
+    kind="config",
+    by="ada",
+    closure="closure",
+    commit="a" * 40,
+    created_at=NOW - 50 * HOUR,
+    changed_at=NOW - 50 * HOUR,
 )
 
 

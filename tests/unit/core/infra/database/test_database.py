@@ -265,11 +265,29 @@ def test_proposals_outlive_the_change_of_their_table() -> None:
     for number, step in enumerate(STEPS[:2], start=1):
         db.executescript(f"{step}; PRAGMA user_version = {number};")
     row = ("ada", 3, "config", "built", "ada", "why", "a" * 40, None, "c", "manager", "[]", "", 1, 2, 3)
-    add = f"INSERT INTO proposals VALUES ({', '.join('?' * len(row))})"
-    db.execute(add, row)
+    db.execute(f"INSERT INTO proposals VALUES ({', '.join('?' * len(row))})", row)
     migrate(db)
-    assert db.execute("SELECT * FROM proposals").fetchall() == [row]
-    db.execute(add, ("ada", 4, "rebuild", *row[3:]))
+    assert db.execute("SELECT * FROM proposals").fetchall() == [(*row, 1, 0)]
+    added = ("ada", 4, "rebuild", *row[3:], 1, 0)
+    db.execute(f"INSERT INTO proposals VALUES ({', '.join('?' * len(added))})", added)
+    db.close()
+
+
+def test_spawns_and_destroys_are_to_be_completed_after_the_update() -> None:
+    """An older schema did not keep `start` and `purge`: only of the kinds that have them they are unknown after it."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    for number, step in enumerate(STEPS[:4], start=1):
+        db.executescript(f"{step}; PRAGMA user_version = {number};")
+    kinds = ("spawn", "config", "destroy", "rollback", "rebuild")
+    rows = [
+        ("ada", number, kind, "built", "ada", "why", "a" * 40, None, "c", "manager", "[]", "", 1, 2, 3)
+        for number, kind in enumerate(kinds)
+    ]
+    db.executemany(f"INSERT INTO proposals VALUES ({', '.join('?' * len(rows[0]))})", rows)
+    migrate(db)
+    found = db.execute("SELECT * FROM proposals ORDER BY number").fetchall()
+    assert [row[:-2] for row in found] == rows
+    assert [row[-2:] for row in found] == [(None, None), (1, 0), (None, None), (1, 0), (1, 0)]
     db.close()
 
 

@@ -1,4 +1,4 @@
-"""The shared state of the gate: new proposals, background work, notifications."""
+"""The shared state of the gate: new proposals and background work."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import structlog
 from hive_core.agents import AgentLifecycle
 from hive_core.errors import HiveError, conflict, not_found
 from hive_core.gate import policy
-from hive_core.gate.notifications import notifications_for
 from hive_core.gate.policy import DecisionRequest, Principal
 from hive_core.gate.records import index
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
-from hive_core.gate.records.transitions import Notification, Transition, TransitionLog, seconds
+from hive_core.gate.records.transitions import seconds
+from hive_core.gate.transition_log import TransitionLog
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
 from hive_core.infra.git.repository import Repository
 from hive_core.layout import Layout
 from hive_core.messaging import Directory
-from hive_core.protocol import Decider, Kind, ProposalKind
+from hive_core.protocol import Kind, ProposalKind
 from hive_core.protocol.names import MANAGER
 from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
@@ -47,7 +47,6 @@ class GateContext:
     runtime: Runtime
     transition_log: TransitionLog
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     work_ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when anything that went on in the background with a proposal has ended."""
     _work: dict[asyncio.Task[None], tuple[str, int]] = field(default_factory=dict)
@@ -93,12 +92,6 @@ class GateContext:
 
         return await asyncio.to_thread(run)
 
-    def notifications_for(
-        self, transition: Transition, *, was_asked: Decider | None = None, diff: tuple[str, int] = ("", 0)
-    ) -> list[Notification]:
-        """The messages that go with a step: see `telling`."""
-        return notifications_for(transition, self.directory.names(), was_asked=was_asked, diff=diff)
-
     def config_repository_of(self, agent: str) -> Path:
         """The agent's own repository, in which anything may lie."""
         return self.layout.agent(agent).config
@@ -141,12 +134,7 @@ class GateContext:
         self._closed = True
         self.transition_log.stop()
         await _end([*self._requests, *self._work])
-        await self.notify_waiters()
-
-    async def notify_waiters(self) -> None:
-        """Wake who waits for a proposal to change."""
-        async with self.changed:
-            self.changed.notify_all()
+        await self.transition_log.notify_waiters()
 
     def check_open(self) -> None:
         """Raise `stopping` after `close`."""

@@ -17,7 +17,7 @@ from hive_core.gate.pipeline.submit import AgentSubmissions, ConfigSubmissions, 
 from hive_core.gate.pipeline.updates import Updates
 from hive_core.gate.policy import Principal
 from hive_core.gate.queries import ProposalQueries
-from hive_core.gate.records.transitions import TransitionLog
+from hive_core.gate.transition_log import TransitionLog
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
@@ -67,7 +67,7 @@ class Gate:
         runtime: Runtime,
         importer: CommitImporter,
     ) -> None:
-        transition_log = TransitionLog(layout, broker, events)
+        transition_log = TransitionLog(layout, database, directory, broker, events)
         self._context = context = GateContext(settings, layout, database, directory, agents, runtime, transition_log)
         logs = BuildLogs(layout)
         provisioning, removal = Provisioning(context), Removal(context)

@@ -58,7 +58,9 @@ class ProposalQueries:
         settings, closure_changes = await self._built(row)
         diff, size = "", 0
         if row.kind != "destroy":
-            diff, size = await self._from_repository(row, lambda repository: shown_diff(repository, row, _SHOWN_DIFF))
+            diff, size = await self._from_repository(
+                row, lambda repository: shown_diff(repository, row, row.commit, _SHOWN_DIFF)
+            )
         return ProposalDetail(
             **row.to_protocol().model_dump(),
             settings=settings,
@@ -88,16 +90,17 @@ class ProposalQueries:
 
     async def _wait(self, row: ProposalRow, query: ProposalQuery) -> ProposalRow:
         context = self._context
+        changed = context.transition_log.changed
         loop = asyncio.get_running_loop()
         deadline = loop.time() + query.wait_seconds
-        async with context.changed:
+        async with changed:
             while row.state.value == query.unlike and not context.closed:
                 row = await context.row(row.agent, row.number)
                 if row.state.value != query.unlike:
                     break
                 try:
                     async with asyncio.timeout_at(deadline):
-                        await context.changed.wait()
+                        await changed.wait()
                 except TimeoutError:
                     break
         return await context.row(row.agent, row.number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -14,11 +14,11 @@ from hive_core.gate.context import GateContext
 from hive_core.gate.pipeline.deploy import DeployStep, why_failed
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index
-from hive_core.gate.records.commit import read_config, shown_diff
+from hive_core.gate.records.commit import read_config
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
-from hive_core.gate.records.transitions import Notification, Transition
+from hive_core.gate.records.transitions import Transition
 from hive_core.infra.git.repository import Repository
 from hive_core.layout import Layout
 from hive_core.protocol import AgentConfig, LogsAnswer, LogsQuery
@@ -28,8 +28,6 @@ from hive_core.runtimes.log_file import LogFile
 _AT_ONCE = 2
 _UNDER_WAY = "another deployment was under way: propose again"
 _TAIL_LINES = 40
-SHOWN_DIFF = 16 * 1024
-"""Bytes of a diff that go with the question for a decision."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +102,8 @@ class BuildStep:
         async with context.locks[agent]:
             row = await context.row(agent, number)
             if row.state is State.PROPOSAL:
-                await self._take(row, [Transition(row.tag(State.BUILDING), row.commit, SYSTEM)])
-                row = await context.row(agent, number)
+                change = Transition(row.tag(State.BUILDING), row.commit, SYSTEM)
+                (row,) = await context.transition_log.record(agent, [change])
         if row.state is not State.BUILDING:
             return False
         try:
@@ -140,7 +138,7 @@ class BuildStep:
             why = policy.UP_TO_DATE
         if why:
             gone = Transition(replace(data, state=State.WITHDRAWN, outcome=why), row.commit, SYSTEM)
-            await self._take(row, [Transition(data, row.commit, SYSTEM), gone], context.notifications_for(gone))
+            await context.transition_log.record(row.agent, [Transition(data, row.commit, SYSTEM), gone])
             return False
         approvals: list[str] = []
         if row.kind == "rebuild" and newest is not None:
@@ -152,21 +150,15 @@ class BuildStep:
         transition = Transition(replace(data, waits_for=decider), row.commit, SYSTEM)
         if approvals and not under_way:
             approved = replace(data, state=State.APPROVED, approvals=approvals)
-            await self._take(row, [transition, Transition(approved, row.commit, SYSTEM)])
+            await context.transition_log.record(row.agent, [transition, Transition(approved, row.commit, SYSTEM)])
             return True
-        diff = await context.in_repository(row.agent, lambda found: shown_diff(found, row, SHOWN_DIFF))
-        await self._take(row, [transition], context.notifications_for(transition, diff=diff))
+        await context.transition_log.record(row.agent, [transition])
         return False
 
     async def _fail(self, row: ProposalRow, why: str) -> None:
-        context = self._context
         tail = await self._logs.tail(row.agent, row.number, _TAIL_LINES)
         transition = Transition(row.tag(State.FAILED, outcome=why, log_tail=tail), row.commit, SYSTEM)
-        await self._take(row, [transition], context.notifications_for(transition))
-
-    async def _take(self, row: ProposalRow, steps: Sequence[Transition], told: Sequence[Notification] = ()) -> None:
-        await self._context.transition_log.record(row.agent, steps, notices=told, created={row.number: row.created_at})
-        await self._context.notify_waiters()
+        await self._context.transition_log.record(row.agent, [transition])
 
 
 def _changes(repository: Repository, row: ProposalRow) -> tuple[AgentConfig | None, AgentConfig, list[str]]:

@@ -43,12 +43,14 @@ class Decisions:
             missing = policy.next_decider(context.settings.approval, decision, policy.approvals_given(approvals))
             if missing is None:
                 data = row.tag(State.APPROVED, approvals=approvals, waits_for=None, outcome=request.note)
-                await self._take(row, Transition(data, row.commit, principal))
-                self._deploy_step.start(agent, number)
+                change = Transition(data, row.commit, principal)
             else:
                 data = row.tag(State.BUILT, approvals=approvals, waits_for=missing, outcome=request.note)
-                await self._take(row, Transition(data, row.commit, principal, marker=ENDORSED))
-            return (await context.row(agent, number)).to_protocol()
+                change = Transition(data, row.commit, principal, marker=ENDORSED)
+            (row,) = await context.transition_log.record(agent, [change])
+        if missing is None:
+            self._deploy_step.start(agent, number)
+        return row.to_protocol()
 
     async def deny(self, agent: str, number: int, request: DenyRequest, principal: Principal) -> Proposal:
         """Refuse a built proposal. Raises `own_proposal`, `not_decider`, `other_commit`, `stale_state`."""
@@ -57,8 +59,8 @@ class Decisions:
             row = await context.row(agent, number)
             self._check(row, request, principal, policy.check_may_deny)
             data = row.tag(State.DENIED, outcome=request.note, waits_for=None)
-            await self._take(row, Transition(data, row.commit, principal))
-            return (await context.row(agent, number)).to_protocol()
+            (row,) = await context.transition_log.record(agent, [Transition(data, row.commit, principal)])
+        return row.to_protocol()
 
     async def withdraw(self, agent: str, number: int, request: WithdrawRequest, principal: Principal) -> Proposal:
         """Take a proposal back. Raises `not_yours`, `stale_state`."""
@@ -67,15 +69,15 @@ class Decisions:
         async with self._context.locks[agent]:
             row = await self._context.row(agent, number)
             policy.check_may_withdraw(principal, row.by, f"{agent}/{number}")
-            await self.take_back(row, request.note or "withdrawn", principal)
-            return (await self._context.row(agent, number)).to_protocol()
+            return (await self.take_back(row, request.note or "withdrawn", principal)).to_protocol()
 
-    async def take_back(self, row: ProposalRow, why: str, principal: Principal) -> None:
-        """Plant `withdrawn/N`. Under the agent's lock; raises `stale_state` if it is too late."""
+    async def take_back(self, row: ProposalRow, why: str, principal: Principal) -> ProposalRow:
+        """Withdraw a proposal. The caller must hold the agent's lock. Raises `stale_state` if it is too late."""
         if row.state not in (State.PROPOSAL, State.BUILT):
             raise _stale(row, "withdrawn while it is so", "wait until it is built" if row.open else "it is ended")
         data = row.tag(State.WITHDRAWN, outcome=why, waits_for=None)
-        await self._take(row, Transition(data, row.commit, principal))
+        (row,) = await self._context.transition_log.record(row.agent, [Transition(data, row.commit, principal)])
+        return row
 
     async def rollback(self, agent: str, request: RollbackRequest, principal: Principal) -> Proposal:
         """Deploy an older deployment again, under a number of its own, without building.
@@ -105,9 +107,7 @@ class Decisions:
             approvals = policy.inherited_approvals(older.number, older.approvals)
             approved = replace(data, state=State.APPROVED, approvals=approvals, outcome=approvals[-1])
             steps = [Transition(data, older.commit, principal), Transition(approved, older.commit, principal)]
-            await context.transition_log.record(agent, steps)
-            await context.notify_waiters()
-            row = await context.row(agent, data.number)
+            (row,) = await context.transition_log.record(agent, steps)
         self._deploy_step.start(agent, row.number)
         return row.to_protocol()
 
@@ -143,14 +143,6 @@ class Decisions:
             what = "earlier deployment" if number is None else f"deployment {number}"
             raise not_found("unknown_deployment", f"{agent} has no {what}", f"hive-c0re history {agent} shows those")
         return found
-
-    async def _take(self, row: ProposalRow, transition: Transition) -> None:
-        births, told = (
-            {row.number: row.created_at},
-            self._context.notifications_for(transition, was_asked=row.waits_for),
-        )
-        await self._context.transition_log.record(row.agent, [transition], notices=told, created=births)
-        await self._context.notify_waiters()
 
 
 def _stale(row: ProposalRow, what: str, hint: str) -> HiveError:

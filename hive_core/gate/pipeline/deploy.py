@@ -112,32 +112,22 @@ class DeployStep:
         context, agent = self._context, row.agent
         main = await context.in_repository(agent, Repository.main)
         data = row.tag(State.DEPLOYED, waits_for=None)
-        steps = [Transition(data, row.commit, SYSTEM)]
-        told = context.notifications_for(steps[0])
-        births = {row.number: row.created_at}
+        changes = [Transition(data, row.commit, SYSTEM)]
         for other in await context.read(lambda db: index.open_of(db, agent)):
             if other.number == row.number or other.state not in (State.PROPOSAL, State.BUILT):
                 continue  # What is being built now sees at its end that something else was deployed.
             why = _overtaken(other, row)
-            if not why:
-                continue
-            gone = Transition(other.tag(State.WITHDRAWN, outcome=why, waits_for=None), other.commit, SYSTEM)
-            steps.append(gone)
-            births[other.number] = other.created_at
-            told += context.notifications_for(gone, was_asked=other.waits_for)
+            if why:
+                data = other.tag(State.WITHDRAWN, outcome=why, waits_for=None)
+                changes.append(Transition(data, other.commit, SYSTEM))
         moved = MoveMain(row.commit, main) if main != row.commit and row.kind != "destroy" else None
-        await context.transition_log.record(agent, steps, main=moved, notices=told, created=births)
-        await context.notify_waiters()
+        await context.transition_log.record(agent, changes, main=moved)
         await self._remove_old(agent)
 
     async def fail(self, row: ProposalRow, why: str) -> None:
         """Plant `failed/N`. Under the agent's lock."""
         transition = Transition(row.tag(State.FAILED, outcome=why, waits_for=None), row.commit, SYSTEM)
-        births = {row.number: row.created_at}
-        await self._context.transition_log.record(
-            row.agent, [transition], notices=self._context.notifications_for(transition), created=births
-        )
-        await self._context.notify_waiters()
+        await self._context.transition_log.record(row.agent, [transition])
 
     async def _remove_old(self, agent: str) -> None:
         """Let go of closures that no rollback within `kept_deployments` needs, and of git's clutter."""

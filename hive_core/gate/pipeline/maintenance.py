@@ -70,7 +70,7 @@ class Maintenance:
             gone = await context.read(partial(index.of_agent, agent=agent))
             changed += len(gone)
             await context.database.write(partial(index.forget, agent=agent))
-        await context.notify_waiters()
+        await context.transition_log.notify_waiters()
         if damaged:
             why = f"tags that are not the gate's, in the applied repository of {'; '.join(damaged)}"
             hint = "see them with git tag, and hive-c0re audit verify; the index of the others was made anew"

@@ -92,15 +92,13 @@ class Removal:
         for row in await context.read(lambda db: index.open_of(db, agent)):
             if row.number != besides:
                 await context.cancel_work(agent, row.number)
-        steps, told, births = [], [], {}
+        changes = []
         for row in await context.read(lambda db: index.open_of(db, agent)):
             if row.number != besides:
                 state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
-                steps.append(Transition(row.tag(state, outcome=_WHY, waits_for=None), row.commit, SYSTEM))
-                told += context.notifications_for(steps[-1], was_asked=row.waits_for)
-                births[row.number] = row.created_at
-        if steps:
-            await context.transition_log.record(agent, steps, notices=told, created=births)
+                changes.append(Transition(row.tag(state, outcome=_WHY, waits_for=None), row.commit, SYSTEM))
+        if changes:
+            await context.transition_log.record(agent, changes)
         transitions.crash_point("proposals ended")
         answer = None
         try:
@@ -111,5 +109,5 @@ class Removal:
             # Also if some of its files could not be removed: it is gone.
             if purge and not context.agents.exists(agent):
                 await context.database.write(lambda db: index.forget(db, agent))
-            await context.notify_waiters()
+            await context.transition_log.notify_waiters()
         return answer

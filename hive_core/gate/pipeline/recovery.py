@@ -14,12 +14,11 @@ import structlog
 from hive_core.errors import HiveError
 from hive_core.gate import policy
 from hive_core.gate.context import GateContext
-from hive_core.gate.pipeline.build import SHOWN_DIFF, BuildStep
+from hive_core.gate.pipeline.build import BuildStep
 from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.pipeline.deploy import DeployStep
 from hive_core.gate.policy import SYSTEM, Principal, Role, name_in
 from hive_core.gate.records import index
-from hive_core.gate.records.commit import shown_diff
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import ENDORSED, State, tag_of
 from hive_core.gate.records.tag_message import parse_message as read_text
@@ -111,17 +110,14 @@ class Recovery:
         """Bring the index and the audit table to where the tags are."""
         context = self._context
         audited = await context.read(lambda db: _audited(db, agent))
-        births = {number: when * 1_000 for number, when in _births(tags).items()}
-        planted = [(_step(tag), tag.sha, tag.when) for tag in tags if tag.sha not in audited]
+        written = [(_step(tag), tag.sha) for tag in tags if tag.sha not in audited]
         rows = index.rows_from_tags(tags)
-        if planted:
-            # Messages go with the audit rows, so that of tags without these nobody was told.
-            untold = {transition.tag: transition for transition, _, _ in planted}
-            notices: list[Notification] = []
-            for row in rows:
-                notices += await self._notices(row, tags, untold)
-            await context.transition_log.write_index(agent, planted, notices, births)
-        await context.database.write(lambda db: index.put_all(db, rows))
+        # Messages go with the audit rows, so that of tags without these nobody was told.
+        untold = {transition.tag: transition for transition, _ in written}
+        notices: list[Notification] = []
+        for row in rows:
+            notices += await self._notices(row, tags, untold)
+        await context.transition_log.write_index(agent, rows, written, notices)
 
     async def _notices(self, row: ProposalRow, tags: list[Tag], untold: dict[str, Transition]) -> list[Notification]:
         """What the tag that tells the present of a proposal would have been told with; not those before it."""
@@ -132,12 +128,7 @@ class Recovery:
             return []
         asking = [tag for tag in tags if tag.name in (tag_of("built", row.number), tag_of(ENDORSED, row.number))]
         was_asked = next((read_text(tag.message).waits_for for tag in reversed(asking)), None)
-        diff = ("", 0)
-        if row.state is State.BUILT and row.kind != "destroy":
-            diff = await self._context.in_repository(
-                row.agent, lambda repository: shown_diff(repository, row, SHOWN_DIFF)
-            )
-        return self._context.notifications_for(transition, was_asked=was_asked, diff=diff)
+        return await self._context.transition_log.notifications_for(transition, was_asked=was_asked)
 
     async def _go_on(self, row: ProposalRow) -> str:
         """What is done with an open proposal, in words; empty if it just waits."""
@@ -170,12 +161,13 @@ class Recovery:
     async def _end(self, row: ProposalRow, why: str) -> None:
         state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
         transition = Transition(row.tag(state, outcome=why, waits_for=None), row.commit, SYSTEM)
-        await self._context.transition_log.record(row.agent, [transition], created={row.number: row.created_at})
+        # `_tell` names it.
+        await self._context.transition_log.record(row.agent, [transition], notify=False)
 
     async def _tell(self, told: list[str]) -> None:
         to = MANAGER if self._context.has_manager else OPERATOR
         text = "\n".join(["The hive was started again; proposals that were under way go on.", "", *told])
-        await self._context.transition_log.write_index_in([(to, text)])
+        await self._context.transition_log.notify((to, text))
 
 
 def _unknown(repository: Repository, known: dict[int, ProposalRow], incomplete: set[int]) -> tuple[set[int], list[Tag]]:
@@ -205,10 +197,6 @@ def _order(name: str) -> tuple[int, int]:
     word = name.partition("/")[0]
     # An endorsed proposal is still built.
     return _number(name), _ORDER.index(word)
-
-
-def _births(tags: list[Tag]) -> dict[int, int]:
-    return {_number(tag.name): tag.when for tag in tags if tag.name.startswith("proposal/")}
 
 
 def _audited(db: sqlite3.Connection, agent: str) -> set[str]:

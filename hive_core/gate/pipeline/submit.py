@@ -76,8 +76,7 @@ class ConfigSubmissions:
             if await context.in_repository(agent, Repository.main) != base:
                 raise policy.main_moved(agent, base)
             data = await new_proposal(context, "config", agent, principal, request.note, base, expires=True)
-            await context.transition_log.record(agent, [Transition(data, request.commit, principal)])
-            row = await context.row(agent, data.number)
+            (row,) = await context.transition_log.record(agent, [Transition(data, request.commit, principal)])
         self._build_step.begin(agent, row.number)
         return row.to_protocol()
 
@@ -166,8 +165,7 @@ class RebuildSubmissions:
                 raise conflict("nothing_deployed", f"{agent} has no deployment", "propose its configuration")
             policy.check_may_rebuild(principal, agent, now.kind)
             data = await new_proposal(context, "rebuild", agent, principal, request.note, now.commit)
-            await context.transition_log.record(agent, [Transition(data, now.commit, principal)])
-            row = await context.row(agent, data.number)
+            (row,) = await context.transition_log.record(agent, [Transition(data, now.commit, principal)])
         self._build_step.begin(agent, row.number)
         return row.to_protocol()
 
@@ -204,10 +202,9 @@ class AgentSubmissions:
             first = await new_proposal(context, "spawn", agent, principal, "spawned by the operator", base)
             data = replace(first, start=request.start)
             building = replace(data, state=State.BUILDING)
-            await context.transition_log.record(
+            (row,) = await context.transition_log.record(
                 agent, [Transition(data, commit, principal), Transition(building, commit, SYSTEM)]
             )
-            row = await context.row(agent, data.number)
             try:
                 built = await self._build_step.build(row)
             except Exception as error:
@@ -219,8 +216,7 @@ class AgentSubmissions:
             done = built.tag(row)
             approved = replace(done, state=State.APPROVED, approvals=[principal.label])
             steps = [Transition(done, commit, SYSTEM), Transition(approved, commit, principal)]
-            await context.transition_log.record(agent, steps, created={row.number: row.created_at})
-            row = await context.row(agent, row.number)
+            (row,) = await context.transition_log.record(agent, steps)
             try:
                 await self._provisioning.create_agent(row, actor=principal.actor)
             except Exception as error:
@@ -251,10 +247,8 @@ class AgentSubmissions:
             await check_only_one(context, agent, "spawn")
             commit, base = await self._provisioning.first_commit(request, principal)
             first = await new_proposal(context, "spawn", agent, principal, request.note, base, expires=True)
-            await context.transition_log.record(
-                agent, [Transition(replace(first, start=request.start), commit, principal)]
-            )
-            row = await context.row(agent, first.number)
+            data = replace(first, start=request.start)
+            (row,) = await context.transition_log.record(agent, [Transition(data, commit, principal)])
         self._build_step.begin(agent, row.number)
         return row.to_protocol()
 
@@ -279,13 +273,10 @@ class AgentSubmissions:
                 Transition(replace(data, state=State.BUILDING), main, SYSTEM),
                 Transition(built, main, SYSTEM),
             ]
-            told = context.notifications_for(steps[-1])
             if decider is None:  # The operator's own is the last word.
                 approved = replace(built, state=State.APPROVED, approvals=[principal.label])
                 steps.append(Transition(approved, main, principal))
-            await context.transition_log.record(agent, steps, notices=told)
-            row = await context.row(agent, data.number)
-        await context.notify_waiters()
+            (row,) = await context.transition_log.record(agent, steps)
         if decider is None:
             self._deploy_step.start(agent, row.number)
         return row.to_protocol()

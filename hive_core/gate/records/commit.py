@@ -7,6 +7,7 @@ from hive_core.errors import HiveError
 from hive_core.gate.intake.agent_toml import TOML_MOST, parse_config
 from hive_core.gate.intake.tree_check import parse_prompt
 from hive_core.gate.records.index import ProposalRow
+from hive_core.gate.records.tag_message import ProposalFields
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import AgentConfig
 
@@ -31,17 +32,17 @@ def read_active_config(repository: Repository, row: ProposalRow) -> ActiveConfig
     return ActiveConfig(row.number, row.closure, config, prompt)
 
 
-def shown_diff(repository: Repository, row: ProposalRow, limit: int) -> tuple[str, int]:
+def shown_diff(repository: Repository, data: ProposalFields, commit: str, limit: int) -> tuple[str, int]:
     """The beginning of what a proposal changes, and the size of all of it. Files that git cannot compare within its
     time are no reason not to decide: then it says so.
     """
     try:
-        return repository.diff(row.base, row.commit, limit)
+        return repository.diff(data.base, commit, limit)
     except HiveError as error:
         if error.code != "git_slow":
             raise
         text = (
-            f"(git needs too long to compare these files; see both sides in {row.agent}.git: {row.base} {row.commit})\n"
+            f"(git needs too long to compare these files; see both sides in {data.agent}.git: {data.base} {commit})\n"
         )
         return text, len(text)
 

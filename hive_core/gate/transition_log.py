@@ -1,0 +1,219 @@
+"""The record of transitions: tags, index, audit rows and messages.
+
+The tags are the truth. What is missing in the database after a crash between the two is added from the tags by
+`hive_core.gate.pipeline.recovery`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import structlog
+
+from hive_core.errors import HiveError, conflict
+from hive_core.gate.notifications import notifications_for
+from hive_core.gate.records import index, tag_message, transitions
+from hive_core.gate.records.commit import shown_diff
+from hive_core.gate.records.index import ProposalRow
+from hive_core.gate.records.states import TERMINAL, State, tag_of
+from hive_core.gate.records.transitions import MAIN, MoveMain, Notification, Transition, person, seconds
+from hive_core.infra.database import audit
+from hive_core.infra.database.connection import Operation
+from hive_core.infra.database.database import Database
+from hive_core.infra.database.writer import PASSING
+from hive_core.infra.git.objects import Tag
+from hive_core.infra.git.refs import RefChange
+from hive_core.infra.git.repository import Repository
+from hive_core.infra.tasks import shield_to_completion
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.layout import Layout
+from hive_core.messaging import Broker, Directory, OutgoingMessage
+from hive_core.protocol import Decider
+from hive_core.protocol.names import SYSTEM
+
+_SHOWN_NOTE = 2_000
+_SHOWN_DIFF = 16 * 1024
+"""Bytes of a diff that go with the request for a decision."""
+_RETRY_SECONDS = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class TransitionLog:
+    """Writes transitions down, and wakes whoever waits for a proposal to change."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        database: Database,
+        directory: Directory,
+        broker: Broker,
+        events: EventHub,
+        now: Callable[[], int] = seconds,
+    ) -> None:
+        """`now` gives the time in seconds since 1970."""
+        self.changed = asyncio.Condition()
+        self._layout = layout
+        self._database = database
+        self._directory = directory
+        self._broker = broker
+        self._events = events
+        self._now = now
+        self._stopping = asyncio.Event()
+
+    async def record(
+        self, agent: str, changes: Sequence[Transition], *, main: MoveMain | None = None, notify: bool = True
+    ) -> list[ProposalRow]:
+        """Write the tags of all `changes` at once, then their index and audit rows and messages in one transaction.
+
+        The messages are those about the last change of each proposal; none with `notify=False`. The caller must hold
+        the agent's lock. A caller that is cancelled waits for the end, so that no tags are left that the database does
+        not know.
+
+        Returns:
+            The rows of the proposals as written, in the order of their first changes.
+
+        Raises:
+            HiveError: `ref_moved` if the agent's tags are not the ones that the caller knew.
+        """
+        return await shield_to_completion(self._record(agent, changes, main, notify=notify))
+
+    async def _record(
+        self, agent: str, changes: Sequence[Transition], main: MoveMain | None, *, notify: bool
+    ) -> list[ProposalRow]:
+        when = self._now()
+        last = {change.data.number: change for change in changes}
+        before = await self._database.read(lambda db: {number: index.find(db, agent, number) for number in last})
+        notices: list[Notification] = []
+        rows = []
+        for number, change in last.items():
+            row = before[number]
+            if notify:
+                notices += await self.notifications_for(change, was_asked=None if row is None else row.waits_for)
+            created_at = when * 1_000 if row is None else row.created_at
+            rows.append(
+                ProposalRow.from_tag(change.data, change.commit, created_at=created_at, changed_at=when * 1_000)
+            )
+        shas = await asyncio.to_thread(self._write_tags, agent, changes, main, when)
+        transitions.crash_point("tags planted")
+        await self._write_index_until_done(agent, rows, list(zip(changes, shas, strict=True)), notices)
+        transitions.crash_point("index written")
+        await self.notify_waiters()
+        return rows
+
+    def stop(self) -> None:
+        """Stop retrying while the database's disk is full: the next start adds from the tags what is missing."""
+        self._stopping.set()
+
+    async def notify_waiters(self) -> None:
+        """Wake everyone who waits for a proposal to change."""
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def notifications_for(self, transition: Transition, *, was_asked: Decider | None) -> list[Notification]:
+        """Return the messages that go with a transition; `was_asked` is the decider that the proposal waited for."""
+        diff = await asyncio.to_thread(self._read_diff, transition) if _asks_about_diff(transition) else ("", 0)
+        return notifications_for(transition, self._directory.names(), was_asked=was_asked, diff=diff)
+
+    async def _write_index_until_done(
+        self,
+        agent: str,
+        rows: Sequence[ProposalRow],
+        written: Sequence[tuple[Transition, str]],
+        notices: Sequence[Notification],
+    ) -> None:
+        """Write the index, retrying while the disk is full.
+
+        The tags exist already, so the agent stays locked until the index matches them.
+        """
+        while True:
+            try:
+                await self.write_index(agent, rows, written, notices)
+                return
+            except HiveError as error:
+                if error.code not in PASSING or self._stopping.is_set():
+                    raise
+                _log.error("tags not in the index yet", agent=agent, code=error.code)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY_SECONDS):
+                    await self._stopping.wait()
+
+    async def write_index(
+        self,
+        agent: str,
+        rows: Sequence[ProposalRow],
+        written: Sequence[tuple[Transition, str]],
+        notices: Sequence[Notification],
+    ) -> None:
+        """Store `rows`, `notices` and an audit row for each tag `written` with its object's id, in one transaction."""
+
+        def within(db: sqlite3.Connection) -> None:
+            index.put_all(db, rows)
+            for transition, sha in written:
+                detail = {"tag": transition.tag, "object": sha, "commit": transition.commit}
+                action = f"gate.{transition.marker or transition.data.state.value}"
+                audit.append(db, actor=transition.by.actor, action=action, subject=agent, detail=detail)
+
+        await self._broker.announce(notices, within)
+        for transition, _ in written:
+            self._publish(transition)
+
+    async def notify(self, notice: Notification) -> None:
+        """Send a message that goes with no transition."""
+        await self._broker.announce([notice], lambda _: None)
+
+    async def notify_once(self, notice: Notification, note: Operation[None]) -> None:
+        """Send a message that goes with no transition, and `note` that it was sent: both or neither.
+
+        Raises `inbox_full`, `unknown_recipient`.
+        """
+        to, text = notice
+        await self._broker.deliver(OutgoingMessage(SYSTEM, to, lambda _: text), lambda db, _: note(db))
+
+    def _write_tags(self, agent: str, changes: Sequence[Transition], main: MoveMain | None, when: int) -> list[str]:
+        with Repository.open(self._layout.applied_repository(agent)) as repository:
+            _check_open(repository, changes)
+            shas = [repository.write_tag(_tag(change, when)) for change in changes]
+            transitions.crash_point("tags written")
+            refs = [RefChange(f"refs/tags/{change.tag}", sha, None) for change, sha in zip(changes, shas, strict=True)]
+            if main is not None:
+                # git moves them one after another. If that is cut off by a power cut, recovery sees `approved` on the
+                # commit that main is at, and deploys it again.
+                refs.insert(0, RefChange(MAIN, main.new, main.old))
+            repository.update(refs)
+        return shas
+
+    def _read_diff(self, transition: Transition) -> tuple[str, int]:
+        with Repository.open(self._layout.applied_repository(transition.data.agent)) as repository:
+            return shown_diff(repository, transition.data, transition.commit, _SHOWN_DIFF)
+
+    def _publish(self, transition: Transition) -> None:
+        data = transition.data
+        told = {"agent": data.agent, "number": data.number, "kind": data.kind, "state": data.state.value}
+        text = data.outcome or data.note
+        self._events.publish("proposal.changed", {**told, "by": transition.by.label, "note": text[:_SHOWN_NOTE]})
+        _log.info("proposal", tag=transition.tag, commit=transition.commit, by=transition.by.actor, agent=data.agent)
+
+
+def _tag(change: Transition, when: int) -> Tag:
+    message = tag_message.format_message(change.data, change.by.label, fact=change.marker)
+    return Tag(change.tag, change.commit, person(change.by), when, message)
+
+
+def _asks_about_diff(transition: Transition) -> bool:
+    data = transition.data
+    asks = data.state is State.BUILT and data.waits_for is not None and not transition.marker
+    return asks and data.kind != "destroy"
+
+
+def _check_open(repository: Repository, changes: Sequence[Transition]) -> None:
+    """Check that no proposal has a terminal tag, whatever the index says. Raises `ref_moved`."""
+    for number in dict.fromkeys(change.data.number for change in changes):
+        for state in sorted(TERMINAL):
+            tag = tag_of(state, number)
+            if repository.resolve(f"refs/tags/{tag}") is not None:
+                agent = changes[0].data.agent
+                raise conflict("ref_moved", f"{agent}/{number} is {state} already", "look at it as it is now")

@@ -6,27 +6,24 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
 from hive_core.agents import AgentLifecycle
 from hive_core.errors import HiveError, conflict, not_found
-from hive_core.gate import policy
-from hive_core.gate.policy import DecisionRequest, Principal
+from hive_core.gate.policy import Principal
 from hive_core.gate.records import index
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import seconds
 from hive_core.gate.transition_log import TransitionLog
-from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
 from hive_core.infra.git.repository import Repository
 from hive_core.layout import Layout
 from hive_core.messaging import Directory
-from hive_core.protocol import Kind, ProposalKind
+from hive_core.protocol import ProposalKind
 from hive_core.protocol.names import MANAGER
 from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
@@ -57,28 +54,16 @@ class GateContext:
     def has_manager(self) -> bool:
         return MANAGER in self.directory
 
-    def decision_request(self, kind: ProposalKind, proposer: str, agent: str) -> DecisionRequest:
-        """What policy has to know of a proposal about `agent`; `proposer` is the label of who made it."""
-        return policy.decision_request(kind, proposer, agent, has_manager=self.has_manager)
-
-    def kind_of(self, agent: str) -> Kind:
-        """What an agent of that name is, or would be."""
-        return "manager" if agent == MANAGER else "agent"
-
-    async def read(self, operation: Operation[T]) -> T:
-        """Ask the index."""
-        return await self.database.read(operation)
-
     async def row(self, agent: str, number: int) -> ProposalRow:
         """One proposal; raises `unknown_proposal`."""
-        found = await self.read(lambda db: index.find(db, agent, number))
+        found = await self.database.read(lambda db: index.find(db, agent, number))
         if found is None:
             raise unknown_proposal(agent, number)
         return found
 
     async def check_no_deployment(self, agent: str) -> None:
         """Raise `deployment_under_way` while another deployment of the agent is carried out."""
-        other = await self.read(lambda db: index.under_way(db, agent))
+        other = await self.database.read(lambda db: index.under_way(db, agent))
         if other is not None:
             hint = f"wait until {agent}/{other.number} is deployed or failed"
             raise conflict("deployment_under_way", f"{agent}/{other.number} is being deployed", hint)
@@ -91,10 +76,6 @@ class GateContext:
                 return work(repository)
 
         return await asyncio.to_thread(run)
-
-    def config_repository_of(self, agent: str) -> Path:
-        """The agent's own repository, in which anything may lie."""
-        return self.layout.agent(agent).config
 
     def start_work(self, agent: str, number: int, work: Coroutine[Any, Any, None]) -> None:
         """Go on with a proposal in the background. A failure is logged; the next start of the daemon tries again."""
@@ -191,7 +172,7 @@ async def new_proposal(
     """What `proposal/N` is to say, of the next number; not planted yet. `expires` if it may wait for a decision."""
     return ProposalTag(
         agent=agent,
-        number=await context.read(lambda db: index.next_number(db, agent)),
+        number=await context.database.read(lambda db: index.next_number(db, agent)),
         state=State.PROPOSAL,
         kind=kind,
         by=principal.label,
@@ -203,7 +184,7 @@ async def new_proposal(
 
 async def check_only_one(context: GateContext, agent: str, kind: ProposalKind) -> None:
     """Raise `already_proposed` while another proposal of that kind is open."""
-    for row in await context.read(lambda db: index.open_of(db, agent)):
+    for row in await context.database.read(lambda db: index.open_of(db, agent)):
         if row.kind == kind:
             raise conflict(
                 "already_proposed",

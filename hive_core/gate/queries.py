@@ -47,7 +47,7 @@ class ProposalQueries:
             if query.agent not in (None, principal.name):
                 raise forbidden("not_yours", "an agent sees only the proposals about itself", "leave the agent out")
             query = query.model_copy(update={"agent": principal.name})
-        rows, total = await self._context.read(lambda db: index.select(db, query))
+        rows, total = await self._context.database.read(lambda db: index.select(db, query))
         return ProposalList(proposals=[row.to_protocol() for row in rows], total=total)
 
     async def show(self, agent: str, number: int, query: ProposalQuery, principal: Principal) -> ProposalDetail:
@@ -76,10 +76,10 @@ class ProposalQueries:
 
     async def history(self, agent: str, query: HistoryQuery) -> History:
         """What was deployed, the newest first."""
-        rows = await self._context.read(lambda db: index.deployments(db, agent, query.limit, query.offset))
+        rows = await self._context.database.read(lambda db: index.deployments(db, agent, query.limit, query.offset))
         if not rows:
             self._context.agents.record(agent)
-        newest = await self._context.read(lambda db: index.last_deployed(db, agent))
+        newest = await self._context.database.read(lambda db: index.last_deployed(db, agent))
         current = None if newest is None else newest.number
         return History(agent=agent, deployments=[_deployment(row, current=row.number == current) for row in rows])
 

@@ -21,7 +21,8 @@ from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Transition
 from hive_core.infra.git.repository import Repository
 from hive_core.layout import Layout
-from hive_core.protocol import AgentConfig, LogsAnswer, LogsQuery
+from hive_core.protocol import AgentConfig, Kind, LogsAnswer, LogsQuery
+from hive_core.protocol.names import MANAGER
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.log_file import LogFile
 
@@ -67,7 +68,7 @@ class BuildStep:
     async def build(self, row: ProposalRow) -> Built:
         """Build a proposal's commit and see what changes with it; raises BuildFailed."""
         context, agent = self._context, row.agent
-        kind = context.kind_of(agent)
+        kind: Kind = "manager" if agent == MANAGER else "agent"
         order = BuildOrder(agent, kind, row.number, context.layout.applied_repository(agent), row.commit)
         # One of each agent: what one proposes must not keep the others' waiting.
         async with self._one_each[agent], self._few, self._logs.writing(agent, row.number) as say:
@@ -81,7 +82,7 @@ class BuildStep:
                 raise
             say(f"built {closure}")
         old, new, paths = await context.in_repository(agent, lambda repository: _changes(repository, row))
-        before = await context.read(lambda db: index.last_deployed(db, agent))
+        before = await context.database.read(lambda db: index.last_deployed(db, agent))
         closure_changes = await context.runtime.compare(before.closure if before is not None else None, closure)
         rule = None
         if row.kind == "config" and old is not None:
@@ -124,10 +125,10 @@ class BuildStep:
         """Plant `built/N` and ask for a decision; whether none is needed, and it is approved."""
         context = self._context
         data = built.tag(row)
-        decision = context.decision_request(row.kind, row.by, row.agent)
+        decision = policy.decision_request(row.kind, row.by, row.agent, has_manager=context.has_manager)
         decider = policy.next_decider(context.settings.approval, decision, [])
-        newest = await context.read(lambda db: index.last_deployed(db, row.agent))
-        under_way = await context.read(lambda db: index.under_way(db, row.agent)) is not None
+        newest = await context.database.read(lambda db: index.last_deployed(db, row.agent))
+        under_way = await context.database.read(lambda db: index.under_way(db, row.agent)) is not None
         overtaken = newest is not None and newest.number > row.number  # Main may be back where it was.
         why = ""
         if overtaken or await context.in_repository(row.agent, Repository.main) != row.base:

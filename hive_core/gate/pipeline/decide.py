@@ -89,7 +89,7 @@ class Decisions:
         context.agents.record(agent)
         async with context.locks[agent]:
             context.agents.record(agent)
-            now = await context.read(lambda db: index.last_deployed(db, agent))
+            now = await context.database.read(lambda db: index.last_deployed(db, agent))
             older = await self._older(agent, request.number, now)
             # The same commit may have been built anew: then there is something to go back to.
             if now is not None and (older.commit, older.closure) == (now.commit, now.closure):
@@ -115,7 +115,7 @@ class Decisions:
         self, row: ProposalRow, request: ApproveRequest | DenyRequest, principal: Principal, may: May
     ) -> DecisionRequest:
         """Refuse a decision that is not the party's to take, or about something else than there is now."""
-        decision = self._context.decision_request(row.kind, row.by, row.agent)
+        decision = policy.decision_request(row.kind, row.by, row.agent, has_manager=self._context.has_manager)
         # A decision that comes too late hears of the state that it is in, not that it waits for nobody.
         given = policy.approvals_given(row.approvals) if row.state is State.BUILT else []
         may(self._context.settings.approval, decision, given, principal, f"{row.agent}/{row.number}")
@@ -136,9 +136,9 @@ class Decisions:
             found = None
             if now is not None:
                 below = now.number
-                found = await context.read(lambda db: index.last_deployed(db, agent, below))
+                found = await context.database.read(lambda db: index.last_deployed(db, agent, below))
         else:
-            found = await context.read(lambda db: index.find(db, agent, number))
+            found = await context.database.read(lambda db: index.find(db, agent, number))
         if found is None or found.state is not State.DEPLOYED or found.kind == "destroy":
             what = "earlier deployment" if number is None else f"deployment {number}"
             raise not_found("unknown_deployment", f"{agent} has no {what}", f"hive-c0re history {agent} shows those")

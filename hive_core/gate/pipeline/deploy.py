@@ -55,7 +55,7 @@ class DeployStep:
 
     async def roll_back(self, row: ProposalRow, why: str) -> None:
         """Put back what was deployed before, and plant `failed/N`. Under the agent's lock."""
-        now = await self._context.read(lambda db: index.find(db, row.agent, row.number))
+        now = await self._context.database.read(lambda db: index.find(db, row.agent, row.number))
         # Not a deployment that is written down, or a purge: what went wrong came after.
         if now is not None and now.open:
             why += await self.restore_deployed(row.agent)
@@ -93,7 +93,7 @@ class DeployStep:
     async def restore_deployed(self, agent: str) -> str:
         """Run what is deployed, without building, if something else is in force: "", or why that failed, in words."""
         context = self._context
-        deployed = await context.read(lambda db: index.last_deployed(db, agent))
+        deployed = await context.database.read(lambda db: index.last_deployed(db, agent))
         if deployed is None or deployed.closure is None or not context.agents.exists(agent):
             return ""
         if context.agents.record(agent).deployment == deployed.number:
@@ -113,7 +113,7 @@ class DeployStep:
         main = await context.in_repository(agent, Repository.main)
         data = row.tag(State.DEPLOYED, waits_for=None)
         changes = [Transition(data, row.commit, SYSTEM)]
-        for other in await context.read(lambda db: index.open_of(db, agent)):
+        for other in await context.database.read(lambda db: index.open_of(db, agent)):
             if other.number == row.number or other.state not in (State.PROPOSAL, State.BUILT):
                 continue  # What is being built now sees at its end that something else was deployed.
             why = _overtaken(other, row)
@@ -132,7 +132,7 @@ class DeployStep:
     async def _remove_old(self, agent: str) -> None:
         """Let go of closures that no rollback within `kept_deployments` needs, and of git's clutter."""
         context = self._context
-        rows = await context.read(
+        rows = await context.database.read(
             lambda db: [*index.deployments(db, agent, context.settings.kept_deployments), *index.open_of(db, agent)]
         )
         try:

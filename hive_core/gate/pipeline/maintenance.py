@@ -39,7 +39,7 @@ class Maintenance:
         pause = min(_LONGEST_PAUSE, self._context.settings.proposal_days * 86_400 / 4)
         while True:
             await asyncio.sleep(pause)
-            for row in await self._context.read(lambda db: index.expired(db, seconds() * 1_000)):
+            for row in await self._context.database.read(lambda db: index.expired(db, seconds() * 1_000)):
                 try:
                     await self._expire(row)
                 except (HiveError, OSError) as error:
@@ -55,7 +55,7 @@ class Maintenance:
             try:
                 async with context.locks[agent]:
                     rows = await context.in_repository(agent, index.rows_of_repository)
-                    old = {row.number: row for row in await context.read(partial(index.of_agent, agent=agent))}
+                    old = {row.number: row for row in await context.database.read(partial(index.of_agent, agent=agent))}
                     new = {row.number: row for row in rows}
                     changed += sum(old.get(number) != new.get(number) for number in old.keys() | new.keys())
                     count += len(rows)
@@ -66,8 +66,8 @@ class Maintenance:
                 if error.code != "repository_missing":
                     raise
                 found.discard(agent)  # purged since it was listed
-        for agent in sorted(await context.read(index.agents) - found):
-            gone = await context.read(partial(index.of_agent, agent=agent))
+        for agent in sorted(await context.database.read(index.agents) - found):
+            gone = await context.database.read(partial(index.of_agent, agent=agent))
             changed += len(gone)
             await context.database.write(partial(index.forget, agent=agent))
         await context.transition_log.notify_waiters()
@@ -100,13 +100,13 @@ class Verification:
         problems: list[str] = []
         count = 0
         found = index.agents_with_repository(context.layout.applied)
-        length, broken, subjects = await context.read(_chain)
+        length, broken, subjects = await context.database.read(_chain)
         if broken is not None:
             problems.append(f"audit row {broken} does not fit the chain: it or a row before it was changed")
         for agent in sorted(found | subjects):
             async with context.locks[agent]:
                 # Under the lock, where every tag has a row.
-                expected = await context.read(partial(_told, agent=agent))
+                expected = await context.database.read(partial(_told, agent=agent))
                 if not expected and not context.layout.applied_repository(agent).exists():
                     continue  # It was purged.
                 try:
@@ -117,7 +117,7 @@ class Verification:
                 except (HiveError, IllegalHistory, ValueError, OSError) as error:
                     problems.append(f"{agent}: its applied repository cannot be read: {error}")
                     continue
-                indexed = await context.read(partial(index.of_agent, agent=agent))
+                indexed = await context.database.read(partial(index.of_agent, agent=agent))
             newest = max(
                 (row for row in rows if row.state is State.DEPLOYED and row.kind != "destroy"),
                 key=lambda row: row.number,

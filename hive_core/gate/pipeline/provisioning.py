@@ -89,11 +89,11 @@ class Removal:
         With `purge` its applied repository goes too, and the index forgets it. None if the agent is gone already.
         """
         context = self._context
-        for row in await context.read(lambda db: index.open_of(db, agent)):
+        for row in await context.database.read(lambda db: index.open_of(db, agent)):
             if row.number != besides:
                 await context.cancel_work(agent, row.number)
         changes = []
-        for row in await context.read(lambda db: index.open_of(db, agent)):
+        for row in await context.database.read(lambda db: index.open_of(db, agent)):
             if row.number != besides:
                 state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
                 changes.append(Transition(row.tag(state, outcome=_WHY, waits_for=None), row.commit, SYSTEM))

@@ -49,7 +49,7 @@ class Recovery:
         """Recover every agent that has an applied repository. One that is damaged is logged; the others go on."""
         context = self._context
         found = index.agents_with_repository(context.layout.applied)
-        for agent in sorted(await context.read(index.agents) - found):
+        for agent in sorted(await context.database.read(index.agents) - found):
             if not context.agents.exists(agent):  # It was purged.
                 with suppress(HiveError):  # A full disk, most likely: it does no harm until the next start.
                     await context.database.write(partial(index.forget, agent=agent))
@@ -70,8 +70,8 @@ class Recovery:
     async def _recover(self, agent: str) -> list[str]:
         context = self._context
         await context.in_repository(agent, lambda repository: repository.repair())
-        known = {row.number: row for row in await context.read(lambda db: index.of_agent(db, agent))}
-        incomplete = await context.read(lambda db: index.numbers_to_complete(db, agent))
+        known = {row.number: row for row in await context.database.read(lambda db: index.of_agent(db, agent))}
+        incomplete = await context.database.read(lambda db: index.numbers_to_complete(db, agent))
         names, tags = await context.in_repository(agent, lambda repository: _unknown(repository, known, incomplete))
         if tags:
             log.warning("index differs from the tags", agent=agent, tags=[tag.name for tag in tags])
@@ -81,12 +81,12 @@ class Recovery:
             log.warning("proposals without tags are forgotten", agent=agent, numbers=sorted(untold))
             await context.database.write(lambda db: index.forget(db, agent, untold))
         told = []
-        for row in await context.read(lambda db: index.open_of(db, agent)):
+        for row in await context.database.read(lambda db: index.open_of(db, agent)):
             what = await self._go_on(row)
             if what:
                 log.info("proposal taken up again", agent=agent, number=row.number, state=row.state.value, what=what)
                 told.append(f"{agent}/{row.number} was {row.state.value}: {what}")
-        if await context.read(lambda db: index.under_way(db, agent)) is None:
+        if await context.database.read(lambda db: index.under_way(db, agent)) is None:
             why = await self._deploy_step.restore_deployed(agent)
             told += [f"{agent}: {why.strip()}"] if why else []
         return told
@@ -94,7 +94,7 @@ class Recovery:
     async def _right_main(self, agent: str, tags: list[Tag]) -> None:
         """Finish moving main: a power cut can leave `deployed/N` without it."""
         context = self._context
-        known = await context.read(lambda db: index.last_deployed(db, agent))
+        known = await context.database.read(lambda db: index.last_deployed(db, agent))
         rows = [row for row in index.rows_from_tags(tags) if row.state is State.DEPLOYED and row.kind != "destroy"]
         newest = max(rows, key=lambda row: row.number, default=None)
         if newest is None or (known is not None and known.number > newest.number):
@@ -109,7 +109,7 @@ class Recovery:
     async def _catch_up(self, agent: str, tags: list[Tag]) -> None:
         """Bring the index and the audit table to where the tags are."""
         context = self._context
-        audited = await context.read(lambda db: _audited(db, agent))
+        audited = await context.database.read(lambda db: _audited(db, agent))
         written = [(_step(tag), tag.sha) for tag in tags if tag.sha not in audited]
         rows = index.rows_from_tags(tags)
         # Messages go with the audit rows, so that of tags without these nobody was told.
@@ -140,7 +140,7 @@ class Recovery:
             if row.kind == "config" and await context.in_repository(row.agent, Repository.main) != row.base:
                 await self._decisions.take_back(row, policy.MAIN_MOVED, SYSTEM)
                 return "withdrawn, as something else was deployed"
-            newest = await context.read(lambda db: index.last_deployed(db, row.agent))
+            newest = await context.database.read(lambda db: index.last_deployed(db, row.agent))
             if row.kind == "config" and newest is not None and newest.number > row.number:
                 await self._decisions.take_back(row, policy.SUPERSEDED, SYSTEM)
                 return "withdrawn, as what is deployed was built anew"

@@ -100,7 +100,7 @@ class ConfigSubmissions:
 
     async def _check_few(self, agent: str, commit: str, principal: Principal) -> None:
         """Refuse what is proposed already, and more than anybody can look at: what is taken in stays on the disk."""
-        opened = await self._context.read(lambda db: index.open_of(db, agent))
+        opened = await self._context.database.read(lambda db: index.open_of(db, agent))
         for row in opened:
             if row.commit == commit and row.kind == "config":
                 raise conflict(
@@ -113,7 +113,7 @@ class ConfigSubmissions:
             raise HiveError("too_many_proposals", why, hint=hint, status=429)
         if principal.role == "agent":
             since = (seconds() - 3_600) * 1_000
-            count = await self._context.read(lambda db: index.count_since(db, agent, since))
+            count = await self._context.database.read(lambda db: index.count_since(db, agent, since))
             if count >= _MOST_AN_HOUR:
                 why = f"{agent} has made {count} proposals within an hour"
                 raise HiveError("too_many_proposals", why, hint="wait; propose what is finished", status=429)
@@ -127,13 +127,13 @@ class ConfigSubmissions:
         if principal.role == "manager" and principal.name != agent:
             try:
                 await self._importer.import_commit(
-                    context.config_repository_of(principal.name), repository, commit, base
+                    context.layout.agent(principal.name).config, repository, commit, base
                 )
                 return
             except HiveError as error:
                 if error.code not in ("no_such_commit", "no_repository"):
                     raise
-        await self._importer.import_commit(context.config_repository_of(agent), repository, commit, base)
+        await self._importer.import_commit(context.layout.agent(agent).config, repository, commit, base)
 
 
 class RebuildSubmissions:
@@ -156,11 +156,11 @@ class RebuildSubmissions:
         await context.runtime.check_can_build()
         async with context.locks[agent]:
             context.agents.record(agent)
-            last = await context.read(lambda db: index.last_rebuild(db, agent))
+            last = await context.database.read(lambda db: index.last_rebuild(db, agent))
             if last is not None and last.open:
                 return last.to_protocol()
             await context.check_no_deployment(agent)
-            now = await context.read(lambda db: index.last_deployed(db, agent))
+            now = await context.database.read(lambda db: index.last_deployed(db, agent))
             if now is None:
                 raise conflict("nothing_deployed", f"{agent} has no deployment", "propose its configuration")
             policy.check_may_rebuild(principal, agent, now.kind)
@@ -263,7 +263,7 @@ class AgentSubmissions:
             main = await context.in_repository(agent, Repository.main)
             if main is None:
                 raise conflict("nothing_deployed", f"{agent} has no deployment", "ask the operator to destroy it")
-            decision = context.decision_request("destroy", principal.label, agent)
+            decision = policy.decision_request("destroy", principal.label, agent, has_manager=context.has_manager)
             decider = policy.next_decider(context.settings.approval, decision, [])
             first = await new_proposal(context, "destroy", agent, principal, request.note, main, expires=True)
             data = replace(first, purge=request.purge)

@@ -82,7 +82,7 @@ class Updates:
 
     async def _notify(self, news: Mapping[str, AgentRecord], *, by_itself: bool) -> bool:
         context = self._context
-        untold = await context.read(partial(_untold, old=news)) if news else {}
+        untold = await context.database.read(partial(_untold, old=news)) if news else {}
         if not untold:
             return True
         to = MANAGER if context.has_manager else OPERATOR
@@ -95,21 +95,21 @@ class Updates:
         return True
 
     async def _rolled_back(self, name: str) -> bool:
-        deployed = await self._context.read(partial(index.last_deployed, agent=name))
+        deployed = await self._context.database.read(partial(index.last_deployed, agent=name))
         return deployed is not None and deployed.kind == "rollback"
 
     async def _update(self, agents: list[str]) -> None:
         """Begin as many rebuilds as may go side by side."""
         context, now = self._context, seconds() * 1_000
-        under_way, failed = await context.read(lambda db: index.rebuilds(db, now - _REST))
+        under_way, failed = await context.database.read(lambda db: index.rebuilds(db, now - _REST))
         room = context.settings.nixos.updates_at_once - under_way
         if failed >= context.settings.nixos.updates_at_once:
             room = 0  # It is not this or that agent: the rest of them would only be stopped in vain.
         for agent in agents:
             if room <= 0:
                 return
-            deployed = await context.read(partial(index.last_deployed, agent=agent))
-            last = await context.read(partial(index.last_rebuild, agent=agent))
+            deployed = await context.database.read(partial(index.last_deployed, agent=agent))
+            last = await context.database.read(partial(index.last_rebuild, agent=agent))
             if deployed is None or not may_update(deployed, last, now):
                 continue
             try:

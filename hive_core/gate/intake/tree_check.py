@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from hive_core.errors import HiveError
-from hive_core.gate.intake.agent_toml import TOML_MOST, check_file, parse_config, toml_too_large
+from hive_core.gate.intake.agent_toml import TOML_MOST, check_ceilings, parse_config, toml_too_large
 from hive_core.gate.intake.errors import no_commit, too_large
 from hive_core.infra.git.cat_file import ObjectReader, TooLarge
 from hive_core.protocol import AgentConfig
@@ -248,7 +248,7 @@ async def read_checked_config(
 
 def _read_config(toml: bytes, ceilings: LimitCeilings) -> AgentConfig:
     config = parse_config(toml)
-    check_file(toml, config, ceilings)
+    check_ceilings(config, ceilings)
     return config
 
 

@@ -7,7 +7,7 @@ import asyncio
 from hive_core.agents import files
 from hive_core.errors import HiveError, conflict
 from hive_core.gate.context import GateContext
-from hive_core.gate.intake.agent_toml import check_settings
+from hive_core.gate.intake.agent_toml import check_ceilings
 from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index, transitions
 from hive_core.gate.records.commit import read_active_config
@@ -30,7 +30,7 @@ class Provisioning:
         A repository that an earlier agent of the name left goes on. The commit has no ref yet. Raises `above_ceiling`.
         """
         context = self._context
-        check_settings(request.config, context.settings.ceilings)
+        check_ceilings(request.config, context.settings.ceilings)
         path = context.layout.applied_repository(request.name)
         wanted = files.first_files(request)
 

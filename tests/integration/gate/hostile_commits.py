@@ -263,13 +263,13 @@ CASES = [
         "agent.toml with 7,000 keys",
         _many_keys(7_000),
         "bad_agent_toml",
-        "agent.toml, line 1: k0: there is no such key",
+        "agent.toml: k0: there is no such key",
     ),
     Case(
         "wrong value in agent.toml",
         lambda p: p.change({"agent.toml": "\n\nturn_timeout = 90_000\n"}),
         "bad_agent_toml",
-        "agent.toml, line 3: turn_timeout: Input should be less than or equal to 86400",
+        "agent.toml: turn_timeout: Input should be less than or equal to 86400",
     ),
     Case(
         "prompt that is no text",

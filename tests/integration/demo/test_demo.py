@@ -136,7 +136,7 @@ def test_stays_up_to_be_talked_to_until_ctrl_c(terminal: Terminal, place: Path) 
         ("bob/1", "denied"),
         ("ada/1", "deployed"),
     ]
-    assert "tools added: Bash, Write" in answers[5]
+    assert "tools: added Bash, Write" in answers[5]
     assert "Drafts with numbers" in answers[6]
     assert "tag: deployed/1" in answers[7]
     assert "no tools" in answers[8]

@@ -165,7 +165,7 @@ async def test_a_denial(story: Story) -> None:
     assert {'-memory_max = "2G"', '+memory_max = "64G"', "Author: ada <ada@hive>"} <= set(shown)
     built = lines(story.git("show", "--no-patch", "built/4"))
     assert "built: ada/4: waits for the manager" in built
-    assert "- memory limit: raised from 2 GiB to 64 GiB" in built
+    assert "- memory_max: 2G -> 64G (raised)" in built
 
 
 async def test_a_rollback(story: Story) -> None:

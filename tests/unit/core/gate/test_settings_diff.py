@@ -1,4 +1,4 @@
-"""Changes of agent.toml in words."""
+"""Changes of agent.toml, described under their keys."""
 
 from __future__ import annotations
 
@@ -56,48 +56,56 @@ def test_all_changes_are_told_together() -> None:
         "backend: scripted -> claude",
         "model: the default -> opus",
         "effort: the default -> high",
-        "tools added: Bash(git *)",
-        "may send to: everyone -> only bob",
-        "memory limit: raised from 1 GiB to 3 GiB",
-        "CPU limit: set to 200 % of one core, was the operator's default",
-        "limit of processes: set to 64, was the operator's default",
-        "share of the disk: set to 50 (100 is everybody's), was the operator's default",
-        "network: the host's -> none but the hive's socket",
-        "turn time limit: lowered from 3600 s to 600 s",
-        "limit of model calls in a turn: lowered from 200 to 50",
-        "time that an idle session is kept: lowered from 300 s to 0 s",
-        "now also gets the variables: GH_TOKEN, AWS_*",
-        "MCP server notes added: notes --dir 'a b' (with KEY set)",
-        "script: 1 rule added",
+        "tools: added Bash(git *)",
+        "allowed_recipients: was everyone",
+        "allowed_recipients: now bob",
+        "memory_max: 1G -> 3G (raised)",
+        "cpu_quota: the default -> 200",
+        "tasks_max: the default -> 64",
+        "io_weight: the default -> 50",
+        "network: host -> sealed",
+        "turn_timeout: 3600 -> 600 (lowered)",
+        "max_steps: 200 -> 50 (lowered)",
+        "idle_timeout: 300 -> 0 (lowered)",
+        "environment: added GH_TOKEN, AWS_*",
+        "mcp_servers.notes: added notes --dir 'a b' (with KEY set)",
+        "script: added 1 rule",
     ]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ({"tools": ["Bash"]}, {"tools": ["Read"]}, ["tools added: Read", "tools removed: Bash"]),
+        ({"tools": ["Bash"]}, {"tools": ["Read"]}, ["tools: added Read", "tools: removed Bash"]),
         ({"tools": ["Bash", "Read"]}, {"tools": ["Read", "Bash"]}, ["tools: the same in another order or number"]),
         (
             {"allowed_recipients": ["operator"]},
             {"allowed_recipients": ["bob", "*"]},
-            ["may now also send to: bob, * (all at once)", "may no longer send to: operator"],
+            ["allowed_recipients: added bob, *", "allowed_recipients: removed operator"],
         ),
-        ({"allowed_recipients": []}, {}, ["could send to: nobody", "may now send to: everyone"]),
-        ({"allowed_recipients": ["bob"]}, {"allowed_recipients": []}, ["may no longer send to: bob"]),
-        ({"memory_max": "1G"}, {"memory_max": "512M"}, ["memory limit: lowered from 1 GiB to 512 MiB"]),
-        ({"memory_max": "2G"}, {"memory_max": "10000M"}, ["memory limit: raised from 2 GiB to 10000 MiB"]),
-        ({"memory_max": "1G"}, {"memory_max": "1024M"}, ["memory limit: 1 GiB -> 1024 MiB, the same in another unit"]),
-        ({"cpu_quota": 50}, {}, ["CPU limit: removed, was 50 % of one core, now the operator's default"]),
-        ({"turn_timeout": 1.0}, {"turn_timeout": 1.5}, ["turn time limit: raised from 1 s to 1.5 s"]),
+        ({"allowed_recipients": []}, {}, ["allowed_recipients: was none", "allowed_recipients: now everyone"]),
+        ({"allowed_recipients": ["bob"]}, {"allowed_recipients": []}, ["allowed_recipients: removed bob"]),
+        ({"memory_max": "1G"}, {"memory_max": "512M"}, ["memory_max: 1G -> 512M (lowered)"]),
+        ({"memory_max": "2G"}, {"memory_max": "10000M"}, ["memory_max: 2G -> 10000M (raised)"]),
+        ({"memory_max": "1G"}, {"memory_max": "1024M"}, ["memory_max: 1G -> 1024M (the same)"]),
+        ({"cpu_quota": 50}, {}, ["cpu_quota: 50 -> the default"]),
+        ({"turn_timeout": 1.0}, {"turn_timeout": 1.5}, ["turn_timeout: 1 -> 1.5 (raised)"]),
+        ({"allowed_recipients": ["*"]}, {}, ["allowed_recipients: was *", "allowed_recipients: now everyone"]),
+        ({"model": "9G"}, {"model": "8M"}, ["model: 9G -> 8M"]),
+        (
+            {"mcp_servers": {"a": McpServer(command="a"), "b": McpServer(command="b")}},
+            {"mcp_servers": {"a": McpServer(url="https://a.example/"), "c": McpServer(command="c")}},
+            ["mcp_servers.a: changed to https://a.example/", "mcp_servers.c: added c", "mcp_servers.b: removed"],
+        ),
         (
             {"script": [ScriptRule(match="a"), ScriptRule(match="b")]},
             {"script": [ScriptRule(match="b"), ScriptRule(match="c"), ScriptRule(match="d")]},
-            ["script: 2 rules added, 1 rule removed"],
+            ["script: added 2 rules", "script: removed 1 rule"],
         ),
         (
             {"script": [ScriptRule(match="a"), ScriptRule(match="b")]},
             {"script": [ScriptRule(match="b"), ScriptRule(match="a")]},
-            ["script: the same rules in another order or number"],
+            ["script: the same in another order or number"],
         ),
     ],
 )
@@ -107,19 +115,24 @@ def test_words(old: dict[str, Any], new: dict[str, Any], words: list[str]) -> No
 
 
 def test_a_new_agent_is_described() -> None:
-    """Without an old configuration everything that is set is told, defaults that matter included."""
+    """Without an old configuration every setting is told, those that are not set included."""
     assert describe_changes(None, AgentConfig(allowed_recipients=["hm1nd"], memory_max="1G")) == [
         "backend: scripted",
+        "model: the default",
+        "effort: the default",
         "tools: Bash, Read, Write, Edit",
-        "may send to: only hm1nd",
-        "memory limit: 1 GiB",
-        "CPU limit: the operator's default",
-        "limit of processes: the operator's default",
-        "share of the disk: the operator's default",
-        "network: the host's",
-        "turn time limit: 3600 s",
-        "limit of model calls in a turn: 200",
-        "time that an idle session is kept: 300 s",
+        "allowed_recipients: hm1nd",
+        "memory_max: 1G",
+        "cpu_quota: the default",
+        "tasks_max: the default",
+        "io_weight: the default",
+        "network: host",
+        "turn_timeout: 3600",
+        "max_steps: 200",
+        "idle_timeout: 300",
+        "environment: none",
+        "mcp_servers: none",
+        "script: none",
     ]
 
 
@@ -132,8 +145,8 @@ def test_every_field_of_a_new_agent_has_words() -> None:
 def test_long_lists_are_counted() -> None:
     """A thousand names are not read by anybody: the first are told, and how many more there are."""
     lines = told({"allowed_recipients": []}, {"allowed_recipients": [f"a{number}" for number in range(1_000)]})
-    assert lines[0].startswith("may now also send to: a0, a1, ")
-    assert lines[-1] == "may now also send to: 900 more"
+    assert lines[0].startswith("allowed_recipients: added a0, a1, ")
+    assert lines[-1] == "allowed_recipients: added 900 more"
     assert max(map(len, lines)) < 300 and len(lines) < 10
 
 

@@ -61,7 +61,7 @@ async def test_a_proposal_above_a_ceiling_is_refused(layout: Layout) -> None:
         assert [row.number for row in await gate_hive.rows("ada")] == [0]
         await gate_hive.gate.propose(asking(gate_hive, "memory_max = '1G'"), ADA)
         built = await gate_hive.until("ada", 1, "built")
-        assert "memory limit: set to 1 GiB, was the operator's default" in built.settings
+        assert "memory_max: the default -> 1G" in built.settings
 
 
 async def test_a_spawn_above_a_ceiling_is_refused(layout: Layout) -> None:

@@ -240,7 +240,7 @@ def test_a_failed_build_reads_like_a_story() -> None:
         BASIC,
         state=State.FAILED,
         outcome="no package dcoker",
-        settings=["memory limit: raised from 1 GiB to 3 GiB"],
+        settings=["memory_max: 1G -> 3G (raised)"],
         closure_changes=["agent.nix: 2 packages added"],
         log_tail="evaluating\n\nerror: no package dcoker",
     )
@@ -254,7 +254,7 @@ def test_a_failed_build_reads_like_a_story() -> None:
         "> no package dcoker\n"
         "\n"
         "Settings:\n"
-        "- memory limit: raised from 1 GiB to 3 GiB\n"
+        "- memory_max: 1G -> 3G (raised)\n"
         "\n"
         "Changes of what was built:\n"
         "- agent.nix: 2 packages added\n"

@@ -16,10 +16,12 @@ import structlog
 import uvloop
 
 from hive_core import __version__, text
-from hive_core.agents import AgentLifecycle
+from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry, DeploymentManager
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.lifecycle import passed_environment
 from hive_core.agents.limits import LimitPolicy
+from hive_core.agents.page_access import PageAccess
+from hive_core.agents.purge import Purging
 from hive_core.api.page_ports import PagePorts
 from hive_core.api.refusal_audit import RefusalAudit
 from hive_core.api.routes.tables import Services, agents_endpoints, operators_endpoints
@@ -114,17 +116,32 @@ class Daemon:
         ports = PagePorts(lambda name: layout.agent(name).page_socket)
         stack.callback(ports.close)
         runtime = await opening
-        agents = AgentLifecycle(
+        agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
+        page_access, purging = PageAccess(), Purging(layout, database)
+        limit_policy = LimitPolicy(settings.limits, settings.ceilings)
+        limits = AgentLimits(agents, database=database, runtime=runtime, policy=limit_policy)
+        deployments = DeploymentManager(
+            agents,
             layout=layout,
             database=database,
-            directory=directory,
-            broker=broker,
             runtime=runtime,
             sockets=core,
             page_ports=ports,
             reports=reports,
+            purging=purging,
             environment=passed_environment(settings.pass_environment),
-            limit_policy=LimitPolicy(settings.limits, settings.ceilings),
+            limit_policy=limit_policy,
+        )
+        lifecycle = AgentLifecycle(
+            agents,
+            deployments,
+            layout=layout,
+            database=database,
+            broker=broker,
+            runtime=runtime,
+            reports=reports,
+            purging=purging,
+            page_access=page_access,
         )
 
         gate = Gate(
@@ -135,6 +152,8 @@ class Daemon:
             broker=broker,
             events=events,
             agents=agents,
+            deployments=deployments,
+            lifecycle=lifecycle,
             runtime=runtime,
             importer=CommitImporter(
                 runtime.bubblewrap,
@@ -155,14 +174,18 @@ class Daemon:
             reminders=reminders,
             scheduler=scheduler,
             agents=agents,
+            lifecycle=lifecycle,
+            deployments=deployments,
+            limits=limits,
+            page_access=page_access,
             gate=gate,
             status_report=status_report,
             lease_seconds=settings.lease_seconds,
         )
         await core.serve(agents_endpoints(services))
         stack.push_async_callback(core.close_all)
-        stack.callback(agents.close)
-        await agents.open()
+        stack.callback(lifecycle.close)
+        await lifecycle.open()
         for unit in runtime.units():
             if unit.name not in directory:
                 hint = "its agent was destroyed by hand, or in another database; remove it with nixos-container destroy"
@@ -185,8 +208,8 @@ class Daemon:
             self._part("what time brings", scheduler.run()),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusal_audit.run()),
-            self._part("trash", agents.empty_trash()),
-            self._part("agents' start", agents.start_wanted()),
+            self._part("trash", lifecycle.empty_trash()),
+            self._part("agents' start", lifecycle.start_wanted()),
             self._part("gate", gate.run()),
         ):
             stack.callback(background.cancel)

@@ -1,4 +1,4 @@
-"""An agent's life: start, stop, restart, destroy. What it runs is put in force by what is in `deploying`."""
+"""Start, stop, restart and destroy agents; start-up of the daemon's agents."""
 
 from __future__ import annotations
 
@@ -12,26 +12,56 @@ import structlog
 
 from hive_core.agents import files, page_access
 from hive_core.agents import store as agent_store
-from hive_core.agents.live_limits import AgentLimits
+from hive_core.agents.deployment import DeploymentManager
+from hive_core.agents.health import HarnessReports
+from hive_core.agents.page_access import PageAccess
+from hive_core.agents.purge import Purging
+from hive_core.agents.registry import AgentRegistry
 from hive_core.agents.store import AgentRecord, Desired
 from hive_core.errors import HiveError
 from hive_core.infra.database import audit
-from hive_core.messaging import question_store
+from hive_core.infra.database.database import Database
+from hive_core.layout import Layout
+from hive_core.messaging import Broker, question_store
 from hive_core.protocol import AgentStatus, DestroyAnswer
+from hive_core.runtimes.base import Runtime
 
 log = structlog.get_logger(__name__)
 
 _STARTED_AT_ONCE = 4
-"""Agents that are started side by side when the daemon starts: more would only wait for each other's CPU time."""
+"""Agents that are started concurrently when the daemon starts: more would only compete for the CPU."""
 
 
-class AgentLifecycle(AgentLimits):
-    """Every agent of the hive. Actions on one agent run one after another, on different agents side by side."""
+class AgentLifecycle:
+    """Actions on agents. Those on one agent run one after another, those on different agents concurrently."""
+
+    def __init__(
+        self,
+        registry: AgentRegistry,
+        deployments: DeploymentManager,
+        *,
+        layout: Layout,
+        database: Database,
+        broker: Broker,
+        runtime: Runtime,
+        reports: HarnessReports,
+        purging: Purging,
+        page_access: PageAccess,
+    ) -> None:
+        self._registry = registry
+        self._deployments = deployments
+        self._layout = layout
+        self._database = database
+        self._broker = broker
+        self._runtime = runtime
+        self._reports = reports
+        self._purging = purging
+        self._page_access = page_access
 
     async def open(self) -> None:
-        """Know the agents of the database, repair what an earlier daemon left half done, listen for the agents.
+        """Load the agents from the database, complete purges of an earlier daemon, and listen for the agents.
 
-        `start_wanted` then runs those that are wanted. An agent that cannot be heard is logged; the others go on.
+        `start_wanted` starts them. A failure to listen for one agent is logged and does not affect the others.
         """
         known = await self._database.read(agent_store.load)
         await self._purging.open({record.name for record in known})
@@ -39,97 +69,96 @@ class AgentLifecycle(AgentLimits):
         for record in known:
             self._registry.add(record)
         for name, session in await self._database.read(page_access.load_sessions):
-            self.page_access.restore(name, session)
-        # Only now: whoever is heard before all are known is told that some are not there.
+            self._page_access.restore(name, session)
+        # Only now: an agent whose request came earlier would see some recipients as unknown.
         for record in known:
-            self._hold_port(record)
             try:
-                await self._sockets.open(record.name)
+                await self._deployments.listen(record)
             except HiveError as error:
-                log.error("agent cannot be heard", agent=record.name, error=error.message)
+                log.error("cannot listen for agent", agent=record.name, error=error.message)
 
     async def start_wanted(self) -> None:
-        """Start every agent that was running when the daemon last stopped, unless it is asked otherwise meanwhile."""
+        """Start every agent that should run, unless an action stops or destroys it first."""
         turns = asyncio.Semaphore(_STARTED_AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
             for name in [record.name for record in self._registry.all()]:
                 tasks.create_task(self._start_if_wanted(name, turns))
 
     async def empty_trash(self) -> None:
-        """Remove what destroyed agents have left, until cancelled."""
+        """Delete the remaining files of destroyed agents until cancelled."""
         await self._purging.run()
 
     def close(self) -> None:
-        """Begin to stop: the rest of the trash is the next daemon's."""
+        """Stop deleting files; the next daemon continues."""
         self._purging.stop()
 
     # --- actions --------------------------------------------------------------------------------------------
 
     async def start(self, name: str, actor: str) -> AgentStatus:
-        """Run the agent; nothing happens if it runs already."""
-        self.record(name)
-        async with self._locks[name]:
+        """Start the agent, unless it runs already."""
+        self._registry.record(name)
+        async with self._registry.lock(name):
             record = await self._want(name, "running", "start", actor)
-            self._hold_port(record)
-            await self._runtime.start(self._spec(record))
-        return self.status(name)
+            self._deployments.hold_port(record)
+            await self._runtime.start(self._deployments.spec(record))
+        return self._registry.status(name)
 
     async def stop(self, name: str, actor: str) -> AgentStatus:
-        """Stop the agent; its messages wait."""
-        self.record(name)
-        async with self._locks[name]:
+        """Stop the agent; its messages stay stored."""
+        self._registry.record(name)
+        async with self._registry.lock(name):
             record = await self._want(name, "stopped", "stop", actor)
             await self._runtime.stop(name)
-            self._hold_port(record)  # A harness that has outlived a daemon had it until now.
-        return self.status(name)
+            self._deployments.hold_port(record)  # A harness that outlived a daemon may have held it until now.
+        return self._registry.status(name)
 
     async def restart(self, name: str, actor: str) -> AgentStatus:
-        """Stop the agent if it runs, and start it."""
-        self.record(name)
-        async with self._locks[name]:
+        """Stop the agent if it runs, then start it."""
+        self._registry.record(name)
+        async with self._registry.lock(name):
             record = await self._want(name, "running", "restart", actor)
             await self._runtime.stop(name)
-            self._hold_port(record)
-            await self._runtime.start(self._spec(record))
-        return self.status(name)
+            self._deployments.hold_port(record)
+            await self._runtime.start(self._deployments.spec(record))
+        return self._registry.status(name)
 
     async def set_status(self, name: str, text: str) -> None:
-        """The agent says what it is at; kept until it says something else, or is destroyed."""
-        async with self._locks[name]:
-            record = self.record(name)
+        """Store the status text that the agent reports."""
+        async with self._registry.lock(name):
+            record = self._registry.record(name)
             if record.status != text:
                 await self._database.write(lambda db: agent_store.set_status(db, name, text))
                 self._registry.replace(replace(record, status=text))
                 self._reports.status(name, text)
 
     async def destroy(self, name: str, actor: str, *, purge: bool) -> DestroyAnswer:
-        """Remove the agent. With `purge` also its files, port, messages and all of its past; otherwise a new one
-        finds them again.
+        """Remove the agent; with `purge` also its files, port, messages and history.
 
-        An agent whose destruction cannot be stored stays as it was. Raises `agent_being_purged` and
-        `purge_unfinished` if it is gone, but not all of its files.
+        Without `purge` a new agent of the name gets them. If the change cannot be stored, the agent stays as it was.
+
+        Raises:
+            HiveError: `unknown_agent`, `bad_name`; `agent_being_purged` or `purge_unfinished` if the agent was removed,
+                but not all of its files.
         """
-        self.record(name)
-        async with self._locks[name]:
-            record = self.record(name)
+        self._registry.record(name)
+        async with self._registry.lock(name):
+            record = self._registry.record(name)
             await self._runtime.destroy(name)
-            member = self._directory.member(name)
-            self._directory.remove(name)  # Before its messages: nothing new may come after they are counted.
+            member = self._registry.detach(name)  # Before its messages: none may arrive after they were counted.
             try:
                 dropped = await self._database.write(lambda db: self._delete(db, name, actor, purge=purge))
             except Exception:
-                self._directory.put(member)
+                self._registry.attach(member)
                 if record.desired == "running":
                     await self._start(record)
                 raise
             self._registry.remove(name)
             self._reports.forget(name)
-            self.page_access.forget(name)
+            self._page_access.forget(name)
             if purge:
                 self._broker.was_deleted(name)
                 self._purging.begun(name)
-            self._page_ports.release(name)
-            await self._sockets.close(name)
+            await self._deployments.stop_listening(name)
             left = await (self._purging.finish(name) if purge else self._purging.clear_run(name))
         await self._purging.empty(left)
         return DestroyAnswer(name=name, purged=purge, dropped_messages=dropped)
@@ -144,31 +173,31 @@ class AgentLifecycle(AgentLimits):
                 log.error("agent's directories not made", agent=record.name, error=str(error))
 
     async def _start_if_wanted(self, name: str, turns: asyncio.Semaphore) -> None:
-        async with turns, self._locks[name]:
-            # Looked up now: the operator may have stopped or destroyed it since the daemon started.
+        async with turns, self._registry.lock(name):
+            # Looked up under the lock: the operator may have stopped or destroyed it since the daemon started.
             record = self._registry.find(name)
             if record is not None and record.desired == "running":
                 await self._start(record)
             elif record is not None:
                 await self._stop_leftover(name)
-                self._hold_port(record)
+                self._deployments.hold_port(record)
 
     async def _start(self, record: AgentRecord) -> None:
-        """Start an agent for which nobody waits who could be told that it was refused."""
+        """Start an agent for which no caller waits: a refusal is logged."""
         try:
-            await self._runtime.start(self._spec(record))
+            await self._runtime.start(self._deployments.spec(record))
         except HiveError as error:
             log.warning("agent not started", agent=record.name, code=error.code)
 
     async def _stop_leftover(self, name: str) -> None:
-        """Containers outlive the daemon: one that was to be stopped when it was killed may go on still."""
+        """Stop an agent that may still run: containers outlive a daemon that was killed while it stopped them."""
         try:
             await self._runtime.stop(name)
         except HiveError as error:
             log.warning("agent not stopped", agent=name, code=error.code)
 
     def _delete(self, db: sqlite3.Connection, name: str, actor: str, *, purge: bool) -> int:
-        """All that a destroy changes in the database, in one transaction; how many waiting messages were dropped."""
+        """Make all changes of a destroy to the database; returns the number of dropped messages."""
         dropped = self._broker.delete_agent(db, name) if purge else 0
         agent_store.delete(db, name, forget_port=purge)
         page_access.forget_sessions(db, name)
@@ -181,7 +210,7 @@ class AgentLifecycle(AgentLimits):
         return dropped
 
     async def _want(self, name: str, desired: Desired, action: str, actor: str) -> AgentRecord:
-        record = self.record(name)
+        record = self._registry.record(name)
 
         def store(db: sqlite3.Connection) -> None:
             agent_store.set_desired(db, name, desired)
@@ -195,5 +224,5 @@ class AgentLifecycle(AgentLimits):
 
 
 def passed_environment(names: Sequence[str]) -> dict[str, str]:
-    """The variables of the daemon's own environment that agents get too, as far as they are set."""
+    """The variables of the daemon's environment that agents get too, if they are set."""
     return {name: os.environ[name] for name in names if name in os.environ}

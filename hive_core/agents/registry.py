@@ -1,11 +1,12 @@
-"""The agents in memory, and their status as callers see it."""
+"""The agents in memory, and their status for callers."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from hive_core.agents.health import HarnessReports
-from hive_core.agents.page_access import PageAccess
 from hive_core.agents.store import AgentRecord
 from hive_core.errors import HiveError, not_found
 from hive_core.layout import Layout
@@ -17,34 +18,72 @@ from hive_core.text import shown
 
 
 class AgentRegistry:
-    """Records by name. In memory: the database has them, too."""
+    """The records of all agents by name, a copy of the database's; answers every question about agents."""
 
-    def __init__(self, directory: Directory) -> None:
-        """`directory` is kept up to date with it."""
+    def __init__(
+        self, *, layout: Layout, directory: Directory, broker: Broker, runtime: Runtime, reports: HarnessReports
+    ) -> None:
+        """The registry keeps `directory` up to date with the agents."""
+        self._layout = layout
         self._directory = directory
+        self._broker = broker
+        self._runtime = runtime
+        self._reports = reports
         self._records: dict[str, AgentRecord] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._outdated: frozenset[str] = frozenset()
+
+    def lock(self, name: str) -> asyncio.Lock:
+        """The lock that every action on the agent holds, so that actions on one agent run one after another."""
+        return self._locks[name]
+
+    # --- changes --------------------------------------------------------------------------------------------
 
     def add(self, record: AgentRecord) -> None:
-        """Add an agent; from now on it can be written to."""
+        """Add an agent; it can receive messages from now on."""
         self._directory.put(Member(record.name, record.kind, _allowed(record), record.instance))
         self._records[record.name] = record
 
     def replace(self, record: AgentRecord) -> None:
-        """Something else is asked for of the agent, or in force. Its harness stays the one that speaks for it."""
+        """Replace the agent's record. The instance of its harness stays."""
         self._directory.member(record.name).allowed = _allowed(record)
         self._records[record.name] = record
 
     def remove(self, name: str) -> None:
-        """Remove the agent."""
+        """Remove the agent, which may be detached."""
         self._directory.remove(name)
         del self._records[name]
+
+    def detach(self, name: str) -> Member:
+        """Stop delivering messages to the agent, which stays registered; `attach` undoes it."""
+        member = self._directory.member(name)
+        self._directory.remove(name)
+        return member
+
+    def attach(self, member: Member) -> None:
+        """Deliver messages to a detached agent again."""
+        self._directory.put(member)
+
+    def mark_outdated(self, closures: Iterable[str]) -> None:
+        """Record that these closures, and no others, were built with an older hyperhive."""
+        self._outdated = frozenset(closures)
+
+    # --- questions ------------------------------------------------------------------------------------------
 
     def find(self, name: str) -> AgentRecord | None:
         """The agent's record, or None."""
         return self._records.get(name)
 
+    def exists(self, name: str) -> bool:
+        """Whether there is such an agent."""
+        return name in self._records
+
     def record(self, name: str) -> AgentRecord:
-        """The agent's record; raises `unknown_agent`, or `bad_name` for what can be none."""
+        """The agent's record.
+
+        Raises:
+            HiveError: `unknown_agent`, or `bad_name` if no agent can have the name.
+        """
         record = self._records.get(name)
         if record is not None:
             return record
@@ -55,67 +94,26 @@ class AgentRegistry:
         """All agents, the manager first."""
         return sorted(self._records.values(), key=lambda record: (record.kind != "manager", record.name))
 
-
-def _allowed(record: AgentRecord) -> frozenset[str] | None:
-    allowed = record.config.allowed_recipients
-    return None if allowed is None else frozenset(allowed)
-
-
-def check_name(name: str) -> None:
-    """Raise `bad_name` for what can be no agent's name."""
-    if name != MANAGER and not is_agent_name(name):
-        raise HiveError("bad_name", why_not(name), hint="1 to 9 characters a-z and 0-9, a letter first")
-
-
-class AgentViews:
-    """Everything that can be asked about agents; nothing here changes any."""
-
-    def __init__(
-        self, *, layout: Layout, registry: AgentRegistry, broker: Broker, runtime: Runtime, reports: HarnessReports
-    ) -> None:
-        self._layout = layout
-        self._registry = registry
-        self._broker = broker
-        self._runtime = runtime
-        self._reports = reports
-        self.page_access = PageAccess()
-        self._outdated: frozenset[str] = frozenset()
-
-    def record(self, name: str) -> AgentRecord:
-        """The agent's record; raises `unknown_agent`, or `bad_name` for what can be none."""
-        return self._registry.record(name)
-
-    def running(self, name: str) -> bool:
-        """Whether the agent is to run; raises like `record`."""
-        return self.record(name).desired == "running"
-
-    def exists(self, name: str) -> bool:
-        """Whether there is such an agent."""
-        return self._registry.find(name) is not None
+    def unit(self, name: str) -> UnitState | None:
+        """The state of the agent's process or container, or None if the runtime has none."""
+        return next((unit for unit in self._runtime.units() if unit.name == name), None)
 
     def status(self, name: str) -> AgentStatus:
-        """One agent; raises like `record`."""
-        return self._status(self.record(name), self._unit(name))
+        """The status of one agent; raises like `record`."""
+        return self._status(self.record(name), self.unit(name))
 
     def statuses(self) -> Sequence[AgentStatus]:
-        """All agents, the manager first."""
+        """The status of every agent, the manager first."""
         units = {unit.name: unit for unit in self._runtime.units()}
-        return [self._status(record, units.get(record.name)) for record in self._registry.all()]
-
-    def mark_outdated(self, closures: Iterable[str]) -> None:
-        """These closures, and no others, were built with an older hyperhive."""
-        self._outdated = frozenset(closures)
+        return [self._status(record, units.get(record.name)) for record in self.all()]
 
     async def logs(self, name: str, query: LogsQuery) -> LogsAnswer:
-        """What the agent's harness wrote to its output; raises like `record`."""
+        """The lines that the agent's harness printed; raises like `record`."""
         self.record(name)
         lines, cursor = await self._runtime.read_log(
             name, self._layout.agent_log(name), query.lines, query.cursor, query.wait_seconds
         )
         return LogsAnswer(lines=lines, cursor=cursor)
-
-    def _unit(self, name: str) -> UnitState | None:
-        return next((unit for unit in self._runtime.units() if unit.name == name), None)
 
     def _status(self, record: AgentRecord, unit: UnitState | None) -> AgentStatus:
         unit = unit or UnitState(record.name, "stopped")
@@ -140,3 +138,14 @@ class AgentViews:
             confinement=self._runtime.confinement,
             needs_update=record.closure in self._outdated,
         )
+
+
+def _allowed(record: AgentRecord) -> frozenset[str] | None:
+    allowed = record.config.allowed_recipients
+    return None if allowed is None else frozenset(allowed)
+
+
+def check_name(name: str) -> None:
+    """Raise `bad_name` if no agent can have the name."""
+    if name != MANAGER and not is_agent_name(name):
+        raise HiveError("bad_name", why_not(name), hint="1 to 9 characters a-z and 0-9, a letter first")

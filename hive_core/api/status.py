@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from hive_core import __version__
-from hive_core.agents import AgentLifecycle
+from hive_core.agents import AgentRegistry
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout
@@ -26,7 +26,7 @@ class StatusReport:
         database: Database,
         directory: Directory,
         broker: Broker,
-        agents: AgentLifecycle,
+        agents: AgentRegistry,
         runtime: Runtime,
         metrics: Metrics,
     ) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from hive_core.agents import AgentLifecycle
+from hive_core.agents import AgentLifecycle, AgentRegistry, DeploymentManager
 from hive_core.errors import HiveError, conflict, not_found
 from hive_core.gate.policy import Principal
 from hive_core.gate.records import index
@@ -40,7 +40,9 @@ class GateContext:
     layout: Layout
     database: Database
     directory: Directory
-    agents: AgentLifecycle
+    agents: AgentRegistry
+    deployments: DeploymentManager
+    lifecycle: AgentLifecycle
     runtime: Runtime
     transition_log: TransitionLog
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))

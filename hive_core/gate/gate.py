@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hive_core.agents import AgentLifecycle
+from hive_core.agents import AgentLifecycle, AgentRegistry, DeploymentManager
 from hive_core.gate.context import GateContext
 from hive_core.gate.intake.import_commit import CommitImporter
 from hive_core.gate.pipeline.build import BuildLogs, BuildStep
@@ -63,12 +63,16 @@ class Gate:
         directory: Directory,
         broker: Broker,
         events: EventHub,
-        agents: AgentLifecycle,
+        agents: AgentRegistry,
+        deployments: DeploymentManager,
+        lifecycle: AgentLifecycle,
         runtime: Runtime,
         importer: CommitImporter,
     ) -> None:
         transition_log = TransitionLog(layout, database, directory, broker, events)
-        self._context = context = GateContext(settings, layout, database, directory, agents, runtime, transition_log)
+        self._context = context = GateContext(
+            settings, layout, database, directory, agents, deployments, lifecycle, runtime, transition_log
+        )
         logs = BuildLogs(layout)
         provisioning, removal = Provisioning(context), Removal(context)
         deploy_step = DeployStep(context, provisioning, removal)

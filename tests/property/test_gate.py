@@ -215,9 +215,10 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(agent=agents)
     def stopped_or_started(self, agent: str) -> None:
-        lives = self.gate_hive.hive.agents
-        if lives.exists(agent):
-            self.run(lives.stop(agent, "operator") if lives.running(agent) else lives.start(agent, "operator"))
+        record, lifecycle = self.gate_hive.hive.agents.find(agent), self.gate_hive.hive.lifecycle
+        if record is not None:
+            change = lifecycle.stop if record.desired == "running" else lifecycle.start
+            self.run(change(agent, "operator"))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from hive_core.agents import AgentLifecycle
+from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.params import agent_name, principal_of
 from hive_core.gate.gate import Gate
@@ -32,7 +32,7 @@ from hive_core.protocol import (
 _AGENT = "/v1/agents/{name}"
 
 
-def agent_management(agents: AgentLifecycle, *, manager_only: bool) -> list[Endpoint]:
+def agent_management(agents: AgentRegistry, lifecycle: AgentLifecycle, *, manager_only: bool) -> list[Endpoint]:
     """Start, stop, restart, logs: for the operator, and on agents' sockets for the manager alone."""
 
     def action(verb: str, run: Callable[[str, str], Awaitable[AgentStatus]]) -> Endpoint:
@@ -46,9 +46,9 @@ def agent_management(agents: AgentLifecycle, *, manager_only: bool) -> list[Endp
         return await agents.logs(call.path["name"], call.read(LogsQuery))
 
     return [
-        action("start", agents.start),
-        action("stop", agents.stop),
-        action("restart", agents.restart),
+        action("start", lifecycle.start),
+        action("stop", lifecycle.stop),
+        action("restart", lifecycle.restart),
         Endpoint(
             "GET",
             f"{_AGENT}/logs",
@@ -62,7 +62,7 @@ def agent_management(agents: AgentLifecycle, *, manager_only: bool) -> list[Endp
     ]
 
 
-def own_log(agents: AgentLifecycle) -> list[Endpoint]:
+def own_log(agents: AgentRegistry) -> list[Endpoint]:
     """What every agent may read: what its own harness has printed."""
 
     async def logs(call: ApiCall) -> LogsAnswer:
@@ -116,7 +116,7 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     ]
 
 
-def agent_admin(agents: AgentLifecycle, gate: Gate) -> list[Endpoint]:
+def agent_admin(agents: AgentRegistry, gate: Gate) -> list[Endpoint]:
     """List, spawn and destroy: the operator's alone."""
 
     async def listing(_: ApiCall) -> AgentList:
@@ -170,7 +170,7 @@ def agent_requests(gate: Gate) -> list[Endpoint]:
     ]
 
 
-def peers(agents: AgentLifecycle) -> list[Endpoint]:
+def peers(agents: AgentRegistry) -> list[Endpoint]:
     """What an agent may know of the others."""
 
     async def listing(_: ApiCall) -> PeerList:
@@ -184,21 +184,21 @@ def peers(agents: AgentLifecycle) -> list[Endpoint]:
 _LIMITS = "/v1/agents/{name}/limits"
 
 
-def limit_views(agents: AgentLifecycle, *, manager_only: bool) -> list[Endpoint]:
+def limit_views(limits: AgentLimits, *, manager_only: bool) -> list[Endpoint]:
     """Look: for the operator, and on agents' sockets for the manager alone."""
 
     async def show(call: ApiCall) -> LimitsAnswer:
-        return await agents.limits(call.path["name"])
+        return await limits.read(call.path["name"])
 
     summary = "What an agent may use and does use"
     return [Endpoint("GET", _LIMITS, summary, show, LimitsAnswer, manager_only=manager_only)]
 
 
-def limit_changes(agents: AgentLifecycle) -> list[Endpoint]:
+def limit_changes(limits: AgentLimits) -> list[Endpoint]:
     """Change what a running agent may use: the operator's alone."""
 
     async def change(call: ApiCall) -> LimitsAnswer:
-        return await agents.set_limits(call.path["name"], call.read(LimitsRequest), call.caller.actor)
+        return await limits.change(call.path["name"], call.read(LimitsRequest), call.caller.actor)
 
     return [
         Endpoint(

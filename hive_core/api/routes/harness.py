@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hive_core.agents import AgentLifecycle
+from hive_core.agents import AgentLifecycle, AgentRegistry
 from hive_core.agents.health import HarnessReports
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.messaging import Broker, Directory, Scheduler
@@ -10,7 +10,8 @@ from hive_core.protocol import Done, HelloRequest, Profile, StateRequest, Status
 
 
 def harness(
-    agents: AgentLifecycle,
+    agents: AgentRegistry,
+    lifecycle: AgentLifecycle,
     broker: Broker,
     reports: HarnessReports,
     directory: Directory,
@@ -44,7 +45,7 @@ def harness(
         return Done()
 
     async def status(call: ApiCall) -> Done:
-        await agents.set_status(call.caller.name, call.read(StatusRequest).text)
+        await lifecycle.set_status(call.caller.name, call.read(StatusRequest).text)
         return Done()
 
     async def whoami(call: ApiCall) -> WhoAmI:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from hive_core.agents import AgentLifecycle, page_access
-from hive_core.agents.page_access import TICKET_SECONDS, PageToken
+from hive_core.agents import AgentRegistry, DeploymentManager, page_access
+from hive_core.agents.page_access import TICKET_SECONDS, PageAccess, PageToken
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
@@ -28,20 +28,22 @@ from hive_core.protocol.names import OPERATOR
 _PAGE = "/v1/page"
 
 
-def page_tickets(agents: AgentLifecycle, database: Database, layout: Layout) -> list[Endpoint]:
+def page_tickets(
+    agents: AgentRegistry, deployments: DeploymentManager, access: PageAccess, database: Database, layout: Layout
+) -> list[Endpoint]:
     """Tickets for pages: the operator's alone."""
 
     async def ticket(call: ApiCall) -> PageTicket:
         record = agents.record(call.path["name"])
         actor = call.caller.actor
-        made = agents.page_access.ticket(
-            record.name, actor
-        )  # Before anything waits: a destroyed agent's tickets go with it.
+        # Made before the first wait: a destroy meanwhile then invalidates the ticket.
+        made = access.ticket(record.name, actor)
         await database.write(lambda db: audit.append(db, actor=actor, action="page_ticket", subject=record.name))
         return PageTicket(
             ticket=made.secret,
             port=record.web_port,
-            held=agents.hold_port(record.name),
+            # The record is read again: the agent may have been destroyed or sealed meanwhile.
+            held=deployments.hold_port(agents.record(record.name)),
             sealed=record.sealed,
             socket=str(layout.agent(record.name).own / "web.sock"),
             expires_in=TICKET_SECONDS,
@@ -51,9 +53,8 @@ def page_tickets(agents: AgentLifecycle, database: Database, layout: Layout) -> 
     return [Endpoint("POST", path, "A one-time ticket for an agent's page", ticket, PageTicket)]
 
 
-def page_actions(agents: AgentLifecycle, broker: Broker, questions: Questions, database: Database) -> list[Endpoint]:
+def page_actions(access: PageAccess, broker: Broker, questions: Questions, database: Database) -> list[Endpoint]:
     """What an agent's page asks for whoever looks at it. Tickets and sessions are good for their own agent only."""
-    access = agents.page_access
 
     def session(entry: PageToken) -> PageSession:
         return PageSession(session=entry.secret, user=entry.user, expires_in=access.remaining(entry))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hive_core.agents import AgentLifecycle
+from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry, DeploymentManager
 from hive_core.agents.health import HarnessReports
+from hive_core.agents.page_access import PageAccess
 from hive_core.api.endpoint import Endpoint
 from hive_core.api.routes import agents as of_agents
 from hive_core.api.routes import harness, messages, pages, proposals, system
@@ -31,7 +32,11 @@ class Services:
     questions: Questions
     reminders: Reminders
     scheduler: Scheduler
-    agents: AgentLifecycle
+    agents: AgentRegistry
+    lifecycle: AgentLifecycle
+    deployments: DeploymentManager
+    limits: AgentLimits
+    page_access: PageAccess
     gate: Gate
     status_report: StatusReport
     lease_seconds: float
@@ -45,14 +50,20 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
         *messages.message_leases(broker),
         *messages.wake_messages(broker),
         *harness.harness(
-            agents, broker, services.reports, services.directory, services.scheduler, services.lease_seconds
+            agents,
+            services.lifecycle,
+            broker,
+            services.reports,
+            services.directory,
+            services.scheduler,
+            services.lease_seconds,
         ),
         *question_routes.agent_questions(questions, services.reminders, gate),
-        *pages.page_actions(agents, broker, questions, services.database),
+        *pages.page_actions(services.page_access, broker, questions, services.database),
         *of_agents.peers(agents),
         *of_agents.own_log(agents),
-        *of_agents.agent_management(agents, manager_only=True),
-        *of_agents.limit_views(agents, manager_only=True),
+        *of_agents.agent_management(agents, services.lifecycle, manager_only=True),
+        *of_agents.limit_views(services.limits, manager_only=True),
         *of_agents.deployments(gate, manager_only=True),
         *of_agents.agent_requests(gate),
         *proposals.submissions(gate),
@@ -68,9 +79,9 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
             services.status_report.status, database.check, services.status_report.exposition, services.events
         ),
         *of_agents.agent_admin(agents, gate),
-        *of_agents.agent_management(agents, manager_only=False),
-        *of_agents.limit_views(agents, manager_only=False),
-        *of_agents.limit_changes(agents),
+        *of_agents.agent_management(agents, services.lifecycle, manager_only=False),
+        *of_agents.limit_views(services.limits, manager_only=False),
+        *of_agents.limit_changes(services.limits),
         *of_agents.deployments(gate, manager_only=False),
         *proposals.submissions(gate),
         *proposals.decisions(gate, manager_only=False),
@@ -79,5 +90,5 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *messages.sent_messages(broker),
         *messages.operator_inbox(broker),
         *question_routes.operator_answers(services.questions, services.reminders),
-        *pages.page_tickets(agents, database, services.layout),
+        *pages.page_tickets(agents, services.deployments, services.page_access, database, services.layout),
     ]

@@ -79,11 +79,11 @@ class DeployStep:
             why = f"what {agent}/{row.number} was built to is gone: {new.closure}"
             raise conflict("closure_gone", why, "propose it again, so that it is built again")
         transitions.crash_point("about to activate")
-        runs = await context.agents.deploy(agent, new)
+        runs = await context.deployments.deploy(agent, new)
         transitions.crash_point("activated")
         why = ""
         if runs:
-            why = await context.agents.wait_healthy(agent, new.number, context.settings.health_timeout)
+            why = await context.deployments.wait_healthy(agent, new.number, context.settings.health_timeout)
             transitions.crash_point("watched")
         if why:
             why += await self._log_tail(agent)
@@ -100,7 +100,7 @@ class DeployStep:
             return ""
         try:
             old = await context.in_repository(agent, lambda repository: read_active_config(repository, deployed))
-            await context.agents.deploy(agent, old)
+            await context.deployments.deploy(agent, old)
         except (HiveError, OSError, ValueError) as error:
             log.error("not put back", agent=agent, number=deployed.number, error=str(error))
             return f"\n\nWhat was deployed before ({agent}/{deployed.number}) could not be put back: {error}"

@@ -58,15 +58,15 @@ class Provisioning:
                 return context.agents.status(agent)
             raise conflict("agent_exists", f"there is an agent {agent} already", "destroy it first")
         new = await context.in_repository(agent, lambda repository: read_active_config(repository, row))
-        paths = await context.agents.create_directories(agent)
+        paths = await context.deployments.create_directories(agent)
         await context.in_repository(agent, lambda repository: repository.clone_to(paths.config, row.commit))
         transitions.crash_point("agent's place made")
         try:
-            status = await context.agents.create(agent, new, start=row.start, actor=actor)
+            status = await context.deployments.create(agent, new, start=row.start, actor=actor)
         except HiveError as error:
             # It is there and cannot be run; a spawn that failed leaves no agent.
             if error.code != "stopping" and context.agents.exists(agent):
-                await context.agents.destroy(agent, "system", purge=False)
+                await context.lifecycle.destroy(agent, "system", purge=False)
             raise
         transitions.crash_point("agent made")
         return status
@@ -103,7 +103,7 @@ class Removal:
         answer = None
         try:
             if context.agents.exists(agent):
-                answer = await context.agents.destroy(agent, actor, purge=purge)
+                answer = await context.lifecycle.destroy(agent, actor, purge=purge)
             transitions.crash_point("agent destroyed")
         finally:
             # Also if some of its files could not be removed: it is gone.

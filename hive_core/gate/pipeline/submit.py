@@ -194,10 +194,10 @@ class AgentSubmissions:
         `above_ceiling`.
         """
         context, agent = self._context, request.name
-        await context.agents.check_new(agent)
+        await context.deployments.check_new(agent)
         await context.runtime.check_can_build()
         async with context.locks[agent]:
-            await context.agents.check_new(agent)
+            await context.deployments.check_new(agent)
             commit, base = await self._provisioning.first_commit(request, principal)
             first = await new_proposal(context, "spawn", agent, principal, "spawned by the operator", base)
             data = replace(first, start=request.start)
@@ -240,10 +240,10 @@ class AgentSubmissions:
         """Propose a new agent. Raises like `spawn`, and `already_proposed`."""
         context, agent = self._context, request.name
         policy.check_may_request(principal)
-        await context.agents.check_new(agent)
+        await context.deployments.check_new(agent)
         await context.runtime.check_can_build()
         async with context.locks[agent]:
-            await context.agents.check_new(agent)
+            await context.deployments.check_new(agent)
             await check_only_one(context, agent, "spawn")
             commit, base = await self._provisioning.first_commit(request, principal)
             first = await new_proposal(context, "spawn", agent, principal, request.note, base, expires=True)

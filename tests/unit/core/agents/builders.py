@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from hive_core.agents import ActiveConfig, AgentLifecycle, files
+from hive_core.agents import ActiveConfig, AgentLifecycle, AgentLimits, AgentRegistry, DeploymentManager, files
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.limits import LimitPolicy
+from hive_core.agents.page_access import PageAccess
+from hive_core.agents.purge import Purging
 from hive_core.errors import conflict
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
@@ -141,7 +143,11 @@ class AgentHive:
     database: Database
     directory: Directory
     broker: Broker
-    agents: AgentLifecycle
+    agents: AgentRegistry
+    deployments: DeploymentManager
+    limits: AgentLimits
+    lifecycle: AgentLifecycle
+    page_access: PageAccess
     reports: HarnessReports
     processes: FakeProcesses
     sockets: FakeSockets
@@ -150,12 +156,12 @@ class AgentHive:
     async def spawn(self, name: str, *, start: bool = True) -> AgentStatus:
         """What the gate does for a new agent, after the decision."""
         request = SpawnRequest(name=name, start=start)
-        await self.agents.check_new(name)
-        paths = await self.agents.create_directories(name)
+        await self.deployments.check_new(name)
+        paths = await self.deployments.create_directories(name)
         paths.config.mkdir()
         for path, content in files.first_files(request).items():
             (paths.config / path).write_bytes(content)
-        return await self.agents.create(name, in_force(0), start=start, actor="operator")
+        return await self.deployments.create(name, in_force(0), start=start, actor="operator")
 
     async def report(self, name: str, deployment: int | None, *states: HarnessState) -> None:
         """A harness says hello with this deployment, and then what it is doing."""
@@ -187,20 +193,48 @@ async def opened(
         broker = Broker(database, directory, events, inbox_limit=100, lease_seconds=60)
         await broker.open()
         reports = HarnessReports(events, broker, directory)
-        agents = AgentLifecycle(
+        agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=processes, reports=reports)
+        page_access, purging, policy = PageAccess(), Purging(layout, database), limit_policy or LimitPolicy()
+        limits = AgentLimits(agents, database=database, runtime=processes, policy=policy)
+        deployments = DeploymentManager(
+            agents,
             layout=layout,
             database=database,
-            directory=directory,
-            broker=broker,
             runtime=processes,
             sockets=sockets,
             page_ports=page_ports,
             reports=reports,
+            purging=purging,
             environment={},
-            limit_policy=limit_policy or LimitPolicy(),
+            limit_policy=policy,
         )
-        await agents.open()
-        yield AgentHive(layout, database, directory, broker, agents, reports, processes, sockets, page_ports)
+        lifecycle = AgentLifecycle(
+            agents,
+            deployments,
+            layout=layout,
+            database=database,
+            broker=broker,
+            runtime=processes,
+            reports=reports,
+            purging=purging,
+            page_access=page_access,
+        )
+        await lifecycle.open()
+        yield AgentHive(
+            layout,
+            database,
+            directory,
+            broker,
+            agents,
+            deployments,
+            limits,
+            lifecycle,
+            page_access,
+            reports,
+            processes,
+            sockets,
+            page_ports,
+        )
     finally:
         database.finish()
         await writing

@@ -70,15 +70,15 @@ async def spawn(hive: AgentHive) -> None:
 
 
 async def deploy(hive: AgentHive) -> None:
-    await hive.agents.deploy("bob", in_force(1, model="large"))
+    await hive.deployments.deploy("bob", in_force(1, model="large"))
 
 
 async def destroy(hive: AgentHive) -> None:
-    await hive.agents.destroy("bob", "operator", purge=False)
+    await hive.lifecycle.destroy("bob", "operator", purge=False)
 
 
 async def purge(hive: AgentHive) -> None:
-    await hive.agents.destroy("bob", "operator", purge=True)
+    await hive.lifecycle.destroy("bob", "operator", purge=True)
 
 
 async def prepared(layout: Layout, *, with_bob: bool) -> None:
@@ -88,7 +88,7 @@ async def prepared(layout: Layout, *, with_bob: bool) -> None:
         await hive.spawn("bob")
         (layout.agent("bob").config / "old").touch()
         if not with_bob:
-            await hive.agents.destroy("bob", "operator", purge=False)
+            await hive.lifecycle.destroy("bob", "operator", purge=False)
         if with_bob:
             await hive.broker.send("operator", SendRequest(to="bob", body="hello"))
             deep = layout.agent("bob").state / "a" / "b"
@@ -115,7 +115,7 @@ async def check(layout: Layout, action: Callable[[AgentHive], Awaitable[None]]) 
         assert names in ({"ann"}, {"ann", "bob"})
         assert hive.sockets.names == names == set(hive.directory.names())
         assert {path.name for path in (layout.run_dir / "agents").iterdir()} == names
-        await hive.agents.start_wanted()
+        await hive.lifecycle.start_wanted()
         assert hive.processes.running == names
         assert await hive.database.read(lambda db: db.execute("SELECT * FROM purges").fetchall()) == []
         if action is not spawn:
@@ -127,9 +127,9 @@ async def check(layout: Layout, action: Callable[[AgentHive], Awaitable[None]]) 
         if "bob" in names:
             assert (layout.agent("bob").config / "agent.toml").exists()
             whole_deployment(hive)
-            await hive.agents.destroy("bob", "operator", purge=True)
+            await hive.lifecycle.destroy("bob", "operator", purge=True)
         await hive.spawn("bob", start=False)
-        await hive.agents.destroy("bob", "operator", purge=True)
+        await hive.lifecycle.destroy("bob", "operator", purge=True)
         assert not layout.agent_home("bob").exists() and not layout.agent_log("bob").exists()
         assert not any(place.exists() for place in past(layout))
         await trash_emptied(layout, hive)
@@ -145,7 +145,7 @@ def whole_deployment(hive: AgentHive) -> None:
 
 async def trash_emptied(layout: Layout, hive: AgentHive) -> None:
     """Let the background part of the daemon work until nothing is left in the trash."""
-    emptying = asyncio.create_task(hive.agents.empty_trash())
+    emptying = asyncio.create_task(hive.lifecycle.empty_trash())
     async with asyncio.timeout(30):
         while Trash(layout).places():
             assert not emptying.done()

@@ -24,9 +24,9 @@ async def refusal(hive: AgentHive, name: str) -> set[str]:
     """The codes with which every step towards a new agent of that name is refused."""
     codes = set()
     for step in (
-        hive.agents.check_new(name),
-        hive.agents.create_directories(name),
-        hive.agents.create(name, in_force(0), start=True, actor="operator"),
+        hive.deployments.check_new(name),
+        hive.deployments.create_directories(name),
+        hive.deployments.create(name, in_force(0), start=True, actor="operator"),
     ):
         with pytest.raises(HiveError) as refused:
             await step
@@ -37,12 +37,12 @@ async def refusal(hive: AgentHive, name: str) -> set[str]:
 async def test_a_new_agent_runs_what_is_in_force(layout: Layout) -> None:
     """The runtime gets closure, number and the agent's own applied repository; the row and the audit tell of it."""
     async with opened(layout) as hive:
-        await hive.agents.create_directories("bob")
-        status = await hive.agents.create("bob", in_force(3), start=True, actor="operator:eva")
+        await hive.deployments.create_directories("bob")
+        status = await hive.deployments.create("bob", in_force(3), start=True, actor="operator:eva")
         spec = hive.processes.specs["bob"]
         assert (spec.closure, spec.deployment, spec.applied) == ("closure-3", 3, layout.applied_repository("bob"))
         assert (status.deployment, status.lifecycle) == (3, "running")
-        assert hive.agents.running("bob")
+        assert hive.agents.record("bob").desired == "running"
         assert hive.sockets.names == {"bob"}
         query = "SELECT actor, action, subject, detail FROM audit"
         rows = await hive.database.read(lambda db: db.execute(query).fetchall())
@@ -63,7 +63,7 @@ async def test_an_agent_that_is_not_to_start_is_not_run(layout: Layout) -> None:
     """It is there and can be written to."""
     async with opened(layout) as hive:
         assert (await hive.spawn("bob", start=False)).lifecycle == "stopped"
-        assert not hive.agents.running("bob")
+        assert hive.agents.record("bob").desired == "stopped"
         await hive.broker.send("operator", SendRequest(to="bob", body="hello"))
 
 
@@ -86,7 +86,7 @@ async def test_a_new_agent_does_not_take_over_the_old_configuration(layout: Layo
             assert sorted(path.name for path in config.iterdir()) == ["agent.nix", "agent.toml", "prompt.md"]
             (config / f"of-{number}").touch()
             (layout.agent("bob").state / f"note-{number}").touch()
-            await hive.agents.destroy("bob", "operator", purge=False)
+            await hive.lifecycle.destroy("bob", "operator", purge=False)
         home = layout.agent_home("bob")
         assert (home / "config.1" / "of-0").exists() and (home / "config.2" / "of-1").exists()
         assert len(list(layout.agent("bob").state.iterdir())) == 3
@@ -97,7 +97,7 @@ async def test_a_deployment_replaces_all_of_the_old_one(layout: Layout) -> None:
     async with opened(layout) as hive:
         await hive.spawn("bob")
         new = in_force(4, model="large")
-        assert await hive.agents.deploy("bob", new)
+        assert await hive.deployments.deploy("bob", new)
         spec = hive.processes.specs["bob"]
         assert (spec.closure, spec.deployment) == ("closure-4", 4)
         status = hive.agents.status("bob")
@@ -106,7 +106,7 @@ async def test_a_deployment_replaces_all_of_the_old_one(layout: Layout) -> None:
         assert (known.prompt, known.config, known.closure) == (new.prompt, new.config, new.closure)
         assert await hive.database.read(store.load) == [known]
     async with opened(layout) as hive:
-        await hive.agents.start_wanted()
+        await hive.lifecycle.start_wanted()
         assert (hive.processes.specs["bob"].closure, hive.processes.specs["bob"].deployment) == ("closure-4", 4)
 
 
@@ -115,12 +115,12 @@ async def test_a_deployment_changes_who_may_be_written_to(layout: Layout) -> Non
     async with opened(layout) as hive:
         await hive.spawn("bob")
         await hive.broker.hello("bob", "instance-1")
-        await hive.agents.deploy("bob", in_force(1, allowed_recipients=["operator"]))
+        await hive.deployments.deploy("bob", in_force(1, allowed_recipients=["operator"]))
         with pytest.raises(HiveError) as refused:
             await hive.broker.send("bob", SendRequest(to="hm1nd", body="psst"))
         assert refused.value.code == "recipient_not_allowed"
         await hive.broker.receive("bob", ReceiveRequest(instance="instance-1"))
-        await hive.agents.deploy("bob", in_force(2))
+        await hive.deployments.deploy("bob", in_force(2))
         with pytest.raises(HiveError) as refused:
             await hive.broker.send("bob", SendRequest(to="hm1nd", body="hello"))
         assert refused.value.code == "unknown_recipient"
@@ -130,9 +130,9 @@ async def test_a_stopped_agent_stays_stopped(layout: Layout) -> None:
     """A deployment does not start what the operator has stopped; the next start runs it."""
     async with opened(layout) as hive:
         await hive.spawn("bob", start=False)
-        assert not await hive.agents.deploy("bob", in_force(1))
+        assert not await hive.deployments.deploy("bob", in_force(1))
         assert hive.processes.running == set()
-        await hive.agents.start("bob", "operator")
+        await hive.lifecycle.start("bob", "operator")
         assert hive.processes.specs["bob"].deployment == 1
 
 
@@ -147,8 +147,8 @@ async def test_a_refused_activation_is_told(layout: Layout, monkeypatch: pytest.
         with monkeypatch.context() as patch:
             patch.setattr(hive.processes, "activate", gone)
             with pytest.raises(HiveError, match="gone"):
-                await hive.agents.deploy("bob", in_force(1))
-        assert await hive.agents.deploy("bob", in_force(0))
+                await hive.deployments.deploy("bob", in_force(1))
+        assert await hive.deployments.deploy("bob", in_force(0))
         assert hive.agents.status("bob").deployment == 0
 
 
@@ -163,7 +163,7 @@ async def test_a_deployment_that_is_not_stored_changes_nothing(layout: Layout, m
         with monkeypatch.context() as patch:
             patch.setattr(store, "replace_active_config", full)
             with pytest.raises(HiveError, match="disk"):
-                await hive.agents.deploy("bob", in_force(1, allowed_recipients=[]))
+                await hive.deployments.deploy("bob", in_force(1, allowed_recipients=[]))
         assert hive.agents.record("bob").deployment == hive.processes.specs["bob"].deployment == 0
         await hive.broker.send("bob", SendRequest(to="operator", body="still here"))
 
@@ -172,8 +172,8 @@ async def test_a_destroyed_agent_is_not_deployed(layout: Layout) -> None:
     """A deployment that waits behind a destroy is refused; nothing of the agent comes back."""
     async with opened(layout) as hive:
         await hive.spawn("bob")
-        destroying = asyncio.create_task(hive.agents.destroy("bob", "operator", purge=False))
-        deploying = asyncio.create_task(hive.agents.deploy("bob", in_force(1)))
+        destroying = asyncio.create_task(hive.lifecycle.destroy("bob", "operator", purge=False))
+        deploying = asyncio.create_task(hive.deployments.deploy("bob", in_force(1)))
         await destroying
         with pytest.raises(HiveError) as refused:
             await deploying
@@ -194,5 +194,5 @@ async def test_only_a_purge_removes_an_agents_past(layout: Layout, purge: bool) 
             (place / "file").touch()
             (place / "file").chmod(0o400)
             place.chmod(0o500)
-        await hive.agents.destroy("bob", "operator", purge=purge)
+        await hive.lifecycle.destroy("bob", "operator", purge=purge)
         assert [place.exists() for place in places] == [not purge] * 3 + [True] * 3

@@ -23,10 +23,10 @@ async def test_a_port_is_held_from_spawn_to_destruction(layout: Layout) -> None:
         assert hive.page_ports.held == {"bob": port}
     async with opened(layout) as hive:
         assert hive.page_ports.held == {"bob": port}
-        await hive.agents.start("bob", "operator")
-        await hive.agents.stop("bob", "operator")
+        await hive.lifecycle.start("bob", "operator")
+        await hive.lifecycle.stop("bob", "operator")
         assert hive.page_ports.held == {"bob": port}
-        await hive.agents.destroy("bob", "operator", purge=False)
+        await hive.lifecycle.destroy("bob", "operator", purge=False)
         assert hive.page_ports.held == {}
 
 
@@ -36,11 +36,11 @@ async def test_a_sealed_agent_has_no_port(layout: Layout) -> None:
         port = (await hive.spawn("bob")).web_port
         for start in (True, False):
             if not start:
-                await hive.agents.stop("bob", "operator")
-            await hive.agents.deploy("bob", in_force(1, network="sealed"))
-            assert hive.page_ports.held == {} and not hive.agents.hold_port("bob")
-            await hive.agents.deploy("bob", in_force(2))
-            assert hive.page_ports.held == {"bob": port} and hive.agents.hold_port("bob")
+                await hive.lifecycle.stop("bob", "operator")
+            await hive.deployments.deploy("bob", in_force(1, network="sealed"))
+            assert hive.page_ports.held == {} and not hive.deployments.hold_port(hive.agents.record("bob"))
+            await hive.deployments.deploy("bob", in_force(2))
+            assert hive.page_ports.held == {"bob": port} and hive.deployments.hold_port(hive.agents.record("bob"))
 
 
 async def test_a_port_that_is_taken(layout: Layout) -> None:
@@ -48,10 +48,10 @@ async def test_a_port_that_is_taken(layout: Layout) -> None:
     async with opened(layout) as hive:
         hive.page_ports.taken.add("bob")
         port = (await hive.spawn("bob")).web_port
-        assert "bob" in hive.processes.running and not hive.agents.hold_port("bob")
+        assert "bob" in hive.processes.running and not hive.deployments.hold_port(hive.agents.record("bob"))
         hive.page_ports.taken.clear()
-        assert hive.agents.hold_port("bob")
-        for act in (hive.agents.stop, hive.agents.start, hive.agents.restart):
+        assert hive.deployments.hold_port(hive.agents.record("bob"))
+        for act in (hive.lifecycle.stop, hive.lifecycle.start, hive.lifecycle.restart):
             hive.page_ports.held.clear()
             await act("bob", "operator")
             assert hive.page_ports.held == {"bob": port}
@@ -69,7 +69,7 @@ async def test_it_is_held_before_the_harness_starts(layout: Layout) -> None:
     async with opened(layout, processes) as hive:
         await hive.spawn("bob")
         hive.page_ports.held.clear()
-        await hive.agents.restart("bob", "operator")
+        await hive.lifecycle.restart("bob", "operator")
         hive.page_ports.held.clear()
-        await hive.agents.start("bob", "operator")
+        await hive.lifecycle.start("bob", "operator")
     assert held == [True, True, True]

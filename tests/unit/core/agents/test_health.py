@@ -31,7 +31,7 @@ async def hive(tmp_path: Path) -> AsyncIterator[AgentHive]:
     """A hive with bob, on deployment 1."""
     async with opened(Layout(tmp_path / "state", tmp_path / "run")) as hive:
         await hive.spawn("bob")
-        await hive.agents.deploy("bob", in_force(1))
+        await hive.deployments.deploy("bob", in_force(1))
         following = asyncio.create_task(hive.reports.follow(hive.processes.watch(), no_log))
         yield hive
         following.cancel()
@@ -40,7 +40,7 @@ async def hive(tmp_path: Path) -> AsyncIterator[AgentHive]:
 
 async def waiting(hive: AgentHive, seconds: float = LONG) -> asyncio.Task[str]:
     """Somebody who waits for deployment 1, and has found nothing yet."""
-    task = asyncio.create_task(hive.agents.wait_healthy("bob", 1, seconds))
+    task = asyncio.create_task(hive.deployments.wait_healthy("bob", 1, seconds))
     for _ in range(3):
         await asyncio.sleep(0)
     assert not task.done()
@@ -66,16 +66,16 @@ async def test_a_harness_that_can_work_is_healthy(hive: AgentHive, state: Harnes
 async def test_what_was_reported_before_the_wait_counts(hive: AgentHive) -> None:
     """A harness that is quicker than whoever waits for it is healthy all the same."""
     await hive.report("bob", 1, "idle")
-    assert await hive.agents.wait_healthy("bob", 1, 0) == ""
+    assert await hive.deployments.wait_healthy("bob", 1, 0) == ""
 
 
 async def test_what_was_said_before_the_deployment_does_not_count(hive: AgentHive) -> None:
     """A harness cannot vouch for the deployment that is to replace it, nor one life for the next."""
     await hive.report("bob", 2, "idle")
-    await hive.agents.deploy("bob", in_force(2))
-    assert "did not report in" in await hive.agents.wait_healthy("bob", 2, 0)
+    await hive.deployments.deploy("bob", in_force(2))
+    assert "did not report in" in await hive.deployments.wait_healthy("bob", 2, 0)
     await hive.reports.harness("bob", "idle", "")  # The old one's last word.
-    assert "did not report in" in await hive.agents.wait_healthy("bob", 2, 0)
+    assert "did not report in" in await hive.deployments.wait_healthy("bob", 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ async def test_what_is_missing_is_told_when_the_time_is_up(
 ) -> None:
     """Whoever reads why a deployment failed learns how far it came, and how long that was waited for."""
     await hive.report("bob", deployment, *states)
-    assert await hive.agents.wait_healthy("bob", 1, 0.01) == f"{why} (waited 0.01 seconds)"
+    assert await hive.deployments.wait_healthy("bob", 1, 0.01) == f"{why} (waited 0.01 seconds)"
 
 
 async def test_a_harness_may_recover_in_time(hive: AgentHive) -> None:
@@ -113,25 +113,25 @@ async def test_an_agent_that_failed_for_good_is_told_at_once(hive: AgentHive) ->
 async def test_crashes_are_told_with_the_time_out(hive: AgentHive) -> None:
     """A harness that crashes gets the whole time to come up; if it does not, its last end is named."""
     hive.processes.fail(UnitState("bob", "backoff", exit_cause="exit code 1"))
-    why = await hive.agents.wait_healthy("bob", 1, 0.01)
+    why = await hive.deployments.wait_healthy("bob", 1, 0.01)
     assert why.startswith("its harness did not report in") and why.endswith("the last time with: exit code 1")
 
 
 async def test_a_stop_or_a_destroy_ends_the_wait(hive: AgentHive) -> None:
     """What the operator does meanwhile is told at once, and is not mistaken for a failure to start."""
     task = await waiting(hive)
-    await hive.agents.stop("bob", "operator")
+    await hive.lifecycle.stop("bob", "operator")
     assert await answer(task) == "it was stopped"
-    await hive.agents.start("bob", "operator")
+    await hive.lifecycle.start("bob", "operator")
     task = await waiting(hive)
-    await hive.agents.destroy("bob", "operator", purge=False)
+    await hive.lifecycle.destroy("bob", "operator", purge=False)
     assert await answer(task) == "it was destroyed"
 
 
 async def test_another_deployment_ends_the_wait(hive: AgentHive) -> None:
     """The wait is for one deployment, not for whatever comes after it."""
     task = await waiting(hive)
-    await hive.agents.deploy("bob", in_force(2))
+    await hive.deployments.deploy("bob", in_force(2))
     await hive.report("bob", 2, "idle")
     assert await answer(task) == "deployment 2 took its place"
 
@@ -139,9 +139,9 @@ async def test_another_deployment_ends_the_wait(hive: AgentHive) -> None:
 async def test_a_new_agent_of_the_name_starts_with_nothing_said(hive: AgentHive) -> None:
     """What the harness of a destroyed agent said does not make its successor healthy."""
     await hive.report("bob", 1, "idle")
-    await hive.agents.destroy("bob", "operator", purge=False)
-    await hive.agents.create("bob", in_force(1), start=True, actor="operator")
-    assert "did not report in" in await hive.agents.wait_healthy("bob", 1, 0)
+    await hive.lifecycle.destroy("bob", "operator", purge=False)
+    await hive.deployments.create("bob", in_force(1), start=True, actor="operator")
+    assert "did not report in" in await hive.deployments.wait_healthy("bob", 1, 0)
 
 
 class Told:

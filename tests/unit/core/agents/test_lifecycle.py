@@ -25,10 +25,10 @@ async def test_a_start_of_the_daemon_heeds_what_was_asked_meanwhile(layout: Layo
             await hive.spawn(name)
     processes = FakeProcesses()
     async with opened(layout, processes) as hive:
-        starting = asyncio.create_task(hive.agents.start_wanted())
+        starting = asyncio.create_task(hive.lifecycle.start_wanted())
         assert {await processes.began.get() for _ in range(4)} == {"aa", "ab", "ac", "ad"}
-        await hive.agents.stop("bb", "operator")
-        await hive.agents.destroy("cc", "operator", purge=True)
+        await hive.lifecycle.stop("bb", "operator")
+        await hive.lifecycle.destroy("cc", "operator", purge=True)
         processes.held.set()
         await starting
         assert processes.running == {"aa", "ab", "ac", "ad"}
@@ -42,7 +42,7 @@ async def test_agents_are_started_side_by_side(layout: Layout) -> None:
             await hive.spawn(name)
     processes = FakeProcesses()
     async with opened(layout, processes) as hive:
-        starting = asyncio.create_task(hive.agents.start_wanted())
+        starting = asyncio.create_task(hive.lifecycle.start_wanted())
         for _ in range(4):
             await processes.began.get()
         processes.held.set()
@@ -65,7 +65,7 @@ async def test_a_refused_start_does_not_stop_the_others(layout: Layout, monkeypa
             await start(spec)  # type: ignore[arg-type]
 
         monkeypatch.setattr(hive.processes, "start", refuse_ann)
-        await hive.agents.start_wanted()
+        await hive.lifecycle.start_wanted()
         assert hive.processes.running == {"bob"}
 
 
@@ -80,12 +80,12 @@ async def test_a_destroy_that_is_not_stored_changes_nothing(
         with monkeypatch.context() as patch:
             patch.setattr("hive_core.infra.database.audit.append", _full)
             with pytest.raises(HiveError, match="disk"):
-                await hive.agents.destroy("bob", "operator", purge=purge)
+                await hive.lifecycle.destroy("bob", "operator", purge=purge)
         assert hive.agents.status("bob").lifecycle == "running"
         assert hive.sockets.names == {"bob"}
         await hive.broker.send("operator", SendRequest(to="bob", body="two"))
         assert hive.broker.unacknowledged("bob") == 2
-        answer = await hive.agents.destroy("bob", "operator", purge=purge)
+        answer = await hive.lifecycle.destroy("bob", "operator", purge=purge)
         assert answer.dropped_messages == (2 if purge else 0)
         assert hive.broker.unacknowledged("bob") == (0 if purge else 2)
 
@@ -101,7 +101,7 @@ async def test_a_new_agent_waits_for_the_purge_of_the_old_one(layout: Layout, mo
         (layout.agent("bob").state / "secret").touch()
         with monkeypatch.context() as patch:
             patch.setattr(Path, "rename", _busy)
-            for attempt in (hive.agents.destroy("bob", "operator", purge=True), hive.spawn("bob")):
+            for attempt in (hive.lifecycle.destroy("bob", "operator", purge=True), hive.spawn("bob")):
                 with pytest.raises(HiveError, match="bob") as refusal:
                     await attempt
                 assert (refusal.value.code, refusal.value.status) == ("agent_being_purged", 409)
@@ -129,7 +129,7 @@ async def test_what_was_to_be_stopped_is_stopped_by_the_next_daemon(layout: Layo
     """Containers outlive a daemon that is killed between remembering the wish and stopping one."""
     async with opened(layout) as hive:
         await hive.spawn("bob")
-        await hive.agents.stop("bob", "operator")
+        await hive.lifecycle.stop("bob", "operator")
         hive.processes.running.add("bob")
-        await hive.agents.start_wanted()
+        await hive.lifecycle.start_wanted()
         assert hive.processes.running == set()

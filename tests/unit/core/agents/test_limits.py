@@ -111,7 +111,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 async def changed(hive: AgentHive, **request: Any) -> Limits:
-    answer = await hive.agents.set_limits("bob", LimitsRequest(**request), "operator:alice")
+    answer = await hive.limits.change("bob", LimitsRequest(**request), "operator:alice")
     assert answer.in_force == hive.processes.limited["bob"]
     return answer.in_force
 
@@ -123,7 +123,7 @@ async def rows(hive: AgentHive) -> list[AuditRow]:
 
 async def refused(hive: AgentHive, name: str = "bob", **request: Any) -> str:
     with pytest.raises(HiveError) as refusal:
-        await hive.agents.set_limits(name, LimitsRequest(**request), "operator:alice")
+        await hive.limits.change(name, LimitsRequest(**request), "operator:alice")
     return refusal.value.code
 
 
@@ -133,7 +133,7 @@ async def test_an_agent_is_run_with_what_holds_for_it(layout: Layout) -> None:
         port = (await hive.spawn("bob")).web_port
         spec = hive.processes.specs["bob"]
         assert (spec.limits, spec.sealed, spec.web_port) == (Limits(memory_max="1G", tasks_max=64), False, port)
-        await hive.agents.deploy("bob", in_force(1, network="sealed", memory_max="2G", cpu_quota=50))
+        await hive.deployments.deploy("bob", in_force(1, network="sealed", memory_max="2G", cpu_quota=50))
         spec = hive.processes.specs["bob"]
         sealed = (Limits(memory_max="2G", cpu_quota=50, tasks_max=64), True, 0)
         assert (spec.limits, spec.sealed, spec.web_port) == sealed
@@ -143,9 +143,9 @@ async def test_a_ceiling_that_is_lowered_holds_from_the_next_start_on(layout: La
     """What was deployed before starts with no more than is allowed now, and its configuration stays what it is."""
     async with opened(layout, limit_policy=ALLOWANCE) as hive:
         await hive.spawn("bob")
-        await hive.agents.deploy("bob", in_force(1, memory_max="4G"))
+        await hive.deployments.deploy("bob", in_force(1, memory_max="4G"))
     async with opened(layout, limit_policy=LimitPolicy(ceilings=LimitCeilings(memory_max="2G"))) as hive:
-        await hive.agents.start_wanted()
+        await hive.lifecycle.start_wanted()
         assert hive.processes.specs["bob"].limits == Limits(memory_max="2G")
         assert hive.agents.record("bob").config.memory_max == "4G"
 
@@ -155,7 +155,7 @@ async def test_limits_are_shown(layout: Layout) -> None:
     async with opened(layout, limit_policy=ALLOWANCE) as hive:
         await hive.spawn("bob")
         await changed(hive, memory_max="3G")
-        answer = await hive.agents.limits("bob")
+        answer = await hive.limits.read("bob")
         assert (answer.name, answer.enforced) == ("bob", True)
         assert answer.configured == Limits(memory_max="1G", tasks_max=64)
         assert answer.in_force == Limits(memory_max="3G", tasks_max=64)
@@ -177,8 +177,8 @@ async def test_a_change_is_forgotten_with_the_next_start(layout: Layout) -> None
     async with opened(layout, limit_policy=ALLOWANCE) as hive:
         await hive.spawn("bob")
         await changed(hive, memory_max="3G")
-        await hive.agents.restart("bob", "operator:alice")
-        assert (await hive.agents.limits("bob")).in_force == Limits(memory_max="1G", tasks_max=64)
+        await hive.lifecycle.restart("bob", "operator:alice")
+        assert (await hive.limits.read("bob")).in_force == Limits(memory_max="1G", tasks_max=64)
 
 
 async def test_a_change_is_written_down(layout: Layout) -> None:
@@ -207,7 +207,7 @@ async def test_what_cannot_be_changed_is_refused(layout: Layout) -> None:
         assert await refused(hive) == "invalid_request"
         assert await refused(hive, "zoe", reset=True) == "unknown_agent"
         assert await refused(hive, "../bob", reset=True) == "bad_name"
-        await hive.agents.stop("bob", "operator")
+        await hive.lifecycle.stop("bob", "operator")
         assert await refused(hive, memory_max="2G") == "not_running"
         assert "bob" not in hive.processes.limited
 
@@ -220,4 +220,4 @@ async def test_a_runtime_that_cannot_limit_says_so(layout: Layout) -> None:
         await hive.spawn("bob")
         assert await refused(hive, memory_max="2G") == "limits_not_enforced"
         assert await rows(hive) == []
-        assert (await hive.agents.limits("bob")).enforced is False
+        assert (await hive.limits.read("bob")).enforced is False

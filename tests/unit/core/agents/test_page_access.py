@@ -140,7 +140,7 @@ def layout(tmp_path: Path) -> Layout:
 
 async def entered(hive: AgentHive, agent: str) -> PageToken:
     """A new session, as kept as the daemon's endpoint keeps it."""
-    entry = hive.agents.page_access.redeem_ticket(agent, hive.agents.page_access.ticket(agent, "operator:eva").secret)
+    entry = hive.page_access.redeem_ticket(agent, hive.page_access.ticket(agent, "operator:eva").secret)
     await hive.database.write(lambda db: page_access.add_session(db, agent, entry))
     return entry
 
@@ -153,7 +153,7 @@ async def test_a_session_outlives_the_daemon(layout: Layout) -> None:
         [row] = await hive.database.read(lambda db: list(db.execute("SELECT * FROM page_sessions")))
         assert entry.secret not in map(str, row)
     async with opened(layout) as hive:
-        again = hive.agents.page_access.check_session("bob", entry.secret)
+        again = hive.page_access.check_session("bob", entry.secret)
         assert again.user == entry.user
         assert again.ends == pytest.approx(entry.ends, abs=0.01)
 
@@ -164,16 +164,14 @@ async def test_a_session_ends_with_its_agent(layout: Layout, purge: bool) -> Non
     async with opened(layout) as hive:
         await hive.spawn("bob")
         entry = await entered(hive, "bob")
-        late = hive.agents.page_access.redeem_ticket(
-            "bob", hive.agents.page_access.ticket("bob", "operator:eva").secret
-        )
-        await hive.agents.destroy("bob", "operator", purge=purge)
+        late = hive.page_access.redeem_ticket("bob", hive.page_access.ticket("bob", "operator:eva").secret)
+        await hive.lifecycle.destroy("bob", "operator", purge=purge)
         await hive.database.write(lambda db: page_access.add_session(db, "bob", late))
         await hive.spawn("bob")
     async with opened(layout) as hive:
         for old in (entry, late):
             with pytest.raises(HiveError, match="the session is over"):
-                hive.agents.page_access.check_session("bob", old.secret)
+                hive.page_access.check_session("bob", old.secret)
 
 
 async def test_so_many_are_kept(layout: Layout) -> None:

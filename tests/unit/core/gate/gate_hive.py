@@ -335,6 +335,8 @@ async def _opened(
             broker=hive.broker,
             events=events,
             agents=hive.agents,
+            deployments=hive.deployments,
+            lifecycle=hive.lifecycle,
             runtime=runtime,
             importer=CommitImporter(
                 None,
@@ -344,7 +346,7 @@ async def _opened(
         )
         gate_hive = GateHive(layout, hive, gate, runtime, events, settings)
         born(gate_hive)
-        await hive.agents.start_wanted()
+        await hive.lifecycle.start_wanted()
         running = asyncio.create_task(gate.run())
         try:
             yield gate_hive

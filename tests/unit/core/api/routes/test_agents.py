@@ -16,20 +16,20 @@ from tests.unit.core.api.call_endpoint import Asking, asking, caller
 PATH = "/v1/agents/ada/limits"
 
 
-class FakeAgents:
+class FakeLimits:
     """Notes what it was asked for."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
 
-    async def limits(self, name: str) -> LimitsAnswer:
+    async def read(self, name: str) -> LimitsAnswer:
         self.asked.append((name,))
         return LimitsAnswer(
             name=name, configured=Limits(), in_force=Limits(tasks_max=64), enforced=True, usage=Usage(tasks=3)
         )
 
-    async def set_limits(self, name: str, request: LimitsRequest, actor: str) -> LimitsAnswer:
-        answer = await self.limits(name)
+    async def change(self, name: str, request: LimitsRequest, actor: str) -> LimitsAnswer:
+        answer = await self.read(name)
         self.asked[-1] += (request, actor)
         return answer
 
@@ -42,42 +42,42 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @asynccontextmanager
 async def as_caller(
     kind: Literal["agent", "manager", "operator"], place: Path
-) -> AsyncIterator[tuple[Asking, FakeAgents]]:
-    agents = FakeAgents()
-    known = cast(Any, agents)
+) -> AsyncIterator[tuple[Asking, FakeLimits]]:
+    limits = FakeLimits()
+    known = cast(Any, limits)
     table = limit_views(known, manager_only=kind != "operator")
     if kind == "operator":
         table += limit_changes(known)
     async with asking(table, caller(kind, kind), place) as one:
-        yield one, agents
+        yield one, limits
 
 
 async def test_the_operator_sees_and_changes_limits(place: Path) -> None:
     """GET shows them; POST changes what its body names, in the caller's name."""
-    async with as_caller("operator", place) as (operator, agents):
+    async with as_caller("operator", place) as (operator, limits):
         reply = await operator.ask("GET", PATH)
         assert reply.status == 200
         assert reply.json["in_force"] == {"memory_max": None, "cpu_quota": None, "tasks_max": 64, "io_weight": None}
         reply = await operator.ask("POST", PATH, {"memory_max": "3G", "reset": True})
         assert reply.status == 200
-        assert agents.asked == [("ada",), ("ada", LimitsRequest(memory_max="3G", reset=True), "operator:operator")]
+        assert limits.asked == [("ada",), ("ada", LimitsRequest(memory_max="3G", reset=True), "operator:operator")]
 
 
 @pytest.mark.parametrize("body", [{"memory_max": "lots"}, {"tasks_max": 1}, {"memory": "1G"}, {"cpu_quota": 1.5}])
 async def test_what_is_no_limit_is_refused(place: Path, body: dict[str, Any]) -> None:
     """Wrong values and unknown keys reach nobody."""
-    async with as_caller("operator", place) as (operator, agents):
+    async with as_caller("operator", place) as (operator, limits):
         reply = await operator.ask("POST", PATH, body)
         assert (reply.status, reply.code) == (400, "invalid_request")
-        assert agents.asked == []
+        assert limits.asked == []
 
 
 async def test_the_manager_sees_limits_and_changes_none(place: Path) -> None:
     """On its socket there is only the GET, and for other agents not even that."""
-    async with as_caller("manager", place) as (manager, agents):
+    async with as_caller("manager", place) as (manager, limits):
         assert (await manager.ask("GET", PATH)).status == 200
         assert (await manager.ask("POST", PATH, {"reset": True})).status == 405
-        assert agents.asked == [("ada",)]
-    async with as_caller("agent", place) as (agent, agents):
+        assert limits.asked == [("ada",)]
+    async with as_caller("agent", place) as (agent, limits):
         assert (await agent.ask("GET", PATH)).code == "manager_only"
-        assert agents.asked == []
+        assert limits.asked == []

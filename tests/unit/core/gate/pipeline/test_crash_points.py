@@ -113,9 +113,9 @@ async def rebuild(gate_hive: GateHive) -> None:
 
 async def stopped_with(gate_hive: GateHive, role: str) -> None:
     """Deployed while nothing had to come up."""
-    await gate_hive.hive.agents.stop("ada", "operator")
+    await gate_hive.hive.lifecycle.stop("ada", "operator")
     await gate_hive.deploy("ada", role)
-    await gate_hive.hive.agents.start("ada", "operator")
+    await gate_hive.hive.lifecycle.start("ada", "operator")
 
 
 async def approve_destroy(gate_hive: GateHive) -> None:

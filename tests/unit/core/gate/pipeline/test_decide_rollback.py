@@ -46,9 +46,9 @@ async def test_a_rollback_to_what_is_gone(layout: Layout) -> None:
 
 async def test_a_rollback_that_does_not_come_up(gate_hive: GateHive) -> None:
     """It is undone like any other deployment."""
-    await gate_hive.hive.agents.stop("ada", "operator")
+    await gate_hive.hive.lifecycle.stop("ada", "operator")
     await gate_hive.deploy("ada", "SILENT")
-    await gate_hive.hive.agents.start("ada", "operator")
+    await gate_hive.hive.lifecycle.start("ada", "operator")
     await gate_hive.deploy("ada", "You help.")
     await gate_hive.gate.rollback("ada", RollbackRequest(note="back"), OPERATOR)
     await gate_hive.until("ada", 3, "failed")

@@ -105,7 +105,7 @@ async def test_an_error_of_the_hives_own_ends_the_proposal(
         await gate_hive.propose("ada", "one")
         assert "ZeroDivisionError" in (await gate_hive.until("ada", 1, "failed")).outcome
     await gate_hive.built("ada", "two")
-    monkeypatch.setattr(gate_hive.hive.agents, "wait_healthy", broken)
+    monkeypatch.setattr(gate_hive.hive.deployments, "wait_healthy", broken)
     await gate_hive.approve("ada", 2)
     assert "ZeroDivisionError" in (await gate_hive.until("ada", 2, "failed")).outcome
     await gate_hive.check()
@@ -124,10 +124,10 @@ async def test_a_closure_that_is_gone_is_not_deployed(gate_hive: GateHive) -> No
 
 async def test_a_stopped_agent_is_deployed_and_stays_stopped(gate_hive: GateHive) -> None:
     """Nothing has to come up of an agent that is not to run; its next start is on the new deployment."""
-    await gate_hive.hive.agents.stop("ada", "operator")
+    await gate_hive.hive.lifecycle.stop("ada", "operator")
     await gate_hive.deploy("ada", "SILENT")
     assert "ada" not in gate_hive.runtime.running
-    await gate_hive.hive.agents.start("ada", "operator")
+    await gate_hive.hive.lifecycle.start("ada", "operator")
     assert prompt(gate_hive, "ada") == "SILENT\n"
     await gate_hive.check()
 

@@ -51,9 +51,9 @@ async def test_nothing_to_deploy(gate_hive: GateHive) -> None:
 
 async def test_what_does_not_come_up(gate_hive: GateHive) -> None:
     """What ran before runs again, and whoever looks after the hive hears why."""
-    await gate_hive.hive.agents.stop("ada", "operator")
+    await gate_hive.hive.lifecycle.stop("ada", "operator")
     await gate_hive.deploy("ada", "SILENT")
-    await gate_hive.hive.agents.start("ada", "operator")
+    await gate_hive.hive.lifecycle.start("ada", "operator")
     before = gate_hive.runtime.specs["ada"]
     gate_hive.runtime.hyperhive = "newer"
     await gate_hive.rebuild("ada")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hive_core.agents.deployment import DeploymentManager
 from hive_core.agents.lifecycle import AgentLifecycle
-from hive_core.agents.live_limits import AgentLimits
+from hive_core.agents.limits import AgentLimits
 from hive_core.agents.registry import AgentRegistry
 from hive_core.agents.store import ActiveConfig
 

@@ -1,7 +1,7 @@
-"""How the limits of an agent come together: what its configuration asks for, the operator's defaults, and the ceilings.
+"""Limits of agents: defaults, ceilings, effective limits, and changes while an agent runs.
 
-Pure. A limit that `agent.toml` sets wins over the default; nothing is above a ceiling, and where there is a ceiling
-there is a limit. Sizes are compared in bytes, so that "1024M" is no less than "1G".
+A limit in `agent.toml` takes precedence over the operator's default. No limit is above its ceiling, and an agent
+without a limit gets the ceiling, if there is one. Sizes are compared in bytes, so that "1024M" equals "1G".
 """
 
 from __future__ import annotations
@@ -9,55 +9,121 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hive_core.errors import HiveError
-from hive_core.protocol import AgentConfig, Limits, memory_bytes
+from hive_core.agents.registry import AgentRegistry
+from hive_core.agents.store import AgentRecord
+from hive_core.errors import HiveError, bad_request, conflict
+from hive_core.infra.database import audit
+from hive_core.infra.database.database import Database
+from hive_core.protocol import AgentConfig, Limits, LimitsAnswer, LimitsRequest, memory_bytes
+from hive_core.runtimes.base import Runtime
 from hive_core.settings import LimitCeilings
 
 KEYS: Final = tuple(Limits.model_fields)
 """The names of all limits, the same in `agent.toml`, in the settings and in the protocol."""
 _USUAL: Final = {"io_weight": 100}
-"""What holds without a limit, where that is not "no end": the weight that the kernel gives everybody."""
+"""The effective value without a limit, where it is finite: every cgroup has this weight by default."""
 
 
 @dataclass(frozen=True)
 class Excess:
-    """A limit that is above what the operator allows."""
+    """A requested limit that is above its ceiling."""
 
     key: str
     asked: str | int
     ceiling: str | int
 
     def message(self) -> str:
-        """What is wrong, without what to do."""
+        """The error message, without a hint."""
         return f"{self.key}: {self.asked} is above the operator's ceiling, {self.ceiling}"
 
 
 @dataclass(frozen=True)
 class LimitPolicy:
-    """What the operator gives every agent (`limits`) and allows at most (`ceilings`)."""
+    """The operator's settings: the default limits of every agent, and the ceilings that no agent may exceed."""
 
     defaults: LimitCeilings = field(default_factory=LimitCeilings)
     ceilings: LimitCeilings = field(default_factory=LimitCeilings)
 
     def effective(self, config: AgentConfig) -> Limits:
-        """What holds for an agent with this configuration when it is started."""
+        """The limits of an agent that is started with this configuration."""
         wanted = {key: _first(getattr(config, key), getattr(self.defaults, key)) for key in KEYS}
         return self.within(Limits.model_validate(wanted))
 
     def within(self, limits: Limits) -> Limits:
-        """The limits, each of them lowered to its ceiling where it is above it."""
+        """The limits, each lowered to its ceiling."""
         return Limits.model_validate(
             {key: _lowered(key, getattr(limits, key), getattr(self.ceilings, key)) for key in KEYS}
         )
 
     def check(self, limits: Limits) -> None:
-        """Refuse limits above a ceiling. Raises HiveError `above_ceiling`, which names all of them."""
+        """Raise HiveError `above_ceiling`, which names every limit above its ceiling."""
         if found := excesses(limits, self.ceilings):
             raise above_ceiling(found)
 
 
+class AgentLimits:
+    """The limits and the usage of agents; changes the limits of running agents."""
+
+    def __init__(self, registry: AgentRegistry, *, database: Database, runtime: Runtime, policy: LimitPolicy) -> None:
+        self._registry = registry
+        self._database = database
+        self._runtime = runtime
+        self._policy = policy
+
+    async def read(self, name: str) -> LimitsAnswer:
+        """The agent's configured and active limits and its usage; raises like `AgentRegistry.record`."""
+        return await self._answer(self._registry.record(name))
+
+    async def change(self, name: str, request: LimitsRequest, actor: str) -> LimitsAnswer:
+        """Change the limits of a running agent at once; they hold until its next activation and are not stored.
+
+        Limits that the request does not name are lowered to the ceilings where they are above them.
+
+        Raises:
+            HiveError: `unknown_agent`, `bad_name`, `invalid_request`, `above_ceiling`, `limits_not_enforced`,
+                `not_running`.
+        """
+        self._registry.record(name)
+        asked = {key: getattr(request, key) for key in KEYS if getattr(request, key) is not None}
+        if not asked and not request.reset:
+            raise bad_request("no limit is named", f"name one of {', '.join(KEYS)}, or reset")
+        self._policy.check(Limits.model_validate(asked))
+        # The lock keeps an activation away, which sets the limits of the configuration.
+        async with self._registry.lock(name):
+            record = self._registry.record(name)
+            if not self._runtime.limiting:
+                raise conflict(
+                    "limits_not_enforced",
+                    f"the {self._runtime.name} runtime cannot limit what {name} uses",
+                    'run the hive on NixOS with runtime = "nixos" for limits',
+                )
+            unit = self._registry.unit(name)
+            if unit is None or unit.lifecycle not in ("starting", "running"):
+                raise conflict("not_running", f"{name} is not running", f"start it first: hive-c0re start {name}")
+            before = await self._runtime.limits(name)
+            base = self._policy.effective(record.config) if request.reset else before
+            new = self._policy.within(base.model_copy(update=asked))
+            detail = {"changed": _changed(before, new), "reset": request.reset}
+            # Written first, as for every action: an action that cannot be recorded must not happen.
+            await self._database.write(
+                lambda db: audit.append(db, actor=actor, action="limits", subject=name, detail=detail)
+            )
+            await self._runtime.limit(name, new)
+            return await self._answer(record)
+
+    async def _answer(self, record: AgentRecord) -> LimitsAnswer:
+        name = record.name
+        return LimitsAnswer(
+            name=name,
+            configured=self._policy.effective(record.config),
+            in_force=await self._runtime.limits(name),
+            enforced=self._runtime.limiting,
+            usage=await self._runtime.usage(name),
+        )
+
+
 def excesses(asked: AgentConfig | Limits, ceilings: LimitCeilings) -> list[Excess]:
-    """Every limit that is asked for and above its ceiling. What is not asked for is none."""
+    """The requested limits that are above their ceilings; a limit of None is not requested."""
     found = []
     for key in KEYS:
         value, ceiling = getattr(asked, key), getattr(ceilings, key)
@@ -67,12 +133,12 @@ def excesses(asked: AgentConfig | Limits, ceilings: LimitCeilings) -> list[Exces
 
 
 def above_ceiling(found: list[Excess]) -> HiveError:
-    """The refusal of limits where no line of a file can be named."""
+    """The error for limits that did not come from a file."""
     return HiveError("above_ceiling", "; ".join(each.message() for each in found), hint=remedy(found))
 
 
 def remedy(found: list[Excess]) -> str:
-    """What to do about limits that are too high."""
+    """The hint for limits above their ceilings."""
     most = ", ".join(f"{each.key} = {_as_toml(each.ceiling)}" for each in found)
     return f"ask for no more than {most}; the operator can raise ceilings in the daemon's settings"
 
@@ -96,3 +162,10 @@ def _number(limit: str | int) -> int:
 
 def _as_toml(limit: str | int) -> str:
     return f'"{limit}"' if isinstance(limit, str) else str(limit)
+
+
+def _changed(before: Limits, after: Limits) -> dict[str, list[str | int | None]]:
+    """The limits that differ, each with its old and its new value."""
+    return {
+        key: [getattr(before, key), getattr(after, key)] for key in KEYS if getattr(before, key) != getattr(after, key)
+    }

@@ -11,6 +11,8 @@ from hive_core.errors import HiveError
 _UNIX_PATH_MAX = 107
 """Longest path of a unix socket, in bytes (sun_path is 108 with its final NUL; see unix(7))."""
 
+DEFAULT_STATE_DIR = Path("/var/lib/hyperhive")
+
 
 @dataclass(frozen=True)
 class AgentPaths:
@@ -119,6 +121,11 @@ class Layout:
                 f"sockets in {self.run_dir} would have paths of {length} bytes, the kernel allows {_UNIX_PATH_MAX}",
                 hint="choose a shorter run directory with --run-dir",
             )
+
+
+def default_run_dir(state_dir: Path) -> Path:
+    """The run directory of a daemon whose settings name none."""
+    return Path("/run/hyperhive") if state_dir == DEFAULT_STATE_DIR else state_dir / "run"
 
 
 def make_directories(layout: Layout) -> None:

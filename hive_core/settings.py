@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeGuard, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hive_core.errors import HiveError
-from hive_core.layout import Layout
+from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
 from hive_core.protocol.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 
 DEFAULT_FILE = Path("/etc/hyperhive/config.toml")
@@ -98,8 +98,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    state_dir: Annotated[Path, Field(description="Directory that keeps the database and every agent's files.")] = Path(
-        "/var/lib/hyperhive"
+    state_dir: Annotated[Path, Field(description="Directory that keeps the database and every agent's files.")] = (
+        DEFAULT_STATE_DIR
     )
     run_dir: Annotated[
         Path | None,
@@ -154,8 +154,7 @@ class Settings(BaseModel):
     def layout(self) -> Layout:
         """Where everything lies under these settings."""
         state = self.state_dir.absolute()
-        default = Path("/run/hyperhive") if state == Path("/var/lib/hyperhive") else state / "run"
-        return Layout(state_dir=state, run_dir=(self.run_dir or default).absolute())
+        return Layout(state_dir=state, run_dir=(self.run_dir or default_run_dir(state)).absolute())
 
 
 _TABLES = frozenset({"approval", "nixos", "limits", "ceilings"})

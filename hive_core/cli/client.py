@@ -1,15 +1,12 @@
-"""The client of the daemon: HTTP on `host.sock`, where that is, and who may use it."""
+"""The client of the daemon: HTTP on `host.sock`, and the path of that socket."""
 
 from __future__ import annotations
 
-import grp
 import http.client
 import json
 import os
-import pwd
 import re
 import socket
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from hive_core.cli.errors import Failure, NoDaemon
+from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
 from hive_core.protocol.names import NAME_PATTERN, why_not
 
 PATIENCE_SECONDS = 60.0
@@ -108,7 +106,11 @@ class Client:
                 passing=True,
             ) from None
         except PermissionError:
-            raise Failure("no_permission", f"no permission to use {self.path}", hint=access_hint(self.path)) from None
+            raise Failure(
+                "no_permission",
+                f"no permission to use {self.path}",
+                hint=f'ask to be added to its group ("ls -l {self.path}" shows it), then log in again',
+            ) from None
         except TimeoutError:
             raise Failure(
                 "no_answer",
@@ -182,20 +184,18 @@ DEFAULT_FILE = Path("/etc/hyperhive/config.toml")
 
 
 def host_socket(named: str | None, environment: Mapping[str, str], file: Path = DEFAULT_FILE) -> Path:
-    """The socket that was `named`, or HIVE_SOCKET, or the one that a daemon with these settings listens on."""
+    """The socket that `--socket` or HIVE_SOCKET names, else the one that a daemon with these settings listens on."""
     explicit = named or environment.get("HIVE_SOCKET")
     if explicit:
         return Path(explicit).absolute()
-    found = _from(file)
-    run = environment.get("HIVE_RUN_DIR", found.get("run_dir"))
-    if run is not None:
-        return Path(run).absolute() / "host.sock"
-    state = Path(environment.get("HIVE_STATE_DIR", found.get("state_dir", "/var/lib/hyperhive"))).absolute()
-    return (Path("/run/hyperhive") if state == Path("/var/lib/hyperhive") else state / "run") / "host.sock"
+    configured = _read_directories(file)
+    run = environment.get("HIVE_RUN_DIR", configured.get("run_dir"))
+    state = Path(environment.get("HIVE_STATE_DIR", configured.get("state_dir", DEFAULT_STATE_DIR))).absolute()
+    return Layout(state, default_run_dir(state) if run is None else Path(run).absolute()).host_socket
 
 
-def _from(file: Path) -> dict[str, str]:
-    """Directories named in the daemon's own file. One that cannot be read names none: the daemon complains of it."""
+def _read_directories(file: Path) -> dict[str, str]:
+    """The directories in the daemon's settings file; none if it is unreadable, which the daemon itself reports."""
     if not os.access(file, os.R_OK):
         return {}
     import tomllib  # noqa: PLC0415 - most calls do not need it
@@ -205,27 +205,3 @@ def _from(file: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {key: values[key] for key in ("run_dir", "state_dir") if isinstance(values.get(key), str)}
-
-
-_DEFAULT_GROUP = "hyperhive"
-
-
-def access_hint(path: Path) -> str:
-    """What to do about a refused `path`: the group to be in, or the user to be."""
-    try:
-        found = path.stat()
-    except OSError:
-        return f'it is for root and the group "{_DEFAULT_GROUP}": ask to be added to it, then log in again'
-    owner = _name(pwd.getpwuid, found.st_uid)
-    if not found.st_mode & stat.S_IWGRP:
-        return f'only the user "{owner}" may use it'
-    group = _name(grp.getgrgid, found.st_gid)
-    return f'it is for the user "{owner}" and the group "{group}": ask to be added to it, then log in again'
-
-
-def _name(lookup: object, number: int) -> str:
-    assert callable(lookup)
-    try:
-        return str(lookup(number)[0])
-    except KeyError:
-        return str(number)

@@ -38,7 +38,6 @@ let
     build-system = [ python3Packages.setuptools ];
     dependencies = [
       own.mcp
-      own.tree-sitter-nix
       python3Packages.aiohttp
       python3Packages.aiosqlite
       python3Packages.click
@@ -51,7 +50,6 @@ let
       python3Packages.rich
       python3Packages.structlog
       python3Packages.tomli-w
-      python3Packages.tree-sitter
       python3Packages.uvloop
     ];
     pythonRelaxDeps = [

@@ -1,10 +1,10 @@
 # Python packages that nixos-25.11 does not have, or only in a version that is too old: version 2 of the MCP SDK with
-# what it needs, and the grammar for Nix that the tests were run with. They stay out of nixpkgs' own set, so that
-# nothing else is built anew because of them. The files and their hashes are those of PyPI.
+# its dependencies. They stay out of nixpkgs' own set, so that nothing else is rebuilt because of them. The files and
+# their hashes are those of PyPI.
 { python3Packages }:
 
 let
-  inherit (python3Packages) buildPythonPackage callPackage fetchPypi;
+  inherit (python3Packages) buildPythonPackage fetchPypi;
 
   # A package of pure Python, as its authors built it. Wheels are named with underscores.
   wheel =
@@ -104,8 +104,4 @@ rec {
       "starlette"
       "uvicorn"
     ];
-  };
-
-  # nixpkgs has a newer grammar, whose nodes may have other names than those that the daemon looks for.
-  tree-sitter-nix = callPackage ./tree-sitter-nix.nix { };
-}
+  };}

@@ -11,7 +11,6 @@ import errno
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from hive_core.errors import HiveError, conflict
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.runtimes.base import BuildOrder
-from hive_core.runtimes.local.config_check import Confine, check
+from hive_core.runtimes.local.config_check import NOT_CHECKED, Confine, check, find_nix
 
 
 class Builder:
@@ -48,13 +47,18 @@ class Builder:
             await shield_to_completion(asyncio.to_thread(self._closures.discard, place))
 
     async def compare(self, old: str | None, new: str) -> list[str]:
-        """What differs between two closures, in words, a line each. Raises `closure_gone` if the new one is gone."""
+        """Return a line if agent.nix has changed and nothing has checked it; the files' differences are git's to show.
+
+        Raises:
+            HiveError: `closure_gone` if the new closure no longer exists.
+        """
 
         def read() -> list[str]:
-            after = self._closures.need(Path(new).parent.name, new)
-            if old and not self._closures.has(old):
-                return ["what is in force was not kept: everything is shown as new", *compare(None, after)]
-            return compare(Path(old) if old else None, after)
+            after = self._closures.need(Path(new).parent.name, new) / "agent.nix"
+            before = Path(old) / "agent.nix" if old and self._closures.has(old) else None
+            if find_nix() is not None or (before is not None and before.read_bytes() == after.read_bytes()):
+                return []
+            return [NOT_CHECKED]
 
         return await asyncio.to_thread(read)
 
@@ -163,77 +167,3 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-_LARGEST = 256 * 1024
-"""Bytes of the largest file whose lines are counted."""
-_MOST = 200
-"""Most lines of words."""
-
-
-def compare(old: Path | None, new: Path) -> list[str]:
-    """A line for each file that was added, removed or changed; `old` of None is an empty directory."""
-    before, after = deployed_files(old) if old else {}, deployed_files(new)
-    words = []
-    for name in sorted({*before, *after}):
-        if name not in before:
-            words.append(f"{name} added ({_size(after[name])})")
-        elif name not in after:
-            words.append(f"{name} removed ({_size(before[name])})")
-        else:
-            words += _changed(name, before[name], after[name])
-    if len(words) > _MOST:
-        words[_MOST - 1 :] = [f"and {len(words) - _MOST + 1} more files"]
-    return words
-
-
-def deployed_files(directory: Path) -> dict[str, Path]:
-    """The plain files below `directory`, by their paths in it."""
-    return {
-        str(Path(parent, name).relative_to(directory)): Path(parent, name)
-        for parent, _, names in os.walk(directory)
-        for name in names
-    }
-
-
-def _changed(name: str, old: Path, new: Path) -> list[str]:
-    sizes = old.stat().st_size, new.stat().st_size
-    modes = old.stat().st_mode & 0o100, new.stat().st_mode & 0o100
-    words = []
-    if modes[0] != modes[1]:
-        words.append(f"{name} is {'now' if modes[1] else 'no longer'} executable")
-    if max(sizes) > _LARGEST:
-        if sizes[0] != sizes[1] or not _same(old, new):
-            words.append(f"{name} changed (from {sizes[0]:,} to {sizes[1]:,} bytes)")
-        return words
-    before, after = old.read_bytes(), new.read_bytes()
-    if before != after:
-        words.append(f"{name} changed ({_lines(before, after)})")
-    return words
-
-
-def _lines(before: bytes, after: bytes) -> str:
-    if b"\0" in before or b"\0" in after:
-        return f"from {len(before):,} to {len(after):,} bytes"
-    # Lines counted without their order: linear, whatever an agent has written.
-    lines = Counter(before.splitlines()), Counter(after.splitlines())
-    added, removed = (lines[1] - lines[0]).total(), (lines[0] - lines[1]).total()
-    if not added and not removed:
-        return "only the ends of lines" if before.splitlines() == after.splitlines() else "the order of lines"
-    return f"{added} line{'' if added == 1 else 's'} added, {removed} removed"
-
-
-def _same(old: Path, new: Path) -> bool:
-    with old.open("rb") as left, new.open("rb") as right:
-        while chunk := left.read(_LARGEST):
-            if chunk != right.read(_LARGEST):
-                return False
-        return not right.read(1)
-
-
-def _size(path: Path) -> str:
-    size = path.stat().st_size
-    if size > _LARGEST:
-        return f"{size:,} bytes"
-    lines = len(path.read_bytes().splitlines())
-    return f"{lines} line{'' if lines == 1 else 's'}"

@@ -1,11 +1,15 @@
-"""Checking the files of a configuration: first a child process parses them, so that no text can hold up or end the
-daemon; then the daemon, which has the schema at hand, looks at the settings.
+"""Checks of a configuration's files before they become a closure.
+
+A child process with limits parses them, so that no text can hold up or end the daemon; then the daemon, which has the
+schema, checks the settings. `agent.nix` has no effect in the local runtime and is parsed by Nix where Nix is installed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -18,58 +22,101 @@ from hive_core.infra.processes import Command, exit_words, read_all, spawn
 from hive_core.protocol import AgentConfig
 from hive_core.runtimes.agent_environment import python_path
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.local.check_program import MEMORY, SECONDS, WRONG
+from hive_core.runtimes.local.check_program import MEMORY, NIX_FOLLOWS, NO_NIX, SECONDS, WRONG
+from hive_core.text import visible
 
 _OUTPUT = 16 * 1024
+_SHOWN = 2_000
+"""Characters of Nix's message that are shown; a line of the file may be long."""
+_POSITION = re.compile(r"(?:,? at )?\S*agent\.nix:(\d+):(\d+):?")
+_EXCERPT = re.compile(r" *\d* *\|.*")
+_EXHAUSTED = re.compile(r"stack overflow|out of memory|bad_alloc")
+NOT_CHECKED = "agent.nix was not checked: nix-instantiate is not on the PATH of the daemon"
 
 Confine = Callable[[Path, Sequence[str]], Sequence[str]]
-"""Makes of a command line one that runs it where only that directory can be seen, at its own path."""
+"""Turns a command line into one that runs it in a sandbox with access to that directory only, at its own path."""
 
 
 def unconfined(_directory: Path, line: Sequence[str]) -> Sequence[str]:
-    """Where there is no sandbox: limits on time and memory are all."""
+    """Return the command line as it is, for hosts without a sandbox: only the limits on time and memory hold."""
     return line
+
+
+def find_nix() -> str | None:
+    """Find the `nix-instantiate` on the PATH; None if there is none.
+
+    Links are followed, because the sandbox shows the Nix store but not the profiles that link to it.
+    """
+    found = shutil.which("nix-instantiate")
+    return None if found is None else os.path.realpath(found)
 
 
 async def check(
     directory: Path, say: Callable[[str], None], confine: Confine = unconfined, seconds: int = SECONDS
 ) -> None:
-    """Check `agent.toml` and `agent.nix` in `directory`, in so many seconds of processor time.
+    """Check `agent.toml` and `agent.nix` in `directory`; `seconds` limits the processor time.
 
-    Raises BuildFailed; HiveError if they cannot be checked here.
+    Raises:
+        BuildFailed: The files are not acceptable.
+        HiveError: `cannot_build`, if they cannot be checked on this host.
     """
+    nix = await asyncio.to_thread(find_nix)
     line = [sys.executable, "-P", "-m", "hive_core.runtimes.local.check_program", str(directory), str(seconds)]
+    code, output = await _run(confine(directory, [*line, nix] if nix else line))
+    first, _, rest = output.partition("\n")
+    by_nix = first == NIX_FOLLOWS
+    judged = "agent.nix: well" if by_nix else NOT_CHECKED
+    if code == NO_NIX:
+        judged = f"agent.nix was not checked: {nix} cannot be started: {(rest if by_nix else first).strip()}"
+    elif code == WRONG and not by_nix:
+        raise BuildFailed(output.strip())
+    elif code == 1 and by_nix:
+        judged = _judge_message(rest, seconds)
+    elif code == 1:
+        # Python itself has failed: it had too little memory, or a module is missing.
+        last = output.strip().rpartition("\n")[2]
+        if "MemoryError" not in last:
+            raise _cannot(last or exit_words(code))
+        raise _too_hard("out of memory", seconds)
+    elif code != 0:
+        raise _too_hard(exit_words(code), seconds)
+    config = await asyncio.to_thread(_settings, directory / "agent.toml")
+    say(f"agent.toml: well (backend {config.backend})")
+    say(judged)
+
+
+def _judge_message(output: str, seconds: int) -> str:
+    """Raise BuildFailed if Nix has failed because of the file; otherwise return a line for the log that says why."""
+    text = visible(output.partition("error:")[2] or output)
+    message = text.strip().partition("\n")[0]
+    if position := _POSITION.search(text):
+        place = f"agent.nix, line {position[1]}, column {position[2]}"
+        excerpt = [line for line in text.splitlines() if _EXCERPT.fullmatch(line)]
+        raise BuildFailed("\n".join([f"{place}: {_POSITION.sub('', message)}", *excerpt])[:_SHOWN])
+    if _EXHAUSTED.search(message):
+        raise _too_hard(message[:_SHOWN], seconds)
+    return f"agent.nix was not checked: nix-instantiate failed: {message[:_SHOWN]}"
+
+
+async def _run(line: Sequence[str]) -> tuple[int, str]:
+    """Run the check; returns its exit code and output."""
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **python_path()}
     try:
-        child = spawn(Command(confine(directory, line), environment, Path("/")))
+        child = spawn(Command(line, environment, Path("/")))
     except OSError as error:
         raise _cannot(f"the parser cannot be started: {error.strerror}") from None
     try:
         output = await read_all(child.output, _OUTPUT)
-        end = await child.wait()
+        code = await child.wait()
     finally:
         child.kill()
         await child.wait()
         child.close()
-    lines = output.decode(errors="replace").splitlines()
-    if end == 0:
-        config = await asyncio.to_thread(_settings, directory / "agent.toml")
-        say(f"agent.toml: well (backend {config.backend})")
-        for text in lines:
-            say(text)
-    elif end == WRONG:
-        raise BuildFailed("\n".join(lines))
-    elif end == 1:
-        # Python itself has failed: for want of memory, or of a module.
-        if not any("MemoryError" in text for text in lines[-1:]):
-            raise _cannot(lines[-1] if lines else exit_words(end))
-        raise _too_hard("out of memory", seconds)
-    else:
-        raise _too_hard(exit_words(end), seconds)
+    return code, output.decode(errors="replace")
 
 
 def _settings(file: Path) -> AgentConfig:
-    """The settings in a file that was parsed before, within the limits of a child. Raises BuildFailed."""
+    """Read the settings from a file that the check has parsed within its limits. Raises BuildFailed."""
     try:
         return AgentConfig.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except ValidationError as error:

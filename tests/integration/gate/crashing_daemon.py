@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import aiohttp
 
+from hive_core.runtimes.local.check_program import LARGEST
 from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Daemon, Json, running
 from tests.integration.gate.consistency_check import problems
@@ -23,7 +24,8 @@ from tests.integration.gate.crashing_daemon_program import trace_of
 T = TypeVar("T")
 
 GOOD = "{ }\n"
-BROKEN = "{ this is no nix\n"
+BROKEN = "#" * (LARGEST + 1)
+"""Passes the intake and fails the local runtime's build, whether Nix is installed or not."""
 _PATIENCE = 30.0
 _WRAPPER = (sys.executable, "-m", "tests.integration.gate.crashing_daemon_program")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -16,6 +17,12 @@ from tests.helpers.real_daemon import Daemon, Json, running
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SEEN = "I have read the diff."
+FAKE_NIX = """#!/bin/sh
+# Refuses the one file of the story that is not Nix, as Nix does; the tests of the check use the real one.
+grep -q 'postgresql = $' "$2" || exit 0
+printf 'error: syntax error, unexpected end of file\\n\\n       at %s:2:1:\\n' "$2" >&2
+exit 1
+"""
 
 
 class Story:
@@ -79,11 +86,20 @@ class Story:
         return found
 
 
+def place_nix(directory: Path) -> str:
+    """Put the fake program there; returns a PATH that begins with it."""
+    directory.mkdir()
+    program = directory / "nix-instantiate"
+    program.write_text(FAKE_NIX)
+    program.chmod(0o755)
+    return f"{directory}:{os.environ['PATH']}"
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def story() -> AsyncIterator[Story]:
     """It has happened, with a real harness."""
     with tempfile.TemporaryDirectory(prefix="hive-") as home:
-        async with running(Daemon(Path(home))) as daemon:
+        async with running(Daemon(Path(home), environment={"PATH": place_nix(Path(home, "bin"))})) as daemon:
             found = Story(daemon)
             await found.happen()
             yield found
@@ -127,7 +143,7 @@ async def test_a_failed_build(story: Story) -> None:
     """`git show failed/3`: what was wanted, why it failed with file and line, the log's end, and the change."""
     shown = lines(story.git("show", "failed/3"))
     assert shown[:2] == ["tag failed/3", "Tagger: system <system@hive>"]
-    why = "agent.nix, line 2, column 1: syntax error, unexpected end of the file"
+    why = "agent.nix, line 2, column 1: syntax error, unexpected end of file"
     assert shown[3:16] == [
         "",
         f"failed: ada/3: {why}",

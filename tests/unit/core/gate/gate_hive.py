@@ -58,6 +58,8 @@ OPERATOR = Principal("operator", "operator", "operator:alice")
 TERMINAL: tuple[ProposalState, ...] = ("deployed", "failed", "denied", "withdrawn")
 WAITING: tuple[ProposalState, ...] = ("built", *TERMINAL)
 """States out of which nothing comes by itself."""
+NOT_BUILDABLE: Mapping[str, str] = {"agent.nix": "#" * (check_program.LARGEST + 1)}
+"""Files that pass the intake and fail the local runtime's build, whether Nix is installed or not."""
 PATIENCE = 30.0
 """Seconds that a test waits for what surely comes: only a test that fails waits so long."""
 _GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": os.environ["PATH"]}
@@ -100,7 +102,9 @@ class FakeHarnesses(builders.FakeProcesses):
         return bool(self.hyperhive) and not closure.endswith(f"-{self.hyperhive}")
 
     async def compare(self, old: str | None, new: str) -> list[str]:
-        return await self._builder.compare(old, new)
+        """As the NixOS runtime, name what differs; the local one leaves that to git."""
+        await self._builder.compare(old, new)
+        return await asyncio.to_thread(_changed_files, old, new)
 
     async def has(self, closure: str) -> bool:
         return await self._builder.has(closure)
@@ -356,10 +360,14 @@ async def _opened(
             await asyncio.wait([running])
 
 
+def _changed_files(old: str | None, new: str) -> list[str]:
+    before, after = ({path.name: path.read_bytes() for path in Path(at or os.devnull).glob("*")} for at in (old, new))
+    return [f"{name} changed" for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+
+
 async def _check_here(directory: Path, say: Callable[[str], None], *_: object) -> None:
     try:
-        said = await asyncio.to_thread(check_program.check, directory)
+        await asyncio.to_thread(check_program.check, directory)
     except check_program.Wrong as error:
         raise BuildFailed(str(error)) from None
-    for line in said:
-        say(line)
+    say("agent.toml: well")

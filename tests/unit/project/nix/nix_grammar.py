@@ -1,18 +1,28 @@
-"""What stands in a .nix file, by its syntax alone: attribute paths and what is bound to them."""
+"""The content of a .nix file by its syntax alone: attribute paths and what is bound to them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tree_sitter import Node
+import tree_sitter_nix
+from tree_sitter import Language, Node, Parser
 
-from hive_core.runtimes.local.nix_syntax import tree
+_LANGUAGE = Language(tree_sitter_nix.language())
+_SPACE = rb"(?:\s|#[^\n]*|/\*(?s:.*?)\*/)*+"
+_LAST_COMMA = re.compile(rb",(?=%(space)s\}%(space)s[:@])" % {b"space": _SPACE})
 
 
 def parse(file: Path) -> Node:
-    """The root of the file's tree."""
-    return tree(file.read_bytes())
+    """Return the root of the file's tree; it has errors where the file is not Nix.
+
+    The grammar (tree-sitter-nix 0.1.0) does not know the comma after a function's last argument, `{ a, b, }: ...`,
+    which Nix accepts and its formatter writes: such a comma becomes a space, so that every position stays.
+    """
+    source = file.read_bytes()
+    root = Parser(_LANGUAGE).parse(source).root_node
+    return Parser(_LANGUAGE).parse(_LAST_COMMA.sub(b" ", source)).root_node if root.has_error else root
 
 
 def text(node: Node) -> str:

@@ -36,11 +36,6 @@ def taken(root: Node) -> set[str]:
     return {match[1] for match in found if match}
 
 
-def arguments(root: Node) -> set[str]:
-    """Return the arguments of a file that python3Packages.callPackage calls."""
-    return {text(node) for node in walk(root) if node.type == "formal"}
-
-
 def functions() -> set[str]:
     """Return the attributes of python3Packages that are functions, which own packages inherit from it."""
     found = [node for node in walk(OWN) if node.type == "inherit_from"]
@@ -54,8 +49,7 @@ def strings(value: Node) -> list[str]:
 
 def names() -> set[str]:
     """Return the Python packages that nix/ takes from nixpkgs."""
-    called = arguments(parse(ROOT / "nix" / "python" / "tree-sitter-nix.nix"))
-    return (taken(PACKAGE) | taken(OWN) | called) - functions()
+    return (taken(PACKAGE) | taken(OWN)) - functions()
 
 
 def programs() -> set[str]:
@@ -118,9 +112,9 @@ def problems(release: dict[str, Any]) -> list[str]:
 
 
 def test_needs_are_found() -> None:
-    """The names are read from all three files, and the ranges from the project and from each of its wheels."""
-    assert {"setuptools", "aiohttp", "typing-inspection", "pyjwt", "wheel", "pygobject3"} <= names()
-    assert not {"buildPythonPackage", "callPackage", "fetchPypi"} & names()
+    """The names are read from both files, and the ranges from the project and from each of its wheels."""
+    assert {"setuptools", "aiohttp", "typing-inspection", "pyjwt", "pygobject3"} <= names()
+    assert not {"buildPythonPackage", "fetchPypi"} & names()
     assert programs() >= {"claude-code", "codex"}
     assert {one.asked_by for one in ranges()} == {"the build", "hyperhive", *(name for name, _, _ in wheels())}
     relaxed = set(strings(binding(PACKAGE, "pythonRelaxDeps")))

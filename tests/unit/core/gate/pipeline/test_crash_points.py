@@ -22,7 +22,7 @@ from hive_core.protocol import (
 )
 from hive_core.settings import Approval, AutoRule
 from tests.unit.core.gate.crash_points import SimulatedCrash
-from tests.unit.core.gate.gate_hive import ADA, MANAGER, OPERATOR, GateHive, opened, quick
+from tests.unit.core.gate.gate_hive import ADA, MANAGER, NOT_BUILDABLE, OPERATOR, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
 
 Act = Callable[[GateHive], Awaitable[object]]
@@ -55,7 +55,7 @@ async def approve(gate_hive: GateHive, number: int = 1) -> None:
 
 
 async def cannot_be_built(gate_hive: GateHive) -> None:
-    sha = gate_hive.commit("ada", {"agent.nix": "{ this is not nix"})
+    sha = gate_hive.commit("ada", NOT_BUILDABLE)
     await gate_hive.gate.propose(ProposeRequest(commit=sha, note="oops"), ADA)
     await gate_hive.until("ada", 1, "failed")
 

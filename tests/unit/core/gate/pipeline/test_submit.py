@@ -15,7 +15,7 @@ from hive_core.protocol import (
     ProposeRequest,
     WithdrawRequest,
 )
-from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, GateHive, opened, quick
+from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, NOT_BUILDABLE, GateHive, opened, quick
 from tests.unit.core.gate.queries import begun, prompt, refused
 
 
@@ -64,7 +64,7 @@ async def test_where_nothing_can_be_built_nothing_is_begun(gate_hive: GateHive) 
 
 async def test_what_cannot_be_built_fails(gate_hive: GateHive) -> None:
     """A build that does not succeed ends the proposal with the reason, told to who proposed; nothing else changes."""
-    sha = gate_hive.commit("ada", {"agent.nix": "{ this is not nix"})
+    sha = gate_hive.commit("ada", NOT_BUILDABLE)
     await gate_hive.gate.propose(ProposeRequest(commit=sha, note="oops"), ADA)
     failed = await gate_hive.until("ada", 1, "failed")
     assert "agent.nix" in failed.outcome

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -14,8 +15,11 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.local.builder import LocalClosures, compare
-from tests.helpers.git_repos import FILES, NIX, order
+from hive_core.runtimes.local import builder
+from hive_core.runtimes.local.builder import LocalClosures
+from hive_core.runtimes.local.check_program import LARGEST
+from hive_core.runtimes.local.config_check import NOT_CHECKED
+from tests.helpers.git_repos import FILES, order
 from tests.unit.core.runtimes.local.local_hive import POLITE, LocalHive, Mode, opened
 
 Opened = Callable[[], AbstractAsyncContextManager[LocalHive]]
@@ -76,11 +80,13 @@ async def test_agents_do_not_share_closures(runtime: Opened) -> None:
 
 async def test_a_syntax_error_is_told_with_its_place(runtime: Opened) -> None:
     """A build of an agent.nix that is not Nix fails with line, column and the line itself."""
+    if shutil.which("nix-instantiate") is None:
+        pytest.skip("nix-instantiate is not installed")
     async with runtime() as hive:
         wrong = {**FILES, "agent.nix": b"{ pkgs, ... }:\n{\n  a = 1\n  b = 2;\n}\n"}
         with pytest.raises(BuildFailed) as failed:
             await hive.runtime.build(order(hive.layout, wrong), ignore)
-        first, line, caret = str(failed.value).splitlines()
+        first, _, line, caret, *_ = str(failed.value).splitlines()
         assert first.startswith("agent.nix, line 4, column 5: ")
         assert line.endswith("b = 2;")
         assert caret.index("^") == line.index("=")
@@ -97,7 +103,7 @@ async def test_a_failed_build_leaves_nothing(runtime: Opened) -> None:
     """After a build that failed or was given up nothing lies around, and what is right can be built."""
     async with runtime() as hive:
         with pytest.raises(BuildFailed):
-            await hive.runtime.build(order(hive.layout, {**FILES, "agent.nix": b"{"}), ignore)
+            await hive.runtime.build(order(hive.layout, {**FILES, "agent.nix": b"#" * (LARGEST + 1)}), ignore)
         told = asyncio.Event()
         task = asyncio.create_task(hive.runtime.build(order(hive.layout, FILES), lambda _: told.set()))
         await told.wait()
@@ -108,16 +114,17 @@ async def test_a_failed_build_leaves_nothing(runtime: Opened) -> None:
         assert await hive.runtime.has(await hive.runtime.build(order(hive.layout, FILES), ignore))
 
 
-async def test_what_differs_is_told(runtime: Opened) -> None:
-    """Two closures are compared in words that name the files; the same closure does not differ from itself."""
+async def test_a_change_that_nothing_has_checked_is_told(runtime: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The changes of a closure are those that git shows; without Nix a changed agent.nix is marked as not checked."""
     async with runtime() as hive:
         old = await hive.runtime.build(order(hive.layout, FILES), ignore)
-        changed = {**FILES, "prompt.md": b"You help.\nBriefly.\n", "more.nix": NIX}
-        new = await hive.runtime.build(order(hive.layout, changed), ignore)
-        words = await hive.runtime.compare(old, new)
-        assert words == ["more.nix added (4 lines)", "prompt.md changed (1 line added, 0 removed)"]
-        assert await hive.runtime.compare(new, new) == []
-        assert {line.split()[0] for line in await hive.runtime.compare(None, old)} == set(FILES)
+        other = await hive.runtime.build(order(hive.layout, {**FILES, "prompt.md": b"You help.\n\n"}), ignore)
+        changed = await hive.runtime.build(order(hive.layout, {**FILES, "agent.nix": b"{ }\n"}), ignore)
+        pairs = [(old, other), (old, changed), (None, old)]
+        monkeypatch.setattr(builder, "find_nix", lambda: "/nix-instantiate")
+        assert [await hive.runtime.compare(*pair) for pair in pairs] == [[], [], []]
+        monkeypatch.setattr(builder, "find_nix", lambda: None)
+        assert [await hive.runtime.compare(*pair) for pair in pairs] == [[], [NOT_CHECKED], [NOT_CHECKED]]
 
 
 async def test_the_agent_runs_on_what_is_activated(runtime: Opened) -> None:
@@ -209,35 +216,3 @@ def test_removal_is_whole_and_of_ours_only(closures: LocalClosures, tmp_path: Pa
     closures.put(write(closures.workplace() / "files", {"d/a": b"1"}), "bob", TREE)
     closures.keep("ada", [])
     assert [path.name for path in (tmp_path / "closures").iterdir()] == ["bob"]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ({"a": b"1\n2\n"}, {"a": b"1\n3\n4\n"}, ["a changed (2 lines added, 1 removed)"]),
-        ({"a": b"1\n2\n"}, {"a": b"2\n1\n"}, ["a changed (the order of lines)"]),
-        ({"a": b"1\n"}, {"a": b"1"}, ["a changed (only the ends of lines)"]),
-        ({"a": b"\0"}, {"a": b"\0\0"}, ["a changed (from 1 to 2 bytes)"]),
-        ({"a": b"x" * 300_000}, {"a": b"y" * 300_000}, ["a changed (from 300,000 to 300,000 bytes)"]),
-        ({"a": b"x" * 300_000}, {"a": b"x" * 300_000}, []),
-        ({"b/c": b"1\n"}, {"d": b""}, ["b/c removed (1 line)", "d added (0 lines)"]),
-    ],
-)
-def test_differences_in_words(
-    tmp_path: Path, old: Mapping[str, bytes], new: Mapping[str, bytes], words: list[str]
-) -> None:
-    """Each file that differs is told with how much of it does; large and binary ones by their size."""
-    assert compare(write(tmp_path / "old", old), write(tmp_path / "new", new)) == words
-
-
-def test_a_mode_is_a_difference(tmp_path: Path) -> None:
-    """A file that becomes executable is told, also if nothing else of it changed."""
-    old, new = write(tmp_path / "old", {"a": b"1"}), write(tmp_path / "new", {"a": b"1"})
-    (new / "a").chmod(0o755)
-    assert compare(old, new) == ["a is now executable"]
-
-
-def test_words_are_bounded(tmp_path: Path) -> None:
-    """Of a thousand files not each gets a line."""
-    words = compare(None, write(tmp_path / "new", {f"{number}": b"" for number in range(1_000)}))
-    assert (len(words), words[-1]) == (200, "and 801 more files")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from hive_core.agents.purge import change_mode
-from hive_core.errors import HiveError, conflict
+from hive_core.errors import conflict
+from hive_core.infra.files import disk_full_as_error, open_directory
 from hive_core.layout import AgentPaths
 from hive_core.protocol import AgentConfig, SpawnRequest
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 _IN_THE_WAY = frozenset(
     {errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENOTEMPTY, errno.EBUSY}
 )
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def make_directories(paths: AgentPaths) -> None:
@@ -90,27 +90,22 @@ def _move_aside(place: Path) -> None:
 
 def _make_private_directory(directory: Path) -> None:
     # The agent may have changed its own directory's mode, even so that it cannot be opened any more but by name.
-    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with open_directory(directory, path_only=True) as descriptor:
         found = os.fstat(descriptor)
         if found.st_uid != os.geteuid():
             os.chown(f"/proc/self/fd/{descriptor}", os.geteuid(), -1)
         if stat.S_IMODE(found.st_mode) != 0o700:
             change_mode(descriptor, 0o700)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
 def _refusing(what: str) -> Iterator[None]:
     """Turn the failures that an agent or a full disk can cause into refusals."""
     try:
-        yield
+        with disk_full_as_error(what):
+            yield
     except OSError as error:
         why = f"cannot {what}: {os.strerror(error.errno or 0)}"
-        if error.errno in _NO_ROOM:
-            hint = "make room on the disk that holds the state directory, or raise its quota"
-            raise HiveError("disk_full", why, hint=hint, status=507) from None
         if error.errno in _IN_THE_WAY:
             hint = "an earlier agent of this name left something there; destroy it with --purge, or remove it"
             raise conflict("config_in_the_way", why, hint) from None

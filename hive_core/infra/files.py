@@ -15,6 +15,23 @@ from hive_core.errors import HiveError
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+@contextmanager
+def open_directory(path: Path | str | bytes, within: int | None = None, *, path_only: bool = False) -> Iterator[int]:
+    """Open a directory, `path` being relative to the descriptor `within`, and yield its descriptor.
+
+    `path_only` needs no permission to read the directory; its descriptor serves only to reach what is below.
+
+    Raises:
+        OSError: The last part of `path` is a link or no directory, or it cannot be opened.
+    """
+    access = os.O_PATH if path_only else os.O_RDONLY
+    descriptor = os.open(path, access | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def sync(path: Path) -> None:
     """Wait until a file's content, or a directory's entries, would survive a power cut. Links are not followed."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -84,8 +101,7 @@ def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:
     """
     if _is(path, text):
         return False
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with open_directory(path.parent) as directory:
         temporary = f".{path.name}.{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, mode, dir_fd=directory)
@@ -102,8 +118,6 @@ def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:
             raise
         if durable:
             os.fsync(directory)
-    finally:
-        os.close(directory)
     return True
 
 

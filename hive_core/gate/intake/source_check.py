@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hive_core.errors import HiveError
+from hive_core.infra.files import open_directory
 from hive_core.text import shown
 
 _PACKS_MOST = 10_000
@@ -82,11 +83,8 @@ def _directory(name: str | Path, above: int | None, called: str) -> Iterator[int
     mode = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
     if not stat.S_ISDIR(mode):
         raise _bad(f"{called} is {_of_mode(mode)}, no directory", _PLAIN)
-    opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-    try:
+    with open_directory(name, above) as opened:
         yield opened
-    finally:
-        os.close(opened)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.files import disk_full_as_error, sync_all
+from hive_core.infra.files import disk_full_as_error, open_directory, sync_all
 from hive_core.infra.git.cat_file import read_batch
 from hive_core.infra.git.command import EMPTY_TREE, run_in_background
 from hive_core.infra.git.names import check_sha
@@ -146,27 +146,24 @@ def extract(repository: Path, commit: str, into: Path) -> None:
         plans.append((check_path(entry.path), _MODES[entry.mode]))
     with disk_full_as_error("write the files of a commit"):
         into.mkdir()
-        top = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            with read_batch(repository, [entry.sha for entry in found]) as process:
-                for (parts, mode), entry in zip(plans, found, strict=True):
-                    header = process.header()
-                    if header is None:
-                        raise HiveError("repository_damaged", f"the object {entry.sha} is missing", status=500)
-                    _write(top, parts, mode, process.content(header))
-        finally:
-            os.close(top)
+        with open_directory(into) as top, read_batch(repository, [entry.sha for entry in found]) as process:
+            for (parts, mode), entry in zip(plans, found, strict=True):
+                header = process.header()
+                if header is None:
+                    raise HiveError("repository_damaged", f"the object {entry.sha} is missing", status=500)
+                _write(top, parts, mode, process.content(header))
         sync_all(into)
 
 
 def _write(top: int, parts: Sequence[bytes], mode: int, content: Iterable[bytes]) -> None:
-    """Make one file; no part of the way to it may be a link, nor the file exist."""
+    """Create one file and its directories; no part of its path may be a link, nor may the file exist."""
     *directories, name = parts
     here = os.dup(top)
     try:
         for directory in directories:
             with suppress(FileExistsError):
                 os.mkdir(directory, dir_fd=here)
+            # However deep the path is, only one of its directories stays open.
             below = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
             os.close(here)
             here = below

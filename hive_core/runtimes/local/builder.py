@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError, conflict
+from hive_core.infra.files import sync
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.runtimes.base import BuildOrder
@@ -134,7 +135,7 @@ class LocalClosures:
             # Another build of the same tree was quicker.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-        _sync(path.parent)
+        sync(path.parent)
         return path
 
     def keep(self, name: str, closures: Collection[str]) -> None:
@@ -159,11 +160,3 @@ def _seal(directory: Path) -> None:
             path = Path(parent, name)
             path.chmod(0o555 if path.stat().st_mode & 0o100 else 0o444)
         Path(parent).chmod(0o755)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

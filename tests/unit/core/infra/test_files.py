@@ -14,6 +14,26 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.parametrize("path_only", [False, True])
+def test_only_directories_are_opened(tmp_path: Path, path_only: bool) -> None:
+    """A directory is opened below a descriptor; a link to one, a file and a pipe are refused; nothing stays open."""
+    (tmp_path / "directory" / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("directory")
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    before = open_files()
+    with files.open_directory(tmp_path, path_only=path_only) as top:
+        with files.open_directory("directory", top, path_only=path_only) as below:
+            assert os.stat("inner", dir_fd=below).st_ino == (tmp_path / "directory" / "inner").stat().st_ino
+            assert not os.get_inheritable(below)
+        for name in ("link", "file", "pipe", "missing"):
+            with pytest.raises(OSError, match=name), files.open_directory(name, top, path_only=path_only):
+                pass
+        with pytest.raises(ZeroDivisionError), files.open_directory("directory", top, path_only=path_only):
+            raise ZeroDivisionError
+    assert open_files() == before
+
+
 def test_only_files_are_read(tmp_path: Path) -> None:
     """A directory, a pipe and a link are refused without waiting, and no descriptor of them stays open."""
     (tmp_path / "directory").mkdir()

@@ -1,8 +1,14 @@
-"""Text of others made safe to show: escaped, quoted, cut.
+"""Untrusted text made safe to show: escaped, quoted, cut.
 
-Every line of a quotation begins with `> `, and what is put into a line of the hive's own has one line. Characters that
-a terminal would act on instead of showing are written as Python escapes (`\\x1b`, `\\u202e`). The escape of a backslash
-is not doubled: the result is for reading, not for turning back.
+Each reader needs other characters escaped:
+
+- `visible` is for terminals and for quotations: it keeps everything that only shows, such as joiners and rare spaces.
+- `escape_unprintable` is for models, which must not see a text that a person would not see: it escapes all that is
+  not printable, also unusual spaces, joiners, and private or unassigned characters.
+- `quote_log_lines` is for lines of a log in a message: as for models, and newlines and tabs are escaped too.
+
+Characters are written as Python escapes (`\\x1b`, `\\u202e`). A backslash is not doubled: the result is for reading,
+not for turning back. Every line of a quotation begins with `> `.
 """
 
 from __future__ import annotations
@@ -19,26 +25,33 @@ _CUT = " [...]"
 
 
 def visible(text: str) -> str:
-    """`text` with everything escaped that a terminal acts on; newlines and tabs are kept."""
+    """Escape everything that a terminal acts on; newlines and tabs are kept."""
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(character if _harmless(character) else _escaped(character) for character in text)
 
 
+def escape_unprintable(text: str) -> str:
+    """Escape every character that is not printed as itself; newlines and tabs are kept."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
+    )
+
+
 def one_line(text: str, most: int) -> str:
-    """As `visible`, in one line of at most `most` characters."""
+    """Escape as `visible` does, in one line of at most `most` characters."""
     # Every character becomes one or more, so what is cut here would be cut below.
     line = visible(" ".join(text[: most + 1].replace("\t", " ").split("\n")).strip(" "))
     return line if len(line) <= most and len(text) <= most else line[: most - len(_CUT)] + _CUT
 
 
 def first_line(text: str, most: int) -> str:
-    """The first line of `text` that says something, as `one_line`."""
+    """Return the first line of `text` that is not empty, as `one_line` does."""
     return one_line(text.strip().partition("\n")[0], most)
 
 
 def quote(text: str, most: int) -> str:
-    """As `visible`, each line behind a mark; cut after `most` characters, with a last line that says so."""
+    """Escape as `visible` does, each line behind a mark; cut after `most` characters, with a last line that says so."""
     shown = visible(text[:most]).strip("\n")
     lines = [_QUOTE + line for line in shown[:most].split("\n")]
     # Nobody may hide the rest of a text behind characters that grow when they are escaped.
@@ -48,7 +61,7 @@ def quote(text: str, most: int) -> str:
 
 
 def join_list(lines: Sequence[str], most: int, width: int) -> str:
-    """A list, each of `lines` on a line of its own of at most `width` characters; of more than `most` how many."""
+    """Return a list with at most `most` of `lines`, each cut at `width` characters, and the number of the others."""
     items = [f"- {one_line(line, width)}" for line in lines[:most]]
     if len(lines) > most:
         items.append(f"- and {len(lines) - most} more")
@@ -56,7 +69,7 @@ def join_list(lines: Sequence[str], most: int, width: int) -> str:
 
 
 def last_lines(text: str, most: int) -> str:
-    """The end of `text`, at most `most` characters of it, beginning with a whole line if it has several."""
+    """Return the last `most` characters of `text` at most, beginning with a whole line if it has several."""
     if len(text) <= most:
         return text
     end = text[-most:]
@@ -75,34 +88,32 @@ def _escaped(character: str) -> str:
 
 
 def escaped_line(text: str) -> str:
-    """As `visible`, with newlines and tabs escaped as well: for places where one line is one thing."""
+    """Escape as `visible` does, and newlines and tabs too: for places where one line is one thing."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def escaped_first_line(text: str) -> str:
-    """The first line of `text`, as `one_line`, with a mark if there are more."""
+    """Return the first line of `text`, escaped as `escaped_line` does, with a mark if there are more."""
     first, _, rest = text.strip().partition("\n")
     return escaped_line(first.rstrip()) + (" …" if rest.strip() else "")
 
 
 LOG_LINES = 10
-"""How many lines of a log are of use to who hears of a crash."""
+"""Number of log lines in the report of a crash."""
 _LOG_LINE_WIDTH = 200
 
 
 def quote_log_lines(lines: Sequence[str]) -> list[str]:
-    """The last of `lines`, each behind a mark, cut, and with everything escaped that a terminal would act on."""
+    """Return the last of `lines`, each behind a mark, cut, and with every character escaped that is not printable."""
     return [f"> {_cut_log_line(line)}" for line in lines[-LOG_LINES:]]
 
 
 def _cut_log_line(line: str) -> str:
     cut = line[:_LOG_LINE_WIDTH]
-    shown = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in cut
-    )
+    shown = escape_unprintable(cut).replace("\n", "\\n").replace("\t", "\\t")
     return f"{shown[:_LOG_LINE_WIDTH]} [...]" if len(line) > _LOG_LINE_WIDTH or len(shown) > _LOG_LINE_WIDTH else shown
 
 
 def shown(text: str) -> str:
-    """`text` quoted, cut and in pure ASCII, so that a look-alike or escape sequence is seen for what it is."""
+    """Quote and cut `text` in pure ASCII, so that a look-alike or an escape sequence can be recognised."""
     return ascii(text if len(text) <= 40 else text[:40] + "...")

@@ -15,6 +15,7 @@ from hive_agent.config_repository import ConfigRepository, GitFailed
 from hive_agent.environment import AgentEnvironment
 from hive_agent.tools.output import LONGEST_OUTPUT, as_tool_errors
 from hive_core.protocol import Proposal, ProposalDetail, ProposalQuery, ProposalsQuery, ProposeRequest, WithdrawRequest
+from hive_core.text import escape_unprintable
 
 View = Annotated[Literal["open", "ended", "all"], Field(description="Open ones, ended ones, or both.")]
 CommitText = Annotated[str, Field(description="The full id of the commit (40 characters); empty: the one checked out.")]
@@ -84,7 +85,7 @@ async def propose(
     if left_out:
         names = ", ".join(item[3:] for item in left_out[:_NAMED_FILES])
         more = f" and {len(left_out) - _NAMED_FILES} more" if len(left_out) > _NAMED_FILES else ""
-        text += f"\nNot committed, and so not part of it: {visible(names)}{more}."
+        text += f"\nNot committed, and so not part of it: {escape_unprintable(names)}{more}."
     return text
 
 
@@ -127,7 +128,7 @@ def proposal_detail(proposal: ProposalDetail, whole_diff: str = "") -> str:
     facts = [f"{proposal.agent}/{proposal.number}: {proposal.kind}, {_state(proposal)}", f"proposed by: {proposal.by}"]
     facts.append(f"commit: {proposal.commit}")
     facts.append(f"instead of: {proposal.base or 'nothing, it is new'}")
-    facts.append(f"built to: {visible(proposal.closure or 'not built yet')}")
+    facts.append(f"built to: {escape_unprintable(proposal.closure or 'not built yet')}")
     if proposal.approvals:
         facts.append(f"approved by: {', '.join(proposal.approvals)}")
     if proposal.expires_at is not None:
@@ -146,18 +147,11 @@ def proposal_detail(proposal: ProposalDetail, whole_diff: str = "") -> str:
     return "\n\n".join(parts)
 
 
-def visible(text: str) -> str:
-    """`text` with every character that is not printed as itself written out, but line ends and tabs."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
-    )
-
-
 def _diff(proposal: ProposalDetail, mark: str, room: int, whole_diff: str) -> str:
-    shown = visible(proposal.diff)[:room]
+    shown = escape_unprintable(proposal.diff)[:room]
     what = f"diff, {proposal.diff_bytes} bytes"
     warning = ""
-    if len(proposal.diff.encode()) < proposal.diff_bytes or len(shown) < len(visible(proposal.diff)):
+    if len(proposal.diff.encode()) < proposal.diff_bytes or len(shown) < len(escape_unprintable(proposal.diff)):
         what += f", ONLY THE FIRST {len(shown)} CHARACTERS ARE HERE"
         warning = f"\n\nThe diff is cut. To see all of it: {whole_diff}" if whole_diff else "\n\nThe diff is cut."
     return _framed(mark, what, shown or "(no file differs)") + warning
@@ -173,17 +167,17 @@ def _state(proposal: Proposal) -> str:
 
 
 def _several(lines: list[str]) -> str:
-    shown = "\n".join(visible(item)[:_LINE_CHARACTERS] for item in lines[:_LISTED_LINES])
+    shown = "\n".join(escape_unprintable(item)[:_LINE_CHARACTERS] for item in lines[:_LISTED_LINES])
     return _cut(shown, _NOTE_CHARACTERS) + (
         f"\n[{_LISTED_LINES} of {len(lines)}]" if len(lines) > _LISTED_LINES else ""
     )
 
 
 def _quoted(text: str) -> str:
-    first = visible(text.strip().partition("\n")[0])
+    first = escape_unprintable(text.strip().partition("\n")[0])
     return f'"{first}"' if len(first) <= _LINE_CHARACTERS else f'"{first[:_LINE_CHARACTERS]}..."'
 
 
 def _cut(text: str, most: int) -> str:
-    clean = visible(text)
+    clean = escape_unprintable(text)
     return clean if len(clean) <= most else f"{clean[:most]}\n[the first {most} of {len(clean)} characters]"

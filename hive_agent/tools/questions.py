@@ -14,7 +14,7 @@ from hive_agent.client.core_client import CoreClient
 from hive_agent.tools import proposals
 from hive_agent.tools.output import LONGEST_OUTPUT, as_tool_errors
 from hive_core.protocol import LONGEST_AHEAD, AskRequest, OpenItems, Question, Reminder, RemindRequest, StatusRequest
-from hive_core.text import shown
+from hive_core.text import escape_unprintable, shown
 
 QuestionText = Annotated[str, Field(description="The question, with all that is needed to answer it.")]
 Options = Annotated[list[str], Field(description="Up to 10 answers to choose from, one line each; may be left out.")]
@@ -188,5 +188,5 @@ def _due(item: Reminder) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(proposals.visible(text).split())
+    line = " ".join(escape_unprintable(text).split())
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}... ({len(text)} characters)"

@@ -16,11 +16,11 @@ from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment, version
 from hive_agent.prompts.turn_prompt import frames
 from hive_agent.role import Role
-from hive_agent.tools import proposals
 from hive_agent.tools.output import LONGEST_OUTPUT, add_log_tools, as_tool_errors
 from hive_agent.tools.proposals import add_proposal_tools
 from hive_agent.tools.questions import add_asking_tools
 from hive_core.protocol import MAX_WAIT_SECONDS, Peer, ReceiveRequest, SendRequest
+from hive_core.text import escape_unprintable
 
 PATIENCE_SECONDS = 30.0
 """How long a tool call waits for a daemon that restarts."""
@@ -111,5 +111,5 @@ def _add_looks(server: MCPServer[None], client: CoreClient) -> None:
 
 def _peer(peer: Peer) -> str:
     # The status is that agent's own text: on one line, so that it cannot pass for another agent's.
-    status = f"; says it is at: {proposals.visible(' '.join(peer.status.split()))}" if peer.status else ""
+    status = f"; says it is at: {escape_unprintable(' '.join(peer.status.split()))}" if peer.status else ""
     return f"{peer.name} ({peer.kind}): {peer.lifecycle}, {peer.state}{status}"

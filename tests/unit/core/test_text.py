@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.text import escaped_line, first_line, join_list, last_lines, one_line, quote, visible
+from hive_core.text import (
+    escape_unprintable,
+    escaped_line,
+    first_line,
+    join_list,
+    last_lines,
+    one_line,
+    quote,
+    quote_log_lines,
+    visible,
+)
 
 anything = st.text(st.characters(exclude_categories=[]), max_size=60)
 
@@ -100,3 +110,19 @@ def test_plain_text_is_kept(text: str) -> None:
 def test_escapes_are_shown(text: str, shown: str) -> None:
     """Terminal escapes, bidi overrides and invisible characters are seen for what they are."""
     assert visible(text) == shown
+
+
+@given(ANY)
+def test_a_model_sees_what_a_person_sees(text: str) -> None:
+    """Nothing unprintable but newlines and tabs reaches a model; in a quoted log line not even these."""
+    assert [c for c in escape_unprintable(text) if not c.isprintable() and c not in "\n\t"] == []
+    (line,) = quote_log_lines([text])
+    assert line.isprintable()
+
+
+def test_each_reader_has_a_set_of_its_own() -> None:
+    """Joiners and rare spaces are kept for a terminal and escaped for a model; a backslash is never doubled."""
+    text = "a\u200d\u00a0\ue000\\\t\x1b\u202e"
+    assert visible(text) == "a\u200d\u00a0\ue000\\\t\\x1b\\u202e"
+    assert escape_unprintable(text) == "a\\u200d\\xa0\\ue000\\\t\\x1b\\u202e"
+    assert quote_log_lines([text]) == ["> a\\u200d\\xa0\\ue000\\\\t\\x1b\\u202e"]

@@ -75,7 +75,7 @@ class ConfigRepository:
 
     async def _git(self, *arguments: str, given: str = "") -> str:
         """Run git and give back (the beginning of) what it wrote."""
-        from hive_agent.processes import running  # noqa: PLC0415 (needs `ctypes`, which is not for harnesses at rest)
+        from hive_agent.infra.processes import running  # noqa: PLC0415 (needs `ctypes`, which is not for harnesses at rest)
 
         argv = ["git", *arguments]
         try:

@@ -12,17 +12,21 @@ import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
-from hive_agent import log as harness_log
 from hive_agent.backends.base import Backend, BackendContext, open_backend
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment, version
 from hive_agent.harness import Harness
+from hive_agent.infra import log as harness_log
 from hive_agent.interfaces import Controls
 from hive_agent.role import Role
 from hive_agent.turns.runner import StuckBackend
 from hive_core.protocol import Profile
+
+if TYPE_CHECKING:
+    import argparse
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +37,9 @@ def run(role: Role, arguments: Sequence[str]) -> int:
     environment = AgentEnvironment.read(os.environ)
     command = arguments[0] if len(arguments) == 1 else ""
     if command not in ("serve", "mcp"):  # those need neither what parses, nor the time and memory that it takes
-        from hive_agent import command_line  # noqa: PLC0415
         from hive_agent.client import wake  # noqa: PLC0415
 
-        given = command_line.parse(role.program, arguments)
+        given = _parse_arguments(role.program, arguments)
         command = given.command
         if command == "wake":
             return asyncio.run(wake.wake(environment, given.label, given.body, given.patience))
@@ -48,12 +51,27 @@ def run(role: Role, arguments: Sequence[str]) -> int:
         gc.enable()
         return asyncio.run(serve_tools(role, environment))
     if environment.parent_pid is not None:
-        from hive_agent import processes  # noqa: PLC0415 (`ctypes` is not for harnesses in containers)
+        from hive_agent.infra import processes  # noqa: PLC0415 (`ctypes` is not for harnesses in containers)
 
         if not processes.follow_parent(environment.parent_pid):
             log.error("the daemon (pid %d) that started this harness has ended", environment.parent_pid)
             return 1
     return asyncio.run(_serve(role, environment))
+
+
+def _parse_arguments(program: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line. Ends the process after `--help`, `--version` or a usage error."""
+    import argparse  # noqa: PLC0415
+
+    from hive_agent.client import wake  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser(program, description="Runs inside an agent's container; started by the hive.")
+    parser.add_argument("--version", action="version", version=version())
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="wait for the agent's messages and handle them")
+    commands.add_parser("mcp", help="offer the hive's tools to an agent CLI, as an MCP server on stdin and stdout")
+    wake.add_arguments(commands.add_parser("wake", help="send the agent a message, which starts a turn"))
+    return parser.parse_args(arguments)
 
 
 async def _serve(role: Role, environment: AgentEnvironment) -> int:

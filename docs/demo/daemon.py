@@ -17,7 +17,7 @@ from typing import Any
 import view
 from failure import DemoFailed
 
-from hive_agent import processes
+from hive_agent.infra import processes
 from hive_core.cli.client import Client
 from hive_core.cli.errors import Failure
 from hive_core.errors import HiveError

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from hive_agent import state_files
+from hive_agent.infra import state_files
 
 _EVERY_PROGRAM: Sequence[str] = (
     "PATH",

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hive_agent import state_files
+from hive_agent.infra import state_files
 
 _MOST = 1_000
 """More are not leased to one agent."""

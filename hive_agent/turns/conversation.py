@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from hive_agent import log as harness_log
-from hive_agent import state_files
 from hive_agent.backends.base import Backend, Choice, Login, Ok, Turn, TurnOutcome
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted, TokenUsage
+from hive_agent.infra import log as harness_log
+from hive_agent.infra import state_files
 from hive_agent.prompts.system_prompt import NOTES
 from hive_agent.turns.runner import TurnStopper, guarded, run_turn
 from hive_core.protocol import Backend as BackendName

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from hive_agent import state_files
 from hive_agent.backends.transcript import KINDS
+from hive_agent.infra import state_files
 from hive_agent.turns.records import Totals, TurnRecord
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from hive_agent import log as harness_log
 from hive_agent.backends.base import Login, LoginFailed
+from hive_agent.infra import log as harness_log
 from hive_agent.interfaces import ActionNotPossible
 from hive_agent.turns.conversation import Conversation
 

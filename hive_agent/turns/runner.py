@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from hive_agent import log as harness_log
 from hive_agent.backends.base import Backend, Failed, Turn, TurnOutcome
 from hive_agent.backends.transcript import Entry, EntrySink, TokenUsage, ToolResult
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
+from hive_agent.infra import log as harness_log
 from hive_core.protocol import LeaseRequest
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, TranscriptMessage, as_json
-from hive_agent.json_text import encode
+from hive_agent.infra.json_text import encode
 from hive_agent.turns.history import FoundTurns, TurnHistory
 from hive_agent.turns.records import SHOWN_DETAIL, Ref, Totals, TurnRecord
 from hive_core.protocol import Delivery

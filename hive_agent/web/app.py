@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import ValidationError
 
-from hive_agent import log as harness_log
+from hive_agent.infra import log as harness_log
 from hive_agent.interfaces import ActionNotPossible
 from hive_agent.web import actions, assets, reading, refusal
 from hive_agent.web.door import Door

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from hive_agent.json_text import encode
+from hive_agent.infra.json_text import encode
 from hive_agent.web.latest import LatestTurn
 
 IDLE_SECONDS = 15.0

@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hive_agent import log as harness_log
+from hive_agent.infra import log as harness_log
 from hive_agent.web import lent
 
 if TYPE_CHECKING:  # loading it takes megabytes

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field, StringConstraints, ValidationError
 
+from hive_agent.infra.json_text import encode
 from hive_agent.interfaces import Controls
-from hive_agent.json_text import encode
 from hive_agent.web.hive import Hive
 from hive_agent.web.refusal import PageError
 from hive_agent.web.sessions import ask_hive

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from hive_agent import state_files
 from hive_agent.backends import mcp_config as hive_server
 from hive_agent.backends.base import (
     Backend,
@@ -31,6 +30,7 @@ from hive_agent.backends.claude.events import ClaudeEventReader
 from hive_agent.backends.claude.process import ClaudeProcess, More, NoOutput, TurnRun
 from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSession
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted
+from hive_agent.infra import state_files
 from hive_agent.prompts import system_prompt, turn_prompt
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from hive_agent.backends.transcript import (
     ToolResult,
     TranscriptText,
 )
-from hive_agent.json_text import LONGEST_TEXT, count, cut, field, shortened, text
+from hive_agent.infra.json_text import LONGEST_TEXT, count, cut, field, shortened, text
 
 _TOLD_LATER = frozenset({429, 503, 529})
 """Statuses after which the program waits as long as the API asks for."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from hive_agent.backends import api_errors
 from hive_agent.backends.base import Failed, FailureKind, NeedsLogin, Ok, TurnOutcome
-from hive_agent.json_text import count, field, text
+from hive_agent.infra.json_text import count, field, text
 
 _LOGIN = frozenset({"authentication_failed", "oauth_org_not_allowed"})
 _KINDS: Mapping[str, FailureKind] = {

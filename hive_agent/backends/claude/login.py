@@ -11,7 +11,7 @@ from pathlib import Path
 from hive_agent.backends.base import Login, LoginFailed
 from hive_agent.backends.claude.command import find_program
 from hive_agent.backends.cli_launch import ProgramNotFound
-from hive_agent.processes import Program, running
+from hive_agent.infra.processes import Program, running
 
 _URL = re.compile(r"https://[!-~]{1,4000}(?=\s)")
 # Sequences that a program writes for a terminal.

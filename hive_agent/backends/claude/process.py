@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from hive_agent import log as harness_log
 from hive_agent.backends.claude.events import ClaudeEventReader
-from hive_agent.json_text import field, parsed, text
-from hive_agent.processes import Program, next_line, reap_adopted
+from hive_agent.infra import log as harness_log
+from hive_agent.infra.json_text import field, parsed, text
+from hive_agent.infra.processes import Program, next_line, reap_adopted
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hive_agent import state_files
 from hive_agent.backends.base import (
     BackendContext,
     Choice,
@@ -29,7 +28,8 @@ from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSe
 from hive_agent.backends.one_shot.reader import OutputReader
 from hive_agent.backends.tool_permissions import BadConfig
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted
-from hive_agent.processes import next_line, running
+from hive_agent.infra import state_files
+from hive_agent.infra.processes import next_line, running
 from hive_agent.prompts import turn_prompt
 from hive_agent.prompts.system_prompt import NOTES
 

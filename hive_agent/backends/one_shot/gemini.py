@@ -14,7 +14,6 @@ from typing import Any
 
 import tomli_w
 
-from hive_agent import state_files
 from hive_agent.backends import cli_launch, mcp_config
 from hive_agent.backends.api_errors import judged
 from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, NeedsLogin, Ok, TurnOutcome
@@ -23,7 +22,8 @@ from hive_agent.backends.one_shot.backend import CliCall, OneShotBackend
 from hive_agent.backends.one_shot.reader import OutputReader, tool_result
 from hive_agent.backends.tool_permissions import Allowed, allowed
 from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
-from hive_agent.json_text import count, field, text
+from hive_agent.infra import state_files
+from hive_agent.infra.json_text import count, field, text
 from hive_agent.prompts import system_prompt
 from hive_core.protocol import Effort, McpServer
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hive_agent import json_text
 from hive_agent.backends.base import Failed, TurnOutcome
 from hive_agent.backends.cli_launch import StoredSession
 from hive_agent.backends.transcript import Entry, Notice, ToolCall, ToolResult, TranscriptText
-from hive_agent.json_text import LONGEST_TEXT, cut, shortened
+from hive_agent.infra import json_text
+from hive_agent.infra.json_text import LONGEST_TEXT, cut, shortened
 
 SHOWN_RESULT = 20_000
 """Characters of a tool's result, and of each text in a tool's input, that go into the transcript."""

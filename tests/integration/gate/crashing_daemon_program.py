@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from hive_agent import processes
+from hive_agent.infra import processes
 from hive_core import daemon  # noqa: F401 - imported before the fork
 from hive_core.cli import PROGRAM, main
 from hive_core.gate.records import transitions

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent import log
 from hive_agent.client import fetched_messages
 from hive_agent.environment import AgentEnvironment
+from hive_agent.infra import log
 from hive_agent.prompts import system_prompt, turn_prompt
 from hive_agent.role import AGENT, Role
 from hive_core.protocol import AgentConfig, Delivery, Kind, Profile

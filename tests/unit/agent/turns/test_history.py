@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent import state_files
 from hive_agent.backends.transcript import TokenUsage, ToolCall, TranscriptText
+from hive_agent.infra import state_files
 from hive_agent.turns import history as history_module
 from hive_agent.turns.history import TurnHistory
 from hive_agent.turns.records import Ref, Totals, TurnRecord

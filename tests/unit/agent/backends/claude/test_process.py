@@ -13,7 +13,7 @@ import pytest
 
 from hive_agent.backends.base import Failed, Ok, Turn
 from hive_agent.backends.claude.backend import ClaudeBackend
-from hive_agent.processes import Program
+from hive_agent.infra.processes import Program
 from hive_core.protocol import Delivery
 from tests.integration.backends.claude_code import delivery, silent
 from tests.unit.agent.backends.one_shot.test_commands import context

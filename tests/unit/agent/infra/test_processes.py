@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hive_agent.processes import Program, reap_adopted, running
+from hive_agent.infra.processes import Program, reap_adopted, running
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 

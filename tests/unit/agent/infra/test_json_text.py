@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hive_agent.json_text import MAX_EVENT_BYTES, encode
+from hive_agent.infra.json_text import MAX_EVENT_BYTES, encode
 
 
 def deep(levels: int) -> list[Any]:

@@ -65,6 +65,7 @@ class StatusReport:
             messages_unacked=self._broker.total_unacknowledged,
             operator_unread=self._broker.unacknowledged(OPERATOR),
             open_questions=asked,
+            build_problem=self._runtime.build_problem,
         )
 
     def exposition(self) -> bytes:

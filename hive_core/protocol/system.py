@@ -30,6 +30,8 @@ class HiveStatus(Answer):
     messages_unacked: int
     operator_unread: int
     open_questions: int = 0
+    build_problem: str = ""
+    """Why nothing can be built on this host; proposals are refused meanwhile."""
 
 
 EventKind = Literal[

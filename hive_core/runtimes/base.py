@@ -81,6 +81,11 @@ class Runtime(Protocol):
     bubblewrap: str | None
     limiting: bool
 
+    @property
+    def build_problem(self) -> str:
+        """Why nothing can be built here, as the last trial of a build has shown; empty if it can, or is not known."""
+        ...
+
     async def check_can_build(self) -> None:
         """Raise HiveError with what is missing and what to do, if no commit at all can be built here now."""
 

@@ -57,11 +57,14 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
     agents = ", ".join(f"{count} {coloured_state(word)}" for word, count in answer.get("agents", {}).items() if count)
     unread, questions = answer.get("operator_unread", 0), answer.get("open_questions", 0)
     running = duration(answer.get("started_at"), now())
+    problem = answer.get("build_problem")
+    builds = [("Builds", f"do not work, proposals are refused: {escaped_line(str(problem))}")] if problem else []
     return [
         ("Daemon", f"hive-c0re {answer.get('version')}, process {answer.get('pid')}, up for {running}"),
         ("State", escaped_line(str(answer.get("state_dir")))),
         ("Runtime", escaped_line(str(answer.get("runtime")))),
         ("Confinement", escaped_line(str(answer.get("confinement")))),
+        *builds,
         ("Agents", agents or 'none yet: make one with "hive-c0re spawn NAME"'),
         ("Messages", f"{answer.get('messages_stored')} stored, {answer.get('messages_unacked')} not yet handled"),
         ("Questions", f'{questions} open: see them with "hive-c0re questions"' if questions else "none open"),

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 
+import structlog
+
 from hive_core.errors import HiveError
 from hive_core.gate import auto_approval, policy, settings_diff
 from hive_core.gate.context import GateContext
@@ -26,6 +28,10 @@ from hive_core.protocol.names import MANAGER
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.log_file import LogFile
 
+log = structlog.get_logger(__name__)
+
+_CHECK_SECONDS = 15.0
+"""Between two looks whether builds work again."""
 _AT_ONCE = 2
 _UNDER_WAY = "another deployment was under way: propose again"
 _TAIL_LINES = 40
@@ -100,6 +106,7 @@ class BuildStep:
     async def _build(self, agent: str, number: int) -> bool:
         """Up to where somebody decides; whether nobody has to."""
         context = self._context
+        await self._wait_for_working_builds(agent, number)
         async with context.locks[agent]:
             row = await context.row(agent, number)
             if row.state is State.PROPOSAL:
@@ -120,6 +127,18 @@ class BuildStep:
             except HiveError as error:
                 await self._fail(row, why_failed(error, "build", row))
                 return False
+
+    async def _wait_for_working_builds(self, agent: str, number: int) -> None:
+        """Wait while nothing can be built on this host. That is no fault of the proposal, which keeps its state."""
+        told = False
+        while True:
+            try:
+                return await self._context.runtime.check_can_build()
+            except HiveError as error:
+                if not told:
+                    log.warning("proposal waits until builds work", agent=agent, number=number, reason=error.message)
+                told = True
+            await asyncio.sleep(_CHECK_SECONDS)
 
     async def _settle(self, row: ProposalRow, built: Built) -> bool:
         """Plant `built/N` and ask for a decision; whether none is needed, and it is approved."""

@@ -40,6 +40,7 @@ class LocalRuntime:
 
     name = "local"
     limiting = False
+    build_problem = ""
 
     def __init__(
         self, builder: Builder, launch: Launcher, confinement: str, stop_timeout: float, back_off: BackOff

@@ -106,6 +106,11 @@ class NixosRuntime:
 
     # --- building -------------------------------------------------------------------------------------------
 
+    @property
+    def build_problem(self) -> str:
+        """Why the last trial of a build failed; empty if it did not."""
+        return self._builder.build_users.problem
+
     async def check_can_build(self) -> None:
         """Raise `no_build_user` and what else a trial of a build has found. The first call waits for the trial."""
         await self._builder.confinement()

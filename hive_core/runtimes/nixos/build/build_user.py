@@ -107,6 +107,11 @@ class BuildUserSelector:
             )
         return cls(settings, layout, store, nix, systemd_run, trial)
 
+    @property
+    def problem(self) -> str:
+        """Why the last trial failed; empty if it succeeded or none was made."""
+        return "" if self._failure is None else self._failure[1].message
+
     async def confinement(self) -> Confinement:
         """Return the confinement of builds. Raises HiveError `no_build_user`, `no_build_users`."""
         async with self._lock:
@@ -121,6 +126,7 @@ class BuildUserSelector:
             except HiveError as error:
                 self._failure = (now(), error)
                 raise
+            self._failure = None
             if found.unprivileged or self._settings.nixos.build_user == "root":
                 # Another result of `auto` may be outdated at the next build.
                 self._selected = found

@@ -58,6 +58,7 @@ class FakeProcesses:
     confinement: str = "none"
     bubblewrap: str | None = None
     limiting: bool = True
+    build_problem: str = ""
     held: asyncio.Event = field(default_factory=asyncio.Event)
     starting: int = 0
     most_at_once: int = 0

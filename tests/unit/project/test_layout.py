@@ -15,8 +15,6 @@ LARGER = {
     # The page and its scripts, most of which go when the dashboard shows the pages of agents.
     "hive_agent/web": 19,
     "hive_agent/web/static": 19,
-    # An agent's parts, with the templates of its first files.
-    "hive_core/agents": 13,
     # The steps of a build, with the template of the flake; and their tests.
     "hive_core/runtimes/nixos/build": 13,
     "tests/unit/core/runtimes/nixos/build": 13,

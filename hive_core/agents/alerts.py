@@ -1,4 +1,4 @@
-"""When the hive tells somebody that an agent is in trouble: once per incident, not once per crash."""
+"""Alerts about agents in trouble: one message per incident, not one per crash."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SHOWN_DETAIL = 200
 
 
 class Alerts:
-    """An incident opens with the first sign of trouble and closes when the agent works again.
+    """Decides which changes are reported. An incident opens with the first sign of trouble and closes on recovery.
 
-    That of a crash also closes when the agent is stopped on request. What opens within ten minutes of the last news of
-    the same kind is told only if it goes on after them: an agent may not fill an inbox by changing its mind.
+    A crash incident also closes when the agent is stopped on request. An incident that opens within ten minutes of the
+    last message of its kind is reported only if it lasts longer: an agent must not fill an inbox by alternating.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,13 +32,13 @@ class Alerts:
         self._failing_since: dict[str, float] = {}
 
     def forget(self, name: str) -> None:
-        """The agent is gone; another of its name starts afresh."""
+        """Discard the incidents of an agent that was destroyed."""
         self._failing_since.pop(name, None)
         self._open = {incident for incident in self._open if incident[0] != name}
         self._told = {incident: at for incident, at in self._told.items() if incident[0] != name}
 
     def unit_changed(self, unit: UnitState) -> str | None:
-        """What to tell, if this change opens an incident."""
+        """The message, if this change opens an incident."""
         name = unit.name
         if unit.lifecycle in ("backoff", "failed"):
             next_step = "it is being restarted" if unit.lifecycle == "backoff" else "it is not restarted"
@@ -55,7 +55,7 @@ class Alerts:
         return None
 
     def state_reported(self, name: str, state: HarnessState, detail: str = "") -> str | None:
-        """What to tell, if this report opens an incident. `detail` is the agent's own text."""
+        """The message, if this report opens an incident. `detail` comes from the agent."""
         if state == "idle":
             self._failing_since.pop(name, None)
             self._open -= {(name, trouble) for trouble in get_args(Trouble)}
@@ -67,8 +67,8 @@ class Alerts:
             return self._opened(name, "needs_login", text)
         if state == "paused":
             text = (
-                f"{name} is paused and waits for a person: {one_line(detail)}. Put that right, then retry or skip the "
-                f"turn on its page (hive-c0re open {name}), or start it anew: hive-c0re restart {name}"
+                f"{name} is paused and waits for a person: {one_line(detail)}. Repair the cause, then retry or skip "
+                f"the turn on its page (hive-c0re open {name}), or restart it: hive-c0re restart {name}"
             )
             return self._opened(name, "paused", text)
         if (
@@ -88,5 +88,5 @@ class Alerts:
 
 
 def one_line(detail: str) -> str:
-    """An agent's own text, short enough for a sentence of the hive's."""
+    """A text from an agent as one short line."""
     return " ".join(detail.split())[:_SHOWN_DETAIL] or "it does not say why"

@@ -1,4 +1,4 @@
-"""An agent's directories, and the first content of its configuration."""
+"""An agent's directories and the first files of its configuration."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ _IN_THE_WAY = frozenset(
 
 
 def make_directories(paths: AgentPaths) -> None:
-    """Make what is missing, and see to it that only the daemon's user gets in; links are not followed.
+    """Create missing directories and give only the daemon's user access to them; links are not followed.
 
-    Raises `config_in_the_way`, `disk_full`.
+    Raises:
+        HiveError: `config_in_the_way`, `disk_full`.
     """
     _make(paths.config.parent, paths.config, paths.state, paths.claude, paths.run, paths.own)
 
 
 def create_directories(paths: AgentPaths) -> None:
-    """Make a new agent's directories like `make_directories`, but for `config`, of which there is none then.
+    """Create a new agent's directories as `make_directories` does, but for `config`.
 
-    That of an earlier agent of the name is kept beside it as `config.1`, `config.2`, and so on.
+    The `config` of an earlier agent of the name is renamed to `config.1`, `config.2`, and so on.
     """
     _make(paths.config.parent)
     with _refusing(f"move {paths.config} aside"):
@@ -46,7 +47,7 @@ def create_directories(paths: AgentPaths) -> None:
 
 
 def first_files(request: SpawnRequest) -> dict[str, bytes]:
-    """What the configuration repository of a new agent starts with, by path."""
+    """The first files of a new agent's configuration repository, by path."""
     prompt = _render("prompt.md.j2", name=request.name, prompt=request.prompt.rstrip("\n"))
     nix = _render("agent.nix.j2", name=request.name) if request.agent_nix is None else request.agent_nix
     texts = {"agent.nix": nix, "agent.toml": config_as_toml(request.config), "prompt.md": prompt}
@@ -54,7 +55,7 @@ def first_files(request: SpawnRequest) -> dict[str, bytes]:
 
 
 def config_as_toml(config: AgentConfig) -> str:
-    """The text of `agent.toml`. TOML has no null: what is None is left out, which reads back as None."""
+    """The text of `agent.toml`. TOML has no null: values of None are left out, and are read back as None."""
     return tomli_w.dumps(config.model_dump(exclude_none=True))
 
 
@@ -79,17 +80,17 @@ def _make(*directories: Path) -> None:
             _make_private_directory(directory)
 
 
-def _move_aside(place: Path) -> None:
-    # Nothing here follows a link that has the name.
+def _move_aside(path: Path) -> None:
+    # None of these calls follows a link of that name.
     with suppress(OSError):
-        place.rmdir()  # If it is empty there is nothing to keep.
-    if os.path.lexists(place):
-        names = (place.with_name(f"{place.name}.{number}") for number in itertools.count(1))
-        place.rename(next(name for name in names if not os.path.lexists(name)))
+        path.rmdir()  # An empty directory is not worth keeping.
+    if os.path.lexists(path):
+        names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+        path.rename(next(name for name in names if not os.path.lexists(name)))
 
 
 def _make_private_directory(directory: Path) -> None:
-    # The agent may have changed its own directory's mode, even so that it cannot be opened any more but by name.
+    # O_PATH: the agent may have taken every permission away from its own directory, so that nothing else opens it.
     with open_directory(directory, path_only=True) as descriptor:
         found = os.fstat(descriptor)
         if found.st_uid != os.geteuid():
@@ -100,7 +101,7 @@ def _make_private_directory(directory: Path) -> None:
 
 @contextmanager
 def _refusing(what: str) -> Iterator[None]:
-    """Turn the failures that an agent or a full disk can cause into refusals."""
+    """Raise a HiveError for the failures that an agent or a full disk can cause."""
     try:
         with disk_full_as_error(what):
             yield

@@ -28,12 +28,12 @@ LastLines = Callable[[str], Awaitable[Sequence[str]]]
 """Reads the end of an agent's log."""
 
 _LOG_SECONDS = 0.1
-"""Longest that a message about a crash waits for the log: what happened matters more."""
+"""Longest wait for the log before a crash is reported without it."""
 
 
 @dataclass(frozen=True)
 class ReportedState:
-    """What a harness said last. The text is the agent's own and not to be trusted."""
+    """The last report of a harness. The text comes from the agent and is not trusted."""
 
     state: HarnessState = "offline"
     detail: str = ""
@@ -41,9 +41,9 @@ class ReportedState:
 
 
 class HarnessReports:
-    """The last report of every harness. Changes become events; the first sign of trouble becomes a message.
+    """The last report of every harness. Publishes changes as events and sends a message about new trouble.
 
-    `health_monitor` is what they mean for a new deployment.
+    `health_monitor` derives from the reports whether a deployment is healthy.
     """
 
     def __init__(
@@ -58,49 +58,49 @@ class HarnessReports:
         self._last: defaultdict[str, ReportedState] = defaultdict(ReportedState)
 
     def last(self, name: str) -> ReportedState:
-        """What the harness of `name` said last."""
+        """The last report of the harness of `name`."""
         return self._last[name]
 
     def forget(self, name: str) -> None:
-        """The agent is gone."""
+        """Discard everything about an agent that was destroyed."""
         self._last.pop(name, None)
         self._alerts.forget(name)
         self.health_monitor.forget(name)
 
     async def hello(self, name: str, deployment: int | None, *, again: bool = False) -> None:
-        """A harness has started; `deployment` is the one that it says it runs.
+        """Record that a harness has started and reports to run `deployment`.
 
-        `again`: it did so before this daemon was there, and says next what it is doing.
+        `again`: it started before this daemon did, and reports its state next.
         """
         self.health_monitor.hello(name, deployment)
         if not again:
             await self.harness(name, "starting", "")
 
     async def harness(self, name: str, state: HarnessState, detail: str) -> None:
-        """The harness says what it is doing."""
+        """Record the state that a harness reports."""
         self.health_monitor.report(name, state, detail)
         self._note(name, state, detail)
         news = self._alerts.state_reported(name, state, detail)
         await self._announce(name, news, operator_too=state in ("paused", "needs_login"))
 
     def status(self, name: str, text: str) -> None:
-        """The agent says what it is at."""
+        """Publish the status text that an agent reports."""
         self._events.publish("agent.status", {"agent": name, "status": text})
 
     async def follow(self, units: AsyncIterator[UnitState], last_lines: LastLines) -> None:
-        """Tell the hive what becomes of containers and processes; runs until the runtime is closed.
+        """Publish the state changes of containers and processes until the runtime is closed.
 
-        `last_lines` is asked when there is a crash to tell of.
+        `last_lines` gives the end of the log for the message about a crash.
         """
         async for unit in units:
             data = {"agent": unit.name, "lifecycle": unit.lifecycle, "cause": unit.exit_cause}
             self._events.publish("agent.lifecycle", data)
             _log.info("agent lifecycle", pid=unit.pid, **data)
             if unit.name not in self._directory:
-                continue  # It was destroyed, and forgotten.
+                continue  # It was destroyed.
             self.health_monitor.check_again(unit.name)
             if unit.lifecycle != "running":
-                # What a harness says while it is being stopped must not count for the one after it.
+                # The reports of a harness that is being stopped must not count for the next one.
                 self.health_monitor.forget(unit.name)
                 self._note(unit.name, "offline", "")
             text = self._alerts.unit_changed(unit)
@@ -115,7 +115,10 @@ class HarnessReports:
             self._events.publish("agent.state", {"agent": name, "state": state, "detail": detail})
 
     async def _announce(self, name: str, text: str | None, *, operator_too: bool = False) -> None:
-        """Tell the manager (about the manager, or without one: the operator). `operator_too`: a person has to act."""
+        """Send a message to the manager, or to the operator if there is no manager or it is about the manager.
+
+        With `operator_too` the operator gets it in every case.
+        """
         if text is None:
             return
         to = MANAGER if name != MANAGER and MANAGER in self._directory else OPERATOR
@@ -123,12 +126,12 @@ class HarnessReports:
             try:
                 await self._broker.send(SYSTEM, SendRequest(to=recipient, body=text))
             except HiveError as error:
-                # A full inbox, most likely. There is nobody else to tell.
+                # Usually a full inbox. There is no other recipient.
                 _log.warning("announcement not stored", agent=name, to=recipient, code=error.code)
 
 
 async def _log_of(name: str, last_lines: LastLines) -> list[str]:
-    """The end of the agent's log for a message, if it can be had in time."""
+    """The end of the agent's log for a message, or nothing if reading it takes too long."""
     try:
         async with asyncio.timeout(_LOG_SECONDS):
             lines = quote_log_lines(await last_lines(name))
@@ -143,7 +146,7 @@ _NOT_READY: frozenset[HarnessState] = frozenset({"starting", "offline", "failed"
 
 @dataclass(frozen=True)
 class HarnessReport:
-    """What the newest harness has said since it started. The text is the agent's own."""
+    """The last report of the newest harness since it started. The text comes from the agent."""
 
     deployment: int | None
     state: HarnessState = "starting"
@@ -151,45 +154,45 @@ class HarnessReport:
 
 
 class HealthMonitor:
-    """What harnesses say about themselves, for those who wait for a deployment. In memory only."""
+    """Decides from the reports of harnesses whether a deployment is healthy. In memory only."""
 
     def __init__(self) -> None:
         self._said: dict[str, HarnessReport] = {}
         self._wakeups = Wakeups()
 
     def forget(self, name: str) -> None:
-        """What the agent's harness has said so far counts no more: it is gone, or about to be started anew."""
+        """Discard the reports of the agent's harness, because it has exited or is about to be restarted."""
         self._said.pop(name, None)
         self.check_again(name)
 
     def hello(self, name: str, deployment: int | None) -> None:
-        """A harness has started and runs this deployment, if it says so."""
+        """Record that a harness has started; `deployment` is None if it did not report one."""
         self._said[name] = HarnessReport(deployment)
         self.check_again(name)
 
     def report(self, name: str, state: HarnessState, detail: str) -> None:
-        """The harness says what it is doing."""
+        """Record the state that a harness reports."""
         said = self._said.get(name)
         if said is not None:
             self._said[name] = HarnessReport(said.deployment, state, detail)
             self.check_again(name)
 
     def check_again(self, name: str) -> None:
-        """Something has happened to the agent that may decide whether it comes up."""
+        """Wake the waiters of `wait`: the agent changed in a way that may decide whether it is healthy."""
         self._wakeups.wake(name)
 
     async def wait(self, name: str, deployment: int, seconds: float, failure_reason: Callable[[], str]) -> str:
-        """Nothing ("") as soon as the harness is ready to work on `deployment`; else why it is not, in words.
+        """Wait until the harness is ready to work on `deployment`; returns "", or the reason why it is not.
 
-        `failure_reason` says why it cannot become ready any more, or "". It is asked at every change.
+        `failure_reason` returns why the agent can no longer become ready, or ""; it is called after every change.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         with self._wakeups.listen(name) as waiter:
             while True:
                 why = _why_not_ready(self._said.get(name), deployment)
-                if not why or (hope := failure_reason()):
-                    return hope if why else ""
+                if not why or (reason := failure_reason()):
+                    return reason if why else ""
                 remaining = deadline - loop.time()
                 if remaining <= 0:
                     return f"{why} (waited {seconds:g} seconds)"

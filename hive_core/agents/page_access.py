@@ -1,10 +1,10 @@
 """Tickets and sessions for agents' pages, in memory and in the database.
 
-Tickets end with the daemon; sessions outlive it, see page_store.
+Tickets are lost when the daemon stops; sessions are stored in the database.
 
-An agent serves its own page, so a session is no secret from it; it is good for that agent alone.
+An agent serves its own page, so it knows the sessions of its viewers; each session is valid for that agent alone.
 
-Only digests are kept: who reads the database is not let in by it.
+Only digests are stored, so that a copy of the database gives no access.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from hive_core.infra.database.database import milliseconds
 TICKET_SECONDS = 120.0
 SESSION_SECONDS = 12 * 3_600.0
 MOST = 20
-"""Tickets, and sessions, of one agent; the oldest gives way."""
+"""Most tickets, and most sessions, of one agent; a new one replaces the oldest."""
 _BYTES = 32
 _TYPED, _TYPED_SECONDS = 60, 60.0
-"""So much may be typed on an agent's page in so long. No person types more; the agent itself could, whose page has
-the session, and what is typed is kept for ever in the audit table.
+"""Most messages and answers from an agent's page, and in how long. No person types more, but the agent has the
+session too, and each of them adds a row to the audit table for ever.
 """
 
 
 @dataclass(frozen=True)
 class PageToken:
-    """A ticket or a session: `secret` shows that whoever has it is `user`, until `ends`."""
+    """A ticket or a session: its holder counts as `user` until `ends`."""
 
     secret: str
     user: str
@@ -43,7 +43,7 @@ class PageToken:
 
 @dataclass(frozen=True)
 class StoredToken:
-    """What is remembered of a pass: not the secret itself, only its digest."""
+    """A token as it is stored: with the digest in place of the secret."""
 
     digest: str
     user: str
@@ -51,7 +51,7 @@ class StoredToken:
 
 
 def digest(secret: str) -> str:
-    """Of 32 random bytes: it needs no salt, and cannot be turned back."""
+    """The digest of a secret. The secret is 32 random bytes, so it needs no salt."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -66,21 +66,21 @@ class PageAccess:
         self._typed: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_TYPED))
 
     def forget(self, agent: str) -> None:
-        """The agent is gone; nobody is let in to another of its name."""
+        """Discard the tokens of a destroyed agent, so that they give no access to another agent of its name."""
         self._tickets.pop(agent, None)
         self._sessions.pop(agent, None)
         self._typed.pop(agent, None)
 
     def restore(self, agent: str, session: StoredToken) -> None:
-        """A session of an earlier daemon's."""
+        """Add a session that an earlier daemon issued."""
         self._sessions[agent].append(session)
 
     def ticket(self, agent: str, user: str) -> PageToken:
-        """A new ticket for the agent's page."""
+        """Issue a ticket for the agent's page."""
         return self._issue(self._tickets[agent], user, TICKET_SECONDS)
 
     def redeem_ticket(self, agent: str, ticket: str) -> PageToken:
-        """Use up a ticket: a session for whoever it was made for. Raises `bad_ticket`."""
+        """Exchange a ticket for a session of the same user. Raises `bad_ticket`."""
         found = self._find(self._tickets[agent], ticket)
         if found is None:
             hint = f"print a new link: hive-c0re open {agent}"
@@ -89,7 +89,7 @@ class PageAccess:
         return self._issue(self._sessions[agent], found.user, SESSION_SECONDS)
 
     def check_session(self, agent: str, session: str) -> PageToken:
-        """A session that is still good. Raises `bad_session`."""
+        """The token of a valid session. Raises `bad_session`."""
         found = self._find(self._sessions[agent], session)
         if found is None:
             hint = f"print a new link: hive-c0re open {agent}"
@@ -97,9 +97,9 @@ class PageAccess:
         return found
 
     def refresh_session(self, agent: str, session: str) -> PageToken:
-        """A session that is still good, in which something was typed. Raises `bad_session`, `too_much_typed`."""
+        """The token of a valid session from which something was sent. Raises `bad_session`, `too_much_typed`."""
         found, typed, now = self.check_session(agent, session), self._typed[agent], self._clock()
-        # A clock that was set back is no reason to refuse anything until it is where it was.
+        # A negative difference means that the clock was set back, which must not cause refusals.
         if len(typed) == _TYPED and 0.0 <= now - typed[0] < _TYPED_SECONDS:
             text = f"more than {_TYPED} messages and answers within {_TYPED_SECONDS:.0f} s on the page of {agent}"
             raise HiveError("too_much_typed", text, hint="wait a moment", status=429)
@@ -107,7 +107,7 @@ class PageAccess:
         return found
 
     def remaining(self, entry: PageToken) -> float:
-        """Seconds until it ends."""
+        """Seconds until the token expires."""
         return max(0.0, entry.ends - self._clock())
 
     def _issue(self, entries: list[StoredToken], user: str, seconds: float) -> PageToken:
@@ -117,16 +117,16 @@ class PageAccess:
         return new
 
     def _find(self, entries: list[StoredToken], secret: str) -> PageToken | None:
-        # All are compared, each in the same time whatever it holds.
+        # All are compared, each in constant time.
         given, now = digest(secret), self._clock()
         fitting = [entry for entry in entries if hmac.compare_digest(entry.digest, given)]
         return next((PageToken(secret, entry.user, entry.ends) for entry in fitting if entry.ends > now), None)
 
 
 def add_session(db: sqlite3.Connection, agent: str, entry: PageToken) -> None:
-    """Keep a session; those that are over, and the oldest of too many, are removed."""
+    """Store a session; delete expired sessions and the oldest of too many."""
     db.execute("DELETE FROM page_sessions WHERE ends_at <= ?", (milliseconds(),))
-    # Not for an agent that was destroyed meanwhile: the next one of its name would let them in.
+    # Not for an agent that was destroyed meanwhile: the session would be valid for the next one of its name.
     db.execute(
         "INSERT INTO page_sessions (digest, agent, user, ends_at) SELECT ?, name, ?, ? FROM agents WHERE name = ?",
         (digest(entry.secret), entry.user, int(entry.ends * 1_000), agent),
@@ -139,11 +139,11 @@ def add_session(db: sqlite3.Connection, agent: str, entry: PageToken) -> None:
 
 
 def forget_sessions(db: sqlite3.Connection, agent: str) -> None:
-    """The agent is gone."""
+    """Delete the sessions of an agent."""
     db.execute("DELETE FROM page_sessions WHERE agent = ?", (agent,))
 
 
 def load_sessions(db: sqlite3.Connection) -> Sequence[tuple[str, StoredToken]]:
-    """The sessions that are not over, with their agents, the oldest first."""
+    """The sessions that have not expired, with their agents, the oldest first."""
     query = "SELECT agent, digest, user, ends_at FROM page_sessions WHERE ends_at > ? ORDER BY rowid"
     return [(row[0], StoredToken(row[1], row[2], row[3] / 1_000)) for row in db.execute(query, (milliseconds(),))]

@@ -1,11 +1,11 @@
 """Deletion of an agent's files, which is safe against links and continues after a restart.
 
-The table `purges` names the agents whose row is gone and whose files may still be in place. From there they go into
-the trash, with which no agent of the same name has anything to do, and are removed in their own time.
+The table `purges` names the agents whose row is deleted and whose files may still be in place. The files are moved into
+the trash, where they are in the way of no new agent of the name, and deleted in the background.
 
-An agent may have nested directories thousands deep, given them names of 255 bytes, taken away its own access to them
-and laid links to anywhere. So nothing here recurses, builds long paths or follows a link: directories are reached by
-descriptor, and those in a directory are first moved up to the top, which makes the deepest tree a flat one.
+An agent may have nested directories thousands deep, given them names of 255 bytes, removed its own access to them and
+created links to anywhere. So nothing here recurses, builds long paths or follows a link: directories are opened by
+descriptor, and the directories in a directory are first moved up to the top, which flattens the deepest tree.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Purging:
-    """What of destroyed agents is still to be removed."""
+    """Deletes the files of destroyed agents."""
 
     def __init__(self, layout: Layout, database: Database) -> None:
         self._database = database
@@ -41,7 +41,7 @@ class Purging:
         self._more.set()
 
     async def open(self, known: set[str]) -> None:
-        """Move away what an earlier daemon did not get to: files of purged agents, sockets of unknown ones."""
+        """Move the files of purged agents and the sockets of unknown agents away, where an earlier daemon left them."""
         self._names = await self._database.read(store.purges)
         for name in sorted(self._names):
             try:
@@ -51,10 +51,10 @@ class Purging:
         try:
             await asyncio.to_thread(self._trash.trash_orphaned, known)
         except OSError as error:
-            _log.error("left run directories not removed", error=_words(error))
+            _log.error("left run directories not removed", error=_describe(error))
 
     async def run(self) -> None:
-        """Empty the trash, at once and whenever something is left in it; in the background."""
+        """Empty the trash, at once and whenever something is left in it, until cancelled."""
         while True:
             await self._more.wait()
             self._more.clear()
@@ -62,32 +62,32 @@ class Purging:
                 try:
                     await self._empty_one(place)
                 except OSError as error:
-                    _log.error("trash not removed", place=str(place), error=_words(error))
+                    _log.error("trash not removed", place=str(place), error=_describe(error))
 
     def stop(self) -> None:
-        """Leave the rest to the next daemon."""
+        """Stop deleting; the next daemon continues."""
         self._trash.stop()
 
     async def clear_run(self, name: str) -> Sequence[Path]:
-        """Move a destroyed agent's run directory away; what is to be emptied then."""
+        """Move a destroyed agent's run directory away; returns the trash directories to `empty`."""
         try:
             return await asyncio.to_thread(self._trash.take_run, name)
         except OSError as error:
-            _log.error("run directory not removed", agent=name, error=_words(error))
+            _log.error("run directory not removed", agent=name, error=_describe(error))
             return []
 
     def begun(self, name: str) -> None:
-        """`store.begin_purge` is on disk."""
+        """Record that `store.begin_purge` is committed."""
         self._names.add(name)
 
     async def finish(self, name: str) -> Sequence[Path]:
-        """Move away all that the agent has left; what is to be emptied then. Raises `agent_being_purged`."""
+        """Move all files of the agent away; returns the trash directories to `empty`. Raises `agent_being_purged`."""
         try:
             places = await asyncio.to_thread(self._trash.take_all, name)
         except OSError as error:
             raise conflict(
                 "agent_being_purged",
-                f"the files of the purged agent {name} cannot be moved away: {_words(error)}",
+                f"the files of the purged agent {name} cannot be moved away: {_describe(error)}",
                 "see what holds them and spawn it again, or restart the daemon",
             ) from None
         await self._database.write(lambda db: store.end_purge(db, name))
@@ -99,21 +99,21 @@ class Purging:
         return name in self._names
 
     async def make_way(self, name: str) -> None:
-        """Finish the purge of an earlier agent of that name, if there is one left. Raises `agent_being_purged`."""
+        """Finish the purge of an earlier agent of that name, if it is pending. Raises `agent_being_purged`."""
         if name in self._names:
             await self.finish(name)
             self._more.set()
 
     async def empty(self, places: Sequence[Path]) -> None:
-        """Remove what was moved away, as far as the daemon is not stopping. Raises `purge_unfinished`."""
+        """Delete trash directories until done or until the daemon stops. Raises `purge_unfinished`."""
         for place in places:
             try:
                 await self._empty_one(place)
             except OSError as error:
                 raise HiveError(
                     "purge_unfinished",
-                    f"the agent is gone, but not all of its files can be removed: {_words(error)}",
-                    hint=f"what is left is in {place}; the daemon tries again at its next start",
+                    f"the agent was removed, but not all of its files can be: {_describe(error)}",
+                    hint=f"the remaining files are in {place}; the daemon tries again at its next start",
                     status=500,
                 ) from None
 
@@ -123,7 +123,7 @@ class Purging:
             await asyncio.to_thread(self._trash.empty, place)
 
 
-def _words(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     where = f": {error.filename!r}" if error.filename else ""
     return f"{os.strerror(error.errno or 0)}{where}"
 
@@ -132,18 +132,18 @@ _BY_NAME = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Trash:
-    """`trash` in the state and in the run directory, which may be on different file systems. Its calls block."""
+    """The directories `trash` of the state and the run directory, two file systems perhaps. Its methods block."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._stop = threading.Event()
 
     def take_run(self, name: str) -> list[Path]:
-        """Move the agent's run directory into the trash; the places to `empty`. Raises OSError."""
+        """Move the agent's run directory into the trash; returns the directories to `empty`. Raises OSError."""
         return self._take(self._layout.run_dir, [self._layout.agent(name).run])
 
     def take_all(self, name: str) -> list[Path]:
-        """Move everything that an agent has into the trash; the places to `empty`. Raises OSError."""
+        """Move everything that an agent has into the trash; returns the directories to `empty`. Raises OSError."""
         layout = self._layout
         built = [layout.applied_repository(name), layout.closures / name, layout.builds / name]
         logs = sorted(layout.logs.glob(f"{name}.log*"))
@@ -156,7 +156,7 @@ class Trash:
         return self._take(self._layout.run_dir, strays)
 
     def places(self) -> list[Path]:
-        """All that there is to `empty`."""
+        """All directories to `empty`."""
         found: list[Path] = []
         for root in (self._layout.run_dir, self._layout.state_dir):
             with suppress(FileNotFoundError):
@@ -164,12 +164,12 @@ class Trash:
         return found
 
     def empty(self, place: Path) -> None:
-        """Remove a place of the trash for good, or as much of it as there is time for until `stop`. Raises OSError."""
+        """Delete a directory of the trash, or as much of it as possible until `stop`. Raises OSError."""
         with suppress(FileNotFoundError):
             remove_tree(place, self._stop)
 
     def stop(self) -> None:
-        """Let every `empty` return soon."""
+        """Make every `empty` return soon."""
         self._stop.set()
 
     def _take(self, root: Path, sources: list[Path]) -> list[Path]:
@@ -188,19 +188,19 @@ class Trash:
 
 
 def unlock(path: Path | str, within: int | None = None) -> None:
-    """Give the daemon its access to a directory back; raises NotADirectoryError for what is none, as for a link."""
+    """Give the owner all rights to a directory; raises NotADirectoryError for anything else, links too."""
     with _reached(path, within):
         pass
 
 
 def remove_tree(place: Path, stop: threading.Event) -> None:
-    """Remove a directory and all that is in it. Returns early when `stop` is set; raises OSError for what is left."""
+    """Delete a directory tree. Returns early when `stop` is set; raises OSError if something cannot be deleted."""
     with _reached(place) as top:
         while True:
             removed, failure = _take_apart(top, stop)
             if stop.is_set():
                 return
-            # Another round after each that got on: a failure may be over then (a directory that had too many links).
+            # Another round after each that deleted something: a failure (too many links) may be temporary.
             if failure is not None and not removed:
                 raise failure
             if failure is None and not removed:
@@ -209,7 +209,7 @@ def remove_tree(place: Path, stop: threading.Event) -> None:
 
 
 def _take_apart(top: int, stop: threading.Event) -> tuple[bool, OSError | None]:
-    """One round over the entries of `top`: whether any was removed, and the last failure."""
+    """Delete the entries of `top` once; returns whether any was deleted, and the last failure."""
     removed, failure = False, None
     with _listed(top) as entries:
         for entry in entries:
@@ -230,14 +230,14 @@ def _take_apart(top: int, stop: threading.Event) -> tuple[bool, OSError | None]:
 
 
 def _flatten(name: str, top: int, stop: threading.Event) -> bool:
-    """Remove the files of a directory in `top` and move its directories up to `top`; whether there was anything."""
+    """Delete the files of a directory in `top`, move its directories up to `top`; returns whether it had any entry."""
     found = False
     with _reached(name, top) as inside, _listed(inside) as entries:
         for entry in entries:
             if stop.is_set():
                 break
             if entry.is_dir(follow_symlinks=False):
-                unlock(entry.name, inside)  # Who may not write to a directory may not give it another parent.
+                unlock(entry.name, inside)  # Moving a directory to another parent needs write permission on it.
                 os.rename(entry.name, secrets.token_hex(8), src_dir_fd=inside, dst_dir_fd=top)
             else:
                 os.unlink(entry.name, dir_fd=inside)
@@ -247,7 +247,7 @@ def _flatten(name: str, top: int, stop: threading.Event) -> bool:
 
 @contextmanager
 def _reached(path: Path | str, within: int | None = None) -> Iterator[int]:
-    """A directory, by its name and not through a link, with all rights of its owner. Not for reading: see open(2)."""
+    """Open a directory, never through a link, and give its owner all rights. The descriptor is O_PATH: see open(2)."""
     descriptor = os.open(path, _BY_NAME, dir_fd=within)
     try:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)

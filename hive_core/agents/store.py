@@ -17,7 +17,7 @@ Desired = Literal["running", "stopped"]
 
 @dataclass(frozen=True)
 class ActiveConfig:
-    """What one deployment puts in force: its number, what was built for it, the settings and the role's text."""
+    """The configuration that a deployment makes active: number, closure, settings and the role's text."""
 
     number: int
     closure: str
@@ -27,9 +27,9 @@ class ActiveConfig:
 
 @dataclass(frozen=True)
 class AgentRecord:
-    """One agent. `desired` is what the operator asked for, not what it does at the moment.
+    """One agent. `desired` is the state that was requested, not the current one.
 
-    `config`, `prompt`, `deployment` and `closure` are those in force; `status` is what it says it is at.
+    `config`, `prompt`, `deployment` and `closure` are the active ones; `status` is the text that the agent reported.
     """
 
     name: str
@@ -45,11 +45,11 @@ class AgentRecord:
 
     @property
     def sealed(self) -> bool:
-        """Whether its network is to be nothing but the hive's socket."""
+        """Whether the agent has no network but the socket of the daemon."""
         return self.config.network == "sealed"
 
     def with_active_config(self, in_force: ActiveConfig) -> AgentRecord:
-        """The same agent with something else in force."""
+        """The record with another active configuration."""
         return replace(
             self,
             config=in_force.config,
@@ -70,7 +70,7 @@ def load(db: sqlite3.Connection) -> list[AgentRecord]:
 
 
 def insert(db: sqlite3.Connection, record: AgentRecord) -> AgentRecord:
-    """Store a new agent and give it its web port, the one it had before if there was such an agent."""
+    """Store a new agent with its web port; a name that had a port before keeps it."""
     port = _keep_port(db, record.name)
     db.execute(
         """INSERT INTO agents (name, kind, desired, config, prompt, deployment, closure, created_at)
@@ -90,17 +90,17 @@ def insert(db: sqlite3.Connection, record: AgentRecord) -> AgentRecord:
 
 
 def set_desired(db: sqlite3.Connection, name: str, desired: Desired) -> None:
-    """Remember what the operator asked for."""
+    """Store the requested state."""
     db.execute("UPDATE agents SET desired = ? WHERE name = ?", (desired, name))
 
 
 def set_status(db: sqlite3.Connection, name: str, status: str) -> None:
-    """Remember what the agent says it is at."""
+    """Store the status text that the agent reported."""
     db.execute("UPDATE agents SET status = ? WHERE name = ?", (status, name))
 
 
 def replace_active_config(db: sqlite3.Connection, name: str, in_force: ActiveConfig) -> None:
-    """From now on this is what the agent runs."""
+    """Store the agent's active configuration."""
     db.execute(
         "UPDATE agents SET config = ?, prompt = ?, deployment = ?, closure = ? WHERE name = ?",
         (in_force.config.model_dump_json(), in_force.prompt, in_force.number, in_force.closure, name),
@@ -108,24 +108,24 @@ def replace_active_config(db: sqlite3.Connection, name: str, in_force: ActiveCon
 
 
 def delete(db: sqlite3.Connection, name: str, *, forget_port: bool) -> None:
-    """Remove the agent's row; its port stays its own unless that is to be forgotten too."""
+    """Delete the agent's row; its port stays reserved unless `forget_port` is set."""
     db.execute("DELETE FROM agents WHERE name = ?", (name,))
     if forget_port:
         db.execute("DELETE FROM web_ports WHERE name = ?", (name,))
 
 
 def purges(db: sqlite3.Connection) -> set[str]:
-    """The agents that are destroyed and whose files are still where they were."""
+    """The names of destroyed agents whose files have not been moved away yet."""
     return {name for (name,) in db.execute("SELECT name FROM purges")}
 
 
 def begin_purge(db: sqlite3.Connection, name: str) -> None:
-    """The agent's files are to go; remembered until `end_purge`."""
+    """Record that the agent's files have to be deleted, until `end_purge`."""
     db.execute("INSERT INTO purges (name) VALUES (?)", (name,))
 
 
 def end_purge(db: sqlite3.Connection, name: str) -> None:
-    """The agent's files are out of the way."""
+    """Record that the agent's files have been moved away."""
     db.execute("DELETE FROM purges WHERE name = ?", (name,))
 
 
@@ -144,7 +144,7 @@ _PORTS = 900
 
 
 def choose_port(name: str, taken: Container[int]) -> int:
-    """The manager's is 8000; others prefer 8100 + FNV-1a(name) % 900, and take the next free one from there."""
+    """The web port of an agent: 8000 for the manager, else the first free one from 8100 + FNV-1a(name) % 900."""
     if name == MANAGER:
         return _MANAGER_PORT
     preferred = _fnv1a(name.encode()) % _PORTS

@@ -42,7 +42,7 @@ def sync(path: Path) -> None:
 
 
 def sync_all(top: Path) -> None:
-    """The same for a directory and all in it; meant for a few dozen files."""
+    """Sync a directory and everything in it; meant for a few dozen files."""
     for directory, _, files in os.walk(top):
         for name in files:
             path = Path(directory, name)
@@ -52,7 +52,7 @@ def sync_all(top: Path) -> None:
 
 
 def disk_full(what: str) -> HiveError:
-    """The refusal when there is no room left."""
+    """Return the error for a full disk."""
     hint = "make room on the disk that holds the state directory, or raise its quota"
     return HiveError("disk_full", f"cannot {what}: no space left on the disk", hint=hint, status=507)
 
@@ -72,7 +72,7 @@ _LARGEST = 1024 * 1024
 
 
 def read(path: Path) -> str | None:
-    """The text of a file, at most 1 MiB of it; None if there is none. Raises OSError as `read_bytes` does."""
+    """Read a text file, at most 1 MiB of it; None if it does not exist. Raises OSError as `read_bytes` does."""
     try:
         return read_bytes(path, _LARGEST).decode(errors="replace")
     except FileNotFoundError:
@@ -80,7 +80,7 @@ def read(path: Path) -> str | None:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """The first `most` bytes of a regular file. Raises OSError, also for a link and whatever else is no file."""
+    """Read the first `most` bytes of a regular file. Raises OSError, also for a link or a special file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         mode = os.fstat(descriptor).st_mode
@@ -95,9 +95,9 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:
-    """Make `text` the content of a file, if it is not; whether anything changed. Its directory must be there.
+    """Make `text` the content of a file in an existing directory; returns whether that changed anything.
 
-    `durable`: after a power failure there is the old or the new text. Raises OSError.
+    `durable`: after a power failure the file holds the old or the new text. Raises OSError.
     """
     if _is(path, text):
         return False
@@ -125,4 +125,4 @@ def _is(path: Path, text: str) -> bool:
     try:
         return read(path) == text
     except OSError:
-        return False  # Whatever it is, it is replaced.
+        return False  # A link, a directory or a special file is replaced, too.

@@ -1,4 +1,4 @@
-"""Work that must not be left half done because whoever asked for it is gone."""
+"""Coroutines that run to completion even if their caller is cancelled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 async def shield_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`. A caller that is cancelled waits for its end first; how it failed then is logged."""
+    """Run `work` and return its result. A cancelled caller waits for its end first; its failure is logged then."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

@@ -1,7 +1,7 @@
-"""Builds of the local runtime: checked files, laid down as a directory.
+"""Builds of the local runtime: a closure is a directory with the checked files of a commit.
 
-A closure is made elsewhere and renamed into place when it is whole and on disk, so one that is there is whole, also
-after a kill or a loss of power.
+A closure is written elsewhere and renamed to its path when it is complete and on disk, so one that exists is complete,
+also after a kill or a power failure.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from hive_core.runtimes.local.config_check import NOT_CHECKED, Confine, check, f
 
 
 class Builder:
-    """Builds closures into `closures`; `confine` is how the parsers are run."""
+    """Builds closures into `closures`; the parsers run as `confine` says."""
 
     def __init__(self, closures: LocalClosures, confine: Confine) -> None:
         self._closures = closures
         self._confine = confine
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
-        """The closure of a commit. The same tree gives the same one. Raises BuildFailed and HiveError."""
+        """Build the closure of a commit; the same tree gives the same closure. Raises BuildFailed and HiveError."""
         tree = await shield_to_completion(asyncio.to_thread(_tree, order))
         say(f"{order.name}: commit {order.commit[:12]}, tree {tree[:12]}")
-        there = self._closures.path(order.name, tree)
-        if await asyncio.to_thread(there.is_dir):
+        closure = self._closures.path(order.name, tree)
+        if await asyncio.to_thread(closure.is_dir):
             say("the same files were built before")
-            return str(there)
-        place = await shield_to_completion(asyncio.to_thread(self._closures.workplace))
+            return str(closure)
+        scratch = await shield_to_completion(asyncio.to_thread(self._closures.workplace))
         try:
-            files = place / "files"
+            files = scratch / "files"
             await shield_to_completion(asyncio.to_thread(_extract, order, files))
             await check(files, say, self._confine)
             return str(await shield_to_completion(asyncio.to_thread(self._closures.put, files, order.name, tree)))
         finally:
-            await shield_to_completion(asyncio.to_thread(self._closures.discard, place))
+            await shield_to_completion(asyncio.to_thread(self._closures.discard, scratch))
 
     async def compare(self, old: str | None, new: str) -> list[str]:
         """Return a line if agent.nix has changed and nothing has checked it; the files' differences are git's to show.
@@ -64,16 +64,16 @@ class Builder:
         return await asyncio.to_thread(read)
 
     async def has(self, closure: str) -> bool:
-        """Whether the closure is there."""
+        """Whether the closure exists."""
         return await asyncio.to_thread(self._closures.has, closure)
 
     async def need(self, name: str, closure: str) -> None:
-        """Raise `closure_gone` if the closure is not there. An agent from before there were any has an empty one."""
+        """Raise `closure_gone` if the closure does not exist. Agents older than closures have an empty one."""
         if closure:
             await asyncio.to_thread(self._closures.need, name, closure)
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
-        """Remove the closures of that agent that are not in `closures`."""
+        """Remove the agent's closures that are not in `closures`."""
         await shield_to_completion(asyncio.to_thread(self._closures.keep, name, closures))
 
 
@@ -88,30 +88,31 @@ def _extract(order: BuildOrder, into: Path) -> None:
 
 
 class LocalClosures:
-    """The closures of every agent, below `directory`; `scratch` is on the same file system. Blocks."""
+    """The closures of every agent, below `directory`; `scratch` must be on the same file system. Methods block."""
 
     def __init__(self, directory: Path, scratch: Path) -> None:
         self._directory = directory
         self._scratch = scratch
 
     def path(self, name: str, tree: str) -> Path:
-        """Where the closure of a tree of that agent lies, or will."""
+        """Return the path of the closure of an agent's tree, whether it exists or not."""
         return self._directory / name / tree
 
     def has(self, closure: str) -> bool:
-        """Whether `closure` is one of ours and there."""
+        """Whether `closure` is a closure of this hive and exists."""
         path = Path(closure)
         return path.parent.parent == self._directory and ".." not in path.parts and path.is_dir()
 
     def need(self, name: str, closure: str) -> Path:
-        """The directory of a closure of that agent; raises `closure_gone`."""
+        """Return the directory of the agent's closure; raises `closure_gone`."""
         path = Path(closure)
         if not self.has(closure) or path.parent.name != name:
-            raise conflict("closure_gone", f"what was built for {name} is gone: {closure}", "propose the same again")
+            why = f"the build output of {name} no longer exists: {closure}"
+            raise conflict("closure_gone", why, "propose the same again")
         return path
 
     def workplace(self) -> Path:
-        """A new directory for work under way; `discard` it in the end."""
+        """Make a directory for work in progress; the caller must `discard` it."""
         try:
             self._scratch.mkdir(parents=True, exist_ok=True)
             return Path(tempfile.mkdtemp(prefix="closure-", dir=self._scratch))
@@ -121,40 +122,40 @@ class LocalClosures:
             ) from None
 
     def discard(self, place: Path) -> None:
-        """Remove a directory for work and what is in it."""
+        """Remove a directory that `workplace` made, with its content."""
         shutil.rmtree(place, ignore_errors=True)
 
     def put(self, made: Path, name: str, tree: str) -> Path:
-        """Take a directory that holds the files of a tree and is on disk; one that is there already stays."""
+        """Rename `made`, which holds the files of a tree and is on disk, to its closure, unless that exists already."""
         _seal(made)
         path = self.path(name, tree)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             made.rename(path)
         except OSError as error:
-            # Another build of the same tree was quicker.
+            # Another build of the same tree has finished first.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
         sync(path.parent)
         return path
 
     def keep(self, name: str, closures: Collection[str]) -> None:
-        """Remove the closures of that agent that are not in `closures`."""
+        """Remove the agent's closures that are not in `closures`."""
         home = self._directory / name
         kept = {Path(closure) for closure in closures}
         for path in [] if not home.is_dir() else list(home.iterdir()):
             if path in kept:
                 continue
-            place = self.workplace()
-            # At once gone or still whole, whenever the daemon is killed.
-            path.rename(place / "removed")
-            self.discard(place)
+            scratch = self.workplace()
+            # Whenever the daemon is killed, the closure either is complete or no longer exists.
+            path.rename(scratch / "removed")
+            self.discard(scratch)
         with suppress(OSError):
             home.rmdir()
 
 
 def _seal(directory: Path) -> None:
-    """Make every file below `directory` read-only: nothing in a closure is ever changed."""
+    """Make every file below `directory` read-only, because closures never change."""
     for parent, _, files in os.walk(directory):
         for name in files:
             path = Path(parent, name)

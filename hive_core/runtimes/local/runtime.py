@@ -1,9 +1,12 @@
 """The `local` runtime: agents as child processes of the daemon, in bubblewrap sandboxes where these work.
 
-To build is to check the files of a configuration and to lay them down; to activate is to start the agent on them.
+A build checks the files of a configuration and copies them; an activation starts the agent on them.
 
-For trying and testing on any Linux machine, without root, Nix or systemd. No child outlives the daemon, however that
-ends: bwrap dies with its parent, and a plain harness asks the kernel for the same (`HIVE_PARENT_PID`).
+For trying and testing on any Linux machine, without root, Nix or systemd. `agent.nix` has no effect here: where Nix is
+installed, it checks the syntax.
+
+No child outlives the daemon, however that ends: bwrap dies with its parent, and a plain harness asks the kernel for the
+same (`HIVE_PARENT_PID`).
 """
 
 from __future__ import annotations

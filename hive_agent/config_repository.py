@@ -1,6 +1,6 @@
-"""The agent's own configuration, a git repository in its container: its commit, and new ones.
+"""The agent's own configuration, a git repository in its container: reading and creating commits.
 
-Git is told where the repository is and does not look for one further up: that could be another's.
+The path of the repository is passed to git, so that it does not use a repository in a parent directory.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from hive_agent.environment import AgentEnvironment
 
 _SECONDS = 60.0
 _KEPT_BYTES = 64 * 1024
-"""How much of git's output is kept; what is looked for is short."""
+"""Length of the beginning of git's output that is read."""
 
 
 class GitFailed(Exception):
-    """Git could not do it; the text says why, and what to do."""
+    """A git command failed; the text says why, and what to do."""
 
 
 def applied_repository(environment: AgentEnvironment, agent: str) -> Path | None:
-    """Where the agent's applied repository can be read: what is deployed, and what was proposed. None: nowhere."""
+    """The path of the agent's applied repository, None if it cannot be read here."""
     directory = environment.variables.get("HIVE_AGENT_APPLIED")
     return Path(directory, f"{agent}.git") if directory else None
 
 
 class ConfigRepository:
-    """The repository in `directory`, used by the agent `name`; `variables` is the environment git is run in."""
+    """The repository in `directory` of the agent `name`; git is run with the environment `variables`."""
 
     def __init__(self, directory: Path, name: str, variables: Mapping[str, str]) -> None:
         self._directory = directory
@@ -48,20 +48,20 @@ class ConfigRepository:
         }
 
     async def head(self) -> str:
-        """The id of the commit that is checked out. Raises GitFailed."""
+        """The id of the checked-out commit. Raises GitFailed."""
         return (await self._git("rev-parse", "--verify", "HEAD^{commit}")).strip()
 
     async def uncommitted(self) -> list[str]:
-        """What is changed or new and not committed, as git names it (cut after some thousands). Raises GitFailed."""
+        """Changed and new files that are not committed, as lines of git status (truncated). Raises GitFailed."""
         return (await self._git("status", "--porcelain")).splitlines()
 
     async def commit(self, changes: Mapping[str, str], message: str) -> str:
-        """Write the files of `changes` (by path) and commit them; the commit's id.
+        """Write the files of `changes` (by path) and commit them; returns the commit's id.
 
-        Without a difference to what is checked out there is no new commit, and the answer is the present one: so this
-        may be repeated. Raises GitFailed.
+        Without a difference to the checked-out commit, the id of that commit is returned, so this can be repeated.
+        Raises GitFailed.
         """
-        await self.head()  # before anything is written: a broken repository stays as it is
+        await self.head()  # fails before anything is written to a broken repository
         try:
             for path, text in changes.items():
                 (self._directory / path).write_text(text)
@@ -74,12 +74,12 @@ class ConfigRepository:
         return await self.head()
 
     async def _git(self, *arguments: str, given: str = "") -> str:
-        """Run git and give back (the beginning of) what it wrote."""
+        """Run git; returns the beginning of its output."""
         from hive_agent.infra.processes import running  # noqa: PLC0415 (needs `ctypes`, which is not for harnesses at rest)
 
         argv = ["git", *arguments]
         try:
-            # Lock: at the end of one program its remains are searched for, and another one would pass for one.
+            # Locked, because at the end of one program its orphans are killed, and a second program would be one.
             async with (
                 self._one_at_a_time,
                 asyncio.timeout(_SECONDS),

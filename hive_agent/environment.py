@@ -10,11 +10,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class AgentEnvironment:
-    """The directories of one agent as its harness sees them.
+    """The directories of one agent, as seen by its harness.
 
-    `deployment` is the number of the configuration that the runtime has started it on, None where it was not told.
-    `parent_pid` is the daemon's, and only set where the harness runs as its plain child; in a sandbox or container
-    it is None. `variables` is the whole environment, from which a backend picks what its program may see.
+    `deployment` is the number of the deployment that the runtime has started, None if unknown. `parent_pid` is the
+    daemon's pid if the harness is its child without a sandbox or container, else None. `variables` is the whole
+    environment, from which a backend selects the variables of its program.
     """
 
     run: Path
@@ -27,7 +27,7 @@ class AgentEnvironment:
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> AgentEnvironment:
-        """Take the paths from `variables`, each with the container's own as default."""
+        """Read the paths from `variables`; the defaults are those of a container."""
         return cls(
             run=Path(variables.get("HIVE_AGENT_RUN") or "/run/hive"),
             state=Path(variables.get("HIVE_AGENT_STATE") or "/state"),
@@ -44,7 +44,7 @@ class AgentEnvironment:
 
     @property
     def temporary(self) -> Path:
-        """Temporary files of this agent's programs; on the agent's disk, not on a shared /tmp."""
+        """The directory for temporary files of this agent's programs, instead of a shared /tmp."""
         return self.state / "tmp"
 
 
@@ -53,7 +53,7 @@ def _number(text: str) -> int | None:
 
 
 def version() -> str:
-    """The installed version; `0+source` where the code runs without being installed."""
+    """The installed version; `0+source` if the code runs without being installed."""
     try:
         return metadata.version("hyperhive")
     except metadata.PackageNotFoundError:

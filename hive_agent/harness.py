@@ -1,4 +1,4 @@
-"""The harness: one life of an agent's, from its hello to the hive until it is asked to stop."""
+"""The harness: start, run and stop."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from hive_core.protocol import HarnessState, Profile
 
 log = logging.getLogger(__name__)
 
-_GOODBYE_SECONDS = 2.0
+_STOP_SECONDS = 2.0
 
 Page = Callable[[Controls, Profile], AbstractAsyncContextManager[object]]
-"""Opens the agent's page, for as long as the harness serves."""
+"""Serves the agent's page while the harness runs."""
 
 
 class Harness:
-    """One life of an agent's harness, known to the hive as `instance`.
+    """One instance of an agent's harness, known to the daemon as `instance`.
 
-    `deployment` is the one that the runtime has started it on: with it, and with the first state that it reports, the
-    hive knows that a new configuration works. `client` has to be endlessly patient: while the daemon is away the turn
-    goes on, and calls wait. To the daemon that comes then it says hello again, and what it is doing. `publish` is told
-    everything that happens; `page` is opened with what a person can ask of the harness.
+    `deployment` is the deployment that the runtime has started: with it, and with the first reported state, the daemon
+    knows that a new configuration works. `client` must have unlimited patience: while the daemon is down, a turn
+    continues and calls wait. The harness registers again with the restarted daemon. `publish` gets all events; `page`
+    gets the controls for the operator.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Harness:
         self._controls: OperatorControls | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set or a newer harness takes over; then stop the turn and give leases back.
+        """Handle messages until `stop` is set or a newer harness takes over; then stop the turn and release leases.
 
-        Raises CoreError if the hive refuses this harness from the start, and StuckBackend.
+        Raises CoreError if the daemon refuses this harness at the start, and StuckBackend.
         """
         work = asyncio.create_task(self._work())
         stopped = asyncio.create_task(stop.wait())
@@ -76,14 +76,14 @@ class Harness:
             if work.done():
                 work.result()
                 return
-            log.info("asked to stop")
+            log.info("stopping")
             settling = self._turn_loop.settling if self._turn_loop is not None else None
-            if settling is not None:  # the turn is over: telling so spares the messages a second handling
-                await asyncio.wait({settling}, timeout=_GOODBYE_SECONDS)
+            if settling is not None:  # the turn has succeeded: its messages must not be handled a second time
+                await asyncio.wait({settling}, timeout=_STOP_SECONDS)
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             with contextlib.suppress(TimeoutError, CoreError):
-                async with asyncio.timeout(_GOODBYE_SECONDS):
+                async with asyncio.timeout(_STOP_SECONDS):
                     await LeasedInbox(self._client, self._instance, lambda: 0.0).release_all()
         except CoreError as error:
             if error.code != "superseded":
@@ -99,19 +99,19 @@ class Harness:
             stack.callback(self._registration.close)
             profile = await self._registration.hello()
             log.info("serving %s (%s) on deployment %d", profile.name, profile.config.backend, profile.deployment)
-            turn_loop, controls = await self._begin(stack, profile)
+            turn_loop, controls = await self._build(stack, profile)
             await self._open_page(stack, controls, profile)
-            await turn_loop.at_rest()
-            known = asyncio.create_task(self._registration.keep())
+            await turn_loop.report_idle()
+            registering = asyncio.create_task(self._registration.keep())
             try:
                 while True:
-                    await turn_loop.next()
+                    await turn_loop.run_step()
             finally:
-                known.cancel()
-                await asyncio.gather(known, return_exceptions=True)
+                registering.cancel()
+                await asyncio.gather(registering, return_exceptions=True)
 
-    async def _begin(self, stack: AsyncExitStack, profile: Profile) -> tuple[TurnLoop, OperatorControls]:
-        """Everything that works together, closed with `stack`."""
+    async def _build(self, stack: AsyncExitStack, profile: Profile) -> tuple[TurnLoop, OperatorControls]:
+        """Build the parts of the harness, which are closed with `stack`."""
         turn_log = await TurnLog.open(TurnHistory(self._state / "turns"), self._publish)
         stack.callback(turn_log.close)
         state_file = ConversationStateFile(self._state / "conversation.json", profile.config.backend)
@@ -150,7 +150,7 @@ class Harness:
         try:
             await stack.enter_async_context(self._page(controls, profile))
         except OSError as error:
-            # An agent that works without its page is better than none.
+            # The agent works without its page.
             log.error("the agent's page cannot be served: %s", error)
 
     async def _say(self, state: HarnessState, detail: str) -> None:
@@ -160,6 +160,6 @@ class Harness:
         await self._registration.report(state, detail)
 
     def changed(self) -> None:
-        """Something of the conversation or of its backend is not as the page was told."""
+        """Publish the current state after a change of the conversation or its backend."""
         if self._controls is not None:
             self._controls.changed()

@@ -1,4 +1,4 @@
-"""What a person can see of a harness and ask of it: the page's side of the harness."""
+"""The interface between the harness and its page: state and actions for the operator."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from hive_core.protocol import Effort
 
 
 class ActionNotPossible(Exception):
-    """The request does not fit what the harness is doing; the text says why and what to do."""
+    """The action is not possible in the current state; the text says why and what to do."""
 
 
 class TurnSummary(TypedDict):
-    """A turn as lists show it. Times are seconds since 1970; `ended_at` is None while it runs or waits."""
+    """A turn in a list. Times are seconds since 1970; `ended_at` is None while it runs or waits."""
 
     id: int
     attempt: int
     state: Literal["running", "waiting", "held", "ok", "failed", "skipped"]
-    """`waiting`: tried again by itself at `next_try_at`; `held`: a person has to retry or skip it."""
+    """`waiting`: retried automatically at `next_try_at`; `held`: the operator has to retry or skip it."""
     started_at: float
     ended_at: float | None
     next_try_at: float | None
@@ -34,7 +34,7 @@ class TurnSummary(TypedDict):
 
 
 class Snapshot(TypedDict):
-    """How things stand."""
+    """The current state of the harness."""
 
     name: str
     kind: str
@@ -49,48 +49,48 @@ class Snapshot(TypedDict):
     context: int
     window: int
     turn: TurnSummary | None
-    """The one that runs, or that is to be tried again."""
+    """The running turn, or the one that is retried next."""
     held: list[TurnSummary]
     turns: int
     tokens_in: int
     tokens_out: int
     cost_usd: float | None
     login: str | None
-    """The address to open, while a login is under way."""
+    """The address to open, while a login is in progress."""
 
 
 class Controls(Protocol):
     """All methods may be called at any time, from the event loop that the harness runs in."""
 
     def snapshot(self) -> Snapshot:
-        """How things stand now."""
+        """The current state."""
 
     async def history(self, before: int | None, limit: int) -> Sequence[TurnSummary]:
-        """Turns with an id below `before` (None: the newest), the newest first."""
+        """List turns with an id below `before` (None: the newest), the newest first."""
 
     async def transcript(self, turn: int) -> Sequence[dict[str, Any]]:
-        """What happened in one turn, as its events were published; empty if there is no such turn."""
+        """The entries of a turn's transcript, as they were published; empty if there is no such turn."""
 
     async def cancel(self) -> None:
         """Stop the running turn; it is then held. Raises ActionNotPossible if none runs."""
 
     async def retry(self, turn: int) -> None:
-        """Try a turn that waits or is held now, in place. Raises ActionNotPossible."""
+        """Retry a waiting or held turn now. Raises ActionNotPossible."""
 
     async def skip(self, turn: int) -> None:
-        """Give up a turn that waits or is held: its messages count as handled. Raises ActionNotPossible."""
+        """End a waiting or held turn: its messages count as handled. Raises ActionNotPossible."""
 
     async def compact(self) -> None:
-        """Shorten the conversation before the next turn. Raises ActionNotPossible if there is nothing to shorten."""
+        """Compact the conversation before the next turn. Raises ActionNotPossible if there is no conversation."""
 
     async def new_session(self) -> None:
-        """Begin a new conversation with the next turn."""
+        """Start a new conversation with the next turn."""
 
     async def choose(self, model: str | None, effort: Effort | None) -> None:
-        """Ask this model from the next turn on; remembered over restarts. None goes back to agent.toml."""
+        """Use this model from the next turn on, also after restarts. None resets it to agent.toml."""
 
     async def log_in(self) -> str:
-        """Begin a login; the address that a person has to open. Raises ActionNotPossible."""
+        """Start a login; returns the address that the operator has to open. Raises ActionNotPossible."""
 
     async def give_code(self, code: str) -> None:
-        """Hand over the pasted code. Raises ActionNotPossible with what the program said if it is not taken."""
+        """Submit the pasted code. Raises ActionNotPossible with the program's message if it is rejected."""

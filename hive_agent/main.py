@@ -1,4 +1,4 @@
-"""The commands of a harness program: `serve`, `mcp` and `wake`, for whichever role it has."""
+"""The commands `serve`, `mcp` and `wake` of the programs hive-ag3nt and hive-m1nd."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ log = logging.getLogger(__name__)
 
 
 def run(role: Role, arguments: Sequence[str]) -> int:
-    """Carry out the command line; returns the exit code."""
+    """Run a command; returns the exit code."""
     harness_log.configure()
     environment = AgentEnvironment.read(os.environ)
     command = arguments[0] if len(arguments) == 1 else ""
-    if command not in ("serve", "mcp"):  # those need neither what parses, nor the time and memory that it takes
+    if command not in ("serve", "mcp"):  # these save the time and memory of argparse
         from hive_agent.client import wake  # noqa: PLC0415
 
         given = _parse_arguments(role.program, arguments)
@@ -44,7 +44,7 @@ def run(role: Role, arguments: Sequence[str]) -> int:
         if command == "wake":
             return asyncio.run(wake.wake(environment, given.label, given.body, given.patience))
     if command == "mcp":
-        gc.disable()  # a tenth of the import: it would look again and again at what is made there and stays
+        gc.disable()  # collections take a tenth of the import's time and free nothing
         from hive_agent.tools.server import serve_tools  # noqa: PLC0415 (the SDK alone is 30 MB, not for `serve`)
 
         gc.freeze()
@@ -104,18 +104,18 @@ async def _serve(role: Role, environment: AgentEnvironment) -> int:
             )
             await harness.run(stop)
         except CoreError as error:
-            log.error("the hive refuses this harness: %s%s", error, f" ({error.hint})" if error.hint else "")
+            log.error("the daemon refuses this harness: %s%s", error, f" ({error.hint})" if error.hint else "")
             return 1
         except OSError as error:
-            log.error("the harness cannot go on: %s", error)
+            log.error("the harness stops after an error: %s", error)
             return 1
         except StuckBackend as error:
-            log.error("the harness ends, so that everything ends that it has started: %s", error)
+            log.error("the harness exits to end its child processes: %s", error)
             return 1
     log.info("stopped")
     return 0
 
 
 def main_for(role: Role) -> None:
-    """The console script of a role."""
+    """Run the program of a role and exit."""
     sys.exit(run(role, sys.argv[1:]))

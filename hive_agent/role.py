@@ -1,4 +1,4 @@
-"""What makes one kind of harness differ from another: composed, so that the manager's is an agent's plus its own."""
+"""The differences between the harnesses of agents and of the manager."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _no_tools(_server: MCPServer[None], _client: CoreClient, _environment: Agent
 class Role:
     """One kind of harness.
 
-    `module` is run as `python -m <module> mcp` for its tools; `duties` gives text for the identity; `add_tools` adds
-    MCP tools to those that every agent has. Both are called late, so that an idle harness does not load them.
+    `module` is run as `python -m <module> mcp` for its tools; `duties` returns a part of the system prompt; `add_tools`
+    adds MCP tools to those of every agent. Both load their modules when called, so that an idle harness does not.
     """
 
     program: str

@@ -1,4 +1,4 @@
-"""The manager's role: an agent's, with duties and tools of its own."""
+"""The role of the manager: that of an agent, with additional duties and tools."""
 
 from __future__ import annotations
 

@@ -58,42 +58,44 @@ def _add_lifecycle_tools(server: MCPServer[None], client: CoreClient) -> None:
 
     @server.tool(structured_output=False)
     async def stop(name: AgentName) -> str:
-        """Stop an agent. Its turn is cut off; its messages wait until it is started again."""
+        """Stop an agent. Its turn is interrupted; its messages wait until it is started again."""
         return await change(name, "stop")
 
     @server.tool(structured_output=False)
     async def restart(name: AgentName) -> str:
-        """Stop an agent and start it again. A turn that is cut off gets its messages again."""
+        """Stop an agent and start it again. The messages of an interrupted turn are delivered again."""
         return await change(name, "restart")
 
     @server.tool(structured_output=False)
     async def agent_logs(name: AgentName, lines: Lines = 100, skip: Skip = 0) -> str:
-        """Read the end of an agent's log: what its harness did, and why a turn failed."""
+        """Read the end of an agent's log: its turns, and the reasons of failures."""
         return await read_log(partial(client.agent_logs, name), lines, skip)
 
 
-Agent = Annotated[str, Field(description="The agent that is to change.")]
+Agent = Annotated[str, Field(description="The agent of the proposal or deployment.")]
 Number = Annotated[int, Field(ge=0, description="The proposal's number: 3 of ada/3.")]
 Expected = Annotated[
-    ProposalState, Field(description="The state in which you saw it; the decision is refused if it is another by now.")
+    ProposalState, Field(description="The state that you saw; the decision is refused if it has changed.")
 ]
 Commit = Annotated[
-    CommitId | None, Field(description="The full id of the commit that you saw; refused if it is about another by now.")
+    CommitId | None, Field(description="The full id of the commit that you read; the decision is refused for another.")
 ]
 Reason = Annotated[str, Field(min_length=1, max_length=10_000)]
 _LISTED = 50
 
 
 def add_review_tools(server: MCPServer[None], client: CoreClient, environment: AgentEnvironment) -> None:
-    """Add the tools to `server`."""
+    """Add the tools for proposals and deployments to `server`."""
 
     @server.tool(structured_output=False)
     async def list_proposals(
         agent: Annotated[str, Field(description="Only this agent's; empty: all.")] = "",
-        state: Annotated[Literal["open", "ended", "all"], Field(description="Which.")] = "open",
-        offset: Annotated[int, Field(ge=0, le=1_000_000, description="How many to pass over.")] = 0,
+        state: Annotated[
+            Literal["open", "ended", "all"], Field(description="Open proposals, ended ones, or both.")
+        ] = "open",
+        offset: Annotated[int, Field(ge=0, le=1_000_000, description="Number of proposals to skip.")] = 0,
     ) -> str:
-        """List proposals of all agents, the newest first: who wants what changed, and whose decision is missing."""
+        """List the proposals of all agents, the newest first, with proposer, state and pending decision."""
         with as_tool_errors():
             query = ProposalsQuery(agent=agent or None, state=state, limit=_LISTED, offset=offset)
             found = await client.proposals(query)
@@ -101,7 +103,7 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
 
     @server.tool(structured_output=False)
     async def show_proposal(agent: Agent, number: Number) -> str:
-        """Show a proposal: note, result of the build, changes of settings in words, diff. Read it before you decide."""
+        """Show a proposal: note, result of the build, changed settings, diff. Read it before you decide."""
         with as_tool_errors():
             proposal = await client.proposal(agent, number, ProposalQuery())
         return proposals.proposal_detail(proposal, _whole_diff(environment, proposal))
@@ -110,12 +112,14 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
     async def approve(
         agent: Agent,
         number: Number,
-        note: Annotated[str, Field(max_length=10_000, description="What you have looked at; kept for ever.")] = "",
+        note: Annotated[str, Field(max_length=10_000, description="Checked parts; stored permanently.")] = "",
         expect: Expected = "built",
         commit: Commit = None,
     ) -> str:
         """Approve a proposal that you have read and can explain. It is deployed at once."""
-        return await _told(client.approve(agent, number, ApproveRequest(expect=expect, commit=commit, note=note)))
+        return await _send_request(
+            client.approve(agent, number, ApproveRequest(expect=expect, commit=commit, note=note))
+        )
 
     @server.tool(structured_output=False)
     async def deny(
@@ -127,37 +131,37 @@ def add_review_tools(server: MCPServer[None], client: CoreClient, environment: A
         expect: Expected = "built",
         commit: Commit = None,
     ) -> str:
-        """Deny a proposal. It ends there; a better one is a new one."""
-        return await _told(client.deny(agent, number, DenyRequest(expect=expect, commit=commit, note=note)))
+        """Deny a proposal, which ends it; an improved version is a new proposal."""
+        return await _send_request(client.deny(agent, number, DenyRequest(expect=expect, commit=commit, note=note)))
 
     @server.tool(structured_output=False)
     async def rollback(
         agent: Agent,
-        note: Annotated[Reason, Field(description="Why; kept for ever.")],
+        note: Annotated[Reason, Field(description="The reason; stored permanently.")],
         number: Annotated[
-            int | None, Field(ge=0, description="The deployment to go back to; none: the one before the present.")
+            int | None, Field(ge=0, description="The deployment to return to; left out: the previous one.")
         ] = None,
     ) -> str:
         """Deploy an earlier deployment of an agent again, as it was built then."""
         with as_tool_errors():
-            # The number is found here: the request may be repeated, and must not go back twice.
-            to = await _before(client, agent) if number is None else number
+            # The number is determined here, because the request may be repeated, and must not roll back twice.
+            to = await _previous_deployment(client, agent) if number is None else number
             made = await client.rollback(agent, RollbackRequest(number=to, note=note))
         return f"Going back to deployment {to} of {agent}.\n{proposals.proposal_line(made)}"
 
     @server.tool(structured_output=False)
     async def rebuild(
         agent: Agent,
-        note: Annotated[str, Field(max_length=10_000, description="Why; kept for ever.")] = "",
+        note: Annotated[str, Field(max_length=10_000, description="The reason; stored permanently.")] = "",
     ) -> str:
-        """Build what an agent runs on anew with the hyperhive of now, and deploy that. Its configuration stays."""
-        return await _told(client.rebuild(agent, RebuildRequest(note=note)))
+        """Rebuild an agent's active configuration with the current hyperhive, and deploy the result."""
+        return await _send_request(client.rebuild(agent, RebuildRequest(note=note)))
 
 
-async def _told(asked: Awaitable[Proposal]) -> str:
-    """What became of a proposal with that, in one line."""
+async def _send_request(request: Awaitable[Proposal]) -> str:
+    """Send a request; returns the changed proposal in one line."""
     with as_tool_errors():
-        decided = await asked
+        decided = await request
     return proposals.proposal_line(decided)
 
 
@@ -171,16 +175,16 @@ def _whole_diff(environment: AgentEnvironment, proposal: Proposal) -> str:
     return f"git -C {repository} {command} --text --no-ext-diff --no-textconv {span}"
 
 
-async def _before(client: CoreClient, agent: str) -> int:
-    """The number of the deployment before the present one."""
+async def _previous_deployment(client: CoreClient, agent: str) -> int:
+    """The number of the deployment before the active one."""
     deployments = (await client.history(agent, HistoryQuery(limit=2))).deployments
     if len(deployments) < 2:
-        raise ToolError(f"{agent} has no earlier deployment to go back to.")
+        raise ToolError(f"{agent} has no earlier deployment.")
     return deployments[1].number
 
 
 def add_request_tools(server: MCPServer[None], client: CoreClient, environment: AgentEnvironment) -> None:
-    """Add the tools to `server`; its `propose_config`, which is for oneself, becomes one for any agent."""
+    """Add the request tools to `server`; `propose_config` is replaced by a version for any agent."""
     server.remove_tool("propose_config")
 
     @server.tool(structured_output=False)
@@ -193,7 +197,7 @@ def add_request_tools(server: MCPServer[None], client: CoreClient, environment: 
         if agent in {"", MANAGER}:
             return await propose(client, environment, note, commit)
         if not commit:
-            # Git is not run in a repository that another agent can write: its settings could start programs.
+            # Git is not run in a repository that another agent can write, as its settings could start programs.
             raise ToolError(f"Name the commit: the full id of one that is in {agent}'s configuration repository.")
         return await propose(client, environment, note, commit, agent)
 
@@ -205,11 +209,11 @@ def add_request_tools(server: MCPServer[None], client: CoreClient, environment: 
         agent_toml: Annotated[str, Field(description="The text of agent.toml; empty: the defaults.")] = "",
         agent_nix: Annotated[str, Field(description="The text of agent.nix; empty: the template.")] = "",
     ) -> str:
-        """Ask for a new agent. It is built, and made once the operator has agreed."""
+        """Request a new agent. It is built now, and created when the operator approves."""
         try:
             settings = tomllib.loads(agent_toml)
         except tomllib.TOMLDecodeError as error:
-            raise ToolError(f"agent_toml is no TOML: {error}") from None
+            raise ToolError(f"agent_toml is not valid TOML: {error}") from None
         with as_tool_errors():
             config = AgentConfig.model_validate(settings)
             request = SpawnProposal(name=name, config=config, prompt=prompt, agent_nix=agent_nix or None, note=note)
@@ -220,13 +224,13 @@ def add_request_tools(server: MCPServer[None], client: CoreClient, environment: 
     async def request_destroy(
         name: Annotated[str, Field(description="The agent to remove.")],
         note: Annotated[str, Field(description="Why it is not needed any longer.")],
-        purge: Annotated[bool, Field(description="Also remove its files and waiting messages, for ever.")] = False,
+        purge: Annotated[bool, Field(description="Also delete its files and waiting messages permanently.")] = False,
     ) -> str:
-        """Ask for an agent to be removed. That is done once the operator has agreed."""
+        """Request the removal of an agent. It is removed when the operator approves."""
         with as_tool_errors():
             asked = await client.request_destroy(name, DestroyProposal(purge=purge, note=note))
         return _asked(asked)
 
 
 def _asked(proposal: Proposal) -> str:
-    return f"{proposals.proposal_line(proposal)}\nA message from `system` will tell how it ended."
+    return f"{proposals.proposal_line(proposal)}\nA message from `system` will report the outcome."

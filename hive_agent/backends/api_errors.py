@@ -1,4 +1,4 @@
-"""What a model's API meant by refusing, told from a status or from a CLI's words for it. Pure."""
+"""Classification of errors of a model's API, by HTTP status or by the text of an agent CLI. No I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LOGIN = re.compile(
     r"(?:x-)?(?:api[ _-]?key|bearer|auth)|unauthori[sz]ed|unauthenticated|authentication|not logged in|log ?in again"
     r"|please (?:log|sign) ?in|token[^.]{0,40}(?:expired|revoked|refresh)"
 )
-# Order counts: the words of one kind stand in messages of another.
+# The order matters: messages of one kind may contain words of a later kind.
 _KINDS: tuple[tuple[FailureKind, re.Pattern[str]], ...] = (
     (
         "too_long",
@@ -38,25 +38,30 @@ _KINDS: tuple[tuple[FailureKind, re.Pattern[str]], ...] = (
     ),
 )
 _STATUS = re.compile(r'(?i)\b(?:status(?: code)?|"code")\\?"?:? *(\d{3})\b')
-_LATER = re.compile(r"(?i)(?:retry|try again|available again|resets?) (?:in|after) (\d+(?:\.\d+)?) ?(ms|s|m|h|d)\w*")
+_RETRY_AFTER = re.compile(
+    r"(?i)(?:retry|try again|available again|resets?) (?:in|after) (\d+(?:\.\d+)?) ?(ms|s|m|h|d)\w*"
+)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-_LOOKED_AT = 4_000
-"""How much of a text is searched, in characters."""
+_SEARCHED_CHARACTERS = 4_000
+"""Length of the beginning of a message that is searched."""
 
 
-def judged(words: str, status: int | None = None, retry_after: float | None = None) -> Failed | NeedsLogin:
-    """The outcome. `words` are kept as its detail; `status` is HTTP's, looked for in the words if it is not given."""
-    looked = words[:_LOOKED_AT]
+def classify_error(message: str, status: int | None = None, retry_after: float | None = None) -> Failed | NeedsLogin:
+    """Classify an error by its HTTP `status`, which is searched in the message if it is not given, and its message.
+
+    The message becomes the detail of the outcome.
+    """
+    searched = message[:_SEARCHED_CHARACTERS]
     if status is None:
-        found = _STATUS.search(looked)
+        found = _STATUS.search(searched)
         status = int(found[1]) if found else None
-    kind = _by_status(status) or _by_words(looked)
+    kind = _kind_of_status(status) or _kind_of_message(searched)
     if kind is None:
-        return NeedsLogin(words)
-    return Failed(kind, words, retry_after if retry_after is not None else _later(looked))
+        return NeedsLogin(message)
+    return Failed(kind, message, retry_after if retry_after is not None else _find_retry_after(searched))
 
 
-def _by_status(status: int | None) -> FailureKind | None:
+def _kind_of_status(status: int | None) -> FailureKind | None:
     match status:
         case 402:
             return "billing"
@@ -68,19 +73,19 @@ def _by_status(status: int | None) -> FailureKind | None:
             return "overloaded"
         case int() if status >= 500:
             return "overloaded"
-    return None  # the others have several reasons, which their words tell
+    return None  # other statuses have several causes, which only the message distinguishes
 
 
-def _by_words(words: str) -> FailureKind | None:
-    """None: credentials are missing or not taken."""
-    if _STATUS.search(words) and re.search(r"\b401\b", words):
+def _kind_of_message(message: str) -> FailureKind | None:
+    """None: credentials are missing or rejected."""
+    if _STATUS.search(message) and re.search(r"\b401\b", message):
         return None
     for kind, pattern in _KINDS:
-        if pattern.search(words):
+        if pattern.search(message):
             return kind
-    return None if _LOGIN.search(words) else "refused"
+    return None if _LOGIN.search(message) else "refused"
 
 
-def _later(words: str) -> float | None:
-    found = _LATER.search(words)
+def _find_retry_after(message: str) -> float | None:
+    found = _RETRY_AFTER.search(message)
     return float(found[1]) * _SECONDS[found[2].lower()] if found else None

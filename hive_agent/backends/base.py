@@ -1,4 +1,4 @@
-"""What a harness asks of a backend, and what a turn can end with."""
+"""The interface of a backend, and the outcomes of a turn."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from hive_core.protocol import Backend as BackendName
 from hive_core.protocol import Delivery, Effort, Profile
 
 FailureKind = Literal[
-    "rate_limit",  # the model's API wants us to wait
-    "overloaded",  # the model's API cannot serve now, or is not reached
-    "billing",  # nobody pays for the model
+    "rate_limit",  # the model's API asks to wait
+    "overloaded",  # the model's API is overloaded or unreachable
+    "billing",  # credit or payment is missing
     "too_long",  # the conversation does not fit into the model's window
     "refused",  # the API refused the request for another reason
-    "no_tools",  # an MCP server that the turn needs did not start
+    "no_tools",  # a required MCP server did not start
     "no_program",  # the agent CLI is not installed, or cannot be started
-    "config",  # what agent.toml asks for cannot be done
-    "crashed",  # the agent CLI ended without a result
-    "hung",  # the agent CLI says nothing any more
+    "config",  # a setting of agent.toml cannot be applied
+    "crashed",  # the agent CLI exited without a result
+    "hung",  # the agent CLI produces no more output
     "timeout",  # turn_timeout
     "steps",  # max_steps
-    "cancelled",  # a person stopped the turn
-    "internal",  # the backend broke
-    "core",  # the hive refused a call of the harness
+    "cancelled",  # the operator stopped the turn
+    "internal",  # the backend raised an error
+    "core",  # the daemon refused a call of the harness
 ]
 
 
@@ -37,9 +37,9 @@ FailureKind = Literal[
 class Turn:
     """Messages to be handled together, oldest first; at least one.
 
-    `id` is the same for every `attempt` (1 for the first). An attempt above 1 goes on in the CLI's own conversation,
-    which may already hold the turn's prompt. `more` fetches messages that came meanwhile, for this turn; a backend that
-    can put them into a running turn calls it when the model is about to end the turn.
+    `id` is the same for every `attempt` (1 for the first). An attempt above 1 continues the CLI's conversation, which
+    may already contain the turn's prompt. `more` fetches new messages for this turn; a backend that can add messages to
+    a running turn calls it when the model is about to end the turn.
     """
 
     deliveries: tuple[Delivery, ...]
@@ -55,7 +55,7 @@ class Ok:
 
 @dataclass(frozen=True)
 class Failed:
-    """The messages were not (all) handled. `detail` is for people; `retry_after` is what the API asked for, seconds."""
+    """The messages were not (all) handled. `detail` is shown to people; `retry_after` are seconds, set by the API."""
 
     kind: FailureKind
     detail: str
@@ -64,7 +64,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class NeedsLogin:
-    """The backend's program has no valid credentials; `detail` is what it said."""
+    """The agent CLI has no valid credentials; `detail` is its message."""
 
     detail: str
 
@@ -74,72 +74,72 @@ TurnOutcome = Ok | Failed | NeedsLogin
 
 @dataclass(frozen=True)
 class Choice:
-    """Which model is asked, and how long it may think; None: the backend's own default."""
+    """The model and its effort; None stands for the backend's default."""
 
     model: str | None = None
     effort: Effort | None = None
 
 
 class Login(Protocol):
-    """A login under way: a person opens `url` and gives back the code that it shows.
+    """A login in progress: the operator opens `url` and enters the code that it shows.
 
-    A turn may run meanwhile. A backend that keeps a process has to be opened anew to use the new credentials.
+    A turn may run meanwhile. A backend that keeps a process must be reopened to use the new credentials.
     """
 
     url: str
 
-    async def give(self, code: str) -> None:
-        """Hand the pasted code to the program. Raises LoginFailed with what it said if it is not taken."""
+    async def submit_code(self, code: str) -> None:
+        """Pass the pasted code to the agent CLI. Raises LoginFailed with its message if it rejects the code."""
 
     async def close(self) -> None:
-        """End the program, whatever came of it."""
+        """End the agent CLI."""
 
 
 class LoginFailed(Exception):
-    """The program did not log in; the text is for people."""
+    """The login failed; the text is shown to people."""
 
 
 class Backend(Protocol):
-    """Handles turns, one at a time; nothing else is asked of it while a turn runs, but to be cancelled."""
+    """Runs turns, one at a time. While a turn runs, the caller may only cancel it."""
 
     @property
     def models(self) -> Sequence[str]:
-        """Names to choose from, where the backend knows some; others may work."""
+        """Known names of models; others may work."""
 
-    async def run(self, turn: Turn, tell: EntrySink) -> TurnOutcome:
-        """Handle the turn's messages, and tell what happens meanwhile.
+    async def run(self, turn: Turn, emit: EntrySink) -> TurnOutcome:
+        """Handle the turn's messages, and emit the entries of its transcript.
 
-        When cancelled, stop all that was started for it before returning; the conversation can be gone on with.
+        When cancelled, stop everything that was started for it before returning, and keep the conversation usable.
         """
 
-    async def compact(self, tell: EntrySink, focus: str = "") -> TurnOutcome:
-        """Shorten the conversation. Ok also where there is nothing to shorten."""
+    async def compact(self, emit: EntrySink, focus: str = "") -> TurnOutcome:
+        """Compact the conversation. Ok also if there is nothing to compact."""
 
     async def new_session(self) -> None:
-        """Forget the conversation: the next turn begins one."""
+        """Discard the conversation: the next turn starts a new one."""
 
     async def choose(self, choice: Choice) -> None:
-        """What the next turn is asked with."""
+        """Set the model and effort for the next turn."""
 
     async def log_in(self) -> Login:
-        """Begin a login. Raises LoginFailed if the program has none that can be done here."""
+        """Start a login. Raises LoginFailed if the agent CLI cannot be logged in here."""
 
     async def logged_in(self) -> bool:
-        """Whether the program has credentials, as far as can be told without asking the model."""
+        """Whether the agent CLI has credentials, as far as is known without a call of the model."""
 
     @property
     def warm(self) -> bool:
-        """Whether a process is kept for the next turn."""
+        """Whether a process is kept running for the next turn."""
 
     async def close(self) -> None:
-        """Release everything; no turn is running."""
+        """Release all resources. No turn may be running."""
 
 
 @dataclass(frozen=True)
 class BackendContext:
-    """What a backend is made from. `instance` is the harness's, under which the turn's messages are leased.
+    """The parts that a backend needs. `instance` is the harness instance to which the turn's messages are leased.
 
-    `changed` is to be called when `warm` changes by itself, while nothing is asked of the backend.
+    `changed` must be called when `warm` changes outside a call of the backend.
     """
 
     profile: Profile
@@ -164,6 +164,6 @@ _MODULES: Mapping[BackendName, str] = {
 
 
 def open_backend(context: BackendContext) -> Backend:
-    """The backend that the agent's configuration names; only its module is loaded."""
+    """Open the backend that agent.toml names; only its module is loaded."""
     module: _Module = importlib.import_module(_MODULES[context.profile.config.backend])
     return module.open_backend(context)

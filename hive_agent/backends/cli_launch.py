@@ -1,4 +1,4 @@
-"""How an agent CLI is found, with which environment it runs, and the session that it continues."""
+"""Launching an agent CLI: its program, its environment, and the session that it continues."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ _EVERY_PROGRAM: Sequence[str] = (
     "HIVE_AGENT_APPLIED",
     "HIVE_AGENT_CONFIG",
     "HIVE_AGENT_DEPLOYED",
-    # Where nothing confines an agent, the daemon knows by these two what a killed harness has left running.
+    # By these two the daemon finds processes that a killed harness has left, if the agent is not sandboxed.
     "HIVE_AGENT_RUN",
     "HIVE_PARENT_PID",
 )
-_SYSTEMS = "HIVE_AGENT_ENVIRONMENT"
-"""Names what the agent's system has for every turn (`hyperhive.environment` of its agent.nix), between spaces."""
+_FROM_AGENT_NIX = "HIVE_AGENT_ENVIRONMENT"
+"""The variable with the patterns of `hyperhive.environment` of agent.nix, separated by spaces."""
 
 
 def child_environment(variables: Mapping[str, str], needed: Sequence[str], extra: Sequence[str]) -> dict[str, str]:
-    """Those of `variables` that every agent CLI needs, this one needs (`needed`), or agent.toml (`extra`) or agent.nix
+    """Select the variables that every agent CLI needs, this one needs (`needed`), or agent.toml (`extra`) or agent.nix
     names.
 
-    A `*` at the end of a pattern stands for any ending. What a backend sets itself it puts over this.
+    A `*` at the end of a pattern stands for any suffix. Backends add their own variables to the result.
     """
-    patterns = (*_EVERY_PROGRAM, *needed, *extra, *variables.get(_SYSTEMS, "").split())
-    whole = {pattern for pattern in patterns if not pattern.endswith("*")}
-    beginnings = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
-    return {name: value for name, value in variables.items() if name in whole or name.startswith(beginnings)}
+    patterns = (*_EVERY_PROGRAM, *needed, *extra, *variables.get(_FROM_AGENT_NIX, "").split())
+    names = {pattern for pattern in patterns if not pattern.endswith("*")}
+    prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
+    return {name: value for name, value in variables.items() if name in names or name.startswith(prefixes)}
 
 
 class ProgramNotFound(Exception):
-    """The agent CLI is not installed; the text says where it was looked for, and what to do."""
+    """The agent CLI is not installed; the text says where it was searched, and what to do."""
 
 
 def named_program(variables: Mapping[str, str], setting: str) -> Path | None:
@@ -60,22 +60,23 @@ def named_program(variables: Mapping[str, str], setting: str) -> Path | None:
         return None
     if Path(path).is_file() and os.access(path, os.X_OK):
         return Path(path)
-    raise ProgramNotFound(f"{setting} names {path}, which is no program that can be run here")
+    raise ProgramNotFound(f"{setting} names {path}, which is not an executable file")
 
 
 def find_program(variables: Mapping[str, str], name: str, setting: str, package: str) -> Path:
-    """The program that the variable `setting` names, or else `name` on the PATH. `package` is its npm package.
+    """Find the program that the variable `setting` names, or else `name` on the PATH. `package` is its npm package.
 
     Raises ProgramNotFound.
     """
-    chosen = named_program(variables, setting)
-    if chosen is not None:
-        return chosen
+    named = named_program(variables, setting)
+    if named is not None:
+        return named
     found = shutil.which(name, path=variables.get("PATH", os.defpath))
     if found is None:
         raise ProgramNotFound(
-            f"{name} was not found: no {setting}, and no `{name}` on the PATH. Install it where agents see it "
-            f"(npm install --global {package}, or a package in agent.nix), or choose another backend in agent.toml"
+            f"{name} was not found: {setting} is not set, and there is no `{name}` on the PATH. Install it where "
+            f"agents see it (npm install --global {package}, or a package in agent.nix), or choose another backend in "
+            "agent.toml"
         )
     return Path(found)
 
@@ -84,10 +85,11 @@ _Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class StoredSession(BaseModel):
-    """`id` is the CLI's name for the conversation, None if the next turn begins one.
+    """The conversation of an agent CLI, as stored.
 
-    `shortened`: it is None because the conversation before was given up for its length. `input`, `cached` and `output`
-    are the tokens that it has taken so far, for a CLI that tells only such sums.
+    `id` is the CLI's id of the conversation, None if the next turn starts a new one. `shortened`: it is None because
+    the previous conversation was too long. `input`, `cached` and `output` are the tokens used by the conversation, for
+    a CLI that reports only such totals.
     """
 
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,199}$")] | None = None
@@ -98,14 +100,14 @@ class StoredSession(BaseModel):
 
 
 class CliSession:
-    """The conversation that is `known`, and the file that keeps it; without the file there is none."""
+    """The `known` conversation of an agent CLI, and the file that stores it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.known = state_files.load_model(path, StoredSession) or StoredSession()
 
-    def remember(self, known: StoredSession) -> None:
-        """If it cannot be written, a restart begins a new conversation."""
+    def store(self, known: StoredSession) -> None:
+        """Store the conversation. If the file cannot be written, a restart starts a new conversation."""
         if known == self.known:
             return
         self.known = known

@@ -1,6 +1,6 @@
-"""The MCP servers that an agent CLI gets: the hive's own and those of `agent.toml`.
+"""The MCP servers of an agent CLI: the hive's own, those of agent.toml, and those of the agent's system.
 
-The latter are in the file that `HIVE_AGENT_MCP` names, where the system has one.
+The last are in the file that `HIVE_AGENT_MCP` names, if it is set.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ log = logging.getLogger(__name__)
 
 
 SERVER_NAME = "hive"
-"""What it is called in the CLIs' configurations; they make the names of its tools from that."""
+"""Name of the hive's server in the configurations of CLIs, which derive the names of its tools from it."""
 START_SECONDS = 60
-"""How long an MCP server may take to start, for CLIs that want it told: many agents may start at once."""
+"""Time limit for an MCP server to start, for CLIs that have such a setting: many agents may start at once."""
 CALL_SECONDS = 3_600
-"""How long a call of a tool may take, for CLIs that have a limit of their own, which turn_timeout makes needless."""
+"""Time limit of a tool call, for CLIs that have their own limit; it is long because turn_timeout applies anyway."""
 
 _PACKAGES = ("hive_agent", "hive_manager", "hive_core.protocol")
 
 
 @dataclass(frozen=True)
 class HiveServer:
-    """A program that speaks MCP on stdin and stdout. `env` comes on top of whatever the CLI gives its servers."""
+    """A program that speaks MCP on stdin and stdout. `env` is added to the environment that the CLI gives servers."""
 
     command: str
     args: tuple[str, ...]
@@ -46,7 +46,7 @@ class HiveServer:
 
 
 def describe_server(role: Role, environment: AgentEnvironment, instance: str) -> HiveServer:
-    """The server with `role`'s tools; what it receives, it receives for the harness `instance`."""
+    """Describe the server with the tools of `role`; it leases messages to the harness `instance`."""
     code = str(Path(hive_agent.__file__).parents[1])
     return HiveServer(
         command=sys.executable,
@@ -57,8 +57,8 @@ def describe_server(role: Role, environment: AgentEnvironment, instance: str) ->
             "HIVE_AGENT_CONFIG": str(environment.config),
             "HIVE_AGENT_APPLIED": environment.variables.get("HIVE_AGENT_APPLIED", ""),
             "HIVE_INSTANCE": instance,
-            # The server must be this harness's code: neither what lies in the agent's working directory,
-            # nor what its Python would find on its own.
+            # The server must run this harness's code, not modules in the agent's working directory or another
+            # installation.
             "PYTHONSAFEPATH": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, [code, environment.variables.get("PYTHONPATH")])),
         },
@@ -66,16 +66,16 @@ def describe_server(role: Role, environment: AgentEnvironment, instance: str) ->
 
 
 def code_version() -> str:
-    """Differs between versions of the code that the server's tools are made of: by where it is, its times and sizes."""
+    """Identify the version of the server's code, by the paths, sizes and modification times of its files."""
     found = hashlib.sha256()
     for package in (*_PACKAGES, "mcp"):
         spec = importlib.util.find_spec(package)
         for root in (spec.submodule_search_locations or []) if spec is not None else []:
-            # Of the SDK, which is installed as a whole, the directory says enough.
-            places = [Path(root)] if package == "mcp" else sorted(Path(root).rglob("*.py"))
-            for place in places:
-                stat = place.stat()
-                found.update(f"{place} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            # The SDK is installed as a whole, so its directory is enough.
+            paths = [Path(root)] if package == "mcp" else sorted(Path(root).rglob("*.py"))
+            for path in paths:
+                stat = path.stat()
+                found.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return found.hexdigest()[:32]
 
 
@@ -84,9 +84,9 @@ _MOST_BYTES = 1024 * 1024
 
 
 def configured_servers(variables: Mapping[str, str], own: str) -> dict[str, dict[str, object]]:
-    """The servers by name, as `--mcp-config` takes them; none that is called `own`, which is the hive's.
+    """Read the servers of the agent's system by name, in the format of `--mcp-config`, without the hive's (`own`).
 
-    None where no file is named or it cannot be read: an agent without these tools is better than none.
+    There are none if the file cannot be read: the agent then works without these tools.
     """
     named = variables.get("HIVE_AGENT_MCP", "")
     if not named:
@@ -95,9 +95,9 @@ def configured_servers(variables: Mapping[str, str], own: str) -> dict[str, dict
         with Path(named).open("rb") as file:
             found = json.loads(file.read(_MOST_BYTES))["mcpServers"]
         if not isinstance(found, dict):
-            raise TypeError("mcpServers is no table")
+            raise TypeError("mcpServers is not an object")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("no MCP servers from %s: %s", named, error)
+        log.warning("MCP servers cannot be read from %s: %s", named, error)
         return {}
     return {
         name: server
@@ -107,9 +107,9 @@ def configured_servers(variables: Mapping[str, str], own: str) -> dict[str, dict
 
 
 def other_servers(variables: Mapping[str, str], asked: Mapping[str, McpServer], own: str) -> dict[str, McpServer]:
-    """All servers but the one called `own`, by name. One that agent.toml asks for wins over the system's of its name.
+    """All servers except the hive's (`own`), by name. Those of agent.toml (`asked`) override those of the system.
 
-    A server of the file that is described in another way than agent.toml could is left out.
+    A server of the system that agent.toml could not describe is left out.
     """
     found: dict[str, McpServer] = {}
     for name, described in configured_servers(variables, own).items():
@@ -117,5 +117,5 @@ def other_servers(variables: Mapping[str, str], asked: Mapping[str, McpServer], 
         try:
             found[name] = McpServer.model_validate(known)
         except ValidationError as error:
-            log.warning("MCP server %s is left out: %s", name, error.errors(include_input=False)[0]["msg"])
+            log.warning("the MCP server %s is left out: %s", name, error.errors(include_input=False)[0]["msg"])
     return {**found, **asked}

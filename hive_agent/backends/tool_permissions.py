@@ -1,4 +1,4 @@
-"""What `tools` of agent.toml allows, taken apart. Pure."""
+"""The tools that `tools` of agent.toml allows, parsed. No I/O."""
 
 from __future__ import annotations
 
@@ -7,45 +7,41 @@ from dataclasses import dataclass
 
 
 class BadConfig(Exception):
-    """What agent.toml asks for cannot be done by this agent CLI; the text says what to change."""
+    """This agent CLI cannot apply a setting of agent.toml; the text says what to change."""
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """By tool: the patterns that its use has to fit, or none at all where every use is allowed."""
+    """The allowed patterns by tool; a tool without patterns may be used without restriction."""
 
     patterns: Mapping[str, Sequence[str]]
 
-    def everything(self, *names: str) -> bool:
-        """Whether one of these tools may be used in every way."""
-        return any(self.patterns.get(name) == [] for name in names)
-
-    def some(self, *names: str) -> bool:
-        """Whether one of these tools may be used at all."""
+    def allows_any(self, *names: str) -> bool:
+        """Whether one of these tools may be used, with or without patterns."""
         return any(name in self.patterns for name in names)
 
-    def refuse_patterns(self, program: str, *exempt: str) -> None:
-        """Raises BadConfig if a tool that is not `exempt` has a pattern: no more may be allowed than was asked for."""
+    def check_patterns(self, program: str, *exempt: str) -> None:
+        """Check that only `exempt` tools have patterns, for a CLI that cannot enforce others. Raises BadConfig."""
         for name, patterns in self.patterns.items():
             if patterns and name not in exempt:
                 raise BadConfig(
-                    f"{program} cannot limit the tool {name} to what fits `{patterns[0]}`: in `tools` of agent.toml, "
-                    f"allow {name} as a whole, leave it out, or choose another backend"
+                    f"{program} cannot limit the tool {name} to the pattern `{patterns[0]}`: in `tools` of agent.toml, "
+                    f"allow {name} without a pattern, remove it, or choose another backend"
                 )
 
 
-def allowed(tools: Iterable[str]) -> Allowed:
-    """`Bash(git *)` allows Bash for what fits, `Bash` for everything; both together are everything."""
+def parse_tools(tools: Iterable[str]) -> Allowed:
+    """Parse `tools`: `Bash(git *)` allows matching uses of Bash, `Bash` allows all, also beside a pattern."""
     found: dict[str, list[str]] = {}
-    whole = set()
+    unrestricted = set()
     for tool in tools:
         name, bracket, rest = tool.partition("(")
         name = name.strip()
         patterns = found.setdefault(name, [])
         pattern = rest.strip().removesuffix(")").strip()
         if not bracket or pattern in ("", "*"):
-            whole.add(name)
+            unrestricted.add(name)
         else:
             # `git:*` is an older way to write `git *`.
             patterns.append(f"{pattern[:-2]} *" if pattern.endswith(":*") else pattern)
-    return Allowed({name: [] if name in whole else patterns for name, patterns in found.items()})
+    return Allowed({name: [] if name in unrestricted else patterns for name, patterns in found.items()})

@@ -1,6 +1,6 @@
-"""What happens in a turn, in the words of no particular agent CLI: the entries of a transcript.
+"""The entries of a turn's transcript, independent of the agent CLI.
 
-Their texts are a model's, a tool's or a stranger's: whoever shows them escapes them.
+Their texts come from models, tools and other untrusted sources, so they must be escaped where they are shown.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class TranscriptMessage:
-    """A message that the turn is about, as the harness took it in. `characters` is its length, where `text` was cut."""
+    """A message of the turn. `characters` is the length of the whole text, as `text` may be truncated."""
 
     id: int
     sender: str
@@ -22,14 +22,14 @@ class TranscriptMessage:
 
 @dataclass(frozen=True)
 class TranscriptText:
-    """The model said something."""
+    """A text of the model."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class ToolCall:
-    """The model calls a tool; `id` ties the result to it."""
+    """A tool call of the model; the result has the same `id`."""
 
     id: str
     name: str
@@ -38,7 +38,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class ToolResult:
-    """A tool answered. `characters` is how much it said in all, where `text` was cut."""
+    """The result of a tool call. `characters` is the length of the whole text, as `text` may be truncated."""
 
     id: str
     text: str
@@ -48,7 +48,7 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that is neither the model's nor a tool's: a retry, a compaction, a denied tool."""
+    """An event such as a retry, a compaction or a denied tool."""
 
     level: Literal["info", "warning", "error"]
     text: str
@@ -56,9 +56,9 @@ class Notice:
 
 @dataclass(frozen=True)
 class TokenUsage:
-    """What one model call took, in tokens. `cost_usd` is None where the CLI does not tell it.
+    """The usage of one model call, in tokens. `cost_usd` is None if the CLI does not report it.
 
-    `context` is how much of the model's window (`window`, 0 if unknown) is full after it.
+    `context` is the part of the model's window (`window`, 0 if unknown) that is used after the call.
     """
 
     input: int = 0
@@ -72,7 +72,7 @@ class TokenUsage:
 
 @dataclass(frozen=True)
 class SessionStarted:
-    """The conversation of the CLI that the turn belongs to; `fresh` if it begins with this turn."""
+    """The CLI's conversation that the turn belongs to; `fresh` if it starts with this turn."""
 
     id: str
     fresh: bool
@@ -93,5 +93,5 @@ KINDS: Mapping[type[Entry], str] = {
 
 
 def as_json(entry: Entry) -> dict[str, Any]:
-    """The entry as JSON has it, with its `kind`."""
+    """The fields of the entry for JSON, with its `kind`."""
     return {"kind": KINDS[type(entry)], **asdict(entry)}

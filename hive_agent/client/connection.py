@@ -1,4 +1,4 @@
-"""One core.sock: calls as HTTP and JSON, repeated while the daemon is away, refused in words."""
+"""HTTP calls on core.sock, which are repeated while the daemon is down."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _KEPT_OPEN_SECONDS = 3_600.0
-"""An idle connection costs nothing on a unix socket, but looking after it wakes an idle process."""
+"""Idle connections on a unix socket are cheap, but a timer that closes them would wake an idle process."""
 _PASSING = frozenset({"unreachable", "stopping", "storage_failed", "database_busy", "disk_full", "too_many_polls"})
 _ANSWER_SECONDS = 30.0
-"""How long an answer may take beyond the time that the request asks the daemon to wait."""
+"""Time limit of an answer, in addition to the time that the request asks the daemon to wait."""
 
 A = TypeVar("A", bound=Answer)
 
 
 class CoreError(Exception):
-    """The hive refused a call (`status` is the HTTP status), or could not be reached (`status` 0)."""
+    """The daemon refused a call (`status` is the HTTP status), or could not be reached (`status` 0)."""
 
     def __init__(self, code: str, message: str, hint: str = "", status: int = 0) -> None:
         super().__init__(f"{code}: {message}")
@@ -40,24 +40,24 @@ class CoreError(Exception):
 
     @property
     def passing(self) -> bool:
-        """Whether the trouble is not the call's: the daemon is away, or its disk is full. Later the same may work."""
+        """Whether the error is temporary, such as a daemon that is down or a full disk, so that a retry may succeed."""
         return self.code in _PASSING
 
     @property
     def refusal(self) -> bool:
-        """Whether the hive said no to this call, so that asking the same again is of no use."""
+        """Whether the daemon refused this call, so that a retry is useless."""
         return 400 <= self.status < 500 and self.code != "superseded" and not self.passing
 
 
 class LivenessConnection:
-    """A connection on which nothing is asked: it breaks when the daemon at its other end is gone."""
+    """A connection without requests, which breaks when the daemon exits."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
-    async def broken(self) -> None:
-        """Wait until it breaks."""
+    async def wait_broken(self) -> None:
+        """Wait until the connection breaks."""
         try:
             await self._reader.read(1)
         except OSError:
@@ -72,8 +72,8 @@ class LivenessConnection:
 class CoreConnection:
     """Calls on one core.sock. Use as an async context manager.
 
-    `patience`: for how many seconds a call is repeated while the daemon is away or cannot write; so every call
-    must be one that may be repeated.
+    `patience` is the time in seconds for which a call is repeated while the daemon is down or cannot write. So it must
+    be safe to repeat any call.
     """
 
     def __init__(self, socket: Path, patience: float) -> None:
@@ -92,8 +92,8 @@ class CoreConnection:
         if self._session is not None:
             await self._session.close()
 
-    async def open_line(self) -> LivenessConnection:
-        """A line to the daemon, for as long as that lives; while there is none, this waits like every call."""
+    async def open_liveness_connection(self) -> LivenessConnection:
+        """Connect to the daemon to notice its exit. While it is down, this waits like every call."""
         give_up = time.monotonic() + self._patience
         pause = _FIRST_PAUSE
         while True:
@@ -136,7 +136,7 @@ class CoreConnection:
         except ValidationError as error:
             # Its text quotes the answer, which may hold message bodies.
             fields = ", ".join(".".join(map(str, item["loc"])) for item in error.errors(include_input=False))
-            raise CoreError("bad_answer", f"the daemon's answer to {path} is not understood (in {fields})") from None
+            raise CoreError("bad_answer", f"the daemon's answer to {path} is not valid (in {fields})") from None
 
     async def _once(
         self, method: str, path: str, body: bytes | None, query: dict[str, str] | None, waits: float

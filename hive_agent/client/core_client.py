@@ -1,4 +1,4 @@
-"""The hive as an agent reaches it: typed calls on core.sock."""
+"""Typed calls of the daemon's API on core.sock."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from hive_core.protocol import (
 from hive_core.protocol.names import NAME_PATTERN
 from hive_core.text import shown
 
-# Names that are only in `protocol.` are loaded when they are used, if ever: see there.
+# Names that are used as `protocol.NAME` are loaded with their first use; see hive_core.protocol.
 __all__ = ["CoreClient", "CoreError"]
 
 _INTAKE_SECONDS = 120.0
-"""How long the daemon may take to read and check what is proposed."""
+"""Time limit of the daemon for the intake of a proposal."""
 _PROCESS_SECONDS = 120.0
-"""How long the daemon may take to start or stop an agent."""
+"""Time limit of the daemon for starting or stopping an agent."""
 
 
 class CoreClient(CoreConnection):
-    """Every call of an agent and of the manager.
+    """All calls of agents and the manager.
 
-    Every call here may be repeated: leases and states are set, not counted; a decision names the state that it is
-    about; a rebuild joins the one that is under way; give a send an idempotency key, and a rollback its number.
+    Each call can safely be repeated: leases and states are set, not counted; a decision names the expected state; a
+    rebuild joins one in progress. The caller must give a send an idempotency key, and a rollback a number.
     """
 
     async def hello(self, request: HelloRequest) -> Profile:
@@ -70,14 +70,14 @@ class CoreClient(CoreConnection):
         return await self.call("GET", "/v1/agents", PeerList)
 
     async def propose(self, request: protocol.ProposeRequest) -> protocol.Proposal:
-        """Propose a commit; answers once it is read and checked, before it is built."""
+        """Propose a commit; returns after the intake, before the build."""
         return await self.post("/v1/proposals", request, protocol.Proposal, waits=_INTAKE_SECONDS)
 
     async def proposals(self, query: protocol.ProposalsQuery) -> protocol.ProposalList:
         return await self.call("GET", "/v1/proposals", protocol.ProposalList, query=_values(query))
 
     async def proposal(self, agent: str, number: int, query: protocol.ProposalQuery) -> protocol.ProposalDetail:
-        """One proposal with what a decision needs; waits as `query` says."""
+        """Get a proposal with everything that a decision needs; waits for a change if `query` says so."""
         path = _proposal(agent, number)
         return await self.call("GET", path, protocol.ProposalDetail, query=_values(query), waits=query.wait_seconds)
 
@@ -98,15 +98,15 @@ class CoreClient(CoreConnection):
         await self.post("/v1/harness/status", request, Done)
 
     async def logs(self, query: protocol.LogsQuery) -> protocol.LogsAnswer:
-        """What one's own harness logged."""
+        """Get the log of the agent's own harness."""
         return await self.call("GET", "/v1/logs", protocol.LogsAnswer, query=_values(query), waits=query.wait_seconds)
 
     async def open_items(self) -> protocol.OpenItems:
-        """Questions, reminders and proposals of this agent that wait for somebody."""
+        """Get the open questions, reminders and proposals of this agent."""
         return await self.call("GET", "/v1/open", protocol.OpenItems)
 
     async def inbox(self, limit: int) -> protocol.Inbox:
-        """Messages that wait for this agent or are leased to it; nothing is leased by looking."""
+        """List the messages that wait for this agent or are leased to it, without leasing any."""
         return await self.call("GET", "/v1/inbox", protocol.Inbox, query=_values(protocol.PeekQuery(limit=limit)))
 
     async def page_enter(self, ticket: str) -> protocol.PageSession:
@@ -114,7 +114,7 @@ class CoreClient(CoreConnection):
         return await self.post("/v1/page/enter", protocol.PageEnterRequest(ticket=ticket), protocol.PageSession)
 
     async def page_check(self, session: str) -> protocol.PageSession:
-        """Raises `bad_session` if the session is not good any more."""
+        """Check a session. Raises `bad_session` if it is no longer valid."""
         return await self.post("/v1/page/check", protocol.PageCheckRequest(session=session), protocol.PageSession)
 
     async def page_send(self, session: str, body: str, *, key: str, reply_to: int | None = None) -> SendAnswer:
@@ -128,18 +128,18 @@ class CoreClient(CoreConnection):
         return await self.post("/v1/page/answer", request, protocol.Question)
 
     async def wake(self, request: protocol.WakeRequest) -> SendAnswer:
-        """A message of this agent to itself, from a program in its container."""
+        """Send a message of this agent to itself, from a program in its container."""
         return await self.post("/v1/wake", request, SendAnswer)
 
     async def approve(self, agent: str, number: int, request: protocol.ApproveRequest) -> protocol.Proposal:
-        """The manager's, like all that follow: approve a proposal. Answers before it is deployed."""
+        """Approve a proposal; returns before the deployment. Only for the manager, like all that follow."""
         return await self.post(f"{_proposal(agent, number)}/approve", request, protocol.Proposal)
 
     async def deny(self, agent: str, number: int, request: protocol.DenyRequest) -> protocol.Proposal:
         return await self.post(f"{_proposal(agent, number)}/deny", request, protocol.Proposal)
 
     async def request_spawn(self, request: protocol.SpawnProposal) -> protocol.Proposal:
-        """Propose to make an agent."""
+        """Propose to create an agent."""
         return await self.post("/v1/agents", request, protocol.Proposal, waits=_INTAKE_SECONDS)
 
     async def request_destroy(self, name: str, request: protocol.DestroyProposal) -> protocol.Proposal:
@@ -151,11 +151,11 @@ class CoreClient(CoreConnection):
         return await self.post(f"/v1/agents/{_checked(name)}/rollback", request, protocol.Proposal)
 
     async def rebuild(self, name: str, request: protocol.RebuildRequest) -> protocol.Proposal:
-        """Build what is deployed of an agent anew, and deploy that."""
+        """Rebuild the active configuration of an agent and deploy the result."""
         return await self.post(f"/v1/agents/{_checked(name)}/rebuild", request, protocol.Proposal)
 
     async def history(self, name: str, query: protocol.HistoryQuery) -> protocol.History:
-        """An agent's deployments, the newest first."""
+        """List an agent's deployments, the newest first."""
         return await self.call("GET", f"/v1/agents/{_checked(name)}/history", protocol.History, query=_values(query))
 
     async def change_agent(self, name: str, action: Literal["start", "stop", "restart"]) -> protocol.AgentStatus:
@@ -165,7 +165,7 @@ class CoreClient(CoreConnection):
         )
 
     async def agent_logs(self, name: str, query: protocol.LogsQuery) -> protocol.LogsAnswer:
-        """What another agent's harness logged."""
+        """Get the log of another agent's harness."""
         path = f"/v1/agents/{_checked(name)}/logs"
         return await self.call("GET", path, protocol.LogsAnswer, query=_values(query), waits=query.wait_seconds)
 
@@ -176,12 +176,12 @@ def _values(query: Query) -> dict[str, str]:
 
 def _proposal(agent: str, number: int) -> str:
     if number < 0:
-        raise CoreError("bad_number", f"{number} is no proposal's number", "see the list of proposals", 400)
+        raise CoreError("bad_number", f"{number} is not the number of a proposal", "see the list of proposals", 400)
     return f"/v1/proposals/{_checked(agent)}/{number}"
 
 
 def _checked(name: str) -> str:
-    """`name`, if it is safe in a path; refused here, as a URL would turn `..` into another route."""
+    """Return `name` if it is a valid name: in a URL, `..` would lead to another route. Raises CoreError."""
     if re.fullmatch(NAME_PATTERN, name) is None:
-        raise CoreError("bad_name", f"{shown(name)} is no agent's name", "see list_agents for the names", 400)
+        raise CoreError("bad_name", f"{shown(name)} is not a valid agent name", "see list_agents for the names", 400)
     return name

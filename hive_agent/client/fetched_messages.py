@@ -1,7 +1,7 @@
-"""Which messages the recv tool handed to the model in this turn: written by the MCP server, read by the harness.
+"""Ids of the messages that the recv tool gave to the model in this turn, written by the MCP server.
 
-The harness acknowledges these with the turn. What was leased but never reached the model (its call was given up)
-is not in here, stays unacknowledged and is handed out again.
+The harness reads them and acknowledges these messages with the turn. Messages that were leased but did not reach the
+model, as its call was cancelled, are not listed; they stay unacknowledged and are received again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from hive_agent.infra import state_files
 
 _MOST = 1_000
-"""More are not leased to one agent."""
+"""The daemon does not lease more messages to one agent."""
 _MOST_BYTES = 64 * 1024
 
 
@@ -23,7 +23,7 @@ def _file(state: Path, instance: str) -> Path:
 
 
 def record(state: Path, instance: str, ids: Sequence[int]) -> None:
-    """Note that the model gets these messages now."""
+    """Record that the model gets these messages."""
     path = _file(state, instance)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
@@ -31,15 +31,15 @@ def record(state: Path, instance: str, ids: Sequence[int]) -> None:
 
 
 def clear(state: Path, instance: str) -> None:
-    """Forget what was noted: a turn begins. What cannot be removed is still there for `read`."""
+    """Remove the recorded ids at the start of a turn. If the file cannot be removed, `read` still returns them."""
     with contextlib.suppress(OSError):
         _file(state, instance).unlink()
 
 
 def read(state: Path, instance: str) -> list[int]:
-    """The noted ids, at most 1,000. The file is the agent's to write, so what is no id in it is skipped."""
+    """The recorded ids, at most 1,000. The agent can write the file, so invalid lines are skipped."""
     try:
-        noted = state_files.read_lines(_file(state, instance), _MOST_BYTES)
+        recorded = state_files.read_lines(_file(state, instance), _MOST_BYTES)
     except OSError:
         return []
-    return [int(line) for line in noted if re.fullmatch(rb"[1-9][0-9]{0,17}", line)][-_MOST:]
+    return [int(line) for line in recorded if re.fullmatch(rb"[1-9][0-9]{0,17}", line)][-_MOST:]

@@ -1,4 +1,4 @@
-"""What the hive knows of a harness: who it is and what it is doing; told again to each daemon that is new."""
+"""The registration of a harness and its state with the daemon, repeated after each restart of the daemon."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
-_SHORTEST_LINE = 1.0
-"""A line to the daemon that breaks sooner was not taken: slow down, whatever the reason is."""
+_SHORTEST_CONNECTION = 1.0
+"""A connection that breaks sooner was not accepted, so the next attempt follows after a pause; seconds."""
 
 
 class Registration:
-    """One harness, known as `instance`, on the deployment that it was started on.
+    """The registration of a harness as `instance`, with the deployment that it was started on.
 
-    A container outlives the daemon, and a new daemon knows the instance from its database, but neither the deployment
-    nor the state. A harness that is at work calls rarely; so that the daemon need not wait for that, a connection on
-    which nothing is asked tells when the old one has ended.
+    A container continues to run when the daemon restarts, and the new daemon knows the instance from its database, but
+    not its deployment and state. As a busy harness makes few calls, it notices the restart by a separate connection,
+    and registers again.
     """
 
     def __init__(self, client: CoreClient, instance: str, version: str, deployment: int | None) -> None:
@@ -32,69 +32,70 @@ class Registration:
         self._instance = instance
         self._version = version
         self._deployment = deployment
-        self._said: tuple[HarnessState, str] = ("starting", "")
-        self._saying = asyncio.Lock()
-        self._line: LivenessConnection | None = None
+        self._state: tuple[HarnessState, str] = ("starting", "")
+        self._reporting = asyncio.Lock()
+        self._liveness: LivenessConnection | None = None
         self._profile: Profile | None = None
 
     @property
     def lease_seconds(self) -> float:
-        """How long the daemon that is there now leases messages."""
+        """Duration of a lease of the current daemon."""
         return math.inf if self._profile is None else self._profile.lease_seconds
 
     async def hello(self) -> Profile:
-        """Become the one that speaks for the agent. Raises CoreError."""
-        self._line = await self._client.open_line()  # First: whatever becomes of the daemon that answers is noticed.
+        """Register as the agent's only harness. Raises CoreError."""
+        # Opened before the call, so that an exit of the daemon that answers is noticed.
+        self._liveness = await self._client.open_liveness_connection()
         return await self._hello(again=False)
 
     async def report(self, state: HarnessState, detail: str = "") -> None:
-        """Say what the harness is doing. Raises only `superseded`."""
+        """Report the state of the harness. Raises only `superseded`."""
         try:
-            async with self._saying:  # One at a time: what is said last has to come last.
-                self._said = (state, detail[:2_000])
-                await self._tell()
+            async with self._reporting:  # One at a time, so that the last state arrives last.
+                self._state = (state, detail[:2_000])
+                await self._send_state()
         except CoreError as error:
             if error.code == "superseded":
                 raise
             log.error("the state %s was not reported: %s", state, error)
 
     async def keep(self) -> None:
-        """Say hello, and what the harness is doing, to each daemon that takes the place of the one before.
+        """Register and report the state after each restart of the daemon.
 
-        Ends only when another harness has taken over, of which every other call tells, too.
+        Ends only when another harness has taken over, which every other call reports, too.
         """
         pause = _FIRST_PAUSE
-        while self._line is not None:
+        while self._liveness is not None:
             opened = time.monotonic()
-            await self._line.broken()
-            if time.monotonic() - opened < _SHORTEST_LINE:
+            await self._liveness.wait_broken()
+            if time.monotonic() - opened < _SHORTEST_CONNECTION:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
             else:
                 pause = _FIRST_PAUSE
-            self._line = await self._client.open_line()
+            self._liveness = await self._client.open_liveness_connection()
             try:
                 await self._hello(again=True)
-                async with self._saying:
-                    await self._tell()
-                # The daemon may have been away for longer than the leases last.
+                async with self._reporting:
+                    await self._send_state()
+                # The daemon may have been down for longer than the leases last.
                 await self._client.renew(LeaseRequest(instance=self._instance))
-                log.info("the daemon is back, and knows this harness")
+                log.info("registered with the restarted daemon")
             except CoreError as error:
                 if error.code == "superseded":
                     return
-                log.error("the daemon does not take this harness back: %s", error)
+                log.error("the restarted daemon refuses this harness: %s", error)
 
     def close(self) -> None:
-        """Hang up."""
-        if self._line is not None:
-            self._line.close()
+        """Close the connection."""
+        if self._liveness is not None:
+            self._liveness.close()
 
     async def _hello(self, *, again: bool) -> Profile:
         request = HelloRequest(instance=self._instance, version=self._version, deployment=self._deployment, again=again)
         self._profile = await self._client.hello(request)
         return self._profile
 
-    async def _tell(self) -> None:
-        state, detail = self._said
+    async def _send_state(self) -> None:
+        state, detail = self._state
         await self._client.state(StateRequest(instance=self._instance, state=state, detail=detail))

@@ -1,4 +1,4 @@
-"""`hive-ag3nt wake`: how a program in the agent's container starts a turn of the agent."""
+"""The command `hive-ag3nt wake`, with which a program in the agent's container starts a turn of the agent."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from hive_core.protocol import MAX_BODY_BYTES
 _PATIENCE_SECONDS = 60.0
 _REFUSED = 1
 _UNREACHABLE = 3
-"""As the operator's command line: nobody answers on the socket."""
+"""The exit code of hive-c0re if the daemon does not answer."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `wake`."""
-    parser.add_argument("--from", dest="label", metavar="LABEL", required=True, help="which program this is from")
-    parser.add_argument("--body", metavar="TEXT", required=True, help="what to tell the agent; - reads it from stdin")
+    """Add the options of `wake`."""
+    parser.add_argument("--from", dest="label", metavar="LABEL", required=True, help="name of the calling program")
+    parser.add_argument("--body", metavar="TEXT", required=True, help="text of the message; - reads it from stdin")
     parser.add_argument(
         "--patience",
         metavar="SECONDS",
         type=float,
         default=_PATIENCE_SECONDS,
-        help="how long to wait for a hive that does not answer (default: %(default)g)",
+        help="time to wait for a hive that does not answer (default: %(default)g)",
     )
     parser.epilog = "Exit codes: 0 the message is stored, 1 refused, 2 wrong usage, 3 the hive could not be reached."
 
 
 async def wake(environment: AgentEnvironment, label: str, body: str, patience: float) -> int:
-    """Store a message of the agent to itself, once; the exit code. What is wrong goes to stderr."""
+    """Send a message of the agent to itself; returns the exit code and writes errors to stderr."""
     try:
         data = sys.stdin.buffer.read(MAX_BODY_BYTES + 1) if body == "-" else os.fsencode(body)
         if len(data) > MAX_BODY_BYTES:
-            return _complain(f"the text has more than {MAX_BODY_BYTES} bytes", "name a file instead", _REFUSED)
+            return _fail(f"the text has more than {MAX_BODY_BYTES} bytes", "name a file instead", _REFUSED)
         text = data.decode()
         os.fsencode(label).decode()
         request = protocol.WakeRequest(label=label, body=text, idempotency_key=f"wake:{uuid.uuid4()}")
     except UnicodeDecodeError as error:
-        return _complain(f"what was given is not UTF-8 (byte {error.start})", "convert it with iconv", _REFUSED)
+        return _fail(f"the text is not valid UTF-8 (byte {error.start})", "convert it with iconv", _REFUSED)
     except ValidationError:
-        return _complain("--from is no label", "it is one line of 1 to 100 characters", _REFUSED)
+        return _fail("the label of --from is not valid", "use one line of 1 to 100 characters", _REFUSED)
     try:
         async with CoreClient(environment.core_socket, max(0.0, patience)) as client:
             await client.wake(request)
     except CoreError as error:
-        return _complain(error.message, error.hint, _UNREACHABLE if error.passing else _REFUSED)
+        return _fail(error.message, error.hint, _UNREACHABLE if error.passing else _REFUSED)
     return 0
 
 
-def _complain(message: str, hint: str, code: int) -> int:
+def _fail(message: str, hint: str, code: int) -> int:
     sys.stderr.write(f"{message}{f' ({hint})' if hint else ''}\n")
     return code

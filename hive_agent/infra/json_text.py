@@ -1,4 +1,4 @@
-"""JSON of bounded size, tolerant reading of JSON, and cutting of long texts."""
+"""Encoding of JSON with a bounded size, tolerant reading of JSON, and truncation of long texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_REST = 8_000
 
 
 def encode(data: Mapping[str, object]) -> bytes:
-    """`data` as JSON in ASCII. What is too large is cut and says so; what is no JSON is shown as text."""
+    """Encode `data` as JSON in ASCII. Large values are truncated, and values that are no JSON are encoded as text."""
     try:
         encoded = _dumps(data)
         if len(encoded) <= MAX_EVENT_BYTES:
@@ -24,53 +24,49 @@ def encode(data: Mapping[str, object]) -> bytes:
 
 
 def _dumps(value: object) -> bytes:
-    # ASCII: a lone surrogate, which a model can produce, cannot be encoded in UTF-8.
+    # ASCII, because a lone surrogate, which a model can produce, cannot be encoded in UTF-8.
     return json.dumps(value, allow_nan=False, separators=(",", ":"), default=str).encode("ascii")
 
 
 def _plain(value: object) -> object:
-    """What surely fits: numbers and short texts as they are, of all else the beginning, as text."""
+    """Reduce a value to one of bounded size: numbers and short texts as they are, anything else as truncated text."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int) and abs(value) < 2**63:
         return value
     if isinstance(value, str):
-        return _cut(value, _LONGEST_TEXT)
+        return truncate(value, _LONGEST_TEXT)
     try:
-        return _cut(json.dumps(value, default=str), _LONGEST_REST)
+        return truncate(json.dumps(value, default=str), _LONGEST_REST)
     except (ValueError, TypeError, RecursionError):
         return "(cannot be shown)"
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}\n… (cut here: {len(text):,} characters in all)"
-
-
 LONGEST_TEXT = 200_000
-"""Characters of what a model says at once."""
+"""Characters of one text of a model in the transcript."""
 _DEEPEST = 20
 
 
-def cut(said: str, most: int) -> str:
-    """At most `most` characters, and how many there were."""
-    return said if len(said) <= most else f"{said[:most]}\n[the first {most} of {len(said)} characters]"
+def truncate(text: str, most: int) -> str:
+    """Truncate `text` to `most` characters, followed by a line with its length."""
+    return text if len(text) <= most else f"{text[:most]}\n[the first {most:,} of {len(text):,} characters]"
 
 
-def shortened(value: object, most: int, depth: int = 0) -> object:
-    """A tool's input with each text cut to `most` characters, and nothing nested without end."""
+def truncate_nested(value: object, most: int, depth: int = 0) -> object:
+    """Truncate each text in the input of a tool to `most` characters, and limit the depth of nesting."""
     if isinstance(value, str):
-        return cut(value, most)
+        return truncate(value, most)
     if depth == _DEEPEST and isinstance(value, dict | list):
         return "[nested deeper]"
     if isinstance(value, dict):
-        return {str(key): shortened(item, most, depth + 1) for key, item in value.items()}
+        return {str(key): truncate_nested(item, most, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [shortened(item, most, depth + 1) for item in value]
+        return [truncate_nested(item, most, depth + 1) for item in value]
     return value
 
 
-def parsed(line: bytes) -> Mapping[str, Any] | None:
-    """The object that a line holds; None for anything else."""
+def parse_object(line: bytes) -> dict[str, Any] | None:
+    """Parse a line of JSON; None if it is no object."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -79,7 +75,7 @@ def parsed(line: bytes) -> Mapping[str, Any] | None:
 
 
 def field(value: object, *path: str) -> Any:
-    """What lies at `path` in nested objects; None if there is nothing."""
+    """The value at `path` in nested objects; None if there is none."""
     for key in path:
         if not isinstance(value, dict):
             return None
@@ -93,6 +89,6 @@ def text(value: object, *path: str) -> str:
 
 
 def count(value: object, *path: str) -> int:
-    """A whole number of things, at least 0."""
+    """The integer at `path`, at least 0; 0 if there is none."""
     found = field(value, *path)
     return max(0, found) if isinstance(found, int) and not isinstance(found, bool) else 0

@@ -1,4 +1,4 @@
-"""Child processes and their descendants, ended together."""
+"""Child processes, which are ended together with their descendants."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ log = logging.getLogger(__name__)
 
 
 LINE_LIMIT = 32 * 1024 * 1024
-"""Longest line of output that can be read, in bytes: a tool's result comes as one line of JSON."""
+"""Longest line of output that can be read, in bytes: the result of a tool is one line of JSON."""
 _CLEANUP_SECONDS = 5.0
 
 _living: set[int] = set()
-"""The pids of the programs that run now, each the first process of its own."""
+"""The pids of the running programs."""
 
 
 class Program:
-    """A program with pipes, in a session of its own, and everything that it starts.
+    """A program with pipes, in a session of its own, and all its descendants.
 
-    Also what moves to another session or loses its parents is found: this process adopts orphans as long as a program
-    lives. Which of several programs an orphan belongs to cannot be told, so of those that run beside each other only
-    one may have `orphans`; the others are programs that leave nothing behind.
+    Descendants that changed the session or were orphaned are found, too: this process is their subreaper as long as a
+    program runs. An orphan cannot be assigned to one of several programs, so of concurrent programs only one may have
+    `orphans`; the others must leave no processes behind.
     """
 
     def __init__(self, process: Process, others: Set[int], orphans: bool) -> None:
@@ -41,7 +41,7 @@ class Program:
     async def start(
         cls, argv: Sequence[str], environment: Mapping[str, str], directory: Path, *, orphans: bool = True
     ) -> Program:
-        """Raises OSError if `argv` cannot be started. The program has to be ended, also if it ends by itself."""
+        """Start a program. `end` must be called, even if the program has exited. Raises OSError."""
         others = set(_children(_processes(), os.getpid()))
         adopt_orphans(True)
         try:
@@ -63,7 +63,7 @@ class Program:
         return cls(process, others, orphans)
 
     def started(self) -> set[int]:
-        """What it has started that runs now, directly or not."""
+        """The pids of its running descendants."""
         roots = {self.process.pid}
         processes = _processes()
         if self._orphans:
@@ -71,7 +71,7 @@ class Program:
         return _below(roots, processes) - {self.process.pid}
 
     async def end_started(self, kept: Set[int] = frozenset()) -> None:
-        """Kill what it has started, but `kept` and what these have started; the program itself goes on."""
+        """Kill its descendants, except for `kept` and their descendants; the program itself continues."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _CLEANUP_SECONDS
         while (pids := self.started() - _below(kept, _processes())) and loop.time() < deadline:
@@ -80,7 +80,7 @@ class Program:
             await asyncio.sleep(0.005)
 
     async def end(self) -> None:
-        """Kill it and all that it has started. Does nothing the second time."""
+        """Kill the program and its descendants. A second call does nothing."""
         if self.process.pid not in _living:
             return
         try:
@@ -89,18 +89,23 @@ class Program:
             await self.end_started()  # asyncio reaps the program itself
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLEANUP_SECONDS):
-                    await self.process.wait()  # returns when the pipes are closed too, so only after the orphans' end
-            await self.end_started()  # what was dead already, and came to us when the program died, is buried
+                    await self.process.wait()  # returns only when the pipes are closed, so after the end of orphans
+            await self.end_started()  # reaps zombies that were orphaned by the end of the program
         finally:
             _living.discard(self.process.pid)
             adopt_orphans(bool(_living))
+
+
+def exit_text(code: int) -> str:
+    """Describe the return code of an asyncio process."""
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 @asynccontextmanager
 async def running(
     argv: Sequence[str], environment: Mapping[str, str], directory: Path, *, orphans: bool = True
 ) -> AsyncIterator[Process]:
-    """Start `argv`; on leaving, kill it and all that it started. Raises OSError if `argv` cannot be started."""
+    """Start a program; on exit, kill it and its descendants. Raises OSError."""
     program = await Program.start(argv, environment, directory, orphans=orphans)
     try:
         yield program.process
@@ -109,18 +114,18 @@ async def running(
 
 
 async def next_line(process: Process) -> bytes | None:
-    """The next line of a program's output; empty if it was too long to be read, None at the end."""
+    """Read the next line of a program's output; empty if the line was too long, None at the end of the output."""
     if process.stdout is None:
         return None
     try:
         return await process.stdout.readline() or None
     except ValueError:
-        log.warning("the agent CLI wrote a line beyond the limit, which was skipped")
+        log.warning("the agent CLI wrote a line longer than the limit, which was skipped")
         return b""
 
 
 def reap_adopted() -> None:
-    """Bury adopted processes that have ended. As long as a program lives for days, this has to be called at times."""
+    """Reap orphaned processes that have exited. While a program runs for days, this has to be called regularly."""
     while True:
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -132,7 +137,7 @@ def reap_adopted() -> None:
 
 
 def _below(roots: Set[int], processes: Mapping[int, Sequence[int]]) -> set[int]:
-    """These processes and all that they have started and not lost."""
+    """These processes and their descendants."""
     found: set[int] = set()
     waiting = list(roots)
     while waiting:
@@ -159,23 +164,23 @@ def _children(processes: Mapping[int, Sequence[int]], parent: int) -> Sequence[i
 
 
 def _processes() -> dict[int, list[int]]:
-    """The pids of all children by parent. Read from every process's stat: `children` files are not always built.
+    """The pids of all children by parent, from each process's `stat`, as kernels may lack the `children` files.
 
-    A dead child that its own parent has not buried is none.
+    Zombies that their own parent has not reaped are left out.
     """
     own = os.getpid()
     found: dict[int, list[int]] = {}
-    for place in Path("/proc").iterdir():
-        if not place.name.isdigit():
+    for directory in Path("/proc").iterdir():
+        if not directory.name.isdigit():
             continue
         try:
-            stat = (place / "stat").read_bytes()
+            stat = (directory / "stat").read_bytes()
         except OSError:
-            continue  # it ended meanwhile
-        # The name in parentheses may hold anything; state and parent follow its last one.
+            continue  # it has exited meanwhile
+        # The name in parentheses may contain any character; state and parent follow the last parenthesis.
         state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
         if state not in (b"Z", b"X") or int(parent) == own:
-            found.setdefault(int(parent), []).append(int(place.name))
+            found.setdefault(int(parent), []).append(int(directory.name))
     return found
 
 
@@ -192,16 +197,16 @@ def _prctl(option: int, value: int) -> None:
 
 
 def follow_parent(parent_pid: int) -> bool:
-    """Get SIGTERM when the parent ends. False if it has ended already (this process has another parent now)."""
+    """Get SIGTERM when the parent exits. False if it has exited already (this process has another parent now)."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     return os.getppid() == parent_pid
 
 
 def die_with_parent() -> None:
-    """Get SIGKILL when the parent ends: for a child, between fork and exec."""
+    """Get SIGKILL when the parent exits; called in the child between fork and exec."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def adopt_orphans(adopt: bool) -> None:
-    """Become the parent of every descendant whose own parent ends, so that none gets out of sight; or stop that."""
+    """Set whether this process becomes the parent of orphaned descendants (PR_SET_CHILD_SUBREAPER in prctl(2))."""
     _prctl(_PR_SET_CHILD_SUBREAPER, int(adopt))

@@ -1,9 +1,7 @@
-"""Small files in an agent's state directory, which the agent may tamper with.
+"""Small files in an agent's state directory, which the agent can change.
 
-No link is followed, what is no plain file is refused with an OSError, and what is read has a bound. A line that was
-being written when the harness was killed is in no other line's way.
-
-So a file that is not what it should be counts as missing, and no failure to write stops anything.
+Symbolic links are not followed, anything but a regular file is refused with an OSError, and reads are bounded. A line
+that was only partly written when the harness was killed does not damage the next one.
 """
 
 from __future__ import annotations
@@ -28,22 +26,22 @@ _SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def append_line(path: Path, line: bytes, *, durable: bool = False) -> int:
-    """Add `line` (without its end) and return the file's size; `durable`: it is on disk when this returns."""
+    """Append `line` (without newline) and return the file's size; `durable`: it is on disk when this returns."""
     with _plain_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) as (file, size):
         torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
         content = b"%s%s\n" % (b"\n" if torn else b"", line)
         written = os.write(file, content)
         if written < len(content):
-            raise OSError(errno.ENOSPC, "the line was written in part only", str(path))
+            raise OSError(errno.ENOSPC, "the line was only partly written", str(path))
         if durable:
             os.fdatasync(file)
         return size + written
 
 
 def read_lines(path: Path, most: int) -> Iterator[bytes]:
-    """The lines in the last `most` bytes, only whole ones; none if there is no file.
+    """Yield the complete lines in the last `most` bytes; none if there is no file.
 
-    They are made one by one: the memory that all at once would take is not had back from the allocator.
+    They are produced one by one, because the allocator does not return the memory of all of them at once.
     """
     try:
         with _plain_file(path, os.O_RDONLY) as (file, size):
@@ -61,7 +59,7 @@ def _split(content: bytes, begin: int) -> Iterator[bytes]:
 
 
 def replace_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Put a file with these lines into the place of what is there, at once and durably, for its owner only."""
+    """Replace the file by one with these lines, atomically and durably; only its owner can read it."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
     file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600)
@@ -74,12 +72,12 @@ def replace_lines(path: Path, lines: Iterable[bytes]) -> None:
 
 @contextmanager
 def _plain_file(path: Path, flags: int) -> Iterator[tuple[int, int]]:
-    """The file opened, and its size in bytes."""
+    """Open a regular file; yields its descriptor and its size in bytes."""
     file = os.open(path, flags | _SAFELY, 0o600)
     try:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "this is no plain file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         yield file, found.st_size
     finally:
         os.close(file)
@@ -88,18 +86,18 @@ def _plain_file(path: Path, flags: int) -> Iterator[tuple[int, int]]:
 _MOST_BYTES = 16 * 1024
 
 
-def load_model(path: Path, model: type[M]) -> M | None:
-    """What `save` wrote; None if there is nothing like that."""
+def load_model(path: Path, model: type[M], most: int = _MOST_BYTES) -> M | None:
+    """Read a file of at most `most` bytes that `save_model` wrote; None if it is missing or not valid."""
     try:
-        content = b"\n".join(read_lines(path, _MOST_BYTES))
+        content = b"\n".join(read_lines(path, most))
         return model.model_validate_json(content) if content else None
     except (OSError, ValidationError) as error:
-        log.warning("%s cannot be read (%s), going on without it", path, type(error).__name__)
+        log.warning("%s cannot be read (%s), continuing without it", path, type(error).__name__)
         return None
 
 
 def save_model(path: Path, content: BaseModel) -> None:
-    """Keep it in the place of what is there. If that fails, a restart forgets, and that is all."""
+    """Replace the file by one with `content`. A failure is logged; the content is then lost with a restart."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_lines(path, [content.model_dump_json().encode()])

@@ -15,14 +15,12 @@ from hive_agent.client.core_client import CoreClient
 from hive_core.protocol import LogsAnswer, LogsQuery
 
 LONGEST_OUTPUT = 30_000
-"""Characters of one tool's answer; agent CLIs refuse or drop much longer ones."""
+"""Most characters in the result of a tool; agent CLIs refuse or drop much longer ones."""
 
 
 @contextmanager
 def as_tool_errors(hint: str = "") -> Iterator[None]:
-    """Make what goes wrong inside the tool's error, in words: what the hive refused, why, and what to do; or which
-    argument cannot be sent, why, and the `hint`.
-    """
+    """Convert errors into ToolError: refusals of the hive with their own hint, invalid arguments with `hint`."""
     try:
         yield
     except ValidationError as error:
@@ -37,7 +35,7 @@ def _with_hint(message: str, hint: str) -> str:
 
 
 def last_lines(lines: list[str], skip: int = 0) -> str:
-    """`lines` as one text, but for the last `skip`; if it is too long, its end, with how to get what is before."""
+    """Join `lines` without the last `skip`; of a long text, return the end, with the `skip` for the lines before."""
     wanted = lines[: max(0, len(lines) - skip)]
     text = "\n".join(wanted)
     if len(text) <= LONGEST_OUTPUT:
@@ -57,22 +55,22 @@ def last_lines(lines: list[str], skip: int = 0) -> str:
 
 
 _MOST = 10_000
-"""Lines that the hive gives at once."""
+"""Most lines in one answer of the hive."""
 Lines = Annotated[int, Field(ge=1, le=_MOST, description="How many of the last lines.")]
 Skip = Annotated[int, Field(ge=0, le=_MOST - 1, description="How many of the newest lines to leave out.")]
 
 
 def add_log_tools(server: MCPServer[None], client: CoreClient) -> None:
-    """Add the tool to `server`."""
+    """Add the tool `read_logs` to `server`."""
 
     @server.tool(structured_output=False)
     async def read_logs(lines: Lines = 100, skip: Skip = 0) -> str:
-        """Read the end of your harness's log: which turns there were, and why one failed."""
+        """Read the end of your harness's log: its turns, and the reasons of failures."""
         return await read_log(client.logs, lines, skip)
 
 
 async def read_log(logs: Callable[[LogsQuery], Awaitable[LogsAnswer]], lines: int, skip: int) -> str:
-    """The last `lines` before the newest `skip` ones; what does not fit is left out, with how to get it."""
+    """Read the last `lines` before the newest `skip` ones, truncated to the length of a result."""
     with as_tool_errors():
         answer = await logs(LogsQuery(lines=min(lines + skip, _MOST)))
     return last_lines(answer.lines, skip) or "There are no lines."

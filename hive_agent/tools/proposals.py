@@ -13,13 +13,14 @@ from pydantic import Field
 from hive_agent.client.core_client import CoreClient
 from hive_agent.config_repository import ConfigRepository, GitFailed
 from hive_agent.environment import AgentEnvironment
+from hive_agent.infra.json_text import truncate
 from hive_agent.tools.output import LONGEST_OUTPUT, as_tool_errors
 from hive_core.protocol import Proposal, ProposalDetail, ProposalQuery, ProposalsQuery, ProposeRequest, WithdrawRequest
 from hive_core.text import escape_unprintable
 
 View = Annotated[Literal["open", "ended", "all"], Field(description="Open ones, ended ones, or both.")]
 CommitText = Annotated[str, Field(description="The full id of the commit (40 characters); empty: the one checked out.")]
-ProposalNote = Annotated[str, Field(description="What changes and why; whoever decides reads it.")]
+ProposalNote = Annotated[str, Field(description="Changes and reasons, for the party that decides.")]
 _LISTED_PROPOSALS = 50
 _NAMED_FILES = 5
 
@@ -36,7 +37,7 @@ def add_proposal_tools(server: MCPServer[None], client: CoreClient, environment:
     async def my_proposals(
         state: View = "open",
         number: Annotated[int | None, Field(ge=0, description="Show only this one, in full.")] = None,
-        offset: Annotated[int, Field(ge=0, le=1_000_000, description="How many to pass over.")] = 0,
+        offset: Annotated[int, Field(ge=0, le=1_000_000, description="Number of proposals to skip.")] = 0,
     ) -> str:
         """List the proposed changes of your configuration, the newest first, or show one of them in full."""
         with as_tool_errors():
@@ -53,7 +54,7 @@ def add_proposal_tools(server: MCPServer[None], client: CoreClient, environment:
         number: Annotated[int, Field(ge=0, description="The proposal's number.")],
         note: Annotated[str, Field(max_length=10_000, description="Why.")] = "",
     ) -> str:
-        """Take a proposal of yours back. What is approved already cannot be taken back."""
+        """Withdraw one of your proposals, unless it is approved already."""
         with as_tool_errors():
             me = (await client.whoami()).name
             withdrawn = await client.withdraw(me, number, WithdrawRequest(note=note))
@@ -63,9 +64,9 @@ def add_proposal_tools(server: MCPServer[None], client: CoreClient, environment:
 async def propose(
     client: CoreClient, environment: AgentEnvironment, note: str, commit: str, agent: str | None = None
 ) -> str:
-    """Propose `commit`, or the one checked out in one's own configuration; what happens next, in words.
+    """Propose `commit`, or the one checked out in the agent's own configuration; returns the tool's result.
 
-    Raises ToolError with what to do.
+    Raises ToolError.
     """
     left_out: list[str] = []
     with as_tool_errors():
@@ -80,30 +81,30 @@ async def propose(
         proposal = await client.propose(ProposeRequest(commit=commit, note=note, agent=agent))
     text = (
         f"Proposed {proposal.commit} as {proposal.agent}/{proposal.number}. It is built now, then decided on; a "
-        "message from `system` will tell how it ended. End your turn instead of waiting for it."
+        "message from `system` will report the outcome. End your turn instead of waiting for it."
     )
     if left_out:
         names = ", ".join(item[3:] for item in left_out[:_NAMED_FILES])
         more = f" and {len(left_out) - _NAMED_FILES} more" if len(left_out) > _NAMED_FILES else ""
-        text += f"\nNot committed, and so not part of it: {escape_unprintable(names)}{more}."
+        text += f"\nNot committed, and therefore not part of the proposal: {escape_unprintable(names)}{more}."
     return text
 
 
 _LINE_CHARACTERS = 200
 _NOTE_CHARACTERS = 4_000
 _LISTED_LINES = 200
-"""How many settings or changes of what is built are shown; an agent can make as many as it likes."""
+"""Most changes of settings or of the closure that are shown; an agent can make any number."""
 
 
 def proposal_line(proposal: Proposal) -> str:
-    """A proposal in one line, its note's first line quoted."""
-    words = f"{proposal.agent}/{proposal.number} {proposal.kind} by {proposal.by}: {_state(proposal)}"
-    said = proposal.outcome or proposal.note
-    return f"{words}; {'why' if proposal.outcome else 'note'}: {_quoted(said)}"
+    """A proposal in one line, with the first line of its outcome or note quoted."""
+    facts = f"{proposal.agent}/{proposal.number} {proposal.kind} by {proposal.by}: {_state(proposal)}"
+    text = proposal.outcome or proposal.note
+    return f"{facts}; {'reason' if proposal.outcome else 'note'}: {_quoted(text)}"
 
 
 def proposal_listing(proposals: Iterable[Proposal], total: int, offset: int = 0) -> str:
-    """One line each, cut to what a tool may answer; `offset` of all were passed over."""
+    """A line for each proposal, truncated to the length of a result; the first `offset` of all were skipped."""
     lines = []
     size = 0
     for proposal in proposals:
@@ -120,10 +121,10 @@ def proposal_listing(proposals: Iterable[Proposal], total: int, offset: int = 0)
 
 
 def proposal_detail(proposal: ProposalDetail, whole_diff: str = "") -> str:
-    """One proposal with all that a decision needs. `whole_diff` is a command that shows a diff that is cut here.
+    """A proposal with everything that a decision needs. `whole_diff` is a command that shows a diff truncated here.
 
-    What the proposer wrote stands between lines with a mark that it cannot know, and with every character visible
-    that an eye would not see: text that reorders itself is not what it seems.
+    Texts of the proposer stand between lines with a random mark, with invisible characters escaped, as these could
+    reorder the text.
     """
     facts = [f"{proposal.agent}/{proposal.number}: {proposal.kind}, {_state(proposal)}", f"proposed by: {proposal.by}"]
     facts.append(f"commit: {proposal.commit}")
@@ -134,31 +135,31 @@ def proposal_detail(proposal: ProposalDetail, whole_diff: str = "") -> str:
     if proposal.expires_at is not None:
         facts.append(f"expires: {proposal.expires_at:%Y-%m-%d %H:%M:%S} UTC")
     written = {
-        "note": _cut(proposal.note, _NOTE_CHARACTERS),
-        "changes of agent.toml, in words": _several(proposal.settings),
-        "what differs in what was built": _several(proposal.closure_changes),
+        "note": _visible_beginning(proposal.note),
+        "changes of settings in agent.toml": _joined(proposal.settings),
+        "changes of the closure": _joined(proposal.closure_changes),
     }
     if proposal.outcome:
-        written["why it ended"] = _cut(proposal.outcome, _NOTE_CHARACTERS)
+        written["reason for the outcome"] = _visible_beginning(proposal.outcome)
     mark = secrets.token_hex(8)
-    parts = ["\n".join(facts), *(_framed(mark, what, text) for what, text in written.items() if text)]
-    room = max(1_000, LONGEST_OUTPUT - sum(len(part) for part in parts) - 1_000)
-    parts.append(_diff(proposal, mark, room, whole_diff))
+    parts = ["\n".join(facts), *(_framed(mark, title, text) for title, text in written.items() if text)]
+    left = max(1_000, LONGEST_OUTPUT - sum(len(part) for part in parts) - 1_000)
+    parts.append(_diff(proposal, mark, left, whole_diff))
     return "\n\n".join(parts)
 
 
-def _diff(proposal: ProposalDetail, mark: str, room: int, whole_diff: str) -> str:
-    shown = escape_unprintable(proposal.diff)[:room]
-    what = f"diff, {proposal.diff_bytes} bytes"
+def _diff(proposal: ProposalDetail, mark: str, most: int, whole_diff: str) -> str:
+    shown = escape_unprintable(proposal.diff)[:most]
+    title = f"diff, {proposal.diff_bytes} bytes"
     warning = ""
     if len(proposal.diff.encode()) < proposal.diff_bytes or len(shown) < len(escape_unprintable(proposal.diff)):
-        what += f", ONLY THE FIRST {len(shown)} CHARACTERS ARE HERE"
+        title += f", ONLY THE FIRST {len(shown)} CHARACTERS ARE HERE"
         warning = f"\n\nThe diff is cut. To see all of it: {whole_diff}" if whole_diff else "\n\nThe diff is cut."
-    return _framed(mark, what, shown or "(no file differs)") + warning
+    return _framed(mark, title, shown or "(no file differs)") + warning
 
 
-def _framed(mark: str, what: str, text: str) -> str:
-    return f"--- {mark} begin: {what}\n{text}\n--- {mark} end"
+def _framed(mark: str, title: str, text: str) -> str:
+    return f"--- {mark} begin: {title}\n{text}\n--- {mark} end"
 
 
 def _state(proposal: Proposal) -> str:
@@ -166,11 +167,9 @@ def _state(proposal: Proposal) -> str:
     return f"{proposal.state}{waits}"
 
 
-def _several(lines: list[str]) -> str:
+def _joined(lines: list[str]) -> str:
     shown = "\n".join(escape_unprintable(item)[:_LINE_CHARACTERS] for item in lines[:_LISTED_LINES])
-    return _cut(shown, _NOTE_CHARACTERS) + (
-        f"\n[{_LISTED_LINES} of {len(lines)}]" if len(lines) > _LISTED_LINES else ""
-    )
+    return _visible_beginning(shown) + (f"\n[{_LISTED_LINES} of {len(lines)}]" if len(lines) > _LISTED_LINES else "")
 
 
 def _quoted(text: str) -> str:
@@ -178,6 +177,5 @@ def _quoted(text: str) -> str:
     return f'"{first}"' if len(first) <= _LINE_CHARACTERS else f'"{first[:_LINE_CHARACTERS]}..."'
 
 
-def _cut(text: str, most: int) -> str:
-    clean = escape_unprintable(text)
-    return clean if len(clean) <= most else f"{clean[:most]}\n[the first {most} of {len(clean)} characters]"
+def _visible_beginning(text: str) -> str:
+    return truncate(escape_unprintable(text), _NOTE_CHARACTERS)

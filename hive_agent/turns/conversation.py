@@ -1,4 +1,4 @@
-"""The backend and its conversation: compaction, notes, and the choices that outlive a restart."""
+"""The backend and its conversation: compaction, notes, and the operator's choices, which are kept over restarts."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ log = logging.getLogger(__name__)
 
 
 _FULL = 0.8
-"""Of the model's window; a conversation that fills more is shortened before it does not fit any more."""
+"""Share of the model's window above which the conversation is compacted before the next turn."""
 _NOTES_SECONDS = 300.0
 _NOTES_STEPS = 20
 _REQUEST_SECONDS = 60.0
-"""For what a backend is asked beside turns, such as to begin a new conversation."""
+"""Time limit of a call of the backend outside turns, such as for a new conversation."""
 
 
 KeepLeases = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Conversation:
-    """One backend, opened anew where that may help. Everything that uses it waits for what uses it before."""
+    """One backend, reopened after some failures. Calls that use it run one after another."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class Conversation:
         self._busy = asyncio.Lock()
         self._at_work = False
         self._chosen = Choice(profile.config.model, profile.config.effort)
-        """What the backend was opened or told with."""
-        self._shortened = False
-        """Nothing has been said since the conversation was shortened."""
+        """The choice that the backend uses now."""
+        self._compacted = False
+        """No turn has run since the conversation was compacted."""
 
-    # --- how it stands --------------------------------------------------------------------------------------
+    # --- state ----------------------------------------------------------------------------------------------
 
     @property
     def backend(self) -> Backend:
@@ -71,124 +71,122 @@ class Conversation:
 
     @property
     def choice(self) -> Choice:
-        """What turns are asked with: a person's choice, or what agent.toml says."""
+        """The model and effort for turns: the operator's choice, else the values of agent.toml."""
         config, now = self._profile.config, self.now
         return Choice(now.model or config.model, now.effort or config.effort)
 
     @property
     def full(self) -> bool:
-        """Whether it should be shortened before the next turn."""
+        """Whether the conversation should be compacted before the next turn."""
         now = self.now
-        return not self._shortened and now.window > 0 and now.context >= _FULL * now.window
+        return not self._compacted and now.window > 0 and now.context >= _FULL * now.window
 
-    # --- what is asked of it --------------------------------------------------------------------------------
+    # --- actions --------------------------------------------------------------------------------------------
 
-    async def run(self, turn: Turn, tell: EntrySink, keep_leases: KeepLeases, stopper: TurnStopper) -> TurnOutcome:
-        """One attempt of a turn, within the limits of agent.toml."""
+    async def run(self, turn: Turn, emit: EntrySink, keep_leases: KeepLeases, stopper: TurnStopper) -> TurnOutcome:
+        """Run one attempt of a turn, within the limits of agent.toml."""
         config = self._profile.config
         async with self._working():
-            await self._say_choice()
+            await self._apply_choice()
             outcome = await run_turn(
                 self._backend,
                 turn,
-                self._listening(tell),
+                self._tracking_context(emit),
                 keep_leases(),
                 config.turn_timeout,
                 max_steps=config.max_steps,
                 stopper=stopper,
             )
-        self._shortened = False
+        self._compacted = False
         self._state_file.save()
         self._changed()
         return _clean(outcome)
 
-    async def shorten(self, tell: EntrySink, keep_leases: KeepLeases, *, notes: bool) -> TurnOutcome:
-        """Shorten it; with `notes` the agent gets a turn before, to write down what it will need."""
+    async def compact(self, emit: EntrySink, keep_leases: KeepLeases, *, notes: bool) -> TurnOutcome:
+        """Compact the conversation; with `notes` the agent first gets a turn in which it writes its notes."""
         limit = self._profile.config.turn_timeout
-        heard = self._listening(tell)
+        tracking = self._tracking_context(emit)
         async with self._working():
-            await self._say_choice()
+            await self._apply_choice()
             if notes:
-                tell(
-                    Notice("info", "the agent is told to write down what matters, before the conversation is shortened")
-                )
+                emit(Notice("info", "the agent is asked to write its notes before the conversation is compacted"))
                 written = await run_turn(
                     self._backend,
                     notes_turn(self._profile.name),
-                    heard,
+                    tracking,
                     keep_leases(),
                     min(limit, _NOTES_SECONDS),
                     max_steps=_NOTES_STEPS,
                 )
                 if not isinstance(written, Ok):
                     log.warning("the agent did not write its notes: %s", written.detail)
-                    tell(Notice("warning", f"the notes were not written: {written.detail}"))
+                    emit(Notice("warning", f"the notes were not written: {written.detail}"))
             before = self.now.context
-            outcome = await guarded(self._backend.compact(heard), keep_leases(), limit, TurnStopper())
-        self._shortened = True
+            outcome = await guarded(self._backend.compact(tracking), keep_leases(), limit, TurnStopper())
+        self._compacted = True
         if isinstance(outcome, Ok):
             if self.now.context == before:
-                self.now.context = 0  # Not told; the next turn will.
-            tell(Notice("info", "the conversation was shortened"))
+                self.now.context = 0  # The backend did not report the new size; the next turn does.
+            emit(Notice("info", "the conversation was compacted"))
         else:
-            log.warning("the conversation was not shortened: %s", outcome.detail)
-            tell(Notice("error", f"the conversation was not shortened: {outcome.detail}"))
+            log.warning("the conversation was not compacted: %s", outcome.detail)
+            emit(Notice("error", f"the conversation was not compacted: {outcome.detail}"))
         self._state_file.save()
         self._changed()
         return _clean(outcome)
 
-    async def begin_anew(self) -> None:
-        """Forget the conversation."""
-        if await self._asked("begin a new conversation", self._backend.new_session):
+    async def start_new_session(self) -> None:
+        """Start a new conversation."""
+        if await self._call_backend("start a new conversation", self._backend.new_session):
             self.now.context, self.now.begun = 0, False
             self._state_file.save()
             self._changed()
 
-    def choose(self, model: str | None, effort: Effort | None) -> None:
-        """From the next turn on; None is what agent.toml says."""
+    def choose_model(self, model: str | None, effort: Effort | None) -> None:
+        """Use this model and effort from the next turn on; None stands for the value of agent.toml."""
         self.now.model, self.now.effort = model, effort
         self._state_file.save()
         self._changed()
 
     async def reopen(self) -> None:
-        """Close the backend, with all that it has running, and open it again."""
+        """Close the backend, with all processes that it runs, and open it again."""
         async with self._busy:
             await self.close()
             try:
                 self._backend = self._open_backend(self._profile)
-            except Exception as error:  # the one of before is asked again: its turn will say what is wrong
-                log.error("the backend could not be opened again: %s", harness_log.where(error))
+            except Exception as error:  # the old one stays in use: its next turn fails with the reason
+                log.error("the backend could not be reopened: %s", harness_log.where(error))
                 return
             self._chosen = Choice(self._profile.config.model, self._profile.config.effort)
         self._changed()
 
     async def logged_in(self) -> bool:
-        """Whether the backend has credentials; False if it cannot be told."""
+        """Whether the backend has credentials; False if that cannot be determined."""
         found = False
 
-        async def look() -> None:
+        async def check() -> None:
             nonlocal found
             found = await self._backend.logged_in()
 
-        return await self._asked("say whether it is logged in", look) and found
+        return await self._call_backend("check its credentials", check) and found
 
     async def log_in(self) -> Login:
-        """Begin a login. Raises LoginFailed."""
+        """Start a login. Raises LoginFailed."""
         async with self._busy:
             return await self._backend.log_in()
 
     @property
     def busy(self) -> bool:
-        """Whether the backend is at something that may take long: a turn, or a compaction."""
+        """Whether the backend runs a turn or a compaction, which may take long."""
         return self._at_work
 
     async def close(self) -> None:
-        """End everything that the backend has running."""
+        """Close the backend and end all processes that it runs."""
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
                 await self._backend.close()
         except Exception as error:
-            log.error("the backend did not close well: %s", harness_log.where(error))
+            log.error("closing the backend failed: %s", harness_log.where(error))
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
@@ -199,10 +197,10 @@ class Conversation:
             finally:
                 self._at_work = False
 
-    def _listening(self, tell: EntrySink) -> EntrySink:
-        """`tell`, which also takes note of how full the conversation is."""
+    def _tracking_context(self, emit: EntrySink) -> EntrySink:
+        """Wrap `emit` so that the size of the conversation is recorded, too."""
 
-        def heard(entry: Entry) -> None:
+        def tracking(entry: Entry) -> None:
             now = self.now
             if isinstance(entry, TokenUsage):
                 now.begun = True
@@ -211,11 +209,11 @@ class Conversation:
                 now.begun = True
                 if entry.fresh:
                     now.context = 0
-            tell(entry)
+            emit(entry)
 
-        return heard
+        return tracking
 
-    async def _say_choice(self) -> None:
+    async def _apply_choice(self) -> None:
         if self.choice == self._chosen:
             return
         try:
@@ -223,40 +221,40 @@ class Conversation:
                 await self._backend.choose(self.choice)
             self._chosen = self.choice
         except Exception as error:
-            log.error("the backend did not take the choice of a model: %s", harness_log.where(error))
+            log.error("the backend could not change the model: %s", harness_log.where(error))
 
-    async def _asked(self, what: str, ask: Callable[[], Awaitable[None]]) -> bool:
-        """Whether the backend did it in time."""
+    async def _call_backend(self, action: str, call: Callable[[], Awaitable[None]]) -> bool:
+        """Call the backend outside a turn; False if it fails or takes too long."""
         async with self._busy:
             try:
                 async with asyncio.timeout(_REQUEST_SECONDS):
-                    await ask()
+                    await call()
             except Exception as error:
-                log.error("the backend did not %s: %s", what, harness_log.where(error))
+                log.error("the backend did not %s: %s", action, harness_log.where(error))
                 return False
         return True
 
 
-def _tokens(told: int) -> int:
-    """What a program told, as a number that can be kept."""
-    return max(0, min(told, MOST_TOKENS))
+def _tokens(reported: int) -> int:
+    """Bound a token count that a program reported to the values that the state file can hold."""
+    return max(0, min(reported, MOST_TOKENS))
 
 
 def _clean(outcome: TurnOutcome) -> TurnOutcome:
-    """With a detail that can be written as UTF-8: a model's words may hold half a character."""
+    """Make the detail valid UTF-8: the output of a model may contain lone surrogates."""
     if isinstance(outcome, Ok):
         return outcome
     return replace(outcome, detail=outcome.detail.encode(errors="replace").decode())
 
 
 def notes_turn(name: str) -> Turn:
-    """A turn with one message of the harness's own, for the agent `name`; the hive knows nothing of it."""
+    """Build a turn with one message from the harness itself to the agent `name`; the daemon does not know it."""
     text = (
-        "Your conversation is about to be shortened: of all that was said in it only a summary stays. "
-        f"Write into {NOTES} in your working directory now what you will need and cannot find elsewhere: what you were "
-        "asked for and by whom (with message numbers that are still to be answered), what is done, what is next, what "
-        "you found out. Remove from it what is out of date. Do nothing else in this turn, send nothing and fetch no "
-        "messages; then end it."
+        "Your conversation is about to be compacted: only a summary of it will remain. "
+        f"Now write to {NOTES} in your working directory everything that you will need and cannot find elsewhere: the "
+        "requests that you received and from whom (with the numbers of messages that still need an answer), the work "
+        "that is done, the next steps, your findings. Remove outdated content from it. Do nothing else in this turn: "
+        "send nothing and fetch no messages. Then end the turn."
     )
     delivery = Delivery(
         id=0, sender=SYSTEM, to=name, body=text, sent_at=datetime.now(UTC), attempt=1, redelivered=False
@@ -268,10 +266,10 @@ MOST_TOKENS = 2**53
 
 
 class ConversationState(BaseModel):
-    """`model` and `effort` are a person's choices, and only for `backend`.
+    """The operator's choices and the size of the conversation, as stored.
 
-    `context` is how much of the model's `window` (0: not known) the conversation fills, in tokens. `begun`: there is a
-    conversation.
+    `model` and `effort` apply only to `backend`. `context` is the part of the model's `window` (0: not known) that the
+    conversation fills, in tokens. `begun`: a conversation exists.
     """
 
     backend: BackendName
@@ -283,7 +281,7 @@ class ConversationState(BaseModel):
 
 
 class ConversationStateFile:
-    """What is remembered now, and the file that keeps it."""
+    """The current state of the conversation, and the file that stores it."""
 
     def __init__(self, path: Path, backend: BackendName) -> None:
         self._path = path
@@ -291,5 +289,5 @@ class ConversationStateFile:
         self.now = found if found is not None and found.backend == backend else ConversationState(backend=backend)
 
     def save(self) -> None:
-        """Write `now`. If that fails, a restart forgets, and that is all."""
+        """Write `now` to the file. A failure is logged; the state is then lost with a restart."""
         state_files.save_model(self._path, self.now)

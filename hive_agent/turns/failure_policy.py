@@ -1,4 +1,4 @@
-"""What the harness does about each way in which a turn can fail. A table; no I/O."""
+"""The reaction of the harness to each kind of failure, as a table. No I/O."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from hive_core.protocol import HarnessState
 
 Kind = FailureKind | Literal["needs_login"]
 _LONGEST_RETRY_AFTER = 6 * 3_600.0
-"""Longest that an API may make the harness wait: limits of subscriptions are given anew after five hours."""
+"""Longest pause that an API can ask for: limits of subscriptions are renewed after five hours."""
 
 
 @dataclass(frozen=True)
 class Reaction:
-    """What follows a failure. Pauses are in seconds and double from `first` to `longest` with failures in a row.
+    """The reaction to a failure. Pauses are in seconds and double from `first` to `longest` with failures in a row.
 
-    `state` is what the harness reports meanwhile; in `paused` it waits for a person, and the pause is only there for
-    what mends itself unseen. `suspect`: the turn's messages may be the reason, so they are counted as failed with it.
-    `held_after`: a message that has failed so often (with a turn of its own) is left to a person, and others go on.
+    `state` is the state that the harness reports during the pause; `paused` means that the operator has to act, and the
+    turn is retried after the pause only in case the cause has disappeared. `suspect`: the turn's messages may be the
+    cause, so the failure counts against them. `held_after`: a message that has failed so often, in a turn of its own,
+    is held for the operator, and other messages are handled.
     """
 
     state: HarnessState
@@ -31,9 +32,9 @@ class Reaction:
     restart: bool = False
     """The backend is closed and opened again before the next try."""
     compact: bool = False
-    """The conversation is shortened, and the turn tried once more at once, before anything else of this is done."""
+    """The conversation is compacted and the turn retried once at once, before the rest of the reaction applies."""
     login: bool = False
-    """The pause ends as soon as the backend has credentials that it did not have before."""
+    """The pause ends as soon as the backend gets credentials."""
     held_after: int | None = None
 
 
@@ -60,17 +61,17 @@ REACTIONS: Mapping[Kind, Reaction] = {
 }
 
 TOO_MANY_HELD = Reaction("paused", *_SLOW)
-"""When as many turns as may be held wait for a person already, another makes the harness wait for that person, too."""
+"""The reaction to another turn that should be held while `MOST_HELD` turns are held: the harness pauses."""
 MOST_HELD = 10
 
 
 def kind_of(outcome: Failed | NeedsLogin) -> Kind:
-    """The row of the table."""
+    """The key of the outcome in `REACTIONS`."""
     return "needs_login" if isinstance(outcome, NeedsLogin) else outcome.kind
 
 
 def pause(reaction: Reaction, in_a_row: int, retry_after: float | None) -> float:
-    """Seconds until the next try after `in_a_row` failures (at least 1), never sooner than the API asked for."""
+    """Seconds until the next attempt after `in_a_row` failures (at least 1), at least what the API asked for."""
     doubled = min(reaction.first * 2.0 ** min(in_a_row - 1, 32), reaction.longest)
     if retry_after is None or not math.isfinite(retry_after):
         return doubled

@@ -1,13 +1,12 @@
-"""The turns of an agent, kept in its state directory: what they were and what happened in them. Bounded in size.
+"""The turns of an agent and their transcripts, stored in its state directory with a bounded size.
 
-`index.jsonl` has a line for every change of a turn, the last one counts; `<turn>.jsonl` has what happened in it. Both
-are the agent's to write, so what is no line of ours is skipped. When they cannot be written, the harness goes on.
+`index.jsonl` has a line for every change of a turn, of which the last one counts; `<turn>.jsonl` is its transcript. The
+agent can write to both, so invalid lines are skipped. If they cannot be written, the harness continues without.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import threading
@@ -21,22 +20,23 @@ from pydantic import BaseModel, ValidationError
 
 from hive_agent.backends.transcript import KINDS
 from hive_agent.infra import state_files
+from hive_agent.infra.json_text import parse_object
 from hive_agent.turns.records import Totals, TurnRecord
 
 log = logging.getLogger(__name__)
 
 MOST_TURNS = 1_000
-"""So many turns are listed at least, unless they are unusually long."""
+"""Number of turns that are listed, unless their records are unusually long."""
 MOST_TRANSCRIPTS = 300
 MOST_TRANSCRIPT_BYTES = 4 * 1024 * 1024
-"""Of one turn; what happens beyond that is not kept."""
+"""Largest transcript of one turn; later entries are not stored."""
 MOST_BYTES = 64 * 1024 * 1024
-"""Of all turns' transcripts."""
+"""Largest size of all transcripts together."""
 _INDEX_BYTES = 1024 * 1024
 _KEPT_INDEX_BYTES = 384 * 1024
 _LONGEST_LINE = 32 * 1024
 _MOST_UNFINISHED = 50
-# No turn has so high a number: what is found is the agent's to write, and there have to be numbers beyond it.
+# Bounded, because the agent can write these files, and new turns need higher numbers than those found.
 _ID = re.compile(rb'\{"id":([1-9][0-9]{0,10}),')
 _TRANSCRIPT = re.compile(r"([1-9][0-9]{0,10})\.jsonl")
 _ENTRY_KINDS = frozenset(KINDS.values())
@@ -45,15 +45,15 @@ T = TypeVar("T")
 
 
 class _OlderTurns(BaseModel):
-    """A line that stands for turns that are not listed any more."""
+    """The line with the totals of the turns that are no longer listed."""
 
     earlier: Totals
 
 
 @dataclass(frozen=True)
 class FoundTurns:
-    """What earlier lives of the harness have left: `live` are the last turn and those still to be dealt with, oldest
-    first; `totals` are of all others.
+    """The turns of earlier instances: `live` are the last turn and unfinished ones, oldest first; `totals` are of all
+    others.
     """
 
     last_id: int
@@ -62,7 +62,7 @@ class FoundTurns:
 
 
 class TurnHistory:
-    """One harness's; all work on files is done on one thread, but for `note` and `add`."""
+    """The stored turns of one agent. Files are accessed on one thread, except in `note` and `add`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -72,21 +72,21 @@ class TurnHistory:
         self._silent = False
 
     async def open(self) -> FoundTurns:
-        """Make the directory and read what is in it."""
+        """Create the directory and read the stored turns."""
         return await self._in_thread(self._open)
 
     async def write(self, record: TurnRecord) -> None:
-        """Keep the record as it is now, durably."""
+        """Store the record durably."""
         line = record.model_dump_json().encode()
-        # Also if the harness is ended meanwhile: what was told of a turn is to be true in its next life.
+        # Shielded, so that a published record is stored even if the harness is stopped now.
         await asyncio.shield(self._in_thread(lambda: self._append(line, durable=True)))
 
     def note(self, record: TurnRecord) -> None:
-        """Keep the record as it is now, at once; it survives the end of this process, not that of the machine."""
+        """Store the record without fsync: it survives the end of this process, but not a crash of the machine."""
         self._append(record.model_dump_json().encode(), durable=False)
 
     def add(self, turn: int, line: bytes) -> bool:
-        """Keep something that happened in a turn, as one line of JSON; False if nothing more is kept of this turn."""
+        """Append an entry (one line of JSON) to the transcript of a turn; False if the transcript is full now."""
         size = 0
 
         def work() -> None:
@@ -97,7 +97,7 @@ class TurnHistory:
         return size < MOST_TRANSCRIPT_BYTES
 
     async def entries(self, turn: int) -> list[dict[str, Any]]:
-        """What happened in a turn, as far as it is kept."""
+        """The stored transcript of a turn."""
         return await self._in_thread(lambda: self._entries(turn))
 
     async def page(self, before: int | None, limit: int) -> list[TurnRecord]:
@@ -115,19 +115,19 @@ class TurnHistory:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _guarded(self, work: Callable[[], object]) -> None:
-        """Do it; a disk that is full, or a place that is spoilt, is logged once and no reason to stop."""
+        """Do `work`; errors such as a full disk are logged once in a row and otherwise ignored."""
         try:
             work()
             self._silent = False
         except OSError as error:
             if not self._silent:
-                log.error("the history of turns cannot be written, going on without: %s", error)
+                log.error("the history of turns cannot be written, continuing without: %s", error)
             self._silent = True
 
     def _open(self) -> FoundTurns:
         self._guarded(lambda: self._directory.mkdir(parents=True, exist_ok=True))
         totals, listed = self._listed()
-        # Transcripts count too: one of a turn that is not listed any more must not become a new turn's.
+        # Transcripts count too: a new turn must not get the transcript of a turn that is no longer listed.
         last = max([*listed, *self._transcripts()], default=0)
         newest = max(listed, default=0)
         live: list[TurnRecord] = []
@@ -144,7 +144,7 @@ class TurnHistory:
         return FoundTurns(last_id=last, totals=totals, live=live[-_MOST_UNFINISHED:])
 
     def _listed(self) -> tuple[Totals, dict[int, bytes]]:
-        """Totals of what is not listed, and the last line of each turn."""
+        """Totals of the turns that are not listed, and the last line of each listed turn."""
         earlier = Totals()
         listed: dict[int, bytes] = {}
         found: Iterable[bytes] = ()
@@ -169,22 +169,22 @@ class TurnHistory:
         def work() -> None:
             with self._lock:
                 if state_files.append_line(self._index, line, durable=durable) > _INDEX_BYTES:
-                    self._shorten()
+                    self._shorten_index()
 
         self._guarded(work)
 
-    def _shorten(self) -> None:
-        """Write the index anew with one line for each of the newest turns, and one for all others together."""
+    def _shorten_index(self) -> None:
+        """Rewrite the index with one line for each of the newest turns, and one for all others together."""
         earlier, listed = self._listed()
         kept: list[bytes] = []
         unfinished = size = 0
-        for place, number in enumerate(sorted(listed, reverse=True)):
+        for position, number in enumerate(sorted(listed, reverse=True)):
             record = _record(listed[number])
             if record is None:
                 continue
             size += len(listed[number])
             unfinished += record.unfinished
-            wanted = unfinished <= _MOST_UNFINISHED if record.unfinished else place < MOST_TURNS
+            wanted = unfinished <= _MOST_UNFINISHED if record.unfinished else position < MOST_TURNS
             if wanted and (record.unfinished or size <= _KEPT_INDEX_BYTES):
                 kept.append(listed[number])
             else:
@@ -201,7 +201,7 @@ class TurnHistory:
         try:
             found = state_files.read_lines(self._directory / f"{turn}.jsonl", 2 * MOST_TRANSCRIPT_BYTES)
         except OSError as error:
-            log.error("what happened in turn %d cannot be read: %s", turn, error)
+            log.error("the transcript of turn %d cannot be read: %s", turn, error)
             return []
         return [entry for line in found if (entry := _entry(line, turn)) is not None]
 
@@ -209,9 +209,9 @@ class TurnHistory:
         """The size of each turn's transcript, in bytes."""
         try:
             return {
-                int(name[1]): place.lstat().st_size
-                for place in self._directory.iterdir()
-                if (name := _TRANSCRIPT.fullmatch(place.name)) is not None
+                int(name[1]): path.lstat().st_size
+                for path in self._directory.iterdir()
+                if (name := _TRANSCRIPT.fullmatch(path.name)) is not None
             }
         except OSError as error:
             log.error("the transcripts of turns cannot be listed: %s", error)
@@ -219,10 +219,10 @@ class TurnHistory:
 
     def _prune(self) -> None:
         sizes = self._transcripts()
-        room = MOST_BYTES
+        free = MOST_BYTES
         for count, number in enumerate(sorted(sizes, reverse=True)):
-            room -= sizes[number]
-            if count >= MOST_TRANSCRIPTS or room < 0:
+            free -= sizes[number]
+            if count >= MOST_TRANSCRIPTS or free < 0:
                 (self._directory / f"{number}.jsonl").unlink(missing_ok=True)
 
 
@@ -234,11 +234,8 @@ def _record(line: bytes) -> TurnRecord | None:
 
 
 def _entry(line: bytes, turn: int) -> dict[str, Any] | None:
-    """The line, if it is what happened in this turn."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(entry, dict) or entry.get("turn") != turn or entry.get("kind") not in _ENTRY_KINDS:
+    """Parse a line of a transcript; None if it is no valid entry of this turn."""
+    entry = parse_object(line)
+    if entry is None or entry.get("turn") != turn or entry.get("kind") not in _ENTRY_KINDS:
         return None
     return entry if all(type(entry.get(key)) is int and 0 < entry[key] < 2**53 for key in ("attempt", "n")) else None

@@ -1,4 +1,4 @@
-"""Messages leased to this harness: for the turn that runs, and kept back for turns that wait for a person."""
+"""Messages leased to this harness: for the running turn, and for turns that are held for the operator."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hive_core.protocol import MAX_WAIT_SECONDS, AckRequest, Delivery, LeaseRequ
 log = logging.getLogger(__name__)
 
 _MORE_SECONDS = 5.0
-"""How long a running turn waits for a look at what came meanwhile: the daemon may be away."""
+"""Time limit for fetching new messages into a running turn, as the daemon may be down."""
 
 
 class LeasedInbox:
-    """All calls about messages of one life of a harness. They raise CoreError; `changed` is called after changes.
+    """The calls about messages of one harness instance. They raise CoreError; `changed` is called after changes.
 
-    What is `kept` stays leased, so that it does not come again with every receive; it is free when it is released, or
-    when another harness says hello.
+    Messages in `kept` stay leased, so that `receive` does not return them again; they become free when they are
+    released, or when another harness registers.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class LeasedInbox:
         self._changed = changed
         self.kept: set[int] = set()
         self.held_back: frozenset[int] = frozenset()
-        """What the last `receive` said that it keeps: that is not in its answer."""
+        """The messages that the last `receive` declared as held, so that its answer does not contain them."""
 
     async def receive(self, most: int, *, wait: bool) -> ReceiveAnswer:
-        """The oldest free messages; waits for one, but not for longer than what is kept stays leased."""
+        """Lease the oldest free messages; waits for one, but not for longer than kept leases last."""
         seconds = MAX_WAIT_SECONDS if wait else 0.0
         if self.kept:
             seconds = min(seconds, self._lease_seconds() / 3)
@@ -53,9 +53,9 @@ class LeasedInbox:
         return answer
 
     async def more(self, most: int) -> list[Delivery] | None:
-        """The oldest free messages, for the turn that runs; None if the hive does not answer soon.
+        """Lease the oldest free messages for the running turn; None if the daemon does not answer soon.
 
-        Then some may be leased of which this harness has not heard: they come with the next `receive`.
+        It may have leased some all the same: the next `receive` returns them.
         """
         request = ReceiveRequest(instance=self._instance, wait_seconds=0.0, max=most)
         try:
@@ -68,11 +68,11 @@ class LeasedInbox:
         return answer.deliveries
 
     def keep(self, ids: Iterable[int]) -> None:
-        """Do not give these back: their turn waits for a person."""
+        """Keep these leased: their turn is held for the operator."""
         self.kept.update(ids)
 
     async def release(self, ids: Collection[int]) -> None:
-        """Hand these back. If that fails, the next receive or the end of their leases frees them."""
+        """Release these. If that fails, the next receive or the end of their leases frees them."""
         self.kept.difference_update(ids)
         if not ids:
             return
@@ -81,7 +81,7 @@ class LeasedInbox:
         except CoreError as error:
             if error.code == "superseded":
                 raise
-            log.error("messages were not handed back: %s", error)
+            log.error("messages were not released: %s", error)
         self._changed()
 
     async def release_all(self) -> None:
@@ -89,13 +89,13 @@ class LeasedInbox:
         await self._client.release(LeaseRequest(instance=self._instance))
 
     async def acknowledge(self, ids: Collection[int]) -> None:
-        """These are dealt with."""
+        """Acknowledge messages that were handled."""
         await self._client.ack(AckRequest(instance=self._instance, ids=sorted(ids)))
         self.kept.difference_update(ids)
         self._changed()
 
     async def acknowledge_fetched(self, ids: Collection[int]) -> None:
-        """These are dealt with, as far as the agent can be believed that it fetched them: others come again."""
+        """Acknowledge messages that the model fetched. The agent can fake that list, so a refusal is not an error."""
         try:
             if ids:
                 await self.acknowledge(ids)
@@ -105,7 +105,7 @@ class LeasedInbox:
             log.warning("messages that the model fetched are not acknowledged: %s", error)
 
     async def keep_leases(self) -> None:
-        """Keep everything leased; ends only by raising `superseded`."""
+        """Renew all leases; ends only by raising `superseded`."""
         await keep_leases(self._client, self._instance, self._lease_seconds)
 
     async def _renew_kept(self) -> None:
@@ -114,5 +114,5 @@ class LeasedInbox:
         except CoreError as error:
             if not error.refusal:
                 raise
-            # One of them is not leased to us any more: it comes with the receive that follows, and is kept again.
+            # A lease has expired: the receive that follows returns the message, and it is kept again.
             self.kept.clear()

@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 
 Say = Callable[[HarnessState, str], Awaitable[None]]
-"""Tells the hive and the page what the harness is doing."""
+"""Reports the state of the harness to the daemon and the page."""
 Pause = Callable[[Reaction, int, float | None], float]
-"""How long to wait: as `failure_policy.pause`."""
+"""Length of the pause after a failure; see `failure_policy.pause`."""
 
 
 class TurnLoop:
-    """Everything raises `superseded` (CoreError) and StuckBackend, and nothing else."""
+    """Runs turn after turn. All methods raise `superseded` (CoreError) and StuckBackend, and nothing else."""
 
     def __init__(
         self,
@@ -58,30 +58,30 @@ class TurnLoop:
         self._retry_pause: RetryPause | None = None
         self._in_a_row = 0
         self._idle_with: int | None = None
-        """So many held turns were told of when it was said that the harness is idle; None: something else was said."""
+        """Number of held turns in the last report if that was `idle`, else None."""
         self._noted_before: frozenset[int] = frozenset()
-        """What the file of fetched messages has from before the turn, where it cannot be removed."""
+        """Ids in the file of fetched messages from before the turn, if that file cannot be removed."""
         self.stopper: TurnStopper | None = None
-        """Stops the turn that runs."""
+        """Stops the running turn."""
         self.settling: asyncio.Task[None] | None = None
-        """A turn that ended well is being acknowledged."""
+        """Acknowledges the messages of a turn that succeeded."""
 
-    async def next(self) -> None:
-        """Do the next thing, or wait for one."""
-        woken = self._requests.looked()
+    async def run_step(self) -> None:
+        """Serve requests of the operator, then run the next turn, or wait."""
+        woken = self._requests.take_wakeup()
         try:
             await self._serve_requests()
             if self._retry_pause is not None:
                 if woken:
                     await self._settle_skipped()
-                if await self._retry_pause.over(self._requests, self._conversation.logged_in):
+                if await self._retry_pause.wait(self._requests, self._conversation.logged_in):
                     self._retry_pause = None
                 return
             if self._selection.patient and self._idle_with != len(self._turn_log.held()):
-                await self.at_rest()
-            batch = await self._selection.next()
+                await self.report_idle()
+            batch = await self._selection.next_batch()
             if batch is not None:
-                await self._handle(batch)
+                await self._run_turn(batch)
         except CoreError as error:
             if error.code == "superseded":
                 raise
@@ -99,19 +99,19 @@ class TurnLoop:
             await self._conversation.reopen()
         if requests.new_session:
             requests.new_session = requests.compact = False
-            await self._conversation.begin_anew()
+            await self._conversation.start_new_session()
         if requests.compact or (self._retry_pause is None and self._conversation.full):
             requests.compact = False
             if (last := self._turn_log.last) is not None:
-                await self._shorten(last, notes=True)
+                await self._compact(last, notes=True)
 
-    async def _shorten(self, record: TurnRecord, *, notes: bool) -> TurnOutcome:
-        """Shorten the conversation; what happens is told as a part of the turn `record`."""
+    async def _compact(self, record: TurnRecord, *, notes: bool) -> TurnOutcome:
+        """Compact the conversation; its entries become part of the transcript of `record`."""
         self._idle_with = None
-        await self._say("thinking", "shortens its conversation")
-        tell = await self._turn_log.teller(record)
+        await self._say("thinking", "compacts its conversation")
+        emit = await self._turn_log.entry_sink(record)
         try:
-            return await self._conversation.shorten(tell, self._inbox.keep_leases, notes=notes)
+            return await self._conversation.compact(emit, self._inbox.keep_leases, notes=notes)
         except CoreError as error:
             if error.code == "superseded":
                 raise
@@ -120,19 +120,19 @@ class TurnLoop:
             await self._turn_log.changed(record)
 
     async def _settle_skipped(self) -> None:
-        """Acknowledge what a person has given up, though the time to try anything else has not come."""
+        """Acknowledge the messages of skipped turns during a pause after a failure."""
         if any(not record.settled for record in self._turn_log.unfinished()):
-            free = await self._selection.look(wait=False)
+            free = await self._selection.fetch(wait=False)
             await self._inbox.release([delivery.id for delivery in free])
 
-    async def at_rest(self) -> None:
-        """Say that the harness waits for messages, and how many turns wait for a person."""
+    async def report_idle(self) -> None:
+        """Report that the harness waits for messages, and the number of held turns."""
         self._idle_with = held = len(self._turn_log.held())
-        await self._say("idle", f"{held} turn{'s wait' if held > 1 else ' waits'} for a person" if held else "")
+        await self._say("idle", f"{held} turn{'s wait' if held > 1 else ' waits'} for the operator" if held else "")
 
     # --- a turn -------------------------------------------------------------------------------------------------
 
-    async def _handle(self, batch: TurnBatch) -> None:
+    async def _run_turn(self, batch: TurnBatch) -> None:
         started = time.monotonic()
         self._requests.first = None
         record = await self._turn_log.begin(batch.record, batch.deliveries)
@@ -144,7 +144,7 @@ class TurnLoop:
                 self._turn_log.interrupt(record)
                 raise
             outcome = Failed("core", str(error))
-        except BaseException:  # the harness is being ended
+        except BaseException:  # the harness is being stopped
             self._turn_log.interrupt(record)
             raise
         finally:
@@ -155,7 +155,7 @@ class TurnLoop:
         ids = {delivery.id for delivery in taken}
         fetched = set(fetched_messages.read(self._state, self._instance)) - self._noted_before
         if isinstance(outcome, Ok):
-            self._selector.handled(taken)
+            self._selector.record_success(taken)
             self._in_a_row = 0
             await self._finish(record, ids, fetched - ids)
         else:
@@ -168,12 +168,12 @@ class TurnLoop:
         self._idle_with = None
         self.stopper = TurnStopper()
         await self._say("thinking", f"{count} message{'s' if count > 1 else ''}")
-        tell = await self._turn_log.teller(record)
-        turn = Turn(tuple(batch.deliveries), record.id, record.attempt, self._selection.more(record, taken))
-        return await self._conversation.run(turn, tell, self._inbox.keep_leases, self.stopper)
+        emit = await self._turn_log.entry_sink(record)
+        turn = Turn(tuple(batch.deliveries), record.id, record.attempt, self._selection.fetcher(record, taken))
+        return await self._conversation.run(turn, emit, self._inbox.keep_leases, self.stopper)
 
     async def _finish(self, record: TurnRecord, ids: Collection[int], fetched: Collection[int]) -> None:
-        """Acknowledge what the model saw: the turn's messages, and those that it `fetched` itself meanwhile."""
+        """Acknowledge the turn's messages, and those that the model `fetched` with the recv tool."""
         await self._turn_log.end(record, "ok")
         self.settling = asyncio.create_task(self._acknowledge(ids, fetched))
         try:
@@ -181,13 +181,13 @@ class TurnLoop:
         finally:
             self.settling = None
         await self._turn_log.settle(record)
-        await self.at_rest()
+        await self.report_idle()
 
     async def _acknowledge(self, ids: Collection[int], fetched: Collection[int]) -> None:
         await self._inbox.acknowledge(ids)
         await self._inbox.acknowledge_fetched(fetched)
 
-    # --- what failed --------------------------------------------------------------------------------------------
+    # --- failures -----------------------------------------------------------------------------------------------
 
     async def _react(
         self, record: TurnRecord, batch: TurnBatch, outcome: Failed | NeedsLogin, ids: Collection[int]
@@ -195,13 +195,13 @@ class TurnLoop:
         reaction = REACTIONS[kind_of(outcome)]
         if reaction.compact and not record.compacted:
             record.compacted = True
-            shortened = await self._shorten(record, notes=False)
-            if isinstance(shortened, Ok):
-                await self._again(record, outcome, ids, 0.0)
+            compacted = await self._compact(record, notes=False)
+            if isinstance(compacted, Ok):
+                await self._schedule_retry(record, outcome, ids, 0.0)
                 self._requests.first = record.id
                 return
-            outcome, reaction = shortened, REACTIONS[kind_of(shortened)]
-        failures = self._selector.failed(batch.deliveries) if reaction.suspect else 0
+            outcome, reaction = compacted, REACTIONS[kind_of(compacted)]
+        failures = self._selector.record_failure(batch.deliveries) if reaction.suspect else 0
         if reaction.restart:
             await self._conversation.reopen()
         if reaction.held_after is not None and (
@@ -212,63 +212,63 @@ class TurnLoop:
                 return
             reaction = TOO_MANY_HELD
         seconds = await self._pause_after(outcome, reaction)
-        await self._again(record, outcome, ids, seconds)
+        await self._schedule_retry(record, outcome, ids, seconds)
 
     async def _hold(self, record: TurnRecord, outcome: Failed | NeedsLogin, ids: Collection[int]) -> None:
-        """Leave the turn to a person; its messages stay leased, so that they are not in the way."""
+        """Hold the turn for the operator; its messages stay leased, so that `receive` returns others."""
         mine = {ref.id for ref in record.messages}
         self._inbox.keep(mine)
         await self._inbox.release(set(ids) - mine)
         await self._turn_log.end(record, "held", failure=kind_of(outcome), detail=outcome.detail)
-        if kind_of(outcome) != "cancelled":  # of what a person did, that person knows
-            await self._say("paused", f"turn {record.id} waits for a person, others go on: {outcome.detail}")
-        await self.at_rest()
+        if kind_of(outcome) != "cancelled":  # the operator cancelled it and needs no report
+            await self._say("paused", f"turn {record.id} waits for the operator, others continue: {outcome.detail}")
+        await self.report_idle()
 
-    async def _again(
+    async def _schedule_retry(
         self, record: TurnRecord, outcome: Failed | NeedsLogin, ids: Collection[int], seconds: float
     ) -> None:
-        """Hand the turn's messages back; they come again for its next attempt."""
+        """Release the turn's messages; they are received again for its next attempt."""
         await self._inbox.release(ids)
         at = time.time() + seconds
         await self._turn_log.end(record, "waiting", failure=kind_of(outcome), detail=outcome.detail, next_try_at=at)
 
     async def _pause_after(self, outcome: Failed | NeedsLogin, reaction: Reaction) -> float:
-        """Say what is wrong, and do nothing for some seconds, which are returned."""
+        """Report the failure and start the pause before the next attempt; returns its length in seconds."""
         self._in_a_row += 1
         retry_after = outcome.retry_after if isinstance(outcome, Failed) else None
         seconds = self._pause(reaction, self._in_a_row, retry_after)
-        log.warning("next try in %g s", seconds)
-        # Credentials that were there before are no reason to try again.
-        look = reaction.login and not await self._conversation.logged_in()
+        log.warning("next attempt in %g s", seconds)
+        # Credentials that existed before the failure are no reason to retry.
+        await_login = reaction.login and not await self._conversation.logged_in()
         self._idle_with = None
         await self._say(reaction.state, outcome.detail)
-        self._retry_pause = RetryPause(seconds, until_login=look)
+        self._retry_pause = RetryPause(seconds, until_login=await_login)
         return seconds
 
 
-_FIRST_LOOK = 10.0
-_LONGEST_LOOK = 60.0
-"""How often to see whether there are credentials by now, in seconds: to ask takes a process of the agent CLI's."""
+_FIRST_LOGIN_CHECK = 10.0
+_LONGEST_LOGIN_CHECK = 60.0
+"""Seconds between checks for credentials: each starts a process of the agent CLI."""
 
 
 class RetryPause:
-    """Lasts so many seconds, or with `until_login` until the backend has credentials, if that is sooner."""
+    """Lasts the given seconds, or with `until_login` until the backend has credentials, if that is sooner."""
 
     def __init__(self, seconds: float, *, until_login: bool = False) -> None:
         self._until = time.monotonic() + seconds
-        self._look = _FIRST_LOOK if until_login else None
+        self._login_check = _FIRST_LOGIN_CHECK if until_login else None
 
-    async def over(self, requests: PendingRequests, logged_in: Callable[[], Awaitable[bool]]) -> bool:
-        """Wait until it is over; False if a person wishes for something before, or it is simply not over yet."""
+    async def wait(self, requests: PendingRequests, logged_in: Callable[[], Awaitable[bool]]) -> bool:
+        """Wait for the end of the pause. False if it has not ended, such as after a request of the operator."""
         left = self._until - time.monotonic()
         if left <= 0:
             return True
-        if self._look is None:
+        if self._login_check is None:
             return not await requests.wait(left)
-        if await requests.wait(min(left, self._look)):
+        if await requests.wait(min(left, self._login_check)):
             return False
-        self._look = min(self._look * 2, _LONGEST_LOOK)
+        self._login_check = min(self._login_check * 2, _LONGEST_LOGIN_CHECK)
         if not await logged_in():
             return False
-        log.info("there are credentials now")
+        log.info("the backend has credentials now")
         return True

@@ -1,4 +1,4 @@
-"""The state that the operator sees, and the requests that the operator makes."""
+"""The state of the harness for the operator, and the operator's requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LONGEST_PAGE = 200
 
 
 class OperatorControls:
-    """Implements `interfaces.Controls`. `running` gives what stops the turn that runs, None if none does."""
+    """Implements `interfaces.Controls`. `running` returns the stopper of the running turn, None if none runs."""
 
     def __init__(
         self,
@@ -44,10 +44,10 @@ class OperatorControls:
         self.state: HarnessState = "starting"
         self.detail = ""
 
-    # --- seeing -------------------------------------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------------------------------
 
     def changed(self) -> None:
-        """Tell those who watch how things stand now."""
+        """Publish the current state to viewers of the page."""
         self._publish("snapshot", dict(self.snapshot()))
 
     def snapshot(self) -> Snapshot:
@@ -82,58 +82,58 @@ class OperatorControls:
     async def transcript(self, turn: int) -> Sequence[dict[str, Any]]:
         return await self._turn_log.entries(turn)
 
-    # --- steering -----------------------------------------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------------------------
 
     async def cancel(self) -> None:
         stopper = self._running()
         if stopper is None:
             raise ActionNotPossible("No turn is running, so there is nothing to cancel.")
-        stopper.stop(Failed("cancelled", "a person stopped the turn"))
+        stopper.stop(Failed("cancelled", "the operator stopped the turn"))
 
     async def retry(self, turn: int) -> None:
         record = self._waiting(turn)
         if record.state == "held":
-            freed = self._freed(record)
+            freed = self._free_messages(record)
             await self._turn_log.end(record, "waiting", failure=record.failure, detail=record.detail)
             await self._inbox.release(freed)
         self._requests.first = turn
-        self._go_on()
+        self._end_pause()
 
     async def skip(self, turn: int) -> None:
         record = self._waiting(turn)
-        freed = self._freed(record)
+        freed = self._free_messages(record)
         await self._turn_log.end(record, "skipped", failure=record.failure, detail=record.detail)
-        # They come again, and are acknowledged then: without a lease that cannot be done.
+        # They are received again and acknowledged then: only leased messages can be acknowledged.
         await self._inbox.release(freed)
         self._requests.wake()
         self.changed()
 
     async def compact(self) -> None:
         if self._turn_log.last is None or not self._conversation.now.begun:
-            raise ActionNotPossible("There is no conversation yet, so there is nothing to shorten.")
+            raise ActionNotPossible("There is no conversation yet, so there is nothing to compact.")
         self._requests.compact = True
-        self._go_on()
+        self._end_pause()
 
     async def new_session(self) -> None:
         self._requests.new_session = True
-        self._go_on()
+        self._end_pause()
 
     async def choose(self, model: str | None, effort: Effort | None) -> None:
         if model is not None and not (0 < len(model) <= 200 and model.isprintable()):
             raise ActionNotPossible("A model's name has 1 to 200 characters, all of them printable.")
-        self._conversation.choose(model, effort)
-        self._go_on()
+        self._conversation.choose_model(model, effort)
+        self._end_pause()
 
     async def log_in(self) -> str:
         return await self._login.begin()
 
     async def give_code(self, code: str) -> None:
-        await self._login.give(code)
-        self._requests.reopen = True  # What runs still has the credentials of before.
-        self._go_on()
+        await self._login.submit_code(code)
+        self._requests.reopen = True  # A running process still has the old credentials.
+        self._end_pause()
 
     async def close(self) -> None:
-        """End a login that is under way."""
+        """Cancel a login in progress."""
         await self._login.close()
 
     def _current(self) -> TurnRecord | None:
@@ -146,25 +146,26 @@ class OperatorControls:
     def _waiting(self, turn: int) -> TurnRecord:
         record = self._turn_log.get(turn)
         if record is None or record.state not in ("waiting", "held"):
-            raise ActionNotPossible(f"Turn {turn} neither waits for its next try nor for a person.")
+            raise ActionNotPossible(f"Turn {turn} waits neither for its next attempt nor for the operator.")
         return record
 
-    def _freed(self, record: TurnRecord) -> list[int]:
-        """Keep the messages of a held turn no more, which goes on at the same moment; those that were kept."""
+    def _free_messages(self, record: TurnRecord) -> list[int]:
+        """Stop keeping the messages of a held turn; returns those that were kept, which the caller releases."""
         freed = [ref.id for ref in record.messages if ref.id in self._inbox.kept]
         self._inbox.kept.difference_update(freed)
         return freed
 
-    def _go_on(self) -> None:
-        """What a person asked for may help: do not wait any longer."""
+    def _end_pause(self) -> None:
+        """End the pause after a failure: the request may have removed its cause."""
         self._requests.go_on = True
         self._requests.wake()
         self.changed()
 
 
 class PendingRequests:
-    """`first` is the turn to be tried next; `go_on`: do not wait any longer after a failure; `reopen`: start the
-    backend anew.
+    """Requests of the operator that the turn loop has not handled yet.
+
+    `first` is the turn to be tried next; `go_on` ends the pause after a failure; `reopen` restarts the backend.
     """
 
     def __init__(self) -> None:
@@ -176,17 +177,17 @@ class PendingRequests:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """There is something new to look at."""
+        """Wake the turn loop for a new request."""
         self._woken.set()
 
-    def looked(self) -> bool:
-        """All that was wished for so far is seen to from here on; whether there was something new."""
+    def take_wakeup(self) -> bool:
+        """Whether there was a request since the last call. The caller handles all requests made so far."""
         woken = self._woken.is_set()
         self._woken.clear()
         return woken
 
     async def wait(self, seconds: float | None = None) -> bool:
-        """Wait for something new, at most so long; whether there is."""
+        """Wait for a request for at most `seconds`; returns whether there is one."""
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()

@@ -1,4 +1,4 @@
-"""Turns as they are kept: which messages, how often tried, what came of it. No I/O."""
+"""Records of turns: their messages, attempts, outcome and usage. No I/O."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hive_agent.interfaces import TurnSummary
 from hive_core.protocol import Delivery
 
 MOST_MESSAGES = 200
-"""Most messages in one turn, with those that came in its middle."""
+"""Most messages in one turn, including those added while it ran."""
 SHOWN_DETAIL = 1_000
-"""Characters of a failure's detail that are kept."""
+"""Characters of a failure's detail that are stored."""
 _SAME_TIME = 0.001
-"""A time read from a file is the same as the one written, but for rounding; seconds."""
+"""Times that differ by less are equal: a time read from a file may be rounded; seconds."""
 
 TurnId = Annotated[int, Field(ge=1, le=10**12)]
 _MOST = 2**53
@@ -29,7 +29,7 @@ _LONGEST_SENDER = 100
 
 
 class Ref(BaseModel):
-    """Which message is meant. A number alone may be another message's in a hive that was made anew."""
+    """A reference to a message. Its id alone is not enough: a recreated hive numbers messages from the start."""
 
     id: Annotated[int, Field(ge=0, le=2**63 - 1)]
     sender: Annotated[str, StringConstraints(max_length=_LONGEST_SENDER)]
@@ -40,7 +40,7 @@ class Ref(BaseModel):
         return cls(id=delivery.id, sender=delivery.sender[:_LONGEST_SENDER], sent_at=delivery.sent_at.timestamp())
 
     def means(self, delivery: Delivery) -> bool:
-        """Whether it is this message."""
+        """Whether the delivery is of this message."""
         same_time = abs(self.sent_at - delivery.sent_at.timestamp()) < _SAME_TIME
         return same_time and (self.id, self.sender) == (delivery.id, delivery.sender[:_LONGEST_SENDER])
 
@@ -48,8 +48,8 @@ class Ref(BaseModel):
 class TurnRecord(BaseModel):
     """One turn. Times are seconds since 1970.
 
-    `settled`: nothing is left to be told to the hive; a turn that is `ok` or `skipped` and not settled has messages
-    that are still to be acknowledged. `compacted`: the conversation was shortened for its sake.
+    `settled`: the daemon knows the outcome; a turn that is `ok` or `skipped` and not settled has messages to be
+    acknowledged. `compacted`: the conversation was compacted because of this turn.
     """
 
     id: TurnId
@@ -70,16 +70,16 @@ class TurnRecord(BaseModel):
 
     @property
     def open(self) -> bool:
-        """Whether it is still to be gone on with."""
+        """Whether the turn runs, or may be retried."""
         return self.state in ("running", "waiting", "held")
 
     @property
     def unfinished(self) -> bool:
-        """Whether something is still to be done about its messages."""
+        """Whether its messages are still to be handled, acknowledged or released."""
         return self.open or not self.settled
 
-    def count(self, entry: Entry) -> bool:
-        """Add what the entry took; whether that changed anything. The numbers are a program's and may be anything."""
+    def add_usage(self, entry: Entry) -> bool:
+        """Add the usage of an entry; returns whether it has any. An agent CLI may report any number."""
         if isinstance(entry, ToolCall):
             self.tool_calls += 1
         elif isinstance(entry, TokenUsage):
@@ -92,14 +92,14 @@ class TurnRecord(BaseModel):
             return False
         return True
 
-    def recount(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Count anew from what is kept of the turn, if that is more: a harness that was killed could not say."""
+    def recount_usage(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Raise the usage to that of the stored transcript: a harness that was killed has not stored all of it."""
         fresh = TurnRecord(id=self.id, started_at=self.started_at, messages=[])
         for entry in entries:
             if entry["kind"] == "call":
                 fresh.tool_calls += 1
             elif entry["kind"] == "usage" and (usage := _usage(entry)) is not None:
-                fresh.count(usage)
+                fresh.add_usage(usage)
         self.tool_calls = max(self.tool_calls, fresh.tool_calls)
         self.tokens_in = max(self.tokens_in, fresh.tokens_in)
         self.tokens_out = max(self.tokens_out, fresh.tokens_out)
@@ -107,7 +107,7 @@ class TurnRecord(BaseModel):
             self.cost_usd = max(self.cost_usd or 0.0, fresh.cost_usd)
 
     def summary(self) -> TurnSummary:
-        """As the page has it."""
+        """The record as the page shows it."""
         return TurnSummary(
             id=self.id,
             attempt=self.attempt,
@@ -127,7 +127,7 @@ class TurnRecord(BaseModel):
 
 
 def _usage(entry: Mapping[str, Any]) -> TokenUsage | None:
-    """What the entry says that was taken; None if it is no such entry."""
+    """Parse the usage of a transcript entry; None if it is not valid."""
     names = ("input", "output", "cache_read", "cache_write")
     tokens = {name: entry.get(name, 0) for name in names}
     cost = entry.get("cost_usd")
@@ -137,7 +137,7 @@ def _usage(entry: Mapping[str, Any]) -> TokenUsage | None:
 
 
 class Totals(BaseModel):
-    """What a number of turns took together."""
+    """Number and usage of several turns together."""
 
     turns: Count = 0
     tokens_in: Count = 0
@@ -145,7 +145,7 @@ class Totals(BaseModel):
     cost_usd: Cost | None = None
 
     def plus(self, record: TurnRecord) -> Totals:
-        """With this turn, too."""
+        """The totals including this turn."""
         costs = [cost for cost in (self.cost_usd, record.cost_usd) if cost is not None]
         return Totals(
             turns=self.turns + 1,

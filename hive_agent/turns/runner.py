@@ -1,4 +1,4 @@
-"""One attempt of a turn: the backend works, leases are kept alive beside it, and the limits are watched."""
+"""One attempt of a turn: runs the backend, renews the leases meanwhile, and enforces the limits."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from hive_core.protocol import LeaseRequest
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 60.0
-"""How long a backend may take to stop what it has started."""
+"""Time limit for a backend to stop everything that it has started."""
 
 
 class StuckBackend(Exception):
-    """The backend does not stop. Only the end of the harness, which ends everything, helps."""
+    """The backend does not stop, so the harness has to exit, which ends all its processes."""
 
 
 class TurnStopper:
-    """Ends what runs from outside, once, with a reason."""
+    """Stops a running turn from outside, once, with a reason."""
 
     def __init__(self) -> None:
         self._reason: asyncio.Future[Failed] = asyncio.get_running_loop().create_future()
 
     def stop(self, reason: Failed) -> None:
-        """End it; only the first reason counts."""
+        """Stop the turn; only the first reason counts."""
         if not self._reason.done():
             self._reason.set_result(reason)
 
-    def counting(self, tell: EntrySink, most: int) -> EntrySink:
-        """`tell`, which also stops a turn that is about to make more than `most` model calls."""
+    def count_calls(self, emit: EntrySink, most: int) -> EntrySink:
+        """Wrap `emit` so that a turn is stopped that is about to make more than `most` model calls."""
         calls = 0
 
         def counted(entry: Entry) -> None:
             nonlocal calls
-            tell(entry)
+            emit(entry)
             calls += isinstance(entry, TokenUsage)
-            # A result is for a next call, which a turn that has made all that it may must not make.
+            # A tool's result leads to another call of the model.
             if calls > most or (calls == most and isinstance(entry, ToolResult)):
                 self.stop(Failed("steps", f"the turn was stopped after {most} model calls (max_steps)"))
 
@@ -57,7 +57,7 @@ class TurnStopper:
 async def run_turn(
     backend: Backend,
     turn: Turn,
-    tell: EntrySink,
+    emit: EntrySink,
     keep_leases: Coroutine[Any, Any, None],
     limit: float,
     *,
@@ -66,17 +66,20 @@ async def run_turn(
 ) -> TurnOutcome:
     """Run `turn` for at most `limit` seconds and `max_steps` model calls, as `guarded` does."""
     stopper = stopper or TurnStopper()
-    work = backend.run(turn, stopper.counting(tell, max_steps))
+    work = backend.run(turn, stopper.count_calls(emit, max_steps))
     return await guarded(work, keep_leases, limit, stopper)
 
 
 async def guarded(
     work: Coroutine[Any, Any, TurnOutcome], keep_leases: Coroutine[Any, Any, None], limit: float, stopper: TurnStopper
 ) -> TurnOutcome:
-    """Do the backend's `work` for at most `limit` seconds while `keep_leases` runs; then both have stopped.
+    """Do the backend's `work` for at most `limit` seconds while `keep_leases` runs, and stop both.
 
-    Raises what `keep_leases` raises (it ends only on a reason to stop), and StuckBackend. What the backend raises is a
-    failure, but a CoreError, which is for the harness to judge.
+    An exception of the backend becomes a failure, except for CoreError, which is raised.
+
+    Raises:
+        CoreError: of the backend, or `superseded` of `keep_leases`.
+        StuckBackend: the work does not stop.
     """
     working = asyncio.create_task(work)
     leases = asyncio.create_task(keep_leases)
@@ -95,13 +98,13 @@ async def guarded(
     except CoreError:
         raise
     except Exception as error:
-        log.error("the backend broke: %s", harness_log.where(error))
-        return Failed("internal", f"the backend broke: {harness_log.where(error)}")
+        log.error("the backend raised an error: %s", harness_log.where(error))
+        return Failed("internal", f"the backend raised an error: {harness_log.where(error)}")
     finally:
         working.cancel()
         leases.cancel()
         stopped, stuck = await asyncio.wait({working, leases}, timeout=_STOP_SECONDS)
-        await asyncio.gather(*stopped, return_exceptions=True)  # what they raised on their way out is of no interest
+        await asyncio.gather(*stopped, return_exceptions=True)  # retrieves exceptions of the cancelled tasks
         if stuck:
             raise StuckBackend(f"the backend does not stop within {_STOP_SECONDS:g} s")
 

@@ -1,7 +1,7 @@
 """Selection of the messages for the next turn.
 
-Messages of a turn share its fate. So a message that was in failed turns before, which may be what they failed of,
-gets a turn of its own, and other senders' messages get through beside it.
+All messages of a turn fail together. So a message that was in failed turns before, and may be the cause, gets a turn of
+its own, and messages of other senders are handled in turns without it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ log = logging.getLogger(__name__)
 
 
 _SHORTEST_POLL = 1.0
-"""An answer without news sooner than this is not a poll that ran out: slow down, whatever the reason is."""
+"""Minimum seconds between polls that bring nothing: an empty answer that comes sooner is not the end of a long poll."""
 _SPLIT = "(its messages are tried one by one)"
 MOST_MORE = 30
-"""How many messages one attempt may take up in its middle."""
+"""Number of messages that may be added to one attempt while it runs."""
 
 
 @dataclass(frozen=True)
 class TurnBatch:
-    """What the next turn is about; `record` is the turn that is tried again with it, None for a new one."""
+    """The messages of the next turn; `record` is the turn that is retried with them, None for a new one."""
 
     record: TurnRecord | None
     deliveries: list[Delivery]
 
 
 class TurnSelection:
-    """Chooses turn after turn. Everything here raises CoreError."""
+    """Receives messages and selects those of the next turn. All methods raise CoreError."""
 
     def __init__(
         self, inbox: LeasedInbox, turn_log: TurnLog, selector: BatchSelector, requests: PendingRequests
@@ -50,45 +50,45 @@ class TurnSelection:
 
     @property
     def patient(self) -> bool:
-        """Whether there is nothing to do but to wait for a message."""
+        """Whether the harness only has to wait for messages: no turn is to be retried or settled."""
         return all(record.state == "held" for record in self._turn_log.unfinished())
 
-    async def next(self) -> TurnBatch | None:
-        """What to handle next, leased; None if a look at what has changed comes first."""
-        free = await self.look(wait=self.patient)
+    async def next_batch(self) -> TurnBatch | None:
+        """The leased messages of the next turn; None if the caller must check for requests first."""
+        free = await self.fetch(wait=self.patient)
         if not free:
             return None
         turns = {
             delivery.id: record.id for delivery in free if (record := self._turn_log.turn_of(delivery)) is not None
         }
-        chosen = self._selector.next(free, turns, self._requests.first)
+        chosen = self._selector.select(free, turns, self._requests.first)
         record = self._turn_log.get(turns.get(chosen[0].id, 0))
         taken = {delivery.id for delivery in chosen}
-        aside = [delivery.id for delivery in free if delivery.id not in taken]
-        if aside:
-            # Before the turn: the model may fetch messages, and gets the oldest first.
-            log.info("%d messages are left for later turns", len(aside))
-            await self._inbox.release(aside)
+        left = [delivery.id for delivery in free if delivery.id not in taken]
+        if left:
+            # Released before the turn, so that the model can fetch them during it.
+            log.info("%d messages are left for later turns", len(left))
+            await self._inbox.release(left)
         if record is not None and record.state != "waiting":
-            await self._inbox.release(taken)  # A person has decided otherwise meanwhile.
+            await self._inbox.release(taken)  # The operator held or skipped the turn meanwhile.
             return None
-        if record is not None and any(turns.get(number) == record.id for number in aside):
+        if record is not None and any(turns.get(number) == record.id for number in left):
             await self._turn_log.end(
                 record, "failed", failure=record.failure, detail=f"{record.detail} {_SPLIT}".strip()
             )
             record = None
         return TurnBatch(record, chosen)
 
-    async def look(self, *, wait: bool) -> list[Delivery]:
-        """Fetch messages and do what is settled about them already; those that are left, oldest first."""
+    async def fetch(self, *, wait: bool) -> list[Delivery]:
+        """Receive messages; keeps those of held turns, acknowledges those of ended turns, returns the others."""
         started = time.monotonic()
-        # Not those that a person frees while the answer is under way: it would seem as if their messages were gone.
+        # Without turns that the operator frees during the request: the answer does not contain their messages.
         expected = [record for record in self._turn_log.unfinished() if record.state not in ("held", "running")]
-        answer = await self._receive(LOOKED_THROUGH if not wait else self._selector.most, wait=wait)
+        answer = await self._receive(SEARCHED if not wait else self._selector.most, wait=wait)
         if answer is None:
             return []
         free: list[Delivery] = []
-        owed: list[int] = []
+        to_acknowledge: list[int] = []
         for delivery in answer.deliveries:
             record = self._turn_log.turn_of(delivery)
             if record is None or record.state == "waiting":
@@ -96,35 +96,35 @@ class TurnSelection:
             elif record.state == "held":
                 self._inbox.keep([delivery.id])
             else:
-                owed.append(delivery.id)
-        if owed:
-            await self._inbox.acknowledge(owed)
-        closed = await self._close_gone(expected, free, answer)
-        if not free and not owed and not closed:
+                to_acknowledge.append(delivery.id)
+        if to_acknowledge:
+            await self._inbox.acknowledge(to_acknowledge)
+        closed = await self._close_handled(expected, free, answer)
+        if not free and not to_acknowledge and not closed:
             await self._requests.wait(max(0.0, started + _SHORTEST_POLL - time.monotonic()))
         return free
 
-    def more(self, record: TurnRecord, taken: list[Delivery]) -> _MidTurnFetcher:
-        """Fetches messages into the middle of a turn; they are added to `taken`."""
+    def fetcher(self, record: TurnRecord, taken: list[Delivery]) -> _MidTurnFetcher:
+        """Create the `Turn.more` of an attempt; the messages that it fetches are added to `taken`."""
         return _MidTurnFetcher(self._inbox, self._turn_log, self._selector, record, taken)
 
     async def _receive(self, most: int, *, wait: bool) -> ReceiveAnswer | None:
-        """None if a person wished for something before there was an answer."""
+        """Receive messages; None if the operator makes a request before the answer."""
         receiving = asyncio.create_task(self._inbox.receive(most, wait=wait))
         waking = asyncio.create_task(self._requests.wait())
         try:
             await asyncio.wait({receiving, waking}, return_when=asyncio.FIRST_COMPLETED)
-            # What was leased and not heard of comes with the next receive, which says what this harness holds.
+            # Messages leased by a cancelled request come with the next one, which says what this harness holds.
             return receiving.result() if receiving.done() else None
         finally:
             receiving.cancel()
             waking.cancel()
             await asyncio.gather(receiving, waking, return_exceptions=True)
 
-    async def _close_gone(
+    async def _close_handled(
         self, expected: Sequence[TurnRecord], free: Sequence[Delivery], answer: ReceiveAnswer
     ) -> bool:
-        """Close those of the turns whose messages wait no more; whether there were any."""
+        """Settle those of the turns whose messages no longer wait; returns whether there were any."""
         held_back = self._inbox.held_back
         complete = answer.waiting <= len(held_back)
         newest = answer.deliveries[-1].id if answer.deliveries else 0
@@ -143,7 +143,7 @@ class TurnSelection:
 
 
 class _MidTurnFetcher:
-    """`Turn.more` of one attempt."""
+    """The `Turn.more` of one attempt."""
 
     def __init__(
         self, inbox: LeasedInbox, turn_log: TurnLog, selector: BatchSelector, record: TurnRecord, taken: list[Delivery]
@@ -153,43 +153,43 @@ class _MidTurnFetcher:
         self._selector = selector
         self._record = record
         self._taken = taken
-        self._room = min(MOST_MORE, MOST_MESSAGES - len(taken))
+        self._left = min(MOST_MORE, MOST_MESSAGES - len(taken))
 
     async def __call__(self) -> Sequence[Delivery]:
-        """What came meanwhile. Nothing while messages that may have made turns fail are about: those need care."""
-        if self._room <= 0 or self._selector.has_suspects or self._turn_log.waiting():
+        """Lease new messages for the running turn. None while there are suspects, which need turns of their own."""
+        if self._left <= 0 or self._selector.has_suspects or self._turn_log.waiting():
             return ()
         try:
-            found = await self._inbox.more(min(PER_TURN, self._room))
+            found = await self._inbox.more(min(PER_TURN, self._left))
         except CoreError as error:
             if error.code == "superseded":
                 raise
             log.warning("no further messages were fetched into the turn: %s", error)
             return ()
         if found is None:
-            self._room = 0  # A later message must not overtake one that was leased unheard.
+            self._left = 0  # A later message must not overtake one whose lease this harness does not know of.
             return ()
         taken = [delivery for delivery in found if self._turn_log.turn_of(delivery) is None]
         others = [delivery.id for delivery in found if delivery not in taken]
         await self._inbox.release(others)
         if taken:
-            self._room -= len(taken)
+            self._left -= len(taken)
             self._taken.extend(taken)
-            await self._turn_log.joined(self._record, taken)
+            await self._turn_log.add_messages(self._record, taken)
         return taken
 
 
 PER_TURN = 10
-"""How many messages one turn takes at most."""
+"""Most messages at the start of one turn."""
 SUSPECT_AFTER = 2
-"""After so many turns that did not end well, a message is handled alone."""
-LOOKED_THROUGH = 100
-"""How many waiting messages are looked through for some to handle while the oldest are suspect."""
+"""A message is handled alone after so many failed turns."""
+SEARCHED = 100
+"""Number of waiting messages that are searched for others while the oldest are suspect."""
 
 
 @dataclass(frozen=True)
 class FailureHistory:
-    """Of one message: how many turns it was in for nothing, and the number of the last that failed here (0: none)."""
+    """The failures of one message: in how many turns, and the number of the last of this instance (0: none)."""
 
     turns: int
     failed_in: int = 0
@@ -199,18 +199,18 @@ class FailureHistory:
         return self.turns >= SUSPECT_AFTER
 
 
-def choose(
+def select_batch(
     deliveries: Sequence[Delivery],
     past: Mapping[int, FailureHistory],
     *,
     suspects_first: bool,
     turns: Mapping[int, int] | None = None,
 ) -> list[Delivery]:
-    """The next turn's messages out of `deliveries` (oldest first): one suspect, or several that are none.
+    """Select the next turn's messages from `deliveries` (oldest first): one suspect, or several others.
 
-    `turns` says by message which turn it was in that is to be tried again: its messages stay together, and others, up
-    to 10, make a new one. Not empty unless `deliveries` is. No message comes before an older one of its sender. Of
-    several suspects it is the turn of the one that has waited longest since it failed.
+    `turns` maps a message to the turn that is to be retried with it: its messages stay together, and up to 10 others
+    make a new turn. The result is empty only if `deliveries` is. No message comes before an older one of its sender.
+    Of several suspects, the one that failed least recently is selected.
     """
     suspects: list[Delivery] = []
     others: list[Delivery] = []
@@ -237,9 +237,9 @@ def choose(
 
 
 class BatchSelector:
-    """Chooses turn after turn: suspects and others alternate, so that neither waits for ever for the other.
+    """Selects the messages of each turn: suspects and others alternate, so that neither waits for ever for the other.
 
-    A message's `attempt` counts at first sight only: after that it also grows when the message was only looked at.
+    A message's `attempt` counts only when it is first received: later it also grows when a message is released unused.
     """
 
     def __init__(self) -> None:
@@ -249,40 +249,39 @@ class BatchSelector:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether a message is suspect."""
         return any(failures.suspect for failures in self._past.values())
 
     @property
     def most(self) -> int:
-        """How many deliveries to ask for."""
-        return LOOKED_THROUGH if self.has_suspects else PER_TURN
+        """Number of deliveries to receive."""
+        return SEARCHED if self.has_suspects else PER_TURN
 
-    def next(
+    def select(
         self, deliveries: Sequence[Delivery], turns: Mapping[int, int] | None = None, first: int | None = None
     ) -> list[Delivery]:
-        """The next turn's messages. `deliveries` are the oldest that wait, at least one, oldest first.
+        """Select the next turn's messages. `deliveries` are the oldest that wait, at least one, oldest first.
 
-        `turns` is as for `choose`; the messages of the turn `first` are taken before all others, and together.
+        `turns` is as for `select_batch`; the messages of the turn `first` are selected before all others, and together.
         """
         known = self._past
-        # What is older than the newest of these and not among them is dealt with.
+        # Older messages that are not in the answer have been handled.
         self._past = {number: failures for number, failures in known.items() if number > deliveries[-1].id}
         for delivery in deliveries:
             self._past[delivery.id] = known.get(delivery.id, FailureHistory(delivery.attempt - 1))
         wanted = [delivery for delivery in deliveries if first is not None and (turns or {}).get(delivery.id) == first]
         if wanted:
             return wanted
-        batch = choose(deliveries, self._past, suspects_first=self._suspects_first, turns=turns)
+        batch = select_batch(deliveries, self._past, suspects_first=self._suspects_first, turns=turns)
         self._suspects_first = not self._past[batch[0].id].suspect
         return batch
 
-    def handled(self, batch: Sequence[Delivery]) -> None:
-        """The turn with these ended well."""
+    def record_success(self, batch: Sequence[Delivery]) -> None:
+        """Forget the failures of messages whose turn succeeded."""
         for delivery in batch:
             self._past.pop(delivery.id, None)
 
-    def failed(self, batch: Sequence[Delivery]) -> int:
-        """The turn with these failed, and they may be why; how often that was so of the one that failed most."""
+    def record_failure(self, batch: Sequence[Delivery]) -> int:
+        """Count a failure against messages that may be its cause; returns the highest count of these messages."""
         self._turn += 1
         for delivery in batch:
             before = self._past.get(delivery.id, FailureHistory(0))

@@ -1,4 +1,4 @@
-"""The book of turns: the ones to be dealt with are at hand, all are on disk, and every change is published."""
+"""The log of turns: unfinished ones in memory, all of them on disk; every change is published."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hive_agent.turns.records import SHOWN_DETAIL, Ref, Totals, TurnRecord
 from hive_core.protocol import Delivery
 
 Publish = Callable[[str, Mapping[str, object]], object]
-"""Tells whoever watches the agent's page: the kind of event, and its data."""
+"""Publishes an event (its kind and data) to viewers of the agent's page."""
 
 _SHOWN_MESSAGE = 20_000
-"""Characters of a message that the transcript of its turn has."""
-INTERRUPTED = "the harness ended in the middle of it"
+"""Characters of a message in the transcript of its turn."""
+INTERRUPTED = "the harness stopped during the turn"
 
 
 class TurnLog:
-    """Numbers, counts and keeps turns. What is kept is bounded, and no failure to write stops anything."""
+    """Numbers, counts and stores turns, within bounds. Failures to write are logged and otherwise ignored."""
 
     def __init__(self, history: TurnHistory, found: FoundTurns, publish: Publish) -> None:
         self._history = history
@@ -30,24 +30,24 @@ class TurnLog:
         self._earlier = found.totals
         self._live = {record.id: record for record in found.live}
         self._entries: dict[int, int] = {}
-        """How many entries each live turn has, where that is known."""
+        """Number of entries of each live turn, if known."""
         self._full: set[int] = set()
 
     @classmethod
     async def open(cls, history: TurnHistory, publish: Publish) -> TurnLog:
-        """Read what was kept. A turn that ran when the harness ended waits for another attempt now."""
+        """Read the stored turns. A turn that was running when the harness stopped is retried."""
         turn_log = cls(history, await history.open(), publish)
         for record in turn_log.unfinished():
             if record.state == "running":
-                record.recount(await history.entries(record.id))
+                record.recount_usage(await history.entries(record.id))
                 record.state, record.next_try_at, record.detail = "waiting", time.time(), INTERRUPTED
         return turn_log
 
-    # --- looking --------------------------------------------------------------------------------------------
+    # --- queries --------------------------------------------------------------------------------------------
 
     @property
     def last(self) -> TurnRecord | None:
-        """The turn that was begun last."""
+        """The turn that was started last."""
         return self._live.get(self._last_id)
 
     @property
@@ -58,11 +58,11 @@ class TurnLog:
         return totals
 
     def get(self, number: int) -> TurnRecord | None:
-        """A turn that is to be dealt with, or the last."""
+        """An unfinished turn, or the last one."""
         return self._live.get(number)
 
     def unfinished(self) -> list[TurnRecord]:
-        """Turns that something is still to be done about, oldest first."""
+        """Turns whose messages are still to be handled, acknowledged or released, oldest first."""
         return [record for record in self._live.values() if record.unfinished]
 
     def held(self) -> list[TurnRecord]:
@@ -79,16 +79,16 @@ class TurnLog:
         return None
 
     async def page(self, before: int | None, limit: int) -> list[TurnRecord]:
-        """Turns with an id below `before`, the newest first, as they are now."""
+        """Turns with an id below `before`, the newest first."""
         return [self._live.get(record.id, record) for record in await self._history.page(before, limit)]
 
     async def entries(self, turn: int) -> list[dict[str, Any]]:
         return await self._history.entries(turn)
 
-    # --- changing -------------------------------------------------------------------------------------------
+    # --- changes --------------------------------------------------------------------------------------------
 
     async def begin(self, record: TurnRecord | None, deliveries: Sequence[Delivery]) -> TurnRecord:
-        """A turn with these messages begins, or another attempt of `record`; on disk when this returns."""
+        """Start a turn with these messages, or another attempt of `record`; it is on disk when this returns."""
         messages = [Ref.to(delivery) for delivery in deliveries]
         is_new = record is None
         if record is None:
@@ -104,14 +104,14 @@ class TurnLog:
             record.detail = ""
         await self.changed(record)
         if is_new:
-            self._tell_messages(record, deliveries)
+            self._add_message_entries(record, deliveries)
         return record
 
-    async def joined(self, record: TurnRecord, deliveries: Sequence[Delivery]) -> None:
-        """These messages belong to the turn, too."""
+    async def add_messages(self, record: TurnRecord, deliveries: Sequence[Delivery]) -> None:
+        """Add messages to a running turn."""
         record.messages += [Ref.to(delivery) for delivery in deliveries]
         await self.changed(record)
-        self._tell_messages(record, deliveries)
+        self._add_message_entries(record, deliveries)
 
     async def end(
         self,
@@ -122,7 +122,7 @@ class TurnLog:
         detail: str = "",
         next_try_at: float | None = None,
     ) -> None:
-        """The attempt is over. One that is `ok` or `skipped` is not settled until `settle` says so."""
+        """End the attempt. A turn that is `ok` or `skipped` stays unsettled until `settle` is called."""
         record.state = state
         record.ended_at = None if state == "waiting" else time.time()
         record.failure, record.detail, record.next_try_at = failure, detail[:SHOWN_DETAIL], next_try_at
@@ -131,39 +131,39 @@ class TurnLog:
         await self._history.prune()
 
     async def settle(self, record: TurnRecord) -> None:
-        """The hive knows what became of the turn's messages."""
+        """Mark the turn as settled: the daemon knows the outcome of its messages."""
         record.settled = True
         await self.changed(record)
         self._forget_finished()
 
     def interrupt(self, record: TurnRecord) -> None:
-        """The harness is ending in the middle of the turn."""
+        """Record that the harness stops while the turn is running."""
         record.state, record.next_try_at, record.detail = "waiting", time.time(), INTERRUPTED
         self._history.note(record)
         self._publish("turn", _data(record))
 
     async def changed(self, record: TurnRecord) -> None:
-        """Keep and publish the record as it is now."""
+        """Store and publish the record."""
         self._publish("turn", _data(record))
         await self._history.write(record)
 
-    async def teller(self, record: TurnRecord) -> EntrySink:
-        """What a backend tells of the turn with: numbered, counted, kept and published."""
+    async def entry_sink(self, record: TurnRecord) -> EntrySink:
+        """Create the sink for the turn's entries, which numbers, counts, stores and publishes them."""
         if record.id not in self._entries:
             kept = await self._history.entries(record.id)
             self._entries[record.id] = max((entry["n"] for entry in kept), default=0)
 
-        def tell(entry: Entry) -> None:
-            if record.count(entry):
+        def emit(entry: Entry) -> None:
+            if record.add_usage(entry):
                 self._publish("turn", _data(record))
             self._add(record, entry)
 
-        return tell
+        return emit
 
     def close(self) -> None:
         self._history.close()
 
-    def _tell_messages(self, record: TurnRecord, deliveries: Sequence[Delivery]) -> None:
+    def _add_message_entries(self, record: TurnRecord, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             shown = delivery.body[:_SHOWN_MESSAGE]
             self._add(record, TranscriptMessage(delivery.id, delivery.sender, shown, len(delivery.body)))
@@ -173,18 +173,18 @@ class TurnLog:
             self._number(record, entry)
         elif not self._history.add(record.id, self._number(record, entry)):
             self._full.add(record.id)
-            last = Notice("warning", "so much has happened in this turn that what follows is not kept")
+            last = Notice("warning", "the transcript of this turn is full: later entries are not stored")
             self._history.add(record.id, self._number(record, last))
 
     def _number(self, record: TurnRecord, entry: Entry) -> bytes:
-        """Give the entry its number and publish it; as JSON."""
+        """Number and publish the entry; returns it as JSON."""
         number = self._entries[record.id] = self._entries.get(record.id, 0) + 1
         data = {"turn": record.id, "attempt": record.attempt, "n": number, **as_json(entry)}
         self._publish("entry", data)
         return encode(data)
 
     def _forget_finished(self) -> None:
-        """Of turns that are dealt with only the last stays at hand: what is done after it is told there."""
+        """Drop finished turns from memory, except for the last: entries of a compaction after it are added to it."""
         for record in list(self._live.values()):
             if not record.unfinished and record.id != self._last_id:
                 self._earlier = self._earlier.plus(record)

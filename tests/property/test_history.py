@@ -70,7 +70,7 @@ def test_any_history_opens(index: bytes, transcript: bytes, memory: bytes) -> No
             assert len(known) <= 50
             for record in turn_log.unfinished():
                 await turn_log.begin(record, [])
-                (await turn_log.teller(record))(TranscriptText("on"))
+                (await turn_log.entry_sink(record))(TranscriptText("on"))
                 await turn_log.end(record, "ok")
                 await turn_log.settle(record)
             turn = await turn_log.begin(None, [])

@@ -1,4 +1,4 @@
-"""The claude backend: Claude Code, kept running between turns and gone on with where it was ended."""
+"""The claude backend: Claude Code, kept running between turns; its conversation is continued after an exit."""
 
 from __future__ import annotations
 
@@ -37,75 +37,75 @@ log = logging.getLogger(__name__)
 
 _LONGEST_FOCUS = 2_000
 _ALIASES = ("opus", "sonnet", "haiku")
-"""What Claude Code takes for a model in every version; a running one tells which there are."""
+"""Names of models that every version of Claude Code accepts; a running process reports the complete list."""
 
 
 def open_backend(context: BackendContext) -> Backend:
-    """The claude backend. Its program is looked for with every start, so that installing it helps at once."""
+    """Open the claude backend. It searches its program at every start, so that an installation takes effect at once."""
     return ClaudeBackend(context)
 
 
 class ClaudeBackend:
-    """Runs Claude Code in the agent's state directory, one process for as many turns as come soon enough."""
+    """Runs Claude Code in the agent's state directory, one process for all turns until it has been idle for long."""
 
     def __init__(self, context: BackendContext) -> None:
         self._context = context
         self._config = context.profile.config
-        self._where = context.environment
-        self._identity = system_prompt.render(context.profile, context.role, self._where, claude_command.TOOL_PREFIX)
+        self._agent = context.environment
+        self._identity = system_prompt.render(context.profile, context.role, self._agent, claude_command.TOOL_PREFIX)
         self._choice = Choice(self._config.model, self._config.effort)
-        self._session = CliSession(self._where.claude / "hive-session.json")
+        self._session = CliSession(self._agent.claude / "hive-session.json")
         self._process: ClaudeProcess | None = None
-        self._resting: asyncio.Task[None] | None = None
+        self._idle_task: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._models: Sequence[str] = _ALIASES
         self._window = 0
 
-    # --- the contract -------------------------------------------------------------------------------------------
+    # --- the interface of a backend -----------------------------------------------------------------------------
 
     @property
     def models(self) -> Sequence[str]:
         return self._models
 
-    async def run(self, turn: Turn, tell: EntrySink) -> TurnOutcome:
+    async def run(self, turn: Turn, emit: EntrySink) -> TurnOutcome:
         fetch = turn.more
 
         async def more() -> str:
             deliveries = await fetch() if fetch is not None else ()
             return turn_prompt.render(deliveries, self._messages) if deliveries else ""
 
-        words = turn_prompt.render(turn.deliveries, self._messages)
+        prompt = turn_prompt.render(turn.deliveries, self._messages)
         if turn.attempt > 1:
-            words = turn_prompt.again(words)
-        outcome = await self._converse(words, tell, more)
+            prompt = turn_prompt.render_retry(prompt)
+        outcome = await self._run_prompt(prompt, emit, more)
         if outcome is None:
-            self._forget(tell)
-            outcome = await self._converse(words, tell, more)
-        return outcome or Failed("crashed", "Claude Code does not have the conversation that it has just begun")
+            self._discard_session(emit)
+            outcome = await self._run_prompt(prompt, emit, more)
+        return outcome or Failed("crashed", "Claude Code does not find the conversation that it has just started")
 
-    async def compact(self, tell: EntrySink, focus: str = "") -> TurnOutcome:
+    async def compact(self, emit: EntrySink, focus: str = "") -> TurnOutcome:
         if self._session.known.id is None:
             return Ok()
-        words = f"/compact {' '.join(focus.split())[:_LONGEST_FOCUS]}".rstrip()
-        outcome = await self._converse(words, tell, None)
+        command = f"/compact {' '.join(focus.split())[:_LONGEST_FOCUS]}".rstrip()
+        outcome = await self._run_prompt(command, emit, None)
         if outcome is None:
-            self._forget(tell)
+            self._discard_session(emit)
         return outcome or Ok()
 
     async def new_session(self) -> None:
         await self._end()
-        self._session.remember(StoredSession())
+        self._session.store(StoredSession())
 
     async def choose(self, choice: Choice) -> None:
         if choice != self._choice:
-            await self._end()  # it is asked on its command line; the conversation goes on
+            await self._end()  # the model is an argument of the process; the conversation is continued
             self._choice = choice
 
     async def log_in(self) -> Login:
-        return await claude_login.begin(self._where.variables, self._environment(), self._where.state)
+        return await claude_login.start_login(self._agent.variables, self._environment(), self._agent.state)
 
     async def logged_in(self) -> bool:
-        return await claude_login.status(self._where.variables, self._environment(), self._where.state)
+        return await claude_login.is_logged_in(self._agent.variables, self._environment(), self._agent.state)
 
     @property
     def warm(self) -> bool:
@@ -116,9 +116,9 @@ class ClaudeBackend:
 
     # --- a turn -------------------------------------------------------------------------------------------------
 
-    async def _converse(self, words: str, tell: EntrySink, more: More | None) -> TurnOutcome | None:
-        """One prompt and what follows it; None if the program does not have the conversation any more."""
-        await self._wake()
+    async def _run_prompt(self, prompt: str, emit: EntrySink, more: More | None) -> TurnOutcome | None:
+        """Run one prompt to its result; None if Claude Code no longer has the conversation."""
+        await self._stop_idling()
         if not self.warm:
             await self._end()
         known = self._session.known.id
@@ -131,13 +131,17 @@ class ClaudeBackend:
         self._process = process
         number = str(uuid.uuid4())
         reader = ClaudeEventReader(
-            self._noting(tell), message=number, server=hive_server.SERVER_NAME, known=known, window=self._window
+            self._tracking_session(emit),
+            message=number,
+            server=hive_server.SERVER_NAME,
+            known=known,
+            window=self._window,
         )
         turn = TurnRun(process, reader)
         keep = False
         try:
-            await turn.run(words, number, more)
-            keep = turn.can_go_on
+            await turn.run(prompt, number, more)
+            keep = turn.can_continue
         except NoOutput as error:
             return Failed("hung", str(error))
         except asyncio.CancelledError:
@@ -146,30 +150,30 @@ class ClaudeBackend:
         finally:
             reader.close()
             self._window, self._models = reader.window, process.models or self._models
-            await (self._rest(process) if keep else self._end())
-        if reader.result is not None and known is not None and claude_failures.conversation_is_gone(reader.result):
-            await self._end()  # it is ending anyway
+            await (self._keep_idle(process) if keep else self._end())
+        if reader.result is not None and known is not None and claude_failures.is_conversation_missing(reader.result):
+            await self._end()  # it exits anyway
             return None
         outcome = reader.outcome(time.time())
         if isinstance(outcome, NeedsLogin):
-            await self._end()  # it would go on with the credentials that it was started with
+            await self._end()  # it would keep the credentials that it was started with
         if reader.result is None and isinstance(outcome, Failed):
-            return Failed(outcome.kind, f"{outcome.detail}{turn.last_words}", outcome.retry_after)
+            return Failed(outcome.kind, f"{outcome.detail}{turn.exit_report}", outcome.retry_after)
         return outcome
 
     async def _start(self) -> ClaudeProcess:
-        """Write what the program reads, and start it. Raises ProgramNotFound and OSError."""
-        where = self._where
-        program = claude_command.find_program(where.variables)
-        where.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
-        servers = hive_server.other_servers(where.variables, self._config.mcp_servers, hive_server.SERVER_NAME)
-        hive = hive_server.describe_server(self._context.role, where, self._context.instance)
+        """Write the configuration of Claude Code and start it. Raises ProgramNotFound and OSError."""
+        agent = self._agent
+        program = claude_command.find_program(agent.variables)
+        agent.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+        servers = hive_server.other_servers(agent.variables, self._config.mcp_servers, hive_server.SERVER_NAME)
+        hive = hive_server.describe_server(self._context.role, agent, self._context.instance)
         config = claude_command.mcp_config(
-            hive, where.temporary / "mcp-answers.json", hive_server.code_version(), servers
+            hive, agent.temporary / "mcp-answers.json", hive_server.code_version(), servers
         )
-        mcp_config = where.state / "mcp.json"
+        mcp_config = agent.state / "mcp.json"
         state_files.replace_lines(mcp_config, [json.dumps(config, indent=2).encode()])
-        identity_file = where.state / "identity.md"
+        identity_file = agent.state / "identity.md"
         state_files.replace_lines(identity_file, [self._identity.encode()])
         argv = claude_command.arguments(
             program,
@@ -181,49 +185,49 @@ class ClaudeBackend:
             session=self._session.known.id,
         )
         log.info("starting Claude Code")
-        return await ClaudeProcess.start(argv, self._environment(), where.state)
+        return await ClaudeProcess.start(argv, self._environment(), agent.state)
 
     def _environment(self) -> dict[str, str]:
-        where = self._where
+        agent = self._agent
         return claude_command.environment(
-            where.variables,
+            agent.variables,
             self._config.environment,
-            temporary=where.temporary,
-            claude_directory=where.claude,
-            confined=where.parent_pid is None,
+            temporary=agent.temporary,
+            claude_directory=agent.claude,
+            confined=agent.parent_pid is None,
         )
 
     @property
     def _messages(self) -> Path:
-        return self._where.state / "messages"
+        return self._agent.state / "messages"
 
-    def _noting(self, tell: EntrySink) -> EntrySink:
-        """`tell`, which also takes note of the conversation as soon as it has a name: the turn may be killed."""
+    def _tracking_session(self, emit: EntrySink) -> EntrySink:
+        """Wrap `emit` so that the id of the conversation is stored at once, in case the turn is killed."""
 
-        def noting(entry: Entry) -> None:
+        def tracking(entry: Entry) -> None:
             if isinstance(entry, SessionStarted):
-                self._session.remember(StoredSession(id=entry.id))
-            tell(entry)
+                self._session.store(StoredSession(id=entry.id))
+            emit(entry)
 
-        return noting
+        return tracking
 
-    def _forget(self, tell: EntrySink) -> None:
-        tell(Notice("warning", "Claude Code does not have the conversation any more: a new one begins"))
-        self._session.remember(StoredSession())
+    def _discard_session(self, emit: EntrySink) -> None:
+        emit(Notice("warning", "Claude Code no longer has the conversation: a new one starts"))
+        self._session.store(StoredSession())
 
     # --- between turns ------------------------------------------------------------------------------------------
 
-    async def _rest(self, process: ClaudeProcess) -> None:
-        """Keep the process for the next turn, for a while."""
-        await self._wake()
+    async def _keep_idle(self, process: ClaudeProcess) -> None:
+        """Keep the process for the next turn, for at most `idle_timeout`."""
+        await self._stop_idling()
         if self._config.idle_timeout == 0:
             await self._end()
             return
         self._wanted = asyncio.Event()
-        self._resting = asyncio.create_task(self._cool_down(process, self._wanted))
+        self._idle_task = asyncio.create_task(self._end_when_idle(process, self._wanted))
 
-    async def _cool_down(self, process: ClaudeProcess, wanted: asyncio.Event) -> None:
-        """End the process when nobody has wanted it for long, or it has ended by itself."""
+    async def _end_when_idle(self, process: ClaudeProcess, wanted: asyncio.Event) -> None:
+        """End the process after `idle_timeout`, or when it has exited, unless it is `wanted` before."""
         waiting = [asyncio.create_task(wanted.wait()), asyncio.create_task(process.gone.wait())]
         try:
             await asyncio.wait(waiting, timeout=self._config.idle_timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -234,18 +238,18 @@ class ClaudeBackend:
             self._process = None
             self._context.changed()
             await process.end()
-            memory.give_back()
+            memory.free_unused()
 
-    async def _wake(self) -> None:
-        """Once this returns, nobody but the caller ends the process."""
+    async def _stop_idling(self) -> None:
+        """Stop the timer of `_keep_idle`: afterwards only the caller ends the process."""
         self._wanted.set()
-        if self._resting is not None:
-            # Not awaited itself: who waits here may be cancelled, and what is being ended has to end all the same.
-            await asyncio.wait({self._resting})
-            self._resting = None
+        if self._idle_task is not None:
+            # The task is not awaited directly, so that it continues to end the process if this call is cancelled.
+            await asyncio.wait({self._idle_task})
+            self._idle_task = None
 
     async def _end(self) -> None:
-        await self._wake()
+        await self._stop_idling()
         process, self._process = self._process, None
         if process is not None:
             await process.end()

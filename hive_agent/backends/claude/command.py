@@ -1,4 +1,4 @@
-"""How Claude Code is called: arguments, environment and MCP configuration. Pure, but for finding the program."""
+"""The command line, environment and MCP configuration of Claude Code. No I/O, except for finding the program."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from hive_agent.backends.mcp_config import SERVER_NAME, START_SECONDS, HiveServe
 from hive_core.protocol import McpServer
 
 TOOL_PREFIX = f"mcp__{SERVER_NAME}__"
-"""Before the names of the hive's tools."""
+"""Prefix of the names of the hive's tools."""
 _NEEDED = ("ANTHROPIC_*", "CLAUDE_CODE_*")
 
 
 def find_program(variables: Mapping[str, str]) -> Path:
-    """`HIVE_CLAUDE`, or `claude` on PATH, or the one that the package claude-agent-sdk brings.
+    """Find the program: `HIVE_CLAUDE`, or `claude` on the PATH, or the one of the package claude-agent-sdk.
 
     Raises ProgramNotFound.
     """
-    chosen = named_program(variables, "HIVE_CLAUDE")
-    if chosen is not None:
-        return chosen
+    named = named_program(variables, "HIVE_CLAUDE")
+    if named is not None:
+        return named
     on_path = shutil.which("claude", path=variables.get("PATH", os.defpath))
     if on_path is not None:
         return Path(on_path)
-    spec = importlib.util.find_spec("claude_agent_sdk")  # finds without importing: the package is large
-    for place in (spec.submodule_search_locations or []) if spec is not None else []:
-        bundled = Path(place) / "_bundled" / "claude"
+    spec = importlib.util.find_spec("claude_agent_sdk")  # does not import the package, which is large
+    for directory in (spec.submodule_search_locations or []) if spec is not None else []:
+        bundled = Path(directory) / "_bundled" / "claude"
         if os.access(bundled, os.X_OK):
             return bundled
     raise ProgramNotFound(
@@ -52,11 +52,11 @@ def arguments(
     choice: Choice,
     session: str | None,
 ) -> list[str]:
-    """The command line of a process that takes turn after turn on stdin, in the conversation `session` if there is one.
+    """The command line of a process that reads prompts from stdin and continues the conversation `session`, if any.
 
-    Values are joined to their option with `=`, so that none can pass for an option. A tool may carry a pattern,
-    as in `Bash(git *)`: the program gets the tool, and permission for what fits the pattern. All tools of the MCP
-    `servers` are allowed.
+    Values are joined to their option with `=`, so that none can be parsed as an option. A tool may have a pattern, as
+    in `Bash(git *)`: the tool is available, and uses that match the pattern are permitted. All tools of the MCP
+    `servers` are permitted.
     """
     names = list(dict.fromkeys(tool.partition("(")[0].strip() for tool in tools))
     argv = [
@@ -65,7 +65,7 @@ def arguments(
         "--verbose",
         "--input-format=stream-json",
         "--output-format=stream-json",
-        # Exact token counts of each model call, and a sign of life while the model thinks for long.
+        # For exact token counts of each model call, and for output while the model thinks for long.
         "--include-partial-messages",
         f"--mcp-config={mcp_config}",
         "--strict-mcp-config",
@@ -73,7 +73,7 @@ def arguments(
         "--permission-mode=dontAsk",
         f"--tools={','.join(names)}",
         f"--allowedTools={','.join([*(f'mcp__{name}' for name in servers), *tools])}",
-        # In a file: a single argument may have no more than 128 KiB.
+        # In a file, because a single argument may have at most 128 KiB.
         f"--append-system-prompt-file={identity}",
     ]
     if session is not None:
@@ -88,7 +88,7 @@ def arguments(
 def environment(
     variables: Mapping[str, str], extra: Sequence[str], *, temporary: Path, claude_directory: Path, confined: bool
 ) -> dict[str, str]:
-    """The program's environment, from nothing; `extra` are the patterns of agent.toml."""
+    """The complete environment of the program; `extra` are the patterns of agent.toml."""
     found = cli_launch.child_environment(variables, _NEEDED, extra)
     found.setdefault("MCP_TIMEOUT", str(START_SECONDS * 1_000))
     found |= {
@@ -96,9 +96,9 @@ def environment(
         "CLAUDE_CONFIG_DIR": str(claude_directory),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
-        # What ends in the background would begin a turn of its own, with nobody's message and no limits.
+        # A background task that ends would start a turn without a message and without limits.
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
-        # Else the ninth time that messages come into a turn the turn ends, and the model has not seen them.
+        # Else the turn ends when messages are added for the ninth time, without the model having seen them.
         "CLAUDE_CODE_STOP_HOOK_BLOCK_CAP": "0",
     }
     if confined:
@@ -106,19 +106,19 @@ def environment(
     return found
 
 
-def mcp_config(hive: HiveServer, memory: Path, version: str, servers: Mapping[str, McpServer]) -> dict[str, object]:
-    """The file for `--mcp-config`: the hive's server, loaded before the first request, and `servers` beside it.
+def mcp_config(hive: HiveServer, cache: Path, version: str, servers: Mapping[str, McpServer]) -> dict[str, object]:
+    """The content of the file for `--mcp-config`: the hive's server, loaded before the first request, and `servers`.
 
-    The hive's answers from `memory` until it has started, if that is of this `version`.
+    The hive's server answers from `cache` until it has started, if the cache is of this `version`.
     """
-    front = ["-I", "-S", mcp_cache.__file__, str(memory), version, hive.command, *hive.args]
+    proxy = ["-I", "-S", mcp_cache.__file__, str(cache), version, hive.command, *hive.args]
     return {
         "mcpServers": {
             **{name: _described(server) for name, server in servers.items()},
             SERVER_NAME: {
                 "type": "stdio",
                 "command": hive.command,
-                "args": front,
+                "args": proxy,
                 "env": dict(hive.env),
                 "alwaysLoad": True,
             },

@@ -1,6 +1,6 @@
-"""What kind of failure an error of Claude Code is. Pure.
+"""Classification of the errors of Claude Code. No I/O.
 
-`subtype` of a result is not looked at: it says "success" of API failures too.
+The `subtype` of a result is not used, because it is "success" for failures of the API, too.
 """
 
 from __future__ import annotations
@@ -21,44 +21,45 @@ _KINDS: Mapping[str, FailureKind] = {
     "model_not_found": "config",
     "max_output_tokens": "refused",
 }
-"""By `error` of the message that stands in for the model's answer; the others are told by status and words."""
+"""Kinds by `error` of the synthetic message; other errors are classified by status and message."""
 _NO_CONVERSATION = "No conversation found"
-_LONGEST_WORDS = 2_000
+_LONGEST_MESSAGE = 2_000
 
 
-def judged(result: Mapping[str, Any], error: str, retry_after: float | None) -> TurnOutcome:
-    """How the turn with this result ended. `error` is what the last message in the model's name says went wrong."""
+def classify_result(result: Mapping[str, Any], error: str, retry_after: float | None) -> TurnOutcome:
+    """The outcome of the turn with this result. `error` is the `error` of the turn's last message."""
     if field(result, "is_error") is False:
         return Ok()
-    words = _words(result)
+    message = _message(result)
     status = count(result, "api_error_status") or None
     if field(result, "terminal_reason") == "prompt_too_long" or status == 413:
-        return Failed("too_long", words)
+        return Failed("too_long", message)
     if error in _LOGIN or status == 401:
-        return NeedsLogin(words)
+        return NeedsLogin(message)
     if error in _KINDS:
-        return Failed(_KINDS[error], words, retry_after)
+        return Failed(_KINDS[error], message, retry_after)
     if status is None and field(result, "terminal_reason") == "api_error":
-        return Failed("overloaded", words, retry_after)  # not reached at all
+        return Failed("overloaded", message, retry_after)  # the API was not reached
     if text(result, "api_error_type") == "billing_error":
-        return Failed("billing", words)
-    return api_errors.judged(words, status, retry_after)
+        return Failed("billing", message)
+    return api_errors.classify_error(message, status, retry_after)
 
 
-def compacted(error: str) -> Failed | NeedsLogin:
-    """Why the conversation was not shortened; `error` are the program's words."""
+def classify_compaction_error(error: str) -> Failed | NeedsLogin:
+    """Classify the error of a failed compaction, as the program reports it."""
     if error == "exhausted":
-        return Failed("too_long", "the conversation could not be shortened below the model's limit")
-    return api_errors.judged(f"the conversation was not shortened: {error or 'no reason was given'}"[:_LONGEST_WORDS])
+        return Failed("too_long", "the conversation could not be compacted below the model's limit")
+    message = f"the conversation was not compacted: {error or 'no reason was given'}"
+    return api_errors.classify_error(message[:_LONGEST_MESSAGE])
 
 
-def conversation_is_gone(result: Mapping[str, Any]) -> bool:
-    """Whether this result says that there is no such conversation to go on with."""
-    return field(result, "is_error") is True and _words(result).startswith(_NO_CONVERSATION)
+def is_conversation_missing(result: Mapping[str, Any]) -> bool:
+    """Whether the conversation to continue does not exist."""
+    return field(result, "is_error") is True and _message(result).startswith(_NO_CONVERSATION)
 
 
-def _words(result: Mapping[str, Any]) -> str:
+def _message(result: Mapping[str, Any]) -> str:
     errors = field(result, "errors")
-    said = "; ".join(error for error in errors if isinstance(error, str)) if isinstance(errors, list) else ""
-    words = said or text(result, "result").strip() or "Claude Code says that the turn failed, and not why"
-    return words[:_LONGEST_WORDS]
+    joined = "; ".join(error for error in errors if isinstance(error, str)) if isinstance(errors, list) else ""
+    message = joined or text(result, "result").strip() or "Claude Code reports a failed turn without a reason"
+    return message[:_LONGEST_MESSAGE]

@@ -1,4 +1,4 @@
-"""Logging Claude Code in: `claude auth login`, which shows an address and takes the code that is found there."""
+"""Logging Claude Code in with `claude auth login`, which shows an address and reads the code that is shown there."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from hive_agent.backends.cli_launch import ProgramNotFound
 from hive_agent.infra.processes import Program, running
 
 _URL = re.compile(r"https://[!-~]{1,4000}(?=\s)")
-# Sequences that a program writes for a terminal.
+# Terminal control sequences.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 _URL_SECONDS = 60.0
 _RESULT_SECONDS = 90.0
 _STATUS_SECONDS = 45.0
-_MOST_SAID = 20_000
+_MOST_OUTPUT = 20_000
 _SHOWN = 500
 
 
-async def status(variables: Mapping[str, str], environment: Mapping[str, str], directory: Path) -> bool:
-    """Whether there are credentials: a key or token in the environment, or a login. False if it cannot be told."""
+async def is_logged_in(variables: Mapping[str, str], environment: Mapping[str, str], directory: Path) -> bool:
+    """Whether there are credentials: a key or token in the environment, or a login. False if that is not known."""
     try:
         argv = [str(find_program(variables)), "auth", "status"]
         async with running(argv, environment, directory, orphans=False) as process, asyncio.timeout(_STATUS_SECONDS):
@@ -34,8 +34,8 @@ async def status(variables: Mapping[str, str], environment: Mapping[str, str], d
         return False
 
 
-async def begin(variables: Mapping[str, str], environment: Mapping[str, str], directory: Path) -> Login:
-    """Start a login, and wait for its address. Raises LoginFailed."""
+async def start_login(variables: Mapping[str, str], environment: Mapping[str, str], directory: Path) -> Login:
+    """Start a login and wait for its address. Raises LoginFailed."""
     try:
         argv = [str(find_program(variables)), "auth", "login"]
         program = await Program.start(argv, environment, directory, orphans=False)
@@ -53,47 +53,47 @@ async def begin(variables: Mapping[str, str], environment: Mapping[str, str], di
 
 
 class ClaudeLogin:
-    """The program, which waits for the code."""
+    """A running `claude auth login`, which waits for the code."""
 
     def __init__(self, program: Program) -> None:
         self.url = ""
         self._program = program
-        self._said = ""
-        self._moved = asyncio.Event()
+        self._output = ""
+        self._changed = asyncio.Event()
         process = program.process
         self._listening = [asyncio.create_task(self._listen(stream)) for stream in (process.stdout, process.stderr)]
 
     async def find_url(self) -> None:
-        """Wait until the program has said the address. Raises LoginFailed."""
+        """Wait until the program shows the address. Raises LoginFailed."""
         try:
             async with asyncio.timeout(_URL_SECONDS):
-                while (found := _URL.search(self._said)) is None:
+                while (found := _URL.search(self._output)) is None:
                     if self._ended:
-                        raise LoginFailed(self._words("Claude Code showed no address to log in at"))
-                    self._moved.clear()
-                    await self._moved.wait()
+                        raise LoginFailed(self._with_output("Claude Code showed no address for the login"))
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError:
-            raise LoginFailed(self._words("Claude Code showed no address to log in at")) from None
+            raise LoginFailed(self._with_output("Claude Code showed no address for the login")) from None
         self.url = found[0]
-        self._said = ""
+        self._output = ""
 
-    async def give(self, code: str) -> None:
+    async def submit_code(self, code: str) -> None:
         stdin = self._program.process.stdin
         assert stdin is not None
-        self._said = ""
-        with contextlib.suppress(ConnectionError):  # it has ended, and said why
+        self._output = ""
+        with contextlib.suppress(ConnectionError):  # it has exited, and its output says why
             stdin.write(code.encode() + b"\n")
             await stdin.drain()
         try:
             async with asyncio.timeout(_RESULT_SECONDS):
                 while not self._ended:
-                    self._moved.clear()
-                    await self._moved.wait()
-                ended = await self._program.process.wait()
+                    self._changed.clear()
+                    await self._changed.wait()
+                exit_code = await self._program.process.wait()
         except TimeoutError:
-            raise LoginFailed(self._words("Claude Code does not say whether it is logged in now")) from None
-        if ended != 0:
-            raise LoginFailed(self._words("Claude Code did not take the code"))
+            raise LoginFailed(self._with_output("Claude Code did not accept or reject the code in time")) from None
+        if exit_code != 0:
+            raise LoginFailed(self._with_output("Claude Code did not accept the code"))
 
     async def close(self) -> None:
         try:
@@ -110,12 +110,12 @@ class ClaudeLogin:
     async def _listen(self, stream: asyncio.StreamReader | None) -> None:
         try:
             while stream is not None and (piece := await stream.read(4_096)):
-                self._said = (self._said + piece.decode(errors="replace"))[-_MOST_SAID:]
-                self._moved.set()
+                self._output = (self._output + piece.decode(errors="replace"))[-_MOST_OUTPUT:]
+                self._changed.set()
         finally:
-            asyncio.get_running_loop().call_soon(self._moved.set)  # when this task is done, too
+            asyncio.get_running_loop().call_soon(self._changed.set)  # after this task has ended
 
-    def _words(self, what: str) -> str:
-        said = " ".join(_ESCAPES.sub("", self._said).split())
-        shown = "".join(letter for letter in said if letter.isprintable())[-_SHOWN:]
-        return f"{what}: {shown}" if shown else what
+    def _with_output(self, message: str) -> str:
+        output = " ".join(_ESCAPES.sub("", self._output).split())
+        shown = "".join(character for character in output if character.isprintable())[-_SHOWN:]
+        return f"{message}: {shown}" if shown else message

@@ -1,15 +1,15 @@
-"""Stands before an MCP server whose start takes long, and answers from memory what it answered there before.
+"""A proxy for an MCP server that starts slowly: it answers the first requests of a client from a cache.
 
-An agent CLI asks a server the same questions at every start (who it is, which tools it has) and waits for the answers
-before it asks the model. Importing the MCP SDK takes longer than all else that the CLI does until then. So this
-program, which needs almost nothing to start, gives the answers of last time, and starts the server meanwhile, which is
-asked the same and whose answers are remembered for the next time. Everything else goes through unchanged.
+At every start an agent CLI sends a server the same requests (for its identity and its tools) and waits for the answers
+before it calls the model. Importing the MCP SDK takes longer than the rest of the CLI's start. So this program, which
+starts quickly, sends the cached answers and starts the server meanwhile. The server gets the same requests, and its
+answers update the cache. All other messages are passed on unchanged.
 
-    python -I -S mcp_cache.py MEMORY VERSION COMMAND [ARGUMENT ...]
+    python -I -S mcp_cache.py CACHE VERSION COMMAND [ARGUMENT ...]
 
-MEMORY is the file of remembered answers, which count only for the same VERSION of the server. Should the server answer
-in another way than it was remembered, the client is told that the list has changed, and asks again. Run as a script:
-it imports nothing of its package, which would cost what it saves.
+CACHE is the file of cached answers, which are valid only for the same VERSION of the server. If the server answers
+differently, the client is notified that the list has changed, and requests it again. This is run as a script and
+imports nothing of its package, because that would take as long as it saves.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from typing import IO, Any
 
 _REMEMBERED = frozenset({"initialize", "tools/list", "prompts/list", "resources/list", "resources/templates/list"})
 _REFUSED = frozenset({"server/discover"})
-"""Asked by clients that know the protocol of 2026, which begins with a subscription that only the server itself can
-confirm. Refused, they go on with `initialize`, as with every older server."""
+"""Sent by clients of the protocol of 2026, which starts with a subscription that only the server itself can confirm.
+After a refusal they continue with `initialize`, as with older servers."""
 _NO_SUCH_METHOD = -32601
 _LONGEST_MEMORY = 4 * 1024 * 1024
 _MOST_ANSWERS = 20
-"""Questions differ with the client's version, too."""
+"""Requests also differ between versions of the client."""
 _HEAD_START_SECONDS = 0.5
-"""How long the server is not started while nothing needs it: the agent CLI starts on the same processors."""
+"""Delay of the server's start while no request needs it: the agent CLI starts on the same processors."""
 
 
 class AnswerCache:
-    """Answers by question. The file is the agent's to write: what is no such table in it is no memory."""
+    """Answers by request. The agent can write the file, so invalid content is ignored."""
 
     def __init__(self, path: str, version: str) -> None:
         self._path = path
@@ -42,11 +42,11 @@ class AnswerCache:
         self._answers = _read(path, version)
 
     def answer(self, question: str) -> Any:
-        """The `result` of last time, or None."""
+        """The cached `result`, or None."""
         return self._answers.get(question)
 
-    def learn(self, question: str, result: Any) -> bool:
-        """Remember this answer, on disk too; whether it is news."""
+    def store(self, question: str, result: Any) -> bool:
+        """Store an answer, also on disk; returns whether it differs from the cached one."""
         if self._answers.get(question) == result:
             return False
         self._answers.pop(question, None)
@@ -57,13 +57,13 @@ class AnswerCache:
         try:
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
                 json.dump({"version": self._version, "answers": self._answers}, file)
-            os.replace(fresh, self._path)  # noqa: PTH105 (to import pathlib takes as long as all else here)
+            os.replace(fresh, self._path)  # noqa: PTH105 (importing pathlib would double the start time)
         except OSError as error:
-            sys.stderr.write(f"the MCP server's answers are not remembered: {error}\n")
+            sys.stderr.write(f"the MCP server's answers cannot be cached: {error}\n")
         return True
 
-    def forget(self) -> None:
-        """There is nothing to be answered any more."""
+    def delete(self) -> None:
+        """Delete the file."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)  # noqa: PTH108
 
@@ -81,7 +81,7 @@ def _read(path: str, version: str) -> dict[str, Any]:
 
 
 def question(message: dict[str, Any]) -> str | None:
-    """What is asked, whatever its number; None if its answer is not one to remember."""
+    """The request without its id, as key of the cache; None if its answer is not cached."""
     method = message.get("method")
     if "id" not in message or method not in _REMEMBERED:
         return None
@@ -89,7 +89,7 @@ def question(message: dict[str, Any]) -> str | None:
 
 
 class CachingProxy:
-    """Between the CLI on our stdin and stdout and the server, which is started when it is needed, or soon anyway."""
+    """Connects the CLI on stdin and stdout with the server, which is started when needed, or after a short delay."""
 
     def __init__(self, cache: AnswerCache, command: list[str]) -> None:
         self._cache = cache
@@ -99,7 +99,7 @@ class CachingProxy:
         self._server: IO[bytes] | None = None
         self._waiting: list[bytes] = []
         self._asked: dict[str, tuple[str, bool]] = {}
-        """By id: the question, and whether it was answered from memory."""
+        """By id: the request, and whether it was answered from the cache."""
 
     def run(self) -> None:
         """Serve until stdin ends."""
@@ -140,12 +140,12 @@ class CachingProxy:
             self._start()
 
     def _start(self) -> None:
-        import subprocess  # noqa: PLC0415 (takes as long as all else here)
+        import subprocess  # noqa: PLC0415 (would double the start time)
 
         with self._lock:
             if self._server is not None:
                 return
-            process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 (our caller's)
+            process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
             assert process.stdin is not None and process.stdout is not None
             self._server = process.stdin
             process.stdin.writelines(self._waiting)
@@ -162,22 +162,22 @@ class CachingProxy:
             except ValueError:
                 message = None
             if isinstance(message, dict) and "method" not in message:
-                asked, told = self._asked.pop(json.dumps(message.get("id")), ("", False))
-                news = bool(asked) and "result" in message and self._cache.learn(asked, message["result"])
-                if told:
-                    if news:
-                        self._tell_change(json.loads(asked)[0])
+                asked, answered = self._asked.pop(json.dumps(message.get("id")), ("", False))
+                changed = bool(asked) and "result" in message and self._cache.store(asked, message["result"])
+                if answered:
+                    if changed:
+                        self._notify_change(json.loads(asked)[0])
                     continue
             self._write(line)
-        if not heard:  # it cannot even start: the next time the CLI is to know
-            self._cache.forget()
-        os._exit(1)  # the server has ended: so does this, and the CLI starts both anew
+        if not heard:  # the server does not start: at its next start the CLI must notice
+            self._cache.delete()
+        os._exit(1)  # the server has exited: the CLI restarts both
 
-    def _tell_change(self, method: str) -> None:
-        """What the client was told is out of date. Who the server is may not change; lists may."""
+    def _notify_change(self, method: str) -> None:
+        """Notify the client that a list differs from the cached answer."""
         if method.endswith("/list"):
-            told = {"jsonrpc": "2.0", "method": f"notifications/{method.partition('/')[0]}/list_changed"}
-            self._write(json.dumps(told).encode() + b"\n")
+            notification = {"jsonrpc": "2.0", "method": f"notifications/{method.partition('/')[0]}/list_changed"}
+            self._write(json.dumps(notification).encode() + b"\n")
 
     def _answer(self, number: object, **answer: Any) -> None:
         self._write(json.dumps({"jsonrpc": "2.0", "id": number, **answer}).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Gives back to the system what a start or a turn needed and an idle harness does not."""
+"""Returning freed memory to the system, for an idle harness."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 _trim: Callable[[int], Any] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-"""Of the GNU C library only (malloc_trim(3)). Others give back by themselves."""
+"""Exists only in the GNU C library (malloc_trim(3)). Other libraries return memory automatically."""
 
 
-def give_back() -> None:
-    """Free what nothing refers to any more, and let go of free memory. Takes some hundredths of a second."""
+def free_unused() -> None:
+    """Collect garbage and return free memory to the system, which takes some hundredths of a second."""
     gc.collect()
     if _trim is not None:
         _trim(0)

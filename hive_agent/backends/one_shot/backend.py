@@ -1,6 +1,6 @@
 """A backend that starts an agent CLI for each turn.
 
-What differs from CLI to CLI is in its `CliSpec`: how it is called and how its output is read.
+The differences between CLIs are in their `CliSpec`: the command line and the reader of the output.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from hive_agent.prompts import turn_prompt
 from hive_agent.prompts.system_prompt import NOTES
 
 _SHOWN_NOTES = 20_000
-"""Bytes of the agent's notes that a new conversation begins with."""
+"""Bytes of the agent's notes in the first prompt of a new conversation."""
 
 
 @dataclass(frozen=True)
 class CliCall:
-    """How the program is started for one turn; the prompt goes to its stdin."""
+    """The command line and environment of one turn; the prompt is written to stdin."""
 
     argv: Sequence[str]
     environment: Mapping[str, str]
@@ -53,30 +53,30 @@ class CliSpec(Protocol):
 
     @property
     def home(self) -> Path:
-        """Where its login, conversations and configuration are; kept with the agent."""
+        """The directory of its login, conversations and configuration, which is kept with the agent."""
 
-    def call(self, choice: Choice, session: str | None) -> CliCall:
-        """Write what the program reads, and say how it is started to go on with `session`, or to begin a new one.
+    def prepare_call(self, choice: Choice, session: str | None) -> CliCall:
+        """Write the configuration of the program; returns the call that continues `session` or starts a new one.
 
         Raises ProgramNotFound, BadConfig, or OSError.
         """
 
     def new_reader(self, known: StoredSession) -> OutputReader:
-        """A reader for one turn of the conversation that is `known`."""
+        """Create a reader for one turn of the conversation `known`."""
 
-    def shown(self, prompt: str) -> str:
-        """The prompt, so that the program takes nothing in it for a command of its own."""
+    def escape_prompt(self, prompt: str) -> str:
+        """Escape the parts of the prompt that the program would interpret as commands."""
 
     def logged_in(self) -> bool:
         """Whether there are credentials."""
 
     @property
     def how_to_log_in(self) -> str:
-        """For people."""
+        """Instructions for the operator."""
 
 
 class OneShotBackend:
-    """The contract of a backend, kept with one process per turn."""
+    """A backend that runs one process per turn."""
 
     def __init__(self, context: BackendContext, cli: CliSpec) -> None:
         self._state = context.environment.state
@@ -90,27 +90,23 @@ class OneShotBackend:
     def models(self) -> Sequence[str]:
         return self._cli.models
 
-    async def run(self, turn: Turn, tell: EntrySink) -> TurnOutcome:
+    async def run(self, turn: Turn, emit: EntrySink) -> TurnOutcome:
         text = turn_prompt.render(turn.deliveries, self._messages)
-        outcome = await self._handle(turn_prompt.again(text) if turn.attempt > 1 else text, tell)
-        # What came meanwhile goes into the same conversation and turn; the program itself takes nothing more in a run.
+        outcome = await self._run_prompt(turn_prompt.render_retry(text) if turn.attempt > 1 else text, emit)
+        # The program reads only one prompt, so new messages get a run of their own in the same conversation and turn.
         while isinstance(outcome, Ok) and turn.more is not None and (deliveries := await turn.more()):
-            outcome = await self._handle(turn_prompt.render(deliveries, self._messages), tell)
+            outcome = await self._run_prompt(turn_prompt.render(deliveries, self._messages), emit)
         return outcome
 
-    async def compact(self, tell: EntrySink, focus: str = "") -> TurnOutcome:
-        """Begin a new conversation, which gets the agent's notes: these CLIs only shorten one by themselves."""
+    async def compact(self, emit: EntrySink, focus: str = "") -> TurnOutcome:
+        """Start a new conversation with the agent's notes: these CLIs have no command for compaction."""
         if self._session.known.id is not None:
-            tell(
-                Notice(
-                    "info", f"{self._cli.name} cannot be told to shorten a conversation: a new one begins, with {NOTES}"
-                )
-            )
-            self._session.remember(StoredSession(shortened=True))
+            emit(Notice("info", f"{self._cli.name} has no command for compaction: a new conversation gets {NOTES}"))
+            self._session.store(StoredSession(shortened=True))
         return Ok()
 
     async def new_session(self) -> None:
-        self._session.remember(StoredSession())
+        self._session.store(StoredSession())
 
     async def choose(self, choice: Choice) -> None:
         self._choice = choice
@@ -128,26 +124,26 @@ class OneShotBackend:
     async def close(self) -> None:
         """Nothing is kept open between turns."""
 
-    async def _handle(self, text: str, tell: EntrySink) -> TurnOutcome:
-        """One run of the program, or two: a conversation that is lost is begun anew."""
-        outcome = await self._converse(text, tell)
+    async def _run_prompt(self, prompt: str, emit: EntrySink) -> TurnOutcome:
+        """Run a prompt; if the CLI no longer has the conversation, run it again in a new one."""
+        outcome = await self._run_once(prompt, emit)
         if outcome is None:
-            tell(Notice("warning", f"{self._cli.name} does not have the conversation any more: a new one begins"))
-            self._session.remember(StoredSession(shortened=True))
-            outcome = await self._converse(text, tell)
-        return outcome or Failed("crashed", f"{self._cli.name} does not have the conversation that it has just begun")
+            emit(Notice("warning", f"{self._cli.name} no longer has the conversation: a new one starts"))
+            self._session.store(StoredSession(shortened=True))
+            outcome = await self._run_once(prompt, emit)
+        return outcome or Failed("crashed", f"{self._cli.name} does not find the conversation that it has just started")
 
-    async def _converse(self, text: str, tell: EntrySink) -> TurnOutcome | None:
-        """One run of the program; None if it does not know the conversation."""
+    async def _run_once(self, prompt: str, emit: EntrySink) -> TurnOutcome | None:
+        """Run the program once; None if it does not know the conversation."""
         known = self._session.known
         reader = self._cli.new_reader(known)
         try:
             self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
-            call = self._cli.call(self._choice, known.id)
-            shown = self._cli.shown(self._with_notes(known, text))
-            heard = self._noting(known, reader, tell)
+            call = self._cli.prepare_call(self._choice, known.id)
+            escaped = self._cli.escape_prompt(self._with_notes(known, prompt))
+            tracking = self._tracking_session(known, reader, emit)
             async with running(call.argv, call.environment, self._state) as process:
-                outcome = await converse(process, self._cli.name, shown, reader, heard)
+                outcome = await run_process(process, self._cli.name, escaped, reader, tracking)
         except ProgramNotFound as error:
             return Failed("no_program", str(error))
         except BadConfig as error:
@@ -155,16 +151,16 @@ class OneShotBackend:
         except OSError as error:
             return Failed("no_program", f"{self._cli.name} could not be started: {error}")
         finally:
-            self._keep(reader)
+            self._store_session(reader)
         if reader.lost and known.id is not None:
             return None
         if isinstance(outcome, Failed) and not self._cli.logged_in() and outcome.kind in ("refused", "crashed"):
             return NeedsLogin(outcome.detail)
         return outcome
 
-    def _with_notes(self, known: StoredSession, text: str) -> str:
+    def _with_notes(self, known: StoredSession, prompt: str) -> str:
         if known.id is not None or not known.shortened:
-            return text
+            return prompt
         try:
             notes = (
                 b"\n".join(state_files.read_lines(self._state / NOTES, _SHOWN_NOTES)).decode(errors="replace").strip()
@@ -172,117 +168,119 @@ class OneShotBackend:
         except OSError as error:
             notes = f"(cannot be read: {error})"
         return (
-            "Your earlier conversation was given up for its length. What you wrote down before that, in "
-            f"{NOTES}:\n\n{notes or '(nothing)'}\n\n(end of {NOTES})\n\n{text}"
+            f"Your earlier conversation was too long and has ended. These are your notes from it, in {NOTES}:"
+            f"\n\n{notes or '(nothing)'}\n\n(end of {NOTES})\n\n{prompt}"
         )
 
-    def _noting(self, known: StoredSession, reader: OutputReader, tell: EntrySink) -> EntrySink:
-        """`tell`, which also takes note of the conversation as soon as it has a name: the turn may be killed."""
+    def _tracking_session(self, known: StoredSession, reader: OutputReader, emit: EntrySink) -> EntrySink:
+        """Wrap `emit` so that the id of the conversation is stored at once, in case the turn is killed."""
 
-        def noting(entry: Entry) -> None:
+        def tracking(entry: Entry) -> None:
             if isinstance(entry, SessionStarted):
                 entry = SessionStarted(entry.id, fresh=entry.id != known.id)
-                self._keep(reader)
-            tell(entry)
+                self._store_session(reader)
+            emit(entry)
 
-        return noting
+        return tracking
 
-    def _keep(self, reader: OutputReader) -> None:
+    def _store_session(self, reader: OutputReader) -> None:
         if reader.session and not reader.lost:
             known = self._session.known
-            self._session.remember(
-                reader.sums(known if known.id == reader.session else StoredSession(id=reader.session))
+            self._session.store(
+                reader.add_sums(known if known.id == reader.session else StoredSession(id=reader.session))
             )
 
 
-_FIRST_WORD_SECONDS = 300.0
-"""How long the program may be silent at its start: it may be waiting for a model that thinks."""
-_LEAVE_SECONDS = 15.0
-"""How long the program may take to end after its result."""
-_LAST_WORDS_SECONDS = 0.5
-"""How long stderr is read after the end: a process left behind may hold it open."""
-_LONGEST_COMPLAINT = 100_000
+_FIRST_OUTPUT_SECONDS = 300.0
+"""Time limit for the first output of the program, which may wait for the model."""
+_EXIT_SECONDS = 15.0
+"""Time limit for the exit of the program after its result."""
+_STDERR_SECONDS = 0.5
+"""How long stderr is read after the exit: an orphaned process may hold it open."""
+_LONGEST_STDERR_LINE = 100_000
 
 
-async def converse(process: Process, program: str, text: str, reader: OutputReader, tell: EntrySink) -> TurnOutcome:
-    """Give `text` to the process, which is called `program`, and tell what `reader` makes of its output.
+async def run_process(
+    process: Process, program: str, prompt: str, reader: OutputReader, emit: EntrySink
+) -> TurnOutcome:
+    """Write `prompt` to the process of `program`, and emit the entries that `reader` finds in its output.
 
-    The process may still run afterwards, where nothing more was to be expected of it.
+    The process may still be running when this returns.
     """
     ended = asyncio.Event()
-    giving = asyncio.create_task(_give(process, text))
-    listening = asyncio.create_task(_listen(process, reader, tell, ended))
+    writing = asyncio.create_task(_write_prompt(process, prompt))
+    reading_stderr = asyncio.create_task(_read_stderr(process, reader, emit, ended))
     try:
-        hung = await _read(process, program, reader, tell, ended)
+        hung = await _read_events(process, program, reader, emit, ended)
         if hung is not None:
             return hung
         exit_code = None if reader.verdict is not None else await _exit_code(process)
-        await asyncio.wait({listening}, timeout=_LAST_WORDS_SECONDS)
+        await asyncio.wait({reading_stderr}, timeout=_STDERR_SECONDS)
         return reader.verdict or reader.outcome(exit_code)
     finally:
-        giving.cancel()
-        listening.cancel()
-        await asyncio.gather(giving, listening, return_exceptions=True)
+        writing.cancel()
+        reading_stderr.cancel()
+        await asyncio.gather(writing, reading_stderr, return_exceptions=True)
 
 
-async def _read(
-    process: Process, program: str, reader: OutputReader, tell: EntrySink, ended: asyncio.Event
+async def _read_events(
+    process: Process, program: str, reader: OutputReader, emit: EntrySink, ended: asyncio.Event
 ) -> Failed | None:
-    """Until the output ends, there is a verdict, or nothing more is to be expected; a failure if nothing ever came."""
+    """Read until the output ends, the reader has a verdict, or no more is expected; Failed if there is no output."""
     alarm = asyncio.create_task(ended.wait())
     try:
         while reader.verdict is None:
-            silence = _LEAVE_SECONDS if reader.settled else None if reader.session else _FIRST_WORD_SECONDS
+            silence = _EXIT_SECONDS if reader.settled else None if reader.session else _FIRST_OUTPUT_SECONDS
             line = asyncio.create_task(next_line(process))
             try:
                 done, _ = await asyncio.wait({line, alarm}, timeout=silence, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                line.cancel()  # without effect on one that is done
+                line.cancel()  # no effect if it is done
             if line not in done:
                 if done or reader.settled:
                     return None
-                return Failed("hung", f"{program} said nothing for {_FIRST_WORD_SECONDS:g} s after its start")
+                return Failed("hung", f"{program} produced no output for {_FIRST_OUTPUT_SECONDS:g} s after its start")
             read = line.result()
             if read is None:
                 return None
             named = reader.session
             entries = reader.feed(read)
             if reader.session != named:
-                tell(SessionStarted(reader.session, fresh=True))
+                emit(SessionStarted(reader.session, fresh=True))
             for entry in entries:
-                tell(entry)
+                emit(entry)
         return None
     finally:
         alarm.cancel()
 
 
-async def _give(process: Process, text: str) -> None:
+async def _write_prompt(process: Process, prompt: str) -> None:
     if process.stdin is not None:
-        with contextlib.suppress(ConnectionError):  # it ended early; its exit tells why
-            process.stdin.write(text.encode())
+        with contextlib.suppress(ConnectionError):  # it exited early; the exit code says why
+            process.stdin.write(prompt.encode())
             await process.stdin.drain()
         process.stdin.close()
 
 
-async def _listen(process: Process, reader: OutputReader, tell: EntrySink, ended: asyncio.Event) -> None:
-    """Read stderr; `ended` is set if what it says is a verdict."""
+async def _read_stderr(process: Process, reader: OutputReader, emit: EntrySink, ended: asyncio.Event) -> None:
+    """Read stderr; sets `ended` if the reader has a verdict from it."""
     rest = b""
     while process.stderr is not None and (piece := await process.stderr.read(65_536)):
         *whole, rest = (rest + piece).split(b"\n")
-        rest = rest[-_LONGEST_COMPLAINT:]
+        rest = rest[-_LONGEST_STDERR_LINE:]
         for line in whole:
-            for entry in reader.complain(line.decode(errors="replace")):
-                tell(entry)
+            for entry in reader.feed_stderr(line.decode(errors="replace")):
+                emit(entry)
         if reader.verdict is not None:
             ended.set()
     if rest:
-        reader.complain(rest.decode(errors="replace"))
+        reader.feed_stderr(rest.decode(errors="replace"))
 
 
 async def _exit_code(process: Process) -> int | None:
-    """How the program ended; None if it goes on after its result."""
+    """Wait for the exit of the program; None if it does not exit in time."""
     try:
-        async with asyncio.timeout(_LEAVE_SECONDS):
+        async with asyncio.timeout(_EXIT_SECONDS):
             return await process.wait()
     except TimeoutError:
         return process.returncode

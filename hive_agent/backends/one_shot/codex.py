@@ -1,6 +1,6 @@
-"""The codex CLI: its command line, and its events.
+"""The codex CLI: its command line and its events.
 
-Seen with version 0.169.0; the events are those of codex-rs/exec/src/exec_events.rs.
+Tested with version 0.169.0; the events are those of codex-rs/exec/src/exec_events.rs.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 import tomli_w
 
 from hive_agent.backends import cli_launch, mcp_config
-from hive_agent.backends.api_errors import judged
+from hive_agent.backends.api_errors import classify_error
 from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, Ok, TurnOutcome
 from hive_agent.backends.cli_launch import StoredSession
 from hive_agent.backends.one_shot.backend import CliCall, OneShotBackend
 from hive_agent.backends.one_shot.reader import SHOWN_RESULT, OutputReader, tool_result
-from hive_agent.backends.tool_permissions import allowed
+from hive_agent.backends.tool_permissions import parse_tools
 from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.infra import json_text, state_files
-from hive_agent.infra.json_text import count, shortened, text
+from hive_agent.infra.json_text import count, text, truncate_nested
 from hive_agent.prompts import system_prompt
 from hive_core.protocol import Effort, McpServer
 
@@ -30,18 +30,18 @@ _NEEDED = ("CODEX_API_KEY", "OPENAI_*")
 _KEYS = ("CODEX_API_KEY", "OPENAI_API_KEY")
 _EFFORTS: Mapping[Effort, str] = {"low": "low", "medium": "medium", "high": "high", "max": "xhigh"}
 _GATEWAY = "hive"
-"""Name of the model provider that stands for OPENAI_BASE_URL."""
+"""Name of the model provider for OPENAI_BASE_URL."""
 _IDENTITY_BYTES = 1024 * 1024
-"""How much of AGENTS.md codex reads; a prompt.md has up to 100,000 characters."""
+"""Largest AGENTS.md that codex reads; a prompt.md has up to 100,000 characters."""
 
 
 def open_backend(context: BackendContext) -> Backend:
-    """The codex backend. Its program is looked for with every turn, so that installing it helps at once."""
+    """Open the codex backend. It searches its program at every turn, so that an installation takes effect at once."""
     return OneShotBackend(context, Codex(context))
 
 
 class Codex:
-    """How codex is called."""
+    """The command line and configuration of codex."""
 
     name = "codex"
     models: Sequence[str] = ()
@@ -56,12 +56,12 @@ class Codex:
     def home(self) -> Path:
         return self._context.environment.claude / "codex"
 
-    def call(self, choice: Choice, session: str | None) -> CliCall:
+    def prepare_call(self, choice: Choice, session: str | None) -> CliCall:
         where = self._context.environment
         program = cli_launch.find_program(where.variables, self.name, "HIVE_CODEX", "@openai/codex")
         configuration = self._configuration(choice)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # What lies in CODEX_HOME under this name is read anew in each turn, also in a conversation that goes on.
+        # Codex reads the AGENTS.md of CODEX_HOME in each turn, also in a continued conversation.
         state_files.replace_lines(self.home / "AGENTS.md", [self._identity.encode()])
         state_files.replace_lines(self.home / "config.toml", [tomli_w.dumps(configuration).encode()])
         argv = [str(program), "exec"]
@@ -72,7 +72,7 @@ class Codex:
     def new_reader(self, known: StoredSession) -> CodexReader:
         return CodexReader(known=known, most_calls=self._context.profile.config.max_steps)
 
-    def shown(self, prompt: str) -> str:
+    def escape_prompt(self, prompt: str) -> str:
         return prompt
 
     def logged_in(self) -> bool:
@@ -81,45 +81,45 @@ class Codex:
     @property
     def how_to_log_in(self) -> str:
         return (
-            "codex cannot be logged in from here. Either put OPENAI_API_KEY into pass_environment of the hive, or log "
-            f"in where the agent runs, in a terminal: CODEX_HOME={self.home} codex login --device-auth"
+            "codex cannot be logged in from here. Either add OPENAI_API_KEY to pass_environment of the hive, or log in "
+            f"where the agent runs, in a terminal: CODEX_HOME={self.home} codex login --device-auth"
         )
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
         found = cli_launch.child_environment(where.variables, _NEEDED, self._context.profile.config.environment)
         if "OPENAI_API_KEY" in found:
-            found.setdefault("CODEX_API_KEY", found["OPENAI_API_KEY"])  # the one that `codex exec` looks at
+            found.setdefault("CODEX_API_KEY", found["OPENAI_API_KEY"])  # the variable that `codex exec` reads
         return found | {"TMPDIR": str(where.temporary), "CODEX_HOME": str(self.home)}
 
     def _configuration(self, choice: Choice) -> dict[str, Any]:
-        """What config.toml holds (https://developers.openai.com/codex/config-reference). Raises BadConfig."""
+        """The content of config.toml (https://developers.openai.com/codex/config-reference). Raises BadConfig."""
         context = self._context
         config, variables = context.profile.config, context.environment.variables
-        tools = allowed(config.tools)
-        tools.refuse_patterns(self.name)
-        beside = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
+        tools = parse_tools(config.tools)
+        tools.check_patterns(self.name)
+        others = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
         hive = mcp_config.describe_server(context.role, context.environment, context.instance)
-        servers = {name: _server(server) for name, server in beside.items()}
+        servers = {name: _server(server) for name, server in others.items()}
         servers[mcp_config.SERVER_NAME] = _program(hive.command, hive.args, hive.env) | {"required": True}
         written: dict[str, Any] = {
             "check_for_update_on_startup": False,
             "approval_policy": "never",
-            # Whatever may write is confined by the agent's container, not by a second sandbox in it.
-            "sandbox_mode": "danger-full-access" if tools.some("Bash", "Write", "Edit") else "read-only",
-            "web_search": "live" if tools.some("WebSearch") else "disabled",
+            # The agent's container confines programs that write; a second sandbox in it is not needed.
+            "sandbox_mode": "danger-full-access" if tools.allows_any("Bash", "Write", "Edit") else "read-only",
+            "web_search": "live" if tools.allows_any("WebSearch") else "disabled",
             "project_doc_max_bytes": _IDENTITY_BYTES,
             "analytics": {"enabled": False},
-            "agents": {"enabled": tools.some("Task")},
-            "features": {"shell_tool": tools.some("Bash"), "apps": False, "plugins": False},
-            # Names like GH_TOKEN that agent.toml lists are for the commands that the model runs; codex's key is not.
+            "agents": {"enabled": tools.allows_any("Task")},
+            "features": {"shell_tool": tools.allows_any("Bash"), "apps": False, "plugins": False},
+            # Commands of the model get variables like GH_TOKEN that agent.toml lists, but not codex's key.
             "shell_environment_policy": {
                 "inherit": "all",
                 "ignore_default_excludes": True,
                 "exclude": list(_KEYS),
             },
             "mcp_servers": servers,
-            # Its configuration in the working directory is the agent's own to write.
+            # The agent can write configuration files in the working directory, so they are not trusted.
             "projects": {str(context.environment.state): {"trust_level": "untrusted"}},
         }
         if choice.model is not None:
@@ -135,7 +135,7 @@ class Codex:
                     "base_url": url,
                     "env_key": "CODEX_API_KEY",
                     "wire_api": "responses",
-                    # The harness itself tries again, with longer pauses.
+                    # The harness retries, with longer pauses.
                     "request_max_retries": 2,
                     "stream_max_retries": 2,
                 }
@@ -145,41 +145,41 @@ class Codex:
 
 def _server(server: McpServer) -> dict[str, Any]:
     if server.command is None:
-        return {"url": server.url, **_PATIENCE}
+        return {"url": server.url, **_TIME_LIMITS}
     return _program(server.command, server.args, server.env)
 
 
 def _program(command: str, args: Sequence[str], variables: Mapping[str, str]) -> dict[str, Any]:
-    return {"command": command, "args": list(args), "env": dict(variables), **_PATIENCE}
+    return {"command": command, "args": list(args), "env": dict(variables), **_TIME_LIMITS}
 
 
-_PATIENCE = {
+_TIME_LIMITS = {
     "startup_timeout_sec": mcp_config.START_SECONDS,
     "tool_timeout_sec": mcp_config.CALL_SECONDS,
     "default_tools_approval_mode": "approve",
 }
 
 
-_WORK = ("command_execution", "file_change", "mcp_tool_call", "web_search", "collab_tool_call")
+_TOOL_ITEMS = ("command_execution", "file_change", "mcp_tool_call", "web_search", "collab_tool_call")
 
 
 @dataclass
 class CodexReader(OutputReader):
-    """One run of a conversation. `most_calls` is how many tool calls it may make."""
+    """Reads the events of one run, which may make at most `most_calls` tool calls."""
 
     known: StoredSession = field(default_factory=StoredSession)
     most_calls: int = 10_000
     called: set[str] = field(default_factory=set)
-    """Tool calls that were told; codex tells of some only when they are over."""
+    """Tool calls that were emitted; codex reports some only when they have ended."""
     total: StoredSession | None = None
-    """The sums that codex gave at the end."""
+    """The totals of the conversation that codex reports at the end."""
 
-    def take(self, event: Mapping[str, Any]) -> list[Entry]:
+    def read_event(self, event: Mapping[str, Any]) -> list[Entry]:
         item = json_text.field(event, "item")
         match event.get("type"):
             case "thread.started":
                 self.session = text(event, "thread_id")
-            case "item.started" if text(item, "type") in _WORK:
+            case "item.started" if text(item, "type") in _TOOL_ITEMS:
                 return self._call(item)
             case "item.completed":
                 return self._completed(item)
@@ -189,7 +189,7 @@ class CodexReader(OutputReader):
                 self.settled, self.verdict = True, Ok()
                 return [self._usage(json_text.field(event, "usage"))]
             case "turn.failed":
-                self.verdict = judged(text(event, "error", "message") or "codex failed without a word")
+                self.verdict = classify_error(text(event, "error", "message") or "codex failed without a message")
         return []
 
     def _call(self, item: object) -> list[Entry]:
@@ -207,13 +207,13 @@ class CodexReader(OutputReader):
                 return [TranscriptText(text(item, "text"))]
             case "error":
                 return [Notice("warning", text(item, "message"))]
-            case kind if kind in _WORK:
+            case kind if kind in _TOOL_ITEMS:
                 failed = text(item, "status") in ("failed", "declined") or count(item, "exit_code") != 0
-                return [*self._call(item), tool_result(text(item, "id"), _said(item), is_error=failed)]
+                return [*self._call(item), tool_result(text(item, "id"), _output(item), is_error=failed)]
         return []
 
     def _usage(self, usage: object) -> TokenUsage:
-        """Of this turn: codex gives the sums of the whole conversation."""
+        """The usage of this turn, from the totals of the conversation that codex reports."""
         before = self.known if self.known.id == self.session else StoredSession()
         self.total = StoredSession(
             input=count(usage, "input_tokens"),
@@ -226,12 +226,12 @@ class CodexReader(OutputReader):
             input=max(0, taken - cached), output=max(0, self.total.output - before.output), cache_read=cached
         )
 
-    def sums(self, known: StoredSession) -> StoredSession:
+    def add_sums(self, known: StoredSession) -> StoredSession:
         if self.total is None:
             return known
         return self.total.model_copy(update={"id": known.id})
 
-    def take_complaint(self, line: str) -> list[Entry]:
+    def read_stderr_line(self, line: str) -> list[Entry]:
         if "no rollout found" in line:
             self.lost = True
         elif "required MCP servers failed to initialize" in line:
@@ -258,11 +258,11 @@ def _input(item: object) -> Any:
     return {}
 
 
-def _said(item: object) -> str:
-    """What the tool answered, as text."""
+def _output(item: object) -> str:
+    """The result of the tool as text."""
     output = text(item, "aggregated_output") or text(item, "error", "message")
     if output:
         return output
     content = json_text.field(item, "result", "content")
     parts = content if isinstance(content, list) else []
-    return "\n".join(text(part, "text") or json.dumps(shortened(part, SHOWN_RESULT)) for part in parts)
+    return "\n".join(text(part, "text") or json.dumps(truncate_nested(part, SHOWN_RESULT)) for part in parts)

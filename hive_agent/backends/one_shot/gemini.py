@@ -1,6 +1,6 @@
-"""The Gemini CLI: its command line, and its events.
+"""The Gemini CLI: its command line and its events.
 
-Seen with version 0.61.0; the events are those of packages/core/src/output/types.ts.
+Tested with version 0.61.0; the events are those of packages/core/src/output/types.ts.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 import tomli_w
 
 from hive_agent.backends import cli_launch, mcp_config
-from hive_agent.backends.api_errors import judged
+from hive_agent.backends.api_errors import classify_error
 from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, NeedsLogin, Ok, TurnOutcome
 from hive_agent.backends.cli_launch import StoredSession
 from hive_agent.backends.one_shot.backend import CliCall, OneShotBackend
 from hive_agent.backends.one_shot.reader import OutputReader, tool_result
-from hive_agent.backends.tool_permissions import Allowed, allowed
+from hive_agent.backends.tool_permissions import Allowed, parse_tools
 from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.infra import state_files
 from hive_agent.infra.json_text import count, field, text
@@ -39,21 +39,21 @@ _TOOLS: Mapping[str, Sequence[str]] = {
     "WebSearch": ("google_web_search",),
     "TodoWrite": ("write_todos",),
 }
-"""Gemini CLI's names for the tools that agent.toml names as Claude Code does."""
+"""Gemini CLI's names of the tools; agent.toml uses the names of Claude Code."""
 _BUDGETS: Mapping[Effort, int] = {"low": 1_024, "medium": 8_192, "high": 16_384, "max": 24_576}
-"""Tokens that a model before Gemini 3 may think."""
+"""Thinking budgets in tokens, for models before Gemini 3."""
 _LEVELS: Mapping[Effort, str] = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH", "max": "HIGH"}
-_MOST = 999
-"""The highest priority of a policy's rule."""
+_TOP_PRIORITY = 999
+"""The highest priority of a rule of a policy."""
 
 
 def open_backend(context: BackendContext) -> Backend:
-    """The gemini backend. Its program is looked for with every turn, so that installing it helps at once."""
+    """Open the gemini backend. It searches its program at every turn, so that an installation takes effect at once."""
     return OneShotBackend(context, Gemini(context))
 
 
 class Gemini:
-    """How the Gemini CLI is called."""
+    """The command line and configuration of the Gemini CLI."""
 
     name = "gemini"
     models: Sequence[str] = ()
@@ -61,7 +61,7 @@ class Gemini:
     def __init__(self, context: BackendContext) -> None:
         self._context = context
         config, variables = context.profile.config, context.environment.variables
-        self._beside = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
+        self._others = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
         self._identity = system_prompt.render(
             context.profile, context.role, context.environment, tool_prefix=f"mcp_{mcp_config.SERVER_NAME}_"
         )
@@ -74,10 +74,10 @@ class Gemini:
     def _own(self) -> Path:
         return self.home / ".gemini"
 
-    def call(self, choice: Choice, session: str | None) -> CliCall:
+    def prepare_call(self, choice: Choice, session: str | None) -> CliCall:
         where = self._context.environment
         program = cli_launch.find_program(where.variables, self.name, "HIVE_GEMINI", "@google/gemini-cli")
-        rules = policy(allowed(self._context.profile.config.tools), [mcp_config.SERVER_NAME, *self._beside])
+        rules = policy(parse_tools(self._context.profile.config.tools), [mcp_config.SERVER_NAME, *self._others])
         self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
         state_files.replace_lines(self._own / "GEMINI.md", [self._identity.encode()])
         state_files.replace_lines(self._own / "settings.json", [json.dumps(self._settings(choice)).encode()])
@@ -86,7 +86,7 @@ class Gemini:
             str(program),
             "--output-format=stream-json",
             "--skip-trust",
-            # A policy of this rank wins over settings in the working directory, which are the agent's own to write.
+            # An admin policy overrides settings in the working directory, which the agent can write.
             f"--admin-policy={self.home / 'policy.toml'}",
         ]
         if session is not None:
@@ -96,14 +96,14 @@ class Gemini:
         return CliCall(argv, self._environment())
 
     def new_reader(self, known: StoredSession) -> GeminiReader:
-        return GeminiReader(alone=not self._beside)
+        return GeminiReader(alone=not self._others)
 
-    def shown(self, prompt: str) -> str:
-        """With no `@` that stands for a file, which the program would put into the prompt."""
+    def escape_prompt(self, prompt: str) -> str:
+        """Escape each `@`, which the program would replace by the content of a file."""
         if "@" not in prompt:
             return prompt
         escaped = re.sub(r"(?<!\\)@", r"\\@", prompt)
-        return f"(In what follows, each \\@ stands for the sign @ alone.)\n\n{escaped}"
+        return f"(In the following text, each \\@ stands for the character @.)\n\n{escaped}"
 
     def logged_in(self) -> bool:
         return self._login() is not None
@@ -111,12 +111,12 @@ class Gemini:
     @property
     def how_to_log_in(self) -> str:
         return (
-            "Gemini CLI cannot be logged in from here. Either put GEMINI_API_KEY into pass_environment of the hive, "
+            "Gemini CLI cannot be logged in from here. Either add GEMINI_API_KEY to pass_environment of the hive, "
             f"or log in where the agent runs, in a terminal: GEMINI_CLI_HOME={self.home} NO_BROWSER=true gemini"
         )
 
     def _login(self) -> str | None:
-        """What the program calls the kind of credentials that there are."""
+        """The program's name for the kind of the existing credentials; None if there are none."""
         variables = self._environment()
         if "GEMINI_API_KEY" in variables:
             return "gemini-api-key"
@@ -129,20 +129,20 @@ class Gemini:
         return cli_launch.child_environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
             "TMPDIR": str(where.temporary),
             "GEMINI_CLI_HOME": str(self.home),
-            "GEMINI_CLI_NO_RELAUNCH": "true",  # else it starts itself a second time, for a larger heap
+            "GEMINI_CLI_NO_RELAUNCH": "true",  # else it restarts itself with a larger heap
             "NO_BROWSER": "true",
         }
 
     def _settings(self, choice: Choice) -> dict[str, Any]:
-        """What settings.json holds (https://geminicli.com/docs/reference/configuration)."""
+        """The content of settings.json (https://geminicli.com/docs/reference/configuration)."""
         context = self._context
         hive = mcp_config.describe_server(context.role, context.environment, context.instance)
-        servers = {name: _server(server) for name, server in self._beside.items()}
-        # Gemini CLI drops PYTHONPATH and its like from the `env` of a server.
-        settled = [f"{name}={value}" for name, value in hive.env.items()]
-        servers[mcp_config.SERVER_NAME] = _program("env", [*settled, hive.command, *hive.args], {})
+        servers = {name: _server(server) for name, server in self._others.items()}
+        # Gemini CLI removes PYTHONPATH and similar variables from the `env` of a server.
+        assignments = [f"{name}={value}" for name, value in hive.env.items()]
+        servers[mcp_config.SERVER_NAME] = _program("env", [*assignments, hive.command, *hive.args], {})
         settings: dict[str, Any] = {
-            # The harness itself tries again, with longer pauses.
+            # The harness retries, with longer pauses.
             "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False, "maxAttempts": 2},
             "privacy": {"usageStatisticsEnabled": False},
             "telemetry": {"enabled": False},
@@ -158,15 +158,15 @@ class Gemini:
 
 
 def policy(tools: Allowed, servers: Sequence[str]) -> list[dict[str, Any]]:
-    """The rules of a policy file that allows these tools and all of the MCP `servers`, and nothing else.
+    """The rules of a policy file that allows these tools and all tools of the MCP `servers`, and nothing else.
 
-    Raises BadConfig for a tool other than Bash that is to be used in some ways only.
+    Raises BadConfig for a pattern of a tool other than Bash.
     """
-    tools.refuse_patterns("gemini", "Bash")
+    tools.check_patterns("gemini", "Bash")
     rules: list[dict[str, Any]] = [{"toolName": "*", "decision": "deny", "priority": 1}]
-    rules += [{"mcpName": name, "toolName": "*", "decision": "allow", "priority": _MOST} for name in servers]
+    rules += [{"mcpName": name, "toolName": "*", "decision": "allow", "priority": _TOP_PRIORITY} for name in servers]
     for name, patterns in tools.patterns.items():
-        allow: dict[str, Any] = {"decision": "allow", "priority": _MOST}
+        allow: dict[str, Any] = {"decision": "allow", "priority": _TOP_PRIORITY}
         if name == "Bash":
             allow["allowRedirection"] = True
         if patterns:
@@ -177,11 +177,11 @@ def policy(tools: Allowed, servers: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _command(pattern: str) -> dict[str, str]:
-    """What the command has to be: `git *` is git with whatever arguments."""
-    words = pattern.removesuffix(" *")
-    if words != pattern and "*" not in words:
-        return {"commandPrefix": words}
-    # It is matched with the arguments as JSON, from the command's start.
+    """The condition for a command that matches the pattern: `git *` is git with any arguments."""
+    prefix = pattern.removesuffix(" *")
+    if prefix != pattern and "*" not in prefix:
+        return {"commandPrefix": prefix}
+    # The expression is matched with the arguments as JSON, from the start of the command.
     quoted = (re.escape(json.dumps(part)[1:-1]) for part in pattern.split("*"))
     return {"commandRegex": '[^"]*'.join(quoted) + '"'}
 
@@ -213,33 +213,33 @@ def _program(command: str, args: Sequence[str], variables: Mapping[str, str]) ->
 
 
 _NO_AUTH = 41
-"""Exit code, as are the others (packages/core/src/utils/exitCodes.ts)."""
+"""Exit code, as is the next (packages/core/src/utils/exitCodes.ts)."""
 _BAD_CONFIG = 52
-_MOST_SAID = 1_000_000
-"""Characters of an answer that are put together from its pieces."""
+_LONGEST_ANSWER = 1_000_000
+"""Characters of an answer that is joined from its parts."""
 
 
 @dataclass
 class GeminiReader(OutputReader):
-    """One run. `alone`: the hive's MCP server is the only one."""
+    """Reads the events of one run. `alone`: the hive's MCP server is the only one."""
 
     alone: bool = True
-    said: str = ""
-    """What the model says; it comes in pieces."""
+    answer: str = ""
+    """The text of the model, which comes in parts."""
 
-    def take(self, event: Mapping[str, Any]) -> list[Entry]:
+    def read_event(self, event: Mapping[str, Any]) -> list[Entry]:
         kind = event.get("type")
         if kind == "message":
-            if event.get("role") == "assistant" and len(self.said) < _MOST_SAID:
-                self.said += text(event, "content")
+            if event.get("role") == "assistant" and len(self.answer) < _LONGEST_ANSWER:
+                self.answer += text(event, "content")
             return []
-        return [*self._whole_text(), *self._other(kind, event)]
+        return [*self._take_answer(), *self._read_other(kind, event)]
 
-    def _whole_text(self) -> list[Entry]:
-        said, self.said = self.said, ""
-        return [TranscriptText(said)] if said else []
+    def _take_answer(self) -> list[Entry]:
+        answer, self.answer = self.answer, ""
+        return [TranscriptText(answer)] if answer else []
 
-    def _other(self, kind: object, event: Mapping[str, Any]) -> list[Entry]:
+    def _read_other(self, kind: object, event: Mapping[str, Any]) -> list[Entry]:
         match kind:
             case "init":
                 self.session = text(event, "session_id")
@@ -247,27 +247,27 @@ class GeminiReader(OutputReader):
                 return [ToolCall(text(event, "tool_id"), text(event, "tool_name"), field(event, "parameters"))]
             case "tool_result":
                 failed = event.get("status") != "success"
-                said = text(event, "output") or text(event, "error", "message")
-                return [tool_result(text(event, "tool_id"), said, is_error=failed)]
+                output = text(event, "output") or text(event, "error", "message")
+                return [tool_result(text(event, "tool_id"), output, is_error=failed)]
             case "error":
                 return [Notice("error" if event.get("severity") == "error" else "warning", text(event, "message"))]
             case "result":
-                self._result(event)
+                self._read_result(event)
                 return [_usage(field(event, "stats"))]
         return []
 
-    def _result(self, event: Mapping[str, Any]) -> None:
+    def _read_result(self, event: Mapping[str, Any]) -> None:
         if event.get("status") == "success":
             self.verdict = Ok()
         elif text(event, "error", "type") == "FatalTurnLimitedError":
-            self.verdict = Failed("steps", "gemini stopped the turn: it has made all the model calls of max_steps")
+            self.verdict = Failed("steps", "gemini stopped the turn after all model calls of max_steps")
         else:
-            self.verdict = judged(text(event, "error", "message") or "gemini failed without a word")
+            self.verdict = classify_error(text(event, "error", "message") or "gemini failed without a message")
 
-    def take_complaint(self, line: str) -> list[Entry]:
+    def read_stderr_line(self, line: str) -> list[Entry]:
         if line.startswith("MCP issues detected"):
             if self.alone:
-                # Without the hive's tools no answer would reach anyone, and yet the turn would look well.
+                # Without the hive's tools the model cannot send answers, but the turn would count as successful.
                 self.verdict = Failed("no_tools", "gemini could not start the hive's MCP server")
             return [Notice("warning", "an MCP server did not start: its tools are missing")]
         if "Error resuming session" in line:
@@ -275,11 +275,11 @@ class GeminiReader(OutputReader):
         return []
 
     def outcome(self, exit_code: int | None) -> TurnOutcome:
-        words = self.complaints.strip()
+        message = self.stderr.strip()
         if exit_code == _NO_AUTH:
-            return NeedsLogin(f"gemini has no credentials: {words or 'it does not say more'}")
+            return NeedsLogin(f"gemini has no credentials{f': {message}' if message else ''}")
         if exit_code == _BAD_CONFIG:
-            return Failed("config", words or "gemini does not take its configuration")
+            return Failed("config", message or "gemini rejects its configuration")
         return self.crash("gemini", exit_code)
 
 

@@ -1,6 +1,6 @@
-"""The opencode CLI: its command line, and its events.
+"""The opencode CLI: its command line and its events.
 
-Seen with version 1.18.33; the events are those of `emit` in its packages/opencode/src/cli/cmd/run.ts.
+Tested with version 1.18.33; the events are those of `emit` in its packages/opencode/src/cli/cmd/run.ts.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from hive_agent.backends import cli_launch, mcp_config
-from hive_agent.backends.api_errors import judged
+from hive_agent.backends.api_errors import classify_error
 from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, NeedsLogin, Ok, TurnOutcome
 from hive_agent.backends.cli_launch import StoredSession
 from hive_agent.backends.one_shot.backend import CliCall, OneShotBackend
 from hive_agent.backends.one_shot.reader import OutputReader, tool_result
-from hive_agent.backends.tool_permissions import Allowed, allowed
+from hive_agent.backends.tool_permissions import Allowed, parse_tools
 from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.infra import state_files
 from hive_agent.infra.json_text import count, field, text
@@ -47,16 +47,16 @@ _PERMISSIONS = {
     "Task": "task",
     "TodoWrite": "todowrite",
 }
-"""opencode's names for the tools that agent.toml names as Claude Code does; `edit` stands for all changes of files."""
+"""opencode's names of the tools; agent.toml uses the names of Claude Code. `edit` covers all changes of files."""
 
 
 def open_backend(context: BackendContext) -> Backend:
-    """The opencode backend. Its program is looked for with every turn, so that installing it helps at once."""
+    """Open the backend. It searches its program at every turn, so that an installation takes effect at once."""
     return OneShotBackend(context, Opencode(context))
 
 
 class Opencode:
-    """How opencode is called."""
+    """The command line and configuration of opencode."""
 
     name = "opencode"
     models: Sequence[str] = ()
@@ -71,7 +71,7 @@ class Opencode:
     def home(self) -> Path:
         return self._context.environment.claude / "opencode"
 
-    def call(self, choice: Choice, session: str | None) -> CliCall:
+    def prepare_call(self, choice: Choice, session: str | None) -> CliCall:
         where = self._context.environment
         program = cli_launch.find_program(where.variables, self.name, "HIVE_OPENCODE", "opencode-ai")
         model = _model(choice.model)
@@ -85,7 +85,7 @@ class Opencode:
             "--format=json",
             "--print-logs",
             "--log-level=WARN",
-            # Else the model is asked for one.
+            # Without a title, the model is called to create one.
             f"--title={self._context.profile.name}",
         ]
         if session is not None:
@@ -99,7 +99,7 @@ class Opencode:
     def new_reader(self, known: StoredSession) -> OpencodeReader:
         return OpencodeReader()
 
-    def shown(self, prompt: str) -> str:
+    def escape_prompt(self, prompt: str) -> str:
         return prompt
 
     def logged_in(self) -> bool:
@@ -110,7 +110,7 @@ class Opencode:
     @property
     def how_to_log_in(self) -> str:
         return (
-            "opencode cannot be logged in from here. Either put a provider's key (such as ANTHROPIC_API_KEY) into "
+            "opencode cannot be logged in from here. Either add a provider's key (such as ANTHROPIC_API_KEY) to "
             "pass_environment of the hive, or log in where the agent runs, in a terminal: "
             f"XDG_DATA_HOME={self.home}/data opencode auth login"
         )
@@ -124,39 +124,39 @@ class Opencode:
             "XDG_STATE_HOME": str(self.home / "state"),
             "XDG_CACHE_HOME": str(self.home / "cache"),
             "OPENCODE_CONFIG": str(self.home / "opencode.json"),
-            # Files in the working directory are the agent's: it could allow itself what agent.toml does not.
+            # The agent could write files in the working directory that allow more than agent.toml.
             "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
             "OPENCODE_DISABLE_CLAUDE_CODE": "1",
             "OPENCODE_DISABLE_AUTOUPDATE": "1",
             "OPENCODE_DISABLE_MODELS_FETCH": "1",
             "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
             "OPENCODE_DISABLE_SHARE": "1",
-            # What only people need who sit before it; its start takes seconds without these as well.
+            # Features of interactive use, without which the start is faster.
             "OPENCODE_DISABLE_EMBEDDED_WEB_UI": "1",
             "OPENCODE_EXPERIMENTAL_DISABLE_FILEWATCHER": "1",
         }
 
     def _configuration(self, model: str | None) -> dict[str, Any]:
-        """What opencode.json holds (https://opencode.ai/docs/config)."""
+        """The content of opencode.json (https://opencode.ai/docs/config)."""
         context = self._context
         config, variables = context.profile.config, context.environment.variables
-        beside = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
+        others = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
         hive = mcp_config.describe_server(context.role, context.environment, context.instance)
-        servers = {name: _server(server) for name, server in beside.items()}
+        servers = {name: _server(server) for name, server in others.items()}
         servers[mcp_config.SERVER_NAME] = _program([hive.command, *hive.args], hive.env)
         return {
             "autoupdate": False,
             "share": "disabled",
             "snapshot": False,
             "instructions": [str(self.home / "identity.md")],
-            "permission": permissions(allowed(config.tools), servers),
+            "permission": permissions(parse_tools(config.tools), servers),
             "mcp": servers,
             "provider": _providers(variables, model),
         }
 
 
 def permissions(tools: Allowed, servers: Sequence[str] | Mapping[str, object]) -> dict[str, Any]:
-    """What opencode may do: the last rule that fits counts, and what is denied altogether the model is not shown."""
+    """The permissions of opencode: the last matching rule counts, and the model does not see tools that are denied."""
     rules: dict[str, Any] = {"*": "deny", "external_directory": "allow"}
     rules |= {f"{name}_*": "allow" for name in servers}
     for name, patterns in tools.patterns.items():
@@ -178,12 +178,12 @@ def _providers(variables: Mapping[str, str], model: str | None) -> dict[str, Any
     for provider, variable in _BASE_URLS.items():
         url = variables.get(variable, "").rstrip("/")
         if url:
-            # opencode wants the version in it; the variables have it or have it not.
+            # opencode needs the API version in the address, which the variables may lack.
             base = url if url.endswith("/v1") else f"{url}/v1"
             providers[provider] = {"options": {"baseURL": base}}
     if model is not None:
         provider, _, name = model.partition("/")
-        # Else one that is newer than opencode would be refused.
+        # Declared, because opencode refuses models that are newer than itself.
         providers.setdefault(provider, {})["models"] = {name: {}}
     return providers
 
@@ -205,7 +205,7 @@ def _program(command: Sequence[str], variables: Mapping[str, str]) -> dict[str, 
 
 
 _TRIES = 4
-"""Failing calls of the model in a row after which the turn is given up: opencode itself would try for ever."""
+"""Failed calls of the model in a row after which the turn fails: opencode itself would retry for ever."""
 _ERROR = re.compile(r'error\.error="((?:[^"\\]|\\.)*)"')
 _LOGIN = "ProviderAuthError"
 _TOO_LONG = "ContextOverflowError"
@@ -213,15 +213,15 @@ _TOO_LONG = "ContextOverflowError"
 
 @dataclass
 class OpencodeReader(OutputReader):
-    """One run."""
+    """Reads the events of one run."""
 
     failure: Failed | NeedsLogin | None = None
-    """What the last error event told; forgotten when the model is heard again."""
+    """The last error event; reset by the next output of the model."""
     steps: int = 0
     failing: int = 0
-    """Calls of the model that failed since it was last heard."""
+    """Failed calls of the model since its last output."""
 
-    def take(self, event: Mapping[str, Any]) -> list[Entry]:
+    def read_event(self, event: Mapping[str, Any]) -> list[Entry]:
         self.session = self.session or text(event, "sessionID")
         self.settled = False
         part = field(event, "part")
@@ -241,34 +241,34 @@ class OpencodeReader(OutputReader):
         return []
 
     def _tool(self, part: object) -> list[Entry]:
-        """opencode tells of a call when it is over."""
+        """The entries of a tool call, which opencode reports when it has ended."""
         call, state = text(part, "callID"), field(part, "state")
         failed = text(state, "status") == "error"
-        said = text(state, "error") if failed else text(state, "output")
+        output = text(state, "error") if failed else text(state, "output")
         return [
             ToolCall(call, text(part, "tool"), field(state, "input")),
-            tool_result(call, said, is_error=failed),
+            tool_result(call, output, is_error=failed),
         ]
 
-    def take_complaint(self, line: str) -> list[Entry]:
+    def read_stderr_line(self, line: str) -> list[Entry]:
         if 'message="server unavailable"' in line:
             name = line.partition(" key=")[2].partition(" ")[0]
             if name == mcp_config.SERVER_NAME:
-                # Without the hive's tools no answer would reach anyone, and yet the turn would look well.
+                # Without the hive's tools the model cannot send answers, but the turn would count as successful.
                 self.verdict = Failed("no_tools", "opencode could not start the hive's MCP server")
                 return []
             return [Notice("warning", f"the MCP server {name} did not start: its tools are missing")]
         if 'message="stream error"' in line and "small=true" not in line:
             found = _ERROR.search(line)
-            words = found[1] if found else line
+            message = found[1] if found else line
             self.failing += 1
             if self.failing >= _TRIES:
-                verdict = judged(words)
+                verdict = classify_error(message)
                 if isinstance(verdict, Failed) and verdict.kind == "refused":
-                    # It tries again only what its status calls passing, which it does not tell here.
-                    verdict = Failed("overloaded", words)
+                    # opencode retries only temporary errors, but the log lacks the status that says so.
+                    verdict = Failed("overloaded", message)
                 self.verdict = verdict
-            return [Notice("warning", f"the model's API failed (try {self.failing}): {words}")]
+            return [Notice("warning", f"the model's API failed (attempt {self.failing}): {message}")]
         if "Session not found" in line:
             self.lost = True
         return []
@@ -278,7 +278,7 @@ class OpencodeReader(OutputReader):
             return self.failure
         if self.settled or (exit_code == 0 and self.steps):
             return Ok()
-        found = re.search(r"ProviderModelNotFoundError: ([^\"\\]*)", self.complaints)
+        found = re.search(r"ProviderModelNotFoundError: ([^\"\\]*)", self.stderr)
         return Failed("config", f"opencode: {found[1]}") if found else self.crash("opencode", exit_code)
 
 
@@ -298,11 +298,11 @@ def _usage(part: object) -> TokenUsage:
 
 def _failure(error: object) -> Failed | NeedsLogin:
     name = text(error, "name")
-    words = text(error, "data", "message") or name or "opencode told of an error without a word"
+    message = text(error, "data", "message") or name or "opencode reports an error without a message"
     if name == _LOGIN:
-        return NeedsLogin(words)
+        return NeedsLogin(message)
     if name == _TOO_LONG:
-        return Failed("too_long", words)
+        return Failed("too_long", message)
     retry_after = text(error, "data", "responseHeaders", "retry-after")
     seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 10 else None
-    return judged(words, count(error, "data", "statusCode") or None, seconds)
+    return classify_error(message, count(error, "data", "statusCode") or None, seconds)

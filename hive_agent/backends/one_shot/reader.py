@@ -1,4 +1,4 @@
-"""What an agent CLI that is started for one turn tells while it works: the base of each CLI's reader. Pure."""
+"""The base class of the readers of agent CLIs that are started for one turn. No I/O."""
 
 from __future__ import annotations
 
@@ -11,73 +11,72 @@ from hive_agent.backends.base import Failed, TurnOutcome
 from hive_agent.backends.cli_launch import StoredSession
 from hive_agent.backends.transcript import Entry, Notice, ToolCall, ToolResult, TranscriptText
 from hive_agent.infra import json_text
-from hive_agent.infra.json_text import LONGEST_TEXT, cut, shortened
+from hive_agent.infra.json_text import LONGEST_TEXT, truncate, truncate_nested
+from hive_agent.infra.processes import exit_text
 
 SHOWN_RESULT = 20_000
-"""Characters of a tool's result, and of each text in a tool's input, that go into the transcript."""
-_KEPT_COMPLAINTS = 4_000
+"""Characters of a tool's result, and of each text in a tool's input, in the transcript."""
+_KEPT_STDERR = 4_000
 
 
 @dataclass
 class OutputReader(ABC):
-    """Fed with lines; returns the transcript's entries that they make. Unknown events are skipped."""
+    """Reads lines of output and returns entries of the transcript. Unknown events are skipped."""
 
     session: str = ""
-    """The CLI's name for the conversation."""
+    """The CLI's id of the conversation."""
     lost: bool = False
-    """The conversation that was to be gone on with is not there."""
+    """The conversation to continue does not exist."""
     settled: bool = False
-    """It looks as if nothing more will come."""
+    """Probably no more output will come."""
     verdict: TurnOutcome | None = None
-    """How the turn ended; once set, the program is not waited for."""
-    complaints: str = field(default="", repr=False)
-    """The end of what the program wrote on stderr."""
+    """The outcome of the turn; once it is set, the program is killed."""
+    stderr: str = field(default="", repr=False)
+    """The end of the program's stderr."""
 
     def feed(self, line: bytes) -> list[Entry]:
-        """Take one line of output."""
-        event = json_text.parsed(line)
-        return [] if event is None else [_bounded(entry) for entry in self.take(event)]
+        """Read one line of output."""
+        event = json_text.parse_object(line)
+        return [] if event is None else [_bounded(entry) for entry in self.read_event(event)]
 
     @abstractmethod
-    def take(self, event: Mapping[str, Any]) -> list[Entry]:
-        """Take one event."""
+    def read_event(self, event: Mapping[str, Any]) -> list[Entry]:
+        """Read one event."""
 
-    def complain(self, line: str) -> list[Entry]:
-        """Take one line of stderr."""
-        self.complaints = f"{self.complaints}{line}\n"[-_KEPT_COMPLAINTS:]
-        return [_bounded(entry) for entry in self.take_complaint(line)]
+    def feed_stderr(self, line: str) -> list[Entry]:
+        """Read one line of stderr."""
+        self.stderr = f"{self.stderr}{line}\n"[-_KEPT_STDERR:]
+        return [_bounded(entry) for entry in self.read_stderr_line(line)]
 
-    def take_complaint(self, line: str) -> list[Entry]:
-        """What a line of stderr tells; the base has kept it already."""
+    def read_stderr_line(self, line: str) -> list[Entry]:
+        """Find known messages in a line of stderr."""
         return []
 
     @abstractmethod
     def outcome(self, exit_code: int | None) -> TurnOutcome:
-        """How the turn ended, when there is no verdict. `exit_code` is None if the program had to be ended."""
+        """The outcome of a turn without verdict. `exit_code` is None if the program had to be killed."""
 
-    def sums(self, known: StoredSession) -> StoredSession:
-        """`known` with what this turn added to its sums, for a CLI that tells only such."""
+    def add_sums(self, known: StoredSession) -> StoredSession:
+        """Update the totals of `known`, for a CLI that reports only totals of a conversation."""
         return known
 
     def crash(self, program: str, exit_code: int | None) -> Failed:
-        """The program ended without a result."""
-        how = "was still running" if exit_code is None else f"exit code {exit_code}"
-        if exit_code is not None and exit_code < 0:
-            how = f"signal {-exit_code}"
-        last = f": {self.complaints.strip()}" if self.complaints.strip() else ""
-        return Failed("crashed", f"{program} ended ({how}) without a result{last}")
+        """The outcome of a program that exited without a result."""
+        how = "was still running" if exit_code is None else exit_text(exit_code)
+        errors = f": {self.stderr.strip()}" if self.stderr.strip() else ""
+        return Failed("crashed", f"{program} ended ({how}) without a result{errors}")
 
 
 def tool_result(call: str, text: str, *, is_error: bool) -> ToolResult:
-    """The result of the call `call`, cut to what a transcript shows."""
+    """The result of the tool call `call`, truncated for the transcript."""
     return ToolResult(call, text[:SHOWN_RESULT], is_error, len(text))
 
 
 def _bounded(entry: Entry) -> Entry:
-    """The entry without what a model can make endless: long texts, and a tool's input nested too deeply to be shown."""
+    """Limit the length of texts and the depth of a tool's input, which a model can make arbitrarily large."""
     match entry:
         case ToolCall():
-            return replace(entry, input=shortened(entry.input, SHOWN_RESULT))
+            return replace(entry, input=truncate_nested(entry.input, SHOWN_RESULT))
         case TranscriptText() | Notice():
-            return replace(entry, text=cut(entry.text, LONGEST_TEXT))
+            return replace(entry, text=truncate(entry.text, LONGEST_TEXT))
     return entry

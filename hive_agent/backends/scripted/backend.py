@@ -1,7 +1,7 @@
-"""The scripted backend: deterministic, without a model. Follows `script` of agent.toml, else three habits.
+"""The scripted backend: deterministic, without a model. It applies `script` of agent.toml, else three default rules.
 
-The habits: `relay NAME: TEXT` is sent on to NAME and the answer brought back; any other message that is no reply
-is answered `<me> heard: <body>`; replies are taken note of. A message handled twice sends nothing twice.
+The default rules: `relay NAME: TEXT` is forwarded to NAME and the answer is sent back; any other message that is no
+reply is answered `<me> heard: <body>`; other replies get no answer. Handling a message twice sends nothing twice.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _RELAY = re.compile(r"\s*relay\s+([a-z][a-z0-9]{0,8})\s*:\s*(.*)", re.DOTALL)
 
 
 def open_backend(context: BackendContext) -> Backend:
-    """The scripted backend, with its memory in the agent's state directory."""
+    """Open the scripted backend, with its memory in the agent's state directory."""
     name, environment = context.profile.name, context.environment
     memory = ScriptMemory(environment.state / "script.json")
     repository = ConfigRepository(environment.config, name, environment.variables)
@@ -67,12 +67,12 @@ class ScriptedBackend:
         self._client = client
         self._memory = memory
         self._gate = gate
-        self._tell: EntrySink = lambda _entry: None
+        self._emit: EntrySink = lambda _entry: None
         self._attempt = ""
         self._calls = 0
 
-    async def run(self, turn: Turn, tell: EntrySink) -> TurnOutcome:
-        self._tell, self._attempt, self._calls = tell, f"{turn.id}.{turn.attempt}", 0
+    async def run(self, turn: Turn, emit: EntrySink) -> TurnOutcome:
+        self._emit, self._attempt, self._calls = emit, f"{turn.id}.{turn.attempt}", 0
         try:
             script = Script.compile(self._config.script)
         except BadScript as error:
@@ -83,23 +83,23 @@ class ScriptedBackend:
                 try:
                     match = script.match(delivery)
                 except SlowRule as error:
-                    # Of this message: others may well be matched in time.
+                    # The turn fails because of this message; others may be matched in time.
                     return Failed("timeout", str(error))
                 if match is not None:
-                    await self._follow(delivery, match)
+                    await self._apply_rule(delivery, match)
                 else:
-                    await self._by_habit(delivery)
+                    await self._apply_default(delivery)
             deliveries = await turn.more() if turn.more is not None else ()
         return Ok()
 
-    async def compact(self, tell: EntrySink, focus: str = "") -> TurnOutcome:
+    async def compact(self, emit: EntrySink, focus: str = "") -> TurnOutcome:
         return Ok()
 
     async def new_session(self) -> None:
-        """There is no conversation: what rules remember is not one."""
+        """Nothing to do: there is no conversation, and the memory of rules stays."""
 
     async def choose(self, choice: Choice) -> None:
-        """There is no model."""
+        """Nothing to do: there is no model."""
 
     async def log_in(self) -> Login:
         raise LoginFailed("the scripted backend needs no login")
@@ -114,24 +114,26 @@ class ScriptedBackend:
     async def close(self) -> None:
         """Nothing is kept open."""
 
-    async def _follow(self, delivery: Delivery, match: Match) -> None:
-        self._tell(
-            TranscriptText(f"Message {delivery.id} from {delivery.sender} fits rule {match.index + 1} of the script.")
+    async def _apply_rule(self, delivery: Delivery, match: Match) -> None:
+        self._emit(
+            TranscriptText(
+                f"Message {delivery.id} from {delivery.sender} matches rule {match.index + 1} of the script."
+            )
         )
         if match.rule.remember is not None:
             self._memory.set_label(match.rule.remember, ScriptState(id=delivery.id, sender=delivery.sender))
         if match.rule.think:
             await asyncio.sleep(match.rule.think)
         try:
-            await self._gate.carry_out(delivery, match)
+            await self._gate.apply_rule(delivery, match)
         except NotDone as error:
             log.warning("message %d: %s", delivery.id, error)
-            await self._complain(delivery, f"rule{match.index}:gate", str(error))
+            await self._report_error(delivery, f"rule{match.index}:gate", str(error))
             return
         for number, step in enumerate(match.rule.send):
-            await self._step(delivery, match, step, f"rule{match.index}:{number}")
+            await self._send_step(delivery, match, step, f"rule{match.index}:{number}")
 
-    async def _step(self, delivery: Delivery, match: Match, step: ScriptSend, key: str) -> None:
+    async def _send_step(self, delivery: Delivery, match: Match, step: ScriptSend, key: str) -> None:
         text = fill(step.text, delivery, self._name, match.groups)
         if not step.to.startswith("@"):
             reply_to = delivery.id if step.to == delivery.sender else None
@@ -139,19 +141,19 @@ class ScriptedBackend:
             return
         remembered = self._memory.label(step.to[1:])
         if remembered is None:
-            await self._complain(delivery, key, f"no message is remembered as {step.to}")
+            await self._report_error(delivery, key, f"no message is remembered as {step.to}")
         else:
             await self._send(delivery, key, remembered.sender, text, remembered.id)
 
-    async def _by_habit(self, delivery: Delivery) -> None:
-        self._tell(TranscriptText(f"Message {delivery.id} from {delivery.sender} fits no rule."))
+    async def _apply_default(self, delivery: Delivery) -> None:
+        self._emit(TranscriptText(f"Message {delivery.id} from {delivery.sender} matches no rule."))
         if delivery.reply_to is not None:
             asker = self._memory.asker(delivery.reply_to)
             if asker is not None:
                 await self._send(delivery, "back", asker.sender, delivery.body, asker.id)
             return
         if delivery.sender == SYSTEM:
-            return  # tells of events; takes no answers
+            return  # messages of the hive itself cannot be answered
         relay = _RELAY.fullmatch(delivery.body)
         if relay is None:
             await self._send(delivery, "heard", delivery.sender, f"{self._name} heard: {delivery.body}", delivery.id)
@@ -161,37 +163,37 @@ class ScriptedBackend:
             self._memory.set_asker(sent.id, ScriptState(id=delivery.id, sender=delivery.sender))
 
     async def _send(self, delivery: Delivery, key: str, to: str, body: str, reply_to: int | None) -> SendAnswer | None:
-        """Send once, however often the delivery comes. A refusal is told to the delivery's sender: then None."""
+        """Send once, even if the delivery comes again. None after a refusal, which is reported to its sender."""
         self._calls += 1
         call = ToolCall(f"{self._attempt}.{self._calls}", "send", {"to": to, "body": body, "reply_to": reply_to})
-        self._tell(call)
+        self._emit(call)
         try:
             answer = await self._client.send(
                 SendRequest(to=to, body=body, reply_to=reply_to, idempotency_key=f"script:{delivery.id}:{key}")
             )
-            self._tell_result(call, f"Sent to {', '.join(answer.recipients)} as message {answer.id}.")
+            self._emit_result(call, f"Sent to {', '.join(answer.recipients)} as message {answer.id}.")
             return answer
         except CoreError as error:
-            self._tell_result(call, error.message, is_error=True)
+            self._emit_result(call, error.message, is_error=True)
             if not error.refusal:
                 raise
             if error.code == "idempotency_conflict":
                 log.info("message %d was answered before the script changed", delivery.id)
                 return None
             log.warning("message %d: the hive refused a send to %s: %s", delivery.id, to, error)
-            await self._complain(delivery, key, f"could not send to {to}: {error.message}")
+            await self._report_error(delivery, key, f"could not send to {to}: {error.message}")
             return None
 
-    def _tell_result(self, call: ToolCall, text: str, *, is_error: bool = False) -> None:
-        self._tell(ToolResult(call.id, text, is_error, len(text)))
+    def _emit_result(self, call: ToolCall, text: str, *, is_error: bool = False) -> None:
+        self._emit(ToolResult(call.id, text, is_error, len(text)))
 
-    async def _complain(self, delivery: Delivery, key: str, what: str) -> None:
-        """Say to the delivery's sender what went wrong; if the hive refuses even that, the log has it."""
+    async def _report_error(self, delivery: Delivery, key: str, error_text: str) -> None:
+        """Send an error to the delivery's sender; a refusal of that message is logged."""
         if delivery.sender == SYSTEM:
             return
         request = SendRequest(
             to=delivery.sender,
-            body=f"{self._name}: {what}",
+            body=f"{self._name}: {error_text}",
             reply_to=delivery.id,
             idempotency_key=f"script:{delivery.id}:{key}:refused",
         )
@@ -200,4 +202,4 @@ class ScriptedBackend:
         except CoreError as error:
             if not error.refusal:
                 raise
-            log.warning("message %d: its sender was not told that %s: %s", delivery.id, what, error)
+            log.warning("message %d: its sender could not be sent `%s`: %s", delivery.id, error_text, error)

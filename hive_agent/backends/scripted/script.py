@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
@@ -24,23 +24,23 @@ log = logging.getLogger(__name__)
 
 
 _SEARCHED_CHARACTERS = 10_000
-"""How much of a body rules see: some expressions take time that grows fast with the text."""
+"""Length of the beginning of a body that is matched: the time of some expressions grows fast with the text."""
 _MATCH_SECONDS = 1.0
-"""Processor time for finding a message's rule: meanwhile the harness does nothing else, and no lease is renewed."""
+"""Processor time for finding the rule of a message, during which the harness is blocked and renews no leases."""
 _FIELD = re.compile(r"\{(body|sender|me|[1-9][0-9]?)\}")
 
 
 class BadScript(Exception):
-    """A rule of the script cannot be used; the text says which and why."""
+    """A rule of the script is not valid; the text says which and why."""
 
 
 class SlowRule(Exception):
-    """A rule's expression took too long on a message; the text says which, and what to do."""
+    """The expression of a rule took too long on a message; the text says which, and what to do."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A rule that fits a message. `index` counts from 0; `groups` are those of its expression."""
+    """A rule that matches a message. `index` counts from 0; `groups` are those of its expression."""
 
     index: int
     rule: ScriptRule
@@ -49,25 +49,25 @@ class Match:
 
 @dataclass(frozen=True)
 class Script:
-    """A script's rules, ready to use."""
+    """The compiled rules of a script."""
 
     rules: tuple[tuple[ScriptRule, re.Pattern[str]], ...]
 
     @classmethod
     def compile(cls, rules: Sequence[ScriptRule]) -> Script:
-        """Raises BadScript for an expression that is not one."""
+        """Compile the rules. Raises BadScript for an invalid expression."""
         compiled = []
         for number, rule in enumerate(rules, 1):
             try:
                 compiled.append((rule, re.compile(rule.match)))
             except (re.error, RecursionError, OverflowError) as error:
                 raise BadScript(
-                    f"rule {number} of the script: {rule.match!r} is no regular expression: {error}"
+                    f"rule {number} of the script: {rule.match!r} is not a regular expression: {error}"
                 ) from None
         return cls(tuple(compiled))
 
     def match(self, delivery: Delivery) -> Match | None:
-        """The first rule whose sender and expression fit. Raises SlowRule if that cannot be found out in time."""
+        """Find the first rule whose sender and expression match. Raises SlowRule if that takes too long."""
         text = delivery.body[:_SEARCHED_CHARACTERS]
         index = 0
         try:
@@ -80,14 +80,14 @@ class Script:
                         return Match(index, rule, found.groups(default=""))
         except RuleTimedOut:
             raise SlowRule(
-                f"rule {index + 1} of the script was not done with message {delivery.id} after {_MATCH_SECONDS:g} s; "
+                f"rule {index + 1} of the script did not match message {delivery.id} within {_MATCH_SECONDS:g} s; "
                 "write its `match` so that it backtracks less"
             ) from None
         return None
 
 
 def fill(text: str, delivery: Delivery, me: str, groups: Sequence[str]) -> str:
-    """`text` with {body}, {sender}, {me} and {1}… put in, once: what is put in is not looked at again."""
+    """Replace {body}, {sender}, {me} and {1}… in `text`; placeholders in inserted text are not replaced."""
 
     def value(found: re.Match[str]) -> str:
         match found.group(1):
@@ -98,45 +98,47 @@ def fill(text: str, delivery: Delivery, me: str, groups: Sequence[str]) -> str:
             case "me":
                 return me
             case number:
-                place = int(number) - 1
-                return groups[place] if place < len(groups) else ""
+                index = int(number) - 1
+                return groups[index] if index < len(groups) else ""
 
     return _FIELD.sub(value, text)
 
 
 _LONGEST_NOTE = 10_000
-_LOOKED_AT = 100
-"""How many of the agent's newest proposals are looked at for one that holds the commit already."""
+_SEARCHED_PROPOSALS = 100
+"""Number of the agent's newest proposals that are searched for the commit."""
 _ENDED = frozenset({"deployed", "failed", "denied", "withdrawn"})
 
 
 class NotDone(Exception):
-    """What a rule asks for cannot be done; the text says why."""
+    """An action of a rule is not possible; the text says why."""
 
 
 class ScriptGate:
-    """Carries out `propose` and `decide` of rules; once, however often their message is handled."""
+    """Executes `propose` and `decide` of rules, once for each message, even if it is handled again."""
 
     def __init__(self, name: str, client: CoreClient, repository: ConfigRepository) -> None:
         self._name = name
         self._client = client
         self._repository = repository
 
-    async def carry_out(self, delivery: Delivery, match: Match) -> None:
-        """Propose, then decide, as far as the rule says so. Raises NotDone; CoreError if the hive is in trouble."""
+    async def apply_rule(self, delivery: Delivery, match: Match) -> None:
+        """Execute `propose` and `decide` of the rule. Raises NotDone, or CoreError for errors other than refusals."""
         propose, decide = match.rule.propose, match.rule.decide
         if propose is not None:
-            with _in_words("propose"):
-                await self._propose(propose, self._filled(propose.note, delivery, match))
+            with _as_not_done("propose"):
+                await self._propose(propose, self._fill_note(propose.note, delivery, match))
         if decide is not None:
-            with _in_words("decide"):
-                agent, number = (self._filled(text, delivery, match) for text in (decide.agent, decide.number))
-                await self._decide(decide, agent, number, self._filled(decide.note, delivery, match))
+            with _as_not_done("decide"):
+                agent, number = (self._fill_note(text, delivery, match) for text in (decide.agent, decide.number))
+                await self._decide(decide, agent, number, self._fill_note(decide.note, delivery, match))
 
     async def _propose(self, propose: ScriptProposal, note: str) -> None:
         commit = await self._repository.commit({change.path: change.text for change in propose.changes}, note)
-        # A commit that was proposed before is left alone, how ever that ended: the message comes a second time.
-        mine = await self._client.proposals(protocol.ProposalsQuery(agent=self._name, state="all", limit=_LOOKED_AT))
+        # A commit that was proposed before is not proposed again: the message is being handled a second time.
+        mine = await self._client.proposals(
+            protocol.ProposalsQuery(agent=self._name, state="all", limit=_SEARCHED_PROPOSALS)
+        )
         for proposal in mine.proposals:
             if proposal.commit == commit:
                 log.info("commit %s was proposed before, as %s/%d", commit, proposal.agent, proposal.number)
@@ -146,7 +148,7 @@ class ScriptGate:
 
     async def _decide(self, decide: ScriptDecision, agent: str, number: str, note: str) -> None:
         if not (number.isascii() and number.isdigit() and len(number) < 10):
-            raise NotDone(f"{number[:40]!r} is no proposal's number")
+            raise NotDone(f"{number[:40]!r} is not the number of a proposal")
         shown = await self._client.proposal(agent, int(number), protocol.ProposalQuery())
         if shown.state in _ENDED or shown.state == "approved":
             log.info("%s/%d is %s already", shown.agent, shown.number, shown.state)
@@ -155,24 +157,25 @@ class ScriptGate:
         else:
             await self._client.deny(agent, int(number), protocol.DenyRequest(expect=shown.state, note=note))
 
-    def _filled(self, text: str, delivery: Delivery, match: Match) -> str:
-        """`text` with its fields put in, cut to what the hive takes as a note; never empty."""
+    def _fill_note(self, text: str, delivery: Delivery, match: Match) -> str:
+        """Fill in `text`, truncated to the length of a note; never empty."""
         return fill(text, delivery, self._name, match.groups).strip()[:_LONGEST_NOTE] or "-"
 
 
 @contextmanager
-def _in_words(what: str) -> Iterator[None]:
+def _as_not_done(action: str) -> Iterator[None]:
     try:
         yield
     except (GitFailed, NotDone) as error:
-        raise NotDone(f"could not {what}: {error}") from None
+        raise NotDone(f"could not {action}: {error}") from None
     except CoreError as error:
         if not error.refusal:
             raise
-        raise NotDone(f"could not {what}: {error.message}") from None
+        raise NotDone(f"could not {action}: {error.message}") from None
 
 
 _KEPT_RELAYS = 1_000
+_MOST_BYTES = 16 * 1024 * 1024
 
 
 class ScriptState(BaseModel):
@@ -187,7 +190,7 @@ class ScriptState(BaseModel):
 class _Content(BaseModel):
     labels: dict[str, ScriptState] = {}
     relays: dict[int, ScriptState] = {}
-    """By the id of the message that was sent on: who had asked for it. Oldest first."""
+    """The message that requested a relay, by the id of the forwarded message. Oldest first."""
 
 
 class ScriptMemory:
@@ -195,7 +198,7 @@ class ScriptMemory:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._content = self._load()
+        self._content = state_files.load_model(path, _Content, _MOST_BYTES) or _Content()
 
     def label(self, label: str) -> ScriptState | None:
         return self._content.labels.get(label)
@@ -206,7 +209,7 @@ class ScriptMemory:
             self._save()
 
     def asker(self, sent_id: int) -> ScriptState | None:
-        """Who asked for the message `sent_id` to be sent."""
+        """The message that requested the relay `sent_id`."""
         return self._content.relays.get(sent_id)
 
     def set_asker(self, sent_id: int, asker: ScriptState) -> None:
@@ -218,36 +221,26 @@ class ScriptMemory:
             del relays[next(iter(relays))]
         self._save()
 
-    def _load(self) -> _Content:
-        try:
-            return _Content.model_validate_json(self._path.read_bytes())
-        except FileNotFoundError:
-            return _Content()
-        except (OSError, ValidationError) as error:
-            # The file is the agent's own and can be rebuilt by talking: not a reason to refuse every message.
-            log.warning("%s cannot be read (%s), starting without memory", self._path, type(error).__name__)
-            return _Content()
-
     def _save(self) -> None:
         state_files.replace_lines(self._path, [self._content.model_dump_json().encode()])
 
 
 class RuleTimedOut(Exception):
-    """The calculation was broken off."""
+    """The time limit of a calculation was exceeded."""
 
 
 @contextmanager
 def cpu_limit(seconds: float) -> Iterator[None]:
-    """Break the block off with RuleTimedOut once this process has used `seconds` of processor time in it.
+    """Interrupt the block with RuleTimedOut once this process has used `seconds` of processor time in it.
 
-    For the main thread only. Works in `re` too, which looks for signals; a thread would not help, as `re` holds the
-    interpreter's lock.
+    Works only in the main thread, also within `re`, which checks for signals. A thread would not help, as `re` holds
+    the interpreter's lock.
     """
 
-    def broken_off(_signal: int, _frame: FrameType | None) -> None:
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise RuleTimedOut
 
-    before = signal.signal(signal.SIGVTALRM, broken_off)
+    before = signal.signal(signal.SIGVTALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
         try:

@@ -197,7 +197,7 @@ async def test_compaction(shared: Shared) -> None:
     shared.entries.clear()
     shared.model.brain = sums_up
     assert await shared.backend.compact(shared.entries.append, "fruit\n/clear") == Ok()
-    assert any("shortened" in notice.text for notice in of(Notice, shared.entries))
+    assert any("compacted" in notice.text for notice in of(Notice, shared.entries))
     assert "fruit /clear" in str(shared.model.requests[-1]["messages"])
     assert await shared.run(says, turn("and now?")) == Ok()
     said = str(shared.model.requests[0]["messages"])

@@ -145,7 +145,7 @@ async def test_too_long_is_shortened_by_itself(shared: tuple[Backend, ModelServe
     model.brain = brain
     entries: list[Entry] = []
     assert await backend.run(turn("go on"), entries.append) == Ok()
-    assert any("shortened" in notice.text for notice in of(Notice, entries))
+    assert any("compacted" in notice.text for notice in of(Notice, entries))
 
 
 async def test_no_answer_at_all(tmp_path: Path) -> None:

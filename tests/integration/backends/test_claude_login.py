@@ -34,12 +34,12 @@ async def test_login(tmp_path: Path) -> None:
         login = await backend.log_in()
         assert login.url.startswith("https://claude.")
         with pytest.raises(LoginFailed, match="That code wasn't accepted"):
-            await login.give(service.code_for(login.url, "wrong"))
+            await login.submit_code(service.code_for(login.url, "wrong"))
         await login.close()
         assert not await backend.logged_in()
 
         login = await backend.log_in()
-        await login.give(service.code_for(login.url))
+        await login.submit_code(service.code_for(login.url))
         await login.close()
         assert running().keys() <= others.keys()
         assert await backend.logged_in()

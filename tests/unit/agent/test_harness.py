@@ -197,7 +197,7 @@ async def test_daemon_restart_during_a_turn(core: FakeCore, tmp_path: Path) -> N
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that breaks at once was a daemon's: tests do not let it live for a second."""
-    monkeypatch.setattr(presence_module, "_SHORTEST_LINE", 0.0)
+    monkeypatch.setattr(presence_module, "_SHORTEST_CONNECTION", 0.0)
 
 
 @pytest.mark.usefixtures("no_pauses")
@@ -264,7 +264,7 @@ async def test_a_daemon_that_hangs_up_at_once_is_not_pestered(
     async def broken(self: LivenessConnection) -> None:
         self.close()
 
-    monkeypatch.setattr(LivenessConnection, "broken", broken)
+    monkeypatch.setattr(LivenessConnection, "wait_broken", broken)
     monkeypatch.setattr("hive_agent.client.registration.asyncio.sleep", noted)
     async with serving(core, tmp_path, well):
         await core.until(lambda: len(core.hellos) == 10)

@@ -31,7 +31,7 @@ class FakeLogin:
         self._backend = backend
         self.closed = False
 
-    async def give(self, code: str) -> None:
+    async def submit_code(self, code: str) -> None:
         if code != "right":
             raise LoginFailed("that code is wrong")
         self._backend.credentials = True
@@ -50,7 +50,7 @@ class FakeBackend:
         self.attempts: list[tuple[int, int]] = []
         self.asked: list[str] = []
         """`notes`, `compact`, `new_session`, `choose MODEL EFFORT`, `close`."""
-        self.tell: EntrySink = lambda _entry: None
+        self.emit: EntrySink = lambda _entry: None
         self.compacting: Callable[[], TurnOutcome] = Ok
         self.noting: Callable[[], TurnOutcome] = Ok
         self.started = asyncio.Event()
@@ -59,13 +59,13 @@ class FakeBackend:
         self.credentials = True
         self.logins: list[FakeLogin] = []
 
-    async def run(self, turn: Turn, tell: EntrySink) -> TurnOutcome:
+    async def run(self, turn: Turn, emit: EntrySink) -> TurnOutcome:
         if turn.id == 0:
             self.asked.append("notes")
             return self.noting()
         self.turns.append([delivery.id for delivery in turn.deliveries])
         self.attempts.append((turn.id, turn.attempt))
-        self.tell = tell
+        self.emit = emit
         self.started.set()
         try:
             return await self._run(turn)
@@ -73,7 +73,7 @@ class FakeBackend:
             self.cancelled += 1
             raise
 
-    async def compact(self, tell: EntrySink, focus: str = "") -> TurnOutcome:
+    async def compact(self, emit: EntrySink, focus: str = "") -> TurnOutcome:
         self.asked.append("compact")
         return self.compacting()
 

@@ -54,7 +54,7 @@ async def test_what_is_refused(core: FakeCore) -> None:
     """What the hive refuses, and bytes that are no text, end with 1 and say why."""
     run = core.socket.parent
     code, said = await wake(run, "--from", "a", "--body", b"x\xff")
-    assert (code, said) == (1, "what was given is not UTF-8 (byte 1) (convert it with iconv)\n")
+    assert (code, said) == (1, "the text is not valid UTF-8 (byte 1) (convert it with iconv)\n")
     core.refusals["POST /v1/wake"] = refusal(429, "inbox_full", "10000 wait already", "handle some")
     code, said = await wake(run, "--from", "a", "--body", "x")
     assert (code, said) == (1, "10000 wait already (handle some)\n")
@@ -64,11 +64,11 @@ async def test_what_is_refused(core: FakeCore) -> None:
 @pytest.mark.parametrize(
     ("label", "body", "stdin", "why"),
     [
-        ("a\nb", "x", b"", "--from is no label"),
-        ("x" * 101, "x", b"", "--from is no label"),
-        ("", "x", b"", "--from is no label"),
-        ("\udcff", "x", b"", "not UTF-8 (byte 0)"),
-        ("a", "-", b"a\xff", "not UTF-8 (byte 1)"),
+        ("a\nb", "x", b"", "the label of --from is not valid"),
+        ("x" * 101, "x", b"", "the label of --from is not valid"),
+        ("", "x", b"", "the label of --from is not valid"),
+        ("\udcff", "x", b"", "not valid UTF-8 (byte 0)"),
+        ("a", "-", b"a\xff", "not valid UTF-8 (byte 1)"),
         ("a", "-", b"x" * (MAX_BODY_BYTES + 1), f"more than {MAX_BODY_BYTES} bytes"),
         ("a", "x" * (MAX_BODY_BYTES + 1), b"", f"more than {MAX_BODY_BYTES} bytes"),
     ],

@@ -53,7 +53,7 @@ def test_prompt_tells_of_each_message(tmp_path: Path) -> None:
     assert "2026-01-02 03:04:05 UTC" in text
     assert "a reply to message 3" in text
     assert "message 8 from bob, sent to everyone" in text
-    assert "handed out again (attempt 2)" in text
+    assert "delivered again (attempt 2)" in text
     assert "message 9 from system (the hive itself)" in text
     assert text.index("first") < text.index("second") < text.index("third")
 

@@ -37,7 +37,7 @@ async def test_propose_config(core: FakeCore, tmp_path: Path) -> None:
         said = text(await client.call_tool("propose_config", {"note": "shorter"}))
         assert (await client.call_tool("propose_config", {"note": "named", "commit": COMMIT})).is_error is False
     assert "as alice/1" in said
-    assert "Not committed, and so not part of it: prompt.md." in said
+    assert "Not committed, and therefore not part of the proposal: prompt.md." in said
     head = git(place, "rev-parse", "HEAD")
     assert [asked for _, asked in core.gate.asked] == [
         ProposeRequest(commit=head, note="shorter"),
@@ -105,7 +105,7 @@ async def test_names_cannot_change_the_route(core: FakeCore, tmp_path: Path, too
     async with tools(core, tmp_path, MANAGER) as client:
         result = await client.call_tool(tool, {"agent": "../agents", "number": 3, "note": "x"})
     assert result.is_error
-    assert "no agent's name" in text(result)
+    assert "not a valid agent name" in text(result)
     assert core.calls == []
 
 
@@ -138,7 +138,7 @@ async def test_manager_asks_for_agents(core: FakeCore, tmp_path: Path) -> None:
     async with tools(core, tmp_path, MANAGER) as client:
         arguments: dict[str, Any] = {"name": "eve", "note": "reads", "prompt": "Read.", "agent_toml": toml}
         said = text(await client.call_tool("request_spawn", arguments))
-        for bad, why in (("x = 1", "x: "), ("x", "no TOML")):
+        for bad, why in (("x = 1", "x: "), ("x", "not valid TOML")):
             result = await client.call_tool("request_spawn", arguments | {"agent_toml": bad})
             assert result.is_error
             assert why in text(result)
@@ -219,4 +219,4 @@ def test_line_says_why_it_ended() -> None:
         'ada/3 config by ada: built, waits for the manager\'s decision; note: "a"'
     )
     ended = made(state="denied", waits_for=None, outcome="no shell for bob")
-    assert proposals.proposal_line(ended) == 'ada/3 config by ada: denied; why: "no shell for bob"'
+    assert proposals.proposal_line(ended) == 'ada/3 config by ada: denied; reason: "no shell for bob"'

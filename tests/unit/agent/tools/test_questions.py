@@ -66,7 +66,7 @@ async def test_remind(core: FakeCore, tmp_path: Path) -> None:
         RemindRequest(text="look", after=90.0),
     ]
     assert said == ["Reminder 4 comes at 2026-03-01 08:00:00 UTC.", "Reminder 4 comes at 2026-01-02 03:05:35 UTC."]
-    assert "'tomorrow' is no time; write it as in 2026-03-01T09:00:00+00:00" in bad[0]
+    assert "'tomorrow' is not a time; write it as in 2026-03-01T09:00:00+00:00" in bad[0]
     assert "has no time zone" in bad[1]
     assert "after_minutes" in bad[2]
     assert len(bad[3]) < 300
@@ -113,8 +113,8 @@ async def test_list_open(core: FakeCore, tmp_path: Path) -> None:
     assert listed.startswith(
         "Questions to the operator (1):\n17, asked 2026-01-02 03:04:05 UTC, ends 2026-01-02 04:04:05"
     )
-    assert "... (712 characters)\n\nReminders to come (1):\n4, at 2026-01-02 03:04:05 UTC: look at it" in listed
-    assert "Proposals under way (1):\nalice/3 config by ada: built" in listed
+    assert "... (712 characters)\n\nPending reminders (1):\n4, at 2026-01-02 03:04:05 UTC: look at it" in listed
+    assert "Proposals in progress (1):\nalice/3 config by ada: built" in listed
     assert whole.endswith(f"{long.text}\n\n1. red\n2. blue")
     assert reminded == "Reminder 4, at 2026-01-02 03:04:05 UTC:\n\nlook\nat it"
     assert none.is_error and "No question 4 of yours is open." in text(none)

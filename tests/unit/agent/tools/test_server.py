@@ -76,9 +76,7 @@ async def test_looks(core: FakeCore, tmp_path: Path) -> None:
     """`whoami` and `list_agents` tell what the hive says."""
     async with tools(core, tmp_path) as client:
         assert "name: alice" in text(await client.call_tool("whoami", {}))
-        assert "bob (agent): stopped, offline; says it is at: done with it" in text(
-            await client.call_tool("list_agents", {})
-        )
+        assert "bob (agent): stopped, offline; status: done with it" in text(await client.call_tool("list_agents", {}))
 
 
 async def test_only_the_manager_has_the_managers_tools(core: FakeCore, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from tests.unit.agent.turns.test_operator_controls import idle
 
 
 async def uses(running: Running, context: int, window: int = 100) -> None:
-    running.backend.tell(SessionStarted("s", fresh=False))
-    running.backend.tell(TokenUsage(input=1, context=context, window=window))
+    running.backend.emit(SessionStarted("s", fresh=False))
+    running.backend.emit(TokenUsage(input=1, context=context, window=window))
 
 
 async def test_a_full_conversation_is_shortened_after_notes(core: FakeCore, tmp_path: Path) -> None:
@@ -41,8 +41,8 @@ async def test_a_full_conversation_is_shortened_after_notes(core: FakeCore, tmp_
         await core.until(lambda: core.acknowledged() == [1, 2])
         assert running.backend.asked == ["notes", "compact"]
         told = [str(entry["text"]) for entry in running.told("entry", turn=1, kind="notice")]
-        assert any("write down what matters" in text for text in told)
-        assert any("was shortened" in text for text in told)
+        assert any("write its notes" in text for text in told)
+        assert any("was compacted" in text for text in told)
 
 
 async def test_a_conversation_that_stays_full_is_not_shortened_for_ever(core: FakeCore, tmp_path: Path) -> None:

@@ -157,10 +157,10 @@ async def test_what_fails_of_itself_is_held(core: FakeCore, tmp_path: Path, kind
         assert running.backend.turns == [[bad]] * 3 + [[later]]
         assert core.messages[bad].holder is not None, "it is not in the way of others"
         assert [turn["id"] for turn in running.desk.snapshot()["held"]] == [1]
-        await running.until(lambda: running.told("state", state="idle", detail="1 turn waits for a person"))
+        await running.until(lambda: running.told("state", state="idle", detail="1 turn waits for the operator"))
         # Of a harness that pauses the hive tells the operator; of one that is idle it tells nobody.
         [told] = [state.detail for state in core.states if state.state == "paused"]
-        assert told == f"turn 1 waits for a person, others go on: it was {kind}"
+        assert told == f"turn 1 waits for the operator, others continue: it was {kind}"
 
 
 async def test_only_so_many_turns_are_held(core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +182,7 @@ async def test_only_so_many_turns_are_held(core: FakeCore, tmp_path: Path, monke
 
 async def test_a_login_ends_the_pause(core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as there are credentials, however they came, the turn is tried again, though the pause is not over."""
-    monkeypatch.setattr(loop, "_FIRST_LOOK", 0.01)
+    monkeypatch.setattr(loop, "_FIRST_LOGIN_CHECK", 0.01)
     number = await core.deliver("x")
     async with serving(core, tmp_path, one_after_another(failure("needs_login")), pause=Pauses(3_600.0)) as running:
         running.backend.credentials = False
@@ -196,7 +196,7 @@ async def test_credentials_that_do_not_work_are_not_tried_at_once(
     core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there are credentials and the API refuses them, their being there ends no pause."""
-    monkeypatch.setattr(loop, "_FIRST_LOOK", 0.0)
+    monkeypatch.setattr(loop, "_FIRST_LOGIN_CHECK", 0.0)
     await core.deliver("x")
     async with serving(core, tmp_path, one_after_another(failure("needs_login")), pause=Pauses(3_600.0)) as running:
         await core.until(lambda: core.state_names()[-1:] == ["needs_login"])

@@ -58,16 +58,16 @@ async def test_an_interrupted_turn_is_counted_from_its_transcript(history: TurnH
     """A harness that was killed could not say what its turn took: that is found in what happened in the turn."""
     turn_log = TurnLog(history, await history.open(), lambda _kind, _data: None)
     turn = await turn_log.begin(None, [])
-    tell = await turn_log.teller(turn)
-    tell(ToolCall("1", "send", {}))
-    tell(TokenUsage(input=7, output=2, cost_usd=0.1))
-    tell(TranscriptText("half"))
+    emit = await turn_log.entry_sink(turn)
+    emit(ToolCall("1", "send", {}))
+    emit(TokenUsage(input=7, output=2, cost_usd=0.1))
+    emit(TranscriptText("half"))
     again = await reopened(place)
     [found] = again.unfinished()
     assert (found.id, found.state, found.detail) == (1, "waiting", INTERRUPTED)
     assert (found.tool_calls, found.tokens_in, found.tokens_out, found.cost_usd) == (1, 7, 2, 0.1)
-    tell = await again.teller(found)
-    tell(TranscriptText("and on"))
+    emit = await again.entry_sink(found)
+    emit(TranscriptText("and on"))
     assert [entry["n"] for entry in await again.entries(1)] == [1, 2, 3, 4]
     again.close()
 
@@ -108,9 +108,9 @@ async def test_transcripts_are_bounded(history: TurnHistory, place: Path, monkey
     turn_log = TurnLog(history, await history.open(), lambda _kind, _data: None)
     for _ in range(5):
         turn = await turn_log.begin(None, [])
-        tell = await turn_log.teller(turn)
+        emit = await turn_log.entry_sink(turn)
         for _ in range(200):
-            tell(TranscriptText("x" * 100))
+            emit(TranscriptText("x" * 100))
         await turn_log.end(turn, "ok")
         await turn_log.settle(turn)
     sizes = {entry.name: entry.stat().st_size for entry in os.scandir(place)}
@@ -165,7 +165,7 @@ async def test_a_spoilt_place(tmp_path: Path, what: str, caplog: pytest.LogCaptu
             place.write_text("a file where the directory should be")
     turn_log = await reopened(place)
     turn = await turn_log.begin(None, [])
-    (await turn_log.teller(turn))(TranscriptText("x"))
+    (await turn_log.entry_sink(turn))(TranscriptText("x"))
     await turn_log.end(turn, "ok")
     await turn_log.settle(turn)
     assert turn.id == 1

@@ -27,11 +27,11 @@ async def test_login_from_the_page(core: FakeCore, tmp_path: Path) -> None:
     async with serving(core, tmp_path, needs, pause=long_pause) as running:
         running.backend.credentials = False
         await core.until(lambda: core.state_names()[-1:] == ["needs_login"])
-        with pytest.raises(ActionNotPossible, match="No login is under way"):
+        with pytest.raises(ActionNotPossible, match="No login is in progress"):
             await running.desk.give_code("right")
         assert await running.desk.log_in() == await running.desk.log_in() == "https://login.example/1"
         assert running.desk.snapshot()["login"] == "https://login.example/1"
-        with pytest.raises(ActionNotPossible, match="This is no code"):
+        with pytest.raises(ActionNotPossible, match="not a valid code"):
             await running.desk.give_code("a\nb")
         with pytest.raises(ActionNotPossible, match="that code is wrong"):
             await running.desk.give_code("wrong")
@@ -69,7 +69,7 @@ async def test_a_login_beside_a_look_for_credentials(
     core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the harness just looks whether there are credentials, a login waits for that and is not refused."""
-    monkeypatch.setattr(loop, "_FIRST_LOOK", 0.01)
+    monkeypatch.setattr(loop, "_FIRST_LOGIN_CHECK", 0.01)
     looking, go_on = asyncio.Event(), asyncio.Event()
     looks = 0
 
@@ -117,7 +117,7 @@ async def test_no_login_during_a_turn(core: FakeCore, tmp_path: Path) -> None:
 
     async with serving(core, tmp_path, forever) as running:
         await running.backend.started.wait()
-        with pytest.raises(ActionNotPossible, match="at work"):
+        with pytest.raises(ActionNotPossible, match="A turn is running"):
             await running.desk.log_in()
         await running.desk.cancel()
         await running.turn(1, "held")

@@ -52,9 +52,9 @@ async def test_what_an_interrupted_turn_did_is_known(core: FakeCore, tmp_path: P
     await core.deliver("x")
 
     async def begins(turn: Turn) -> TurnOutcome:
-        life.backend.tell(TranscriptText("begun"))
-        life.backend.tell(ToolCall("1", "Bash", {}))
-        life.backend.tell(TokenUsage(input=5, output=1, cost_usd=0.5))
+        life.backend.emit(TranscriptText("begun"))
+        life.backend.emit(ToolCall("1", "Bash", {}))
+        life.backend.emit(TokenUsage(input=5, output=1, cost_usd=0.5))
         told.set()
         return await forever(turn)
 
@@ -63,10 +63,13 @@ async def test_what_an_interrupted_turn_did_is_known(core: FakeCore, tmp_path: P
         await told.wait()
         await life.end()
         interrupted = life.told("turn", id=1)[-1]
-        assert (interrupted["state"], interrupted["detail"]) == ("waiting", "the harness ended in the middle of it")
+        assert (interrupted["state"], interrupted["detail"]) == (
+            "waiting",
+            "the harness stopped during the turn",
+        )
 
     async def goes_on(_turn: Turn) -> TurnOutcome:
-        next_life.backend.tell(TokenUsage(input=5, output=1, cost_usd=0.5))
+        next_life.backend.emit(TokenUsage(input=5, output=1, cost_usd=0.5))
         return Ok()
 
     async with serving(core, tmp_path, goes_on) as next_life:

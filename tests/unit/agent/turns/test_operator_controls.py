@@ -66,7 +66,7 @@ async def test_skip_gives_up_a_held_turn(core: FakeCore, tmp_path: Path) -> None
         await running.backend.started.wait()
         await running.desk.cancel()
         await running.turn(1, "held")
-        await core.until(lambda: core.states[-1].detail == "1 turn waits for a person")
+        await core.until(lambda: core.states[-1].detail == "1 turn waits for the operator")
         await running.desk.skip(1)
         await core.until(lambda: core.acknowledged() == [number])
         assert running.backend.turns == [[number]]
@@ -75,7 +75,7 @@ async def test_skip_gives_up_a_held_turn(core: FakeCore, tmp_path: Path) -> None
         await core.until(lambda: core.states[-1].detail == "")  # no turn waits for a person any more
         assert "paused" not in core.state_names(), "who stopped it knows"
         assert (await running.desk.history(None, 1))[0]["state"] == "skipped"
-        with pytest.raises(ActionNotPossible, match="Turn 1 neither waits"):
+        with pytest.raises(ActionNotPossible, match="Turn 1 waits neither"):
             await running.desk.skip(1)
 
 
@@ -125,7 +125,7 @@ async def test_a_turn_that_does_not_wait_cannot_be_steered(core: FakeCore, tmp_p
         await running.backend.started.wait()
         for turn in (1, 2, 0, -1, 10**30):
             for ask in (running.desk.retry, running.desk.skip):
-                with pytest.raises(ActionNotPossible, match=f"Turn {turn} neither waits"):
+                with pytest.raises(ActionNotPossible, match=f"Turn {turn} waits neither"):
                     await ask(turn)
         with pytest.raises(ActionNotPossible, match="no conversation yet"):
             await running.desk.compact()

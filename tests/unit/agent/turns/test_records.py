@@ -154,14 +154,14 @@ async def test_a_turn_is_counted(core: FakeCore, tmp_path: Path) -> None:
     number = await core.deliver("x")
 
     async def works(turn: Turn) -> TurnOutcome:
-        tell = running.backend.tell
-        tell(SessionStarted("s", fresh=turn.attempt == 1))
-        tell(ToolCall("1", "send", {"to": "ada"}))
-        tell(ToolResult("1", "sent", False, 4))
-        tell(TokenUsage(input=10, output=3, cache_read=5, cache_write=1, cost_usd=0.25, context=19, window=200))
+        emit = running.backend.emit
+        emit(SessionStarted("s", fresh=turn.attempt == 1))
+        emit(ToolCall("1", "send", {"to": "ada"}))
+        emit(ToolResult("1", "sent", False, 4))
+        emit(TokenUsage(input=10, output=3, cache_read=5, cache_write=1, cost_usd=0.25, context=19, window=200))
         if turn.attempt == 1:
             return Failed("overloaded", "busy")
-        tell(TokenUsage(input=1, output=1, cost_usd=None))
+        emit(TokenUsage(input=1, output=1, cost_usd=None))
         return Ok()
 
     async with serving(core, tmp_path, works) as running:
@@ -183,8 +183,8 @@ async def test_everything_told_is_published_and_kept(core: FakeCore, tmp_path: P
     await core.deliver("x")
 
     async def talks(turn: Turn) -> TurnOutcome:
-        running.backend.tell(TranscriptText(f"attempt {turn.attempt}"))
-        running.backend.tell(Notice("info", "\ud800 half a character \x1b[2J <script>"))
+        running.backend.emit(TranscriptText(f"attempt {turn.attempt}"))
+        running.backend.emit(Notice("info", "\ud800 half a character \x1b[2J <script>"))
         return Failed("refused", "\ud800") if turn.attempt == 1 else Ok()
 
     async with serving(core, tmp_path, talks) as running:
@@ -203,10 +203,10 @@ async def test_nonsense_is_counted_within_bounds(core: FakeCore, tmp_path: Path,
     await core.deliver("x")
 
     async def tells(_turn: Turn) -> TurnOutcome:
-        running.backend.tell(
+        running.backend.emit(
             TokenUsage(number, number, number, number, float(number), context=number, window=abs(number))
         )
-        running.backend.tell(TokenUsage(cost_usd=float("nan")))
+        running.backend.emit(TokenUsage(cost_usd=float("nan")))
         return Ok()
 
     async with serving(core, tmp_path, tells) as running:
@@ -235,9 +235,9 @@ async def test_max_steps(core: FakeCore, tmp_path: Path) -> None:
         nonlocal told
         while True:
             told += 1
-            running.backend.tell(ToolCall(str(told), "Bash", {}))
-            running.backend.tell(TokenUsage(input=1))
-            running.backend.tell(ToolResult(str(told), "", False, 0))
+            running.backend.emit(ToolCall(str(told), "Bash", {}))
+            running.backend.emit(TokenUsage(input=1))
+            running.backend.emit(ToolResult(str(told), "", False, 0))
             await asyncio.sleep(0)
 
     async with serving(core, tmp_path, loops, pause=lambda *_values: 3_600.0) as running:
@@ -256,8 +256,8 @@ async def test_max_steps_allows_as_many(core: FakeCore, tmp_path: Path) -> None:
     async def three(_turn: Turn) -> TurnOutcome:
         for number in range(3):
             if number:
-                running.backend.tell(ToolResult(str(number), "", False, 0))
-            running.backend.tell(TokenUsage(input=1))
+                running.backend.emit(ToolResult(str(number), "", False, 0))
+            running.backend.emit(TokenUsage(input=1))
             await asyncio.sleep(0)
         return Ok()
 
@@ -271,7 +271,7 @@ async def test_a_turn_out_of_time_is_tried_again_as_the_same(core: FakeCore, tmp
     await core.deliver("x")
 
     async def slow(turn: Turn) -> TurnOutcome:
-        running.backend.tell(ToolCall("1", "Bash", {}))
+        running.backend.emit(ToolCall("1", "Bash", {}))
         return await forever(turn) if turn.attempt == 1 else Ok()
 
     async with serving(core, tmp_path, slow) as running:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.turns.failure_policy import Reaction
-from hive_agent.turns.selection import LOOKED_THROUGH, PER_TURN, SUSPECT_AFTER, BatchSelector, FailureHistory, choose
+from hive_agent.turns.selection import PER_TURN, SEARCHED, SUSPECT_AFTER, BatchSelector, FailureHistory, select_batch
 from hive_core.protocol import Delivery
 from tests.unit.agent.backends.fake_backend import serving
 from tests.unit.agent.fake_core_api import FakeCore
@@ -41,7 +41,7 @@ def test_choice(messages: Waiting, suspects_first: bool) -> None:
     """Something is chosen, never too much, a suspect always alone, and nothing before an older one of its sender."""
     deliveries = [delivery(number, sender) for number, (sender, _, _) in enumerate(messages, 1)]
     past = {number: FailureHistory(turns, failed_in) for number, (_, turns, failed_in) in enumerate(messages, 1)}
-    chosen = choose(deliveries, past, suspects_first=suspects_first)
+    chosen = select_batch(deliveries, past, suspects_first=suspects_first)
     assert 1 <= len(chosen) <= PER_TURN
     assert len(chosen) == 1 or not any(past[one.id].suspect for one in chosen)
     for sender in SENDERS:
@@ -55,15 +55,15 @@ def test_without_suspects_the_oldest(messages: Waiting) -> None:
     """As long as nothing failed twice, a turn takes the ten oldest, whoever they are from."""
     deliveries = [delivery(number, sender) for number, (sender, _, _) in enumerate(messages, 1)]
     past = {one.id: FailureHistory(SUSPECT_AFTER - 1) for one in deliveries}
-    assert choose(deliveries, past, suspects_first=True) == deliveries[:PER_TURN]
+    assert select_batch(deliveries, past, suspects_first=True) == deliveries[:PER_TURN]
 
 
 def test_third_attempt_is_made_alone() -> None:
     """What the hive hands out for the third time is alone in its turn, also if this harness never saw it before."""
     selector = BatchSelector()
     deliveries = [delivery(1, "ada", 3), delivery(2, "bob", 2), delivery(3, "ada"), delivery(4, "carol")]
-    assert [one.id for one in selector.next(deliveries)] == [2, 4]
-    assert [one.id for one in selector.next(deliveries)] == [1]
+    assert [one.id for one in selector.select(deliveries)] == [2, 4]
+    assert [one.id for one in selector.select(deliveries)] == [1]
 
 
 def test_looking_does_not_make_suspect() -> None:
@@ -72,10 +72,10 @@ def test_looking_does_not_make_suspect() -> None:
     for attempt in range(1, 20):
         bad = delivery(1, "ada", attempt)
         others = [delivery(number, "bob", attempt) for number in range(2, 30)]
-        if len(batch := selector.next([bad, *others])) > 1:
+        if len(batch := selector.select([bad, *others])) > 1:
             continue
-        selector.failed(batch)
-    assert len(selector.next([delivery(1, "ada", 20), *others])) == PER_TURN
+        selector.record_failure(batch)
+    assert len(selector.select([delivery(1, "ada", 20), *others])) == PER_TURN
 
 
 @given(st.lists(st.tuples(st.sampled_from(SENDERS), st.booleans()), min_size=1, max_size=60))
@@ -95,13 +95,13 @@ def test_neighbours_get_through(messages: list[tuple[str, bool]]) -> None:
             break
         for number in window:
             attempts[number] += 1
-        batch = selector.next([delivery(number, left[number], attempts[number]) for number in window])
+        batch = selector.select([delivery(number, left[number], attempts[number]) for number in window])
         ids = [one.id for one in batch]
         if bad.intersection(ids):
-            selector.failed(batch)
+            selector.record_failure(batch)
             late += ids if turn >= 300 else []
         else:
-            selector.handled(batch)
+            selector.record_success(batch)
             handled += ids
             for number in ids:
                 del left[number]
@@ -119,9 +119,9 @@ def test_asks_for_more_only_with_suspects() -> None:
     """A harness looks further than one turn only while there is something to get past."""
     selector = BatchSelector()
     assert selector.most == PER_TURN
-    bad = selector.next([delivery(1, "ada", 3)])
-    assert selector.most == LOOKED_THROUGH
-    selector.handled(bad)
+    bad = selector.select([delivery(1, "ada", 3)])
+    assert selector.most == SEARCHED
+    selector.record_success(bad)
     assert selector.most == PER_TURN
 
 

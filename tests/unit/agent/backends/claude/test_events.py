@@ -144,7 +144,7 @@ def read(*events: Any, known: str | None = None, added_before: int | None = None
     reader = ClaudeEventReader(entries.append, message="u1", server="hive", known=known)
     for number, event in enumerate(events):
         if number == added_before:
-            reader.added()
+            reader.record_added()
         reader.feed(event)
     reader.close()
     return entries, reader.outcome(1_000.0)

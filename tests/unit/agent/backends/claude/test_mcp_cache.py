@@ -124,7 +124,7 @@ def test_broken_memory(text: str, tmp_path: Path) -> None:
     (tmp_path / "memory").write_bytes(text.encode("latin-1"))
     cache = mcp_cache.AnswerCache(str(tmp_path / "memory"), "1")
     assert cache.answer("q") is None
-    assert cache.learn("q", 1)
+    assert cache.store("q", 1)
     assert mcp_cache.AnswerCache(str(tmp_path / "memory"), "1").answer("q") == 1
 
 
@@ -132,7 +132,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     """However many questions there are, only the last ones are remembered; a link is not followed."""
     cache = mcp_cache.AnswerCache(str(tmp_path / "memory"), "1")
     for number in range(100):
-        cache.learn(f"q{number}", number)
+        cache.store(f"q{number}", number)
     assert len(json.loads((tmp_path / "memory").read_text())["answers"]) <= 20
     (tmp_path / "link").symlink_to(tmp_path / "memory")
     assert mcp_cache.AnswerCache(str(tmp_path / "link"), "1").answer("q99") is None

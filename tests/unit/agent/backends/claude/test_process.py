@@ -57,7 +57,7 @@ async def nothing() -> Sequence[Delivery]:
 
 
 async def test_messages_that_could_not_be_put_into_the_turn(tmp_path: Path) -> None:
-    """A turn is not well if messages were fetched for it and could not be given to the model: they would be lost."""
+    """A turn is not well if messages were fetched for it and could not be added to the turn: they would be lost."""
 
     async def long_one() -> Sequence[Delivery]:
         return [delivery("x" * 40_000, number=2)]
@@ -68,7 +68,7 @@ async def test_messages_that_could_not_be_put_into_the_turn(tmp_path: Path) -> N
         outcome = await backend.run(Turn((delivery("hello"),), more=long_one), silent)
         assert isinstance(outcome, Failed)
         assert outcome.kind == "internal"
-        assert "could not be given to the model" in outcome.detail
+        assert "could not be added to the turn" in outcome.detail
         assert await backend.run(Turn((delivery("hello"),), more=nothing), silent) == Ok()
 
 

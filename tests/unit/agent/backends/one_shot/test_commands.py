@@ -15,7 +15,7 @@ from hive_agent.backends.one_shot.backend import CliSpec
 from hive_agent.backends.one_shot.codex import Codex
 from hive_agent.backends.one_shot.gemini import Gemini, policy
 from hive_agent.backends.one_shot.opencode import Opencode, permissions
-from hive_agent.backends.tool_permissions import BadConfig, allowed
+from hive_agent.backends.tool_permissions import BadConfig, parse_tools
 from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.role import AGENT
@@ -57,7 +57,7 @@ def test_environment_is_made_from_nothing(tmp_path: Path, backend: Backend) -> N
     """A CLI gets what it needs and what agent.toml lists, and nothing else of the harness's environment."""
     given = {"GH_TOKEN": "a", "MY_ONE": "b", "AWS_SECRET": "c", "LD_PRELOAD": "d", "HIVE_INSTANCE": "e"}
     config = {"environment": ["GH_TOKEN", "MY_*"]}
-    found = CLIS[backend](context(tmp_path, backend, config, **given)).call(Choice(), None).environment
+    found = CLIS[backend](context(tmp_path, backend, config, **given)).prepare_call(Choice(), None).environment
     assert (found["GH_TOKEN"], found["MY_ONE"]) == ("a", "b")
     assert not {"AWS_SECRET", "LD_PRELOAD", "HIVE_INSTANCE"} & set(found)
 
@@ -66,7 +66,7 @@ def test_environment_is_made_from_nothing(tmp_path: Path, backend: Backend) -> N
 def test_settings_are_for_the_agent_alone(tmp_path: Path, backend: Backend) -> None:
     """Identity and settings, which may hold secrets, are for their owner only, and not where the agent works."""
     cli = CLIS[backend](context(tmp_path, backend, {}))
-    cli.call(Choice(), None)
+    cli.prepare_call(Choice(), None)
     written = [path for path in cli.home.rglob("*") if path.is_file()]
     assert any("You count sheep." in path.read_text() for path in written)
     assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
@@ -77,7 +77,7 @@ def test_settings_are_for_the_agent_alone(tmp_path: Path, backend: Backend) -> N
 def test_mcp_servers(tmp_path: Path, backend: Backend) -> None:
     """Beside the hive's MCP server the CLI gets those of agent.toml: programs, and addresses."""
     cli = CLIS[backend](context(tmp_path, backend, {"mcp_servers": SERVERS}))
-    cli.call(Choice(), None)
+    cli.prepare_call(Choice(), None)
     match backend:
         case "opencode":
             servers = json.loads((cli.home / "opencode.json").read_text())["mcp"]
@@ -100,7 +100,7 @@ def test_mcp_servers(tmp_path: Path, backend: Backend) -> None:
 def test_conversation_model_and_effort(tmp_path: Path, backend: Backend) -> None:
     """What was chosen and the conversation to go on with reach the program or its settings."""
     cli = CLIS[backend](context(tmp_path, backend, {}))
-    call = cli.call(Choice("some-model", "high"), "the-session")
+    call = cli.prepare_call(Choice("some-model", "high"), "the-session")
     told = " ".join(call.argv) + "".join(path.read_text() for path in cli.home.rglob("*") if path.is_file())
     assert "the-session" in " ".join(call.argv)
     assert "some-model" in told
@@ -120,7 +120,7 @@ async def test_limits_that_cannot_be_kept(tmp_path: Path, backend: Backend) -> N
 
 def test_opencode_permissions() -> None:
     """All is denied but the MCP servers and what agent.toml lists; a pattern allows what fits it and no more."""
-    rules = permissions(allowed(["Bash(git *)", "Bash(ls)", "Read"]), ["hive"])
+    rules = permissions(parse_tools(["Bash(git *)", "Bash(ls)", "Read"]), ["hive"])
     assert rules["*"] == "deny"
     assert rules["hive_*"] == rules["read"] == "allow"
     assert rules["bash"] == {"*": "deny", "git *": "allow", "ls": "allow"}
@@ -129,16 +129,16 @@ def test_opencode_permissions() -> None:
 
 def test_gemini_policy() -> None:
     """All is denied but the MCP servers and what agent.toml lists; of Bash also single commands."""
-    deny, hive, *rules = policy(allowed(["Bash(git *)", "Read"]), ["hive"])
+    deny, hive, *rules = policy(parse_tools(["Bash(git *)", "Read"]), ["hive"])
     assert (deny["toolName"], deny["decision"]) == ("*", "deny")
     assert (hive["mcpName"], hive["decision"]) == ("hive", "allow")
     assert rules[0]["toolName"] == "run_shell_command" and rules[0]["commandPrefix"] == "git"
     assert "read_file" in rules[1]["toolName"]
     with pytest.raises(BadConfig, match="Read"):
-        policy(allowed(["Read(/config/*)"]), ["hive"])
+        policy(parse_tools(["Read(/config/*)"]), ["hive"])
 
 
 def test_gemini_prompt_names_no_files(tmp_path: Path) -> None:
     """An `@` in a message puts no file into gemini's prompt."""
-    shown = Gemini(context(tmp_path, "gemini", {})).shown("see @/config/agent.toml or \\@x")
+    shown = Gemini(context(tmp_path, "gemini", {})).escape_prompt("see @/config/agent.toml or \\@x")
     assert "see \\@/config/agent.toml or \\@x" in shown

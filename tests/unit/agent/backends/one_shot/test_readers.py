@@ -17,7 +17,7 @@ from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolResult
 
 def fed(reader: OutputReader, *lines: str, stderr: bool = False) -> list[Entry]:
     """What the lines are told as."""
-    return [entry for line in lines for entry in (reader.complain(line) if stderr else reader.feed(line.encode()))]
+    return [entry for line in lines for entry in (reader.feed_stderr(line) if stderr else reader.feed(line.encode()))]
 
 
 def ended(reader: OutputReader, exit_code: int | None = 1) -> TurnOutcome:
@@ -95,7 +95,7 @@ def test_opencode_gives_up() -> None:
             Failed("rate_limit", "no", 17.0),
         ),
         ({"name": "APIError", "data": {"message": "no", "statusCode": 503}}, Failed("overloaded", "no")),
-        (None, Failed("refused", "opencode told of an error without a word")),
+        (None, Failed("refused", "opencode reports an error without a message")),
     ],
 )
 def test_opencode_errors(error: object, outcome: TurnOutcome) -> None:
@@ -142,7 +142,7 @@ def test_codex_tells_sums() -> None:
     )
     assert entry == TokenUsage(input=10, output=2, cache_read=20)
     assert ended(reading) == Ok()
-    assert reading.sums(known) == StoredSession(id="t1", input=130, cached=60, output=9)
+    assert reading.add_sums(known) == StoredSession(id="t1", input=130, cached=60, output=9)
 
 
 def test_long_results_are_cut() -> None:

@@ -177,5 +177,5 @@ def test_filling_is_not_formatting() -> None:
 
 def test_damaged_memory_starts_anew(tmp_path: Path) -> None:
     """A memory file that cannot be read is no reason to refuse every message."""
-    (tmp_path / "script.json").write_text('{"labels": 3')
+    (tmp_path / "script.json").write_text('{"labels": 3\n')
     assert ScriptMemory(tmp_path / "script.json").label("job") is None

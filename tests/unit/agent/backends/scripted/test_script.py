@@ -134,5 +134,5 @@ async def test_no_number_is_told(core: FakeCore, client: CoreClient, tmp_path: P
     """A rule whose number is none says so; nothing is looked up."""
     decide = ScriptDecision(agent="ada", number="{body}", decision="approve", note="x")
     await backend(client, tmp_path, ScriptRule(decide=decide)).run(Turn((message("../../x"),)), silent)
-    assert [sent.body for sent in core.sent] == ["alice: could not decide: '../../x' is no proposal's number"]
+    assert [sent.body for sent in core.sent] == ["alice: could not decide: '../../x' is not the number of a proposal"]
     assert [call for call in core.calls if "proposals" in call] == []

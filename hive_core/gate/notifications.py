@@ -163,10 +163,9 @@ def _result(data: ProposalTag, commit: str) -> str:
 
 
 def _closure_changes(data: ProposalTag) -> str:
-    if data.kind == "destroy" or not data.closure:
-        return ""
+    # The local runtime builds no system: the diff of the files is all that there is to see.
     if not data.closure_changes:
-        return "What it is built to is the same as before."
+        return ""
     return f"Changes of what it is built to:\n{join_list(data.closure_changes, _LINES, _WIDTH)}"
 
 

@@ -15,7 +15,7 @@ from hive_core.protocol import (
     SpawnProposal,
     SpawnRequest,
 )
-from tests.unit.core.gate.gate_hive import ADA, MANAGER, OPERATOR, PATIENCE, GateHive, config
+from tests.unit.core.gate.gate_hive import ADA, MANAGER, NOT_BUILDABLE, OPERATOR, PATIENCE, GateHive, config
 from tests.unit.core.gate.queries import begun, refused
 
 
@@ -33,7 +33,7 @@ async def test_spawned_by_the_operator(gate_hive: GateHive) -> None:
 
 async def test_a_spawn_that_cannot_be_built(gate_hive: GateHive) -> None:
     """Nothing of an agent is there after it; the next attempt has the next number."""
-    bad = SpawnRequest(name="cy", agent_nix="{ this is not nix")
+    bad = SpawnRequest(name="cy", agent_nix=NOT_BUILDABLE["agent.nix"])
     assert (await refused(gate_hive.gate.spawn(bad, OPERATOR))).code == "build_failed"
     assert not gate_hive.hive.agents.exists("cy") and gate_hive.main("cy") is None
     await gate_hive.check()

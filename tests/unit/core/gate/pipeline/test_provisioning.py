@@ -15,7 +15,8 @@ from hive_core.protocol import (
     SpawnProposal,
     SpawnRequest,
 )
-from tests.unit.core.gate.gate_hive import ADA, MANAGER, NOT_BUILDABLE, OPERATOR, PATIENCE, GateHive, config
+from hive_core.runtimes.base import BuildFailed
+from tests.unit.core.gate.gate_hive import ADA, MANAGER, OPERATOR, PATIENCE, GateHive, config
 from tests.unit.core.gate.queries import begun, refused
 
 
@@ -31,10 +32,15 @@ async def test_spawned_by_the_operator(gate_hive: GateHive) -> None:
     await gate_hive.check()
 
 
-async def test_a_spawn_that_cannot_be_built(gate_hive: GateHive) -> None:
+async def test_a_spawn_that_cannot_be_built(gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of an agent is there after it; the next attempt has the next number."""
-    bad = SpawnRequest(name="cy", agent_nix=NOT_BUILDABLE["agent.nix"])
-    assert (await refused(gate_hive.gate.spawn(bad, OPERATOR))).code == "build_failed"
+
+    async def fake_build(*_: object) -> str:
+        raise BuildFailed("error: syntax error, unexpected end of file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gate_hive.runtime, "build", fake_build)
+        assert (await refused(gate_hive.gate.spawn(SpawnRequest(name="cy"), OPERATOR))).code == "build_failed"
     assert not gate_hive.hive.agents.exists("cy") and gate_hive.main("cy") is None
     await gate_hive.check()
     await gate_hive.spawn("cy")

@@ -97,7 +97,7 @@ async def test_a_day_at_an_agent(browser: Browser, hive: Hive) -> None:
         await write(page, "sleep well")
         second = page.get_by_role("article", name="Turn 2")
         await second.get_by_role("button", name="Cancel").click()
-        await expect(second.locator(".why")).to_contain_text("a person stopped the turn")
+        await expect(second.locator(".why")).to_contain_text("the operator stopped the turn")
         await second.get_by_role("button", name="Retry").click()
         await expect(second.locator(".badge")).to_have_text("running")
         await expect(second.locator(".facts")).to_contain_text("attempt 2")

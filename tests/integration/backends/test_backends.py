@@ -120,4 +120,4 @@ async def test_missing_program(tmp_path: Path, cli: AgentCli) -> None:
         opened(cli, tmp_path, core, "http://127.0.0.1:9", more=[(setting, "/nowhere/cli")]) as backend,
     ):
         outcome = await backend.run(turn("hello"), lambda _entry: None)
-    assert outcome == Failed("no_program", f"{setting} names /nowhere/cli, which is no program that can be run here")
+    assert outcome == Failed("no_program", f"{setting} names /nowhere/cli, which is not an executable file")

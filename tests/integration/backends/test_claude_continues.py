@@ -71,7 +71,7 @@ async def test_unknown_conversation(tmp_path: Path) -> None:
         entries: list[Entry] = []
         async with claude(tmp_path, core, model.url) as backend:
             assert await backend.run(turn("hello"), entries.append) == Ok()
-            assert "a new one begins" in of(Notice, entries)[0].text
+            assert "a new one starts" in of(Notice, entries)[0].text
             assert of(SessionStarted, entries)[-1].fresh
             assert "hello" in last_user_text(model.requests[-1])
 

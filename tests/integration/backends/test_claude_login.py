@@ -53,7 +53,10 @@ async def test_login_that_cannot_begin(tmp_path: Path) -> None:
     broken.write_text("#!/bin/sh\nprintf '\\033[31mno <b>login</b> here\\n'\n")
     broken.chmod(0o755)
     async with fake_core(tmp_path / "run") as core:
-        for named, words in [(broken, "no address to log in at: no <b>login</b> here"), (tmp_path, "HIVE_CLAUDE")]:
+        for named, words in [
+            (broken, "showed no address for the login: no <b>login</b> here"),
+            (tmp_path, "HIVE_CLAUDE"),
+        ]:
             async with claude(tmp_path, core, "", variables={"HIVE_CLAUDE": str(named)}) as backend:
                 with pytest.raises(LoginFailed, match=words):
                     await backend.log_in()

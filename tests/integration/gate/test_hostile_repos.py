@@ -43,12 +43,22 @@ def descriptors() -> list[str]:
     return sorted(str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink())
 
 
+_earlier: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Know what this process had running before the test: a browser, say, that tests in the same worker share."""
+    _earlier.clear()
+    _earlier.update(psutil.Process().children())
+
+
 def running() -> list[str]:
-    """What this process has running; not what has ended and is about to be reaped by a parent that ends too."""
+    """What the test has running; not what has ended and is about to be reaped by a parent that ends too."""
     found = []
-    for child in psutil.Process().children(recursive=True):
+    for child in set(psutil.Process().children()) - _earlier:
         with suppress(psutil.NoSuchProcess):
-            found.append(" ".join(child.cmdline()))
+            found += [" ".join(each.cmdline()) for each in (child, *child.children(recursive=True))]
     return found
 
 

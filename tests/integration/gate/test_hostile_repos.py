@@ -20,6 +20,7 @@ from hive_core.errors import HiveError
 from hive_core.gate.intake import source_check
 from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
 from tests.helpers.git_repos import AgentRepositories, git
+from tests.helpers.own_children import OwnChildren
 from tests.integration.gate.conftest import LIMITS
 from tests.integration.gate.hostile_commits import CASES, Case
 
@@ -43,22 +44,24 @@ def descriptors() -> list[str]:
     return sorted(str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink())
 
 
-_earlier: set[psutil.Process] = set()
+_of_this_test: list[OwnChildren] = []
 
 
 @pytest.fixture(autouse=True)
-def others() -> None:
-    """Know what this process had running before the test: a browser, say, that tests in the same worker share."""
-    _earlier.clear()
-    _earlier.update(psutil.Process().children())
+def children() -> Iterator[None]:
+    """The processes of each test, which `running` tells."""
+    _of_this_test.append(OwnChildren())
+    yield
+    _of_this_test.clear()
 
 
 def running() -> list[str]:
     """What the test has running; not what has ended and is about to be reaped by a parent that ends too."""
+    (own,) = _of_this_test
     found = []
-    for child in set(psutil.Process().children()) - _earlier:
+    for child in own.alive():
         with suppress(psutil.NoSuchProcess):
-            found += [" ".join(each.cmdline()) for each in (child, *child.children(recursive=True))]
+            found.append(" ".join(child.cmdline()))
     return found
 
 

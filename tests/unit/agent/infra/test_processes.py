@@ -11,12 +11,14 @@ import psutil
 import pytest
 
 from hive_agent.infra.processes import Program, reap_adopted, running
+from tests.helpers.own_children import OwnChildren
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
 
 async def test_everything_started_is_killed(tmp_path: Path) -> None:
     """The program, its children and those in sessions of their own end with the block; other children go on."""
+    children = OwnChildren()
     other = await asyncio.create_subprocess_exec("sleep", "1003")
     try:
         script = "setsid sleep 1004 & (setsid sh -c 'sleep 1005 & sleep 1006') & echo ready; sleep 1007"
@@ -26,7 +28,7 @@ async def test_everything_started_is_killed(tmp_path: Path) -> None:
             started = psutil.Process(process.pid).children(recursive=True)
         assert process.returncode == -9
         assert started
-        assert [child.pid for child in psutil.Process().children(recursive=True)] == [other.pid]
+        assert [child.pid for child in children.alive()] == [other.pid]
     finally:
         other.kill()
         await other.wait()
@@ -71,6 +73,7 @@ async def test_program_goes_on_without_what_it_started(tmp_path: Path) -> None:
     script = (
         "sleep 1009 & echo; read go; sleep 1010 & setsid sleep 1011 & sh -c 'sleep 1012 &'; echo; read end; echo bye"
     )
+    children = OwnChildren()
     program = await Program.start(["sh", "-c", script], ENVIRONMENT, tmp_path)
     try:
         stdin, stdout = program.process.stdin, program.process.stdout
@@ -87,7 +90,7 @@ async def test_program_goes_on_without_what_it_started(tmp_path: Path) -> None:
         assert await stdout.readline() == b"bye\n"
     finally:
         await program.end()
-    assert psutil.Process().children(recursive=True) == []
+    assert children.alive() == []
 
 
 async def test_program_beside_another(tmp_path: Path) -> None:
@@ -105,12 +108,13 @@ async def test_program_beside_another(tmp_path: Path) -> None:
 
 async def test_adopted_ones_are_buried(tmp_path: Path) -> None:
     """Orphans that end by themselves while a program lives do not stay as dead processes."""
+    children = OwnChildren()
     program = await Program.start(["sh", "-c", "(true &) ; echo; read end"], ENVIRONMENT, tmp_path)
     try:
         assert program.process.stdout is not None
         await program.process.stdout.readline()
         async with asyncio.timeout(30):
-            while len(psutil.Process().children(recursive=True)) > 1:
+            while len(children.alive()) > 1:
                 reap_adopted()
                 await asyncio.sleep(0.01)
     finally:

@@ -125,11 +125,11 @@ class Backend(Protocol):
         """Start a login. Raises LoginFailed if the agent CLI cannot be logged in here."""
 
     async def logged_in(self) -> bool:
-        """Whether the agent CLI has credentials, as far as is known without a call of the model."""
+        """Return whether the agent CLI has credentials, as far as is known without a call of the model."""
 
     @property
     def warm(self) -> bool:
-        """Whether a process is kept running for the next turn."""
+        """Return whether a process is kept running for the next turn."""
 
     async def close(self) -> None:
         """Release all resources. No turn may be running."""

@@ -17,7 +17,7 @@ class Allowed:
     patterns: Mapping[str, Sequence[str]]
 
     def allows_any(self, *names: str) -> bool:
-        """Whether one of these tools may be used, with or without patterns."""
+        """Return whether one of these tools may be used, with or without patterns."""
         return any(name in self.patterns for name in names)
 
     def check_patterns(self, program: str, *exempt: str) -> None:

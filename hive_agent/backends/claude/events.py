@@ -46,7 +46,7 @@ class ClaudeEventReader:
         self._calls = CallUsage(emit, window)
         self.session: str | None = None
         self.heard = False
-        """Whether there was any event."""
+        """Return whether there was any event."""
         self.server_missing = False
         self.result: Mapping[str, Any] | None = None
         self.waits = 0.0
@@ -63,12 +63,12 @@ class ClaudeEventReader:
 
     @property
     def working(self) -> bool:
-        """Whether a tool runs, which may take long without output."""
+        """Return whether a tool runs, which may take long without output."""
         return bool(self._tools)
 
     @property
     def over(self) -> bool:
-        """Whether the turn has ended."""
+        """Return whether the turn has ended."""
         return self.result is not None or self.server_missing
 
     @property
@@ -179,7 +179,7 @@ class ClaudeEventReader:
                 self._emit(Notice("warning", "the subscription's limit is nearly reached"))
 
     def _is_ours(self, event: Mapping[str, Any]) -> bool:
-        """Whether a result is for this turn's prompt; versions that do not report this start no turns themselves."""
+        """Return whether a result is for this turn's prompt; versions that do not report it start no turns."""
         named = field(event, "user_message_uuids")
         return not isinstance(named, list) or not named or self._message in named
 
@@ -196,7 +196,7 @@ LONGEST_RESULT = 30_000
 
 
 def is_synthetic(event: Mapping[str, Any]) -> bool:
-    """Whether this is a message of Claude Code itself instead of the model."""
+    """Return whether this is a message of Claude Code itself instead of the model."""
     return text(event, "message", "model") == "<synthetic>"
 
 

@@ -54,7 +54,7 @@ def classify_compaction_error(error: str) -> Failed | NeedsLogin:
 
 
 def is_conversation_missing(result: Mapping[str, Any]) -> bool:
-    """Whether the conversation to continue does not exist."""
+    """Return whether the conversation to continue does not exist."""
     return field(result, "is_error") is True and _message(result).startswith(_NO_CONVERSATION)
 
 

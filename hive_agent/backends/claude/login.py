@@ -24,7 +24,7 @@ _SHOWN = 500
 
 
 async def is_logged_in(variables: Mapping[str, str], environment: Mapping[str, str], directory: Path) -> bool:
-    """Whether there are credentials: a key or token in the environment, or a login. False if that is not known."""
+    """Return whether there are credentials: a key or token in the environment, or a login. False if unknown."""
     try:
         argv = [str(find_program(variables)), "auth", "status"]
         async with running(argv, environment, directory, orphans=False) as process, asyncio.timeout(_STATUS_SECONDS):

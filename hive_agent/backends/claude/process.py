@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _STDERR_KEPT = 4_000
 _STDERR_SECONDS = 0.5
-"""How long stderr is read after the exit: an orphaned process may hold it open."""
+"""Seconds for which stderr is read after the exit, because an orphaned process may hold it open."""
 _STOP = "stop"
 """Id of the hook that runs when the model is about to end a turn."""
 _HOOK_SECONDS = 60
@@ -50,7 +50,7 @@ class ClaudeProcess:
         """Set when the process has closed its output, which it does when it exits."""
         self.models: Sequence[str] = ()
         self.used = False
-        """Whether it has got a prompt: then its MCP servers run."""
+        """Return whether it has got a prompt: then its MCP servers run."""
         self._stderr = bytearray()
         self._initialize = ""
         self._answering: dict[str, asyncio.Task[None]] = {}
@@ -200,7 +200,7 @@ class TurnRun:
 
     @property
     def can_continue(self) -> bool:
-        """Whether the process can run another turn."""
+        """Return whether the process can run another turn."""
         return self._reader.result is not None and not self._process.gone.is_set() and not self._reader.server_missing
 
     async def run(self, prompt: str, number: str, more: More | None) -> None:

@@ -68,7 +68,7 @@ class CliSpec(Protocol):
         """Escape the parts of the prompt that the program would interpret as commands."""
 
     def logged_in(self) -> bool:
-        """Whether there are credentials."""
+        """Return whether there are credentials."""
 
     @property
     def how_to_log_in(self) -> str:
@@ -196,7 +196,7 @@ _FIRST_OUTPUT_SECONDS = 300.0
 _EXIT_SECONDS = 15.0
 """Time limit for the exit of the program after its result."""
 _STDERR_SECONDS = 0.5
-"""How long stderr is read after the exit: an orphaned process may hold it open."""
+"""Seconds for which stderr is read after the exit, because an orphaned process may hold it open."""
 _LONGEST_STDERR_LINE = 100_000
 
 

@@ -55,7 +55,7 @@ _TRIAL_FLAKE = """\
 itself in the sandbox, so that no program has to be there: `/bin/sh` is missing where `sandbox-paths` is empty.
 """
 _RETRY_SECONDS = 10.0
-"""A failed trial is not repeated for this time, so that callers who queue up are answered at once."""
+"""A failed trial is not repeated for this time: one proposal asks several times, and callers queue up behind it."""
 _LONGEST_REASON = 500
 
 
@@ -93,6 +93,7 @@ class BuildUserSelector:
         self._store = store
         self._selected: Confinement | None = None
         self._failure: tuple[float, HiveError] | None = None
+        self._fallback: tuple[float, Confinement] | None = None
         self._lock = asyncio.Lock()
 
     @classmethod
@@ -121,6 +122,8 @@ class BuildUserSelector:
             if self._failure is not None and now() - self._failure[0] < _RETRY_SECONDS:
                 error = self._failure[1]
                 raise HiveError(error.code, error.message, hint=error.hint, status=error.status)
+            if self._fallback is not None and now() - self._fallback[0] < _RETRY_SECONDS:
+                return self._fallback[1]
             try:
                 found = await self._select()
             except HiveError as error:
@@ -128,8 +131,9 @@ class BuildUserSelector:
                 raise
             self._failure = None
             if found.unprivileged or self._settings.nixos.build_user == "root":
-                # Another result of `auto` may be outdated at the next build.
                 self._selected = found
+            else:  # `auto` fell back to root, which may no longer be needed at the next build.
+                self._fallback = (now(), found)
             return found
 
     async def _select(self) -> Confinement:

@@ -58,6 +58,16 @@ async def test_root_only_where_somebody_chose_it(select: Select) -> None:
     assert not (await select("root", NixFailed("never tried")).confinement()).unprivileged
 
 
+async def test_a_fallback_is_tried_again_after_a_moment(select: Select, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One proposal asks several times and makes one trial; later builds leave root as soon as Nix allows it."""
+    selector = select("auto", NixFailed("cannot connect"))
+    root = await selector.confinement()
+    select("auto", None)
+    assert await selector.confinement() is root and not root.unprivileged
+    monkeypatch.setattr(build_user, "_RETRY_SECONDS", 0.0)
+    assert (await selector.confinement()).unprivileged
+
+
 @pytest.mark.parametrize("ends", [BuildFailed("the build took longer than 60 s"), HiveError("cannot_build", "no room")])
 async def test_a_loaded_host_gives_nobody_root(select: Select, ends: Exception) -> None:
     """A trial that was stopped says nothing about Nix: also `auto` builds nothing then, and tries again later."""

@@ -18,7 +18,7 @@ from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStar
 from hive_agent.infra import log as harness_log
 from hive_agent.infra import state_files
 from hive_agent.prompts.system_prompt import NOTES
-from hive_agent.turns.runner import TurnStopper, guarded, run_turn
+from hive_agent.turns.runner import TurnStopper, run_guarded, run_turn
 from hive_core.protocol import Backend as BackendName
 from hive_core.protocol import Delivery, Effort, Profile
 from hive_core.protocol.names import SYSTEM
@@ -122,7 +122,7 @@ class Conversation:
                     log.warning("the agent did not write its notes: %s", written.detail)
                     emit(Notice("warning", f"the notes were not written: {written.detail}"))
             before = self.now.context
-            outcome = await guarded(self._backend.compact(tracking), keep_leases(), limit, TurnStopper())
+            outcome = await run_guarded(self._backend.compact(tracking), keep_leases(), limit, TurnStopper())
         self._compacted = True
         if isinstance(outcome, Ok):
             if self.now.context == before:

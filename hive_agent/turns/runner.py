@@ -64,13 +64,13 @@ async def run_turn(
     max_steps: int = 10_000,
     stopper: TurnStopper | None = None,
 ) -> TurnOutcome:
-    """Run `turn` for at most `limit` seconds and `max_steps` model calls, as `guarded` does."""
+    """Run `turn` for at most `limit` seconds and `max_steps` model calls, as `run_guarded` does."""
     stopper = stopper or TurnStopper()
     work = backend.run(turn, stopper.count_calls(emit, max_steps))
-    return await guarded(work, keep_leases, limit, stopper)
+    return await run_guarded(work, keep_leases, limit, stopper)
 
 
-async def guarded(
+async def run_guarded(
     work: Coroutine[Any, Any, TurnOutcome], keep_leases: Coroutine[Any, Any, None], limit: float, stopper: TurnStopper
 ) -> TurnOutcome:
     """Do the backend's `work` for at most `limit` seconds while `keep_leases` runs, and stop both.

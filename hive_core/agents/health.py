@@ -188,7 +188,7 @@ class HealthMonitor:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        with self._wakeups.listen(name) as waiter:
+        with self._wakeups.add_waiter(name) as waiter:
             while True:
                 why = _why_not_ready(self._said.get(name), deployment)
                 if not why or (reason := failure_reason()):

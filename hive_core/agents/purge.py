@@ -58,11 +58,11 @@ class Purging:
         while True:
             await self._more.wait()
             self._more.clear()
-            for place in await asyncio.to_thread(self._trash.places):
+            for directory in await asyncio.to_thread(self._trash.places):
                 try:
-                    await self._empty_one(place)
+                    await self._empty_one(directory)
                 except OSError as error:
-                    _log.error("trash not removed", place=str(place), error=_describe(error))
+                    _log.error("trash not removed", place=str(directory), error=_describe(error))
 
     def stop(self) -> None:
         """Stop deleting; the next daemon continues."""
@@ -106,21 +106,21 @@ class Purging:
 
     async def empty(self, places: Sequence[Path]) -> None:
         """Delete trash directories until done or until the daemon stops. Raises `purge_unfinished`."""
-        for place in places:
+        for directory in places:
             try:
-                await self._empty_one(place)
+                await self._empty_one(directory)
             except OSError as error:
                 raise HiveError(
                     "purge_unfinished",
                     f"the agent was removed, but not all of its files can be: {_describe(error)}",
-                    hint=f"the remaining files are in {place}; the daemon tries again at its next start",
+                    hint=f"the remaining files are in {directory}; the daemon tries again at its next start",
                     status=500,
                 ) from None
 
-    async def _empty_one(self, place: Path) -> None:
+    async def _empty_one(self, directory: Path) -> None:
         # One at a time: the threads are few, and agents' logs need them, too.
         async with self._emptying:
-            await asyncio.to_thread(self._trash.empty, place)
+            await asyncio.to_thread(self._trash.empty, directory)
 
 
 def _describe(error: OSError) -> str:
@@ -163,10 +163,10 @@ class Trash:
                 found += sorted((root / "trash").iterdir())
         return found
 
-    def empty(self, place: Path) -> None:
+    def empty(self, directory: Path) -> None:
         """Delete a directory of the trash, or as much of it as possible until `stop`. Raises OSError."""
         with suppress(FileNotFoundError):
-            remove_tree(place, self._stop)
+            remove_tree(directory, self._stop)
 
     def stop(self) -> None:
         """Make every `empty` return soon."""
@@ -176,15 +176,15 @@ class Trash:
         there = [source for source in sources if os.path.lexists(source)]
         if not there:
             return []
-        place = root / "trash" / secrets.token_hex(8)
-        place.parent.mkdir(mode=0o700, exist_ok=True)
-        place.mkdir(mode=0o700)
+        directory = root / "trash" / secrets.token_hex(8)
+        directory.parent.mkdir(mode=0o700, exist_ok=True)
+        directory.mkdir(mode=0o700)
         for number, source in enumerate(there):
             with suppress(FileNotFoundError):
                 with suppress(NotADirectoryError):
                     unlock(source)
-                source.rename(place / f"{number}.{source.name}")  # Several have the agent's name.
-        return [place]
+                source.rename(directory / f"{number}.{source.name}")  # Several have the agent's name.
+        return [directory]
 
 
 def unlock(path: Path | str, within: int | None = None) -> None:
@@ -193,9 +193,9 @@ def unlock(path: Path | str, within: int | None = None) -> None:
         pass
 
 
-def remove_tree(place: Path, stop: threading.Event) -> None:
+def remove_tree(directory: Path, stop: threading.Event) -> None:
     """Delete a directory tree. Returns early when `stop` is set; raises OSError if something cannot be deleted."""
-    with _reached(place) as top:
+    with _reached(directory) as top:
         while True:
             removed, failure = _take_apart(top, stop)
             if stop.is_set():
@@ -205,7 +205,7 @@ def remove_tree(place: Path, stop: threading.Event) -> None:
                 raise failure
             if failure is None and not removed:
                 break
-    place.rmdir()
+    directory.rmdir()
 
 
 def _take_apart(top: int, stop: threading.Event) -> tuple[bool, OSError | None]:

@@ -25,7 +25,7 @@ from hive_core.errors import HiveError
 from hive_core.infra import files
 from hive_core.layout import Layout
 from hive_core.protocol import AgentList, Deployment, History, HiveStatus
-from hive_core.runtimes.bubblewrap import look
+from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.runtimes.launcher import probe_bubblewrap
 from hive_core.runtimes.nixos.build.nix_settings import SHOW, read_nix_settings
 from hive_core.runtimes.nixos.commands import run
@@ -66,13 +66,13 @@ async def shown_to_containers(places: Iterable[Path]) -> dict[str, HiveError | N
     if os.geteuid() != 0:
         return {}
     found: dict[str, HiveError | None] = {}
-    for place in places:
+    for directory in places:
         try:
-            await check_id_mapping([existing(place)])
+            await check_id_mapping([existing(directory)])
         except HiveError as error:
-            found[str(place)] = error
+            found[str(directory)] = error
         else:
-            found[str(place)] = None
+            found[str(directory)] = None
     return found
 
 
@@ -203,11 +203,11 @@ def unseen(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
 
 
-def existing(place: Path) -> Path:
+def existing(directory: Path) -> Path:
     """The place, or the nearest directory above it that there is."""
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    return place
+    while not directory.exists() and directory != directory.parent:
+        directory = directory.parent
+    return directory
 
 
 def _door(path: Path) -> FilePermissions | None:
@@ -218,14 +218,14 @@ def _door(path: Path) -> FilePermissions | None:
     return FilePermissions(found.st_mode, found.st_uid, found.st_gid)
 
 
-def _room(check: str, place: Path, least: int, enough: int, remedy: str) -> DiskSpace | None:
+def _room(check: str, directory: Path, least: int, enough: int, remedy: str) -> DiskSpace | None:
     try:
-        found = os.statvfs(existing(place))
+        found = os.statvfs(existing(directory))
     except OSError:
         return None
     # Some file systems (btrfs) have no bound of files, and say that there are none.
     files = found.f_favail if found.f_files else None
-    return DiskSpace(check, str(place), found.f_bavail * found.f_frsize, files, least, enough, remedy)
+    return DiskSpace(check, str(directory), found.f_bavail * found.f_frsize, files, least, enough, remedy)
 
 
 _SECONDS = 15.0
@@ -253,7 +253,7 @@ async def bubblewrap() -> str:
     found = shutil.which("bwrap")  # Absolute, unless the PATH is not: then the trial tells.
     if found is None:
         return "bubblewrap is not installed"
-    return await probe_bubblewrap(found, await asyncio.to_thread(look))
+    return await probe_bubblewrap(found, await asyncio.to_thread(inspect_host))
 
 
 async def nix() -> NixFacts:

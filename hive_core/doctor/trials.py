@@ -23,7 +23,7 @@ from hive_core.infra.git.repository import Repository
 from hive_core.infra.systemd.units import SERVICE_STATE, UNIT_STATE
 from hive_core.runtimes.nixos.build.build_user import BuildUserSelector
 from hive_core.runtimes.nixos.build.store import Store
-from hive_core.runtimes.nixos.host_checks import look_at_unit, unit_properties
+from hive_core.runtimes.nixos.host_checks import inspect_unit, unit_properties
 from hive_core.settings import LimitCeilings, Settings
 
 _ALWAYS = "systemd-journald.service"
@@ -43,7 +43,7 @@ async def trials(settings: Settings) -> TrialFacts | None:
 
 async def _unit() -> HiveError | None:
     try:
-        await look_at_unit()
+        await inspect_unit()
     except HiveError as error:
         return error
     return None
@@ -102,10 +102,10 @@ async def why_git_fails(bwrap: str | None) -> str:
             return str(error)
 
 
-async def _try(place: Path, bwrap: str | None) -> str:
-    applied, config = place / "applied.git", place / "config"
+async def _try(directory: Path, bwrap: str | None) -> str:
+    applied, config = directory / "applied.git", directory / "config"
     base, commit, bad = await asyncio.to_thread(_make, applied, config)
-    importer = CommitImporter(bwrap, place / "scratch", _LIMITS)
+    importer = CommitImporter(bwrap, directory / "scratch", _LIMITS)
     await importer.import_commit(config, applied, commit, base)
     if why := await asyncio.to_thread(_read_back, applied, base, commit):
         return why

@@ -65,7 +65,7 @@ class GateContext:
 
     async def check_no_deployment(self, agent: str) -> None:
         """Raise `deployment_under_way` while another deployment of the agent is carried out."""
-        other = await self.database.read(lambda db: index.under_way(db, agent))
+        other = await self.database.read(lambda db: index.deployment_in_progress(db, agent))
         if other is not None:
             hint = f"wait until {agent}/{other.number} is deployed or failed"
             raise conflict("deployment_under_way", f"{agent}/{other.number} is being deployed", hint)

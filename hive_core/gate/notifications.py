@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from hive_core.gate.policy import asked, name_in
+from hive_core.gate.policy import asked, name_from_label
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Notification, Transition
@@ -210,10 +210,10 @@ def notifications_for(
     if data.state is State.DEPLOYED:
         return [(name, deployed(data)) for name in _concerned(data, names)]
     if data.state is State.FAILED:
-        concerned = _concerned(data, names) if data.approvals else [name_in(data.by)]
+        concerned = _concerned(data, names) if data.approvals else [name_from_label(data.by)]
         return [(name, failed(data)) for name in concerned]
     if data.state is State.DENIED:
-        return [(name_in(data.by), denied(data, transition.by.label))]
+        return [(name_from_label(data.by), denied(data, transition.by.label))]
     if data.state is State.WITHDRAWN:
         text = withdrawn(data, transition.by.label)
         return [(name, text) for name in asked(data.by, was_asked) if name != transition.by.name]
@@ -224,7 +224,7 @@ def _of_rebuild(transition: Transition, names: Collection[str]) -> list[Notifica
     """How it ended, to who asked for it unless they see that at once; and what failed to who looks after the hive. Not
     to the agent, of whose configuration nothing has changed.
     """
-    data, asked_for = transition.data, name_in(transition.data.by)
+    data, asked_for = transition.data, name_from_label(transition.data.by)
     people = {asked_for}
     if data.state is State.DEPLOYED:
         text = deployed(data)
@@ -243,9 +243,9 @@ def _concerned(data: ProposalTag, names: Collection[str]) -> list[str]:
     """Who proposed it, the manager if it agreed, and an agent that goes on: not one that is new or gone, nor an
     operator who did it at once and sees what comes of it.
     """
-    people = [name_in(data.by), *(name for name in map(name_in, data.approvals) if name == MANAGER)]
+    people = [name_from_label(data.by), *(name for name in map(name_from_label, data.approvals) if name == MANAGER)]
     if data.kind in ("config", "rollback"):
         people.append(data.agent)
-    at_once = data.kind != "config" and name_in(data.by) == OPERATOR
+    at_once = data.kind != "config" and name_from_label(data.by) == OPERATOR
     known = {*names, OPERATOR} - ({OPERATOR} if at_once else set())
     return [name for name in dict.fromkeys(people) if name in known]

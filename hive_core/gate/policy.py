@@ -36,14 +36,14 @@ class Principal:
 SYSTEM = Principal("system", "system", "system")
 
 
-def name_in(label: str) -> str:
+def name_from_label(label: str) -> str:
     """The name of the party with that label."""
     return label.split(":", 1)[0]
 
 
 def asked(proposer: str, waits_for: Decider | None) -> list[str]:
     """Whom the fate of a proposal concerns: who made it, and who was asked to decide."""
-    names = [name_in(proposer)]
+    names = [name_from_label(proposer)]
     if waits_for is not None:
         names.append(MANAGER if waits_for == "manager" else OPERATOR)
     return list(dict.fromkeys(names))
@@ -78,12 +78,12 @@ May = Callable[[Approval, DecisionRequest, Sequence[Decider], Principal, str], N
 
 def decision_request(kind: ProposalKind, proposer: str, agent: str, *, has_manager: bool) -> DecisionRequest:
     """The question that a proposal about `agent` asks; `proposer` is the label of who made it."""
-    return DecisionRequest(kind, name_in(proposer), agent, has_manager)
+    return DecisionRequest(kind, name_from_label(proposer), agent, has_manager)
 
 
 def approvals_given(approvals: Sequence[str]) -> list[Decider]:
     """Who of those that can be asked is among `approvals`, which are labels of parties and names of rules."""
-    names = {name_in(label) for label in approvals}
+    names = {name_from_label(label) for label in approvals}
     return [decider for decider, name in _NAMES.items() if name in names]
 
 
@@ -207,7 +207,7 @@ def check_may_deny(
 
 def check_may_withdraw(principal: Principal, proposer: str, proposal: str) -> None:
     """Refuse who takes back what another proposed: raises `not_yours`. `proposer` is the label of who did."""
-    if principal.role == "system" or principal.name == name_in(proposer):
+    if principal.role == "system" or principal.name == name_from_label(proposer):
         return
     hint = "deny it instead" if _decides(principal) else "ask who proposed it with a message"
     raise forbidden("not_yours", f"{proposal} was proposed by {proposer}, not by {principal.label}", hint)

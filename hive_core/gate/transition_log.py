@@ -18,7 +18,7 @@ from hive_core.gate.notifications import notifications_for
 from hive_core.gate.records import index, tag_message, transitions
 from hive_core.gate.records.commit import shown_diff
 from hive_core.gate.records.index import ProposalRow
-from hive_core.gate.records.states import TERMINAL, State, tag_of
+from hive_core.gate.records.states import TERMINAL, State, tag_name
 from hive_core.gate.records.transitions import MAIN, MoveMain, Notification, Transition, person, seconds
 from hive_core.infra.database import audit
 from hive_core.infra.database.connection import Operation
@@ -151,7 +151,7 @@ class TransitionLog:
         """Store `rows`, `notices` and an audit row for each tag `written` with its object's id, in one transaction."""
 
         def within(db: sqlite3.Connection) -> None:
-            index.put_all(db, rows)
+            index.upsert_all(db, rows)
             for transition, sha in written:
                 detail = {"tag": transition.tag, "object": sha, "commit": transition.commit}
                 action = f"gate.{transition.marker or transition.data.state.value}"
@@ -213,7 +213,7 @@ def _check_open(repository: Repository, changes: Sequence[Transition]) -> None:
     """Check that no proposal has a terminal tag, whatever the index says. Raises `ref_moved`."""
     for number in dict.fromkeys(change.data.number for change in changes):
         for state in sorted(TERMINAL):
-            tag = tag_of(state, number)
+            tag = tag_name(state, number)
             if repository.resolve(f"refs/tags/{tag}") is not None:
                 agent = changes[0].data.agent
                 raise conflict("ref_moved", f"{agent}/{number} is {state} already", "look at it as it is now")

@@ -156,7 +156,7 @@ async def readable(descriptor: int, unless: asyncio.Future[None] | None = None) 
             unless.remove_done_callback(wake)
 
 
-def exit_words(returncode: int) -> str:
+def describe_exit(returncode: int) -> str:
     """How a child ended, in words: "exit code 1" or "killed by SIGKILL"."""
     if returncode >= 0:
         return f"exit code {returncode}"

@@ -70,9 +70,9 @@ class Broker:
         """Store a message durably and wake its recipients; refusals are in `Sender`."""
         return await self._sender.send(sender, request)
 
-    async def announce(self, notices: Sequence[tuple[str, str]], within: Operation[T]) -> T:
+    async def announce(self, notifications: Sequence[tuple[str, str]], within: Operation[T]) -> T:
         """Carry out `within` and store messages from `system` in the same transaction; more in `Sender`."""
-        return await self._sender.announce(notices, within)
+        return await self._sender.announce(notifications, within)
 
     async def deliver(
         self, message: OutgoingMessage, within: Callable[[sqlite3.Connection, int], T], *, read: int | None = None
@@ -115,7 +115,7 @@ class Broker:
             return
         released = await self._database.write(lambda db: leases.take_over(db, name, instance))
         member.instance = instance
-        self._tell("message.released", name, released)
+        self._notify("message.released", name, released)
         self._wakeups.wake(name)
 
     async def receive(self, name: str, request: ReceiveRequest) -> ReceiveAnswer:
@@ -131,7 +131,7 @@ class Broker:
         """Hand these messages out again, now."""
         self._directory.check_instance(name, request.instance)
         ids = await self._change_leases(name, request, until=None)
-        self._tell("message.released", name, ids)
+        self._notify("message.released", name, ids)
         self._wakeups.wake(name)
         return LeaseAnswer(ids=ids)
 
@@ -167,7 +167,7 @@ class Broker:
             raise store.unknown_message(number)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_seconds
-        with self._wakeups.listen(OPERATOR) as waiter:
+        with self._wakeups.add_waiter(OPERATOR) as waiter:
             while True:
                 row = await self._database.read(lambda db: store.find_reply(db, asked))
                 if row is not None or loop.time() >= deadline or self._wakeups.closed:
@@ -207,12 +207,12 @@ class Broker:
 
     def _settled(self, name: str, done: Sequence[int]) -> None:
         self._sender.unacknowledged[name] -= len(done)
-        self._tell("message.acknowledged", name, done)
+        self._notify("message.acknowledged", name, done)
 
     async def _change_leases(self, name: str, request: LeaseRequest, until: int | None) -> list[int]:
         ids = None if request.ids is None else list(dict.fromkeys(request.ids))
         return await self._database.write(lambda db: leases.renew(db, name, request.instance, ids, until))
 
-    def _tell(self, kind: EventKind, name: str, ids: Sequence[int]) -> None:
+    def _notify(self, kind: EventKind, name: str, ids: Sequence[int]) -> None:
         if ids:
             self._events.publish(kind, {"agent": name, "ids": list(ids)})

@@ -68,7 +68,7 @@ class Receiver:
 
     @contextmanager
     def _poll(self, name: str, request: ReceiveRequest) -> Iterator[_Poll]:
-        waiter = self._wakeups.listen(name)
+        waiter = self._wakeups.add_waiter(name)
         poll = _Poll(waiter, partial(self._submit, name, request, waiter))
         waiter.expected = poll.queue_early
         with waiter, self._poll_limiter.enter(name, waiter, holding=request.holding is not None):

@@ -105,7 +105,7 @@ class Sender:
         row = MessageRow(number, message.sender, message.to, message.body(number), message.reply_to, self._clock())
         return await self._store_with([NewMessage(row, None, recipients)], lambda db: within(db, number))
 
-    async def announce(self, notices: Sequence[tuple[str, str]], within: Operation[T]) -> T:
+    async def announce(self, notifications: Sequence[tuple[str, str]], within: Operation[T]) -> T:
         """Carry out `within`, and store messages of the hive's own with it: (recipient, body), all of it or nothing.
 
         Returns what `within` does when that is on disk, and raises what it raises. That an inbox is full or a recipient
@@ -113,7 +113,7 @@ class Sender:
         """
         new: list[NewMessage] = []
         planned: Counter[str] = Counter()
-        for to, body in notices:
+        for to, body in notifications:
             recipients = self._reachable(to, planned)
             planned.update(recipients)
             if recipients:

@@ -10,55 +10,55 @@ class Wakeups:
     """Long polls wait on their recipient's bell. Ringing wakes all who wait, and costs nothing if nobody does."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, set[Waiter]] = {}
+        self._waiters: dict[str, set[Waiter]] = {}
         self.closed = False
 
-    def listen(self, name: str) -> Waiter:
+    def add_waiter(self, name: str) -> Waiter:
         """Hear every ring from now on; look for work after this, and only then wait."""
-        return Waiter(self._waiting.setdefault(name, set()))
+        return Waiter(self._waiters.setdefault(name, set()))
 
     def announce(self, name: str) -> None:
         """Say that there will be something for `name`: who waits may queue up behind it before the bell rings."""
-        for waiter in self._waiting.get(name, ()):
+        for waiter in self._waiters.get(name, ()):
             if waiter.expected is not None:
                 waiter.expected()
 
     def wake(self, name: str) -> None:
         """Wake whoever waits for `name`."""
-        for waiter in self._waiting.get(name, ()):
+        for waiter in self._waiters.get(name, ()):
             waiter.wake()
 
     def close(self) -> None:
         """Wake everybody for the last time."""
         self.closed = True
-        for name in self._waiting:
+        for name in self._waiters:
             self.wake(name)
 
-    def listening(self, name: str) -> int:
+    def count_waiters(self, name: str) -> int:
         """How many long polls wait for `name`."""
-        return len(self._waiting.get(name, ()))
+        return len(self._waiters.get(name, ()))
 
 
 class Waiter:
     """One listener's place; to be used in a `with` block. `expected` is called at once when something is expected."""
 
-    def __init__(self, places: set[Waiter]) -> None:
+    def __init__(self, waiters: set[Waiter]) -> None:
         self.ended = False
         self.expected: Callable[[], None] | None = None
-        self._places = places
-        self._rung = asyncio.get_running_loop().create_future()
-        places.add(self)
+        self._waiters = waiters
+        self._woken = asyncio.get_running_loop().create_future()
+        waiters.add(self)
 
     def __enter__(self) -> Waiter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._places.discard(self)
+        self._waiters.discard(self)
 
     def wake(self) -> None:
         """Wake this listener alone."""
-        if not self._rung.done():
-            self._rung.set_result(None)
+        if not self._woken.done():
+            self._woken.set_result(None)
 
     def end(self) -> None:
         """Wake this listener alone, and for the last time: `ended` tells it to give up."""
@@ -67,9 +67,9 @@ class Waiter:
 
     async def wait(self, seconds: float) -> bool:
         """Wait for a ring, at most `seconds`; whether there was one. Then listens for the next."""
-        if not self._rung.done() and seconds > 0:
-            await asyncio.wait([self._rung], timeout=seconds)
-        rang = self._rung.done()
+        if not self._woken.done() and seconds > 0:
+            await asyncio.wait([self._woken], timeout=seconds)
+        rang = self._woken.done()
         if rang:
-            self._rung = asyncio.get_running_loop().create_future()
+            self._woken = asyncio.get_running_loop().create_future()
         return rang

@@ -72,7 +72,7 @@ class Host:
     links: tuple[tuple[str, str], ...]
 
 
-def look(root: Path = Path("/"), python: Iterable[Path] | None = None) -> Host:
+def inspect_host(root: Path = Path("/"), python: Iterable[Path] | None = None) -> Host:
     """See what there is to show; `python` (this interpreter and the hive's packages) defaults to what runs now."""
     read_only: list[Path] = []
     links: list[tuple[str, str]] = []
@@ -92,9 +92,9 @@ def look(root: Path = Path("/"), python: Iterable[Path] | None = None) -> Host:
     return Host(_outermost([*read_only, *etc, *reached]), tuple(links))
 
 
-def check_hidden(host: Host, place: Path) -> None:
+def check_hidden(host: Host, directory: Path) -> None:
     """Refuse a state directory below something that every sandbox is shown: all of the hive would be in it."""
-    real = place.resolve()
+    real = directory.resolve()
     for shown in host.read_only:
         if real.is_relative_to(shown.resolve()):
             raise HiveError(

@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from hive_core.infra.processes import Command, Process, exit_words, read_all, readable, spawn
+from hive_core.infra.processes import Command, Process, describe_exit, read_all, readable, spawn
 from hive_core.layout import AgentPaths
 from hive_core.protocol import Kind
 from hive_core.runtimes.agent_environment import agent_variables, git_identity, harness_environment, python_path
@@ -107,7 +107,7 @@ class PlainProcess:
             if not await asyncio.to_thread(_kill_marked, self._marks):
                 break
             await asyncio.sleep(0.01)
-        return exit_words(returncode)
+        return describe_exit(returncode)
 
     def close(self) -> None:
         self._process.close()
@@ -226,7 +226,7 @@ class SandboxedProcess:
             _reap_if_ours(self._init)
         # bwrap tells a signal the way shells do.
         killed = 128 < returncode < 128 + signal.NSIG
-        return exit_words(128 - returncode if killed else returncode)
+        return describe_exit(128 - returncode if killed else returncode)
 
     def close(self) -> None:
         for pidfd in (self._init, self._harness):
@@ -297,7 +297,7 @@ async def probe_bubblewrap(bwrap: str, host: Host) -> str:
             child.kill()
             await child.wait()
             child.close()
-    if end == exit_words(0):
+    if end == describe_exit(0):
         return ""
     words = output.decode(errors="replace").strip().splitlines() or [end]
     return f"bwrap failed: {words[-1]}"

@@ -63,17 +63,19 @@ class AgentRepositories:
 
     @classmethod
     def make(cls, home: Path) -> AgentRepositories:
-        place = cls(home)
-        place.config.mkdir(parents=True)
-        place.outside.mkdir()
-        place.scratch.mkdir()
-        git(place.config, "init", "-q", "--template=", "-b", "main")
-        place.commit(AGENT_FILES)
-        git(home, "clone", "-q", "--template=", "--bare", str(place.config), str(place.applied))
+        repositories = cls(home)
+        repositories.config.mkdir(parents=True)
+        repositories.outside.mkdir()
+        repositories.scratch.mkdir()
+        git(repositories.config, "init", "-q", "--template=", "-b", "main")
+        repositories.commit(AGENT_FILES)
+        git(home, "clone", "-q", "--template=", "--bare", str(repositories.config), str(repositories.applied))
         # What git itself would leave there, but for the remote.
-        git(place.applied, "remote", "remove", "origin")
-        (place.applied / "refs" / "heads" / "main").write_text(git(place.config, "rev-parse", "HEAD") + "\n")
-        return place
+        git(repositories.applied, "remote", "remove", "origin")
+        (repositories.applied / "refs" / "heads" / "main").write_text(
+            git(repositories.config, "rev-parse", "HEAD") + "\n"
+        )
+        return repositories
 
     @property
     def config(self) -> Path:

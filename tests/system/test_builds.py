@@ -134,7 +134,7 @@ async def inside(hive: Hive, builder: NixBuilder, order: BuildOrder, *command: s
         unit = unit_name("inside", 0)
         shown = {order.repository: order.repository}
         argv = confinement.argv(
-            unit, command, place=build_workspace.path, shown=shown, variables=build_workspace.variables
+            unit, command, directory=build_workspace.path, shown=shown, variables=build_workspace.variables
         )
         await evaluate(unit, argv, confinement.limits, said.append)
     finally:

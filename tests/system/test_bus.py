@@ -21,7 +21,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.systemd import journal
 from hive_core.infra.systemd.bus import SystemBus
 from hive_core.infra.systemd.resource_control import limits_dropin, unit_properties
-from hive_core.infra.systemd.units import Ended, UnitProperties, UnitSubscription, ended, exit_words, lifecycle
+from hive_core.infra.systemd.units import Ended, UnitProperties, UnitSubscription, describe_exit, ended, lifecycle
 from hive_core.protocol import Limits
 from tests.system.host_hive import needs_limits
 
@@ -124,8 +124,8 @@ async def test_how_it_ended_in_words(bus: SystemBus, unit: str, command: list[st
     watch = bus.watch(unit)
     await begin(unit, *command, Type="simple", MemoryMax="32M", MemorySwapMax="0", LimitCORE="0")
     states = await until(watch, "failed")
-    assert exit_words(states[-1]).startswith(words)
-    assert all(exit_words(state) == "" for state in states if lifecycle(state) == "running")
+    assert describe_exit(states[-1]).startswith(words)
+    assert all(describe_exit(state) == "" for state in states if lifecycle(state) == "running")
 
 
 async def test_each_crash_is_told_once(bus: SystemBus, unit: str, tmp_path: Path) -> None:
@@ -270,10 +270,10 @@ async def test_a_bus_that_comes_back_has_lost_nothing(bus: SystemBus, unit: str)
 
     (crash,) = runs_ended(states[unit])
     assert crash.seen is not None
-    assert exit_words(crash.seen) == "killed by SIGKILL"
+    assert describe_exit(crash.seen) == "killed by SIGKILL"
     (stop,) = runs_ended(states[other])
     assert lifecycle(states[other][-1]) == "stopped"
-    assert stop.seen is None or exit_words(stop.seen) == "killed by SIGTERM"
+    assert stop.seen is None or describe_exit(stop.seen) == "killed by SIGTERM"
     later = unit.replace(".", "-later.")
     await begin(later, "sleep", "1000")
     assert {state.name for state in await until(watch, "running")} == {later}

@@ -12,7 +12,7 @@ from pathlib import Path
 from hive_core.errors import HiveError
 from hive_core.infra.files import disk_full
 from hive_core.infra.git.quarantine import GitEnd
-from hive_core.infra.processes import exit_words
+from hive_core.infra.processes import describe_exit
 
 _FSCK = re.compile(r"object ([0-9a-f]{40}): (\w+): (.*)")
 _OF_TREES = frozenset(
@@ -55,7 +55,7 @@ def refusal(reading: GitEnd, indexing: GitEnd, commit: str, most: int, source: P
     if indexing.status:
         return _unacceptable(indexing)
     if reading.status:
-        return _failed(f"git pack-objects: {exit_words(reading.status)}")
+        return _failed(f"git pack-objects: {describe_exit(reading.status)}")
     return None
 
 
@@ -125,7 +125,7 @@ def _signalled(end: GitEnd, by: signal.Signals) -> bool:
 def _line(end: GitEnd) -> str:
     lines = [line for line in end.output.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "bwrap:"))] or lines
-    return _clean(telling[-1]) if telling else exit_words(end.status)
+    return _clean(telling[-1]) if telling else describe_exit(end.status)
 
 
 def _clean(text: str) -> str:

@@ -37,15 +37,15 @@ from hive_core.infra.git.quarantine import (
     GitInvocation,
     GitStarter,
     Quarantine,
-    bare,
+    create_bare_repository,
     ended,
     environment,
     finish,
     pipe,
 )
-from hive_core.infra.processes import exit_words
+from hive_core.infra.processes import describe_exit
 from hive_core.infra.tasks import shield_to_completion
-from hive_core.runtimes.bubblewrap import look
+from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.settings import LimitCeilings
 from hive_core.text import shown
 
@@ -94,11 +94,11 @@ class CommitImporter:
         if self._start is None:
             self._start = await asyncio.to_thread(_starter, self._bwrap, self._most)
         if self._bare is None or not (self._bare / "config").exists():
-            self._bare = bare(self._new_place())
-        place = self._new_place()
+            self._bare = create_bare_repository(self._new_place())
+        directory = self._new_place()
         try:
             async with asyncio.timeout(self._most.seconds):
-                quarantine = Quarantine(place, self._bare, repository)
+                quarantine = Quarantine(directory, self._bare, repository)
                 taking = _Import(self._start, self._most, self._bare, quarantine, config, repository)
                 return await taking.run(commit, base)
         except TimeoutError:
@@ -109,7 +109,7 @@ class CommitImporter:
             why = f"the proposal cannot be read: {error.strerror or error}"
             raise HiveError("intake_failed", why, hint="see the daemon's log", status=500) from error
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
 
     def _new_place(self) -> Path:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ class _Import:
         async with AsyncExitStack() as stack:
             try:
                 # The one that waits for the other's output first, so that neither works before its limits hold.
-                indexing = self.start(self.quarantine.index(self.most.bytes), source)
+                indexing = self.start(self.quarantine.index_command(self.most.bytes), source)
                 await stack.enter_async_context(ended(indexing))
                 reading = self.start(self._pack(), asked, sink)
                 await stack.enter_async_context(ended(reading))
@@ -196,7 +196,7 @@ class _Import:
         source, questions = pipe()
         try:
             try:
-                process = self.start(self.quarantine.look(*ARGUMENTS), source)
+                process = self.start(self.quarantine.read_command(*ARGUMENTS), source)
             finally:
                 os.close(source)
             async with ended(process):
@@ -205,13 +205,13 @@ class _Import:
             os.close(questions)
 
     async def _check_descent(self, commit: str, base: str) -> None:
-        end = await self._end_of(self.quarantine.look("merge-base", "--is-ancestor", base, commit))
+        end = await self._end_of(self.quarantine.read_command("merge-base", "--is-ancestor", base, commit))
         if end.status == 1:
             hint = f'git fetch "$HIVE_AGENT_APPLIED/{self.repository.name}" main && git rebase FETCH_HEAD'
             raise conflict("not_rebased", f"{commit} does not build on {base}, which is deployed now", hint)
         if end.status:
             raise HiveError(
-                "intake_failed", f"git merge-base: {exit_words(end.status)}", hint="see its log", status=500
+                "intake_failed", f"git merge-base: {describe_exit(end.status)}", hint="see its log", status=500
             )
 
 
@@ -221,4 +221,4 @@ def _starter(bwrap: str | None, most: IntakeLimits) -> GitStarter:
         raise HiveError("git_missing", "cannot run git: it is not there", hint="install git 2.36 or newer", status=500)
     git = Path(found).resolve()
     allowed = limits(most.bytes, most.memory, most.seconds)
-    return Plain(git, allowed) if bwrap is None else Sandbox(bwrap, look(python=()), git, allowed)
+    return Plain(git, allowed) if bwrap is None else Sandbox(bwrap, inspect_host(python=()), git, allowed)

@@ -147,7 +147,7 @@ class BuildStep:
         decision = policy.decision_request(row.kind, row.by, row.agent, has_manager=context.has_manager)
         decider = policy.next_decider(context.settings.approval, decision, [])
         newest = await context.database.read(lambda db: index.last_deployed(db, row.agent))
-        under_way = await context.database.read(lambda db: index.under_way(db, row.agent)) is not None
+        under_way = await context.database.read(lambda db: index.deployment_in_progress(db, row.agent)) is not None
         overtaken = newest is not None and newest.number > row.number  # Main may be back where it was.
         why = ""
         if overtaken or await context.in_repository(row.agent, Repository.main) != row.base:

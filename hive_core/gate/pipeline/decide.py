@@ -106,8 +106,8 @@ class Decisions:
             # The older deployment was approved; this one puts the same closure back.
             approvals = policy.inherited_approvals(older.number, older.approvals)
             approved = replace(data, state=State.APPROVED, approvals=approvals, outcome=approvals[-1])
-            steps = [Transition(data, older.commit, principal), Transition(approved, older.commit, principal)]
-            (row,) = await context.transition_log.record(agent, steps)
+            transitions = [Transition(data, older.commit, principal), Transition(approved, older.commit, principal)]
+            (row,) = await context.transition_log.record(agent, transitions)
         self._deploy_step.start(agent, row.number)
         return row.to_protocol()
 

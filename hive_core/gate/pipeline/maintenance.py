@@ -69,7 +69,7 @@ class Maintenance:
         for agent in sorted(await context.database.read(index.agents) - found):
             gone = await context.database.read(partial(index.of_agent, agent=agent))
             changed += len(gone)
-            await context.database.write(partial(index.forget, agent=agent))
+            await context.database.write(partial(index.delete_rows, agent=agent))
         await context.transition_log.notify_waiters()
         if damaged:
             why = f"tags that are not the gate's, in the applied repository of {'; '.join(damaged)}"

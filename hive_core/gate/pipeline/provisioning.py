@@ -108,6 +108,6 @@ class Removal:
         finally:
             # Also if some of its files could not be removed: it is gone.
             if purge and not context.agents.exists(agent):
-                await context.database.write(lambda db: index.forget(db, agent))
+                await context.database.write(lambda db: index.delete_rows(db, agent))
             await context.transition_log.notify_waiters()
         return answer

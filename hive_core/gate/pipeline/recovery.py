@@ -17,10 +17,10 @@ from hive_core.gate.context import GateContext
 from hive_core.gate.pipeline.build import BuildStep
 from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.pipeline.deploy import DeployStep
-from hive_core.gate.policy import SYSTEM, Principal, Role, name_in
+from hive_core.gate.policy import SYSTEM, Principal, Role, name_from_label
 from hive_core.gate.records import index
 from hive_core.gate.records.index import ProposalRow
-from hive_core.gate.records.states import ENDORSED, State, tag_of
+from hive_core.gate.records.states import ENDORSED, State, tag_name
 from hive_core.gate.records.tag_message import parse_message as read_text
 from hive_core.gate.records.transitions import MAIN, Notification, Transition
 from hive_core.infra.git.objects import Tag
@@ -52,18 +52,18 @@ class Recovery:
         for agent in sorted(await context.database.read(index.agents) - found):
             if not context.agents.exists(agent):  # It was purged.
                 with suppress(HiveError):  # A full disk, most likely: it does no harm until the next start.
-                    await context.database.write(partial(index.forget, agent=agent))
-        told: list[str] = []
+                    await context.database.write(partial(index.delete_rows, agent=agent))
+        notifications: list[str] = []
         for agent in sorted(found):
             try:
                 async with context.locks[agent]:
-                    told += await self._recover(agent)
+                    notifications += await self._recover(agent)
             except Exception as error:  # Whatever one agent's repository holds, the others go on.
                 log.error("applied repository not recovered", agent=agent, error=str(error), exc_info=error)
-                told.append(f"{agent}: its applied repository cannot be read: {error}")
-        if told:
+                notifications.append(f"{agent}: its applied repository cannot be read: {error}")
+        if notifications:
             try:
-                await self._tell(told)
+                await self._notify(notifications)
             except HiveError as error:
                 log.warning("recovery not announced", code=error.code)
 
@@ -75,23 +75,23 @@ class Recovery:
         names, tags = await context.in_repository(agent, lambda repository: _unknown(repository, known, incomplete))
         if tags:
             log.warning("index differs from the tags", agent=agent, tags=[tag.name for tag in tags])
-            await self._right_main(agent, tags)
+            await self._repair_main(agent, tags)
             await self._catch_up(agent, tags)
         if untold := known.keys() - names:
             log.warning("proposals without tags are forgotten", agent=agent, numbers=sorted(untold))
-            await context.database.write(lambda db: index.forget(db, agent, untold))
-        told = []
+            await context.database.write(lambda db: index.delete_rows(db, agent, untold))
+        notifications = []
         for row in await context.database.read(lambda db: index.open_of(db, agent)):
-            what = await self._go_on(row)
+            what = await self._resume(row)
             if what:
                 log.info("proposal taken up again", agent=agent, number=row.number, state=row.state.value, what=what)
-                told.append(f"{agent}/{row.number} was {row.state.value}: {what}")
-        if await context.database.read(lambda db: index.under_way(db, agent)) is None:
+                notifications.append(f"{agent}/{row.number} was {row.state.value}: {what}")
+        if await context.database.read(lambda db: index.deployment_in_progress(db, agent)) is None:
             why = await self._deploy_step.restore_deployed(agent)
-            told += [f"{agent}: {why.strip()}"] if why else []
-        return told
+            notifications += [f"{agent}: {why.strip()}"] if why else []
+        return notifications
 
-    async def _right_main(self, agent: str, tags: list[Tag]) -> None:
+    async def _repair_main(self, agent: str, tags: list[Tag]) -> None:
         """Finish moving main: a power cut can leave `deployed/N` without it."""
         context = self._context
         known = await context.database.read(lambda db: index.last_deployed(db, agent))
@@ -116,21 +116,23 @@ class Recovery:
         untold = {transition.tag: transition for transition, _ in written}
         notices: list[Notification] = []
         for row in rows:
-            notices += await self._notices(row, tags, untold)
+            notices += await self._missing_notifications(row, tags, untold)
         await context.transition_log.write_index(agent, rows, written, notices)
 
-    async def _notices(self, row: ProposalRow, tags: list[Tag], untold: dict[str, Transition]) -> list[Notification]:
+    async def _missing_notifications(
+        self, row: ProposalRow, tags: list[Tag], untold: dict[str, Transition]
+    ) -> list[Notification]:
         """What the tag that tells the present of a proposal would have been told with; not those before it."""
-        transition = untold.get(tag_of(row.state, row.number))
+        transition = untold.get(tag_name(row.state, row.number))
         if row.state is State.BUILT:
-            transition = untold.get(tag_of(ENDORSED, row.number), transition if not row.approvals else None)
+            transition = untold.get(tag_name(ENDORSED, row.number), transition if not row.approvals else None)
         if transition is None:
             return []
-        asking = [tag for tag in tags if tag.name in (tag_of("built", row.number), tag_of(ENDORSED, row.number))]
+        asking = [tag for tag in tags if tag.name in (tag_name("built", row.number), tag_name(ENDORSED, row.number))]
         was_asked = next((read_text(tag.message).waits_for for tag in reversed(asking)), None)
         return await self._context.transition_log.notifications_for(transition, was_asked=was_asked)
 
-    async def _go_on(self, row: ProposalRow) -> str:
+    async def _resume(self, row: ProposalRow) -> str:
         """What is done with an open proposal, in words; empty if it just waits."""
         context = self._context
         if row.kind in ("config", "rollback", "rebuild") and not context.agents.exists(row.agent):
@@ -161,10 +163,10 @@ class Recovery:
     async def _end(self, row: ProposalRow, why: str) -> None:
         state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
         transition = Transition(row.tag(state, outcome=why, waits_for=None), row.commit, SYSTEM)
-        # `_tell` names it.
+        # `_notify` names it.
         await self._context.transition_log.record(row.agent, [transition], notify=False)
 
-    async def _tell(self, told: list[str]) -> None:
+    async def _notify(self, told: list[str]) -> None:
         to = MANAGER if self._context.has_manager else OPERATOR
         text = "\n".join(["The hive was started again; proposals that were under way go on.", "", *told])
         await self._context.transition_log.notify((to, text))
@@ -206,7 +208,7 @@ def _audited(db: sqlite3.Connection, agent: str) -> set[str]:
 
 def _step(tag: Tag) -> Transition:
     label = tag.tagger.name
-    name = name_in(label)
+    name = name_from_label(label)
     role: Role = "operator" if name == OPERATOR else "manager" if name == MANAGER else "agent"
     fact = ENDORSED if tag.name.startswith(f"{ENDORSED}/") else ""
     return Transition(read_text(tag.message), tag.target, Principal(name, role, label), fact)

@@ -215,8 +215,8 @@ class AgentSubmissions:
                 raise HiveError("build_failed", why, hint="mend the configuration", status=400) from None
             done = built.tag(row)
             approved = replace(done, state=State.APPROVED, approvals=[principal.label])
-            steps = [Transition(done, commit, SYSTEM), Transition(approved, commit, principal)]
-            (row,) = await context.transition_log.record(agent, steps)
+            transitions = [Transition(done, commit, SYSTEM), Transition(approved, commit, principal)]
+            (row,) = await context.transition_log.record(agent, transitions)
             try:
                 await self._provisioning.create_agent(row, actor=principal.actor)
             except Exception as error:
@@ -268,15 +268,15 @@ class AgentSubmissions:
             first = await new_proposal(context, "destroy", agent, principal, request.note, main, expires=True)
             data = replace(first, purge=request.purge)
             built = replace(data, state=State.BUILT, waits_for=decider)
-            steps = [
+            transitions = [
                 Transition(data, main, principal),
                 Transition(replace(data, state=State.BUILDING), main, SYSTEM),
                 Transition(built, main, SYSTEM),
             ]
             if decider is None:  # The operator's own is the last word.
                 approved = replace(built, state=State.APPROVED, approvals=[principal.label])
-                steps.append(Transition(approved, main, principal))
-            (row,) = await context.transition_log.record(agent, steps)
+                transitions.append(Transition(approved, main, principal))
+            (row,) = await context.transition_log.record(agent, transitions)
         if decider is None:
             self._deploy_step.start(agent, row.number)
         return row.to_protocol()

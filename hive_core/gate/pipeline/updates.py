@@ -82,13 +82,13 @@ class Updates:
 
     async def _notify(self, news: Mapping[str, AgentRecord], *, by_itself: bool) -> bool:
         context = self._context
-        untold = await context.database.read(partial(_untold, old=news)) if news else {}
+        untold = await context.database.read(partial(_not_notified, old=news)) if news else {}
         if not untold:
             return True
         to = MANAGER if context.has_manager else OPERATOR
         text = notifications.outdated(list(untold), by_itself=by_itself, to_manager=to == MANAGER)
         try:
-            await context.transition_log.notify_once((to, text), partial(_note, told=untold))
+            await context.transition_log.notify_once((to, text), partial(_record_notified, told=untold))
         except HiveError as error:
             log.warning("not told yet which agents need an update", to=to, code=error.code)
             return False
@@ -133,18 +133,18 @@ def may_update(deployed: ProposalRow, last: ProposalRow | None, now: int) -> boo
     return not last.open and last.changed_at < now - _REST
 
 
-def _untold(db: sqlite3.Connection, old: Mapping[str, AgentRecord]) -> dict[str, AgentRecord]:
+def _not_notified(db: sqlite3.Connection, old: Mapping[str, AgentRecord]) -> dict[str, AgentRecord]:
     """Those of which nobody was told that this deployment of theirs needs an update."""
     query = "SELECT subject, detail FROM audit WHERE action = 'needs_update'"  # By an index of that very condition.
     told = {(name, *json.loads(detail).values()) for name, detail in db.execute(query)}
-    return {name: record for name, record in old.items() if (name, *_what(record).values()) not in told}
+    return {name: record for name, record in old.items() if (name, *_describe(record).values()) not in told}
 
 
-def _note(db: sqlite3.Connection, told: Mapping[str, AgentRecord]) -> None:
+def _record_notified(db: sqlite3.Connection, told: Mapping[str, AgentRecord]) -> None:
     for name, record in told.items():
-        audit.append(db, actor=SYSTEM.actor, action="needs_update", subject=name, detail=_what(record))
+        audit.append(db, actor=SYSTEM.actor, action="needs_update", subject=name, detail=_describe(record))
 
 
-def _what(record: AgentRecord) -> dict[str, object]:
+def _describe(record: AgentRecord) -> dict[str, object]:
     # With the closure, as numbers begin again after a purge.
     return {"closure": record.closure, "deployment": record.deployment}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hive_core.gate.records import tag_message
-from hive_core.gate.records.states import ENDORSED, OPEN, IllegalHistory, State, current, in_tag, tag_of
+from hive_core.gate.records.states import ENDORSED, OPEN, IllegalHistory, State, current_state, parse_tag_name, tag_name
 from hive_core.gate.records.tag_message import ProposalFields, ProposalTag
 from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.objects import Tag
@@ -65,26 +65,26 @@ _COLUMNS = ", ".join({"by": "proposer", "commit": "sha"}.get(name, name) for nam
 _PLACES = ", ".join("?" * len(_FIELDS))
 
 
-def put(db: sqlite3.Connection, row: ProposalRow) -> None:
+def upsert(db: sqlite3.Connection, row: ProposalRow) -> None:
     """Store a row, or replace the one of that number."""
     values = {name: getattr(row, name) for name in _FIELDS}
     values.update(state=row.state.value, approvals=json.dumps(row.approvals))
     db.execute(f"INSERT OR REPLACE INTO proposals ({_COLUMNS}) VALUES ({_PLACES})", tuple(values.values()))  # noqa: S608
 
 
-def put_all(db: sqlite3.Connection, rows: Sequence[ProposalRow]) -> None:
+def upsert_all(db: sqlite3.Connection, rows: Sequence[ProposalRow]) -> None:
     """Store many."""
     for row in rows:
-        put(db, row)
+        upsert(db, row)
 
 
 def replace_all(db: sqlite3.Connection, agent: str, rows: Sequence[ProposalRow]) -> None:
     """These are all of the agent's proposals."""
-    forget(db, agent)
-    put_all(db, rows)
+    delete_rows(db, agent)
+    upsert_all(db, rows)
 
 
-def forget(db: sqlite3.Connection, agent: str, numbers: Collection[int] | None = None) -> None:
+def delete_rows(db: sqlite3.Connection, agent: str, numbers: Collection[int] | None = None) -> None:
     """The agent's repository is gone, and with it all of its proposals; or only the tags of some `numbers`."""
     if numbers is None:
         db.execute("DELETE FROM proposals WHERE agent = ?", (agent,))
@@ -108,7 +108,7 @@ def open_of(db: sqlite3.Connection, agent: str) -> list[ProposalRow]:
     return list(_rows(db, f"+agent = ? AND {_WHERE['open']}", (agent,)))
 
 
-def under_way(db: sqlite3.Connection, agent: str) -> ProposalRow | None:
+def deployment_in_progress(db: sqlite3.Connection, agent: str) -> ProposalRow | None:
     """The agent's proposal that is approved and not deployed yet: there is one at most."""
     return next(_rows(db, f"+agent = ? AND {_WHERE['open']} AND state = 'approved'", (agent,)), None)
 
@@ -195,7 +195,7 @@ def states_from_tags(names: Iterable[str]) -> dict[int, set[State]]:
     """The states that each proposal has been in, from the names of tags. Raises IllegalHistory for other names."""
     found: defaultdict[int, set[State]] = defaultdict(set)
     for name in names:
-        told = in_tag(name)
+        told = parse_tag_name(name)
         if told is None:
             raise IllegalHistory(f"{name} is no tag of the gate")
         state, number = told
@@ -206,9 +206,9 @@ def states_from_tags(names: Iterable[str]) -> dict[int, set[State]]:
 
 def furthest_tag(names: Mapping[str, object] | set[str], number: int, reached: set[State]) -> str:
     """The tag that tells the present of a proposal. Raises IllegalHistory for states that no run leaves behind."""
-    state = current(reached)
-    endorsed = tag_of(ENDORSED, number)
-    return endorsed if state is State.BUILT and endorsed in names else tag_of(state, number)
+    state = current_state(reached)
+    endorsed = tag_name(ENDORSED, number)
+    return endorsed if state is State.BUILT and endorsed in names else tag_name(state, number)
 
 
 def rows_from_tags(tags: Iterable[Tag]) -> list[ProposalRow]:
@@ -217,7 +217,7 @@ def rows_from_tags(tags: Iterable[Tag]) -> list[ProposalRow]:
     made = []
     for number, reached in sorted(states_from_tags(by_name).items()):
         tag = by_name[furthest_tag(by_name, number, reached)]
-        born = by_name[tag_of(State.PROPOSAL, number)]
+        born = by_name[tag_name(State.PROPOSAL, number)]
         data = tag_message.parse_message(tag.message)
         if data.kind in ("spawn", "destroy"):
             # Older daemons wrote these two into the first tags only.

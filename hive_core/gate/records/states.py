@@ -79,17 +79,17 @@ class IllegalHistory(ValueError):
     """A set of tags that no run of the state machine leaves behind."""
 
 
-def following(state: State, kind: ProposalKind) -> frozenset[State]:
+def next_states(state: State, kind: ProposalKind) -> frozenset[State]:
     """The states that may come next; none after a terminal state, or after one that the kind never has."""
     return _STEPS.get(kind, _BUILT).get(state, frozenset())
 
 
-def may_follow(before: State, after: State, kind: ProposalKind) -> bool:
+def can_follow(before: State, after: State, kind: ProposalKind) -> bool:
     """Whether `after` is a legal next state of `before`."""
-    return after in following(before, kind)
+    return after in next_states(before, kind)
 
 
-def current(tags: Iterable[State], kind: ProposalKind | None = None) -> State:
+def current_state(tags: Iterable[State], kind: ProposalKind | None = None) -> State:
     """The state of a proposal with these tags; raises IllegalHistory if they do not form one legal path.
 
     Without `kind`, which the names of tags do not tell, a path of any kind will do.
@@ -106,7 +106,7 @@ def current(tags: Iterable[State], kind: ProposalKind | None = None) -> State:
 
 def _first_wrong(path: list[State], kind: ProposalKind) -> str | None:
     for before, after in pairwise(path):
-        if not may_follow(before, after, kind):
+        if not can_follow(before, after, kind):
             return f"{after} cannot follow {before}"
     return None
 
@@ -118,12 +118,12 @@ _TAG = re.compile(r"([a-z]{1,16})/(0|[1-9][0-9]{0,17})")
 _STATES = {state.value: state for state in State}
 
 
-def tag_of(state: State | str, number: int) -> str:
+def tag_name(state: State | str, number: int) -> str:
     """The name of the tag that says that proposal `number` is in a state, or endorsed."""
     return f"{state}/{number}"
 
 
-def in_tag(name: str) -> tuple[State | None, int] | None:
+def parse_tag_name(name: str) -> tuple[State | None, int] | None:
     """The state and number that a tag's name tells; a state of None is `endorsed`. None for what is no tag of ours."""
     found = _TAG.fullmatch(name)
     if found is None:

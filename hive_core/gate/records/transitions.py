@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from hive_core.gate.policy import Principal
-from hive_core.gate.records.states import tag_of
+from hive_core.gate.records.states import tag_name
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.infra.git.objects import Person
 
@@ -33,7 +33,7 @@ class Transition:
 
     @property
     def tag(self) -> str:
-        return tag_of(self.marker or self.data.state, self.data.number)
+        return tag_name(self.marker or self.data.state, self.data.number)
 
 
 @dataclass(frozen=True)

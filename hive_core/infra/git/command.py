@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hive_core.errors import HiveError
 from hive_core.infra.files import disk_full
-from hive_core.infra.processes import exit_words
+from hive_core.infra.processes import describe_exit
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -148,7 +148,7 @@ def failure(arguments: Sequence[str], status: int, errors: str) -> HiveError:
         return disk_full(f"run git {_name(arguments)}")
     if status == _NO_PROGRAM:
         return _missing(errors)
-    why = f"git {_name(arguments)} failed ({exit_words(status)}): {errors or 'it said nothing'}"
+    why = f"git {_name(arguments)} failed ({describe_exit(status)}): {errors or 'it said nothing'}"
     return HiveError("git_failed", why, hint="see the repository with git fsck", status=500)
 
 

@@ -52,7 +52,7 @@ def check(path: Path) -> None:
         raise HiveError("repository_damaged", why, hint="restore it from a backup", status=500)
 
 
-def make_bare(path: Path) -> None:
+def create_bare(path: Path) -> None:
     """Make the repository if it is not there; its configuration is put right in any case.
 
     A kill at any moment leaves it whole or absent. One caller at a time for one path. Raises HiveError

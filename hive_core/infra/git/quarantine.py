@@ -25,21 +25,21 @@ from hive_core.infra.tasks import shield_to_completion
 
 
 class Quarantine:
-    """One quarantine in the empty directory `place`; `bare` is a repository of our own to run git in."""
+    """One quarantine in the empty directory `directory`; `bare` is an own repository in which git is run."""
 
-    def __init__(self, place: Path, bare: Path, repository: Path) -> None:
+    def __init__(self, directory: Path, bare: Path, repository: Path) -> None:
         self._trusted = repository / "objects"
-        self._objects = place
-        (place / "pack").mkdir()
+        self._objects = directory
+        (directory / "pack").mkdir()
         self._bare = bare
         self._environment = environment(bare, self._objects, [self._trusted])
 
-    def index(self, most: int) -> GitInvocation:
+    def index_command(self, most: int) -> GitInvocation:
         """The command that takes in the pack on its standard input, refusing one of more than `most` bytes."""
         line = ("index-pack", "--stdin", "--strict", "--fsck-objects", "--threads=1", f"--max-input-size={most}")
         return GitInvocation(line, self._environment, (self._bare, self._trusted), (self._objects,))
 
-    def look(self, *arguments: str) -> GitInvocation:
+    def read_command(self, *arguments: str) -> GitInvocation:
         """A command that only reads: the objects in quarantine and those of the trusted repository."""
         return GitInvocation(arguments, self._environment, (self._bare, self._trusted, self._objects))
 
@@ -108,13 +108,13 @@ class GitEnd:
     output: str
 
 
-def bare(place: Path) -> Path:
+def create_bare_repository(directory: Path) -> Path:
     """Make a repository of our own at `place`, empty and never written to: with it, git reads no other's settings."""
     for name in ("objects", "refs"):
-        (place / name).mkdir(parents=True)
-    (place / "HEAD").write_text("ref: refs/heads/none\n")
-    (place / "config").write_text(CONFIG)
-    return place
+        (directory / name).mkdir(parents=True)
+    (directory / "HEAD").write_text("ref: refs/heads/none\n")
+    (directory / "config").write_text(CONFIG)
+    return directory
 
 
 def environment(repository: Path, objects: Path | None, others: Iterable[Path]) -> dict[str, str]:

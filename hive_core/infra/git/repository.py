@@ -31,7 +31,7 @@ class Repository:
     @classmethod
     def init(cls, path: Path) -> Repository:
         """Open the repository, which is made if it is not there. Raises `repository_damaged`, `disk_full`."""
-        create.make_bare(path.absolute())
+        create.create_bare(path.absolute())
         return cls.open(path)
 
     @classmethod

@@ -20,7 +20,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.systemd.dbus import BusError
 from hive_core.infra.systemd.reconnect import AWAY, MANAGER, ROOT, SYSTEMD, BusCall, ReconnectingBus, stopping
 from hive_core.infra.systemd.resource_control import LIMITS, active_limits
-from hive_core.infra.systemd.units import STATE, Jobs, UnitProperties, UnitSubscription, exit_words, read_properties
+from hive_core.infra.systemd.units import STATE, Jobs, UnitProperties, UnitSubscription, describe_exit, read_properties
 from hive_core.protocol import Limits
 
 _PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -121,7 +121,9 @@ class SystemBus:
     async def _job(self, method: str, unit: str, reached: Callable[[UnitProperties], bool]) -> None:
         with self._jobs.awaited() as job:
             try:
-                await self._reconnecting_bus.call(ROOT, f"{MANAGER}.{method}", "(ss)", unit, "replace", then=job.named)
+                await self._reconnecting_bus.call(
+                    ROOT, f"{MANAGER}.{method}", "(ss)", unit, "replace", on_result=job.named
+                )
             except BusError as error:
                 if method == "StopUnit" and error.name == f"{SYSTEMD}.NoSuchUnit":
                     return
@@ -132,7 +134,7 @@ class SystemBus:
         state = await self.properties(unit)
         # Without a result the job ended while the bus was away: what has come of it is all that can be known.
         if result or not reached(state):
-            raise _unit_failed(method, unit, exit_words(state) or result or f"it is {state.active}")
+            raise _unit_failed(method, unit, describe_exit(state) or result or f"it is {state.active}")
 
     async def _properties(self, unit: str) -> Mapping[str, Any]:
         try:
@@ -186,10 +188,10 @@ class SystemBus:
             watch.put(read_properties(name, values[0]))
 
         pattern = watch.prefix.replace("\\", "\\\\") + "*"
-        await call(ROOT, f"{MANAGER}.ListUnitsByPatterns", "(asas)", [], [pattern], then=listed)
+        await call(ROOT, f"{MANAGER}.ListUnitsByPatterns", "(asas)", [], [pattern], on_result=listed)
         for name in loaded:
             try:
-                await call(unit_path(name), *_GET_ALL, then=partial(put, name))
+                await call(unit_path(name), *_GET_ALL, on_result=partial(put, name))
             except BusError as error:
                 if error.name in AWAY:
                     raise  # Else it is this unit's, and others must not suffer.

@@ -51,12 +51,12 @@ class BusConnection:
         # GIO ends the process with a connection for which this is on.
         con.set_exit_on_close(False)
 
-    def when_lost(self, told: Callable[[], None]) -> None:
+    def when_lost(self, on_change: Callable[[], None]) -> None:
         """`told` is called when the connection has ended, however it did."""
         con = self._bus.con
-        self._closed = con.connect("closed", lambda *_: self._thread.tell(told))
+        self._closed = con.connect("closed", lambda *_: self._thread.tell(on_change))
         if con.is_closed():
-            told()
+            on_change()
 
     @classmethod
     async def open(
@@ -87,10 +87,12 @@ class BusConnection:
         signature: str = "()",
         *arguments: object,
         seconds: float = SECONDS,
-        then: Then | None = None,
+        on_result: Then | None = None,
     ) -> Sequence[Any]:
-        """Call `method` ("interface.Member") and give its results; `then` is called with them before any later signal
-        is heard. Raises BusError, ConnectionLost, TimeoutError.
+        """Call `method` ("interface.Member") and return its results.
+
+        `on_result` is called with them before any later signal is delivered. Raises BusError, ConnectionLost,
+        TimeoutError.
         """
         interface, _, member = method.rpartition(".")
         con, glib, gio = self._bus.con, self._thread.glib, self._thread.gio
@@ -103,8 +105,8 @@ class BusConnection:
 
         def end(result: Any) -> Sequence[Any]:
             values = self._values(con.call_finish(result))
-            if then is not None:
-                self._thread.tell(then, values)
+            if on_result is not None:
+                self._thread.tell(on_result, values)
             return values
 
         try:
@@ -118,12 +120,12 @@ class BusConnection:
             # GIO puts the name before the text.
             raise BusError(name, str(error.message).partition(f":{name}: ")[2] or str(error.message)) from None
 
-    def listen(self, sender: str, signal: str, heard: Heard, *, first: str = "") -> None:
+    def listen(self, sender: str, signal: str, on_signal: Heard, *, first: str = "") -> None:
         """Hear every `signal` ("interface.Member") of `sender` from now on; only those that begin with `first`."""
         interface, _, member = signal.rpartition(".")
 
         def fired(_con: Any, _sender: str, path: str, _interface: str, _member: str, values: Any) -> None:
-            self._thread.tell(heard, path, self._values(values))
+            self._thread.tell(on_signal, path, self._values(values))
 
         def begin() -> None:
             flags = self._thread.gio.DBusSignalFlags.NONE

@@ -36,7 +36,7 @@ class BusCall(Protocol):
         signature: str = "()",
         *arguments: object,
         seconds: float = SECONDS,
-        then: Then | None = None,
+        on_result: Then | None = None,
     ) -> Sequence[Any]: ...
 
 
@@ -95,7 +95,7 @@ class ReconnectingBus:
         signature: str = "()",
         *arguments: object,
         seconds: float = SECONDS,
-        then: Then | None = None,
+        on_result: Then | None = None,
     ) -> Sequence[Any]:
         """Call systemd, and call again if the bus went away meanwhile: only for what may be done twice.
 
@@ -113,7 +113,7 @@ class ReconnectingBus:
             if self._closed or call is None:
                 raise stopping()
             try:
-                return await call(path, method, signature, *arguments, seconds=seconds, then=then)
+                return await call(path, method, signature, *arguments, seconds=seconds, on_result=on_result)
             except TimeoutError:
                 what = method.rpartition(".")[2]
                 raise HiveError(

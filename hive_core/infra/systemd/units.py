@@ -147,7 +147,7 @@ def has_ended(properties: UnitProperties) -> bool:
     return at_rest and (properties.result != "success" or properties.code != 0)
 
 
-def exit_words(properties: UnitProperties) -> str:
+def describe_exit(properties: UnitProperties) -> str:
     """How the last run ended: "exit code 1", "killed by SIGKILL", "killed because it was out of memory".
 
     Empty if it has not ended, and where systemd does not tell. On a host with the old control groups (v1) systemd

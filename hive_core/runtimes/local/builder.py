@@ -121,9 +121,9 @@ class LocalClosures:
                 "cannot_build", f"cannot make a directory in {self._scratch}: {error.strerror}", status=500
             ) from None
 
-    def discard(self, place: Path) -> None:
+    def discard(self, directory: Path) -> None:
         """Remove a directory that `workplace` made, with its content."""
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
     def put(self, made: Path, name: str, tree: str) -> Path:
         """Rename `made`, which holds the files of a tree and is on disk, to its closure, unless that exists already."""

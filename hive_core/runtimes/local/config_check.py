@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hive_core.errors import HiveError
-from hive_core.infra.processes import Command, exit_words, read_all, spawn
+from hive_core.infra.processes import Command, describe_exit, read_all, spawn
 from hive_core.protocol import AgentConfig
 from hive_core.runtimes.agent_environment import python_path
 from hive_core.runtimes.base import BuildFailed
@@ -76,10 +76,10 @@ async def check(
         # Python itself has failed: it had too little memory, or a module is missing.
         last = output.strip().rpartition("\n")[2]
         if "MemoryError" not in last:
-            raise _cannot(last or exit_words(code))
+            raise _cannot(last or describe_exit(code))
         raise _too_hard("out of memory", seconds)
     elif code != 0:
-        raise _too_hard(exit_words(code), seconds)
+        raise _too_hard(describe_exit(code), seconds)
     config = await asyncio.to_thread(_settings, directory / "agent.toml")
     say(f"agent.toml: well (backend {config.backend})")
     say(judged)

@@ -22,7 +22,7 @@ from typing import Literal
 from hive_core.errors import HiveError, conflict, not_found
 from hive_core.protocol import Kind, Limits, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
-from hive_core.runtimes.bubblewrap import check_hidden, confined, look
+from hive_core.runtimes.bubblewrap import check_hidden, confined, inspect_host
 from hive_core.runtimes.launcher import Harness, Launcher, PlainLauncher, SandboxLauncher, find_bubblewrap, remedy
 from hive_core.runtimes.local.builder import Builder, LocalClosures
 from hive_core.runtimes.local.config_check import Confine, unconfined
@@ -89,7 +89,7 @@ class LocalRuntime:
         confine: Confine = unconfined
         confinement = "plain processes, not confined: the sandbox is switched off"
         if sandbox != "none":
-            host = await asyncio.to_thread(look)
+            host = await asyncio.to_thread(inspect_host)
             bwrap, problem = await find_bubblewrap(host)
             if bwrap is not None:
                 check_hidden(host, closures)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.processes import Command, exit_words, read_all, spawn
+from hive_core.infra.processes import Command, describe_exit, read_all, spawn
 
 MIB = 1024 * 1024
 _TAIL = 2_000
@@ -73,7 +73,7 @@ async def run(
         os.close(answer)
     if code != 0:
         said = plain(words.decode(errors="replace")).strip()[-_TAIL:]
-        raise HiveError("command_failed", f"{shown}: {said or exit_words(code)}", status=500)
+        raise HiveError("command_failed", f"{shown}: {said or describe_exit(code)}", status=500)
     if len(output) > limit_bytes:
         raise HiveError("command_too_long", f"{shown} answered with more than {limit_bytes:,} bytes", status=500)
     return output.decode(errors="replace")

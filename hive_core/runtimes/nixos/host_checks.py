@@ -25,7 +25,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.processes import Command, readable, spawn
 from hive_core.infra.systemd.bus import SystemBus
 from hive_core.layout import Layout
-from hive_core.runtimes.bubblewrap import check_hidden, look
+from hive_core.runtimes.bubblewrap import check_hidden, inspect_host
 from hive_core.runtimes.launcher import find_bubblewrap, remedy
 from hive_core.runtimes.nixos.build.builder import NixBuilder
 from hive_core.runtimes.nixos.commands import run
@@ -67,7 +67,7 @@ def check_programs() -> None:
             )
 
 
-async def look_at_unit(script: Path | None = None) -> ContainerUnitInfo:
+async def inspect_unit(script: Path | None = None) -> ContainerUnitInfo:
     """Ask systemd for container@.service. Raises HiveError `no_container_unit`, and what the program raises.
 
     `script` is read instead of the unit's own.
@@ -236,7 +236,7 @@ async def open_parts(settings: Settings, layout: Layout) -> NixosParts:
     opening = (
         asyncio.create_task(SystemBus.open()),
         asyncio.create_task(NixBuilder.open(settings, layout)),
-        asyncio.create_task(look_at_unit()),
+        asyncio.create_task(inspect_unit()),
         asyncio.create_task(_bubblewrap(layout)),
         asyncio.create_task(_check_idmapping(settings, layout)),
     )
@@ -265,7 +265,7 @@ async def open_parts(settings: Settings, layout: Layout) -> NixosParts:
 
 
 async def _bubblewrap(layout: Layout) -> str:
-    host = await asyncio.to_thread(look)
+    host = await asyncio.to_thread(inspect_host)
     check_hidden(host, layout.state_dir)
     bwrap, problem = await find_bubblewrap(host)
     if bwrap is None:
@@ -281,4 +281,4 @@ async def _bubblewrap(layout: Layout) -> str:
 async def _check_idmapping(settings: Settings, layout: Layout) -> None:
     if settings.nixos.user_namespaces:
         places = [layout.agents, layout.run_dir / "agents", layout.applied, _STORE]
-        await check_id_mapping([place for place in places if place.is_dir()])
+        await check_id_mapping([directory for directory in places if directory.is_dir()])

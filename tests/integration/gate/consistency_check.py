@@ -53,11 +53,11 @@ def newest_deployed(found: Iterable[Tag]) -> Tag | None:
     return max(deployed, key=lambda tag: tag.number, default=None)
 
 
-InForce = Callable[[Daemon, Json, Tag | None], Iterator[str]]
+ActiveCheck = Callable[[Daemon, Json, Tag | None], Iterator[str]]
 """What is wrong with what an agent runs, given its status and its newest deployment."""
 
 
-async def problems(daemon: Daemon, in_force: InForce | None = None) -> list[str]:
+async def problems(daemon: Daemon, in_force: ActiveCheck | None = None) -> list[str]:
     """All broken promises, in words. `in_force` looks at what runs; it defaults to the local runtime's."""
     agents = await daemon.agents()
     applied = daemon.state_dir / "applied"

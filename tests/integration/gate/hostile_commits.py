@@ -24,187 +24,193 @@ class Case:
 
 
 def _file_modes(mode: str, name: str, data: bytes) -> Make:
-    return lambda place: place.commit_with((mode, place.blob(data), name))
+    return lambda repositories: repositories.commit_with((mode, repositories.blob(data), name))
 
 
 def _name(name: str) -> Make:
     return _file_modes("100644", name, b"x\n")
 
 
-def _many_files(place: AgentRepositories) -> str:
-    blob = place.blob(b"x\n")
-    return place.commit_with(("40000", place.tree([("100644", blob, f"f{n:06}") for n in range(100_000)]), "many"))
+def _many_files(repositories: AgentRepositories) -> str:
+    blob = repositories.blob(b"x\n")
+    return repositories.commit_with(
+        ("40000", repositories.tree([("100644", blob, f"f{n:06}") for n in range(100_000)]), "many")
+    )
 
 
 def _tree_bomb(leaf: str) -> Make:
-    def make(place: AgentRepositories) -> str:
-        tree = place.tree([("100644", place.blob(b"x\n"), "file")] if leaf else [])
+    def make(repositories: AgentRepositories) -> str:
+        tree = repositories.tree([("100644", repositories.blob(b"x\n"), "file")] if leaf else [])
         for _ in range(30):
-            tree = place.tree([("40000", tree, "a"), ("40000", tree, "b")])
-        return place.commit_with(("40000", tree, "bomb"))
+            tree = repositories.tree([("40000", tree, "a"), ("40000", tree, "b")])
+        return repositories.commit_with(("40000", tree, "bomb"))
 
     return make
 
 
-def _git_link(place: AgentRepositories, what: str) -> None:
+def _git_link(repositories: AgentRepositories, what: str) -> None:
     """Move `.git`, or something in it, outside, and leave a link to it."""
-    inside, moved = place.config / what, place.outside / "moved"
+    inside, moved = repositories.config / what, repositories.outside / "moved"
     inside.rename(moved)
     inside.symlink_to(moved)
 
 
 def _linked(what: str) -> Make:
-    def make(place: AgentRepositories) -> str:
-        commit = place.change({"prompt.md": "other\n"})
-        _git_link(place, what)
+    def make(repositories: AgentRepositories) -> str:
+        commit = repositories.change({"prompt.md": "other\n"})
+        _git_link(repositories, what)
         return commit
 
     return make
 
 
-def _git_file(place: AgentRepositories) -> str:
-    commit = place.change({"prompt.md": "other\n"})
-    (place.config / ".git").rename(place.outside / "moved")
-    (place.config / ".git").write_text(f"gitdir: {place.outside / 'moved'}\n")
+def _git_file(repositories: AgentRepositories) -> str:
+    commit = repositories.change({"prompt.md": "other\n"})
+    (repositories.config / ".git").rename(repositories.outside / "moved")
+    (repositories.config / ".git").write_text(f"gitdir: {repositories.outside / 'moved'}\n")
     return commit
 
 
-def _alternates(place: AgentRepositories) -> str:
-    commit = place.change({"prompt.md": "other\n"})
-    place.objects.rename(place.outside / "objects")
-    (place.objects / "info").mkdir(parents=True)
-    (place.objects / "info" / "alternates").write_text(f"{place.outside / 'objects'}\n")
+def _alternates(repositories: AgentRepositories) -> str:
+    commit = repositories.change({"prompt.md": "other\n"})
+    repositories.objects.rename(repositories.outside / "objects")
+    (repositories.objects / "info").mkdir(parents=True)
+    (repositories.objects / "info" / "alternates").write_text(f"{repositories.outside / 'objects'}\n")
     return commit
 
 
 def _huge(kind: str) -> Make:
-    def make(place: AgentRepositories) -> str:
-        sha = place.write_huge(kind)
-        return sha if kind == "commit" else place.commit_with(("100644", sha, "zeros"))
+    def make(repositories: AgentRepositories) -> str:
+        sha = repositories.write_huge(kind)
+        return sha if kind == "commit" else repositories.commit_with(("100644", sha, "zeros"))
 
     return make
 
 
-def _huge_before(place: AgentRepositories) -> str:
+def _huge_before(repositories: AgentRepositories) -> str:
     """A huge file that a later commit has removed again."""
-    first = place.commit_with(("100644", place.write_huge("blob"), "zeros"))
-    tree = git(place.config, "rev-parse", f"{place.base}^{{tree}}")
-    return place.commit_tree(tree, first)
+    first = repositories.commit_with(("100644", repositories.write_huge("blob"), "zeros"))
+    tree = git(repositories.config, "rev-parse", f"{repositories.base}^{{tree}}")
+    return repositories.commit_tree(tree, first)
 
 
 def _many_keys(count: int) -> Make:
-    return lambda place: place.change({"agent.toml": "".join(f"k{n}=1\n" for n in range(count))})
+    return lambda repositories: repositories.change({"agent.toml": "".join(f"k{n}=1\n" for n in range(count))})
 
 
 def _spoiled(what: str, data: bytes | None) -> Make:
-    def make(place: AgentRepositories) -> str:
-        commit = place.change({"prompt.md": "other\n"})
-        sha = git(place.config, "rev-parse", commit + what)
+    def make(repositories: AgentRepositories) -> str:
+        commit = repositories.change({"prompt.md": "other\n"})
+        sha = git(repositories.config, "rev-parse", commit + what)
         if data is None:
-            place.loose(sha).unlink()
+            repositories.loose(sha).unlink()
         else:
-            place.replace(sha, data)
+            repositories.replace(sha, data)
         return commit
 
     return make
 
 
-def _swapped(place: AgentRepositories) -> str:
+def _swapped(repositories: AgentRepositories) -> str:
     """A file of which the object is another's: its content does not fit its id."""
-    commit = place.change({"prompt.md": "other\n"})
-    other = place.loose(place.blob(b"something else\n")).read_bytes()
-    place.replace(git(place.config, "rev-parse", f"{commit}:prompt.md"), other)
+    commit = repositories.change({"prompt.md": "other\n"})
+    other = repositories.loose(repositories.blob(b"something else\n")).read_bytes()
+    repositories.replace(git(repositories.config, "rev-parse", f"{commit}:prompt.md"), other)
     return commit
 
 
 def _packed(spoil: Callable[[AgentRepositories], None]) -> Make:
-    def make(place: AgentRepositories) -> str:
-        commit = place.change({"prompt.md": "other\n"})
-        git(place.config, "update-ref", "refs/heads/main", commit)
-        git(place.config, "repack", "-a", "-d", "-q")
-        spoil(place)
+    def make(repositories: AgentRepositories) -> str:
+        commit = repositories.change({"prompt.md": "other\n"})
+        git(repositories.config, "update-ref", "refs/heads/main", commit)
+        git(repositories.config, "repack", "-a", "-d", "-q")
+        spoil(repositories)
         return commit
 
     return make
 
 
-def _fifo_for_pack(place: AgentRepositories) -> None:
-    pack = next((place.objects / "pack").glob("*.pack"))
+def _fifo_for_pack(repositories: AgentRepositories) -> None:
+    pack = next((repositories.objects / "pack").glob("*.pack"))
     pack.unlink()
     os.mkfifo(pack)
 
 
-def _damaged_pack(place: AgentRepositories) -> None:
-    pack = next((place.objects / "pack").glob("*.pack"))
+def _damaged_pack(repositories: AgentRepositories) -> None:
+    pack = next((repositories.objects / "pack").glob("*.pack"))
     data = bytearray(pack.read_bytes())
     data[20:-40] = bytes(len(data) - 60)
     pack.unlink()
     pack.write_bytes(data)
 
 
-def _fifo_for_commit(place: AgentRepositories) -> str:
-    commit = place.change({"prompt.md": "other\n"})
-    place.loose(commit).unlink()
-    os.mkfifo(place.loose(commit))
+def _fifo_for_commit(repositories: AgentRepositories) -> str:
+    commit = repositories.change({"prompt.md": "other\n"})
+    repositories.loose(commit).unlink()
+    os.mkfifo(repositories.loose(commit))
     return commit
 
 
 def _named(name: str) -> Make:
-    def make(place: AgentRepositories) -> str:
-        place.change({"prompt.md": "other\n"})
-        git(place.config, "tag", "v1")
+    def make(repositories: AgentRepositories) -> str:
+        repositories.change({"prompt.md": "other\n"})
+        git(repositories.config, "tag", "v1")
         return name
 
     return make
 
 
-def _part_of_id(place: AgentRepositories) -> str:
-    return place.change({"prompt.md": "other\n"})[:12]
+def _part_of_id(repositories: AgentRepositories) -> str:
+    return repositories.change({"prompt.md": "other\n"})[:12]
 
 
 def _object(what: str) -> Make:
-    def make(place: AgentRepositories) -> str:
-        git(place.config, "tag", "-a", "-m", "x", "v1", place.change({"prompt.md": "other\n"}))
-        return git(place.config, "rev-parse", what)
+    def make(repositories: AgentRepositories) -> str:
+        git(repositories.config, "tag", "-a", "-m", "x", "v1", repositories.change({"prompt.md": "other\n"}))
+        return git(repositories.config, "rev-parse", what)
 
     return make
 
 
-def _unrelated(place: AgentRepositories) -> str:
-    first = place.change({"prompt.md": "other\n"})
-    tree = git(place.config, "rev-parse", f"{first}^{{tree}}")
-    return git(place.config, "commit-tree", "-m", "first", tree)
+def _unrelated(repositories: AgentRepositories) -> str:
+    first = repositories.change({"prompt.md": "other\n"})
+    tree = git(repositories.config, "rev-parse", f"{first}^{{tree}}")
+    return git(repositories.config, "commit-tree", "-m", "first", tree)
 
 
-def _forged_parent(place: AgentRepositories) -> str:
-    tree = git(place.config, "rev-parse", "HEAD^{tree}")
+def _forged_parent(repositories: AgentRepositories) -> str:
+    tree = git(repositories.config, "rev-parse", "HEAD^{tree}")
     who = "ada <ada@hive> 1 +0000"
     # A parent is one only right below the tree; fsck allows any header further down.
-    return place.write("commit", f"tree {tree}\nauthor {who}\ncommitter {who}\nparent {place.base}\n\nx\n".encode())
+    return repositories.write(
+        "commit", f"tree {tree}\nauthor {who}\ncommitter {who}\nparent {repositories.base}\n\nx\n".encode()
+    )
 
 
-def _beside(place: AgentRepositories) -> str:
+def _beside(repositories: AgentRepositories) -> str:
     """A commit on what was deployed before."""
-    older, newer = place.base, place.change({"prompt.md": "deployed\n"})
-    git(place.config, "push", "-q", str(place.applied), f"{newer}:refs/heads/main")
-    return place.commit_tree(place.tree([("100644", place.blob(b""), name) for name in AGENT_FILES]), older)
+    older, newer = repositories.base, repositories.change({"prompt.md": "deployed\n"})
+    git(repositories.config, "push", "-q", str(repositories.applied), f"{newer}:refs/heads/main")
+    return repositories.commit_tree(
+        repositories.tree([("100644", repositories.blob(b""), name) for name in AGENT_FILES]), older
+    )
 
 
-def _no_repository(place: AgentRepositories) -> str:
-    shutil.rmtree(place.config / ".git")
+def _no_repository(repositories: AgentRepositories) -> str:
+    shutil.rmtree(repositories.config / ".git")
     return "1" * 40
 
 
-def _empty_repository(place: AgentRepositories) -> str:
-    shutil.rmtree(place.config / ".git")
-    git(place.config, "init", "-q")
+def _empty_repository(repositories: AgentRepositories) -> str:
+    shutil.rmtree(repositories.config / ".git")
+    git(repositories.config, "init", "-q")
     return "1" * 40
 
 
-def _bad_author(place: AgentRepositories) -> str:
-    tree = git(place.config, "rev-parse", "HEAD^{tree}")
-    text = f"tree {tree}\nparent {place.base}\nauthor nobody\ncommitter nobody\n\nx\n"
-    return place.write("commit", text.encode())
+def _bad_author(repositories: AgentRepositories) -> str:
+    tree = git(repositories.config, "rev-parse", "HEAD^{tree}")
+    text = f"tree {tree}\nparent {repositories.base}\nauthor nobody\ncommitter nobody\n\nx\n"
+    return repositories.write("commit", text.encode())
 
 
 def _without(name: str) -> Make:
@@ -229,7 +235,7 @@ CASES = [
         "bad_tree",
         "is a symbolic link",
     ),
-    Case("submodule", lambda place: place.commit_with(_SUBMODULE), "bad_tree", "'sub' is a submodule"),
+    Case("submodule", lambda repositories: repositories.commit_with(_SUBMODULE), "bad_tree", "'sub' is a submodule"),
     Case("2 GiB file", _huge("blob"), "too_large", "has 2,147,483,648 bytes, at most 5,242,880 are allowed (77e9132b"),
     Case("2 GiB file in between", _huge_before, "too_large", "one before it, has 2,147,483,648 bytes"),
     Case("2 GiB commit", _huge("commit"), "too_large", "more memory or time"),
@@ -238,23 +244,31 @@ CASES = [
     Case("tree bomb of directories", _tree_bomb(""), "too_many_files", "more than 1,000 files or directories"),
     Case(
         "path of 4,000 characters",
-        lambda place: place.commit_with(place.nested(_LONG)),
+        lambda repositories: repositories.commit_with(repositories.nested(_LONG)),
         "bad_tree",
         "more than 1,000 bytes",
     ),
     Case("name of 4,000 characters", _name("n" * 4_000), "bad_tree", "has 4,000 bytes"),
     Case(
         "100 directories deep",
-        lambda place: place.commit_with(place.nested(["d"] * 100)),
+        lambda repositories: repositories.commit_with(repositories.nested(["d"] * 100)),
         "bad_tree",
         "more than 32 directories deep",
     ),
     Case(
-        "look-alike of .git", lambda place: place.commit_with(place.nested([".GIT", "config"])), "bad_tree", "hasDotgit"
+        "look-alike of .git",
+        lambda repositories: repositories.commit_with(repositories.nested([".GIT", "config"])),
+        "bad_tree",
+        "hasDotgit",
     ),
     Case("short name of .git", _name("git~1"), "bad_tree", "hasDotgit"),
     Case(".git with an invisible character", _name(".g\u200cit"), "bad_tree", "hasDotgit"),
-    Case("parent directory", lambda place: place.commit_with(place.nested(["..", "etc"])), "bad_tree", "hasDotdot"),
+    Case(
+        "parent directory",
+        lambda repositories: repositories.commit_with(repositories.nested(["..", "etc"])),
+        "bad_tree",
+        "hasDotdot",
+    ),
     Case("control character in a name", _name("a\x1b[2Jb"), "bad_tree", "'a\\x1b[2Jb' has a control character"),
     Case("no agent.toml", _without("agent.toml"), "bad_tree", "no file agent.toml"),
     Case("agent.toml with a million keys", _many_keys(1_000_000), "too_large", "has 9,888,890 bytes"),

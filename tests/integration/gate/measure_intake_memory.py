@@ -26,10 +26,10 @@ async def main() -> None:
     codes: list[str] = []
     before = 0
     for home, commit, seconds in json.load(sys.stdin):
-        place = AgentRepositories(Path(home))
+        repositories = AgentRepositories(Path(home))
         try:
-            importer = CommitImporter("bwrap", place.scratch, replace(LIMITS, seconds=seconds))
-            await importer.import_commit(place.config, place.applied, commit, place.base)
+            importer = CommitImporter("bwrap", repositories.scratch, replace(LIMITS, seconds=seconds))
+            await importer.import_commit(repositories.config, repositories.applied, commit, repositories.base)
             codes.append("")
         except HiveError as error:
             codes.append(error.code)

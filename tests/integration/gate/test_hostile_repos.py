@@ -34,9 +34,9 @@ def objects(repository: Path) -> list[str]:
     return sorted(str(path.relative_to(repository)) for path in (repository / "objects").rglob("*") if path.is_file())
 
 
-def left(place: AgentRepositories) -> list[str]:
+def left(repositories: AgentRepositories) -> list[str]:
     """What lies in the scratch directory beside the empty repository that all intakes share."""
-    return [str(path) for path in place.scratch.iterdir() if not (path / "HEAD").exists()]
+    return [str(path) for path in repositories.scratch.iterdir() if not (path / "HEAD").exists()]
 
 
 def descriptors() -> list[str]:
@@ -133,12 +133,12 @@ async def test_packed_and_shallow(repos: AgentRepositories, importer: CommitImpo
     assert git(repos.applied, "rev-list", "--count", commit) == "2"
 
 
-def write_hostile_settings(place: AgentRepositories) -> None:
+def write_hostile_settings(repositories: AgentRepositories) -> None:
     """Everything in a repository that makes git run a command or look elsewhere."""
-    run = f"touch {place.marker}"
-    included = place.config / "included"
+    run = f"touch {repositories.marker}"
+    included = repositories.config / "included"
     included.write_text(f'[core]\n\tfsmonitor = "{run}"\n')
-    dot_git = place.config / ".git"
+    dot_git = repositories.config / ".git"
     with (dot_git / "config").open("a") as config:
         config.write(
             f'[core]\n\tfsmonitor = "{run}"\n\tsshCommand = "{run}"\n\tpager = "{run}"\n\thooksPath = hooks\n'
@@ -287,8 +287,10 @@ def test_memory_stays_flat(repos: AgentRepositories) -> None:
     """The daemon's memory hardly grows at its highest, whatever hostile repositories it is offered."""
     orders: list[tuple[str, str, float]] = [(str(repos.home), repos.base, LIMITS.seconds)]
     for number, case in enumerate(CASES):
-        place = AgentRepositories(Path(shutil.copytree(repos.home, repos.home.with_name(str(number)))))
-        orders.append((str(place.home), case.make(place), 1.0 if case.code == "intake_slow" else LIMITS.seconds))
+        repositories = AgentRepositories(Path(shutil.copytree(repos.home, repos.home.with_name(str(number)))))
+        orders.append(
+            (str(repositories.home), case.make(repositories), 1.0 if case.code == "intake_slow" else LIMITS.seconds)
+        )
     script = "import asyncio; from tests.integration.gate.measure_intake_memory import main; asyncio.run(main())"
     root = Path(__file__).parents[3]
     line = [sys.executable, "-c", script]

@@ -14,7 +14,7 @@ import pytest
 from hive_core.gate.intake.confinement import Plain, Sandbox, limits
 from hive_core.infra.git.quarantine import GitEnd, GitInvocation, GitStarter, ended, finish, pipe
 from hive_core.infra.processes import readable
-from hive_core.runtimes.bubblewrap import look
+from hive_core.runtimes.bubblewrap import inspect_host
 
 SHELL = Path(shutil.which("sh") or "/bin/sh").resolve()
 MEMORY = 512 * 1024 * 1024
@@ -33,7 +33,7 @@ async def run(start: GitStarter, script: str, reads: tuple[Path, ...] = (), writ
 @pytest.fixture
 def sandbox() -> Sandbox:
     """The sandbox of an intake, with a shell in the place of git."""
-    return Sandbox(shutil.which("bwrap") or "bwrap", look(python=()), SHELL, LIMITS)
+    return Sandbox(shutil.which("bwrap") or "bwrap", inspect_host(python=()), SHELL, LIMITS)
 
 
 async def test_only_what_is_written_can_be_written(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ class BuildUserSelector:
         try:
             await shield_to_completion(asyncio.to_thread(create_workspace, workspace, flake))
             command = build_command(self.nix, workspace, "trial")
-            argv = confinement.argv(unit, command, place=workspace.path, shown={}, variables=workspace.variables)
+            argv = confinement.argv(unit, command, directory=workspace.path, shown={}, variables=workspace.variables)
             await evaluate(unit, argv, _TRIAL_LIMITS, lambda _: None)
             if await asyncio.to_thread(read_result, workspace) is None:
                 return TrialFailure("Nix has built nothing", by_nix=True)

@@ -83,7 +83,7 @@ class NixBuilder:
             shown = {build_workspace.repository: flake.repository}
             say(f"{order.name}: commit {order.commit[:12]}, {confinement.description}")
             argv = confinement.argv(
-                unit, command, place=build_workspace.path, shown=shown, variables=build_workspace.variables
+                unit, command, directory=build_workspace.path, shown=shown, variables=build_workspace.variables
             )
             await evaluate(unit, argv, confinement.limits, say)
             closure = self._take(workspace.read_result(build_workspace))

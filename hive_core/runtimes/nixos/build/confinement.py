@@ -110,7 +110,7 @@ class Confinement:
         unit: str,
         command: Sequence[str],
         *,
-        place: Path,
+        directory: Path,
         shown: Mapping[Path, Path],
         variables: Mapping[str, str],
     ) -> list[str]:
@@ -131,9 +131,9 @@ class Confinement:
             f"RuntimeMaxSec={seconds}",
             *(f"TemporaryFileSystem={path}:mode=0755,size=1M" for path in self.hidden),
             *(f"InaccessiblePaths=-{path}" for path in _HIDDEN),
-            f"BindPaths={place}:{place}",
+            f"BindPaths={directory}:{directory}",
             *(f"BindReadOnlyPaths={source}:{seen}" for source, seen in shown.items()),
-            f"WorkingDirectory={place}",
+            f"WorkingDirectory={directory}",
         ]
         told = {**self.environment, **variables}
         if self.unprivileged:

@@ -92,7 +92,7 @@ class ContainerFiles:
     root: bool
 
 
-def inspect(host_paths: HostPaths, container: str) -> ContainerFiles:
+def read_container_files(host_paths: HostPaths, container: str) -> ContainerFiles:
     """See what there is; follows no links. Raises HiveError `container_unreadable`."""
     path = host_paths.conf(container)
     try:
@@ -108,7 +108,7 @@ def inspect(host_paths: HostPaths, container: str) -> ContainerFiles:
     )
 
 
-def condition(container_files: ContainerFiles, container: str, mark: str, closures: Collection[str]) -> Condition:
+def inspect(container_files: ContainerFiles, container: str, mark: str, closures: Collection[str]) -> Condition:
     """What state a container is in.
 
     `mark` is in the conf file of what this hive has made; before it was put there, the closure (one of `closures`)

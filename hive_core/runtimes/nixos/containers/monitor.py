@@ -17,7 +17,7 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.infra.systemd.bus import SystemBus
-from hive_core.infra.systemd.units import Ended, UnitProperties, ended, exit_words, has_ended, is_late, lifecycle
+from hive_core.infra.systemd.units import Ended, UnitProperties, describe_exit, ended, has_ended, is_late, lifecycle
 from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import UnitState
@@ -193,7 +193,7 @@ class ContainerState:
     def _stopping(self, now: UnitProperties) -> list[UnitState]:
         is_now = lifecycle(now)
         if is_now in ("stopped", "failed"):
-            return self._change("stopped", now, exit_cause=exit_words(now))
+            return self._change("stopped", now, exit_cause=describe_exit(now))
         if is_now in ("starting", "running") and self.state.lifecycle == "stopped":
             # Somebody else has started it.
             self._stop_asked = False
@@ -238,4 +238,4 @@ def _cause(properties: UnitProperties) -> str:
         return "it rebooted by itself"
     if properties.result == "success":
         return "it shut itself down, or was stopped by somebody other than the hive"
-    return exit_words(properties) or "systemd does not tell how it ended"
+    return describe_exit(properties) or "systemd does not tell how it ended"

@@ -24,7 +24,14 @@ from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.nixos.commands import run
 from hive_core.runtimes.nixos.containers import config_files, filesystem
 from hive_core.runtimes.nixos.containers.filesystem import clear_way
-from hive_core.runtimes.nixos.containers.inspection import UNITS, Condition, HostPaths, condition, inspect, is_marked
+from hive_core.runtimes.nixos.containers.inspection import (
+    UNITS,
+    Condition,
+    HostPaths,
+    inspect,
+    is_marked,
+    read_container_files,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,7 +64,7 @@ class NixosContainers:
         """
 
         def look_up() -> bool:
-            text = inspect(self.host_paths, container_name(spec.name)).text
+            text = read_container_files(self.host_paths, container_name(spec.name)).text
             wanted = self.lines(spec)
             same = text is not None and all(config_files.conf_value(text, key) == wanted[key] for key in _NO_WAITING)
             return same and config_files.has_environment(spec)
@@ -66,12 +73,12 @@ class NixosContainers:
 
     async def is_ours(self, name: str, run: Path) -> bool:
         """Whether there is a container of the agent's that this hive has made; raises `container_unreadable`."""
-        container_files = await asyncio.to_thread(inspect, self.host_paths, container_name(name))
+        container_files = await asyncio.to_thread(read_container_files, self.host_paths, container_name(name))
         return container_files.text is not None and is_marked(container_files.text, config_files.run_mark(run))
 
     async def closure(self, name: str) -> str:
         """The closure that the agent's container runs or ran last; empty if there is none."""
-        container_files = await asyncio.to_thread(inspect, self.host_paths, container_name(name))
+        container_files = await asyncio.to_thread(read_container_files, self.host_paths, container_name(name))
         return config_files.conf_value(container_files.text or "", "SYSTEM_PATH") or ""
 
     async def check(self, spec: AgentSpec, closures: Collection[str]) -> Condition:
@@ -80,8 +87,8 @@ class NixosContainers:
         """
         container = container_name(spec.name)
         config_files.environment_text(config_files.harness_variables(spec))
-        container_files = await asyncio.to_thread(inspect, self.host_paths, container)
-        return condition(container_files, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
+        container_files = await asyncio.to_thread(read_container_files, self.host_paths, container)
+        return inspect(container_files, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
 
     async def prepare(self, spec: AgentSpec, closures: Collection[str], hold: int) -> None:
         """Make the container, or make the one there is what `spec` asks for, whatever was left half done.
@@ -90,12 +97,12 @@ class NixosContainers:
         raise.
         """
         container = container_name(spec.name)
-        container_files = await asyncio.to_thread(inspect, self.host_paths, container)
-        state = condition(container_files, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
+        container_files = await asyncio.to_thread(read_container_files, self.host_paths, container)
+        state = inspect(container_files, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
         if state == "unfinished":
             log.warning("container was left half made or half removed, it is made anew", container=container)
             await self._run("nixos-container", "destroy", container, hold=hold)
-            container_files, state = await asyncio.to_thread(inspect, self.host_paths, container), "absent"
+            container_files, state = await asyncio.to_thread(read_container_files, self.host_paths, container), "absent"
         taking_over = state == "absent" and container_files.root
         if state == "absent" and (container_files.profile or container_files.root):
             log.warning("what there is of a container without a conf file is taken over", container=container)
@@ -118,9 +125,9 @@ class NixosContainers:
         is somebody else's stays, and False is returned. Raises what programs raise.
         """
         container = container_name(name)
-        container_files = await asyncio.to_thread(inspect, self.host_paths, container)
+        container_files = await asyncio.to_thread(read_container_files, self.host_paths, container)
         try:
-            condition(container_files, container, config_files.run_mark(run), closures)
+            inspect(container_files, container, config_files.run_mark(run), closures)
         except HiveError as error:
             log.warning("container not removed", container=container, why=error.message)
             return False

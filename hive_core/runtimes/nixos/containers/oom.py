@@ -23,8 +23,8 @@ class OomWatcher:
     of memory. Raises OSError if it cannot be listened to: there is no memory controller, say.
     """
 
-    def __init__(self, control_group: str, tell: Callable[[], None], cgroups: Path = _CGROUPS) -> None:
-        self._tell = tell
+    def __init__(self, control_group: str, on_kill: Callable[[], None], cgroups: Path = _CGROUPS) -> None:
+        self._on_kill = on_kill
         self._loop = asyncio.get_running_loop()
         relative = control_group.lstrip("/")
         events = cgroups / relative / "memory.events"
@@ -65,7 +65,7 @@ class OomWatcher:
                 self.close()
                 return
             if now > known:
-                self._tell()
+                self._on_kill()
             known = now
 
         self._loop.add_reader(self._listener.fileno(), changed)
@@ -82,7 +82,7 @@ class OomWatcher:
             with suppress(BlockingIOError):
                 os.eventfd_read(self._file)
             if directory.is_dir():
-                self._tell()
+                self._on_kill()
             else:  # It is also told when the group is removed.
                 self.close()
 

@@ -232,7 +232,7 @@ class GateHive:
     def main(self, agent: str) -> str | None:
         return self.repository(agent).main()
 
-    async def told(self, name: str) -> list[str]:
+    async def notified(self, name: str) -> list[str]:
         """The first lines of what the hive has told somebody, the oldest first."""
         query = """SELECT body FROM messages JOIN deliveries ON message = id
             WHERE sender = 'system' AND deliveries.recipient = ? ORDER BY id"""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.infra.processes import Command, exit_words, read_all, spawn
+from hive_core.infra.processes import Command, describe_exit, read_all, spawn
 from tests.unit.core.runtimes.local.local_hive import gone
 
 
@@ -75,7 +75,7 @@ async def test_the_group_is_killed_before_the_child_is_reaped() -> None:
 )
 def test_exit_words(returncode: int, words: str) -> None:
     """Exit codes and signals, also those without a name, are told in words."""
-    assert exit_words(returncode).endswith(words)
+    assert describe_exit(returncode).endswith(words)
 
 
 async def test_input_and_output_go_where_they_are_sent() -> None:

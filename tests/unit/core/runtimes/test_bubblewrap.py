@@ -13,7 +13,7 @@ import pytest
 from hive_core.layout import Layout
 from hive_core.runtimes import agent_environment, bubblewrap
 from hive_core.runtimes.agent_environment import harness_environment
-from hive_core.runtimes.bubblewrap import Host, arguments, look
+from hive_core.runtimes.bubblewrap import Host, arguments, inspect_host
 from tests.unit.core.runtimes.local.local_hive import POLITE, make_spec, opened
 
 LOOK_AROUND = """
@@ -56,7 +56,7 @@ def fake_root(place: Path) -> Path:
 
 def test_look_shows_only_what_is_chosen(tmp_path: Path) -> None:
     """No shadow, private key, machine id or Nix socket is shown; links stay links."""
-    host = look(fake_root(tmp_path), python=[])
+    host = inspect_host(fake_root(tmp_path), python=[])
     assert {str(path) for path in host.read_only} == {
         "/usr",
         "/lib64",
@@ -71,7 +71,7 @@ def test_look_shows_only_what_is_chosen(tmp_path: Path) -> None:
 def test_look_mounts_outer_directories_once(tmp_path: Path) -> None:
     """An interpreter within what is shown already, or behind a link to it, is not mounted again."""
     python = [Path("/usr/lib/python3"), Path("/root/venv/bin/python"), Path("/root/venv"), Path("/bin/python3")]
-    host = look(fake_root(tmp_path), python=python)
+    host = inspect_host(fake_root(tmp_path), python=python)
     assert [path for path in host.read_only if "python" in str(path) or "venv" in str(path)] == [Path("/root/venv")]
 
 

@@ -190,12 +190,16 @@ async def live_on(layout: Layout, kind: Kind, point: str, *, thorough: bool) -> 
         await scene.check()
         assert not [row for row in await scene.rows() if row.open]
         await scene.gate._updates.check_outdated()
-        before = await scene.rows(), await scene.actions(kind.agent), await scene.told("operator")
+        before = await scene.rows(), await scene.actions(kind.agent), await scene.notified("operator")
     if not thorough:
         return
     async with opened(layout, hyperhive=kind.hyperhive) as gate_hive:
         await gate_hive.check()
-        assert before == (await gate_hive.rows(), await gate_hive.actions(kind.agent), await gate_hive.told("operator"))
+        assert before == (
+            await gate_hive.rows(),
+            await gate_hive.actions(kind.agent),
+            await gate_hive.notified("operator"),
+        )
         if not gate_hive.hive.agents.exists(kind.agent):
             await gate_hive.spawn(kind.agent)
         await gate_hive.deploy(kind.agent, "all is well")
@@ -212,7 +216,7 @@ async def finish(gate_hive: GateHive) -> None:
 
 async def check_told(gate_hive: GateHive) -> None:
     """Everybody heard of what concerns them, and once."""
-    lines = {name: Counter(await gate_hive.told(name)) for name in ("hm1nd", "ada", "bob", "operator")}
+    lines = {name: Counter(await gate_hive.notified(name)) for name in ("hm1nd", "ada", "bob", "operator")}
     for name, counted in lines.items():
         for line, times in counted.items():
             assert times == 1 or not line.startswith(("Proposal", "Review", "Rebuild")), (name, line, times)

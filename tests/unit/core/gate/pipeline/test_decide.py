@@ -57,7 +57,7 @@ async def test_a_rule_approves(layout: Layout) -> None:
     async with opened(layout, quick(layout, PROMPTS)) as gate_hive:
         await gate_hive.propose("ada", "You sing.")
         assert (await gate_hive.until("ada", 1, "deployed")).approvals == ["rule: prompts"]
-        assert await gate_hive.told("hm1nd") == []
+        assert await gate_hive.notified("hm1nd") == []
         sha = gate_hive.commit("ada", {"notes.md": "more than the prompt\n"}, on=gate_hive.main("ada"))
         await gate_hive.gate.propose(ProposeRequest(commit=sha, note="notes"), ADA)
         assert (await gate_hive.until("ada", 2, "built")).waits_for == "manager"

@@ -114,7 +114,7 @@ async def test_the_index_is_made_anew(gate_hive: GateHive) -> None:
     assert await gate_hive.rows() == rows
     await gate_hive.database.write(lambda db: db.execute("UPDATE proposals SET note = 'x', state = 'denied'"))
     stray = rows[0].__class__(**{**rows[0].__dict__, "agent": "gone"})
-    await gate_hive.database.write(lambda db: index.put(db, stray))
+    await gate_hive.database.write(lambda db: index.upsert(db, stray))
     assert (await gate_hive.gate.reindex()).changed == len(rows) + 1
     assert await gate_hive.rows() == rows
     await gate_hive.check()

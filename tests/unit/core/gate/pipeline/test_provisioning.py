@@ -71,7 +71,7 @@ async def test_the_manager_proposes_an_agent(gate_hive: GateHive) -> None:
     await gate_hive.gate.request_spawn(request, MANAGER)
     assert (await refused(gate_hive.gate.request_spawn(request, MANAGER))).code == "already_proposed"
     assert (await gate_hive.until("cy", 0, "built")).waits_for == "operator"
-    assert (await gate_hive.told("operator")) == ["Review proposal cy/0: approve or deny it (state built)."]
+    assert (await gate_hive.notified("operator")) == ["Review proposal cy/0: approve or deny it (state built)."]
     assert (await refused(gate_hive.approve("cy", 0))).code == "own_proposal"
     await gate_hive.deny("cy", 0, OPERATOR)
     await gate_hive.check()
@@ -80,7 +80,7 @@ async def test_the_manager_proposes_an_agent(gate_hive: GateHive) -> None:
     await gate_hive.until("cy", again.number, "built")
     await gate_hive.approve("cy", 1, OPERATOR)
     await gate_hive.until("cy", 1, "deployed")
-    assert (await gate_hive.told("hm1nd"))[-1] == "Proposal cy/1 is deployed."
+    assert (await gate_hive.notified("hm1nd"))[-1] == "Proposal cy/1 is deployed."
     assert gate_hive.hive.agents.status("cy").deployment == 1
     await gate_hive.check()
 
@@ -107,7 +107,7 @@ async def test_the_manager_proposes_an_end(gate_hive: GateHive) -> None:
     assert not gate_hive.hive.agents.exists("ada")
     assert (await gate_hive.show("ada", 1)).state == "withdrawn"
     assert gate_hive.main("ada") == main
-    assert (await gate_hive.told("hm1nd"))[-1] == "Proposal ada/2 is deployed."
+    assert (await gate_hive.notified("hm1nd"))[-1] == "Proposal ada/2 is deployed."
     await gate_hive.check()
 
 
@@ -131,7 +131,7 @@ async def test_destroyed_with_open_proposals(gate_hive: GateHive) -> None:
     await begun(gate_hive), await begun(gate_hive)
     await gate_hive.gate.destroy("ada", DestroyRequest(), OPERATOR)
     assert [row.state for row in await gate_hive.rows("ada")] == ["deployed", "withdrawn", "failed"]
-    assert (await gate_hive.told("hm1nd"))[-1].startswith("Proposal ada/1 was withdrawn by system")
+    assert (await gate_hive.notified("hm1nd"))[-1].startswith("Proposal ada/1 was withdrawn by system")
     gate_hive.runtime.may_build.set()
     await gate_hive.built("bob")
     await gate_hive.check()

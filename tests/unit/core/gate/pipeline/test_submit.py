@@ -28,7 +28,7 @@ async def test_a_proposal_is_built_approved_and_deployed(gate_hive: GateHive) ->
     assert built.waits_for == "manager" and built.closure and "You sing." in built.diff
     assert gate_hive.main("ada") == before
     assert any("prompt.md" in line for line in built.closure_changes)
-    assert await gate_hive.told("hm1nd") == ["Review proposal ada/1: approve or deny it (state built)."]
+    assert await gate_hive.notified("hm1nd") == ["Review proposal ada/1: approve or deny it (state built)."]
     approved = await gate_hive.approve("ada", 1)
     assert (approved.approvals, approved.outcome) == (["hm1nd"], "fine")
     deployed = await gate_hive.until("ada", 1, "deployed")
@@ -39,7 +39,7 @@ async def test_a_proposal_is_built_approved_and_deployed(gate_hive: GateHive) ->
     assert prompt(gate_hive, "ada") == "You sing.\n"
     assert gate_hive.runtime.specs["ada"].closure == built.closure
     for name in ("hm1nd", "ada"):
-        assert (await gate_hive.told(name))[-1] == "Proposal ada/1 is deployed."
+        assert (await gate_hive.notified(name))[-1] == "Proposal ada/1 is deployed."
     log = await gate_hive.gate.build_log("ada", 1, LogsQuery(lines=10), ADA)
     assert log.lines[-1].endswith(f"built {built.closure}")
     history = await gate_hive.gate.history("ada", HistoryQuery())
@@ -68,8 +68,8 @@ async def test_what_cannot_be_built_fails(gate_hive: GateHive) -> None:
     await gate_hive.gate.propose(ProposeRequest(commit=sha, note="oops"), ADA)
     failed = await gate_hive.until("ada", 1, "failed")
     assert "agent.nix" in failed.outcome
-    assert (await gate_hive.told("ada"))[0].startswith("Proposal ada/1 failed: ")
-    assert await gate_hive.told("hm1nd") == []
+    assert (await gate_hive.notified("ada"))[0].startswith("Proposal ada/1 failed: ")
+    assert await gate_hive.notified("hm1nd") == []
     assert gate_hive.runtime.specs["ada"].deployment == 0
     await gate_hive.check()
 
@@ -88,7 +88,7 @@ async def test_what_does_not_come_up_is_put_back(gate_hive: GateHive, role: str,
     assert gate_hive.main("ada") == before
     assert [number for name, number in gate_hive.runtime.activated if name == "ada"] == [1, 0]
     for name in ("ada", "hm1nd"):
-        assert (await gate_hive.told(name))[-1].startswith("Proposal ada/1 failed: ")
+        assert (await gate_hive.notified(name))[-1].startswith("Proposal ada/1 failed: ")
     await gate_hive.check()
 
 
@@ -136,7 +136,7 @@ async def test_denied(gate_hive: GateHive) -> None:
     """A denial ends a proposal and tells who proposed it why."""
     await gate_hive.built("ada")
     assert (await gate_hive.deny("ada", 1)).state == "denied"
-    assert (await gate_hive.told("ada"))[-1] == "Proposal ada/1 was denied by hm1nd: too risky"
+    assert (await gate_hive.notified("ada"))[-1] == "Proposal ada/1 was denied by hm1nd: too risky"
     await gate_hive.check()
 
 
@@ -147,8 +147,8 @@ async def test_withdrawn(gate_hive: GateHive) -> None:
     assert (await refused(gate_hive.gate.withdraw("ada", 1, request, BOB))).code == "unknown_proposal"
     assert (await refused(gate_hive.gate.withdraw("ada", 1, request, MANAGER))).code == "not_yours"
     assert (await gate_hive.gate.withdraw("ada", 1, request, ADA)).state == "withdrawn"
-    assert (await gate_hive.told("hm1nd"))[-1] == "Proposal ada/1 was withdrawn by ada: changed my mind"
-    assert await gate_hive.told("ada") == []
+    assert (await gate_hive.notified("hm1nd"))[-1] == "Proposal ada/1 was withdrawn by ada: changed my mind"
+    assert await gate_hive.notified("ada") == []
     assert (await refused(gate_hive.gate.withdraw("ada", 1, request, ADA))).code == "stale_state"
     await gate_hive.check()
 
@@ -171,7 +171,7 @@ async def test_nobody_decided_in_time(layout: Layout) -> None:
         await gate_hive.propose("ada")  # On a busy machine the time is up before it is built.
         gone = await gate_hive.until("ada", 1, "withdrawn")
         assert gone.outcome == policy.EXPIRED
-        assert (await gate_hive.told("ada"))[-1].startswith("Proposal ada/1 was withdrawn by system: ")
+        assert (await gate_hive.notified("ada"))[-1].startswith("Proposal ada/1 was withdrawn by system: ")
         await gate_hive.check()
 
 
@@ -189,6 +189,7 @@ async def test_a_deployment_withdraws_what_was_proposed_on_the_old_one(gate_hive
     assert (await gate_hive.until("ada", 3, "withdrawn")).outcome == policy.MAIN_MOVED
     for name in ("ada", "hm1nd"):
         assert (
-            sum(line.startswith("Proposal ada/2 was withdrawn by system") for line in await gate_hive.told(name)) == 1
+            sum(line.startswith("Proposal ada/2 was withdrawn by system") for line in await gate_hive.notified(name))
+            == 1
         )
     await gate_hive.check()

@@ -29,13 +29,13 @@ async def test_rebuilt(gate_hive: GateHive) -> None:
     assert [(each.number, each.kind) for each in history.deployments][:2] == [(3, "rebuild"), (1, "config")]
     waited = await gate_hive.show("ada", 2)
     assert (waited.state, waited.outcome) == ("withdrawn", policy.SUPERSEDED)
-    told = [line for name in ("ada", "hm1nd", "operator") for line in await gate_hive.told(name)]
+    told = [line for name in ("ada", "hm1nd", "operator") for line in await gate_hive.notified(name)]
     assert not [line for line in told if "ada/3" in line]
     await gate_hive.check()
     gate_hive.runtime.hyperhive = "newest"
     await gate_hive.rebuild("ada", MANAGER)
     assert (await gate_hive.until("ada", 4, "deployed")).approvals == ["hm1nd", "as deployed/3"]
-    assert "Proposal ada/4 is deployed." in await gate_hive.told("hm1nd")
+    assert "Proposal ada/4 is deployed." in await gate_hive.notified("hm1nd")
 
 
 async def test_nothing_to_deploy(gate_hive: GateHive) -> None:
@@ -44,8 +44,8 @@ async def test_nothing_to_deploy(gate_hive: GateHive) -> None:
     gone = await gate_hive.until("ada", 1, "withdrawn")
     assert gone.outcome == policy.UP_TO_DATE
     assert ("ada", 1) not in gate_hive.runtime.activated
-    assert (await gate_hive.told("hm1nd"))[-1] == f"Proposal ada/1 was withdrawn by system: {policy.UP_TO_DATE}"
-    assert await gate_hive.told("ada") == []
+    assert (await gate_hive.notified("hm1nd"))[-1] == f"Proposal ada/1 was withdrawn by system: {policy.UP_TO_DATE}"
+    assert await gate_hive.notified("ada") == []
     await gate_hive.check()
 
 
@@ -60,7 +60,7 @@ async def test_what_does_not_come_up(gate_hive: GateHive) -> None:
     failed = await gate_hive.until("ada", 2, "failed")
     assert "did not report in" in failed.outcome
     assert (gate_hive.runtime.specs["ada"].closure, gate_hive.runtime.specs["ada"].deployment) == (before.closure, 1)
-    assert any(line.startswith("Proposal ada/2 failed: ") for line in await gate_hive.told("hm1nd"))
+    assert any(line.startswith("Proposal ada/2 failed: ") for line in await gate_hive.notified("hm1nd"))
     await gate_hive.check()
 
 
@@ -146,7 +146,7 @@ async def test_not_undone_by_the_manager(gate_hive: GateHive) -> None:
     assert (await refused(gate_hive.rebuild("ada", MANAGER))).code == "not_decider"
     await gate_hive.settled()
     await gate_hive.gate._updates.check_outdated()
-    assert not [line for line in await gate_hive.told("hm1nd") if "ada" in line and "update" in line.lower()]
+    assert not [line for line in await gate_hive.notified("hm1nd") if "ada" in line and "update" in line.lower()]
     await gate_hive.rebuild("ada")
     await gate_hive.until("ada", 4, "deployed")
     await gate_hive.check()

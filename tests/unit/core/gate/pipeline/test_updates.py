@@ -46,7 +46,7 @@ async def test_marked_and_told_once(layout: Layout) -> None:
         for _ in range(2):
             await scene.gate._updates.check_outdated()
             assert marked(scene) == {"hm1nd", "ada", "bob"}
-            assert await scene.told("hm1nd") == ["Rebuild 3 agents, to run on the hyperhive of now."]
+            assert await scene.notified("hm1nd") == ["Rebuild 3 agents, to run on the hyperhive of now."]
         assert "needs_update" in await scene.actions("bob")
     async with opened(layout, hyperhive="newer") as gate_hive:
         await gate_hive.rebuild("ada")
@@ -55,8 +55,8 @@ async def test_marked_and_told_once(layout: Layout) -> None:
         assert marked(gate_hive) == {"hm1nd", "bob"}
         gate_hive.runtime.hyperhive = "newest"
         await gate_hive.gate._updates.check_outdated()
-        assert (await gate_hive.told("hm1nd"))[1:] == ["Rebuild ada, to run on the hyperhive of now."]
-        assert await gate_hive.told("ada") == await gate_hive.told("operator") == []
+        assert (await gate_hive.notified("hm1nd"))[1:] == ["Rebuild ada, to run on the hyperhive of now."]
+        assert await gate_hive.notified("ada") == await gate_hive.notified("operator") == []
         await gate_hive.check()
 
 
@@ -77,11 +77,11 @@ async def test_a_full_inbox_is_told_later(gate_hive: GateHive, monkeypatch: pyte
     gate_hive.runtime.hyperhive = "newer"
     assert not await updates.check_outdated()
     assert marked(gate_hive) == {"hm1nd", "ada", "bob"}
-    assert await gate_hive.told("hm1nd") == [] and "needs_update" not in await gate_hive.actions("bob")
+    assert await gate_hive.notified("hm1nd") == [] and "needs_update" not in await gate_hive.actions("bob")
     monkeypatch.setattr(sender, "_limit", limit)
     for _ in range(2):
         assert await updates.check_outdated()
-        assert await gate_hive.told("hm1nd") == ["Rebuild 3 agents, to run on the hyperhive of now."]
+        assert await gate_hive.notified("hm1nd") == ["Rebuild 3 agents, to run on the hyperhive of now."]
     await gate_hive.check()
 
 
@@ -116,7 +116,7 @@ async def test_by_themselves(layout: Layout) -> None:
     async with by_itself(layout) as (gate_hive, states):
         seen = [await states.get() for _ in range(15)]
         assert seen == [f"{agent} {state}" for agent in ("ada", "bob", "hm1nd") for state in steps]
-        assert await gate_hive.told("hm1nd") == ["Nothing to do: 3 agents will be rebuilt, a few at a time."]
+        assert await gate_hive.notified("hm1nd") == ["Nothing to do: 3 agents will be rebuilt, a few at a time."]
         assert (await gate_hive.show("ada", 1)).by == "system"
         await gate_hive.settled()
         await gate_hive.gate._updates.check_outdated()
@@ -133,7 +133,7 @@ async def test_not_all_of_them_in_vain(layout: Layout) -> None:
         await gate_hive.gate._updates.check_outdated()
         assert states.empty()
         assert [row.agent for row in await gate_hive.rows() if row.kind == "rebuild"] == ["ada"]
-        assert (await gate_hive.told("hm1nd"))[1:] == ["Proposal ada/1 failed: no such package"]
+        assert (await gate_hive.notified("hm1nd"))[1:] == ["Proposal ada/1 failed: no such package"]
         await gate_hive.check()
 
 

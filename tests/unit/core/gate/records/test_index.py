@@ -51,7 +51,7 @@ def test_a_row_comes_back_from_the_table(row: ProposalRow) -> None:
     """Every field of a row is stored in the column of its own, and read from there."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     migrate(db)
-    index.put(db, row)
+    index.upsert(db, row)
     assert index.find(db, row.agent, row.number) == row
     assert index.numbers_to_complete(db, row.agent) == set()
     db.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.gate.records.states import OPEN, TERMINAL, IllegalHistory, State, current, following, may_follow
+from hive_core.gate.records.states import OPEN, TERMINAL, IllegalHistory, State, can_follow, current_state, next_states
 from hive_core.protocol import ProposalKind, ProposalState
 
 KINDS: tuple[ProposalKind, ...] = get_args(ProposalKind)
@@ -18,7 +18,7 @@ kinds = st.sampled_from(KINDS)
 def walk(data: st.DataObject, kind: ProposalKind) -> list[State]:
     """Some way from the beginning to where nothing can follow."""
     path = [State.PROPOSAL]
-    while choices := following(path[-1], kind):
+    while choices := next_states(path[-1], kind):
         path.append(data.draw(st.sampled_from(sorted(choices))))
     return path
 
@@ -42,20 +42,20 @@ def test_the_tags_of_a_walk_tell_its_state(data: st.DataObject, kind: ProposalKi
     path = walk(data, kind)
     reached = path[: data.draw(st.integers(1, len(path)))]
     shuffled = data.draw(st.permutations(reached))
-    assert current(shuffled, kind) is current(shuffled) is reached[-1]
+    assert current_state(shuffled, kind) is current_state(shuffled) is reached[-1]
 
 
 @given(st.sets(st.sampled_from(State)), kinds)
 def test_what_no_walk_leaves_is_refused(tags: set[State], kind: ProposalKind) -> None:
     """A set of tags is accepted only if it is one path from the beginning: none skipped, none beside it."""
     try:
-        state = current(tags, kind)
+        state = current_state(tags, kind)
     except IllegalHistory:
         return
     path = [State.PROPOSAL]
     for following_state in State:
         if following_state in tags and following_state is not State.PROPOSAL:
-            assert following_state in following(path[-1], kind)
+            assert following_state in next_states(path[-1], kind)
             path.append(following_state)
     assert set(path) == tags and path[-1] is state
 
@@ -63,14 +63,14 @@ def test_what_no_walk_leaves_is_refused(tags: set[State], kind: ProposalKind) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_state_is_terminal_when_nothing_follows(kind: ProposalKind) -> None:
     """Nothing leaves a terminal state, and whatever can be reached besides has a next one."""
-    assert all(following(state, kind) == frozenset() for state in TERMINAL)
+    assert all(next_states(state, kind) == frozenset() for state in TERMINAL)
     reached, queue = set(), [State.PROPOSAL]
     while queue:
         state = queue.pop()
         if state not in reached:
             reached.add(state)
-            queue.extend(following(state, kind))
-    assert {state for state in reached if not following(state, kind)} <= TERMINAL
+            queue.extend(next_states(state, kind))
+    assert {state for state in reached if not next_states(state, kind)} <= TERMINAL
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,17 +78,17 @@ def test_a_state_is_terminal_when_nothing_follows(kind: ProposalKind) -> None:
 def test_every_open_state_can_be_ended_by_the_hive(state: State, kind: ProposalKind) -> None:
     """No state needs another party to end: one step leads to failed or withdrawn."""
     if state in (State.BUILDING, State.BUILT) and kind == "rollback":
-        assert following(state, kind) == frozenset()
+        assert next_states(state, kind) == frozenset()
     else:
-        assert following(state, kind) & {State.FAILED, State.WITHDRAWN}
+        assert next_states(state, kind) & {State.FAILED, State.WITHDRAWN}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_deployed_unapproved(kind: ProposalKind) -> None:
     """Only what was approved is deployed, and only a rollback is approved without a build of its own."""
-    assert [state for state in State if may_follow(state, State.DEPLOYED, kind)] == [State.APPROVED]
+    assert [state for state in State if can_follow(state, State.DEPLOYED, kind)] == [State.APPROVED]
     before = State.PROPOSAL if kind == "rollback" else State.BUILT
-    assert [state for state in State if may_follow(state, State.APPROVED, kind)] == [before]
+    assert [state for state in State if can_follow(state, State.APPROVED, kind)] == [before]
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_nothing_is_deployed_unapproved(kind: ProposalKind) -> None:
 def test_an_illegal_history_is_told_in_words(tags: list[State]) -> None:
     """The refusal names what does not fit."""
     with pytest.raises(IllegalHistory, match=r"cannot follow|begins with"):
-        current(tags)
+        current_state(tags)

@@ -14,8 +14,8 @@ from hive_core.infra.systemd.units import (
     STATE,
     Ended,
     UnitProperties,
+    describe_exit,
     ended,
-    exit_words,
     has_ended,
     is_late,
     lifecycle,
@@ -91,7 +91,7 @@ def test_nothing_is_known_of_a_unit_that_never_was() -> None:
     """A unit without properties is stopped and has not ended."""
     nothing = read_properties(NAME, {})
     assert lifecycle(nothing) == "stopped"
-    assert (nothing.since, nothing.memory, exit_words(nothing), has_ended(nothing)) == (None, None, "", False)
+    assert (nothing.since, nothing.memory, describe_exit(nothing), has_ended(nothing)) == (None, None, "", False)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_unit_that_is_about_to_start_is_not_stopped() -> None:
 )
 def test_exit_words(result: str, code: int, status: int, words: str) -> None:
     """How a run ended is told in words that an operator knows."""
-    assert exit_words(replace(DOWN, result=result, code=code, status=status)) == words
+    assert describe_exit(replace(DOWN, result=result, code=code, status=status)) == words
 
 
 def test_a_crash_is_told_once() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.bubblewrap import confined, look
+from hive_core.runtimes.bubblewrap import confined, inspect_host
 from hive_core.runtimes.local import config_check
 from hive_core.runtimes.local.check_program import LARGEST, LARGEST_SETTINGS, SECONDS
 from tests.helpers.git_repos import FILES
@@ -153,7 +153,7 @@ async def test_nix_runs_in_the_sandbox(tmp_path: Path) -> None:
     said: list[str] = []
     for name, content in FILES.items():
         (tmp_path / name).write_bytes(content)
-    await config_check.check(tmp_path, said.append, partial(confined, "bwrap", look()))
+    await config_check.check(tmp_path, said.append, partial(confined, "bwrap", inspect_host()))
     assert said[1] == "agent.nix: well"
 
 
@@ -189,7 +189,7 @@ import os
 print(sorted(os.listdir({str(tmp_path)!r})), os.access({str(files)!r}, os.W_OK),
       [line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line])
 """
-    line = confined("bwrap", look(), files, [sys.executable, "-c", script])
+    line = confined("bwrap", inspect_host(), files, [sys.executable, "-c", script])
     child = await asyncio.create_subprocess_exec(*line, stdout=asyncio.subprocess.PIPE)
     output, _ = await child.communicate()
     assert output.decode().strip() == "['files'] False ['lo']"

@@ -13,7 +13,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
-from hive_core.runtimes.bubblewrap import look, python_paths
+from hive_core.runtimes.bubblewrap import inspect_host, python_paths
 from hive_core.runtimes.local.runtime import LocalRuntime, Sandbox, harness_command
 from tests.unit.core.runtimes.local.local_hive import (
     NEVER,
@@ -41,7 +41,9 @@ print("left", flush=True)
 async def test_a_state_directory_in_sight_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every sandbox would show the state directory, with all agents' files, the hive does not start."""
     need("bubblewrap")
-    monkeypatch.setattr("hive_core.runtimes.local.runtime.look", lambda: look(python=[*python_paths(), tmp_path]))
+    monkeypatch.setattr(
+        "hive_core.runtimes.local.runtime.inspect_host", lambda: inspect_host(python=[*python_paths(), tmp_path])
+    )
     with pytest.raises(HiveError) as refused:
         await LocalRuntime.open("bubblewrap", closures=tmp_path / "closures", scratch=tmp_path / "scratch")
     assert refused.value.code == "state_dir_shown"

@@ -13,7 +13,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.runtimes.nixos import host_checks
 from hive_core.runtimes.nixos.containers.inspection import HostPaths, agent_of, unit_name
-from hive_core.runtimes.nixos.host_checks import check_programs, look_at_unit
+from hive_core.runtimes.nixos.host_checks import check_programs, inspect_unit
 
 _BUSCTL = """#!/bin/sh
 case "$*" in
@@ -54,7 +54,7 @@ async def test_the_unit_says_where_containers_lie_and_what_it_knows(
         environment=["root=/var/lib/containers/hm1nd", "INSTANCE=hm1nd", "PATH=/a b:/c"],
         start=[[str(script), [str(script)], False, 0, 0, 0, 0, 0, 0, 0]],
     )
-    facts = await look_at_unit()
+    facts = await inspect_unit()
     assert (facts.host_paths.conf_dir, facts.host_paths.root_dir) == (
         Path("/etc/containers"),
         Path("/var/lib/containers"),
@@ -65,7 +65,7 @@ async def test_the_unit_says_where_containers_lie_and_what_it_knows(
 async def test_a_unit_that_says_less_has_the_usual_directories(busctl: Say) -> None:
     """Without a conf file and a root directory of its own, those of the NixOS module are meant."""
     busctl(environment=["root=elsewhere", "EMPTY"])
-    facts = await look_at_unit()
+    facts = await inspect_unit()
     assert facts.host_paths == HostPaths() and not facts.knows_private_users
 
 
@@ -73,7 +73,7 @@ async def test_a_host_without_the_unit_is_refused_with_the_remedy(busctl: Say) -
     """Containers have to be switched on where none is declared."""
     busctl(load="not-found")
     with pytest.raises(HiveError) as refused:
-        await look_at_unit()
+        await inspect_unit()
     assert refused.value.code == "no_container_unit" and "boot.enableContainers = true" in refused.value.hint
 
 
@@ -83,7 +83,7 @@ async def test_an_answer_of_another_form_is_refused(busctl: Say, tmp_path: Path,
     busctl()
     (tmp_path / "bin" / "busctl").write_text(f"#!/bin/sh\necho '{answer}'\n")
     with pytest.raises(HiveError, match="in a form that is not known"):
-        await look_at_unit()
+        await inspect_unit()
 
 
 def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def line(confinement: Confinement) -> list[str]:
     place = STATE / "scratch/nix-1"
     shown = {place / "repository": STATE / "applied/ada.git"}
     return confinement.argv(
-        unit_name("ada", 7), ["nix", "build"], place=place, shown=shown, variables={"HOME": str(place / "home")}
+        unit_name("ada", 7), ["nix", "build"], directory=place, shown=shown, variables={"HOME": str(place / "home")}
     )
 
 

@@ -48,7 +48,7 @@ class Daemon:
             try:
                 return self.client.get("/v1/status")
             except Failure as failure:
-                if not failure.passing or time.monotonic() > end:
+                if not failure.transient or time.monotonic() > end:
                     raise DemoFailed(f"the daemon does not answer: {failure.message}", tail(self._log)) from None
             time.sleep(_POLL_SECONDS)
 

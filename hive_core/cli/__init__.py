@@ -16,35 +16,37 @@ PROGRAM = "hive-c0re"
 
 COMMANDS = {
     "serve": Lazy("hive_core.cli.commands.host:serve", "Run the daemon in the foreground."),
-    "status": Lazy("hive_core.cli.commands.monitoring:status", "Show the daemon and its hive at a glance."),
-    "spawn": Lazy("hive_core.cli.commands.spawn:spawn", "Make an agent and wait until it is ready."),
+    "status": Lazy("hive_core.cli.commands.monitoring:status", "Show a summary of the daemon and its hive."),
+    "spawn": Lazy("hive_core.cli.commands.spawn:spawn", "Create an agent and wait until it is ready."),
     "list": Lazy("hive_core.cli.commands.agents:list_agents", "List all agents, the manager first."),
     "start": Lazy("hive_core.cli.commands.agents:start", "Start an agent that is stopped."),
     "stop": Lazy("hive_core.cli.commands.agents:stop", "Stop an agent; its messages wait for it."),
     "restart": Lazy("hive_core.cli.commands.agents:restart", "Stop an agent and start it again."),
-    "limits": Lazy("hive_core.cli.commands.agents:limits", "Show what an agent may use and does use, and change it."),
+    "limits": Lazy("hive_core.cli.commands.agents:limits", "Show or change an agent's resource limits."),
     "destroy": Lazy("hive_core.cli.commands.agents:destroy", "Remove an agent; its state is kept unless purged."),
-    "proposals": Lazy("hive_core.cli.commands.proposals:proposals", "List proposals and look at them."),
+    "proposals": Lazy("hive_core.cli.commands.proposals:proposals", "List and inspect proposals."),
     "propose": Lazy("hive_core.cli.commands.decisions:propose", "Propose a commit of an agent's configuration."),
     "approve": Lazy("hive_core.cli.commands.decisions:approve", "Approve a proposal and wait until it is deployed."),
     "deny": Lazy("hive_core.cli.commands.decisions:deny", "Deny a proposal, with a reason."),
-    "withdraw": Lazy("hive_core.cli.commands.decisions:withdraw", "Take a proposal of your own back."),
+    "withdraw": Lazy("hive_core.cli.commands.decisions:withdraw", "Withdraw your own proposal."),
     "rollback": Lazy("hive_core.cli.commands.deployments:rollback", "Deploy an earlier deployment of an agent again."),
-    "rebuild": Lazy("hive_core.cli.commands.deployments:rebuild", "Build what agents run on anew, and deploy that."),
+    "rebuild": Lazy(
+        "hive_core.cli.commands.deployments:rebuild", "Rebuild agents with the current hyperhive and deploy them."
+    ),
     "history": Lazy(
         "hive_core.cli.commands.deployments:history", "Show the deployments of an agent, the newest first."
     ),
     "send": Lazy("hive_core.cli.commands.messages:send", "Send a message to an agent, or to all with '*'."),
     "ask": Lazy("hive_core.cli.commands.messages:ask", "Send a message and wait for the answer."),
     "inbox": Lazy("hive_core.cli.commands.messages:inbox", "Show the unread messages to you, and mark them read."),
-    "questions": Lazy("hive_core.cli.commands.questions:questions", "Show what agents ask you and wait for."),
-    "answer": Lazy("hive_core.cli.commands.questions:answer", "Answer a question of an agent."),
-    "reminders": Lazy("hive_core.cli.commands.questions:reminders", "Show what agents want to be reminded of."),
+    "questions": Lazy("hive_core.cli.commands.questions:questions", "Show the agents' open questions to you."),
+    "answer": Lazy("hive_core.cli.commands.questions:answer", "Answer an agent's question."),
+    "reminders": Lazy("hive_core.cli.commands.questions:reminders", "Show the agents' pending reminders."),
     "open": Lazy("hive_core.cli.commands.monitoring:open_page", "Print a link to an agent's page."),
-    "watch": Lazy("hive_core.cli.commands.monitoring:watch", "Show live what goes on in the hive."),
+    "watch": Lazy("hive_core.cli.commands.monitoring:watch", "Show the events of the hive live."),
     "logs": Lazy("hive_core.cli.commands.monitoring:logs", "Show the log of an agent."),
-    "audit": Lazy("hive_core.cli.commands.monitoring:audit", "Read the audit table, and check it."),
-    "doctor": Lazy("hive_core.cli.commands.host:doctor", "Look for what is missing or wrong on this host."),
+    "audit": Lazy("hive_core.cli.commands.monitoring:audit", "Show and verify the audit log."),
+    "doctor": Lazy("hive_core.cli.commands.host:doctor", "Check this host for missing or wrong parts."),
     "check-config": Lazy("hive_core.cli.commands.host:check_config", "Check a settings file as the daemon does."),
     "completion": Lazy("hive_core.cli.commands.host:completion", "Print the script for shell completion."),
 }
@@ -79,7 +81,7 @@ JSON document a line) and an error is one JSON document on stderr.
 @click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
 def main(ctx: click.Context, socket: str | None) -> None:
-    """Keep a hive: agents in containers of their own, and the messages between them."""
+    """Run a hive: agents in containers of their own, and the messages between them."""
     ctx.obj = socket
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False

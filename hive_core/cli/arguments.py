@@ -17,15 +17,15 @@ from hive_core.text import shown
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-_GIVE_UP_SECONDS = 1.0
-"""A daemon that hangs must not hang the operator's shell."""
+_COMPLETION_SECONDS = 1.0
+"""Time limit of shell completion, so that a hanging daemon does not block the shell."""
 
 
 def complete_agents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Agents whose name starts with `incomplete`; nothing at all if no daemon answers at once."""
-    from hive_core.cli.client import Client  # noqa: PLC0415 - wanted only when the Tab key is pressed
+    """Complete the name of an agent; without a daemon that answers at once there are no completions."""
+    from hive_core.cli.client import Client  # noqa: PLC0415 - needed only by shell completion
 
-    client = Client(ctx.find_root().params.get("socket"), _GIVE_UP_SECONDS)
+    client = Client(ctx.find_root().params.get("socket"), _COMPLETION_SECONDS)
     try:
         agents: list[dict[str, Any]] = client.get("/v1/agents")["agents"]
         found = [(str(agent["name"]), f"{agent['lifecycle']}, {agent['state']}") for agent in agents]
@@ -35,30 +35,30 @@ def complete_agents(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 agent_argument = click.argument("name", shell_complete=complete_agents)
-"""The agent that a command is about."""
+"""Argument NAME: an agent."""
 recipient_argument = click.argument("to", metavar="TO", shell_complete=complete_agents)
-"""Who a message is for: an agent, `hm1nd`, or `*`."""
+"""Argument TO: the recipient of a message, that is an agent, `hm1nd`, or `*` for all."""
 
 
 _LARGEST = 2**63 - 1
 
 
 def proposal_arguments(command: F) -> F:
-    """AGENT and NUMBER, which `which_proposal` or `agent_and_number` puts together."""
+    """Add the arguments AGENT and NUMBER, for `parse_proposal` or `parse_agent_and_number`."""
     number = click.argument("number", metavar="NUMBER", required=False)
     return click.argument("agent", metavar="AGENT", shell_complete=complete_agents)(number(command))
 
 
-def which_proposal(agent: str, number: str | None) -> tuple[str, int]:
-    """The agent's name, not checked yet, and the number; wrong usage if there is none."""
-    name, found = agent_and_number(agent, number)
+def parse_proposal(agent: str, number: str | None) -> tuple[str, int]:
+    """Parse `AGENT NUMBER` or `AGENT/NUMBER`. The name is not checked. Raises UsageError if there is no number."""
+    name, found = parse_agent_and_number(agent, number)
     if found is None:
-        raise click.UsageError(f"Which proposal? Say it as '{name} NUMBER' or '{name}/NUMBER'.")
+        raise click.UsageError(f"The number of the proposal is missing: write '{name} NUMBER' or '{name}/NUMBER'.")
     return name, found
 
 
-def agent_and_number(agent: str, number: str | None) -> tuple[str, int | None]:
-    """As `which_proposal`, where the number may be left out."""
+def parse_agent_and_number(agent: str, number: str | None) -> tuple[str, int | None]:
+    """Parse as `parse_proposal` does, but the number is optional."""
     name, slash, inside = agent.partition("/")
     if slash and number is not None:
         raise click.UsageError("The number is given twice.")
@@ -66,23 +66,23 @@ def agent_and_number(agent: str, number: str | None) -> tuple[str, int | None]:
     if text is None:
         return name, None
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _LARGEST):
-        raise click.UsageError(f"{shown(text)} is no proposal's number.")
+        raise click.UsageError(f"{shown(text)} is not the number of a proposal.")
     return name, int(text)
 
 
 def shown_proposal(agent: str, number: object) -> str:
-    """The proposal as messages write it."""
+    """Format the name of a proposal."""
     return f"{agent}/{number}"
 
 
-note_option = click.option("--note", metavar="TEXT", help="Why; kept in the tag.")
-"""A note that may be left out, or that is asked for."""
+note_option = click.option("--note", metavar="TEXT", help="Reason; it is stored in the tag.")
+"""Option --note: optional, or asked for on the terminal by `note_or_prompt`."""
 
 
-def asked_for(context: click.Context, note: str | None, question: str) -> str:
-    """The note that was given, or the answer to `question` on the terminal; wrong usage if there is neither."""
+def note_or_prompt(context: click.Context, note: str | None, question: str) -> str:
+    """Return the note, or ask `question` on the terminal. Raises UsageError if there is neither note nor terminal."""
     if note is None and is_interactive():
-        # Written by hand: click's prompt puts a space on stdout, where --json promises nothing else.
+        # click's prompt writes a space to stdout, which must hold only the JSON document with --json.
         sys.stderr.write(f"{question} ")
         sys.stderr.flush()
         note = sys.stdin.readline().strip()
@@ -92,11 +92,11 @@ def asked_for(context: click.Context, note: str | None, question: str) -> str:
 
 
 body_argument = click.argument("body")
-"""The message; `-` reads it from stdin."""
+"""Argument BODY: the message; `-` reads it from stdin."""
 
 
 def read_body(given: str) -> str:
-    """The message itself. Text from stdin is taken as it is, with its last newline."""
+    """Return the message; text from stdin is kept unchanged, with its last newline."""
     if given != "-":
         return given
     if sys.stdin.isatty():
@@ -113,5 +113,5 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the da
 
 
 def print_json(answer: object) -> None:
-    """One JSON document on a line of its own, in printable ASCII: it is safe on a terminal, too."""
+    """Print one JSON document on one line, in printable ASCII, so that it is safe on a terminal too."""
     click.echo(json.dumps(answer).replace("\x7f", "\\u007f"))

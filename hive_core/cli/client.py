@@ -18,24 +18,24 @@ from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
 from hive_core.protocol.names import NAME_PATTERN, why_not
 
 PATIENCE_SECONDS = 60.0
-"""How long the daemon may take to answer, beyond what it was asked to wait."""
+"""Time limit of an answer, in addition to the time that the daemon was asked to wait."""
 STREAM_SILENCE_SECONDS = 120.0
-"""An event stream that is silent for so long is taken for dead: the daemon sends keep-alive lines."""
+"""Time limit between two lines of an event stream; the daemon sends keep-alive lines more often."""
 
 
 def agent_path(name: str, action: str = "") -> str:
-    """The path of an agent. A name that is none could reach another path, and is refused here."""
-    return f"/v1/agents/{_checked(name)}{'/' + action if action else ''}"
+    """Return the URL path of an agent. An invalid name could reach another path, so it raises Failure."""
+    return f"/v1/agents/{_quoted_name(name)}{'/' + action if action else ''}"
 
 
 def proposal_path(name: str, number: int, action: str = "") -> str:
-    """The path of an agent's proposal; names as for `agent_path`."""
-    return f"/v1/proposals/{_checked(name)}/{number}{'/' + action if action else ''}"
+    """Return the URL path of an agent's proposal. An invalid name raises Failure."""
+    return f"/v1/proposals/{_quoted_name(name)}/{number}{'/' + action if action else ''}"
 
 
-def _checked(name: str) -> str:
+def _quoted_name(name: str) -> str:
     if re.fullmatch(NAME_PATTERN, name) is None:
-        raise Failure("bad_name", why_not(name), hint='names of agents are in "hive-c0re list"')
+        raise Failure("bad_name", why_not(name), hint='"hive-c0re list" shows the names of the agents')
     return quote(name)
 
 
@@ -51,19 +51,19 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """Speaks to one daemon. Every failure is a `Failure` that can be shown as it is."""
+    """HTTP client of one daemon. Every error becomes a `Failure`, which can be shown to the user."""
 
-    def __init__(self, named: str | None, patience: float = PATIENCE_SECONDS) -> None:
-        """`named` is the value of `--socket`, if it was given; `patience` is how long an answer may take (seconds)."""
-        self._patience = patience
-        self.path = host_socket(named, os.environ)
+    def __init__(self, socket_option: str | None, timeout: float = PATIENCE_SECONDS) -> None:
+        """`socket_option` is the value of `--socket`, if given; `timeout` limits each answer, in seconds."""
+        self._timeout = timeout
+        self.path = host_socket(socket_option, os.environ)
 
     def get(self, path: str, query: Mapping[str, object] | None = None, *, wait: float = 0.0) -> dict[str, Any]:
-        """The answer to a GET; `wait` is how long (seconds) the daemon was asked to wait for something to come."""
+        """Send a GET and return the answer; `wait` is the time (seconds) that the daemon was asked to wait."""
         return self._call("GET", _with_query(path, query), None, wait)
 
     def post(self, path: str, body: Mapping[str, object], *, wait: float = 0.0) -> dict[str, Any]:
-        """The answer to a POST of JSON."""
+        """Send a POST with a JSON body and return the answer; `wait` as for `get`."""
         try:
             encoded = json.dumps(body, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
@@ -72,9 +72,9 @@ class Client:
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, object] | None, headers: Mapping[str, str]) -> Iterator[Lines]:
-        """The open answer of an event stream."""
+        """Open an event stream."""
         with closing(_UnixConnection(self.path, STREAM_SILENCE_SECONDS)) as connection:
-            with self._failures_told():
+            with self._errors_as_failures():
                 connection.connect()
                 connection.request("GET", _with_query(path, query), headers=dict(headers))
                 response = connection.getresponse()
@@ -84,7 +84,7 @@ class Client:
 
     def _call(self, method: str, path: str, body: bytes | None, wait: float) -> dict[str, Any]:
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        with closing(_UnixConnection(self.path, self._patience + wait)) as connection, self._failures_told():
+        with closing(_UnixConnection(self.path, self._timeout + wait)) as connection, self._errors_as_failures():
             connection.connect()
             with suppress(BrokenPipeError):  # A daemon that refuses a large body stops reading; its answer says why.
                 connection.request(method, path, body=body, headers=headers)
@@ -95,7 +95,7 @@ class Client:
         return _decoded(response.status, content)
 
     @contextmanager
-    def _failures_told(self) -> Iterator[None]:
+    def _errors_as_failures(self) -> Iterator[None]:
         try:
             yield
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
@@ -103,7 +103,7 @@ class Client:
                 "no_daemon",
                 f"no daemon is listening on {self.path}",
                 hint='start one with "hive-c0re serve", or name its socket with --socket',
-                passing=True,
+                transient=True,
             ) from None
         except PermissionError:
             raise Failure(
@@ -116,14 +116,14 @@ class Client:
                 "no_answer",
                 f"the daemon on {self.path} did not answer in time",
                 hint="its log says what it is doing",
-                passing=True,
+                transient=True,
             ) from None
         except (ConnectionError, http.client.HTTPException):
             raise Failure(
                 "connection_lost",
                 f"the connection to {self.path} broke off before the answer was complete",
-                hint="what was asked for may have been done or not; see the daemon's log",
-                passing=True,
+                hint="the request may have been carried out or not; see the daemon's log",
+                transient=True,
             ) from None
         except OSError as error:
             reason = error.strerror or str(error)
@@ -133,16 +133,16 @@ class Client:
 
 
 class Lines:
-    """The lines of an open event stream, as they come."""
+    """Lines of an open event stream, in the order of their arrival."""
 
     def __init__(self, client: Client, response: http.client.HTTPResponse) -> None:
         self._client = client
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        """Ends when the daemon ends the stream; breaks off with a passing failure."""
+        """Yield lines until the daemon ends the stream. Raises a transient Failure if the connection breaks."""
         while True:
-            with self._client._failures_told():
+            with self._client._errors_as_failures():
                 line = self._response.readline()
             if not line:
                 return
@@ -157,35 +157,37 @@ def _with_query(path: str, query: Mapping[str, object] | None) -> str:
 def _refusal(status: int, content: bytes) -> Failure:
     error = _decoded(status, content).get("error")
     if not isinstance(error, dict) or not isinstance(error.get("code"), str):
-        return _not_ours(status)
+        return _bad_answer(status)
     code = error["code"]
-    return Failure(code, str(error.get("message", code)), hint=str(error.get("hint") or ""), passing=code == "stopping")
+    return Failure(
+        code, str(error.get("message", code)), hint=str(error.get("hint") or ""), transient=code == "stopping"
+    )
 
 
 def _decoded(status: int, content: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(content)
     except ValueError:
-        raise _not_ours(status) from None
+        raise _bad_answer(status) from None
     if not isinstance(answer, dict):
-        raise _not_ours(status)
+        raise _bad_answer(status)
     return answer
 
 
-def _not_ours(status: int) -> Failure:
+def _bad_answer(status: int) -> Failure:
     return Failure(
         "bad_answer",
-        f"the answer (HTTP status {status}) is not one that a hive's daemon gives",
-        hint="is the socket another program's?",
+        f"the answer (HTTP status {status}) is not an answer of hive-c0re serve",
+        hint="check that the socket belongs to hive-c0re and not to another program",
     )
 
 
 DEFAULT_FILE = Path("/etc/hyperhive/config.toml")
 
 
-def host_socket(named: str | None, environment: Mapping[str, str], file: Path = DEFAULT_FILE) -> Path:
-    """The socket that `--socket` or HIVE_SOCKET names, else the one that a daemon with these settings listens on."""
-    explicit = named or environment.get("HIVE_SOCKET")
+def host_socket(option: str | None, environment: Mapping[str, str], file: Path = DEFAULT_FILE) -> Path:
+    """Return the socket of `--socket` or HIVE_SOCKET, else the socket of a daemon with these settings."""
+    explicit = option or environment.get("HIVE_SOCKET")
     if explicit:
         return Path(explicit).absolute()
     configured = _read_directories(file)
@@ -195,7 +197,7 @@ def host_socket(named: str | None, environment: Mapping[str, str], file: Path = 
 
 
 def _read_directories(file: Path) -> dict[str, str]:
-    """The directories in the daemon's settings file; none if it is unreadable, which the daemon itself reports."""
+    """Return the directories of the settings file; none if it is unreadable, which the daemon itself reports."""
     if not os.access(file, os.R_OK):
         return {}
     import tomllib  # noqa: PLC0415 - most calls do not need it

@@ -1,4 +1,4 @@
-"""What a command ends with when it cannot do its work: one or two lines, or JSON, and an exit code."""
+"""Errors of commands, shown as one or two lines or as JSON, each with an exit code."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _ONE_LINE = 160
 class Failure(click.ClickException):
     """The command was refused or failed. `code` is for programs; `hint` says what to do.
 
-    `passing` failures go away by themselves when a daemon restarts; who waits for something tries again.
+    `transient` failures end when the daemon has restarted, so a command that waits for something tries again.
     """
 
-    def __init__(self, code: str, message: str, *, hint: str = "", passing: bool = False) -> None:
+    def __init__(self, code: str, message: str, *, hint: str = "", transient: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.hint = hint
-        self.passing = passing
+        self.transient = transient
         context = click.get_current_context(silent=True)
         self.as_json = context is not None and bool(context.params.get("as_json"))
 
     def format_message(self) -> str:
-        """Message and hint on one line if they fit, else on two. Both may quote agents."""
+        """Return message and hint on one line if they fit, else on two. Both may quote agents, so they are escaped."""
         message, hint = escaped_line(self.message), escaped_line(self.hint)
         if not hint:
             return message
@@ -44,13 +44,13 @@ class Failure(click.ClickException):
 
 
 class NoDaemon(Failure):
-    """Nobody listens on the socket."""
+    """No daemon listens on the socket."""
 
     exit_code = 3
 
 
 class StepFailed(Failure):
-    """A step of `doctor --live` failed: shown as the result of the step, not as the end of the command."""
+    """A step of `doctor --live` failed. It is shown as the result of the step and does not end the command."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__("step_failed", message, hint=hint)

@@ -1,4 +1,4 @@
-"""The event stream of the daemon, as lines for people."""
+"""Client of the daemon's event stream, and its events formatted as lines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from hive_core.text import escaped_first_line, escaped_line, visible
 _NAME = 9
 _LEAST_WRAPPED = 24
 _QUIET = frozenset({"message.delivered", "message.acknowledged", "question.changed"})
-"""Routine, or told by a message as well."""
+"""Events that are routine or that a message announces too."""
 
 
 def lines(event: Mapping[str, Any], width: int | None, every: bool) -> list[str]:
-    """`event` as lines, wrapped at `width` columns if there are any; routine events only if `every` one is wanted."""
+    """Format `event` as lines, wrapped at `width` columns if given; routine events only if `every`."""
     kind, data = str(event.get("kind")), event.get("data") or {}
     if kind in _QUIET and not (every or data.get("redelivered")):
         return []
@@ -64,7 +64,9 @@ def _plain(kind: str, data: Mapping[str, Any]) -> str:
     if kind == "proposal.changed":
         return f"{_name(agent)} {_proposal(data)}"
     if kind == "events.lost":
-        return coloured_state("failed", f"{data.get('count')} events were too fast for this reader and are not shown")
+        return coloured_state(
+            "failed", f"{data.get('count')} events are not shown: they came faster than they were read"
+        )
     if kind.startswith("message."):
         ids = ", ".join(f"#{number}" for number in data.get("ids", []))
         words = {"delivered": "got", "acknowledged": "handled", "released": "gave back"}
@@ -109,14 +111,14 @@ _LAST_RETRY_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a stream. `data` is empty if it only names the id to go on from."""
+    """One item of a stream. `data` is empty if it only sets the id to continue from."""
 
     last_id: str | None
     data: str
 
 
 def parse(lines: Iterable[bytes]) -> Iterator[Item]:
-    """Items of a `text/event-stream`; comments and unknown fields are skipped, a half item at the end is dropped."""
+    """Parse a `text/event-stream`; comments, unknown fields and an incomplete last item are skipped."""
     last_id: str | None = None
     data: list[str] = []
     changed = False
@@ -135,10 +137,11 @@ def parse(lines: Iterable[bytes]) -> Iterator[Item]:
             last_id, changed = value, True
 
 
-def follow(client: Client, after: int | None, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Every event from now on (or after the event `after`), for ever.
+def follow(client: Client, after: int | None, on_outage: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Yield every event from now on (or after the event `after`), without end.
 
-    A daemon that goes away after it was reached once is waited for, which `tell` is told in words.
+    If the connection breaks after it was open once, connect again; `on_outage` gets a text at the begin and the end
+    of the outage.
     """
     last_id: str | None = None
     reached = False
@@ -150,17 +153,17 @@ def follow(client: Client, after: int | None, tell: Callable[[str], None]) -> It
         try:
             with client.stream("/v1/events", query, headers) as lines:
                 if lost:
-                    tell("the daemon is back")
+                    on_outage("connected to the daemon again")
                 reached, lost, pause = True, False, _FIRST_RETRY_SECONDS
                 for item in parse(lines):
                     last_id = item.last_id if item.last_id is not None else last_id
                     if item.data:
                         yield _event(item.data)
         except Failure as failure:
-            if not (reached and failure.passing):
+            if not (reached and failure.transient):
                 raise
         if not lost:
-            tell("the daemon went away; waiting for it to come back (Ctrl-C ends this)")
+            on_outage("lost the connection to the daemon; trying to connect again (Ctrl-C ends this)")
             lost = True
         time.sleep(pause)
         pause = min(pause * 2, _LAST_RETRY_SECONDS)
@@ -172,5 +175,9 @@ def _event(data: str) -> dict[str, Any]:
     except ValueError:
         event = None
     if not isinstance(event, dict) or not isinstance(event.get("data"), dict):
-        raise Failure("bad_answer", "the daemon sent an event that is none", hint="is it of another version?")
+        raise Failure(
+            "bad_answer",
+            "the daemon sent an invalid event",
+            hint="check that hive-c0re and the daemon have the same version",
+        )
     return event

@@ -1,4 +1,4 @@
-"""A click group whose commands are imported when they run, so that `--help` costs no more than click itself."""
+"""A click group that imports a command only when it runs, so that `--help` loads nothing but click."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ INTERRUPTED = 130
 
 
 class Lazy(NamedTuple):
-    """Where a command is (`module:attribute`) and the one line that `--help` shows for it."""
+    """Location of a command (`module:attribute`) and its line in `--help`."""
 
     target: str
     short_help: str
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and short help only. Without one, `default` is run, if there is one."""
+    """A group that knows only names and short helps of its commands; without a command it runs `default`, if set."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, Lazy], default: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,16 +46,16 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry.short_help) for name, entry in self.lazy.items()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # No words at all while the shell completes: then it is the names of the commands that are wanted.
-        left_out = args[0].startswith("-") if args else not ctx.resilient_parsing
-        if self.default is not None and left_out and not set(args) & set(self.get_help_option_names(ctx)):
+        # During shell completion an empty line asks for the names of the commands, not for the default command.
+        without_command = args[0].startswith("-") if args else not ctx.resilient_parsing
+        if self.default is not None and without_command and not set(args) & set(self.get_help_option_names(ctx)):
             args = [self.default, *args]
         return super().parse_args(ctx, args)
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Run as the whole program: exits with the command's code, and never with a traceback on Ctrl-C."""
+        """Run the program and exit with the command's code; Ctrl-C exits without a traceback."""
         for stream in (sys.stdout, sys.stderr):
-            # A terminal that cannot show a character gets its escape, and the command still works.
+            # A character that the terminal cannot show is written as an escape instead of ending the command.
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         try:
             result = super().main(args, prog_name, **{**kwargs, "standalone_mode": False})
@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
         except (click.Abort, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
-            # The reader of our output went away (`| head`): nothing to tell anyone, and nothing left to flush.
+            # The reader of the output closed the pipe (`| head`), so the rest of the output is discarded.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         sys.exit(result if isinstance(result, int) else 0)

@@ -1,7 +1,6 @@
 """The steps of `doctor --live`: a throwaway agent is created, built, started, reached and removed.
 
-The static checks take things for granted that are tried here, through the daemon's own API. However a run ends, its
-agent is removed.
+It tests assumptions of the static checks, through the daemon's own API. The agent is removed however a run ends.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _HINT = "see the lines below, and the daemon's log"
 
 @dataclass(frozen=True)
 class CheckStep:
-    """One step that was tried. `seconds` is the time that it took; `lines` end the log that belongs to a failure."""
+    """One step that was tried. `seconds` is the time that it took; `lines` are the end of the log of a failed step."""
 
     step: str
     severity: Literal["ok", "error"]
@@ -38,16 +37,16 @@ class CheckStep:
     lines: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
-        """The step for programs."""
+        """Return the step as JSON data."""
         return asdict(self) | {"seconds": round(self.seconds, 3), "lines": list(self.lines)}
 
 
 class LiveCheck:
-    """One run. `tell` gets each step as it ends, `timeout` is the longest that a step may take, in seconds."""
+    """One run. `on_step` gets each step when it ends; `timeout` is the time limit of a step, in seconds."""
 
-    def __init__(self, client: Client, tell: Callable[[CheckStep], None], *, timeout: float, sealed: bool) -> None:
+    def __init__(self, client: Client, on_step: Callable[[CheckStep], None], *, timeout: float, sealed: bool) -> None:
         self._client = client
-        self._tell = tell
+        self._on_step = on_step
         self._timeout = timeout
         self._sealed = sealed
         self._spawn: SpawnWatch | None = None
@@ -56,7 +55,7 @@ class LiveCheck:
 
     @property
     def well(self) -> bool:
-        """Whether every step went well."""
+        """True if every step succeeded."""
         return all(step.severity == "ok" for step in self.steps)
 
     def run(self) -> None:
@@ -72,12 +71,12 @@ class LiveCheck:
         try:
             all(self._try(name, act) for name, act in steps)
         finally:
-            # After Ctrl-C, too; a second one leaves the agent to the next run.
+            # Also after Ctrl-C; after a second Ctrl-C the next run removes the agent.
             if self._spawn is not None:
                 self._try("remove", self._remove)
 
     def _try(self, name: str, act: Callable[[], str]) -> bool:
-        """Carry a step out. It returns the words for its success, empty if there is nothing to tell of."""
+        """Run a step, which returns a text about its success, empty to show nothing. Return False if it fails."""
         begun = time.monotonic()
         try:
             what = act()
@@ -92,7 +91,7 @@ class LiveCheck:
 
     def _end(self, step: CheckStep) -> None:
         self.steps.append(step)
-        self._tell(step)
+        self._on_step(step)
 
     # --- steps ----------------------------------------------------------------------------------------------
 
@@ -107,7 +106,7 @@ class LiveCheck:
             throwaway_agent.purge(self._client, name, STOP_SECONDS)
             removed.append(name)
         self.name = throwaway_agent.free_name(names - set(removed))
-        return f"an interrupted run had left {', '.join(removed)}: removed" if removed else ""
+        return f"removed agents of interrupted runs: {', '.join(removed)}" if removed else ""
 
     def _build(self) -> str:
         request = throwaway_agent.spawn_request(self.name, sealed=self._sealed)
@@ -160,23 +159,23 @@ class LiveCheck:
             return ""
         throwaway_agent.purge(self._client, self.name, STOP_SECONDS)
         if self.name in throwaway_agent.agent_names(self._client):
-            raise StepFailed(f"{self.name} was destroyed and is still there", "see the daemon's log")
+            raise StepFailed(f"{self.name} was destroyed but still exists", "see the daemon's log")
         return f"{self.name} is removed with all of its files"
 
     # --------------------------------------------------------------------------------------------------------
 
     def _check_closure(self, closure: str) -> None:
-        """Raise Failure unless the closure is on the disk, as far as this user can see that."""
+        """Raise Failure unless the closure exists, as far as this user can see it."""
         try:
             Path(closure).lstat()
         except PermissionError:
             pass
         except OSError:
-            why = f"{self.name} is built, and its closure is not there: {closure or 'none was named'}"
+            why = f"{self.name} is built, but its closure does not exist: {closure or 'no path given'}"
             raise StepFailed(why, "see the daemon's log") from None
 
     def _log_of(self, step: str) -> tuple[str, ...]:
-        """Fetch the end of the log that tells most of a failure, before it is removed with the agent."""
+        """Fetch the end of the log of a failed step before it is removed with the agent."""
         try:
             if step == "build" and self._spawn is not None and self._spawn.number is not None:
                 path = proposal_path(self.name, self._spawn.number, "log")
@@ -190,13 +189,15 @@ class LiveCheck:
 
 
 _BUILD_SECONDS = 86_400.0
-"""Longest time that the daemon's settings give a build."""
+"""Longest time that settings can give a build."""
 _BUILT = frozenset({"built", "approved", "deployed"})
 
 
 class SpawnWatch:
-    """The daemon answers a spawn only when the agent is made: a thread waits for that, and this asks the gate how far
-    it is. `number` is that of the proposal, and `closure` the path that it was built to, once they are known.
+    """A spawn request in a thread, and the state of its proposal.
+
+    The daemon answers a spawn only when the agent exists, so a thread waits for the answer while this object polls the
+    gate. `number` is the number of the proposal and `closure` the path of its build, when they are known.
     """
 
     def __init__(self, client: Client, name: str, request: Mapping[str, object]) -> None:
@@ -206,7 +207,7 @@ class SpawnWatch:
         self._name = name
         self._failure: Failure | None = None
         self._late = False
-        # A spawn of that name that failed earlier has left its proposals.
+        # Proposals of an earlier, failed spawn of the same name still exist.
         self._last = self._newest()[0]
         self._thread = threading.Thread(target=self._post, args=[request], daemon=True)
         self._thread.start()
@@ -223,10 +224,10 @@ class SpawnWatch:
             raise self._failure
 
     def until_over(self) -> None:
-        """Wait until the daemon has made the agent or has given up. Raises Failure where that took too long before."""
+        """Wait for the answer to the spawn. Raises Failure if a step before exceeded its time limit."""
         if self._late and self._thread.is_alive():
-            why = f"the daemon is still at work on {self._name}, which cannot be removed before that ends"
-            raise StepFailed(why, "run hive-c0re doctor --live later: it removes what is left over")
+            why = f"the daemon still builds or starts {self._name}, which cannot be removed before that ends"
+            raise StepFailed(why, "run hive-c0re doctor --live again later: it removes agents of earlier runs")
         self._thread.join()
 
     def _until(self, states: Collection[str], timeout: float) -> None:
@@ -235,22 +236,22 @@ class SpawnWatch:
             answered = not self._thread.is_alive()
             if answered and self._failure is not None:
                 # The proposal's number is needed to find its log.
-                self._look()
+                self._poll()
                 raise self._failure
-            state, outcome = self._look()
+            state, outcome = self._poll()
             if state in states:
                 return
             if answered:
-                why = f"{self._name} is {state or 'not known to the gate'}: {outcome or 'no reason given'}"
+                why = f"{self._name} is {state or 'unknown to the gate'}: {outcome or 'no reason given'}"
                 raise StepFailed(why, "see the daemon's log")
             if time.monotonic() >= end:
                 self._late = True
-                why = f"the proposal to make {self._name} is {state or 'not there'} after {timeout:g} s"
+                why = f"the spawn proposal of {self._name} is {state or 'missing'} after {timeout:g} s"
                 raise StepFailed(why, "give it more time with --timeout")
             time.sleep(_POLL_SECONDS)
 
-    def _look(self) -> tuple[str, str]:
-        """Ask for the state of the proposal and its outcome; empty while it is not there."""
+    def _poll(self) -> tuple[str, str]:
+        """Ask for the state of the proposal and its outcome; empty while it does not exist."""
         number, state, closure, outcome = self._newest()
         if number <= self._last:
             return "", ""

@@ -18,12 +18,15 @@ Row = Sequence[str]
 
 _GAP = "  "
 _LEAST_LAST = 12
-"""Cells below which the last column is of no use, and another column is left out in its favour."""
+"""Least width of the last column in cells; another column is left out to keep it."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """`keep` ranks columns: on a narrow terminal the lowest go first. `style` gets the text and the padded text."""
+    """A column of a table.
+
+    `keep` is its rank: a narrow terminal leaves out the lowest first. `style` gets the text and the padded text.
+    """
 
     header: str
     keep: int
@@ -32,9 +35,9 @@ class Column:
 
 
 def render(columns: Sequence[Column], rows: Sequence[Row], width: int | None) -> list[str]:
-    """Header and rows as lines. The last column is cut at `width` cells; None cuts nothing."""
+    """Format header and rows as lines. The last column is cut at `width` cells; None cuts nothing."""
     widths = [max([_cells(c.header), *(_cells(row[i]) for row in rows)]) for i, c in enumerate(columns)]
-    shown = _that_fit(columns, widths, width)
+    shown = _fitting_columns(columns, widths, width)
     last = shown[-1]
     if width is not None:
         before = sum(widths[i] + len(_GAP) for i in shown[:-1])
@@ -49,7 +52,7 @@ def render(columns: Sequence[Column], rows: Sequence[Row], width: int | None) ->
     return lines
 
 
-def _that_fit(columns: Sequence[Column], widths: Sequence[int], width: int | None) -> list[int]:
+def _fitting_columns(columns: Sequence[Column], widths: Sequence[int], width: int | None) -> list[int]:
     shown = list(range(len(columns)))
     if width is None:
         return shown
@@ -67,10 +70,10 @@ def _padded(text: str, width: int, right: bool) -> str:
 
 
 def _cells(text: str) -> int:
-    """How wide `text` is on a terminal."""
+    """Return the width of `text` on a terminal, in cells."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len  # noqa: PLC0415 - tables are mostly ASCII, and then do without
+    from rich.cells import cell_len  # noqa: PLC0415 - most tables are ASCII and do not need it
 
     return cell_len(text)
 
@@ -103,7 +106,7 @@ _WORDS = {
 
 
 def coloured_agent(name: str, padded: str | None = None) -> str:
-    """A name in a colour that stays its own; `padded` is what to show in its place."""
+    """Colour an agent's name, always in the same colour; `padded` is shown instead of the name."""
     shown = name if padded is None else padded
     if name == OPERATOR:
         return click.style(shown, bold=True)
@@ -113,14 +116,17 @@ def coloured_agent(name: str, padded: str | None = None) -> str:
 
 
 def coloured_state(word: str, shown: str | None = None) -> str:
-    """A lifecycle or state: green is well, yellow on its way, red in trouble, magenta waits for you, dim not there."""
+    """Colour a lifecycle or state.
+
+    Green is good, yellow in progress, red failed, magenta waits for you, dim is absent.
+    """
     text = word if shown is None else shown
     colour = _WORDS.get(word)
     return click.style(text, fg=colour) if colour else dim(text)
 
 
 def dim(text: str) -> str:
-    """What matters less."""
+    """Dim a less important text."""
     return click.style(text, dim=True)
 
 
@@ -128,12 +134,12 @@ _STEPS = ((60, 1, "s"), (3_600, 60, "min"), (86_400, 3_600, "h"))
 
 
 def now() -> datetime:
-    """The time in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def duration(since: object, until: datetime) -> str:
-    """How long ago the ISO time `since` was ("3 min"); empty if it is none. The future counts as this moment."""
+    """Format the time since the ISO time `since` ("3 min"); empty if it is no time, "0 s" if it is in the future."""
     if not isinstance(since, str):
         return ""
     try:
@@ -149,7 +155,7 @@ def duration(since: object, until: datetime) -> str:
 
 
 def ago(since: object, until: datetime) -> str:
-    """As `duration`, with "ago"; empty if `since` is no time."""
+    """Format as `duration` does, with "ago"; empty if `since` is no time."""
     text = duration(since, until)
     if not text:
         return ""
@@ -157,7 +163,7 @@ def ago(since: object, until: datetime) -> str:
 
 
 def clock(at: object) -> str:
-    """The ISO time `at` as hours, minutes and seconds where the operator is."""
+    """Format the ISO time `at` as hours, minutes and seconds in the local time zone."""
     try:
         return datetime.fromisoformat(str(at)).astimezone().strftime("%H:%M:%S")
     except ValueError:
@@ -165,7 +171,7 @@ def clock(at: object) -> str:
 
 
 def moment(at: object) -> str:
-    """The ISO time `at` as date and time where the operator is."""
+    """Format the ISO time `at` as date and time in the local time zone."""
     try:
         return datetime.fromisoformat(str(at)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except ValueError:
@@ -173,16 +179,16 @@ def moment(at: object) -> str:
 
 
 def width() -> int | None:
-    """Columns of the terminal on stdout; None if stdout is none."""
+    """Return the columns of the terminal on stdout; None if stdout is no terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def is_interactive() -> bool:
-    """Whether a question would be seen and could be answered."""
+    """Return True if the user can see a question and answer it."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def print_lines(answer: dict[str, Any], err: bool = False) -> None:
-    """The lines of a LogsAnswer, each on one line whatever it holds."""
+    """Print the lines of a LogsAnswer, with control characters escaped."""
     for line in answer.get("lines", []):
         click.echo(escaped_line(str(line)), err=err)

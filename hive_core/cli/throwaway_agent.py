@@ -1,8 +1,8 @@
-"""The throwaway agent of `doctor --live`: its name, its configuration, and how it is told from everybody's agents.
+"""The throwaway agent of `doctor --live`: its name, its configuration, and how it differs from other agents.
 
-A run that was killed leaves its agent behind. The next run removes it, and must not remove an agent of a person's, or
-that of a run that still goes on: the role of the agent, which is shown in its spawn proposal, names the process that
-made it.
+A run that was killed leaves its agent behind. The next run removes it, but must not remove a user's agent or the agent
+of another run that still works. So the role of the agent, which is in its spawn proposal, names the process that
+created it.
 """
 
 from __future__ import annotations
@@ -30,22 +30,20 @@ ANSWER = "doctor heard: yes"
 def free_name(taken: set[str]) -> str:
     """Choose the first name that no agent has.
 
-    The same names are used again and again: what a failed run has left in the gate's records ends with the next one.
+    The same names are used again, so that a new run ends the proposals that a failed run has left.
     """
     return next(name for name in (f"doctor{number}" for number in range(1, _MOST + 1)) if name not in taken)
 
 
 def spawn_request(name: str, *, sealed: bool) -> dict[str, object]:
-    """Describe the agent: it answers one question of the operator's, and sends nobody else anything."""
+    """Return the spawn request of an agent that answers one question of the operator and sends nothing else."""
     network: dict[str, object] = {"network": "sealed"} if sealed else {}
     script = [
         {"sender": "operator", "match": rf"\A{re.escape(QUESTION)}\Z", "send": [{"to": "operator", "text": ANSWER}]},
         {"match": ""},
     ]
     config = {"backend": "scripted", "allowed_recipients": ["operator"], "script": script, **network}
-    role = (
-        f"{_MARK} ({_self()}).\nIt answers one question and is removed at once. Leave it alone: nothing depends on it."
-    )
+    role = f"{_MARK} ({_self()}).\nIt answers one question and is then removed; nothing depends on it."
     return {"name": name, "config": config, "prompt": role}
 
 
@@ -62,24 +60,24 @@ def agent_names(client: Client) -> set[str]:
 
 
 def purge(client: Client, name: str, wait: float) -> dict[str, Any]:
-    """Remove the agent with everything that it has left."""
+    """Remove the agent with all of its files and messages."""
     return client.post(agent_path(name, "destroy"), {"purge": True}, wait=wait)
 
 
 def _maker(client: Client, name: str) -> tuple[int, int, str] | None:
-    """Read which process made the agent from its newest spawn; None if that was no throwaway agent."""
+    """Read the process that created the agent from its newest spawn; None if it is no throwaway agent."""
     found = client.get("/v1/proposals", {"agent": name, "state": "all", "limit": 100}).get("proposals", [])
     spawns = [one for one in found if one.get("kind") == "spawn" and _is_operator(str(one.get("by")))]
     if not spawns:
         return None
-    # The operator's own spawn, which nobody but the operator wrote.
+    # Only the operator can write the text of an operator's spawn.
     diff = str(client.get(proposal_path(name, int(spawns[0].get("number", -1)))).get("diff", ""))
     mark = _MAKER.search(diff)
     return (int(mark[1]), int(mark[2]), mark[3]) if mark else None
 
 
 def _is_operator(label: str) -> bool:
-    """The daemon names a person `operator`, and the user behind it after a colon."""
+    """Return True for a label of the operator, who is named `operator`, or `operator:USER`."""
     return label.partition(":")[0] == OPERATOR
 
 
@@ -88,7 +86,7 @@ def _self() -> str:
 
 
 def _lives(process: int, started: int, boot: str) -> bool:
-    """Whether that very process still runs: a number alone is given out again."""
+    """Return True if the same process still runs; process numbers alone are reused."""
     if boot != _boot():
         return False
     try:
@@ -96,12 +94,12 @@ def _lives(process: int, started: int, boot: str) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # It is another user's.
+        pass  # The process exists and belongs to another user.
     return _started(process) in (0, started)
 
 
 def _started(process: int) -> int:
-    """When the process started, in ticks since the boot; 0 if this user cannot see that."""
+    """Return the start time of the process in ticks since boot; 0 if this user cannot read it."""
     try:
         text = Path(f"/proc/{process}/stat").read_text()
     except OSError:

@@ -22,17 +22,20 @@ Answer = dict[str, Any]
 
 
 def is_over(proposal: Answer) -> bool:
-    """Whether nothing more will become of it."""
+    """Return True if the state of the proposal cannot change any more."""
     return proposal.get("state") in _ENDED
 
 
 def is_undecided(proposal: Answer) -> bool:
-    """Whether it is built and waits for somebody."""
+    """Return True if the proposal is built and waits for a decision."""
     return proposal.get("state") == "built" and proposal.get("waits_for") is not None
 
 
 def follow(client: Client, proposal: Answer, stops: Callable[[Answer], bool], *, quiet: bool) -> Answer:
-    """The proposal once it `stops`; unless `quiet` each state is a line on stderr. Outlives a restart of the daemon."""
+    """Poll the proposal until `stops` is true of it, also across a restart of the daemon, and return it.
+
+    Unless `quiet`, each new state is printed on stderr.
+    """
     agent, number = str(proposal.get("agent")), int(proposal.get("number", -1))
     path = proposal_path(agent, number)
     state = ""
@@ -40,20 +43,20 @@ def follow(client: Client, proposal: Answer, stops: Callable[[Answer], bool], *,
         if proposal.get("state") != state:
             state = str(proposal.get("state"))
             if not quiet:
-                _tell(proposal)
+                _print_state(proposal)
         if stops(proposal):
             return proposal
         query = {"unlike": state, "wait_seconds": _POLL_SECONDS}
         try:
             proposal = client.get(path, query, wait=_POLL_SECONDS)
         except Failure as failure:
-            if not failure.passing:
+            if not failure.transient:
                 raise
             time.sleep(_RETRY_SECONDS)
 
 
 def report(proposal: Answer, as_json: bool) -> None:
-    """Where the proposal stands, on stdout. One that ended otherwise than deployed or taken back is a failure."""
+    """Print the state of the proposal. Raises Failure if it has ended without being deployed."""
     name = shown_proposal(str(proposal.get("agent")), proposal.get("number"))
     state, outcome = str(proposal.get("state")), str(proposal.get("outcome") or "no reason given")
     if as_json:
@@ -67,7 +70,7 @@ def report(proposal: Answer, as_json: bool) -> None:
 
 
 def standing(proposal: Answer) -> str:
-    """One line: the proposal, its state, and whom it waits for."""
+    """Format one line with the proposal, its state, and the party that it waits for."""
     name = shown_proposal(coloured_agent(escaped_line(str(proposal.get("agent")))), proposal.get("number"))
     waits_for = proposal.get("waits_for")
     waits = f" and waits for the {escaped_line(str(waits_for))}" if waits_for is not None else ""
@@ -75,7 +78,7 @@ def standing(proposal: Answer) -> str:
     return f"{name} is {coloured_state(state, 'proposed' if state == 'proposal' else state)}{waits}"
 
 
-def _tell(proposal: Answer) -> None:
+def _print_state(proposal: Answer) -> None:
     name = shown_proposal(escaped_line(str(proposal.get("agent"))), proposal.get("number"))
     click.echo(f"{name}: {escaped_line(str(proposal.get('state')))}", err=True)
 
@@ -86,20 +89,20 @@ _LOG_LINES = 15
 
 
 def wait_until_ready(
-    client: Client, name: str, timeout: float, tell: Callable[[dict[str, Any]], None]
+    client: Client, name: str, timeout: float, on_status: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """The agent's status once its harness is idle or at work; `tell` gets every status on the way.
+    """Wait until the agent's harness is idle or thinking, and return its status; `on_status` gets every status.
 
-    An agent that fails, keeps crashing, is stopped or takes longer than `timeout` seconds is a failure, before
-    which the end of its log is shown on stderr.
+    Raises Failure if the agent fails, keeps crashing, is stopped or needs longer than `timeout` seconds, and prints
+    the end of its log on stderr.
     """
     end = time.monotonic() + timeout
     while True:
         status = client.get(agent_path(name))
-        tell(status)
+        on_status(status)
         if status.get("state") in {"idle", "thinking"}:
             return status
-        why = _why_never(status)
+        why = _why_not_ready(status)
         if why is None and time.monotonic() >= end:
             why = f"is not ready after {timeout:g} s (its harness is {status.get('state')})"
         if why is not None:
@@ -107,8 +110,8 @@ def wait_until_ready(
         time.sleep(_START_POLL_SECONDS)
 
 
-def _why_never(status: dict[str, Any]) -> str | None:
-    """Why the agent will not become ready by waiting; None while it may."""
+def _why_not_ready(status: dict[str, Any]) -> str | None:
+    """Explain why the agent cannot become ready without help; None while it still can."""
     detail = status.get("detail") or status.get("exit_cause") or "no reason given"
     if status.get("state") == "needs_login":
         return f"needs a login: {detail}"
@@ -134,6 +137,6 @@ def _failure(client: Client, name: str, why: str) -> Failure:
         print_lines(log, err=True)
     return Failure(
         "not_ready",
-        f"{name} was made, but {why}",
+        f"{name} was created, but {why}",
         hint=f'look with "hive-c0re logs {name}"; remove it with "hive-c0re destroy {name}"',
     )

@@ -50,9 +50,9 @@ AGENT_COLUMNS = (
 def list_agents(socket: str | None, as_json: bool) -> None:
     """List all agents, the manager first.
 
-    UNACKED counts messages that wait for the agent, RESTARTS those after crashes. What needs an update was built with
-    an older hyperhive: see "hive-c0re rebuild". The last words of DETAIL are what the agent says it is at. A narrow
-    terminal shows fewer columns.
+    UNACKED counts the messages that wait for the agent, RESTARTS its restarts after crashes. An agent that needs an
+    update was built with an older hyperhive: see "hive-c0re rebuild". DETAIL ends with the status text that the agent
+    has set. A narrow terminal shows fewer columns.
     """
     answer = Client(socket).get("/v1/agents")
     if as_json:
@@ -60,7 +60,7 @@ def list_agents(socket: str | None, as_json: bool) -> None:
         return
     agents = answer.get("agents", [])
     if not agents:
-        click.echo('no agents yet: make one with "hive-c0re spawn NAME"', err=True)
+        click.echo('no agents yet: create one with "hive-c0re spawn NAME"', err=True)
         return
     moment = now()
     for line in render(AGENT_COLUMNS, [_agent_row(agent, moment) for agent in agents], width()):
@@ -85,7 +85,7 @@ def _agent_row(agent: dict[str, Any], moment: datetime) -> list[str]:
 
 
 STOP_SECONDS = 600.0
-"""Longest time that the daemon's settings give an agent to stop by itself."""
+"""Longest time that settings can give an agent to stop by itself."""
 
 
 @click.command()
@@ -111,7 +111,7 @@ def stop(socket: str | None, name: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def restart(socket: str | None, name: str, as_json: bool) -> None:
-    """Stop an agent and start it again. What it was working on is handed to it anew."""
+    """Stop an agent and start it again. Messages that it was working on are delivered again."""
     _act(socket, name, "restart", as_json)
 
 
@@ -126,7 +126,7 @@ def _act(socket: str | None, name: str, action: str, as_json: bool) -> None:
 
 @click.command()
 @agent_argument
-@click.option("--purge", is_flag=True, help="Remove its files and waiting messages, too. There is no way back.")
+@click.option("--purge", is_flag=True, help="Remove its files and waiting messages too. This cannot be undone.")
 @click.option("--yes", is_flag=True, help="Purge without asking.")
 @json_option
 @click.pass_context
@@ -152,9 +152,9 @@ def destroy(context: click.Context, name: str, purge: bool, yes: bool, as_json: 
 
 def _confirmed(context: click.Context, name: str) -> bool:
     if not is_interactive():
-        raise click.UsageError("--purge asks for confirmation, and there is no terminal: add --yes.", context)
-    # Written by hand: click's prompt puts a space on stdout, where --json promises nothing else.
-    sys.stderr.write(f"Remove {escaped_line(name)} with all of its files and waiting messages, for good? [y/N] ")
+        raise click.UsageError("--purge needs a confirmation, but there is no terminal: add --yes.", context)
+    # click's prompt writes a space to stdout, which must hold only the JSON document with --json.
+    sys.stderr.write(f"Remove {escaped_line(name)} with all of its files and waiting messages, permanently? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
@@ -182,10 +182,10 @@ def limits(
     reset: bool,
     as_json: bool,
 ) -> None:
-    """Show what an agent may use and does use, and change it.
+    """Show or change an agent's resource limits.
 
-    Without options nothing is changed. A change holds at once, without a restart, and until the agent is started or
-    deployed anew; for one that lasts, propose another agent.toml.
+    Without options nothing is changed. A change takes effect at once, without a restart, and lasts until the agent is
+    started or deployed again. For a permanent change propose another agent.toml.
     """
     asked = {"memory_max": memory, "cpu_quota": cpu, "tasks_max": tasks, "io_weight": io_weight}
     given: dict[str, object] = {key: value for key, value in asked.items() if value is not None}
@@ -197,7 +197,7 @@ def limits(
     for line in render(LIMIT_COLUMNS, _limit_rows(answer), width()):
         click.echo(line)
     if answer.get("enforced") is not True:
-        click.echo(f"the runtime of this hive does not enforce limits: {coloured_agent(name)} has none", err=True)
+        click.echo(f"the runtime of this hive does not enforce limits, so {coloured_agent(name)} has none", err=True)
 
 
 def _limit_rows(answer: dict[str, Any]) -> list[list[str]]:
@@ -208,7 +208,7 @@ def _limit_rows(answer: dict[str, Any]) -> list[list[str]]:
         "tasks_max": _plain(usage.get("tasks")),
         "io_weight": "",
     }
-    told = {"memory_max": _plain, "cpu_quota": _percent, "tasks_max": _plain, "io_weight": _plain}
+    formats = {"memory_max": _plain, "cpu_quota": _percent, "tasks_max": _plain, "io_weight": _plain}
     rows = []
     for key, label in (
         ("memory_max", "memory"),
@@ -216,7 +216,7 @@ def _limit_rows(answer: dict[str, Any]) -> list[list[str]]:
         ("tasks_max", "tasks"),
         ("io_weight", "io weight"),
     ):
-        cells = [label, told[key](configured.get(key)), told[key](in_force.get(key)), used[key]]
+        cells = [label, formats[key](configured.get(key)), formats[key](in_force.get(key)), used[key]]
         rows.append([escaped_line(cell) for cell in cells])
     return rows
 

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from hive_core.cli.arguments import (
-    agent_and_number,
-    asked_for,
     complete_agents,
     json_option,
     note_option,
+    note_or_prompt,
+    parse_agent_and_number,
     print_json,
     proposal_arguments,
     shown_proposal,
@@ -35,12 +35,12 @@ def rollback(
 ) -> None:
     """Deploy an earlier deployment of an agent again.
 
-    NUMBER is one of "hive-c0re history AGENT"; without it the deployment before the present one is taken. Nothing is
-    built; it is a new deployment with a number of its own. Without --note the reason is asked for on a terminal.
+    NUMBER is one of "hive-c0re history AGENT"; without it, the deployment before the current one. Nothing is built; the
+    result is a new deployment with its own number. Without --note the reason is asked for on a terminal.
     """
-    name, found = agent_and_number(agent, number)
+    name, found = parse_agent_and_number(agent, number)
     path = agent_path(name, "rollback")
-    reason = asked_for(context, note, f"Why is {name} rolled back?")
+    reason = note_or_prompt(context, note, f"Why is {name} rolled back?")
     client = Client(context.obj)
     answer = client.post(path, {"note": reason} | ({"number": found} if found is not None else {}))
     if not no_wait:
@@ -53,21 +53,21 @@ Answer = dict[str, Any]
 
 @click.command()
 @click.argument("names", metavar="AGENT...", nargs=-1, shell_complete=complete_agents)
-@click.option("--outdated", is_flag=True, help="All agents that were built with an older hyperhive.")
-@click.option("--reason", metavar="TEXT", default="", help="Why; kept in the tag.")
+@click.option("--outdated", is_flag=True, help="Rebuild all agents that were built with an older hyperhive.")
+@click.option("--reason", metavar="TEXT", default="", help="Reason; it is stored in the tag.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the deployments.")
 @json_option
 @click.pass_obj
 def rebuild(
     socket: str | None, names: tuple[str, ...], outdated: bool, reason: str, no_wait: bool, as_json: bool
 ) -> None:
-    """Build what agents run on anew, and deploy that.
+    """Rebuild agents with the current hyperhive and deploy them.
 
-    They get the hyperhive of now; their configurations stay as they are, and nobody has to approve. A few agents go
-    side by side. An agent that does not come up goes back to what it ran on before.
+    Their configurations stay unchanged, and no approval is needed. Several agents are rebuilt at the same time. An
+    agent that does not start with the new build is restored to the build before.
     """
     if bool(names) == outdated:
-        raise click.UsageError("Name agents, or say --outdated.")
+        raise click.UsageError("Give names of agents, or --outdated.")
     client = Client(socket)
     if outdated:
         names = tuple(str(agent.get("name")) for agent in client.get("/v1/agents")["agents"] if agent["needs_update"])
@@ -79,14 +79,14 @@ def rebuild(
         except NoDaemon:
             raise
         except Failure as failure:
-            refused.append(failure)  # The others are rebuilt all the same.
+            refused.append(failure)  # The others are still rebuilt.
     if not no_wait:
         answers = [follow(client, answer, is_over, quiet=as_json) for answer in answers]
     if as_json:
         print_json({"proposals": answers, "total": len(answers)})
     else:
         for answer in answers:
-            click.echo(_told(answer))
+            click.echo(_outcome_line(answer))
         if not names:
             click.echo("no agent needs an update", err=True)
     if refused:
@@ -102,7 +102,7 @@ def _has_failed(answer: Answer) -> bool:
     return answer.get("state") == "failed"
 
 
-def _told(answer: Answer) -> str:
+def _outcome_line(answer: Answer) -> str:
     if not is_over(answer) or answer.get("state") == "deployed":
         return standing(answer)
     name = shown_proposal(coloured_agent(escaped_line(str(answer.get("agent")))), answer.get("number"))
@@ -133,14 +133,16 @@ COLUMNS = (
 
 @click.command()
 @click.argument("agent", metavar="AGENT", shell_complete=complete_agents)
-@click.option("-n", "--limit", type=int, default=50, show_default=True, help="Most deployments to show, the newest.")
-@click.option("--offset", type=int, default=0, help="Leave out so many of the newest.")
+@click.option(
+    "-n", "--limit", type=int, default=50, show_default=True, help="Number of deployments to show, the newest."
+)
+@click.option("--offset", type=int, default=0, help="Number of the newest to skip.")
 @json_option
 @click.pass_obj
 def history(socket: str | None, agent: str, limit: int, offset: int, as_json: bool) -> None:
     """Show the deployments of an agent, the newest first.
 
-    The one in force is marked with *. "hive-c0re rollback AGENT NUMBER" deploys one of them again.
+    The active one is marked with *. "hive-c0re rollback AGENT NUMBER" deploys one of them again.
     """
     answer = Client(socket).get(agent_path(agent, "history"), {"limit": limit, "offset": offset})
     if as_json:

@@ -29,14 +29,16 @@ from hive_core.text import escaped_line
 @click.option("--state-dir", metavar="DIR", help="Directory for the database and the agents' files.")
 @click.option("--run-dir", metavar="DIR", help="Directory for the sockets.")
 @click.option("--sandbox", type=click.Choice(["auto", "bubblewrap", "none"]), help="How agents are confined.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level logged.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Lowest level that is logged."
+)
 def serve(
     file: Path | None, state_dir: str | None, run_dir: str | None, sandbox: str | None, log_level: str | None
 ) -> int:
     """Run the daemon in the foreground.
 
     SIGTERM or Ctrl-C stops it and its agents; no message is lost. Settings come from the file, then from
-    variables HIVE_<NAME>, then from these options; later ones win.
+    variables HIVE_<NAME>, then from these options; later ones override earlier ones.
     """
     import_daemon()
     from hive_core.daemon import run  # noqa: PLC0415
@@ -51,12 +53,12 @@ def serve(
 
 
 def import_daemon() -> None:
-    """Import what the daemon is made of, without what it has no use for: a time that no other command should pay."""
-    # Nothing that an import makes is garbage, and looking for it takes a tenth of the start. The daemon turns it on.
+    """Import the daemon's modules without optional parts that it does not use, because they slow its start down."""
+    # Garbage collection during the imports finds nothing and takes a tenth of the start. The daemon enables it again.
     gc.disable()
-    with _without("rich"):  # structlog draws tracebacks with it where it is installed; the log here is JSON.
+    with _without("rich"):  # structlog would use it to format tracebacks; the daemon logs JSON.
         import structlog  # noqa: F401, PLC0415
-    with _without_certificates():  # aiohttp's client, which the daemon has no use for, reads them all when imported.
+    with _without_certificates():  # aiohttp's client reads them when imported; the daemon does not use it.
         import aiohttp  # noqa: F401, PLC0415
     import hive_core.daemon  # noqa: F401, PLC0415
 
@@ -77,10 +79,10 @@ def _without(package: str) -> Iterator[None]:
 
 @contextmanager
 def _without_certificates() -> Iterator[None]:
-    """Let OpenSSL find no certificates meanwhile (SSL_CTX_set_default_verify_paths(3))."""
-    places = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
-    before = {name: os.environ.get(name) for name in places}
-    os.environ.update(places)
+    """Hide all certificates from OpenSSL within the block (SSL_CTX_set_default_verify_paths(3))."""
+    hidden = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
+    before = {name: os.environ.get(name) for name in hidden}
+    os.environ.update(hidden)
     try:
         yield
     finally:
@@ -92,16 +94,16 @@ def _without_certificates() -> Iterator[None]:
 
 
 _COLOURS = {"ok": "idle", "warning": "thinking", "error": "failed"}
-"""Lifecycles and states that are shown in the colours of well, doubtful and in trouble."""
-_WIDE = len("warning")
+"""Lifecycles and states whose colours are used for the severities."""
+_SEVERITY_WIDTH = len("warning")
 
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
 @click.option("--config", "file", type=click.Path(path_type=Path), help="The daemon's settings, as TOML.")
-@click.option("--live", is_flag=True, help="Then make an agent, reach it and remove it, with the running daemon.")
+@click.option("--live", is_flag=True, help="Also create, reach and remove an agent with the running daemon.")
 @click.option("--sealed", is_flag=True, help="With --live: the agent has a sealed network.")
 @click.option(
     "--timeout",
@@ -113,17 +115,17 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 @json_option
 @click.pass_context
 def doctor(context: click.Context, file: Path | None, live: bool, sealed: bool, timeout: float, as_json: bool) -> int:
-    """Look for what is missing or wrong on this host.
+    """Check this host for missing or wrong parts.
 
-    Each finding has what is to be done about it. Works without a daemon, and changes nothing. The exit code is 1 if
-    anything is wrong; warnings alone are not. As root it sees most.
+    Each finding says what to do about it. The command works without a daemon and changes nothing. The exit code is 1 if
+    there are errors; warnings alone do not change it. Run it as root to check everything.
 
-    --live tries the rest out: a throwaway agent is made, built, started, asked and removed, and each step is shown with
+    --live tests the rest: a throwaway agent is created, built, started, asked and removed, and each step is shown with
     its time.
     """
     if sealed and not live:
-        raise click.UsageError("--sealed is for --live.", context)
-    # What it is made of is the daemon's, and takes the time that no other command should pay.
+        raise click.UsageError("--sealed needs --live.", context)
+    # The checks import parts of the daemon, which take time that no other command should pay.
     from hive_core.doctor import Unanswered, examine, healthy  # noqa: PLC0415
 
     client = Client(context.obj)
@@ -141,7 +143,7 @@ def doctor(context: click.Context, file: Path | None, live: bool, sealed: bool, 
             _show(each.severity, each.what, each.remedy)
     check = LiveCheck(client, (lambda _: None) if as_json else _show_step, timeout=timeout, sealed=sealed)
     if live:
-        with _ended_in_order():
+        with _exit_on_signals():
             check.run()
         well = well and check.well
     if as_json:
@@ -159,25 +161,25 @@ def doctor(context: click.Context, file: Path | None, live: bool, sealed: bool, 
 
 
 def _show(severity: str, what: str, remedy: str) -> None:
-    click.echo(f"{coloured_state(_COLOURS[severity], severity.ljust(_WIDE))}  {escaped_line(what)}")
+    click.echo(f"{coloured_state(_COLOURS[severity], severity.ljust(_SEVERITY_WIDTH))}  {escaped_line(what)}")
     if remedy:
-        click.echo(f"{' ' * _WIDE}  {dim(escaped_line(remedy))}")
+        click.echo(f"{' ' * _SEVERITY_WIDTH}  {dim(escaped_line(remedy))}")
 
 
 def _show_step(step: CheckStep) -> None:
     _show(step.severity, f"{step.step}, {step.seconds:.1f} s: {step.what}", step.remedy)
     for line in step.lines:
-        click.echo(f"{' ' * _WIDE}  {dim('| ' + escaped_line(line))}")
+        click.echo(f"{' ' * _SEVERITY_WIDTH}  {dim('| ' + escaped_line(line))}")
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Within the block a signal that ends the program ends it as Ctrl-C does: what it has begun is undone first."""
+def _exit_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit within the block, so that the clean-up runs as after Ctrl-C."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in _ENDING}
+    before = {number: signal.signal(number, end) for number in _END_SIGNALS}
     try:
         yield
     finally:
@@ -190,7 +192,7 @@ def _ended_in_order() -> Iterator[None]:
 def check_config(file: Path) -> None:
     """Check a settings file as the daemon does.
 
-    Looks at nothing but the file: not at variables, and not at whether the directories that it names are there.
+    It checks only the file: not the variables HIVE_<NAME>, and not whether the directories exist.
     """
     # Settings take time to import, which no other command should pay.
     from hive_core.errors import HiveError  # noqa: PLC0415

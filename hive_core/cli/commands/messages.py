@@ -20,13 +20,13 @@ from hive_core.text import escaped_line, visible
 @recipient_argument
 @body_argument
 @click.option("--reply-to", type=int, metavar="ID", help="The message that this one answers.")
-@click.option("--key", metavar="KEY", help="Idempotency key: sent again with the same key, it is stored once.")
+@click.option("--key", metavar="KEY", help="Idempotency key: messages with the same key are stored once.")
 @json_option
 @click.pass_obj
 def send(socket: str | None, to: str, body: str, reply_to: int | None, key: str | None, as_json: bool) -> None:
     """Send a message to an agent, or to all with '*'.
 
-    The manager is hm1nd. BODY of "-" is read from stdin. When the command ends with 0, the message is on disk.
+    The manager is hm1nd. BODY of "-" is read from stdin. Exit code 0 means that the message is on disk.
     """
     request: dict[str, object] = {"to": to, "body": read_body(body)}
     if reply_to is not None:
@@ -55,8 +55,8 @@ _RETRY_SECONDS = 0.5
 def ask(socket: str | None, to: str, body: str, timeout: float, as_json: bool) -> None:
     """Send a message and wait for the answer.
 
-    The answer is printed, and nothing else on stdout, and then marked as read. If none comes in time, the command
-    ends with 4, and a late answer waits in the inbox. BODY of "-" is read from stdin.
+    Only the answer is printed on stdout; then it is marked as read. Without an answer in time the exit code is 4, and a
+    late answer waits in the inbox. BODY of "-" is read from stdin.
     """
     client = Client(socket)
     asked = client.post("/v1/messages", {"to": to, "body": read_body(body)}).get("id")
@@ -77,7 +77,7 @@ def ask(socket: str | None, to: str, body: str, timeout: float, as_json: bool) -
 
 
 def _wait(client: Client, asked: object, timeout: float) -> dict[str, object]:
-    """The last answer of the poll. A daemon that restarts meanwhile still has the message, so it is asked again."""
+    """Poll for the reply until it comes or `timeout` seconds have passed, also across a restart of the daemon."""
     end = time.monotonic() + timeout
     while True:
         left = max(0.0, end - time.monotonic())
@@ -85,7 +85,7 @@ def _wait(client: Client, asked: object, timeout: float) -> dict[str, object]:
         try:
             answer = client.get(f"/v1/messages/{asked}/reply", {"wait_seconds": f"{poll:.3f}"}, wait=poll)
         except Failure as failure:
-            if not failure.passing or left < _RETRY_SECONDS:
+            if not failure.transient or left < _RETRY_SECONDS:
                 raise
             time.sleep(_RETRY_SECONDS)
             continue
@@ -94,14 +94,14 @@ def _wait(client: Client, asked: object, timeout: float) -> dict[str, object]:
 
 
 def _warn_if_away(client: Client, to: str) -> None:
-    """Say at once, on stderr, that the answer may take its time."""
+    """Warn on stderr if the agent cannot answer now."""
     try:
         agent = client.get(agent_path(to))
     except Failure:
         return
     lifecycle, state = agent.get("lifecycle"), agent.get("state")
     if lifecycle not in {"running", "starting"}:
-        click.echo(f'{to} is {lifecycle} and gets the message once it runs: "hive-c0re start {to}"', err=True)
+        click.echo(f'{to} is {lifecycle} and gets the message when it runs: "hive-c0re start {to}"', err=True)
     elif state in {"paused", "needs_login"}:
         click.echo(f'{to} reports {state} and waits for a person: see "hive-c0re open {to}"', err=True)
     elif state == "failed":
@@ -109,16 +109,16 @@ def _warn_if_away(client: Client, to: str) -> None:
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Show messages that were read, too.")
+@click.option("--all", "everything", is_flag=True, help="Show read messages too.")
 @click.option("--keep", is_flag=True, help="Leave unread messages unread.")
-@click.option("-n", "--limit", type=int, default=50, show_default=True, help="Most messages to show, the newest.")
+@click.option("-n", "--limit", type=int, default=50, show_default=True, help="Number of messages to show, the newest.")
 @click.option("--before", type=int, metavar="ID", help="Show messages older than this one.")
 @json_option
 @click.pass_obj
 def inbox(socket: str | None, everything: bool, keep: bool, limit: int, before: int | None, as_json: bool) -> None:
     """Show the unread messages to you, and mark them read.
 
-    They are marked after they were printed: if printing fails, they stay unread.
+    They are marked after they were printed, so they stay unread if printing fails.
     """
     client = Client(socket)
     view = "all" if everything else "unread"
@@ -134,7 +134,7 @@ def inbox(socket: str | None, everything: bool, keep: bool, limit: int, before: 
         marked = len(client.post("/v1/messages/read", {"ids": [message["id"] for message in messages]}).get("ids", []))
     if not as_json:
         shown_unread = marked if everything else len(messages)
-        _tell_rest(bool(messages), 0 if everything and keep else int(answer.get("unread", 0)) - shown_unread)
+        _print_remaining(bool(messages), 0 if everything and keep else int(answer.get("unread", 0)) - shown_unread)
 
 
 def _shown(message: dict[str, Any], moment: datetime) -> str:
@@ -149,9 +149,9 @@ def _shown(message: dict[str, Any], moment: datetime) -> str:
     return "  ".join(head) + "\n" + indent(visible(str(message.get("body"))), "  ")
 
 
-def _tell_rest(any_shown: bool, more_unread: int) -> None:
-    """On stderr, what stdout does not show: that there is nothing, or that there is more."""
+def _print_remaining(any_shown: bool, more_unread: int) -> None:
+    """Print on stderr that there are no messages, or how many more are unread."""
     if not any_shown:
         click.echo("no messages to show", err=True)
     if more_unread > 0:
-        click.echo(f"unread messages beside these: {more_unread}", err=True)
+        click.echo(f"more unread messages: {more_unread}", err=True)

@@ -32,7 +32,7 @@ from hive_core.text import escaped_line
 @json_option
 @click.pass_obj
 def status(socket: str | None, as_json: bool) -> None:
-    """Show the daemon and its hive at a glance."""
+    """Show a summary of the daemon and its hive."""
     client = Client(socket)
     answer = client.get("/v1/status")
     if as_json:
@@ -65,7 +65,7 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ("Runtime", escaped_line(str(answer.get("runtime")))),
         ("Confinement", escaped_line(str(answer.get("confinement")))),
         *builds,
-        ("Agents", agents or 'none yet: make one with "hive-c0re spawn NAME"'),
+        ("Agents", agents or 'none yet: create one with "hive-c0re spawn NAME"'),
         ("Messages", f"{answer.get('messages_stored')} stored, {answer.get('messages_unacked')} not yet handled"),
         ("Questions", f'{questions} open: see them with "hive-c0re questions"' if questions else "none open"),
         ("Inbox", f'{unread} unread: read them with "hive-c0re inbox"' if unread else "nothing unread"),
@@ -73,14 +73,14 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 @click.command()
-@click.option("--after", type=int, metavar="ID", help="Begin after this event, not with what happens next.")
-@click.option("-v", "--verbose", is_flag=True, help="Show when messages are handed out and handled, too.")
+@click.option("--after", type=int, metavar="ID", help="Begin after this event instead of now.")
+@click.option("-v", "--verbose", is_flag=True, help="Show deliveries and acknowledgements of messages too.")
 @json_option
 @click.pass_obj
 def watch(socket: str | None, after: int | None, verbose: bool, as_json: bool) -> None:
-    """Show live what goes on in the hive.
+    """Show the events of the hive live.
 
-    Messages, what agents do, and what becomes of their processes, until Ctrl-C. Goes on where it was when the
+    Shows messages, states of agents and their processes, and proposals until Ctrl-C. No event is missed when the
     daemon restarts.
     """
     for event in follow(Client(socket), after, lambda text: click.echo(text, err=True)):
@@ -98,8 +98,10 @@ _RETRY_SECONDS = 0.5
 
 @click.command()
 @agent_argument
-@click.option("-n", "--lines", "count", type=int, default=100, show_default=True, help="How many lines, the last.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option(
+    "-n", "--lines", "count", type=int, default=100, show_default=True, help="Number of lines to show, the last."
+)
+@click.option("-f", "--follow", is_flag=True, help="Show new lines too, until Ctrl-C.")
 @json_option
 @click.pass_obj
 def logs(socket: str | None, name: str, count: int, follow: bool, as_json: bool) -> None:
@@ -113,13 +115,13 @@ def logs(socket: str | None, name: str, count: int, follow: bool, as_json: bool)
 
 
 def _follow(client: Client, name: str, cursor: str, show: Callable[[dict[str, Any]], None]) -> None:
-    """Go on from `cursor` for ever, also after the daemon was restarted."""
+    """Show the lines after `cursor` as they come, also across a restart of the daemon."""
     while True:
         query = {"cursor": cursor, "wait_seconds": _POLL_SECONDS}
         try:
             answer = client.get(agent_path(name, "logs"), query, wait=_POLL_SECONDS)
         except Failure as failure:
-            if not failure.passing:
+            if not failure.transient:
                 raise
             time.sleep(_RETRY_SECONDS)
             continue
@@ -135,28 +137,28 @@ def _follow(client: Client, name: str, cursor: str, show: Callable[[dict[str, An
 def open_page(socket: str | None, name: str, as_json: bool) -> None:
     """Print a link to an agent's page.
 
-    It lets one browser in, once, within two minutes; whoever has it is you to that agent. The page listens on this
-    machine only. On stderr stands how to reach it from elsewhere, and if the agent's network is sealed.
+    The link works once, in one browser, within two minutes; anyone who has it acts as you on that page. The page
+    listens on this machine only. stderr says how to reach it from elsewhere, or if the agent's network is sealed.
     """
     client = Client(socket)
     agent = client.get(agent_path(name))
     ticket = client.post(agent_path(name, "page-tickets"), {})
-    port, place = int(ticket.get("port", 0)), escaped_line(str(ticket.get("socket")))
+    port, path = int(ticket.get("port", 0)), escaped_line(str(ticket.get("socket")))
     if not ticket.get("sealed") and not ticket.get("held", True):
-        # Whoever has the port would get the ticket: it is not shown.
-        message = f"another program listens on port {port}, where the page of {name} is to be"
-        hint = f'have it use another port, or, if that is an old harness of {name}, "hive-c0re restart {name}"'
+        # The program that has the port would get the ticket, so it is not shown.
+        message = f"another program listens on port {port}, which is the port of the page of {name}"
+        hint = f'give that program another port; if it is an old harness of {name}, run "hive-c0re restart {name}"'
         raise Failure("page_port_taken", message, hint=hint)
     if as_json:
         print_json(ticket)
         return
     if agent.get("lifecycle") != "running":
         lifecycle = escaped_line(str(agent.get("lifecycle")))
-        click.echo(f'{name} is {lifecycle}, so nobody serves its page: "hive-c0re start {name}"', err=True)
+        click.echo(f'{name} is {lifecycle}, so its page does not answer: "hive-c0re start {name}"', err=True)
     if ticket.get("sealed"):
         click.echo("Its network is sealed, so its page has no port. Make it reachable first:", err=True)
-        click.echo(f"  socat TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork UNIX-CONNECT:{place}", err=True)
-    click.echo(f"From another machine, first: ssh -L {port}:127.0.0.1:{port} HOST", err=True)
+        click.echo(f"  socat TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork UNIX-CONNECT:{path}", err=True)
+    click.echo(f"From another machine, run first: ssh -L {port}:127.0.0.1:{port} HOST", err=True)
     click.echo(f"Good for one browser, within {float(ticket.get('expires_in', 0)):.0f} s:", err=True)
     click.echo(f"http://127.0.0.1:{port}/enter#{escaped_line(str(ticket.get('ticket')))}")
 
@@ -166,7 +168,7 @@ _PATIENCE_SECONDS = 3_600.0
 
 @click.group(options_metavar="")
 def audit() -> None:
-    """Read the audit table, and check it."""
+    """Show and verify the audit log."""
 
 
 def _outcome(text: str, padded: str) -> str:
@@ -185,13 +187,13 @@ COLUMNS = (
 
 
 @audit.command("show")
-@click.option("--subject", metavar="AGENT", shell_complete=complete_agents, help="Rows about this agent only.")
-@click.option("-n", "--limit", type=int, default=100, show_default=True, help="Most rows to show, the newest.")
+@click.option("--subject", metavar="AGENT", shell_complete=complete_agents, help="Show only rows about this agent.")
+@click.option("-n", "--limit", type=int, default=100, show_default=True, help="Number of rows to show, the newest.")
 @click.option("--before", type=int, metavar="ID", help="Show rows older than this one.")
 @json_option
 @click.pass_obj
 def show(socket: str | None, subject: str | None, limit: int, before: int | None, as_json: bool) -> None:
-    """Show who did or tried what, the newest first."""
+    """Show all actions and refused attempts, the newest first."""
     answer = Client(socket).get("/v1/audit", {"subject": subject, "limit": limit, "before": before})
     if as_json:
         print_json(answer)
@@ -208,22 +210,22 @@ def show(socket: str | None, subject: str | None, limit: int, before: int | None
 @json_option
 @click.pass_obj
 def verify(socket: str | None, as_json: bool) -> int:
-    """Check the chain of the audit table, and the tags against it.
+    """Verify the hash chain of the audit log, and the tags of proposals against it.
 
-    Finds rows that were changed, removed, put in or reordered, and tags that were moved or removed. The exit code is 1
-    if anything is wrong.
+    Finds rows that were changed, removed, inserted or reordered, and tags that were moved or removed. The exit code is
+    1 if there is a problem.
     """
     answer = Client(socket).get("/v1/audit/verify", wait=_PATIENCE_SECONDS)
     holds = answer.get("ok") is True
     if as_json:
         print_json(answer)
     elif holds:
-        click.echo(f"all is well: {answer.get('rows')} rows, {answer.get('tags')} tags")
+        click.echo(f"no problems: {answer.get('rows')} rows, {answer.get('tags')} tags")
     else:
         for problem in answer.get("problems", []):
             click.echo(coloured_state("failed", escaped_line(str(problem))))
         checked = f"{answer.get('rows')} rows and {answer.get('tags')} tags"
-        click.echo(f"hive-c0re: something has been changed; checked: {checked}", err=True)
+        click.echo(f"hive-c0re: the audit log or the tags have been changed; checked: {checked}", err=True)
     return 0 if holds else 1
 
 

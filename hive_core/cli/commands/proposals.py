@@ -13,10 +13,10 @@ import click
 from hive_core.cli.arguments import (
     complete_agents,
     json_option,
+    parse_proposal,
     print_json,
     proposal_arguments,
     shown_proposal,
-    which_proposal,
 )
 from hive_core.cli.client import Client, proposal_path
 from hive_core.cli.errors import Failure
@@ -37,18 +37,18 @@ from hive_core.text import escaped_first_line, escaped_line, visible
 
 COMMANDS = {
     "list": Lazy("hive_core.cli.commands.proposals:list_proposals", "List proposals, the newest first."),
-    "show": Lazy("hive_core.cli.commands.proposals:show", "Show what a decision on a proposal needs."),
-    "diff": Lazy("hive_core.cli.commands.proposals:diff", "Show what a proposal changes."),
-    "log": Lazy("hive_core.cli.commands.proposals:log", "Show what a proposal's build printed."),
-    "reindex": Lazy("hive_core.cli.commands.proposals:reindex", "Make the index of proposals anew from the tags."),
+    "show": Lazy("hive_core.cli.commands.proposals:show", "Show a proposal with its facts and changes."),
+    "diff": Lazy("hive_core.cli.commands.proposals:diff", "Show the diff of a proposal."),
+    "log": Lazy("hive_core.cli.commands.proposals:log", "Show the build log of a proposal."),
+    "reindex": Lazy("hive_core.cli.commands.proposals:reindex", "Rebuild the index of proposals from the tags."),
 }
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, default="list", options_metavar="", subcommand_metavar="[COMMAND] [ARGS]...")
 def proposals() -> None:
-    """List proposals and look at them.
+    """List and inspect proposals.
 
-    Without a command it is "list", which takes its options here, too.
+    Without a command it runs "list", whose options work here too.
     """
 
 
@@ -68,16 +68,18 @@ COLUMNS = (
 
 
 @click.command("list")
-@click.option("--agent", metavar="AGENT", shell_complete=complete_agents, help="Those of this agent only.")
+@click.option("--agent", metavar="AGENT", shell_complete=complete_agents, help="Show only proposals of this agent.")
 @click.option(
     "--state",
     type=click.Choice(["open", "ended", "all"]),
     default="open",
     show_default=True,
-    help="Those that are under way or wait, those that have ended, or both.",
+    help="Show open proposals, ended ones, or both.",
 )
-@click.option("-n", "--limit", type=int, default=100, show_default=True, help="Most proposals to show, the newest.")
-@click.option("--offset", type=int, default=0, help="Leave out so many of the newest.")
+@click.option(
+    "-n", "--limit", type=int, default=100, show_default=True, help="Number of proposals to show, the newest."
+)
+@click.option("--offset", type=int, default=0, help="Number of the newest to skip.")
 @json_option
 @click.pass_obj
 def list_proposals(socket: str | None, agent: str | None, state: str, limit: int, offset: int, as_json: bool) -> None:
@@ -98,7 +100,7 @@ def list_proposals(socket: str | None, agent: str | None, state: str, limit: int
         click.echo("no proposals to show" if state != "open" else "no open proposals (--state all shows all)", err=True)
     more = int(answer.get("total", 0)) - offset - len(found)
     if found and more > 0:
-        click.echo(f"older ones beside these: {more}", err=True)
+        click.echo(f"more, older proposals: {more}", err=True)
 
 
 def _row(proposal: dict[str, Any], moment: datetime) -> list[str]:
@@ -114,7 +116,7 @@ def _row(proposal: dict[str, Any], moment: datetime) -> list[str]:
 
 
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
-"""What git calls a tree without files."""
+"""Id of git's empty tree."""
 _APPLIED = "STATE_DIR/applied"
 
 
@@ -123,22 +125,22 @@ _APPLIED = "STATE_DIR/applied"
 @json_option
 @click.pass_obj
 def show(socket: str | None, agent: str, number: str | None, as_json: bool) -> None:
-    """Show what a decision on a proposal needs.
+    """Show a proposal with its facts and changes.
 
-    Who proposed what and why, what it was built to, and the changes of settings in words. It may be said as
-    AGENT/NUMBER, too.
+    Shows the proposer, the reason, the closure that was built, and the changes of settings and of the closure.
+    AGENT/NUMBER works too.
     """
-    answer = Client(socket).get(proposal_path(*which_proposal(agent, number)))
+    answer = Client(socket).get(proposal_path(*parse_proposal(agent, number)))
     if as_json:
         print_json(answer)
         return
     facts = _facts(answer, now())
-    wide = max(len(name) for name, _ in facts)
+    name_width = max(len(name) for name, _ in facts)
     for name, fact in facts:
-        click.echo(f"{dim(name.ljust(wide))}  {fact}")
-    _part("Note", [visible(str(answer.get("note", "")))])
-    _part("Changes of settings", [escaped_line(str(line)) for line in answer.get("settings", [])])
-    _part("Changes of what is built", [escaped_line(str(line)) for line in answer.get("closure_changes", [])])
+        click.echo(f"{dim(name.ljust(name_width))}  {fact}")
+    _print_section("Note", [visible(str(answer.get("note", "")))])
+    _print_section("Changes of settings", [escaped_line(str(line)) for line in answer.get("settings", [])])
+    _print_section("Changes of the closure", [escaped_line(str(line)) for line in answer.get("closure_changes", [])])
 
 
 @click.command()
@@ -146,12 +148,11 @@ def show(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
 @json_option
 @click.pass_obj
 def diff(socket: str | None, agent: str, number: str | None, as_json: bool) -> None:
-    """Show what a proposal changes.
+    """Show the diff of a proposal.
 
-    What a terminal would act on is shown as an escape; --json has the text as it is. It may be said as AGENT/NUMBER,
-    too.
+    Control characters are shown as escapes; --json has the unchanged text. AGENT/NUMBER works too.
     """
-    name, found = which_proposal(agent, number)
+    name, found = parse_proposal(agent, number)
     answer = Client(socket).get(proposal_path(name, found))
     if as_json:
         print_json(answer)
@@ -161,11 +162,13 @@ def diff(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
         click.echo(line)
     full, shown = int(answer.get("diff_bytes", 0)), len(text.encode(errors="surrogatepass"))
     if not text:
-        click.echo("nothing changes in the files", err=True)
+        click.echo("the files do not change", err=True)
     elif full > shown:
         between = escaped_line(f"{answer.get('base') or _EMPTY_TREE} {answer.get('commit')}")
         whole = f"git -C {_APPLIED}/{name}.git diff {between}"
-        click.echo(f"the first {shown} of {full} bytes; for all of them, on the host:\n  {whole}", err=True)
+        click.echo(
+            f"these are the first {shown} of {full} bytes; to see all of them, run on the host:\n  {whole}", err=True
+        )
 
 
 def _facts(answer: dict[str, Any], present: datetime) -> list[tuple[str, str]]:
@@ -181,7 +184,7 @@ def _facts(answer: dict[str, Any], present: datetime) -> list[tuple[str, str]]:
         ("On top of", text("base") if answer.get("base") is not None else "nothing"),
     ]
     if answer.get("closure") is not None:
-        facts.append(("Built to", text("closure")))
+        facts.append(("Closure", text("closure")))
     if answer.get("approvals"):
         facts.append(("Approved by", escaped_line(", ".join(str(party) for party in answer["approvals"]))))
     if answer.get("waits_for") is not None:
@@ -190,11 +193,11 @@ def _facts(answer: dict[str, Any], present: datetime) -> list[tuple[str, str]]:
     if answer.get("outcome"):
         facts.append(("Outcome", text("outcome")))
     name = shown_proposal(text("agent"), answer.get("number"))
-    facts.append(("Diff", f'{answer.get("diff_bytes")} bytes: see them with "hive-c0re proposals diff {name}"'))
+    facts.append(("Diff", f'{answer.get("diff_bytes")} bytes: show it with "hive-c0re proposals diff {name}"'))
     return facts
 
 
-def _part(title: str, lines: Iterable[str]) -> None:
+def _print_section(title: str, lines: Iterable[str]) -> None:
     text = "\n".join(lines)
     if text.strip():
         click.echo(f"\n{dim(title)}\n{indent(text.rstrip(), '  ')}")
@@ -204,9 +207,9 @@ _IN_HUNK = {"+": "green", "-": "red"}
 
 
 def coloured(diff: str) -> Iterator[str]:
-    """The lines of a unified diff. Without the colours they are the diff's own, but for what a terminal acts on."""
+    """Colour the lines of a unified diff and escape control characters; nothing else is changed."""
     in_hunk = False
-    # Within a hunk every line starts with a space, "+", "-" or "\\", so an agent's line cannot pass for a header.
+    # Within a hunk every line starts with a space, "+", "-" or "\\", so a line of an agent cannot look like a header.
     for line in diff.removesuffix("\n").split("\n") if diff else []:
         shown = visible(line)
         if line.startswith("@@"):
@@ -222,22 +225,24 @@ def coloured(diff: str) -> Iterator[str]:
 
 _POLL_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
-_TO_COME = frozenset({"proposal", "building"})
+_BEFORE_BUILT = frozenset({"proposal", "building"})
 
 
 @click.command()
 @proposal_arguments
-@click.option("-n", "--lines", "count", type=int, default=100, show_default=True, help="How many lines, the last.")
-@click.option("-f", "--follow", "follows", is_flag=True, help="Go on with what comes, until the build is over.")
+@click.option(
+    "-n", "--lines", "count", type=int, default=100, show_default=True, help="Number of lines to show, the last."
+)
+@click.option("-f", "--follow", "follows", is_flag=True, help="Show new lines too, until the build ends.")
 @json_option
 @click.pass_obj
 def log(socket: str | None, agent: str, number: str | None, count: int, follows: bool, as_json: bool) -> None:
-    """Show what a proposal's build printed.
+    """Show the build log of a proposal.
 
-    It may be said as AGENT/NUMBER, too.
+    AGENT/NUMBER works too.
     """
     client = Client(socket)
-    path = proposal_path(*which_proposal(agent, number))
+    path = proposal_path(*parse_proposal(agent, number))
     show = print_json if as_json else print_lines
     going_on = follows and _is_building(client, path)
     answer = client.get(f"{path}/log", {"lines": count})
@@ -245,12 +250,12 @@ def log(socket: str | None, agent: str, number: str | None, count: int, follows:
     cursor = str(answer.get("cursor"))
     while going_on:
         try:
-            # Asked before the lines: what the build prints last is there once its state has changed.
+            # The state is read before the lines: the last lines of a build are there when its state changes.
             going_on = _is_building(client, path)
             wait = _POLL_SECONDS if going_on else 0.0
             answer = client.get(f"{path}/log", {"cursor": cursor, "wait_seconds": wait}, wait=wait)
         except Failure as failure:
-            if not failure.passing:
+            if not failure.transient:
                 raise
             going_on = True
             time.sleep(_RETRY_SECONDS)
@@ -262,7 +267,7 @@ def log(socket: str | None, agent: str, number: str | None, count: int, follows:
 
 def _is_building(client: Client, path: str) -> bool:
     proposal: dict[str, Any] = client.get(path)
-    return proposal.get("state") in _TO_COME
+    return proposal.get("state") in _BEFORE_BUILT
 
 
 _PATIENCE_SECONDS = 3_600.0
@@ -272,14 +277,14 @@ _PATIENCE_SECONDS = 3_600.0
 @json_option
 @click.pass_obj
 def reindex(socket: str | None, as_json: bool) -> None:
-    """Make the index of proposals anew from the tags.
+    """Rebuild the index of proposals from the tags.
 
-    The tags in the applied repositories are the truth; the daemon keeps the index by itself. This is for an index that
-    was damaged or restored from an older backup.
+    The tags in the applied repositories are authoritative, and the daemon keeps the index up to date. This is for an
+    index that was damaged or restored from an older backup.
     """
     answer = Client(socket).post("/v1/proposals/reindex", {}, wait=_PATIENCE_SECONDS)
     if as_json:
         print_json(answer)
         return
     agents, proposals, changed = (answer.get(key) for key in ("agents", "proposals", "changed"))
-    click.echo(f"proposals: {proposals}, of agents: {agents}, told otherwise by the old index: {changed}")
+    click.echo(f"proposals: {proposals}, agents: {agents}, index entries corrected: {changed}")

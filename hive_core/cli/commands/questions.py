@@ -15,13 +15,13 @@ from hive_core.text import escaped_first_line, escaped_line, visible
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="Show questions that were answered or ran out of time, too.")
-@click.option("--agent", metavar="AGENT", shell_complete=complete_agents, help="Those of this agent only.")
-@click.option("-n", "--limit", type=int, default=100, show_default=True, help="Most questions to show.")
+@click.option("--all", "everything", is_flag=True, help="Show answered and expired questions too.")
+@click.option("--agent", metavar="AGENT", shell_complete=complete_agents, help="Show only questions of this agent.")
+@click.option("-n", "--limit", type=int, default=100, show_default=True, help="Number of questions to show.")
 @json_option
 @click.pass_obj
 def questions(socket: str | None, everything: bool, agent: str | None, limit: int, as_json: bool) -> None:
-    """Show what agents ask you and wait for.
+    """Show the agents' open questions to you.
 
     The oldest comes first. Answer with "hive-c0re answer".
     """
@@ -38,7 +38,7 @@ def questions(socket: str | None, everything: bool, agent: str | None, limit: in
         click.echo("no questions" if everything else "no open questions", err=True)
     more = int(answer.get("total", 0)) - len(found)
     if found and more > 0:
-        click.echo(f"{'older' if everything else 'newer'} ones beside these: {more}", err=True)
+        click.echo(f"more, {'older' if everything else 'newer'} questions: {more}", err=True)
 
 
 def _shown(question: dict[str, Any], at: datetime) -> str:
@@ -68,19 +68,19 @@ def _shown(question: dict[str, Any], at: datetime) -> str:
 @json_option
 @click.pass_obj
 def answer(socket: str | None, number: int, text: str | None, option: int | None, as_json: bool) -> None:
-    """Answer a question of an agent.
+    """Answer an agent's question.
 
-    TEXT, or the option that is chosen, goes to the agent as a message. ID is in "hive-c0re questions". TEXT of "-" is
-    read from stdin, without its last newline: an option is one line.
+    TEXT, or the chosen option, is sent to the agent as a message. "hive-c0re questions" shows the ID. TEXT of "-" is
+    read from stdin, without its last newline.
     """
     if (text is None) == (option is None):
-        raise click.UsageError("give either TEXT or --option N")
+        raise click.UsageError("Give either TEXT or --option N.")
     body = {"option": option} if text is None else {"text": _answer(text)}
     given = Client(socket).post(f"/v1/questions/{number}/answer", body)
     if as_json:
         print_json(given)
         return
-    # What an option says was listed beside a text that may have lines just like it.
+    # The text of the question may imitate options, so the chosen option is shown.
     chosen = f": {escaped_line(str(given.get('answer')))}" if option is not None else ""
     click.echo(f"question {number} of {coloured_agent(escaped_line(str(given.get('agent'))))} is answered{chosen}")
 
@@ -99,13 +99,13 @@ COLUMNS = (
 
 @click.command()
 @click.argument("agent", required=False, metavar="[AGENT]", shell_complete=complete_agents)
-@click.option("-n", "--limit", type=int, default=100, show_default=True, help="Most reminders to show.")
+@click.option("-n", "--limit", type=int, default=100, show_default=True, help="Number of reminders to show.")
 @json_option
 @click.pass_obj
 def reminders(socket: str | None, agent: str | None, limit: int, as_json: bool) -> None:
-    """Show what agents want to be reminded of.
+    """Show the agents' pending reminders.
 
-    Those that are still to come, of one agent or all, the next one first.
+    Shows those of one agent or of all, the next one first.
     """
     answer = Client(socket).get("/v1/reminders", {"agent": agent, "limit": limit})
     if as_json:
@@ -113,7 +113,7 @@ def reminders(socket: str | None, agent: str | None, limit: int, as_json: bool) 
         return
     found = answer.get("reminders", [])
     if not found:
-        click.echo("no reminders to come", err=True)
+        click.echo("no pending reminders", err=True)
         return
     rows = [
         [
@@ -127,4 +127,4 @@ def reminders(socket: str | None, agent: str | None, limit: int, as_json: bool) 
     click.echo("\n".join(render(COLUMNS, rows, width())))
     more = int(answer.get("total", 0)) - len(found)
     if more > 0:
-        click.echo(f"later ones beside these: {more}", err=True)
+        click.echo(f"more, later reminders: {more}", err=True)

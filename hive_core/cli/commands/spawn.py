@@ -21,9 +21,9 @@ from hive_core.cli.waiting import wait_until_ready
 from hive_core.text import escaped_line
 
 _BUILD_SECONDS = 86_400.0
-"""Longest time that the daemon's settings give a build."""
+"""Longest time that settings can give a build."""
 
-Tell = Callable[[dict[str, Any]], None]
+StatusCallback = Callable[[dict[str, Any]], None]
 
 
 @click.command()
@@ -31,19 +31,19 @@ Tell = Callable[[dict[str, Any]], None]
 @click.option(
     "--backend",
     metavar="BACKEND",
-    help="What drives it: scripted (the default), claude, opencode, codex or gemini.",
+    help="Agent CLI that runs its turns: scripted (the default), claude, opencode, codex or gemini.",
 )
 @click.option("--model", metavar="MODEL", help="Model that the backend is to use.")
-@click.option("--prompt", metavar="TEXT", help="Its role, in words.")
-@click.option("--prompt-file", type=click.Path(path_type=Path), help="File that holds its role.")
+@click.option("--prompt", metavar="TEXT", help="Text of its role.")
+@click.option("--prompt-file", type=click.Path(path_type=Path), help="File with the text of its role.")
 @click.option("--tool", "tools", multiple=True, metavar="TOOL", help="Tool that it may use; may be repeated.")
-@click.option("--allow", "allowed", multiple=True, metavar="NAME", help="Whom it may send to; may be repeated.")
+@click.option("--allow", "allowed", multiple=True, metavar="NAME", help="Agent that it may send to; may be repeated.")
 @click.option(
     "--config-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory with agent.toml, prompt.md and agent.nix, each optional. Options win.",
+    help="Directory with agent.toml, prompt.md and agent.nix, each optional. Options override the files.",
 )
-@click.option("--no-start", is_flag=True, help="Make it, but do not start it.")
+@click.option("--no-start", is_flag=True, help="Create it, but do not start it.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until it is ready.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait.")
 @json_option
@@ -61,34 +61,37 @@ def spawn(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Make an agent and wait until it is ready.
+    """Create an agent and wait until it is ready.
 
-    NAME is 1 to 9 of a-z and 0-9, a letter first; hm1nd makes the manager. Without --allow it may send to everyone.
+    NAME is 1 to 9 of a-z and 0-9, a letter first; the name hm1nd creates the manager. Without --allow the agent may
+    send to everyone.
     """
     if prompt is not None and prompt_file is not None:
         raise click.UsageError("Give --prompt or --prompt-file, not both.")
     files = read_agent_files(config_dir) if config_dir is not None else AgentFiles(None, None, None)
     role = prompt if prompt is not None else files.prompt if prompt_file is None else read_text(prompt_file)
-    request: dict[str, object] = {"name": name, "config": {**(files.config or {}), **_chosen(**options)}}
+    request: dict[str, object] = {"name": name, "config": {**(files.config or {}), **_settings_from_options(**options)}}
     request |= {"start": False} if no_start else {}
     request |= {"prompt": role} if role is not None else {}
     request |= {"agent_nix": files.agent_nix} if files.agent_nix is not None else {}
     client = Client(socket)
     status = client.post("/v1/agents", request, wait=_BUILD_SECONDS)
     if not (no_start or no_wait):
-        with _progress(name) as tell:
-            status = wait_until_ready(client, name, timeout, tell)
+        with _show_progress(name) as on_status:
+            status = wait_until_ready(client, name, timeout, on_status)
     if as_json:
         print_json(status)
         return
-    is_now = "made, and not started" if no_start else "made" if no_wait else coloured_state(str(status.get("state")))
+    is_now = (
+        "created, and not started" if no_start else "created" if no_wait else coloured_state(str(status.get("state")))
+    )
     click.echo(f"{coloured_agent(name)} is {is_now}")
 
 
-def _chosen(
+def _settings_from_options(
     backend: str | None, model: str | None, tools: tuple[str, ...], allowed: tuple[str, ...]
 ) -> dict[str, object]:
-    """The keys of `agent.toml` that were given as options."""
+    """Return the keys of `agent.toml` that were given as options."""
     given: dict[str, object] = {}
     given |= {"backend": backend} if backend is not None else {}
     given |= {"model": model} if model is not None else {}
@@ -98,8 +101,8 @@ def _chosen(
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Tell]:
-    """Show on stderr what the agent is doing: a spinner on a terminal, else a line for each change."""
+def _show_progress(name: str) -> Iterator[StatusCallback]:
+    """Show the agent's states on stderr: with a spinner on a terminal, else with a line for each change."""
 
     def words(status: dict[str, Any]) -> str:
         text = f"{name}: process {status.get('lifecycle')}, harness {status.get('state')}"
@@ -116,7 +119,7 @@ def _progress(name: str) -> Iterator[Tell]:
 
         yield line
         return
-    from rich.console import Console  # noqa: PLC0415 - takes as long as all other imports together
+    from rich.console import Console  # noqa: PLC0415 - takes as long to import as everything else
     from rich.text import Text  # noqa: PLC0415
 
     with Console(stderr=True).status(f"{name}: starting") as spinner:
@@ -125,7 +128,7 @@ def _progress(name: str) -> Iterator[Tell]:
 
 @dataclass(frozen=True)
 class AgentFiles:
-    """What the files hold; None for one that is not there."""
+    """Contents of an agent's files; None for a file that does not exist."""
 
     config: dict[str, Any] | None
     prompt: str | None
@@ -133,7 +136,7 @@ class AgentFiles:
 
 
 def read_agent_files(directory: Path) -> AgentFiles:
-    """Read the directory. What `agent.toml` may hold is the daemon's to judge."""
+    """Read an agent's files. The daemon checks the keys of `agent.toml`."""
     toml = directory / "agent.toml"
     text = _text_if_there(toml)
     try:
@@ -144,7 +147,7 @@ def read_agent_files(directory: Path) -> AgentFiles:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file that the operator named."""
+    """Read a text file that the operator named. Raises Failure."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

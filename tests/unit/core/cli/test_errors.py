@@ -101,7 +101,7 @@ async def test_not_a_hive(raw: bytes, hive: Program, daemon: FakeHost) -> None:
     daemon.raw = raw
     ended = await hive.run("list")
     assert (ended.code, ended.out) == (1, "")
-    assert "is not one that a hive's daemon gives" in ended.err
+    assert "is not an answer of hive-c0re serve" in ended.err
     assert len(ended.err.splitlines()) <= 2
 
 

@@ -79,7 +79,7 @@ async def test_goes_on_after_a_restart(hive: Program, daemon: FakeHost) -> None:
     assert Event.model_validate_json(await line(process)) == first
     await daemon.stop()
     assert process.stderr is not None
-    assert b"went away" in await process.stderr.readline()
+    assert b"lost the connection" in await process.stderr.readline()
     daemon.watching.clear()
     await daemon.start()
     await daemon.watching.wait()
@@ -87,7 +87,7 @@ async def test_goes_on_after_a_restart(hive: Program, daemon: FakeHost) -> None:
     assert Event.model_validate_json(await line(process)) == second
     assert daemon.streams == [(0, None), (None, "41")]
     out, err = await interrupted(process)
-    assert (out, err.strip()) == (b"", b"the daemon is back")
+    assert (out, err.strip()) == (b"", b"connected to the daemon again")
 
 
 async def test_routine_with_verbose(hive: Program, daemon: FakeHost) -> None:

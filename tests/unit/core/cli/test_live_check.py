@@ -225,7 +225,7 @@ def test_a_build_that_takes_too_long(fake: FakeHive) -> None:
         over.set()
     assert outcome(check) == {"daemon": "ok", "build": "error", "remove": "error"}
     assert "is building after 0.3 s" in check.steps[1].what and "--timeout" in check.steps[1].remedy
-    assert "still at work" in check.steps[2].what
+    assert "still builds or starts" in check.steps[2].what
 
 
 @pytest.mark.parametrize("at", ["/v1/agents/doctor1", "/v1/messages/7/reply"])
@@ -292,7 +292,7 @@ async def test_a_gate_that_knows_nothing_of_the_spawn(hive: Program, daemon: Fak
     daemon.gate.proposals = []
     ended = await hive.run("doctor", "--live", "--timeout", "0.5", env={"HIVE_STATE_DIR": str(tmp_path)})
     assert ended.code == 1
-    assert "error    build, 0." in ended.out and "doctor1 is not known to the gate" in ended.out
+    assert "error    build, 0." in ended.out and "doctor1 is unknown to the gate" in ended.out
     assert ended.out.splitlines()[-1].startswith("not healthy: errors: ")
     assert ("POST", "/v1/agents/doctor1/destroy", DestroyRequest(purge=True)) in daemon.asked
 
@@ -310,4 +310,4 @@ def test_what_an_agent_wrote_cannot_act_on_the_terminal(capsys: pytest.CaptureFi
 async def test_options_of_live(hive: Program) -> None:
     """An option of --live alone is wrong usage."""
     ended = await hive.run("doctor", "--sealed")
-    assert ended.code == 2 and "--sealed is for --live" in ended.err
+    assert ended.code == 2 and "--sealed needs --live" in ended.err

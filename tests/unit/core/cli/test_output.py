@@ -94,7 +94,7 @@ def test_states_say_why() -> None:
     assert drawn("agent.lifecycle", agent="bob", lifecycle="backoff", cause="exit code 1") == [
         "      bob process backoff  exit code 1"
     ]
-    assert drawn("events.lost", count=12) == ["12 events were too fast for this reader and are not shown"]
+    assert drawn("events.lost", count=12) == ["12 events are not shown: they came faster than they were read"]
 
 
 def test_a_proposals_changes_are_shown() -> None:
@@ -160,7 +160,7 @@ async def test_purge_asks(typed: bytes, code: int, hive: Program, daemon: FakeHo
     """A purge asks on the terminal, and only a clear yes is one."""
     daemon.agents = [agent("alice")]
     ended, shown = await on_terminal(hive, "destroy", "alice", "--purge", typed=typed)
-    assert "Remove alice with all of its files and waiting messages, for good? [y/N]" in shown
+    assert "Remove alice with all of its files and waiting messages, permanently? [y/N]" in shown
     assert ended == code
     assert [body for _, _, body in daemon.asked] == ([DestroyRequest(purge=True)] if code == 0 else [])
 

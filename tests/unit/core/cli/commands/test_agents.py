@@ -155,7 +155,7 @@ async def test_inbox(hive: Program, daemon: FakeHost) -> None:
     assert ended.out == (
         "alice  #3  2 min ago\n  one\n  two\\x1b]0;x\\x07\n\nbob  #4  2 min ago  answers #2\n  three\n"
     )
-    assert (ended.code, ended.err) == (0, "unread messages beside these: 3\n")
+    assert (ended.code, ended.err) == (0, "more unread messages: 3\n")
     assert daemon.read == [3, 4]
 
 

@@ -45,7 +45,7 @@ async def test_show_nothing(hive: Program, daemon: FakeHost) -> None:
 async def test_verify(hive: Program, daemon: FakeHost) -> None:
     """`audit verify` ends with 0 if all holds."""
     ended = await hive.run("audit", "verify")
-    assert (ended.code, ended.out, ended.err) == (0, "all is well: 12 rows, 5 tags\n", "")
+    assert (ended.code, ended.out, ended.err) == (0, "no problems: 12 rows, 5 tags\n", "")
 
 
 async def test_verify_finds_something(hive: Program, daemon: FakeHost) -> None:
@@ -54,7 +54,7 @@ async def test_verify_finds_something(hive: Program, daemon: FakeHost) -> None:
     daemon.gate.verification = AuditVerification(ok=False, rows=12, tags=5, problems=problems)
     ended = await hive.run("audit", "verify")
     assert (ended.code, ended.out) == (1, "row 3 was changed\\x1b[2J\\n\nthe tag built/3 of ada was moved\n")
-    assert "something has been changed; checked: 12 rows and 5 tags" in ended.err
+    assert "the audit log or the tags have been changed; checked: 12 rows and 5 tags" in ended.err
     ended = await hive.run("audit", "verify", "--json")
     assert (ended.code, ended.err) == (1, "")
     assert AuditVerification.model_validate(ended.json) == daemon.gate.verification

@@ -34,7 +34,7 @@ async def test_list(words: list[str], hive: Program, daemon: FakeHost) -> None:
         proposal("hm1nd", 12, kind="spawn", state="failed", waits_for=None, by="manager:hm1nd"),
     ]
     ended = await hive.run(*words)
-    assert (ended.code, ended.err) == (0, "older ones beside these: 2\n")
+    assert (ended.code, ended.err) == (0, "more, older proposals: 2\n")
     header, first, second = ended.out.splitlines()
     assert header.split() == ["PROPOSAL", "KIND", "STATE", "WAITS", "FOR", "BY", "PROPOSED", "NOTE"]
     assert first.split()[:5] == ["ada/3", "config", "built", "operator", "agent:ada"]
@@ -109,13 +109,13 @@ async def test_show(hive: Program, daemon: FakeHost) -> None:
     assert facts["State"] == "built, 2 min ago"
     assert facts["Proposed"] == "by agent:ada, 3 min ago"
     assert facts["Commit"] == "c" * 40
-    assert facts["Built to"] == "/closures/1"
+    assert facts["Closure"] == "/closures/1"
     assert facts["Approved by"] == "manager:hm1nd"
     assert facts["Waits for"].startswith("the operator, until 2030-01-0")
     assert "hive-c0re proposals diff ada/3" in facts["Diff"]
     assert "\nNote\n  first\n  second\\x1b]0;x\\x07\n" in ended.out
     assert "\nChanges of settings\n  memory_max: 1G, was 512M\\n\\x1b[2J\n" in ended.out
-    assert "\nChanges of what is built\n  agent.toml changed\n" in ended.out
+    assert "\nChanges of the closure\n  agent.toml changed\n" in ended.out
     answer = ProposalDetail.model_validate((await hive.run("proposals", "show", "ada/3", "--json")).json)
     assert answer == daemon.gate.proposals[0]
 
@@ -137,10 +137,10 @@ async def test_show_of_none(hive: Program, daemon: FakeHost) -> None:
 
 
 async def test_reindex(hive: Program, daemon: FakeHost) -> None:
-    """`reindex` tells how much was read and how much was told otherwise."""
+    """`reindex` reports how much was read and how much was corrected."""
     ended = await hive.run("proposals", "reindex")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == "proposals: 7, of agents: 2, told otherwise by the old index: 1\n"
+    assert ended.out == "proposals: 7, agents: 2, index entries corrected: 1\n"
     answer = ReindexAnswer.model_validate((await hive.run("proposals", "reindex", "--json")).json)
     assert answer == ReindexAnswer(agents=2, proposals=7, changed=1)
 
@@ -207,7 +207,7 @@ async def test_a_cut_diff_says_so(hive: Program, daemon: FakeHost) -> None:
     assert f"applied/ada.git diff {'b' * 40} {'c' * 40}" in ended.err
     daemon.gate.proposals = [proposal()]
     ended = await hive.run("proposals", "diff", "ada", "3")
-    assert (ended.out, ended.err) == ("", "nothing changes in the files\n")
+    assert (ended.out, ended.err) == ("", "the files do not change\n")
 
 
 async def test_diff_on_a_terminal(hive: Program, daemon: FakeHost) -> None:

@@ -22,7 +22,7 @@ async def test_questions(hive: Program, daemon: FakeHost) -> None:
     daemon.asking.questions = [question(17), question(18, text="Go\non?", options=["yes", "no"], expires_at=end)]
     daemon.asking.more = 3
     ended = await hive.run("questions", "--agent", "ada", "-n", "2")
-    assert (ended.code, ended.err) == (0, "newer ones beside these: 3\n")
+    assert (ended.code, ended.err) == (0, "more, newer questions: 3\n")
     first, second = ended.out.split("\n\n")
     assert first == "ada  #17  2 min ago\n  Which colour?"
     assert second.startswith("ada  #18  2 min ago  ends ")
@@ -43,7 +43,7 @@ async def test_all_questions(hive: Program, daemon: FakeHost) -> None:
 
 async def test_no_questions(hive: Program, daemon: FakeHost) -> None:
     """Nothing to answer is said, but not on stdout; as JSON it is an empty list."""
-    for arguments, said in ((("questions",), "no open questions"), (("reminders",), "no reminders to come")):
+    for arguments, said in ((("questions",), "no open questions"), (("reminders",), "no pending reminders")):
         ended = await hive.run(*arguments)
         assert (ended.code, ended.out) == (0, "")
         assert said in ended.err
@@ -103,7 +103,7 @@ async def test_reminders(hive: Program, daemon: FakeHost) -> None:
     daemon.asking.reminders = [reminder(3, "ada", "look at\nthe build"), reminder(12, "bob", "x")]
     daemon.asking.more = 1
     ended = await hive.run("reminders")
-    assert (ended.code, ended.err) == (0, "later ones beside these: 1\n")
+    assert (ended.code, ended.err) == (0, "more, later reminders: 1\n")
     header, first, second = ended.out.splitlines()
     assert header.split() == ["AGENT", "NUMBER", "AT", "TEXT"]
     assert first.split()[:2] == ["ada", "3"]
@@ -131,7 +131,7 @@ async def test_open_what_cannot_be_reached(hive: Program, daemon: FakeHost) -> N
     daemon.asking.ticket = daemon.asking.ticket.model_copy(update={"sealed": True})
     ended = await hive.run("open", "ada")
     assert ended.code == 0
-    assert 'ada is stopped, so nobody serves its page: "hive-c0re start ada"' in ended.err
+    assert 'ada is stopped, so its page does not answer: "hive-c0re start ada"' in ended.err
     assert "socat TCP-LISTEN:8123,bind=127.0.0.1,reuseaddr,fork UNIX-CONNECT:/run/x/web.sock" in ended.err
     daemon.asking.ticket = daemon.asking.ticket.model_copy(update={"sealed": False, "held": False})
     for options in ((), ("--json",)):

@@ -27,7 +27,7 @@ async def test_json_is_the_last_answer(hive: Program, daemon: FakeHost) -> None:
     assert AgentStatus.model_validate(ended.json).state == "idle"
 
 
-@pytest.mark.parametrize(("flag", "words"), [("--no-start", "made, and not started"), ("--no-wait", "made")])
+@pytest.mark.parametrize(("flag", "words"), [("--no-start", "created, and not started"), ("--no-wait", "created")])
 async def test_need_not_wait(flag: str, words: str, hive: Program, daemon: FakeHost) -> None:
     """--no-start and --no-wait end at once, without asking again."""
     ended = await hive.run("spawn", "alice", flag)

@@ -40,12 +40,12 @@ class CoreError(Exception):
 
     @property
     def passing(self) -> bool:
-        """Whether the error is temporary, such as a daemon that is down or a full disk, so that a retry may succeed."""
+        """True if the error is temporary, such as a daemon that is down or a full disk, so that a retry may succeed."""
         return self.code in _PASSING
 
     @property
     def refusal(self) -> bool:
-        """Whether the daemon refused this call, so that a retry is useless."""
+        """True if the daemon refused this call, so that a retry is useless."""
         return 400 <= self.status < 500 and self.code != "superseded" and not self.passing
 
 

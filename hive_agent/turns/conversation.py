@@ -77,7 +77,7 @@ class Conversation:
 
     @property
     def full(self) -> bool:
-        """Whether the conversation should be compacted before the next turn."""
+        """True if the conversation should be compacted before the next turn."""
         now = self.now
         return not self._compacted and now.window > 0 and now.context >= _FULL * now.window
 
@@ -161,7 +161,7 @@ class Conversation:
         self._changed()
 
     async def logged_in(self) -> bool:
-        """Whether the backend has credentials; False if that cannot be determined."""
+        """Return True if the backend has credentials; False also if that cannot be determined."""
         found = False
 
         async def check() -> None:
@@ -177,7 +177,7 @@ class Conversation:
 
     @property
     def busy(self) -> bool:
-        """Whether the backend runs a turn or a compaction, which may take long."""
+        """True if the backend runs a turn or a compaction, which may take long."""
         return self._at_work
 
     async def close(self) -> None:

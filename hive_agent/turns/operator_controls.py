@@ -181,7 +181,7 @@ class PendingRequests:
         self._woken.set()
 
     def take_wakeup(self) -> bool:
-        """Whether there was a request since the last call. The caller handles all requests made so far."""
+        """Return True if there was a request since the last call. The caller handles all requests made so far."""
         woken = self._woken.is_set()
         self._woken.clear()
         return woken

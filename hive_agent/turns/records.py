@@ -40,7 +40,7 @@ class Ref(BaseModel):
         return cls(id=delivery.id, sender=delivery.sender[:_LONGEST_SENDER], sent_at=delivery.sent_at.timestamp())
 
     def means(self, delivery: Delivery) -> bool:
-        """Whether the delivery is of this message."""
+        """Return True if the delivery is of this message."""
         same_time = abs(self.sent_at - delivery.sent_at.timestamp()) < _SAME_TIME
         return same_time and (self.id, self.sender) == (delivery.id, delivery.sender[:_LONGEST_SENDER])
 
@@ -70,12 +70,12 @@ class TurnRecord(BaseModel):
 
     @property
     def open(self) -> bool:
-        """Whether the turn runs, or may be retried."""
+        """True if the turn runs, or may be retried."""
         return self.state in ("running", "waiting", "held")
 
     @property
     def unfinished(self) -> bool:
-        """Whether its messages are still to be handled, acknowledged or released."""
+        """True if its messages are still to be handled, acknowledged or released."""
         return self.open or not self.settled
 
     def add_usage(self, entry: Entry) -> bool:

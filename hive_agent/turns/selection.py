@@ -50,7 +50,7 @@ class TurnSelection:
 
     @property
     def patient(self) -> bool:
-        """Whether the harness only has to wait for messages: no turn is to be retried or settled."""
+        """True if the harness only has to wait for messages: no turn is to be retried or settled."""
         return all(record.state == "held" for record in self._turn_log.unfinished())
 
     async def next_batch(self) -> TurnBatch | None:

@@ -1,4 +1,4 @@
-"""An agent's page, with stand-ins for its harness and daemon: `python -m tests.benchmarks.page_of_agent DIRECTORY`.
+"""An agent's page, with fakes for its harness and daemon: `python -m tests.benchmarks.page_of_agent DIRECTORY`.
 
 A round of 0 tells how to watch: the port, and the request.
 """

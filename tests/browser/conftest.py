@@ -1,4 +1,4 @@
-"""One browser for all windows, and alice's page with stand-ins behind it."""
+"""One browser for all windows, and alice's page with fakes behind it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def port() -> int:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def alice(run_dir: Path, port: int) -> AsyncIterator[Served]:
-    """Alice's page; the harness and the daemon behind it are stand-ins that do what the test says."""
+    """Alice's page; the harness and the daemon behind it are fakes that do what the test says."""
     async with served(run_dir, port) as page:
         yield page
 

@@ -1,4 +1,4 @@
-"""A stand-in for the service where Claude Code logs in, behind a proxy that leads every name to it.
+"""A fake of the service where Claude Code logs in, behind a proxy that leads every name to it.
 
 It answers as the service does: a code becomes tokens once, and a token tells whose it is.
 """
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 CODE = "the-code"
-TOKEN = "sk-ant-oat01-of-the-stand-in"
+TOKEN = "sk-ant-oat01-of-the-fake"
 _NAMES = ("claude.ai", "*.claude.ai", "claude.com", "*.claude.com", "anthropic.com", "*.anthropic.com")
 _ACCOUNT = "11111111-1111-4111-8111-111111111111"
 _ORGANIZATION = "21111111-1111-4111-8111-111111111111"
@@ -49,7 +49,7 @@ class LoginServer:
             return web.json_response(
                 {
                     "access_token": TOKEN,
-                    "refresh_token": "sk-ant-ort01-of-the-stand-in",
+                    "refresh_token": "sk-ant-ort01-of-the-fake",
                     "expires_in": 28_800,
                     "token_type": "Bearer",
                     "scope": "user:inference user:profile",
@@ -105,7 +105,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def _certificate(directory: Path) -> ssl.SSLContext:
     """A certificate of a key that is made for this run."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fake")])
     now = datetime.now(UTC)
     names = [*map(x509.DNSName, _NAMES), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     certificate = (

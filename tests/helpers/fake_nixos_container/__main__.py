@@ -1,9 +1,9 @@
-"""A stand-in for `nixos-container` on machines that are no NixOS: the same options, files, messages and leftovers.
+"""A fake of `nixos-container` on machines that are no NixOS: the same options, files, messages and leftovers.
 
 It keeps to what is known of the real program of three releases; NIXOS_CONTAINER_RELEASE chooses one ("24.05", "25.05"
 or "25.11", which is the default). What it builds, runs and asks is real: nix, systemctl, machinectl and nsenter of the
 PATH. Left out are `login`, `root-login` and `show-host-key`, which a hive does not use. NIXOS_CONTAINER_ROOT puts every
-path below a directory, for tests of the stand-in itself.
+path below a directory, for tests of the fake itself.
 
 Like the real one, a Perl script, it ends on an error with a status that is no promise: 255, or an older error's number.
 """

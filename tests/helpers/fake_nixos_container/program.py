@@ -1,4 +1,4 @@
-"""What every part of the stand-in needs: its release and places, how it fails, and how it runs other programs."""
+"""What every part of the fake needs: its release and places, how it fails, and how it runs other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logging in with the real `claude auth login`; the service that it talks to is a stand-in on loopback."""
+"""Logging in with the real `claude auth login`; the service that it talks to is a fake on loopback."""
 
 from __future__ import annotations
 

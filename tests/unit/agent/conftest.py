@@ -1,4 +1,4 @@
-"""A stand-in for the daemon, and a client on its socket."""
+"""A fake of the daemon, and a client on its socket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def core(run_dir: Path) -> AsyncIterator[FakeCore]:
-    """The agent's core.sock, answered by the stand-in."""
+    """The agent's core.sock, answered by the fake."""
     async with fake_core(run_dir) as fake:
         yield fake
 

@@ -1,4 +1,4 @@
-"""A stand-in for the daemon's core.sock: real HTTP on a real unix socket, with messages kept in memory.
+"""A fake of the daemon's core.sock: real HTTP on a real unix socket, with messages kept in memory.
 
 It leases, releases and acknowledges as the daemon does, notes every request, and can be told to refuse or to go
 away, which the daemon cannot on request.
@@ -312,7 +312,7 @@ def _socket_in(run: Path) -> Path:
 
 @asynccontextmanager
 async def fake_core(run: Path, **values: Any) -> AsyncIterator[FakeCore]:
-    """A stand-in that listens on `run`/core.sock."""
+    """A fake that listens on `run`/core.sock."""
     core = FakeCore(_socket_in(run), **values)
     await core.start()
     try:

@@ -1,4 +1,4 @@
-"""The gate's part of the stand-in: proposals kept in memory, every request noted. It decides nothing by itself."""
+"""The gate's part of the fake: proposals kept in memory, every request noted. It decides nothing by itself."""
 
 from __future__ import annotations
 

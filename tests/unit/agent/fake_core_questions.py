@@ -1,4 +1,4 @@
-"""The stand-in's part that is questions, reminders, status, one's own log and waking: every request is noted."""
+"""The fake's part that is questions, reminders, status, one's own log and waking: every request is noted."""
 
 from __future__ import annotations
 

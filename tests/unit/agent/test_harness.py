@@ -1,4 +1,4 @@
-"""The harness's loop, against the stand-in, with backends made for the test."""
+"""The harness's loop, against the fake, with backends made for the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in for `nixos-container` does what is known of the real one. What it calls are scripts here.
+"""The fake for `nixos-container` does what is known of the real one. What it calls are scripts here.
 
 Where HIVE_NIXOS_CONTAINER names the Perl script of nixpkgs, the same is asked of that.
 """
@@ -43,7 +43,7 @@ class Result:
 
 
 class Machine:
-    """A root directory of the stand-in's own, and a PATH of programs that write down how they are called."""
+    """A root directory of the fake's own, and a PATH of programs that write down how they are called."""
 
     def __init__(self, root: Path, real: str | None) -> None:
         self.root = root
@@ -119,7 +119,7 @@ class Machine:
         return f"{self.root}/nix/var/nix/profiles/per-container"
 
 
-@pytest.fixture(params=[None, REAL] if REAL else [None], ids=lambda real: "real" if real else "stand-in")
+@pytest.fixture(params=[None, REAL] if REAL else [None], ids=lambda real: "real" if real else "fake")
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     """A machine without containers."""
     return Machine(tmp_path, request.param)

@@ -1,4 +1,4 @@
-"""A stand-in for a backend: runs a function for each turn, and notes what else was asked of it."""
+"""A fake of a backend: runs a function for each turn, and notes what else was asked of it."""
 
 from __future__ import annotations
 

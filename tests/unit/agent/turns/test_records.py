@@ -1,4 +1,4 @@
-"""What a turn takes in, what is known of it, and its limits: the harness against the stand-in."""
+"""What a turn takes in, what is known of it, and its limits: the harness against the fake."""
 
 from __future__ import annotations
 

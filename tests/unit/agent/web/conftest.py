@@ -1,4 +1,4 @@
-"""A page that is served, and a browser stand-in on it."""
+"""A page that is served, and a browser fake on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in for a browser on the page: it keeps the session's two halves, and sends what a browser would."""
+"""A fake of a browser on the page: it keeps the session's two halves, and sends what a browser would."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stand-ins for what the page talks to: the harness's controls and the daemon, both in memory and told what to do."""
+"""Fakes of what the page talks to: the harness's controls and the daemon, both in memory and told what to do."""
 
 from __future__ import annotations
 

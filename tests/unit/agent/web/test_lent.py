@@ -40,7 +40,7 @@ def descriptors() -> int:
 
 @contextlib.contextmanager
 def lending(place: Path, make: Callable[[], socket.socket | None]) -> Iterator[None]:
-    """A stand-in for a daemon that lends this to the first who asks, or hangs up."""
+    """A fake of a daemon that lends this to the first who asks, or hangs up."""
     with socket.socket(socket.AF_UNIX) as door, contextlib.ExitStack() as stack:
         door.bind(str(place))
         door.listen()

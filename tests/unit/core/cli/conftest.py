@@ -1,4 +1,4 @@
-"""The program and a stand-in for the daemon, on a socket of their own."""
+"""The program and a fake of the daemon, on a socket of their own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def hive(socket: Path) -> Program:
 
 @pytest.fixture
 async def daemon(socket: Path) -> AsyncIterator[FakeHost]:
-    """A stand-in that answers there."""
+    """A fake that answers there."""
     fake_host = FakeHost(socket)
     await fake_host.start()
     yield fake_host

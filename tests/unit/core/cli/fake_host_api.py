@@ -1,4 +1,4 @@
-"""A stand-in for the daemon behind `host.sock`: the wire is the protocol's own models, what it answers is set by tests.
+"""A fake of the daemon behind `host.sock`: the wire is the protocol's own models, what it answers is set by tests.
 
 It keeps no rules of the hive; those are tested with the real daemon.
 """

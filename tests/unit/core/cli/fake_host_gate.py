@@ -1,4 +1,4 @@
-"""The stand-in's part that is the gate's: proposals, deployments, the audit table."""
+"""The fake's part that is the gate's: proposals, deployments, the audit table."""
 
 from __future__ import annotations
 

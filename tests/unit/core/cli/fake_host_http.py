@@ -1,4 +1,4 @@
-"""How the stand-in for the daemon refuses and answers."""
+"""How the fake for the daemon refuses and answers."""
 
 from __future__ import annotations
 

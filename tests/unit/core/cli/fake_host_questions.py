@@ -1,4 +1,4 @@
-"""The stand-in's part that is questions, reminders and pages."""
+"""The fake's part that is questions, reminders and pages."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ for line in sys.stdin:
 async def claude(
     place: Path, changed: Callable[[], object] = lambda: None, **config: object
 ) -> AsyncIterator[ClaudeBackend]:
-    """The backend of an agent whose Claude Code is the stand-in."""
+    """The backend of an agent whose Claude Code is the fake."""
     program = place / "claude"
     program.write_text(PROGRAM)
     program.chmod(0o700)

@@ -1,4 +1,4 @@
-"""Untrusted text made safe to show: escaped, quoted, cut.
+"""Text for people and models: untrusted text escaped, quoted and cut, and sizes.
 
 Each reader needs other characters escaped:
 
@@ -112,6 +112,14 @@ def _cut_log_line(line: str) -> str:
     cut = line[:_LOG_LINE_WIDTH]
     shown = escape_unprintable(cut).replace("\n", "\\n").replace("\t", "\\t")
     return f"{shown[:_LOG_LINE_WIDTH]} [...]" if len(line) > _LOG_LINE_WIDTH or len(shown) > _LOG_LINE_WIDTH else shown
+
+
+def format_bytes(count: int) -> str:
+    """Return a size in the largest fitting unit, such as "512 bytes" or "1.5 GiB"."""
+    for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count} bytes"
 
 
 def shown(text: str) -> str:

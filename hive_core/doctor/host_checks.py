@@ -11,6 +11,7 @@ from typing import Literal
 from hive_core.doctor.findings import CommandOutput, Finding, dotted, error, ok, version, warning
 from hive_core.errors import HiveError
 from hive_core.settings import Settings
+from hive_core.text import format_bytes
 
 GIT_LEAST = (2, 36)
 """The first git that syncs refs to the disk (core.fsync)."""
@@ -225,7 +226,7 @@ class DiskSpace:
 
 def check_disk_space(space: DiskSpace) -> Finding:
     """Whether there is enough."""
-    left = f"{space.directory} has {_shown(space.free)} left"
+    left = f"{space.directory} has {format_bytes(space.free)} left"
     if space.files is not None and space.files < _FILES_LEAST:
         return error(space.check, f"{space.directory} has room for {space.files:,} files more", space.remedy)
     if space.free < space.least:
@@ -233,10 +234,6 @@ def check_disk_space(space: DiskSpace) -> Finding:
     if space.free < space.enough:
         return warning(space.check, left, space.remedy)
     return ok(space.check, left)
-
-
-def _shown(size: int) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size // MIB} MiB"
 
 
 _SOCKET = "host-socket"

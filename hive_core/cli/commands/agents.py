@@ -21,7 +21,7 @@ from hive_core.cli.output import (
     render,
     width,
 )
-from hive_core.text import escaped_line
+from hive_core.text import escaped_line, format_bytes
 
 
 def _state(text: str, padded: str) -> str:
@@ -160,7 +160,6 @@ def _confirmed(context: click.Context, name: str) -> bool:
 
 
 LIMIT_COLUMNS = (Column("LIMIT", 9), Column("CONFIGURED", 7), Column("IN FORCE", 8), Column("USED", 6))
-_UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 
 
 @click.command()
@@ -234,9 +233,4 @@ def _cpu_time(value: object) -> str:
 
 
 def _bytes(value: object) -> str:
-    if not isinstance(value, int):
-        return "-"
-    for unit, size in _UNITS:
-        if value >= size:
-            return f"{value / size:.1f} {unit}"
-    return f"{value} B"
+    return format_bytes(value) if isinstance(value, int) else "-"

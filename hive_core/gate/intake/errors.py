@@ -13,6 +13,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.files import disk_full
 from hive_core.infra.git.quarantine import GitEnd
 from hive_core.infra.processes import describe_exit
+from hive_core.text import format_bytes
 
 _FSCK = re.compile(r"object ([0-9a-f]{40}): (\w+): (.*)")
 _OF_TREES = frozenset(
@@ -35,20 +36,12 @@ _OF_TREES = frozenset(
 _REPAIR = "see what git fsck says in your repository, and make the commit again"
 
 
-def size(count: int) -> str:
-    """A number of bytes as people write it."""
-    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
-        if count >= factor:
-            return f"{count / factor:.4g} {unit}"
-    return f"{count:,} bytes"
-
-
 def refusal(reading: GitEnd, indexing: GitEnd, commit: str, most: int, source: Path) -> HiveError | None:
     """Why the transfer of a commit failed; None if it did not."""
     if "No space left on device" in indexing.output or "Disk quota exceeded" in indexing.output:
         return disk_full("take a proposal in")
     if "pack exceeds maximum allowed size" in indexing.output:
-        return too_large(f"what the commit adds is more than {size(most)} when packed")
+        return too_large(f"what the commit adds is more than {format_bytes(most)} when packed")
     # Broken by the other side's end, it says nothing about itself.
     if reading.status and not _signalled(reading, signal.SIGPIPE):
         return _unreadable(reading, commit, source)

@@ -12,6 +12,7 @@ from hive_core.text import (
     escape_unprintable,
     escaped_line,
     first_line,
+    format_bytes,
     join_list,
     last_lines,
     one_line,
@@ -126,3 +127,20 @@ def test_each_reader_has_a_set_of_its_own() -> None:
     assert visible(text) == "a\u200d\u00a0\ue000\\\t\\x1b\\u202e"
     assert escape_unprintable(text) == "a\\u200d\\xa0\\ue000\\\t\\x1b\\u202e"
     assert quote_log_lines([text]) == ["> a\\u200d\\xa0\\ue000\\\\t\\x1b\\u202e"]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (5 * 1024**2, "5.0 MiB"),
+        (2 * 1024**3, "2.0 GiB"),
+        (2048 * 1024**3, "2,048.0 GiB"),
+    ],
+)
+def test_sizes_have_the_largest_fitting_unit(count: int, shown: str) -> None:
+    """A size is shown in bytes below 1 KiB, else with one decimal in the largest unit that it reaches."""
+    assert format_bytes(count) == shown

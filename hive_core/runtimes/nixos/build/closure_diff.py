@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hive_core.infra.files import read_bytes
 from hive_core.runtimes.nixos.commands import plain
+from hive_core.text import format_bytes
 
 UNITS = Path("etc/systemd/system")
 MOST = 200
@@ -36,7 +37,6 @@ _OUTPUTS = frozenset(
 _NOTED_BYTES = 8 * 1024
 """A package whose versions stay is told of if it has grown or shrunk by so much, as `nix store diff-closures` does."""
 _KINDS = (".service", ".socket", ".timer", ".mount", ".automount", ".path", ".target", ".slice", ".swap", ".d")
-_UNITS_OF_SIZE = ("bytes", "KiB", "MiB", "GiB")
 
 
 def packages(old: Mapping[str, int], new: Mapping[str, int]) -> list[str]:
@@ -50,12 +50,12 @@ def packages(old: Mapping[str, int], new: Mapping[str, int]) -> list[str]:
 
 def size(old: int | None, new: int) -> str:
     """What a system weighs with all that it needs, in bytes, and how much that has changed. Pure."""
-    whole = f"all of it: {_bytes(new)}"
+    whole = f"all of it: {format_bytes(new)}"
     if old is None:
         return whole
     if old == new:
         return f"{whole}, as before"
-    return f"{whole}, {_bytes(abs(new - old))} {'more' if new > old else 'less'} than before"
+    return f"{whole}, {format_bytes(abs(new - old))} {'more' if new > old else 'less'} than before"
 
 
 def units(old: Path | None, new: Path, store: Path) -> list[str]:
@@ -112,22 +112,13 @@ def _package(name: str, old: Mapping[str, int], new: Mapping[str, int]) -> str:
         words = f"{name} changed"
     else:
         return ""
-    by = f" ({'+' if delta > 0 else '-'}{_bytes(abs(delta))})" if abs(delta) >= _NOTED_BYTES else ""
+    by = f" ({'+' if delta > 0 else '-'}{format_bytes(abs(delta))})" if abs(delta) >= _NOTED_BYTES else ""
     return (words + by)[:_WIDTH]
 
 
 def _versions(versions: list[str]) -> str:
     known = ", ".join(version for version in versions if version)
     return f" {known}" if known else ""
-
-
-def _bytes(count: int) -> str:
-    value = float(count)
-    for unit in _UNITS_OF_SIZE:
-        if value < 1024 or unit == _UNITS_OF_SIZE[-1]:
-            break
-        value /= 1024
-    return f"{count:,} bytes" if unit == "bytes" else f"{value:,.1f} {unit}"
 
 
 def _few(lines: list[str], what: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Coroutines that run to completion even if their caller is cancelled."""
+"""Background tasks, and coroutines that run to completion even if their caller is cancelled."""
 
 from __future__ import annotations
 
@@ -10,16 +10,47 @@ import structlog
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+_log = structlog.get_logger(__name__)
+
+
+class BackgroundTasks:
+    """Tasks that no caller waits for. Their failures are logged.
+
+    The event loop keeps only weak references to tasks, so this class keeps the strong ones.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None], *, name: str | None = None) -> asyncio.Task[None]:
+        """Run `work` as a task, and return the task."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+        return task
+
+    async def close(self) -> None:
+        """Cancel all tasks and wait until they have ended."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("background task failed", task=task.get_name(), exc_info=error)
 
 
 async def shield_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` and return its result. A cancelled caller waits for its end first; its failure is logged then."""
+    """Run `work` and return its result.
+
+    If the caller is cancelled, it still waits for the end of `work`; a failure of `work` is then logged.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("failed after its caller was cancelled", exc_info=error)
+            _log.error("failed after its caller was cancelled", exc_info=error)
         raise

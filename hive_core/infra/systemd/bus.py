@@ -8,9 +8,8 @@ late, but told.
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -21,6 +20,7 @@ from hive_core.infra.systemd.dbus import BusError
 from hive_core.infra.systemd.reconnect import AWAY, MANAGER, ROOT, SYSTEMD, BusCall, ReconnectingBus, stopping
 from hive_core.infra.systemd.resource_control import LIMITS, active_limits
 from hive_core.infra.systemd.units import STATE, Jobs, UnitProperties, UnitSubscription, describe_exit, read_properties
+from hive_core.infra.tasks import BackgroundTasks
 from hive_core.protocol import Limits
 
 _PROPERTIES = "org.freedesktop.DBus.Properties"
@@ -37,7 +37,7 @@ class SystemBus:
         self._watches: WeakSet[UnitSubscription] = WeakSet()
         self._services: dict[str, Mapping[str, Any]] = {}
         self._jobs = Jobs()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._closed = False
         signals = {
             f"{_PROPERTIES}.PropertiesChanged": self._changed,
@@ -75,7 +75,7 @@ class SystemBus:
             watch.end()
         else:
             self._watches.add(watch)
-            self._begin(self._read(watch))
+            self._tasks.start(self._read(watch))
         return watch
 
     async def loaded(self, pattern: str) -> list[str]:
@@ -110,9 +110,7 @@ class SystemBus:
     async def close(self) -> None:
         """End every watch and the connection; whoever waits for a job is refused."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         for watch in list(self._watches):
             watch.end()
         self._jobs.close(stopping())
@@ -151,11 +149,6 @@ class SystemBus:
             return values[0] if values else None
         except BusError as error:
             raise _refused(error) from None
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _catch_up(self, call: BusCall) -> None:
         """A connection is there, the first one or a new one: read what may have been missed."""

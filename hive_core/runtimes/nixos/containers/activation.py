@@ -16,6 +16,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.file_lock import container_lock
 from hive_core.infra.systemd.bus import SystemBus, escaped
 from hive_core.infra.systemd.units import lifecycle
+from hive_core.infra.tasks import BackgroundTasks
 from hive_core.layout import Layout
 from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
@@ -174,7 +175,7 @@ class CrashRestarter:
         self._back_off = back_off
         self._delays: dict[str, float] = {}
         self._began: dict[str, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
         self._newest: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, changes: AsyncIterator[UnitState]) -> None:
@@ -190,16 +191,11 @@ class CrashRestarter:
             if state.lifecycle == "backoff":
                 ran = now() - self._began.pop(name, now())
                 delay = self._delays[name] = self._back_off.after(self._delays.get(name), ran)
-                task = asyncio.create_task(self._revive(name, delay), name=f"start {name} again")
-                self._newest[name] = task
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._newest[name] = self._tasks.start(self._revive(name, delay), name=f"start {name} again")
 
     async def close(self) -> None:
         """Start nothing more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     async def _revive(self, name: str, delay: float) -> None:
         await asyncio.sleep(delay)

@@ -7,7 +7,6 @@ at all (while the bus is away); runs are told apart by their invocation.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +17,7 @@ import structlog
 from hive_core.errors import HiveError
 from hive_core.infra.systemd.bus import SystemBus
 from hive_core.infra.systemd.units import Ended, UnitProperties, describe_exit, ended, has_ended, is_late, lifecycle
+from hive_core.infra.tasks import BackgroundTasks
 from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import UnitState
@@ -36,7 +36,7 @@ class ContainerMonitor:
         self._units: dict[str, ContainerState] = {}
         self._starving: dict[str, OomWatcher] = {}
         self._changes = StateChanges()
-        self._listening: set[asyncio.Task[None]] = set()
+        self._listening = BackgroundTasks()
         self._told: AsyncIterator[UnitProperties] = bus.watch(UNITS)
 
     async def run(self) -> None:
@@ -87,9 +87,7 @@ class ContainerMonitor:
 
     async def close(self) -> None:
         """End every watch, after what was told already."""
-        for task in self._listening:
-            task.cancel()
-        await asyncio.gather(*self._listening, return_exceptions=True)
+        await self._listening.close()
         for name in list(self._starving):
             self._hush(name)
         self._changes.close()
@@ -97,9 +95,7 @@ class ContainerMonitor:
     def _listen_if_running(self, name: str) -> None:
         self._hush(name)
         if name in self._units and self._units[name].state.lifecycle == "running":
-            task = asyncio.create_task(self._listen(name))
-            self._listening.add(task)
-            task.add_done_callback(self._listening.discard)
+            self._listening.start(self._listen(name))
 
     async def _listen(self, name: str) -> None:
         """Listen for the container's running out of memory, as long as it runs."""

@@ -1,4 +1,4 @@
-"""Work that must not be left half done."""
+"""Background tasks, and work that must not be left half done."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from hive_core.infra.tasks import shield_to_completion
+from hive_core.infra.tasks import BackgroundTasks, shield_to_completion
 
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_cancelled_caller_waits(fails: bool) -> None:
-    """The work goes on to its end before the caller does; how it failed is logged, as nobody else hears of it."""
+    """A cancelled caller ends after the work; a failure of the work is logged, because no caller gets it."""
     begun, may_end, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -35,7 +35,7 @@ async def test_a_cancelled_caller_waits(fails: bool) -> None:
 
 
 async def test_an_answer_or_an_error_is_passed_on() -> None:
-    """Who is not cancelled gets what the work gives."""
+    """A caller that is not cancelled gets the result or the error of the work."""
 
     async def work(fails: bool) -> int:
         if fails:
@@ -45,3 +45,38 @@ async def test_an_answer_or_an_error_is_passed_on() -> None:
     assert await shield_to_completion(work(False)) == 7
     with pytest.raises(ValueError, match="no room"):
         await shield_to_completion(work(True))
+
+
+async def test_closing_ends_all_tasks() -> None:
+    """`close` cancels every task, and returns only when each has ended."""
+    started, cleaned_up = [asyncio.Event(), asyncio.Event()], []
+
+    async def work(number: int) -> None:
+        started[number].set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned_up.append(number)
+
+    tasks = BackgroundTasks()
+    running = [tasks.start(work(number), name=f"work {number}") for number in range(2)]
+    for event in started:
+        await event.wait()
+    with capture_logs() as logs:
+        await tasks.close()
+    assert all(task.cancelled() for task in running) and sorted(cleaned_up) == [0, 1]
+    assert logs == [] and running[0].get_name() == "work 0"
+
+
+async def test_failures_in_the_background_are_logged() -> None:
+    """A task that fails is logged with its name and its error, and does not disturb the others or `close`."""
+
+    async def fail() -> None:
+        raise ValueError("no room")
+
+    tasks = BackgroundTasks()
+    with capture_logs() as logs:
+        await asyncio.wait([tasks.start(fail(), name="the failing one")])
+        await tasks.close()
+    assert [(entry["task"], str(entry["exc_info"])) for entry in logs] == [("the failing one", "no room")]

@@ -99,7 +99,7 @@ class Repository:
                     for _ in found.content(header):
                         pass
                     continue
-                tag = objects.parse_tag(name, header.sha, found.whole(header, objects.MOST_TAG_BYTES))
+                tag = objects.parse_tag(name, header.sha, found.read(header, objects.MOST_TAG_BYTES))
                 if tag is not None:
                     yield tag
 

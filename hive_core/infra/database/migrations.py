@@ -1,6 +1,7 @@
-"""The schema, as numbered steps. A step that was released is never edited: a change is a new step.
+"""The database schema as numbered migration steps.
 
-`PRAGMA user_version` holds the number of the last step that ran.
+The statements of a released step are never edited: a change is a new step. `PRAGMA user_version` holds the number of
+the last step that ran.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ CREATE TABLE messages (
 ) STRICT;
 CREATE UNIQUE INDEX messages_by_key ON messages (sender, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
--- Agents whose row is gone and whose files are not yet: see hive_core/agents/purge.py.
+-- Agents whose row was deleted and whose files were not yet: see hive_core/agents/purge.py.
 CREATE TABLE purges (
     name TEXT PRIMARY KEY
 ) STRICT;
@@ -69,70 +70,58 @@ CREATE TABLE audit (
 ) STRICT;
 """
 
-_STEP_2 = """
--- An index of the tags in the applied repositories, which are the truth: see hive_core/gate/. Times are milliseconds.
+# Both texts are part of the released steps 2 and 3.
+_PROPOSAL_COLUMNS = """\
+    state TEXT NOT NULL,
+    proposer TEXT NOT NULL,
+    note TEXT NOT NULL,
+    sha TEXT NOT NULL,
+    base TEXT,
+    closure TEXT,
+    waits_for TEXT CHECK (waits_for IN ('manager', 'operator')),
+    approvals TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    PRIMARY KEY (agent, number)
+) STRICT, WITHOUT ROWID;
+"""
+_PROPOSAL_INDEXES = """\
+CREATE INDEX proposals_by_age ON proposals (created_at);
+CREATE INDEX proposals_open ON proposals (created_at)
+    WHERE state IN ('proposal', 'building', 'built', 'approved');
+CREATE INDEX proposals_deployed ON proposals (agent, number) WHERE state = 'deployed';
+"""
+
+_STEP_2 = f"""
+-- An index of the tags in the applied repositories: see hive_core/gate/records/index.py. Times are milliseconds.
 CREATE TABLE proposals (
     agent TEXT NOT NULL,
     number INTEGER NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('config', 'spawn', 'destroy', 'rollback')),
-    state TEXT NOT NULL,
-    proposer TEXT NOT NULL,
-    note TEXT NOT NULL,
-    sha TEXT NOT NULL,
-    base TEXT,
-    closure TEXT,
-    waits_for TEXT CHECK (waits_for IN ('manager', 'operator')),
-    approvals TEXT NOT NULL,
-    outcome TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    changed_at INTEGER NOT NULL,
-    expires_at INTEGER,
-    PRIMARY KEY (agent, number)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX proposals_by_age ON proposals (created_at);
-CREATE INDEX proposals_open ON proposals (created_at)
-    WHERE state IN ('proposal', 'building', 'built', 'approved');
-CREATE INDEX proposals_deployed ON proposals (agent, number) WHERE state = 'deployed';
-
--- What was built for the deployment that is in force; '' for an agent of an older hyperhive, until it is known.
+{_PROPOSAL_COLUMNS}{_PROPOSAL_INDEXES}
+-- The build output of the active deployment; '' for an agent of an older hyperhive, until it is known.
 ALTER TABLE agents ADD COLUMN closure TEXT NOT NULL DEFAULT '';
 """
 
-_STEP_3 = """
--- As it was, without a list of kinds, which grew: `rebuild`.
+_STEP_3 = f"""
+-- The same table without the list of kinds, so that kinds can be added: the first is `rebuild`.
 CREATE TABLE proposals_3 (
     agent TEXT NOT NULL,
     number INTEGER NOT NULL,
     kind TEXT NOT NULL,
-    state TEXT NOT NULL,
-    proposer TEXT NOT NULL,
-    note TEXT NOT NULL,
-    sha TEXT NOT NULL,
-    base TEXT,
-    closure TEXT,
-    waits_for TEXT CHECK (waits_for IN ('manager', 'operator')),
-    approvals TEXT NOT NULL,
-    outcome TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    changed_at INTEGER NOT NULL,
-    expires_at INTEGER,
-    PRIMARY KEY (agent, number)
-) STRICT, WITHOUT ROWID;
-INSERT INTO proposals_3 SELECT * FROM proposals;
+{_PROPOSAL_COLUMNS}INSERT INTO proposals_3 SELECT * FROM proposals;
 DROP TABLE proposals;
 ALTER TABLE proposals_3 RENAME TO proposals;
-CREATE INDEX proposals_by_age ON proposals (created_at);
-CREATE INDEX proposals_open ON proposals (created_at)
-    WHERE state IN ('proposal', 'building', 'built', 'approved');
-CREATE INDEX proposals_deployed ON proposals (agent, number) WHERE state = 'deployed';
-CREATE INDEX proposals_rebuilt ON proposals (agent, number) WHERE kind = 'rebuild';
+{_PROPOSAL_INDEXES}CREATE INDEX proposals_rebuilt ON proposals (agent, number) WHERE kind = 'rebuild';
 
--- Of which agents was told that they need an update.
+-- The audit entries of agents that needed an update.
 CREATE INDEX audit_updates ON audit (subject) WHERE action = 'needs_update';
-"""
+"""  # noqa: S608 - made of constants only
 
 _STEP_4 = """
--- Of agents to the operator: see hive_core/messaging/. The id is that of the message which told the operator of it.
+-- Questions of agents to the operator: see hive_core/messaging/. The id is that of the message to the operator.
 CREATE TABLE questions (
     id INTEGER PRIMARY KEY,
     agent TEXT NOT NULL,
@@ -152,7 +141,7 @@ CREATE INDEX questions_open ON questions (agent) WHERE state = 'open';
 CREATE INDEX questions_expiring ON questions (expires_at) WHERE state = 'open' AND expires_at IS NOT NULL;
 CREATE INDEX questions_ended ON questions (ended_at) WHERE ended_at IS NOT NULL;
 
--- Ended ones, delivered or cancelled, are kept for a while, so that their keys are known.
+-- Delivered and cancelled reminders are kept for a while, so that their idempotency keys stay known.
 CREATE TABLE reminders (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     agent TEXT NOT NULL,
@@ -167,7 +156,7 @@ CREATE INDEX reminders_waiting ON reminders (agent) WHERE ended_at IS NULL;
 CREATE INDEX reminders_due ON reminders (due_at) WHERE ended_at IS NULL;
 CREATE INDEX reminders_ended ON reminders (ended_at) WHERE ended_at IS NOT NULL;
 
--- Of persons on agents' pages: see hive_core/agents/page_access.py.
+-- Signed-in browsers on the pages of agents: see hive_core/agents/page_access.py.
 CREATE TABLE page_sessions (
     digest TEXT PRIMARY KEY,
     agent TEXT NOT NULL,
@@ -175,12 +164,12 @@ CREATE TABLE page_sessions (
     ends_at INTEGER NOT NULL
 ) STRICT;
 
--- What the agent says it is at.
+-- The status that the agent reports.
 ALTER TABLE agents ADD COLUMN status TEXT NOT NULL DEFAULT '';
 """
 
 _STEP_5 = """
--- Of spawns and destroys, of which the tags alone knew so far: NULL until the next start has read them.
+-- Options of spawns and destroys, kept only in tags before: NULL until the next start of the daemon has read them.
 ALTER TABLE proposals ADD COLUMN start INTEGER;
 ALTER TABLE proposals ADD COLUMN purge INTEGER;
 UPDATE proposals SET start = 1, purge = 0 WHERE kind NOT IN ('spawn', 'destroy');
@@ -190,7 +179,7 @@ STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5)
 
 
 def migrate(connection: sqlite3.Connection) -> int:
-    """Bring the schema up to date and return its number; each step is one transaction.
+    """Run the missing steps, each in one transaction, and return the number of the schema.
 
     Raises HiveError `schema_too_new` if a newer program has written the file.
     """

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -257,6 +259,41 @@ def test_migrations_run_once_and_are_numbered() -> None:
     assert [migrate(db), migrate(db)] == [len(STEPS), len(STEPS)]
     assert db.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
     db.close()
+
+
+RELEASED_STEPS = (
+    "36405ecc5c2552f7b3666fff1ca66b15fa3266cb35df5a624b6914f85556b162",
+    "49b61a639a631eed8d4e96b9260b6606e1b508e2f70859b17d7fa5e6fd5d89ed",
+    "6092468ab9e5f20be16ba8699d7e004d398e576b2f493a2ee983c2bc5664d9cc",
+    "e9506f6a2e16f13fb6a6ca11738d430c3e83e8808646fa60f23b5893c026b112",
+    "b753a070530a8039f2761df2f1ad60fc4e5887933db371e0ad85efd539879bf1",
+)
+"""SHA-256 of the SQL of each released migration step, without comments."""
+
+
+def test_released_steps_stay_as_they_are() -> None:
+    """The statements of a released step do not change by a byte: databases exist that have run it."""
+    statements = (re.sub("^--.*\n", "", step, flags=re.MULTILINE) for step in STEPS)
+    hashes = tuple(hashlib.sha256(text.encode()).hexdigest() for text in statements)
+    assert hashes[: len(RELEASED_STEPS)] == RELEASED_STEPS
+
+
+@pytest.mark.parametrize("version", range(1, len(STEPS)))
+def test_every_version_is_migrated_to_the_same_schema(version: int) -> None:
+    """A database of any older version gets the same tables and indexes as a new one."""
+
+    def schema(db: sqlite3.Connection) -> list[tuple[str, ...]]:
+        return db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
+
+    new, old = (sqlite3.connect(":memory:", isolation_level=None) for _ in range(2))
+    with closing(new), closing(old):
+        migrate(new)
+        for step in STEPS[:version]:
+            old.executescript(step)
+        old.execute(f"PRAGMA user_version = {version}")
+        assert schema(old) != schema(new)
+        assert migrate(old) == len(STEPS)
+        assert schema(old) == schema(new)
 
 
 def test_proposals_outlive_the_change_of_their_table() -> None:

@@ -23,7 +23,7 @@ from hive_core.gate.records.transitions import MAIN, MoveMain, Notification, Tra
 from hive_core.infra.database import audit
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
-from hive_core.infra.database.writer import PASSING
+from hive_core.infra.database.writer import TEMPORARY_ERRORS
 from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
@@ -134,7 +134,7 @@ class TransitionLog:
                 await self.write_index(agent, rows, written, notices)
                 return
             except HiveError as error:
-                if error.code not in PASSING or self._stopping.is_set():
+                if error.code not in TEMPORARY_ERRORS or self._stopping.is_set():
                     raise
                 _log.error("tags not in the index yet", agent=agent, code=error.code)
             with suppress(TimeoutError):

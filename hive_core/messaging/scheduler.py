@@ -13,7 +13,7 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.infra.database.database import Database, milliseconds
-from hive_core.infra.database.writer import PASSING
+from hive_core.infra.database.writer import TEMPORARY_ERRORS
 from hive_core.messaging import question_store
 from hive_core.messaging.questions import Questions
 from hive_core.messaging.reminders import Reminders
@@ -136,7 +136,7 @@ async def run_retention(vacuum: Callable[[float], Awaitable[int]], retention_day
         try:
             removed = await vacuum(retention_days)
         except HiveError as error:
-            if error.code not in PASSING:
+            if error.code not in TEMPORARY_ERRORS:
                 raise
             _log.warning("vacuum put off", code=error.code, seconds=_VACUUM_RETRY_SECONDS)
             await asyncio.sleep(_VACUUM_RETRY_SECONDS)

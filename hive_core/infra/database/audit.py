@@ -1,7 +1,7 @@
-"""The audit table: who did or tried what, as a chain in which no row can be changed or taken out unseen.
+"""The audit log: a table of actions as a hash chain, in which changed or deleted rows are detected.
 
-Each row's hash covers its content and the hash of the row before it. Rows are appended inside the transaction of
-what they tell of.
+Each row's hash covers its content and the hash of the row before it. A row is appended in the same transaction as the
+change that it records.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hive_core.protocol import AuditRow
 GENESIS = "0" * 64
 _COLUMNS = "id, at, actor, action, subject, outcome, detail, previous"
 
-_READ_BYTES = 4 * 1024 * 1024
+_MAX_DETAIL_BYTES = 4 * 1024 * 1024
 
 
 def append(
@@ -29,7 +29,7 @@ def append(
     outcome: str = "ok",
     detail: Mapping[str, object] | None = None,
 ) -> None:
-    """Add one row. `outcome` is `ok` or an error code; `detail` must hold no secret and no message body."""
+    """Append one row. `outcome` is `ok` or an error code; `detail` must hold no secret and no message body."""
     last = connection.execute("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetchone()
     number, previous = (last[0] + 1, last[1]) if last else (1, GENESIS)
     text = json.dumps(detail or {}, sort_keys=True, ensure_ascii=True)
@@ -38,9 +38,9 @@ def append(
 
 
 def first_broken_row(connection: sqlite3.Connection) -> int | None:
-    """The id of the first row that does not fit the chain, or None if all do.
+    """Return the id of the first row that does not fit the chain, or None if all do.
 
-    Rows cut off at the very end cannot be seen from the table alone.
+    The table alone does not show whether rows at its end were deleted.
     """
     expected_id, previous = 1, GENESIS
     for *row, digest in connection.execute(f"SELECT {_COLUMNS}, hash FROM audit ORDER BY id"):  # noqa: S608
@@ -53,9 +53,9 @@ def first_broken_row(connection: sqlite3.Connection) -> int | None:
 def rows(
     connection: sqlite3.Connection, *, subject: str | None = None, limit: int = 100, before: int | None = None
 ) -> list[AuditRow]:
-    """The newest `limit` rows with an id below `before`, the newest first; only those about `subject`, if it is given.
+    """Return the newest `limit` rows with an id below `before`, newest first; with `subject`, only those about it.
 
-    Fewer if their details have more than 4 MiB, but at least one if there is any.
+    The result is cut when the details have more than 4 MiB, but has at least one row if there is any.
     """
     query = """SELECT id, at, actor, action, subject, outcome, detail, hash FROM audit
         WHERE id < :before AND (:subject IS NULL OR subject = :subject) ORDER BY id DESC LIMIT :limit"""
@@ -63,13 +63,13 @@ def rows(
     size = 0
     for row in connection.execute(query, {"before": before or 2**63 - 1, "subject": subject, "limit": limit}):
         size += len(row[6])
-        if found and size > _READ_BYTES:
+        if found and size > _MAX_DETAIL_BYTES:
             break
-        found.append(_as_told(*row))
+        found.append(_to_protocol(*row))
     return found
 
 
-def _as_told(
+def _to_protocol(
     number: int, at: int, actor: str, action: str, subject: str, outcome: str, detail: str, digest: str
 ) -> AuditRow:
     return AuditRow(
@@ -79,13 +79,13 @@ def _as_told(
         action=action,
         subject=subject,
         outcome=outcome,
-        detail=_read(detail),
+        detail=_parse_detail(detail),
         hash=digest,
     )
 
 
-def _read(detail: str) -> dict[str, object]:
-    # A row that somebody has tampered with must be possible to look at.
+def _parse_detail(detail: str) -> dict[str, object]:
+    # A row that was tampered with must still be readable.
     try:
         found = json.loads(detail)
     except ValueError:

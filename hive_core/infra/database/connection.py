@@ -1,4 +1,4 @@
-"""Opening the database file: settings, checks, and whole operations in one hop to SQLite's thread."""
+"""Opening and checking the database file, and whole operations on SQLite's thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Operation = Callable[[sqlite3.Connection], T]
 class SqliteConnection(aiosqlite.Connection):
     """An aiosqlite connection that also runs a whole function on its thread.
 
-    aiosqlite's own methods cost a hop between threads per statement; a transaction has several.
+    With aiosqlite's own methods, each statement of a transaction would cost a switch between threads.
     """
 
     @classmethod
@@ -30,7 +30,7 @@ class SqliteConnection(aiosqlite.Connection):
         try:
             await connection
         except BaseException:
-            # aiosqlite ends the thread after a failure but does not wait for it, and it still speaks to the loop.
+            # aiosqlite ends the thread after a failure without waiting for it, and the thread still calls the loop.
             await asyncio.to_thread(connection._thread.join)
             raise
         return connection
@@ -41,7 +41,7 @@ class SqliteConnection(aiosqlite.Connection):
 
 
 async def open_for_writing(path: Path) -> SqliteConnection:
-    """The one writing connection: checked, migrated, WAL, and on disk before a commit returns.
+    """Open the only writing connection, and check and migrate the file. Its commits return when they are on disk.
 
     Raises HiveError `database_damaged`, `database_unusable` or `schema_too_new`.
     """
@@ -54,7 +54,7 @@ async def open_for_writing(path: Path) -> SqliteConnection:
 
 
 async def open_for_reading(path: Path) -> SqliteConnection:
-    """A connection that sees what is committed and cannot change it; raises HiveError `database_unusable`."""
+    """Open a connection that reads what is committed. Raises HiveError `database_unusable`."""
     try:
         return await SqliteConnection.open(lambda: _connect_for_reading(path))
     except sqlite3.OperationalError as error:
@@ -62,7 +62,7 @@ async def open_for_reading(path: Path) -> SqliteConnection:
 
 
 def _connect_for_writing(path: Path) -> sqlite3.Connection:
-    # On SQLite's thread, so that the event loop is not held up by the check of a large file.
+    # On SQLite's thread, so that the check of a large file does not block the event loop.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         path.chmod(0o600)
@@ -85,7 +85,7 @@ def _connect_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> HiveError:
-    return HiveError("database_unusable", f"cannot open {path}: {error}", hint="see who may write there")
+    return HiveError("database_unusable", f"cannot open {path}: {error}", hint="see whether the daemon may write there")
 
 
 def _damaged(path: Path, why: str) -> HiveError:

@@ -1,4 +1,4 @@
-"""The database: reads and writes for the rest of the daemon; timestamps."""
+"""The daemon's database: reads, writes and timestamps."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TypeVar
 
 from hive_core.errors import HiveError
 from hive_core.infra.database.connection import Operation, SqliteConnection, open_for_reading, open_for_writing
-from hive_core.infra.database.writer import PASSING, Writer
+from hive_core.infra.database.writer import TEMPORARY_ERRORS, Writer
 
-__all__ = ["PASSING", "Database", "Operation"]
+__all__ = ["TEMPORARY_ERRORS", "Database", "Operation"]
 
 T = TypeVar("T")
 
 
 class Database:
-    """Reads and writes for the rest of the daemon. `run` must be running for writes to proceed."""
+    """Reads and writes of one database file. Writes proceed only while `run` is running."""
 
     def __init__(self, writing: SqliteConnection, reading: SqliteConnection, on_commit: Callable[[int], None]) -> None:
         self._writing = writing
@@ -30,46 +30,46 @@ class Database:
 
     @classmethod
     async def open(cls, path: Path, on_commit: Callable[[int], None] = lambda _: None) -> Database:
-        """Open `path`, making it if it is not there; raises HiveError if it is damaged, too new or unusable."""
+        """Open `path` and create it if it does not exist. Raises HiveError if it is damaged, too new or unusable."""
         writing = await open_for_writing(path)
         try:
             reading = await open_for_reading(path)
         except BaseException:
-            await writing.close()  # Or its thread would keep the process alive.
+            await writing.close()  # Otherwise its thread would keep the process alive.
             raise
         return cls(writing, reading, on_commit)
 
     async def read(self, operation: Operation[T]) -> T:
-        """Run `operation` on the reading connection: it sees what is committed."""
+        """Run `operation` on the reading connection, which sees only what is committed."""
         return await self._reading.run(operation)
 
     async def check(self) -> None:
-        """Raise HiveError unless a write would be carried out."""
+        """Raise HiveError unless a write can be executed."""
         await self.write(lambda db: db.execute("SELECT 1").fetchone())
 
     async def alive(self) -> None:
-        """Raise HiveError if the writer is gone; one that refuses for want of room is there, and a restart no cure."""
+        """Raise HiveError if the writer has ended. A full disk or a lock is not reported: a restart would not help."""
         try:
             await self.check()
         except HiveError as error:
-            if error.code not in PASSING:
+            if error.code not in TEMPORARY_ERRORS:
                 raise
 
     def finish(self) -> None:
-        """Take no more writes; `run` returns when what is queued is on disk."""
+        """Refuse further writes; `run` returns when the queued ones are on disk."""
         self._writer.close()
 
     async def close(self) -> None:
-        """Close the file. Only after `run` has returned."""
+        """Close the file. `run` must have returned."""
         await self._reading.close()
         await self._writing.close()
 
 
 def milliseconds() -> int:
-    """Now."""
+    """Return the current time as the tables store it: milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
 def to_datetime(at: int) -> datetime:
-    """A time of the tables as the protocol tells it."""
+    """Convert a time of the tables to the protocol's form."""
     return datetime.fromtimestamp(at / 1_000, UTC)

@@ -1,7 +1,7 @@
-"""Group commit: operations that arrive while a commit is under way share the next one.
+"""The single writer with group commit: operations that arrive during a commit share the next one.
 
-A commit that reaches the disk costs about the same for one operation as for a hundred, so the rate grows with the
-load while each operation still waits for its own data to be on disk.
+A durable commit costs about the same for one operation as for a hundred, so throughput grows with the load while each
+operation still waits until its own data is on disk.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ T = TypeVar("T")
 Outcome = tuple[Any, BaseException | None]
 Batch = list[tuple[Operation[Any], asyncio.Future[Any]]]
 
-PASSING = frozenset({"disk_full", "database_busy"})
-"""Codes of refusals after which the database is as it was, and the same may work at the next try."""
+TEMPORARY_ERRORS = frozenset({"disk_full", "database_busy"})
+"""Error codes after which the database is unchanged, and a later attempt may succeed."""
 
-_ITS_OWN = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
-"""SQLite's refusals of what one operation asks for. All its other errors are of the file or the disk."""
+_OPERATION_ERRORS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+"""SQLite's errors that one operation causes. All its other errors concern the file or the disk."""
 
 
 class Writer:
-    """The only way to change the database.
+    """The only writer of the database.
 
-    Operations run one after another on SQLite's thread, each in a savepoint of its own: one that raises changes
-    nothing and does not disturb its neighbours. Their results are given out after the commit.
+    Operations run one after another on SQLite's thread, each in its own savepoint: one that raises changes nothing and
+    does not affect the others. Results are returned after the commit.
 
     An operation may run again after a rollback, so it must depend on nothing but the connection.
     """
 
     def __init__(self, connection: SqliteConnection, on_commit: Callable[[int], None] = lambda _: None) -> None:
-        """`on_commit` is told how many operations each commit held."""
+        """`on_commit` is called after each commit with the number of its operations."""
         self._connection = connection
         self._on_commit = on_commit
         self._waiting: Batch = []
@@ -43,7 +43,7 @@ class Writer:
         self._closed = False
 
     def submit(self, operation: Operation[T]) -> asyncio.Future[T]:
-        """Queue `operation`; the future holds its result once that is on disk. Submission order is kept."""
+        """Queue `operation`; the future gets its result when it is on disk. Operations keep their order."""
         if self._closed:
             raise _stopping()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -52,11 +52,11 @@ class Writer:
         return future
 
     async def write(self, operation: Operation[T]) -> T:
-        """Run `operation` and return its result. It is carried out even if the caller is cancelled meanwhile."""
+        """Run `operation` and return its result. It is executed even if the caller is cancelled meanwhile."""
         return await self.submit(operation)
 
     async def run(self) -> None:
-        """Commit until closed. Returns when everything submitted is on disk; raises if SQLite fails for good."""
+        """Commit until closed. Returns when everything submitted is on disk; raises if SQLite fails permanently."""
         try:
             while not (self._closed and not self._waiting):
                 await self._work.wait()
@@ -65,13 +65,13 @@ class Writer:
                     batch, self._waiting = self._waiting, []
                     await self._commit(batch)
         finally:
-            # After a failure: nobody may wait for a writer that is gone.
+            # After a failure, no caller may wait for a writer that has ended.
             self._closed = True
             left, self._waiting = self._waiting, []
             _settle(left, [(None, _stopping())] * len(left))
 
     def close(self) -> None:
-        """Take nothing new; `run` returns after what is queued."""
+        """Refuse further operations; `run` returns after the queued ones."""
         self._closed = True
         self._work.set()
 
@@ -79,9 +79,9 @@ class Writer:
         operations = [operation for operation, _ in batch]
         outcomes: list[Outcome] = []
         try:
-            await self._connection.run(lambda connection: _carry_out(connection, operations, outcomes))
+            await self._connection.run(lambda connection: _execute(connection, operations, outcomes))
         except BaseException as error:
-            refusal, done = _passing(error), list(outcomes)
+            refusal, done = _temporary_error(error), list(outcomes)
             left = refusal or HiveError(
                 "storage_failed", f"the database failed: {error}", hint="see the daemon's log", status=503
             )
@@ -93,20 +93,20 @@ class Writer:
             self._on_commit(len(batch))
 
 
-def _carry_out(connection: sqlite3.Connection, operations: list[Operation[Any]], outcomes: list[Outcome]) -> None:
-    """Run `operations` and append what came of each to `outcomes`, as soon as it is on disk."""
+def _execute(connection: sqlite3.Connection, operations: list[Operation[Any]], outcomes: list[Outcome]) -> None:
+    """Run `operations` and append the outcome of each to `outcomes` as soon as it is on disk."""
     try:
         outcomes += _in_one_transaction(connection, operations)
         return
     except sqlite3.OperationalError as error:
         if len(operations) == 1 or getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
             raise
-    # One by one: what needs little room, or makes some, is not to be refused for a neighbour that needs much.
+    # One by one: an operation that needs little space, or frees some, must not fail because another needs much.
     for operation in operations:
         try:
             outcomes += _in_one_transaction(connection, [operation])
         except sqlite3.OperationalError as error:
-            refusal = _passing(error)
+            refusal = _temporary_error(error)
             if refusal is None:
                 raise
             outcomes.append((None, refusal))
@@ -121,7 +121,7 @@ def _in_one_transaction(connection: sqlite3.Connection, operations: list[Operati
             try:
                 outcomes.append((operation(connection), None))
             except Exception as error:
-                if isinstance(error, sqlite3.Error) and not isinstance(error, _ITS_OWN):
+                if isinstance(error, sqlite3.Error) and not isinstance(error, _OPERATION_ERRORS):
                     raise
                 connection.execute("ROLLBACK TO operation")
                 outcomes.append((None, error))
@@ -137,21 +137,21 @@ def _in_one_transaction(connection: sqlite3.Connection, operations: list[Operati
 def _settle(batch: Batch, outcomes: list[Outcome]) -> None:
     for (_, future), (result, error) in zip(batch, outcomes, strict=True):
         if future.done():
-            continue  # The caller was cancelled; the operation was carried out all the same.
+            continue  # The caller was cancelled; the operation was executed nevertheless.
         if error is None:
             future.set_result(result)
         else:
             future.set_exception(error)
 
 
-def _passing(error: BaseException) -> HiveError | None:
-    """The refusal for a failure that leaves the database as it was and may be over at the next try."""
-    code = getattr(error, "sqlite_errorcode", None)  # Errors that Python's module raises by itself have none.
+def _temporary_error(error: BaseException) -> HiveError | None:
+    """Return the error for a failure that left the database unchanged and may be temporary; None for any other."""
+    code = getattr(error, "sqlite_errorcode", None)  # Errors that Python's own module raises have none.
     if code == sqlite3.SQLITE_FULL:
-        hint = "make room on the disk that holds the state directory"
+        hint = "free space on the disk that holds the state directory"
         return HiveError("disk_full", "the disk is full: nothing was stored", hint=hint, status=507)
     if code == sqlite3.SQLITE_BUSY:
-        hint = "try again; end whatever else has the daemon's database open"
+        hint = "close any other program that has the daemon's database open, then try again"
         return HiveError("database_busy", "another program holds the database's lock", hint=hint, status=503)
     return None
 

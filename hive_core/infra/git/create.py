@@ -1,4 +1,4 @@
-"""Making repositories: the applied one, and the one an agent gets to work in. Whole or not there at all."""
+"""Creation of applied repositories and of agents' clones, each complete or not at all."""
 
 from __future__ import annotations
 
@@ -34,15 +34,17 @@ CONFIG = """\
 \tautoDetach = false
 \tpruneExpire = 2.weeks.ago
 """
-"""The applied repository's configuration. No reflogs: the tags are the history. `attr.tree` is the empty tree: git may
-take attributes from HEAD otherwise, with which an agent could hide changes from who looks.
+"""Configuration of an applied repository.
+
+There are no reflogs, because the tags are the history. `attr.tree` is the empty tree: otherwise git may read attributes
+from HEAD, and an agent could use them to hide changes from reviewers.
 """
 
 _PARTS = ("HEAD", "config", "objects", "refs")
 
 
 def check(path: Path) -> None:
-    """Raise HiveError `repository_missing` or `repository_damaged` unless a repository is there."""
+    """Raise HiveError `repository_missing` or `repository_damaged` unless `path` is a repository."""
     if not path.is_dir():
         hint = "an agent that was never deployed has none; else restore it from a backup"
         raise HiveError("repository_missing", f"there is no repository {path.name}", hint=hint, status=404)
@@ -53,9 +55,9 @@ def check(path: Path) -> None:
 
 
 def create_bare(path: Path) -> None:
-    """Make the repository if it is not there; its configuration is put right in any case.
+    """Create the repository if it does not exist, and restore its configuration.
 
-    A kill at any moment leaves it whole or absent. One caller at a time for one path. Raises HiveError
+    After a kill at any moment it is complete or absent. Concurrent calls for one path are not allowed. Raises HiveError
     `repository_damaged`, `disk_full`.
     """
     with disk_full_as_error(f"make {path.name}"):
@@ -64,23 +66,23 @@ def create_bare(path: Path) -> None:
             check(path)
             _set_config(path)
             return
-        with _beside(path) as new:
+        with _complete_directory(path) as new:
             checked(new, "init", "--quiet", "--bare", "--template=", "--initial-branch=main")
             (new / "config").write_text(CONFIG)
 
 
 def clone(repository: Path, path: Path, commit: str | None) -> None:
-    """Make `path` a repository of its own, its `main` checked out at `commit`; it may be an empty directory before.
+    """Clone `repository` into the new or empty directory `path`, and check out its `main` at `commit`.
 
-    Nothing in it points back: no remote, no alternates, no shared files, no hooks, and only what the commit
-    reaches. `commit` of None: what `main` is now.
-    Whole or absent after a kill. One caller at a time for one path. Raises HiveError `clone_in_the_way` (409) if
-    something is there, `git_failed` if there is no such commit, `disk_full`.
+    The clone does not refer to its source: it has no remote, alternates, shared files or hooks, and only the objects
+    that the commit reaches. `commit` None means the current `main`. After a kill at any moment the clone is complete or
+    absent. Concurrent calls for one path are not allowed. Raises HiveError `clone_in_the_way` (409) if `path` exists
+    and is not empty, `git_failed` if the commit does not exist, `disk_full`.
     """
     source = MAIN if commit is None else check_sha(commit)
     if path.is_symlink() or (path.exists() and not path.is_dir()) or (path.is_dir() and any(path.iterdir())):
         raise conflict("clone_in_the_way", f"{path.name} is there already and not empty", "move it away")
-    with disk_full_as_error("copy a repository"), _beside(path) as new:
+    with disk_full_as_error("copy a repository"), _complete_directory(path) as new:
         git_dir = new / ".git"
         checked(git_dir, f"--work-tree={new}", "init", "--quiet", "--template=", "--initial-branch=main")
         only_files = ("-c", "protocol.allow=never", "-c", "protocol.file.allow=always")
@@ -101,10 +103,10 @@ def _set_config(path: Path) -> None:
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A new directory that becomes `path` when the block ends well."""
+def _complete_directory(path: Path) -> Iterator[Path]:
+    """Create a directory that is renamed to `path` when the block succeeds, and deleted otherwise."""
     new = path.with_name(f".{path.name}.new")
-    # What a killed daemon left.
+    # A killed daemon may have left it.
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
     try:

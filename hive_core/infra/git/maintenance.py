@@ -16,18 +16,18 @@ _PACK_PREFIXES = ("tmp_", ".tmp-")
 
 
 def repair(repository: Path, seconds: float = 30.0) -> list[str]:
-    """Make a repository usable again after a kill: what was removed, relative to the repository.
+    """Make a repository usable again after a kill, and return the removed paths, relative to the repository.
 
-    For the start of the daemon, before anything else uses the repository: it takes unfinished objects for left over.
-    Waits at most `seconds` for git processes that a former daemon started. Raises HiveError `repository_busy`.
+    Call it at the start of the daemon, before anything else uses the repository, because it removes all unfinished
+    objects. Waits at most `seconds` for git processes of an earlier daemon. Raises HiveError `repository_busy`.
     """
     with exclusive_repository_lock(repository, seconds):
         return _remove_locks(repository) + _remove_empty_refs(repository) + _remove_unfinished(repository)
 
 
 def _remove_empty_refs(repository: Path) -> list[str]:
-    # Older versions of git do not sync refs, and a power cut then leaves some without content; git reports such a
-    # ref for ever. What it was to hold is gone: the transition is as if it had not been.
+    # Older versions of git do not sync refs, so a power cut can leave refs without content, which git reports as an
+    # error forever. Their new values are lost: the transition has not happened.
     found = [path for path in _files(repository / "refs") if path.lstat().st_size == 0]
     removed = _remove(repository, found)
     for directory in {path.parent for path in found}:
@@ -46,31 +46,32 @@ def _remove_unfinished(repository: Path) -> list[str]:
 
 
 LOOSE_TAGS = 200
-"""git reads every loose ref beside a new one, so that many of them make each transition slower."""
+"""Number of loose refs from which they are packed: git reads all of them in each transition."""
 
 LOOSE_OBJECTS = 2_000
 PACKS = 50
-"""Every proposal that was taken in brings one, and git opens all of them. As git's own gc.autoPackLimit."""
+"""Number of packs beyond which they are combined, as git's gc.autoPackLimit: each imported proposal adds one."""
 _SECONDS = 1_800.0
 
 
-def due(repository: Path) -> tuple[bool, bool]:
-    """Whether there are many loose refs, and many packs or loose objects (guessed from one directory, like git)."""
+def detect_due_packing(repository: Path) -> tuple[bool, bool]:
+    """Return whether refs and whether objects need packing. Loose objects are counted in one directory, as git does."""
     objects = 0
     with suppress(FileNotFoundError):
         objects = sum(1 for _ in (repository / "objects/17").iterdir())
     packs = sum(1 for _ in (repository / "objects/pack").glob("*.pack"))
-    many = objects > -(-LOOSE_OBJECTS // 256) or packs > PACKS
-    return count_loose(repository, LOOSE_TAGS) >= LOOSE_TAGS, many
+    many_objects = objects > -(-LOOSE_OBJECTS // 256) or packs > PACKS
+    return count_loose(repository, LOOSE_TAGS) >= LOOSE_TAGS, many_objects
 
 
 def tidy(repository: Path) -> bool:
-    """Pack what is due; whether anything was. Safe beside readers and writers, and to kill at any moment.
+    """Pack refs and objects if there are many; return True if any were packed.
 
-    Objects that no ref reaches are kept for two weeks after they were written. Takes up to minutes when objects are
-    due, once in thousands of changes. Raises HiveError `git_failed`, `git_slow`, `disk_full`.
+    Readers and writers may work at the same time, and a kill at any moment does no harm. Unreachable objects are kept
+    for two weeks. Packing objects, which is needed once in thousands of changes, can take minutes. Raises HiveError
+    `git_failed`, `git_slow`, `disk_full`.
     """
-    refs, objects = due(repository)
+    refs, objects = detect_due_packing(repository)
     if objects:
         limit = f"gc.auto={LOOSE_OBJECTS}"
         _run(repository, "-c", limit, "-c", "gc.pruneExpire=2.weeks.ago", "gc", "--auto", "--quiet")

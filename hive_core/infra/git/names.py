@@ -1,4 +1,4 @@
-"""Which names of refs and objects the git layer takes: full ones, without anything that git would interpret."""
+"""Valid object ids and ref names: full ones, without any syntax that git would interpret."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from hive_core.errors import bad_request
 _SHA = re.compile(r"[0-9a-f]{40}")
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
-_MOST = 200
+_MAX_LENGTH = 200
 
 TAGS = "refs/tags/"
 MAIN = "refs/heads/main"
 
 
 def check_sha(sha: str) -> str:
-    """The same text, if it is an object's full name in small hexadecimal digits. Raises HiveError `bad_commit`."""
+    """Return `sha` if it is a full object id in lower-case hexadecimal digits; else raise HiveError `bad_commit`."""
     if not _SHA.fullmatch(sha):
         error = bad_request(f"{sha[:80]!r} is not the full name of an object", "give all 40 hexadecimal digits")
         error.code = "bad_commit"
@@ -25,9 +25,9 @@ def check_sha(sha: str) -> str:
 
 
 def is_ref(ref: str) -> bool:
-    """Whether this is a full ref name (`refs/...`) of plain characters."""
+    """Return True if `ref` is a full ref name (`refs/...`) of plain characters."""
     return (
-        len(ref) <= _MOST
+        len(ref) <= _MAX_LENGTH
         and ref.startswith("refs/")
         and _NAME.fullmatch(ref) is not None
         and ".." not in ref
@@ -36,7 +36,7 @@ def is_ref(ref: str) -> bool:
 
 
 def check_ref(ref: str) -> str:
-    """The same text, if `is_ref`. Raises HiveError `bad_ref`."""
+    """Return `ref` if `is_ref` accepts it; else raise HiveError `bad_ref`."""
     if not is_ref(ref):
         error = bad_request(f"{ref[:80]!r} is not the full name of a ref", "such as refs/tags/built/3")
         error.code = "bad_ref"

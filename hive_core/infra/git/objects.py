@@ -1,4 +1,4 @@
-"""Blobs, trees, commits and tags as bytes, and their durable writing."""
+"""Encoding of blobs, trees, commits and tags, and durable writes of them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ __all__ = ["Person", "Tag", "parse_tag", "tag_bytes"]
 
 
 TEMPORARY = "tmp_obj_"
-"""How the names of unfinished objects begin: git's own clean-up knows it too."""
+"""Prefix of the file names of unfinished objects, which git's own clean-up removes too."""
 
 
 def write_object(objects: Path, kind: Literal["blob", "tree", "commit", "tag"], content: bytes) -> str:
-    """Store an object below a repository's `objects` directory and give its sha; on disk when this returns.
+    """Store an object durably below a repository's `objects` directory, and return its id.
 
-    gitdb's own `store` neither syncs nor renews the age of an object that is there already, which a clean-up may
-    then take for an old one; so gitdb only does the encoding here. Raises HiveError `disk_full`.
+    gitdb only encodes the object. Its own `store` neither syncs nor updates the time of an existing object, which a
+    clean-up may then delete as old. Raises HiveError `disk_full`.
     """
     with disk_full_as_error("store an object"), _temporary(objects) as (descriptor, path):
         sha = _encode(descriptor, kind, content)
         directory = objects / sha[:2]
         target = directory / sha[2:]
-        if _renewed(target):
+        if _refresh(target):
             sync(target)
         else:
             os.fsync(descriptor)
@@ -62,8 +62,8 @@ def _encode(descriptor: int, kind: str, content: bytes) -> str:
     return str(writer.sha(as_hex=True))
 
 
-def _renewed(target: Path) -> bool:
-    """Whether the object is there already; it counts as new then. An empty file is what a power cut left of one."""
+def _refresh(target: Path) -> bool:
+    """Update the time of an existing object; return False if there is none, or an empty file left by a power cut."""
     try:
         if target.stat().st_size == 0:
             return False
@@ -85,7 +85,7 @@ def _temporary(directory: Path) -> Iterator[tuple[int, Path]]:
 
 
 def commit_bytes(tree: str, parents: Sequence[str], author: Person, when: int, message: str) -> bytes:
-    """A commit object's content; the author is the committer too."""
+    """Encode a commit; its author is also its committer."""
     who = person_line(author, when)
     lines = [b"tree " + check_sha(tree).encode()]
     lines += [b"parent " + check_sha(parent).encode() for parent in parents]
@@ -94,60 +94,60 @@ def commit_bytes(tree: str, parents: Sequence[str], author: Person, when: int, m
 
 
 def tree_of(repository: Path, commit: str) -> str:
-    """The sha of a commit's tree. Raises HiveError `no_such_commit`."""
-    asked = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{check_sha(commit)}^{{tree}}")
-    result = run(repository, *asked)
+    """Return the id of a commit's tree. Raises HiveError `no_such_commit`."""
+    arguments = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{check_sha(commit)}^{{tree}}")
+    result = run(repository, *arguments)
     if result.status == 1:
         raise HiveError("no_such_commit", f"there is no commit {commit}", hint="give an existing one", status=404)
     if result.status:
-        raise failure(asked, result.status, result.errors)
+        raise failure(arguments, result.status, result.errors)
     # Some versions print the option too.
     return check_sha(result.out.split()[-1].decode())
 
 
 def descends(repository: Path, commit: str, ancestor: str) -> bool:
-    """Whether `ancestor` is `commit` itself or one before it. Raises HiveError `git_failed` if one is missing."""
-    asked = ("merge-base", "--is-ancestor", check_sha(ancestor), check_sha(commit))
-    result = run(repository, *asked)
+    """Return True if `ancestor` is `commit` or one of its ancestors. Raises HiveError `git_failed`."""
+    arguments = ("merge-base", "--is-ancestor", check_sha(ancestor), check_sha(commit))
+    result = run(repository, *arguments)
     if result.status not in (0, 1):
-        raise failure(asked, result.status, result.errors)
+        raise failure(arguments, result.status, result.errors)
     return result.status == 0
 
 
-_NAME_MOST = 200
+_MAX_NAME_LENGTH = 200
 _CRUD = " .,:;<>\"\\'"
-"""What git itself cuts off the ends of a name."""
+"""Characters that git strips from both ends of a name."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
 class Person:
-    """Who did something, as git writes it: `name <email>`."""
+    """An author or tagger, which git writes as `name <email>`."""
 
     name: str
     email: str
 
 
 def person_line(person: Person, when: int) -> bytes:
-    """The person and the time (unix seconds, told in UTC) as git's objects hold them."""
+    """Encode a person and a time (Unix seconds) as git's objects store them, in UTC."""
     name = _plain(person.name) or "unknown"
     email = _plain(person.email).replace(" ", "")
     return f"{name} <{email}> {max(when, 0)} +0000".encode()
 
 
 def message_bytes(message: str) -> bytes:
-    """A message as git's objects hold it: one newline at its end, control characters but tab and newline replaced."""
+    """Encode a message: one newline at its end, and control characters other than tab and newline replaced."""
     text = _CONTROLS.sub("\ufffd", message.replace("\r\n", "\n"))
     return text.rstrip("\n").encode(errors="replace") + b"\n"
 
 
 def _plain(text: str) -> str:
-    kept = "".join(char for char in text[:_NAME_MOST] if char.isprintable() and char not in "<>")
+    kept = "".join(char for char in text[:_MAX_NAME_LENGTH] if char.isprintable() and char not in "<>")
     return kept.strip(_CRUD)
 
 
 MOST_TAG_BYTES = 4 * 1024 * 1024
-"""The largest tag object that is written or read."""
+"""Largest tag object that is written or read."""
 
 _HEAD = re.compile(
     rb"object (?P<object>[0-9a-f]{40})\ntype (?P<type>[a-z]+)\ntag (?P<tag>[^\n]+)\n"
@@ -159,8 +159,8 @@ _HEAD = re.compile(
 class Tag:
     """An annotated tag on a commit.
 
-    `name` is without `refs/tags/` (`built/3`), `target` a commit's sha, `when` unix seconds, `sha` the tag object's
-    own, empty before it is written. A tag that is read back has the name and message as they were stored: cleaned.
+    `name` is without `refs/tags/` (`built/3`), `target` is the id of a commit, `when` is in Unix seconds, `sha` is the
+    id of the tag object, empty before it is written. A tag that was read has name and message as stored: sanitized.
     """
 
     name: str
@@ -172,7 +172,7 @@ class Tag:
 
 
 def tag_bytes(tag: Tag) -> bytes:
-    """The tag object's content. Raises HiveError `bad_ref`, `bad_commit` or `tag_too_large`."""
+    """Encode a tag object. Raises HiveError `bad_ref`, `bad_commit` or `tag_too_large`."""
     check_ref(TAGS + tag.name)
     head = b"object %b\ntype commit\ntag %b\ntagger %b\n\n" % (
         check_sha(tag.target).encode(),
@@ -187,9 +187,9 @@ def tag_bytes(tag: Tag) -> bytes:
 
 
 def parse_tag(name: str, sha: str, content: bytes) -> Tag | None:
-    """The tag that a ref of this name holds; None if it tags something other than a commit, which the hive never does.
+    """Decode a tag object; None if its target is no commit, which the daemon never creates.
 
-    Raises HiveError `repository_damaged` if the object is not readable as a tag or is one of another name.
+    Raises HiveError `repository_damaged` if the object is not a valid tag or has another name.
     """
     head = _HEAD.match(content)
     if head is None:
@@ -206,5 +206,5 @@ def parse_tag(name: str, sha: str, content: bytes) -> Tag | None:
 
 
 def _damaged(why: str) -> HiveError:
-    hint = "see it with git fsck; git tag -d takes away a tag that does not belong there"
+    hint = "run git fsck there; git tag -d removes a tag that does not belong there"
     return HiveError("repository_damaged", why, hint=hint, status=500)

@@ -1,4 +1,4 @@
-"""Refs: reading, transactions, removal of stale locks."""
+"""Refs: reading, transactions, and removal of stale locks."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from hive_core.infra.git.names import TAGS, check_ref, check_sha
 _PACKED = re.compile(rb"^([0-9a-f]{40}) (refs/tags/[^\n]+)$", re.MULTILINE)
 _SHA = re.compile(rb"[0-9a-f]{40}")
 _DEPTH = 8
-# ELOOP: a link, which only somebody else can have put there.
+# ELOOP: a symbolic link, which git and the daemon never create there.
 _NO_REF = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 @dataclass(frozen=True)
 class RefChange:
-    """Set `ref` (its full name) to the object `new`. `old` is what it has to hold now; None: it must not exist."""
+    """A change of `ref` (a full name) to the object `new`.
+
+    The ref must hold `old`; with `old` None it must not exist.
+    """
 
     ref: str
     new: str
@@ -35,8 +38,8 @@ class RefChange:
 
 
 def tags(repository: Path) -> dict[str, str]:
-    """Every name under `refs/tags/` with what it holds: the tag object's sha."""
-    # Packing writes the packed file before it removes the loose ones, so reading them in this order misses none.
+    """Return the names under `refs/tags/` with the ids of their tag objects."""
+    # Packing writes the packed file before it removes loose refs, so reading in this order misses none.
     loose = dict(_loose(str(repository / "refs/tags"), "", _DEPTH))
     with _packed(repository) as packed:
         found = {name[10:].decode(errors="replace"): sha.decode() for sha, name in _PACKED.findall(packed)}
@@ -45,7 +48,7 @@ def tags(repository: Path) -> dict[str, str]:
 
 
 def resolve(repository: Path, ref: str) -> str | None:
-    """What a full ref name holds; None if there is no such ref."""
+    """Return the object id that a ref holds; None if the ref does not exist."""
     held = _read(str(repository / ref))
     if held is not None:
         return held
@@ -53,12 +56,12 @@ def resolve(repository: Path, ref: str) -> str | None:
         return _find(packed, ref.encode())
 
 
-def count_loose(repository: Path, most: int) -> int:
-    """How many tags lie in files of their own; counting stops at `most`."""
+def count_loose(repository: Path, limit: int) -> int:
+    """Count the tags that are not packed, at most about `limit` of them."""
     count = 0
     for _, _, files in os.walk(repository / TAGS):
         count += len(files)
-        if count >= most:
+        if count >= limit:
             break
     return count
 
@@ -79,7 +82,7 @@ def _loose(directory: str, prefix: str, depth: int) -> Iterator[tuple[str, str]]
 
 
 def _read(path: str) -> str | None:
-    # The plain system calls: with thousands of loose refs, Python's file objects cost more than the disk.
+    # Plain system calls: with thousands of loose refs, Python's file objects would cost more than the disk.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
@@ -98,7 +101,7 @@ def _read(path: str) -> str | None:
 
 @contextmanager
 def _packed(repository: Path) -> Iterator[bytes | mmap.mmap]:
-    """The packed refs. git never changes the file, but puts another one in its place."""
+    """Map the packed refs into memory. git never changes the file, but replaces it with a new one."""
     try:
         file = (repository / "packed-refs").open("rb")
     except FileNotFoundError:
@@ -113,7 +116,7 @@ def _packed(repository: Path) -> Iterator[bytes | mmap.mmap]:
 
 
 def _find(packed: bytes | mmap.mmap, ref: bytes) -> str | None:
-    """What a packed ref holds: one record is `<sha> <ref>`, and after it may come `^<sha>` of what a tag points to."""
+    """Find a packed ref. A record is `<id> <ref>`, and `^<id>` of a tag's target may follow on a line of its own."""
     first = packed.find(b"\n") + 1
     if not (packed[:1] == b"#" and b" sorted " in packed[:first]):
         at = packed.find(b" %b\n" % ref)
@@ -142,7 +145,7 @@ _ARGUMENTS = ("update-ref", "--no-deref", "--stdin")
 
 
 def transaction_script(changes: Sequence[RefChange]) -> bytes:
-    """What `git update-ref --stdin` is told. Raises HiveError `bad_ref` or `bad_commit`."""
+    """Return the input for `git update-ref --stdin`. Raises HiveError `bad_ref` or `bad_commit`."""
     lines = ["start"]
     for change in changes:
         ref, new = check_ref(change.ref), check_sha(change.new)
@@ -154,13 +157,13 @@ def transaction_script(changes: Sequence[RefChange]) -> bytes:
 
 
 def update_refs(repository: Path, changes: Sequence[RefChange]) -> None:
-    """Make the changes in one transaction; they are on the disk when this returns.
+    """Make the changes durably in one transaction.
 
-    A reader, a kill of git itself or a power cut while git puts the refs in place can see the first of the changes
-    without the later ones (in the order given), never a later one alone. A killed daemon does not stop git.
+    While git writes the refs, a reader can see the first changes (in the order given) without the later ones, never a
+    later one alone. A kill of git or a power cut can leave the refs like that. A killed daemon does not stop git.
 
-    Raises HiveError `ref_moved` (409) if one ref does not hold its old value: nothing is changed then. A lock that a
-    killed git left is removed on the way. Else `git_failed`, `disk_full`, `repository_busy`.
+    A lock that a killed git left is removed. Raises HiveError `ref_moved` (409) if a ref does not hold its old value,
+    and nothing is changed then; also `git_failed`, `disk_full`, `repository_busy`.
     """
     if not changes:
         return
@@ -185,21 +188,21 @@ def _check_old_values(repository: Path, changes: Sequence[RefChange]) -> None:
     for change in changes:
         now = resolve(repository, change.ref)
         if now != change.old:
-            why = f"{change.ref} {_words(now)}, not as expected: it {_words(change.old)} before"
-            hint = "somebody was faster: look at the state as it is now, and ask again if it still fits"
+            why = f"{change.ref} {_describe_value(now)}; expected was that it {_describe_value(change.old)}"
+            hint = "another change came first: look at the current state, and try again if the change still applies"
             raise conflict("ref_moved", why, hint)
 
 
-def _words(sha: str | None) -> str:
+def _describe_value(sha: str | None) -> str:
     return "does not exist" if sha is None else f"holds {sha}"
 
 
 def _sync(repository: Path, changes: Sequence[RefChange]) -> None:
-    """git syncs a ref's file (from version 2.36 on), but not the directory that gives it its name."""
+    """Sync the refs and their directories: git (since 2.36) syncs only the files."""
     directories: dict[Path, None] = {}
     for change in changes:
         path = repository / change.ref
-        # It may be packed by now.
+        # The ref may have been packed meanwhile.
         with suppress(FileNotFoundError):
             sync(path)
         for above in path.parents:
@@ -215,7 +218,10 @@ _LOCKS = ("HEAD.lock", "packed-refs.lock", "packed-refs.new", "config.lock", "gc
 
 
 def remove_stale_locks(repository: Path, seconds: float = 5.0) -> list[str]:
-    """Only the locks, for any time: what was removed. Raises HiveError `repository_busy`."""
+    """Remove locks of killed git processes and return their paths. Raises HiveError `repository_busy`.
+
+    Unlike `maintenance.repair`, it may be called at any time.
+    """
     with exclusive_repository_lock(repository, seconds):
         return _remove_locks(repository)
 

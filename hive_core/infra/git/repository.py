@@ -1,4 +1,4 @@
-"""An applied repository: what was proposed for one agent, and what became of it. Only the daemon writes it."""
+"""An applied repository: the record of one agent's proposals, which only the daemon writes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hive_core.infra.git.trees import Entry
 
 __all__ = ["Entry", "RefChange", "Repository"]
 
-_FEW = 20
-"""So many tags are looked up one by one, rather than reading the names of all."""
+_MAX_SINGLE_LOOKUPS = 20
+"""Number of tags up to which each is looked up by name, instead of listing all tags."""
 
 
 class Repository:
-    """A bare repository. Every method blocks: call it from a thread. Several may be open on one path.
+    """A bare repository. Every method blocks, so it is called in a thread. Several may be open on one path.
 
     Any method that runs git may raise HiveError `git_failed`, `git_slow` or `git_missing`.
     """
@@ -30,18 +30,18 @@ class Repository:
 
     @classmethod
     def init(cls, path: Path) -> Repository:
-        """Open the repository, which is made if it is not there. Raises `repository_damaged`, `disk_full`."""
+        """Open the repository, and create it if it does not exist. Raises `repository_damaged`, `disk_full`."""
         create.create_bare(path.absolute())
         return cls.open(path)
 
     @classmethod
     def open(cls, path: Path) -> Repository:
-        """Open what is there. Raises HiveError `repository_missing` or `repository_damaged`."""
+        """Open an existing repository. Raises HiveError `repository_missing` or `repository_damaged`."""
         create.check(path)
         return cls(path.absolute())
 
     def close(self) -> None:
-        """Nothing is held between calls; here so that callers need not rely on that."""
+        """Do nothing: no resources are held between calls. Callers close it so that they do not depend on that."""
 
     def __enter__(self) -> Repository:
         return self
@@ -54,52 +54,52 @@ class Repository:
     # Refs
 
     def main(self) -> str | None:
-        """The commit that is deployed; None before the first deployment."""
+        """Return the deployed commit; None before the first deployment."""
         return self.resolve(MAIN)
 
     def resolve(self, ref: str) -> str | None:
-        """What a full ref name holds (for a tag: the tag object's sha), without a process; None if it is not there."""
+        """Return the object id that a ref holds, without a process; None if the ref does not exist."""
         return refs.resolve(self.path, check_ref(ref))
 
     def tags(self) -> dict[str, str]:
-        """Every tag's name and its object's sha, without a process and without reading objects."""
+        """Return all tag names with the ids of their tag objects, without a process and without reading objects."""
         return refs.tags(self.path)
 
     def update(self, changes: Sequence[RefChange]) -> None:
-        """Change refs, all or none; see `refs.update_refs`. Raises HiveError `ref_moved` (409)."""
+        """Change all of the refs or none; see `refs.update_refs`. Raises HiveError `ref_moved` (409)."""
         refs.update_refs(self.path, changes)
 
     # Tags
 
     def write_tag(self, tag: Tag) -> str:
-        """Store a tag object, durably and without a process: its sha. No ref points at it yet."""
+        """Store a tag object durably, without a process and without a ref, and return its id."""
         return objects.write_object(self.path / "objects", "tag", objects.tag_bytes(tag))
 
     def read_tags(self, names: Iterable[str] | None = None) -> list[Tag]:
-        """Tags with their texts, in the order asked for; None: all, by name. Names that do not exist are left out."""
+        """Read the tags of `names` in that order, without those that do not exist; None: all tags, sorted by name."""
         return list(self.each_tag(names))
 
     def each_tag(self, names: Iterable[str] | None = None) -> Iterator[Tag]:
-        """The same, one after another: one process, and one text in memory. Use it to the end or close it.
+        """Yield the tags of `names` with one process, one in memory at a time. Exhaust or close the iterator.
 
-        Raises HiveError `repository_damaged` for a tag that is not what its name says. Tags that are not annotated, or
-        not of a commit, are left out: the hive makes none.
+        Tags that are not annotated or whose target is no commit are left out: the daemon creates none. Raises HiveError
+        `repository_damaged` for a tag object of another name.
         """
-        asked = None if names is None else list(names)
-        held = self.tags() if asked is None or len(asked) > _FEW else self._find_tags(asked)
-        wanted = [name for name in (sorted(held) if asked is None else asked) if name in held]
-        if not wanted:
+        requested = None if names is None else list(names)
+        ids = self.tags() if requested is None or len(requested) > _MAX_SINGLE_LOOKUPS else self._find_tags(requested)
+        existing = [name for name in (sorted(ids) if requested is None else requested) if name in ids]
+        if not existing:
             return
-        with cat_file.read_batch(self.path, [held[name] for name in wanted]) as found:
-            for name in wanted:
-                header = found.header()
+        with cat_file.read_batch(self.path, [ids[name] for name in existing]) as process:
+            for name in existing:
+                header = process.header()
                 if header is None:
                     raise HiveError("repository_damaged", f"the object of tag {name} is missing", status=500)
                 if header.kind != "tag":
-                    for _ in found.content(header):
+                    for _ in process.content(header):
                         pass
                     continue
-                tag = objects.parse_tag(name, header.sha, found.read(header, objects.MOST_TAG_BYTES))
+                tag = objects.parse_tag(name, header.sha, process.read(header, objects.MOST_TAG_BYTES))
                 if tag is not None:
                     yield tag
 
@@ -112,39 +112,39 @@ class Repository:
     def write_commit(
         self, files: Mapping[str, bytes], *, parents: Sequence[str], author: Person, when: int, message: str
     ) -> str:
-        """Store a commit of plain files (path to content), durably, without a process: its sha. Raises `bad_tree`."""
+        """Store a commit of plain files (path to content) durably, and return its id. Raises `bad_tree`."""
         store = self.path / "objects"
         tree = trees.write_tree(store, files)
         return objects.write_object(store, "commit", objects.commit_bytes(tree, parents, author, when, message))
 
     def tree(self, commit: str) -> str:
-        """The sha of a commit's tree. Raises HiveError `no_such_commit`."""
+        """Return the id of a commit's tree. Raises HiveError `no_such_commit`."""
         return objects.tree_of(self.path, commit)
 
     def entries(self, commit: str, most: int) -> list[Entry]:
-        """Every file of a commit; see `trees.entries`. Raises HiveError `too_many_files`, `bad_tree`."""
+        """List the files of a commit; see `trees.entries`. Raises HiveError `too_many_files`, `bad_tree`."""
         return trees.entries(self.path, commit, most)
 
     def read(self, commit: str, path: str, limit: int) -> bytes | None:
-        """A file of a commit; None if it has none of that path. Raises HiveError `too_large` beyond `limit` bytes."""
+        """Read a file of a commit; None if it does not exist. Raises HiveError `too_large` beyond `limit` bytes."""
         return cat_file.read_file(self.path, check_sha(commit), path, limit)
 
     def descends(self, commit: str, ancestor: str) -> bool:
-        """Whether `ancestor` is `commit` itself or one of those before it."""
+        """Return True if `ancestor` is `commit` or one of its ancestors."""
         return objects.descends(self.path, commit, ancestor)
 
     def changed_paths(self, old: str | None, new: str) -> list[str]:
-        """The paths of files that differ; `old` of None: all of `new`."""
+        """Return the paths of the files that differ; with `old` None, all files of `new`."""
         return trees.changed_paths(self.path, old, new)
 
     def diff(self, old: str | None, new: str, limit: int) -> tuple[str, int]:
-        """The diff's text, cut after `limit` bytes, and the bytes of the whole; see `trees.diff`."""
+        """Return the diff, cut after `limit` bytes, and its full size in bytes; see `trees.diff`."""
         return trees.diff(self.path, old, new, limit)
 
-    # Copies, and upkeep
+    # Copies and maintenance
 
     def clone_to(self, path: Path, commit: str | None = None) -> None:
-        """Make `path` a repository of its own whose `main` is `commit` (None: `main` here); see `create.clone`."""
+        """Clone into `path` with `commit` as `main` (None: the current `main`); see `create.clone`."""
         create.clone(self.path, path.absolute(), commit)
 
     def extract(self, commit: str, into: Path) -> None:
@@ -152,12 +152,9 @@ class Repository:
         trees.extract(self.path, commit, into)
 
     def repair(self) -> list[str]:
-        """Remove what a kill left behind, and say what; see `maintenance.repair`.
-
-        For the daemon's start, first of all.
-        """
+        """Remove leftovers of a kill at the daemon's start, and return their paths; see `maintenance.repair`."""
         return maintenance.repair(self.path)
 
     def tidy(self) -> bool:
-        """Pack what is due; see `maintenance.tidy`. Whether anything was."""
+        """Pack refs and objects if there are many; return True if any were packed. See `maintenance.tidy`."""
         return maintenance.tidy(self.path)

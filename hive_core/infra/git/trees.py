@@ -18,16 +18,18 @@ from hive_core.infra.git.names import check_sha
 from hive_core.infra.git.objects import write_object
 
 _RECORD = re.compile(rb"([0-7]{6}) ([a-z]+) ([0-9a-f]{40}) +([0-9]+|-)\t(.+)", re.DOTALL)
-_RECORD_MOST = 8_192
-"""Longest record of a listing in bytes: Linux takes paths of 4,096."""
+_MAX_RECORD_BYTES = 8_192
+"""Longest record of a listing: Linux allows paths of 4,096 bytes."""
 
 _Nested = dict[bytes, "bytes | _Nested"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a commit. `mode` is git's (`100644`, `100755`, `120000`, `160000`), `kind` is `blob` or `commit`
-    (a submodule), `size` in bytes, 0 for a submodule. Bytes of `path` that are no UTF-8 are surrogates, as in `os`.
+    """One file of a commit.
+
+    `mode` is git's (`100644`, `100755`, `120000`, `160000`), `kind` is `blob` or, for a submodule, `commit`, `size` is
+    in bytes, 0 for a submodule. Bytes of `path` that are not UTF-8 are surrogates, as in `os`.
     """
 
     path: str
@@ -38,22 +40,22 @@ class Entry:
 
 
 def entries(repository: Path, commit: str, most: int) -> list[Entry]:
-    """Every file of a commit, below all of its directories, in git's order.
+    """List the files of a commit in all of its directories, in git's order.
 
-    Raises HiveError `too_many_files` beyond `most` files, or far more directories than that could need, and `bad_tree`
-    for a path that no file can have; git is stopped there, however much would follow.
+    Raises HiveError `too_many_files` beyond `most` files, or far more directories than these could need, and `bad_tree`
+    for a path that is too long. git is stopped then.
     """
     found: list[Entry] = []
     directories = 0
 
-    def take(record: bytes) -> None:
+    def add_record(record: bytes) -> None:
         nonlocal directories
         parts = _RECORD.fullmatch(record)
         if parts is None:
             raise _bad_tree("git lists an entry that is not readable")
         mode, kind, sha, size, path = parts.groups()
         if kind == b"tree":
-            # Trees of trees without any file can be many more than there are objects.
+            # Nested trees without files can make many more directories than there are objects.
             directories += 1
         else:
             found.append(
@@ -74,17 +76,17 @@ def entries(repository: Path, commit: str, most: int) -> list[Entry]:
         for chunk in command.chunks():
             *records, rest = (rest + chunk).split(b"\0")
             for record in records:
-                take(record)
-            if len(rest) > _RECORD_MOST:
+                add_record(record)
+            if len(rest) > _MAX_RECORD_BYTES:
                 raise _bad_tree("a path is longer than 4,096 bytes")
         command.check()
     return found
 
 
 def check_path(path: str) -> list[bytes]:
-    """The parts of a relative path that names a plain file: none is empty, `.`, `..` or `.git`, none has a NUL.
+    """Split the relative path of a plain file.
 
-    Raises HiveError `bad_tree`.
+    Raises HiveError `bad_tree` if a part is empty, `.`, `..` or `.git`, or has a NUL.
     """
     parts = path.encode(errors="surrogateescape").split(b"/")
     for part in parts:
@@ -94,7 +96,7 @@ def check_path(path: str) -> list[bytes]:
 
 
 def write_tree(objects: Path, files: Mapping[str, bytes]) -> str:
-    """Store files (path to content) as blobs and trees, durably, and give the top tree's sha. Raises `bad_tree`."""
+    """Store files (path to content) durably as blobs and trees, and return the top tree's id. Raises `bad_tree`."""
     top: _Nested = {}
     for path, content in files.items():
         *directories, name = check_path(path)
@@ -116,7 +118,7 @@ def _write_level(level: _Nested, store: Callable[[str, bytes], str]) -> str:
         if isinstance(inner, bytes):
             mode, sha, key = b"100644", store("blob", inner), name
         else:
-            # git orders a directory as if its name ended in a slash.
+            # git sorts a directory as if its name ended in a slash.
             mode, sha, key = b"40000", _write_level(inner, store), name + b"/"
         lines.append((key, mode + b" " + name + b"\0" + bytes.fromhex(sha)))
     return store("tree", b"".join(line for _, line in sorted(lines)))
@@ -126,28 +128,28 @@ def _bad_tree(why: str) -> HiveError:
     return HiveError("bad_tree", why, hint="propose plain files with plain names", status=400)
 
 
-_MOST = 100_000
+_MAX_FILES = 100_000
 _MODES = {"100644": 0o644, "100755": 0o755}
 
 
 def extract(repository: Path, commit: str, into: Path) -> None:
-    """Write the files of a commit below `into`, which is made and must not exist; on the disk when this returns.
+    """Write the files of a commit durably below the new directory `into`, which must not exist.
 
-    No attribute, filter or line ending is applied: a file holds what its blob holds. Modes are 0644 and 0755, less
-    the umask. Raises HiveError `bad_tree` before anything is written if there is more than plain files with plain
-    names, `too_many_files`, `disk_full`. What was written before a failure is the caller's to remove.
+    Attributes, filters and line endings are not applied: a file has the content of its blob. Modes are 0644 and 0755,
+    less the umask. Raises HiveError `bad_tree`, before anything is written, unless all are plain files with plain
+    names, `too_many_files`, `disk_full`. After a failure the caller must remove `into`.
     """
-    found = entries(repository, commit, _MOST)
+    files = entries(repository, commit, _MAX_FILES)
     plans: list[tuple[list[bytes], int]] = []
-    for entry in found:
+    for entry in files:
         if entry.mode not in _MODES:
             why = f"{entry.path[:200]!r} is not a plain file"
             raise HiveError("bad_tree", why, hint="propose plain files only", status=400)
         plans.append((check_path(entry.path), _MODES[entry.mode]))
     with disk_full_as_error("write the files of a commit"):
         into.mkdir()
-        with open_directory(into) as top, read_batch(repository, [entry.sha for entry in found]) as process:
-            for (parts, mode), entry in zip(plans, found, strict=True):
+        with open_directory(into) as top, read_batch(repository, [entry.sha for entry in files]) as process:
+            for (parts, mode), entry in zip(plans, files, strict=True):
                 header = process.header()
                 if header is None:
                     raise HiveError("repository_damaged", f"the object {entry.sha} is missing", status=500)
@@ -156,39 +158,39 @@ def extract(repository: Path, commit: str, into: Path) -> None:
 
 
 def _write(top: int, parts: Sequence[bytes], mode: int, content: Iterable[bytes]) -> None:
-    """Create one file and its directories; no part of its path may be a link, nor may the file exist."""
+    """Create one file and its directories. No part of the path may be a link, and the file must not exist."""
     *directories, name = parts
-    here = os.dup(top)
+    parent = os.dup(top)
     try:
         for directory in directories:
             with suppress(FileExistsError):
-                os.mkdir(directory, dir_fd=here)
-            # However deep the path is, only one of its directories stays open.
-            below = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
-            os.close(here)
-            here = below
+                os.mkdir(directory, dir_fd=parent)
+            # Only one directory of the path is open at a time, however deep it is.
+            below = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            os.close(parent)
+            parent = below
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(name, flags, mode, dir_fd=here)
+        file = os.open(name, flags, mode, dir_fd=parent)
     finally:
-        os.close(here)
+        os.close(parent)
     with os.fdopen(file, "wb") as stream:
         for piece in content:
             stream.write(piece)
 
 
-_PATHS_MOST = 200_000
-_PATH_MOST = 8_192
+_MAX_PATHS = 200_000
+_MAX_PATH_BYTES = 8_192
 COUNTED = 64 * 1024 * 1024
-"""A diff is counted to this many bytes beyond the limit and no further."""
+"""Number of bytes beyond the limit up to which a diff is counted."""
 
 _PLAIN = ("--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--ignore-submodules=none")
 
 
 def changed_paths(repository: Path, old: str | None, new: str) -> list[str]:
-    """The paths of all files that were added, removed or changed; `old` of None: of all files of `new`.
+    """Return the paths of added, removed and changed files; with `old` None, of all files of `new`.
 
-    Bytes that are no UTF-8 are surrogates, as in `os`. A rename is a removal and an addition. Raises HiveError
-    `too_many_files` beyond 200,000, which no commit that passed intake can reach.
+    Bytes that are not UTF-8 are surrogates, as in `os`. A rename is a removal and an addition. Raises HiveError
+    `too_many_files` beyond 200,000 paths, which no commit that passed intake can have.
     """
     found: list[str] = []
     with run_in_background(
@@ -198,17 +200,17 @@ def changed_paths(repository: Path, old: str | None, new: str) -> list[str]:
         for chunk in command.chunks():
             *paths, rest = (rest + chunk).split(b"\0")
             found += [path.decode(errors="surrogateescape") for path in paths]
-            if len(found) > _PATHS_MOST or len(rest) > _PATH_MOST:
+            if len(found) > _MAX_PATHS or len(rest) > _MAX_PATH_BYTES:
                 raise HiveError("too_many_files", "too many paths differ", hint="propose fewer files", status=400)
         command.check()
     return found
 
 
 def diff(repository: Path, old: str | None, new: str, limit: int) -> tuple[str, int]:
-    """The diff as text, cut after `limit` bytes, and how many bytes the whole has; `old` of None: from nothing.
+    """Return the diff as text, cut after `limit` bytes, and its full size in bytes; with `old` None, from nothing.
 
-    The whole is counted without being kept, to 64 MiB beyond the limit: a greater number stands for "at least". What
-    is no UTF-8 is replaced. Files that git takes for binary (a NUL near their start) are named, not shown.
+    The size is counted up to 64 MiB beyond the limit: a larger number means "at least". Bytes that are not UTF-8 are
+    replaced. Files that git treats as binary (a NUL near their start) are named, not shown.
     """
     kept = bytearray()
     full = 0
@@ -222,7 +224,7 @@ def diff(repository: Path, old: str | None, new: str, limit: int) -> tuple[str, 
                 break
         else:
             command.check()
-    # A character that the limit cuts in two is left out, not shown as a broken one.
+    # A character that the limit cuts in two is left out instead of replaced.
     text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(bytes(kept), final=full <= limit)
     return text, full
 

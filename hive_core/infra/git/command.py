@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 SECONDS = 60.0
-"""How long a command may take if nothing else is said."""
+"""Default time limit of a command."""
 _CHUNK = 65_536
 _ERRORS_KEPT = 4_096
 _SMALL = 65_536
 _NO_PROGRAM = 127
-"""What `env` ends with if there is no git."""
+"""Exit code of `env` if git is not installed."""
 
 
 @dataclass(frozen=True)
 class GitResult:
-    """What a command that ended gave: its exit code (or minus a signal) and what it wrote."""
+    """The result of a command: its exit code (or minus a signal) and its output."""
 
     status: int
     out: bytes
@@ -41,7 +41,7 @@ class GitResult:
 
 
 class RunningGit:
-    """A command under way. Read `chunks` to their end, then `status` says how it ended."""
+    """A running command. Read `chunks` to their end before `status`."""
 
     def __init__(self, process: Popen[bytes], arguments: Sequence[str], seconds: float) -> None:
         self._process = process
@@ -51,7 +51,7 @@ class RunningGit:
         self._errors = b""
 
     def chunks(self) -> Iterator[bytes]:
-        """The output as it comes. Raises HiveError `git_slow` when the command's time is over."""
+        """Yield the output as it arrives. Raises HiveError `git_slow` when the time limit is exceeded."""
         out, errors = self._process.stdout, self._process.stderr
         assert out is not None and errors is not None
         with selectors.DefaultSelector() as ready:
@@ -72,7 +72,7 @@ class RunningGit:
                         self._errors = (self._errors + chunk)[-_ERRORS_KEPT:]
 
     def status(self) -> int:
-        """How the command ended, after its output has. Raises HiveError `git_slow` if it does not end."""
+        """Wait for the end of the command and return its exit code. Raises HiveError `git_slow`."""
         try:
             return self._process.wait(max(self._deadline - time.monotonic(), 1.0))
         except Exception as error:  # subprocess.TimeoutExpired, the only one that `wait` raises
@@ -80,17 +80,17 @@ class RunningGit:
 
     @property
     def errors(self) -> str:
-        """The end of what came on standard error so far."""
+        """Return the end of the standard error output so far."""
         return self._errors.decode(errors="replace").strip()
 
     def check(self) -> None:
-        """Raise HiveError `git_failed` or `disk_full` unless the command ended well."""
+        """Raise HiveError `git_failed` or `disk_full` unless the command succeeded."""
         status = self.status()
         if status:
             raise failure(self._arguments, status, self.errors)
 
     def end(self) -> None:
-        """Kill what still runs of it, and release its pipes."""
+        """Kill the command if it still runs, and close its pipes."""
         if self._process.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -108,10 +108,10 @@ class RunningGit:
 def run_in_background(
     repository: Path, *arguments: str, feed: bytes = b"", seconds: float = SECONDS, keep: Sequence[int] = ()
 ) -> Iterator[RunningGit]:
-    """Start git in a repository and kill it at the end if it still runs.
+    """Start git in a repository, and kill it at the end of the block if it still runs.
 
-    `feed` is its whole standard input, there before it starts: a killed daemon cannot leave it with half of one.
-    `keep` are descriptors that stay open in it. Raises HiveError `git_missing`.
+    `feed` is its complete standard input, which is there before git starts, so that git never gets only a part of it if
+    the daemon is killed. `keep` are descriptors that git inherits. Raises HiveError `git_missing`.
     """
     with _input(feed) as source:
         started = RunningGit(_start(repository, arguments, source, keep), arguments, seconds)
@@ -124,7 +124,7 @@ def run_in_background(
 def run(
     repository: Path, *arguments: str, feed: bytes = b"", seconds: float = SECONDS, keep: Sequence[int] = ()
 ) -> GitResult:
-    """Run a command whose output is short by nature; more than 64 KiB is a HiveError `git_failed`."""
+    """Run a command with short output. Raises HiveError `git_failed` for more than 64 KiB of it."""
     with run_in_background(repository, *arguments, feed=feed, seconds=seconds, keep=keep) as command:
         found = bytearray()
         for chunk in command.chunks():
@@ -135,7 +135,7 @@ def run(
 
 
 def checked(repository: Path, *arguments: str, feed: bytes = b"", seconds: float = SECONDS) -> bytes:
-    """The output of `run`, if the command ended well; else HiveError `git_failed` or `disk_full`."""
+    """Run a command and return its output. Raises HiveError `git_failed` or `disk_full` if it fails."""
     result = run(repository, *arguments, feed=feed, seconds=seconds)
     if result.status:
         raise failure(arguments, result.status, result.errors)
@@ -143,17 +143,17 @@ def checked(repository: Path, *arguments: str, feed: bytes = b"", seconds: float
 
 
 def failure(arguments: Sequence[str], status: int, errors: str) -> HiveError:
-    """The error for a command that ended badly."""
+    """Return the error for a command that failed."""
     if "No space left on device" in errors or "Disk quota exceeded" in errors:
         return disk_full(f"run git {_name(arguments)}")
     if status == _NO_PROGRAM:
         return _missing(errors)
-    why = f"git {_name(arguments)} failed ({describe_exit(status)}): {errors or 'it said nothing'}"
+    why = f"git {_name(arguments)} failed ({describe_exit(status)}): {errors or 'no error message'}"
     return HiveError("git_failed", why, hint="see the repository with git fsck", status=500)
 
 
 def _name(arguments: Sequence[str]) -> str:
-    """The command's name, which options may precede."""
+    """Return the name of the git command, which options may precede."""
     left = iter(arguments)
     for argument in left:
         if argument == "-c":
@@ -168,7 +168,7 @@ def _input(feed: bytes) -> Iterator[io.BufferedRandom | None]:
     if not feed:
         yield None
         return
-    # In memory and complete, so that no thread has to write while another reads.
+    # Complete in memory, so that no thread has to write while another reads.
     with io.BufferedRandom(io.FileIO(os.memfd_create("git", os.MFD_CLOEXEC), "r+")) as file:
         file.write(feed)
         file.seek(0)
@@ -179,15 +179,15 @@ def _start(
     repository: Path, arguments: Sequence[str], source: io.BufferedRandom | None, keep: Sequence[int]
 ) -> Popen[bytes]:
     try:
-        # Imported here: it is slow, runs `git version`, and the daemon's start is measured.
+        # Imported late, because it is slow and runs `git version`.
         import git  # noqa: PLC0415
     except ImportError as error:
         raise _missing(str(error)) from None
-    # GitPython adds to the daemon's environment and cannot take from it; `env -i` can.
+    # GitPython can only add to the daemon's environment; `env -i` starts with an empty one.
     settings = [f"{name}={value}" for name, value in SAFE.items()]
     argv = ["env", "-i", *settings, "git", f"--git-dir={repository}", *FLAGS, *arguments]
     try:
-        # A group of its own: an interrupt from the terminal is for the daemon, which then stops in order.
+        # In a process group of its own, so that an interrupt from the terminal reaches only the daemon.
         process = git.Git(repository).execute(
             argv,
             istream=source,
@@ -204,7 +204,7 @@ def _start(
 
 
 def _missing(why: str) -> HiveError:
-    first = why.strip().splitlines()[0] if why.strip() else "it is not there"
+    first = why.strip().splitlines()[0] if why.strip() else "it is not installed"
     return HiveError("git_missing", f"cannot run git: {first}", hint="install git 2.36 or newer", status=500)
 
 
@@ -225,7 +225,7 @@ SAFE: Mapping[str, str] = MappingProxyType(
         "GIT_DEFAULT_REF_FORMAT": "files",
     }
 )
-"""The whole environment of a git command, not an addition to the daemon's own."""
+"""The complete environment of a git command."""
 
 FLAGS = (
     "-c",
@@ -236,8 +236,8 @@ FLAGS = (
     "core.attributesFile=/dev/null",
     "-c",
     "core.excludesFile=/dev/null",
-    # Newer versions of git read .gitattributes from HEAD in a bare repository. That file is an agent's: with it, a
-    # change could hide itself from the diff.
+    # Newer versions of git read .gitattributes from HEAD in a bare repository. An agent wrote that file and could
+    # use it to hide changes from the diff.
     "-c",
     f"attr.tree={EMPTY_TREE}",
     "-c",
@@ -245,4 +245,4 @@ FLAGS = (
     "-c",
     "gc.autoDetach=false",
 )
-"""Goes between `git` and the command's name. What a version of git does not know it leaves alone."""
+"""Options before the name of each git command. Versions of git ignore settings that they do not know."""

@@ -1,12 +1,11 @@
-"""Git commands that read untrusted repositories, and the quarantine for what they bring.
+"""Git commands that read untrusted repositories, and the quarantine for the objects that they import.
 
-A quarantine is an object directory of its own beside a trusted bare repository, whose objects it can see. `git
-index-pack --strict` reads a pack into it: every object is hashed anew, checked as `git fsck` does, and may refer only
-to objects that are there. `accept` then moves the pack into the trusted repository; until then nothing of it is
-there. The quarantine lies on the file system of the repository, in a place that may be deleted whenever no intake is
-under way.
+A quarantine is a separate object directory beside a trusted bare repository, whose objects it can read. `git
+index-pack --strict` reads a pack into it: every object is hashed again, checked as `git fsck` does, and may refer only
+to existing objects. Only `accept` moves the pack into the trusted repository. The quarantine is on the file system of
+the repository, in a directory that may be deleted whenever no intake is in progress.
 
-How it is confined is decided above this layer; here it is only said what it needs.
+Callers confine the commands; this module states the directories that each command needs.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from hive_core.infra.tasks import shield_to_completion
 
 
 class Quarantine:
-    """One quarantine in the empty directory `directory`; `bare` is an own repository in which git is run."""
+    """One quarantine in the empty directory `directory`; git runs in the daemon's empty repository `bare`."""
 
     def __init__(self, directory: Path, bare: Path, repository: Path) -> None:
         self._trusted = repository / "objects"
@@ -35,18 +34,18 @@ class Quarantine:
         self._environment = environment(bare, self._objects, [self._trusted])
 
     def index_command(self, most: int) -> GitInvocation:
-        """The command that takes in the pack on its standard input, refusing one of more than `most` bytes."""
+        """Return the command that imports a pack of at most `most` bytes from its standard input."""
         line = ("index-pack", "--stdin", "--strict", "--fsck-objects", "--threads=1", f"--max-input-size={most}")
         return GitInvocation(line, self._environment, (self._bare, self._trusted), (self._objects,))
 
     def read_command(self, *arguments: str) -> GitInvocation:
-        """A command that only reads: the objects in quarantine and those of the trusted repository."""
+        """Return a command that only reads objects of the quarantine and of the trusted repository."""
         return GitInvocation(arguments, self._environment, (self._bare, self._trusted, self._objects))
 
     def accept(self) -> None:
-        """Move what was taken in into the trusted repository, for good; no ref is changed. Blocks for the disk.
+        """Move the imported pack durably into the trusted repository, without changing a ref. Blocks for the disk.
 
-        Killed in the middle, it leaves at most a pack without an index there, which git does not see.
+        A kill leaves at most a pack without an index there, which git ignores.
         """
         target = self._trusted / "pack"
         with disk_full_as_error("keep a proposal"):
@@ -58,10 +57,9 @@ class Quarantine:
             sync(target)
 
 
-_SAID_MOST = 64 * 1024
+_MAX_OUTPUT_BYTES = 64 * 1024
 
-# What git would otherwise believe without looking (commit-graph, multi-pack-index), map whole into memory or run in
-# as many threads as there are processors.
+# Disables what git would trust unchecked (commit-graph, multi-pack-index), and limits memory and threads.
 CONFIG = """\
 [core]
 \trepositoryFormatVersion = 0
@@ -83,7 +81,7 @@ CONFIG = """\
 
 @dataclass(frozen=True)
 class GitInvocation:
-    """One git command: what stands after `git`, its environment, and the directories that it may see and write."""
+    """One git command: its arguments, its environment, and the directories that it may read and write."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
@@ -94,7 +92,7 @@ class GitInvocation:
 class GitStarter(Protocol):
     """Starts a git command with limits on memory, time and file size.
 
-    The caller sends it nothing on `stdin` before this returns; only then are the limits sure to hold.
+    The caller must not write to `stdin` before this returns, because only then the limits are active.
     """
 
     def __call__(self, call: GitInvocation, stdin: int, stdout: int | None = None) -> Process: ...
@@ -102,14 +100,14 @@ class GitStarter(Protocol):
 
 @dataclass(frozen=True)
 class GitEnd:
-    """How a command ended: its exit code or minus a signal, and what it said (its first 64 KiB)."""
+    """The end of a command: its exit code (or minus a signal) and the first 64 KiB of its output."""
 
     status: int
     output: str
 
 
 def create_bare_repository(directory: Path) -> Path:
-    """Make a repository of our own at `place`, empty and never written to: with it, git reads no other's settings."""
+    """Create an empty repository that is never written to, so that git reads only trusted settings."""
     for name in ("objects", "refs"):
         (directory / name).mkdir(parents=True)
     (directory / "HEAD").write_text("ref: refs/heads/none\n")
@@ -118,36 +116,36 @@ def create_bare_repository(directory: Path) -> Path:
 
 
 def environment(repository: Path, objects: Path | None, others: Iterable[Path]) -> dict[str, str]:
-    """Git's environment: it works in `repository`, writes to `objects` if given, and reads from `others` too."""
-    found = {**SAFE, "GIT_DIR": str(repository), "GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join(map(_quoted, others))}
-    return found if objects is None else {**found, "GIT_OBJECT_DIRECTORY": str(objects)}
+    """Return an environment in which git uses `repository`, writes to `objects` if given, and also reads `others`."""
+    variables = {**SAFE, "GIT_DIR": str(repository), "GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join(map(_quoted, others))}
+    return variables if objects is None else {**variables, "GIT_OBJECT_DIRECTORY": str(objects)}
 
 
 def pipe() -> tuple[int, int]:
-    """A pipe that only those children get to whom it is given: its read end and its write end."""
+    """Return the read end and the write end of a pipe that children inherit only if it is passed to them."""
     return os.pipe2(os.O_CLOEXEC)
 
 
 async def finish(process: Process) -> GitEnd:
-    """Wait until a command and all that it started have ended."""
-    said = await read_all(process.output, _SAID_MOST)
-    return GitEnd(await process.wait(), said.decode(errors="replace"))
+    """Wait until a command and all processes that it started have ended."""
+    output = await read_all(process.output, _MAX_OUTPUT_BYTES)
+    return GitEnd(await process.wait(), output.decode(errors="replace"))
 
 
 @asynccontextmanager
 async def ended(process: Process) -> AsyncIterator[Process]:
-    """Kill what still runs of a command when the block is left, wait until it is gone, release its descriptors."""
+    """Kill a command at the end of the block if it still runs, wait for its end and close its descriptors."""
     try:
         yield process
     finally:
-        # Also when its time is up in the middle: nothing is released before it has ended.
+        # Also after a timeout, no descriptor is closed before the command has ended.
         await shield_to_completion(_end(process))
 
 
 async def _end(process: Process) -> None:
     if not process.ended:
         process.kill()
-        # A sandbox's processes end a moment after the one that set it up; the pipe ends with the last of them.
+        # Processes in a sandbox end shortly after the one that created it; the pipe ends with the last of them.
         await read_all(process.output, 0)
         await process.wait()
     process.close()

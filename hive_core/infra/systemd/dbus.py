@@ -1,7 +1,7 @@
 """One D-Bus connection, bridged from GLib to asyncio.
 
-These have no types: what is `Any` stays here and in `connection`. Everything that GLib calls back is handed to the
-event loop in the order in which it came, so an answer and the signals around it keep theirs.
+GLib has no types, so `Any` is used in this module only. All callbacks of GLib are passed to the event loop in order, so
+that answers and signals stay in the order in which they arrived.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from hive_core.errors import HiveError
 T = TypeVar("T")
 
 
-Heard = Callable[[str, Sequence[Any]], None]
-"""What is called with a signal's object path and arguments, on the event loop."""
-Then = Callable[[Sequence[Any]], None]
+SignalHandler = Callable[[str, Sequence[Any]], None]
+"""A function that is called on the event loop with a signal's object path and arguments."""
+ResultHandler = Callable[[Sequence[Any]], None]
+"""A function that is called on the event loop with the results of a call."""
 SECONDS = 30.0
-"""How long the other side may take for an answer."""
+"""Default time limit of a call."""
 
 
 class BusError(Exception):
-    """The other side answered with an error: its D-Bus name, and its text as the exception's."""
+    """An error answer to a call, with its D-Bus name and its text."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(text)
@@ -34,27 +35,27 @@ class BusError(Exception):
 
 
 class BusConnection:
-    """One connection to a message bus, not shared with anybody.
+    """One private connection to a message bus.
 
-    Of dictionaries of properties only the `wanted` are read: to make Python values of all those of a service takes
-    longer than to get them.
+    Only the `wanted` properties of a dictionary are converted, because converting all properties of a service takes
+    longer than receiving them.
     """
 
     def __init__(self, thread: GLibThread, con: Any, wanted: Collection[str]) -> None:
         self._thread = thread
-        # Not `con.pydbus`, an attribute of the connection: with one, GIO's thread waits for Python's lock at each
-        # message, with a lock that freeing another connection takes. That is a deadlock, sooner or later.
+        # Not `con.pydbus`: with a Python attribute on the connection, GIO's thread waits for the GIL at each message
+        # while it holds a lock that the release of another connection needs, which can deadlock.
         self._bus = thread.bus(con)
         self._wanted = wanted
         self._subscriptions: list[Any] = []
         self._closed = 0
-        # GIO ends the process with a connection for which this is on.
+        # Otherwise GIO ends the process when the connection ends.
         con.set_exit_on_close(False)
 
-    def when_lost(self, on_change: Callable[[], None]) -> None:
-        """`told` is called when the connection has ended, however it did."""
+    def call_when_lost(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` when the connection has ended for any reason."""
         con = self._bus.con
-        self._closed = con.connect("closed", lambda *_: self._thread.tell(on_change))
+        self._closed = con.connect("closed", lambda *_: self._thread.call_on_loop(on_change))
         if con.is_closed():
             on_change()
 
@@ -62,7 +63,7 @@ class BusConnection:
     async def open(
         cls, thread: GLibThread, address: str | None, wanted: Collection[str], seconds: float
     ) -> BusConnection:
-        """Connect to the bus at `address`, or to the system's. Raises ConnectionLost, in words, if there is none."""
+        """Connect to the bus at `address`, or to the system bus. Raises ConnectionLost with the reason."""
         gio = thread.gio
         flags = gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
         made = gio.DBusConnection
@@ -87,11 +88,11 @@ class BusConnection:
         signature: str = "()",
         *arguments: object,
         seconds: float = SECONDS,
-        on_result: Then | None = None,
+        on_result: ResultHandler | None = None,
     ) -> Sequence[Any]:
         """Call `method` ("interface.Member") and return its results.
 
-        `on_result` is called with them before any later signal is delivered. Raises BusError, ConnectionLost,
+        `on_result` is called with the results before any later signal is delivered. Raises BusError, ConnectionLost,
         TimeoutError.
         """
         interface, _, member = method.rpartition(".")
@@ -106,7 +107,7 @@ class BusConnection:
         def end(result: Any) -> Sequence[Any]:
             values = self._values(con.call_finish(result))
             if on_result is not None:
-                self._thread.tell(on_result, values)
+                self._thread.call_on_loop(on_result, values)
             return values
 
         try:
@@ -120,20 +121,22 @@ class BusConnection:
             # GIO puts the name before the text.
             raise BusError(name, str(error.message).partition(f":{name}: ")[2] or str(error.message)) from None
 
-    def listen(self, sender: str, signal: str, on_signal: Heard, *, first: str = "") -> None:
-        """Hear every `signal` ("interface.Member") of `sender` from now on; only those that begin with `first`."""
+    def subscribe(self, sender: str, signal: str, on_signal: SignalHandler, *, first: str = "") -> None:
+        """Subscribe to `signal` ("interface.Member") of `sender`; with `first`, only if that is its first argument."""
         interface, _, member = signal.rpartition(".")
 
-        def fired(_con: Any, _sender: str, path: str, _interface: str, _member: str, values: Any) -> None:
-            self._thread.tell(on_signal, path, self._values(values))
+        def on_arrival(_con: Any, _sender: str, path: str, _interface: str, _member: str, values: Any) -> None:
+            self._thread.call_on_loop(on_signal, path, self._values(values))
 
         def begin() -> None:
             flags = self._thread.gio.DBusSignalFlags.NONE
             self._subscriptions.append(
-                self._thread.subscription(self._bus.con, sender, interface, member, None, first or None, flags, fired)
+                self._thread.subscription(
+                    self._bus.con, sender, interface, member, None, first or None, flags, on_arrival
+                )
             )
 
-        # On the thread, so that it is the thread's loop that hears.
+        # On the GLib thread, because its main loop must receive the signals.
         self._thread.call(begin)
 
     def _values(self, message: Any) -> Sequence[Any]:
@@ -146,7 +149,7 @@ class BusConnection:
         return {name: one.unpack() for name, one in found if one is not None}
 
     async def close(self) -> None:
-        """End the connection; what waits for an answer gets ConnectionLost."""
+        """Close the connection. Pending calls raise ConnectionLost."""
         con = self._bus.con
 
         def begin(cancellable: Any, done: Callable[..., None]) -> None:
@@ -162,11 +165,11 @@ class BusConnection:
 
 
 class ConnectionLost(Exception):
-    """There is no connection, or it ended before the answer came: whether the call had an effect is not known."""
+    """The connection failed or ended before the answer came. The call may or may not have had an effect."""
 
 
 class GLibThread:
-    """One daemon thread with a GLib main loop of its own. Used from the event loop that it was made on."""
+    """A daemon thread with a GLib main loop, used from the event loop on which it was created."""
 
     def __init__(self) -> None:
         """Raises HiveError `no_pydbus`."""
@@ -178,7 +181,7 @@ class GLibThread:
         except ImportError as error:
             raise HiveError(
                 "no_pydbus",
-                f"systemd cannot be talked to without pydbus and PyGObject: {error}",
+                f"systemd cannot be controlled without pydbus and PyGObject: {error}",
                 hint="install the package with its extra `nixos`: pip install 'hyperhive[nixos]', and with a GLib "
                 "before 2.80 also 'PyGObject<3.52'",
             ) from None
@@ -196,26 +199,28 @@ class GLibThread:
         finally:
             self._context.pop_thread_default()
 
-    def call(self, what: Callable[[], None]) -> None:
-        """Call `what` on the thread, after what it was given before."""
+    def call(self, function: Callable[[], None]) -> None:
+        """Call `function` on the GLib thread, in the order of the calls."""
         source = self.glib.idle_source_new()
         source.set_priority(self.glib.PRIORITY_DEFAULT)
 
         def run(*_: object) -> bool:
-            what()
+            function()
             return False
 
         source.set_callback(run)
         source.attach(self._context)
 
-    def tell(self, what: Callable[..., None], *arguments: object) -> None:
-        """Called on the thread: call `what` on the event loop."""
-        with suppress(RuntimeError):  # The event loop is closed: nobody is left to hear it.
-            self._loop.call_soon_threadsafe(what, *arguments)
+    def call_on_loop(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call `function` on the event loop. Called on the GLib thread."""
+        with suppress(RuntimeError):  # The event loop is closed.
+            self._loop.call_soon_threadsafe(function, *arguments)
 
     async def finish(self, begin: Callable[[Any, Callable[..., None]], None], end: Callable[[Any], T]) -> T:
-        """Begin an operation of GIO on the thread, given its cancellable and callback, and wait for what `end` makes
-        of its result. Raises what these raise, ConnectionLost if the thread is stopped.
+        """Run an asynchronous operation of GIO on the GLib thread, and return its result.
+
+        `begin` gets the cancellable and the callback; `end` converts the result. Raises the errors of both, and
+        ConnectionLost if the thread is stopped.
         """
         answer: asyncio.Future[T] = self._loop.create_future()
         cancellable = self.gio.Cancellable.new()
@@ -224,15 +229,15 @@ class GLibThread:
             try:
                 value = end(result)
             except Exception as error:
-                self.tell(_fail, answer, error)
+                self.call_on_loop(_fail, answer, error)
             else:
-                self.tell(_settle, answer, value)
+                self.call_on_loop(_settle, answer, value)
 
         def run() -> None:
             try:
                 begin(cancellable, done)
             except Exception as error:
-                self.tell(_fail, answer, error)
+                self.call_on_loop(_fail, answer, error)
 
         self._waiting.add(answer)
         self.call(run)
@@ -244,7 +249,7 @@ class GLibThread:
                 cancellable.cancel()
 
     async def stop(self) -> None:
-        """End the thread, and whatever waits for it."""
+        """End the thread and all pending operations."""
         for answer in self._waiting:
             _fail(answer, ConnectionLost("the connection is being closed"))
         self.call(self._main.quit)

@@ -1,7 +1,7 @@
-"""The journal of a unit.
+"""Reading the journal of a unit.
 
-What is in it was written by agents, who are hostile: lines are cut, answers are bounded, and whoever shows them escapes
-what terminals understand.
+Agents, which may be hostile, write the lines. So lines are cut and answers are bounded. Callers that show them escape
+what terminals interpret.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from hive_core.infra.processes import Command, Process, readable, spawn
 _CURSOR = re.compile(r"[0-9A-Za-z=;_-]{1,200}")
 _CHUNK = 64 * 1024
 _START = "0"
-"""The cursor of a journal without lines: what comes after it is all that will be."""
+"""The cursor of a journal without lines; all later lines follow it."""
 _READ_SECONDS = 30.0
 
 
 async def read(unit: str, lines: int, cursor: str | None, wait_seconds: float) -> tuple[list[str], str]:
-    """The last `lines` of the unit's journal, or the next after `cursor`, waiting up to `wait_seconds` for the first of
-    these. Returns them with the cursor to go on with; each begins with its time. Answers are limited in bytes, too.
+    """Return the last `lines` of the unit's journal, or the next after `cursor`, with the cursor for the next call.
 
-    Raises HiveError `invalid_request` (the cursor is none), `no_journal`.
+    With a cursor it waits up to `wait_seconds` for the first line. Each line begins with its time. The answer is also
+    limited in bytes. Raises HiveError `invalid_request` for an invalid cursor, `no_journal`.
     """
     if cursor is None:
         entries = Entries(lines, newest=True)
@@ -47,8 +47,8 @@ async def read(unit: str, lines: int, cursor: str | None, wait_seconds: float) -
 
 
 async def _run(arguments: list[str], entries: Entries, seconds: float, *, follow: bool = False) -> None:
-    """Fill `entries`: with all there are, or if `follow` with what is there at once when the first has come."""
-    # Told with `--all`, fields are not left out for being long.
+    """Fill `entries` with all output, or if `follow` with what is available once the first entry has arrived."""
+    # With `--all`, long fields are not left out.
     options = ["--output=json", "--output-fields=MESSAGE", "--all", "--quiet", "--no-pager"]
     try:
         process = spawn(
@@ -73,7 +73,7 @@ async def _run(arguments: list[str], entries: Entries, seconds: float, *, follow
 
 
 async def _copy(process: Process, entries: Entries, follow: bool) -> bool:
-    """Whether it went on to the end of the output."""
+    """Copy the output into `entries`; return True if the end of the output was reached."""
     while not entries.full:
         try:
             chunk = os.read(process.output, _CHUNK)
@@ -85,13 +85,13 @@ async def _copy(process: Process, entries: Entries, follow: bool) -> bool:
         if not chunk:
             return True
         entries.feed(chunk)
-        await asyncio.sleep(0)  # Others have their turn: there can be a lot of it.
+        await asyncio.sleep(0)  # Let other tasks run: the output can be long.
     return False
 
 
 def _bad_cursor() -> HiveError:
     return bad_request(
-        "the cursor does not belong to this log", "use the cursor of an earlier answer as it is, or leave it out"
+        "the cursor does not belong to this log", "use the cursor of an earlier answer unchanged, or leave it out"
     )
 
 
@@ -105,16 +105,16 @@ def _no_journal(why: str) -> HiveError:
 
 MAX_LINE_BYTES = 16 * 1024
 ANSWER_BYTES = 1024 * 1024
-"""One answer holds at most so much, whatever number of lines was asked for."""
+"""Size limit of one answer, whatever number of lines was requested."""
 _MAX_ENTRY_BYTES = 1024 * 1024
-"""Of journalctl's output for one entry; what is longer is left out."""
+"""Size limit of journalctl's output for one entry; longer entries are left out."""
 _MAX_COMPLAINT = 500
 
 
 class Entries:
-    """At most `most` lines: the first that come, or the last of them if `newest` is set.
+    """At most `most` lines of the journal: the first that arrive, or the last if `newest` is set.
 
-    `cursor` is that of the last of them, empty if there is none. `complaint` is what journalctl said beside them.
+    `cursor` is that of the last line, empty if there is none. `complaint` is the other output of journalctl.
     """
 
     def __init__(self, most: int, *, newest: bool = False) -> None:
@@ -133,20 +133,20 @@ class Entries:
 
     @property
     def full(self) -> bool:
-        """Whether whatever comes is not wanted any more."""
+        """Return True if no more lines are accepted."""
         return not self._newest and (len(self._lines) >= self._most or self._bytes >= ANSWER_BYTES)
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the output."""
-        *whole, rest = (self._rest + data).split(b"\n")
-        for line in whole:
+        """Parse the next bytes of the output."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        for line in lines:
             if not self._too_long:
-                self._take(line)
+                self._add_entry(line)
             self._too_long = False
         self._too_long = self._too_long or len(rest) > _MAX_ENTRY_BYTES
         self._rest = b"" if self._too_long else rest
 
-    def _take(self, line: bytes) -> None:
+    def _add_entry(self, line: bytes) -> None:
         if self.full:
             return
         try:
@@ -156,18 +156,18 @@ class Entries:
             self.complaint = (self.complaint + line.decode(errors="replace") + " ")[:_MAX_COMPLAINT]
             return
         stamp = datetime.fromtimestamp(usec / 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        self._add(f"{stamp} {_text(entry.get('MESSAGE'))}")
+        self._add_line(f"{stamp} {_message_line(entry.get('MESSAGE'))}")
         self.cursor = cursor
 
-    def _add(self, line: str) -> None:
+    def _add_line(self, line: str) -> None:
         self._lines.append(line)
         self._bytes += len(line.encode(errors="replace"))
         while len(self._lines) > 1 and (len(self._lines) > self._most or self._bytes > ANSWER_BYTES) and self._newest:
             self._bytes -= len(self._lines.popleft().encode(errors="replace"))
 
 
-def _text(message: object) -> str:
-    """A message as one line. journalctl gives what is no plain text as an array of its bytes."""
+def _message_line(message: object) -> str:
+    """Return a message as one line. journalctl prints a message that is not plain text as an array of its bytes."""
     if isinstance(message, list):
         numbers = all(isinstance(byte, int) and 0 <= byte < 256 for byte in message)
         message = bytes(message).decode(errors="replace") if numbers else ""

@@ -1,4 +1,4 @@
-"""A lasting link to systemd: connections to the bus come and go under it, and what is asked waits for the next one."""
+"""A D-Bus session to systemd that survives reconnects: calls wait for the next connection."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ from typing import Any, Protocol
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.infra.systemd.dbus import SECONDS, BusConnection, BusError, ConnectionLost, GLibThread, Heard, Then
+from hive_core.infra.systemd.dbus import (
+    SECONDS,
+    BusConnection,
+    BusError,
+    ConnectionLost,
+    GLibThread,
+    ResultHandler,
+    SignalHandler,
+)
 
 SYSTEMD = "org.freedesktop.systemd1"
 ROOT = "/org/freedesktop/systemd1"
 MANAGER = f"{SYSTEMD}.Manager"
 _DBUS = "org.freedesktop.DBus"
 AWAY = {f"{_DBUS}.Error.{name}" for name in ("NoReply", "ServiceUnknown", "NameHasNoOwner")}
-"""Errors of the bus that say that systemd is not on it at the moment."""
+"""Errors of the bus for calls while systemd is not connected to it."""
 _CONNECT_SECONDS = 10.0
 _JOIN_SECONDS = 5.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
@@ -27,7 +35,7 @@ _log = structlog.get_logger(__name__)
 
 
 class BusCall(Protocol):
-    """Calls systemd at an object, as `BusConnection.call` does."""
+    """A function that calls systemd as `BusConnection.call` does, at the object `path`."""
 
     async def __call__(
         self,
@@ -36,40 +44,41 @@ class BusCall(Protocol):
         signature: str = "()",
         *arguments: object,
         seconds: float = SECONDS,
-        on_result: Then | None = None,
+        on_result: ResultHandler | None = None,
     ) -> Sequence[Any]: ...
 
 
 class ReconnectingBus:
-    """Made with `open`. `signals` ("interface.Member") are heard as long as there is a connection; `attached` is
-    awaited with each new one, when these are heard already: it reads what may have been missed. `wanted` are the
-    properties that are read.
+    """A client of systemd that reconnects automatically. Call `open` first.
+
+    `signals` maps "interface.Member" to handlers. `on_connect` is awaited with each new connection after its signals
+    were subscribed to, so that it can read what may have been missed. `wanted` are the properties that are read.
     """
 
     def __init__(
         self,
         address: str | None,
         wanted: Collection[str],
-        signals: Mapping[str, Heard],
-        attached: Callable[[BusCall], Awaitable[None]],
+        signals: Mapping[str, SignalHandler],
+        on_connect: Callable[[BusCall], Awaitable[None]],
     ) -> None:
         self._address = address
         self._wanted = wanted
         self._signals = signals
-        self._attached = attached
+        self._on_connect = on_connect
         self._thread = GLibThread()
         self._connection: BusConnection | None = None
         self._current: BusCall | None = None
         self._usable = asyncio.Event()
-        self._troubled = asyncio.Event()
-        self._why = ""
+        self._disconnected = asyncio.Event()
+        self._reason = ""
         self._closed = False
-        self._keeper: asyncio.Task[None] | None = None
+        self._reconnecting: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect. Raises HiveError `no_dbus`, `no_systemd`."""
         try:
-            await self._join()
+            await self._connect_first()
         except ConnectionLost as error:
             await self.close()
             raise no_dbus(str(error)) from None
@@ -81,10 +90,10 @@ class ReconnectingBus:
                 hint="the nixos runtime needs a host that was booted with systemd, and root",
                 status=503,
             ) from None
-        self._keeper = asyncio.create_task(self._keep())
+        self._reconnecting = asyncio.create_task(self._reconnect())
 
     def number(self, value: int) -> object:
-        """A number as a value for a property, to be sent."""
+        """Convert a number to the D-Bus value of a property."""
         value_of_64_bits: object = self._thread.glib.Variant("t", value)
         return value_of_64_bits
 
@@ -95,9 +104,9 @@ class ReconnectingBus:
         signature: str = "()",
         *arguments: object,
         seconds: float = SECONDS,
-        on_result: Then | None = None,
+        on_result: ResultHandler | None = None,
     ) -> Sequence[Any]:
-        """Call systemd, and call again if the bus went away meanwhile: only for what may be done twice.
+        """Call systemd, and repeat the call after a reconnect; only for calls that may be executed twice.
 
         Raises BusError, and HiveError `no_dbus`, `no_systemd` if there was no answer for `seconds`.
         """
@@ -108,56 +117,57 @@ class ReconnectingBus:
                 async with asyncio.timeout_at(deadline):
                     await self._usable.wait()
             if loop.time() >= deadline:
-                raise no_dbus(self._why)
+                raise no_dbus(self._reason)
             call = self._current
             if self._closed or call is None:
                 raise stopping()
             try:
                 return await call(path, method, signature, *arguments, seconds=seconds, on_result=on_result)
             except TimeoutError:
-                what = method.rpartition(".")[2]
+                member = method.rpartition(".")[2]
                 raise HiveError(
-                    "no_systemd", f"systemd did not answer {what} within {seconds:g} s", hint="try again", status=503
+                    "no_systemd", f"systemd did not answer {member} within {seconds:g} s", hint="try again", status=503
                 ) from None
             except ConnectionLost as error:
-                self._trouble(call, str(error))
+                self._report_failure(call, str(error))
             except BusError as error:
                 if error.name not in AWAY:
                     raise
-                self._trouble(call, str(error))
+                self._report_failure(call, str(error))
 
     async def close(self) -> None:
-        """End the connection. What waits for an answer, or is asked later, is refused as `stopping`."""
+        """End the connection. Pending and later calls raise HiveError `stopping`."""
         self._closed = True
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.gather(self._reconnecting, return_exceptions=True)
         await self._drop()
         await self._thread.stop()
         self._usable.set()
 
-    async def _keep(self) -> None:
-        """Connect anew whenever there is trouble."""
+    async def _reconnect(self) -> None:
+        """Reconnect after each failure."""
         pause = _SHORTEST_PAUSE
         while True:
-            await self._troubled.wait()
+            await self._disconnected.wait()
             if pause == _SHORTEST_PAUSE:
-                _log.warning("systemd cannot be reached", reason=self._why)
+                _log.warning("systemd cannot be reached", reason=self._reason)
             await self._drop()
             try:
                 await self._connect()
             except (BusError, ConnectionLost, TimeoutError) as error:
-                self._why = str(error) or self._why
-                self._troubled.set()
+                self._reason = str(error) or self._reason
+                self._disconnected.set()
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
-            _log.info("systemd is reached again")
+            _log.info("systemd can be reached again")
             pause = _SHORTEST_PAUSE
 
-    async def _join(self) -> None:
-        """Connect for the first time. On the host's own bus systemd comes a moment after the bus, which this connection
-        may be the first to use since the host was booted.
+    async def _connect_first(self) -> None:
+        """Connect for the first time.
+
+        This may be the first connection since the boot of the host, and systemd joins the bus a moment later.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _JOIN_SECONDS
@@ -171,51 +181,51 @@ class ReconnectingBus:
             await asyncio.sleep(_SHORTEST_PAUSE)
 
     async def _connect(self) -> None:
-        self._troubled.clear()
+        self._disconnected.clear()
         connection = self._connection = await BusConnection.open(
             self._thread, self._address, self._wanted, _CONNECT_SECONDS
         )
-        connection.when_lost(lambda: self._lost(connection))
+        connection.call_when_lost(lambda: self._on_lost(connection))
         changed = f"{_DBUS}.NameOwnerChanged"
-        connection.listen(_DBUS, changed, lambda *_: self._lost(connection), first=SYSTEMD)
+        connection.subscribe(_DBUS, changed, lambda *_: self._on_lost(connection), first=SYSTEMD)
         (owner,) = await connection.call(_DBUS, "/org/freedesktop/DBus", f"{_DBUS}.GetNameOwner", "(s)", SYSTEMD)
-        # By its own name: signals that somebody else sends to this connection are not taken for systemd's.
-        for signal, heard in self._signals.items():
-            connection.listen(owner, signal, heard)
+        # By its unique name, so that signals of other programs are not accepted as systemd's.
+        for signal, handler in self._signals.items():
+            connection.subscribe(owner, signal, handler)
         call = partial(connection.call, owner)
         await call(ROOT, f"{MANAGER}.Subscribe")
-        await self._attached(call)
+        await self._on_connect(call)
         self._current = call
-        if not self._troubled.is_set():
+        if not self._disconnected.is_set():
             self._usable.set()
 
     async def _drop(self) -> None:
-        """End the connection and forget it."""
+        """Close the current connection."""
         connection, self._connection, self._current = self._connection, None, None
         if connection is not None:
             await connection.close()
 
-    def _lost(self, connection: BusConnection) -> None:
+    def _on_lost(self, connection: BusConnection) -> None:
         if connection is self._connection:
-            self._trouble(self._current, "the connection has ended or systemd has left the bus")
+            self._report_failure(self._current, "the connection has ended or systemd has left the bus")
 
-    def _trouble(self, call: BusCall | None, why: str) -> None:
-        if call is self._current:  # Else there is a new connection already.
-            self._why = why
+    def _report_failure(self, call: BusCall | None, why: str) -> None:
+        if call is self._current:  # Otherwise there is a new connection already.
+            self._reason = why
             self._usable.clear()
-            self._troubled.set()
+            self._disconnected.set()
 
 
 def stopping() -> HiveError:
-    """Nothing is asked of systemd any more."""
+    """Return the error for calls after `close`."""
     return HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
 
 
 def no_dbus(why: str) -> HiveError:
-    """The bus is not there."""
+    """Return the error for a bus that cannot be reached."""
     return HiveError(
         "no_dbus",
         f"the system's message bus cannot be reached: {why}",
-        hint="the nixos runtime needs them: see `systemctl status dbus.socket`, and run the daemon as root",
+        hint="the nixos runtime needs it: see `systemctl status dbus.socket`, and run the daemon as root",
         status=503,
     )

@@ -13,24 +13,24 @@ from hive_core.protocol import Limits
 from hive_core.protocol.limits import memory_bytes
 
 LIMITS = ("MemoryMax", "CPUQuotaPerSecUSec", "TasksMax", "IOWeight")
-"""The properties that are read."""
+"""Unit properties that are read."""
 _INFINITY = 2**64 - 1
 _USEC_PER_PERCENT = 10_000
 _MIB = 1024**2
 _MOST_UNITS = 999_999_999
-"""What a memory size of the protocol can say, in MiB or GiB."""
+"""Largest number in a memory size of the protocol, of MiB or GiB."""
 
 _HEAD = """\
-# Written by hive-c0re before each start of the container; what is changed here is lost then.
+# Written by hive-c0re before each start of the container; manual changes are lost then.
 [Service]
 """
 
 
 def limits_dropin(limits: Limits) -> str:
-    """The text of a drop-in that puts `limits` in force. What is None is left to the unit and the host's defaults."""
+    """Return the lines of a drop-in that set `limits`; None leaves a limit to the unit and the host's defaults."""
     lines = []
     if limits.memory_max is not None:
-        # Without the second a container would go on in the swap. Hosts without it ignore the line.
+        # Without MemorySwapMax a container would continue in swap. Hosts without swap accounting ignore it.
         lines += [f"MemoryMax={memory_bytes(limits.memory_max)}", "MemorySwapMax=0"]
     if limits.cpu_quota is not None:
         lines.append(f"CPUQuota={limits.cpu_quota}%")
@@ -42,7 +42,7 @@ def limits_dropin(limits: Limits) -> str:
 
 
 def unit_properties(limits: Limits) -> dict[str, int]:
-    """The properties that put all of `limits` in force when they are set on a unit; None lifts a limit."""
+    """Return the unit properties that set all of `limits`; None removes a limit."""
     memory = _INFINITY if limits.memory_max is None else memory_bytes(limits.memory_max)
     return {
         "MemoryMax": memory,
@@ -54,18 +54,18 @@ def unit_properties(limits: Limits) -> dict[str, int]:
 
 
 def active_limits(properties: Mapping[str, Any]) -> Limits:
-    """The limits that a unit's properties tell. What the protocol cannot say exactly is rounded to what it can."""
-    memory, cpu = _set(properties, "MemoryMax"), _set(properties, "CPUQuotaPerSecUSec")
-    tasks, weight = _set(properties, "TasksMax"), _set(properties, "IOWeight")
+    """Return the limits in a unit's properties, rounded to values that the protocol can express."""
+    memory, cpu = _read_limit(properties, "MemoryMax"), _read_limit(properties, "CPUQuotaPerSecUSec")
+    tasks, weight = _read_limit(properties, "TasksMax"), _read_limit(properties, "IOWeight")
     return Limits(
         memory_max=None if memory is None else _memory_size(memory),
-        cpu_quota=None if cpu is None else _within(1, -(-cpu // _USEC_PER_PERCENT), 100_000),
-        tasks_max=None if tasks is None else _within(16, tasks, 1_000_000),
-        io_weight=None if weight is None else _within(1, weight, 10_000),
+        cpu_quota=None if cpu is None else _clamp(1, -(-cpu // _USEC_PER_PERCENT), 100_000),
+        tasks_max=None if tasks is None else _clamp(16, tasks, 1_000_000),
+        io_weight=None if weight is None else _clamp(1, weight, 10_000),
     )
 
 
-def _set(properties: Mapping[str, Any], name: str) -> int | None:
+def _read_limit(properties: Mapping[str, Any], name: str) -> int | None:
     value = properties.get(name)
     return None if value is None or value == _INFINITY else int(value)
 
@@ -77,7 +77,7 @@ def _memory_size(size: int) -> str:
     return f"{mib}M"
 
 
-def _within(least: int, value: int, most: int) -> int:
+def _clamp(least: int, value: int, most: int) -> int:
     return max(least, min(value, most))
 
 
@@ -88,20 +88,20 @@ def dropin(
     sealed: bool = False,
     hidden: Sequence[Path] = (),
 ) -> str:
-    """The text of the drop-in.
+    """Return the text of the drop-in for a container's unit.
 
     Args:
         limits: the limits of the container.
         stop_timeout: in seconds.
         sealed: whether the container has a network of its own. nspawn 257 makes `/dev/net/tun` in such a container,
             and does not start it where the unit's device policy forbids that.
-        hidden: paths that cannot be reached from the container. They are hidden from the unit, so that nspawn has
-            nothing but an empty directory to show. What nspawn itself would hide (--inaccessible) the container's root
-            could uncover, by unmounting what lies over it.
+        hidden: paths that cannot be reached from the container. They are hidden from the whole unit, so that nspawn
+            itself sees only an empty directory. Root in the container could undo nspawn's own --inaccessible by
+            unmounting what covers the path.
 
-    The hive starts a crashed container again, not systemd: that would try without end while systemd-machined holds on
-    to a container whose first process was killed, as it does until the unit has been down for a moment. A process that
-    is killed for want of memory does not take the others of the container with it.
+    The daemon restarts a crashed container, not systemd. systemd would retry endlessly while systemd-machined still has
+    the container registered, which it does until the unit has been down for a moment. A process that is killed for lack
+    of memory does not end the other processes of the container.
     """
     device = "DeviceAllow=/dev/net/tun rwm\n" if sealed else ""
     hiding = "".join(f"InaccessiblePaths=-{path}\n" for path in hidden)

@@ -1,8 +1,8 @@
-"""Properties of units and their meaning, watches, jobs.
+"""Properties of units and their meaning, subscriptions to units, and jobs.
 
-A run is one life of a unit between a start and the next, also those that systemd makes after a crash; systemd gives
-each an invocation id (systemd.exec(5), $INVOCATION_ID), which stays after the run has ended until the next begins.
-Properties are those of org.freedesktop.systemd1(5).
+A run is the time of a unit from one start to the next, also for restarts by systemd after a crash. systemd gives each
+run an invocation id (systemd.exec(5), $INVOCATION_ID), which stays until the next run begins. Properties are those of
+org.freedesktop.systemd1(5).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from hive_core.protocol import Lifecycle
 
 UNKNOWN = 2**64 - 1
-"""How systemd says that it does not know a number, or that a limit is not set."""
+"""systemd's value for an unknown number or a limit that is not set."""
 UNIT_STATE = (
     "ActiveState",
     "SubState",
@@ -42,30 +42,32 @@ SERVICE_STATE = (
     "TasksCurrent",
 )
 STATE = (*UNIT_STATE, *SERVICE_STATE)
-"""The properties that are read, of every unit and of services."""
+"""Properties that are read of units and of services."""
 _EXITED, _KILLED, _DUMPED = 1, 2, 3
 """`si_code` of a child's end: CLD_EXITED, CLD_KILLED, CLD_DUMPED (waitid(2))."""
 _RESULTS = {
     "oom-kill": "killed because it was out of memory",
     "watchdog": "killed because it did not answer its watchdog",
     "start-limit-hit": "it failed too often and is not started again",
-    "exec-condition": "a condition for its start did not hold",
-    "resources": "the system could not give it what it needs to start",
-    "protocol": "it ended without telling that it was ready",
+    "exec-condition": "a condition for its start was not met",
+    "resources": "the system lacked resources for its start",
+    "protocol": "it ended before it reported that it was ready",
 }
 
 
 @dataclass(frozen=True)
 class UnitProperties:
-    """A unit at one moment. Two are equal if they tell the same state; what is measured does not count.
+    """The state of a unit at one moment. Measurements are ignored when two states are compared.
 
-    `active`, `sub` and `result` are systemd's words. `code` (`si_code`, waitid(2)) and `status` (exit code or signal)
-    tell how the main process ended last; `code` is 0 if none has since the start. `main_pid` is 0 without one, and so
-    is `control_pid`, that of a command beside it. `since` is when the unit last became active. `restarts` counts the
-    starts that systemd made after crashes. `invocation` is the current run or the last one, empty if there was none
-    since systemd loaded the unit. `changed_usec`: when the state last changed, on the monotonic clock; 0 if never.
-    What follows is known only when it was asked for (`SystemBus.properties`): `load` ("loaded", "not-found"), whether
-    it `needs_reload` (systemd has not read its files since they changed), the path of its control group, what it uses.
+    `active`, `sub` and `result` are systemd's terms. `code` (`si_code`, waitid(2)) and `status` (exit code or signal)
+    describe the last end of the main process; `code` is 0 if it has not ended since the start. `main_pid` is 0 without
+    a main process, `control_pid` without a control process. `since` is the time at which the unit last became active.
+    `restarts` counts the starts by systemd after crashes. `invocation` is the id of the current or the last run, empty
+    if there was none since systemd loaded the unit. `changed_usec` is the time of the last change of state on the
+    monotonic clock, 0 if there was none.
+
+    The other fields are set only by `SystemBus.properties`: `load` ("loaded", "not-found"), `needs_reload` (the unit's
+    files have changed since systemd read them), the path of its control group, and its resource usage.
     """
 
     name: str
@@ -89,7 +91,7 @@ class UnitProperties:
 
 
 def read_properties(name: str, properties: Mapping[str, Any]) -> UnitProperties:
-    """Read the properties of a service as D-Bus gives them; what is missing is taken for not known."""
+    """Convert the D-Bus properties of a service; missing ones count as unknown."""
     entered = int(properties.get("ActiveEnterTimestamp", 0))
     return UnitProperties(
         name=name,
@@ -118,7 +120,7 @@ def _known(number: Any) -> int | None:
 
 
 def lifecycle(properties: UnitProperties) -> Lifecycle:
-    """The unit's state in the words of the hive. A unit that systemd is about to start again waits in `backoff`."""
+    """Return the unit's state as a lifecycle of the protocol. A unit that systemd will restart is in `backoff`."""
     # Since release 254 there are also failed-before-auto-restart, dead-before-auto-restart and auto-restart-queued.
     if "auto-restart" in properties.sub:
         return "backoff"
@@ -127,7 +129,7 @@ def lifecycle(properties: UnitProperties) -> Lifecycle:
             return "running"
         case "activating":
             return "starting"
-        # While systemd starts a unit, it tells of the new run and its processes before it changes the state.
+        # While systemd starts a unit, it signals the new run and its processes before the change of state.
         case "inactive" if properties.main_pid or properties.control_pid:
             return "starting"
         case "deactivating":
@@ -139,34 +141,34 @@ def lifecycle(properties: UnitProperties) -> Lifecycle:
 
 
 def has_ended(properties: UnitProperties) -> bool:
-    """Whether the run that `properties.invocation` names has ended: nothing of it runs any more.
+    """Return True if the run of `properties.invocation` has ended and none of its processes is left.
 
-    False for one that ended well without a main process: it was stopped before it had begun, or is about to begin.
+    False for a run without a failure or a main process: it was stopped before it began, or is about to begin.
     """
     at_rest = lifecycle(properties) in ("backoff", "failed", "stopped")
     return at_rest and (properties.result != "success" or properties.code != 0)
 
 
 def describe_exit(properties: UnitProperties) -> str:
-    """How the last run ended: "exit code 1", "killed by SIGKILL", "killed because it was out of memory".
+    """Describe the end of the last run: "exit code 1", "killed by SIGKILL", "killed because it was out of memory".
 
-    Empty if it has not ended, and where systemd does not tell. On a host with the old control groups (v1) systemd
-    does not notice that memory ran out: the words are "killed by SIGKILL" then.
+    Empty if the run has not ended, or systemd gives no reason. On a host with cgroup v1 systemd does not detect a lack
+    of memory, and the description is "killed by SIGKILL".
     """
     result = properties.result
     if result in _RESULTS:
         return _RESULTS[result]
-    how = _how(properties.code, properties.status)
+    how = _describe_end(properties.code, properties.status)
     if result == "timeout":
         late = "it did not start or stop in time"
         return f"{late}, {how}" if properties.code in (_KILLED, _DUMPED) else late
     if how:
         return how
-    # The main process gave no reason: one of those beside it did.
+    # Another process than the main process failed.
     return "" if result == "success" else f"failed ({result})"
 
 
-def _how(code: int, status: int) -> str:
+def _describe_end(code: int, status: int) -> str:
     if code == _EXITED:
         return f"exit code {status}"
     if code not in (_KILLED, _DUMPED):
@@ -180,32 +182,32 @@ def _how(code: int, status: int) -> str:
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that is over. `seen` is how it ended; None if the next run had begun before anybody looked."""
+    """A run that has ended. `seen` is its last state, None if the next run began before it was read."""
 
     invocation: str
     seen: UnitProperties | None
 
 
 def ended(before: UnitProperties | None, now: UnitProperties) -> list[Ended]:
-    """The runs that ended between two looks at a unit, each the newest so far, in order.
+    """Return the runs that ended between two states of a unit, in order.
 
-    Each run is told of at most once, however often its last state is repeated, and a late `now` (older than `before`)
-    tells of none. Without `before` a run that is over already is told of, so that one who comes back can decide. What
-    was asked to stop ends, too: whether it was a crash is for the caller to know.
+    Each run is returned at most once, however often its last state is repeated, and none for a late `now` (older than
+    `before`). Without `before`, a run that has already ended is returned, so that a new caller can handle it. Runs that
+    were stopped on request are returned too: the caller distinguishes them from crashes.
     """
     if before is not None and is_late(before, now):
         return []
-    found = []
+    runs = []
     if before is not None and before.invocation not in ("", now.invocation) and not has_ended(before):
-        found.append(Ended(before.invocation, None))
-    told = before is not None and before.invocation == now.invocation and has_ended(before)
-    if now.invocation and has_ended(now) and not told:
-        found.append(Ended(now.invocation, now))
-    return found
+        runs.append(Ended(before.invocation, None))
+    known = before is not None and before.invocation == now.invocation and has_ended(before)
+    if now.invocation and has_ended(now) and not known:
+        runs.append(Ended(now.invocation, now))
+    return runs
 
 
 def is_late(before: UnitProperties, now: UnitProperties) -> bool:
-    """Whether `now` was true before `before` was, and so says nothing about how things are."""
+    """Return True if `now` is older than `before` and arrived late."""
     return 0 < now.changed_usec < before.changed_usec
 
 
@@ -213,25 +215,25 @@ MOST_WAITING = 1_000
 
 
 class UnitSubscription(AsyncIterator[UnitProperties]):
-    """States of the units whose names begin with `prefix`, each different from the unit's one before and newer.
+    """An iterator over new states of the units whose names begin with `prefix`.
 
-    One that reads too slowly loses what lies between: the newest state of each unit is always kept.
+    A slow reader loses intermediate states, but always gets the newest state of each unit.
     """
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self._newest: dict[str, UnitProperties] = {}
         self._waiting: deque[UnitProperties] = deque()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._ended = False
 
     @property
     def known(self) -> list[str]:
-        """Names of the units that were heard of and not forgotten."""
+        """Return the names of the units with a known state."""
         return list(self._newest)
 
     def put(self, state: UnitProperties) -> None:
-        """Take a state of any unit."""
+        """Add a state of any unit; old, repeated and other units' states are ignored."""
         if self._ended or not state.name.startswith(self.prefix):
             return
         newest = self._newest.get(state.name)
@@ -241,38 +243,38 @@ class UnitSubscription(AsyncIterator[UnitProperties]):
         self._waiting.append(state)
         if len(self._waiting) > MOST_WAITING:
             self._waiting = deque({waiting.name: waiting for waiting in self._waiting}.values())
-        self._news.set()
+        self._changed.set()
 
     def forget(self, name: str) -> None:
-        """systemd has unloaded the unit: what it tells of it from now on is about a new one."""
+        """Forget the unit because systemd has unloaded it; later states belong to a new unit of that name."""
         self._newest.pop(name, None)
 
     def end(self) -> None:
-        """Nothing more will come: what waits is still handed out."""
+        """End the iteration after the states that wait."""
         self._ended = True
-        self._news.set()
+        self._changed.set()
 
     async def __anext__(self) -> UnitProperties:
         while not self._waiting:
             if self._ended:
                 raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
         return self._waiting.popleft()
 
 
 class Job:
-    """A job that somebody waits for. `result` is systemd's word: "done", "failed", "timeout", "canceled", …
+    """A job with a waiting caller. `result` is systemd's term: "done", "failed", "timeout", "canceled", …
 
-    It is empty if the job ended while nobody could hear of it.
+    It is empty if the job ended while the bus was not reachable.
     """
 
     def __init__(self) -> None:
         self.path = ""
         self.result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def named(self, answer: Sequence[str]) -> None:
-        """systemd has made the job, and called it so."""
+    def set_path(self, answer: Sequence[str]) -> None:
+        """Store the job's D-Bus path from systemd's answer."""
         (self.path,) = answer
 
     def end(self, result: str) -> None:
@@ -281,14 +283,14 @@ class Job:
 
 
 class Jobs:
-    """All jobs that somebody waits for."""
+    """The jobs with waiting callers."""
 
     def __init__(self) -> None:
         self._jobs: set[Job] = set()
 
     @contextmanager
-    def awaited(self) -> Iterator[Job]:
-        """A job that is to be made: what `named` is told before any later signal is heard."""
+    def expect(self) -> Iterator[Job]:
+        """Yield a job that is about to be created. `set_path` must be called before any later signal is handled."""
         job = Job()
         self._jobs.add(job)
         try:
@@ -296,18 +298,18 @@ class Jobs:
         finally:
             self._jobs.discard(job)
 
-    def removed(self, path: str, result: str) -> None:
-        """A job, anybody's, is over."""
+    def end(self, path: str, result: str) -> None:
+        """Set the result of the job at `path`, if a caller waits for it."""
         for job in self._jobs:
             if job.path == path:
                 job.end(result)
 
     def close(self, error: Exception) -> None:
-        """Nobody will hear of jobs any more: those who wait get `error`."""
+        """Fail all waiting jobs with `error`."""
         for job in self._jobs:
             if not job.result.done():
                 job.result.set_exception(error)
 
     def paths(self) -> list[str]:
-        """The jobs that have been made and are not over, as far as was heard."""
+        """Return the paths of the jobs that have not ended, as far as is known."""
         return [job.path for job in self._jobs if job.path and not job.result.done()]

@@ -1,4 +1,4 @@
-"""What happens in the hive, told live to whoever watches."""
+"""The live event stream."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUIET_SECONDS = 15
 
 
 class _Entry(NamedTuple):
-    """An event before it is a model: most are never read by anybody."""
+    """An event that is not a model yet, because most events are never read."""
 
     id: int
     kind: EventKind
@@ -27,10 +27,10 @@ class _Entry(NamedTuple):
 
 
 class EventHub:
-    """Publishes events to any number of readers, and keeps the last ones for readers that come back.
+    """A publisher of events for any number of readers, which keeps the last events for readers that reconnect.
 
-    Event ids grow, also over restarts of the daemon. A reader that falls more than 1,000 events behind loses the
-    oldest and is told how many (`events.lost`): a slow reader must not fill the daemon's memory.
+    Event ids grow, also over restarts of the daemon. A reader that falls more than 1,000 events behind loses the oldest
+    and gets their number (`events.lost`), so that a slow reader does not fill the daemon's memory.
     """
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class EventHub:
 
     @property
     def last_id(self) -> int:
-        """The id of the newest event; a reader that resumes after it misses nothing."""
+        """Return the id of the newest event, after which a reader can resume without loss."""
         return self._next - 1
 
     def publish(self, kind: EventKind, data: Mapping[str, object]) -> None:
-        """Tell every reader."""
+        """Send an event to every reader."""
         event = _Entry(self._next, kind, time.time(), data)
         self._next += 1
         self._kept.append(event)
@@ -54,7 +54,7 @@ class EventHub:
 
     @contextmanager
     def reader(self, after: int | None) -> Iterator[AsyncIterator[Event | None]]:
-        """Events from now on, or after id `after` as far as they are kept; None every 15 s in which nothing happens."""
+        """Iterate over new events, and kept ones after id `after`; it yields None every 15 s without events."""
         reader = _Reader()
         if after is not None:
             for event in self._kept:

@@ -1,4 +1,4 @@
-"""The daemon's log: one JSON object per line on stderr, where journald takes it."""
+"""Configuration of the daemon's log: one JSON object per line on stderr, without secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 
 def configure(level: str) -> None:
-    """Log from `level` up. Values under telling names, and what looks like a credential, are never written."""
+    """Log from `level` up. Values under secret-like names and values that look like credentials are hidden."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -30,12 +30,12 @@ def configure(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    # What libraries log goes the same way.
+    # Log entries of libraries are written in the same form.
     logging.basicConfig(handlers=[_Handler()], level=max(_LEVELS[level], logging.WARNING), force=True)
 
 
 def hide_secrets(_: object, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor that takes secrets out of an entry, also out of nested values and tracebacks."""
+    """Hide secrets in an entry, also in nested values and tracebacks; a structlog processor."""
     return {key: _HIDDEN if _SECRET_KEY.search(key) else _without_secrets(value) for key, value in entry.items()}
 
 

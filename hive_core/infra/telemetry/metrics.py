@@ -1,4 +1,4 @@
-"""What the daemon counts: plain numbers, since counting is on every request's way. `exposition` shapes them."""
+"""Metrics as plain numbers, because each request updates them; `prometheus` formats them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
 
 @dataclass(frozen=True)
 class Gauge:
-    """Figures that are asked for when somebody looks."""
+    """A gauge whose values are read at each scrape."""
 
     name: str
     text: str
@@ -23,7 +23,7 @@ class Gauge:
 
 
 class Metrics:
-    """The figures since the daemon's start."""
+    """The daemon's metrics since its start."""
 
     def __init__(self) -> None:
         self.answered: Counter[tuple[str, int]] = Counter()
@@ -32,24 +32,24 @@ class Metrics:
         self.gauges: list[Gauge] = []
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        """A request to the endpoint `path` was answered."""
+        """Count an answered request to the endpoint `path`."""
         self.answered[path, status] += 1
-        taken = self.seconds.get(path)
-        if taken is None:
-            taken = self.seconds[path] = Distribution(_SECONDS)
-        taken.observe(seconds)
+        durations = self.seconds.get(path)
+        if durations is None:
+            durations = self.seconds[path] = Distribution(_SECONDS)
+        durations.observe(seconds)
 
     def committed(self, operations: int) -> None:
-        """So many operations shared a commit."""
+        """Count a commit of `operations` operations."""
         self.commits.observe(operations)
 
     def watch(self, name: str, text: str, label: str, values: Callable[[], Mapping[Any, int]]) -> None:
-        """Show a gauge whose values are asked for at each scrape."""
+        """Add a gauge whose values are read at each scrape."""
         self.gauges.append(Gauge(name, text, label, values))
 
 
 class Distribution:
-    """How many observations fell between which bounds."""
+    """A histogram: the number of observations between bounds."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
@@ -60,8 +60,8 @@ class Distribution:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
-    def cumulated(self) -> tuple[list[tuple[str, float]], float]:
-        """Prometheus' form: for each bound how many were at most that, and the sum of all."""
+    def cumulative(self) -> tuple[list[tuple[str, float]], float]:
+        """Return the cumulative counts per bound, and the sum of all observations, as Prometheus needs them."""
         total = 0
         buckets: list[tuple[str, float]] = []
         for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):

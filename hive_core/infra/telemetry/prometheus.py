@@ -1,4 +1,4 @@
-"""The daemon's figures as a scrape gets them: the text format of Prometheus."""
+"""The daemon's metrics in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hive_core.infra.telemetry.metrics import Metrics
 
 
 def exposition(metrics: Metrics) -> bytes:
-    """All figures as they are now."""
+    """Return the current values of all metrics."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Families(metrics))
     return generate_latest(registry)
@@ -29,11 +29,11 @@ class _Families(Collector):
             answered.add_metric([path, str(status)], count)
         yield answered
         seconds = HistogramMetricFamily("hive_request_seconds", "Time to answer, long polls included.", labels=["path"])
-        for path, taken in metrics.seconds.items():
-            seconds.add_metric([path], *taken.cumulated())
+        for path, durations in metrics.seconds.items():
+            seconds.add_metric([path], *durations.cumulative())
         yield seconds
         commits = HistogramMetricFamily("hive_commit_operations", "Operations that shared a commit.", labels=[])
-        commits.add_metric([], *metrics.commits.cumulated())
+        commits.add_metric([], *metrics.commits.cumulative())
         yield commits
         for gauge in metrics.gauges:
             family = GaugeMetricFamily(gauge.name, gauge.text, labels=[gauge.label])

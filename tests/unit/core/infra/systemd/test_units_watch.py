@@ -90,13 +90,13 @@ def test_what_is_no_unit_has_no_path(name: str) -> None:
 async def test_a_job_is_waited_for() -> None:
     """Whoever waits gets the result of the own job, not of another's; a job of nobody is nothing."""
     jobs = Jobs()
-    with jobs.awaited() as one, jobs.awaited() as other:
-        one.named(["/job/1"])
-        other.named(["/job/2"])
+    with jobs.expect() as one, jobs.expect() as other:
+        one.set_path(["/job/1"])
+        other.set_path(["/job/2"])
         assert sorted(jobs.paths()) == ["/job/1", "/job/2"]
-        jobs.removed("/job/3", "done")
-        jobs.removed("/job/2", "failed")
-        jobs.removed("/job/2", "done")
+        jobs.end("/job/3", "done")
+        jobs.end("/job/2", "failed")
+        jobs.end("/job/2", "done")
         assert jobs.paths() == ["/job/1"]
         assert await other.result == "failed"
         jobs.close(HiveError("stopping", "the hive is stopping"))

@@ -1,4 +1,4 @@
-"""The composition root: builds every part, starts and stops them in order."""
+"""The composition root, which creates all parts of the daemon and starts and stops them in order."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ _log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings) -> int:
-    """Run the daemon until SIGTERM or SIGINT; the exit code. Raises HiveError if it cannot start."""
+    """Run the daemon until SIGTERM or SIGINT, and return its exit code. Raises HiveError if it cannot start."""
     log_config.configure(settings.log_level)
     return uvloop.run(Daemon(settings).run())
 
 
 class Daemon:
-    """One daemon over one state directory."""
+    """The daemon of one state directory."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -61,7 +61,7 @@ class Daemon:
         self._failed = False
 
     async def run(self) -> int:
-        """0 after a requested stop, 1 after a part of the daemon has failed."""
+        """Run until a stop is requested or a part fails; return 0 after a request, 1 after a failure."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -79,14 +79,14 @@ class Daemon:
         return 1 if self._failed else 0
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        """Start every part; the stack undoes it in reverse, also when the start breaks off."""
+        """Start all parts. The stack stops them in reverse order, also when the start fails."""
         settings, layout = self._settings, self._layout
         layout.check_socket_lengths()
         make_directories(layout)
         lock = StateLock(layout.lock)
         stack.callback(lock.release)
 
-        # Confinement is found out by trying, in processes of its own; meanwhile the database is checked.
+        # Opening a runtime tests the confinement in child processes; meanwhile the database is checked.
         opening = asyncio.create_task(open_runtime(settings, layout))
         stack.callback(opening.cancel)
         metrics = Metrics()
@@ -189,18 +189,21 @@ class Daemon:
         for unit in runtime.units():
             if unit.name not in directory:
                 hint = "its agent was destroyed by hand, or in another database; remove it with nixos-container destroy"
-                _log.warning("a container of no agent's goes on", agent=unit.name, lifecycle=unit.lifecycle, hint=hint)
+                _log.warning(
+                    "a container without an agent is running", agent=unit.name, lifecycle=unit.lifecycle, hint=hint
+                )
         host = HostSocket(layout.host_socket, settings.socket_group, operators_endpoints(services), refused, timed)
         await host.open()
         stack.push_async_callback(host.close)
-        # Long polls end first, or closing the sockets would wait for them.
+        # Long polls end first, because closing the sockets waits for them.
         stack.callback(events.close)
         stack.callback(broker.close)
 
-        # Agents stop while there is still somebody to hear them give back what they hold.
+        # Agents stop while the sockets are still open, so that they can release their leases.
         following = self._part("agent events", reports.follow(runtime.watch(), partial(_last_lines, runtime, layout)))
         stack.push_async_callback(_close_runtime, runtime, following)
-        # Deployments under way are taken up by the next daemon: an agent that is stopped is not an unhealthy one.
+        # The gate closes before the agents stop, so that a stopped agent does not count as unhealthy. The next daemon
+        # continues the deployments in progress.
         stack.push_async_callback(gate.close)
         for background in (
             self._part("vacuum", run_retention(broker.vacuum, settings.retention_days)),
@@ -215,7 +218,7 @@ class Daemon:
             stack.callback(background.cancel)
 
     def _part(self, name: str, running: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a part of the daemon in the background. If it fails, the daemon stops: half a daemon helps nobody."""
+        """Run a part of the daemon in the background. Stop the daemon if the part fails."""
         task = asyncio.create_task(running, name=name)
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -228,11 +231,11 @@ class Daemon:
         return task
 
     def _callback_failed(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What fails outside of any task. Logged without the callback's arguments, which may be messages."""
+        """Log the failure of a callback, without its arguments, which may be messages."""
         error = context.get("exception")
         _log.error("a callback failed", what=context["message"], exc_info=error)
         if "handle" in context and not isinstance(error, OSError):
-            # Something of ours was left half done. Broken connections end here too, and harm nobody.
+            # The daemon's own state may be inconsistent. Broken connections are reported here too and are harmless.
             self._failed = True
             self._stop.set()
 
@@ -244,7 +247,7 @@ async def _last_lines(runtime: Runtime, layout: Layout, name: str) -> list[str]:
 
 async def _finish_writing(database: Database, writing: asyncio.Task[None]) -> None:
     database.finish()
-    await asyncio.wait([writing])  # Whether it failed is told by `_part`.
+    await asyncio.wait([writing])  # `_part` reports a failure.
 
 
 async def _close_runtime(runtime: Runtime, following: asyncio.Task[None]) -> None:
@@ -253,21 +256,21 @@ async def _close_runtime(runtime: Runtime, following: asyncio.Task[None]) -> Non
 
 
 def spare_the_collector() -> None:
-    """Look for garbage less often: what is there after the start stays, and a request leaves next to no cycles."""
+    """Collect garbage less often, because objects of the start stay alive and requests leave almost no cycles."""
     gc.enable()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
 
 
 def allow_many_files() -> None:
-    """Every agent costs a few descriptors; the usual soft limit of 1,024 is for programs that use select(2)."""
+    """Raise the soft limit of open files: each agent needs several, and the usual 1,024 is only for select(2)."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def open_runtime(settings: Settings, layout: Layout) -> Runtime:
-    """The runtime of the settings, ready to use; raises HiveError where it cannot run here."""
-    # Neither pays for the other's imports; those of `nixos` are not even installed everywhere.
+    """Open the runtime of the settings. Raises HiveError if it cannot run on this host."""
+    # Imported late, because only one is used and the packages of `nixos` are not installed everywhere.
     if settings.runtime == "nixos":
         from hive_core.runtimes.nixos.runtime import NixosRuntime  # noqa: PLC0415
 

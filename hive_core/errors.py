@@ -1,14 +1,14 @@
-"""The one error type that reaches a user: what is wrong, and what to do about it."""
+"""The error type for users: a code, a message and a hint."""
 
 from __future__ import annotations
 
 
 class HiveError(Exception):
-    """A request or a start that is refused.
+    """The refusal of a request or of a start.
 
-    `code` is stable and for programs, `message` says what and why, `hint` says what to do, `status` is the
-    HTTP status under which it is told. Raised anywhere below the sockets; turned into the wire's error shape
-    in one place (`hive_core.api.endpoint`) and into one line on stderr by the CLI.
+    `code` is stable and for programs, `message` describes the problem, `hint` says what to do, `status` is the HTTP
+    status of the response. The API converts it to the error form of the protocol (`hive_core.api.endpoint`), the
+    command line to one line on stderr.
     """
 
     def __init__(self, code: str, message: str, *, hint: str = "", status: int = 400) -> None:
@@ -20,20 +20,20 @@ class HiveError(Exception):
 
 
 def bad_request(message: str, hint: str = "") -> HiveError:
-    """The request itself is not of the protocol's form."""
+    """Return the error for a request that violates the protocol."""
     return HiveError("invalid_request", message, hint=hint, status=400)
 
 
 def not_found(code: str, message: str, hint: str = "") -> HiveError:
-    """The thing that the request names does not exist."""
+    """Return the error for a request that names something that does not exist."""
     return HiveError(code, message, hint=hint, status=404)
 
 
 def forbidden(code: str, message: str, hint: str = "") -> HiveError:
-    """The caller is known, and may not do this."""
+    """Return the error for a caller without the permission."""
     return HiveError(code, message, hint=hint, status=403)
 
 
 def conflict(code: str, message: str, hint: str = "") -> HiveError:
-    """The request does not fit the state that the thing is in now."""
+    """Return the error for a request that conflicts with the current state."""
     return HiveError(code, message, hint=hint, status=409)

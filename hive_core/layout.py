@@ -1,4 +1,4 @@
-"""Where everything lies on disk: the one module that knows paths."""
+"""The paths of a hive: the only module that defines them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_STATE_DIR = Path("/var/lib/hyperhive")
 
 @dataclass(frozen=True)
 class AgentPaths:
-    """The directories of one agent, and the socket on which it is that agent."""
+    """The directories of one agent, and its sockets."""
 
     config: Path
     state: Path
@@ -29,18 +29,18 @@ class AgentPaths:
 
     @property
     def page_socket(self) -> Path:
-        """Where the harness is lent the port of its page."""
+        """The socket on which the harness receives the listening port of its page."""
         return self.run / "page.sock"
 
     @property
     def own(self) -> Path:
-        """The only part of `run` that the agent may write."""
+        """The only part of `run` that the agent may write to."""
         return self.run / "own"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A hive's state directory (kept) and run directory (gone at boot)."""
+    """The paths in a hive's state directory (permanent) and run directory (deleted at boot)."""
 
     state_dir: Path
     run_dir: Path
@@ -63,32 +63,32 @@ class Layout:
 
     @property
     def applied(self) -> Path:
-        """The applied repositories: what was proposed and what became of it. Only the daemon writes here."""
+        """The applied repositories, which only the daemon writes."""
         return self.state_dir / "applied"
 
     @property
     def closures(self) -> Path:
-        """What the local runtime has built."""
+        """The build outputs of the local runtime."""
         return self.state_dir / "closures"
 
     @property
     def flakes(self) -> Path:
-        """The flakes from which the nixos runtime has built what is deployed, a directory per agent."""
+        """The flakes of the active deployments of the nixos runtime, one directory per agent."""
         return self.state_dir / "flakes"
 
     @property
     def gcroots(self) -> Path:
-        """Links to closures that Nix may not collect: `<agent>/<number>`."""
+        """Links to closures that Nix must not collect: `<agent>/<number>`."""
         return self.state_dir / "gcroots"
 
     @property
     def builds(self) -> Path:
-        """Logs of builds."""
+        """The logs of builds."""
         return self.logs / "builds"
 
     @property
     def scratch(self) -> Path:
-        """Work under way, worth nothing after a crash."""
+        """Temporary files, which are worthless after a crash."""
         return self.state_dir / "scratch"
 
     @property
@@ -112,7 +112,7 @@ class Layout:
         return self.builds / name / f"{number}.log"
 
     def check_socket_lengths(self) -> None:
-        """Refuse a run directory so deep that the longest socket path in it could not be bound."""
+        """Raise HiveError `run_dir_too_long` if the longest socket path in the run directory cannot be bound."""
         longest = self.agent("n" * 9).own / "web.sock"
         length = len(bytes(longest))
         if length > _UNIX_PATH_MAX:
@@ -124,12 +124,12 @@ class Layout:
 
 
 def default_run_dir(state_dir: Path) -> Path:
-    """The run directory of a daemon whose settings name none."""
+    """Return the run directory of a daemon whose settings do not name one."""
     return Path("/run/hyperhive") if state_dir == DEFAULT_STATE_DIR else state_dir / "run"
 
 
 def make_directories(layout: Layout) -> None:
-    """Make those that a daemon needs; raises HiveError `no_directory`."""
+    """Create the directories that a daemon needs. Raises HiveError `no_directory`."""
     for directory, mode in (
         (layout.state_dir, 0o700),
         (layout.agents, 0o700),
@@ -146,6 +146,6 @@ def make_directories(layout: Layout) -> None:
         except OSError as error:
             raise HiveError(
                 "no_directory",
-                f"cannot make {directory}: {os.strerror(error.errno or 0)}",
+                f"cannot create {directory}: {os.strerror(error.errno or 0)}",
                 hint="choose others with --state-dir and --run-dir, or start the daemon as root",
             ) from None

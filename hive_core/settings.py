@@ -1,6 +1,6 @@
-"""The daemon's settings: their names, defaults and limits, and where they are read from.
+"""The daemon's settings: names, defaults, limits and sources.
 
-Later wins: defaults, the TOML file (`--config`, or `/etc/hyperhive/config.toml` if it is there), environment
+Later sources win: defaults, the TOML file (`--config`, or `/etc/hyperhive/config.toml` if it exists), environment
 variables `HIVE_<NAME>`, flags of `hive-c0re serve`. `docs/operating.md` lists them; a test holds the two together.
 """
 
@@ -24,7 +24,7 @@ ENVIRONMENT_PREFIX = "HIVE_"
 
 
 class AutoRule(BaseModel):
-    """A rule that approves a built proposal before anybody is asked; its name is put into the tag.
+    """A rule that approves a built proposal automatically; its name is written into the tag.
 
     `when`: `prompt_only` (only prompt.md changed), `limits_lowered` (only limits in agent.toml changed, none was
     raised), `paths` (only files that match one of the glob patterns in `paths` changed, never agent.toml's).
@@ -38,7 +38,7 @@ class AutoRule(BaseModel):
 
 
 class Approval(BaseModel):
-    """Who has to approve what; `both` asks the manager first and then the operator."""
+    """The required approvals; `both` means the manager first and then the operator."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,7 +56,7 @@ class Approval(BaseModel):
 
 
 class NixOS(BaseModel):
-    """How the `nixos` runtime makes containers."""
+    """Settings of the `nixos` runtime."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -94,7 +94,7 @@ class LimitCeilings(BaseModel):
 
 
 class Settings(BaseModel):
-    """What an operator can set. Each field's description is its documentation."""
+    """The settings of a daemon. Each field's description is its documentation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -152,53 +152,53 @@ class Settings(BaseModel):
 
     @property
     def layout(self) -> Layout:
-        """Where everything lies under these settings."""
+        """Return the paths under these settings."""
         state = self.state_dir.absolute()
         return Layout(state_dir=state, run_dir=(self.run_dir or default_run_dir(state)).absolute())
 
 
 _TABLES = frozenset({"approval", "nixos", "limits", "ceilings"})
-"""Settings that are tables: in the environment, as JSON."""
+"""Settings that are tables, which are JSON in the environment."""
 
 
 def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
-    """Read the settings; a wrong one is refused with its name, its source and what is allowed."""
+    """Read the settings. Raises HiveError `bad_setting` with name, source and allowed values, `bad_settings_file`."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
 
-    def take(found: Mapping[str, Any], source: str) -> None:
-        for key, value in found.items():
+    def add(settings: Mapping[str, Any], source: str) -> None:
+        for key, value in settings.items():
             values[key] = value
             sources[key] = source
 
     path = file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     if path is not None:
-        take(_read(path), str(path))
+        add(_read_file(path), str(path))
     for key in Settings.model_fields:
         text = environment.get(ENVIRONMENT_PREFIX + key.upper())
         if text is not None:
-            take({key: _from_text(key, text)}, ENVIRONMENT_PREFIX + key.upper())
-    take({key: value for key, value in flags.items() if value is not None}, "command line")
+            add({key: _parse_variable(key, text)}, ENVIRONMENT_PREFIX + key.upper())
+    add({key: value for key, value in flags.items() if value is not None}, "command line")
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        place = first["loc"]
-        source = sources.get(str(place[0]), "defaults")
+        key_path = first["loc"]
+        source = sources.get(str(key_path[0]), "defaults")
         raise HiveError(
             "bad_setting",
-            f"setting {_dotted(place)!r} from {source}: {first['msg']}",
-            hint=_known(place) if first["type"] == "extra_forbidden" else "",
+            f"setting {_dotted(key_path)!r} from {source}: {first['msg']}",
+            hint=_known_keys(key_path) if first["type"] == "extra_forbidden" else "",
         ) from None
 
 
 def _dotted(path: Sequence[str | int]) -> str:
-    """The whole key, as in `approval.rules[0].when`."""
+    """Return a key as text, such as `approval.rules[0].when`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
-def _known(path: Sequence[str | int]) -> str:
-    """The keys that there are where an unknown one was given."""
+def _known_keys(path: Sequence[str | int]) -> str:
+    """List the valid keys at the position of an unknown key."""
     model: type[BaseModel] = Settings
     for part in path[:-1]:
         if isinstance(part, str):
@@ -212,7 +212,7 @@ def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _from_text(key: str, text: str) -> Any:
+def _parse_variable(key: str, text: str) -> Any:
     if key == "pass_environment":
         return text.split(",")
     if key in _TABLES:
@@ -223,7 +223,7 @@ def _from_text(key: str, text: str) -> Any:
     return text
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:

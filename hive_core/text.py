@@ -2,13 +2,14 @@
 
 Each reader needs other characters escaped:
 
-- `visible` is for terminals and for quotations: it keeps everything that only shows, such as joiners and rare spaces.
-- `escape_unprintable` is for models, which must not see a text that a person would not see: it escapes all that is
-  not printable, also unusual spaces, joiners, and private or unassigned characters.
-- `quote_log_lines` is for lines of a log in a message: as for models, and newlines and tabs are escaped too.
+- `visible` is for terminals and quotations: it keeps characters that a terminal only displays, such as joiners and rare
+  spaces.
+- `escape_unprintable` is for models, which must not read text that a person cannot see: it escapes all characters that
+  are not printable, also unusual spaces, joiners, and private or unassigned characters.
+- `quote_log_lines` is for log lines in a message: as for models, and newlines and tabs are escaped too.
 
-Characters are written as Python escapes (`\\x1b`, `\\u202e`). A backslash is not doubled: the result is for reading,
-not for turning back. Every line of a quotation begins with `> `.
+Characters are written as Python escapes (`\\x1b`, `\\u202e`). Backslashes are not doubled, because the result is only
+read and never converted back. Every line of a quotation begins with `> `.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from collections.abc import Sequence
 _QUOTE = "> "
 _JOINERS = "\u200c\u200d"
 """Zero-width (non-)joiners: emoji and several scripts are written with them, and they only join."""
-_ACTED_ON = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_ACTIVE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Controls, formatting (bidi overrides, invisible tags), lone surrogates, line and paragraph separators."""
 _CUT = " [...]"
 
 
 def visible(text: str) -> str:
-    """Escape everything that a terminal acts on; newlines and tabs are kept."""
+    """Escape all characters that a terminal interprets, other than newlines and tabs."""
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
-    return "".join(character if _harmless(character) else _escaped(character) for character in text)
+    return "".join(character if _is_harmless(character) else _escape(character) for character in text)
 
 
 def escape_unprintable(text: str) -> str:
-    """Escape every character that is not printed as itself; newlines and tabs are kept."""
+    """Escape all characters that are not printable, other than newlines and tabs."""
     return "".join(
         character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
     )
@@ -40,7 +41,7 @@ def escape_unprintable(text: str) -> str:
 
 def one_line(text: str, most: int) -> str:
     """Escape as `visible` does, in one line of at most `most` characters."""
-    # Every character becomes one or more, so what is cut here would be cut below.
+    # Each character becomes at least one, so that what is cut here would also be cut below.
     line = visible(" ".join(text[: most + 1].replace("\t", " ").split("\n")).strip(" "))
     return line if len(line) <= most and len(text) <= most else line[: most - len(_CUT)] + _CUT
 
@@ -51,10 +52,10 @@ def first_line(text: str, most: int) -> str:
 
 
 def quote(text: str, most: int) -> str:
-    """Escape as `visible` does, each line behind a mark; cut after `most` characters, with a last line that says so."""
+    """Escape as `visible` does and mark each line; cut after `most` characters, with a last line that says so."""
     shown = visible(text[:most]).strip("\n")
     lines = [_QUOTE + line for line in shown[:most].split("\n")]
-    # Nobody may hide the rest of a text behind characters that grow when they are escaped.
+    # Escaped characters are longer, so a text could otherwise hide its rest behind them.
     if len(text) > most or len(shown) > most:
         lines.append(f"[cut: the whole has {len(text)} characters]")
     return "\n".join(lines)
@@ -76,11 +77,11 @@ def last_lines(text: str, most: int) -> str:
     return end.partition("\n")[2] or end
 
 
-def _harmless(character: str) -> bool:
-    return character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _ACTED_ON
+def _is_harmless(character: str) -> bool:
+    return character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _ACTIVE_CATEGORIES
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     code = ord(character)
     if code < 0x100:
         return f"\\x{code:02x}"
@@ -88,7 +89,7 @@ def _escaped(character: str) -> str:
 
 
 def escaped_line(text: str) -> str:
-    """Escape as `visible` does, and newlines and tabs too: for places where one line is one thing."""
+    """Escape as `visible` does, and newlines and tabs too, so that the result is one line."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -104,7 +105,7 @@ _LOG_LINE_WIDTH = 200
 
 
 def quote_log_lines(lines: Sequence[str]) -> list[str]:
-    """Return the last of `lines`, each behind a mark, cut, and with every character escaped that is not printable."""
+    """Return the last of `lines`, each marked, cut, and with all unprintable characters escaped."""
     return [f"> {_cut_log_line(line)}" for line in lines[-LOG_LINES:]]
 
 
@@ -123,5 +124,5 @@ def format_bytes(count: int) -> str:
 
 
 def shown(text: str) -> str:
-    """Quote and cut `text` in pure ASCII, so that a look-alike or an escape sequence can be recognised."""
+    """Quote and cut `text` in pure ASCII, so that look-alikes and escape sequences can be recognised."""
     return ascii(text if len(text) <= 40 else text[:40] + "...")

@@ -1,8 +1,7 @@
 """Locks (flock) on the state directory, repositories and containers, which child processes inherit.
 
-A daemon that was killed may leave git, `nixos-container` or `nix-env` at work. They keep the lock that they inherited,
-so the kernel says whether any of them is alive: the next daemon waits for them instead of taking their unfinished work
-for leftovers.
+A killed daemon may leave git, `nixos-container` or `nix-env` running. They keep the lock that they inherited, so the
+next daemon waits for them instead of treating their unfinished work as leftovers.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from hive_core.errors import HiveError
 
 
 class StateLock:
-    """The daemon's lock on its state directory. The kernel releases it when the process ends, however it ends."""
+    """The daemon's lock on its state directory, which the kernel releases when the process ends."""
 
     def __init__(self, path: Path) -> None:
-        """Take the lock; raises HiveError `state_in_use` if another daemon holds it."""
+        """Take the lock. Raises HiveError `state_in_use` if another daemon holds it."""
         self._descriptor = _open(path)
         if not _try_lock(self._descriptor):
             holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
@@ -30,25 +29,25 @@ class StateLock:
             raise HiveError(
                 "state_in_use",
                 f"another hive-c0re (process {holder}) is using {path.parent}",
-                hint="stop it first, or give this one another --state-dir",
+                hint="stop it first, or choose another --state-dir",
             )
         os.truncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Release the directory."""
+        """Release the lock."""
         os.close(self._descriptor)
 
 
 _REPOSITORY_LOCK = "hive.lock"
-_PAUSE = 0.02
+_POLL_SECONDS = 0.02
 
 
 @contextmanager
 def shared_repository_lock(repository: Path, seconds: float = 30.0) -> Iterator[int]:
-    """Lock a repository for one writer of several; waits while refs are being repaired.
+    """Lock a repository for one of several writers, waiting while it is being repaired.
 
-    Yields a descriptor that each git process started meanwhile must keep open.
+    Yields a descriptor that each git process started in the block must inherit.
 
     Raises:
         HiveError: `repository_busy` after `seconds`.
@@ -58,19 +57,20 @@ def shared_repository_lock(repository: Path, seconds: float = 30.0) -> Iterator[
 
 @contextmanager
 def exclusive_repository_lock(repository: Path, seconds: float = 30.0) -> Iterator[int]:
-    """Wait until no git process writes, and keep others out. Raises HiveError `repository_busy` after `seconds`."""
+    """Lock a repository against all writers, waiting for them. Raises HiveError `repository_busy` after `seconds`."""
     yield from _repository_lock(repository, fcntl.LOCK_EX, seconds)
 
 
-def _repository_lock(repository: Path, how: int, seconds: float) -> Iterator[int]:
+def _repository_lock(repository: Path, operation: int, seconds: float) -> Iterator[int]:
     descriptor = _open(repository / _REPOSITORY_LOCK)
     try:
         deadline = time.monotonic() + seconds
-        while not _try_lock(descriptor, how):
+        while not _try_lock(descriptor, operation):
             if time.monotonic() >= deadline:
                 why = f"a git process is still writing {repository.name}"
-                raise HiveError("repository_busy", why, hint="see what it does, and try again", status=503)
-            time.sleep(_PAUSE)
+                hint = "see what the process does (ps), and try again"
+                raise HiveError("repository_busy", why, hint=hint, status=503)
+            time.sleep(_POLL_SECONDS)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -78,9 +78,9 @@ def _repository_lock(repository: Path, how: int, seconds: float) -> Iterator[int
 
 @asynccontextmanager
 async def container_lock(directory: Path, container: str, seconds: float = 180.0) -> AsyncIterator[int]:
-    """Lock a container against others that change it.
+    """Lock a container against concurrent changes.
 
-    Yields a descriptor that every program started meanwhile must keep open.
+    Yields a descriptor that each program started in the block must inherit.
 
     Raises:
         HiveError: `container_busy` after `seconds`, `container_not_prepared` if the lock cannot be opened.
@@ -92,11 +92,11 @@ async def container_lock(directory: Path, container: str, seconds: float = 180.0
             if time.monotonic() >= deadline:
                 raise HiveError(
                     "container_busy",
-                    f"a program is still at work on the container {container}",
+                    f"a program is still changing the container {container}",
                     hint="see what nixos-container or nix-env is doing (ps), and try again",
                     status=503,
                 )
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_POLL_SECONDS)
         yield descriptor
     finally:
         os.close(descriptor)
@@ -119,10 +119,10 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def _try_lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
-    """Take a lock if nobody holds one that excludes it; returns whether it was taken."""
+def _try_lock(descriptor: int, operation: int = fcntl.LOCK_EX) -> bool:
+    """Take a lock without waiting; return False if a conflicting lock is held."""
     try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

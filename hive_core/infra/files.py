@@ -12,14 +12,14 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DISK_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
 def open_directory(path: Path | str | bytes, within: int | None = None, *, path_only: bool = False) -> Iterator[int]:
     """Open a directory, `path` being relative to the descriptor `within`, and yield its descriptor.
 
-    `path_only` needs no permission to read the directory; its descriptor serves only to reach what is below.
+    `path_only` needs no permission to read the directory; its descriptor can only be used to reach entries below it.
 
     Raises:
         OSError: The last part of `path` is a link or no directory, or it cannot be opened.
@@ -33,7 +33,7 @@ def open_directory(path: Path | str | bytes, within: int | None = None, *, path_
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a directory's entries, would survive a power cut. Links are not followed."""
+    """Write a file's content or a directory's entries to the disk. Links are not followed."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -42,7 +42,7 @@ def sync(path: Path) -> None:
 
 
 def sync_all(top: Path) -> None:
-    """Sync a directory and everything in it; meant for a few dozen files."""
+    """Sync a directory and all files in it; meant for a few dozen files."""
     for directory, _, files in os.walk(top):
         for name in files:
             path = Path(directory, name)
@@ -51,30 +51,30 @@ def sync_all(top: Path) -> None:
         sync(Path(directory))
 
 
-def disk_full(what: str) -> HiveError:
+def disk_full(action: str) -> HiveError:
     """Return the error for a full disk."""
-    hint = "make room on the disk that holds the state directory, or raise its quota"
-    return HiveError("disk_full", f"cannot {what}: no space left on the disk", hint=hint, status=507)
+    hint = "free space on the disk that holds the state directory, or raise its quota"
+    return HiveError("disk_full", f"cannot {action}: no space left on the disk", hint=hint, status=507)
 
 
 @contextmanager
-def disk_full_as_error(what: str) -> Iterator[None]:
-    """Turn a full disk into a HiveError `disk_full`."""
+def disk_full_as_error(action: str) -> Iterator[None]:
+    """Raise HiveError `disk_full` instead of the OSError of a full disk."""
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise disk_full(what) from None
+        if error.errno in _DISK_FULL_ERRORS:
+            raise disk_full(action) from None
         raise
 
 
-_LARGEST = 1024 * 1024
+_MAX_TEXT_BYTES = 1024 * 1024
 
 
 def read(path: Path) -> str | None:
     """Read a text file, at most 1 MiB of it; None if it does not exist. Raises OSError as `read_bytes` does."""
     try:
-        return read_bytes(path, _LARGEST).decode(errors="replace")
+        return read_bytes(path, _MAX_TEXT_BYTES).decode(errors="replace")
     except FileNotFoundError:
         return None
 
@@ -95,11 +95,11 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:
-    """Make `text` the content of a file in an existing directory; returns whether that changed anything.
+    """Replace the content of a file in an existing directory with `text`; return True if it was different.
 
-    `durable`: after a power failure the file holds the old or the new text. Raises OSError.
+    With `durable`, the file has the old or the new text after a power failure. Raises OSError.
     """
-    if _is(path, text):
+    if _has_content(path, text):
         return False
     with open_directory(path.parent) as directory:
         temporary = f".{path.name}.{secrets.token_hex(8)}"
@@ -121,8 +121,8 @@ def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:
     return True
 
 
-def _is(path: Path, text: str) -> bool:
+def _has_content(path: Path, text: str) -> bool:
     try:
         return read(path) == text
     except OSError:
-        return False  # A link, a directory or a special file is replaced, too.
+        return False  # A link or a special file is replaced too.

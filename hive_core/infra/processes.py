@@ -1,11 +1,11 @@
-"""Child processes of the daemon: the one module of `hive_core` that spawns them.
+"""Child processes of the daemon: the only module of `hive_core` that spawns them.
 
-Every child gets a session of its own, no shell, no descriptors but those named, an environment that is exactly what
-the caller gave, and one pipe for its standard error, and for its output unless that goes elsewhere. Children are
-watched through pidfds (Linux 5.3): no thread per child, and a child's process group is killed before the child is
-reaped, so that its number cannot belong to anybody else by then.
+Every child gets its own session, no shell, only the named descriptors, exactly the given environment, and one pipe for
+its standard error, and for its standard output unless that goes elsewhere. Children are watched through pidfds (Linux
+5.3), without a thread per child. A child's process group is killed before the child is reaped, so that the process id
+cannot belong to another process by then.
 
-Call `spawn` on the thread that lives as long as the daemon: "die with the parent" means the thread that spawned.
+Call `spawn` on a thread that lives as long as the daemon: PR_SET_PDEATHSIG refers to the thread that spawned.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Command:
-    """What to run. `argv[0]` is a path or is looked up in the daemon's PATH; `keep_fds` stay open in the child.
+    """A program and its environment. `argv[0]` is a path or is looked up in the daemon's PATH.
 
-    `stdin` is its standard input (None: empty), `stdout` its standard output (None: the pipe that standard error goes
-    to); both stay the caller's to close. `limits` are resource limits (`resource.RLIMIT_*`), soft and hard. They are
-    set when `spawn` returns, which is a moment after the program was started: one that must do nothing without them
-    is made to wait for its input.
+    The child inherits `keep_fds`. `stdin` is its standard input (None: empty), `stdout` its standard output (None: the
+    pipe of standard error); the caller closes both. `limits` are resource limits (`resource.RLIMIT_*`), soft and hard.
+    They are active when `spawn` returns, shortly after the start of the program. If a program must do nothing without
+    them, let it wait for its input.
     """
 
     argv: Sequence[str]
@@ -41,7 +41,7 @@ class Command:
 
 
 class Process:
-    """One child. `output` is the read end of its pipe, non-blocking, open until `close`."""
+    """A child process. `output` is the non-blocking read end of its pipe, open until `close`."""
 
     def __init__(self, popen: subprocess.Popen[bytes], pidfd: int, output: int) -> None:
         self._popen = popen
@@ -50,26 +50,26 @@ class Process:
         self.output = output
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the child alone; nothing happens if it has ended."""
+        """Signal only the child; do nothing if it has been reaped."""
         if self._popen.returncode is None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
     def kill(self) -> None:
-        """Kill the child and everything in its process group; nothing happens after it was reaped."""
+        """Kill the child and its process group; do nothing if the child has been reaped."""
         if self._popen.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
     @property
     def ended(self) -> bool:
-        """Whether the child was reaped."""
+        """Return True if the child was reaped."""
         return self._popen.returncode is not None
 
     async def wait(self) -> int:
-        """Wait until the child ends, kill what is left of its group, reap it: its exit code, or minus a signal.
+        """Wait for the end of the child, kill the rest of its group, and return its exit code or minus a signal.
 
-        One caller at a time.
+        Only one caller may wait at a time.
         """
         if self._popen.returncode is None:
             await readable(self._pidfd)
@@ -77,17 +77,17 @@ class Process:
         return self._popen.wait()
 
     def close(self) -> None:
-        """Release the descriptors. The child must have been waited for."""
+        """Close the descriptors. `wait` must have returned."""
         os.close(self._pidfd)
         os.close(self.output)
 
 
 def spawn(command: Command) -> Process:
-    """Start a child. Raises OSError or ValueError if it cannot be started at all, or not with its limits."""
+    """Start a child. Raises OSError or ValueError if it cannot be started with its limits."""
     output, writer = os.pipe2(os.O_CLOEXEC)
     try:
         os.set_blocking(output, False)
-        popen = subprocess.Popen(  # noqa: S603 - no shell; what to run is the caller's to answer for
+        popen = subprocess.Popen(  # noqa: S603 - no shell; callers choose the program
             list(command.argv),
             env=dict(command.environment),
             cwd=command.cwd,
@@ -103,8 +103,8 @@ def spawn(command: Command) -> Process:
     finally:
         os.close(writer)
     try:
-        for kind, most in command.limits.items():
-            _limit(popen.pid, kind, most)
+        for kind, limit in command.limits.items():
+            _set_limit(popen.pid, kind, limit)
         pidfd = os.pidfd_open(popen.pid)
     except BaseException:
         os.killpg(popen.pid, signal.SIGKILL)
@@ -114,29 +114,29 @@ def spawn(command: Command) -> Process:
     return Process(popen, pidfd, output)
 
 
-def _limit(pid: int, kind: int, most: int) -> None:
-    """Lower a resource limit of a child that has not been reaped; one that is lower already is left as it is."""
+def _set_limit(pid: int, kind: int, limit: int) -> None:
+    """Lower a resource limit of a child that has not been reaped; a lower limit is kept."""
     _, hard = resource.prlimit(pid, kind)
-    lowest = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    lowest = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.prlimit(pid, kind, (lowest, lowest))
 
 
 async def read_all(descriptor: int, limit: int) -> bytes:
-    """Everything that comes out of a non-blocking pipe until its end; what lies beyond `limit` bytes is dropped."""
-    found = bytearray()
+    """Read a non-blocking pipe to its end, and return the first `limit` bytes."""
+    content = bytearray()
     while True:
         await readable(descriptor)
         with suppress(BlockingIOError):
             chunk = os.read(descriptor, 65536)
             if not chunk:
-                return bytes(found)
-            found += chunk[: limit - len(found)]
+                return bytes(content)
+            content += chunk[: limit - len(content)]
 
 
 async def readable(descriptor: int, unless: asyncio.Future[None] | None = None) -> None:
-    """Wait until a read would not block (of a pidfd: until the process has ended), or until `unless` is done.
+    """Wait until a read would not block (for a pidfd: until the process has ended), or until `unless` is done.
 
-    One caller at a time for one descriptor.
+    Only one caller may wait for a descriptor at a time.
     """
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
@@ -157,7 +157,7 @@ async def readable(descriptor: int, unless: asyncio.Future[None] | None = None) 
 
 
 def describe_exit(returncode: int) -> str:
-    """How a child ended, in words: "exit code 1" or "killed by SIGKILL"."""
+    """Describe the end of a child: "exit code 1" or "killed by SIGKILL"."""
     if returncode >= 0:
         return f"exit code {returncode}"
     try:

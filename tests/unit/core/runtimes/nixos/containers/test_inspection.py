@@ -218,7 +218,7 @@ async def test_whoever_is_cancelled_keeps_the_claim_until_no_file_is_written(
     first = asyncio.create_task(runtime.activate(spec_of(host.place, closure="/nix/store/bbb-system")))
     assert await asyncio.to_thread(writing.wait, 60)
     first.cancel()
-    with pytest.raises(HiveError, match="still at work"):
+    with pytest.raises(HiveError, match="still changing"):
         async with file_lock.container_lock(host.layout.run_dir / "containers", "h-ada", seconds=0.1):
             pass
     go_on.set()

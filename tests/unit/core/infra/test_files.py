@@ -1,4 +1,4 @@
-"""Small files that are read and written with care; what writing leaves is tested with the environment's file."""
+"""Reading and writing of small files without following links."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_only_files_are_read(tmp_path: Path) -> None:
 
 
 def test_as_much_is_read_as_was_asked_for(tmp_path: Path) -> None:
-    """The content of a file comes up to the bound; a file that is not there is nothing."""
+    """A file is read up to the limit; a missing file is None."""
     path = tmp_path / "file"
     assert files.read(path) is None
     path.write_bytes(b"a\xff")

@@ -1,4 +1,4 @@
-"""Spawning: nothing leaks, nothing is left, and how a child ended is told in words."""
+"""Child processes: nothing leaks, nothing is left, and exits are described."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def descriptors() -> set[str]:
 
 
 async def run(command: Command, limit: int = 1_000_000) -> tuple[int, str]:
-    """Exit code and output of a command."""
+    """Return exit code and output of a command."""
     process = spawn(command)
     output = await read_all(process.output, limit)
     returncode = await process.wait()
@@ -59,7 +59,7 @@ async def test_failed_spawn_leaves_no_descriptor() -> None:
 
 
 async def test_the_group_is_killed_before_the_child_is_reaped() -> None:
-    """What a child leaves in its process group dies when the child ends."""
+    """Processes that a child leaves in its process group are killed when the child ends."""
     process = spawn(python("import subprocess; print(subprocess.Popen(['sleep', '1000']).pid, flush=True); input()"))
     # The pipe's end comes when also the one left behind is dead.
     output, returncode = await asyncio.gather(read_all(process.output, 1_000), process.wait())
@@ -74,7 +74,7 @@ async def test_the_group_is_killed_before_the_child_is_reaped() -> None:
     ("returncode", "words"), [(0, "exit code 0"), (3, "exit code 3"), (-9, "killed by SIGKILL"), (-40, "signal 40")]
 )
 def test_exit_words(returncode: int, words: str) -> None:
-    """Exit codes and signals, also those without a name, are told in words."""
+    """Exit codes and signals, also those without a name, are described."""
     assert describe_exit(returncode).endswith(words)
 
 
@@ -112,7 +112,7 @@ async def test_limits_hold_for_a_child_and_its_children() -> None:
 
 
 async def test_limits_that_cannot_be_set_leave_nothing_running() -> None:
-    """A child whose limits cannot be set is killed, and the caller hears of it."""
+    """A child whose limits cannot be set is killed, and the caller gets an error."""
     before = descriptors()
     with pytest.raises((OSError, ValueError)):
         spawn(Command(["sleep", "1000"], {"PATH": os.defpath}, Path("/"), limits={9_999: 1}))

@@ -1,4 +1,4 @@
-"""The database: group commit, and when a start is refused."""
+"""The database: group commit, migrations, and refused starts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def names(db: sqlite3.Connection) -> list[str]:
 
 
 async def test_operations_share_a_commit(tmp_path: Path) -> None:
-    """What arrives together is committed together, and every caller gets its own result."""
+    """Operations that arrive together share a commit, and each caller gets its own result."""
     commits: list[int] = []
     async with opened(tmp_path / "hive.sqlite", commits) as database:
         results = await asyncio.gather(*[database.write(lambda db, n=n: n * 2) for n in range(50)])  # type: ignore[misc]
@@ -84,7 +84,7 @@ async def test_a_write_is_carried_out_though_its_caller_gave_up(tmp_path: Path) 
 
 
 async def test_finishing_stores_what_is_queued_and_refuses_the_rest(tmp_path: Path) -> None:
-    """A daemon that stops loses nothing that it took, and takes nothing that it cannot store."""
+    """A stopping daemon stores all queued operations and refuses new ones."""
     async with opened(tmp_path / "hive.sqlite") as database:
         queued = [database.submit(note(text)) for text in ("a", "bb", "ccc")]
         database.finish()
@@ -136,7 +136,7 @@ async def test_a_full_disk_refuses_only_what_needs_room(tmp_path: Path) -> None:
 
 
 async def test_a_locked_database_refuses_and_recovers(tmp_path: Path) -> None:
-    """Another program that holds the file's lock costs a refusal, not the daemon."""
+    """While another program holds the file's lock, writes are refused and the daemon continues."""
     async with opened(tmp_path / "hive.sqlite") as database:
         await database.write(lambda db: db.execute("PRAGMA busy_timeout = 0").fetchone())
         other = sqlite3.connect(tmp_path / "hive.sqlite", isolation_level=None)
@@ -150,7 +150,7 @@ async def test_a_locked_database_refuses_and_recovers(tmp_path: Path) -> None:
 
 
 async def test_a_lasting_failure_ends_the_writer(tmp_path: Path) -> None:
-    """When SQLite fails for good, the caller is refused and `run` raises: the daemon must not go on as if."""
+    """When SQLite fails permanently, the caller gets an error and `run` raises, so that the daemon stops."""
     database = await Database.open(tmp_path / "hive.sqlite")
     writing = asyncio.create_task(database.run())
     with pytest.raises(HiveError) as refusal:
@@ -162,7 +162,7 @@ async def test_a_lasting_failure_ends_the_writer(tmp_path: Path) -> None:
 
 
 class Odd(BaseException):
-    """Neither SQLite's error nor one of the operation's own."""
+    """An error that is neither SQLite's nor the operation's."""
 
 
 def oddly(_: sqlite3.Connection) -> None:
@@ -183,7 +183,7 @@ def damaged(db: sqlite3.Connection) -> None:
 async def test_no_failure_leaves_callers_waiting(
     tmp_path: Path, operation: Operation[None], failure: type[BaseException]
 ) -> None:
-    """Whatever ends the writer, a damaged file included: all of the commit are refused, and `run` raises."""
+    """When any failure ends the writer, all callers of the commit get an error, and `run` raises."""
     database = await Database.open(tmp_path / "hive.sqlite")
     writing = asyncio.create_task(database.run())
     futures = [database.submit(wanted) for wanted in (note("a"), operation, note("bb"))]
@@ -197,7 +197,7 @@ async def test_no_failure_leaves_callers_waiting(
 
 
 async def test_a_violated_constraint_is_the_operations_own(tmp_path: Path) -> None:
-    """What SQLite refuses to one operation, it refuses to that one alone; the writer goes on."""
+    """A violated constraint fails only its own operation; the writer continues."""
     async with opened(tmp_path / "hive.sqlite") as database:
         first, twice = database.submit(note("a")), database.submit(note("a"))
         await first
@@ -208,7 +208,7 @@ async def test_a_violated_constraint_is_the_operations_own(tmp_path: Path) -> No
 
 
 def open_below(directory: Path) -> list[Path]:
-    """The files of this directory that the process has open."""
+    """Return the files of this directory that the process has open."""
     opened = [descriptor.readlink() for descriptor in Path("/proc/self/fd").iterdir() if descriptor.is_symlink()]
     return [path for path in opened if path.is_relative_to(directory)]
 
@@ -227,7 +227,7 @@ async def test_an_open_that_breaks_off_leaves_nothing_open(tmp_path: Path, monke
 
 
 async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    """A file that a newer program wrote is left as it is, and the error says what to do."""
+    """A file of a newer program is not changed, and the error says what to do."""
     path = tmp_path / "hive.sqlite"
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 999")
@@ -297,7 +297,7 @@ def test_every_version_is_migrated_to_the_same_schema(version: int) -> None:
 
 
 def test_proposals_outlive_the_change_of_their_table() -> None:
-    """What an older daemon knew of proposals is there after the update, and rebuilds fit in."""
+    """Proposals of an older daemon are kept by the migration, and rebuilds can be added."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     for number, step in enumerate(STEPS[:2], start=1):
         db.executescript(f"{step}; PRAGMA user_version = {number};")
@@ -311,7 +311,7 @@ def test_proposals_outlive_the_change_of_their_table() -> None:
 
 
 def test_spawns_and_destroys_are_to_be_completed_after_the_update() -> None:
-    """An older schema did not keep `start` and `purge`: only of the kinds that have them they are unknown after it."""
+    """After the migration, `start` and `purge` are unknown only for spawns and destroys."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     for number, step in enumerate(STEPS[:4], start=1):
         db.executescript(f"{step}; PRAGMA user_version = {number};")
@@ -329,7 +329,7 @@ def test_spawns_and_destroys_are_to_be_completed_after_the_update() -> None:
 
 
 def test_what_there_is_outlives_questions_and_reminders() -> None:
-    """Agents and messages of an older daemon are there after the update; they say nothing, and have asked nothing."""
+    """Agents and messages of an older daemon are kept by the migration, without status and questions."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     for number, step in enumerate(STEPS[:3], start=1):
         db.executescript(f"{step}; PRAGMA user_version = {number};")
@@ -352,7 +352,7 @@ def test_what_there_is_outlives_questions_and_reminders() -> None:
 
 
 def test_a_state_directory_has_one_daemon(tmp_path: Path) -> None:
-    """The second daemon is refused and told which process is there; when that ends, the next may come."""
+    """A second daemon is refused with the process id of the first; after that one ends, another may start."""
     first = StateLock(tmp_path / "hive.lock")
     with pytest.raises(HiveError, match=r"process \d+") as refusal:
         StateLock(tmp_path / "hive.lock")

@@ -1,4 +1,4 @@
-"""Reading the journal: what journalctl prints, made into lines; and what it does wrong."""
+"""Reading the journal: conversion of journalctl's output to lines, and its failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def texts(entries: Entries) -> list[str]:
 
 
 def test_entries_become_lines() -> None:
-    """Each entry is one line with its time; bytes, breaks, nothing and nonsense in it do not matter."""
+    """Each entry becomes one line with its time, also if its message has bytes, line breaks, nothing or no text."""
     entries = Entries(10)
     output = b"".join(
         entry(number, message)
@@ -42,7 +42,7 @@ def test_entries_become_lines() -> None:
 
 
 def test_the_first_or_the_newest_are_kept() -> None:
-    """Going on from a cursor no line is left out; of the last lines the newest are kept."""
+    """Reading from a cursor leaves out no line; reading the last lines keeps the newest."""
     first, newest = Entries(2), Entries(2, newest=True)
     output = b"".join(entry(number, f"line {number}") for number in range(5))
     first.feed(output)
@@ -70,7 +70,7 @@ def test_answers_are_bounded(newest: bool) -> None:
 
 @pytest.fixture
 def journalctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program in the place of journalctl, to be written; `ran` beside it tells its process."""
+    """Return the path of a fake journalctl, which the test writes; the file `ran` beside it has its process id."""
     program = tmp_path / "journalctl"
     program.touch(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -86,7 +86,7 @@ def running(program: Path) -> bool:
 
 
 async def test_following_ends_with_what_came(journalctl: Path) -> None:
-    """Whoever waits for lines gets those that are there as soon as there is one, and nothing is left running."""
+    """A waiting caller gets the available lines as soon as there is one, and no process is left."""
     write(journalctl, f"cat <<'X'\n{(entry(1, 'one') + entry(2, 'two')).decode()}X\nexec sleep 1000")
     lines, cursor = await journal.read(UNIT, 10, "s=c;i=0", 60)
     assert [line.partition(" ")[2] for line in lines] == ["one", "two"]
@@ -95,7 +95,7 @@ async def test_following_ends_with_what_came(journalctl: Path) -> None:
 
 
 async def test_waiting_ends(journalctl: Path) -> None:
-    """When nothing comes in time the answer is empty with the same cursor; a waiter that goes away leaves nothing."""
+    """Without lines in time, the answer is empty with the same cursor; a cancelled caller leaves no process."""
     write(journalctl, "exec sleep 1000")
     assert await journal.read(UNIT, 10, "s=c;i=0", 0.05) == ([], "s=c;i=0")
     (journalctl.parent / "ran").unlink()
@@ -108,7 +108,7 @@ async def test_waiting_ends(journalctl: Path) -> None:
 
 
 async def test_what_journalctl_complains_of_is_told(journalctl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal that cannot be read is an error that says why, never an empty log; so is a cursor of another log."""
+    """A journal that cannot be read, or a cursor of another log, is an error with a reason, never an empty log."""
     write(journalctl, "echo No journal files were opened >&2; exit 1")
     with pytest.raises(HiveError, match="cannot be read: No journal files were opened") as failed:
         await journal.read(UNIT, 10, None, 0)
@@ -123,7 +123,7 @@ async def test_what_journalctl_complains_of_is_told(journalctl: Path, monkeypatc
 
 
 async def test_systemd_needs_pydbus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pydbus the refusal says which package to install."""
+    """Without pydbus, the error says which package to install."""
     monkeypatch.setitem(sys.modules, "pydbus", None)
     with pytest.raises(HiveError, match="without pydbus") as refused:
         await SystemBus.open()

@@ -1,4 +1,4 @@
-"""Limits in systemd's words."""
+"""Limits as drop-ins and as unit properties."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMITS = st.builds(
 
 
 def test_a_dropin_says_what_is_limited() -> None:
-    """Each limit is a line in systemd's words and units; swap is no way around the memory's."""
+    """Each limit becomes a line in systemd's terms and units; a memory limit also forbids swap."""
     text = limits_dropin(Limits(memory_max="3G", cpu_quota=150, tasks_max=512, io_weight=50))
     assert text.splitlines()[1:] == [
         "[Service]",
@@ -31,20 +31,20 @@ def test_a_dropin_says_what_is_limited() -> None:
 
 
 def test_a_dropin_without_limits_changes_nothing() -> None:
-    """What is not limited is left to the unit."""
+    """A limit that is not set is left to the unit."""
     assert limits_dropin(Limits()).splitlines()[1:] == ["[Service]"]
 
 
 @given(LIMITS)
 def test_limits_come_back_from_properties(limits: Limits) -> None:
-    """The limits that were set are the limits that are told, in size."""
+    """Limits that were set are read back with the same sizes."""
     back = active_limits(unit_properties(limits))
     assert unit_properties(back) == unit_properties(limits)
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 def test_foreign_limits_are_told_as_near_as_can_be(memory: int, cpu: int, tasks: int, weight: int) -> None:
-    """Whatever an operator has set on the unit can be told; unlimited is None."""
+    """Any limit that an operator has set on the unit can be read; unlimited is None."""
     properties = {"MemoryMax": memory, "CPUQuotaPerSecUSec": cpu, "TasksMax": tasks, "IOWeight": weight}
     limits = active_limits(properties)
     assert (limits.memory_max is None) == (memory == 2**64 - 1)
@@ -59,6 +59,6 @@ def lines(text: str) -> list[str]:
 
 
 def test_a_sealed_container_may_have_its_tun_device() -> None:
-    """nspawn 257 makes /dev/net/tun where the network is the container's own, and needs the unit's leave for it."""
+    """A container with its own network may use /dev/net/tun, which nspawn 257 creates there."""
     assert "DeviceAllow=/dev/net/tun rwm" in lines(dropin(Limits(), 5.0, sealed=True))
     assert not any(line.startswith("DeviceAllow") for line in lines(dropin(Limits(), 5.0)))

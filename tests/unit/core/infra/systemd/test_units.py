@@ -1,4 +1,4 @@
-"""What the properties of a unit mean."""
+"""The meaning of a unit's properties."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DOWN_AGAIN = replace(DOWN, invocation="bb", restarts=1, changed_usec=40)
 
 
 def runs(*states: UnitProperties) -> list[str]:
-    """The runs that a watcher of these states is told of, which keeps the newest."""
+    """Return the runs that a reader of these states gets, if it keeps the newest state."""
     told = []
     newest: UnitProperties | None = None
     for state in states:
@@ -44,7 +44,7 @@ def runs(*states: UnitProperties) -> list[str]:
 
 
 def test_properties_are_read() -> None:
-    """Properties as D-Bus gives them become one value, and what systemd does not know is None."""
+    """D-Bus properties become one value, and numbers that systemd does not know are None."""
     properties = {
         "ActiveState": "active",
         "SubState": "running",
@@ -75,7 +75,7 @@ def test_properties_are_read() -> None:
 
 
 def test_what_is_used_is_asked_for() -> None:
-    """Each property that is looked at is one of those that are read from the bus, and each of those is looked at."""
+    """The properties that are converted are exactly those that are read from the bus."""
     looked_at = set()
 
     class Answer(dict[str, Any]):
@@ -110,12 +110,12 @@ def test_nothing_is_known_of_a_unit_that_never_was() -> None:
     ],
 )
 def test_lifecycle(active: str, sub: str, expected: Lifecycle) -> None:
-    """Every state of systemd's, of old and new releases, is one of the hive's."""
+    """Each state of old and new releases of systemd has a lifecycle."""
     assert lifecycle(UnitProperties(NAME, active, sub)) == expected
 
 
 def test_a_unit_that_is_about_to_start_is_not_stopped() -> None:
-    """systemd tells of a new run's process before it changes the state: that is a start, and nothing has ended."""
+    """A process in an inactive unit is a start, because systemd signals it before the change of state."""
     assert lifecycle(BEGINNING) == "starting"
     assert lifecycle(replace(BEGINNING, main_pid=0, control_pid=5)) == "starting"
     assert not has_ended(BEGINNING)
@@ -140,18 +140,18 @@ def test_a_unit_that_is_about_to_start_is_not_stopped() -> None:
     ],
 )
 def test_exit_words(result: str, code: int, status: int, words: str) -> None:
-    """How a run ended is told in words that an operator knows."""
+    """The end of a run is described in terms that operators know."""
     assert describe_exit(replace(DOWN, result=result, code=code, status=status)) == words
 
 
 def test_a_crash_is_told_once() -> None:
-    """A run that ended is told of once, through repetitions and the states that follow it."""
+    """A run that ended is returned once, despite repeated and later states."""
     assert runs(UP, DOWN, DOWN, WAITING, WAITING, BEGINNING, AGAIN, AGAIN) == ["aa"]
     assert runs(UP, DOWN, WAITING, BEGINNING, AGAIN, DOWN_AGAIN) == ["aa", "bb"]
 
 
 def test_a_crash_that_nobody_saw_is_told() -> None:
-    """A run that ended while nobody could hear of it is told of when the next one is seen, without a cause."""
+    """A run that ended during an interruption is returned without a cause when the next run is seen."""
     assert ended(UP, AGAIN) == [Ended("aa", None)]
     assert ended(UP, DOWN_AGAIN) == [Ended("aa", None), Ended("bb", DOWN_AGAIN)]
     assert ended(UP, UnitProperties(NAME, "inactive", "dead")) == [Ended("aa", None)]
@@ -159,14 +159,14 @@ def test_a_crash_that_nobody_saw_is_told() -> None:
 
 
 def test_late_news_are_no_crash() -> None:
-    """A state older than the newest one tells of nothing."""
+    """A state that is older than the newest one returns no run."""
     assert runs(AGAIN, DOWN, WAITING, UP) == []
     assert runs(UP, DOWN, AGAIN, DOWN) == ["aa"]
 
 
 @given(st.data())
 def test_any_repetition_and_loss_tells_each_crash_at_most_once(data: st.DataObject) -> None:
-    """Whatever states are lost or repeated, each run is told of at most once, and the last one's end is not missed."""
+    """With lost or repeated states, each run is returned at most once, and the end of the last run is not missed."""
     story = [UP, DOWN, WAITING, BEGINNING, AGAIN, DOWN_AGAIN]
     kept = [UP, *(state for state in story for _ in range(data.draw(st.integers(0, 2)))), DOWN_AGAIN]
     told = runs(*kept)

@@ -1,4 +1,4 @@
-"""Watching units, names of units as paths, and waiting for jobs."""
+"""Subscriptions to units, D-Bus paths of units, and waiting for jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def rest(watch: UnitSubscription) -> list[UnitProperties]:
 
 
 async def test_repetitions_and_late_news_are_dropped() -> None:
-    """A watcher gets each state of a unit once and in order, and those of no other unit."""
+    """A subscription yields each state of its units once and in order, and no state of other units."""
     watch = UnitSubscription("container@")
     for one in (state(1), state(1), state(3), state(2), state(9, "other.service"), state(2, "container@x"), state(3)):
         watch.put(one)
@@ -33,7 +33,7 @@ async def test_repetitions_and_late_news_are_dropped() -> None:
 
 
 async def test_a_unit_that_was_unloaded_is_new() -> None:
-    """What systemd tells of a unit after it forgot the unit is no repetition."""
+    """A state after systemd has unloaded the unit is not treated as a repetition."""
     watch = UnitSubscription("container@")
     watch.put(state(1))
     watch.forget(ADA)
@@ -43,7 +43,7 @@ async def test_a_unit_that_was_unloaded_is_new() -> None:
 
 
 async def test_a_slow_watcher_fills_no_memory() -> None:
-    """One that does not read keeps a bounded number of states, among them the newest of each unit."""
+    """Without a reader, a subscription keeps a bounded number of states, with the newest of each unit."""
     watch = UnitSubscription("container@")
     watch.put(state(1, "container@quiet"))
     for number in range(1, 5 * MOST_WAITING):
@@ -55,7 +55,7 @@ async def test_a_slow_watcher_fills_no_memory() -> None:
 
 
 async def test_a_watcher_waits() -> None:
-    """A state that comes later wakes whoever waits for it, and so does the end."""
+    """A later state and the end of the subscription each wake a waiting reader."""
     watch = UnitSubscription("")
     waiting = asyncio.create_task(anext(watch))
     await asyncio.sleep(0)
@@ -66,7 +66,7 @@ async def test_a_watcher_waits() -> None:
 
 
 def test_paths_are_systemds() -> None:
-    """A unit's path is the one that systemd gives it."""
+    """A unit has the same path as in systemd."""
     assert unit_path(ADA) == "/org/freedesktop/systemd1/unit/container_40h_2dada_2eservice"
     assert unit_path("1a.mount") == "/org/freedesktop/systemd1/unit/_31a_2emount"
     assert unit_name("/org/freedesktop/systemd1/job/1") is None
@@ -74,7 +74,7 @@ def test_paths_are_systemds() -> None:
 
 @given(st.from_regex(r"[A-Za-z0-9@:._\\-]{1,60}", fullmatch=True))
 def test_paths_give_names_back(name: str) -> None:
-    """Every unit's name comes back from its path, which is a legal one."""
+    """Each unit name has a valid D-Bus path, from which it can be restored."""
     path = unit_path(name)
     assert unit_name(path) == name
     assert path.removeprefix("/org/freedesktop/systemd1/unit/").replace("_", "").isalnum()
@@ -82,13 +82,13 @@ def test_paths_give_names_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "a\nb", "ü.service", "*", "x" * 256])
 def test_what_is_no_unit_has_no_path(name: str) -> None:
-    """What cannot be a unit's name is never asked for."""
+    """An invalid unit name is refused before any call."""
     with pytest.raises(ValueError, match="no unit"):
         unit_path(name)
 
 
 async def test_a_job_is_waited_for() -> None:
-    """Whoever waits gets the result of the own job, not of another's; a job of nobody is nothing."""
+    """A caller gets the result of its own job only; results of unknown jobs are ignored."""
     jobs = Jobs()
     with jobs.expect() as one, jobs.expect() as other:
         one.set_path(["/job/1"])

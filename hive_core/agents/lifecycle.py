@@ -160,7 +160,7 @@ class AgentLifecycle:
                 self._purging.begun(name)
             await self._deployments.stop_listening(name)
             left = await (self._purging.finish(name) if purge else self._purging.clear_run(name))
-        await self._purging.empty(left)
+        await self._purging.delete(left)
         return DestroyAnswer(name=name, purged=purge, dropped_messages=dropped)
 
     # --------------------------------------------------------------------------------------------------------

@@ -1,11 +1,11 @@
 """Deletion of an agent's files, which is safe against links and continues after a restart.
 
 The table `purges` names the agents whose row is deleted and whose files may still be in place. The files are moved into
-the trash, where they are in the way of no new agent of the name, and deleted in the background.
+the trash, where they are in the way of no new agent of the name, and deleted in the background by rm(1).
 
 An agent may have nested directories thousands deep, given them names of 255 bytes, removed its own access to them and
-created links to anywhere. So nothing here recurses, builds long paths or follows a link: directories are opened by
-descriptor, and the directories in a directory are first moved up to the top, which flattens the deepest tree.
+created links to anywhere. rm from coreutils removes a tree of any depth with few descriptors, and neither it nor
+`chmod -R` follows the links that it finds in the tree.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import asyncio
 import os
 import secrets
 import stat
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -24,9 +23,15 @@ import structlog
 from hive_core.agents import store
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.database import Database
+from hive_core.infra.files import open_directory
+from hive_core.infra.processes import Command, Process, describe_exit, read_all, spawn
 from hive_core.layout import Layout
+from hive_core.text import escaped_first_line
 
 _log = structlog.get_logger(__name__)
+
+_OUTPUT_BYTES = 64 * 1024
+_ERROR_CHARACTERS = 300
 
 
 class Purging:
@@ -35,15 +40,14 @@ class Purging:
     def __init__(self, layout: Layout, database: Database) -> None:
         self._database = database
         self._trash = Trash(layout)
-        self._names: set[str] = set()
-        self._emptying = asyncio.Lock()
-        self._more = asyncio.Event()
-        self._more.set()
+        self._pending: set[str] = set()
+        self._trash_filled = asyncio.Event()
+        self._trash_filled.set()
 
     async def open(self, known: set[str]) -> None:
         """Move the files of purged agents and the sockets of unknown agents away, where an earlier daemon left them."""
-        self._names = await self._database.read(store.purges)
-        for name in sorted(self._names):
+        self._pending = await self._database.read(store.purges)
+        for name in sorted(self._pending):
             try:
                 await self.finish(name)
             except HiveError as error:
@@ -56,59 +60,59 @@ class Purging:
     async def run(self) -> None:
         """Empty the trash, at once and whenever something is left in it, until cancelled."""
         while True:
-            await self._more.wait()
-            self._more.clear()
-            for directory in await asyncio.to_thread(self._trash.places):
+            await self._trash_filled.wait()
+            self._trash_filled.clear()
+            for directory in await asyncio.to_thread(self._trash.directories):
                 try:
-                    await self._empty_one(directory)
+                    await self._trash.delete(directory)
                 except OSError as error:
-                    _log.error("trash not removed", place=str(directory), error=_describe(error))
+                    _log.error("trash not removed", directory=str(directory), error=_describe(error))
 
     def stop(self) -> None:
         """Stop deleting; the next daemon continues."""
         self._trash.stop()
 
     async def clear_run(self, name: str) -> Sequence[Path]:
-        """Move a destroyed agent's run directory away; returns the trash directories to `empty`."""
+        """Move a destroyed agent's run directory away; returns the trash directories to `delete`."""
         try:
-            return await asyncio.to_thread(self._trash.take_run, name)
+            return await asyncio.to_thread(self._trash.move_run, name)
         except OSError as error:
             _log.error("run directory not removed", agent=name, error=_describe(error))
             return []
 
     def begun(self, name: str) -> None:
         """Record that `store.begin_purge` is committed."""
-        self._names.add(name)
+        self._pending.add(name)
 
     async def finish(self, name: str) -> Sequence[Path]:
-        """Move all files of the agent away; returns the trash directories to `empty`. Raises `agent_being_purged`."""
+        """Move all files of the agent away; returns the trash directories to `delete`. Raises `agent_being_purged`."""
         try:
-            places = await asyncio.to_thread(self._trash.take_all, name)
+            directories = await asyncio.to_thread(self._trash.move_all, name)
         except OSError as error:
             raise conflict(
                 "agent_being_purged",
                 f"the files of the purged agent {name} cannot be moved away: {_describe(error)}",
-                "see what holds them and spawn it again, or restart the daemon",
+                "remove the cause and spawn the agent again, or restart the daemon",
             ) from None
         await self._database.write(lambda db: store.end_purge(db, name))
-        self._names.discard(name)
-        return places
+        self._pending.discard(name)
+        return directories
 
     def pending(self, name: str) -> bool:
-        """Whether the purge of an agent of that name is not finished."""
-        return name in self._names
+        """Return whether the purge of an agent of that name is not finished."""
+        return name in self._pending
 
     async def make_way(self, name: str) -> None:
         """Finish the purge of an earlier agent of that name, if it is pending. Raises `agent_being_purged`."""
-        if name in self._names:
+        if name in self._pending:
             await self.finish(name)
-            self._more.set()
+            self._trash_filled.set()
 
-    async def empty(self, places: Sequence[Path]) -> None:
+    async def delete(self, directories: Sequence[Path]) -> None:
         """Delete trash directories until done or until the daemon stops. Raises `purge_unfinished`."""
-        for directory in places:
+        for directory in directories:
             try:
-                await self._empty_one(directory)
+                await self._trash.delete(directory)
             except OSError as error:
                 raise HiveError(
                     "purge_unfinished",
@@ -117,157 +121,122 @@ class Purging:
                     status=500,
                 ) from None
 
-    async def _empty_one(self, directory: Path) -> None:
-        # One at a time: the threads are few, and agents' logs need them, too.
-        async with self._emptying:
-            await asyncio.to_thread(self._trash.empty, directory)
-
 
 def _describe(error: OSError) -> str:
-    where = f": {error.filename!r}" if error.filename else ""
-    return f"{os.strerror(error.errno or 0)}{where}"
-
-
-_BY_NAME = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    filename = f": {error.filename!r}" if error.filename else ""
+    return f"{error.strerror or error}{filename}"
 
 
 class Trash:
-    """The directories `trash` of the state and the run directory, two file systems perhaps. Its methods block."""
+    """The directories `trash` of the state and the run directory, which may be two file systems.
+
+    The methods that are no coroutines block; `stop` returns at once.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._stop = threading.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._child: Process | None = None
+        self._stopped = False
 
-    def take_run(self, name: str) -> list[Path]:
-        """Move the agent's run directory into the trash; returns the directories to `empty`. Raises OSError."""
-        return self._take(self._layout.run_dir, [self._layout.agent(name).run])
+    def move_run(self, name: str) -> list[Path]:
+        """Move the agent's run directory into the trash; returns the directories to `delete`. Raises OSError."""
+        return self._move(self._layout.run_dir, [self._layout.agent(name).run])
 
-    def take_all(self, name: str) -> list[Path]:
-        """Move everything that an agent has into the trash; returns the directories to `empty`. Raises OSError."""
+    def move_all(self, name: str) -> list[Path]:
+        """Move everything that an agent has into the trash; returns the directories to `delete`. Raises OSError."""
         layout = self._layout
         built = [layout.applied_repository(name), layout.closures / name, layout.builds / name]
         logs = sorted(layout.logs.glob(f"{name}.log*"))
-        return self.take_run(name) + self._take(layout.state_dir, [layout.agent_home(name), *built, *logs])
+        return self.move_run(name) + self._move(layout.state_dir, [layout.agent_home(name), *built, *logs])
 
     def trash_orphaned(self, known: set[str]) -> list[Path]:
         """Move the run directories of agents that are not `known` into the trash. Raises OSError."""
         runs = self._layout.run_dir / "agents"
-        strays = sorted(path for path in runs.iterdir() if path.name not in known) if runs.exists() else []
-        return self._take(self._layout.run_dir, strays)
+        orphaned = sorted(path for path in runs.iterdir() if path.name not in known) if runs.exists() else []
+        return self._move(self._layout.run_dir, orphaned)
 
-    def places(self) -> list[Path]:
-        """All directories to `empty`."""
-        found: list[Path] = []
+    def directories(self) -> list[Path]:
+        """Return all directories to `delete`."""
+        directories: list[Path] = []
         for root in (self._layout.run_dir, self._layout.state_dir):
             with suppress(FileNotFoundError):
-                found += sorted((root / "trash").iterdir())
-        return found
+                directories += sorted((root / "trash").iterdir())
+        return directories
 
-    def empty(self, directory: Path) -> None:
-        """Delete a directory of the trash, or as much of it as possible until `stop`. Raises OSError."""
-        with suppress(FileNotFoundError):
-            remove_tree(directory, self._stop)
+    async def delete(self, directory: Path) -> None:
+        """Delete a directory of the trash, or as much of it as possible until `stop`.
+
+        Raises:
+            OSError: Something could not be deleted; everything else was.
+        """
+        async with self._one_at_a_time:
+            # Directories without access for their owner stop only a daemon that is not root.
+            if os.geteuid() != 0:
+                await self._run("chmod", "-R", "u+rwX", directory)
+            # Not into other file systems: the agent may have had them mounted, and their content is not its own.
+            failure = await self._run("rm", "-rf", "--one-file-system", directory)
+            if failure and not self._stopped:
+                raise OSError(None, failure)
 
     def stop(self) -> None:
-        """Make every `empty` return soon."""
-        self._stop.set()
+        """Kill the running deletion, and make every `delete` return soon."""
+        self._stopped = True
+        if self._child is not None:
+            self._child.kill()
 
-    def _take(self, root: Path, sources: list[Path]) -> list[Path]:
-        there = [source for source in sources if os.path.lexists(source)]
-        if not there:
+    async def _run(self, program: str, option: str, argument: str, directory: Path) -> str:
+        """Run a program in the trash; returns the error, or an empty text if there is none."""
+        if self._stopped:
+            return ""
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+        command = Command([program, option, argument, "--", directory.name], environment, directory.parent)
+        self._child = child = spawn(command)
+        try:
+            output = await read_all(child.output, _OUTPUT_BYTES)
+            code = await child.wait()
+        finally:
+            self._child = None
+            if not child.ended:
+                child.kill()
+                await child.wait()
+            child.close()
+        return "" if code == 0 else _first_error(output) or f"{program}: {describe_exit(code)}"
+
+    def _move(self, root: Path, sources: list[Path]) -> list[Path]:
+        existing = [source for source in sources if os.path.lexists(source)]
+        if not existing:
             return []
         directory = root / "trash" / secrets.token_hex(8)
         directory.parent.mkdir(mode=0o700, exist_ok=True)
         directory.mkdir(mode=0o700)
-        for number, source in enumerate(there):
+        for number, source in enumerate(existing):
             with suppress(FileNotFoundError):
                 with suppress(NotADirectoryError):
-                    unlock(source)
+                    _unlock(source)
                 source.rename(directory / f"{number}.{source.name}")  # Several have the agent's name.
         return [directory]
 
 
-def unlock(path: Path | str, within: int | None = None) -> None:
-    """Give the owner all rights to a directory; raises NotADirectoryError for anything else, links too."""
-    with _reached(path, within):
-        pass
+def _first_error(output: bytes) -> str:
+    """Return the first line that rm printed; of a very long path only the beginning, and the reason at the end."""
+    line = escaped_first_line(output.decode(errors="replace"))
+    half = _ERROR_CHARACTERS // 2
+    return line if len(line) <= _ERROR_CHARACTERS else f"{line[:half]} [...] {line[-half:]}"
 
 
-def remove_tree(directory: Path, stop: threading.Event) -> None:
-    """Delete a directory tree. Returns early when `stop` is set; raises OSError if something cannot be deleted."""
-    with _reached(directory) as top:
-        while True:
-            removed, failure = _take_apart(top, stop)
-            if stop.is_set():
-                return
-            # Another round after each that deleted something: a failure (too many links) may be temporary.
-            if failure is not None and not removed:
-                raise failure
-            if failure is None and not removed:
-                break
-    directory.rmdir()
+def _unlock(path: Path) -> None:
+    """Give the owner all rights to a directory, without which it cannot be moved to another parent.
 
-
-def _take_apart(top: int, stop: threading.Event) -> tuple[bool, OSError | None]:
-    """Delete the entries of `top` once; returns whether any was deleted, and the last failure."""
-    removed, failure = False, None
-    with _listed(top) as entries:
-        for entry in entries:
-            if stop.is_set():
-                break
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    removed = _flatten(entry.name, top, stop) or removed
-                    if stop.is_set():
-                        break
-                    os.rmdir(entry.name, dir_fd=top)
-                else:
-                    os.unlink(entry.name, dir_fd=top)
-                removed = True
-            except OSError as error:
-                failure = error
-    return removed, failure
-
-
-def _flatten(name: str, top: int, stop: threading.Event) -> bool:
-    """Delete the files of a directory in `top`, move its directories up to `top`; returns whether it had any entry."""
-    found = False
-    with _reached(name, top) as inside, _listed(inside) as entries:
-        for entry in entries:
-            if stop.is_set():
-                break
-            if entry.is_dir(follow_symlinks=False):
-                unlock(entry.name, inside)  # Moving a directory to another parent needs write permission on it.
-                os.rename(entry.name, secrets.token_hex(8), src_dir_fd=inside, dst_dir_fd=top)
-            else:
-                os.unlink(entry.name, dir_fd=inside)
-            found = True
-    return found
-
-
-@contextmanager
-def _reached(path: Path | str, within: int | None = None) -> Iterator[int]:
-    """Open a directory, never through a link, and give its owner all rights. The descriptor is O_PATH: see open(2)."""
-    descriptor = os.open(path, _BY_NAME, dir_fd=within)
-    try:
+    Raises:
+        NotADirectoryError: `path` is something else, for example a link.
+    """
+    with open_directory(path, path_only=True) as descriptor:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
         if mode & 0o700 != 0o700:
             change_mode(descriptor, 0o700)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def change_mode(descriptor: int, mode: int) -> None:
     """fchmod(2) for a descriptor that was opened with O_PATH, for which the kernel has no other way."""
     os.chmod(f"/proc/self/fd/{descriptor}", mode)  # noqa: PTH101 - a descriptor, not a path
-
-
-@contextmanager
-def _listed(directory: int) -> Iterator[Iterator[os.DirEntry[str]]]:
-    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        with os.scandir(descriptor) as entries:
-            yield entries
-    finally:
-        os.close(descriptor)

@@ -60,6 +60,7 @@ def arm(patch: pytest.MonkeyPatch, death: SimulatedCrash, hive: AgentHive) -> No
     patch.setattr(hive.database, "write", death.around(hive.database.write))
     for name in STEPS:
         patch.setattr(os, name, death.before(getattr(os, name)))
+    patch.setattr(Trash, "delete", death.around(Trash.delete))
     for part, names in ((hive.sockets, ("open", "close")), (hive.processes, ("start", "destroy"))):
         for name in names:
             patch.setattr(part, name, death.around(getattr(part, name)))
@@ -147,7 +148,7 @@ async def trash_emptied(layout: Layout, hive: AgentHive) -> None:
     """Let the background part of the daemon work until nothing is left in the trash."""
     emptying = asyncio.create_task(hive.lifecycle.empty_trash())
     async with asyncio.timeout(30):
-        while Trash(layout).places():
+        while Trash(layout).directories():
             assert not emptying.done()
             await asyncio.sleep(0.005)
     emptying.cancel()

@@ -1,17 +1,18 @@
-"""Removing what a hostile agent has left."""
+"""Deletion of the files that a hostile agent has left."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 import stat
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from hive_core.agents.purge import Trash, remove_tree
+from hive_core.agents.purge import Trash
 from hive_core.layout import Layout
 
 ROOT = Path(__file__).parents[4]
@@ -19,82 +20,106 @@ ROOT = Path(__file__).parents[4]
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    made = Layout(tmp_path / "state", tmp_path / "run")
-    for path in (made.agents, made.logs, made.run_dir / "agents"):
+    layout = Layout(tmp_path / "state", tmp_path / "run")
+    for path in (layout.agents, layout.logs, layout.run_dir / "agents"):
         path.mkdir(parents=True)
-    return made
+    return layout
 
 
-def dig(place: Path, name: str, depth: int) -> None:
-    """Nest directories deeper than any path can say, with a file at the bottom."""
-    here = os.open(place, os.O_RDONLY)
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """An empty directory, to be filled and deleted."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    return tree
+
+
+@pytest.fixture
+def trash(layout: Layout) -> Trash:
+    return Trash(layout)
+
+
+def delete(trash: Trash, directory: Path) -> None:
+    asyncio.run(trash.delete(directory))
+
+
+def nest_directories(tree: Path, name: str, depth: int) -> None:
+    """Nest directories deeper than a path can say, with a file in the innermost."""
+    parent = os.open(tree, os.O_RDONLY)
     for _ in range(depth):
-        os.mkdir(name, dir_fd=here)
-        inner = os.open(name, os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = inner
-    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
-    os.close(here)
+        os.mkdir(name, dir_fd=parent)
+        child = os.open(name, os.O_RDONLY, dir_fd=parent)
+        os.close(parent)
+        parent = child
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=parent))
+    os.close(parent)
 
 
-def test_the_deepest_tree_is_removed(tmp_path: Path) -> None:
-    """10,000 directories in each other, with the longest names there are, are removed with few descriptors."""
-    place = tmp_path / "place"
-    place.mkdir()
-    dig(place, "x" * 255, 10_000)
-    remove_tree(place, threading.Event())
-    assert not place.exists()
+@pytest.mark.parametrize("as_root", [True, False])
+def test_the_deepest_tree_is_deleted(tree: Path, trash: Trash, monkeypatch: pytest.MonkeyPatch, as_root: bool) -> None:
+    """10,000 nested directories with the longest names are deleted, also after a chmod of all of them."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if as_root else 65534)
+    nest_directories(tree, "x" * 255, 10_000)
+    delete(trash, tree)
+    assert not tree.exists()
 
 
-def test_a_broad_tree_is_removed_and_nothing_outside(tmp_path: Path) -> None:
-    """Files, sockets' names, links to files, to directories and to nowhere go; what links point to stays."""
+@pytest.mark.parametrize("as_root", [True, False])
+def test_a_broad_tree_is_deleted_and_nothing_outside(
+    tmp_path: Path, tree: Path, trash: Trash, monkeypatch: pytest.MonkeyPatch, as_root: bool
+) -> None:
+    """Files, fifos, strange names and links are deleted; the targets of links keep their content and their mode."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if as_root else 65534)
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "kept").write_text("kept")
-    place = tmp_path / "place"
+    (outside / "kept").chmod(0o400)
+    outside.chmod(0o500)
     for number in range(30):
-        inner = place / f"{number}" / "inner"
+        inner = tree / f"{number}" / "inner"
         inner.mkdir(parents=True)
         (inner / "to-file").symlink_to(outside / "kept")
         (inner / "to-directory").symlink_to(outside)
         (inner / "to-nowhere").symlink_to("/nowhere")
+        (inner / "--no-preserve-root").touch()
+        Path(os.fsdecode(os.fsencode(inner) + b"/new\nline \xff")).touch()
         os.mkfifo(inner / "fifo")
-    (place / "link").symlink_to(outside)
-    before = outside.stat()
-    remove_tree(place, threading.Event())
-    assert not place.exists()
+    (tree / "link").symlink_to(outside)
+    delete(trash, tree)
+    assert not tree.exists()
     assert (outside / "kept").read_text() == "kept"
-    assert stat.S_IMODE(outside.stat().st_mode) == stat.S_IMODE(before.st_mode)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (outside, outside / "kept")] == [0o500, 0o400]
 
 
 LOCKED = """
-import ctypes, os, sys, threading
+import asyncio, ctypes, os, sys
 from pathlib import Path
-from hive_core.agents.purge import remove_tree
-place = Path(sys.argv[1], "place")
+from hive_core.agents.purge import Trash
+from hive_core.layout import Layout
+tree = Path(sys.argv[1], "tree")
 if os.geteuid() == 0:
-    os.chown(place.parent, 65534, 65534)
-    os.chdir(place.parent)  # It may lie where only root gets through.
-    place = Path("place")
+    os.chown(tree.parent, 65534, 65534)
+    os.chdir(tree.parent)  # It may lie where only root gets through.
+    tree = Path("tree")
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
     ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE: with it /proc/self belongs to the new user.
-deepest = place / "a" / "b" / "c"
+deepest = tree / "a" / "b" / "c"
 deepest.mkdir(parents=True)
 (deepest / "file").touch()
 for path in (deepest, deepest.parent, deepest.parent.parent):
     path.chmod(0)
-remove_tree(place, threading.Event())
-print(place.exists())
+asyncio.run(Trash(Layout(tree, tree)).delete(tree))
+print(tree.exists())
 """
 
 
-def test_directories_without_access_are_removed(tmp_path: Path) -> None:
+def test_directories_without_access_are_deleted(tmp_path: Path) -> None:
     """An agent that takes the access to its directories away (mode 0) cannot keep a daemon that is not root out."""
     done = subprocess.run(
         [sys.executable, "-c", LOCKED, str(tmp_path)],
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=False,
@@ -102,64 +127,128 @@ def test_directories_without_access_are_removed(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
-def test_a_stop_leaves_the_rest_for_later(tmp_path: Path) -> None:
-    """A daemon that stops does not wait for a large removal; the next one finishes it."""
-    place = tmp_path / "place"
-    place.mkdir()
-    dig(place, "x", 100)
-    stop = threading.Event()
-    stop.set()
-    remove_tree(place, stop)
-    assert place.exists()
-    remove_tree(place, threading.Event())
-    assert not place.exists()
+MOUNTED = """
+import asyncio, sys
+from pathlib import Path
+from hive_core.agents.purge import Trash
+from hive_core.layout import Layout
+tree = Path(sys.argv[1])
+(tree / "b" / "mount" / "kept").touch()
+try:
+    asyncio.run(Trash(Layout(tree, tree)).delete(tree))
+except OSError as error:
+    print(error.strerror)
+print(sorted(str(path.relative_to(tree)) for path in tree.rglob("*")))
+"""
 
 
-def test_what_cannot_be_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One stubborn file is an error in the end, after everything else was removed."""
-    place = tmp_path / "place"
-    place.mkdir()
-    for name in ("a", "stubborn", "z"):
-        (place / name).touch()
-    unlink = os.unlink
+def test_another_file_system_is_left_alone_and_told(tree: Path) -> None:
+    """The content of a mounted file system stays; everything else is deleted, and the error names the mount point."""
+    bubblewrap = shutil.which("bwrap")
+    assert bubblewrap is not None
+    for name in ("a", "b/mount", "c"):
+        (tree / name).mkdir(parents=True)
+        (tree / name / "file").touch()
+    mounts = ["--bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", str(tree / "b" / "mount")]
+    done = subprocess.run(
+        [bubblewrap, *mounts, sys.executable, "-c", MOUNTED, str(tree)],
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    message = "rm: skipping 'tree/b/mount', since it's on a different device"
+    assert (done.stdout.splitlines(), done.stderr) == ([message, "['b', 'b/mount', 'b/mount/kept']"], "")
 
-    def refuse(name: str, *, dir_fd: int) -> None:
-        if name == "stubborn":
-            raise PermissionError(1, "Operation not permitted")
-        unlink(name, dir_fd=dir_fd)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "unlink", refuse)
-        with pytest.raises(PermissionError):
-            remove_tree(place, threading.Event())
-    assert [path.name for path in place.iterdir()] == ["stubborn"]
+def test_a_stop_leaves_the_rest_for_later(tree: Path, layout: Layout) -> None:
+    """A daemon that stops does not wait for a large deletion; the next one finishes it."""
+    nest_directories(tree, "x", 100)
+    stopped = Trash(layout)
+    stopped.stop()
+    delete(stopped, tree)
+    assert tree.exists()
+    delete(Trash(layout), tree)
+    assert not tree.exists()
 
 
-def test_all_of_an_agent_goes_into_the_trash(layout: Layout) -> None:
-    """Home, sockets' directory and logs are out of the way at once, and another agent's are not."""
+@pytest.fixture
+def fake_rm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty program `rm`, the first on the PATH."""
+    program = tmp_path / "bin" / "rm"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return program
+
+
+async def end_when_running(trash: Trash, tree: Path, pid_file: Path, *, cancel: bool) -> None:
+    """Begin to delete `tree`, and end that when rm has written its id."""
+    deletion = asyncio.create_task(trash.delete(tree))
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(pid_file.exists):
+            await asyncio.sleep(0.01)
+        if not cancel:
+            trash.stop()
+            await deletion
+            return
+        deletion.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await deletion
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+def test_a_running_deletion_is_killed(tree: Path, trash: Trash, tmp_path: Path, fake_rm: Path, cancel: bool) -> None:
+    """The end of the daemon kills rm and reaps it; a destroy that waits for it succeeds, as its agent is removed."""
+    pid_file = tmp_path / "pid"
+    fake_rm.write_text(f"#!/bin/sh\necho $$ >{pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 600\n")
+    asyncio.run(end_when_running(trash, tree, pid_file, cancel=cancel))
+    assert not Path("/proc", pid_file.read_text().strip()).exists()
+    assert tree.exists()
+
+
+def test_an_error_of_rm_is_escaped_and_bounded(tree: Path, trash: Trash, fake_rm: Path) -> None:
+    """An error is told in one short printable line with the reason at its end, also for a path of 40,000 bytes."""
+    fake_rm.write_text("#!/bin/sh\nprintf 'rm: \\033[2J%040000d: Not permitted\\nsecond' 0 >&2\nexit 1\n")
+    with pytest.raises(OSError, match="Not permitted") as failure:
+        delete(trash, tree)
+    text = str(failure.value.strerror)
+    assert text.startswith("rm: \\x1b[2J000") and text.isprintable() and len(text) < 400
+
+
+def test_a_missing_rm_is_told(tree: Path, trash: Trash, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without coreutils on the PATH the error names the missing program, and the files stay in the trash."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(FileNotFoundError) as failure:
+        delete(trash, tree)
+    assert failure.value.filename == "rm"
+    assert tree.exists()
+
+
+def test_all_of_an_agent_goes_into_the_trash(layout: Layout, trash: Trash) -> None:
+    """Home, run directory and logs are moved at once, and those of an agent with a similar name are not."""
     for name in ("bob", "bobby"):
         layout.agent(name).state.mkdir(parents=True)
         layout.agent(name).own.mkdir(parents=True)
         for suffix in ("", ".1"):
             Path(f"{layout.agent_log(name)}{suffix}").touch()
-    trash = Trash(layout)
-    places = trash.take_all("bob")
+    directories = trash.move_all("bob")
     assert [path.name for path in layout.agents.iterdir()] == ["bobby"]
     assert [path.name for path in (layout.run_dir / "agents").iterdir()] == ["bobby"]
     assert sorted(path.name for path in layout.logs.iterdir()) == ["bobby.log", "bobby.log.1"]
-    assert trash.places() == places
-    for place in places:
-        trash.empty(place)
-        trash.empty(place)  # Somebody else was quicker.
-    assert trash.places() == []
+    assert trash.directories() == directories
+    for directory in directories:
+        delete(trash, directory)
+        delete(trash, directory)  # Another deletion was faster.
+    assert trash.directories() == []
 
 
-def test_a_home_that_is_a_link_goes_as_a_link(layout: Layout, tmp_path: Path) -> None:
-    """What was put in the place of an agent's directory does not lead the removal elsewhere."""
+def test_a_home_that_is_a_link_is_deleted_as_a_link(layout: Layout, trash: Trash, tmp_path: Path) -> None:
+    """A link in the place of an agent's directory does not lead the deletion elsewhere."""
     outside = tmp_path / "outside"
     outside.mkdir()
     layout.agent_home("bob").symlink_to(outside)
-    trash = Trash(layout)
-    for place in trash.take_all("bob"):
-        trash.empty(place)
+    for directory in trash.move_all("bob"):
+        delete(trash, directory)
     assert outside.exists() and not os.path.lexists(layout.agent_home("bob"))

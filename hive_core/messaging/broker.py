@@ -1,4 +1,4 @@
-"""The broker's promises: what a sender, a harness and the operator can ask of it."""
+"""The broker: requests of senders, harnesses and the operator."""
 
 from __future__ import annotations
 
@@ -59,27 +59,27 @@ class Broker:
         self._receiver = Receiver(database, directory, events, self._wakeups, counts, lease=self._lease, clock=clock)
 
     async def open(self) -> None:
-        """Read where the last daemon stopped."""
+        """Read the last message id and the counts of unacknowledged messages."""
         await self._sender.open()
 
     def close(self) -> None:
-        """End every long poll with what it has; refuse new ones."""
+        """End every long poll at once, also those that begin later."""
         self._wakeups.close()
 
     async def send(self, sender: str, request: SendRequest) -> SendAnswer:
-        """Store a message durably and wake its recipients; refusals are in `Sender`."""
+        """Store a message durably and wake its recipients; raises what `Sender.send` raises."""
         return await self._sender.send(sender, request)
 
     async def announce(self, notifications: Sequence[tuple[str, str]], within: Operation[T]) -> T:
-        """Carry out `within` and store messages from `system` in the same transaction; more in `Sender`."""
+        """Carry out `within` and store messages from `system` in the same transaction; see `Sender`."""
         return await self._sender.announce(notifications, within)
 
     async def deliver(
         self, message: OutgoingMessage, within: Callable[[sqlite3.Connection, int], T], *, read: int | None = None
     ) -> T:
-        """Carry out `within` and store a message in the same transaction; more in `Sender`.
+        """Carry out `within` and store a message in the same transaction; see `Sender`.
 
-        `read` is a message to the operator that counts as read then.
+        `read` is the id of a message to the operator that is marked as read with it.
         """
         now = self._clock()
 
@@ -98,18 +98,18 @@ class Broker:
         )
 
     def unacknowledged(self, recipient: str) -> int:
-        """How many messages wait for `recipient` or are being handled by it."""
+        """Return how many messages wait for `recipient` or are leased by it."""
         return self._sender.unacknowledged[recipient]
 
     @property
     def total_unacknowledged(self) -> int:
-        """Unacknowledged messages of all recipients."""
+        """The number of unacknowledged messages of all recipients."""
         return sum(self._sender.unacknowledged.values())
 
     # --- harnesses ------------------------------------------------------------------------------------------
 
     async def hello(self, name: str, instance: str) -> None:
-        """Let `instance` speak for `name`; what earlier instances held is free again."""
+        """Make `instance` the current harness of `name`, and release the leases of earlier ones."""
         member = self._directory.member(name)
         if member.instance == instance:
             return
@@ -119,16 +119,16 @@ class Broker:
         self._wakeups.wake(name)
 
     async def receive(self, name: str, request: ReceiveRequest) -> ReceiveAnswer:
-        """Lease waiting messages to the harness of `name`, or wait for one; more in `Receiver`."""
+        """Lease waiting messages to the harness of `name`, or wait for one; see `Receiver`."""
         return await self._receiver.receive(name, request)
 
     async def acknowledge(self, name: str, instance: str, ids: Sequence[int]) -> LeaseAnswer:
-        """The turn that handled these messages ended well: they are never handed out again."""
+        """Acknowledge messages whose turn ended well: they are never handed out again."""
         self._directory.check_instance(name, instance)
         return await self._finish(name, instance, ids)
 
     async def release(self, name: str, request: LeaseRequest) -> LeaseAnswer:
-        """Hand these messages out again, now."""
+        """Release leases: the messages are handed out again at once."""
         self._directory.check_instance(name, request.instance)
         ids = await self._change_leases(name, request, until=None)
         self._notify("message.released", name, ids)
@@ -136,12 +136,12 @@ class Broker:
         return LeaseAnswer(ids=ids)
 
     async def renew(self, name: str, request: LeaseRequest) -> LeaseAnswer:
-        """Keep these messages for another lease time."""
+        """Renew leases for another lease time."""
         self._directory.check_instance(name, request.instance)
         return LeaseAnswer(ids=await self._change_leases(name, request, until=self._clock() + self._lease))
 
     async def peek(self, name: str, limit: int) -> Inbox:
-        """What waits for `name` or is leased to its harness, the oldest first; nothing is leased by looking."""
+        """Return the unacknowledged messages of `name`, the oldest first, without leasing them."""
         now = self._clock()
         found = await self._database.read(lambda db: store.peek(db, name, limit, INBOX_BODY, now))
         return Inbox(messages=[waiting(row) for row in found], total=self.unacknowledged(name))
@@ -149,7 +149,7 @@ class Broker:
     # --- the operator ---------------------------------------------------------------------------------------
 
     async def inbox(self, query: InboxQuery) -> InboxAnswer:
-        """The operator's messages, the newest of them: what does not fit is left for a query `before` these."""
+        """Return the newest of the operator's messages; a query `before` these returns older ones."""
         unread = query.view == "unread"
         rows = await self._database.read(
             lambda db: store.read_messages(db, OPERATOR, unread=unread, limit=query.limit, before=query.before)
@@ -157,11 +157,11 @@ class Broker:
         return InboxAnswer(messages=[message(row) for row in rows], unread=self.unacknowledged(OPERATOR))
 
     async def mark_read(self, ids: Sequence[int]) -> LeaseAnswer:
-        """The operator has seen these messages."""
+        """Mark messages of the operator as read."""
         return await self._finish(OPERATOR, None, ids)
 
     async def wait_reply(self, number: int, wait_seconds: float) -> ReplyAnswer:
-        """The answer to a message of the operator, waiting for it; raises `unknown_message`."""
+        """Wait for the answer to a message of the operator; raises `unknown_message`."""
         asked = await self._database.read(lambda db: store.find_message(db, number))
         if asked is None or asked.sender != OPERATOR:
             raise store.unknown_message(number)
@@ -174,21 +174,21 @@ class Broker:
                     return ReplyAnswer(reply=message(row) if row else None)
                 await waiter.wait(deadline - loop.time())
 
-    # --- upkeep ---------------------------------------------------------------------------------------------
+    # --- maintenance ---------------------------------------------------------------------------------------------
 
     def delete_agent(self, db: sqlite3.Connection, name: str) -> int:
-        """Remove every message for `name`; how many of them were not acknowledged.
+        """Remove every message for `name`; returns how many of them were not acknowledged.
 
-        A part of the caller's transaction, who calls `was_deleted` when that is on disk.
+        The caller must call `was_deleted` when its transaction is committed.
         """
         return store.forget(db, name)
 
     def was_deleted(self, name: str) -> None:
-        """The messages for `name` are gone from the database."""
+        """Count the messages for `name` as removed."""
         self._sender.unacknowledged[name] = 0
 
     async def vacuum(self, retention_days: float, batch: int = 500) -> int:
-        """Remove messages acknowledged longer ago than that, a batch at a time so that sends go on in between."""
+        """Remove messages acknowledged longer ago; one batch at a time, so that sends are stored in between."""
         before = self._clock() - int(retention_days * 86_400_000)
         removed = 0
         while True:

@@ -1,4 +1,4 @@
-"""Who can be written to, who may write to whom, and which harness speaks for an agent now. In memory only."""
+"""The agents as recipients and senders: names, allowed recipients, current instances. In memory only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hive_core.protocol.names import EVERYONE, MANAGER, OPERATOR
 
 @dataclass
 class Member:
-    """An agent as the broker knows it. `instance` is the harness that said hello last."""
+    """An agent as the broker sees it. `instance` is the harness that said hello last."""
 
     name: str
     kind: Kind
@@ -20,7 +20,7 @@ class Member:
 
 
 class Directory:
-    """The agents of the hive. Filled by the agents' registry."""
+    """The agents of the hive. The agents' registry fills it."""
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
@@ -30,25 +30,25 @@ class Directory:
         self._members[member.name] = member
 
     def remove(self, name: str) -> None:
-        """The agent can no longer be written to."""
+        """Remove an agent, so that nobody can send to it."""
         self._members.pop(name, None)
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
     def names(self) -> list[str]:
-        """All agents."""
+        """Return the names of all agents."""
         return sorted(self._members)
 
     def member(self, name: str) -> Member:
-        """The agent `name`; raises `unknown_agent`."""
+        """Return the agent `name`; raises `unknown_agent`."""
         member = self._members.get(name)
         if member is None:
             raise not_found("unknown_agent", f"there is no agent {name!r}", "hive-c0re list shows those there are")
         return member
 
     def recipients(self, sender: str, to: str) -> list[str]:
-        """Whom a message from `sender` to `to` goes to.
+        """Return the names of all recipients of a message from `sender` to `to`.
 
         Raises `unknown_recipient`, or `recipient_not_allowed` where the sender's list does not hold `to`.
         """
@@ -73,14 +73,14 @@ class Directory:
     def check_instance(self, name: str, instance: str) -> None:
         """Raise `superseded` unless `instance` is the harness that speaks for `name`.
 
-        An early check: a hello that is on its way is not seen here, but by the transactions of `broker.leases`.
+        An early check: only the transactions of `leases` see a hello that is being stored.
         """
         if self.member(name).instance != instance:
             raise superseded(name)
 
 
 def superseded(name: str) -> HiveError:
-    """The refusal for a harness that another one has replaced."""
+    """Return the error for a harness that another one has replaced."""
     return conflict(
         "superseded",
         f"this harness does not speak for {name} any more",

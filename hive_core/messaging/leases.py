@@ -1,7 +1,7 @@
-"""The SQL of leases: who may handle a message now. Times are milliseconds.
+"""The SQL of leases. Times are milliseconds.
 
 Every function for a harness raises `superseded` in its own transaction: a hello that was committed before it counts,
-however late the rest of the daemon hears of that.
+even if the directory does not know of it yet.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hive_core.messaging.directory import superseded
 from hive_core.messaging.store import MessageRow, find_message, json_size, unknown_message
 
 MOST_HELD = 1_000
-"""Only among so many of its oldest messages may a recipient hold leases. So it holds no more, and looking is quick."""
+"""A recipient may hold leases only among this many of its oldest messages, which keeps queries fast."""
 _ANSWER_BYTES = 1024 * 1024
 
 _OLDEST = f"""(SELECT message, attempts, instance, leased_until FROM deliveries
@@ -31,7 +31,7 @@ class DeliveryRow(NamedTuple):
 
 
 class Leased(NamedTuple):
-    """What `lease` gave; without rows, `next_expiry` is when the next lease of this recipient ends, if there is one."""
+    """The result of `lease`; without rows, `next_expiry` is when the recipient's next lease ends, if it has one."""
 
     rows: list[DeliveryRow]
     next_expiry: int | None
@@ -51,10 +51,10 @@ def lease(
     holding: Sequence[int] | None,
     unwanted: Callable[[], bool] = lambda: False,
 ) -> Leased:
-    """Hand the oldest free messages of `recipient` to `instance` until the time `until`.
+    """Lease the oldest free messages of `recipient` to `instance` until the time `until`.
 
-    At most `most`, and about 1 MiB of JSON, but at least one. With `holding`, messages leased to this instance that
-    are not among them count as free: it never got them. Nothing if they are `unwanted` by now.
+    At most `most`, and about 1 MiB of JSON, but at least one if any is free. With `holding`, messages leased to this
+    instance that are not among them count as free: their delivery was lost. If `unwanted()`, nothing is leased.
     """
     if unwanted():
         return NOTHING
@@ -64,17 +64,17 @@ def lease(
         WHERE leased_until IS NULL OR leased_until <= :now OR (
             :holding IS NOT NULL AND instance = :instance AND message NOT IN (SELECT value FROM json_each(:holding)))
         ORDER BY message LIMIT :most"""  # noqa: S608
-    known = None if holding is None else json.dumps(holding)
-    places = {"recipient": recipient, "instance": instance, "now": now, "most": most, "holding": known}
-    free = db.execute(query, places).fetchall()
+    held = None if holding is None else json.dumps(holding)
+    parameters = {"recipient": recipient, "instance": instance, "now": now, "most": most, "holding": held}
+    free = db.execute(query, parameters).fetchall()
     if not free:
-        # No lease of these can be over: it would be free.
-        (next_expiry,) = db.execute(f"SELECT min(leased_until) FROM {_OLDEST}", places).fetchone()  # noqa: S608
+        # All of these leases are still running: a message whose lease is over would be free.
+        (next_expiry,) = db.execute(f"SELECT min(leased_until) FROM {_OLDEST}", parameters).fetchone()  # noqa: S608
         return Leased([], next_expiry)
     rows: list[DeliveryRow] = []
     size = 0
     for number, attempt in free:
-        # Bodies are read only of what is handed out, and of one more at most.
+        # Reads the bodies of the leased messages only, and of one more at most.
         message = find_message(db, number)
         if message is None:
             raise LookupError(f"message {number} has a delivery and no body")
@@ -90,7 +90,7 @@ def lease(
 
 
 def take_back(db: sqlite3.Connection, recipient: str, instance: str, rows: Iterable[DeliveryRow]) -> None:
-    """Free what `lease` gave to `instance`, but for what was leased anew, or dealt with, since."""
+    """Release messages that `lease` gave to `instance`, unless they were leased again or acknowledged since."""
     db.executemany(
         """UPDATE deliveries SET instance = NULL, leased_until = NULL
         WHERE message = ? AND recipient = ? AND instance = ? AND attempts = ? AND acknowledged_at IS NULL""",
@@ -105,14 +105,14 @@ def check_instance(db: sqlite3.Connection, recipient: str, instance: str) -> Non
 
 
 def held_by(db: sqlite3.Connection, recipient: str, instance: str) -> list[int]:
-    """The ids of the unacknowledged messages that `instance` holds."""
+    """Return the ids of the unacknowledged messages that `instance` holds."""
     query = """SELECT message FROM deliveries
         WHERE recipient = ? AND acknowledged_at IS NULL AND instance = ? ORDER BY message"""
     return [row[0] for row in db.execute(query, (recipient, instance))]
 
 
 def acknowledge(db: sqlite3.Connection, recipient: str, holder: str | None, ids: Iterable[int], now: int) -> list[int]:
-    """Mark messages as dealt with, and return those that were not yet.
+    """Mark messages as acknowledged; returns those that were not yet.
 
     Raises `lease_lost` if one of them is not held by `holder` (None: messages that are read without a lease), and
     then changes nothing.
@@ -131,7 +131,7 @@ def acknowledge(db: sqlite3.Connection, recipient: str, holder: str | None, ids:
 def renew(
     db: sqlite3.Connection, recipient: str, instance: str, ids: Iterable[int] | None, until: int | None
 ) -> list[int]:
-    """Set when leases of `instance` end; None frees the messages at once. Raises `lease_lost` like `acknowledge`."""
+    """Set when leases of `instance` end; None releases the messages at once. Raises `lease_lost` like `acknowledge`."""
     check_instance(db, recipient, instance)
     chosen = held_by(db, recipient, instance) if ids is None else ids
     changed = [number for number in chosen if _check_held(db, recipient, instance, number)]
@@ -144,20 +144,20 @@ def renew(
 
 
 def take_over(db: sqlite3.Connection, recipient: str, instance: str) -> list[int]:
-    """Let `instance` be the one that speaks for an agent; returns the ids that earlier ones held, now free."""
+    """Make `instance` the current one of an agent; returns the ids of the messages that were released."""
     db.execute("UPDATE agents SET instance = ? WHERE name = ?", (instance, recipient))
     return release_all(db, recipient)
 
 
 def release_all(db: sqlite3.Connection, recipient: str) -> list[int]:
-    """Free every message that is leased in `recipient`'s name; returns their ids."""
+    """Release every message that is leased to `recipient`; returns their ids."""
     query = """UPDATE deliveries SET instance = NULL, leased_until = NULL
         WHERE recipient = ? AND acknowledged_at IS NULL AND instance IS NOT NULL RETURNING message"""
     return sorted(row[0] for row in db.execute(query, (recipient,)))
 
 
 def _check_held(db: sqlite3.Connection, recipient: str, holder: str | None, number: int) -> bool:
-    """Whether the message is held and unacknowledged; False if it was acknowledged already; raises otherwise."""
+    """Return True if `holder` holds the message, False if it is acknowledged already; raises otherwise."""
     query = "SELECT instance, acknowledged_at FROM deliveries WHERE message = ? AND recipient = ?"
     row: tuple[str | None, int | None] | None = db.execute(query, (number, recipient)).fetchone()
     if row is None:

@@ -18,7 +18,7 @@ _QUESTION_COLUMNS = (
 
 
 class QuestionRow(NamedTuple):
-    """One question. `id` is that of the message which told the operator of it."""
+    """One question. `id` is that of the message to the operator that asks it."""
 
     id: int
     agent: str
@@ -34,11 +34,11 @@ class QuestionRow(NamedTuple):
     ended_at: int | None = None
 
     def texts(self) -> Iterable[str]:
-        """All in it that may be long."""
+        """Return the texts that may be long."""
         return (self.text, *self.options, self.answer or "")
 
     def to_protocol(self) -> Question:
-        """The question as it is told to callers."""
+        """Return the question as callers see it."""
         return Question(
             id=self.id,
             agent=self.agent,
@@ -69,34 +69,34 @@ def end_question(
     answer: str | None = None,
     by: str | None = None,
 ) -> bool:
-    """End an open question; whether it was open."""
+    """End an open question; returns True if it was open."""
     query = """UPDATE questions SET state = ?, ended_at = ?, answer = ?, answered_by = ?
         WHERE id = ? AND state = 'open'"""
     return db.execute(query, (state, now, answer, by, number)).rowcount > 0
 
 
 def find_question(db: sqlite3.Connection, number: int) -> QuestionRow | None:
-    """The question with that id."""
+    """Return the question with that id."""
     return next(iter(_question_rows(db, "id = ?", (number,))), None)
 
 
 def find_question_by_key(db: sqlite3.Connection, agent: str, key: str) -> QuestionRow | None:
-    """The question that the agent asked under an idempotency key."""
+    """Return the question that the agent asked under an idempotency key."""
     return next(iter(_question_rows(db, "agent = ? AND idempotency_key = ?", (agent, key))), None)
 
 
 def open_questions_of(db: sqlite3.Connection, agent: str) -> list[QuestionRow]:
-    """The agent's open questions, the oldest first."""
+    """Return the agent's open questions, the oldest first."""
     return _question_rows(db, "agent = ? AND state = 'open' ORDER BY id", (agent,))
 
 
 def count_open_questions(db: sqlite3.Connection) -> int:
-    """How many questions are open, of all agents."""
+    """Return the number of open questions of all agents."""
     return int(db.execute("SELECT count(*) FROM questions WHERE state = 'open'").fetchone()[0])
 
 
 def select_questions(db: sqlite3.Connection, query: QuestionsQuery) -> tuple[list[QuestionRow], int]:
-    """What fits the query and one answer, the oldest first, and how many there are without their limits."""
+    """Return the questions that match the query and fit into one answer, and the number of all that match."""
     where = "(:agent IS NULL OR agent = :agent)" + (" AND state = 'open'" if query.view == "open" else "")
     places = {"agent": query.agent, "limit": query.limit}
     (total,) = db.execute(f"SELECT count(*) FROM questions WHERE {where}", places).fetchone()  # noqa: S608
@@ -106,13 +106,13 @@ def select_questions(db: sqlite3.Connection, query: QuestionsQuery) -> tuple[lis
 
 
 def expired_questions(db: sqlite3.Connection, now: int, limit: int, but: Collection[str]) -> list[QuestionRow]:
-    """Open questions whose time is up, of agents that there are, but for some."""
+    """Return open questions whose time is up, of all existing agents except `but`."""
     where = f"state = 'open' AND expires_at <= :now AND {PRESENT} ORDER BY expires_at LIMIT :limit"
     return _question_rows(db, where, {"now": now, "limit": limit, "but": without_deleted(but)})
 
 
 def next_expiry(db: sqlite3.Connection, but: Collection[str]) -> int | None:
-    """When the next of them is up."""
+    """Return when the next open question expires."""
     query = f"SELECT min(expires_at) FROM questions WHERE state = 'open' AND {PRESENT}"  # noqa: S608
     found: int | None = db.execute(query, {"but": without_deleted(but)}).fetchone()[0]
     return found
@@ -124,7 +124,7 @@ def delete_questions(db: sqlite3.Connection, agent: str) -> None:
 
 
 def vacuum_questions(db: sqlite3.Connection, before: int, most: int) -> int:
-    """Remove up to `most` questions that ended before a time; how many."""
+    """Remove up to `most` questions that ended before a time; returns how many."""
     query = "DELETE FROM questions WHERE id IN (SELECT id FROM questions WHERE ended_at < ? LIMIT ?)"
     return db.execute(query, (before, most)).rowcount
 
@@ -156,11 +156,11 @@ class ReminderRow(NamedTuple):
     ended_at: int | None = None
 
     def texts(self) -> Iterable[str]:
-        """All in it that may be long."""
+        """Return the texts that may be long."""
         return (self.text,)
 
     def to_protocol(self) -> Reminder:
-        """The reminder as it is told to callers."""
+        """Return the reminder as callers see it."""
         return Reminder(
             id=self.id,
             agent=self.agent,
@@ -180,28 +180,28 @@ def insert_reminder(
 
 
 def end_reminder(db: sqlite3.Connection, agent: str, number: int, now: int) -> bool:
-    """A reminder of the agent is delivered or cancelled; whether it was still to come."""
+    """Mark a reminder of the agent as delivered or cancelled; returns True if it was still to come."""
     query = "UPDATE reminders SET ended_at = ? WHERE id = ? AND agent = ? AND ended_at IS NULL"
     return db.execute(query, (now, number, agent)).rowcount > 0
 
 
 def find_reminder(db: sqlite3.Connection, agent: str, number: int) -> ReminderRow | None:
-    """A reminder of the agent, ended or not."""
+    """Return a reminder of the agent, ended or not."""
     return next(iter(_reminder_rows(db, "id = ? AND agent = ?", (number, agent))), None)
 
 
 def find_reminder_by_key(db: sqlite3.Connection, agent: str, key: str) -> ReminderRow | None:
-    """The reminder that the agent made under an idempotency key, ended or not."""
+    """Return the reminder that the agent made under an idempotency key, ended or not."""
     return next(iter(_reminder_rows(db, "agent = ? AND idempotency_key = ?", (agent, key))), None)
 
 
 def waiting_reminders_of(db: sqlite3.Connection, agent: str) -> list[ReminderRow]:
-    """The agent's reminders that are still to come, the next one first."""
+    """Return the agent's reminders that are still to come, the next one first."""
     return _reminder_rows(db, "agent = ? AND ended_at IS NULL ORDER BY due_at, id", (agent,))
 
 
 def select_reminders(db: sqlite3.Connection, query: RemindersQuery) -> tuple[list[ReminderRow], int]:
-    """What fits the query and one answer, the next one first, and how many there are without their limits."""
+    """Return the reminders that match the query and fit into one answer, and the number of all that match."""
     where = "ended_at IS NULL AND (:agent IS NULL OR agent = :agent)"
     places = {"agent": query.agent, "limit": query.limit}
     (total,) = db.execute(f"SELECT count(*) FROM reminders WHERE {where}", places).fetchone()  # noqa: S608
@@ -209,13 +209,13 @@ def select_reminders(db: sqlite3.Connection, query: RemindersQuery) -> tuple[lis
 
 
 def due_reminders(db: sqlite3.Connection, now: int, limit: int, but: Collection[str]) -> list[ReminderRow]:
-    """Reminders whose time has come, the oldest first, of agents that there are, but for some."""
+    """Return due reminders, the oldest first, of all existing agents except `but`."""
     where = f"ended_at IS NULL AND due_at <= :now AND {PRESENT} ORDER BY due_at, id LIMIT :limit"
     return _reminder_rows(db, where, {"now": now, "limit": limit, "but": without_deleted(but)})
 
 
 def next_reminder(db: sqlite3.Connection, but: Collection[str]) -> int | None:
-    """When the next of them is due."""
+    """Return when the next reminder is due."""
     query = f"SELECT min(due_at) FROM reminders WHERE ended_at IS NULL AND {PRESENT}"  # noqa: S608
     found: int | None = db.execute(query, {"but": without_deleted(but)}).fetchone()[0]
     return found
@@ -227,7 +227,7 @@ def delete_reminders(db: sqlite3.Connection, agent: str) -> None:
 
 
 def vacuum_reminders(db: sqlite3.Connection, before: int, most: int) -> int:
-    """Remove up to `most` reminders that ended before a time; how many."""
+    """Remove up to `most` reminders that ended before a time; returns how many."""
     query = "DELETE FROM reminders WHERE id IN (SELECT id FROM reminders WHERE ended_at < ? LIMIT ?)"
     return db.execute(query, (before, most)).rowcount
 
@@ -246,17 +246,17 @@ _ENVELOPE_BYTES = 500
 
 
 class Shown(Protocol):
-    """A row as it is listed."""
+    """A row with texts that count for the size of an answer."""
 
     def texts(self) -> Iterable[str]:
-        """All in it that may be long."""
+        """Return the texts that may be long."""
 
 
 R = TypeVar("R", bound=Shown)
 
 
 def limit_response_size(rows: Iterable[R]) -> Iterator[R]:
-    """The first of `rows`, fewer if they make more than about 4 MiB of JSON; at least one if there is any."""
+    """Yield the first of `rows`, up to about 4 MiB of JSON; at least one if there is any."""
     size = 0
     for number, row in enumerate(rows):
         # Control characters grow six-fold in JSON.
@@ -267,16 +267,16 @@ def limit_response_size(rows: Iterable[R]) -> Iterator[R]:
 
 
 PRESENT = "agent IN (SELECT name FROM agents) AND agent NOT IN (SELECT value FROM json_each(:but))"
-"""Whether the agent of a row is there, and none of those that `without_deleted` names."""
+"""The condition that the agent of a row exists and is none of `:but`."""
 
 
 def without_deleted(agents: Collection[str]) -> str:
-    """The value of `:but` in `PRESENT`."""
+    """Return the value of `:but` in `PRESENT`."""
     return json.dumps(list(agents))
 
 
 def check_exists(db: sqlite3.Connection, agent: str) -> None:
-    """Raise `unknown_agent` if the agent is gone: what a request of its stored now, a new agent would find."""
+    """Raise `unknown_agent` if the agent is gone: rows stored now would belong to a new agent of the name."""
     if db.execute("SELECT 1 FROM agents WHERE name = ?", (agent,)).fetchone() is None:
         raise not_found("unknown_agent", f"there is no agent {agent!r} any more", "it was destroyed")
 

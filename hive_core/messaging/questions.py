@@ -23,7 +23,7 @@ _SHOWN = 2_000
 
 
 class Questions:
-    """What agents ask the operator. Every question ends once: with an answer or with its time."""
+    """The agents' questions to the operator. Each ends once: it is answered, or it expires."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Questions:
     ) -> None:
         """`clock` gives the time in milliseconds."""
         self.changed: Callable[[], None] = lambda: None
-        """Called when a question was asked that may end with its time."""
+        """Called when a question was asked that can expire."""
         self._database = database
         self._broker = broker
         self._directory = directory
@@ -44,7 +44,7 @@ class Questions:
         self._keys = KeyedLocks()
 
     async def ask(self, agent: str, request: AskRequest) -> Question:
-        """Put a question to the operator, who gets a message.
+        """Ask the operator a question, which is sent as a message.
 
         Raises `recipient_not_allowed`, `too_many_questions`, `inbox_full`, `invalid_request` where nothing could be
         answered, `idempotency_conflict` when the key was used for another question, and `unknown_agent` if the agent
@@ -162,7 +162,7 @@ def _end(request: AskRequest, asked_at: int) -> int | None:
 
 
 def _same(row: QuestionRow, request: AskRequest) -> bool:
-    """Whether the question is the one that is asked for."""
+    """Return True if the request asks the same question."""
     asked = (request.text, tuple(request.options), request.free_text, _end(request, row.asked_at))
     return asked == (row.text, row.options, row.free_text, row.expires_at)
 
@@ -193,7 +193,7 @@ _QUOTED = 200
 
 
 def question_message(row: QuestionRow) -> str:
-    """To the operator: there is a question, and how to answer it."""
+    """Return the message to the operator that asks a question and says how to answer it."""
     by_text = f"hive-c0re answer {row.id} TEXT"
     by_option = f"hive-c0re answer {row.id} --option N"
     how = by_text if not row.options else f"{by_option}, or {by_text}" if row.free_text else by_option
@@ -204,12 +204,12 @@ def question_message(row: QuestionRow) -> str:
 
 
 def answer_message(row: QuestionRow, answer: str) -> str:
-    """To the agent, from the operator."""
+    """Return the message to the agent with the operator's answer."""
     return f"Answer to your question {row.id} ({_quoted(row.text)}):\n\n{answer}"
 
 
 def expiry_message(row: QuestionRow) -> str:
-    """To the agent: nobody has answered."""
+    """Return the message to the agent that its question has expired."""
     return (
         f"Nobody answered your question {row.id} in time ({_quoted(row.text)}). Go on without an answer as well as you "
         "can, or ask again."

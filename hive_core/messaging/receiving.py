@@ -20,7 +20,7 @@ from hive_core.protocol import Delivery, InboxMessage, Message, ReceiveAnswer, R
 
 
 class Receiver:
-    """Hands messages out. What a caller that hung up would have got is free again at once."""
+    """Leases messages to harnesses. If a caller has hung up, its messages are released at once."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Receiver:
                 yield poll
             finally:
                 if poll.leasing is not None:
-                    # The caller hung up, so nobody will get these.
+                    # The caller hung up, so no answer will carry these.
                     poll.leasing.add_done_callback(partial(self._take_back_later, name, request.instance))
 
     def _submit(self, name: str, request: ReceiveRequest, waiter: Waiter) -> asyncio.Future[Leased]:
@@ -103,7 +103,7 @@ class Receiver:
         try:
             given = self._database.submit(lambda db: leases.take_back(db, name, instance, leased.rows))
         except HiveError:
-            return  # The daemon stops. The leases run out, or the next hello or `holding` frees them.
+            return  # The daemon stops. The leases end, or the next hello or `holding` releases them.
         given.add_done_callback(partial(self._taken_back, name))
 
     def _taken_back(self, name: str, given: asyncio.Future[None]) -> None:
@@ -132,15 +132,15 @@ class _Poll:
         self._submit = submit
 
     def queue_early(self) -> None:
-        """Queue a lease behind a message that is on its way to the disk, so that one commit does for both."""
+        """Queue a lease behind a message that is being stored, so that one commit stores both."""
         if self.leasing is None and not self.waiter.ended:
             with suppress(HiveError):  # The daemon stops.
                 self.leasing = self._submit()
 
     async def leased(self) -> Leased:
-        """What the lease that is queued gives. If there is none, or it was for a message that did not come: a new one.
+        """Return the result of the queued lease; without one, or if it is empty, of a new one.
 
-        What has rung the bell may have been queued behind such a lease.
+        An empty lease may have been queued before the message of this wake-up.
         """
         if self.leasing is not None:
             leased = await self._given(self.leasing)
@@ -158,14 +158,14 @@ class _Poll:
 
 
 def message(row: MessageRow) -> Message:
-    """A stored message as it is told to callers."""
+    """Return a stored message as callers see it."""
     return Message.model_construct(
         id=row.id, sender=row.sender, to=row.to, body=row.body, reply_to=row.reply_to, sent_at=to_datetime(row.sent_at)
     )
 
 
 def waiting(row: PendingMessage) -> InboxMessage:
-    """A message that waits as a look at an inbox shows it."""
+    """Return a pending message as an inbox shows it."""
     return InboxMessage(
         id=row.id,
         sender=row.sender,
@@ -177,10 +177,11 @@ def waiting(row: PendingMessage) -> InboxMessage:
 
 
 MOST_POLLS = 8
+"""Receives of one agent under way at a time."""
 
 
 class PollLimiter:
-    """The receives under way, by agent."""
+    """Limits the receives under way of each agent."""
 
     def __init__(self) -> None:
         self._open: defaultdict[str, set[Waiter]] = defaultdict(set)
@@ -188,10 +189,10 @@ class PollLimiter:
 
     @contextmanager
     def enter(self, name: str, waiter: Waiter, *, holding: bool) -> Iterator[None]:
-        """Count a receive of `name`, which listens with `waiter`; raises `too_many_polls`.
+        """Count a receive of `name`, which waits with `waiter`; raises `too_many_polls`.
 
-        One that says what it is `holding` ends the one before it that did: both would be given the same messages,
-        and the newer caller knows better.
+        A receive with `holding` ends the one before it that had it, too: both would lease the same messages, and the
+        list of the newer caller is the current one.
         """
         polls = self._open[name]
         if holding and (older := self._holding.pop(name, None)) is not None:

@@ -1,4 +1,4 @@
-"""Reminders."""
+"""Reminders, and the messages that deliver them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_WAITING = 100
 
 
 class Reminders:
-    """What agents want to be told later. Each is delivered once, however often the daemon was away meanwhile."""
+    """The agents' reminders. Each is delivered once, also if the daemon was restarted meanwhile."""
 
     def __init__(self, database: Database, broker: Broker, clock: Callable[[], int] = milliseconds) -> None:
         """`clock` gives the time in milliseconds."""
@@ -31,7 +31,7 @@ class Reminders:
         self._keys = KeyedLocks()
 
     async def remind(self, agent: str, request: RemindRequest) -> Reminder:
-        """Keep a reminder.
+        """Store a reminder.
 
         Raises `invalid_request` for a time that is missing, named twice or too far ahead, `too_many_reminders`,
         `idempotency_conflict` when the key was used for another one, and `unknown_agent` if the agent is destroyed
@@ -58,7 +58,7 @@ class Reminders:
             return earlier.to_protocol()
 
     async def cancel(self, agent: str, number: int) -> Reminder:
-        """Give up a reminder that is still to come; raises `unknown_reminder`."""
+        """Cancel a reminder that is still to come; raises `unknown_reminder`."""
         now = self._clock()
 
         def operation(db: sqlite3.Connection) -> ReminderRow | None:
@@ -72,7 +72,7 @@ class Reminders:
         return row.to_protocol()
 
     async def fire(self, row: ReminderRow) -> None:
-        """The time of a reminder has come: the agent gets its message, unless that was cancelled meanwhile.
+        """Deliver a due reminder, unless it was cancelled meanwhile.
 
         Raises `inbox_full`, and `unknown_recipient` if the agent is gone.
         """
@@ -89,12 +89,12 @@ class Reminders:
             return
 
     async def listing(self, query: RemindersQuery) -> ReminderList:
-        """Reminders that are still to come, the next one first."""
+        """Return reminders that are still to come, the next one first."""
         rows, total = await self._database.read(lambda db: store.select_reminders(db, query))
         return ReminderList(reminders=[row.to_protocol() for row in rows], total=total)
 
     async def waiting_of(self, agent: str) -> list[Reminder]:
-        """The agent's reminders that are still to come, the next one first."""
+        """Return the agent's reminders that are still to come, the next one first."""
         return [
             row.to_protocol() for row in await self._database.read(lambda db: store.waiting_reminders_of(db, agent))
         ]
@@ -117,11 +117,11 @@ class Reminders:
 
 
 class _Gone(Exception):
-    """The reminder is not to come any more."""
+    """The reminder was delivered or cancelled already."""
 
 
 def _due_at(request: RemindRequest, now: int) -> int:
-    """When a reminder comes that is asked for at `now`; a time that is past counts as now."""
+    """Return the time of a reminder that is requested at `now`; a time in the past counts as now."""
     if request.after is not None and request.at is None:
         return now + int(request.after * 1_000)
     if request.at is not None and request.after is None:
@@ -130,6 +130,6 @@ def _due_at(request: RemindRequest, now: int) -> int:
 
 
 def reminder_message(row: ReminderRow) -> str:
-    """To the agent, from itself."""
+    """Return the message with which an agent is reminded."""
     head = f"Reminder {row.id}, which you set at {format_time(row.created_at)} for {format_time(row.due_at)}:"
     return f"{head}\n\n{row.text}"

@@ -23,12 +23,12 @@ _log = structlog.get_logger(__name__)
 
 _AT_ONCE = 100
 _LONGEST_SECONDS = 60.0
-"""So late is at most noticed that somebody has set the clock, or that the machine slept."""
+"""Longest pause, after which a changed clock or a suspended machine is noticed."""
 _DUE_RETRY_SECONDS = 30.0
 
 
 class Scheduler:
-    """Waits for the next moment at which something is due. What a daemon missed while it was away is done at once."""
+    """Delivers due reminders and ends expired questions; after a start at once those that became due before."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Scheduler:
         *,
         retry_seconds: float = _DUE_RETRY_SECONDS,
     ) -> None:
-        """`clock` gives the time in milliseconds; what cannot be delivered is tried again after `retry_seconds`."""
+        """`clock` gives the time in milliseconds; failed deliveries are tried again after `retry_seconds`."""
         self._database = database
         self._questions = questions
         self._reminders = reminders
@@ -51,11 +51,11 @@ class Scheduler:
         questions.changed = reminders.changed = self.reschedule
 
     def reschedule(self) -> None:
-        """Something new may be due before what is waited for, or an agent is there that was not."""
+        """Look for due items now: there is a new item, or an agent has come back."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Do what is due, until cancelled."""
+        """Deliver due items until cancelled."""
         while True:
             self._changed.clear()
             pause = await self.run_due()
@@ -64,7 +64,7 @@ class Scheduler:
                     await self._changed.wait()
 
     async def vacuum(self, retention_days: float, batch: int = 500) -> int:
-        """Remove what ended longer ago than that, a batch at a time; how much."""
+        """Remove questions and reminders that ended longer ago, one batch at a time; returns how many."""
         before = self._clock() - int(retention_days * 86_400_000)
 
         def operation(db: sqlite3.Connection) -> tuple[int, int]:
@@ -80,7 +80,7 @@ class Scheduler:
                 return removed
 
     async def run_due(self) -> float:
-        """Do all that is due now; seconds until there may be more."""
+        """Deliver all items that are due now; returns the seconds until the next may be due."""
         clock = asyncio.get_running_loop().time
         while True:
             self._stuck = {agent: until for agent, until in self._stuck.items() if until > clock()}
@@ -88,7 +88,7 @@ class Scheduler:
             reminders, questions, next_at = await self._database.read(partial(_due, now, set(self._stuck)))
             if not reminders and not questions:
                 break
-            # Side by side, so that they share commits; each agent's are numbered in their order.
+            # Concurrently, so that they share commits; those of one agent keep their order.
             await asyncio.gather(
                 *(self._do(row.agent, partial(self._reminders.fire, row)) for row in reminders),
                 *(self._do(row.agent, partial(self._questions.expire, row)) for row in questions),
@@ -96,14 +96,15 @@ class Scheduler:
         pause = _LONGEST_SECONDS if next_at is None else min(_LONGEST_SECONDS, (next_at - now) / 1_000)
         return max(0.0, min([pause, *(until - clock() for until in self._stuck.values())]))
 
-    async def _do(self, agent: str, telling: Callable[[], Awaitable[None]]) -> None:
-        """Tell an agent of something. If that cannot be delivered, all that is due to the agent waits for a while:
-        an agent can fill its inbox and set reminders as fast as it likes.
+    async def _do(self, agent: str, deliver: Callable[[], Awaitable[None]]) -> None:
+        """Deliver an item to an agent. After a failure all items of the agent wait for a while.
+
+        An agent can fill its inbox and set any number of reminders, which would be tried again and again.
         """
         try:
-            await telling()
+            await deliver()
         except HiveError as error:
-            # A full inbox, an agent that is just being destroyed, a full disk: it stays due.
+            # A full inbox, an agent that is being destroyed, a full disk: the item stays due.
             if agent not in self._stuck:
                 seconds = self._retry_seconds
                 _log.warning("not delivered, tried again later", agent=agent, code=error.code, seconds=seconds)
@@ -113,7 +114,7 @@ class Scheduler:
 def _due(
     now: int, but: set[str], db: sqlite3.Connection
 ) -> tuple[list[question_store.ReminderRow], list[question_store.QuestionRow], int | None]:
-    """What is due, and when the next is, but for what is of some agents."""
+    """Return due reminders and questions, and when the next one is due, without those of the agents `but`."""
     reminders = question_store.due_reminders(db, now, _AT_ONCE, but)
     questions = question_store.expired_questions(db, now, _AT_ONCE, but)
     times = [
@@ -127,9 +128,9 @@ _VACUUM_RETRY_SECONDS = 60.0
 
 
 async def run_retention(vacuum: Callable[[float], Awaitable[int]], retention_days: float) -> None:
-    """Call `vacuum`, which says how much it has removed, at once and every hour, without end.
+    """Call `vacuum` at once and every hour; it returns how many rows it has removed.
 
-    On a full disk it is put off: that is no reason to stop a daemon.
+    On a full disk it is put off, because the daemon can go on without it.
     """
     while True:
         started = time.monotonic()

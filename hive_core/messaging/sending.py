@@ -33,7 +33,7 @@ _CUT = "\n[The rest was cut off.]"
 
 
 class OutgoingMessage(NamedTuple):
-    """A message that goes with something else that is stored. `body` makes its text from its id."""
+    """A message to store together with another change. `body` makes its text from its id."""
 
     sender: str
     to: str
@@ -42,7 +42,7 @@ class OutgoingMessage(NamedTuple):
 
 
 class Sender:
-    """Accepts messages. Also counts the unacknowledged ones per recipient, since that is what bounds an inbox."""
+    """Accepts messages, and counts the unacknowledged ones of each recipient, which bounds its inbox."""
 
     def __init__(
         self,
@@ -89,15 +89,15 @@ class Sender:
         lister = SYSTEM if bypass_allowlist else sender
         if request.idempotency_key is None:
             return await self._store(sender, request, lister)
-        # Shielded: the key must stay locked until the message is on disk, also when the sender hangs up and asks again.
+        # Shielded: the key must stay locked until the message is on disk, also if the sender hangs up and repeats it.
         storing = self._store_once(sender, request, request.idempotency_key, lister)
         return await asyncio.shield(asyncio.ensure_future(storing))
 
     async def deliver(self, message: OutgoingMessage, within: Callable[[sqlite3.Connection, int], T]) -> T:
         """Carry out `within`, which is given the message's id, and store the message with it: both or neither.
 
-        Returns what `within` does when that is on disk, and raises what it raises; `unknown_recipient` and `inbox_full`
-        before. Whether the sender may write to the recipient is not asked.
+        Returns the result of `within` when it is on disk, and raises its errors; before, `unknown_recipient` and
+        `inbox_full`. The sender's allowed recipients are not checked.
         """
         recipients = self._directory.recipients(SYSTEM, message.to)
         self._check_room(recipients)
@@ -106,10 +106,10 @@ class Sender:
         return await self._store_with([NewMessage(row, None, recipients)], lambda db: within(db, number))
 
     async def announce(self, notifications: Sequence[tuple[str, str]], within: Operation[T]) -> T:
-        """Carry out `within`, and store messages of the hive's own with it: (recipient, body), all of it or nothing.
+        """Carry out `within`, and store messages from `system` with it, as (recipient, body): all of it or nothing.
 
-        Returns what `within` does when that is on disk, and raises what it raises. That an inbox is full or a recipient
-        gone is no reason not to do it: such a message is left out and logged, and a body that is too long is cut.
+        Returns the result of `within` when it is on disk, and raises its errors. A message to a full inbox or to an
+        unknown recipient is left out and logged, and a body that is too long is cut.
         """
         new: list[NewMessage] = []
         planned: Counter[str] = Counter()
@@ -130,18 +130,18 @@ class Sender:
             return result
 
         stored = self._database.submit(operation)
-        # Messages with higher ids come behind it, so that everybody hears of things in their order.
+        # Messages with higher ids are stored behind it, so that recipients get all messages in order.
         self._batcher.seal()
         self._last_id += len(new)
         stored.add_done_callback(partial(self._stored_with, new))
         for message in new:
             self._on_its_way(message.recipients)
-        # Not the future itself, which would be cancelled with the caller: it is carried out all the same.
+        # Not the future itself, which would be cancelled with the caller: the operation is carried out anyway.
         await asyncio.wait([stored])
         return stored.result()
 
     def _reachable(self, to: str, planned: Counter[str]) -> list[str]:
-        """Whom a message of the hive's own can be delivered to, beside those that are `planned`."""
+        """Return the recipients of a message from `system` whose inboxes have room beside the `planned` messages."""
         try:
             recipients = self._directory.recipients(SYSTEM, to)
         except HiveError as error:
@@ -176,7 +176,7 @@ class Sender:
         self._check_room(recipients)
         self._last_id += 1
         row = MessageRow(self._last_id, sender, request.to, request.body, request.reply_to, self._clock())
-        # A sender that hangs up ends only its own waiting: the message is on its way, and its recipients will wake.
+        # A sender that hangs up only stops waiting: the message is stored, and its recipients are woken.
         stored = self._batcher.put(
             NewMessage(row, request.idempotency_key, recipients), partial(self._settled, row, recipients)
         )
@@ -240,7 +240,7 @@ class SendBatcher:
     def put(self, message: NewMessage, settled: Settled) -> asyncio.Future[None]:
         """Queue a message; the future is done when it is on disk.
 
-        `settled` is called with whether it was stored, also when nobody waits for the future any more.
+        `settled` is called with True if it was stored, else False, also if the future was cancelled.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (message, settled, future)
@@ -250,19 +250,19 @@ class SendBatcher:
                 return future
         batch = [entry]
         flushed = self._database.submit(partial(self._flush, batch))
-        # The flush cannot have begun: the writer takes what was submitted when the event loop gets on.
+        # The flush cannot have begun: the writer starts it when the event loop runs its next step.
         with self._lock:
             self._open = batch
         flushed.add_done_callback(partial(self._settle, batch))
         return future
 
     def seal(self) -> None:
-        """Store what is put from now on behind all that is submitted to the database until then."""
+        """Begin a new batch: later messages are stored behind all operations submitted until then."""
         with self._lock:
             self._open = None
 
     def _flush(self, batch: list[_Entry], db: sqlite3.Connection) -> None:
-        # On SQLite's thread. Nothing is put into the batch from here on.
+        # Runs on SQLite's thread. No message is added to the batch from here on.
         self._close(batch)
         store.insert(db, [message for message, _, _ in batch])
 
@@ -285,14 +285,14 @@ class SendBatcher:
 
 
 class KeyedLocks:
-    """A lock for every key that is in use right now, and none for others."""
+    """Locks by key, which exist only while they are in use."""
 
     def __init__(self) -> None:
         self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
 
     @asynccontextmanager
     async def hold(self, key: tuple[str, str]) -> AsyncIterator[None]:
-        """Wait until nobody else holds `key`, and hold it."""
+        """Hold the lock of `key`, waiting for it if it is held."""
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)
         try:

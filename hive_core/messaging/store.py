@@ -1,4 +1,4 @@
-"""The broker's SQL but for leases: plain functions on a SQLite connection, run by the writer or a reader.
+"""The broker's SQL, except for leases: functions on a SQLite connection, run by the writer or a reader.
 
 Times are milliseconds.
 """
@@ -31,7 +31,7 @@ class MessageRow(NamedTuple):
 
 
 class PendingMessage(NamedTuple):
-    """A message that waits, or is `leased`, as a look at an inbox shows it; `characters` is the whole body's length."""
+    """An unacknowledged message as an inbox shows it; `characters` is the length of the whole body."""
 
     id: int
     sender: str
@@ -42,7 +42,7 @@ class PendingMessage(NamedTuple):
 
 
 class NewMessage(NamedTuple):
-    """What `insert` stores."""
+    """A message for `insert`, with its idempotency key and its recipients."""
 
     row: MessageRow
     key: str | None
@@ -50,13 +50,13 @@ class NewMessage(NamedTuple):
 
 
 def last_message_id(db: sqlite3.Connection) -> int:
-    """The highest id ever given to a message, also if that one is gone since."""
+    """Return the highest id that a message ever had, also if that message was removed."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
     return int(row[0]) if row else 0
 
 
 def unacknowledged(db: sqlite3.Connection) -> dict[str, int]:
-    """How many unacknowledged messages each recipient has."""
+    """Return the number of unacknowledged messages by recipient."""
     query = "SELECT recipient, count(*) FROM deliveries WHERE acknowledged_at IS NULL GROUP BY recipient"
     return dict(db.execute(query).fetchall())
 
@@ -77,23 +77,23 @@ def _insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object,
         while size > len(rows) - start:
             size //= 2
         chunk = rows[start : start + size]
-        places = f"({', '.join('?' * len(chunk[0]))})"
+        placeholders = f"({', '.join('?' * len(chunk[0]))})"
         db.execute(
-            f"INSERT INTO {into} VALUES {', '.join([places] * size)}",  # noqa: S608
+            f"INSERT INTO {into} VALUES {', '.join([placeholders] * size)}",  # noqa: S608
             [value for row in chunk for value in row],
         )
         start += size
 
 
 def find_by_key(db: sqlite3.Connection, sender: str, key: str) -> MessageRow | None:
-    """The message that `sender` stored under an idempotency key."""
+    """Return the message that `sender` stored under an idempotency key."""
     query = f"SELECT {_MESSAGE} FROM messages m WHERE m.sender = ? AND m.idempotency_key = ?"  # noqa: S608
     row = db.execute(query, (sender, key)).fetchone()
     return MessageRow(*row) if row else None
 
 
 def recipients_of(db: sqlite3.Connection, message: int) -> list[str]:
-    """Whom a message was delivered to."""
+    """Return the names to which a message was delivered."""
     rows = db.execute("SELECT recipient FROM deliveries WHERE message = ? ORDER BY recipient", (message,))
     return [row[0] for row in rows]
 
@@ -101,7 +101,7 @@ def recipients_of(db: sqlite3.Connection, message: int) -> list[str]:
 def read_messages(
     db: sqlite3.Connection, recipient: str, *, unread: bool, limit: int, before: int | None
 ) -> list[MessageRow]:
-    """The newest `limit` messages of `recipient`, oldest of them first; fewer if they make more than 4 MiB of JSON.
+    """Return the newest `limit` messages of `recipient`, the oldest first; fewer if they exceed 4 MiB of JSON.
 
     There is at least one if there is any.
     """
@@ -121,7 +121,7 @@ def read_messages(
 
 
 def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: int) -> list[PendingMessage]:
-    """The oldest unacknowledged messages of `recipient`, each with the first `shown` characters of its body.
+    """Return the oldest unacknowledged messages of `recipient`, with the first `shown` characters of each body.
 
     Fewer than `limit` if their bodies have more than 4 Mi characters together; at least one if there is any.
     """
@@ -135,33 +135,33 @@ def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: in
         read += len(body)
         if rows and read > _INBOX_BYTES:
             break
-        # Cut here: to SQLite's own functions a text ends at a NUL.
+        # Cut here, because SQLite's own functions end a text at a NUL.
         rows.append(PendingMessage(number, sender, body[:shown], len(body), sent_at, bool(leased)))
     return rows
 
 
 def mark_read(db: sqlite3.Connection, recipient: str, number: int, now: int) -> bool:
-    """Acknowledge a message that is read without a lease; whether it was there and unacknowledged."""
+    """Acknowledge a message that is read without a lease; returns True if it was unacknowledged."""
     query = """UPDATE deliveries SET acknowledged_at = ?
         WHERE message = ? AND recipient = ? AND acknowledged_at IS NULL"""
     return db.execute(query, (now, number, recipient)).rowcount > 0
 
 
 def json_size(row: MessageRow) -> int:
-    """About how many bytes a message has in an answer: control characters grow six-fold in JSON."""
+    """Return about how many bytes a message has in an answer: control characters grow six-fold in JSON."""
     return _ENVELOPE_BYTES + len(json.dumps(row.body, ensure_ascii=False).encode())
 
 
 def find_message(db: sqlite3.Connection, number: int) -> MessageRow | None:
-    """The message with this id."""
+    """Return the message with this id."""
     row = db.execute(f"SELECT {_MESSAGE} FROM messages m WHERE m.id = ?", (number,)).fetchone()  # noqa: S608
     return MessageRow(*row) if row else None
 
 
 def find_reply(db: sqlite3.Connection, asked: MessageRow) -> MessageRow | None:
-    """The first unread message to `asked`'s sender that answers it.
+    """Return the first unread message to the sender of `asked` that answers it.
 
-    Only whom it was sent to may answer: ids are easy to guess. A message to everyone may be answered by anyone.
+    Only its recipient can answer, because ids are easy to guess; a message to everyone can be answered by anyone.
     """
     query = f"""
         SELECT {_MESSAGE} FROM deliveries d JOIN messages m ON m.id = d.message
@@ -173,8 +173,8 @@ def find_reply(db: sqlite3.Connection, asked: MessageRow) -> MessageRow | None:
 
 
 def forget(db: sqlite3.Connection, recipient: str) -> int:
-    """Remove everything that waits for or was delivered to `recipient`; how many of it were unacknowledged."""
-    # Counted on its own: SQLite 3.40 says 0 for `acknowledged_at IS NULL` in the RETURNING of this DELETE.
+    """Remove all deliveries to `recipient`; returns how many of them were unacknowledged."""
+    # Counted on its own: SQLite 3.40 returns 0 for `acknowledged_at IS NULL` in the RETURNING of this DELETE.
     query = "SELECT count(*) FROM deliveries WHERE recipient = ? AND acknowledged_at IS NULL"
     (dropped,) = db.execute(query, (recipient,)).fetchone()
     rows = db.execute("DELETE FROM deliveries WHERE recipient = ? RETURNING message", (recipient,)).fetchall()
@@ -183,7 +183,7 @@ def forget(db: sqlite3.Connection, recipient: str) -> int:
 
 
 def vacuum(db: sqlite3.Connection, before: int, most: int) -> int:
-    """Remove up to `most` deliveries acknowledged before a time, and messages that have none left; how many."""
+    """Remove up to `most` deliveries acknowledged before a time, and messages without any; returns how many."""
     query = """DELETE FROM deliveries WHERE (message, recipient) IN
         (SELECT message, recipient FROM deliveries WHERE acknowledged_at < ? ORDER BY acknowledged_at LIMIT ?)
         RETURNING message"""
@@ -200,5 +200,5 @@ def _delete_undelivered(db: sqlite3.Connection, ids: Iterable[int]) -> None:
 
 
 def unknown_message(number: int) -> HiveError:
-    """The refusal for a message id that is not the caller's to name."""
+    """Return the error for a message id that the caller may not use."""
     return not_found("unknown_message", f"there is no message {number} of yours", "it may be past its retention time")

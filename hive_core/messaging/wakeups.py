@@ -1,4 +1,4 @@
-"""Wake-ups: one bell per recipient, rung when there may be something for it."""
+"""Wake-ups of long polls, by recipient."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from collections.abc import Callable
 
 
 class Wakeups:
-    """Long polls wait on their recipient's bell. Ringing wakes all who wait, and costs nothing if nobody does."""
+    """Wakes the long polls of a recipient when there may be a message for it."""
 
     def __init__(self) -> None:
         self._waiters: dict[str, set[Waiter]] = {}
         self.closed = False
 
     def add_waiter(self, name: str) -> Waiter:
-        """Hear every ring from now on; look for work after this, and only then wait."""
+        """Register a waiter, which misses no wake-up from now on: first register, then query, then wait."""
         return Waiter(self._waiters.setdefault(name, set()))
 
     def announce(self, name: str) -> None:
-        """Say that there will be something for `name`: who waits may queue up behind it before the bell rings."""
+        """Announce a pending delivery for `name`, so that long polls queue their lease behind it now."""
         for waiter in self._waiters.get(name, ()):
             if waiter.expected is not None:
                 waiter.expected()
 
     def wake(self, name: str) -> None:
-        """Wake whoever waits for `name`."""
+        """Wake all long polls of `name`."""
         for waiter in self._waiters.get(name, ()):
             waiter.wake()
 
     def close(self) -> None:
-        """Wake everybody for the last time."""
+        """Wake all long polls for the last time."""
         self.closed = True
         for name in self._waiters:
             self.wake(name)
 
     def count_waiters(self, name: str) -> int:
-        """How many long polls wait for `name`."""
+        """Return how many long polls wait for `name`."""
         return len(self._waiters.get(name, ()))
 
 
 class Waiter:
-    """One listener's place; to be used in a `with` block. `expected` is called at once when something is expected."""
+    """One registered long poll, used in a `with` block. `expected` is called when a delivery is announced."""
 
     def __init__(self, waiters: set[Waiter]) -> None:
         self.ended = False
@@ -56,17 +56,17 @@ class Waiter:
         self._waiters.discard(self)
 
     def wake(self) -> None:
-        """Wake this listener alone."""
+        """Wake this waiter alone."""
         if not self._woken.done():
             self._woken.set_result(None)
 
     def end(self) -> None:
-        """Wake this listener alone, and for the last time: `ended` tells it to give up."""
+        """Wake this waiter alone and set `ended`, so that its long poll ends."""
         self.ended = True
         self.wake()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for a ring, at most `seconds`; whether there was one. Then listens for the next."""
+        """Wait for a wake-up, at most `seconds`; returns True if there was one."""
         if not self._woken.done() and seconds > 0:
             await asyncio.wait([self._woken], timeout=seconds)
         rang = self._woken.done()

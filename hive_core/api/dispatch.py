@@ -25,7 +25,7 @@ _NO_PARAMETERS: Mapping[str, str] = {}
 
 
 class WrongMethod(HiveError):
-    """The path is there, but not for this method. `allowed` is for the `Allow` header (RFC 9110)."""
+    """The error for a path that has other methods. `allowed` is for the `Allow` header (RFC 9110)."""
 
     def __init__(self, code: str, message: str, allowed: Sequence[str]) -> None:
         super().__init__(code, message, hint=f"use {' or '.join(allowed)}", status=405)
@@ -44,7 +44,7 @@ class Router:
         self._patterns = [(_pattern(path), methods) for path, methods in patterns.items()]
 
     def find(self, method: str, raw_path: str) -> tuple[Endpoint, Mapping[str, str]]:
-        """The endpoint and what its `{x}` stand for, decoded; raises `not_found` or `method_not_allowed`.
+        """Return the endpoint and its decoded path parameters; raises `not_found` or `method_not_allowed`.
 
         `raw_path` is still percent-encoded, so that an encoded slash does not end a segment.
         """
@@ -61,13 +61,13 @@ class Router:
 def _choose(methods: Mapping[str, Endpoint], method: str) -> Endpoint:
     endpoint = methods.get(method)
     if endpoint is None:
-        raise WrongMethod("method_not_allowed", "this path is not used so", sorted(methods))
+        raise WrongMethod("method_not_allowed", "method not allowed for this path", sorted(methods))
     return endpoint
 
 
 def _pattern(path: str) -> re.Pattern[str]:
     parts = re.split(r"{(\w+)}", path)
-    text = "".join(f"(?P<{part}>[^/]+)" if place % 2 else re.escape(part) for place, part in enumerate(parts))
+    text = "".join(f"(?P<{part}>[^/]+)" if index % 2 else re.escape(part) for index, part in enumerate(parts))
     return re.compile(text)
 
 
@@ -85,7 +85,7 @@ class Dispatcher:
     timed: Timed
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The answer to one request. Refusals are told to `refused`, times to `timed`."""
+        """Return the answer to one request; calls `refused` for a refusal, and `timed` with the duration."""
         clock = asyncio.get_running_loop().time
         started = clock()
         caller: Caller | None = None
@@ -160,7 +160,7 @@ def _parsed_query(model: type[Query], request: web.BaseRequest) -> Query:
 
 def _invalid(error: ValidationError, part: str) -> HiveError:
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    texts = [f"{_place(part, fault['loc'])}: {fault['msg']}" for fault in found[:_SHOWN_FAULTS]]
+    texts = [f"{_field_path(part, fault['loc'])}: {fault['msg']}" for fault in found[:_SHOWN_FAULTS]]
     if len(found) > _SHOWN_FAULTS:
         texts.append(f"and {len(found) - _SHOWN_FAULTS} more")
     if found[0]["type"] == "bad_name":
@@ -168,5 +168,5 @@ def _invalid(error: ValidationError, part: str) -> HiveError:
     return bad_request("; ".join(texts), "the forms are described in /v1/openapi.json")
 
 
-def _place(part: str, location: Sequence[int | str]) -> str:
+def _field_path(part: str, location: Sequence[int | str]) -> str:
     return ".".join([part, *(ascii(step)[1:-1] if isinstance(step, str) else str(step) for step in location)])[:200]

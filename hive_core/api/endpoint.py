@@ -1,4 +1,4 @@
-"""One endpoint: who may call it, what it takes and what it gives."""
+"""One endpoint: its path, its callers, and the models of its request and answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Caller(NamedTuple):
-    """Who speaks, as the socket tells."""
+    """The caller of a request, as its socket identifies it."""
 
     name: str
     kind: Literal["agent", "manager", "operator"]
@@ -24,7 +24,7 @@ class Caller(NamedTuple):
 
     @property
     def actor(self) -> str:
-        """How the audit table names the caller. Found out when it is asked for: most requests leave no trace there."""
+        """The caller's name in the audit table. Looked up only when needed: most requests are not audited."""
         return self.ask_actor()
 
 
@@ -38,7 +38,7 @@ class ApiCall(NamedTuple):
     raw: web.BaseRequest
 
     def read(self, model: type[M]) -> M:
-        """The body or query as `model`, which the endpoint has declared."""
+        """Return the body or query as `model`, which the endpoint must have declared."""
         for part in (self.body, self.query):
             if isinstance(part, model):
                 return part
@@ -55,7 +55,7 @@ Timed = Callable[[str, int, float], None]
 class Endpoint:
     """`answer` is a model, or the media type of an answer that is not JSON.
 
-    `waits` marks a long poll: it is given up when the caller hangs up, while other requests are carried out to
+    `waits` marks a long poll: it is cancelled when the caller hangs up, while other requests are carried out to
     their end. `manager_only` endpoints are refused on every other agent's socket.
     """
 

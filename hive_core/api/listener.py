@@ -1,4 +1,4 @@
-"""Listening on unix sockets: nobody can connect before the mode is right, and what callers can use up is bounded."""
+"""Unix sockets that listen only with the right mode, and that bound what their callers can use up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiohttp import web
 from hive_core.errors import HiveError
 
 _BACKLOG = 1024
-"""Callers that wait to be taken. Above every limit of connections: a non-blocking connect fails when this is full."""
+"""Callers that wait to be accepted, above all limits of connections, as non-blocking connects fail when it is full."""
 _STALLED_SECONDS = 30.0
 """Longest that a caller may leave an answer unread."""
 
@@ -23,8 +23,8 @@ _STALLED_SECONDS = 30.0
 class Listener:
     """One socket of a runner.
 
-    It takes a limited number of connections at a time: a caller that opens more is hung up on. One that does not read
-    what it is sent is hung up on after 30 s. So no agent can use up the daemon's descriptors or memory.
+    It accepts a limited number of connections at a time; further ones are closed. A connection whose caller does not
+    read its answer is closed after 30 s. So no agent can use up the daemon's descriptors or memory.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class Listener:
             self._path.unlink(missing_ok=True)
 
     def hang_up(self) -> None:
-        """Break off every connection."""
+        """Close every connection at once."""
         for connection in list(self.open):
             connection.abort()
 
 
 class _Connection(asyncio.Protocol):
-    """Between a connection and aiohttp's handler of it, which forgets it when it is closed but not yet written out."""
+    """A connection before aiohttp's handler, which forgets a connection that is closed but not yet written out."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -82,7 +82,7 @@ class _Connection(asyncio.Protocol):
             self.abort()
             return
         self._listener.open.add(self)
-        # So that every byte that the caller leaves unread is told by pause_writing.
+        # So that pause_writing is called for every byte that the caller leaves unread.
         self._transport.set_write_buffer_limits(high=0)
         self._handler = server()
         self._handler.connection_made(transport)
@@ -123,7 +123,7 @@ class _Connection(asyncio.Protocol):
 
 
 def bind(path: Path, mode: int, group: int | None) -> socket.socket:
-    """A unix socket that does not listen yet, with this mode and group; one left there before is replaced.
+    """Return a bound unix socket with this mode and group; an existing socket is replaced.
 
     Raises `cannot_listen`.
     """
@@ -155,7 +155,7 @@ def _remove_old(path: Path) -> None:
 
 
 def peer(request: web.BaseRequest) -> tuple[int, int]:
-    """The process and user at the other end of a unix socket, as the kernel knows them (SO_PEERCRED, unix(7))."""
+    """Return the process and user at the other end of a unix socket (SO_PEERCRED, unix(7))."""
     transport = request.transport
     connection = None if transport is None else transport.get_extra_info("socket")
     if connection is None:

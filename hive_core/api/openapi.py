@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of a socket, made from the same table that answers the requests."""
+"""The OpenAPI 3.1 document of a socket, made from its table of endpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PARAMETERS = {
 
 
 def describe(title: str, endpoints: list[Endpoint]) -> dict[str, Any]:
-    """The document. Every endpoint may also answer with the error shape."""
+    """Return the document; every endpoint may also answer with an error."""
     used: list[tuple[type[BaseModel], JsonSchemaMode]] = [(ErrorAnswer, "serialization")]
     for endpoint in endpoints:
         if endpoint.body:
@@ -56,7 +56,7 @@ def describe(title: str, endpoints: list[Endpoint]) -> dict[str, Any]:
 
 
 def _closed(schema: Any) -> Any:
-    """The schema with tables that say what their keys look like closed to all others, which pydantic does not say."""
+    """Close tables with a pattern for their keys to all other keys, which pydantic leaves out."""
     if isinstance(schema, list):
         return [_closed(part) for part in schema]
     if not isinstance(schema, dict):
@@ -85,7 +85,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A query string cannot say null: what may be left out is left out."""
+    """Remove null from a schema, because a query string cannot express it."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
     if not kinds:
         return schema

@@ -1,10 +1,10 @@
-"""The TCP ports of the agents' pages: the daemon's, from an agent's spawn to its destruction, and lent to harnesses.
+"""The TCP ports of the agents' pages, which the daemon holds and lends to harnesses.
 
-Ports of a shared loopback have no owner: whoever binds one first has it. So the daemon does, whether a harness runs or
-not, and nobody else can stand in for an agent that is down. A harness gets a duplicate of the listening socket on the
-unix socket `page.sock` beside its `core.sock` (SCM_RIGHTS, unix(7)); with that, accepting is its own business.
+Any program can bind a free port of the loopback. So the daemon holds an agent's port from its spawn to its
+destruction, and no other program can pose as an agent that is down. A harness gets a duplicate of the listening socket
+on the unix socket `page.sock` beside its `core.sock` (SCM_RIGHTS, unix(7)); with that it accepts connections itself.
 
-None for an agent whose network is sealed: a listening socket can be shut down and then connected (tcp(7) knows no
+An agent whose network is sealed gets no port: a listening socket can be shut down and then connected (tcp(7) knows no
 right that would forbid it), and would lead it to every service on the host's loopback.
 """
 
@@ -27,17 +27,17 @@ from hive_core.errors import HiveError, conflict
 log = structlog.get_logger(__name__)
 
 MAX_PENDING = 8
-"""Duplicates of one agent's that are under way at a time; who asks for more is hung up on."""
+"""Duplicates of one agent's port under way at a time; further requests are refused by closing them."""
 _BACKLOG = 128
 """Browsers that wait while no harness runs: the kernel lets further ones try again. Callers of `page.sock`, too."""
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 
 
 class PagePorts:
-    """The ports of all agents. Lives on the loop that it is used on."""
+    """The ports of all agents; used on one event loop."""
 
     def __init__(self, path_of: Callable[[str], Path]) -> None:
-        """`path_of` says where an agent's `page.sock` is to be."""
+        """`path_of` returns the path of an agent's `page.sock`."""
         self._path_of = path_of
         self._lenders: dict[str, _PortLender] = {}
 
@@ -55,7 +55,7 @@ class PagePorts:
             lender.open()
 
     def release(self, name: str) -> None:
-        """The agent is gone, or its network is sealed: anybody may have the port."""
+        """Release the port of an agent that is gone or whose network is sealed."""
         lender = self._lenders.pop(name, None)
         if lender is not None:
             lender.close()
@@ -77,7 +77,7 @@ class _PortLender:
         self._loans: set[socket.socket] = set()
 
     def listen(self) -> socket.socket:
-        """What listens on the port, made anew if whoever it was lent to has made something else of it."""
+        """Return the listening socket; a new one if the agent has made its duplicate unusable."""
         if self._page is not None:
             try:
                 self._page.listen(_BACKLOG)
@@ -98,12 +98,12 @@ class _PortLender:
         return self._page
 
     def open(self) -> None:
-        """Lend to whoever connects to `page.sock`, which is the agent. Raises `cannot_listen`."""
+        """Lend the port to callers of `page.sock`, which is the agent's alone. Raises `cannot_listen`."""
         if self._lend_socket is None:
-            door = bind(self._path, 0o600, None)
-            door.listen(_BACKLOG)
-            asyncio.get_running_loop().add_reader(door, self._called, door)
-            self._lend_socket = door
+            server = bind(self._path, 0o600, None)
+            server.listen(_BACKLOG)
+            asyncio.get_running_loop().add_reader(server, self._accept, server)
+            self._lend_socket = server
 
     def close(self) -> None:
         if self._lend_socket is not None:
@@ -118,10 +118,10 @@ class _PortLender:
             self._page.close()
             self._page = None
 
-    def _called(self, door: socket.socket) -> None:
+    def _accept(self, server: socket.socket) -> None:
         try:
-            caller, _ = door.accept()
-        except OSError:  # It has gone again, or there is no descriptor left.
+            caller, _ = server.accept()
+        except OSError:  # The caller has hung up, or there is no descriptor left.
             return
         if len(self._loans) >= MAX_PENDING:
             caller.close()
@@ -136,23 +136,23 @@ class _PortLender:
             caller.close()
             return
         self._loans.add(caller)
-        self._look_later(caller)
+        self._check_later(caller)
 
-    def _look_later(self, caller: socket.socket) -> None:
-        asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look, caller)
+    def _check_later(self, caller: socket.socket) -> None:
+        asyncio.get_running_loop().call_later(_CHECK_SECONDS, self._check, caller)
 
-    def _look(self, caller: socket.socket) -> None:
-        """Hang up when the duplicate was taken: one that is under way uses up what the kernel allows the daemon."""
+    def _check(self, caller: socket.socket) -> None:
+        """Close the connection when the duplicate was received: one in flight counts against the daemon's limit."""
         if caller not in self._loans:
             return
         if _unread(caller):
-            self._look_later(caller)
+            self._check_later(caller)
         else:
             self._loans.discard(caller)
             caller.close()
 
 
 def _unread(caller: socket.socket) -> int:
-    """How much of what was sent has neither been read nor thrown away by a close (SIOCOUTQ, unix(7))."""
+    """Return the number of sent bytes that were neither read nor discarded by a close (SIOCOUTQ, unix(7))."""
     (found,) = struct.unpack("i", fcntl.ioctl(caller, termios.TIOCOUTQ, struct.pack("i", 0)))
     return int(found)

@@ -1,4 +1,4 @@
-"""Refused requests in the audit table: each one, but not so many that a caller could fill the disk with them."""
+"""Refused requests in the audit table, limited so that no caller can fill the disk with them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class _Window:
 
 
 class RefusalAudit:
-    """Audits refusals: per caller at most 30 a minute, and after that minute how many were left out.
+    """Audits at most 30 refusals of a caller per minute, and after the minute the number of the others.
 
-    It remembers at most 1,000 callers: for one more, the minute that began first ends early.
+    It keeps minutes of at most 1,000 callers: for one more, the oldest minute ends early.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,7 +41,7 @@ class RefusalAudit:
         self._windows: dict[str, _Window] = {}
 
     async def record_refusal(self, caller: Caller, request: str, error: HiveError) -> None:
-        """Write down that `caller` was refused; returns when that is on disk, or cannot be."""
+        """Audit a refusal; returns when it is on disk or could not be stored."""
         if error.code in _HARMLESS or error.status >= 500:
             return
         window = await self._window(caller.actor)
@@ -53,13 +53,13 @@ class RefusalAudit:
         await self._write(caller.actor, request[:200], error.code)
 
     async def run(self) -> None:
-        """Once a minute, write how many were left out; until cancelled."""
+        """Audit the numbers of refusals left out once a minute, until cancelled."""
         while True:
             await asyncio.sleep(_SECONDS)
             await self.report_left_out()
 
     async def report_left_out(self, *, all_callers: bool = False) -> None:
-        """Write how many refusals were left out in minutes that are over; with `all_callers` also in this one."""
+        """Audit how many refusals were left out in past minutes; with `all_callers` also in the current one."""
         now = self._clock()
         for actor, window in list(self._windows.items()):
             if all_callers or now - window.started >= _SECONDS:
@@ -74,7 +74,7 @@ class RefusalAudit:
         return self._windows.setdefault(actor, _Window(self._clock()))
 
     async def _close(self, actor: str, window: _Window) -> None:
-        # Taken out first: what is refused during the write counts in a new minute.
+        # Removed first: refusals during the write count in a new minute.
         if self._windows.get(actor) is window:
             del self._windows[actor]
         left_out, window.left_out = window.left_out, 0
@@ -91,5 +91,5 @@ class RefusalAudit:
                 )
             )
         except HiveError as unwritten:
-            # A full disk, or a daemon that stops: the caller is to hear of its own mistake all the same.
+            # A full disk, or a daemon that stops: the caller must get its own error anyway.
             log.error("refusal not audited", actor=actor, code=unwritten.code)

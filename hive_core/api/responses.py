@@ -1,4 +1,4 @@
-"""Answers on the wire."""
+"""JSON answers over HTTP."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _AT_ONCE = 64 * 1024
 
 
 class FastJsonResponse(web.StreamResponse):
-    """A small JSON answer, handed to the kernel in one piece.
+    """A small JSON answer, written in one piece.
 
     Does what `web.Response` does for such an answer in a third of its time, which is most of what a send costs.
     """
 
     def __init__(self, content: bytes, status: int, headers: str) -> None:
-        # The base class is not initialised: what it would prepare is in the bytes that `prepare` writes.
+        # The base class is not initialised: `prepare` writes all that it would prepare.
         self._content = content
         self._more_headers = headers
         self._code = status
-        self._stays = False
+        self._keep_alive = False
 
     @property
     def status(self) -> int:
@@ -33,14 +33,14 @@ class FastJsonResponse(web.StreamResponse):
 
     @property
     def keep_alive(self) -> bool | None:
-        return self._stays
+        return self._keep_alive
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the caller has hung up")
-        self._stays = request.keep_alive
-        connection = "" if self._stays else "Connection: close\r\n"
+        self._keep_alive = request.keep_alive
+        connection = "" if self._keep_alive else "Connection: close\r\n"
         head = (
             f"{_status_line(self._code)}Content-Type: application/json; charset=utf-8\r\n"
             f"Content-Length: {len(self._content)}\r\nDate: {_date(int(time.time()))}\r\n"
@@ -50,11 +50,11 @@ class FastJsonResponse(web.StreamResponse):
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Everything was written at once."""
+        """Do nothing: `prepare` has written everything."""
 
 
 def json_response(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.StreamResponse:
-    """`body` as an answer, by the shorter way where it is short."""
+    """Return `body` as an answer; a short one as a `FastJsonResponse`."""
     if len(body) > _AT_ONCE:
         return web.Response(body=body, status=status, headers=headers, content_type="application/json")
     return FastJsonResponse(body, status, "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items()))

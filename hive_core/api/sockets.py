@@ -30,7 +30,7 @@ _CORE_CONNECTIONS = 32
 
 
 class CoreSockets:
-    """One server for all agents. Which socket a connection came in on says whose it is; nothing else does."""
+    """One server for all agents. Only the socket of a connection identifies the agent."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class CoreSockets:
         self._names: dict[str, str] = {}
 
     async def serve(self, endpoints: list[Endpoint]) -> None:
-        """Be ready to listen for agents; before the first `open`."""
+        """Start the server; call this before the first `open`."""
         router = Router(with_document("hyperhive, for agents", endpoints))
         self._runner = make_runner(Dispatcher(router, self._identify, self._refused, self._timed))
         await self._runner.setup()
@@ -63,7 +63,7 @@ class CoreSockets:
         await listener.start()
 
     async def close(self, name: str) -> None:
-        """Stop listening for the agent and hang up."""
+        """Stop listening for the agent and close its connections."""
         listener = self._listeners.pop(name, None)
         if listener is not None:
             listener.stop()
@@ -71,7 +71,7 @@ class CoreSockets:
             del self._names[str(self._path_of(name))]
 
     async def close_all(self) -> None:
-        """Stop listening for everybody, let requests under way finish, hang up."""
+        """Stop listening for all agents, let requests under way finish, and close all connections."""
         for listener in self._listeners.values():
             listener.stop()
         if self._runner is not None:
@@ -81,7 +81,7 @@ class CoreSockets:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the caller has hung up")
-        # The kernel's own word for the address that the connection was accepted on (getsockname(2)).
+        # The address on which the kernel accepted the connection (getsockname(2)).
         name = self._names.get(transport.get_extra_info("sockname"))
         if name is None:
             raise not_found("unknown_agent", "this agent is gone", "it was destroyed")
@@ -93,7 +93,7 @@ _HOST_CONNECTIONS = 256
 
 
 class HostSocket:
-    """Who may open it is decided by its mode and group; the kernel names the user for the audit table."""
+    """The operator's socket. Its mode and group protect it; the kernel names the user for the audit table."""
 
     def __init__(self, path: Path, group: str, endpoints: list[Endpoint], refused: Refused, timed: Timed) -> None:
         self._path = path
@@ -103,14 +103,14 @@ class HostSocket:
         self._listener: Listener | None = None
 
     async def open(self) -> None:
-        """Listen."""
+        """Listen for the operator."""
         await self._runner.setup()
         mode = 0o600 if self._group is None else 0o660
         self._listener = Listener(self._runner, self._path, mode, self._group, connections=_HOST_CONNECTIONS)
         await self._listener.start()
 
     async def close(self) -> None:
-        """Stop listening, let requests under way finish, hang up."""
+        """Stop listening, let requests under way finish, and close all connections."""
         if self._listener is not None:
             self._listener.stop()
         await self._runner.cleanup()
@@ -146,18 +146,18 @@ def _group_id(name: str) -> int | None:
 
 _SHUTDOWN_SECONDS = 10.0
 
-# What aiohttp logs here is bytes of callers that are no HTTP, a traceback each time; the frame logs failures of ours.
+# aiohttp logs a traceback here for bytes that are no HTTP; failures of the daemon are logged by the dispatcher.
 _garbage = logging.getLogger("hive_core.api.garbage")
 _garbage.disabled = True
 
 
 def with_document(title: str, endpoints: list[Endpoint]) -> list[Endpoint]:
-    """`endpoints` and the one that describes them all, itself included."""
+    """Return `endpoints` and one more, which serves the OpenAPI document of them all."""
     complete = list(endpoints)
     made: list[bytes] = []
 
     async def document(_: ApiCall) -> web.StreamResponse:
-        if not made:  # Not before somebody asks: a start should not wait for it.
+        if not made:  # Made for the first request, so that the start does not wait for it.
             made.append(json.dumps(describe(title, complete)).encode())
         return web.Response(body=made[0], content_type="application/json")
 
@@ -166,7 +166,7 @@ def with_document(title: str, endpoints: list[Endpoint]) -> list[Endpoint]:
 
 
 def make_runner(dispatcher: Dispatcher) -> web.ServerRunner:
-    """A runner that gives up a handler when its caller hangs up, and waits for the others when it stops.
+    """Return a runner that cancels a handler when its caller hangs up, and waits for handlers when it stops.
 
     On aiohttp's low-level server: its applications, with their routes, middlewares and signals, cost a send as much
     again as all the rest of it.
@@ -176,7 +176,7 @@ def make_runner(dispatcher: Dispatcher) -> web.ServerRunner:
         request_factory=_request,
         handler_cancellation=True,
         access_log=None,
-        auto_decompress=False,  # No caller of ours compresses, and a compressed body is no JSON.
+        auto_decompress=False,  # No client of the hive compresses, and a compressed body is no JSON.
         logger=_garbage,
     )
     return web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_SECONDS)

@@ -1,4 +1,4 @@
-"""The daemon and its hive at a glance: for `hive-c0re status`, and as figures."""
+"""The status of the daemon and its hive, for `hive-c0re status` and as metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hive_core.runtimes.base import Runtime
 
 
 class StatusReport:
-    """Counts what there is. Made when the daemon starts."""
+    """Collects the status. Create it when the daemon starts, whose start time it reports."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class StatusReport:
         metrics.watch("hive_agents", "Agents by lifecycle.", "lifecycle", self._lifecycles)
 
     async def status(self) -> HiveStatus:
-        """How things stand now."""
+        """Return the present status."""
         stored, asked = await self._database.read(
             lambda db: (
                 db.execute("SELECT count(*) FROM messages").fetchone()[0],
@@ -69,8 +69,8 @@ class StatusReport:
         )
 
     def exposition(self) -> bytes:
-        """The figures as Prometheus reads them."""
-        # The library for it brings a web server of its own: a twentieth of the daemon's start, for a later scrape.
+        """Return the metrics in the text format of Prometheus."""
+        # Imported here: the library takes a twentieth of the daemon's start, and only a scrape needs it.
         from hive_core.infra.telemetry.prometheus import exposition  # noqa: PLC0415
 
         return exposition(self._metrics)

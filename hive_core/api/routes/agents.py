@@ -33,7 +33,7 @@ _AGENT = "/v1/agents/{name}"
 
 
 def agent_management(agents: AgentRegistry, lifecycle: AgentLifecycle, *, manager_only: bool) -> list[Endpoint]:
-    """Start, stop, restart, logs: for the operator, and on agents' sockets for the manager alone."""
+    """Return the endpoints to start, stop and restart agents and to read their logs."""
 
     def action(verb: str, run: Callable[[str, str], Awaitable[AgentStatus]]) -> Endpoint:
         async def handle(call: ApiCall) -> AgentStatus:
@@ -52,7 +52,7 @@ def agent_management(agents: AgentRegistry, lifecycle: AgentLifecycle, *, manage
         Endpoint(
             "GET",
             f"{_AGENT}/logs",
-            "What an agent's harness printed",
+            "The log of an agent's harness",
             logs,
             LogsAnswer,
             query=LogsQuery,
@@ -63,18 +63,18 @@ def agent_management(agents: AgentRegistry, lifecycle: AgentLifecycle, *, manage
 
 
 def own_log(agents: AgentRegistry) -> list[Endpoint]:
-    """What every agent may read: what its own harness has printed."""
+    """Return the endpoint with which an agent reads the log of its own harness."""
 
     async def logs(call: ApiCall) -> LogsAnswer:
         return await agents.logs(call.caller.name, call.read(LogsQuery))
 
     return [
-        Endpoint("GET", "/v1/logs", "What one's own harness printed", logs, LogsAnswer, query=LogsQuery, waits=True)
+        Endpoint("GET", "/v1/logs", "The log of the agent's own harness", logs, LogsAnswer, query=LogsQuery, waits=True)
     ]
 
 
 def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
-    """What was deployed, and the way back to it: for the operator, and on agents' sockets for the manager alone."""
+    """Return the endpoints to roll back, rebuild, and list deployments."""
 
     async def rollback(call: ApiCall) -> Proposal:
         return await gate.rollback(agent_name(call), call.read(RollbackRequest), principal_of(call.caller))
@@ -98,7 +98,7 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
         Endpoint(
             "POST",
             f"{_AGENT}/rebuild",
-            "Build what is deployed anew, and deploy that",
+            "Build the deployed configuration again, and deploy the result",
             rebuild,
             Proposal,
             body=RebuildRequest,
@@ -117,7 +117,7 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
 
 
 def agent_admin(agents: AgentRegistry, gate: Gate) -> list[Endpoint]:
-    """List, spawn and destroy: the operator's alone."""
+    """Return the operator's endpoints to list, spawn and destroy agents."""
 
     async def listing(_: ApiCall) -> AgentList:
         return AgentList(agents=list(agents.statuses()))
@@ -133,14 +133,14 @@ def agent_admin(agents: AgentRegistry, gate: Gate) -> list[Endpoint]:
 
     return [
         Endpoint("GET", "/v1/agents", "All agents", listing, AgentList),
-        Endpoint("POST", "/v1/agents", "Make an agent", spawn, AgentStatus, body=SpawnRequest),
+        Endpoint("POST", "/v1/agents", "Spawn an agent", spawn, AgentStatus, body=SpawnRequest),
         Endpoint("GET", _AGENT, "One agent", status, AgentStatus),
-        Endpoint("POST", f"{_AGENT}/destroy", "Remove an agent", destroy, DestroyAnswer, body=DestroyRequest),
+        Endpoint("POST", f"{_AGENT}/destroy", "Destroy an agent", destroy, DestroyAnswer, body=DestroyRequest),
     ]
 
 
 def agent_requests(gate: Gate) -> list[Endpoint]:
-    """Spawn and destroy on agents' sockets: only the manager may, and what it may is to propose them."""
+    """Return the manager's endpoints to propose a spawn or a destroy."""
 
     async def spawn(call: ApiCall) -> Proposal:
         return await gate.request_spawn(call.read(SpawnProposal), principal_of(call.caller))
@@ -152,7 +152,7 @@ def agent_requests(gate: Gate) -> list[Endpoint]:
         Endpoint(
             "POST",
             "/v1/agents",
-            "Propose to make an agent",
+            "Propose to spawn an agent",
             spawn,
             Proposal,
             body=SpawnProposal,
@@ -161,7 +161,7 @@ def agent_requests(gate: Gate) -> list[Endpoint]:
         Endpoint(
             "POST",
             f"{_AGENT}/destroy",
-            "Propose to remove an agent",
+            "Propose to destroy an agent",
             destroy,
             Proposal,
             body=DestroyProposal,
@@ -171,7 +171,7 @@ def agent_requests(gate: Gate) -> list[Endpoint]:
 
 
 def peers(agents: AgentRegistry) -> list[Endpoint]:
-    """What an agent may know of the others."""
+    """Return the endpoint with which an agent lists the agents of the hive."""
 
     async def listing(_: ApiCall) -> PeerList:
         return PeerList(
@@ -185,17 +185,17 @@ _LIMITS = "/v1/agents/{name}/limits"
 
 
 def limit_views(limits: AgentLimits, *, manager_only: bool) -> list[Endpoint]:
-    """Look: for the operator, and on agents' sockets for the manager alone."""
+    """Return the endpoint that shows an agent's limits."""
 
     async def show(call: ApiCall) -> LimitsAnswer:
         return await limits.read(call.path["name"])
 
-    summary = "What an agent may use and does use"
+    summary = "An agent's limits and its usage"
     return [Endpoint("GET", _LIMITS, summary, show, LimitsAnswer, manager_only=manager_only)]
 
 
 def limit_changes(limits: AgentLimits) -> list[Endpoint]:
-    """Change what a running agent may use: the operator's alone."""
+    """Return the operator's endpoint to change the limits of a running agent."""
 
     async def change(call: ApiCall) -> LimitsAnswer:
         return await limits.change(call.path["name"], call.read(LimitsRequest), call.caller.actor)
@@ -204,7 +204,7 @@ def limit_changes(limits: AgentLimits) -> list[Endpoint]:
         Endpoint(
             "POST",
             _LIMITS,
-            "Change what a running agent may use, until it is deployed anew",
+            "Change the limits of a running agent until its next deployment",
             change,
             LimitsAnswer,
             body=LimitsRequest,

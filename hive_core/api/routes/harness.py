@@ -1,4 +1,4 @@
-"""Endpoints with which a harness says that it is there, and learns who it is."""
+"""Endpoints with which a harness reports its start and its state, and learns its agent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def harness(
     scheduler: Scheduler,
     lease_seconds: float,
 ) -> list[Endpoint]:
-    """Hello, state, status, whoami."""
+    """Return the endpoints hello, state, status and whoami."""
 
     async def hello(call: ApiCall) -> Profile:
         request = call.read(HelloRequest)
@@ -27,7 +27,7 @@ def harness(
         else:
             await broker.hello(call.caller.name, request.instance)
         await reports.hello(call.caller.name, request.deployment, again=request.again)
-        scheduler.reschedule()  # A new agent of the name finds what was kept for the one before.
+        scheduler.reschedule()  # An agent of the name gets what became due before it was spawned again.
         record = agents.record(call.caller.name)
         return Profile(
             name=record.name,
@@ -58,8 +58,8 @@ def harness(
         )
 
     return [
-        Endpoint("POST", "/v1/harness/hello", "A harness has started", hello, Profile, body=HelloRequest),
-        Endpoint("POST", "/v1/harness/state", "What a harness is doing", state, Done, body=StateRequest),
-        Endpoint("POST", "/v1/harness/status", "What an agent says it is at", status, Done, body=StatusRequest),
-        Endpoint("GET", "/v1/whoami", "Who this socket belongs to", whoami, WhoAmI),
+        Endpoint("POST", "/v1/harness/hello", "Report that a harness has started", hello, Profile, body=HelloRequest),
+        Endpoint("POST", "/v1/harness/state", "Report the state of the harness", state, Done, body=StateRequest),
+        Endpoint("POST", "/v1/harness/status", "Set the agent's status text", status, Done, body=StatusRequest),
+        Endpoint("GET", "/v1/whoami", "The agent of this socket", whoami, WhoAmI),
     ]

@@ -25,18 +25,18 @@ from hive_core.protocol import (
 
 
 def sent_messages(broker: Broker) -> list[Endpoint]:
-    """What every caller may do: send in its own name."""
+    """Return the endpoint with which every caller sends messages in its own name."""
 
     async def send(call: ApiCall) -> SendAnswer:
         return await broker.send(call.caller.name, call.read(SendRequest))
 
-    # Given up when the caller hangs up, since the broker itself sees every accepted message through.
+    # Cancelled when the caller hangs up, because the broker stores every accepted message anyway.
     path = "/v1/messages"
     return [Endpoint("POST", path, "Send a message", send, SendAnswer, body=SendRequest, waits=True)]
 
 
 def message_leases(broker: Broker) -> list[Endpoint]:
-    """What a harness does with its agent's messages."""
+    """Return the endpoints with which a harness leases and acknowledges messages."""
 
     async def receive(call: ApiCall) -> ReceiveAnswer:
         return await broker.receive(call.caller.name, call.read(ReceiveRequest))
@@ -62,14 +62,14 @@ def message_leases(broker: Broker) -> list[Endpoint]:
             body=ReceiveRequest,
             waits=True,
         ),
-        Endpoint("POST", f"{base}/ack", "Messages are dealt with", acknowledge, LeaseAnswer, body=AckRequest),
-        Endpoint("POST", f"{base}/release", "Hand messages out again", release, LeaseAnswer, body=LeaseRequest),
-        Endpoint("POST", f"{base}/renew", "Keep messages for longer", renew, LeaseAnswer, body=LeaseRequest),
+        Endpoint("POST", f"{base}/ack", "Acknowledge messages", acknowledge, LeaseAnswer, body=AckRequest),
+        Endpoint("POST", f"{base}/release", "Release leases", release, LeaseAnswer, body=LeaseRequest),
+        Endpoint("POST", f"{base}/renew", "Renew leases", renew, LeaseAnswer, body=LeaseRequest),
     ]
 
 
 def wake_messages(broker: Broker) -> list[Endpoint]:
-    """What programs beside the harness do: tell their own agent something, and look at what waits for it."""
+    """Return the endpoints for programs beside the harness: send to their own agent, and look at its inbox."""
 
     async def wake(call: ApiCall) -> SendAnswer:
         request = call.read(WakeRequest)
@@ -80,13 +80,13 @@ def wake_messages(broker: Broker) -> list[Endpoint]:
         return await broker.peek(call.caller.name, call.read(PeekQuery).limit)
 
     return [
-        Endpoint("POST", "/v1/wake", "News for the agent itself", wake, SendAnswer, body=WakeRequest, waits=True),
-        Endpoint("GET", "/v1/inbox", "What waits for the agent; nothing is leased", peek, Inbox, query=PeekQuery),
+        Endpoint("POST", "/v1/wake", "Send to the agent itself", wake, SendAnswer, body=WakeRequest, waits=True),
+        Endpoint("GET", "/v1/inbox", "The agent's inbox; nothing is leased", peek, Inbox, query=PeekQuery),
     ]
 
 
 def operator_inbox(broker: Broker) -> list[Endpoint]:
-    """What the operator does with messages."""
+    """Return the endpoints of the operator's inbox."""
 
     async def inbox(call: ApiCall) -> InboxAnswer:
         return await broker.inbox(call.read(InboxQuery))
@@ -100,11 +100,11 @@ def operator_inbox(broker: Broker) -> list[Endpoint]:
     base = "/v1/messages"
     return [
         Endpoint("GET", base, "The operator's messages", inbox, InboxAnswer, query=InboxQuery),
-        Endpoint("POST", f"{base}/read", "Messages were read", mark_read, LeaseAnswer, body=MarkReadRequest),
+        Endpoint("POST", f"{base}/read", "Mark messages as read", mark_read, LeaseAnswer, body=MarkReadRequest),
         Endpoint(
             "GET",
             f"{base}/{{id}}/reply",
-            "The answer to a message of the operator, waiting for it",
+            "Wait for the answer to a message of the operator",
             reply,
             ReplyAnswer,
             query=WaitQuery,

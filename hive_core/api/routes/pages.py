@@ -1,4 +1,4 @@
-"""Endpoints for agents' pages. A page is its agent's own: what is typed there comes in on the agent's socket."""
+"""Endpoints for agents' pages. An agent serves its page itself, so these are on the agent's socket."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PAGE = "/v1/page"
 def page_tickets(
     agents: AgentRegistry, deployments: DeploymentManager, access: PageAccess, database: Database, layout: Layout
 ) -> list[Endpoint]:
-    """Tickets for pages: the operator's alone."""
+    """Return the operator's endpoint for tickets to pages."""
 
     async def ticket(call: ApiCall) -> PageTicket:
         record = agents.record(call.path["name"])
@@ -54,7 +54,7 @@ def page_tickets(
 
 
 def page_actions(access: PageAccess, broker: Broker, questions: Questions, database: Database) -> list[Endpoint]:
-    """What an agent's page asks for whoever looks at it. Tickets and sessions are good for their own agent only."""
+    """Return the endpoints of an agent's page. Tickets and sessions are valid for that agent only."""
 
     def session(entry: PageToken) -> PageSession:
         return PageSession(session=entry.secret, user=entry.user, expires_in=access.remaining(entry))
@@ -76,7 +76,9 @@ def page_actions(access: PageAccess, broker: Broker, questions: Questions, datab
     async def send(call: ApiCall) -> SendAnswer:
         name, request = call.caller.name, call.read(PageSendRequest)
         actor = _typed_by(access.refresh_session(name, request.session), name)
-        key = f"page:{name}:{request.idempotency_key}"  # Not to meet a key of the operator's or of another page.
+        key = (
+            f"page:{name}:{request.idempotency_key}"  # So that it differs from keys of the operator and of other pages.
+        )
         message = SendRequest.model_construct(
             to=name, body=request.body, reply_to=request.reply_to, idempotency_key=key
         )
@@ -94,15 +96,24 @@ def page_actions(access: PageAccess, broker: Broker, questions: Questions, datab
         return await questions.answer(request.question, AnswerRequest(text=request.text), actor, agent=name)
 
     return [
-        Endpoint("POST", f"{_PAGE}/enter", "A ticket becomes a session", enter, PageSession, body=PageEnterRequest),
-        Endpoint("POST", f"{_PAGE}/check", "Is a session still good", check, PageSession, body=PageCheckRequest),
-        Endpoint("POST", f"{_PAGE}/send", "The operator has typed a message", send, SendAnswer, body=PageSendRequest),
         Endpoint(
-            "POST", f"{_PAGE}/answer", "The operator has typed an answer", answer, Question, body=PageAnswerRequest
+            "POST", f"{_PAGE}/enter", "Exchange a ticket for a session", enter, PageSession, body=PageEnterRequest
+        ),
+        Endpoint("POST", f"{_PAGE}/check", "Check a session", check, PageSession, body=PageCheckRequest),
+        Endpoint(
+            "POST", f"{_PAGE}/send", "Send a message that the operator typed", send, SendAnswer, body=PageSendRequest
+        ),
+        Endpoint(
+            "POST",
+            f"{_PAGE}/answer",
+            "Answer a question with what the operator typed",
+            answer,
+            Question,
+            body=PageAnswerRequest,
         ),
     ]
 
 
 def _typed_by(entry: PageToken, agent: str) -> str:
-    """How the audit table names whoever types on a page: what they type has passed through the agent."""
+    """Return the name for the audit table of a person on a page, whose input has passed through the agent."""
     return f"{entry.user} on the page of {agent}"

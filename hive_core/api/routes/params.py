@@ -9,14 +9,14 @@ from hive_core.gate.policy import Principal
 
 
 def agent_name(call: ApiCall) -> str:
-    """The agent in the path, there or not. It becomes part of a path on disk, so what is no name ends here."""
+    """Return the agent in the path, which may not exist; raises `bad_name`, as it becomes part of a path on disk."""
     name = call.path["name"]
     check_name(name)
     return name
 
 
 def number_of(call: ApiCall) -> int:
-    """The id in the path; raises `invalid_request` for what can be none."""
+    """Return the id in the path; raises `invalid_request` if it is none."""
     text = call.path["id"]
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) < 2**63):
         raise bad_request("the id in the path is no positive number", "use the id that the hive gave")
@@ -24,5 +24,5 @@ def number_of(call: ApiCall) -> int:
 
 
 def principal_of(caller: Caller) -> Principal:
-    """The caller as a party, as its socket tells; the actor is looked up now, while the caller is still there."""
+    """Return the caller as a party; the actor is looked up now, while the caller is connected."""
     return Principal(caller.name, caller.kind, caller.actor)

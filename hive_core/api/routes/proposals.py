@@ -1,4 +1,4 @@
-"""Endpoints for proposals: to make them, to look at them, to decide on them."""
+"""Endpoints to submit, list and decide proposals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ONE = f"{_ALL}/{{name}}/{{number}}"
 
 
 def submissions(gate: Gate) -> list[Endpoint]:
-    """What every caller may do: propose, look, take its own proposals back. Whose it may see is the gate's to say."""
+    """Return the endpoints to propose, list, show and withdraw; the gate checks which proposals a caller may see."""
 
     async def propose(call: ApiCall) -> Proposal:
         return await gate.propose(call.read(ProposeRequest), principal_of(call.caller))
@@ -42,10 +42,10 @@ def submissions(gate: Gate) -> list[Endpoint]:
         return await gate.proposals(call.read(ProposalsQuery), principal_of(call.caller))
 
     async def show(call: ApiCall) -> ProposalDetail:
-        return await gate.show(*_which(call), call.read(ProposalQuery), principal_of(call.caller))
+        return await gate.show(*_proposal_id(call), call.read(ProposalQuery), principal_of(call.caller))
 
     async def log(call: ApiCall) -> LogsAnswer:
-        return await gate.build_log(*_which(call), call.read(LogsQuery), principal_of(call.caller))
+        return await gate.build_log(*_proposal_id(call), call.read(LogsQuery), principal_of(call.caller))
 
     return [
         Endpoint("POST", _ALL, "Propose a commit of an agent's configuration", propose, Proposal, body=ProposeRequest),
@@ -53,19 +53,19 @@ def submissions(gate: Gate) -> list[Endpoint]:
         Endpoint(
             "GET",
             _ONE,
-            "One proposal, waiting for another state",
+            "One proposal; can wait for another state",
             show,
             ProposalDetail,
             query=ProposalQuery,
             waits=True,
         ),
-        Endpoint("GET", f"{_ONE}/log", "What its build printed", log, LogsAnswer, query=LogsQuery, waits=True),
-        _act("withdraw", "Take a proposal back", gate.withdraw, WithdrawRequest, manager_only=False),
+        Endpoint("GET", f"{_ONE}/log", "The log of its build", log, LogsAnswer, query=LogsQuery, waits=True),
+        _act("withdraw", "Withdraw a proposal", gate.withdraw, WithdrawRequest, manager_only=False),
     ]
 
 
 def decisions(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
-    """Approve and deny: for the operator, and on agents' sockets for the manager alone."""
+    """Return the endpoints to approve and deny, for the operator and the manager."""
     return [
         _act("approve", "Approve a proposal", gate.approve, ApproveRequest, manager_only=manager_only),
         _act("deny", "Deny a proposal", gate.deny, DenyRequest, manager_only=manager_only),
@@ -73,14 +73,12 @@ def decisions(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
 
 
 def index_maintenance(gate: Gate) -> list[Endpoint]:
-    """Make the index anew: the operator's alone."""
+    """Return the operator's endpoint to rebuild the index."""
 
     async def reindex(_: ApiCall) -> ReindexAnswer:
         return await gate.reindex()
 
-    return [
-        Endpoint("POST", f"{_ALL}/reindex", "Make the index of proposals anew from the tags", reindex, ReindexAnswer)
-    ]
+    return [Endpoint("POST", f"{_ALL}/reindex", "Rebuild the index of proposals from the tags", reindex, ReindexAnswer)]
 
 
 def _act(
@@ -92,13 +90,13 @@ def _act(
     manager_only: bool,
 ) -> Endpoint:
     async def handle(call: ApiCall) -> Proposal:
-        return await run(*_which(call), call.read(body), principal_of(call.caller))
+        return await run(*_proposal_id(call), call.read(body), principal_of(call.caller))
 
     return Endpoint("POST", f"{_ONE}/{verb}", summary, handle, Proposal, body=body, manager_only=manager_only)
 
 
-def _which(call: ApiCall) -> tuple[str, int]:
-    """Agent and number in the path."""
+def _proposal_id(call: ApiCall) -> tuple[str, int]:
+    """Return the agent and the number in the path."""
     name, number = agent_name(call), call.path["number"]
     if not (number.isascii() and number.isdigit() and len(number) < 20 and int(number) < 2**63):
         raise bad_request("the proposal's number in the path is no number", "proposals are named as in ada/3")

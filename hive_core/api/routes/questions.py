@@ -25,7 +25,7 @@ _SHOWN_PROPOSALS = 100
 
 
 def agent_questions(questions: Questions, reminders: Reminders, gate: Gate) -> list[Endpoint]:
-    """What every agent may do: ask, be reminded, see what of its own is open."""
+    """Return the endpoints with which an agent asks, sets reminders, and lists its open items."""
 
     async def ask(call: ApiCall) -> Question:
         return await questions.ask(call.caller.name, call.read(AskRequest))
@@ -38,24 +38,24 @@ def agent_questions(questions: Questions, reminders: Reminders, gate: Gate) -> l
 
     async def open_items(call: ApiCall) -> OpenItems:
         name = call.caller.name
-        mine = ProposalsQuery(agent=name, state="open", limit=_SHOWN_PROPOSALS)
+        open_proposals = ProposalsQuery(agent=name, state="open", limit=_SHOWN_PROPOSALS)
         return OpenItems(
             questions=await questions.open_of(name),
             reminders=await reminders.waiting_of(name),
-            proposals=(await gate.proposals(mine, principal_of(call.caller))).proposals,
+            proposals=(await gate.proposals(open_proposals, principal_of(call.caller))).proposals,
         )
 
     cancelling = f"{_REMINDERS}/{{id}}/cancel"
     return [
         Endpoint("POST", _QUESTIONS, "Ask the operator", ask, Question, body=AskRequest),
-        Endpoint("POST", _REMINDERS, "Be reminded of something", remind, Reminder, body=RemindRequest),
-        Endpoint("POST", cancelling, "Give up a reminder", cancel, Reminder),
-        Endpoint("GET", "/v1/open", "What of the agent's waits for somebody", open_items, OpenItems),
+        Endpoint("POST", _REMINDERS, "Set a reminder", remind, Reminder, body=RemindRequest),
+        Endpoint("POST", cancelling, "Cancel a reminder", cancel, Reminder),
+        Endpoint("GET", "/v1/open", "The agent's open questions, reminders and proposals", open_items, OpenItems),
     ]
 
 
 def operator_answers(questions: Questions, reminders: Reminders) -> list[Endpoint]:
-    """What the operator does with questions, and sees of reminders."""
+    """Return the operator's endpoints to list and answer questions, and to list reminders."""
 
     async def listing(call: ApiCall) -> QuestionList:
         return await questions.listing(call.read(QuestionsQuery))

@@ -25,7 +25,9 @@ def hive_status(
     figures: Callable[[], bytes],
     events: EventHub,
 ) -> list[Endpoint]:
-    """`alive` raises if the daemon is not; `figures` is the Prometheus text."""
+    """Return the endpoints of health, metrics, status and events.
+
+    `alive` raises if the database writer does not work; `figures` returns the Prometheus text."""
 
     async def health(_: ApiCall) -> Health:
         await alive()
@@ -46,22 +48,22 @@ def hive_status(
             # So that a reader knows at once that it is connected, and where to go on if that breaks off before the
             # first event: where this stream starts, not at what is the newest by now.
             await response.write(f": connected\nid: {start}\n\n".encode())
-            # A watcher that is gone is no error: it has seen enough.
+            # A reader that hangs up is no error.
             with suppress(ConnectionError):
                 async for event in reading:
                     await response.write(_as_event_stream(event))
         return response
 
     return [
-        Endpoint("GET", "/healthz", "Whether the daemon works", health, Health),
-        Endpoint("GET", "/metrics", "Figures for Prometheus", metrics, _PROMETHEUS),
-        Endpoint("GET", "/v1/status", "The daemon at a glance", tell_status, HiveStatus),
-        Endpoint("GET", "/v1/events", "What happens, live", flow, _EVENT_STREAM, query=EventsQuery, waits=True),
+        Endpoint("GET", "/healthz", "Check that the daemon works", health, Health),
+        Endpoint("GET", "/metrics", "Metrics for Prometheus", metrics, _PROMETHEUS),
+        Endpoint("GET", "/v1/status", "The status of the daemon", tell_status, HiveStatus),
+        Endpoint("GET", "/v1/events", "Events as they happen", flow, _EVENT_STREAM, query=EventsQuery, waits=True),
     ]
 
 
 def _as_event_stream(event: Event | None) -> bytes:
-    """One event in the form of the HTML standard's server-sent events; a comment when nothing happens."""
+    """Return one event as a server-sent event of the HTML standard; a comment for None."""
     if event is None:
         return b": nothing new\n\n"
     return f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
@@ -77,7 +79,7 @@ def _resume_after(call: ApiCall) -> int | None:
 
 
 def audit_log(database: Database, gate: Gate) -> list[Endpoint]:
-    """Read the table; check its chain, and the tags against it."""
+    """Return the endpoints to read the audit table and to verify its chain and the tags."""
 
     async def rows(call: ApiCall) -> AuditList:
         query = call.read(AuditQuery)
@@ -90,6 +92,6 @@ def audit_log(database: Database, gate: Gate) -> list[Endpoint]:
         return await gate.verify()
 
     return [
-        Endpoint("GET", "/v1/audit", "Who did or tried what, the newest first", rows, AuditList, query=AuditQuery),
-        Endpoint("GET", "/v1/audit/verify", "Whether the audit table holds", verify, AuditVerification),
+        Endpoint("GET", "/v1/audit", "Rows of the audit table, the newest first", rows, AuditList, query=AuditQuery),
+        Endpoint("GET", "/v1/audit/verify", "Verify the audit table", verify, AuditVerification),
     ]

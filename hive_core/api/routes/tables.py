@@ -1,4 +1,4 @@
-"""Which endpoints each of the two kinds of sockets has."""
+"""The tables of endpoints: one for `core.sock`, one for `host.sock`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hive_core.messaging import Broker, Directory, Questions, Reminders, Schedul
 
 @dataclass(frozen=True)
 class Services:
-    """What the endpoints ask."""
+    """The parts of the daemon that the endpoints use."""
 
     layout: Layout
     database: Database
@@ -43,7 +43,7 @@ class Services:
 
 
 def agents_endpoints(services: Services) -> list[Endpoint]:
-    """Those of every `core.sock`; some are the manager's only."""
+    """Return the endpoints of every `core.sock`; some are for the manager only."""
     agents, broker, gate, questions = services.agents, services.broker, services.gate, services.questions
     return [
         *messages.sent_messages(broker),
@@ -72,7 +72,7 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
 
 
 def operators_endpoints(services: Services) -> list[Endpoint]:
-    """Those of `host.sock`."""
+    """Return the endpoints of `host.sock`."""
     agents, broker, gate, database = services.agents, services.broker, services.gate, services.database
     return [
         *system.hive_status(

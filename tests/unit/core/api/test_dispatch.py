@@ -54,6 +54,6 @@ def test_an_unknown_path_is_not_found(router: Router, raw_path: str) -> None:
 
 def test_a_wrong_method_is_told_the_right_ones(router: Router) -> None:
     """The refusal names what would be allowed, for people and for the Allow header."""
-    with pytest.raises(WrongMethod, match="not used so") as refusal:
+    with pytest.raises(WrongMethod, match="not allowed for this path") as refusal:
         router.find("DELETE", "/v1/agents")
     assert (refusal.value.allowed, refusal.value.hint, refusal.value.status) == ("GET, POST", "use GET or POST", 405)

@@ -1,4 +1,4 @@
-"""What `agent.toml` may hold."""
+"""The keys of `agent.toml`."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ class McpServer(Request):
 
 
 class AgentConfig(Request):
-    """What `agent.toml` holds: what the hive enforces and what the harness uses.
+    """The content of `agent.toml`: settings that the hive enforces, and settings that the harness uses.
 
     `allowed_recipients` of None allows everyone; a list is enforced by the daemon, and `*` in it allows
     broadcasts. `tools` are the agent CLI's own tools, beside the hive's. `memory_max` is in MiB or GiB ("512M", "3G"),
-    `cpu_quota` in percent of one core, `io_weight` a share (100 is everybody's); None leaves a limit to the operator's
+    `cpu_quota` in percent of one core, `io_weight` a share (100 is the default); None leaves a limit to the operator's
     defaults. A `sealed` network is none at all: such an agent reaches the hive's socket and nothing else.
 
     `turn_timeout` and `idle_timeout` are in seconds; `max_steps` is how many model calls one turn may take.

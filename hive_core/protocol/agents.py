@@ -1,4 +1,4 @@
-"""Agents, as the operator and the manager see them."""
+"""Models of agents, as the operator and the manager see them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hive_core.protocol.harness import Peer
 
 
 class SpawnRequest(Request):
-    """Make an agent. `hm1nd` makes the manager. `agent_nix` defaults to the template."""
+    """Spawn an agent. The name `hm1nd` spawns the manager. `agent_nix` defaults to the template."""
 
     name: str
     config: AgentConfig = AgentConfig()
@@ -25,7 +25,7 @@ class SpawnRequest(Request):
 class AgentStatus(Peer):
     """An agent as the operator sees it. `unacked` messages wait for it; `restarts` counts those after crashes.
 
-    `needs_update` says that what it runs was built with an older hyperhive than the hive's own.
+    `needs_update` is true if its closure was built with an older hyperhive than the hive's own.
     """
 
     backend: Backend
@@ -50,13 +50,13 @@ class AgentList(Answer):
 
 
 class DestroyRequest(Request):
-    """Remove an agent. Its state directory and waiting messages stay unless `purge` is set."""
+    """Destroy an agent. Its state directory and waiting messages stay unless `purge` is set."""
 
     purge: bool = False
 
 
 class DestroyAnswer(Answer):
-    """`dropped_messages`: unacknowledged messages that a purge removed."""
+    """The result of a destroy. `dropped_messages` counts the unacknowledged messages that a purge removed."""
 
     name: str
     purged: bool
@@ -64,7 +64,7 @@ class DestroyAnswer(Answer):
 
 
 class LogsQuery(Query):
-    """The last `lines`, or what came after `cursor` (from an earlier answer), waiting for it if there is none."""
+    """Return the last `lines`, or wait for those after `cursor`, which is from an earlier answer."""
 
     lines: Annotated[int, Field(ge=1, le=10_000)] = 100
     cursor: Annotated[str, StringConstraints(max_length=200)] | None = None
@@ -72,7 +72,7 @@ class LogsQuery(Query):
 
 
 class LogsAnswer(Answer):
-    """`cursor` is where the next request goes on."""
+    """Lines of a log; the next request continues at `cursor`."""
 
     lines: list[str]
     cursor: str

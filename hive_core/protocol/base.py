@@ -19,19 +19,19 @@ class Request(BaseModel):
 
 
 class Query(BaseModel):
-    """What a caller sends in the query string: closed; text is converted to the field's type."""
+    """The query string of a request. It refuses unknown fields; texts are converted to the field's type."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class Answer(BaseModel):
-    """What the daemon answers: open, so that older readers skip what they do not know."""
+    """An answer of the daemon. Unknown fields are ignored, so that older readers understand newer answers."""
 
     model_config = ConfigDict(extra="ignore", defer_build=True)
 
 
 class ErrorBody(Answer):
-    """`code` is stable and for programs; `message` says what and why; `hint` says what to do."""
+    """One error. `code` is stable and for programs, `message` describes the error, `hint` says what to do."""
 
     code: str
     message: str
@@ -39,13 +39,13 @@ class ErrorBody(Answer):
 
 
 class ErrorAnswer(Answer):
-    """The one shape of every error."""
+    """The answer to every request that failed."""
 
     error: ErrorBody
 
 
 class Done(Answer):
-    """An action without a result of its own was carried out."""
+    """The answer to an action without a result of its own."""
 
     ok: Literal[True] = True
 
@@ -59,7 +59,7 @@ MAX_WAIT_SECONDS = 300.0
 
 
 def _recipient(text: str) -> str:
-    """Refuse what can be nobody's name, in words instead of as a pattern."""
+    """Refuse a text that is no valid name, with a message that says why."""
     if text == EVERYONE or text in RESERVED or is_agent_name(text):
         return text
     raise PydanticCustomError("bad_name", "{why}", {"why": why_not(text)})
@@ -68,17 +68,17 @@ def _recipient(text: str) -> str:
 Recipient = Annotated[str, AfterValidator(_recipient), Field(json_schema_extra={"pattern": RECIPIENT_PATTERN})]
 MessageId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-"""Picked by whoever asks: the same request with the same key is carried out once."""
+"""Chosen by the caller: the same request with the same key is carried out once."""
 Instance = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{8,64}$")]
-"""One life of a harness process; a new process picks a new one."""
+"""One run of a harness; a new process chooses a new one."""
 WaitSeconds = Annotated[float, Field(ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)]
 
 Kind = Literal["agent", "manager"]
 Backend = Literal["scripted", "claude", "opencode", "codex", "gemini"]
 Lifecycle = Literal["starting", "running", "backoff", "stopping", "stopped", "failed"]
-"""Of the container or process: `backoff` waits to be started again after a crash, `failed` gave up."""
+"""State of the container or process: in `backoff` it is restarted after a pause, in `failed` no more."""
 HarnessState = Literal["starting", "idle", "thinking", "failed", "paused", "needs_login", "offline"]
-"""Of the harness, in its own words: `failed` tries again by itself, `paused` waits for a person.
+"""State of the harness, as it reports it: in `failed` it tries again by itself, in `paused` it waits for a person.
 
-`offline` is the daemon's word for a harness that is not there.
+The daemon reports `offline` for a harness that does not run.
 """

@@ -1,4 +1,4 @@
-"""What a harness and the daemon say to each other, and what agents may know of each other."""
+"""Models of the requests of a harness, and of the agents as other agents see them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hive_core.protocol.base import Answer, HarnessState, Instance, Kind, Lifecy
 
 
 class HelloRequest(Request):
-    """A harness has started: it becomes the agent's only one, and leases of earlier ones are released.
+    """Report the start of a harness: it becomes the agent's only one, and leases of earlier ones are released.
 
-    `deployment` is the one that the runtime has started it with. `again`: it had said hello to an earlier daemon, and
-    goes on; that is refused as `superseded` if another harness has taken its place meanwhile.
+    `deployment` is the one with which the runtime has started it. `again` is for a harness that has said hello to an
+    earlier daemon; it is refused as `superseded` if another harness has said hello since.
     """
 
     instance: Instance
@@ -24,7 +24,7 @@ class HelloRequest(Request):
 
 
 class Profile(Answer):
-    """Who the harness is and what it is to do, as approved."""
+    """The agent of the harness and its approved configuration."""
 
     name: str
     kind: Kind
@@ -43,7 +43,7 @@ class Profile(Answer):
 
 
 class StateRequest(Request):
-    """The harness says what it is doing."""
+    """Report the state of the harness."""
 
     instance: Instance
     state: HarnessState
@@ -51,7 +51,7 @@ class StateRequest(Request):
 
 
 class WhoAmI(Answer):
-    """Who the socket belongs to."""
+    """The agent of the socket."""
 
     name: str
     kind: Kind
@@ -60,7 +60,7 @@ class WhoAmI(Answer):
 
 
 class Peer(Answer):
-    """What an agent may know of another. `status` is what that one says it is at."""
+    """An agent as other agents see it. `status` is the text that it has set itself."""
 
     name: str
     kind: Kind

@@ -1,4 +1,4 @@
-"""Limits of an agent's container: what it asks for, what the operator allows, what is in force."""
+"""Models of the limits of an agent's container."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CpuQuota = Annotated[int, Field(ge=1, le=100_000)]
 """In percent of one core."""
 TasksMax = Annotated[int, Field(ge=16, le=1_000_000)]
 IoWeight = Annotated[int, Field(ge=1, le=10_000)]
-"""Share of the disk beside others; 100 is everybody's (systemd.resource-control(5))."""
+"""Share of the disk relative to others; 100 is the default (systemd.resource-control(5))."""
 
 _UNITS = {"M": 1024**2, "G": 1024**3}
 
@@ -31,14 +31,14 @@ class Limits(Request):
 class LimitsRequest(Limits):
     """Change limits of a running agent at once, until it is deployed anew; what is None stays.
 
-    `reset` goes back to what its configuration and the operator's settings give, before the rest is applied.
+    `reset` first restores the limits of its configuration and of the operator's settings.
     """
 
     reset: bool = False
 
 
 class Usage(Answer):
-    """What a container uses, as its control group tells; None where that is not known."""
+    """The resources that a container uses, as its control group reports them; None where unknown."""
 
     memory_bytes: int | None = None
     cpu_seconds: float | None = None
@@ -46,7 +46,7 @@ class Usage(Answer):
 
 
 class LimitsAnswer(Answer):
-    """`configured` is what the agent's settings and the operator's give, `in_force` what holds now.
+    """The limits of an agent: those `configured` by its and the operator's settings, and those `in_force` now.
 
     `enforced` is false where the runtime cannot limit anything.
     """
@@ -59,5 +59,5 @@ class LimitsAnswer(Answer):
 
 
 def memory_bytes(size: MemorySize) -> int:
-    """A memory size in bytes."""
+    """Return a memory size in bytes."""
     return int(size[:-1]) * _UNITS[size[-1]]

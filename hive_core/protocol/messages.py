@@ -1,4 +1,4 @@
-"""Sending, leasing, reading."""
+"""Models of messages: sending, leasing, reading."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SendRequest(Request):
 
 
 class SendAnswer(Answer):
-    """The message is on disk. `duplicate`: an earlier request with this key had stored it already."""
+    """The stored message. `duplicate` is true if an earlier request with this key has stored it."""
 
     id: int
     recipients: list[str]
@@ -41,7 +41,7 @@ class Message(Answer):
 
 
 class Delivery(Message):
-    """A message leased to a harness; `attempt` counts from 1, `redelivered` says that it may have been seen."""
+    """A message leased to a harness; `attempt` counts from 1, `redelivered` is true if it was handed out before."""
 
     attempt: int
     redelivered: bool
@@ -50,8 +50,8 @@ class Delivery(Message):
 class ReceiveRequest(Request):
     """Lease up to `max` waiting messages, oldest first; wait up to `wait_seconds` for the first.
 
-    `holding` lists the ids that the caller knows it holds: what else is leased to it (its last answer was lost
-    on the way) is handed out again. None leaves other leases of this instance alone.
+    `holding` lists the ids that the caller knows it holds: other messages leased to it, whose delivery was lost,
+    are handed out again. None leaves other leases of this instance alone.
     """
 
     instance: Instance
@@ -61,16 +61,16 @@ class ReceiveRequest(Request):
 
 
 class ReceiveAnswer(Answer):
-    """`waiting` is how many unacknowledged messages the caller has beyond these."""
+    """Leased messages; `waiting` counts the caller's unacknowledged messages beyond these."""
 
     deliveries: list[Delivery]
     waiting: int
 
 
 class AckRequest(Request):
-    """The turn that handled these messages ended well.
+    """Acknowledge messages whose turn ended well.
 
-    They are named one by one: an instance may hold a message whose delivery it never got to see.
+    They are named one by one, because an instance may hold a message whose delivery was lost.
     """
 
     instance: Instance
@@ -99,7 +99,7 @@ class InboxQuery(Query):
 
 
 class InboxAnswer(Answer):
-    """`unread` counts all of the operator's unread messages, also those beyond the limit."""
+    """Messages of the operator; `unread` counts all of the operator's unread messages, also those beyond the limit."""
 
     messages: list[Message]
     unread: int
@@ -112,7 +112,7 @@ class MarkReadRequest(Request):
 
 
 class WaitQuery(Query):
-    """How long to wait for something to come, in seconds."""
+    """The longest time to wait for an answer, in seconds."""
 
     wait_seconds: WaitSeconds = 0.0
 

@@ -24,17 +24,17 @@ _NAME = re.compile(r"[a-z][a-z0-9]{0,8}")
 
 
 def is_agent_name(name: str) -> bool:
-    """Whether `name` may be given to a new agent."""
+    """Return True if `name` may be given to a new agent."""
     return _NAME.fullmatch(name) is not None and name not in RESERVED
 
 
 def container_name(name: str) -> str:
-    """The container in which `name` runs; the manager's is its own name."""
+    """Return the name of the agent's container; the manager's is its own name."""
     return name if name == MANAGER else f"h-{name}"
 
 
 def why_not(name: str) -> str:
-    """Say in words why `name` is no agent name; only meaningful when `is_agent_name` is false."""
+    """Return a sentence that says why `name` is no agent name; `is_agent_name` must be false."""
     if name in RESERVED:
         return f"the name {name!r} belongs to the hive itself"
     if not name:

@@ -1,5 +1,6 @@
-"""An agent's page: how a person gets in, and what is typed there. The page is the agent's own, so all of it passes
-through the agent.
+"""Models of an agent's page: tickets, sessions, and what a person types there.
+
+The agent serves its page itself, so all of it passes through the agent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from hive_core.protocol.base import Answer, IdempotencyKey, MessageId, Query, Re
 from hive_core.protocol.questions import AskedText, QuestionId
 
 INBOX_BODY = 2_000
-"""Characters of a message that the look at an inbox shows."""
+"""Characters of a message that an inbox shows."""
 
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -39,7 +40,7 @@ class PageEnterRequest(Request):
 
 
 class PageCheckRequest(Request):
-    """Ask whether a session is still good."""
+    """Check that a session is still valid."""
 
     session: Secret
 
@@ -70,7 +71,7 @@ class PageAnswerRequest(Request):
 
 
 class PeekQuery(Query):
-    """How many of the messages that wait for the agent to show, the oldest first."""
+    """The number of messages in the agent's inbox to show, the oldest first."""
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
@@ -90,7 +91,7 @@ class InboxMessage(Answer):
 
 
 class Inbox(Answer):
-    """`total` counts all of the agent's unacknowledged messages, also those beyond the limit."""
+    """The agent's inbox; `total` counts all of its unacknowledged messages, also those beyond the limit."""
 
     messages: list[InboxMessage]
     total: int

@@ -1,4 +1,4 @@
-"""The gate: proposals, decisions, deployments, and the audit table."""
+"""Models of proposals, decisions, deployments, and the audit table."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class ProposeRequest(Request):
 
 
 class SpawnProposal(SpawnRequest):
-    """Propose to make an agent; `note` says what for."""
+    """Propose to spawn an agent; `note` says what for."""
 
     note: Reason
 
 
 class DestroyProposal(Request):
-    """Propose to remove an agent; `note` says why."""
+    """Propose to destroy an agent; `note` says why."""
 
     purge: bool = False
     note: Reason
@@ -73,20 +73,20 @@ class DenyRequest(Request):
 
 
 class WithdrawRequest(Request):
-    """Take a proposal of one's own back."""
+    """Withdraw a proposal of one's own."""
 
     note: Note = ""
 
 
 class RollbackRequest(Request):
-    """Deploy again what an earlier deployment of the agent was: `number`, or the one before the present."""
+    """Deploy an earlier deployment of the agent again: `number`, or the one before the present."""
 
     number: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
     note: Reason
 
 
 class RebuildRequest(Request):
-    """Build what is deployed of an agent anew, with the hyperhive of now, and deploy that. `note` says why."""
+    """Build an agent's deployed configuration with the present hyperhive, and deploy the result. `note` says why."""
 
     note: Note = ""
 
@@ -116,7 +116,7 @@ class Proposal(Answer):
 
 
 class ProposalDetail(Proposal):
-    """With what a decision needs. `diff` is cut at 64 KiB, `diff_bytes` is its full size.
+    """A proposal with all that a decision needs. `diff` is cut at 64 KiB, `diff_bytes` is its full size.
 
     `settings` are the changes of agent.toml in words, `closure_changes` those of what it was built to.
     """
@@ -144,7 +144,7 @@ class ProposalQuery(Query):
 
 
 class ProposalList(Answer):
-    """`total` counts all that fit the query, also those beyond the limit."""
+    """Proposals; `total` counts all that match the query, also those beyond the limit."""
 
     proposals: list[Proposal]
     total: int
@@ -165,7 +165,7 @@ class Deployment(Answer):
 
 
 class HistoryQuery(Query):
-    """How many of an agent's deployments, and where to go on."""
+    """The page of an agent's deployments to return."""
 
     limit: Annotated[int, Field(ge=1, le=1_000)] = 50
     offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -179,7 +179,7 @@ class History(Answer):
 
 
 class ReindexAnswer(Answer):
-    """The index was made anew from the tags. `changed` proposals were told otherwise by the old one."""
+    """The index after its rebuild from the tags. `changed` counts the proposals whose entries were corrected."""
 
     agents: int
     proposals: int
@@ -195,7 +195,7 @@ class AuditQuery(Query):
 
 
 class AuditRow(Answer):
-    """Who did or tried what. `outcome` is `ok` or an error code."""
+    """One entry of the audit log. `outcome` is `ok` or an error code."""
 
     id: int
     at: AwareDatetime
@@ -208,13 +208,13 @@ class AuditRow(Answer):
 
 
 class AuditList(Answer):
-    """The newest row first."""
+    """Rows of the audit table, the newest first."""
 
     rows: list[AuditRow]
 
 
 class AuditVerification(Answer):
-    """Whether the chain holds and agrees with the tags; each of `problems` is one sentence."""
+    """The result of the check of the chain and the tags; each of `problems` is one sentence."""
 
     ok: bool
     rows: int

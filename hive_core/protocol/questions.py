@@ -1,4 +1,4 @@
-"""What an agent asks of the operator, what it asks to be reminded of, and what it says it is at."""
+"""Models of questions to the operator, reminders, and an agent's status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_ASKED = 10_000
 MAX_REMINDED = 4_000
 """Characters of a reminder; an agent may have many."""
 MAX_STATUS = 200
-"""Characters of what an agent says it is at."""
+"""Characters of an agent's status."""
 LONGEST_AHEAD = 366 * 86_400.0
 """Seconds that a reminder or the end of a question may lie ahead."""
 
@@ -45,7 +45,7 @@ class AskRequest(Request):
 class Question(Answer):
     """A question of `agent` to the operator.
 
-    `id` is also that of the message which told the operator of it; the answer has it as its `reply_to`.
+    `id` is also that of the message to the operator that asks it; the answer has it in `reply_to`.
     """
 
     id: int
@@ -70,7 +70,7 @@ class QuestionsQuery(Query):
 
 
 class QuestionList(Answer):
-    """`total` counts all that fit the query, also those beyond the limit and what one answer holds (4 MiB)."""
+    """Questions; `total` counts all that match, also beyond the limit and the size of one answer (4 MiB)."""
 
     questions: list[Question]
     total: int
@@ -84,9 +84,9 @@ class AnswerRequest(Request):
 
 
 class RemindRequest(Request):
-    """Be sent `text` by oneself at a time, or after so many seconds; exactly one of `at` and `after`.
+    """Set a reminder: `text` is sent at the time `at`, or after `after` seconds; give exactly one of them.
 
-    A time that is past counts as now. The same `idempotency_key` makes one reminder.
+    A time in the past counts as now. The same `idempotency_key` makes one reminder.
     """
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_REMINDED)]
@@ -113,16 +113,14 @@ class RemindersQuery(Query):
 
 
 class ReminderList(Answer):
-    """`total` counts all that fit the query, also those beyond the limit and what one answer holds (4 MiB)."""
+    """Reminders; `total` counts all that match, also beyond the limit and the size of one answer (4 MiB)."""
 
     reminders: list[Reminder]
     total: int
 
 
 class OpenItems(Answer):
-    """What of an agent's waits for somebody: questions for the operator, reminders for their time, proposals for a
-    decision.
-    """
+    """An agent's open questions, reminders that are still to come, and open proposals."""
 
     questions: list[Question]
     reminders: list[Reminder]
@@ -130,13 +128,13 @@ class OpenItems(Answer):
 
 
 class StatusRequest(Request):
-    """What the agent says it is at; empty: nothing."""
+    """Set the agent's status; an empty text removes it."""
 
     text: Annotated[str, StringConstraints(max_length=MAX_STATUS)]
 
 
 class WakeRequest(Request):
-    """A program in the agent's container has news for the agent: a message from the agent to itself.
+    """Send a message from the agent to itself, from a program in the agent's container.
 
     It is not limited by `allowed_recipients`. The same `idempotency_key` sends once.
     """

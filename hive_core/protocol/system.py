@@ -1,4 +1,4 @@
-"""The daemon itself: health, status, events."""
+"""Models of the daemon's health, status and events."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hive_core.protocol.base import Answer, Lifecycle, Query
 
 
 class Health(Answer):
-    """The daemon answers and its database writer works."""
+    """The answer of a daemon whose database writer works."""
 
     status: Literal["ok"] = "ok"
 
 
 class HiveStatus(Answer):
-    """The daemon and its hive at a glance."""
+    """The status of the daemon and its hive."""
 
     version: str
     pid: int
@@ -31,7 +31,7 @@ class HiveStatus(Answer):
     operator_unread: int
     open_questions: int = 0
     build_problem: str = ""
-    """Why nothing can be built on this host; proposals are refused meanwhile."""
+    """The reason why nothing can be built on this host; proposals are refused meanwhile."""
 
 
 EventKind = Literal[
@@ -54,7 +54,7 @@ class Event(Answer):
     - message.sent: id, sender, to, recipients, reply_to, body (cut at 2,000 characters)
     - message.delivered: agent, ids, redelivered; message.acknowledged, message.released: agent, ids
     - agent.state: agent, state, detail; agent.lifecycle: agent, lifecycle, cause
-    - agent.status: agent, status (what it says it is at)
+    - agent.status: agent, status
     - question.changed: agent, id, state, by, text (the question, or its answer; cut at 2,000 characters)
     - proposal.changed: agent, number, kind, state, by, note (cut at 2,000 characters)
     - events.lost: count (the reader was too slow)
@@ -67,6 +67,6 @@ class Event(Answer):
 
 
 class EventsQuery(Query):
-    """Where to go on; the `Last-Event-ID` header does the same. None starts with what happens next."""
+    """Continue after this event, as with the `Last-Event-ID` header. None starts with the next event."""
 
     after: Annotated[int, Field(ge=0)] | None = None

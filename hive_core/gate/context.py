@@ -6,7 +6,8 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import structlog
 
@@ -28,6 +29,7 @@ from hive_core.protocol.names import MANAGER
 from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
@@ -48,6 +50,8 @@ class GateContext:
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     work_ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when anything that went on in the background with a proposal has ended."""
+    recovered: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the proposals that an earlier daemon left have been recovered, and by `close`."""
     _work: dict[asyncio.Task[None], tuple[str, int]] = field(default_factory=dict)
     _requests: set[asyncio.Task[Any]] = field(default_factory=set)
     _closed: bool = False
@@ -88,25 +92,21 @@ class GateContext:
         self._work[task] = (agent, number)
         task.add_done_callback(self._work_done)
 
-    async def run_to_completion(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do what a caller asks for, to its end even if the caller hangs up: half a transition would wait for the next
-        start of the daemon. Raises `stopping` if that begins to stop meanwhile.
-        """
-        try:
-            self.check_open()
-        except HiveError:
-            work.close()
-            raise
+    async def ready(self) -> None:
+        """Wait until recovery is done. Raises `stopping` after `close`."""
+        await self.recovered.wait()
+        if self._closed:
+            raise _stopping()
+
+    async def run_request(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` to completion even if the caller is cancelled. Raises `stopping` if `close` ends it."""
         task = asyncio.create_task(work)
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise _stopping() from None
-            task.add_done_callback(_log_unheard)
-            raise
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise _stopping()
+        return task.result()
 
     async def cancel_work(self, agent: str, number: int) -> None:
         """End what goes on in the background with a proposal."""
@@ -115,14 +115,10 @@ class GateContext:
     async def close(self) -> None:
         """End all work in the background; the next daemon takes it up again."""
         self._closed = True
+        self.recovered.set()
         self.transition_log.stop()
         await _end([*self._requests, *self._work])
         await self.transition_log.notify_waiters()
-
-    def check_open(self) -> None:
-        """Raise `stopping` after `close`."""
-        if self._closed:
-            raise _stopping()
 
     @property
     def closed(self) -> bool:
@@ -146,13 +142,28 @@ async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
         await asyncio.wait(tasks)
 
 
-def _log_unheard(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.warning("a request failed whose caller was gone", error=str(error))
-
-
 def _stopping() -> HiveError:
     return HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
+
+
+class _GatePart(Protocol):
+    _context: GateContext
+
+
+S = TypeVar("S", bound=_GatePart)
+
+
+def as_request(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Let a method wait until recovery is done, then run it by `GateContext.run_request`."""
+
+    @wraps(method)
+    async def run(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        await self._context.ready()
+        return await self._context.run_request(method(self, *args, **kwargs))
+
+    return run
 
 
 def unknown_proposal(agent: str, number: int) -> HiveError:

@@ -43,6 +43,7 @@ class ProposalQueries:
 
     async def proposals(self, query: ProposalsQuery, principal: Principal) -> ProposalList:
         """Those that fit, the newest first; an agent sees those about itself."""
+        await self._context.recovered.wait()
         if principal.role == "agent":
             if query.agent not in (None, principal.name):
                 raise forbidden("not_yours", "an agent sees only the proposals about itself", "leave the agent out")
@@ -52,6 +53,7 @@ class ProposalQueries:
 
     async def show(self, agent: str, number: int, query: ProposalQuery, principal: Principal) -> ProposalDetail:
         """One proposal with what its decision needs; waits as the query says. Raises `unknown_proposal`."""
+        await self._context.recovered.wait()
         row = await self._row(agent, number, principal)
         if query.unlike is not None and row.state.value == query.unlike:
             row = await self._wait(row, query)
@@ -71,11 +73,13 @@ class ProposalQueries:
 
     async def build_log(self, agent: str, number: int, query: LogsQuery, principal: Principal) -> LogsAnswer:
         """What the build said, and says."""
+        await self._context.recovered.wait()
         await self._row(agent, number, principal)
         return await self._logs.read(agent, number, query)
 
     async def history(self, agent: str, query: HistoryQuery) -> History:
         """What was deployed, the newest first."""
+        await self._context.recovered.wait()
         rows = await self._context.database.read(lambda db: index.deployments(db, agent, query.limit, query.offset))
         if not rows:
             self._context.agents.record(agent)

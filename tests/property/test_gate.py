@@ -30,9 +30,9 @@ from hive_core.protocol import (
     WithdrawRequest,
 )
 from hive_core.settings import Approval, AutoRule
-from tests.unit.core.gate.crash_points import SimulatedCrash
 from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, OPERATOR, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
+from tests.unit.core.gate.pipeline.crash_points import SimulatedCrash
 
 EXPECTED = frozenset(
     {
@@ -97,7 +97,7 @@ class GateMachine(RuleBasedStateMachine):
         self.life.enter_context(self.death.armed())
         scene = opened(self.layout, self.settings, born=self.death.born, hyperhive=self.hyperhive)
         self.gate_hive: GateHive = await self.life.enter_async_context(scene)
-        await self.gate_hive.gate.reindex()
+        await self.gate_hive.gate.maintenance.reindex()
 
     async def request(self, work: Coroutine[Any, Any, object], dies: int | None) -> None:
         """Make a request, alone or with what goes on in the background, and see that it is answered as expected."""
@@ -148,12 +148,12 @@ class GateMachine(RuleBasedStateMachine):
             return  # It is being purged.
         request = ProposeRequest(commit=sha, note=f"because: {role}", agent=agent)
         principal = other or {"ada": ADA, "bob": BOB}[agent]
-        self.run(self.request(gate_hive.gate.propose(request, principal), dies))
+        self.run(self.request(gate_hive.gate.config_submissions.propose(request, principal), dies))
 
     @rule(agent=agents, number=numbers, principal=deciders, expect=states, dies=deaths)
     def approve(self, agent: str, number: int, principal: Principal, expect: ProposalState, dies: int | None) -> None:
         request = ApproveRequest(expect=expect, note="fine")
-        self.run(self.request(self.gate_hive.gate.approve(agent, number, request, principal), dies))
+        self.run(self.request(self.gate_hive.gate.decisions.approve(agent, number, request, principal), dies))
 
     @rule(which=st.integers(0, 3), dies=deaths)
     def approve_what_waits(self, which: int, dies: int | None) -> None:
@@ -172,16 +172,18 @@ class GateMachine(RuleBasedStateMachine):
     @rule(agent=agents, number=numbers, principal=deciders, dies=deaths)
     def deny(self, agent: str, number: int, principal: Principal, dies: int | None) -> None:
         request = DenyRequest(expect="built", note="no")
-        self.run(self.request(self.gate_hive.gate.deny(agent, number, request, principal), dies))
+        self.run(self.request(self.gate_hive.gate.decisions.deny(agent, number, request, principal), dies))
 
     @rule(agent=agents, number=numbers, principal=parties, dies=deaths)
     def withdraw(self, agent: str, number: int, principal: Principal, dies: int | None) -> None:
-        self.run(self.request(self.gate_hive.gate.withdraw(agent, number, WithdrawRequest(), principal), dies))
+        self.run(
+            self.request(self.gate_hive.gate.decisions.withdraw(agent, number, WithdrawRequest(), principal), dies)
+        )
 
     @rule(agent=agents, number=st.one_of(st.none(), numbers), principal=deciders, dies=deaths)
     def roll_back(self, agent: str, number: int | None, principal: Principal, dies: int | None) -> None:
         request = RollbackRequest(number=number, note="back")
-        self.run(self.request(self.gate_hive.gate.rollback(agent, request, principal), dies))
+        self.run(self.request(self.gate_hive.gate.decisions.rollback(agent, request, principal), dies))
 
     @rule(agent=agents, principal=parties, hyperhive=st.sampled_from(("", "newer", "newest")), dies=deaths)
     def rebuild(self, agent: str, principal: Principal, hyperhive: str, dies: int | None) -> None:
@@ -191,22 +193,35 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(agent=agents, start=st.booleans(), dies=deaths)
     def spawn(self, agent: str, start: bool, dies: int | None) -> None:
-        self.run(self.request(self.gate_hive.gate.spawn(SpawnRequest(name=agent, start=start), OPERATOR), dies))
+        self.run(
+            self.request(
+                self.gate_hive.gate.agent_submissions.spawn(SpawnRequest(name=agent, start=start), OPERATOR), dies
+            )
+        )
 
     @rule(agent=agents, principal=deciders, dies=deaths)
     def request_spawn(self, agent: str, principal: Principal, dies: int | None) -> None:
         self.run(
-            self.request(self.gate_hive.gate.request_spawn(SpawnProposal(name=agent, note="please"), principal), dies)
+            self.request(
+                self.gate_hive.gate.agent_submissions.request_spawn(
+                    SpawnProposal(name=agent, note="please"), principal
+                ),
+                dies,
+            )
         )
 
     @rule(agent=agents, purge=st.booleans(), dies=deaths)
     def destroy(self, agent: str, purge: bool, dies: int | None) -> None:
-        self.run(self.request(self.gate_hive.gate.destroy(agent, DestroyRequest(purge=purge), OPERATOR), dies))
+        self.run(
+            self.request(
+                self.gate_hive.gate.agent_submissions.destroy(agent, DestroyRequest(purge=purge), OPERATOR), dies
+            )
+        )
 
     @rule(agent=agents, purge=st.booleans(), principal=deciders, dies=deaths)
     def request_destroy(self, agent: str, purge: bool, principal: Principal, dies: int | None) -> None:
         request = DestroyProposal(note="idle", purge=purge)
-        self.run(self.request(self.gate_hive.gate.request_destroy(agent, request, principal), dies))
+        self.run(self.request(self.gate_hive.gate.agent_submissions.request_destroy(agent, request, principal), dies))
 
     @rule()
     def time_passes(self) -> None:

@@ -77,13 +77,15 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     """Return the endpoints to roll back, rebuild, and list deployments."""
 
     async def rollback(call: ApiCall) -> Proposal:
-        return await gate.rollback(agent_name(call), call.read(RollbackRequest), principal_of(call.caller))
+        return await gate.decisions.rollback(agent_name(call), call.read(RollbackRequest), principal_of(call.caller))
 
     async def rebuild(call: ApiCall) -> Proposal:
-        return await gate.rebuild(agent_name(call), call.read(RebuildRequest), principal_of(call.caller))
+        return await gate.rebuild_submissions.rebuild(
+            agent_name(call), call.read(RebuildRequest), principal_of(call.caller)
+        )
 
     async def history(call: ApiCall) -> History:
-        return await gate.history(agent_name(call), call.read(HistoryQuery))
+        return await gate.queries.history(agent_name(call), call.read(HistoryQuery))
 
     return [
         Endpoint(
@@ -123,13 +125,15 @@ def agent_admin(agents: AgentRegistry, gate: Gate) -> list[Endpoint]:
         return AgentList(agents=list(agents.statuses()))
 
     async def spawn(call: ApiCall) -> AgentStatus:
-        return await gate.spawn(call.read(SpawnRequest), principal_of(call.caller))
+        return await gate.agent_submissions.spawn(call.read(SpawnRequest), principal_of(call.caller))
 
     async def status(call: ApiCall) -> AgentStatus:
         return agents.status(call.path["name"])
 
     async def destroy(call: ApiCall) -> DestroyAnswer:
-        return await gate.destroy(agent_name(call), call.read(DestroyRequest), principal_of(call.caller))
+        return await gate.agent_submissions.destroy(
+            agent_name(call), call.read(DestroyRequest), principal_of(call.caller)
+        )
 
     return [
         Endpoint("GET", "/v1/agents", "All agents", listing, AgentList),
@@ -143,10 +147,12 @@ def agent_requests(gate: Gate) -> list[Endpoint]:
     """Return the manager's endpoints to propose a spawn or a destroy."""
 
     async def spawn(call: ApiCall) -> Proposal:
-        return await gate.request_spawn(call.read(SpawnProposal), principal_of(call.caller))
+        return await gate.agent_submissions.request_spawn(call.read(SpawnProposal), principal_of(call.caller))
 
     async def destroy(call: ApiCall) -> Proposal:
-        return await gate.request_destroy(agent_name(call), call.read(DestroyProposal), principal_of(call.caller))
+        return await gate.agent_submissions.request_destroy(
+            agent_name(call), call.read(DestroyProposal), principal_of(call.caller)
+        )
 
     return [
         Endpoint(

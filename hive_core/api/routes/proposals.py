@@ -36,16 +36,16 @@ def submissions(gate: Gate) -> list[Endpoint]:
     """Return the endpoints to propose, list, show and withdraw; the gate checks which proposals a caller may see."""
 
     async def propose(call: ApiCall) -> Proposal:
-        return await gate.propose(call.read(ProposeRequest), principal_of(call.caller))
+        return await gate.config_submissions.propose(call.read(ProposeRequest), principal_of(call.caller))
 
     async def listing(call: ApiCall) -> ProposalList:
-        return await gate.proposals(call.read(ProposalsQuery), principal_of(call.caller))
+        return await gate.queries.proposals(call.read(ProposalsQuery), principal_of(call.caller))
 
     async def show(call: ApiCall) -> ProposalDetail:
-        return await gate.show(*_proposal_id(call), call.read(ProposalQuery), principal_of(call.caller))
+        return await gate.queries.show(*_proposal_id(call), call.read(ProposalQuery), principal_of(call.caller))
 
     async def log(call: ApiCall) -> LogsAnswer:
-        return await gate.build_log(*_proposal_id(call), call.read(LogsQuery), principal_of(call.caller))
+        return await gate.queries.build_log(*_proposal_id(call), call.read(LogsQuery), principal_of(call.caller))
 
     return [
         Endpoint("POST", _ALL, "Propose a commit of an agent's configuration", propose, Proposal, body=ProposeRequest),
@@ -60,15 +60,15 @@ def submissions(gate: Gate) -> list[Endpoint]:
             waits=True,
         ),
         Endpoint("GET", f"{_ONE}/log", "The log of its build", log, LogsAnswer, query=LogsQuery, waits=True),
-        _act("withdraw", "Withdraw a proposal", gate.withdraw, WithdrawRequest, manager_only=False),
+        _act("withdraw", "Withdraw a proposal", gate.decisions.withdraw, WithdrawRequest, manager_only=False),
     ]
 
 
 def decisions(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     """Return the endpoints to approve and deny, for the operator and the manager."""
     return [
-        _act("approve", "Approve a proposal", gate.approve, ApproveRequest, manager_only=manager_only),
-        _act("deny", "Deny a proposal", gate.deny, DenyRequest, manager_only=manager_only),
+        _act("approve", "Approve a proposal", gate.decisions.approve, ApproveRequest, manager_only=manager_only),
+        _act("deny", "Deny a proposal", gate.decisions.deny, DenyRequest, manager_only=manager_only),
     ]
 
 
@@ -76,7 +76,7 @@ def index_maintenance(gate: Gate) -> list[Endpoint]:
     """Return the operator's endpoint to rebuild the index."""
 
     async def reindex(_: ApiCall) -> ReindexAnswer:
-        return await gate.reindex()
+        return await gate.maintenance.reindex()
 
     return [Endpoint("POST", f"{_ALL}/reindex", "Rebuild the index of proposals from the tags", reindex, ReindexAnswer)]
 

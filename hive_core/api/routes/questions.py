@@ -42,7 +42,7 @@ def agent_questions(questions: Questions, reminders: Reminders, gate: Gate) -> l
         return OpenItems(
             questions=await questions.open_of(name),
             reminders=await reminders.waiting_of(name),
-            proposals=(await gate.proposals(open_proposals, principal_of(call.caller))).proposals,
+            proposals=(await gate.queries.proposals(open_proposals, principal_of(call.caller))).proposals,
         )
 
     cancelling = f"{_REMINDERS}/{{id}}/cancel"

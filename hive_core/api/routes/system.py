@@ -89,7 +89,7 @@ def audit_log(database: Database, gate: Gate) -> list[Endpoint]:
         return AuditList(rows=found)
 
     async def verify(_: ApiCall) -> AuditVerification:
-        return await gate.verify()
+        return await gate.verification.verify()
 
     return [
         Endpoint("GET", "/v1/audit", "Rows of the audit table, the newest first", rows, AuditList, query=AuditQuery),

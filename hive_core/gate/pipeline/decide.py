@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hive_core.errors import HiveError, conflict, not_found
 from hive_core.gate import policy
-from hive_core.gate.context import GateContext, new_proposal, unknown_proposal
+from hive_core.gate.context import GateContext, as_request, new_proposal, unknown_proposal
 from hive_core.gate.pipeline.deploy import DeployStep
 from hive_core.gate.policy import DecisionRequest, May, Principal
 from hive_core.gate.records import index
@@ -29,6 +29,7 @@ class Decisions:
         self._context = context
         self._deploy_step = deploy_step
 
+    @as_request
     async def approve(self, agent: str, number: int, request: ApproveRequest, principal: Principal) -> Proposal:
         """Agree to a built proposal; deployed in the background when it was the last approval that was missing.
 
@@ -52,6 +53,7 @@ class Decisions:
             self._deploy_step.start(agent, number)
         return row.to_protocol()
 
+    @as_request
     async def deny(self, agent: str, number: int, request: DenyRequest, principal: Principal) -> Proposal:
         """Refuse a built proposal. Raises `own_proposal`, `not_decider`, `other_commit`, `stale_state`."""
         context = self._context
@@ -62,6 +64,7 @@ class Decisions:
             (row,) = await context.transition_log.record(agent, [Transition(data, row.commit, principal)])
         return row.to_protocol()
 
+    @as_request
     async def withdraw(self, agent: str, number: int, request: WithdrawRequest, principal: Principal) -> Proposal:
         """Take a proposal back. Raises `not_yours`, `stale_state`."""
         if not policy.can_see(principal, agent):
@@ -79,6 +82,7 @@ class Decisions:
         (row,) = await self._context.transition_log.record(row.agent, [Transition(data, row.commit, principal)])
         return row
 
+    @as_request
     async def rollback(self, agent: str, request: RollbackRequest, principal: Principal) -> Proposal:
         """Deploy an older deployment again, under a number of its own, without building.
 

@@ -11,7 +11,7 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.gate import policy
-from hive_core.gate.context import GateContext
+from hive_core.gate.context import GateContext, as_request
 from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index
@@ -45,6 +45,7 @@ class Maintenance:
                 except (HiveError, OSError) as error:
                     _log.error("proposal not expired", agent=row.agent, number=row.number, error=str(error))
 
+    @as_request
     async def reindex(self) -> ReindexAnswer:
         """Make the index anew from the tags of every agent. Raises `repository_damaged` when all others are done."""
         context = self._context
@@ -97,6 +98,7 @@ class Verification:
     async def verify(self) -> AuditVerification:
         """Look at every row and every tag. Transitions wait agent by agent while theirs are looked at."""
         context = self._context
+        await context.ready()
         problems: list[str] = []
         count = 0
         found = index.agents_with_repository(context.layout.applied)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hive_core.errors import HiveError, bad_request, conflict, not_found
 from hive_core.gate import policy
-from hive_core.gate.context import GateContext, check_only_one, new_proposal
+from hive_core.gate.context import GateContext, as_request, check_only_one, new_proposal
 from hive_core.gate.intake.import_commit import CommitImporter
 from hive_core.gate.pipeline.build import BuildStep
 from hive_core.gate.pipeline.deploy import DeployStep, why_failed
@@ -50,6 +50,7 @@ class ConfigSubmissions:
         self._few = asyncio.Semaphore(_INTAKES_AT_ONCE)
         self._waiting: Counter[str] = Counter()
 
+    @as_request
     async def propose(self, request: ProposeRequest, principal: Principal) -> Proposal:
         """Take a commit in; the build goes on in the background.
 
@@ -143,6 +144,7 @@ class RebuildSubmissions:
         self._context = context
         self._build_step = build_step
 
+    @as_request
     async def rebuild(self, agent: str, request: RebuildRequest, principal: Principal) -> Proposal:
         """Build what is deployed anew and deploy that, in the background; if that is under way already, it is told.
 
@@ -187,6 +189,7 @@ class AgentSubmissions:
         self._build_step = build_step
         self._deploy_step = deploy_step
 
+    @as_request
     async def spawn(self, request: SpawnRequest, principal: Principal) -> AgentStatus:
         """Make an agent, as the operator: nobody else is asked, and every step is written down like any other's.
 
@@ -225,6 +228,7 @@ class AgentSubmissions:
             await self._deploy_step.succeed(row)
         return context.agents.status(agent)
 
+    @as_request
     async def destroy(self, agent: str, request: DestroyRequest, principal: Principal) -> DestroyAnswer:
         """Remove an agent, as the operator. Raises what the agents' own destroy raises."""
         context = self._context
@@ -236,6 +240,7 @@ class AgentSubmissions:
             raise not_found("unknown_agent", f"there is no agent {agent} any more")
         return answer
 
+    @as_request
     async def request_spawn(self, request: SpawnProposal, principal: Principal) -> Proposal:
         """Propose a new agent. Raises like `spawn`, and `already_proposed`."""
         context, agent = self._context, request.name
@@ -252,6 +257,7 @@ class AgentSubmissions:
         self._build_step.begin(agent, row.number)
         return row.to_protocol()
 
+    @as_request
     async def request_destroy(self, agent: str, request: DestroyProposal, principal: Principal) -> Proposal:
         """Propose the end of an agent. There is nothing to build: it waits for its decision at once."""
         context = self._context

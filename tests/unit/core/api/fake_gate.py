@@ -1,4 +1,4 @@
-"""A gate that keeps no rules: it notes what it was asked for and answers something of the right form."""
+"""A fake gate without rules: it records the calls, and answers with something of the right form."""
 
 from __future__ import annotations
 
@@ -43,15 +43,24 @@ ANSWERS: dict[str, BaseModel] = {
 }
 
 
-class FakeGate:
-    """Notes what it was asked for."""
+class FakePart:
+    """A part of the gate; records the calls of its methods."""
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self._calls = calls
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[BaseModel]]:
-        async def ask(*arguments: object) -> BaseModel:
-            self.asked.append((name, *arguments))
+        async def call(*arguments: object) -> BaseModel:
+            self._calls.append((name, *arguments))
             return ANSWERS.get(name, Proposal(**PROPOSAL))
 
-        return ask
+        return call
+
+
+class FakeGate:
+    """Has the parts of the gate; `calls` holds the name of each called method, and its arguments."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.config_submissions = self.rebuild_submissions = self.agent_submissions = FakePart(self.calls)
+        self.decisions = self.queries = self.maintenance = FakePart(self.calls)

@@ -154,7 +154,7 @@ class GateHive:
     async def spawn(self, *names: str) -> None:
         """Agents, made by the operator."""
         for name in names:
-            await self.gate.spawn(SpawnRequest(name=name), OPERATOR)
+            await self.gate.agent_submissions.spawn(SpawnRequest(name=name), OPERATOR)
 
     def commit(self, agent: str, files: Mapping[str, str] | None = None, *, on: str | None = None) -> str:
         """A commit in the agent's own repository, as the agent makes it; on top of `on`, or of its last."""
@@ -171,7 +171,7 @@ class GateHive:
         """Propose another role for the agent, by itself if no party is named."""
         sha = await asyncio.to_thread(self.commit, agent, {"prompt.md": f"{role}\n"}, on=self.main(agent))
         request = ProposeRequest(commit=sha, note=f"because: {role}", agent=agent)
-        return await self.gate.propose(request, principal or Principal(agent, "agent", agent))
+        return await self.gate.config_submissions.propose(request, principal or Principal(agent, "agent", agent))
 
     async def built(self, agent: str, role: str = "You help.", principal: Principal | None = None) -> ProposalDetail:
         """A proposal that waits for its decision."""
@@ -179,16 +179,16 @@ class GateHive:
         return await self.until(agent, proposal.number, "built")
 
     async def approve(self, agent: str, number: int, principal: Principal = MANAGER, note: str = "fine") -> Proposal:
-        return await self.gate.approve(agent, number, ApproveRequest(expect="built", note=note), principal)
+        return await self.gate.decisions.approve(agent, number, ApproveRequest(expect="built", note=note), principal)
 
     async def withdraw(self, agent: str, number: int, principal: Principal) -> Proposal:
-        return await self.gate.withdraw(agent, number, WithdrawRequest(), principal)
+        return await self.gate.decisions.withdraw(agent, number, WithdrawRequest(), principal)
 
     async def rebuild(self, agent: str, principal: Principal = OPERATOR) -> Proposal:
-        return await self.gate.rebuild(agent, RebuildRequest(note="newer"), principal)
+        return await self.gate.rebuild_submissions.rebuild(agent, RebuildRequest(note="newer"), principal)
 
     async def deny(self, agent: str, number: int, principal: Principal = MANAGER, note: str = "too risky") -> Proposal:
-        return await self.gate.deny(agent, number, DenyRequest(expect="built", note=note), principal)
+        return await self.gate.decisions.deny(agent, number, DenyRequest(expect="built", note=note), principal)
 
     async def deploy(self, agent: str, role: str = "You help.") -> ProposalDetail:
         """A proposal all the way through."""
@@ -197,7 +197,7 @@ class GateHive:
         return await self.until(agent, proposal.number, "deployed")
 
     async def show(self, agent: str, number: int) -> ProposalDetail:
-        return await self.gate.show(agent, number, ProposalQuery(), OPERATOR)
+        return await self.gate.queries.show(agent, number, ProposalQuery(), OPERATOR)
 
     async def until(self, agent: str, number: int, *states: ProposalState) -> ProposalDetail:
         """Wait until the proposal is in one of the states; it must not end in another."""
@@ -206,7 +206,7 @@ class GateHive:
             while detail.state not in states:
                 assert detail.state not in TERMINAL, (detail.state, detail.outcome)
                 query = ProposalQuery(unlike=detail.state, wait_seconds=PATIENCE)
-                detail = await self.gate.show(agent, number, query, OPERATOR)
+                detail = await self.gate.queries.show(agent, number, query, OPERATOR)
             return detail
 
     async def settled(self) -> None:
@@ -252,7 +252,7 @@ class GateHive:
         assert await self.database.read(audit.first_broken_row) is None
         for agent in sorted(index.agents_with_repository(self.layout.applied)):
             await self._check_agent(agent)
-        verification = await self.gate.verify()
+        verification = await self.gate.verification.verify()
         assert verification.ok, verification.problems
         query = """SELECT count(*), count(DISTINCT json_extract(detail, '$.object')) FROM audit
             WHERE action LIKE 'gate.%'"""

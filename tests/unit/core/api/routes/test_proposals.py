@@ -132,16 +132,16 @@ async def test_what_reaches_the_gate(
     """A request reaches the gate as it was made, in the name of whose socket it came in on."""
     reply = await ask(who, method, path, body)
     assert reply.status == 200, reply.json
-    assert gate.asked == [(*call, principal_of(who))]
+    assert gate.calls == [(*call, principal_of(who))]
 
 
 async def test_questions_that_need_no_party(gate: FakeGate, ask: Ask) -> None:
     """The history of an agent is the operator's and the manager's to see; the index is the operator's to make anew."""
     for who in (OPERATOR, MANAGER):
         assert (await ask(who, "GET", "/v1/agents/ada/history?limit=5")).status == 200
-        assert gate.asked.pop() == ("history", "ada", HistoryQuery(limit=5))
+        assert gate.calls.pop() == ("history", "ada", HistoryQuery(limit=5))
     assert (await ask(OPERATOR, "POST", "/v1/proposals/reindex")).json["proposals"] == 2
-    assert gate.asked == [("reindex",)]
+    assert gate.calls == [("reindex",)]
     assert (await ask(MANAGER, "POST", "/v1/proposals/reindex")).status == 404
 
 
@@ -152,7 +152,7 @@ async def test_questions_that_need_no_party(gate: FakeGate, ask: Ask) -> None:
 async def test_only_the_manager(method: str, path: str, body: object, gate: FakeGate, ask: Ask) -> None:
     """No other agent can decide, roll back, look at a history or ask for a spawn, its own included."""
     reply = await ask(ADA, method, path, body)
-    assert (reply.status, reply.code, gate.asked) == (403, "manager_only", [])
+    assert (reply.status, reply.code, gate.calls) == (403, "manager_only", [])
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e", "a%2Fb", "ADA", "operator", "a" * 10, "%00", "%d0%b0da"])
@@ -166,7 +166,7 @@ async def test_a_bad_name_goes_nowhere(name: str, gate: FakeGate, ask: Ask) -> N
     for method, path, body in targets:
         reply = await ask(OPERATOR, method, path, body)
         assert (reply.status, reply.code) == (400, "bad_name"), path
-    assert gate.asked == []
+    assert gate.calls == []
 
 
 @pytest.mark.parametrize("number", ["x", "-1", "1.0", "+1", "%D9%A3", "9" * 19, "9" * 400])
@@ -175,7 +175,7 @@ async def test_a_bad_number_goes_nowhere(number: str, gate: FakeGate, ask: Ask) 
     for path in (f"/v1/proposals/ada/{number}", f"/v1/proposals/ada/{number}/log"):
         reply = await ask(ADA, "GET", path)
         assert (reply.status, reply.code) == (400, "invalid_request")
-    assert gate.asked == []
+    assert gate.calls == []
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ async def test_a_bad_number_goes_nowhere(number: str, gate: FakeGate, ask: Ask) 
 async def test_a_bad_request_goes_nowhere(path: str, body: object, gate: FakeGate, ask: Ask) -> None:
     """A commit that is no full id, a decision that expects nothing, a denial without a reason: refused in words."""
     reply = await ask(MANAGER, "POST", path, body)
-    assert (reply.status, reply.code, gate.asked) == (400, "invalid_request", [])
+    assert (reply.status, reply.code, gate.calls) == (400, "invalid_request", [])
 
 
 @pytest.mark.parametrize("of_agents", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,8 +17,8 @@ from hive_core.protocol import AuditList, AuditVerification
 from tests.unit.core.api.call_endpoint import Asking, asking, caller
 
 
-class FakeGate:
-    """Knows only whether the table holds."""
+class FakeVerification:
+    """Finds one problem."""
 
     async def verify(self) -> AuditVerification:
         return AuditVerification(ok=False, rows=3, tags=1, problems=["row 2 was changed"])
@@ -32,7 +33,8 @@ async def operator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[As
     for number, subject in enumerate(("ada", "bob", "ada"), 1):
         detail = {"n": number}
         await database.write(partial(audit.append, actor="operator:x", action="stop", subject=subject, detail=detail))
-    async with asking(audit_log(database, cast(Any, FakeGate())), caller("operator", "operator"), directory) as one:
+    gate = SimpleNamespace(verification=FakeVerification())
+    async with asking(audit_log(database, cast(Any, gate)), caller("operator", "operator"), directory) as one:
         yield one
     database.finish()
     await running

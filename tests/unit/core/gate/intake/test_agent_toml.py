@@ -55,11 +55,13 @@ def test_what_is_allowed_passes(text: str) -> None:
 async def test_a_proposal_above_a_ceiling_is_refused(layout: Layout) -> None:
     """At once, with the key; nothing is built. As much as the ceiling is taken."""
     async with opened(layout, quick(layout, ceilings=CEILINGS)) as gate_hive:
-        error = await refusal(gate_hive.gate.propose(asking(gate_hive, "cpu_quota = 50\nmemory_max = '8G'"), ADA))
+        error = await refusal(
+            gate_hive.gate.config_submissions.propose(asking(gate_hive, "cpu_quota = 50\nmemory_max = '8G'"), ADA)
+        )
         assert error.message == "memory_max: 8G is above the operator's ceiling, 1G"
         assert 'memory_max = "1G"' in error.hint
         assert [row.number for row in await gate_hive.rows("ada")] == [0]
-        await gate_hive.gate.propose(asking(gate_hive, "memory_max = '1G'"), ADA)
+        await gate_hive.gate.config_submissions.propose(asking(gate_hive, "memory_max = '1G'"), ADA)
         built = await gate_hive.until("ada", 1, "built")
         assert "memory_max: the default -> 1G" in built.settings
 
@@ -69,8 +71,10 @@ async def test_a_spawn_above_a_ceiling_is_refused(layout: Layout) -> None:
     async with opened(layout, quick(layout, ceilings=CEILINGS)) as gate_hive:
         much = config(tasks_max=500)
         for asked in (
-            gate_hive.gate.spawn(SpawnRequest(name="zoe", config=much), OPERATOR),
-            gate_hive.gate.request_spawn(SpawnProposal(name="zoe", config=much, note="a helper"), MANAGER),
+            gate_hive.gate.agent_submissions.spawn(SpawnRequest(name="zoe", config=much), OPERATOR),
+            gate_hive.gate.agent_submissions.request_spawn(
+                SpawnProposal(name="zoe", config=much, note="a helper"), MANAGER
+            ),
         ):
             assert "tasks_max: 500 is above the operator's ceiling, 100" in (await refusal(asked)).message
         assert not gate_hive.hive.agents.exists("zoe")
@@ -81,14 +85,14 @@ async def test_a_spawn_above_a_ceiling_is_refused(layout: Layout) -> None:
 async def test_a_ceiling_that_is_lowered_breaks_nothing(layout: Layout) -> None:
     """What waits for its decision is deployed with the lower limit, and survives a start; new proposals are refused."""
     async with opened(layout) as scene:
-        await scene.gate.propose(asking(scene, "memory_max = '6G'"), ADA)
+        await scene.gate.config_submissions.propose(asking(scene, "memory_max = '6G'"), ADA)
         await scene.until("ada", 1, "built")
     lower = quick(layout, ceilings=CEILINGS)
     async with opened(layout, lower) as scene:
         await scene.approve("ada", 1)
         await scene.until("ada", 1, "deployed")
         assert scene.runtime.specs["ada"].limits.memory_max == "1G"
-        await refusal(scene.gate.propose(asking(scene, "memory_max = '6G'\ncpu_quota = 50"), ADA))
+        await refusal(scene.gate.config_submissions.propose(asking(scene, "memory_max = '6G'\ncpu_quota = 50"), ADA))
         await scene.check()
     async with opened(layout, lower) as gate_hive:
         await gate_hive.settled()

@@ -21,9 +21,9 @@ from hive_core.protocol import (
     WithdrawRequest,
 )
 from hive_core.settings import Approval, AutoRule
-from tests.unit.core.gate.crash_points import SimulatedCrash
 from tests.unit.core.gate.gate_hive import ADA, MANAGER, NOT_BUILDABLE, OPERATOR, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
+from tests.unit.core.gate.pipeline.crash_points import SimulatedCrash
 
 Act = Callable[[GateHive], Awaitable[object]]
 LIKE_THE_STEP_BEFORE = ("tags written", "index written")
@@ -56,7 +56,7 @@ async def approve(gate_hive: GateHive, number: int = 1) -> None:
 
 async def cannot_be_built(gate_hive: GateHive) -> None:
     sha = gate_hive.commit("ada", NOT_BUILDABLE)
-    await gate_hive.gate.propose(ProposeRequest(commit=sha, note="oops"), ADA)
+    await gate_hive.gate.config_submissions.propose(ProposeRequest(commit=sha, note="oops"), ADA)
     await gate_hive.until("ada", 1, "failed")
 
 
@@ -66,7 +66,7 @@ async def two_built(gate_hive: GateHive) -> None:
 
 
 async def request_spawn(gate_hive: GateHive) -> None:
-    await gate_hive.gate.request_spawn(SpawnProposal(name="cy", note="please"), MANAGER)
+    await gate_hive.gate.agent_submissions.request_spawn(SpawnProposal(name="cy", note="please"), MANAGER)
     await gate_hive.until("cy", 0, "built")
 
 
@@ -76,7 +76,7 @@ async def approve_spawn(gate_hive: GateHive) -> None:
 
 
 async def request_destroy(gate_hive: GateHive, *, purge: bool = False) -> None:
-    await gate_hive.gate.request_destroy("ada", DestroyProposal(note="idle", purge=purge), MANAGER)
+    await gate_hive.gate.agent_submissions.request_destroy("ada", DestroyProposal(note="idle", purge=purge), MANAGER)
 
 
 async def purge_asked(gate_hive: GateHive) -> None:
@@ -98,11 +98,11 @@ async def destroy_while_building(gate_hive: GateHive) -> None:
     gate_hive.runtime.may_build.clear()
     await gate_hive.propose("ada", "third")
     await gate_hive.runtime.orders.get()
-    await gate_hive.gate.destroy("ada", DestroyRequest(), OPERATOR)
+    await gate_hive.gate.agent_submissions.destroy("ada", DestroyRequest(), OPERATOR)
 
 
 async def roll_back(gate_hive: GateHive) -> None:
-    await gate_hive.gate.rollback("ada", RollbackRequest(note="back"), MANAGER)
+    await gate_hive.gate.decisions.rollback("ada", RollbackRequest(note="back"), MANAGER)
     await gate_hive.until("ada", 2, "deployed")
 
 
@@ -127,7 +127,11 @@ IN_ORDER = {"approval": Approval(config="both")}
 BY_RULE = {"approval": Approval(rules=[AutoRule(name="prompts", when="prompt_only")])}
 
 KINDS: dict[str, Kind] = {
-    "spawn": Kind(lambda gate_hive: gate_hive.gate.spawn(SpawnRequest(name="cy"), OPERATOR), {"deployed"}, agent="cy"),
+    "spawn": Kind(
+        lambda gate_hive: gate_hive.gate.agent_submissions.spawn(SpawnRequest(name="cy"), OPERATOR),
+        {"deployed"},
+        agent="cy",
+    ),
     "propose": Kind(propose, {"built"}),
     "cannot be built": Kind(cannot_be_built, {"failed"}),
     "approve": Kind(approve, {"deployed"}, propose),
@@ -137,7 +141,7 @@ KINDS: dict[str, Kind] = {
     "approved by a rule": Kind(propose, {"deployed"}, settings=BY_RULE),
     "deny": Kind(lambda gate_hive: gate_hive.deny("ada", 1), {"denied"}, propose),
     "withdraw": Kind(
-        lambda gate_hive: gate_hive.gate.withdraw("ada", 1, WithdrawRequest(), ADA), {"withdrawn"}, propose
+        lambda gate_hive: gate_hive.gate.decisions.withdraw("ada", 1, WithdrawRequest(), ADA), {"withdrawn"}, propose
     ),
     "rollback": Kind(roll_back, {"deployed"}, lambda gate_hive: gate_hive.deploy("ada", "first")),
     "rebuild": Kind(rebuild, {"deployed"}, hyperhive="newer"),
@@ -152,7 +156,7 @@ KINDS: dict[str, Kind] = {
     "approve a purge": Kind(approve_purge, {"gone"}, purge_asked),
     "destroy": Kind(destroy_while_building, {"built", "failed"}, propose),
     "purge": Kind(
-        lambda gate_hive: gate_hive.gate.destroy("ada", DestroyRequest(purge=True), OPERATOR),
+        lambda gate_hive: gate_hive.gate.agent_submissions.destroy("ada", DestroyRequest(purge=True), OPERATOR),
         {"withdrawn", "gone"},
         propose,
     ),
@@ -165,7 +169,7 @@ async def die_at(layout: Layout, kind: Kind, at: int | None) -> SimulatedCrash:
     with capture_logs():  # Tracebacks of deaths are long, and making them takes longer than all the rest.
         settings = quick(layout, **kind.settings)
         async with opened(layout, settings, born=death.born, hyperhive=kind.hyperhive) as gate_hive:
-            await gate_hive.gate.verify()  # Recovered.
+            await gate_hive.gate.verification.verify()  # Recovered.
             with death.armed():
                 await death.during(kind.act(gate_hive))
                 await gate_hive.gate.close()
@@ -175,7 +179,7 @@ async def die_at(layout: Layout, kind: Kind, at: int | None) -> SimulatedCrash:
 async def live_on(layout: Layout, kind: Kind, point: str, *, thorough: bool) -> None:
     """What must hold with the next daemon, and with the one after that."""
     async with opened(layout, quick(layout, **kind.settings), hyperhive=kind.hyperhive) as scene:
-        await scene.gate.verify()
+        await scene.gate.verification.verify()
         await scene.settled()
         await scene.check()
         await check_told(scene)
@@ -189,7 +193,7 @@ async def live_on(layout: Layout, kind: Kind, point: str, *, thorough: bool) -> 
         await finish(scene)
         await scene.check()
         assert not [row for row in await scene.rows() if row.open]
-        await scene.gate._updates.check_outdated()
+        await scene.gate.updates.check_outdated()
         before = await scene.rows(), await scene.actions(kind.agent), await scene.notified("operator")
     if not thorough:
         return

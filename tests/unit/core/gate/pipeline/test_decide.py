@@ -59,7 +59,7 @@ async def test_a_rule_approves(layout: Layout) -> None:
         assert (await gate_hive.until("ada", 1, "deployed")).approvals == ["rule: prompts"]
         assert await gate_hive.notified("hm1nd") == []
         sha = gate_hive.commit("ada", {"notes.md": "more than the prompt\n"}, on=gate_hive.main("ada"))
-        await gate_hive.gate.propose(ProposeRequest(commit=sha, note="notes"), ADA)
+        await gate_hive.gate.config_submissions.propose(ProposeRequest(commit=sha, note="notes"), ADA)
         assert (await gate_hive.until("ada", 2, "built")).waits_for == "manager"
         await gate_hive.check()
 
@@ -67,7 +67,7 @@ async def test_a_rule_approves(layout: Layout) -> None:
 async def test_without_a_manager_the_operator_decides_and_proposes_alone(layout: Layout) -> None:
     """Nothing waits for a manager that is not there, nor for the operator's word on the operator's own."""
     async with opened(layout) as gate_hive:
-        await gate_hive.gate.destroy("hm1nd", DestroyRequest(), OPERATOR)
+        await gate_hive.gate.agent_submissions.destroy("hm1nd", DestroyRequest(), OPERATOR)
         assert (await gate_hive.built("ada")).waits_for == "operator"
         await gate_hive.approve("ada", 1, OPERATOR)
         await gate_hive.until("ada", 1, "deployed")
@@ -97,7 +97,7 @@ async def test_a_decision_is_taken_once(gate_hive: GateHive) -> None:
     await gate_hive.propose("ada")
     await begun(gate_hive)
     assert "ada/1 is building" in (await refused(gate_hive.approve("ada", 1))).message
-    early = gate_hive.gate.approve("ada", 1, ApproveRequest(expect="building"), MANAGER)
+    early = gate_hive.gate.decisions.approve("ada", 1, ApproveRequest(expect="building"), MANAGER)
     assert (await refused(early)).code == "stale_state"
     gate_hive.runtime.may_build.set()
     await gate_hive.until("ada", 1, "built")
@@ -114,16 +114,16 @@ async def test_a_decision_is_taken_once(gate_hive: GateHive) -> None:
 async def test_a_decision_about_another_commit(gate_hive: GateHive) -> None:
     """A decision that names a commit is about that one: the number may be another proposal's by now."""
     sha = (await gate_hive.built("ada", "first")).commit
-    await gate_hive.gate.destroy("ada", DestroyRequest(purge=True), OPERATOR)
+    await gate_hive.gate.agent_submissions.destroy("ada", DestroyRequest(purge=True), OPERATOR)
     await gate_hive.spawn("ada")
     now = (await gate_hive.built("ada", "second")).commit
-    approve = gate_hive.gate.approve("ada", 1, ApproveRequest(expect="built", commit=sha), MANAGER)
-    deny = gate_hive.gate.deny("ada", 1, DenyRequest(expect="built", commit=sha, note="no"), MANAGER)
+    approve = gate_hive.gate.decisions.approve("ada", 1, ApproveRequest(expect="built", commit=sha), MANAGER)
+    deny = gate_hive.gate.decisions.deny("ada", 1, DenyRequest(expect="built", commit=sha, note="no"), MANAGER)
     for decision in (approve, deny):
         refusal = await refused(decision)
         assert (refusal.code, refusal.status) == ("other_commit", 409)
         assert sha in refusal.message and now in refusal.message
-    await gate_hive.gate.approve("ada", 1, ApproveRequest(expect="built", commit=now), MANAGER)
+    await gate_hive.gate.decisions.approve("ada", 1, ApproveRequest(expect="built", commit=now), MANAGER)
     await gate_hive.until("ada", 1, "deployed")
     await gate_hive.check()
 
@@ -131,7 +131,7 @@ async def test_a_decision_about_another_commit(gate_hive: GateHive) -> None:
 async def test_decisions_at_the_same_moment(gate_hive: GateHive) -> None:
     """Of two that decide at once one is heard, the other is told that it comes too late."""
     await gate_hive.built("ada")
-    deny = gate_hive.gate.deny("ada", 1, DenyRequest(expect="built", note="no"), OPERATOR)
+    deny = gate_hive.gate.decisions.deny("ada", 1, DenyRequest(expect="built", note="no"), OPERATOR)
     answers = await asyncio.gather(gate_hive.approve("ada", 1), deny, return_exceptions=True)
     codes = sorted(answer.code if isinstance(answer, HiveError) else "" for answer in answers)
     assert codes == ["", "stale_state"]
@@ -148,7 +148,7 @@ async def test_one_deployment_at_a_time(gate_hive: GateHive) -> None:
     gate_hive.runtime.held.clear()
     await gate_hive.approve("ada", 2)
     assert (await refused(gate_hive.approve("ada", 3))).code == "deployment_under_way"
-    back = gate_hive.gate.rollback("ada", RollbackRequest(note="back"), MANAGER)
+    back = gate_hive.gate.decisions.rollback("ada", RollbackRequest(note="back"), MANAGER)
     assert (await refused(back)).code == "deployment_under_way"
     await gate_hive.approve("bob", 1)
     async with asyncio.timeout(PATIENCE):
@@ -164,22 +164,22 @@ async def test_what_is_refused_at_the_door(gate_hive: GateHive) -> None:
     """Another's configuration, what is deployed already, the same twice, a commit that is not there."""
     sha = (await gate_hive.built("ada")).commit
     request = ProposeRequest(commit=sha, note="again")
-    assert (await refused(gate_hive.gate.propose(request, ADA))).code == "already_proposed"
+    assert (await refused(gate_hive.gate.config_submissions.propose(request, ADA))).code == "already_proposed"
     other = request.model_copy(update={"agent": "bob"})
-    assert (await refused(gate_hive.gate.propose(other, ADA))).code == "not_yours"
-    assert (await refused(gate_hive.gate.propose(request, OPERATOR))).code == "invalid_request"
+    assert (await refused(gate_hive.gate.config_submissions.propose(other, ADA))).code == "not_yours"
+    assert (await refused(gate_hive.gate.config_submissions.propose(request, OPERATOR))).code == "invalid_request"
     missing = ProposeRequest(commit="0" * 39 + "1", note="no such")
-    assert (await refused(gate_hive.gate.propose(missing, ADA))).code == "no_such_commit"
+    assert (await refused(gate_hive.gate.config_submissions.propose(missing, ADA))).code == "no_such_commit"
     await gate_hive.approve("ada", 1)
     await gate_hive.until("ada", 1, "deployed")
-    assert (await refused(gate_hive.gate.propose(request, ADA))).code == "nothing_changed"
+    assert (await refused(gate_hive.gate.config_submissions.propose(request, ADA))).code == "nothing_changed"
     sha = gate_hive.commit("bob", {"prompt.md": "unrelated\n"})
     for role in ("SILENT", "You bake."):
         await gate_hive.built("bob", role)
     await gate_hive.approve("bob", 2)
     await gate_hive.until("bob", 2, "deployed")
     assert (
-        await refused(gate_hive.gate.propose(ProposeRequest(commit=sha, note="old base"), BOB))
+        await refused(gate_hive.gate.config_submissions.propose(ProposeRequest(commit=sha, note="old base"), BOB))
     ).code == "not_rebased"
     await gate_hive.check()
 
@@ -187,10 +187,10 @@ async def test_what_is_refused_at_the_door(gate_hive: GateHive) -> None:
 async def test_who_sees_what(gate_hive: GateHive) -> None:
     """An agent sees the proposals about itself only; another's is to it as one that does not exist."""
     await gate_hive.built("ada")
-    assert (await refused(gate_hive.gate.show("ada", 1, ProposalQuery(), BOB))).code == "unknown_proposal"
-    assert (await refused(gate_hive.gate.build_log("ada", 1, LogsQuery(), BOB))).code == "unknown_proposal"
-    assert (await gate_hive.gate.proposals(ProposalsQuery(state="all"), BOB)).total == 1
-    found = await gate_hive.gate.proposals(ProposalsQuery(), MANAGER)
+    assert (await refused(gate_hive.gate.queries.show("ada", 1, ProposalQuery(), BOB))).code == "unknown_proposal"
+    assert (await refused(gate_hive.gate.queries.build_log("ada", 1, LogsQuery(), BOB))).code == "unknown_proposal"
+    assert (await gate_hive.gate.queries.proposals(ProposalsQuery(state="all"), BOB)).total == 1
+    found = await gate_hive.gate.queries.proposals(ProposalsQuery(), MANAGER)
     assert [(each.agent, each.number) for each in found.proposals] == [("ada", 1)]
 
 
@@ -212,7 +212,7 @@ async def test_several_proposals_at_once(gate_hive: GateHive) -> None:
     """Proposals made at the same moment get numbers of their own, and too many of them are refused."""
     shas = [gate_hive.commit("ada", {"prompt.md": f"{number}\n"}, on=gate_hive.main("ada")) for number in range(3)]
     made = await asyncio.gather(
-        *(gate_hive.gate.propose(ProposeRequest(commit=sha, note="one of"), ADA) for sha in shas)
+        *(gate_hive.gate.config_submissions.propose(ProposeRequest(commit=sha, note="one of"), ADA) for sha in shas)
     )
     assert sorted(each.number for each in made) == [1, 2, 3]
     await gate_hive.settled()

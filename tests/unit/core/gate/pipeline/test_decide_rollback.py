@@ -16,21 +16,23 @@ async def test_rollback(gate_hive: GateHive) -> None:
     await gate_hive.deploy("ada", "second")
     await gate_hive.built("ada", "third")
     orders = gate_hive.runtime.orders.qsize()
-    back = await gate_hive.gate.rollback("ada", RollbackRequest(note="worse"), MANAGER)
+    back = await gate_hive.gate.decisions.rollback("ada", RollbackRequest(note="worse"), MANAGER)
     assert (back.number, back.kind) == (4, "rollback")
     deployed = await gate_hive.until("ada", 4, "deployed")
     assert prompt(gate_hive, "ada") == "first\n"
     assert deployed.approvals == ["hm1nd", "as deployed/1"]
     assert gate_hive.runtime.orders.qsize() == orders
     assert (await gate_hive.show("ada", 3)).state == "withdrawn"
-    await gate_hive.gate.rollback("ada", RollbackRequest(note="to the beginning", number=0), OPERATOR)
+    await gate_hive.gate.decisions.rollback("ada", RollbackRequest(note="to the beginning", number=0), OPERATOR)
     await gate_hive.until("ada", 5, "deployed")
-    same = gate_hive.gate.rollback("ada", RollbackRequest(note="again", number=0), OPERATOR)
+    same = gate_hive.gate.decisions.rollback("ada", RollbackRequest(note="again", number=0), OPERATOR)
     assert (await refused(same)).code == "nothing_changed"
     for number in (3, 9):
         request = RollbackRequest(note="to nothing", number=number)
-        assert (await refused(gate_hive.gate.rollback("ada", request, MANAGER))).code == "unknown_deployment"
-    assert (await refused(gate_hive.gate.rollback("ada", RollbackRequest(note="me"), ADA))).code == "not_decider"
+        assert (await refused(gate_hive.gate.decisions.rollback("ada", request, MANAGER))).code == "unknown_deployment"
+    assert (
+        await refused(gate_hive.gate.decisions.rollback("ada", RollbackRequest(note="me"), ADA))
+    ).code == "not_decider"
     await gate_hive.check()
 
 
@@ -39,7 +41,7 @@ async def test_a_rollback_to_what_is_gone(layout: Layout) -> None:
     async with opened(layout, quick(layout, kept_deployments=1)) as gate_hive:
         await gate_hive.deploy("ada", "first")
         await gate_hive.deploy("ada", "second")
-        refusal = await refused(gate_hive.gate.rollback("ada", RollbackRequest(note="back"), OPERATOR))
+        refusal = await refused(gate_hive.gate.decisions.rollback("ada", RollbackRequest(note="back"), OPERATOR))
         assert refusal.code == "closure_gone" and "1 deployments are kept" in refusal.hint
         await gate_hive.check()
 
@@ -50,7 +52,7 @@ async def test_a_rollback_that_does_not_come_up(gate_hive: GateHive) -> None:
     await gate_hive.deploy("ada", "SILENT")
     await gate_hive.hive.lifecycle.start("ada", "operator")
     await gate_hive.deploy("ada", "You help.")
-    await gate_hive.gate.rollback("ada", RollbackRequest(note="back"), OPERATOR)
+    await gate_hive.gate.decisions.rollback("ada", RollbackRequest(note="back"), OPERATOR)
     await gate_hive.until("ada", 3, "failed")
     assert prompt(gate_hive, "ada") == "You help.\n"
     await gate_hive.check()
@@ -65,7 +67,7 @@ async def test_an_old_base_that_is_back_is_still_old(gate_hive: GateHive) -> Non
     await gate_hive.propose("ada", "slow")
     await begun(gate_hive)
     for number in (0, 1):
-        back = await gate_hive.gate.rollback("ada", RollbackRequest(note="back", number=number), OPERATOR)
+        back = await gate_hive.gate.decisions.rollback("ada", RollbackRequest(note="back", number=number), OPERATOR)
         await gate_hive.until("ada", back.number, "deployed")
     gate_hive.runtime.may_build.set()
     await gate_hive.until("ada", 2, "withdrawn")

@@ -46,9 +46,9 @@ def reordered(db: sqlite3.Connection) -> None:
 @pytest.mark.parametrize("tamper", [changed, changed_beyond_reading, removed, inserted, reordered])
 async def test_tampering_with_the_audit_table_is_found(gate_hive: GateHive, tamper: Tamper) -> None:
     """A row that was changed, removed, inserted or moved breaks the chain, and the first such row is named."""
-    assert (await gate_hive.gate.verify()).ok
+    assert (await gate_hive.gate.verification.verify()).ok
     await gate_hive.database.write(tamper)
-    found = await gate_hive.gate.verify()
+    found = await gate_hive.gate.verification.verify()
     assert not found.ok
     assert "does not fit the chain" in found.problems[0]
 
@@ -57,7 +57,9 @@ async def test_rows_cut_off_at_the_end_are_found(gate_hive: GateHive) -> None:
     """The chain alone cannot tell that its end is missing; the tags can."""
     await gate_hive.deploy("ada")
     await gate_hive.database.write(lambda db: db.execute("DELETE FROM audit WHERE id = (SELECT max(id) FROM audit)"))
-    assert (await gate_hive.gate.verify()).problems == ["ada: the audit table does not know the tag deployed/1"]
+    assert (await gate_hive.gate.verification.verify()).problems == [
+        "ada: the audit table does not know the tag deployed/1"
+    ]
 
 
 async def test_tampering_with_the_tags_is_found(gate_hive: GateHive) -> None:
@@ -67,23 +69,23 @@ async def test_tampering_with_the_tags_is_found(gate_hive: GateHive) -> None:
     place = gate_hive.layout.applied_repository("ada")
     tags = gate_hive.repository("ada").tags()
     main = gate_hive.main("ada") or ""
-    assert (await gate_hive.gate.verify()).ok
+    assert (await gate_hive.gate.verification.verify()).ok
 
     git(place, "update-ref", "refs/tags/built/2", tags["built/1"])
-    assert any("built/2 was moved" in problem for problem in (await gate_hive.gate.verify()).problems)
+    assert any("built/2 was moved" in problem for problem in (await gate_hive.gate.verification.verify()).problems)
     git(place, "update-ref", "refs/tags/built/2", tags["built/2"])
 
     git(place, "update-ref", "-d", "refs/tags/built/2")
-    problems = (await gate_hive.gate.verify()).problems
+    problems = (await gate_hive.gate.verification.verify()).problems
     assert "ada: tag built/2 is gone, the audit table tells of it" in problems
     git(place, "update-ref", "refs/tags/built/2", tags["built/2"])
 
     git(place, "tag", "--annotate", "--message", "mine", "approved/2", main)
-    assert not (await gate_hive.gate.verify()).ok
+    assert not (await gate_hive.gate.verification.verify()).ok
     git(place, "update-ref", "-d", "refs/tags/approved/2")
 
     git(place, "update-ref", "refs/heads/main", f"{main}~1")
-    assert [problem.split(",")[0] for problem in (await gate_hive.gate.verify()).problems] == [
+    assert [problem.split(",")[0] for problem in (await gate_hive.gate.verification.verify()).problems] == [
         f"ada: main is at {git(place, 'rev-parse', f'{main}~1')}"
     ]
     git(place, "update-ref", "refs/heads/main", main)
@@ -94,7 +96,7 @@ async def test_a_repository_that_is_gone_is_found(gate_hive: GateHive) -> None:
     """An agent whose repository somebody removed is named, and the others are looked at all the same."""
     place = gate_hive.layout.applied_repository("ada")
     place.rename(place.with_name("aside"))
-    problems = (await gate_hive.gate.verify()).problems
+    problems = (await gate_hive.gate.verification.verify()).problems
     assert len(problems) == 1 and problems[0].startswith("ada: its applied repository cannot be read")
     place.with_name("aside").rename(place)
 
@@ -106,16 +108,16 @@ async def test_the_index_is_made_anew(gate_hive: GateHive) -> None:
     await gate_hive.deny("ada", 2)
     await gate_hive.built("bob")
     rows = await gate_hive.rows()
-    assert (await gate_hive.gate.reindex()).changed == 0
+    assert (await gate_hive.gate.maintenance.reindex()).changed == 0
     await gate_hive.database.write(lambda db: db.execute("DELETE FROM proposals"))
-    assert not (await gate_hive.gate.verify()).ok
-    answer = await gate_hive.gate.reindex()
+    assert not (await gate_hive.gate.verification.verify()).ok
+    answer = await gate_hive.gate.maintenance.reindex()
     assert (answer.agents, answer.proposals, answer.changed) == (3, len(rows), len(rows))
     assert await gate_hive.rows() == rows
     await gate_hive.database.write(lambda db: db.execute("UPDATE proposals SET note = 'x', state = 'denied'"))
     stray = rows[0].__class__(**{**rows[0].__dict__, "agent": "gone"})
     await gate_hive.database.write(lambda db: index.upsert(db, stray))
-    assert (await gate_hive.gate.reindex()).changed == len(rows) + 1
+    assert (await gate_hive.gate.maintenance.reindex()).changed == len(rows) + 1
     assert await gate_hive.rows() == rows
     await gate_hive.check()
 
@@ -127,7 +129,7 @@ async def test_an_agent_that_is_purged_meanwhile_has_no_rows(
     listed = index.agents_with_repository(gate_hive.layout.applied)
     gate_hive.layout.applied_repository("bob").rename(gate_hive.layout.applied / "aside")
     monkeypatch.setattr(index, "agents_with_repository", lambda _applied: set(listed))
-    answer = await gate_hive.gate.reindex()
+    answer = await gate_hive.gate.maintenance.reindex()
     assert answer.agents == len(listed) - 1
     assert await gate_hive.rows("bob") == []
     assert await gate_hive.rows("ada") != []
@@ -139,6 +141,6 @@ async def test_one_damaged_repository_does_not_keep_the_others_from_being_indexe
     git(gate_hive.layout.applied_repository("ada"), "tag", "--annotate", "--message", "mine", "stray", "main")
     await gate_hive.database.write(lambda db: db.execute("DELETE FROM proposals WHERE agent = 'bob'"))
     with pytest.raises(HiveError) as refusal:
-        await gate_hive.gate.reindex()
+        await gate_hive.gate.maintenance.reindex()
     assert refusal.value.code == "repository_damaged" and "ada" in refusal.value.message
     assert await gate_hive.rows("bob") == rows

@@ -22,11 +22,13 @@ from tests.unit.core.gate.queries import begun, refused
 
 async def test_spawned_by_the_operator(gate_hive: GateHive) -> None:
     """A new agent has all tags of an ordinary proposal, and a repository of its own that begins with its commit."""
-    status = await gate_hive.gate.spawn(SpawnRequest(name="cy", start=False, config=config(model="large")), OPERATOR)
+    status = await gate_hive.gate.agent_submissions.spawn(
+        SpawnRequest(name="cy", start=False, config=config(model="large")), OPERATOR
+    )
     assert (status.deployment, status.lifecycle, status.model) == (0, "stopped", "large")
     states = ("proposal", "building", "built", "approved", "deployed")
     assert gate_hive.tags("cy") == {f"{state}/0" for state in states}
-    again = gate_hive.gate.spawn(SpawnRequest(name="cy"), OPERATOR)
+    again = gate_hive.gate.agent_submissions.spawn(SpawnRequest(name="cy"), OPERATOR)
     assert (await refused(again)).code == "agent_exists"
     await gate_hive.deploy("cy")
     await gate_hive.check()
@@ -40,7 +42,9 @@ async def test_a_spawn_that_cannot_be_built(gate_hive: GateHive, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(gate_hive.runtime, "build", fake_build)
-        assert (await refused(gate_hive.gate.spawn(SpawnRequest(name="cy"), OPERATOR))).code == "build_failed"
+        assert (
+            await refused(gate_hive.gate.agent_submissions.spawn(SpawnRequest(name="cy"), OPERATOR))
+        ).code == "build_failed"
     assert not gate_hive.hive.agents.exists("cy") and gate_hive.main("cy") is None
     await gate_hive.check()
     await gate_hive.spawn("cy")
@@ -56,7 +60,9 @@ async def test_a_spawn_that_cannot_be_run(gate_hive: GateHive, monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr(gate_hive.runtime, "activate", refuse)
-        assert (await refused(gate_hive.gate.spawn(SpawnRequest(name="cy"), OPERATOR))).code == "no_room"
+        assert (
+            await refused(gate_hive.gate.agent_submissions.spawn(SpawnRequest(name="cy"), OPERATOR))
+        ).code == "no_room"
     assert (await gate_hive.show("cy", 0)).state == "failed"
     assert not gate_hive.hive.agents.exists("cy")
     await gate_hive.check()
@@ -67,16 +73,16 @@ async def test_a_spawn_that_cannot_be_run(gate_hive: GateHive, monkeypatch: pyte
 async def test_the_manager_proposes_an_agent(gate_hive: GateHive) -> None:
     """It is built, the operator is asked and agrees, and it is there; a denied one is not."""
     request = SpawnProposal(name="cy", note="for the night")
-    assert (await refused(gate_hive.gate.request_spawn(request, ADA))).code == "not_yours"
-    await gate_hive.gate.request_spawn(request, MANAGER)
-    assert (await refused(gate_hive.gate.request_spawn(request, MANAGER))).code == "already_proposed"
+    assert (await refused(gate_hive.gate.agent_submissions.request_spawn(request, ADA))).code == "not_yours"
+    await gate_hive.gate.agent_submissions.request_spawn(request, MANAGER)
+    assert (await refused(gate_hive.gate.agent_submissions.request_spawn(request, MANAGER))).code == "already_proposed"
     assert (await gate_hive.until("cy", 0, "built")).waits_for == "operator"
     assert (await gate_hive.notified("operator")) == ["Review proposal cy/0: approve or deny it (state built)."]
     assert (await refused(gate_hive.approve("cy", 0))).code == "own_proposal"
     await gate_hive.deny("cy", 0, OPERATOR)
     await gate_hive.check()
     assert not gate_hive.hive.agents.exists("cy")
-    again = await gate_hive.gate.request_spawn(request, MANAGER)
+    again = await gate_hive.gate.agent_submissions.request_spawn(request, MANAGER)
     await gate_hive.until("cy", again.number, "built")
     await gate_hive.approve("cy", 1, OPERATOR)
     await gate_hive.until("cy", 1, "deployed")
@@ -87,7 +93,7 @@ async def test_the_manager_proposes_an_agent(gate_hive: GateHive) -> None:
 
 async def test_the_operator_is_faster_than_a_proposed_spawn(gate_hive: GateHive) -> None:
     """What the manager has proposed is withdrawn when the operator makes the agent first."""
-    await gate_hive.gate.request_spawn(SpawnProposal(name="cy", note="please"), MANAGER)
+    await gate_hive.gate.agent_submissions.request_spawn(SpawnProposal(name="cy", note="please"), MANAGER)
     await gate_hive.until("cy", 0, "built")
     await gate_hive.spawn("cy")
     assert (await gate_hive.show("cy", 0)).state == "withdrawn"
@@ -98,9 +104,9 @@ async def test_the_manager_proposes_an_end(gate_hive: GateHive) -> None:
     """There is nothing to build; what is open of the agent ends with it, and main stays."""
     main = gate_hive.main("ada")
     await gate_hive.built("ada")
-    asked = await gate_hive.gate.request_destroy("ada", DestroyProposal(note="idle"), MANAGER)
+    asked = await gate_hive.gate.agent_submissions.request_destroy("ada", DestroyProposal(note="idle"), MANAGER)
     assert (asked.state, asked.waits_for, asked.number) == ("built", "operator", 2)
-    again = gate_hive.gate.request_destroy("ada", DestroyProposal(note="idle"), MANAGER)
+    again = gate_hive.gate.agent_submissions.request_destroy("ada", DestroyProposal(note="idle"), MANAGER)
     assert (await refused(again)).code == "already_proposed"
     await gate_hive.approve("ada", 2, OPERATOR)
     await gate_hive.until("ada", 2, "deployed")
@@ -113,12 +119,12 @@ async def test_the_manager_proposes_an_end(gate_hive: GateHive) -> None:
 
 async def test_a_proposed_purge(gate_hive: GateHive) -> None:
     """Everything goes, the proposal too; the audit table tells of it."""
-    await gate_hive.gate.request_destroy("ada", DestroyProposal(note="for good", purge=True), MANAGER)
+    await gate_hive.gate.agent_submissions.request_destroy("ada", DestroyProposal(note="for good", purge=True), MANAGER)
     await gate_hive.approve("ada", 1, OPERATOR)
     async with asyncio.timeout(PATIENCE):
         while gate_hive.layout.applied_repository("ada").exists() or await gate_hive.rows("ada"):
             query = ProposalQuery(unlike="approved", wait_seconds=PATIENCE)
-            assert (await refused(gate_hive.gate.show("ada", 1, query, OPERATOR))).code == "unknown_proposal"
+            assert (await refused(gate_hive.gate.queries.show("ada", 1, query, OPERATOR))).code == "unknown_proposal"
     assert (await gate_hive.actions("ada"))[-2:] == ["gate.approved", "destroy"]
     await gate_hive.check()
 
@@ -129,7 +135,7 @@ async def test_destroyed_with_open_proposals(gate_hive: GateHive) -> None:
     gate_hive.runtime.may_build.clear()
     await gate_hive.propose("ada", "builds")
     await begun(gate_hive), await begun(gate_hive)
-    await gate_hive.gate.destroy("ada", DestroyRequest(), OPERATOR)
+    await gate_hive.gate.agent_submissions.destroy("ada", DestroyRequest(), OPERATOR)
     assert [row.state for row in await gate_hive.rows("ada")] == ["deployed", "withdrawn", "failed"]
     assert (await gate_hive.notified("hm1nd"))[-1].startswith("Proposal ada/1 was withdrawn by system")
     gate_hive.runtime.may_build.set()
@@ -145,7 +151,7 @@ async def test_destroyed_while_it_is_deployed(gate_hive: GateHive) -> None:
     async with asyncio.timeout(PATIENCE):
         while ("ada", 1) not in gate_hive.runtime.activated:
             await gate_hive.runtime.began.get()
-    await gate_hive.gate.destroy("ada", DestroyRequest(), OPERATOR)
+    await gate_hive.gate.agent_submissions.destroy("ada", DestroyRequest(), OPERATOR)
     assert (await gate_hive.show("ada", 1)).state == "failed"
     assert not gate_hive.hive.agents.exists("ada")
     await gate_hive.check()
@@ -154,18 +160,18 @@ async def test_destroyed_while_it_is_deployed(gate_hive: GateHive) -> None:
 async def test_proposed_while_it_is_destroyed(gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proposal whose commit is taken in while its agent goes finds no agent."""
     taking, taken = asyncio.Event(), asyncio.Event()
-    real = gate_hive.gate._config_submissions._importer.import_commit
+    real = gate_hive.gate.config_submissions._importer.import_commit
 
     async def slow(*arguments: Path) -> object:
         taking.set()
         await taken.wait()
         return await real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gate_hive.gate._config_submissions._importer, "import_commit", slow)
+    monkeypatch.setattr(gate_hive.gate.config_submissions._importer, "import_commit", slow)
     proposing = asyncio.create_task(refused(gate_hive.propose("ada")))
     async with asyncio.timeout(PATIENCE):
         await taking.wait()
-        await gate_hive.gate.destroy("ada", DestroyRequest(), OPERATOR)
+        await gate_hive.gate.agent_submissions.destroy("ada", DestroyRequest(), OPERATOR)
         taken.set()
         assert (await proposing).code == "unknown_agent"
     assert [row.number for row in await gate_hive.rows("ada")] == [0]
@@ -176,7 +182,7 @@ async def test_a_new_agent_of_the_same_name_goes_on(gate_hive: GateHive) -> None
     """Its numbers and its history go on, on top of what was deployed last."""
     await gate_hive.deploy("ada")
     main = gate_hive.main("ada")
-    await gate_hive.gate.destroy("ada", DestroyRequest(), OPERATOR)
+    await gate_hive.gate.agent_submissions.destroy("ada", DestroyRequest(), OPERATOR)
     await gate_hive.spawn("ada")
     assert gate_hive.hive.agents.record("ada").deployment == 2
     assert gate_hive.repository("ada").descends(gate_hive.main("ada") or "", main or "")
@@ -187,7 +193,7 @@ async def test_a_new_agent_of_the_same_name_goes_on(gate_hive: GateHive) -> None
 async def test_purged_and_spawned_again(gate_hive: GateHive) -> None:
     """Nothing of the earlier agent is left: the new one begins with number 0."""
     await gate_hive.deploy("ada")
-    await gate_hive.gate.destroy("ada", DestroyRequest(purge=True), OPERATOR)
+    await gate_hive.gate.agent_submissions.destroy("ada", DestroyRequest(purge=True), OPERATOR)
     assert await gate_hive.rows("ada") == []
     await gate_hive.check()
     await gate_hive.spawn("ada")

@@ -40,9 +40,9 @@ async def test_a_proposal_is_built_approved_and_deployed(gate_hive: GateHive) ->
     assert gate_hive.runtime.specs["ada"].closure == built.closure
     for name in ("hm1nd", "ada"):
         assert (await gate_hive.notified(name))[-1] == "Proposal ada/1 is deployed."
-    log = await gate_hive.gate.build_log("ada", 1, LogsQuery(lines=10), ADA)
+    log = await gate_hive.gate.queries.build_log("ada", 1, LogsQuery(lines=10), ADA)
     assert log.lines[-1].endswith(f"built {built.closure}")
-    history = await gate_hive.gate.history("ada", HistoryQuery())
+    history = await gate_hive.gate.queries.history("ada", HistoryQuery())
     assert [(each.number, each.current) for each in history.deployments] == [(1, True), (0, False)]
     await gate_hive.check()
 
@@ -52,12 +52,16 @@ async def test_where_nothing_can_be_built_nothing_is_begun(gate_hive: GateHive) 
     gate_hive.runtime.unable = HiveError("no_build_user", "builds do not work", hint="start the Nix daemon", status=503)
     sha = gate_hive.commit("ada", {"prompt.md": "You sing.\n"}, on=gate_hive.main("ada"))
     asked = ProposeRequest(commit=sha, note="I like to sing")
-    for request in (gate_hive.gate.propose(asked, ADA), gate_hive.spawn("eve"), gate_hive.rebuild("ada")):
+    for request in (
+        gate_hive.gate.config_submissions.propose(asked, ADA),
+        gate_hive.spawn("eve"),
+        gate_hive.rebuild("ada"),
+    ):
         assert (await refused(request)).code == "no_build_user"
     assert not any(tag.endswith("/1") for tag in gate_hive.tags("ada"))
     assert not gate_hive.layout.applied_repository("eve").exists()
     gate_hive.runtime.unable = None
-    assert (await gate_hive.gate.propose(asked, ADA)).number == 1
+    assert (await gate_hive.gate.config_submissions.propose(asked, ADA)).number == 1
     await gate_hive.until("ada", 1, "built")
     await gate_hive.spawn("eve")
 
@@ -65,7 +69,7 @@ async def test_where_nothing_can_be_built_nothing_is_begun(gate_hive: GateHive) 
 async def test_what_cannot_be_built_fails(gate_hive: GateHive) -> None:
     """A build that does not succeed ends the proposal with the reason, told to who proposed; nothing else changes."""
     sha = gate_hive.commit("ada", NOT_BUILDABLE)
-    await gate_hive.gate.propose(ProposeRequest(commit=sha, note="oops"), ADA)
+    await gate_hive.gate.config_submissions.propose(ProposeRequest(commit=sha, note="oops"), ADA)
     failed = await gate_hive.until("ada", 1, "failed")
     assert "agent.nix" in failed.outcome
     assert (await gate_hive.notified("ada"))[0].startswith("Proposal ada/1 failed: ")
@@ -144,12 +148,12 @@ async def test_withdrawn(gate_hive: GateHive) -> None:
     """Who proposed may take it back, once; who was asked hears of it, others may not."""
     await gate_hive.built("ada")
     request = WithdrawRequest(note="changed my mind")
-    assert (await refused(gate_hive.gate.withdraw("ada", 1, request, BOB))).code == "unknown_proposal"
-    assert (await refused(gate_hive.gate.withdraw("ada", 1, request, MANAGER))).code == "not_yours"
-    assert (await gate_hive.gate.withdraw("ada", 1, request, ADA)).state == "withdrawn"
+    assert (await refused(gate_hive.gate.decisions.withdraw("ada", 1, request, BOB))).code == "unknown_proposal"
+    assert (await refused(gate_hive.gate.decisions.withdraw("ada", 1, request, MANAGER))).code == "not_yours"
+    assert (await gate_hive.gate.decisions.withdraw("ada", 1, request, ADA)).state == "withdrawn"
     assert (await gate_hive.notified("hm1nd"))[-1] == "Proposal ada/1 was withdrawn by ada: changed my mind"
     assert await gate_hive.notified("ada") == []
-    assert (await refused(gate_hive.gate.withdraw("ada", 1, request, ADA))).code == "stale_state"
+    assert (await refused(gate_hive.gate.decisions.withdraw("ada", 1, request, ADA))).code == "stale_state"
     await gate_hive.check()
 
 
@@ -158,10 +162,10 @@ async def test_a_build_under_way_is_not_withdrawn(gate_hive: GateHive) -> None:
     gate_hive.runtime.may_build.clear()
     await gate_hive.propose("ada")
     await begun(gate_hive)
-    assert (await refused(gate_hive.gate.withdraw("ada", 1, WithdrawRequest(), ADA))).code == "stale_state"
+    assert (await refused(gate_hive.gate.decisions.withdraw("ada", 1, WithdrawRequest(), ADA))).code == "stale_state"
     gate_hive.runtime.may_build.set()
     await gate_hive.until("ada", 1, "built")
-    await gate_hive.gate.withdraw("ada", 1, WithdrawRequest(), ADA)
+    await gate_hive.gate.decisions.withdraw("ada", 1, WithdrawRequest(), ADA)
     await gate_hive.check()
 
 

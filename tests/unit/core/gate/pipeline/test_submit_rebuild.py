@@ -25,7 +25,7 @@ async def test_rebuilt(gate_hive: GateHive) -> None:
     assert gate_hive.runtime.specs["ada"].closure == deployed.closure == f"{before}-newer"
     assert (gate_hive.main("ada"), deployed.diff) == (main, "")
     assert {f"{state}/3" for state in ("proposal", "building", "built", "approved", "deployed")} < gate_hive.tags("ada")
-    history = await gate_hive.gate.history("ada", HistoryQuery())
+    history = await gate_hive.gate.queries.history("ada", HistoryQuery())
     assert [(each.number, each.kind) for each in history.deployments][:2] == [(3, "rebuild"), (1, "config")]
     waited = await gate_hive.show("ada", 2)
     assert (waited.state, waited.outcome) == ("withdrawn", policy.SUPERSEDED)
@@ -112,7 +112,7 @@ async def test_back_to_before(gate_hive: GateHive) -> None:
     gate_hive.runtime.hyperhive = "newer"
     await gate_hive.rebuild("ada")
     await gate_hive.until("ada", 1, "deployed")
-    await gate_hive.gate.rollback("ada", RollbackRequest(note="slow"), MANAGER)
+    await gate_hive.gate.decisions.rollback("ada", RollbackRequest(note="slow"), MANAGER)
     assert (await gate_hive.until("ada", 2, "deployed")).approvals == ["operator:alice", "as deployed/0"]
     assert gate_hive.runtime.specs["ada"].closure == before
     await gate_hive.check()
@@ -141,11 +141,11 @@ async def test_not_undone_by_the_manager(gate_hive: GateHive) -> None:
     gate_hive.runtime.hyperhive = "newer"
     await gate_hive.rebuild("ada")
     await gate_hive.until("ada", 2, "deployed")
-    await gate_hive.gate.rollback("ada", RollbackRequest(number=1, note="worse"), OPERATOR)
+    await gate_hive.gate.decisions.rollback("ada", RollbackRequest(number=1, note="worse"), OPERATOR)
     await gate_hive.until("ada", 3, "deployed")
     assert (await refused(gate_hive.rebuild("ada", MANAGER))).code == "not_decider"
     await gate_hive.settled()
-    await gate_hive.gate._updates.check_outdated()
+    await gate_hive.gate.updates.check_outdated()
     assert not [line for line in await gate_hive.notified("hm1nd") if "ada" in line and "update" in line.lower()]
     await gate_hive.rebuild("ada")
     await gate_hive.until("ada", 4, "deployed")

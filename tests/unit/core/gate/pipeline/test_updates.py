@@ -40,21 +40,21 @@ def marked(gate_hive: GateHive) -> set[str]:
 async def test_marked_and_told_once(layout: Layout) -> None:
     """The manager gets one message about all, not again at the next start; only news are told after that."""
     async with opened(layout) as scene:
-        await scene.gate.verify()
+        await scene.gate.verification.verify()
         assert marked(scene) == set()
         scene.runtime.hyperhive = "newer"
         for _ in range(2):
-            await scene.gate._updates.check_outdated()
+            await scene.gate.updates.check_outdated()
             assert marked(scene) == {"hm1nd", "ada", "bob"}
             assert await scene.notified("hm1nd") == ["Rebuild 3 agents, to run on the hyperhive of now."]
         assert "needs_update" in await scene.actions("bob")
     async with opened(layout, hyperhive="newer") as gate_hive:
         await gate_hive.rebuild("ada")
         await gate_hive.until("ada", 1, "deployed")
-        await gate_hive.gate._updates.check_outdated()
+        await gate_hive.gate.updates.check_outdated()
         assert marked(gate_hive) == {"hm1nd", "bob"}
         gate_hive.runtime.hyperhive = "newest"
-        await gate_hive.gate._updates.check_outdated()
+        await gate_hive.gate.updates.check_outdated()
         assert (await gate_hive.notified("hm1nd"))[1:] == ["Rebuild ada, to run on the hyperhive of now."]
         assert await gate_hive.notified("ada") == await gate_hive.notified("operator") == []
         await gate_hive.check()
@@ -62,16 +62,16 @@ async def test_marked_and_told_once(layout: Layout) -> None:
 
 async def test_without_a_manager(gate_hive: GateHive) -> None:
     """The operator is told instead, with the command."""
-    await gate_hive.gate.destroy("hm1nd", DestroyRequest(), OPERATOR)
+    await gate_hive.gate.agent_submissions.destroy("hm1nd", DestroyRequest(), OPERATOR)
     gate_hive.runtime.hyperhive = "newer"
-    await gate_hive.gate._updates.check_outdated()
+    await gate_hive.gate.updates.check_outdated()
     (text,) = await gate_hive.inbox()
     assert text.startswith("Rebuild 2 agents") and "hive-c0re rebuild --outdated" in text
 
 
 async def test_a_full_inbox_is_told_later(gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the manager had no room for is not written down as told: it is once there is room, and then no more."""
-    sender, updates = gate_hive.hive.broker._sender, gate_hive.gate._updates
+    sender, updates = gate_hive.hive.broker._sender, gate_hive.gate.updates
     limit = sender._limit
     monkeypatch.setattr(sender, "_limit", 0)
     gate_hive.runtime.hyperhive = "newer"
@@ -119,7 +119,7 @@ async def test_by_themselves(layout: Layout) -> None:
         assert await gate_hive.notified("hm1nd") == ["Nothing to do: 3 agents will be rebuilt, a few at a time."]
         assert (await gate_hive.show("ada", 1)).by == "system"
         await gate_hive.settled()
-        await gate_hive.gate._updates.check_outdated()
+        await gate_hive.gate.updates.check_outdated()
         assert marked(gate_hive) == set() and states.empty()
         await gate_hive.check()
 
@@ -130,7 +130,7 @@ async def test_not_all_of_them_in_vain(layout: Layout) -> None:
         while await states.get() != "ada failed":
             pass
         await gate_hive.settled()
-        await gate_hive.gate._updates.check_outdated()
+        await gate_hive.gate.updates.check_outdated()
         assert states.empty()
         assert [row.agent for row in await gate_hive.rows() if row.kind == "rebuild"] == ["ada"]
         assert (await gate_hive.notified("hm1nd"))[1:] == ["Proposal ada/1 failed: no such package"]

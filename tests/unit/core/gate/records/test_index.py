@@ -82,14 +82,18 @@ def test_a_purge_of_an_older_daemon_stays_one() -> None:
 async def test_rows_of_an_older_schema_are_completed(layout: Layout, purge: bool) -> None:
     """After the update the first start reads what a waiting spawn and destroy are to do from their tags."""
     async with opened(layout) as gate_hive:
-        await gate_hive.gate.request_destroy("ada", DestroyProposal(note="idle", purge=purge), MANAGER)
-        await gate_hive.gate.request_spawn(SpawnProposal(name="cy", note="please", start=False), MANAGER)
+        await gate_hive.gate.agent_submissions.request_destroy(
+            "ada", DestroyProposal(note="idle", purge=purge), MANAGER
+        )
+        await gate_hive.gate.agent_submissions.request_spawn(
+            SpawnProposal(name="cy", note="please", start=False), MANAGER
+        )
         await gate_hive.until("cy", 0, "built")
         before = await gate_hive.rows()
         forget = "UPDATE proposals SET start = NULL, purge = NULL WHERE kind IN ('spawn', 'destroy')"
         await gate_hive.database.write(lambda db: db.execute(forget).rowcount)
     async with opened(layout) as gate_hive:
-        await gate_hive.gate.verify()  # Recovered.
+        await gate_hive.gate.verification.verify()  # Recovered.
         await gate_hive.check()
         assert await gate_hive.rows() == before
         await gate_hive.approve("cy", 0, OPERATOR)

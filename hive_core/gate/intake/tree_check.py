@@ -20,9 +20,6 @@ from hive_core.protocol import AgentConfig
 from hive_core.settings import LimitCeilings
 from hive_core.text import shown
 
-__all__ = ["CheckedConfig", "TreeListing", "check_sizes", "parse_config", "parse_prompt"]
-
-
 REQUIRED = ("agent.nix", "agent.toml", "prompt.md")
 PROMPT_MOST = 100_000
 """Characters of prompt.md."""

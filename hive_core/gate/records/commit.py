@@ -1,6 +1,8 @@
-"""What a commit in an applied repository says of its agent."""
+"""Configuration, prompt and diff of a commit in an applied repository."""
 
 from __future__ import annotations
+
+import threading
 
 from hive_core.agents.store import ActiveConfig
 from hive_core.errors import HiveError
@@ -12,20 +14,41 @@ from hive_core.infra.git.repository import Repository
 from hive_core.protocol import AgentConfig
 
 _PROMPT_BYTES = 400_000
+_CACHED_CONFIGS = 64
+
+# Threads read commits. The id of a commit is a hash of its content, so an entry is never stale.
+_configs: dict[str, AgentConfig] = {}
+_configs_lock = threading.Lock()
 
 
 def read_config(repository: Repository, commit: str) -> AgentConfig:
-    """The commit's `agent.toml`; raises what intake raises for a wrong one."""
-    return parse_config(_read(repository, commit, "agent.toml", TOML_MOST))
+    """Return the settings in a commit's `agent.toml`, from the cache if they were read lately.
+
+    Raises:
+        HiveError: `bad_agent_toml`, as from the intake; `bad_tree` if the file is missing.
+    """
+    with _configs_lock:
+        config = _configs.get(commit)
+    if config is None:
+        config = parse_config(_read(repository, commit, "agent.toml", TOML_MOST))
+        with _configs_lock:
+            _configs[commit] = config
+            if len(_configs) > _CACHED_CONFIGS:
+                del _configs[next(iter(_configs))]
+    return config.model_copy(deep=True)
 
 
 def read_prompt(repository: Repository, commit: str) -> str:
-    """The commit's `prompt.md`; raises what intake raises for a wrong one."""
+    """Return the text of a commit's `prompt.md`.
+
+    Raises:
+        HiveError: `bad_prompt`, as from the intake; `bad_tree` if the file is missing.
+    """
     return parse_prompt(_read(repository, commit, "prompt.md", _PROMPT_BYTES))
 
 
 def read_active_config(repository: Repository, row: ProposalRow) -> ActiveConfig:
-    """What the deployment of a built proposal puts in force."""
+    """Return the configuration that a deployment of a built proposal makes active. Raises `not_built`."""
     if row.closure is None:
         raise HiveError("not_built", f"{row.agent}/{row.number} was not built", status=409)
     config, prompt = read_config(repository, row.commit), read_prompt(repository, row.commit)

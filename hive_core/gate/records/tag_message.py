@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, get_args
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
 
 from hive_core.gate.records.states import State
 from hive_core.protocol import Decider, ProposalKind
@@ -19,6 +20,17 @@ from hive_core.protocol.names import MANAGER, SYSTEM, is_agent_name
 from hive_core.text import first_line, join_list, last_lines, one_line, quote
 
 __all__ = ["ProposalFields", "ProposalTag", "format_message", "parse_message"]
+
+
+def _check_agent(name: str) -> str:
+    if name != MANAGER and not is_agent_name(name):
+        raise ValueError("not the name of an agent")
+    return name
+
+
+_Text = Annotated[str, Strict()]
+_Count = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
+_Flag = Annotated[bool, Strict()]
 
 
 @dataclass(frozen=True)
@@ -31,29 +43,29 @@ class ProposalFields:
     destroy, `start` to a spawn.
     """
 
-    agent: str
-    number: int
+    agent: Annotated[_Text, AfterValidator(_check_agent)]
+    number: _Count
     state: State
     kind: ProposalKind
-    by: str
-    note: str = ""
-    base: str | None = None
-    closure: str | None = None
+    by: _Text
+    note: _Text = ""
+    base: Annotated[_Text, Field(pattern="^[0-9a-f]{40}$")] | None = None
+    closure: _Text | None = None
     waits_for: Decider | None = None
-    approvals: list[str] = field(default_factory=list)
-    outcome: str = ""
-    expires_at: int | None = None
-    purge: bool = False
-    start: bool = True
+    approvals: list[_Text] = field(default_factory=list)
+    outcome: _Text = ""
+    expires_at: _Count | None = None
+    purge: _Flag = False
+    start: _Flag = True
 
 
 @dataclass(frozen=True)
 class ProposalTag(ProposalFields):
     """All that a tag says of its proposal: also the results of a build, which only the tags keep."""
 
-    settings: list[str] = field(default_factory=list)
-    closure_changes: list[str] = field(default_factory=list)
-    log_tail: str = ""
+    settings: list[_Text] = field(default_factory=list)
+    closure_changes: list[_Text] = field(default_factory=list)
+    log_tail: _Text = ""
 
 
 _SUBJECT = 100
@@ -99,16 +111,17 @@ def parse_message(message: str) -> ProposalTag:
     values: dict[str, Any] = {}
     for line in block.split("\n"):
         key, colon, text = line.partition(": ")
-        if not colon or key not in _READ:
+        name = _NAMES.get(key)
+        if not colon or name is None:
             raise ValueError(f"{line[:80]!r} is no line of the block that ends a tag's message")
-        name, parse = _READ[key]
         if name in values:
             raise ValueError(f"{key} stands twice in a tag's message")
-        values[name] = parse(text)
+        values[name] = text if name in _PLAIN else _parse_json(text)
     try:
-        data = ProposalTag(**values)
-    except TypeError:
-        raise ValueError("the block that ends a tag's message lacks a line") from None
+        data = _TAG.validate_python(values)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise ValueError(f"wrong value of {fault['loc'][0]} in a tag's message: {fault['msg']}") from None
     if _block(data) != block or re.match(rf"[a-z]+: {data.agent}/{data.number}(?![0-9])", body) is None:
         raise ValueError(
             f"the message of a tag of {data.agent}/{data.number} is not in the form in which it is written"
@@ -158,68 +171,40 @@ def _beginning(lines: list[str]) -> list[str]:
 def _block(data: ProposalTag) -> str:
     """One line for each field that says something."""
     lines = []
-    for key, (name, _) in _READ.items():
+    for key, name in _NAMES.items():
         value = getattr(data, name)
         if name in _ALWAYS or value != _DEFAULTS[name]:
             lines.append(f"{key}: {value if name in _PLAIN else json.dumps(value)}")
     return "\n".join(lines)
 
 
-def _word(what: str, fits: Callable[[str], bool]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if not fits(text):
-            raise ValueError(f"{text[:80]!r} in a tag's message is no {what}")
-        return text
-
-    return parse
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{text[:80]!r} in a tag's message is not JSON") from None
 
 
-def _value(what: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = None
-        if not fits(value):
-            raise ValueError(f"{text[:80]!r} in a tag's message is no {what}")
-        return value
-
-    return parse
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-_text, _texts = _value("text", _is_text), _value("list of texts", _is_texts)
-_count, _flag = _value("count", _is_count), _value("true or false", lambda value: isinstance(value, bool))
-
-_READ: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "Agent": ("agent", _word("agent's name", lambda text: text == MANAGER or is_agent_name(text))),
-    "Number": ("number", _count),
-    "State": ("state", State),
-    "Kind": ("kind", _word("kind of proposal", lambda text: text in get_args(ProposalKind))),
-    "By": ("by", _text),
-    "Note": ("note", _text),
-    "Base": ("base", _word("commit", lambda text: re.fullmatch("[0-9a-f]{40}", text) is not None)),
-    "Closure": ("closure", _text),
-    "Waits-For": ("waits_for", _word("decider", lambda text: text in get_args(Decider))),
-    "Approvals": ("approvals", _texts),
-    "Outcome": ("outcome", _text),
-    "Settings": ("settings", _texts),
-    "Closure-Changes": ("closure_changes", _texts),
-    "Log-Tail": ("log_tail", _text),
-    "Expires-At": ("expires_at", _count),
-    "Purge": ("purge", _flag),
-    "Start": ("start", _flag),
+_TAG = TypeAdapter(ProposalTag)
+# In the order of the lines.
+_NAMES = {
+    "Agent": "agent",
+    "Number": "number",
+    "State": "state",
+    "Kind": "kind",
+    "By": "by",
+    "Note": "note",
+    "Base": "base",
+    "Closure": "closure",
+    "Waits-For": "waits_for",
+    "Approvals": "approvals",
+    "Outcome": "outcome",
+    "Settings": "settings",
+    "Closure-Changes": "closure_changes",
+    "Log-Tail": "log_tail",
+    "Expires-At": "expires_at",
+    "Purge": "purge",
+    "Start": "start",
 }
 _ALWAYS = frozenset({"agent", "number", "state", "kind", "by"})
 _PLAIN = frozenset({"agent", "state", "kind", "base", "waits_for"})

@@ -6,7 +6,8 @@ Each reader needs other characters escaped:
   spaces.
 - `escape_unprintable` is for models, which must not read text that a person cannot see: it escapes all characters that
   are not printable, also unusual spaces, joiners, and private or unassigned characters.
-- `quote_log_lines` is for log lines in a message: as for models, and newlines and tabs are escaped too.
+- `printable_line` is for one line that a model reads, in an error or a quoted log: as for models, and newlines and
+  tabs are escaped too.
 
 Characters are written as Python escapes (`\\x1b`, `\\u202e`). Backslashes are not doubled, because the result is only
 read and never converted back. Every line of a quotation begins with `> `.
@@ -106,13 +107,13 @@ _LOG_LINE_WIDTH = 200
 
 def quote_log_lines(lines: Sequence[str]) -> list[str]:
     """Return the last of `lines`, each marked, cut, and with all unprintable characters escaped."""
-    return [f"> {_cut_log_line(line)}" for line in lines[-LOG_LINES:]]
+    return [f"> {printable_line(line, _LOG_LINE_WIDTH)}" for line in lines[-LOG_LINES:]]
 
 
-def _cut_log_line(line: str) -> str:
-    cut = line[:_LOG_LINE_WIDTH]
-    shown = escape_unprintable(cut).replace("\n", "\\n").replace("\t", "\\t")
-    return f"{shown[:_LOG_LINE_WIDTH]} [...]" if len(line) > _LOG_LINE_WIDTH or len(shown) > _LOG_LINE_WIDTH else shown
+def printable_line(text: str, most: int) -> str:
+    """Escape as `escape_unprintable` does, and newlines and tabs too; cut after `most` characters, with a mark."""
+    shown = escape_unprintable(text[:most]).replace("\n", "\\n").replace("\t", "\\t")
+    return shown[:most] + _CUT if len(text) > most or len(shown) > most else shown
 
 
 def format_bytes(count: int) -> str:

@@ -18,11 +18,12 @@ from hive_core.agents.limits import above_ceiling, excesses
 from hive_core.errors import HiveError
 from hive_core.protocol import AgentConfig
 from hive_core.settings import LimitCeilings
-from hive_core.text import shown
+from hive_core.text import printable_line, shown
 
 TOML_MOST = 64 * 1024
 """Bytes of agent.toml."""
 _TOLD_MOST = 5
+_TEXT_MOST = 300
 _DOTTED_MOST = 64
 # Short ones only, so that looking for them takes no time: of longer ones there is no room for many.
 _KEY = r"""(?>[\w-]{1,60}|"(?:[^"\\\n]|\\.){0,60}"|'[^'\n]{0,60}')"""
@@ -80,7 +81,9 @@ def _parsed(text: str) -> dict[str, Any]:
 
 def _bad(line: int | None, what: str) -> HiveError:
     where = "agent.toml" if line is None else f"agent.toml, line {line}"
-    return HiveError("bad_agent_toml", f"{where}: {_clean(what)}", hint="see toml.io for how TOML is written")
+    return HiveError(
+        "bad_agent_toml", f"{where}: {printable_line(what, _TEXT_MOST)}", hint="see toml.io for how TOML is written"
+    )
 
 
 def _describe(path: Sequence[str | int], message: str) -> str:
@@ -92,11 +95,7 @@ def _describe(path: Sequence[str | int], message: str) -> str:
             where += ("." if where else "") + (part if re.fullmatch(r"[\w-]{1,60}", part, re.ASCII) else shown(part))
     if message == "Extra inputs are not permitted":
         message = "there is no such key"
-    return f"{where}: {_clean(message)}"
-
-
-def _clean(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text[:300])
+    return f"{where}: {printable_line(message, _TEXT_MOST)}"
 
 
 def check_ceilings(config: AgentConfig, ceilings: LimitCeilings) -> None:

@@ -13,7 +13,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.files import disk_full
 from hive_core.infra.git.quarantine import GitEnd
 from hive_core.infra.processes import describe_exit
-from hive_core.text import format_bytes
+from hive_core.text import format_bytes, printable_line
 
 _FSCK = re.compile(r"object ([0-9a-f]{40}): (\w+): (.*)")
 _OF_TREES = frozenset(
@@ -33,6 +33,7 @@ _OF_TREES = frozenset(
     }
 )
 """What git fsck calls the faults of trees."""
+_LINE_MOST = 300
 _REPAIR = "see what git fsck says in your repository, and make the commit again"
 
 
@@ -94,7 +95,11 @@ def _unacceptable(indexing: GitEnd) -> HiveError:
         return exhausted
     if found := _FSCK.search(indexing.output):
         code = "bad_tree" if found[2] in _OF_TREES or found[2].startswith("git") else "bad_object"
-        return HiveError(code, f"git fsck refuses the object {found[1]}: {_clean(found[3])} ({found[2]})", hint=_REPAIR)
+        return HiveError(
+            code,
+            f"git fsck refuses the object {found[1]}: {printable_line(found[3], _LINE_MOST)} ({found[2]})",
+            hint=_REPAIR,
+        )
     return HiveError("bad_object", f"git refuses an object of the commit: {_line(indexing)}", hint=_REPAIR)
 
 
@@ -118,11 +123,7 @@ def _signalled(end: GitEnd, by: signal.Signals) -> bool:
 def _line(end: GitEnd) -> str:
     lines = [line for line in end.output.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal:", "error:", "bwrap:"))] or lines
-    return _clean(telling[-1]) if telling else describe_exit(end.status)
-
-
-def _clean(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text[:300]).strip()
+    return printable_line(telling[-1].strip(), _LINE_MOST) if telling else describe_exit(end.status)
 
 
 def too_large(what: str) -> HiveError:

@@ -16,6 +16,7 @@ from hive_core.text import (
     join_list,
     last_lines,
     one_line,
+    printable_line,
     quote,
     quote_log_lines,
     visible,
@@ -144,3 +145,17 @@ def test_each_reader_has_a_set_of_its_own() -> None:
 def test_sizes_have_the_largest_fitting_unit(count: int, shown: str) -> None:
     """A size is shown in bytes below 1 KiB, else with one decimal in the largest unit that it reaches."""
     assert format_bytes(count) == shown
+
+
+@given(ANY, st.integers(1, 50))
+def test_a_printable_line_is_one_short_line(text: str, most: int) -> None:
+    """A line for a model has only printable characters, and not many more than it may have."""
+    line = printable_line(text, most)
+    assert line.isprintable() and len(line) <= most + len(" [...]")
+    assert (line == text) == (text.isprintable() and len(text) <= most)
+
+
+def test_a_printable_line_shows_escapes() -> None:
+    """Every character that a person would not see is escaped, and a cut is marked."""
+    assert printable_line("a\x1b\n\t\u202e\xa0\u200db", 100) == "a\\x1b\\n\\t\\u202e\\xa0\\u200db"
+    assert printable_line("x" * 301, 300) == "x" * 300 + " [...]"

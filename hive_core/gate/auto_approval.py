@@ -1,4 +1,4 @@
-"""Rules that approve a built proposal before anybody is asked: pure, off unless the operator sets `approval.rules`."""
+"""Rules that approve built proposals automatically. Without effects; off unless `approval.rules` is set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MEBIBYTES = {"M": 1, "G": 1024}
 
 @dataclass(frozen=True)
 class Change:
-    """What a proposal changes: the paths of files, and the settings before and after."""
+    """The change of a proposal: the paths of changed files, and the settings before and after."""
 
     paths: Sequence[str]
     old: AgentConfig
@@ -24,39 +24,38 @@ class Change:
 
 
 def matching_rule(rules: Sequence[AutoRule], change: Change) -> str | None:
-    """The name of the first rule that approves the change, or None if somebody has to be asked."""
+    """Return the name of the first rule that approves the change, or None."""
     if not change.paths:
         return None
-    return next((rule.name for rule in rules if _fits(rule, change)), None)
+    return next((rule.name for rule in rules if _approves(rule, change)), None)
 
 
-def _fits(rule: AutoRule, change: Change) -> bool:
+def _approves(rule: AutoRule, change: Change) -> bool:
     if rule.when == "limits_lowered":
         return list(change.paths) == [_SETTINGS_FILE] and _only_lowered(change.old, change.new)
     if change.old != change.new:
-        return False  # However it came about: these rules are not about settings.
+        return False  # These rules do not cover settings, whichever file set them.
     if rule.when == "prompt_only":
         return list(change.paths) == ["prompt.md"]
-    return all(_listed(path, rule.paths) for path in change.paths)
+    return all(_is_listed(path, rule.paths) for path in change.paths)
 
 
 def _only_lowered(old: AgentConfig, new: AgentConfig) -> bool:
-    """Whether limits differ and nothing else does, and none is higher.
+    """Return True if limits are lowered and nothing else changes.
 
-    A limit that appears or vanishes counts as raised: what the operator's default is, and so whether the agent gets
-    more or less, can change later.
+    A limit that is added or removed counts as raised, because the operator's default can change later.
     """
     if old.model_copy(update=_limits(new)) != new:
         return False
     changed = [limit for limit in _LIMITS if getattr(old, limit) != getattr(new, limit)]
-    return bool(changed) and all(_lower(getattr(old, limit), getattr(new, limit)) for limit in changed)
+    return bool(changed) and all(_is_lowered(getattr(old, limit), getattr(new, limit)) for limit in changed)
 
 
 def _limits(config: AgentConfig) -> dict[str, object]:
     return {limit: getattr(config, limit) for limit in _LIMITS}
 
 
-def _lower(old: str | float | None, new: str | float | None) -> bool:
+def _is_lowered(old: str | float | None, new: str | float | None) -> bool:
     if old is None or new is None:
         return False
     return _number(new) <= _number(old)
@@ -66,21 +65,21 @@ def _number(limit: str | float) -> float:
     return int(limit[:-1]) * _MEBIBYTES[limit[-1]] if isinstance(limit, str) else limit
 
 
-def _listed(path: str, patterns: Sequence[str]) -> bool:
+def _is_listed(path: str, patterns: Sequence[str]) -> bool:
     parts = path.split("/")
     return path != _SETTINGS_FILE and any(_matches(parts, pattern.split("/")) for pattern in patterns)
 
 
 def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Whether a path fits a pattern: `*`, `?` and `[...]` stay within one part of it, `**` stands for any parts."""
-    # reached[i]: the first i parts fit the patterns so far. In this order the work is parts × patterns at most.
-    reached = [True] + [False] * len(parts)
+    """Return True if a path matches: `*`, `?` and `[...]` match within one part of it, `**` matches any parts."""
+    # prefixes[i]: the first i parts match the patterns so far. So the work is parts × patterns at most.
+    prefixes = [True] + [False] * len(parts)
     for pattern in patterns:
         if pattern == "**":
-            first = reached.index(True) if True in reached else len(reached)
-            reached = [place >= first for place in range(len(reached))]
+            first = prefixes.index(True) if True in prefixes else len(prefixes)
+            prefixes = [length >= first for length in range(len(prefixes))]
         else:
-            reached = [False] + [
-                before and fnmatchcase(part, pattern) for before, part in zip(reached, parts, strict=False)
+            prefixes = [False] + [
+                before and fnmatchcase(part, pattern) for before, part in zip(prefixes, parts, strict=False)
             ]
-    return reached[-1]
+    return prefixes[-1]

@@ -1,4 +1,4 @@
-"""The shared state of the gate: new proposals and background work."""
+"""The shared state of the gate: locks, requests, background work, and the data of new proposals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass
 class GateContext:
-    """Shared by the parts of the gate. What changes an agent's tags is done under `locks[agent]`."""
+    """The objects that the parts of the gate share. A part changes an agent's tags only under `locks[agent]`."""
 
     settings: Settings
     layout: Layout
@@ -49,7 +49,7 @@ class GateContext:
     transition_log: TransitionLog
     locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     work_ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when anything that went on in the background with a proposal has ended."""
+    """Set when background work on any proposal has ended."""
     recovered: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the proposals that an earlier daemon left have been recovered, and by `close`."""
     _work: dict[asyncio.Task[None], tuple[str, int]] = field(default_factory=dict)
@@ -58,24 +58,25 @@ class GateContext:
 
     @property
     def has_manager(self) -> bool:
+        """True if the hive has a manager."""
         return MANAGER in self.directory
 
     async def row(self, agent: str, number: int) -> ProposalRow:
-        """One proposal; raises `unknown_proposal`."""
-        found = await self.database.read(lambda db: index.find(db, agent, number))
-        if found is None:
+        """Return the row of a proposal. Raises `unknown_proposal`."""
+        row = await self.database.read(lambda db: index.find(db, agent, number))
+        if row is None:
             raise unknown_proposal(agent, number)
-        return found
+        return row
 
     async def check_no_deployment(self, agent: str) -> None:
-        """Raise `deployment_under_way` while another deployment of the agent is carried out."""
+        """Raise `deployment_under_way` if a deployment of the agent is in progress."""
         other = await self.database.read(lambda db: index.deployment_in_progress(db, agent))
         if other is not None:
             hint = f"wait until {agent}/{other.number} is deployed or failed"
             raise conflict("deployment_under_way", f"{agent}/{other.number} is being deployed", hint)
 
     async def in_repository(self, agent: str, work: Callable[[Repository], T]) -> T:
-        """Do `work` with the agent's applied repository, in a thread."""
+        """Call `work` with the agent's applied repository, in a thread."""
 
         def run() -> T:
             with Repository.open(self.layout.applied_repository(agent)) as repository:
@@ -84,7 +85,7 @@ class GateContext:
         return await asyncio.to_thread(run)
 
     def start_work(self, agent: str, number: int, work: Coroutine[Any, Any, None]) -> None:
-        """Go on with a proposal in the background. A failure is logged; the next start of the daemon tries again."""
+        """Run `work` on a proposal in the background. A failure is logged; the next start of the daemon tries again."""
         if self._closed:
             work.close()
             return
@@ -109,19 +110,20 @@ class GateContext:
         return task.result()
 
     async def cancel_work(self, agent: str, number: int) -> None:
-        """End what goes on in the background with a proposal."""
-        await _end([task for task, of in self._work.items() if of == (agent, number)])
+        """Cancel background work on a proposal and wait for its end."""
+        await _cancel([task for task, proposal in self._work.items() if proposal == (agent, number)])
 
     async def close(self) -> None:
-        """End all work in the background; the next daemon takes it up again."""
+        """Cancel all requests and background work. The next daemon recovers the proposals that are open then."""
         self._closed = True
         self.recovered.set()
         self.transition_log.stop()
-        await _end([*self._requests, *self._work])
+        await _cancel([*self._requests, *self._work])
         await self.transition_log.notify_waiters()
 
     @property
     def closed(self) -> bool:
+        """True after `close`."""
         return self._closed
 
     def _work_done(self, task: asyncio.Task[None]) -> None:
@@ -135,7 +137,7 @@ class GateContext:
             _log.error("work on a proposal failed", agent=agent, number=number, exc_info=error)
 
 
-async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
+async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
@@ -167,7 +169,7 @@ def as_request(
 
 
 def unknown_proposal(agent: str, number: int) -> HiveError:
-    """The refusal for a proposal that is not there, or not for the caller to see."""
+    """Return the error for a proposal that does not exist, or that the caller may not see."""
     hint = "my_proposals or hive-c0re proposals --state all show those there are"
     return not_found("unknown_proposal", f"there is no proposal {agent}/{number}", hint)
 
@@ -182,7 +184,10 @@ async def new_proposal(
     *,
     expires: bool = False,
 ) -> ProposalTag:
-    """What `proposal/N` is to say, of the next number; not planted yet. `expires` if it may wait for a decision."""
+    """Create the data of a new proposal; it expires after `proposal_days` if `expires` is set.
+
+    The caller must hold the agent's lock until the tag is written, so that the number stays unique.
+    """
     return ProposalTag(
         agent=agent,
         number=await context.database.read(lambda db: index.next_number(db, agent)),
@@ -196,7 +201,7 @@ async def new_proposal(
 
 
 async def check_only_one(context: GateContext, agent: str, kind: ProposalKind) -> None:
-    """Raise `already_proposed` while another proposal of that kind is open."""
+    """Raise `already_proposed` if another proposal of that kind is open."""
     for row in await context.database.read(lambda db: index.open_of(db, agent)):
         if row.kind == kind:
             raise conflict(

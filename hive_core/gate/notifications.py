@@ -1,7 +1,7 @@
 """Recipients and texts of notifications about transitions.
 
-What agents wrote (notes, reasons, the diff, settings, logs) is quoted, escaped and cut: see
-`hive_core.text`. No notice is longer than a message's body may be.
+The texts of agents (notes, reasons, the diff, settings, logs) are quoted, escaped and cut: see `hive_core.text`. No
+notification is longer than the body of a message may be.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def endorsed(data: ProposalTag, who: str, commit: str) -> str:
 
 
 def deployed(data: ProposalTag) -> str:
-    """Tell that the proposal took effect."""
+    """Announce that the proposal is deployed."""
     name = f"{data.agent}/{data.number}"
     return _paragraphs(
         f"Proposal {name} is deployed.",
@@ -72,17 +72,17 @@ def deployed(data: ProposalTag) -> str:
 
 
 def denied(data: ProposalTag, who: str) -> str:
-    """Tell that `who` has decided against the proposal."""
+    """Announce that `who` has denied the proposal."""
     return _ended(data, f"was denied by {_party(who)}", "Nothing was changed. Propose again once the reason is met.")
 
 
 def withdrawn(data: ProposalTag, who: str) -> str:
-    """Tell that `who` (the proposer, or the hive itself) has taken the proposal back."""
+    """Announce that `who` (the proposer, or the hive itself) has withdrawn the proposal."""
     return _ended(data, f"was withdrawn by {_party(who)}", "Nothing was changed. No decision is needed any more.")
 
 
 def failed(data: ProposalTag) -> str:
-    """Tell that the proposal could not be built, or not be deployed; then what ran before runs."""
+    """Announce that the build or the deployment of the proposal has failed."""
     if data.approvals:
         after = "It was approved and did not take effect. What was deployed before is in force."
     elif data.kind == "rebuild":
@@ -94,7 +94,7 @@ def failed(data: ProposalTag) -> str:
 
 
 def outdated(agents: Sequence[str], *, by_itself: bool, to_manager: bool) -> str:
-    """Tell that what these agents run was built with an older hyperhive. `by_itself` says that they are updated."""
+    """Announce agents that were built with an older hyperhive. With `by_itself` they are updated automatically."""
     many = f"{len(agents)} agents" if len(agents) > 1 else agents[0]
     which = f"Built with an older hyperhive than the hive's own:\n{join_list(agents, _LINES, _WIDTH)}"
     if by_itself:
@@ -163,7 +163,7 @@ def _result(data: ProposalTag, commit: str) -> str:
 
 
 def _closure_changes(data: ProposalTag) -> str:
-    # The local runtime builds no system: the diff of the files is all that there is to see.
+    # The local runtime builds no system, so the diff of the files shows everything.
     if not data.closure_changes:
         return ""
     return f"Changes of what it is built to:\n{join_list(data.closure_changes, _LINES, _WIDTH)}"
@@ -194,8 +194,12 @@ def _the_rest(data: ProposalTag, commit: str) -> str:
 def notifications_for(
     transition: Transition, names: Collection[str], *, was_asked: Decider | None = None, diff: tuple[str, int] = ("", 0)
 ) -> list[Notification]:
-    """The messages that go with a step. `names` are the agents that there are, `was_asked` whose decision the proposal
-    waited for before, `diff` the beginning of what it changes and the size of all of it.
+    """Return the messages that announce a transition.
+
+    Args:
+        names: All agents of the hive.
+        was_asked: The decider that the proposal waited for before.
+        diff: The beginning of the diff, and its full size in bytes.
     """
     data = transition.data
     if transition.marker or data.state is State.BUILT:
@@ -206,12 +210,12 @@ def notifications_for(
             return [(to, endorsed(data, transition.by.label, transition.commit))]
         return [(to, review(data, transition.commit, *diff))]
     if data.kind == "rebuild":
-        return _of_rebuild(transition, names)
+        return _rebuild_notifications(transition, names)
     if data.state is State.DEPLOYED:
-        return [(name, deployed(data)) for name in _concerned(data, names)]
+        return [(name, deployed(data)) for name in _recipients(data, names)]
     if data.state is State.FAILED:
-        concerned = _concerned(data, names) if data.approvals else [name_from_label(data.by)]
-        return [(name, failed(data)) for name in concerned]
+        recipients = _recipients(data, names) if data.approvals else [name_from_label(data.by)]
+        return [(name, failed(data)) for name in recipients]
     if data.state is State.DENIED:
         return [(name_from_label(data.by), denied(data, transition.by.label))]
     if data.state is State.WITHDRAWN:
@@ -220,9 +224,11 @@ def notifications_for(
     return []
 
 
-def _of_rebuild(transition: Transition, names: Collection[str]) -> list[Notification]:
-    """How it ended, to who asked for it unless they see that at once; and what failed to who looks after the hive. Not
-    to the agent, of whose configuration nothing has changed.
+def _rebuild_notifications(transition: Transition, names: Collection[str]) -> list[Notification]:
+    """Return the messages about the end of a rebuild: to the party that asked for it; failures also to the manager.
+
+    Without a manager the operator is told of failures. An operator who asked sees the result at once. The agent is not
+    told, because its configuration stays the same.
     """
     data, asked_for = transition.data, name_from_label(transition.data.by)
     people = {asked_for}
@@ -239,9 +245,11 @@ def _of_rebuild(transition: Transition, names: Collection[str]) -> list[Notifica
     return [(name, text) for name in sorted(people & known)]
 
 
-def _concerned(data: ProposalTag, names: Collection[str]) -> list[str]:
-    """Who proposed it, the manager if it agreed, and an agent that goes on: not one that is new or gone, nor an
-    operator who did it at once and sees what comes of it.
+def _recipients(data: ProposalTag, names: Collection[str]) -> list[str]:
+    """Return the recipients of the result: the proposer, the manager if it approved, and the agent if it goes on.
+
+    An agent that is new or removed is not told, nor an operator who proposed something other than a configuration and
+    sees the result at once.
     """
     people = [name_from_label(data.by), *(name for name in map(name_from_label, data.approvals) if name == MANAGER)]
     if data.kind in ("config", "rollback"):

@@ -37,12 +37,12 @@ SYSTEM = Principal("system", "system", "system")
 
 
 def name_from_label(label: str) -> str:
-    """The name of the party with that label."""
+    """Return the name of the party with that label."""
     return label.split(":", 1)[0]
 
 
 def asked(proposer: str, waits_for: Decider | None) -> list[str]:
-    """Whom the fate of a proposal concerns: who made it, and who was asked to decide."""
+    """Return the names of the proposer and of the decider that the proposal waited for."""
     names = [name_from_label(proposer)]
     if waits_for is not None:
         names.append(MANAGER if waits_for == "manager" else OPERATOR)
@@ -50,13 +50,13 @@ def asked(proposer: str, waits_for: Decider | None) -> list[str]:
 
 
 MAIN_MOVED = "main moved: propose again on top of it"
-"""Why a proposal is withdrawn that was made before another one was deployed."""
+"""The reason to withdraw a proposal that was made before another one was deployed."""
 SUPERSEDED = "what is deployed was built anew: propose again, so that this is, too"
-"""Why a proposal is withdrawn that waited while a rebuild, or a rollback to the same commit, was deployed."""
+"""The reason to withdraw a proposal that waited while a rebuild, or a rollback to the same commit, was deployed."""
 UP_TO_DATE = "nothing to deploy: the build gives what runs already"
-"""Why a rebuild is withdrawn that changes nothing."""
+"""The reason to withdraw a rebuild that changes nothing."""
 EXPIRED = "nobody decided in time: propose again if it is still wanted"
-"""Why a proposal is withdrawn that waited for longer than `proposal_days`."""
+"""The reason to withdraw a proposal that waited for longer than `proposal_days`."""
 
 _AGAIN = "as deployed/"
 _NAMES: dict[Decider, str] = {"manager": MANAGER, "operator": OPERATOR}
@@ -64,7 +64,7 @@ _NAMES: dict[Decider, str] = {"manager": MANAGER, "operator": OPERATOR}
 
 @dataclass(frozen=True)
 class DecisionRequest:
-    """What policy has to know of a proposal. `proposer` is a party's name: an agent's or `operator`."""
+    """The properties of a proposal that decide who approves. `proposer` is the name of an agent, or `operator`."""
 
     kind: ProposalKind
     proposer: str
@@ -77,21 +77,21 @@ May = Callable[[Approval, DecisionRequest, Sequence[Decider], Principal, str], N
 
 
 def decision_request(kind: ProposalKind, proposer: str, agent: str, *, has_manager: bool) -> DecisionRequest:
-    """The question that a proposal about `agent` asks; `proposer` is the label of who made it."""
+    """Return the decision request of a proposal about `agent`; `proposer` is the label of a party."""
     return DecisionRequest(kind, name_from_label(proposer), agent, has_manager)
 
 
 def approvals_given(approvals: Sequence[str]) -> list[Decider]:
-    """Who of those that can be asked is among `approvals`, which are labels of parties and names of rules."""
+    """Return the deciders among `approvals`, which are labels of parties and names of rules."""
     names = {name_from_label(label) for label in approvals}
     return [decider for decider, name in _NAMES.items() if name in names]
 
 
 def deciders(approval: Approval, decision: DecisionRequest) -> list[Decider]:
-    """Who has to approve, in order: never who proposed.
+    """Return the deciders who have to approve, in order; the proposer is never among them.
 
-    Empty if nobody has to: what a rollback or a rebuild deploys was approved when it was first deployed, the operator's
-    own spawn or destroy is the last word, and where the operator proposes and there is no manager there is nobody else.
+    The list is empty in three cases: for a rollback or a rebuild, of which the commit was approved before; for the
+    operator's own spawn or destroy; and for any proposal of the operator in a hive without a manager.
     """
     if decision.kind in ("rollback", "rebuild"):
         return []
@@ -100,19 +100,19 @@ def deciders(approval: Approval, decision: DecisionRequest) -> list[Decider]:
     rule = _rule(approval, decision)
     wanted: list[Decider] = ["manager", "operator"] if rule == "both" else [rule]
     able = [decider for decider in wanted if _can(decider, decision)]
-    # The one who is left, since a proposal on which nobody may decide would wait for ever.
+    # Any decider that is left: a proposal on which nobody may decide would wait forever.
     return able or [other for other in _NAMES if _can(other, decision)]
 
 
 def next_decider(approval: Approval, decision: DecisionRequest, given: Sequence[Decider]) -> Decider | None:
-    """Whose approval is missing next; None if nobody's is."""
+    """Return the decider whose approval is needed next; None if no approval is missing."""
     if "operator" in given:
-        return None  # The last in every order, and the last word.
+        return None  # The operator is the last in every order, and their approval is always enough.
     return next((decider for decider in deciders(approval, decision) if decider not in given), None)
 
 
 def check_may_propose(principal: Principal, agent: str) -> None:
-    """Refuse who may not propose a configuration of `agent`: raises `not_yours`."""
+    """Raise `not_yours` unless the party may propose a configuration of `agent`."""
     if principal.name != agent and not _decides(principal):
         raise forbidden(
             "not_yours",
@@ -122,7 +122,7 @@ def check_may_propose(principal: Principal, agent: str) -> None:
 
 
 def check_may_request(principal: Principal) -> None:
-    """Refuse who may not propose to make or remove an agent: raises `not_yours`."""
+    """Raise `not_yours` unless the party may propose to make or remove an agent."""
     if not _decides(principal):
         raise forbidden(
             "not_yours",
@@ -132,10 +132,10 @@ def check_may_request(principal: Principal) -> None:
 
 
 def check_may_rollback(approval: Approval, principal: Principal, agent: str) -> None:
-    """Refuse who may not roll `agent` back: raises `own_proposal` and `not_decider`.
+    """Raise `own_proposal` or `not_decider` unless the party may roll `agent` back.
 
-    The manager may where its approval alone is enough for a change, but not itself: what the operator has tightened
-    must not be undone without the operator.
+    The manager may if its approval alone is enough for a change, but not itself: the operator's stricter policy must
+    not be bypassed by going back.
     """
     if principal.role == "manager" and principal.name == agent:
         raise forbidden("own_proposal", f"{principal.name} may not roll itself back", "ask the operator with a message")
@@ -151,9 +151,9 @@ def check_may_rollback(approval: Approval, principal: Principal, agent: str) -> 
 
 
 def check_may_rebuild(principal: Principal, agent: str, deployed: ProposalKind) -> None:
-    """Refuse who may not have `agent` built anew, which runs on a deployment of that kind.
+    """Raise `not_yours` or `not_decider` unless the party may rebuild `agent`, which runs on a deployment of that kind.
 
-    Raises `not_yours`, and `not_decider`: only the operator builds anew what somebody went back to.
+    Only the operator may rebuild an agent that was rolled back.
     """
     if deployed == "rollback" and principal.role != "operator":
         why = f"{shown(agent)} was rolled back to what it runs on, so only the operator may have it built anew"
@@ -167,27 +167,27 @@ def check_may_rebuild(principal: Principal, agent: str, deployed: ProposalKind) 
 
 
 def inherited_approvals(deployed: int, approvals: Sequence[str]) -> list[str]:
-    """The approvals of what is deployed again: those of the deployment of that number, which `approvals` are."""
+    """Return the approvals of a commit that is deployed again: `approvals`, and the number of the older deployment."""
     return [*(label for label in approvals if not label.startswith(_AGAIN)), f"{_AGAIN}{deployed}"]
 
 
 def can_see(principal: Principal, agent: str) -> bool:
-    """Whether the party may see the proposals about `agent`."""
+    """Return True if the party may see the proposals about `agent`."""
     return _decides(principal) or principal.name == agent
 
 
 def check_may_approve(
     approval: Approval, decision: DecisionRequest, given: Sequence[Decider], principal: Principal, proposal: str
 ) -> None:
-    """Refuse who may not approve `proposal` (as "ada/3") now: raises `own_proposal` and `not_decider`."""
+    """Raise `own_proposal` or `not_decider` unless the party may approve `proposal` (such as "ada/3") now."""
     _check_decides(decision, principal, proposal, "approve")
     waits_for = next_decider(approval, decision, given)
     if principal.role == waits_for:
         return
     if principal.role == "manager":
-        told = f"{proposal} waits for the {waits_for}" if waits_for else f"{proposal} waits for nobody's approval"
+        waiting = f"{proposal} waits for the {waits_for}" if waits_for else f"{proposal} waits for nobody's approval"
         hint = "tell the operator what you think of it with a message"
-        raise forbidden("not_decider", f"{told}, not for the manager", hint)
+        raise forbidden("not_decider", f"{waiting}, not for the manager", hint)
     if waits_for == "manager" and "operator" in deciders(approval, decision):
         hint = f"approve it when {MANAGER} has; denying it is possible now"
         raise forbidden("not_decider", f"{proposal} waits for the manager first, then for the operator", hint)
@@ -196,8 +196,9 @@ def check_may_approve(
 def check_may_deny(
     approval: Approval, decision: DecisionRequest, given: Sequence[Decider], principal: Principal, proposal: str
 ) -> None:
-    """Refuse who may not deny `proposal` now: raises `own_proposal` and `not_decider`. The operator always may, but
-    for their own.
+    """Raise `own_proposal` or `not_decider` unless the party may deny `proposal` now.
+
+    The operator may always deny a proposal that is not their own.
     """
     _check_decides(decision, principal, proposal, "deny")
     if principal.role == "manager" and (waits_for := next_decider(approval, decision, given)) != "manager":
@@ -206,7 +207,7 @@ def check_may_deny(
 
 
 def check_may_withdraw(principal: Principal, proposer: str, proposal: str) -> None:
-    """Refuse who takes back what another proposed: raises `not_yours`. `proposer` is the label of who did."""
+    """Raise `not_yours` unless the party has made the proposal. `proposer` is the label of the one who has."""
     if principal.role == "system" or principal.name == name_from_label(proposer):
         return
     hint = "deny it instead" if _decides(principal) else "ask who proposed it with a message"
@@ -214,11 +215,11 @@ def check_may_withdraw(principal: Principal, proposer: str, proposal: str) -> No
 
 
 def main_moved(agent: str, base: str | None) -> HiveError:
-    """The refusal of a commit that was made on top of `base`, which is not what is deployed any more."""
-    told = f"{base} is" if base is not None else "nothing is"
+    """Return the error for a commit on top of `base`, which is no longer the deployed commit."""
+    before = f"{base} is" if base is not None else "nothing is"
     return conflict(
         "not_rebased",
-        f"another configuration of {agent} was deployed meanwhile: no longer {told} what it runs on",
+        f"another configuration of {agent} was deployed meanwhile: no longer {before} what it runs on",
         "rebase the commit onto the new main of the applied repository, then propose the new commit",
     )
 

@@ -1,4 +1,4 @@
-"""What callers may see of proposals: an agent its own, the manager and the operator all."""
+"""Queries about proposals: an agent sees its own, the manager and the operator see all."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _SHOWN_DIFF = 64 * 1024
 
 
 class ProposalQueries:
-    """Questions about proposals; nothing here changes any."""
+    """Answers queries about proposals. All of them wait until recovery is done."""
 
     def __init__(self, context: GateContext, logs: BuildLogs) -> None:
         self._context = context
         self._logs = logs
 
     async def proposals(self, query: ProposalsQuery, principal: Principal) -> ProposalList:
-        """Those that fit, the newest first; an agent sees those about itself."""
+        """Return the proposals that match, the newest first; an agent sees only its own. Raises `not_yours`."""
         await self._context.recovered.wait()
         if principal.role == "agent":
             if query.agent not in (None, principal.name):
@@ -52,12 +52,12 @@ class ProposalQueries:
         return ProposalList(proposals=[row.to_protocol() for row in rows], total=total)
 
     async def show(self, agent: str, number: int, query: ProposalQuery, principal: Principal) -> ProposalDetail:
-        """One proposal with what its decision needs; waits as the query says. Raises `unknown_proposal`."""
+        """Return a proposal with its diff and changes, after the wait of the query. Raises `unknown_proposal`."""
         await self._context.recovered.wait()
         row = await self._row(agent, number, principal)
         if query.unlike is not None and row.state.value == query.unlike:
-            row = await self._wait(row, query)
-        settings, closure_changes = await self._built(row)
+            row = await self._wait_for_change(row, query)
+        settings, closure_changes = await self._read_build_results(row)
         diff, size = "", 0
         if row.kind != "destroy":
             diff, size = await self._from_repository(
@@ -72,13 +72,13 @@ class ProposalQueries:
         )
 
     async def build_log(self, agent: str, number: int, query: LogsQuery, principal: Principal) -> LogsAnswer:
-        """What the build said, and says."""
+        """Return lines of the log of a build. Raises `unknown_proposal`."""
         await self._context.recovered.wait()
         await self._row(agent, number, principal)
         return await self._logs.read(agent, number, query)
 
     async def history(self, agent: str, query: HistoryQuery) -> History:
-        """What was deployed, the newest first."""
+        """Return the deployments of an agent, the newest first. Raises `unknown_agent`."""
         await self._context.recovered.wait()
         rows = await self._context.database.read(lambda db: index.deployments(db, agent, query.limit, query.offset))
         if not rows:
@@ -92,7 +92,7 @@ class ProposalQueries:
             raise unknown_proposal(agent, number)
         return await self._context.row(agent, number)
 
-    async def _wait(self, row: ProposalRow, query: ProposalQuery) -> ProposalRow:
+    async def _wait_for_change(self, row: ProposalRow, query: ProposalQuery) -> ProposalRow:
         context = self._context
         changed = context.transition_log.changed
         loop = asyncio.get_running_loop()
@@ -109,8 +109,8 @@ class ProposalQueries:
                     break
         return await context.row(row.agent, row.number)
 
-    async def _built(self, row: ProposalRow) -> tuple[list[str], list[str]]:
-        """What the tag `built/N` says of changes."""
+    async def _read_build_results(self, row: ProposalRow) -> tuple[list[str], list[str]]:
+        """Return the changes of settings and closure from the tag `built/N`."""
         if row.state in (State.PROPOSAL, State.BUILDING):
             return [], []
 
@@ -128,7 +128,7 @@ class ProposalQueries:
         except (HiveError, OSError):
             if self._context.layout.applied_repository(row.agent).exists():
                 raise
-            raise unknown_proposal(row.agent, row.number) from None  # It was purged meanwhile.
+            raise unknown_proposal(row.agent, row.number) from None  # The agent has been purged meanwhile.
 
 
 def _deployment(row: ProposalRow, *, current: bool) -> Deployment:

@@ -1,6 +1,6 @@
-"""Changes of `agent.toml`, one line each under the key that the author wrote. Pure.
+"""Descriptions of changes of `agent.toml`, one line each under the key that the author wrote. Without effects.
 
-What an agent wrote into a setting stands in these lines as it is: whoever shows them escapes and cuts them.
+The values of an agent are not escaped here: the code that shows the lines escapes and cuts them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SAME = "the same in another order or number"
 
 
 def describe_changes(old: AgentConfig | None, new: AgentConfig) -> list[str]:
-    """Describe what changes, in the order of the fields; with `old` of None all fields of `new`."""
+    """Describe the changes in the order of the fields; all fields of `new` if `old` is None."""
     lines = []
     for key in AgentConfig.model_fields:
         after = getattr(new, key)
@@ -64,7 +64,7 @@ def _changed_servers(key: str, before: Mapping[str, McpServer], after: Mapping[s
 
 
 def _list(label: str, items: Sequence[str]) -> list[str]:
-    """`label` with `items` behind it, on as many short lines as that takes, so that none is cut out of sight."""
+    """Put `items` behind `label`, on several short lines if needed, so that no item is cut when it is shown."""
     lines: list[str] = []
     for item in items[:_MOST_NAMED]:
         if lines and len(lines[-1]) + len(item) + 2 <= _WIDTH:

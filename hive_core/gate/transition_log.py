@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
 
 
 class TransitionLog:
-    """Writes transitions down, and wakes whoever waits for a proposal to change."""
+    """Records transitions, and wakes the callers that wait for a proposal to change."""
 
     def __init__(
         self,
@@ -87,19 +87,19 @@ class TransitionLog:
         when = self._now()
         last = {change.data.number: change for change in changes}
         before = await self._database.read(lambda db: {number: index.find(db, agent, number) for number in last})
-        notices: list[Notification] = []
+        notifications: list[Notification] = []
         rows = []
         for number, change in last.items():
             row = before[number]
             if notify:
-                notices += await self.notifications_for(change, was_asked=None if row is None else row.waits_for)
+                notifications += await self.notifications_for(change, was_asked=None if row is None else row.waits_for)
             created_at = when * 1_000 if row is None else row.created_at
             rows.append(
                 ProposalRow.from_tag(change.data, change.commit, created_at=created_at, changed_at=when * 1_000)
             )
         shas = await asyncio.to_thread(self._write_tags, agent, changes, main, when)
         transitions.crash_point("tags planted")
-        await self._write_index_until_done(agent, rows, list(zip(changes, shas, strict=True)), notices)
+        await self._write_index_until_done(agent, rows, list(zip(changes, shas, strict=True)), notifications)
         transitions.crash_point("index written")
         await self.notify_waiters()
         return rows
@@ -123,7 +123,7 @@ class TransitionLog:
         agent: str,
         rows: Sequence[ProposalRow],
         written: Sequence[tuple[Transition, str]],
-        notices: Sequence[Notification],
+        notifications: Sequence[Notification],
     ) -> None:
         """Write the index, retrying while the disk is full.
 
@@ -131,7 +131,7 @@ class TransitionLog:
         """
         while True:
             try:
-                await self.write_index(agent, rows, written, notices)
+                await self.write_index(agent, rows, written, notifications)
                 return
             except HiveError as error:
                 if error.code not in TEMPORARY_ERRORS or self._stopping.is_set():
@@ -146,9 +146,9 @@ class TransitionLog:
         agent: str,
         rows: Sequence[ProposalRow],
         written: Sequence[tuple[Transition, str]],
-        notices: Sequence[Notification],
+        notifications: Sequence[Notification],
     ) -> None:
-        """Store `rows`, `notices` and an audit row for each tag `written` with its object's id, in one transaction."""
+        """Store rows, messages and an audit row for each tag `written` with its object's id, in one transaction."""
 
         def within(db: sqlite3.Connection) -> None:
             index.upsert_all(db, rows)
@@ -157,21 +157,21 @@ class TransitionLog:
                 action = f"gate.{transition.marker or transition.data.state.value}"
                 audit.append(db, actor=transition.by.actor, action=action, subject=agent, detail=detail)
 
-        await self._broker.announce(notices, within)
+        await self._broker.announce(notifications, within)
         for transition, _ in written:
             self._publish(transition)
 
-    async def notify(self, notice: Notification) -> None:
-        """Send a message that goes with no transition."""
-        await self._broker.announce([notice], lambda _: None)
+    async def notify(self, notification: Notification) -> None:
+        """Send a message without a transition."""
+        await self._broker.announce([notification], lambda _: None)
 
-    async def notify_once(self, notice: Notification, note: Operation[None]) -> None:
-        """Send a message that goes with no transition, and `note` that it was sent: both or neither.
+    async def notify_once(self, notification: Notification, record_sent: Operation[None]) -> None:
+        """Send a message without a transition, and record in the same database transaction that it was sent.
 
         Raises `inbox_full`, `unknown_recipient`.
         """
-        to, text = notice
-        await self._broker.deliver(OutgoingMessage(SYSTEM, to, lambda _: text), lambda db, _: note(db))
+        to, text = notification
+        await self._broker.deliver(OutgoingMessage(SYSTEM, to, lambda _: text), lambda db, _: record_sent(db))
 
     def _write_tags(self, agent: str, changes: Sequence[Transition], main: MoveMain | None, when: int) -> list[str]:
         with Repository.open(self._layout.applied_repository(agent)) as repository:
@@ -192,14 +192,14 @@ class TransitionLog:
 
     def _publish(self, transition: Transition) -> None:
         data = transition.data
-        told = {"agent": data.agent, "number": data.number, "kind": data.kind, "state": data.state.value}
+        fields = {"agent": data.agent, "number": data.number, "kind": data.kind, "state": data.state.value}
         text = data.outcome or data.note
-        self._events.publish("proposal.changed", {**told, "by": transition.by.label, "note": text[:_SHOWN_NOTE]})
+        self._events.publish("proposal.changed", {**fields, "by": transition.by.label, "note": text[:_SHOWN_NOTE]})
         _log.info("proposal", tag=transition.tag, commit=transition.commit, by=transition.by.actor, agent=data.agent)
 
 
 def _tag(change: Transition, when: int) -> Tag:
-    message = tag_message.format_message(change.data, change.by.label, fact=change.marker)
+    message = tag_message.format_message(change.data, change.by.label, marker=change.marker)
     return Tag(change.tag, change.commit, person(change.by), when, message)
 
 

@@ -31,15 +31,15 @@ from hive_core.runtimes.log_file import LogFile
 log = structlog.get_logger(__name__)
 
 _CHECK_SECONDS = 15.0
-"""Between two looks whether builds work again."""
-_AT_ONCE = 2
+"""The time between two checks if builds work again."""
+_BUILDS_AT_ONCE = 2
 _UNDER_WAY = "another deployment was under way: propose again"
 _TAIL_LINES = 40
 
 
 @dataclass(frozen=True)
-class Built:
-    """What a build gave. `rule` is the name of a rule that approves it, if there is one."""
+class BuildResult:
+    """The result of a build. `rule` is the name of the rule that approves it, if any."""
 
     closure: str
     settings: list[str]
@@ -47,7 +47,7 @@ class Built:
     rule: str | None
 
     def tag(self, row: ProposalRow) -> ProposalTag:
-        """What `built/N` is to say."""
+        """Return the data of the tag `built/N`."""
         return row.tag(
             State.BUILT,
             closure=self.closure,
@@ -63,21 +63,21 @@ class BuildStep:
         self._context = context
         self._logs = logs
         self._deploy_step = deploy_step
-        self._few = asyncio.Semaphore(_AT_ONCE)
+        self._builds = asyncio.Semaphore(_BUILDS_AT_ONCE)
         self._updates = asyncio.Semaphore(context.settings.nixos.updates_at_once)
-        self._one_each: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._agent_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def begin(self, agent: str, number: int) -> None:
         """Build a proposal in the background."""
-        self._context.start_work(agent, number, self._begun(agent, number))
+        self._context.start_work(agent, number, self._run(agent, number))
 
-    async def build(self, row: ProposalRow) -> Built:
-        """Build a proposal's commit and see what changes with it; raises BuildFailed."""
+    async def build(self, row: ProposalRow) -> BuildResult:
+        """Build the commit of a proposal and describe the changes. Raises BuildFailed."""
         context, agent = self._context, row.agent
         kind: Kind = "manager" if agent == MANAGER else "agent"
         order = BuildOrder(agent, kind, row.number, context.layout.applied_repository(agent), row.commit)
-        # One of each agent: what one proposes must not keep the others' waiting.
-        async with self._one_each[agent], self._few, self._logs.writing(agent, row.number) as say:
+        # One build per agent, so that the proposals of one agent do not keep those of others waiting.
+        async with self._agent_locks[agent], self._builds, self._logs.writing(agent, row.number) as say:
             try:
                 async with asyncio.timeout(context.settings.build_timeout):
                     closure = await context.runtime.build(order, say)
@@ -93,18 +93,18 @@ class BuildStep:
         rule = None
         if row.kind == "config" and old is not None:
             rule = auto_approval.matching_rule(context.settings.approval.rules, auto_approval.Change(paths, old, new))
-        return Built(closure, settings_diff.describe_changes(old, new), closure_changes, rule)
+        return BuildResult(closure, settings_diff.describe_changes(old, new), closure_changes, rule)
 
-    async def _begun(self, agent: str, number: int) -> None:
-        """Build a proposal when its turn has come, and carry it out if nobody has to decide on it."""
+    async def _run(self, agent: str, number: int) -> None:
+        """Build a proposal, and deploy it if nobody has to decide on it."""
         row = await self._context.row(agent, number)
-        # A rebuild stops an agent and starts it again: what is shared out is all of it and not the build alone.
+        # `updates_at_once` limits rebuilds together with their deployments, because these restart agents.
         async with self._updates if row.kind == "rebuild" else nullcontext():
             if await self._build(agent, number):
                 await self._deploy_step.run(agent, number)
 
     async def _build(self, agent: str, number: int) -> bool:
-        """Up to where somebody decides; whether nobody has to."""
+        """Build a proposal up to its decision. Returns True if it is approved already."""
         context = self._context
         await self._wait_for_working_builds(agent, number)
         async with context.locks[agent]:
@@ -129,26 +129,26 @@ class BuildStep:
                 return False
 
     async def _wait_for_working_builds(self, agent: str, number: int) -> None:
-        """Wait while nothing can be built on this host. That is no fault of the proposal, which keeps its state."""
-        told = False
+        """Wait while this host cannot build anything. The proposal keeps its state meanwhile."""
+        logged = False
         while True:
             try:
                 return await self._context.runtime.check_can_build()
             except HiveError as error:
-                if not told:
+                if not logged:
                     log.warning("proposal waits until builds work", agent=agent, number=number, reason=error.message)
-                told = True
+                logged = True
             await asyncio.sleep(_CHECK_SECONDS)
 
-    async def _settle(self, row: ProposalRow, built: Built) -> bool:
-        """Plant `built/N` and ask for a decision; whether none is needed, and it is approved."""
+    async def _settle(self, row: ProposalRow, built: BuildResult) -> bool:
+        """Write `built/N` and ask for a decision. Returns True if none is needed and the proposal is approved."""
         context = self._context
         data = built.tag(row)
         decision = policy.decision_request(row.kind, row.by, row.agent, has_manager=context.has_manager)
         decider = policy.next_decider(context.settings.approval, decision, [])
         newest = await context.database.read(lambda db: index.last_deployed(db, row.agent))
         under_way = await context.database.read(lambda db: index.deployment_in_progress(db, row.agent)) is not None
-        overtaken = newest is not None and newest.number > row.number  # Main may be back where it was.
+        overtaken = newest is not None and newest.number > row.number  # Main may have returned to the same commit.
         why = ""
         if overtaken or await context.in_repository(row.agent, Repository.main) != row.base:
             why = policy.MAIN_MOVED
@@ -166,7 +166,7 @@ class BuildStep:
         elif built.rule is not None:
             approvals = [f"rule: {built.rule}"]
         elif decider is None:
-            approvals = [row.by]  # There is nobody but the operator, who proposed it.
+            approvals = [row.by]  # The operator proposed it, and nobody else can decide.
         transition = Transition(replace(data, waits_for=decider), row.commit, SYSTEM)
         if approvals and not under_way:
             approved = replace(data, state=State.APPROVED, approvals=approvals)
@@ -187,7 +187,7 @@ def _changes(repository: Repository, row: ProposalRow) -> tuple[AgentConfig | No
 
 
 class BuildLogs:
-    """The logs of all builds; those under way can be waited for."""
+    """Keeps the logs of all builds. Readers can wait for lines of builds in progress."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -195,7 +195,7 @@ class BuildLogs:
 
     @asynccontextmanager
     async def writing(self, agent: str, number: int) -> AsyncIterator[Callable[[str], None]]:
-        """A function that adds a line, for as long as the build lasts. Called on the daemon's thread."""
+        """Give a function that appends a line, until the build ends. It must be called on the daemon's thread."""
         log = LogFile(self._layout.build_log(agent, number))
         await asyncio.to_thread(log.open)
         lines: asyncio.Queue[str | None] = asyncio.Queue()
@@ -212,7 +212,7 @@ class BuildLogs:
                 log.close()
 
     async def read(self, agent: str, number: int, query: LogsQuery) -> LogsAnswer:
-        """Lines of a build's log. Waiting for more ends with the build."""
+        """Return lines of a build's log. A wait for more lines ends with the build."""
         log = self._open.get((agent, number))
         if log is not None:
             lines, cursor = await log.read(query.lines, query.cursor, query.wait_seconds)
@@ -227,7 +227,7 @@ class BuildLogs:
         return LogsAnswer(lines=lines, cursor=cursor)
 
     async def tail(self, agent: str, number: int, lines: int) -> str:
-        """The last lines of a build that has ended."""
+        """Return the last lines of the log of a build that has ended."""
         return "\n".join((await self.read(agent, number, LogsQuery(lines=lines))).lines)
 
 

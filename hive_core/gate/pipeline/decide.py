@@ -1,4 +1,4 @@
-"""Decisions: approve, deny, withdraw, roll back. Each is about one state of one proposal and is taken once."""
+"""Decisions on proposals: approve, deny, withdraw; and rollbacks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hive_core.protocol import (
 
 
 class Decisions:
-    """What parties decide about proposals that there are."""
+    """Takes decisions on existing proposals."""
 
     def __init__(self, context: GateContext, deploy_step: DeployStep) -> None:
         self._context = context
@@ -31,7 +31,7 @@ class Decisions:
 
     @as_request
     async def approve(self, agent: str, number: int, request: ApproveRequest, principal: Principal) -> Proposal:
-        """Agree to a built proposal; deployed in the background when it was the last approval that was missing.
+        """Approve a built proposal. After the last approval that is needed, it is deployed in the background.
 
         Raises `own_proposal`, `not_decider`, `other_commit`, `stale_state`, `deployment_under_way`.
         """
@@ -55,7 +55,7 @@ class Decisions:
 
     @as_request
     async def deny(self, agent: str, number: int, request: DenyRequest, principal: Principal) -> Proposal:
-        """Refuse a built proposal. Raises `own_proposal`, `not_decider`, `other_commit`, `stale_state`."""
+        """Deny a built proposal. Raises `own_proposal`, `not_decider`, `other_commit`, `stale_state`."""
         context = self._context
         async with context.locks[agent]:
             row = await context.row(agent, number)
@@ -66,7 +66,7 @@ class Decisions:
 
     @as_request
     async def withdraw(self, agent: str, number: int, request: WithdrawRequest, principal: Principal) -> Proposal:
-        """Take a proposal back. Raises `not_yours`, `stale_state`."""
+        """Withdraw a proposal. Raises `not_yours`, `stale_state`, `unknown_proposal`."""
         if not policy.can_see(principal, agent):
             raise unknown_proposal(agent, number)
         async with self._context.locks[agent]:
@@ -75,7 +75,7 @@ class Decisions:
             return (await self.take_back(row, request.note or "withdrawn", principal)).to_protocol()
 
     async def take_back(self, row: ProposalRow, why: str, principal: Principal) -> ProposalRow:
-        """Withdraw a proposal. The caller must hold the agent's lock. Raises `stale_state` if it is too late."""
+        """Withdraw a proposal in the name of any party. The caller must hold the agent's lock. Raises `stale_state`."""
         if row.state not in (State.PROPOSAL, State.BUILT):
             raise _stale(row, "withdrawn while it is so", "wait until it is built" if row.open else "it is ended")
         data = row.tag(State.WITHDRAWN, outcome=why, waits_for=None)
@@ -84,7 +84,7 @@ class Decisions:
 
     @as_request
     async def rollback(self, agent: str, request: RollbackRequest, principal: Principal) -> Proposal:
-        """Deploy an older deployment again, under a number of its own, without building.
+        """Deploy an older deployment again, as a new proposal that is not built.
 
         Raises `unknown_deployment`, `nothing_changed`, `closure_gone`, `deployment_under_way`, `not_decider`.
         """
@@ -95,7 +95,7 @@ class Decisions:
             context.agents.record(agent)
             now = await context.database.read(lambda db: index.last_deployed(db, agent))
             older = await self._older(agent, request.number, now)
-            # The same commit may have been built anew: then there is something to go back to.
+            # The same commit may have been rebuilt; then the older closure differs.
             if now is not None and (older.commit, older.closure) == (now.commit, now.closure):
                 hint = "restart it, or name another deployment"
                 raise conflict("nothing_changed", f"{agent} runs on {older.commit} of deployment {older.number}", hint)
@@ -107,7 +107,7 @@ class Decisions:
                 context, "rollback", agent, principal, request.note, now.commit if now is not None else None
             )
             data = replace(first, closure=older.closure)
-            # The older deployment was approved; this one puts the same closure back.
+            # The older deployment was approved, and this one activates the same closure.
             approvals = policy.inherited_approvals(older.number, older.approvals)
             approved = replace(data, state=State.APPROVED, approvals=approvals, outcome=approvals[-1])
             transitions = [Transition(data, older.commit, principal), Transition(approved, older.commit, principal)]
@@ -118,9 +118,9 @@ class Decisions:
     def _check(
         self, row: ProposalRow, request: ApproveRequest | DenyRequest, principal: Principal, may: May
     ) -> DecisionRequest:
-        """Refuse a decision that is not the party's to take, or about something else than there is now."""
+        """Check that the party may decide, and that its decision is about this commit in this state."""
         decision = policy.decision_request(row.kind, row.by, row.agent, has_manager=self._context.has_manager)
-        # A decision that comes too late hears of the state that it is in, not that it waits for nobody.
+        # Without approvals a late decision is refused as `stale_state`, not because nobody is asked any more.
         given = policy.approvals_given(row.approvals) if row.state is State.BUILT else []
         may(self._context.settings.approval, decision, given, principal, f"{row.agent}/{row.number}")
         if request.commit not in (None, row.commit):

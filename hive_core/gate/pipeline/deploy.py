@@ -1,4 +1,4 @@
-"""From `approved/N` to `deployed/N` or `failed/N`: activation, watched, and undone if the agent does not come up."""
+"""Deployment of approved proposals, and the return to the deployment before if the agent does not become healthy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 class DeployStep:
-    """Carries approved proposals out: one at a time of one agent, those of different agents side by side."""
+    """Deploys approved proposals: one at a time per agent, and different agents in parallel."""
 
     def __init__(self, context: GateContext, provisioning: Provisioning, removal: Removal) -> None:
         self._context = context
@@ -33,11 +33,11 @@ class DeployStep:
         self._removal = removal
 
     def start(self, agent: str, number: int) -> None:
-        """Carry an approved proposal out in the background."""
+        """Deploy an approved proposal in the background."""
         self._context.start_work(agent, number, self.run(agent, number))
 
     async def run(self, agent: str, number: int) -> None:
-        """Deploy a proposal if it is approved, to its end: whatever goes wrong, it does not stay approved."""
+        """Deploy a proposal if it is approved. After any error the proposal ends as failed."""
         row = await self._context.row(agent, number)
         if row.state is not State.APPROVED:
             return
@@ -54,9 +54,9 @@ class DeployStep:
                 await self.roll_back(row, why)
 
     async def roll_back(self, row: ProposalRow, why: str) -> None:
-        """Put back what was deployed before, and plant `failed/N`. Under the agent's lock."""
+        """Restore the deployment before, and write `failed/N`. The caller must hold the agent's lock."""
         now = await self._context.database.read(lambda db: index.find(db, row.agent, row.number))
-        # Not a deployment that is written down, or a purge: what went wrong came after.
+        # A proposal that has ended was deployed or purged; the error came after that.
         if now is not None and now.open:
             why += await self.restore_deployed(row.agent)
             await self.fail(row, why)
@@ -91,7 +91,7 @@ class DeployStep:
             await (self.roll_back(row, why) if why else self.succeed(row))
 
     async def restore_deployed(self, agent: str) -> str:
-        """Run what is deployed, without building, if something else is in force: "", or why that failed, in words."""
+        """Activate the last deployment if another one is active. Returns the reason in words if that fails, or ""."""
         context = self._context
         deployed = await context.database.read(lambda db: index.last_deployed(db, agent))
         if deployed is None or deployed.closure is None or not context.agents.exists(agent):
@@ -108,14 +108,17 @@ class DeployStep:
         return ""
 
     async def succeed(self, row: ProposalRow) -> None:
-        """Plant `deployed/N`, move main, withdraw what was proposed on top of the old one. Under the agent's lock."""
+        """Write `deployed/N`, move main, and withdraw proposals on top of the old main.
+
+        The caller must hold the agent's lock.
+        """
         context, agent = self._context, row.agent
         main = await context.in_repository(agent, Repository.main)
         data = row.tag(State.DEPLOYED, waits_for=None)
         changes = [Transition(data, row.commit, SYSTEM)]
         for other in await context.database.read(lambda db: index.open_of(db, agent)):
             if other.number == row.number or other.state not in (State.PROPOSAL, State.BUILT):
-                continue  # What is being built now sees at its end that something else was deployed.
+                continue  # A build in progress notices at its end that something else was deployed.
             why = _overtaken(other, row)
             if why:
                 data = other.tag(State.WITHDRAWN, outcome=why, waits_for=None)
@@ -125,12 +128,12 @@ class DeployStep:
         await self._remove_old(agent)
 
     async def fail(self, row: ProposalRow, why: str) -> None:
-        """Plant `failed/N`. Under the agent's lock."""
+        """Write `failed/N`. The caller must hold the agent's lock."""
         transition = Transition(row.tag(State.FAILED, outcome=why, waits_for=None), row.commit, SYSTEM)
         await self._context.transition_log.record(row.agent, [transition])
 
     async def _remove_old(self, agent: str) -> None:
-        """Let go of closures that no rollback within `kept_deployments` needs, and of git's clutter."""
+        """Release closures beyond `kept_deployments`, and remove temporary files of git."""
         context = self._context
         rows = await context.database.read(
             lambda db: [*index.deployments(db, agent, context.settings.kept_deployments), *index.open_of(db, agent)]
@@ -153,9 +156,9 @@ class DeployStep:
 
 
 def _overtaken(other: ProposalRow, deployed: ProposalRow) -> str:
-    """Why a proposal that waits ends with this deployment; empty if it goes on waiting.
+    """Return the reason to withdraw `other` after a deployment; empty if it goes on waiting.
 
-    The newest deployment is the one with the highest number: one with a lower number must not come after it.
+    The newest deployment is the one with the highest number, so none with a lower number may follow it.
     """
     if deployed.kind == "destroy":
         return ""
@@ -165,8 +168,9 @@ def _overtaken(other: ProposalRow, deployed: ProposalRow) -> str:
 
 
 def why_failed(error: Exception, what: str, row: ProposalRow) -> str:
-    """Why a build or a deployment failed, in words for who proposed it. Raises what is no failure of the proposal's:
-    the hive is stopping.
+    """Return the reason for the failure of a build or deployment, in words for the proposer.
+
+    Raises `stopping` again, because then the proposal has not failed.
     """
     if isinstance(error, HiveError):
         if error.code == "stopping":

@@ -28,7 +28,7 @@ _LONGEST_PAUSE = 600.0
 
 
 class Maintenance:
-    """Works beside the decisions."""
+    """Expires proposals and rebuilds the index."""
 
     def __init__(self, context: GateContext, decisions: Decisions) -> None:
         self._context = context
@@ -47,7 +47,7 @@ class Maintenance:
 
     @as_request
     async def reindex(self) -> ReindexAnswer:
-        """Make the index anew from the tags of every agent. Raises `repository_damaged` when all others are done."""
+        """Rebuild the index from the tags of all agents. Raises `repository_damaged` after the others are done."""
         context = self._context
         found = index.agents_with_repository(context.layout.applied)
         count = changed = 0
@@ -90,13 +90,13 @@ _MOST_PROBLEMS = 200
 
 
 class Verification:
-    """Checks what the gate has written down against itself."""
+    """Compares the audit table, the tags and the index with each other."""
 
     def __init__(self, context: GateContext) -> None:
         self._context = context
 
     async def verify(self) -> AuditVerification:
-        """Look at every row and every tag. Transitions wait agent by agent while theirs are looked at."""
+        """Verify every row and every tag. Transitions of an agent wait while its tags are verified."""
         context = self._context
         await context.ready()
         problems: list[str] = []
@@ -107,10 +107,10 @@ class Verification:
             problems.append(f"audit row {broken} does not fit the chain: it or a row before it was changed")
         for agent in sorted(found | subjects):
             async with context.locks[agent]:
-                # Under the lock, where every tag has a row.
-                expected = await context.database.read(partial(_told, agent=agent))
+                # With the lock held, every tag has an audit row.
+                expected = await context.database.read(partial(_audited_tags, agent=agent))
                 if not expected and not context.layout.applied_repository(agent).exists():
-                    continue  # It was purged.
+                    continue  # The agent was purged.
                 try:
                     tags, main = await context.in_repository(agent, _refs)
                     problems += [f"{agent}: {problem}" for problem in _compare(tags, expected)]
@@ -138,27 +138,27 @@ class Verification:
 
 
 def _chain(db: sqlite3.Connection) -> tuple[int, int | None, set[str]]:
-    """How many rows the audit table has, the first that does not fit, and the agents of which it tells tags."""
+    """Return the number of audit rows, the first broken one, and the agents with audited tags."""
     (length,) = db.execute("SELECT count(*) FROM audit").fetchone()
     subjects = db.execute("SELECT DISTINCT subject FROM audit WHERE action LIKE 'gate.%' AND outcome = 'ok'")
     return int(length), audit.first_broken_row(db), {subject for (subject,) in subjects}
 
 
-def _told(db: sqlite3.Connection, agent: str) -> dict[str, str]:
-    """The tag objects of an agent of which the audit table tells, since its last purge."""
-    told: dict[str, str] = {}
+def _audited_tags(db: sqlite3.Connection, agent: str) -> dict[str, str]:
+    """Return the objects of an agent's tags by the audit table, since the last purge of the agent."""
+    objects: dict[str, str] = {}
     query = """SELECT action, detail FROM audit WHERE subject = ? AND outcome = 'ok'
         AND (action = 'destroy' OR action LIKE 'gate.%') ORDER BY id"""
     for action, text in db.execute(query, (agent,)):
         try:
             detail = json.loads(text)
             if action != "destroy":
-                told[detail["tag"]] = detail["object"]
+                objects[detail["tag"]] = detail["object"]
             elif detail["purge"]:
-                told.clear()
+                objects.clear()
         except (ValueError, KeyError, TypeError):
-            continue  # Tampered with: the chain says so.
-    return told
+            continue  # The row was changed; the check of the chain reports it.
+    return objects
 
 
 def _refs(repository: Repository) -> tuple[dict[str, str], str | None]:
@@ -168,11 +168,11 @@ def _refs(repository: Repository) -> tuple[dict[str, str], str | None]:
 def _compare(tags: dict[str, str], expected: dict[str, str]) -> list[str]:
     problems = []
     for name in sorted(tags.keys() | expected.keys()):
-        here, told = tags.get(name), expected.get(name)
-        if here is None:
+        actual, audited = tags.get(name), expected.get(name)
+        if actual is None:
             problems.append(f"tag {name} is gone, the audit table tells of it")
-        elif told is None:
+        elif audited is None:
             problems.append(f"the audit table does not know the tag {name}")
-        elif here != told:
-            problems.append(f"tag {name} was moved: the audit table tells of object {told}, it is {here}")
+        elif actual != audited:
+            problems.append(f"tag {name} was moved: the audit table tells of object {audited}, it is {actual}")
     return problems

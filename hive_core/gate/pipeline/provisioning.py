@@ -19,20 +19,23 @@ from hive_core.protocol import AgentStatus, DestroyAnswer, SpawnRequest
 
 
 class Provisioning:
-    """Makes agents from approved spawns."""
+    """Creates the agents of approved spawns."""
 
     def __init__(self, context: GateContext) -> None:
         self._context = context
 
     async def first_commit(self, request: SpawnRequest, principal: Principal) -> tuple[str, str | None]:
-        """Write a new agent's configuration into its applied repository; the commit, and what was deployed before it.
+        """Write a new agent's configuration into its applied repository, as a commit without a ref.
 
-        A repository that an earlier agent of the name left goes on. The commit has no ref yet. Raises `above_ceiling`.
+        The repository of an earlier agent of that name is used again. Raises `above_ceiling`.
+
+        Returns:
+            The commit, and the commit that was deployed before; None if there is none.
         """
         context = self._context
         check_ceilings(request.config, context.settings.ceilings)
         path = context.layout.applied_repository(request.name)
-        wanted = files.first_files(request)
+        content = files.first_files(request)
 
         def write() -> tuple[str, str | None]:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -41,16 +44,16 @@ class Provisioning:
                 message = f"Configuration of {request.name}, as spawned\n"
                 parents = [base] if base is not None else []
                 commit = repository.write_commit(
-                    wanted, parents=parents, author=person(principal), when=seconds(), message=message
+                    content, parents=parents, author=person(principal), when=seconds(), message=message
                 )
                 return commit, base
 
         return await asyncio.to_thread(write)
 
     async def create_agent(self, row: ProposalRow, *, actor: str = "system") -> AgentStatus:
-        """Make the agent of an approved spawn, with a config repository of its own that starts at the commit.
+        """Create the agent of an approved spawn, with a config repository of its own that starts at the commit.
 
-        An agent that a daemon made which died before it could say so is left as it is.
+        If an earlier daemon was killed after it had created the agent, the agent stays as it is. Raises `agent_exists`.
         """
         context, agent = self._context, row.agent
         if context.agents.exists(agent):
@@ -64,7 +67,7 @@ class Provisioning:
         try:
             status = await context.deployments.create(agent, new, start=row.start, actor=actor)
         except HiveError as error:
-            # It is there and cannot be run; a spawn that failed leaves no agent.
+            # The agent exists but cannot run; a failed spawn must leave no agent.
             if error.code != "stopping" and context.agents.exists(agent):
                 await context.lifecycle.destroy(agent, "system", purge=False)
             raise
@@ -76,7 +79,7 @@ _WHY = "the agent was destroyed"
 
 
 class Removal:
-    """Ends agents. Under the agent's lock."""
+    """Removes agents. Callers must hold the agent's lock."""
 
     def __init__(self, context: GateContext) -> None:
         self._context = context
@@ -84,9 +87,10 @@ class Removal:
     async def remove_agent(
         self, agent: str, *, purge: bool, actor: str, besides: int | None = None
     ) -> DestroyAnswer | None:
-        """Destroy the agent; what is open of it ends, but for the proposal `besides`, which asked for this.
+        """Destroy the agent, after its open proposals were ended except `besides`, which asked for the removal.
 
-        With `purge` its applied repository goes too, and the index forgets it. None if the agent is gone already.
+        With `purge` its applied repository and its rows in the index are removed too. Returns None if the agent is
+        gone already.
         """
         context = self._context
         for row in await context.database.read(lambda db: index.open_of(db, agent)):
@@ -106,7 +110,7 @@ class Removal:
                 answer = await context.lifecycle.destroy(agent, actor, purge=purge)
             transitions.crash_point("agent destroyed")
         finally:
-            # Also if some of its files could not be removed: it is gone.
+            # The agent is gone, even if some of its files could not be removed.
             if purge and not context.agents.exists(agent):
                 await context.database.write(lambda db: index.delete_rows(db, agent))
             await context.transition_log.notify_waiters()

@@ -1,4 +1,4 @@
-"""After a start: what a daemon that was killed has left half done is finished or undone, and told.
+"""Recovery of proposals after a start: the work of a killed daemon is finished or undone, and announced.
 
 The tags are the truth. First the database is made to agree with them; then every open proposal goes on from its state.
 """
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 class Recovery:
-    """Takes up what is open."""
+    """Recovers the open proposals of all agents."""
 
     def __init__(
         self, context: GateContext, build_step: BuildStep, deploy_step: DeployStep, decisions: Decisions
@@ -48,13 +48,13 @@ class Recovery:
     async def run(self) -> None:
         """Recover every agent that has an applied repository. One that is damaged is logged; the others go on."""
         context = self._context
-        found = index.agents_with_repository(context.layout.applied)
-        for agent in sorted(await context.database.read(index.agents) - found):
-            if not context.agents.exists(agent):  # It was purged.
-                with suppress(HiveError):  # A full disk, most likely: it does no harm until the next start.
+        names = index.agents_with_repository(context.layout.applied)
+        for agent in sorted(await context.database.read(index.agents) - names):
+            if not context.agents.exists(agent):  # The agent was purged.
+                with suppress(HiveError):  # Most likely the disk is full. The rows do no harm until the next start.
                     await context.database.write(partial(index.delete_rows, agent=agent))
         notifications: list[str] = []
-        for agent in sorted(found):
+        for agent in sorted(names):
             try:
                 async with context.locks[agent]:
                     notifications += await self._recover(agent)
@@ -70,22 +70,24 @@ class Recovery:
     async def _recover(self, agent: str) -> list[str]:
         context = self._context
         await context.in_repository(agent, lambda repository: repository.repair())
-        known = {row.number: row for row in await context.database.read(lambda db: index.of_agent(db, agent))}
+        indexed = {row.number: row for row in await context.database.read(lambda db: index.of_agent(db, agent))}
         incomplete = await context.database.read(lambda db: index.numbers_to_complete(db, agent))
-        names, tags = await context.in_repository(agent, lambda repository: _unknown(repository, known, incomplete))
+        numbers, tags = await context.in_repository(
+            agent, lambda repository: _differing_tags(repository, indexed, incomplete)
+        )
         if tags:
             log.warning("index differs from the tags", agent=agent, tags=[tag.name for tag in tags])
             await self._repair_main(agent, tags)
-            await self._catch_up(agent, tags)
-        if untold := known.keys() - names:
-            log.warning("proposals without tags are forgotten", agent=agent, numbers=sorted(untold))
-            await context.database.write(lambda db: index.delete_rows(db, agent, untold))
+            await self._update_index(agent, tags)
+        if without_tags := indexed.keys() - numbers:
+            log.warning("proposals without tags are forgotten", agent=agent, numbers=sorted(without_tags))
+            await context.database.write(lambda db: index.delete_rows(db, agent, without_tags))
         notifications = []
         for row in await context.database.read(lambda db: index.open_of(db, agent)):
-            what = await self._resume(row)
-            if what:
-                log.info("proposal taken up again", agent=agent, number=row.number, state=row.state.value, what=what)
-                notifications.append(f"{agent}/{row.number} was {row.state.value}: {what}")
+            action = await self._resume(row)
+            if action:
+                log.info("proposal taken up again", agent=agent, number=row.number, state=row.state.value, what=action)
+                notifications.append(f"{agent}/{row.number} was {row.state.value}: {action}")
         if await context.database.read(lambda db: index.deployment_in_progress(db, agent)) is None:
             why = await self._deploy_step.restore_deployed(agent)
             notifications += [f"{agent}: {why.strip()}"] if why else []
@@ -106,26 +108,26 @@ class Recovery:
 
         await context.in_repository(agent, work)
 
-    async def _catch_up(self, agent: str, tags: list[Tag]) -> None:
-        """Bring the index and the audit table to where the tags are."""
+    async def _update_index(self, agent: str, tags: list[Tag]) -> None:
+        """Bring the index and the audit table up to date with the tags."""
         context = self._context
         audited = await context.database.read(lambda db: _audited(db, agent))
-        written = [(_step(tag), tag.sha) for tag in tags if tag.sha not in audited]
+        written = [(_transition_of(tag), tag.sha) for tag in tags if tag.sha not in audited]
         rows = index.rows_from_tags(tags)
-        # Messages go with the audit rows, so that of tags without these nobody was told.
-        untold = {transition.tag: transition for transition, _ in written}
-        notices: list[Notification] = []
+        # Messages are stored together with the audit rows, so those about tags without audit rows are missing.
+        not_announced = {transition.tag: transition for transition, _ in written}
+        notifications: list[Notification] = []
         for row in rows:
-            notices += await self._missing_notifications(row, tags, untold)
-        await context.transition_log.write_index(agent, rows, written, notices)
+            notifications += await self._missing_notifications(row, tags, not_announced)
+        await context.transition_log.write_index(agent, rows, written, notifications)
 
     async def _missing_notifications(
-        self, row: ProposalRow, tags: list[Tag], untold: dict[str, Transition]
+        self, row: ProposalRow, tags: list[Tag], not_announced: dict[str, Transition]
     ) -> list[Notification]:
-        """What the tag that tells the present of a proposal would have been told with; not those before it."""
-        transition = untold.get(tag_name(row.state, row.number))
+        """Return the messages about the last transition of a proposal that were not sent; none about earlier ones."""
+        transition = not_announced.get(tag_name(row.state, row.number))
         if row.state is State.BUILT:
-            transition = untold.get(tag_name(ENDORSED, row.number), transition if not row.approvals else None)
+            transition = not_announced.get(tag_name(ENDORSED, row.number), transition if not row.approvals else None)
         if transition is None:
             return []
         asking = [tag for tag in tags if tag.name in (tag_name("built", row.number), tag_name(ENDORSED, row.number))]
@@ -133,7 +135,7 @@ class Recovery:
         return await self._context.transition_log.notifications_for(transition, was_asked=was_asked)
 
     async def _resume(self, row: ProposalRow) -> str:
-        """What is done with an open proposal, in words; empty if it just waits."""
+        """Go on with an open proposal. Returns a description of that in words; empty if the proposal just waits."""
         context = self._context
         if row.kind in ("config", "rollback", "rebuild") and not context.agents.exists(row.agent):
             await self._end(row, "the agent is gone")
@@ -154,7 +156,7 @@ class Recovery:
             self._deploy_step.start(row.agent, row.number)
             return "is deployed now"
         if row.kind in ("rollback", "destroy"):
-            # Never built, so all of their tags up to the decision are planted at once: this one was cut off.
+            # These kinds are not built, so all tags up to the decision are written at once. This one was cut off.
             await self._end(row, _CUT_OFF)
             return "ended, as it was cut off"
         self._build_step.begin(row.agent, row.number)
@@ -163,31 +165,33 @@ class Recovery:
     async def _end(self, row: ProposalRow, why: str) -> None:
         state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
         transition = Transition(row.tag(state, outcome=why, waits_for=None), row.commit, SYSTEM)
-        # `_notify` names it.
+        # The message of `_notify` names this proposal.
         await self._context.transition_log.record(row.agent, [transition], notify=False)
 
-    async def _notify(self, told: list[str]) -> None:
+    async def _notify(self, lines: list[str]) -> None:
         to = MANAGER if self._context.has_manager else OPERATOR
-        text = "\n".join(["The hive was started again; proposals that were under way go on.", "", *told])
+        text = "\n".join(["The hive was started again; proposals that were under way go on.", "", *lines])
         await self._context.transition_log.notify((to, text))
 
 
-def _unknown(repository: Repository, known: dict[int, ProposalRow], incomplete: set[int]) -> tuple[set[int], list[Tag]]:
-    """The numbers of all proposals, and every tag of those of which the index differs or is incomplete, in order."""
+def _differing_tags(
+    repository: Repository, indexed: dict[int, ProposalRow], incomplete: set[int]
+) -> tuple[set[int], list[Tag]]:
+    """Return the numbers of all proposals, and the tags of those whose row differs or is incomplete, in order."""
     names = repository.tags()
-    behind = set()
+    differing = set()
     states = index.states_from_tags(names)
-    for number, reached in states.items():
-        word = index.furthest_tag(names, number, reached).partition("/")[0]
-        row = known.get(number)
-        present = None if row is None else row.state.value
+    for number, reached_states in states.items():
+        word = index.last_tag(names, number, reached_states).partition("/")[0]
+        row = indexed.get(number)
+        state = None if row is None else row.state.value
         if word == ENDORSED:
-            agrees = row is not None and present == State.BUILT.value and bool(row.approvals)
+            agrees = row is not None and state == State.BUILT.value and bool(row.approvals)
         else:
-            agrees = present == word
+            agrees = state == word
         if not agrees or number in incomplete:
-            behind.add(number)
-    wanted = sorted((name for name in names if _number(name) in behind), key=_order)
+            differing.add(number)
+    wanted = sorted((name for name in names if _number(name) in differing), key=_order)
     return set(states), repository.read_tags(wanted)
 
 
@@ -197,7 +201,6 @@ def _number(name: str) -> int:
 
 def _order(name: str) -> tuple[int, int]:
     word = name.partition("/")[0]
-    # An endorsed proposal is still built.
     return _number(name), _ORDER.index(word)
 
 
@@ -206,9 +209,9 @@ def _audited(db: sqlite3.Connection, agent: str) -> set[str]:
     return {sha for (sha,) in db.execute(query, (agent,)) if sha}
 
 
-def _step(tag: Tag) -> Transition:
+def _transition_of(tag: Tag) -> Transition:
     label = tag.tagger.name
     name = name_from_label(label)
     role: Role = "operator" if name == OPERATOR else "manager" if name == MANAGER else "agent"
-    fact = ENDORSED if tag.name.startswith(f"{ENDORSED}/") else ""
-    return Transition(read_text(tag.message), tag.target, Principal(name, role, label), fact)
+    marker = ENDORSED if tag.name.startswith(f"{ENDORSED}/") else ""
+    return Transition(read_text(tag.message), tag.target, Principal(name, role, label), marker)

@@ -31,28 +31,29 @@ from hive_core.protocol import (
 )
 from hive_core.runtimes.base import BuildFailed
 
-_MOST_OPEN = 20
-"""Proposals of one agent that may be open at a time."""
-_MOST_AN_HOUR = 60
-"""Proposals that an agent may make in an hour."""
-_MOST_WAITING = 8
+_MAX_OPEN = 20
+"""Number of proposals of one agent that may be open at a time."""
+_MAX_PER_HOUR = 60
+"""Number of proposals that an agent may make in an hour."""
+_MAX_WAITING = 8
+"""Number of commits of one agent that may be imported or wait for that."""
 _INTAKES_AT_ONCE = 2
 
 
 class ConfigSubmissions:
-    """Takes proposals of configurations."""
+    """Takes in proposals of configurations."""
 
     def __init__(self, context: GateContext, importer: CommitImporter, build_step: BuildStep) -> None:
         self._context = context
         self._importer = importer
         self._build_step = build_step
-        self._one_each: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._few = asyncio.Semaphore(_INTAKES_AT_ONCE)
+        self._agent_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._intakes = asyncio.Semaphore(_INTAKES_AT_ONCE)
         self._waiting: Counter[str] = Counter()
 
     @as_request
     async def propose(self, request: ProposeRequest, principal: Principal) -> Proposal:
-        """Take a commit in; the build goes on in the background.
+        """Import a commit and propose it; it is built in the background.
 
         Raises what intake raises, `nothing_changed`, `already_proposed`, `too_many_proposals`, `not_rebased`.
         """
@@ -63,17 +64,17 @@ class ConfigSubmissions:
         policy.check_may_propose(principal, agent)
         context.agents.record(agent)
         await context.runtime.check_can_build()
-        if self._waiting[agent] >= _MOST_WAITING:
-            why = f"{_MOST_WAITING} commits of {agent} are being taken in"
+        if self._waiting[agent] >= _MAX_WAITING:
+            why = f"{_MAX_WAITING} commits of {agent} are being taken in"
             raise HiveError("intake_under_way", why, hint="try again when that is done", status=429)
         self._waiting[agent] += 1
         try:
-            base = await self._checked_in(agent, request, principal)
+            base = await self._import(agent, request, principal)
         finally:
             self._waiting[agent] -= 1
         async with context.locks[agent]:
             context.agents.record(agent)
-            await self._check_few(agent, request.commit, principal)
+            await self._check_limits(agent, request.commit, principal)
             if await context.in_repository(agent, Repository.main) != base:
                 raise policy.main_moved(agent, base)
             data = await new_proposal(context, "config", agent, principal, request.note, base, expires=True)
@@ -81,26 +82,26 @@ class ConfigSubmissions:
         self._build_step.begin(agent, row.number)
         return row.to_protocol()
 
-    async def _checked_in(self, agent: str, request: ProposeRequest, principal: Principal) -> str | None:
-        """Take the commit into the applied repository; what is deployed, on top of which it was checked to be."""
+    async def _import(self, agent: str, request: ProposeRequest, principal: Principal) -> str | None:
+        """Import the commit into the applied repository. Returns the deployed commit, from which it descends."""
         context = self._context
-        # Without the agent's lock: a repository that is slow to read must not hold up decisions.
-        async with self._one_each[agent], self._few:
-            await self._check_few(agent, request.commit, principal)
+        # The agent's lock is not held, so that a repository that is slow to read does not delay decisions.
+        async with self._agent_locks[agent], self._intakes:
+            await self._check_limits(agent, request.commit, principal)
             try:
                 base = await context.in_repository(agent, Repository.main)
                 if request.commit == base:
                     raise conflict(
                         "nothing_changed", f"{agent} runs on {request.commit} already", "commit a change first"
                     )
-                await self._take_in(agent, request.commit, base, principal)
+                await self._import_from_agents(agent, request.commit, base, principal)
             except HiveError:
-                context.agents.record(agent)  # If it was destroyed meanwhile, that is the reason to tell.
+                context.agents.record(agent)  # Raises `unknown_agent` if the agent was destroyed meanwhile.
                 raise
         return base
 
-    async def _check_few(self, agent: str, commit: str, principal: Principal) -> None:
-        """Refuse what is proposed already, and more than anybody can look at: what is taken in stays on the disk."""
+    async def _check_limits(self, agent: str, commit: str, principal: Principal) -> None:
+        """Raise `already_proposed` or `too_many_proposals`. Imported objects stay on the disk, so they are limited."""
         opened = await self._context.database.read(lambda db: index.open_of(db, agent))
         for row in opened:
             if row.commit == commit and row.kind == "config":
@@ -109,17 +110,17 @@ class ConfigSubmissions:
                     f"{agent}/{row.number} proposes the same commit and is {row.state}",
                     "wait for its decision, or withdraw it",
                 )
-        if len(opened) >= _MOST_OPEN:
+        if len(opened) >= _MAX_OPEN:
             why, hint = f"{len(opened)} proposals of {agent} are open already", "withdraw those that are not needed"
             raise HiveError("too_many_proposals", why, hint=hint, status=429)
         if principal.role == "agent":
             since = (seconds() - 3_600) * 1_000
             count = await self._context.database.read(lambda db: index.count_since(db, agent, since))
-            if count >= _MOST_AN_HOUR:
+            if count >= _MAX_PER_HOUR:
                 why = f"{agent} has made {count} proposals within an hour"
                 raise HiveError("too_many_proposals", why, hint="wait; propose what is finished", status=429)
 
-    async def _take_in(self, agent: str, commit: str, base: str | None, principal: Principal) -> None:
+    async def _import_from_agents(self, agent: str, commit: str, base: str | None, principal: Principal) -> None:
         """Take the commit from the agent's repository; the manager's about another agent may lie in its own instead,
         since it must not run git in a repository of which the settings are another's.
         """
@@ -138,7 +139,7 @@ class ConfigSubmissions:
 
 
 class RebuildSubmissions:
-    """Proposes what is deployed once more. Nobody decides on that: its commit was approved."""
+    """Proposes rebuilds of deployed commits. Nobody decides on these, because the commits were approved."""
 
     def __init__(self, context: GateContext, build_step: BuildStep) -> None:
         self._context = context
@@ -146,14 +147,13 @@ class RebuildSubmissions:
 
     @as_request
     async def rebuild(self, agent: str, request: RebuildRequest, principal: Principal) -> Proposal:
-        """Build what is deployed anew and deploy that, in the background; if that is under way already, it is told.
+        """Rebuild the deployed commit and deploy it in the background, or return the rebuild that is in progress.
 
         Raises `not_yours`, `not_decider`, `nothing_deployed`, `deployment_under_way`.
         """
         context = self._context
-        policy.check_may_rebuild(
-            principal, agent, "config"
-        )  # Whether there is such an agent is not for everybody to know.
+        # First, because not every party may know the names of all agents.
+        policy.check_may_rebuild(principal, agent, "config")
         context.agents.record(agent)
         await context.runtime.check_can_build()
         async with context.locks[agent]:
@@ -173,7 +173,7 @@ class RebuildSubmissions:
 
 
 class AgentSubmissions:
-    """Spawns and destroys."""
+    """Carries out and proposes spawns and destroys."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class AgentSubmissions:
 
     @as_request
     async def spawn(self, request: SpawnRequest, principal: Principal) -> AgentStatus:
-        """Make an agent, as the operator: nobody else is asked, and every step is written down like any other's.
+        """Create an agent for the operator, without a decision. Every step is recorded as for other proposals.
 
         Raises `bad_name`, `agent_exists`, `agent_being_purged`, `config_in_the_way`, `disk_full`, `build_failed`,
         `above_ceiling`.
@@ -230,7 +230,7 @@ class AgentSubmissions:
 
     @as_request
     async def destroy(self, agent: str, request: DestroyRequest, principal: Principal) -> DestroyAnswer:
-        """Remove an agent, as the operator. Raises what the agents' own destroy raises."""
+        """Remove an agent for the operator. Raises the errors of `AgentLifecycle.destroy`."""
         context = self._context
         context.agents.record(agent)
         async with context.locks[agent]:
@@ -242,7 +242,7 @@ class AgentSubmissions:
 
     @as_request
     async def request_spawn(self, request: SpawnProposal, principal: Principal) -> Proposal:
-        """Propose a new agent. Raises like `spawn`, and `already_proposed`."""
+        """Propose a new agent. Raises the errors of `spawn`, and `already_proposed`."""
         context, agent = self._context, request.name
         policy.check_may_request(principal)
         await context.deployments.check_new(agent)
@@ -259,7 +259,7 @@ class AgentSubmissions:
 
     @as_request
     async def request_destroy(self, agent: str, request: DestroyProposal, principal: Principal) -> Proposal:
-        """Propose the end of an agent. There is nothing to build: it waits for its decision at once."""
+        """Propose to remove an agent. The proposal is not built and waits for its decision at once."""
         context = self._context
         policy.check_may_request(principal)
         context.agents.record(agent)
@@ -279,7 +279,7 @@ class AgentSubmissions:
                 Transition(replace(data, state=State.BUILDING), main, SYSTEM),
                 Transition(built, main, SYSTEM),
             ]
-            if decider is None:  # The operator's own is the last word.
+            if decider is None:  # The operator proposed it.
                 approved = replace(built, state=State.APPROVED, approvals=[principal.label])
                 transitions.append(Transition(approved, main, principal))
             (row,) = await context.transition_log.record(agent, transitions)

@@ -1,4 +1,4 @@
-"""Agents that were built with an older hyperhive: they are marked, told of once, and rebuilt if the settings say so."""
+"""Updates of agents that were built with an older hyperhive: marked, announced once, rebuilt if the settings say so."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ from hive_core.protocol import RebuildRequest
 from hive_core.protocol.names import MANAGER, OPERATOR
 
 _PAUSE = 3_600.0
-_UNTOLD_PAUSE = 60.0
-"""Where an inbox was full."""
-_REST = 24 * 3_600 * 1_000
-"""Milliseconds for which an agent is left alone of which a rebuild came to nothing."""
+_INBOX_FULL_PAUSE = 60.0
+_RETRY_AFTER = 24 * 3_600 * 1_000
+"""Milliseconds between a rebuild without success and the next automatic one."""
 _NOTE = "it was built with an older hyperhive"
 
 log = structlog.get_logger(__name__)
 
 
 class Updates:
-    """Looks at what runs at the start, hourly, and whenever a build or a deployment has ended."""
+    """Checks for outdated agents at the start, hourly, and after each build or deployment."""
 
     def __init__(self, context: GateContext, rebuild_submissions: RebuildSubmissions) -> None:
         self._context = context
         self._rebuild_submissions = rebuild_submissions
-        self._one = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Check for outdated agents until cancelled."""
         ended = self._context.work_ended
         while True:
             ended.clear()
-            told = True
+            notified = True
             try:
-                told = await self.check_outdated()
-            except Exception as error:  # The hive works without knowing.
+                notified = await self.check_outdated()
+            except Exception as error:  # The hive works without this check.
                 log.error("not known which agents need an update", exc_info=error)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PAUSE if told else _UNTOLD_PAUSE):
+                async with asyncio.timeout(_PAUSE if notified else _INBOX_FULL_PAUSE):
                     await ended.wait()
 
     async def check_outdated(self) -> bool:
-        """Mark what is old, tell of what was not told yet, and begin a few updates if they are to go by themselves.
+        """Mark outdated agents, announce those not announced yet, and begin a few rebuilds with `updates = "auto"`.
 
-        False if there is something to tell for which there is no room now.
+        Returns:
+            False if the inbox has no room for the message.
         """
-        async with self._one:
+        async with self._lock:
             return await self._check_outdated()
 
     async def _check_outdated(self) -> bool:
@@ -73,38 +73,38 @@ class Updates:
                 old[name] = record
         context.agents.mark_outdated({record.closure for record in old.values()})
         by_itself = context.settings.nixos.updates == "auto"
-        # Who was rolled back is marked, and left to whoever did that.
-        news = {name: record for name, record in old.items() if not await self._rolled_back(name)}
-        told = await self._notify(news, by_itself=by_itself)
+        # An agent that was rolled back is marked only: somebody wants it on the older system.
+        wanted = {name: record for name, record in old.items() if not await self._is_rolled_back(name)}
+        notified = await self._notify(wanted, by_itself=by_itself)
         if by_itself:
             await self._update(list(old))
-        return told
+        return notified
 
-    async def _notify(self, news: Mapping[str, AgentRecord], *, by_itself: bool) -> bool:
+    async def _notify(self, outdated: Mapping[str, AgentRecord], *, by_itself: bool) -> bool:
         context = self._context
-        untold = await context.database.read(partial(_not_notified, old=news)) if news else {}
-        if not untold:
+        new = await context.database.read(partial(_not_notified, outdated=outdated)) if outdated else {}
+        if not new:
             return True
         to = MANAGER if context.has_manager else OPERATOR
-        text = notifications.outdated(list(untold), by_itself=by_itself, to_manager=to == MANAGER)
+        text = notifications.outdated(list(new), by_itself=by_itself, to_manager=to == MANAGER)
         try:
-            await context.transition_log.notify_once((to, text), partial(_record_notified, told=untold))
+            await context.transition_log.notify_once((to, text), partial(_record_notified, records=new))
         except HiveError as error:
             log.warning("not told yet which agents need an update", to=to, code=error.code)
             return False
         return True
 
-    async def _rolled_back(self, name: str) -> bool:
+    async def _is_rolled_back(self, name: str) -> bool:
         deployed = await self._context.database.read(partial(index.last_deployed, agent=name))
         return deployed is not None and deployed.kind == "rollback"
 
     async def _update(self, agents: list[str]) -> None:
-        """Begin as many rebuilds as may go side by side."""
+        """Begin rebuilds, up to `updates_at_once`."""
         context, now = self._context, seconds() * 1_000
-        under_way, failed = await context.database.read(lambda db: index.rebuilds(db, now - _REST))
+        under_way, failed = await context.database.read(lambda db: index.rebuilds(db, now - _RETRY_AFTER))
         room = context.settings.nixos.updates_at_once - under_way
         if failed >= context.settings.nixos.updates_at_once:
-            room = 0  # It is not this or that agent: the rest of them would only be stopped in vain.
+            room = 0  # The cause is probably common to all agents, so no more of them are stopped in vain.
         for agent in agents:
             if room <= 0:
                 return
@@ -121,30 +121,30 @@ class Updates:
 
 
 def may_update(deployed: ProposalRow, last: ProposalRow | None, now: int) -> bool:
-    """Whether the hive may rebuild an agent by itself at the time `now`, in milliseconds, that runs on `deployed`.
+    """Return True if an agent that runs on `deployed` may be rebuilt automatically at the time `now` (milliseconds).
 
-    Not one that somebody has taken back to that, nor soon after a rebuild (`last` is the newest) that came to nothing,
-    whatever the reason: without a pause it might be built again and again.
+    An agent that was rolled back is not rebuilt. After a rebuild without success (`last` is the newest rebuild) there
+    is a pause, so that the agent is not built again and again.
     """
     if deployed.kind == "rollback":
         return False
     if last is None or last.number <= deployed.number:
         return True
-    return not last.open and last.changed_at < now - _REST
+    return not last.open and last.changed_at < now - _RETRY_AFTER
 
 
-def _not_notified(db: sqlite3.Connection, old: Mapping[str, AgentRecord]) -> dict[str, AgentRecord]:
-    """Those of which nobody was told that this deployment of theirs needs an update."""
-    query = "SELECT subject, detail FROM audit WHERE action = 'needs_update'"  # By an index of that very condition.
-    told = {(name, *json.loads(detail).values()) for name, detail in db.execute(query)}
-    return {name: record for name, record in old.items() if (name, *_describe(record).values()) not in told}
+def _not_notified(db: sqlite3.Connection, outdated: Mapping[str, AgentRecord]) -> dict[str, AgentRecord]:
+    """Return the agents whose current deployment was not announced as outdated yet."""
+    query = "SELECT subject, detail FROM audit WHERE action = 'needs_update'"  # There is an index for this condition.
+    announced = {(name, *json.loads(detail).values()) for name, detail in db.execute(query)}
+    return {name: record for name, record in outdated.items() if (name, *_describe(record).values()) not in announced}
 
 
-def _record_notified(db: sqlite3.Connection, told: Mapping[str, AgentRecord]) -> None:
-    for name, record in told.items():
+def _record_notified(db: sqlite3.Connection, records: Mapping[str, AgentRecord]) -> None:
+    for name, record in records.items():
         audit.append(db, actor=SYSTEM.actor, action="needs_update", subject=name, detail=_describe(record))
 
 
 def _describe(record: AgentRecord) -> dict[str, object]:
-    # With the closure, as numbers begin again after a purge.
+    # The closure is included because numbers begin again after a purge.
     return {"closure": record.closure, "deployment": record.deployment}

@@ -1,1 +1,1 @@
-"""States, tags and index of proposals: writing a transition, and reading it back."""
+"""States, tags and index of proposals."""

@@ -56,8 +56,9 @@ def read_active_config(repository: Repository, row: ProposalRow) -> ActiveConfig
 
 
 def shown_diff(repository: Repository, data: ProposalFields, commit: str, limit: int) -> tuple[str, int]:
-    """The beginning of what a proposal changes, and the size of all of it. Files that git cannot compare within its
-    time are no reason not to decide: then it says so.
+    """Return the beginning of a proposal's diff, and its full size in bytes.
+
+    If git needs too long to compare the files, the text says so: the proposal can still be decided on.
     """
     try:
         return repository.diff(data.base, commit, limit)

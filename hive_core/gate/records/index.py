@@ -1,4 +1,4 @@
-"""The table `proposals`, and its rows as the tags give them."""
+"""The table `proposals`, and its rows as they follow from the tags."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _WHERE = {"open": f"state IN ({_OPEN})", "ended": f"state NOT IN ({_OPEN})", "al
 
 @dataclass(frozen=True, kw_only=True)
 class ProposalRow(ProposalFields):
-    """A proposal as its tags tell it: the fields of the furthest one, the commit, and when it came to that.
+    """A proposal according to its tags: the fields of the last tag, the commit, and the times.
 
-    `created_at` is the time of the first tag and `changed_at` of the furthest, in milliseconds since 1970.
+    `created_at` is the time of the first tag and `changed_at` of the last, in milliseconds since 1970.
     """
 
     commit: str
@@ -36,12 +36,12 @@ class ProposalRow(ProposalFields):
 
     @classmethod
     def from_tag(cls, tag: ProposalFields, commit: str, *, created_at: int, changed_at: int) -> ProposalRow:
-        """Return the row for a proposal whose furthest tag says `tag` of `commit`."""
+        """Return the row of a proposal whose last tag has the data `tag` and is on `commit`."""
         return cls(**_shared(tag), commit=commit, created_at=created_at, changed_at=changed_at)
 
     @property
     def open(self) -> bool:
-        """Whether the proposal has not ended."""
+        """True if the proposal has not ended."""
         return self.state in OPEN
 
     def tag(self, state: State, **changes: Any) -> ProposalTag:
@@ -49,7 +49,7 @@ class ProposalRow(ProposalFields):
         return ProposalTag(**{**_shared(self), "state": state, **changes})
 
     def to_protocol(self) -> Proposal:
-        """Return the proposal as callers see it."""
+        """Return the proposal as a model of the protocol."""
         values = {name: getattr(self, name) for name in Proposal.model_fields}
         expires_at = None if self.expires_at is None else to_datetime(self.expires_at)
         times = {"created_at": to_datetime(self.created_at), "changed_at": to_datetime(self.changed_at)}
@@ -73,19 +73,19 @@ def upsert(db: sqlite3.Connection, row: ProposalRow) -> None:
 
 
 def upsert_all(db: sqlite3.Connection, rows: Sequence[ProposalRow]) -> None:
-    """Store many."""
+    """Store several rows."""
     for row in rows:
         upsert(db, row)
 
 
 def replace_all(db: sqlite3.Connection, agent: str, rows: Sequence[ProposalRow]) -> None:
-    """These are all of the agent's proposals."""
+    """Store `rows` in place of all rows of the agent."""
     delete_rows(db, agent)
     upsert_all(db, rows)
 
 
 def delete_rows(db: sqlite3.Connection, agent: str, numbers: Collection[int] | None = None) -> None:
-    """The agent's repository is gone, and with it all of its proposals; or only the tags of some `numbers`."""
+    """Remove the rows of an agent, or only those with these numbers."""
     if numbers is None:
         db.execute("DELETE FROM proposals WHERE agent = ?", (agent,))
     else:
@@ -93,33 +93,33 @@ def delete_rows(db: sqlite3.Connection, agent: str, numbers: Collection[int] | N
 
 
 def find(db: sqlite3.Connection, agent: str, number: int) -> ProposalRow | None:
-    """One proposal."""
+    """Return one proposal, or None."""
     return next(_rows(db, "agent = ? AND number = ?", (agent, number)), None)
 
 
 def of_agent(db: sqlite3.Connection, agent: str) -> list[ProposalRow]:
-    """Everything about one agent, the oldest first."""
+    """Return all proposals of an agent, the oldest first."""
     return list(_rows(db, "agent = ?", (agent,)))
 
 
 def open_of(db: sqlite3.Connection, agent: str) -> list[ProposalRow]:
-    """The agent's proposals that are not ended, the oldest first."""
-    # With the plus, SQLite goes through all that is open, which is little, and not through all of the agent's.
+    """Return the open proposals of an agent, the oldest first."""
+    # With the plus, SQLite uses the index of open proposals, which are few, and not that of the agent's proposals.
     return list(_rows(db, f"+agent = ? AND {_WHERE['open']}", (agent,)))
 
 
 def deployment_in_progress(db: sqlite3.Connection, agent: str) -> ProposalRow | None:
-    """The agent's proposal that is approved and not deployed yet: there is one at most."""
+    """Return the approved proposal of the agent that is not deployed yet; there is at most one."""
     return next(_rows(db, f"+agent = ? AND {_WHERE['open']} AND state = 'approved'", (agent,)), None)
 
 
 def last_rebuild(db: sqlite3.Connection, agent: str) -> ProposalRow | None:
-    """The agent's newest proposal of that kind, open or ended."""
+    """Return the newest rebuild of the agent, open or ended."""
     return next(_rows(db, "agent = ? AND kind = 'rebuild'", (agent,), "number DESC LIMIT 1"), None)
 
 
 def rebuilds(db: sqlite3.Connection, since: int) -> tuple[int, int]:
-    """How many rebuilds are under way, and how many have failed since then, of all agents."""
+    """Return the numbers of open rebuilds and of rebuilds that have failed since a time, of all agents."""
     (opened,) = db.execute(f"SELECT count(*) FROM proposals WHERE {_WHERE['open']} AND kind = 'rebuild'").fetchone()  # noqa: S608
     query = "SELECT count(*) FROM proposals WHERE state = 'failed' AND kind = 'rebuild' AND changed_at >= ?"
     (failed,) = db.execute(query, (since,)).fetchone()
@@ -127,37 +127,37 @@ def rebuilds(db: sqlite3.Connection, since: int) -> tuple[int, int]:
 
 
 def count_since(db: sqlite3.Connection, agent: str, since: int) -> int:
-    """How many proposals of the agent are not older than that."""
+    """Return the number of proposals that the agent has got since a time."""
     query = "SELECT count(*) FROM proposals WHERE created_at >= ? AND +agent = ?"
     (count,) = db.execute(query, (since, agent)).fetchone()
     return int(count)
 
 
 def expired(db: sqlite3.Connection, now: int) -> list[ProposalRow]:
-    """Undecided proposals whose time is up."""
+    """Return the open proposals that have expired."""
     return list(_rows(db, f"{_WHERE['open']} AND expires_at <= ?", (now,), "created_at"))
 
 
 def next_number(db: sqlite3.Connection, agent: str) -> int:
-    """The number that the agent's next proposal gets."""
+    """Return the number of the agent's next proposal."""
     (last,) = db.execute("SELECT max(number) FROM proposals WHERE agent = ?", (agent,)).fetchone()
     return 0 if last is None else int(last) + 1
 
 
 def last_deployed(db: sqlite3.Connection, agent: str, below: int | None = None) -> ProposalRow | None:
-    """The newest deployment of a configuration, or the newest with a number below that one."""
+    """Return the newest deployment of a configuration, or the newest one with a number below `below`."""
     where = "agent = ? AND state = 'deployed' AND kind != 'destroy' AND (? IS NULL OR number < ?)"
     return next(_rows(db, where, (agent, below, below), "number DESC LIMIT 1"), None)
 
 
 def deployments(db: sqlite3.Connection, agent: str, limit: int, offset: int = 0) -> list[ProposalRow]:
-    """The agent's deployments, the newest first."""
+    """Return deployments of the agent, the newest first."""
     order = "number DESC LIMIT ? OFFSET ?"
     return list(_rows(db, "agent = ? AND state = 'deployed'", (agent, limit, offset), order))
 
 
 def select(db: sqlite3.Connection, query: ProposalsQuery) -> tuple[list[ProposalRow], int]:
-    """What fits the query, the newest first, and how many there are without its limit."""
+    """Return the proposals that match the query, the newest first, and their number without its limit."""
     where, values = _WHERE[query.state], []
     if query.agent is not None:
         where, values = f"{where} AND agent = ?", [query.agent]
@@ -167,66 +167,66 @@ def select(db: sqlite3.Connection, query: ProposalsQuery) -> tuple[list[Proposal
 
 
 def agents(db: sqlite3.Connection) -> set[str]:
-    """Every agent that has a proposal."""
+    """Return all agents with proposals."""
     return {name for (name,) in db.execute("SELECT DISTINCT agent FROM proposals")}
 
 
 def numbers_to_complete(db: sqlite3.Connection, agent: str) -> set[int]:
-    """The agent's proposals whose rows an older hyperhive wrote, which did not keep `start` and `purge`."""
+    """Return the numbers of rows from an older hyperhive, which did not store `start` and `purge`."""
     return {
         number for (number,) in db.execute("SELECT number FROM proposals WHERE agent = ? AND purge IS NULL", (agent,))
     }
 
 
 def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], order: str = "number") -> Iterator[ProposalRow]:
-    for found in db.execute(f"SELECT {_COLUMNS} FROM proposals WHERE {where} ORDER BY {order}", values):  # noqa: S608
-        row = dict(zip(_FIELDS, found, strict=True))
+    for stored in db.execute(f"SELECT {_COLUMNS} FROM proposals WHERE {where} ORDER BY {order}", values):  # noqa: S608
+        row = dict(zip(_FIELDS, stored, strict=True))
         row.update(state=State(row["state"]), approvals=json.loads(row["approvals"]))
         row.update(purge=bool(row["purge"]), start=row["start"] != 0)
         yield ProposalRow(**row)
 
 
 def agents_with_repository(applied: Path) -> set[str]:
-    """Every agent that has an applied repository in the directory of all, there or not."""
+    """Return the names of all agents with a repository in the directory `applied`, existing or destroyed ones."""
     return {path.name.removesuffix(".git") for path in applied.glob("*.git")}
 
 
 def states_from_tags(names: Iterable[str]) -> dict[int, set[State]]:
-    """The states that each proposal has been in, from the names of tags. Raises IllegalHistory for other names."""
-    found: defaultdict[int, set[State]] = defaultdict(set)
+    """Return the states of each proposal from the names of its tags. Raises IllegalHistory for other names."""
+    states: defaultdict[int, set[State]] = defaultdict(set)
     for name in names:
-        told = parse_tag_name(name)
-        if told is None:
+        parsed = parse_tag_name(name)
+        if parsed is None:
             raise IllegalHistory(f"{name} is no tag of the gate")
-        state, number = told
+        state, number = parsed
         if state is not None:
-            found[number].add(state)
-    return dict(found)
+            states[number].add(state)
+    return dict(states)
 
 
-def furthest_tag(names: Mapping[str, object] | set[str], number: int, reached: set[State]) -> str:
-    """The tag that tells the present of a proposal. Raises IllegalHistory for states that no run leaves behind."""
-    state = current_state(reached)
+def last_tag(names: Mapping[str, object] | set[str], number: int, states: set[State]) -> str:
+    """Return the name of a proposal's last tag. Raises IllegalHistory for an impossible set of states."""
+    state = current_state(states)
     endorsed = tag_name(ENDORSED, number)
     return endorsed if state is State.BUILT and endorsed in names else tag_name(state, number)
 
 
 def rows_from_tags(tags: Iterable[Tag]) -> list[ProposalRow]:
-    """The index of all proposals in these tags. Raises IllegalHistory, and ValueError for texts of another's."""
+    """Return the rows of all proposals with these tags. Raises IllegalHistory, or ValueError for a wrong message."""
     by_name = {tag.name: tag for tag in tags}
-    made = []
-    for number, reached in sorted(states_from_tags(by_name).items()):
-        tag = by_name[furthest_tag(by_name, number, reached)]
-        born = by_name[tag_name(State.PROPOSAL, number)]
+    rows = []
+    for number, states in sorted(states_from_tags(by_name).items()):
+        tag = by_name[last_tag(by_name, number, states)]
+        first = by_name[tag_name(State.PROPOSAL, number)]
         data = tag_message.parse_message(tag.message)
         if data.kind in ("spawn", "destroy"):
             # Older daemons wrote these two into the first tags only.
-            first = tag_message.parse_message(born.message)
-            data = replace(data, start=first.start, purge=first.purge)
-        made.append(ProposalRow.from_tag(data, tag.target, created_at=born.when * 1_000, changed_at=tag.when * 1_000))
-    return made
+            request = tag_message.parse_message(first.message)
+            data = replace(data, start=request.start, purge=request.purge)
+        rows.append(ProposalRow.from_tag(data, tag.target, created_at=first.when * 1_000, changed_at=tag.when * 1_000))
+    return rows
 
 
 def rows_of_repository(repository: Repository) -> list[ProposalRow]:
-    """The same from all tags that there are."""
+    """Return the rows of all proposals in a repository. Raises as `rows_from_tags`."""
     return rows_from_tags(repository.read_tags())

@@ -10,9 +10,9 @@
     withdrawn     failed     denied,      failed
                             withdrawn
 
-    rebuild, of which the commit was approved before: the same, but nobody decides on it, so it is never denied
+    rebuild, whose commit was approved before: the same, but nobody decides on it, so it is never denied
 
-    rollback, of which everything was built and approved before:
+    rollback, whose closure was built and approved before:
 
     proposal ──▶ approved ──▶ deployed
         │            │
@@ -20,10 +20,10 @@
     withdrawn     failed
 
 A state is a tag `<state>/<number>` in the agent's applied repository. Tags are only ever added, so a proposal's state
-is the furthest of its tags. Every state that is not terminal has a step to a terminal one that nobody has to agree to:
-`proposal` and `built` can be withdrawn (by who proposed, when time is up, when main moved), `building` and `approved`
-fail (the build or the deployment did not succeed, or was cut off). What has to end while it is building becomes built
-first and is withdrawn then, or fails: so a closure is never left without a tag that tells of it.
+is its last tag in this order. Every state that is not terminal has a step to a terminal one that needs no approval:
+`proposal` and `built` can be withdrawn (by the proposer, after expiry, after main has moved), `building` and `approved`
+fail (the build or the deployment has failed or was cut off). A proposal that has to end during its build becomes built
+first and is withdrawn then, or fails; so every closure is named by a tag.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from hive_core.protocol import ProposalKind
 
 
 class State(StrEnum):
-    """Where a proposal is, in the order in which its tags are planted."""
+    """The state of a proposal, in the order in which its tags are written."""
 
     PROPOSAL = "proposal"
     BUILDING = "building"
@@ -52,7 +52,7 @@ class State(StrEnum):
 TERMINAL = frozenset({State.DEPLOYED, State.FAILED, State.DENIED, State.WITHDRAWN})
 """A proposal ends in exactly one of these and never leaves it."""
 OPEN = frozenset(State) - TERMINAL
-"""Something can still become of a proposal in these."""
+"""The states of a proposal that has not ended."""
 
 _ENDED: Mapping[State, frozenset[State]] = {state: frozenset() for state in TERMINAL}
 _BUILT: Mapping[State, frozenset[State]] = {
@@ -72,27 +72,27 @@ _NOT_BUILT: Mapping[State, frozenset[State]] = {
     **_ENDED,
 }
 _STEPS: Mapping[ProposalKind, Mapping[State, frozenset[State]]] = {"rebuild": _NOT_DECIDED, "rollback": _NOT_BUILT}
-_ORDER = {state: place for place, state in enumerate(State)}
+_ORDER = {state: position for position, state in enumerate(State)}
 
 
 class IllegalHistory(ValueError):
-    """A set of tags that no run of the state machine leaves behind."""
+    """A set of tags that the state machine cannot have written."""
 
 
 def next_states(state: State, kind: ProposalKind) -> frozenset[State]:
-    """The states that may come next; none after a terminal state, or after one that the kind never has."""
+    """Return the states that may come next; none after a terminal state, or after one that the kind never has."""
     return _STEPS.get(kind, _BUILT).get(state, frozenset())
 
 
 def can_follow(before: State, after: State, kind: ProposalKind) -> bool:
-    """Whether `after` is a legal next state of `before`."""
+    """Return True if `after` is a legal next state of `before`."""
     return after in next_states(before, kind)
 
 
 def current_state(tags: Iterable[State], kind: ProposalKind | None = None) -> State:
-    """The state of a proposal with these tags; raises IllegalHistory if they do not form one legal path.
+    """Return the state of a proposal with these tags. Raises IllegalHistory if they do not form one legal path.
 
-    Without `kind`, which the names of tags do not tell, a path of any kind will do.
+    Without `kind`, which the names of tags do not contain, the path of any kind is legal.
     """
     path = sorted(set(tags), key=_ORDER.__getitem__)
     if not path or path[0] is not State.PROPOSAL:
@@ -112,23 +112,23 @@ def _first_wrong(path: list[State], kind: ProposalKind) -> str | None:
 
 
 ENDORSED = "endorsed"
-"""The tag `endorsed/N` is no state: of a proposal that two have to approve, the first has."""
+"""The tag `endorsed/N` is no state: the first of two deciders has approved the proposal."""
 
 _TAG = re.compile(r"([a-z]{1,16})/(0|[1-9][0-9]{0,17})")
 _STATES = {state.value: state for state in State}
 
 
 def tag_name(state: State | str, number: int) -> str:
-    """The name of the tag that says that proposal `number` is in a state, or endorsed."""
+    """Return the name of the tag for a state of proposal `number`, or for `endorsed`."""
     return f"{state}/{number}"
 
 
 def parse_tag_name(name: str) -> tuple[State | None, int] | None:
-    """The state and number that a tag's name tells; a state of None is `endorsed`. None for what is no tag of ours."""
-    found = _TAG.fullmatch(name)
-    if found is None:
+    """Return the state (None for `endorsed`) and the number in a tag's name; None if it is no tag of the gate."""
+    match = _TAG.fullmatch(name)
+    if match is None:
         return None
-    word, number = found[1], int(found[2])
+    word, number = match[1], int(match[2])
     if word == ENDORSED:
         return None, number
     return (_STATES[word], number) if word in _STATES else None

@@ -1,8 +1,8 @@
 """The data of a tag, and its text form.
 
-Only the last paragraph is read back. What others wrote stands before it in quotations, of which no line is empty, and
-in it as JSON in ASCII on one line, so nobody can put a line into the block or a block behind it. People's parts show
-control characters escaped and may be cut; the block holds everything as it was. git's own `%(trailers)` reads it too.
+Only the last paragraph, the block, is read back. Texts of agents stand before it in quotations without empty lines, and
+in it as JSON in ASCII on one line, so nobody can put a line into the block or a block behind it. The parts for people
+show control characters escaped and may be cut; the block holds the values unchanged. git's `%(trailers)` reads it too.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _Flag = Annotated[bool, Strict()]
 
 @dataclass(frozen=True)
 class ProposalFields:
-    """A proposal as of one of its tags, in the fields that the index keeps as well.
+    """The fields of a proposal that both a tag and the index have.
 
-    `by` and `note` are the proposer's in every tag; who wrote the tag is its tagger. `outcome` says why the proposal
-    is in this state: why it failed, was denied or withdrawn, the note of an approval. `approvals` are the labels of
-    those who approved so far, or the rule that did. `expires_at` is in milliseconds since 1970. `purge` belongs to a
-    destroy, `start` to a spawn.
+    `by` and `note` are those of the proposer in every tag; the tagger is the party that caused the transition.
+    `outcome` is the reason for this state: the reason of a failure, denial or withdrawal, or the note of an approval.
+    `approvals` are the labels of the parties that have approved, or the rule. `expires_at` is in milliseconds since
+    1970. `purge` belongs to a destroy, `start` to a spawn.
     """
 
     agent: Annotated[_Text, AfterValidator(_check_agent)]
@@ -61,7 +61,7 @@ class ProposalFields:
 
 @dataclass(frozen=True)
 class ProposalTag(ProposalFields):
-    """All that a tag says of its proposal: also the results of a build, which only the tags keep."""
+    """The data of a tag: all fields of the proposal, and the results of its build, which the index does not have."""
 
     settings: list[_Text] = field(default_factory=list)
     closure_changes: list[_Text] = field(default_factory=list)
@@ -75,8 +75,8 @@ _KEPT_LOG = 20_000
 _SHOWN_LINES = 100
 _KEPT_LINES = 200
 _WIDTH = 300
-_LONGEST = 16 * 1024 * 1024
-"""No tag is longer than that, in characters: a proposal's own words are bounded far below it."""
+_MAX_LENGTH = 16 * 1024 * 1024
+"""Characters of a message; the texts of a proposal are limited far below that."""
 _BY_A_PARTY = frozenset({"proposal", "endorsed", "approved", "denied", "withdrawn"})
 _WANTS: dict[ProposalKind, str] = {
     "config": "change the configuration of {agent}",
@@ -87,25 +87,30 @@ _WANTS: dict[ProposalKind, str] = {
 }
 
 
-def format_message(data: ProposalTag, who: str = "", *, fact: str = "") -> str:
-    """The message of the tag with that data. `who` is the label of the party that caused it, the tag's tagger.
+def format_message(data: ProposalTag, who: str = "", *, marker: str = "") -> str:
+    """Return the message of a tag with that data.
 
-    `fact` is the tag's word where that is no state (`endorsed`). What the index does not need is cut if it is very
-    long, so that a tag stays below what git's layer takes: the log to its end, lists to their beginning.
+    Fields that the index does not need are cut, so that a tag is not too long for the code that reads git objects:
+    the log to its end, lists to their beginning.
+
+    Args:
+        who: The label of the party that caused the transition, which is the tag's tagger.
+        marker: The first part of the tag's name if that is no state (`endorsed`).
     """
     data = replace(
         data,
-        settings=_beginning(data.settings),
-        closure_changes=_beginning(data.closure_changes),
+        settings=_cut_list(data.settings),
+        closure_changes=_cut_list(data.closure_changes),
         log_tail=last_lines(data.log_tail, _KEPT_LOG),
     )
-    parts = [_subject(data, who, fact or data.state), *_body(data, who, fact or data.state), _block(data)]
+    word = marker or data.state
+    parts = [_subject(data, who, word), *_body(data, who, word), _block(data)]
     return "\n\n".join(parts) + "\n"
 
 
 def parse_message(message: str) -> ProposalTag:
-    """The data with which the message was written. Raises ValueError for what `write` does not write."""
-    if len(message) > _LONGEST:
+    """Return the data of a message. Raises ValueError for a message that `format_message` does not write."""
+    if len(message) > _MAX_LENGTH:
         raise ValueError(f"a tag's message of {len(message)} characters is longer than any of ours")
     body, _, block = message.removesuffix("\n").rpartition("\n\n")
     values: dict[str, Any] = {}
@@ -163,13 +168,13 @@ def _body(data: ProposalTag, who: str, word: str) -> list[str]:
     return parts
 
 
-def _beginning(lines: list[str]) -> list[str]:
+def _cut_list(lines: list[str]) -> list[str]:
     kept = [line[:_WIDTH] for line in lines[:_KEPT_LINES]]
     return [*kept, f"and {len(lines) - len(kept)} more"] if len(lines) > len(kept) else kept
 
 
 def _block(data: ProposalTag) -> str:
-    """One line for each field that says something."""
+    """Return one line for each field that differs from its default, and for those that are always there."""
     lines = []
     for key, name in _NAMES.items():
         value = getattr(data, name)

@@ -1,4 +1,4 @@
-"""What a transition consists of: tags to be written, and a move of `main`; with the crash points between its steps."""
+"""The parts of a transition: tags to be written, and a move of `main`; and the crash points between its steps."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from hive_core.infra.git.objects import Person
 MAIN = "refs/heads/main"
 
 Notification = tuple[str, str]
-"""The recipient, and the text."""
+"""The recipient and the text of a message."""
 
 
 def seconds() -> int:
-    """Now, as git's tags tell time."""
+    """Return the time in seconds since 1970, as in the tags of git."""
     return int(time.time())
 
 
 @dataclass(frozen=True)
 class Transition:
-    """A tag to be written: what it says, on which commit, by whom. `marker` names a tag that is no state."""
+    """A tag to be written: its data, commit and party. `marker` replaces the state in the name (`endorsed`)."""
 
     data: ProposalTag
     commit: str
@@ -33,19 +33,20 @@ class Transition:
 
     @property
     def tag(self) -> str:
+        """The name of the tag."""
         return tag_name(self.marker or self.data.state, self.data.number)
 
 
 @dataclass(frozen=True)
 class MoveMain:
-    """A change of what is deployed, from the commit `old` (None: nothing was) to `new`."""
+    """A move of `main` from the commit `old` (None: there was no `main`) to `new`."""
 
     new: str
     old: str | None
 
 
 def person(principal: Principal) -> Person:
-    """Return how tags and commits name a party."""
+    """Return the name and address of a party in tags and commits."""
     return Person(principal.label, f"{re.sub('[^a-z0-9]', '', principal.name)}@hive")
 
 

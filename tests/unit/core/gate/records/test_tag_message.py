@@ -61,9 +61,9 @@ data = st.builds(
 
 
 @given(data, hostile, st.sampled_from(["", "endorsed"]))
-def test_what_was_written_is_read(told: ProposalTag, who: str, fact: str) -> None:
+def test_what_was_written_is_read(told: ProposalTag, who: str, marker: str) -> None:
     """Whatever words others put in, exactly the same data comes back."""
-    assert parse_message(format_message(told, who, fact=fact)) == told
+    assert parse_message(format_message(told, who, marker=marker)) == told
 
 
 @given(data, hostile)
@@ -182,7 +182,7 @@ def test_a_longer_message_than_any_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "who", "fact", "subject"),
+    ("told", "who", "marker", "subject"),
     [
         (replace(BASIC, state=State.PROPOSAL), "ada", "", "proposal: ada/3 by ada: add docker"),
         (replace(BASIC, state=State.BUILDING), "system", "", "building: ada/3"),
@@ -222,9 +222,9 @@ def test_a_longer_message_than_any_is_refused() -> None:
         ),
     ],
 )
-def test_subjects(told: ProposalTag, who: str, fact: str, subject: str) -> None:
+def test_subjects(told: ProposalTag, who: str, marker: str, subject: str) -> None:
     """The first line says what became of which proposal, by whom and why."""
-    assert format_message(told, who, fact=fact).split("\n")[0] == subject
+    assert format_message(told, who, marker=marker).split("\n")[0] == subject
 
 
 @given(data, hostile)

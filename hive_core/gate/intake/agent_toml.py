@@ -1,8 +1,8 @@
-"""Parsing of `agent.toml` from an agent, and the check of its limits against the ceilings.
+"""The parser of an agent's `agent.toml`, and the check of its limits against the ceilings.
 
 Syntax errors are reported with their line, wrong values with the path of their key.
 
-What was deployed under a higher ceiling stays deployed: its next start lowers its limits to the ceilings.
+A configuration that was deployed under higher ceilings stays deployed: its limits are lowered at the next start.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from hive_core.settings import LimitCeilings
 from hive_core.text import printable_line, shown
 
 TOML_MOST = 64 * 1024
-"""Bytes of agent.toml."""
-_TOLD_MOST = 5
+"""The largest agent.toml, in bytes."""
+_SHOWN_FAULTS = 5
 _TEXT_MOST = 300
 _DOTTED_MOST = 64
-# Short ones only, so that looking for them takes no time: of longer ones there is no room for many.
+# Short keys only, so that the search is quick: the file has no room for many longer ones.
 _KEY = r"""(?>[\w-]{1,60}|"(?:[^"\\\n]|\\.){0,60}"|'[^'\n]{0,60}')"""
-# tomllib needs the square of their number in time, or more.
+# The time of tomllib grows with the square of the number of joined keys, or faster.
 _DOTTED = re.compile(rf"(?<![\w-]){_KEY}(?:[ \t]{{0,60}}\.[ \t]{{0,60}}{_KEY}){{{_DOTTED_MOST}}}", re.ASCII)
 _AT = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)$", re.DOTALL)
 _HINT = f"known keys: {', '.join(AgentConfig.model_fields)}"
@@ -41,15 +41,15 @@ def parse_config(data: bytes) -> AgentConfig:
     try:
         return AgentConfig.model_validate(document)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-    faults = [_describe(each["loc"], each["msg"]) for each in found[:_TOLD_MOST]]
-    if len(found) > _TOLD_MOST:
-        faults.append(f"and {len(found) - _TOLD_MOST:,} more")
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+    faults = [_describe(each["loc"], each["msg"]) for each in errors[:_SHOWN_FAULTS]]
+    if len(errors) > _SHOWN_FAULTS:
+        faults.append(f"and {len(errors) - _SHOWN_FAULTS:,} more")
     raise HiveError("bad_agent_toml", f"agent.toml: {'; '.join(faults)}", hint=_HINT)
 
 
 def toml_too_large(size: int) -> HiveError:
-    """The refusal of an agent.toml of more than TOML_MOST bytes."""
+    """Return the error for an agent.toml of more than TOML_MOST bytes."""
     why = f"agent.toml has {size:,} bytes, at most {TOML_MOST:,} are allowed"
     return HiveError("bad_agent_toml", why, hint="long texts belong into prompt.md or files of their own")
 
@@ -71,12 +71,12 @@ def _parsed(text: str) -> dict[str, Any]:
     except RecursionError:
         raise _bad(None, "arrays or tables are nested too deeply") from None
     except ValueError as error:
-        # TOMLDecodeError, and what Python's numbers and dates refuse.
-        found = _AT.match(str(error))
-        if found is None:
+        # TOMLDecodeError, and the errors of Python's numbers and dates.
+        match = _AT.match(str(error))
+        if match is None:
             raise _bad(None, str(error)) from None
-        line = int(found["line"]) if found["line"] else text.rstrip("\n").count("\n") + 1
-        raise _bad(line, found["what"]) from None
+        line = int(match["line"]) if match["line"] else text.rstrip("\n").count("\n") + 1
+        raise _bad(line, match["what"]) from None
 
 
 def _bad(line: int | None, what: str) -> HiveError:
@@ -99,6 +99,6 @@ def _describe(path: Sequence[str | int], message: str) -> str:
 
 
 def check_ceilings(config: AgentConfig, ceilings: LimitCeilings) -> None:
-    """Refuse settings that ask for more than the ceilings. Raises `above_ceiling` with the keys."""
+    """Raise `above_ceiling`, which names the keys, if settings ask for more than the ceilings."""
     if found := excesses(config, ceilings):
         raise above_ceiling(found)

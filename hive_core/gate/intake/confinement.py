@@ -1,8 +1,8 @@
-"""How the git commands of an intake are confined: in a sandbox without anything, or as plain processes.
+"""Confinement of the git commands of an intake: a nearly empty sandbox, or plain processes.
 
-Both ways have the same limits on memory, processor time and the size of files. In the sandbox there are no network,
-no other processes, no capabilities, and no files but the system's programs, what the command has to read, all of it
-read-only, and what it has to write. The sandbox of an agent (`hive_core.runtimes.bubblewrap`) shows far more.
+Both have the same limits on memory, processor time and the size of files. The sandbox has no network, no other
+processes and no capabilities. It shows only the system's programs and the inputs of the command, read-only, and the
+directories that the command writes. The sandbox of an agent (`hive_core.runtimes.bubblewrap`) shows far more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hive_core.infra.processes import Command, Process, spawn
 from hive_core.runtimes.bubblewrap import CONFINING, Host
 
 _FOR_THE_LOADER = Path("/etc/ld.so.cache")
-# Git names temporary files at random.
+# Git needs random numbers for the names of temporary files.
 _DEVICES = ("/dev/null", "/dev/urandom")
 
 
@@ -45,7 +45,7 @@ class Sandbox:
     limits: Mapping[int, int]
 
     def __call__(self, call: GitInvocation, stdin: int, stdout: int | None = None) -> Process:
-        # bwrap does nothing before it has read its arguments from the pipe, and so nothing without its limits.
+        # bwrap waits for its arguments from the pipe, so nothing runs before the limits are set.
         source, feed = pipe()
         try:
             line = [self.bwrap, "--args", str(source), "--", str(self.git), *call.arguments]
@@ -62,7 +62,7 @@ class Sandbox:
 
 
 def arguments(host: Host, git: Path, call: GitInvocation) -> list[str]:
-    """What bwrap is told about the sandbox of one command, in the order of mounting."""
+    """Return the arguments of bwrap for the sandbox of one command, in the order of mounting."""
     line = list(CONFINING)
     for target, link in host.links:
         line += ["--symlink", target, link]
@@ -71,7 +71,7 @@ def arguments(host: Host, git: Path, call: GitInvocation) -> list[str]:
         shown.append(git)
     for path in (*shown, _FOR_THE_LOADER):
         line += ["--ro-bind-try", str(path), str(path)]
-    # Not all of /dev: that is a file system in memory, which can be filled.
+    # Only these devices: all of /dev would be a file system in memory, which the command could fill.
     for device in _DEVICES:
         line += ["--dev-bind", device, device]
     for path in call.reads:
@@ -82,11 +82,11 @@ def arguments(host: Host, git: Path, call: GitInvocation) -> list[str]:
 
 
 def limits(proposal_bytes: int, memory: int, seconds: float) -> dict[int, int]:
-    """The resource limits of every command of an intake."""
+    """Return the resource limits of every command of an intake."""
     return {
         resource.RLIMIT_AS: memory + 2 * proposal_bytes,
         resource.RLIMIT_CPU: max(1, round(seconds)),
-        # The pack, and room for its index.
+        # Room for the pack and its index.
         resource.RLIMIT_FSIZE: 4 * proposal_bytes + 1024 * 1024,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: 1_024,

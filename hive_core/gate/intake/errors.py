@@ -1,6 +1,6 @@
-"""Git's failures as error messages.
+"""Failures of git as error messages.
 
-What they said is partly an agent's (names of files and of objects), so no more of it is told than one clean line.
+The output of git contains texts of the agent (names of files and objects), so an error has one escaped line of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hive_core.infra.processes import describe_exit
 from hive_core.text import format_bytes, printable_line
 
 _FSCK = re.compile(r"object ([0-9a-f]{40}): (\w+): (.*)")
-_OF_TREES = frozenset(
+_TREE_FAULTS = frozenset(
     {
         "badFilemode",
         "badTree",
@@ -32,18 +32,18 @@ _OF_TREES = frozenset(
         "zeroPaddedFilemode",
     }
 )
-"""What git fsck calls the faults of trees."""
+"""The names of git fsck for faults of trees."""
 _LINE_MOST = 300
 _REPAIR = "see what git fsck says in your repository, and make the commit again"
 
 
 def refusal(reading: GitEnd, indexing: GitEnd, commit: str, most: int, source: Path) -> HiveError | None:
-    """Why the transfer of a commit failed; None if it did not."""
+    """Return the error for a transfer of a commit that has failed; None if it has not."""
     if "No space left on device" in indexing.output or "Disk quota exceeded" in indexing.output:
         return disk_full("take a proposal in")
     if "pack exceeds maximum allowed size" in indexing.output:
         return too_large(f"what the commit adds is more than {format_bytes(most)} when packed")
-    # Broken by the other side's end, it says nothing about itself.
+    # Ended by SIGPIPE, the reader is not the cause: the other side has ended first.
     if reading.status and not _signalled(reading, signal.SIGPIPE):
         return _unreadable(reading, commit, source)
     if indexing.status:
@@ -53,14 +53,14 @@ def refusal(reading: GitEnd, indexing: GitEnd, commit: str, most: int, source: P
     return None
 
 
-def absent(indexing: GitEnd) -> str | None:
-    """The object that is part of the commit and did not arrive, if that is why it was refused."""
-    found = re.search(r"did not receive expected object ([0-9a-f]{40})", indexing.output)
-    return found[1] if found else None
+def missing_object(indexing: GitEnd) -> str | None:
+    """Return the object whose absence made git refuse the commit; None for other failures."""
+    match = re.search(r"did not receive expected object ([0-9a-f]{40})", indexing.output)
+    return match[1] if match else None
 
 
-def not_sent(sha: str, length: int | None, most: int) -> HiveError:
-    """Why an object did not arrive, of which its repository says that it has `length` bytes (None: nothing)."""
+def missing_object_error(sha: str, length: int | None, most: int) -> HiveError:
+    """Return the error for an object that did not arrive; `length` is its size in the agent's repository, if known."""
     if length is not None and length > most:
         where = f"a file in the commit, or in one before it, has {length:,} bytes"
         return too_large(f"{where}, at most {most:,} are allowed ({sha})")
@@ -68,7 +68,7 @@ def not_sent(sha: str, length: int | None, most: int) -> HiveError:
 
 
 def no_commit(commit: str, kind: str) -> HiveError:
-    """The refusal of an id that is not a commit's."""
+    """Return the error for the id of an object that is no commit."""
     return HiveError(
         "bad_commit", f"{commit} is a {kind}, not a commit", hint="git rev-parse HEAD prints the id to use"
     )
@@ -93,11 +93,11 @@ def _unacceptable(indexing: GitEnd) -> HiveError:
         return _failed(_line(indexing))
     if exhausted := _exhausted(indexing):
         return exhausted
-    if found := _FSCK.search(indexing.output):
-        code = "bad_tree" if found[2] in _OF_TREES or found[2].startswith("git") else "bad_object"
+    if match := _FSCK.search(indexing.output):
+        code = "bad_tree" if match[2] in _TREE_FAULTS or match[2].startswith("git") else "bad_object"
         return HiveError(
             code,
-            f"git fsck refuses the object {found[1]}: {printable_line(found[3], _LINE_MOST)} ({found[2]})",
+            f"git fsck refuses the object {match[1]}: {printable_line(match[3], _LINE_MOST)} ({match[2]})",
             hint=_REPAIR,
         )
     return HiveError("bad_object", f"git refuses an object of the commit: {_line(indexing)}", hint=_REPAIR)
@@ -116,17 +116,17 @@ def _failed(why: str) -> HiveError:
 
 
 def _signalled(end: GitEnd, by: signal.Signals) -> bool:
-    # bwrap tells the end of what it runs the way shells do.
+    # bwrap reports the signal that ended its child as shells do.
     return end.status in {-by, 128 + by}
 
 
 def _line(end: GitEnd) -> str:
     lines = [line for line in end.output.splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("fatal:", "error:", "bwrap:"))] or lines
-    return printable_line(telling[-1].strip(), _LINE_MOST) if telling else describe_exit(end.status)
+    errors = [line for line in lines if line.startswith(("fatal:", "error:", "bwrap:"))] or lines
+    return printable_line(errors[-1].strip(), _LINE_MOST) if errors else describe_exit(end.status)
 
 
 def too_large(what: str) -> HiveError:
-    """The refusal of what takes more bytes than a proposal may."""
+    """Return the error for files or packs that are larger than a proposal may be."""
     hint = "keep large files out of the configuration, and out of the commits before (git rebase)"
     return HiveError("too_large", what, hint=hint)

@@ -1,17 +1,17 @@
-"""Taking a proposed commit in from a repository that its agent can write.
+"""The import of a proposed commit from a repository that its agent can write.
 
-The daemon runs no git in such a repository and reads no setting, hook, ref or index of it: all that is taken from
-there is objects, by their ids. Two confined commands of git stand between an agent and the applied repository:
+The daemon runs no git in such a repository and reads no setting, hook, ref or index of it: it takes only objects, by
+their ids. Two confined commands of git stand between an agent and the applied repository:
 
     config/.git/objects ─▶ [git pack-objects] ─pipe─▶ [git index-pack --strict] ─▶ quarantine ─▶ applied repository
 
-The first works in an empty repository of the hive's own that borrows the agent's objects. The second believes nothing
-of what it is sent (see `hive_core.infra.git.quarantine`). Nothing but bytes of a pack pass between them. What has
-arrived is then read and checked (`hive_core.gate.intake.tree_check`), and moved over only if all of it is good.
+The first command works in an empty repository of the hive that borrows the agent's objects. The second verifies all
+objects (see `hive_core.infra.git.quarantine`). Only the bytes of a pack pass between them. The arrived objects are then
+checked (`hive_core.gate.intake.tree_check`), and moved into the applied repository only if all are acceptable.
 
-A pack is streamed and no bundle made: a bundle is a pack behind a list of refs, and refs are what is not wanted here.
-What is in the pack is fetched with the same checks, by fewer processes, and without a file of unknown size between.
-Files beyond the limit are left out of it, so a huge one costs nothing: `index-pack` notes that one is missing.
+A pack is used and not a bundle, because a bundle is a pack with a list of refs, and the intake takes no refs. A pack is
+streamed by fewer processes and without a file of unknown size. Files beyond the limit are left out of the pack, so a
+huge file costs nothing: `index-pack` reports that it is missing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from hive_core.errors import HiveError, conflict
 from hive_core.gate.intake import source_check
 from hive_core.gate.intake.confinement import Plain, Sandbox, limits
-from hive_core.gate.intake.errors import absent, not_sent, refusal
+from hive_core.gate.intake.errors import missing_object, missing_object_error, refusal
 from hive_core.gate.intake.tree_check import CheckedConfig, read_checked_config, read_head
 from hive_core.infra.git.cat_file import ARGUMENTS, ObjectReader
 from hive_core.infra.git.quarantine import (
@@ -52,9 +52,11 @@ from hive_core.text import shown
 
 @dataclass(frozen=True)
 class IntakeLimits:
-    """`bytes`: of the pack, of each file, of all files. `files`: how many. `seconds`: of time, and of processor time
-    for each command. `memory`: bytes of address space for each command, beside what a file needs. `ceilings`: of the
-    limits that the settings ask for.
+    """Limits of an intake.
+
+    `bytes` limits the pack, each file and the sum of all files; `files` their number; `seconds` the time, and the
+    processor time of each command; `memory` the bytes of address space of each command, in addition to the size of a
+    file. `ceilings` are those of the limits in `agent.toml`.
     """
 
     bytes: int
@@ -65,9 +67,11 @@ class IntakeLimits:
 
 
 class CommitImporter:
-    """Takes commits in. `bwrap` confines git, or None if that does not work here. `scratch` is a directory on the file
-    system of the applied repositories; what a killed daemon leaves in it may be removed when no intake is under way.
-    How many are taken in at one time is the caller's to limit: each has up to three commands of git.
+    """Imports commits into applied repositories.
+
+    `bwrap` is the program that confines git, or None if it does not work here. `scratch` is a directory on the file
+    system of the applied repositories; its content may be removed while no intake is in progress. Callers limit the
+    number of intakes at a time, because each runs up to three commands of git.
     """
 
     def __init__(self, bwrap: str | None, scratch: Path, most: IntakeLimits) -> None:
@@ -75,17 +79,17 @@ class CommitImporter:
         self._scratch = scratch
         self._most = most
         self._start: GitStarter | None = None
-        # One for all intakes: nothing is ever written to it.
+        # All intakes share one, because nothing is written to it.
         self._bare: Path | None = None
 
     async def import_commit(self, config: Path, repository: Path, commit: str, base: str | None) -> CheckedConfig:
-        """Check a commit of the repository in `config` and put its objects into `repository`, for good, without a ref.
+        """Check a commit of the repository in `config` and store its objects durably in `repository`, without a ref.
 
         `base` is the commit that it must descend from, one of `repository`. Raises HiveError: `bad_commit`,
         `no_such_commit`, `no_repository`, `bad_repository`, `bad_object`, `bad_tree`, `too_large`, `too_many_files`,
         `bad_agent_toml`, `above_ceiling`, `bad_prompt`, `not_rebased`, `intake_slow`, `disk_full`, `git_missing`,
         `intake_failed`.
-        Nothing is left behind then, nor if it is cancelled.
+        After an error or a cancellation nothing is left behind.
         """
         if re.fullmatch(r"[0-9a-f]{40}", commit) is None:
             hint = "git rev-parse HEAD prints the id"
@@ -94,8 +98,8 @@ class CommitImporter:
         if self._start is None:
             self._start = await asyncio.to_thread(_starter, self._bwrap, self._most)
         if self._bare is None or not (self._bare / "config").exists():
-            self._bare = create_bare_repository(self._new_place())
-        directory = self._new_place()
+            self._bare = create_bare_repository(self._new_directory())
+        directory = self._new_directory()
         try:
             async with asyncio.timeout(self._most.seconds):
                 quarantine = Quarantine(directory, self._bare, repository)
@@ -111,14 +115,14 @@ class CommitImporter:
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    def _new_place(self) -> Path:
+    def _new_directory(self) -> Path:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix="intake-", dir=self._scratch))
 
 
 @dataclass(frozen=True)
 class _Import:
-    """One commit on its way from the directory `config` to `repository`."""
+    """The import of one commit from the directory `config` into `repository`."""
 
     start: GitStarter
     most: IntakeLimits
@@ -128,7 +132,7 @@ class _Import:
     repository: Path
 
     async def run(self, commit: str, base: str | None) -> CheckedConfig:
-        # Started first: it reads nothing before it is asked, and where it is confined that takes a moment.
+        # The reader waits for requests, so it is started first: the start of its sandbox takes time.
         async with self._reader() as objects:
             await self._transfer(commit, base)
             head = await read_head(objects, commit)
@@ -137,7 +141,7 @@ class _Import:
             candidate = await read_checked_config(
                 objects, head.tree, self.most.bytes, self.most.files, self.most.ceilings
             )
-        # The quarantine is removed after this, and half a move is no use to anybody.
+        # The quarantine is removed after this, so the move must not stop in the middle.
         await shield_to_completion(asyncio.to_thread(self.quarantine.accept))
         return candidate
 
@@ -147,7 +151,7 @@ class _Import:
         asked, question = pipe()
         async with AsyncExitStack() as stack:
             try:
-                # The one that waits for the other's output first, so that neither works before its limits hold.
+                # The reader of the pipe first, so that neither command works before its limits are set.
                 indexing = self.start(self.quarantine.index_command(self.most.bytes), source)
                 await stack.enter_async_context(ended(indexing))
                 reading = self.start(self._pack(), asked, sink)
@@ -157,8 +161,8 @@ class _Import:
                 for descriptor in (source, sink, asked, question):
                     os.close(descriptor)
             ends = await asyncio.gather(finish(reading), finish(indexing))
-        if sha := absent(ends[1]):
-            raise not_sent(sha, await self._length(sha), self.most.bytes)
+        if sha := missing_object(ends[1]):
+            raise missing_object_error(sha, await self._length(sha), self.most.bytes)
         if error := refusal(*ends, commit, self.most.bytes, self.config):
             raise error
 
@@ -167,21 +171,21 @@ class _Import:
         return self._at_source(*line, f"--filter=blob:limit={self.most.bytes + 1}")
 
     def _at_source(self, *arguments: str) -> GitInvocation:
-        """A command that reads the agent's objects."""
+        """Return a command that reads the agent's objects."""
         trusted = self.repository / "objects"
-        # The trusted objects first: what is there already cannot be passed off as something else.
+        # Trusted objects first, so that the agent's repository cannot replace an object that is there already.
         objects = environment(self.bare, None, [trusted, self.config / source_check.OBJECTS])
-        # All of `config` is shown, for it alone is sure to be a directory and no link: what is mounted is looked up
-        # outside of the sandbox. A path below it may lead anywhere by now; followed in the sandbox, it does not.
+        # All of `config` is mounted, because only `config` itself is surely no link: bwrap resolves mounted paths
+        # outside of the sandbox. A path below may have become a link; inside the sandbox it leads nowhere else.
         return GitInvocation(arguments, objects, (self.bare, trusted, self.config))
 
     async def _length(self, sha: str) -> int | None:
-        """What the agent's repository says of an object's length."""
+        """Return the size of an object according to the agent's repository, or None."""
         end = await self._end_of(self._at_source("cat-file", "-s", sha))
         return int(end.output) if end.status == 0 and re.fullmatch(r"[0-9]{1,18}\n", end.output) else None
 
     async def _end_of(self, call: GitInvocation) -> GitEnd:
-        """Run a command that has no input."""
+        """Run a command without input."""
         source, question = pipe()
         try:
             process = self.start(call, source)

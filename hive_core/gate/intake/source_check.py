@@ -1,7 +1,7 @@
-"""A first look at the repository that an agent wrote: is it one that can be read, and if not, why.
+"""The first check of an agent's repository: its files are those of a plain git repository.
 
-It follows no link and opens no file, so it is safe whatever is there. What confines git is the sandbox; this gives
-a clear answer where git's would be none. What changes after the look meets the sandbox.
+The check follows no link and opens no file, so it is safe for any content. It gives clear errors where those of git are
+not clear. It does not confine git: the sandbox does, also if the repository changes after the check.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _PLAIN = "use an ordinary repository: move your files away, git clone or git ini
 
 
 OBJECTS = Path(".git", "objects")
-"""Where the objects lie in a configuration directory."""
+"""The path of the objects in a configuration directory."""
 
 
 def check(config: Path) -> None:
-    """See whether `config` holds a repository. Raises HiveError `no_repository` or `bad_repository`."""
+    """Raise `no_repository` or `bad_repository` unless `config` contains a plain repository."""
     try:
         with (
             _directory(config, None, config.name) as top,
@@ -43,7 +43,7 @@ def check(config: Path) -> None:
 
 
 def _check_objects(objects: int) -> None:
-    # Git makes nothing but directories here: 256 of them by the first two digits, and these two.
+    # Git creates only directories here: up to 256 named by two digits, and `pack` and `info`.
     _each(objects, ".git/objects", 1_000, _check_top_entry)
     for name, check_entry in (("pack", _check_pack), ("info", _check_info)):
         try:
@@ -79,7 +79,7 @@ def _each(directory: int, where: str, most: int, check_entry: Callable[[str, os.
 
 @contextmanager
 def _directory(name: str | Path, above: int | None, called: str) -> Iterator[int]:
-    """Open a directory if it is one and no link. Raises FileNotFoundError if there is nothing of the name."""
+    """Open a directory that is no link. Raises FileNotFoundError, or `bad_repository`."""
     mode = os.stat(name, dir_fd=above, follow_symlinks=False).st_mode
     if not stat.S_ISDIR(mode):
         raise _bad(f"{called} is {_of_mode(mode)}, no directory", _PLAIN)

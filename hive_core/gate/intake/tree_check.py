@@ -1,6 +1,6 @@
 """Checks of a commit's tree: names, sizes and number of its files.
 
-Pure: trees come in as git stores them. A commit that passed here can be written to a disk without a second thought.
+Trees are given as git stores them. The files of a commit that passes can be written to a disk safely.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hive_core.text import shown
 
 REQUIRED = ("agent.nix", "agent.toml", "prompt.md")
 PROMPT_MOST = 100_000
-"""Characters of prompt.md."""
+"""The longest prompt.md, in characters."""
 NAME_MOST = 255
 PATH_MOST = 1_000
 DEPTH_MOST = 32
@@ -33,7 +33,7 @@ _REFUSED_MODES = {
     b"120000": ("a symbolic link", "commit the file itself in its place"),
     b"160000": ("a submodule", "commit the files themselves, or fetch them in agent.nix"),
 }
-# Letters and marks that show nothing, beside those that str.isprintable() knows.
+# Invisible letters and marks for which str.isprintable() is true.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
@@ -43,7 +43,7 @@ _RENAME = "rename it: git mv"
 
 @dataclass(frozen=True)
 class CheckedConfig:
-    """A commit that could be deployed: its settings, its prompt, and the paths of all its files."""
+    """The settings, the prompt and the paths of all files of a commit that has passed the checks."""
 
     config: AgentConfig
     prompt: str
@@ -52,7 +52,7 @@ class CheckedConfig:
 
 @dataclass(frozen=True)
 class TreeEntry:
-    """One line of a tree: the mode in octal digits, the name, the object's id."""
+    """An entry of a tree: the mode in octal digits, the name, the object's id."""
 
     mode: bytes
     name: bytes
@@ -71,12 +71,12 @@ class TreeListing:
         self.files: dict[str, str] = {}
 
     def add(self, at: str, tree: bytes) -> list[tuple[str, str]]:
-        """Take in the tree of the directory `at` ("" at the top): the paths and trees of the directories in it."""
-        further: list[tuple[str, str]] = []
+        """Add the tree of the directory `at` ("" at the top). Returns the paths and trees of the directories in it."""
+        directories: list[tuple[str, str]] = []
         for entry in entries(tree):
             path = check_name(at, entry.name)
             if entry.mode == _TREE_MODE:
-                further.append((path, entry.sha))
+                directories.append((path, entry.sha))
                 self._directories += 1
             elif entry.mode in _FILE_MODES:
                 self.files[path] = entry.sha
@@ -84,18 +84,18 @@ class TreeListing:
                 raise _refused_mode(path, entry.mode)
             if max(len(self.files), self._directories) > self._most:
                 raise too_many_files(self._most)
-        return further
+        return directories
 
     def check_complete(self) -> None:
-        """Refuse a commit without the files that make a configuration."""
-        absent = [name for name in REQUIRED if name not in self.files]
-        if absent:
+        """Raise `bad_tree` if a file that every configuration needs is missing."""
+        missing = [name for name in REQUIRED if name not in self.files]
+        if missing:
             hint = f"the configuration needs {', '.join(REQUIRED)} at its top"
-            raise HiveError("bad_tree", f"the commit has no file {' and no file '.join(absent)}", hint=hint)
+            raise HiveError("bad_tree", f"the commit has no file {' and no file '.join(missing)}", hint=hint)
 
 
 def entries(tree: bytes) -> Iterator[TreeEntry]:
-    """The entries of a tree as git stores it. Raises HiveError `bad_tree` if it is not one."""
+    """Yield the entries of a tree as git stores it. Raises `bad_tree` if the tree is damaged."""
     start = 0
     while start < len(tree):
         space = tree.find(b" ", start, start + 8)
@@ -107,14 +107,14 @@ def entries(tree: bytes) -> Iterator[TreeEntry]:
 
 
 def check_name(at: str, name: bytes) -> str:
-    """The path of an entry of the directory `at`. Raises HiveError `bad_tree` unless it is harmless."""
+    """Return the path of an entry of the directory `at`. Raises `bad_tree` for a name that is not allowed."""
     try:
         text = name.decode()
     except UnicodeDecodeError:
         raise _bad_name(at, ascii(name[:40]), "is not valid UTF-8") from None
     if len(name) > NAME_MOST:
         raise _bad_name(at, shown(text), f"has {len(name):,} bytes, at most {NAME_MOST} are allowed")
-    if why := _why_not(text):
+    if why := _fault_of_name(text):
         raise _bad_name(at, shown(text), why)
     path = f"{at}/{text}" if at else text
     if len(path.encode()) > PATH_MOST:
@@ -124,14 +124,14 @@ def check_name(at: str, name: bytes) -> str:
     return path
 
 
-def _why_not(name: str) -> str:
+def _fault_of_name(name: str) -> str:
     if name in {"", ".", ".."} or "/" in name:
         return "leads out of its directory"
     if not name.isprintable() or _INVISIBLE.search(name):
         return "has a control character or one that cannot be seen"
     if name.endswith((".", " ")):
         return "ends in a dot or a space"
-    # What Windows and macOS, and so their users' tools, would take for .git.
+    # Names that the file systems of Windows and macOS take for .git.
     folded = re.split(r"[:\\]", unicodedata.normalize("NFKC", name).casefold())[0].rstrip(". ")
     if _GIT.fullmatch(folded):
         return "is git's own, or looks like it"
@@ -139,7 +139,7 @@ def _why_not(name: str) -> str:
 
 
 def check_sizes(sizes: Mapping[str, int], most: int) -> None:
-    """Refuse files of more than `most` bytes, each or all together."""
+    """Raise `too_large` if one file, or all together, have more than `most` bytes."""
     for path, size in sizes.items():
         if size > most:
             raise too_large(f"{shown(path)} has {size:,} bytes, at most {most:,} are allowed")
@@ -149,7 +149,7 @@ def check_sizes(sizes: Mapping[str, int], most: int) -> None:
 
 
 def parse_prompt(data: bytes) -> str:
-    """The text of prompt.md. Raises HiveError `bad_prompt`."""
+    """Return the text of prompt.md. Raises `bad_prompt`."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -164,13 +164,13 @@ def parse_prompt(data: bytes) -> str:
 
 
 def prompt_too_long(length: str) -> HiveError:
-    """The refusal of a prompt.md of more than PROMPT_MOST characters."""
+    """Return the error for a prompt.md of more than PROMPT_MOST characters."""
     hint = "put what is not always needed into files of its own"
     return HiveError("bad_prompt", f"prompt.md has {length}, at most {PROMPT_MOST:,} characters are allowed", hint=hint)
 
 
 def too_many_files(most: int) -> HiveError:
-    """The refusal of a tree that is too wide or too deep to be read."""
+    """Return the error for a commit with too many files or directories."""
     hint = "keep generated and vendored files out of the configuration"
     return HiveError("too_many_files", f"the commit has more than {most:,} files or directories", hint=hint)
 
@@ -186,33 +186,33 @@ def _bad_name(at: str, name: str, why: str) -> HiveError:
 
 
 _COMMIT_MOST = 1024 * 1024
-"""Bytes of a commit: its message, mostly."""
+"""The largest commit object, in bytes: mostly its message."""
 _ENTRY_MOST = 300
-"""Bytes of one entry of a tree: mode, name, id."""
+"""The largest entry of a tree, in bytes: mode, name, id."""
 _CHARACTER_MOST = 4
-"""Bytes of one character in UTF-8."""
+"""The most bytes of one character in UTF-8."""
 
 
 @dataclass(frozen=True)
 class CommitHead:
-    """What a commit says before its message."""
+    """The tree and the parents of a commit."""
 
     tree: str
     parents: list[str]
 
 
 async def read_head(objects: ObjectReader, commit: str) -> CommitHead:
-    """The tree and the parents of a commit. Raises HiveError `bad_commit`."""
+    """Read the tree and the parents of a commit. Raises `bad_commit` or `too_large`."""
     try:
         found = await objects.read(commit, _COMMIT_MOST)
     except TooLarge as error:
         why = f"the commit's own text has {error.args[0]:,} bytes, at most {_COMMIT_MOST:,} are allowed"
         raise HiveError("too_large", why, hint="write a shorter message: git commit --amend") from None
-    # Reading peels a tag; the tag itself stays behind.
+    # The transfer takes the commit that a tag names and leaves the tag itself behind, so it is missing here.
     if found is None or found[0] != "commit":
         raise no_commit(commit, found[0] if found else "tag")
     tree, *lines = [line.split(b" ") for line in found[1].partition(b"\n\n")[0].split(b"\n")]
-    # Only what stands right below the tree is a parent to git; further down it would be a header without meaning.
+    # For git, only lines directly below that of the tree are parents; further down they have no meaning.
     parents = takewhile(lambda line: line[0] == b"parent", lines)
     return CommitHead(tree[1].decode(), [line[1].decode() for line in parents])
 
@@ -220,7 +220,7 @@ async def read_head(objects: ObjectReader, commit: str) -> CommitHead:
 async def read_checked_config(
     objects: ObjectReader, tree: str, most_bytes: int, most_files: int, ceilings: LimitCeilings
 ) -> CheckedConfig:
-    """Check the tree of a commit and read what the hive needs of it. Raises HiveError, see `docs/gate.md`."""
+    """Check the tree of a commit, and read its settings and prompt. Raises the errors listed in `docs/gate.md`."""
     listing = TreeListing(most_files)
     waiting = [("", tree)]
     while waiting:
@@ -238,7 +238,7 @@ async def read_checked_config(
         raise prompt_too_long(f"{sizes['prompt.md']:,} bytes")
     prompt = parse_prompt(await _blob(objects, listing.files["prompt.md"], sizes["prompt.md"]))
     toml = await _blob(objects, listing.files["agent.toml"], sizes["agent.toml"])
-    # Not long, but long enough to keep others waiting if it was written for that.
+    # In a thread, because a text that was written for that can take long enough to delay other requests.
     config = await asyncio.to_thread(_read_config, toml, ceilings)
     return CheckedConfig(config, prompt, sorted(listing.files))
 

@@ -53,7 +53,7 @@ EXPECTED = frozenset(
         "unknown_proposal",
     }
 )
-"""What may be answered here. Anything else says that the gate's own house is not in order."""
+"""The errors that requests may get here; any other is a fault of the gate."""
 
 agents = st.sampled_from(("ada", "bob"))
 numbers = st.integers(0, 5)
@@ -62,7 +62,7 @@ deciders = st.sampled_from((MANAGER, MANAGER, OPERATOR, OPERATOR, ADA))
 roles = st.sampled_from(("You sing.", "You bake.", "SILENT", "CRASHES"))
 states: st.SearchStrategy[ProposalState] = st.sampled_from(("built", "built", "built", "proposal", "approved"))
 deaths = st.one_of(st.none(), st.none(), st.integers(1, 12))
-"""At which milestone from now on the daemon dies, if it does."""
+"""The number of the crash point from now on at which the daemon dies, or None."""
 policies = st.sampled_from(
     (
         Approval(),
@@ -91,7 +91,7 @@ class GateMachine(RuleBasedStateMachine):
         self.runner.run(work)
 
     async def start(self) -> None:
-        """A new daemon, which has recovered."""
+        """Start a new daemon, and wait until it has recovered."""
         self.death = SimulatedCrash()
         self.life = AsyncExitStack()
         self.life.enter_context(self.death.armed())
@@ -100,7 +100,7 @@ class GateMachine(RuleBasedStateMachine):
         await self.gate_hive.gate.maintenance.reindex()
 
     async def request(self, work: Coroutine[Any, Any, object], dies: int | None) -> None:
-        """Make a request, alone or with what goes on in the background, and see that it is answered as expected."""
+        """Make a request, and check its answer; with `dies` the daemon is killed during it or its background work."""
         if dies is not None:
             self.death.at = len(self.death.reached) + dies
         try:
@@ -125,7 +125,7 @@ class GateMachine(RuleBasedStateMachine):
             self.logs.__exit__(None, None, None)
 
     async def end(self) -> None:
-        """All that is under way comes to its end, the rest is decided, and everything fits together."""
+        """Wait for all background work, decide the rest, and check that everything agrees."""
         gate_hive = self.gate_hive
         await gate_hive.settled()
         await gate_hive.check()
@@ -157,7 +157,7 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 3), dies=deaths)
     def approve_what_waits(self, which: int, dies: int | None) -> None:
-        """As the party whose word is missing: random numbers and parties seldom meet."""
+        """Approve as the party that is asked: random numbers and parties seldom match."""
 
         async def work() -> None:
             waiting = [row for row in await self.gate_hive.rows() if row.waits_for is not None]
@@ -187,7 +187,7 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(agent=agents, principal=parties, hyperhive=st.sampled_from(("", "newer", "newest")), dies=deaths)
     def rebuild(self, agent: str, principal: Principal, hyperhive: str, dies: int | None) -> None:
-        """With the hyperhive of before, or with another."""
+        """Rebuild with the same hyperhive or another one."""
         self.hyperhive = self.gate_hive.runtime.hyperhive = hyperhive
         self.run(self.request(self.gate_hive.rebuild(agent, principal), dies))
 
@@ -225,7 +225,7 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        """What goes on in the background comes to its end."""
+        """Let all background work end."""
         self.run(self.gate_hive.settled())
 
     @rule(agent=agents)
@@ -238,7 +238,7 @@ class GateMachine(RuleBasedStateMachine):
 
 @pytest.fixture(scope="module")
 def machine() -> Any:
-    """The machine with a hive to copy."""
+    """The state machine, with a hive to copy."""
     template = Template()
     # With something to roll back to, and something to decide on.
     GateMachine.copied = asyncio.run(template.grown(prepare, quick(template.layout)))

@@ -13,7 +13,7 @@ from tests.unit.core.gate.hive_template import Template
 
 @pytest.fixture(scope="session")
 def template() -> Iterator[Template]:
-    """A hive with the manager, ada and bob, to copy."""
+    """A template of hives with the manager, ada and bob."""
     made = Template()
     yield made
     made.remove()
@@ -21,12 +21,12 @@ def template() -> Iterator[Template]:
 
 @pytest.fixture
 def layout(template: Template) -> Layout:
-    """The place of a hive with the manager, ada and bob, that is not opened yet."""
+    """The layout of a hive with the manager, ada and bob that is not open yet."""
     return template.copied()
 
 
 @pytest.fixture
 async def gate_hive(layout: Layout) -> AsyncIterator[GateHive]:
-    """The same with its gate."""
+    """An open hive with the manager, ada and bob, and its gate."""
     async with opened(layout) as made:
         yield made

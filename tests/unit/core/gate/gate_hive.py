@@ -1,7 +1,7 @@
-"""A hive with the real gate: real repositories, database, files, intake and builds; processes are stand-ins.
+"""A hive with the real gate, repositories, database, files, intake and builds, and with fake processes.
 
-How a harness behaves is written in its own `prompt.md`: `SILENT` never reports in, `CRASHES` ends at once, `STALE`
-reports in with another deployment's number; every other one comes up. With `build` held, builds wait.
+The `prompt.md` of an agent sets the behaviour of its harness: `SILENT` never reports in, `CRASHES` ends at once,
+`STALE` reports in with another deployment's number; all others become healthy. Builds wait while `may_build` is clear.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ MANAGER = Principal("hm1nd", "manager", "hm1nd")
 OPERATOR = Principal("operator", "operator", "operator:alice")
 TERMINAL: tuple[ProposalState, ...] = ("deployed", "failed", "denied", "withdrawn")
 WAITING: tuple[ProposalState, ...] = ("built", *TERMINAL)
-"""States out of which nothing comes by itself."""
+"""The states that a proposal leaves only by a decision, or never."""
 NOT_BUILDABLE: Mapping[str, str] = {"agent.nix": "#" * (check_program.LARGEST + 1)}
 """Files that pass the intake and fail the local runtime's build, whether Nix is installed or not."""
 PATIENCE = 30.0
-"""Seconds that a test waits for what surely comes: only a test that fails waits so long."""
+"""The longest wait in seconds; only a test that fails waits so long."""
 _GIT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": os.environ["PATH"]}
 
 
 @dataclass
 class FakeHarnesses(builders.FakeProcesses):
-    """A runtime that really builds, and whose harnesses behave as their prompts say."""
+    """A fake runtime with real builds; its harnesses behave as their prompts say."""
 
     builder: Builder | None = None
     reports: HarnessReports | None = None
@@ -75,9 +75,9 @@ class FakeHarnesses(builders.FakeProcesses):
     orders: asyncio.Queue[BuildOrder] = field(default_factory=asyncio.Queue)
     activated: list[tuple[str, int]] = field(default_factory=list)
     unable: HiveError | None = None
-    """Why nothing can be built, while that is so."""
+    """The error of all builds, while the host cannot build anything."""
     hyperhive: str = ""
-    """With another one, the same commit is built to something else; closures of the one before are old then."""
+    """The name of the hyperhive. If it changes, the same commit has another closure, and older ones are outdated."""
 
     @property
     def _builder(self) -> Builder:
@@ -102,7 +102,7 @@ class FakeHarnesses(builders.FakeProcesses):
         return bool(self.hyperhive) and not closure.endswith(f"-{self.hyperhive}")
 
     async def compare(self, old: str | None, new: str) -> list[str]:
-        """As the NixOS runtime, name what differs; the local one leaves that to git."""
+        """Name the files that differ, as the NixOS runtime names packages; the local one names nothing."""
         await self._builder.compare(old, new)
         return await asyncio.to_thread(_changed_files, old, new)
 
@@ -138,7 +138,7 @@ class FakeHarnesses(builders.FakeProcesses):
 
 @dataclass
 class GateHive:
-    """One daemon's life, as far as the gate is concerned."""
+    """One run of a daemon, with the parts that concern the gate."""
 
     layout: Layout
     hive: builders.AgentHive
@@ -152,12 +152,12 @@ class GateHive:
         return self.hive.database
 
     async def spawn(self, *names: str) -> None:
-        """Agents, made by the operator."""
+        """Spawn agents as the operator."""
         for name in names:
             await self.gate.agent_submissions.spawn(SpawnRequest(name=name), OPERATOR)
 
     def commit(self, agent: str, files: Mapping[str, str] | None = None, *, on: str | None = None) -> str:
-        """A commit in the agent's own repository, as the agent makes it; on top of `on`, or of its last."""
+        """Make a commit in the agent's own repository as the agent, on top of `on` or of its last commit."""
         place = self.layout.agent(agent).config
         if on is not None:
             git(place, "checkout", "--quiet", "-B", "work", on)
@@ -168,13 +168,13 @@ class GateHive:
         return git(place, "rev-parse", "HEAD")
 
     async def propose(self, agent: str, role: str = "You help.", principal: Principal | None = None) -> Proposal:
-        """Propose another role for the agent, by itself if no party is named."""
+        """Propose another role for the agent, as `principal` or as the agent itself."""
         sha = await asyncio.to_thread(self.commit, agent, {"prompt.md": f"{role}\n"}, on=self.main(agent))
         request = ProposeRequest(commit=sha, note=f"because: {role}", agent=agent)
         return await self.gate.config_submissions.propose(request, principal or Principal(agent, "agent", agent))
 
     async def built(self, agent: str, role: str = "You help.", principal: Principal | None = None) -> ProposalDetail:
-        """A proposal that waits for its decision."""
+        """Propose another role, and wait until the proposal is built."""
         proposal = await self.propose(agent, role, principal)
         return await self.until(agent, proposal.number, "built")
 
@@ -191,7 +191,7 @@ class GateHive:
         return await self.gate.decisions.deny(agent, number, DenyRequest(expect="built", note=note), principal)
 
     async def deploy(self, agent: str, role: str = "You help.") -> ProposalDetail:
-        """A proposal all the way through."""
+        """Propose another role, approve it, and wait until it is deployed."""
         proposal = await self.built(agent, role)
         await self.approve(agent, proposal.number)
         return await self.until(agent, proposal.number, "deployed")
@@ -200,7 +200,7 @@ class GateHive:
         return await self.gate.queries.show(agent, number, ProposalQuery(), OPERATOR)
 
     async def until(self, agent: str, number: int, *states: ProposalState) -> ProposalDetail:
-        """Wait until the proposal is in one of the states; it must not end in another."""
+        """Wait until the proposal is in one of the states; it must not end in another one."""
         async with asyncio.timeout(PATIENCE):
             detail = await self.show(agent, number)
             while detail.state not in states:
@@ -210,7 +210,7 @@ class GateHive:
             return detail
 
     async def settled(self) -> None:
-        """Wait until nothing goes on by itself any more."""
+        """Wait until no proposal is being built or deployed."""
         for row in await self.rows():
             if row.state not in WAITING:
                 try:
@@ -219,7 +219,7 @@ class GateHive:
                     assert error.code == "unknown_proposal"  # It was a purge.
 
     async def rows(self, agent: str | None = None) -> list[ProposalRow]:
-        """The index."""
+        """Return the rows of the index."""
         agents = [agent] if agent else sorted(await self.database.read(index.agents))
         return [row for name in agents for row in await self.database.read(partial(index.of_agent, agent=name))]
 
@@ -233,7 +233,7 @@ class GateHive:
         return self.repository(agent).main()
 
     async def notified(self, name: str) -> list[str]:
-        """The first lines of what the hive has told somebody, the oldest first."""
+        """Return the first lines of the hive's messages to an agent or the operator, the oldest first."""
         query = """SELECT body FROM messages JOIN deliveries ON message = id
             WHERE sender = 'system' AND deliveries.recipient = ? ORDER BY id"""
         found = await self.database.read(lambda db: db.execute(query, (name,)).fetchall())
@@ -243,12 +243,12 @@ class GateHive:
         return [message.body for message in (await self.hive.broker.inbox(InboxQuery(limit=200))).messages]
 
     async def actions(self, agent: str) -> list[str]:
-        """What the audit table says was done about an agent, the oldest first."""
+        """Return the successful actions about an agent in the audit table, the oldest first."""
         query = "SELECT action FROM audit WHERE subject = ? AND outcome = 'ok' ORDER BY id"
         return [action for (action,) in await self.database.read(lambda db: db.execute(query, (agent,)).fetchall())]
 
     async def check(self) -> None:
-        """What holds whenever nothing is under way."""
+        """Check that tags, index, audit table, main and running agents agree. Nothing may be in progress."""
         assert await self.database.read(audit.first_broken_row) is None
         for agent in sorted(index.agents_with_repository(self.layout.applied)):
             await self._check_agent(agent)
@@ -283,7 +283,7 @@ class GateHive:
 
 
 def git(place: Path, *arguments: str) -> str:
-    """Run git as the agent does, and give what it prints."""
+    """Run git as the agent does. Returns its output."""
     identity = ("-c", "user.name=ada", "-c", "user.email=ada@hive", "-c", "gc.auto=0")
     done = subprocess.run(["git", *identity, *arguments], cwd=place, env=_GIT, check=True, capture_output=True)
     return done.stdout.decode().strip()
@@ -294,7 +294,7 @@ def layout_in(directory: Path) -> Layout:
 
 
 def quick(layout: Layout, approval: Approval | None = None, **changes: object) -> Settings:
-    """Settings with which what is not healthy is found so at once."""
+    """Return settings with a very short `health_timeout`."""
     values = {"state_dir": layout.state_dir, "health_timeout": 0.05, "approval": approval or Approval(), **changes}
     return Settings.model_validate(values)
 
@@ -311,14 +311,14 @@ async def opened(
     born: Callable[[GateHive], None] = lambda _: None,
     hyperhive: str = "",
 ) -> AsyncIterator[GateHive]:
-    """A hive whose gate has begun to recover. `born` is called before that."""
+    """Open a hive whose gate has begun to recover. `born` is called before that."""
     settings = settings or quick(layout)
     runtime = FakeHarnesses(builder=Builder(LocalClosures(layout.closures, layout.scratch), unconfined))
     runtime.held.set()
     runtime.may_build.set()
     runtime.hyperhive = hyperhive
     layout.applied.mkdir(parents=True, exist_ok=True)
-    # The same check as in a process of its own, which the runtime's tests look at and which takes most of a second.
+    # The check runs in this process, because its own process takes most of a second; the runtime's tests use that.
     with patch.object(builder, "check", _check_here):
         async with _opened(layout, settings, runtime, born) as gate_hive:
             yield gate_hive

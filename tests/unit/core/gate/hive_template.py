@@ -1,4 +1,4 @@
-"""A hive that has its agents already: made once, and copied for each test to where it was made."""
+"""A hive with agents that is made once, and copied for each test to the place where it was made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.core.gate.gate_hive import GateHive, layout_in, opened
 
 
 class Template:
-    """A hive with the manager, ada and bob. Closures know where they lie, so that all copies have one place."""
+    """A hive with the manager, ada and bob. All copies have one place, because closures contain their paths."""
 
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="hive-", dir=MEMORY)
@@ -25,15 +25,15 @@ class Template:
         self.layout.state_dir.rename(self._first)
 
     def remove(self) -> None:
-        """Remove it with its last copy."""
+        """Remove the hive and its last copy."""
         self._directory.cleanup()
 
     def copied(self) -> Layout:
-        """Where a fresh copy lies; the one before is gone."""
+        """Replace the last copy by a fresh one. Returns its layout."""
         return self._copied(self._first)
 
     async def grown(self, prepare: Callable[[GateHive], Awaitable[object]], settings: Settings) -> Callable[[], Layout]:
-        """Copies of a hive to which something more has happened."""
+        """Prepare a hive further. Returns a function that makes copies of it."""
         kept = self._first.with_name("grown")
         async with opened(self.copied(), settings) as gate_hive:
             await prepare(gate_hive)

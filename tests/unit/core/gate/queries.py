@@ -1,4 +1,4 @@
-"""Small questions that several files of tests ask of a scene."""
+"""Helpers of the gate's tests: the refusal of a request, the prompt of a harness, the next build."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tests.unit.core.gate.gate_hive import PATIENCE, GateHive
 
 
 async def refused(request: Awaitable[object]) -> HiveError:
-    """The refusal with which a request ends."""
+    """Return the error with which a request is refused."""
     with pytest.raises(HiveError) as refusal:
         await request
     return refusal.value
 
 
 def prompt(gate_hive: GateHive, agent: str) -> str:
-    """What the agent's harness has been started on."""
+    """Return the prompt with which the agent's harness was started."""
     return Path(gate_hive.runtime.specs[agent].closure, "prompt.md").read_text()
 
 
 async def begun(gate_hive: GateHive) -> BuildOrder:
-    """The next build that begins."""
+    """Wait for the next build that begins."""
     async with asyncio.timeout(PATIENCE):
         return await gate_hive.runtime.orders.get()

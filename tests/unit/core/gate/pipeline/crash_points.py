@@ -1,4 +1,4 @@
-"""Daemons that die at a named point between two steps of the gate; nothing they do afterwards has an effect."""
+"""Simulated crashes of the daemon at a crash point of the gate; nothing has an effect after them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Died(BaseException):
 
 
 class SimulatedCrash:
-    """Kills at the milestone number `at`, counted from 1; `reached` are the names of those before, and of that one."""
+    """Kills at the crash point number `at`, counted from 1; `reached` are the names of the points up to that one."""
 
     def __init__(self, at: int | None = None) -> None:
         self.at = at
@@ -30,12 +30,12 @@ class SimulatedCrash:
 
     @contextmanager
     def armed(self) -> Iterator[None]:
-        """Let milestones count."""
+        """Let crash points count."""
         with patch.object(transitions, "crash_point", self._step):
             yield
 
     def born(self, gate_hive: GateHive) -> None:
-        """Let nothing that would outlive the daemon happen after its death."""
+        """Let nothing that outlives the daemon happen after its death."""
         for part, name in (
             (gate_hive.database, "submit"),
             (gate_hive.database, "write"),
@@ -44,7 +44,7 @@ class SimulatedCrash:
             setattr(part, name, self._unless_dead(getattr(part, name)))
 
     async def during(self, action: Awaitable[object]) -> None:
-        """Until the action is done, or the daemon dies."""
+        """Wait until the action is done or the daemon dies."""
         doing = asyncio.ensure_future(action)
         if self.dead:
             doing.cancel()
@@ -60,12 +60,12 @@ class SimulatedCrash:
             await doing
 
     def die(self) -> None:
-        """Nothing has an effect from now on."""
+        """Let nothing have an effect from now on."""
         self.dead = True
         self._loop.call_soon_threadsafe(self._happened.set)
 
     def _step(self, name: str) -> None:
-        with self._lock:  # Milestones are reached in threads, too.
+        with self._lock:  # Threads reach crash points, too.
             if not self.dead:
                 self.reached.append(name)
                 if len(self.reached) == self.at:

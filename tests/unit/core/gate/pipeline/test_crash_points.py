@@ -164,7 +164,7 @@ KINDS: dict[str, Kind] = {
 
 
 async def die_at(layout: Layout, kind: Kind, at: int | None) -> SimulatedCrash:
-    """Do it with a daemon that dies at that milestone."""
+    """Carry the kind out with a daemon that dies at that crash point."""
     death = SimulatedCrash(at)
     with capture_logs():  # Tracebacks of deaths are long, and making them takes longer than all the rest.
         settings = quick(layout, **kind.settings)
@@ -177,7 +177,7 @@ async def die_at(layout: Layout, kind: Kind, at: int | None) -> SimulatedCrash:
 
 
 async def live_on(layout: Layout, kind: Kind, point: str, *, thorough: bool) -> None:
-    """What must hold with the next daemon, and with the one after that."""
+    """Check the next daemon, and with `thorough` the one after that."""
     async with opened(layout, quick(layout, **kind.settings), hyperhive=kind.hyperhive) as scene:
         await scene.gate.verification.verify()
         await scene.settled()
@@ -211,7 +211,7 @@ async def live_on(layout: Layout, kind: Kind, point: str, *, thorough: bool) -> 
 
 
 async def finish(gate_hive: GateHive) -> None:
-    """Let everything that waits be decided."""
+    """Deny every open proposal."""
     for row in await gate_hive.rows():
         if row.open:
             assert row.waits_for is not None
@@ -219,7 +219,7 @@ async def finish(gate_hive: GateHive) -> None:
 
 
 async def check_told(gate_hive: GateHive) -> None:
-    """Everybody heard of what concerns them, and once."""
+    """Check that every party got each message that concerns it, and only once."""
     lines = {name: Counter(await gate_hive.notified(name)) for name in ("hm1nd", "ada", "bob", "operator")}
     for name, counted in lines.items():
         for line, times in counted.items():

@@ -69,7 +69,7 @@ class TrialFailure:
 
 def build_command(nix: str, workspace: BuildWorkspace, attribute: str) -> list[str]:
     """Return the command line that builds `attribute` of the flake in `workspace` and links to the result there."""
-    command = [nix, *FEATURES, "build", "--log-format", "internal-json"]
+    command = [nix, *FEATURES, "build", "--log-format", "bar-with-logs"]
     for name, value in _OPTIONS.items():
         command += ["--option", name, value]
     return [*command, "--out-link", str(workspace.result), "--", f"{path_reference(workspace.flake)}#{attribute}"]

@@ -14,7 +14,7 @@ from hive_core.infra.processes import Command, Process, readable, spawn
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.nixos.build.confinement import STOP_SECONDS, UNIT_PREFIX, BuildLimits
-from hive_core.runtimes.nixos.build.nix_log import NixLogFormatter
+from hive_core.runtimes.nixos.build.nix_log import NixLog
 from hive_core.runtimes.nixos.commands import environment, run
 
 OUTPUT_BYTES = 64 * 1024 * 1024
@@ -41,16 +41,16 @@ async def evaluate(unit: str, argv: Sequence[str], limits: BuildLimits, say: Cal
     not be run at all. However this ends, also when it is cancelled, nothing of the unit is left.
     """
     await forget(unit)
-    formatter = NixLogFormatter(say)
+    log = NixLog(say)
     process = _start(argv)
     code: int | None = None
     try:
-        within = await _follow(process, formatter)
+        within = await _follow(process, log)
         code = await process.wait() if within else None
         if not within:
             raise BuildFailed(f"the build printed more than {OUTPUT_BYTES // 1024**2} MiB")
         if code != 0:
-            raise _failure(await _properties(unit), formatter, limits)
+            raise _failure(await _properties(unit), log, limits)
     finally:
         if code != 0:
             await shield_to_completion(_end(unit, process))
@@ -106,7 +106,7 @@ def _start(argv: Sequence[str]) -> Process:
         raise HiveError("cannot_build", f"cannot run {argv[0]}: {error.strerror}", status=500) from None
 
 
-async def _follow(process: Process, formatter: NixLogFormatter) -> bool:
+async def _follow(process: Process, log: NixLog) -> bool:
     """Pass on what comes until it ends; False if it is too much."""
     cutter, left = BoundedLineCutter(), OUTPUT_BYTES
     while True:
@@ -119,12 +119,11 @@ async def _follow(process: Process, formatter: NixLogFormatter) -> bool:
             if left < 0:
                 return False
             for line in cutter.feed(chunk):
-                formatter.feed(line)
+                log.feed(line)
         # Others are to get their turn, however quickly it comes.
         await asyncio.sleep(0)
     for line in cutter.finish():
-        formatter.feed(line)
-    formatter.finish()
+        log.feed(line)
     return True
 
 
@@ -134,14 +133,14 @@ async def _properties(unit: str) -> Mapping[str, str]:
     return dict(line.split("=", 1) for line in answer.splitlines() if "=" in line)
 
 
-def _failure(properties: Mapping[str, str], formatter: NixLogFormatter, limits: BuildLimits) -> BuildFailed | HiveError:
+def _failure(properties: Mapping[str, str], log: NixLog, limits: BuildLimits) -> BuildFailed | HiveError:
     result = properties.get("Result", "")
     if properties.get("LoadState") == "not-found" or result in ("", "success", "resources", "protocol"):
-        why = f"the unit of the build could not be run: {formatter.said or result or 'systemd does not say why'}"
+        why = f"the unit of the build could not be run: {log.last_line or result or 'systemd does not say why'}"
         return HiveError("cannot_build", why, hint="see: journalctl -b -n 50", status=500)
     status = int(properties.get("ExecMainStatus") or 0)
     if properties.get("ExecMainCode") == _BY_ITSELF and status in _SETUP_STATUS:
-        why = f"systemd cannot set up the unit of a build (exit status {status} of systemd.exec(5)): {formatter.said}"
+        why = f"systemd cannot set up the unit of a build (exit status {status} of systemd.exec(5)): {log.last_line}"
         hint = "see: journalctl -b -u 'hive-build-*'; every user must be able to pass the directories above state_dir"
         return HiveError("cannot_build", why.removesuffix(": "), hint=hint, status=500)
     if result == "timeout":
@@ -151,9 +150,9 @@ def _failure(properties: Mapping[str, str], formatter: NixLogFormatter, limits: 
     if result == "oom-kill" or by == signal.SIGKILL:
         return BuildFailed(f"evaluating it needs more than the {limits.memory} of memory that it may have")
     if by:
-        said = formatter.failure or formatter.said
+        said = log.error or log.last_line
         return BuildFailed(f"Nix was ended by signal {by}" + (f": {said}" if said else ""))
-    return NixFailed(formatter.failure or formatter.said or "Nix failed and did not say why")
+    return NixFailed(log.error or log.last_line or "Nix failed and did not say why")
 
 
 async def _end(unit: str, process: Process) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.nixos.build import executor
 from hive_core.runtimes.nixos.build.confinement import BuildLimits
 from hive_core.runtimes.nixos.build.executor import BoundedLineCutter, evaluate
-from hive_core.runtimes.nixos.build.nix_log import RECORD
 
 UNIT = "hive-build-ada-1.service"
 BOUNDS = BuildLimits("2G", 100, 60)
-ERROR = RECORD + json.dumps({"action": "msg", "level": 0, "msg": "error: undefined variable 'y'"})
+ERROR = "error: undefined variable 'y'"
 
 
 class FakeSystemctl:

@@ -1,178 +1,150 @@
-"""What Nix's own log becomes for people."""
+"""Output of Nix, as it was printed by Nix 2.8, 2.26 and 2.34, as bounded lines."""
 
 from __future__ import annotations
-
-import json
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.runtimes.nixos.build.nix_log import ERROR_CHARACTERS, RECORD, SAID_CHARACTERS, NixLogFormatter
+from hive_core.runtimes.nixos.build.nix_log import ERROR_CHARACTERS, LOG_CHARACTERS, NixLog
 
 HASH = "0jw0f4bvmmsa1nwi0wbz05iv1gbhqxa1"
+BUILD = f"""\
+trace: a trace
+these 2 derivations will be built:
+  /nix/store/{HASH}-jq-1.8.drv
+  /nix/store/{HASH}-bad.drv
+building '/nix/store/{HASH}-jq-1.8.drv'...
+jq-1.8> checking for gcc... yes
+building '/nix/store/{HASH}-bad.drv'...
+bad> this is why
+"""
+OLD_ERROR = f"error: builder for '/nix/store/{HASH}-bad.drv' failed with exit code 3"
+NEW_ERROR = f"""\
+error: Cannot build '/nix/store/{HASH}-bad.drv'.
+       Reason: builder failed with exit code 3."""
+EVALUATION_ERROR = """\
+error: attribute 'b' missing
+       at /nix/store/source/agent.nix:1:4:
+            1| x: { a = x + "s"; }.b.c
+             |    ^
+       Did you mean a?"""
 
 
-class Reading:
-    """Feeds records and collects what is said."""
+class NixOutput:
+    """Feeds lines and collects those that are passed on."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
-        self.formatter = NixLogFormatter(self.said.append)
+        self.lines: list[str] = []
+        self.log = NixLog(self.lines.append)
 
-    def record(self, **fields: Any) -> None:
-        self.formatter.feed(RECORD + json.dumps(fields))
-
-    def start(self, number: int, kind: int, *fields: object, text: str = "") -> None:
-        self.record(action="start", id=number, type=kind, fields=list(fields), level=3, text=text)
-
-    def result(self, number: int, kind: int, *fields: object) -> None:
-        self.record(action="result", id=number, type=kind, fields=list(fields))
-
-    def message(self, level: int, text: str) -> None:
-        self.record(action="msg", level=level, msg=text)
+    def feed(self, text: str) -> None:
+        for line in text.splitlines():
+            self.log.feed(line)
 
 
 @pytest.fixture
-def reading() -> Reading:
-    return Reading()
+def output() -> NixOutput:
+    return NixOutput()
 
 
-def test_builds_are_counted_down(reading: Reading) -> None:
-    """Each build is told when it starts, with how many are left, as Nix tells right after it."""
-    reading.start(1, 104)
-    reading.start(2, 103)
-    for number, name in enumerate(("git-2.50", "nixos-system-ada")):
-        reading.start(10 + number, 105, f"/nix/store/{HASH}-{name}.drv", "", 1, 1)
-        reading.result(1, 105, number, 2, 1, 0)
-        assert len(reading.said) == number + 1
-        reading.record(action="stop", id=10 + number)
-    assert reading.said == ["building git-2.50 (2 left of 2)", "building nixos-system-ada (1 left of 2)"]
+def test_every_line_is_passed_on_as_nix_prints_it(output: NixOutput) -> None:
+    """The derivations that are built and the lines of builders with their names are the progress; no error is seen."""
+    output.feed(BUILD)
+    assert output.lines == BUILD.splitlines()
+    assert (output.log.error, output.log.last_line) == ("", "bad> this is why")
 
 
-def test_downloads_are_counted_down(reading: Reading) -> None:
-    """What comes from a cache is told with its source; the transfers that it is made of are not."""
-    reading.start(2, 103)
-    reading.start(3, 108, f"/nix/store/{HASH}-bash-5.2", "https://cache.nixos.org")
-    reading.start(4, 101, f"https://cache.nixos.org/{HASH}.narinfo")
-    reading.start(5, 101, "https://cache.nixos.org/nar/0abc.nar.xz")
-    reading.result(2, 105, 3, 10, 1, 0)
-    reading.start(6, 101, "https://example.org/source.tar.gz")
-    reading.start(7, 0, text="fetching Git repository 'file:///applied/ada.git'")
-    reading.formatter.finish()
-    assert reading.said == [
-        "downloading bash-5.2 from https://cache.nixos.org (7 left of 10)",
-        "downloading https://example.org/source.tar.gz",
-        "fetching Git repository 'file:///applied/ada.git'",
-    ]
+@pytest.mark.parametrize("error", [OLD_ERROR, NEW_ERROR])
+def test_a_failed_builder_is_reported_with_the_end_of_its_log(output: NixOutput, error: str) -> None:
+    """Without a Nix daemon the error does not quote the builder's log, so its last lines are added."""
+    output.feed(BUILD + error)
+    assert output.log.error == f"{error}\nlast lines of the log:\njq-1.8> checking for gcc... yes\nbad> this is why"
 
 
-def test_a_build_without_counts_is_told(reading: Reading) -> None:
-    """Where no count comes, the next thing that happens or the end brings the line out."""
-    reading.start(10, 105, f"/nix/store/{HASH}-a.drv", "", 1, 1)
-    reading.record(action="stop", id=10)
-    reading.start(11, 105, f"/nix/store/{HASH}-b.drv", "", 1, 1)
-    reading.formatter.finish()
-    assert reading.said == ["building a", "building b"]
+def test_a_log_that_the_error_quotes_is_not_repeated(output: NixOutput) -> None:
+    """The Nix daemon quotes the end of the builder's log in its error, so nothing is added to it."""
+    quoted = f"{OLD_ERROR};\n       last 1 log lines:\n       > this is why"
+    output.feed(BUILD + quoted)
+    assert output.log.error == quoted
 
 
-def test_builders_logs_are_passed_on(reading: Reading) -> None:
-    """A line of a builder's log has the builder's name before it, and no colours."""
-    reading.start(10, 105, f"/nix/store/{HASH}-jq-1.8.drv", "", 1, 1)
-    reading.result(10, 101, "\x1b[1mchecking\x1b[0m for gcc... \x07yes\r")
-    reading.result(99, 101, "of a build that nobody started")
-    assert reading.said == ["building jq-1.8", "jq-1.8> checking for gcc... yes", "of a build that nobody started"]
+def test_an_evaluation_error_keeps_its_position(output: NixOutput) -> None:
+    """The lines of an error are kept with their indentation, in the log and in the reason, without blank lines."""
+    output.feed("warning: Git tree is dirty\n" + EVALUATION_ERROR.replace("\n", "\n\n"))
+    assert output.log.error == EVALUATION_ERROR
+    assert output.lines == ["warning: Git tree is dirty", *EVALUATION_ERROR.splitlines()]
 
 
-def test_errors_are_kept_in_plain_words(reading: Reading) -> None:
-    """What Nix says is wrong is the failure: all of it once, without colours, apart from the progress."""
-    reading.message(0, "\x1b[31;1merror:\x1b[0m undefined variable '\x1b[35;1my\x1b[0m'\n\n   at agent.nix:3:5")
-    reading.message(0, "error: second")
-    reading.message(0, "error: second")
-    assert reading.said == []
-    assert reading.formatter.failure == "error: undefined variable 'y'\n\n   at agent.nix:3:5\nerror: second"
+def test_a_trace_cannot_hide_the_log_or_the_error(output: NixOutput) -> None:
+    """After a trace with a line like an error, the log is passed on all the same, and the real error is kept."""
+    output.feed("trace: x\nerror: not the error\n" + BUILD * 100 + OLD_ERROR)
+    assert output.lines[2:-1] == BUILD.splitlines() * 100
+    assert output.log.error.startswith("error: not the error\n")
+    assert output.log.error.endswith(OLD_ERROR)
 
 
-def test_warnings_and_traces_are_said(reading: Reading) -> None:
-    """A warning and what `builtins.trace` says are progress and no error, though Nix gives traces that level."""
-    reading.message(1, "\x1b[35;1mwarning:\x1b[0m Git tree is dirty")
-    reading.message(0, "trace: one\ntwo")
-    reading.message(5, "chatter")
-    assert reading.said == ["warning: Git tree is dirty", "trace: one", "two"]
-    assert reading.formatter.failure == ""
+def test_a_builder_cannot_pretend_an_error(output: NixOutput) -> None:
+    """A line of a builder is no error, because Nix puts the builder's name before it."""
+    output.feed("bad> error: not the error")
+    assert output.log.error == ""
 
 
-def test_what_is_no_record_is_passed_on(reading: Reading) -> None:
-    """Other programs' words are shown, and kept as what was said last."""
-    reading.formatter.feed("Failed to start transient service unit: \x1b[1mno\x1b[0m")
-    reading.formatter.feed("")
-    assert reading.said == ["Failed to start transient service unit: no"]
-    assert reading.formatter.said == "Failed to start transient service unit: no"
+def test_control_characters_are_escaped(output: NixOutput) -> None:
+    """Nothing that is passed on or kept colours a terminal, moves its cursor or reverses its text."""
+    output.feed("error: \x1b[31mred\x07\u202e")
+    assert output.lines == [r"error: \x1b[31mred\x07\u202e"]
+    assert output.log.error == output.log.last_line == r"error: \x1b[31mred\x07\u202e"
 
 
 def test_a_flood_is_cut() -> None:
-    """A build that says gigabytes is kept to a bound, with a line that says so, and its errors are still seen."""
-    said = 0
-    lines: list[str] = []
+    """The lines that are passed on are bounded, with a last one that says so, and the error is kept all the same."""
+    characters = 0
+    last = ""
 
     def say(line: str) -> None:
-        nonlocal said
-        said += len(line)
-        lines[:] = [line]
+        nonlocal characters, last
+        characters += len(line)
+        last = line
 
-    formatter = NixLogFormatter(say)
-    for _ in range(2 * SAID_CHARACTERS // 1_900):
-        formatter.feed("x" * 1_900)
-    formatter.feed(RECORD + json.dumps({"action": "msg", "level": 0, "msg": "error: at last"}))
-    assert said < SAID_CHARACTERS + 4_000
-    assert lines == ["the build says more than is kept: the rest is left out"]
-    assert formatter.failure == "error: at last"
-
-
-def test_long_texts_are_cut(reading: Reading) -> None:
-    """A line, a list of errors and an error are bounded; of an error the end stays, where its cause stands."""
-    reading.message(1, "w" * 10_000)
-    for number in range(100):
-        reading.message(0, f"error {number}: " + "e" * 100_000 + " the cause")
-    assert len(reading.said[0]) < 2_100
-    assert len(reading.formatter.errors) == 10
-    assert len(reading.formatter.failure) < ERROR_CHARACTERS
-    assert reading.formatter.failure.startswith("error 0")
-    assert reading.formatter.failure.endswith(" the cause")
+    log = NixLog(say)
+    for _ in range(2 * LOG_CHARACTERS // 1_900):
+        log.feed("x" * 1_900)
+    log.feed("error: the cause")
+    assert characters < LOG_CHARACTERS + 4_000
+    assert last == "the output of the build is longer than what is kept; the rest is left out"
+    assert log.error == "error: the cause"
 
 
-_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just("\x1b[1m"),
-    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=4), below, max_size=3),
-    max_leaves=6,
-)
-_records = st.fixed_dictionaries(
-    {"action": st.sampled_from(["start", "stop", "result", "msg", "else"]) | _values},
-    optional={
-        "id": st.integers(0, 3) | _values,
-        "type": st.sampled_from([0, 100, 101, 103, 104, 105, 106, 108, 112]) | _values,
-        "fields": _values,
-        "text": _values,
-        "level": st.integers(0, 5) | _values,
-        "msg": _values,
-    },
-)
+def test_long_lines_and_errors_are_cut(output: NixOutput) -> None:
+    """A line and an error are bounded; beginning and end of the error stay."""
+    output.feed("w" * 10_000)
+    for number in range(1_000):
+        output.feed(f"error {number}: {'e' * 10_000}" if number else "error: the first")
+    output.feed("       the cause")
+    assert all(len(line) < 2_010 for line in output.lines)
+    assert len(output.log.error) < ERROR_CHARACTERS
+    assert output.log.error.startswith("error: the first\n")
+    assert "\n[...]\n" in output.log.error
+    assert output.log.error.endswith("\n       the cause")
+
+
 _lines = st.one_of(
-    _records.map(lambda record: RECORD + json.dumps(record)),
     st.text().map(lambda text: text.replace("\n", "")),
-    st.text().map(lambda text: RECORD + text.replace("\n", "")),
-    st.integers(1, 100_000).map(lambda depth: RECORD + "[" * depth),
+    st.text().map(lambda text: "error:" + text.replace("\n", "")),
+    st.text().map(lambda text: "x> " + text.replace("\n", "")),
+    st.text(alphabet="\x1b[31m\r\u202e\U000e0001x", min_size=1_990, max_size=2_010),
 )
 
 
 @given(st.lists(_lines, max_size=20))
-def test_garbage_is_tolerated(lines: list[str]) -> None:
-    """Whatever comes, nothing is raised, and what is said is one line without control characters each."""
-    said: list[str] = []
-    formatter = NixLogFormatter(said.append)
+def test_any_output_becomes_printable_bounded_lines(lines: list[str]) -> None:
+    """Whatever a build prints, each line is passed on as one bounded line without control characters."""
+    passed: list[str] = []
+    log = NixLog(passed.append)
     for line in lines:
-        formatter.feed(line)
-    formatter.finish()
-    assert not [line for line in [*said, *formatter.errors] if "\x1b" in line or "\x07" in line]
-    assert not [line for line in said if "\n" in line]
+        log.feed(line)
+    for text in [*passed, log.last_line, *log.error.split("\n")]:
+        assert len(text) < 2_010
+        assert not set(text) & set("\x1b\x07\r\n\u202e\U000e0001")
+    assert len(log.error) <= ERROR_CHARACTERS

@@ -181,7 +181,9 @@ class DeploymentManager:
         try:
             self._page_ports.hold(record.name, record.web_port)
         except HiveError as error:
-            log.warning("the page has no port", agent=record.name, code=error.code, error=error.message)
+            log.warning(
+                "the page has no port", agent=record.name, code=error.code, error=error.message, hint=error.hint
+            )
             return False
         return True
 

@@ -16,7 +16,6 @@ from hive_core.doctor.hive_checks import (
     RunningAgent,
     check_deployed,
     check_hive,
-    check_ports,
     check_settings,
 )
 from hive_core.doctor.host_checks import (
@@ -81,9 +80,6 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
     found += check_permissions(probes.read_socket_facts(layout, settings.socket_group))
     found += [check_disk_space(space) for space in probes.read_disk_space(layout, store=nixos)]
     if hive.status is not None:
-        if nixos:
-            pid = hive.status.pid
-            found += check_ports(hive.agents, probes.read_listeners({one.web_port for one in hive.agents}), pid)
         found += check_deployed([_running(hive, agent.name, nixos=nixos) for agent in hive.agents])
     if hidden := probes.unseen([layout.state_dir]):
         what = f"user {os.getuid()} cannot look into {hidden[0]}: what lies there was not looked at"

@@ -1,8 +1,7 @@
-"""Pure checks of the settings, the daemon, deployments and ports."""
+"""Pure checks of the settings, the daemon and deployments."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +9,6 @@ from hive_core.agents.limits import excesses
 from hive_core.doctor.findings import Finding, error, ok, warning
 from hive_core.errors import HiveError
 from hive_core.protocol import AgentStatus, Deployment, HiveStatus, Limits
-from hive_core.protocol.names import container_name
 from hive_core.settings import Settings
 
 
@@ -113,43 +111,3 @@ def _check_agent(one: RunningAgent) -> list[Finding]:
         what = f"{name} was built with an older hyperhive than the hive's own"
         found.append(warning("updates", what, f"hive-c0re rebuild {name}"))
     return found
-
-
-@dataclass(frozen=True)
-class PortListener:
-    """A process that listens on a port; None and "" where this user may not see whose it is."""
-
-    program: str = ""
-    pid: int | None = None
-    cgroup: str = ""
-
-
-def check_ports(
-    agents: Sequence[AgentStatus], listeners: Mapping[int, Sequence[PortListener]], daemon: int
-) -> list[Finding]:
-    """Whether every agent has its port for itself; `listeners` are those of the host's own network, by port.
-
-    `daemon` is the daemon's process, which holds the ports.
-    """
-    check = "web-ports"
-    found = []
-    taken: defaultdict[int, list[str]] = defaultdict(list)
-    for agent in agents:
-        taken[agent.web_port].append(agent.name)
-        for listener in listeners.get(agent.web_port, ()):
-            if _is_anothers(agent, listener, daemon):
-                who = f"{listener.program} (process {listener.pid})" if listener.pid else "another program"
-                what = f"port {agent.web_port}, where the web page of {agent.name} is to be, is taken by {who}"
-                found.append(warning(check, what, "have that program listen on another port"))
-    for port, names in taken.items():
-        if len(names) > 1:
-            what = f"{' and '.join(names)} have the same port, {port}"
-            found.append(error(check, what, f"destroy {names[-1]} with --purge and spawn it again"))
-    return found or [ok(check, "no web port is taken by another program")]
-
-
-def _is_anothers(agent: AgentStatus, listener: PortListener, daemon: int) -> bool:
-    if f"container@{container_name(agent.name)}.service" in listener.cgroup:
-        return False
-    # Whose it is cannot be told: then it is taken for the daemon's.
-    return listener.pid not in (None, daemon)

@@ -88,6 +88,8 @@ async def test_a_thief_that_was_there_first(daemon: Daemon) -> None:
         assert not (await daemon.ask("POST", tickets))["held"]
         said = daemon.log_entries("the page has no port")
         assert {(entry["agent"], entry["code"]) for entry in said} == {(alice, "page_port_taken")}
+        assert all(f"cannot listen on port {port} " in entry["error"] for entry in said)
+        assert all("then restart the agent" in entry["hint"] for entry in said)
     await daemon.ask("POST", f"/v1/agents/{alice}/restart")
     await daemon.agent_until(alice, lambda agent: agent["state"] == "idle")
     made = await daemon.ask("POST", tickets)

@@ -1,4 +1,4 @@
-"""Judging a host: kernel, disks, sockets, ports."""
+"""Judging a host: kernel, disks, sockets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Literal
 import pytest
 
 from hive_core.doctor.findings import CommandOutput, Finding, Severity, version
-from hive_core.doctor.hive_checks import PortListener, check_ports
 from hive_core.doctor.host_checks import (
     GIB,
     MIB,
@@ -29,7 +28,6 @@ from hive_core.doctor.host_checks import (
 from hive_core.doctor.nix_checks import NixFacts, NixVersion, check_nix, nix_version
 from hive_core.errors import HiveError
 from hive_core.settings import NixOS, Settings
-from tests.unit.core.cli.fake_host_api import agent
 
 ALL = frozenset({"cpu", "memory", "pids", "io"})
 SOCKET = stat.S_IFSOCK
@@ -100,42 +98,6 @@ def test_private_directories(mode: int, severity: Severity) -> None:
     )
     assert found.severity == severity
     assert found.remedy == ("" if severity == "ok" else "chmod 0700 /state")
-
-
-OWN = PortListener("node", 5, "0::/machine.slice/container@h-ada.service/x")
-DAEMON = PortListener("hive-c0re", 99, "0::/system.slice/hyperhive.service")
-OTHER = PortListener("nginx", 7, "0::/system.slice/nginx.service")
-
-
-@pytest.mark.parametrize(
-    ("lifecycle", "listener", "taken"),
-    [
-        ("running", OWN, False),
-        ("running", OTHER, True),
-        ("stopped", OTHER, True),
-        ("running", PortListener(), False),
-        ("stopped", PortListener(), False),
-        ("stopped", DAEMON, False),
-        ("running", DAEMON, False),
-    ],
-)
-def test_web_ports(lifecycle: str, listener: PortListener, taken: bool) -> None:
-    """Whoever listens on an agent's port and is neither the daemon nor in its container takes it; an unknown one gets
-    the doubt.
-    """
-    ada = agent("ada", web_port=8123, lifecycle=lifecycle)
-    (found,) = check_ports([ada], {8123: [listener]}, daemon=99)
-    assert found.severity == ("warning" if taken else "ok")
-    if listener is OTHER:
-        assert "port 8123, where the web page of ada is to be, is taken by nginx (process 7)" in found.what
-
-
-def test_two_agents_with_one_port() -> None:
-    """They are named; a port of an agent on which nobody listens is well."""
-    both: list[Any] = [agent("ada", web_port=8123), agent("bob", web_port=8123)]
-    (found,) = check_ports(both, {}, 99)
-    assert found.severity == "error" and "ada and bob" in found.what
-    assert severities(check_ports(both[:1], {}, 99)) == {"web-ports": "ok"}
 
 
 SANDBOXED = {"sandbox": True, "sandbox-fallback": False, "build-users-group": "nixbld"}

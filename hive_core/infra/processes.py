@@ -164,3 +164,25 @@ def describe_exit(returncode: int) -> str:
         return f"killed by {signal.Signals(-returncode).name}"
     except ValueError:
         return f"killed by signal {-returncode}"
+
+
+class LineCutter:
+    """Splits the output of a process into lines, in bounded memory.
+
+    Of a line longer than `longest` bytes the first `longest` + 1 are kept, so that the caller sees that it was cut.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self._kept = longest + 1
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the lines that end in `data`, without their ends."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[: self._kept]
+        return [line[: self._kept] for line in lines]
+
+    def finish(self) -> list[bytes]:
+        """Return the last line if it has no end."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []

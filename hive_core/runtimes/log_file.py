@@ -26,7 +26,7 @@ from pathlib import Path
 import structlog
 
 from hive_core.errors import bad_request
-from hive_core.infra.processes import readable
+from hive_core.infra.processes import LineCutter, readable
 
 _log = structlog.get_logger(__name__)
 
@@ -38,24 +38,6 @@ BYTES_PER_SECOND = 2 * 1024 * 1024
 _CHUNK = 16 * 1024
 _DRAIN_BYTES = 1024 * 1024
 _CUT = b" [line cut]"
-
-
-class LineCutter:
-    """Makes lines of at most `MAX_LINE_BYTES` from chunks; holds back an unfinished line, of bounded size."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        *whole, rest = (self._rest + data).split(b"\n")
-        # One byte more than may be kept: enough to know later that the line was too long.
-        self._rest = rest[: MAX_LINE_BYTES + 1]
-        return [_cut(line) for line in whole]
-
-    def finish(self) -> list[bytes]:
-        """The line that was never ended, if there is one."""
-        rest, self._rest = self._rest, b""
-        return [_cut(rest)] if rest else []
 
 
 def _cut(line: bytes) -> bytes:
@@ -70,7 +52,7 @@ class LogFile:
         self._older = path.with_name(path.name + ".1")
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._cutter = LineCutter()
+        self._cutter = LineCutter(MAX_LINE_BYTES)
         self._descriptor: int | None = None
         self._size = 0
         self._failing = False
@@ -131,7 +113,7 @@ class LogFile:
         with self._lock:
             lines = self._cutter.feed(data) + (self._cutter.finish() if final else [])
             stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ ").encode()
-            text = b"".join(stamp + line + b"\n" for line in lines)
+            text = b"".join(stamp + _cut(line) + b"\n" for line in lines)
             if not text or self._closed:
                 return 0
             try:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hive_core.errors import HiveError, bad_request
-from hive_core.infra.processes import Command, Process, readable, spawn
+from hive_core.infra.processes import Command, LineCutter, Process, readable, spawn
 
 _CURSOR = re.compile(r"[0-9A-Za-z=;_-]{1,200}")
 _CHUNK = 64 * 1024
@@ -124,8 +124,7 @@ class Entries:
         self._newest = newest
         self._lines: deque[str] = deque()
         self._bytes = 0
-        self._rest = b""
-        self._too_long = False
+        self._cutter = LineCutter(_MAX_ENTRY_BYTES)
 
     @property
     def lines(self) -> list[str]:
@@ -138,13 +137,9 @@ class Entries:
 
     def feed(self, data: bytes) -> None:
         """Parse the next bytes of the output."""
-        *lines, rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if not self._too_long:
+        for line in self._cutter.feed(data):
+            if len(line) <= _MAX_ENTRY_BYTES:
                 self._add_entry(line)
-            self._too_long = False
-        self._too_long = self._too_long or len(rest) > _MAX_ENTRY_BYTES
-        self._rest = b"" if self._too_long else rest
 
     def _add_entry(self, line: bytes) -> None:
         if self.full:

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.infra.processes import Command, describe_exit, read_all, spawn
+from hive_core.text import visible
 
 MIB = 1024 * 1024
 _TAIL = 2_000
 """Most characters of a failed program's own words."""
 _KEPT = re.compile(r"^(PATH|HOME|LOCALE_ARCHIVE|NIX_.*|(SSL|CURL)_.*|(http|https|ftp|all|no)_proxy|[A-Z]+_PROXY)$")
-_ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def environment() -> dict[str, str]:
@@ -72,16 +71,11 @@ async def run(
     finally:
         os.close(answer)
     if code != 0:
-        said = plain(words.decode(errors="replace")).strip()[-_TAIL:]
+        said = visible(words.decode(errors="replace")).strip()[-_TAIL:]
         raise HiveError("command_failed", f"{shown}: {said or describe_exit(code)}", status=500)
     if len(output) > limit_bytes:
         raise HiveError("command_too_long", f"{shown} answered with more than {limit_bytes:,} bytes", status=500)
     return output.decode(errors="replace")
-
-
-def plain(text: str) -> str:
-    """The text without terminal colours and control characters, but for tabs and ends of lines."""
-    return text if text.isprintable() else _CONTROL.sub("", _ANSI.sub("", text))
 
 
 _inherited = environment

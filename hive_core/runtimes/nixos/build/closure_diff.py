@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hive_core.infra.files import read_bytes
-from hive_core.runtimes.nixos.commands import plain
-from hive_core.text import format_bytes
+from hive_core.text import format_bytes, one_line
 
 UNITS = Path("etc/systemd/system")
 MOST = 200
@@ -129,7 +128,7 @@ def _few(lines: list[str], what: str) -> list[str]:
 
 def _shown(name: str) -> str:
     """A file's name, which may be anything, in one line."""
-    return plain(name.replace("\n", " ").encode(errors="replace").decode())[:_WIDTH]
+    return one_line(name, _WIDTH)
 
 
 class _Said(NamedTuple):

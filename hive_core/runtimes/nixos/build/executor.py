@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.processes import Command, Process, readable, spawn
+from hive_core.infra.processes import Command, LineCutter, Process, readable, spawn
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.nixos.build.confinement import STOP_SECONDS, UNIT_PREFIX, BuildLimits
@@ -19,7 +19,7 @@ from hive_core.runtimes.nixos.commands import environment, run
 
 OUTPUT_BYTES = 64 * 1024 * 1024
 """A build that says more is stopped."""
-_LINE_BYTES = 1024 * 1024
+_LINE_BYTES = 16 * 1024
 _CHUNK = 64 * 1024
 _SECONDS = STOP_SECONDS + 25.0
 _BY_ITSELF = "1"
@@ -70,35 +70,6 @@ async def forget_all() -> None:
     await forget(f"{UNIT_PREFIX}*.service")
 
 
-class BoundedLineCutter:
-    """Cuts a stream into lines; of one that is too long the rest is dropped."""
-
-    def __init__(self, longest: int = _LINE_BYTES) -> None:
-        self._longest = longest
-        self._begun = bytearray()
-
-    def feed(self, chunk: bytes) -> Iterator[str]:
-        """The lines that end in this piece."""
-        *whole, rest = chunk.split(b"\n")
-        for piece in whole:
-            self._add(piece)
-            yield self._take()
-        self._add(rest)
-
-    def finish(self) -> Iterator[str]:
-        """What came after the last end of a line."""
-        if self._begun:
-            yield self._take()
-
-    def _add(self, piece: bytes) -> None:
-        self._begun += piece[: self._longest - len(self._begun)]
-
-    def _take(self) -> str:
-        line = self._begun.decode(errors="replace")
-        self._begun.clear()
-        return line
-
-
 def _start(argv: Sequence[str]) -> Process:
     try:
         return spawn(Command(argv, environment(), Path("/")))
@@ -108,7 +79,7 @@ def _start(argv: Sequence[str]) -> Process:
 
 async def _follow(process: Process, log: NixLog) -> bool:
     """Pass on what comes until it ends; False if it is too much."""
-    cutter, left = BoundedLineCutter(), OUTPUT_BYTES
+    cutter, left = LineCutter(_LINE_BYTES), OUTPUT_BYTES
     while True:
         await readable(process.output)
         with suppress(BlockingIOError):
@@ -119,11 +90,11 @@ async def _follow(process: Process, log: NixLog) -> bool:
             if left < 0:
                 return False
             for line in cutter.feed(chunk):
-                log.feed(line)
+                log.feed(line.decode(errors="replace"))
         # Others are to get their turn, however quickly it comes.
         await asyncio.sleep(0)
     for line in cutter.finish():
-        log.feed(line)
+        log.feed(line.decode(errors="replace"))
     return True
 
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import structlog
+
+from hive_core.infra.files import open_directory
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +37,7 @@ def point_profile(profile: Path, closure: str) -> None:
     Until this returns, something else must keep the closure.
     """
     profile.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with _open_profile(profile) as directory:
+    with open_directory(profile) as directory:
         _clear_generations(directory)
         os.symlink(closure, _FIRST, dir_fd=directory)
         os.symlink(_FIRST, _NAME, dir_fd=directory)
@@ -45,19 +46,10 @@ def point_profile(profile: Path, closure: str) -> None:
 def clear_profile(profile: Path) -> None:
     """Take away all that is or looks like a generation; old closures do not pile up so. Raises OSError."""
     try:
-        with _open_profile(profile) as directory:
+        with open_directory(profile) as directory:
             _clear_generations(directory)
     except FileNotFoundError:
         return
-
-
-@contextmanager
-def _open_profile(profile: Path) -> Iterator[int]:
-    descriptor = os.open(profile, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _clear_generations(directory: int) -> None:
@@ -91,7 +83,7 @@ def clear_way(root: Path) -> None:
     the place of a file is put aside under another name. Raises OSError, also if `root` itself is no directory.
     """
     try:
-        with _open_directory(root) as directory:
+        with open_directory(root, path_only=True) as directory:
             _clear_tree(directory, _WAY, root)
     except FileNotFoundError:
         return  # The script makes it.
@@ -107,7 +99,7 @@ def _clear_tree(directory: int, tree: _Tree, path: Path) -> None:
             if not stat.S_ISREG(mode):  # On NixOS os-release is a link into the store: nothing to warn of.
                 _remove(name, directory, mode)
         elif stat.S_ISDIR(mode):
-            with _open_directory(name, directory) as inner:
+            with open_directory(name, directory, path_only=True) as inner:
                 _clear_tree(inner, below, path / name)
         else:
             _log.warning("no directory where a container needs one, it is removed", path=str(path / name))
@@ -120,12 +112,3 @@ def _remove(name: str, directory: int, mode: int) -> None:
         os.rename(name, f"{name}.{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=directory)
     else:
         os.unlink(name, dir_fd=directory)
-
-
-@contextmanager
-def _open_directory(name: str | Path, above: int | None = None) -> Iterator[int]:
-    descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

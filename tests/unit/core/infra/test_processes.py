@@ -6,12 +6,15 @@ import asyncio
 import os
 import resource
 import sys
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hive_core.infra.processes import Command, describe_exit, read_all, spawn
+from hive_core.infra.processes import Command, LineCutter, describe_exit, read_all, spawn
 from tests.unit.core.runtimes.local.local_hive import gone
 
 
@@ -119,3 +122,25 @@ async def test_limits_that_cannot_be_set_leave_nothing_running() -> None:
     assert descriptors() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 - returns at once
+
+
+@given(st.lists(st.binary(max_size=40) | st.just(b"\n")), st.integers(1, 30))
+def test_lines_are_cut_from_any_chunks(chunks: list[bytes], longest: int) -> None:
+    """However output is split into chunks, the same lines come out; one that is too long keeps one byte too many."""
+    cutter = LineCutter(longest)
+    found = [line for chunk in chunks for line in cutter.feed(chunk)] + cutter.finish()
+    lines = b"".join(chunks).split(b"\n")
+    assert found == [line[: longest + 1] for line in (lines if lines[-1] else lines[:-1])]
+
+
+def test_a_line_without_end_takes_bounded_memory() -> None:
+    """Of a line that does not end no more is held than what is kept of it."""
+    cutter = LineCutter(100)
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            assert cutter.feed(b"x" * 10_000) == []
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert cutter.feed(b"x\nnext\n") == [b"x" * 101, b"next"]

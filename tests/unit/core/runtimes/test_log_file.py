@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
-from hive_core.runtimes.log_file import MAX_LINE_BYTES, LineCutter, LogFile, copy_output
+from hive_core.runtimes.log_file import MAX_LINE_BYTES, LogFile, copy_output
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z ")
 
@@ -41,24 +41,15 @@ async def test_every_line_gets_its_time(path: Path) -> None:
     log.close()
 
 
-@given(st.lists(st.binary(max_size=30)))
-def test_chunks_do_not_change_lines(chunks: list[bytes]) -> None:
-    """However output is cut into chunks, the same lines come out."""
-    cutter = LineCutter()
-    lines = [line for chunk in chunks for line in cutter.feed(chunk)] + cutter.finish()
-    expected = b"".join(chunks).split(b"\n")
-    assert lines == (expected if expected[-1] else expected[:-1])
-
-
-def test_long_lines_are_cut_in_bounded_memory() -> None:
+async def test_a_long_line_is_cut_and_marked(path: Path) -> None:
     """A line without end is kept up to its limit, is marked as cut, and does not spoil the next one."""
-    cutter = LineCutter()
+    log = LogFile(path)
     for _ in range(200):
-        assert cutter.feed(b"x" * 10_000) == []
-    cut, after = cutter.feed(b"x\nnext\n")
-    assert cut == b"x" * MAX_LINE_BYTES + b" [line cut]"
-    assert after == b"next"
-    assert cutter.feed(b"y" * MAX_LINE_BYTES + b"\n") == [b"y" * MAX_LINE_BYTES]
+        await log.append(b"x" * 10_000)
+    await log.append(b"x\nnext\n" + b"y" * MAX_LINE_BYTES + b"\n")
+    lines, _ = await log.read(10, None, 0)
+    assert texts(lines) == ["x" * MAX_LINE_BYTES + " [line cut]", "next", "y" * MAX_LINE_BYTES]
+    log.close()
 
 
 async def test_size_is_bounded(path: Path) -> None:

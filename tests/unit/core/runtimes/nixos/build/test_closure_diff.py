@@ -10,7 +10,6 @@ import pytest
 
 from hive_core.runtimes.nixos.build import closure_diff
 from hive_core.runtimes.nixos.build.store import Store
-from hive_core.runtimes.nixos.commands import plain
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
 FIRST, SECOND = "a" * 32, "b" * 32
@@ -235,5 +234,5 @@ async def test_real_nix_is_understood(tmp_path: Path, monkeypatch: pytest.Monkey
     store = Store(nix.store)
     words = closure_diff.packages(await store.paths_of(old), await store.paths_of(new))
     assert words == ["git 2.50 added (+97.9 KiB)", "jq 1.7 → 1.8"]
-    said = plain(nix.flake("store", "diff-closures", old, new))
+    said = nix.flake("store", "diff-closures", old, new)
     assert all(name in said for name in ("git: ", "jq: 1.7", "+97.9 KiB")) and len(said.splitlines()) == 2

@@ -7,14 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.nixos.build import executor
 from hive_core.runtimes.nixos.build.confinement import BuildLimits
-from hive_core.runtimes.nixos.build.executor import BoundedLineCutter, evaluate
+from hive_core.runtimes.nixos.build.executor import evaluate
 
 UNIT = "hive-build-ada-1.service"
 BOUNDS = BuildLimits("2G", 100, 60)
@@ -120,12 +118,3 @@ async def test_a_build_that_floods_is_stopped(systemctl: FakeSystemctl, monkeypa
     with pytest.raises(BuildFailed, match="printed more than 1 MiB"):
         await run("exec yes " + "x" * 1_000)
     assert f"--quiet stop {UNIT}" in systemctl.asked
-
-
-@given(st.lists(st.binary(max_size=40)), st.integers(1, 30))
-def test_lines_are_cut_as_they_come(pieces: list[bytes], longest: int) -> None:
-    """However a stream is cut into pieces, its lines come out, each cut to the longest allowed."""
-    cutter = BoundedLineCutter(longest)
-    found = [line for piece in pieces for line in cutter.feed(piece)] + list(cutter.finish())
-    lines = b"".join(pieces).split(b"\n")
-    assert found == [line[:longest].decode(errors="replace") for line in (lines if lines[-1] else lines[:-1])]

@@ -1,7 +1,7 @@
-"""Checks of a configuration's files before they become a closure.
+"""The check of `agent.nix` before the files of a commit become a closure. The intake has checked `agent.toml`.
 
-A child process with limits parses them, so that no text can hold up or end the daemon; then the daemon, which has the
-schema, checks the settings. `agent.nix` has no effect in the local runtime and is parsed by Nix where Nix is installed.
+`agent.nix` has no effect in the local runtime. Where Nix is installed, a child process with limits parses it, so that
+no text can hold up or end the daemon.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import os
 import re
 import shutil
 import sys
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from hive_core.errors import HiveError
 from hive_core.infra.processes import Command, describe_exit, read_all, spawn
-from hive_core.protocol import AgentConfig
 from hive_core.runtimes.agent_environment import python_path
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.local.check_program import MEMORY, NIX_FOLLOWS, NO_NIX, SECONDS, WRONG
+from hive_core.runtimes.local.check_program import MEMORY, NIX_FOLLOWS, NO_NIX
 from hive_core.text import visible
 
+LARGEST = 1024 * 1024
+"""Bytes of the largest agent.nix that is accepted."""
+SECONDS = 10
+"""Default limit of processor time."""
 _OUTPUT = 16 * 1024
 _SHOWN = 2_000
 """Characters of Nix's message that are shown; a line of the file may be long."""
@@ -54,35 +54,34 @@ def find_nix() -> str | None:
 async def check(
     directory: Path, say: Callable[[str], None], confine: Confine = unconfined, seconds: int = SECONDS
 ) -> None:
-    """Check `agent.toml` and `agent.nix` in `directory`; `seconds` limits the processor time.
+    """Check `agent.nix` in `directory`, which holds the files of a commit; `seconds` limits the processor time.
 
     Raises:
-        BuildFailed: The files are not acceptable.
-        HiveError: `cannot_build`, if they cannot be checked on this host.
+        BuildFailed: The file is not acceptable.
+        HiveError: `cannot_build`, if it cannot be checked on this host.
     """
+    file = directory / "agent.nix"
+    if (await asyncio.to_thread(file.lstat)).st_size > LARGEST:
+        raise BuildFailed(f"agent.nix is larger than {LARGEST:,} bytes: move parts of it into files of their own")
     nix = await asyncio.to_thread(find_nix)
-    line = [sys.executable, "-P", "-m", "hive_core.runtimes.local.check_program", str(directory), str(seconds)]
-    code, output = await _run(confine(directory, [*line, nix] if nix else line))
+    say(NOT_CHECKED if nix is None else await _parse(file, confine, nix, seconds))
+
+
+async def _parse(file: Path, confine: Confine, nix: str, seconds: int) -> str:
+    """Have Nix parse the file; returns a line for the log of the build."""
+    line = [sys.executable, "-P", "-m", "hive_core.runtimes.local.check_program", str(file), str(seconds), nix]
+    code, output = await _run(confine(file.parent, line))
     first, _, rest = output.partition("\n")
     by_nix = first == NIX_FOLLOWS
-    judged = "agent.nix: well" if by_nix else NOT_CHECKED
+    if code == 0 and by_nix:
+        return "agent.nix: no syntax errors"
     if code == NO_NIX:
-        judged = f"agent.nix was not checked: {nix} cannot be started: {(rest if by_nix else first).strip()}"
-    elif code == WRONG and not by_nix:
-        raise BuildFailed(output.strip())
-    elif code == 1 and by_nix:
-        judged = _judge_message(rest, seconds)
-    elif code == 1:
-        # Python itself has failed: it had too little memory, or a module is missing.
-        last = output.strip().rpartition("\n")[2]
-        if "MemoryError" not in last:
-            raise _cannot(last or describe_exit(code))
-        raise _too_hard("out of memory", seconds)
-    elif code != 0:
-        raise _too_hard(describe_exit(code), seconds)
-    config = await asyncio.to_thread(_settings, directory / "agent.toml")
-    say(f"agent.toml: well (backend {config.backend})")
-    say(judged)
+        return f"agent.nix was not checked: {nix} cannot be started: {(rest if by_nix else first).strip()}"
+    if code == 1 and by_nix:
+        return _judge_message(rest, seconds)
+    if code in (0, 1):  # Python itself has failed: a module is missing, for example.
+        raise _cannot(output.strip().rpartition("\n")[2] or describe_exit(code))
+    raise _too_hard(describe_exit(code), seconds)
 
 
 def _judge_message(output: str, seconds: int) -> str:
@@ -115,20 +114,10 @@ async def _run(line: Sequence[str]) -> tuple[int, str]:
     return code, output.decode(errors="replace")
 
 
-def _settings(file: Path) -> AgentConfig:
-    """Read the settings from a file that the check has parsed within its limits. Raises BuildFailed."""
-    try:
-        return AgentConfig.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise BuildFailed(f"agent.toml, {key[:200]!r}: {first['msg'][:500]}") from None
-
-
 def _too_hard(how: str, seconds: int) -> BuildFailed:
     return BuildFailed(
-        f"agent.nix and agent.toml could not be parsed within {seconds} s of processor time and {MEMORY >> 20} MiB "
-        f"of memory ({how}): make them simpler"
+        f"agent.nix could not be parsed within {seconds} s of processor time and {MEMORY >> 20} MiB of memory ({how}): "
+        "make it simpler"
     )
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import aiohttp
 
-from hive_core.runtimes.local.check_program import LARGEST
+from hive_core.runtimes.local.config_check import LARGEST
 from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Daemon, Json, running
 from tests.integration.gate.consistency_check import problems

@@ -44,8 +44,8 @@ from hive_core.protocol import (
     SpawnRequest,
     WithdrawRequest,
 )
-from hive_core.runtimes.base import AgentSpec, BuildFailed, BuildOrder, UnitState
-from hive_core.runtimes.local import builder, check_program
+from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
+from hive_core.runtimes.local import config_check
 from hive_core.runtimes.local.builder import Builder, LocalClosures
 from hive_core.runtimes.local.config_check import unconfined
 from hive_core.settings import Approval, Settings
@@ -58,7 +58,7 @@ OPERATOR = Principal("operator", "operator", "operator:alice")
 TERMINAL: tuple[ProposalState, ...] = ("deployed", "failed", "denied", "withdrawn")
 WAITING: tuple[ProposalState, ...] = ("built", *TERMINAL)
 """The states that a proposal leaves only by a decision, or never."""
-NOT_BUILDABLE: Mapping[str, str] = {"agent.nix": "#" * (check_program.LARGEST + 1)}
+NOT_BUILDABLE: Mapping[str, str] = {"agent.nix": "#" * (config_check.LARGEST + 1)}
 """Files that pass the intake and fail the local runtime's build, whether Nix is installed or not."""
 PATIENCE = 30.0
 """The longest wait in seconds; only a test that fails waits so long."""
@@ -318,8 +318,8 @@ async def opened(
     runtime.may_build.set()
     runtime.hyperhive = hyperhive
     layout.applied.mkdir(parents=True, exist_ok=True)
-    # The check runs in this process, because its own process takes most of a second; the runtime's tests use that.
-    with patch.object(builder, "check", _check_here):
+    # The runtime's tests have agent.nix parsed by Nix, which takes most of a second.
+    with patch.object(config_check, "find_nix", lambda: None):
         async with _opened(layout, settings, runtime, born) as gate_hive:
             yield gate_hive
 
@@ -363,11 +363,3 @@ async def _opened(
 def _changed_files(old: str | None, new: str) -> list[str]:
     before, after = ({path.name: path.read_bytes() for path in Path(at or os.devnull).glob("*")} for at in (old, new))
     return [f"{name} changed" for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
-
-
-async def _check_here(directory: Path, say: Callable[[str], None], *_: object) -> None:
-    try:
-        await asyncio.to_thread(check_program.check, directory)
-    except check_program.Wrong as error:
-        raise BuildFailed(str(error)) from None
-    say("agent.toml: well")

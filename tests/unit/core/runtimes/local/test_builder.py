@@ -17,8 +17,7 @@ from hive_core.errors import HiveError
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.local import builder
 from hive_core.runtimes.local.builder import LocalClosures
-from hive_core.runtimes.local.check_program import LARGEST
-from hive_core.runtimes.local.config_check import NOT_CHECKED
+from hive_core.runtimes.local.config_check import LARGEST, NOT_CHECKED
 from tests.helpers.git_repos import FILES, order
 from tests.unit.core.runtimes.local.local_hive import POLITE, LocalHive, Mode, opened
 
@@ -90,13 +89,6 @@ async def test_a_syntax_error_is_told_with_its_place(runtime: Opened) -> None:
         assert first.startswith("agent.nix, line 4, column 5: ")
         assert line.endswith("b = 2;")
         assert caret.index("^") == line.index("=")
-
-
-async def test_a_wrong_setting_is_told(runtime: Opened) -> None:
-    """A build of an agent.toml with a key that is not known fails with the key."""
-    async with runtime() as hive:
-        with pytest.raises(BuildFailed, match=r"agent\.toml, 'modell'"):
-            await hive.runtime.build(order(hive.layout, {**FILES, "agent.toml": b'modell = "x"\n'}), ignore)
 
 
 async def test_a_failed_build_leaves_nothing(runtime: Opened) -> None:

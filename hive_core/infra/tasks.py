@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from hive_core.errors import HiveError
+
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
@@ -52,5 +54,8 @@ async def shield_to_completion(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("failed after its caller was cancelled", exc_info=error)
+            if isinstance(error, HiveError):  # Expected, for example while the daemon stops.
+                _log.warning("failed after its caller was cancelled", code=error.code, error=error.message)
+            else:
+                _log.error("failed after its caller was cancelled", exc_info=error)
         raise

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from hive_core.errors import HiveError
 from hive_core.infra.tasks import BackgroundTasks, shield_to_completion
 
 
@@ -32,6 +33,26 @@ async def test_a_cancelled_caller_waits(fails: bool) -> None:
             await caller
     assert ended.is_set()
     assert [str(entry["exc_info"]) for entry in logs] == (["no room"] if fails else [])
+
+
+async def test_an_expected_error_is_logged_without_a_traceback() -> None:
+    """A refusal after the caller was cancelled, such as that the daemon stops, is logged with its code and message."""
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await asyncio.sleep(0.01)
+        raise HiveError("stopping", "the hive is stopping")
+
+    with capture_logs() as logs:
+        caller = asyncio.create_task(shield_to_completion(work()))
+        await begun.wait()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+    (entry,) = logs
+    assert (entry["log_level"], entry["code"], entry["error"]) == ("warning", "stopping", "the hive is stopping")
+    assert "exc_info" not in entry
 
 
 async def test_an_answer_or_an_error_is_passed_on() -> None:

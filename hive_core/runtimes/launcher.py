@@ -245,7 +245,7 @@ def remedy(problem: str) -> str:
     """What to do where bubblewrap does not work; `problem` is what `find_bubblewrap` said."""
     if problem == _NOT_INSTALLED:
         return "install bubblewrap on the daemon's PATH"
-    if _lacks_openat2():
+    if os.strerror(errno.ENOSYS) in problem and _lacks_openat2():
         return (
             "bubblewrap since 0.12 needs the system call openat2, which does not exist where the daemon runs: a unit "
             "with RestrictSUIDSGID= takes it away; remove that setting"

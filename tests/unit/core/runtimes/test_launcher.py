@@ -1,0 +1,22 @@
+"""The remedies for a bubblewrap that does not work."""
+
+from __future__ import annotations
+
+import pytest
+
+from hive_core.runtimes import launcher
+
+
+@pytest.mark.parametrize(
+    ("problem", "missing", "words"),
+    [
+        ("bubblewrap is not installed", True, "install bubblewrap"),
+        ("bwrap failed: bwrap: Can't mkdir parents for /tmp: Function not implemented", True, "RestrictSUIDSGID="),
+        ("bwrap failed: bwrap: Can't mkdir parents for /tmp: Function not implemented", False, "user namespaces"),
+        ("bwrap failed: bwrap: No permissions to create new namespace", True, "user namespaces"),
+    ],
+)
+def test_the_remedy_fits_the_problem(monkeypatch: pytest.MonkeyPatch, problem: str, missing: bool, words: str) -> None:
+    """The missing openat2(2) is named only where it is missing and the problem is a missing system call."""
+    monkeypatch.setattr(launcher, "_lacks_openat2", lambda: missing)
+    assert words in launcher.remedy(problem)

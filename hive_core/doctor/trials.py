@@ -23,11 +23,14 @@ from hive_core.infra.git.repository import Repository
 from hive_core.infra.systemd.units import SERVICE_STATE, UNIT_STATE
 from hive_core.runtimes.nixos.build.build_user import BuildUserSelector
 from hive_core.runtimes.nixos.build.store import Store
+from hive_core.runtimes.nixos.build.workspace import BuildWorkspace, remove_workspace
 from hive_core.runtimes.nixos.host_checks import inspect_unit, unit_properties
 from hive_core.settings import LimitCeilings, Settings
 
 _ALWAYS = "systemd-journald.service"
 """A service that every host with systemd runs."""
+_TRIAL = "doctor-"
+"""Begins the names of the trials of builds; the number of the doctor's process follows."""
 
 
 async def trials(settings: Settings) -> TrialFacts | None:
@@ -74,11 +77,19 @@ async def _builds(settings: Settings) -> bool | HiveError | None:
         return None
     try:
         store = await Store.find()
-        # Two doctors, or a doctor and the daemon, may try at the same time.
-        selector = BuildUserSelector.find(settings, layout, store, trial=f"doctor-{os.getpid()}")
+        await asyncio.to_thread(_remove_orphaned, layout.scratch)
+        # Another doctor may try at the same time, and a daemon that starts ends all builds that it finds.
+        selector = BuildUserSelector.find(settings, layout, store, trial=f"{_TRIAL}{os.getpid()}")
         return (await selector.confinement()).unprivileged
     except HiveError as error:
         return error
+
+
+def _remove_orphaned(scratch: Path) -> None:
+    """Remove the directories of trials whose doctor was killed."""
+    for path in scratch.glob(f"{_TRIAL}*"):
+        if not Path("/proc", path.name.removeprefix(_TRIAL)).exists():
+            remove_workspace(BuildWorkspace(path))
 
 
 _FILES: Mapping[str, bytes] = {"agent.nix": b"{ }\n", "agent.toml": b"", "prompt.md": b"Try git out.\n"}

@@ -16,7 +16,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.nixos.build.confinement import UNIT_PREFIX, BuildLimits, Confinement
+from hive_core.runtimes.nixos.build.confinement import BuildLimits, Confinement
 from hive_core.runtimes.nixos.build.executor import NixFailed, evaluate
 from hive_core.runtimes.nixos.build.flake import path_reference
 from hive_core.runtimes.nixos.build.nix_settings import read_nix_settings
@@ -79,11 +79,12 @@ class BuildUserSelector:
     """Selects the user of builds as the settings ask, after a trial. A trial that succeeded is not repeated.
 
     Args:
-        trial: a part of the name of the trial's unit; two trials at the same time must not share it.
+        trial: the name of the trial's directory, and of its unit after `hive-`. Two trials at the same time must not
+            share it. A daemon that starts ends and removes those that begin with `build-`.
     """
 
     def __init__(
-        self, settings: Settings, layout: Layout, store: Store, nix: str, systemd_run: str, trial: str = "trial"
+        self, settings: Settings, layout: Layout, store: Store, nix: str, systemd_run: str, trial: str = "build-trial"
     ) -> None:
         self.nix = nix
         self._trial = trial
@@ -97,7 +98,7 @@ class BuildUserSelector:
         self._lock = asyncio.Lock()
 
     @classmethod
-    def find(cls, settings: Settings, layout: Layout, store: Store, trial: str = "trial") -> BuildUserSelector:
+    def find(cls, settings: Settings, layout: Layout, store: Store, trial: str = "build-trial") -> BuildUserSelector:
         """Find the programs. Raises HiveError `no_nix`, `no_systemd`."""
         nix, systemd_run = shutil.which("nix"), shutil.which("systemd-run")
         if nix is None:
@@ -159,8 +160,8 @@ class BuildUserSelector:
 
     async def _run_trial(self, confinement: Confinement) -> TrialFailure | None:
         """Evaluate and build something small in the same way as a configuration; return why that failed."""
-        workspace = BuildWorkspace.of(self._layout.scratch, self._trial)
-        unit = f"{UNIT_PREFIX}{self._trial}.service"
+        workspace = BuildWorkspace(self._layout.scratch / self._trial)
+        unit = f"hive-{self._trial}.service"
         flake = _TRIAL_FLAKE % {"system": f"{platform.machine()}-linux", "nonce": time.time_ns()}
         try:
             await shield_to_completion(asyncio.to_thread(create_workspace, workspace, flake))

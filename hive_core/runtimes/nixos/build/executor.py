@@ -50,7 +50,7 @@ async def evaluate(unit: str, argv: Sequence[str], limits: BuildLimits, say: Cal
         if not within:
             raise BuildFailed(f"the build printed more than {OUTPUT_BYTES // 1024**2} MiB")
         if code != 0:
-            raise _failure(await _properties(unit), log, limits)
+            raise _failure(unit, await _properties(unit), log, limits)
     finally:
         if code != 0:
             await shield_to_completion(_end(unit, process))
@@ -104,7 +104,7 @@ async def _properties(unit: str) -> Mapping[str, str]:
     return dict(line.split("=", 1) for line in answer.splitlines() if "=" in line)
 
 
-def _failure(properties: Mapping[str, str], log: NixLog, limits: BuildLimits) -> BuildFailed | HiveError:
+def _failure(unit: str, properties: Mapping[str, str], log: NixLog, limits: BuildLimits) -> BuildFailed | HiveError:
     result = properties.get("Result", "")
     if properties.get("LoadState") == "not-found" or result in ("", "success", "resources", "protocol"):
         why = f"the unit of the build could not be run: {log.last_line or result or 'systemd does not say why'}"
@@ -112,7 +112,7 @@ def _failure(properties: Mapping[str, str], log: NixLog, limits: BuildLimits) ->
     status = int(properties.get("ExecMainStatus") or 0)
     if properties.get("ExecMainCode") == _BY_ITSELF and status in _SETUP_STATUS:
         why = f"systemd cannot set up the unit of a build (exit status {status} of systemd.exec(5)): {log.last_line}"
-        hint = "see: journalctl -b -u 'hive-build-*'; every user must be able to pass the directories above state_dir"
+        hint = f"see: journalctl -b -u {unit}; every user must be able to pass the directories above state_dir"
         return HiveError("cannot_build", why.removesuffix(": "), hint=hint, status=500)
     if result == "timeout":
         return BuildFailed(f"the build took longer than {limits.seconds:g} s")

@@ -20,7 +20,7 @@ from hive_core.infra.files import read_bytes
 from hive_core.infra.git.command import checked
 from hive_core.infra.git.names import TAGS
 
-_PREFIX = "nix-"
+_PREFIX = "build-"
 _LOCK_BYTES = 1024 * 1024
 _ANYBODY = 0o777
 """Of the parts that are written in the unit, below a directory that only the daemon can enter."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,3 +84,13 @@ async def test_a_git_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert problem and word in problem
     finding = check_git_trial(problem)
     assert finding.severity == "error" and problem in finding.what
+
+
+def test_orphaned_trials_are_removed(tmp_path: Path) -> None:
+    """The directory of a doctor that was killed is removed, that of one that runs stays."""
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    for pid in (ended.pid, os.getpid()):
+        (tmp_path / f"doctor-{pid}" / "flake").mkdir(parents=True)
+    trials._remove_orphaned(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f"doctor-{os.getpid()}"]

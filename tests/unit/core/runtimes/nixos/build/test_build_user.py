@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.nixos.build import build_user
+from hive_core.runtimes.nixos.build import build_user, executor
 from hive_core.runtimes.nixos.build.build_user import BuildUserSelector
 from hive_core.runtimes.nixos.build.executor import NixFailed
 from hive_core.runtimes.nixos.build.store import Store
+from hive_core.runtimes.nixos.build.workspace import remove_all_workspaces
 from hive_core.settings import NixOS, Settings
 
 Select = Callable[..., BuildUserSelector]
@@ -24,7 +26,7 @@ Select = Callable[..., BuildUserSelector]
 def select(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Select:
     """A selector on a host whose trial of a build ends with an error; None: it succeeds."""
 
-    def make(setting: str, ends: Exception | None) -> BuildUserSelector:
+    def make(setting: str, ends: Exception | None, **options: Any) -> BuildUserSelector:
         async def fake_evaluate(*_: object) -> None:
             if ends is not None:
                 raise ends
@@ -38,7 +40,7 @@ def select(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Select:
         nixos = NixOS.model_validate({"build_user": setting})
         settings = Settings(runtime="nixos", state_dir=tmp_path, nixos=nixos)
         layout = Layout(tmp_path, tmp_path / "run")
-        return BuildUserSelector(settings, layout, Store(Path("/nix/store")), "/bin/nix", "/bin/systemd-run")
+        return BuildUserSelector(settings, layout, Store(Path("/nix/store")), "/bin/nix", "/bin/systemd-run", **options)
 
     return make
 
@@ -87,3 +89,30 @@ async def test_a_failed_trial_is_believed_for_a_moment(select: Select, monkeypat
     monkeypatch.setattr(build_user, "_RETRY_SECONDS", 0.0)
     with pytest.raises(HiveError, match="second"):
         await selector.confinement()
+
+
+@pytest.mark.parametrize(("trial", "ended"), [("build-trial", True), ("doctor-7", False)])
+async def test_a_daemon_that_starts_ends_its_own_trials_only(
+    select: Select, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial: str, ended: bool
+) -> None:
+    """The clean-up at the start of the daemon ends and removes a trial that it left, and not the trial of a doctor."""
+    selector = select("dynamic", None, trial=trial)
+    scratch = Layout(tmp_path, tmp_path / "run").scratch
+    units: list[str] = []
+
+    async def evaluate(unit: str, *_: object) -> None:
+        units.append(unit)
+        assert len(list(scratch.iterdir())) == 1
+        remove_all_workspaces(scratch)
+        assert list(scratch.iterdir()) == [] if ended else len(list(scratch.iterdir())) == 1
+
+    monkeypatch.setattr(build_user, "evaluate", evaluate)
+    await selector.confinement()
+    patterns: list[str] = []
+
+    async def forget(pattern: str) -> None:
+        patterns.append(pattern)
+
+    monkeypatch.setattr(executor, "forget", forget)
+    await executor.forget_all()
+    assert fnmatch(units[0], patterns[0]) is ended

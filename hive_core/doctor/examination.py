@@ -1,4 +1,4 @@
-"""The whole examination: looks at what the hive's runtime needs, and judges it."""
+"""The complete examination of a host: reads the facts that the runtime depends on, and checks them."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from hive_core.runtimes.launcher import remedy
 from hive_core.runtimes.nixos.containers.inspection import HostPaths
 from hive_core.settings import Settings, load
 
-_PLACES = HostPaths()
+_PATHS = HostPaths()
 
 
 def examine(file: Path | None, environment: Mapping[str, str], socket: Path, ask: probes.Ask) -> list[Finding]:
-    """Everything that was found, what is wrong beside what is well. Needs no daemon, and changes nothing of the hive's.
+    """Return the findings of all checks, also of those that are ok. Needs no daemon and changes nothing of the hive.
 
-    `file` and `environment` are where the daemon's settings are read from; `ask` asks the daemon behind `socket`.
+    The settings of the daemon are read from `file` and `environment`; `ask` asks the daemon behind `socket`.
     """
     read = _read(file, environment)
     hive = probes.daemon_facts(ask)
     settings = Settings() if isinstance(read, HiveError) else read
-    # Where a daemon runs, what it has is what matters.
+    # Where a daemon runs, its own settings are the ones to check.
     running = settings if hive.status is None else _as_running(settings, hive.status, socket)
-    # Without settings there is nothing that it could differ from.
+    # Without settings there is nothing to compare those of the daemon with.
     expected = running if isinstance(read, HiveError) else settings
     found = check_settings(read) + check_hive(hive, expected, __version__)
     return found + asyncio.run(_host(running, hive))
@@ -75,14 +75,14 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
         if (tried := await trials.trials(settings)) is not None:
             found += check_trials(tried, settings)
         if settings.nixos.user_namespaces:
-            shown = await probes.shown_to_containers([layout.state_dir, layout.run_dir])
+            shown = await probes.id_mapping_errors([layout.state_dir, layout.run_dir])
             found += check_namespaces(kernel, shown)
     found += check_permissions(probes.read_socket_facts(layout, settings.socket_group))
     found += [check_disk_space(space) for space in probes.read_disk_space(layout, store=nixos)]
     if hive.status is not None:
         found += check_deployed([_running(hive, agent.name, nixos=nixos) for agent in hive.agents])
-    if hidden := probes.unseen([layout.state_dir]):
-        what = f"user {os.getuid()} cannot look into {hidden[0]}: what lies there was not looked at"
+    if unreadable := probes.unreadable([layout.state_dir]):
+        what = f"user {os.getuid()} cannot read {unreadable[0]}: its content was not checked"
         found.append(warning("unseen", what, "run the doctor as root, or as the daemon's user"))
     return found
 
@@ -93,7 +93,7 @@ def _running(hive: DaemonFacts, name: str, *, nixos: bool) -> RunningAgent:
     return RunningAgent(
         agent,
         newest,
-        probes.started_on(_PLACES.conf(container_name(name))) if nixos else None,
+        probes.started_on(_PATHS.conf(container_name(name))) if nixos else None,
         probes.closure_exists(newest.closure) if newest is not None else None,
     )
 

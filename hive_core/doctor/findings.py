@@ -12,10 +12,10 @@ Severity = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True)
 class Finding:
-    """`check` names what was looked at, stable and for programs; `what` says what was found, in words.
+    """The result of one check. `check` is its stable name, for programs; `what` describes the result in words.
 
-    An `error` keeps the hive, or a part of it, from working as it is configured. With a `warning` it works, but less
-    well or less safely than it could. `remedy` says what to do; empty if all is well.
+    With an `error` the hive or a part of it does not work as it is configured. With a `warning` it works, but less
+    well or less safely than it could. `remedy` says what to do; it is empty if the result is ok.
     """
 
     check: str
@@ -25,22 +25,22 @@ class Finding:
 
 
 def ok(check: str, what: str) -> Finding:
-    """As it has to be."""
+    """Return a finding that nothing is wrong."""
     return Finding(check, "ok", what)
 
 
 def warning(check: str, what: str, remedy: str) -> Finding:
-    """Worse than it could be."""
+    """Return a finding that something could be better."""
     return Finding(check, "warning", what, remedy)
 
 
 def error(check: str, what: str, remedy: str) -> Finding:
-    """Missing or wrong."""
+    """Return a finding that something is missing or wrong."""
     return Finding(check, "error", what, remedy)
 
 
 def healthy(findings: Iterable[Finding]) -> bool:
-    """Whether nothing is wrong; warnings alone are no illness."""
+    """Return True if there is no error among the findings."""
     return all(finding.severity != "error" for finding in findings)
 
 
@@ -49,7 +49,7 @@ _VERSION = re.compile(r"(?<![\w.])(\d{1,6})(?:\.(\d{1,6}))?(?:\.(\d{1,6}))?")
 
 @dataclass(frozen=True)
 class CommandOutput:
-    """`text` is what it printed; `failed` says why there is no answer, empty if there is one."""
+    """The output of a program; `failed` says why there is none, and is empty if there is one."""
 
     text: str = ""
     failed: str = ""
@@ -57,11 +57,11 @@ class CommandOutput:
 
 
 def version(said: CommandOutput) -> tuple[int, ...]:
-    """The first version number in an answer, () if there is none: `git version 2.39.5` gives (2, 39, 5)."""
+    """Return the first version number in an output, () if there is none: `git version 2.39.5` gives (2, 39, 5)."""
     found = _VERSION.search(said.text)
     return tuple(int(part) for part in found.groups() if part) if found else ()
 
 
 def dotted(number: tuple[int, ...]) -> str:
-    """A version as people write it."""
+    """Return a version as text, with dots."""
     return ".".join(str(part) for part in number)

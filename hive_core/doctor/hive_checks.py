@@ -13,7 +13,7 @@ from hive_core.settings import Settings
 
 
 class Unanswered(Exception):
-    """The daemon was asked and gave no answer: a code, why, and what to do."""
+    """The daemon gave no answer to a request; has the code, message and hint of an error."""
 
     def __init__(self, code: str, message: str, hint: str) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class Unanswered(Exception):
 
 @dataclass(frozen=True)
 class DaemonFacts:
-    """What the daemon answered; `problem` is why it did not."""
+    """The answers of the daemon; `problem` says why there are none."""
 
     status: HiveStatus | None = None
     problem: Unanswered | None = None
@@ -33,7 +33,7 @@ class DaemonFacts:
 
 
 def check_hive(hive: DaemonFacts, settings: Settings, version: str) -> list[Finding]:
-    """`settings` are those that were read here, `version` is that of this program."""
+    """Compare the daemon with `settings`, which this program has read, and with `version`, that of this program."""
     if hive.problem is not None:
         judged = warning if hive.problem.code == "no_permission" else error
         remedy = hive.problem.hint or "see the daemon's log"
@@ -56,9 +56,9 @@ def check_hive(hive: DaemonFacts, settings: Settings, version: str) -> list[Find
 
 
 def check_settings(settings: Settings | HiveError) -> list[Finding]:
-    """`settings`, or why they cannot be read."""
+    """Check the settings, or report the error of reading them."""
     if isinstance(settings, HiveError):
-        return [error("settings", settings.message, settings.hint or "mend the settings")]
+        return [error("settings", settings.message, settings.hint or "correct the settings")]
     found = [ok("settings", f'the settings are good, runtime = "{settings.runtime}"')]
     for each in excesses(Limits.model_validate(settings.limits.model_dump()), settings.ceilings):
         what = f"limits.{each.key} is {each.asked}, and ceilings.{each.key} is {each.ceiling}: the ceiling holds"
@@ -68,23 +68,22 @@ def check_settings(settings: Settings | HiveError) -> list[Finding]:
 
 @dataclass(frozen=True)
 class RunningAgent:
-    """One agent: what the daemon says of it, the newest of its deployments, and what lies on the disk.
+    """One agent: its status, the newest of its deployments, and the state of the disk.
 
     `started_on` is the closure on which the container is started, "" if there is none, None where there are no
-    containers, or where this user cannot see it. `there` says whether the deployment's closure is on the disk, None if
-    this user cannot see that.
+    containers or where this user cannot read it. `closure_exists` is None where this user cannot read that.
     """
 
     agent: AgentStatus
     newest: Deployment | None
     started_on: str | None
-    there: bool | None
+    closure_exists: bool | None
 
 
 def check_deployed(running: Sequence[RunningAgent]) -> list[Finding]:
-    """Whether every agent's deployment is what it has, and can be started again."""
+    """Check that every agent runs what was deployed, and that this can be started again."""
     found = [finding for one in running for finding in _check_agent(one)]
-    return found or [ok("deployed", "every agent has what was approved for it")]
+    return found or [ok("deployed", "every agent has the deployment that was approved")]
 
 
 def _check_agent(one: RunningAgent) -> list[Finding]:
@@ -95,17 +94,17 @@ def _check_agent(one: RunningAgent) -> list[Finding]:
     found = []
     if one.agent.deployment != newest.number:
         what = f"{name} is on deployment {one.agent.deployment}, and {newest.number} was deployed last"
-        found.append(warning("deployed", what, f"see hive-c0re proposals --agent {name}: one may be under way"))
+        found.append(warning("deployed", what, f"see hive-c0re proposals --agent {name}: one may be in progress"))
     elif one.started_on in (None, newest.closure) or one.agent.lifecycle in ("stopped", "failed"):
-        pass  # Whatever one that does not run was started on last: its next start sets that first.
+        pass  # The closure of a container that does not run is set at its next start.
     elif one.started_on == "":
-        what = f"nothing says on what the container of {name} is started"
+        what = f"the container of {name} has no closure to start on"
         found.append(error("deployed", what, f"hive-c0re restart {name}"))
     else:
         what = f"the container of {name} is started on {one.started_on}, and approved was {newest.closure}"
         found.append(error("deployed", what, f"find out who changed it, then hive-c0re restart {name}"))
-    if one.there is False:
-        what = f"what {name} was deployed with is gone: {newest.closure}"
+    if one.closure_exists is False:
+        what = f"the build output that {name} was deployed with no longer exists: {newest.closure}"
         found.append(error("closure", what, f"hive-c0re rebuild {name}"))
     if one.agent.needs_update:
         what = f"{name} was built with an older hyperhive than the hive's own"

@@ -18,13 +18,13 @@ GIT_LEAST = (2, 36)
 
 
 def check_git(said: CommandOutput) -> Finding:
-    """Whether git is there and new enough."""
+    """Check that git is installed and new enough."""
     remedy = f"install git {dotted(GIT_LEAST)} or newer where the daemon finds it (its PATH)"
     if said.missing:
         return error("git", "git is not installed", remedy)
     found = version(said)
     if said.failed or not found:
-        return error("git", f"git does not say its version: {said.failed or said.text.strip()[:80]!r}", remedy)
+        return error("git", f"git does not print its version: {said.failed or said.text.strip()[:80]!r}", remedy)
     if found < GIT_LEAST:
         return error("git", f"git is {dotted(found)}, too old", remedy)
     return ok("git", f"git is {dotted(found)}")
@@ -60,10 +60,11 @@ _RELEASE = re.compile(r"([0-9]{2})\.([0-9]{2})")
 
 @dataclass(frozen=True)
 class ContainerFacts:
-    """`booted`: whether systemd is process 1. `unit` answers `systemctl show --property=LoadState` for a container.
+    """The facts about containers on this host.
 
-    `nixos_container` is the text of that program, None where it is not installed. `release` is what os-release(5) has.
-    `nspawn` answers `systemd-nspawn --version`.
+    `booted` is True if systemd is process 1. `unit` is the output of `systemctl show --property=LoadState` for a
+    container, `nspawn` that of `systemd-nspawn --version`. `nixos_container` is the text of that program, None where
+    it is not installed. `release` has the values of os-release(5).
     """
 
     systemd: CommandOutput
@@ -75,7 +76,7 @@ class ContainerFacts:
 
 
 def check_containers(facts: ContainerFacts) -> list[Finding]:
-    """Whether containers can be run here."""
+    """Check that containers can be run here."""
     found = [_release(facts.release), _systemd(facts), _nixos_container(facts.nixos_container)]
     found.append(_nspawn(facts.nspawn))
     if facts.booted:
@@ -102,11 +103,11 @@ def _release(release: Mapping[str, str]) -> Finding:
 def _nspawn(said: CommandOutput) -> Finding:
     check = "nspawn"
     if said.missing:
-        remedy = "install it (Debian: systemd-container), and look at the daemon's PATH"
+        remedy = "install it (Debian: systemd-container), and check the daemon's PATH"
         return error(check, "systemd-nspawn, which runs containers, is not installed", remedy)
     number = version(said)
     if said.failed or not number:
-        what = f"systemd-nspawn does not say its version: {said.failed or said.text.strip()[:80]!r}"
+        what = f"systemd-nspawn does not print its version: {said.failed or said.text.strip()[:80]!r}"
         return error(check, what, "see what systemd-nspawn --version prints")
     return ok(check, f"systemd-nspawn is {dotted(number)}")
 
@@ -114,9 +115,9 @@ def _nspawn(said: CommandOutput) -> Finding:
 def _nixos_container(text: str | None) -> Finding:
     check = "nixos-container"
     if text is None:
-        remedy = "boot.enableContainers = true; in the host's configuration, and look at the daemon's PATH"
+        remedy = "boot.enableContainers = true; in the host's configuration, and check the daemon's PATH"
         return error(check, "nixos-container is not installed", remedy)
-    # Before NixOS 25.05 it named the namespaces to enter, and the user namespace was not among them.
+    # Before NixOS 25.05 the program named the namespaces to enter, without the user namespace.
     if "nsenter" in text and "--all" not in text:
         what = "nixos-container run and root-login do not enter the user namespace of a container: what they run there"
         what += " is root on the host, with a profile that the agent may have written"
@@ -130,7 +131,9 @@ def _systemd(facts: ContainerFacts) -> Finding:
         return error("systemd", "systemd is not process 1 here", 'containers need it; or set runtime = "local"')
     if facts.systemd.failed or not number:
         said = facts.systemd.failed or facts.systemd.text.strip()[:80]
-        return error("systemd", f"systemctl does not say its version: {said!r}", "see what systemctl --version prints")
+        return error(
+            "systemd", f"systemctl does not print its version: {said!r}", "see what systemctl --version prints"
+        )
     if number < SYSTEMD_TESTED:
         old = f"systemd is {dotted(number)}; nothing before {dotted(SYSTEMD_TESTED)} was tested"
         return warning("systemd", old, "update the host")
@@ -142,7 +145,7 @@ def _unit(said: CommandOutput) -> Finding:
     if said.failed:
         return error(check, f"systemctl does not answer: {said.failed}", "see systemctl status")
     if "LoadState=loaded" in said.text.split():
-        return ok(check, "container@.service is there")
+        return ok(check, "container@.service exists")
     remedy = "boot.enableContainers = true; in the host's configuration"
     return error(check, "there is no container@.service", remedy)
 
@@ -154,8 +157,8 @@ _OFF = "set nixos.user_namespaces = false (a container's root is then the host's
 
 @dataclass(frozen=True)
 class KernelFacts:
-    """`controllers` as the kernel names them in that version of control groups. `namespaces` is the most user
-    namespaces that there may be, None if the kernel has none.
+    """The kernel's version of control groups with its `controllers`, and the highest number of user namespaces,
+    None if the kernel has none.
     """
 
     cgroups: Literal[1, 2]
@@ -164,7 +167,7 @@ class KernelFacts:
 
 
 def check_cgroups(facts: KernelFacts) -> list[Finding]:
-    """Whether limits of containers can be enforced."""
+    """Check that limits of containers can be enforced."""
     found = []
     missing = [name for name in _NEEDED if name not in facts.controllers]
     if missing:
@@ -183,10 +186,9 @@ def check_cgroups(facts: KernelFacts) -> list[Finding]:
 
 
 def check_namespaces(facts: KernelFacts, shown: Mapping[str, HiveError | None]) -> list[Finding]:
-    """Whether containers can have users of their own; for hives that want that.
+    """Check that containers can have users of their own, for hives that are configured so.
 
-    `shown` has, for each directory that is bound into containers and could be tried, why it cannot be shown there
-    under other user ids.
+    `shown` has an entry for each directory that is bound into containers and could be tried: the error, or None.
     """
     if facts.namespaces is None:
         remedy = f"use a kernel with CONFIG_USER_NS, or {_OFF}"
@@ -210,9 +212,9 @@ _FILES_LEAST = 1_000
 
 @dataclass(frozen=True)
 class DiskSpace:
-    """What is free in a directory: bytes, and files that can still be made (None where there is no such bound).
+    """The free space in a directory: bytes, and files that can still be made (None where that is unlimited).
 
-    Below `least` bytes work fails soon; below `enough` it is time to clean up.
+    Less than `least` bytes are an error, less than `enough` are a warning.
     """
 
     check: str
@@ -225,10 +227,10 @@ class DiskSpace:
 
 
 def check_disk_space(space: DiskSpace) -> Finding:
-    """Whether there is enough."""
+    """Check that there is enough free space."""
     left = f"{space.directory} has {format_bytes(space.free)} left"
     if space.files is not None and space.files < _FILES_LEAST:
-        return error(space.check, f"{space.directory} has room for {space.files:,} files more", space.remedy)
+        return error(space.check, f"{space.directory} has space for {space.files:,} more files", space.remedy)
     if space.free < space.least:
         return error(space.check, left, space.remedy)
     if space.free < space.enough:
@@ -241,7 +243,7 @@ _SOCKET = "host-socket"
 
 @dataclass(frozen=True)
 class FilePermissions:
-    """A file's mode as stat(2) tells it, and its owner's and group's numbers."""
+    """The mode, owner and group of a file, as numbers of stat(2)."""
 
     mode: int
     user: int
@@ -250,8 +252,8 @@ class FilePermissions:
 
 @dataclass(frozen=True)
 class SocketFacts:
-    """`socket` is host.sock, None where it is not there; `group` the number of `group_name`, None if there is no such
-    group. `private` holds the directories in which nobody but the daemon has any business.
+    """The permissions of host.sock (None where it does not exist) and of the directories that are the daemon's alone
+    (`private`). `group` is the number of `group_name`, None if there is no such group.
     """
 
     path: str
@@ -262,13 +264,13 @@ class SocketFacts:
 
 
 def check_permissions(facts: SocketFacts) -> list[Finding]:
-    """Whether those get in who should, and nobody else."""
+    """Check that the operators can use the hive, and nobody else."""
     found = [_group(facts)]
     if facts.socket is not None:
         found.append(_socket(facts.path, facts.socket, facts.group))
     for path, door in facts.private.items():
         if door.mode & 0o077:
-            what = f"others than the daemon's user may look into {path} (mode {stat.S_IMODE(door.mode):04o})"
+            what = f"users other than the daemon's may read {path} (mode {stat.S_IMODE(door.mode):04o})"
             found.append(error("private", what, f"chmod 0700 {path}"))
         else:
             found.append(ok("private", f"{path} is the daemon's alone"))
@@ -277,7 +279,7 @@ def check_permissions(facts: SocketFacts) -> list[Finding]:
 
 def _group(facts: SocketFacts) -> Finding:
     if facts.group is not None:
-        return ok("group", f"who is in the group {facts.group_name} may use the hive")
+        return ok("group", f"members of the group {facts.group_name} may use the hive")
     what = f"there is no group {facts.group_name}: only the daemon's user may use the hive"
     return warning("group", what, f"groupadd --system {facts.group_name}, or name another one with socket_group")
 
@@ -291,4 +293,4 @@ def _socket(path: str, door: FilePermissions, group: int | None) -> Finding:
         return error(_SOCKET, f"everybody on this host may use {path} (mode {mode:04o})", again)
     if group is not None and (door.group != group or mode & 0o660 != 0o660):
         return error(_SOCKET, f"{path} is not for that group (mode {mode:04o}, group {door.group})", again)
-    return ok(_SOCKET, f"{path} is for whom it should be (mode {mode:04o})")
+    return ok(_SOCKET, f"{path} has the right permissions (mode {mode:04o})")

@@ -1,4 +1,4 @@
-"""Judges Nix: the program, its features, its settings, its daemon."""
+"""Pure checks of Nix: its program, features, settings and daemon."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from hive_core.settings import Settings
 LEAST = (2, 8)
 """The oldest Nix that the nixos runtime was tested with."""
 NEWEST = (2, 34)
-"""The newest one."""
+"""The newest Nix that the nixos runtime was tested with."""
 FEATURES = ("nix-command", "flakes")
 _VERSION = re.compile(r"nix(?: \((?P<name>[^)]*)\))? (?P<number>[0-9]{1,6}(?:\.[0-9]{1,6}){1,2})")
 _OWN = "Nix"
-"""What Nix itself has in parentheses; Lix has `Lix, like Nix`, Determinate Nix its own version."""
+"""The text in parentheses for Nix itself; Lix has `Lix, like Nix`, Determinate Nix its own version."""
 
 
 @dataclass(frozen=True)
 class NixVersion:
-    """`number` is the version of Nix's language and commands; `name` is empty for Nix itself, else whose Nix it is."""
+    """The version of Nix's language and commands, and the name of the distribution; empty for Nix itself."""
 
     number: tuple[int, ...]
     name: str = ""
@@ -33,9 +33,11 @@ class NixVersion:
 
 @dataclass(frozen=True)
 class NixFacts:
-    """`version` answers `nix --version`. `settings` are the values of Nix's settings, by name; empty where Nix does not
-    tell them, and then `unknown` says why. `features` are those of FEATURES that are switched on, None where that could
-    not be found out. `daemon` is how its socket behaves.
+    """The facts about Nix on this host.
+
+    `version` is the output of `nix --version`. `settings` are the values of Nix's settings, by name; where they cannot
+    be read they are empty, and `unknown` says why. `features` are those of FEATURES that are enabled, None where that
+    is not known. `daemon` is the behaviour of its socket.
     """
 
     version: CommandOutput
@@ -46,7 +48,7 @@ class NixFacts:
 
 
 def nix_version(said: CommandOutput) -> NixVersion | None:
-    """Read what `nix --version` prints; None if no version is in it. Pure.
+    """Parse the output of `nix --version`; None if there is no version in it.
 
     Determinate Nix names its own version first and that of Nix at the end: `nix (Determinate Nix 3.14.0) 2.32.4`.
     """
@@ -59,14 +61,14 @@ def nix_version(said: CommandOutput) -> NixVersion | None:
 
 
 def check_nix(facts: NixFacts, settings: Settings) -> list[Finding]:
-    """Whether agents can be built here."""
+    """Check that agents can be built here."""
     found = nix_version(facts.version)
     if facts.version.missing:
-        remedy = "install Nix; on NixOS it is part of the system: look at the daemon's PATH"
+        remedy = "install Nix; on NixOS it is part of the system: check the daemon's PATH"
         return [error("nix", "nix is not installed", remedy)]
     if facts.version.failed or found is None:
         said = facts.version.failed or facts.version.text.strip()[:80]
-        return [error("nix", f"nix does not say its version: {said!r}", "see what nix --version prints")]
+        return [error("nix", f"nix does not print its version: {said!r}", "see what nix --version prints")]
     if found.number < LEAST:
         return [error("nix", f"nix is {found}, too old", f"install {dotted(LEAST)} or newer")]
     return [_version(found), _features(facts), *_settings(facts, settings), _daemon(facts, settings)]
@@ -83,7 +85,7 @@ def _version(found: NixVersion) -> Finding:
 
 def _features(facts: NixFacts) -> Finding:
     if facts.features is None:
-        what = "whether nix-command and flakes are enabled could not be found out"
+        what = "it is not known if nix-command and flakes are enabled"
         return warning("nix-features", what, "see what nix config show prints")
     missing = [name for name in FEATURES if name not in facts.features]
     return _features_missing(missing) if missing else ok("nix-features", f"{' and '.join(FEATURES)} are enabled")
@@ -93,17 +95,17 @@ def _features_missing(names: list[str]) -> Finding:
     words = " ".join(f'"{name}"' for name in FEATURES)
     remedy = f"nix.settings.experimental-features = [ {words} ]; in the host's configuration"
     what = f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} not enabled in nix.conf"
-    # The runtime switches them on for each command of its own.
+    # The runtime enables them for each of its own commands.
     return warning("nix-features", f"{what}: hyperhive enables them itself, nix on the command line needs them", remedy)
 
 
 def _settings(facts: NixFacts, settings: Settings) -> list[Finding]:
-    """Judge the settings on which the confinement of builds depends."""
+    """Check the settings on which the confinement of builds depends."""
     check = "nix-settings"
     if not facts.settings:
         why = facts.unknown or "no answer"
-        remedy = "see what nix config show --json prints; without it, nobody can tell whether builds are sandboxed"
-        return [warning(check, f"nix does not tell its settings as JSON: {why}", remedy)]
+        remedy = "see what nix config show --json prints; without it, it is not known if builds are sandboxed"
+        return [warning(check, f"nix does not print its settings as JSON: {why}", remedy)]
     found = []
     if facts.settings.get("sandbox") not in (True, "true"):
         what = f"nix.conf has sandbox = {_shown(facts.settings.get('sandbox'))}: builds of agents may reach the host"
@@ -134,9 +136,9 @@ def _daemon(facts: NixFacts, settings: Settings) -> Finding:
         return warning(
             check, "this user may not use the Nix daemon", "run the doctor as root to see whether it answers"
         )
-    what = "is not there" if facts.daemon == "absent" else "refuses connections"
+    what = "does not exist" if facts.daemon == "absent" else "refuses connections"
     if own_user == "dynamic" or facts.daemon == "refuses":
         return error(check, f"the Nix daemon {what}", remedy)
     if own_user == "root":
         return ok(check, f'the Nix daemon {what}, and builds run as root (nixos.build_user = "root")')
-    return warning(check, f"the Nix daemon {what}: what agents propose is evaluated as root", remedy)
+    return warning(check, f"the Nix daemon {what}: proposals of agents are evaluated as root", remedy)

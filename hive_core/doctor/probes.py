@@ -30,11 +30,11 @@ from hive_core.runtimes.nixos.containers import config_files
 from hive_core.runtimes.nixos.host_checks import check_id_mapping
 
 Ask = Callable[[str], dict[str, Any]]
-"""Asks the daemon for a path: its answer. Raises Unanswered."""
+"""Requests a path from the daemon and returns its answer. Raises Unanswered."""
 
 
 def daemon_facts(ask: Ask) -> DaemonFacts:
-    """What the daemon says of itself, of its agents, and of what it deployed last for each of them."""
+    """Ask the daemon for its status, its agents, and the newest deployment of each of them."""
     try:
         status = HiveStatus.model_validate(ask("/v1/status"))
         agents = AgentList.model_validate(ask("/v1/agents")).agents
@@ -47,25 +47,28 @@ def daemon_facts(ask: Ask) -> DaemonFacts:
         return DaemonFacts(problem=problem)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        why = f"the daemon's answer is not understood ({where}): it is another version than this program"
+        why = f"the daemon's answer is not understood ({where}): its version differs from that of this program"
         return DaemonFacts(problem=Unanswered("bad_answer", why, "restart the daemon"))
     return DaemonFacts(status, None, agents, newest)
 
 
 def read_kernel(root: Path = Path("/")) -> KernelFacts:
-    """What the kernel offers."""
+    """Read the version of control groups with its controllers, and the limit of user namespaces."""
     version, controllers = _cgroups(root)
     return KernelFacts(version, controllers, _namespaces(root))
 
 
-async def shown_to_containers(places: Iterable[Path]) -> dict[str, HiveError | None]:
-    """Why directories, or those in which they are to be, cannot be shown under other user ids: tried out, as root."""
+async def id_mapping_errors(directories: Iterable[Path]) -> dict[str, HiveError | None]:
+    """Try to show directories, or those that they will be made in, under other user ids; returns the errors.
+
+    Only root can try it; for other users the result is empty.
+    """
     if os.geteuid() != 0:
         return {}
     found: dict[str, HiveError | None] = {}
-    for directory in places:
+    for directory in directories:
         try:
-            await check_id_mapping([existing(directory)])
+            await check_id_mapping([nearest_existing(directory)])
         except HiveError as error:
             found[str(directory)] = error
         else:
@@ -98,28 +101,30 @@ STORE = Path("/nix/store")
 
 
 def read_socket_facts(layout: Layout, group: str) -> SocketFacts:
-    """Who may get in."""
-    private = {str(path): found for path in (layout.state_dir, layout.run_dir / "agents") if (found := _door(path))}
+    """Read the permissions of host.sock and of the private directories."""
+    private = {
+        str(path): found for path in (layout.state_dir, layout.run_dir / "agents") if (found := _permissions(path))
+    }
     try:
         number = grp.getgrnam(group).gr_gid
     except KeyError:
         number = None
-    return SocketFacts(str(layout.host_socket), _door(layout.host_socket), group, number, private)
+    return SocketFacts(str(layout.host_socket), _permissions(layout.host_socket), group, number, private)
 
 
 def read_disk_space(layout: Layout, *, store: bool) -> list[DiskSpace]:
-    """What is free in the state directory, and with `store` in the Nix store."""
+    """Read the free space in the state directory, and with `store` in the Nix store."""
     purge = "remove what is not needed; hive-c0re destroy --purge removes all of an agent"
-    found = [_room("disk-state", layout.state_dir, 256 * MIB, 2 * GIB, purge)]
+    found = [_disk_space("disk-state", layout.state_dir, 256 * MIB, 2 * GIB, purge)]
     if store:
         collect = "nix-collect-garbage --delete-older-than 14d; closures that agents need are kept"
-        found.append(_room("disk-store", STORE, GIB, 10 * GIB, collect))
+        found.append(_disk_space("disk-store", STORE, GIB, 10 * GIB, collect))
     return [space for space in found if space is not None]
 
 
 def started_on(file: Path) -> str | None:
-    """The closure on which a container is started, as its conf file has it; "" if that names none, None if this user
-    cannot see it. The container's profile, which its root may change, says nothing of that.
+    """Return the closure on which a container is started, from its conf file; "" if that names none, None if this user
+    cannot read it. The container's profile is no evidence, because its root may change that.
     """
     try:
         return config_files.conf_value(files.read(file) or "", "SYSTEM_PATH") or ""
@@ -130,7 +135,7 @@ def started_on(file: Path) -> str | None:
 
 
 def closure_exists(closure: str) -> bool | None:
-    """Whether a closure is on the disk; None if this user cannot see that."""
+    """Return True if a closure is on the disk; None if this user cannot read that."""
     try:
         Path(closure).stat()
     except PermissionError:
@@ -140,19 +145,19 @@ def closure_exists(closure: str) -> bool | None:
     return True
 
 
-def unseen(paths: Iterable[Path]) -> list[Path]:
-    """Directories into which this user cannot look."""
+def unreadable(paths: Iterable[Path]) -> list[Path]:
+    """Return the directories that this user cannot read."""
     return [path for path in paths if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
 
 
-def existing(directory: Path) -> Path:
-    """The place, or the nearest directory above it that there is."""
+def nearest_existing(directory: Path) -> Path:
+    """Return the directory, or the nearest existing one above it."""
     while not directory.exists() and directory != directory.parent:
         directory = directory.parent
     return directory
 
 
-def _door(path: Path) -> FilePermissions | None:
+def _permissions(path: Path) -> FilePermissions | None:
     try:
         found = path.lstat()
     except OSError:
@@ -160,12 +165,12 @@ def _door(path: Path) -> FilePermissions | None:
     return FilePermissions(found.st_mode, found.st_uid, found.st_gid)
 
 
-def _room(check: str, directory: Path, least: int, enough: int, remedy: str) -> DiskSpace | None:
+def _disk_space(check: str, directory: Path, least: int, enough: int, remedy: str) -> DiskSpace | None:
     try:
-        found = os.statvfs(existing(directory))
+        found = os.statvfs(nearest_existing(directory))
     except OSError:
         return None
-    # Some file systems (btrfs) have no bound of files, and say that there are none.
+    # Some file systems (btrfs) have no limit of files, and report 0 of them.
     files = found.f_favail if found.f_files else None
     return DiskSpace(check, str(directory), found.f_bavail * found.f_frsize, files, least, enough, remedy)
 
@@ -174,11 +179,11 @@ _SECONDS = 15.0
 _SCRIPT_BYTES = 1024 * 1024
 NIX_DAEMON = Path("/nix/var/nix/daemon-socket/socket")
 BOOTED = Path("/run/systemd/system")
-"""There where systemd is process 1 (sd_booted(3))."""
+"""Exists where systemd is process 1 (sd_booted(3))."""
 
 
 async def ask_host(*argv: str) -> CommandOutput:
-    """What the program answers; it gets no input and not long."""
+    """Run a program without input and with a short timeout; returns its output."""
     if shutil.which(argv[0]) is None:
         return CommandOutput(failed=f"{argv[0]} is not installed", missing=True)
     try:
@@ -191,15 +196,15 @@ async def ask_host(*argv: str) -> CommandOutput:
 
 
 async def bubblewrap() -> str:
-    """Why no sandbox like that of an agent can be made; empty if one can."""
-    found = shutil.which("bwrap")  # Absolute, unless the PATH is not: then the trial tells.
+    """Try to make a sandbox like that of an agent; returns the reason if that fails, else an empty text."""
+    found = shutil.which("bwrap")  # Relative if the PATH is, and then the trial fails.
     if found is None:
         return "bubblewrap is not installed"
     return await probe_bubblewrap(found, await asyncio.to_thread(inspect_host))
 
 
 async def nix() -> NixFacts:
-    """What Nix says of itself."""
+    """Read the version, settings and features of Nix, and connect to its daemon."""
     version = await ask_host("nix", "--version")
     settings: Mapping[str, object] = {}
     unknown = version.failed
@@ -212,8 +217,10 @@ async def nix() -> NixFacts:
 
 
 async def _features() -> frozenset[str] | None:
-    """Which features are switched on in nix.conf, tried out: the list in Nix's settings holds numbers in some versions
-    (Nix 2.8, Lix 2.92), and lacks what a distribution of Nix has made stable.
+    """Find out by trial which features are enabled in nix.conf; None if that fails.
+
+    The list in Nix's settings holds numbers in some versions (Nix 2.8, Lix 2.92), and lacks the features that a
+    distribution of Nix has made stable.
     """
     plain, older, flakes = await asyncio.gather(
         *(ask_host("nix", *command) for command in SHOW),
@@ -222,12 +229,12 @@ async def _features() -> frozenset[str] | None:
     if flakes.failed or plain.missing:
         return None
     found = {"flakes"} if flakes.text.strip() == "true" else set()
-    # Without the feature, every command of the new kind fails.
+    # Without the feature, every subcommand of `nix` fails.
     return frozenset(found if plain.failed and older.failed else {*found, "nix-command"})
 
 
 async def containers() -> ContainerFacts:
-    """What systemd says, and whether there is `nixos-container`."""
+    """Read the versions of systemd and nspawn, the unit of containers, and the text of `nixos-container`."""
     version, nspawn, unit = await asyncio.gather(
         ask_host("systemctl", "--version"),
         ask_host("systemd-nspawn", "--version"),
@@ -239,7 +246,7 @@ async def containers() -> ContainerFacts:
 
 
 def _text_of(program: str) -> str | None:
-    """Read a program that is a script; empty if this user cannot, None if it is not installed."""
+    """Read a program that is a script; empty if this user cannot read it, None if it is not installed."""
     found = shutil.which(program)
     if found is None:
         return None
@@ -258,7 +265,7 @@ def _release() -> Mapping[str, str]:
 
 
 def probe_socket(path: Path) -> Literal["answers", "absent", "refuses", "forbidden"]:
-    """How a unix socket behaves when somebody connects to it."""
+    """Connect to a unix socket; returns its behaviour."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(_SECONDS)
         try:

@@ -11,9 +11,11 @@ from hive_core.settings import Settings
 
 @dataclass(frozen=True)
 class TrialFacts:
-    """`unit` is what systemd says of container@.service, or why that is not understood. `bus` answers a request for
-    every property of a unit that the runtime reads. `dynamic_user` answers `id -un` in a unit with DynamicUser=, and
-    `builds` is who evaluates builds, or why nobody can; None where this user cannot try.
+    """The results of the trials.
+
+    `unit` is the error of reading container@.service, None if there is none. `bus` is the answer to a request for every
+    property of a unit that the runtime reads. `dynamic_user` is the output of `id -un` in a unit with DynamicUser=.
+    `builds` is True if builds are evaluated without privileges, or the error. Both are None where this user cannot try.
     """
 
     unit: HiveError | None
@@ -23,20 +25,20 @@ class TrialFacts:
 
 
 def check_git_trial(problem: str) -> Finding:
-    """Whether git did what the gate needs of it; `problem` says what it did instead."""
+    """Check the result of the trial of git; `problem` is its difference from what the gate needs."""
     if problem:
-        remedy = "see which version of git this is; no proposal can be taken in with it"
+        remedy = "see which version of git this is; no proposal can be imported with it"
         return error("git-trial", f"git does not behave as the gate needs: {problem}", remedy)
-    return ok("git-trial", "git takes a commit in, and refuses a bad one")
+    return ok("git-trial", "git imports a commit, and refuses a bad one")
 
 
 def check_trials(facts: TrialFacts, settings: Settings) -> list[Finding]:
-    """Whether systemd and Nix did what the nixos runtime needs of them."""
+    """Check the results of the trials of systemd and Nix."""
     found = [_bus(facts)]
     if facts.dynamic_user is not None:
         found.append(_dynamic_user(facts.dynamic_user, settings))
     if facts.builds is None:
-        what = "it was not tried whether builds work in their unit: only root can, once the state directory exists"
+        what = "builds in their unit were not tried: only root can, once the state directory exists"
         found.append(warning("build-unit", what, "run the doctor as root, after the first start of the daemon"))
     else:
         found.append(_builds(facts.builds, settings))
@@ -46,11 +48,13 @@ def check_trials(facts: TrialFacts, settings: Settings) -> list[Finding]:
 def _bus(facts: TrialFacts) -> Finding:
     check, remedy = "dbus", "see which version of systemd this is (systemctl --version), and report it"
     if facts.bus.failed:
-        return error(check, f"systemd does not tell the properties that are needed: {facts.bus.failed}", remedy)
-    # Without the unit, that is another finding.
+        return error(check, f"systemd does not report the properties that are needed: {facts.bus.failed}", remedy)
+    # A missing unit is another finding.
     if facts.unit is not None and facts.unit.code != "no_container_unit":
-        return error(check, f"what systemd tells of container@.service is not understood: {facts.unit.message}", remedy)
-    return ok(check, "systemd tells all that is needed over D-Bus")
+        return error(
+            check, f"the answer of systemd about container@.service is not understood: {facts.unit.message}", remedy
+        )
+    return ok(check, "systemd reports all that is needed over D-Bus")
 
 
 def _dynamic_user(said: CommandOutput, settings: Settings) -> Finding:
@@ -69,5 +73,5 @@ def _builds(builds: bool | HiveError, settings: Settings) -> Finding:
     if isinstance(builds, HiveError):
         return error(check, builds.message, builds.hint or "see the daemon's log")
     if builds or settings.nixos.build_user == "root":
-        return ok(check, "agents can be evaluated in a confined unit")
-    return warning(check, "what agents propose is evaluated as root", "see the other findings about Nix")
+        return ok(check, "proposals of agents can be evaluated in a confined unit")
+    return warning(check, "proposals of agents are evaluated as root", "see the other findings about Nix")

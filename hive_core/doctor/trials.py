@@ -27,14 +27,14 @@ from hive_core.runtimes.nixos.build.workspace import BuildWorkspace, remove_work
 from hive_core.runtimes.nixos.host_checks import inspect_unit, unit_properties
 from hive_core.settings import LimitCeilings, Settings
 
-_ALWAYS = "systemd-journald.service"
+_KNOWN_UNIT = "systemd-journald.service"
 """A service that every host with systemd runs."""
 _TRIAL = "doctor-"
-"""Begins the names of the trials of builds; the number of the doctor's process follows."""
+"""The name of a trial begins with it; the number of the doctor's process follows."""
 
 
 async def trials(settings: Settings) -> TrialFacts | None:
-    """Try everything that this user can; None where systemd does not run."""
+    """Make the trials that this user can make; None where systemd does not run."""
     if not await asyncio.to_thread(BOOTED.is_dir):
         return None
     unit, bus = await asyncio.gather(_unit(), _bus())
@@ -55,7 +55,7 @@ async def _unit() -> HiveError | None:
 async def _bus() -> CommandOutput:
     try:
         await asyncio.gather(
-            unit_properties(_ALWAYS, "Unit", *UNIT_STATE), unit_properties(_ALWAYS, "Service", *SERVICE_STATE)
+            unit_properties(_KNOWN_UNIT, "Unit", *UNIT_STATE), unit_properties(_KNOWN_UNIT, "Service", *SERVICE_STATE)
         )
     except HiveError as error:
         return CommandOutput(failed=error.message)
@@ -71,7 +71,7 @@ async def _dynamic_user() -> CommandOutput:
 
 
 async def _builds(settings: Settings) -> bool | HiveError | None:
-    """Whether builds are evaluated without privileges, tried as the daemon does it at its start."""
+    """Make the trial build that the daemon makes at its start; returns True if it needed no privileges."""
     layout = settings.layout
     if not layout.state_dir.is_dir():
         return None
@@ -96,13 +96,13 @@ _FILES: Mapping[str, bytes] = {"agent.nix": b"{ }\n", "agent.toml": b"", "prompt
 _LIMITS = IntakeLimits(bytes=1024 * 1024, files=100, ceilings=LimitCeilings())
 _AUTHOR = Person("doctor", "doctor@hive")
 _TAG = "proposal/1"
-_NOWHERE = "0123456789" * 4
+_MISSING_COMMIT = "0123456789" * 4
 
 
 async def why_git_fails(bwrap: str | None) -> str:
-    """Take a commit in, plant a tag, and have a bad tree and a missing commit refused; empty if all went as expected.
+    """Import a commit, write a tag, and have a bad tree and a missing commit refused.
 
-    `bwrap` confines git, None where that does not work.
+    Returns the reason of a failure; empty if all went as expected. `bwrap` confines git, None where that does not work.
     """
     with tempfile.TemporaryDirectory(prefix="hyperhive-") as directory:
         try:
@@ -120,19 +120,22 @@ async def _try(directory: Path, bwrap: str | None) -> str:
     await importer.import_commit(config, applied, commit, base)
     if why := await asyncio.to_thread(_read_back, applied, base, commit):
         return why
-    for what, sha, code in (("a tree with .git in it", bad, "bad_tree"), ("no commit", _NOWHERE, "no_such_commit")):
+    for what, sha, code in (
+        ("a tree with .git in it", bad, "bad_tree"),
+        ("no commit", _MISSING_COMMIT, "no_such_commit"),
+    ):
         try:
             await importer.import_commit(config, applied, sha, base)
         except HiveError as error:
             if error.code != code:
-                return f"git refuses {what} in words that are not known: {error.code}: {error.message}"
+                return f"git refuses {what} with a message that is not known: {error.code}: {error.message}"
         else:
-            return f"git takes {what}"
+            return f"git imports {what}"
     return ""
 
 
 def _make(applied: Path, config: Path) -> tuple[str, str, str]:
-    """Make both repositories, and the commits: what is deployed, a proposal, and one that has to be refused."""
+    """Make both repositories with three commits: the deployed one, a proposal, and one that must be refused."""
     now = int(time.time())
     with Repository.init(applied) as repository:
         base = repository.write_commit(_FILES, parents=[], author=_AUTHOR, when=now, message="First\n")

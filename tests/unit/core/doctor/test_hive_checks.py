@@ -1,4 +1,4 @@
-"""Judging the hive itself: settings, daemon, and what was deployed."""
+"""Checks of the hive itself: settings, daemon, deployments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judging a host: kernel, disks, sockets."""
+"""Checks of a host: kernel, disks, sockets, programs."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ SOCKET = stat.S_IFSOCK
     ],
 )
 def test_control_groups(version: Literal[1, 2], controllers: frozenset[str], found: dict[str, Severity]) -> None:
-    """What limits need has to be there; the older version and the disk's share are no more than a pity."""
+    """Controllers that limits need are required; control groups of version 1 and no share of the disk are warnings."""
     assert severities(check_cgroups(KernelFacts(version, controllers, 1))) == found
 
 
 def test_user_namespaces() -> None:
-    """They have to be there and allowed; then each directory that cannot be shown in them is an error of its own."""
+    """They must exist and be allowed; then each directory that cannot be shown in them is an error of its own."""
     assert severities(check_namespaces(KernelFacts(2, ALL, None), {})) == {"user-namespaces": "error"}
     assert severities(check_namespaces(KernelFacts(2, ALL, 0), {})) == {"user-namespaces": "error"}
     assert severities(check_namespaces(KernelFacts(2, ALL, 9), {})) == {"user-namespaces": "ok"}
@@ -64,7 +64,7 @@ def test_user_namespaces() -> None:
     [(3 * GIB, None, "ok"), (3 * GIB, 999, "error"), (GIB, 10**6, "warning"), (100 * MIB, 10**6, "error")],
 )
 def test_free_space(free: int, files: int | None, severity: Severity) -> None:
-    """Too little room, or room for too few files; a file system without a bound of files has enough of them."""
+    """Too little space, and space for too few files, are findings; a file system may have no limit of files."""
     assert (
         check_disk_space(DiskSpace("disk", "/state", free, files, 256 * MIB, 2 * GIB, "clean up")).severity == severity
     )
@@ -84,7 +84,7 @@ def test_free_space(free: int, files: int | None, severity: Severity) -> None:
     ],
 )
 def test_the_operators_socket(socket: FilePermissions | None, group: int | None, severity: Severity | None) -> None:
-    """It is for its group, where there is one, and for nobody else; where there is none, the daemon finding tells."""
+    """Only its group may use it; a missing socket is no finding here, because the check of the daemon reports it."""
     found = severities(check_permissions(SocketFacts("/run/host.sock", socket, "hyperhive", group, {})))
     assert found.pop("group") == ("warning" if group is None else "ok")
     assert found == ({} if severity is None else {"host-socket": severity})
@@ -92,7 +92,7 @@ def test_the_operators_socket(socket: FilePermissions | None, group: int | None,
 
 @pytest.mark.parametrize(("mode", "severity"), [(0o700, "ok"), (0o710, "error"), (0o755, "error"), (0o704, "error")])
 def test_private_directories(mode: int, severity: Severity) -> None:
-    """Nobody but the daemon's user has any right there; the remedy is a command."""
+    """A right of any other user is an error; the remedy is a command."""
     (_, found) = check_permissions(
         SocketFacts("s", None, "g", 1, {"/state": FilePermissions(stat.S_IFDIR | mode, 0, 0)})
     )
@@ -234,7 +234,7 @@ def test_what_was_not_tested_is_told(text: str, severity: Severity, word: str) -
         (set(), "warning", "nix-command and flakes are not enabled"),
         ({"flakes"}, "warning", "nix-command is not"),
         ({"nix-command", "flakes"}, "ok", "enabled"),
-        (None, "warning", "could not be found out"),
+        (None, "warning", "it is not known if"),
     ],
 )
 def test_features_of_nix(features: set[str] | None, severity: Severity, word: str) -> None:

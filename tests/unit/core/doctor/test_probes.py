@@ -1,4 +1,4 @@
-"""Looking at a host: the kernel's files as they are written, places on a real disk, programs that really run."""
+"""Probes of a host: the kernel's files in their real form, directories on a real disk, and real programs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_a_kernel_with_old_control_groups(tmp_path: Path) -> None:
     assert found == KernelFacts(1, frozenset({"cpu", "pids"}), None)
 
 
-def test_what_a_container_is_started_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its conf file says it to everybody who may read that; for who may not, it is not taken for drift."""
+def test_the_closure_that_a_container_is_started_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conf file of the container names it; a user who may not read that file gets None."""
     file = tmp_path / "h-ada.conf"
     assert probes.started_on(file) == ""
     file.write_text("SYSTEM_PATH=/nix/store/0123-nixos\nAUTO_START=0\n")
@@ -56,8 +56,8 @@ def test_what_a_container_is_started_on(tmp_path: Path, monkeypatch: pytest.Monk
     assert probes.started_on(file) is None
 
 
-def test_doors_and_rooms(tmp_path: Path) -> None:
-    """What is there is seen with its mode; what is not there yet is judged by where it is to be."""
+def test_permissions_and_free_space(tmp_path: Path) -> None:
+    """Permissions of what exists are read; the space for what does not exist yet is that of its file system."""
     layout = Layout(tmp_path / "state", tmp_path / "run")
     found = probes.read_socket_facts(layout, "no such group")
     assert (found.socket, found.group, found.private) == (None, None, {})
@@ -68,14 +68,14 @@ def test_doors_and_rooms(tmp_path: Path) -> None:
     assert space.directory == str(layout.state_dir) and space.free > 0
 
 
-def test_what_is_there(tmp_path: Path) -> None:
-    """A closure is there, or it is gone."""
+def test_a_closure_exists(tmp_path: Path) -> None:
+    """A path that exists is found, another is not."""
     assert probes.closure_exists(str(tmp_path)) is True
     assert probes.closure_exists(str(tmp_path / "gone")) is False
 
 
-async def test_asking_programs() -> None:
-    """An answer, the reason of a failure, or that the program is not there."""
+async def test_output_of_programs() -> None:
+    """The result is the output, the reason of a failure, or that the program is not installed."""
     assert (await probes.ask_host("sh", "-c", "echo 1.2")).text == "1.2\n"
     failed = await probes.ask_host("sh", "-c", "echo why >&2; exit 3")
     assert "why" in failed.failed and not failed.missing
@@ -97,8 +97,8 @@ async def test_the_features_of_a_real_nix(tmp_path: Path, monkeypatch: pytest.Mo
     assert nix_version(found.version) is not None
 
 
-def test_knocking(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A socket that answers, one that nobody listens on any more, none at all."""
+def test_connecting_to_a_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A socket that answers, one without a listener, and a missing one are told apart."""
     path = tmp_path_factory.mktemp("k") / "s"
     assert probes.probe_socket(path) == "absent"
     with socket.socket(socket.AF_UNIX) as server:
@@ -109,8 +109,8 @@ def test_knocking(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.parametrize("runtime", ["local", "nixos"])
-def test_everything_is_looked_at_without_a_daemon(tmp_path: Path, runtime: str) -> None:
-    """A whole examination of this machine, whatever it has: the local runtime is not asked for what containers need."""
+def test_everything_is_examined_without_a_daemon(tmp_path: Path, runtime: str) -> None:
+    """This machine is examined without a daemon; for the local runtime nothing that containers need is checked."""
 
     def ask(_: str) -> dict[str, object]:
         raise Unanswered("no_daemon", "no daemon is listening", "start one")

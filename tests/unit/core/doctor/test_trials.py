@@ -1,4 +1,4 @@
-"""Judging what was tried out, and trying out what every machine has."""
+"""Checks of the results of trials, and the trials that every machine can make."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ REFUSED = HiveError("no_build_user", "builds cannot be evaluated", hint="start t
         ({"builds": REFUSED}, "dynamic", {"build-unit": "error"}),
     ],
 )
-def test_what_was_tried(changes: dict[str, Any], build_user: Any, found: dict[str, Severity]) -> None:
-    """Each trial is judged by itself, and that this user cannot try a build is told."""
+def test_results_of_trials(changes: dict[str, Any], build_user: Any, found: dict[str, Severity]) -> None:
+    """Each trial has a finding of its own; that this user cannot try a build is a warning."""
     settings = Settings(runtime="nixos", nixos=NixOS(build_user=build_user))
     judged = severities(check_trials(TrialFacts(**{**WELL, **changes}), settings))
     assert {check: judged[check] for check in found} == found
@@ -54,7 +54,7 @@ def test_what_was_tried(changes: dict[str, Any], build_user: Any, found: dict[st
 
 @pytest.mark.parametrize("confined", [False, True])
 async def test_the_git_of_this_machine(confined: bool) -> None:
-    """It does what the gate needs, confined or not."""
+    """The installed git does what the gate needs, confined or not."""
     bwrap = shutil.which("bwrap") if confined else None
     assert await why_git_fails(bwrap) == ""
     assert check_git_trial("").severity == "ok"
@@ -63,14 +63,14 @@ async def test_the_git_of_this_machine(confined: bool) -> None:
 @pytest.mark.parametrize(
     ("what", "word"),
     [
-        # Another answer to the question for objects, and fsck's refusal in other words.
+        # Another format of the answer for objects, and another text of fsck's refusal.
         ("""case "$*" in *cat-file*) exec "$git" "$@" | sed "s/^\\([0-9a-f]*\\) /\\1: /" ;; esac""", ""),
-        ("""case "$*" in *index-pack*) "$git" "$@" 2>/dev/null; exit ;; esac""", "words that are not known"),
+        ("""case "$*" in *index-pack*) "$git" "$@" 2>/dev/null; exit ;; esac""", "a message that is not known"),
         ("""case "$*" in *update-ref*) exit 1 ;; esac""", ""),
     ],
 )
 async def test_a_git_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, word: str) -> None:
-    """Another format, another message, a command that fails: the trial tells of each."""
+    """Another format, another message and a command that fails are each reported by the trial."""
     program = tmp_path / "git"
     program.write_text(f'#!/bin/sh\ngit={shutil.which("git")}\n{what}\nexec $git "$@"\n')
     program.chmod(0o755)

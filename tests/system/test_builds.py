@@ -172,7 +172,9 @@ async def test_a_proposal_becomes_a_system(hive: Hive, build_user: str) -> None:
         assert await builder.has(new)
         with pytest.raises(HiveError, match="is gone"):
             await builder.compare(new, old)
-        assert (await builder.compare(old, new))[0] == "what is in force was not kept: everything is shown as new"
+        assert (await builder.compare(old, new))[
+            0
+        ] == "the build output of the active configuration no longer exists: everything is shown as new"
 
 
 async def test_who_evaluates_is_nobody(hive: Hive) -> None:
@@ -237,7 +239,7 @@ async def test_what_cannot_be_built_fails_with_the_reason(hive: Hive, build_user
 async def test_a_greedy_evaluation_ends(hive: Hive) -> None:
     """One that takes more memory than it may is ended, and that is said."""
     async with opened(hive, build_memory="200M") as builder:
-        with pytest.raises(BuildFailed, match="needs more than the 200M of memory"):
+        with pytest.raises(BuildFailed, match="more memory than its limit of 200M"):
             await builder.build(hive.propose(HOG), lambda _: None)
 
 

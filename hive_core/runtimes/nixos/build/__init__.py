@@ -1,1 +1,1 @@
-"""From a commit to a closure: the agent's flake, the confined build, GC roots, differences of closures."""
+"""Builds of closures from commits: the agent's flake, the confined build, GC roots, differences of closures."""

@@ -1,4 +1,4 @@
-"""The user that builds run as, found out by a trial: a dynamic user through the Nix daemon, or root."""
+"""The selection of the user that builds run as, by a trial: a dynamic user through the Nix daemon, or root."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ _TRIAL_FLAKE = """\
   };
 }
 """
-"""A small build, new each time, because one that is in the store already would prove nothing. It is carried out by Nix
-itself in the sandbox, so that no program has to be there: `/bin/sh` is missing where `sandbox-paths` is empty.
+"""A small build, new each time, because one that is in the store already would prove nothing. Nix itself executes it in
+the sandbox, so that it needs no program: `/bin/sh` is missing where `sandbox-paths` is empty.
 """
 _RETRY_SECONDS = 10.0
 """A failed trial is not repeated for this time: one proposal asks several times, and callers queue up behind it."""
@@ -61,7 +61,7 @@ _LONGEST_REASON = 500
 
 @dataclass(frozen=True)
 class TrialFailure:
-    """The reason of a failed trial. `by_nix`: Nix itself refused, it was not stopped for what it used."""
+    """The reason of a failed trial. `by_nix` is True if Nix refused, False if the trial was stopped."""
 
     reason: str
     by_nix: bool
@@ -111,7 +111,7 @@ class BuildUserSelector:
 
     @property
     def problem(self) -> str:
-        """Why the last trial failed; empty if it succeeded or none was made."""
+        """The reason of the last failed trial; empty if the last one succeeded or none was made."""
         return "" if self._failure is None else self._failure[1].message
 
     async def confinement(self) -> Confinement:
@@ -144,8 +144,8 @@ class BuildUserSelector:
             failure = await self._run_trial(dynamic)
             if failure is None:
                 return dynamic
-            # A trial that was stopped (time, memory) says nothing about Nix: whoever loads the host must not get
-            # evaluations as root by it.
+            # A trial that was stopped (time, memory) says nothing about Nix: load on the host must not lead to
+            # evaluations as root.
             if wanted == "dynamic" or not failure.by_nix:
                 raise HiveError(
                     "no_build_user",
@@ -169,7 +169,7 @@ class BuildUserSelector:
             argv = confinement.argv(unit, command, directory=workspace.path, shown={}, variables=workspace.variables)
             await evaluate(unit, argv, _TRIAL_LIMITS, lambda _: None)
             if await asyncio.to_thread(read_result, workspace) is None:
-                return TrialFailure("Nix has built nothing", by_nix=True)
+                return TrialFailure("Nix has not built anything", by_nix=True)
         except BuildFailed as error:
             return TrialFailure(" ".join(str(error).split())[:_LONGEST_REASON], isinstance(error, NixFailed))
         except HiveError as error:
@@ -179,7 +179,7 @@ class BuildUserSelector:
         return None
 
     async def _check_build_users(self) -> None:
-        """Root must not run the programs of a build itself, and Nix would, were there no users for it."""
+        """Refuse builds as root where Nix has no build users: root itself would run the programs of a build."""
         if not (await read_nix_settings(self.nix)).get("build-users-group"):
             raise HiveError(
                 "no_build_users",

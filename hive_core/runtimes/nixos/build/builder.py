@@ -1,4 +1,4 @@
-"""What the nixos runtime builds: a commit's operating system, as a closure in the Nix store."""
+"""Builds of the nixos runtime: the operating system of a commit, as a closure in the Nix store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class NixBuilder:
-    """Builds closures with Nix. Made with `open`; lives on the loop that it was opened on."""
+    """Builds closures with Nix. Create it with `open`, and use it on that event loop only."""
 
     def __init__(self, settings: Settings, layout: Layout, store: Store, build_users: BuildUserSelector) -> None:
         self._settings = settings
@@ -35,14 +35,14 @@ class NixBuilder:
         self._store = store
         self.build_users = build_users
         self._gc_roots = GcRoots(layout.gcroots)
-        self._flake_source = FlakeSource(self._look)
-        self._trial = asyncio.create_task(self._try(), name="try a build")
+        self._flake_source = FlakeSource(self._look_up_flake)
+        self._trial = asyncio.create_task(self._log_trial(), name="try a build")
 
     @classmethod
     async def open(cls, settings: Settings, layout: Layout) -> NixBuilder:
-        """Find out how builds can be run here, and end those that a killed daemon has left.
+        """Find the programs, end the builds that a killed daemon has left, and begin a trial build.
 
-        Raises HiveError `no_nix`, `no_systemd`, `unusable_path` with the remedy.
+        Raises HiveError `no_nix`, `no_systemd`, `unusable_path`.
         """
         for path in (layout.state_dir, layout.run_dir):
             check_path(path)
@@ -53,12 +53,13 @@ class NixBuilder:
         return cls(settings, layout, store, build_users)
 
     async def confinement(self) -> str:
-        """Who evaluates, and in what, as a sentence. Raises HiveError if nothing can be built here."""
+        """Return the user and confinement of builds in words. Raises HiveError if nothing can be built here."""
         return (await self.build_users.confinement()).description
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
-        """The store path of the commit's system, with a GC root. Raises BuildFailed, and HiveError if nothing can
-        be built here. Cancelled, it stops the build and lets go of what it has made.
+        """Build the system of a commit; returns its store path, which has a GC root. Cancelling stops the build.
+
+        Raises BuildFailed, and HiveError if nothing can be built here.
         """
         confinement = await self.build_users.confinement()
         hyperhive = await self._hyperhive(say)
@@ -86,21 +87,24 @@ class NixBuilder:
                 unit, command, directory=build_workspace.path, shown=shown, variables=build_workspace.variables
             )
             await evaluate(unit, argv, confinement.limits, say)
-            closure = self._take(workspace.read_result(build_workspace))
-            # The link in the directory is a root, too: until here nothing can have been collected.
+            closure = self._checked(workspace.read_result(build_workspace))
+            # The link in the workspace is a GC root, too, so that nothing was collected before this.
             await self._gc_roots.add(order.name, order.number, closure)
             lock = workspace.read_lock(build_workspace)
-            await shield_to_completion(asyncio.to_thread(_write, self._layout.flakes / order.name, text, lock))
+            await shield_to_completion(asyncio.to_thread(_write_flake, self._layout.flakes / order.name, text, lock))
             return closure
         finally:
             await shield_to_completion(asyncio.to_thread(workspace.remove_workspace, build_workspace))
 
     async def compare(self, old: str | None, new: str) -> list[str]:
-        """What differs between two closures, in words, a line each. Raises `closure_gone` if the new one is gone."""
+        """Return the differences of two closures in words, one per line. Raises `closure_gone` for the new one."""
         await self.need("the agent", new)
         words = []
         if old and not await self.has(old):
-            old, words = None, ["what is in force was not kept: everything is shown as new"]
+            old, words = (
+                None,
+                ["the build output of the active configuration no longer exists: everything is shown as new"],
+            )
         after = await self._store.paths_of(new)
         before = await self._store.paths_of(old) if old else None
         words.append(closure_diff.size(None if before is None else sum(before.values()), sum(after.values())))
@@ -110,22 +114,24 @@ class NixBuilder:
         return [*words, *await asyncio.to_thread(closure_diff.units, *paths, self._store.directory)]
 
     async def has(self, closure: str) -> bool:
-        """Whether the closure is valid in the store and can be booted."""
+        """Return True if the closure is valid in the store and can be booted."""
         return await self._store.has(closure, held=await self._gc_roots.hold(closure))
 
     async def need(self, name: str, closure: str) -> None:
-        """Raise HiveError `closure_gone` if it has not."""
+        """Raise HiveError `closure_gone` if the closure cannot be activated any more."""
         if not await self.has(closure):
-            raise conflict("closure_gone", f"what was built for {name} is gone: {closure}", "propose the same again")
+            raise conflict(
+                "closure_gone", f"the build output of {name} no longer exists: {closure}", "propose the same again"
+            )
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
-        """Give up the GC roots of that agent but those to `closures`; see `GcRoots.keep`."""
+        """Remove the GC roots of the agent to closures other than `closures`; see `GcRoots.keep`."""
         await self._gc_roots.keep(name, closures)
 
     async def outdated(self, closure: str) -> bool:
-        """Whether a build now would take another hyperhive than the closure was built with; False if nobody knows.
+        """Return True if a build now would use a newer hyperhive than the closure; False if that is not known.
 
-        Waits where that has to be looked up, which is so at the start and then every half an hour at most.
+        Waits for a look-up of hyperhive's flake, which happens at the start and then once in half an hour at most.
         """
         try:
             path = self._store.check(closure)
@@ -136,44 +142,44 @@ class NixBuilder:
         return hyperhive is not None and recipe is not None and recipe != hyperhive.nar_hash
 
     async def close(self) -> None:
-        """End what still goes on in the background."""
+        """End the tasks in the background."""
         self._trial.cancel()
         await asyncio.wait([self._trial])
         await self._flake_source.close()
 
-    async def _try(self) -> None:
-        """Find out at the start of the daemon whether builds work, and log it if they do not."""
+    async def _log_trial(self) -> None:
+        """Make a trial build at the start of the daemon, and log its result."""
         try:
             log.info("builds work", how=await self.confinement())
         except HiveError as error:
             log.error("proposals are refused: nothing can be built", reason=error.message, hint=error.hint)
 
-    async def _look(self) -> FlakeRevision:
-        found = await look_up_flake(self._settings.nixos.flake)
-        if found.source is not None:
-            await self._gc_roots.add_source(found.source)
-        return found
+    async def _look_up_flake(self) -> FlakeRevision:
+        revision = await look_up_flake(self._settings.nixos.flake)
+        if revision.source is not None:
+            await self._gc_roots.add_source(revision.source)
+        return revision
 
     async def _hyperhive(self, say: Callable[[str], None]) -> FlakeRevision:
-        """Hyperhive as it is now; as it was last if it cannot be had now. Raises `flake_unavailable`."""
+        """Look up hyperhive's flake; if that fails, return the last result. Raises `flake_unavailable`."""
         try:
             return await self._flake_source.now()
         except HiveError as error:
             if self._flake_source.last is None:
                 raise
-            say(f"built with hyperhive as it was known before: {error.message}")
+            say(f"built with the last known version of hyperhive: {error.message}")
             return self._flake_source.last
 
-    def _take(self, result: str | None) -> str:
+    def _checked(self, result: str | None) -> str:
         if result is None:
-            raise BuildFailed("Nix has built nothing")
+            raise BuildFailed("Nix has not built anything")
         if not bootable(self._store.check(result)):
-            raise BuildFailed("what was built is not a system: it has no `init`")
+            raise BuildFailed("the build output is not a system: it has no `init`")
         return result
 
 
-def _write(home: Path, text: str, lock: str | None) -> None:
-    """Keep what was built from, for people to look at."""
+def _write_flake(home: Path, text: str, lock: str | None) -> None:
+    """Keep the flake of the build, for people to read."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, content in (("flake.nix", text), ("flake.lock", lock)):
         if content is not None:

@@ -1,4 +1,4 @@
-"""What differs between two systems in the store, in words: packages, what they weigh, and the units of systemd."""
+"""The differences of two systems in the store, in words: packages, sizes, and the units of systemd."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ from hive_core.text import format_bytes, one_line
 
 UNITS = Path("etc/systemd/system")
 MOST = 200
-"""Most lines of either kind."""
+"""The highest number of lines for packages, and of lines for units."""
 _LARGEST = 256 * 1024
-"""Bytes of a unit that is looked at; a larger one is known by its path."""
+"""Bytes of the largest unit whose content is compared; larger ones are compared by their paths."""
 _MOST_ENTRIES = 5_000
-"""Of a system's directory of units and of all directories in it."""
+"""The highest number of entries in a system's directory of units and all directories in it."""
 _MOST_BYTES = 32 * 1024 * 1024
-"""Of all units of a system; those beyond are known by their paths."""
+"""Bytes of all units of a system whose content is compared; further ones are compared by their paths."""
 _CUT = f"more than {_MOST_ENTRIES:,} units: not all of them were compared"
 _WIDTH = 300
 _HASH_CHARACTERS = 33
-"""Of the name of a store path: its hash, and the dash behind that."""
+"""The hash at the start of the name of a store path, with the dash after it."""
 _VERSION = re.compile(r"-(?![A-Za-z])")
-"""Where the version in a name begins, for Nix (builtins.parseDrvName): at the first dash that no letter follows."""
+"""The start of the version in a name for Nix (builtins.parseDrvName): the first dash that no letter follows."""
 _OUTPUTS = frozenset(
     ("bin", "data", "debug", "dev", "devdoc", "doc", "info", "lib", "man", "out", "static", "terminfo")
 )
-"""Names of outputs: those of one package are told of together."""
+"""Names of outputs; those of one package are reported together."""
 _NOTED_BYTES = 8 * 1024
-"""A package whose versions stay is told of if it has grown or shrunk by so much, as `nix store diff-closures` does."""
+"""A package with unchanged versions is reported if its size changed by this much, as in `nix store diff-closures`."""
 _KINDS = (".service", ".socket", ".timer", ".mount", ".automount", ".path", ".target", ".slice", ".swap", ".d")
 
 
 def packages(old: Mapping[str, int], new: Mapping[str, int]) -> list[str]:
-    """A line for each package that was added, removed, has other versions, or another size. Both are the paths that a
-    system consists of, with their bytes. Pure.
+    """Return a line for each package that was added or removed, or whose versions or size changed. Pure.
+
+    `old` and `new` are the paths of a system with their bytes.
     """
     before, after = _by_name(old), _by_name(new)
     lines = [_package(name, before.get(name, {}), after.get(name, {})) for name in sorted({*before, *after})]
-    return _few([line for line in lines if line], "packages")
+    return _limit_lines([line for line in lines if line], "packages")
 
 
 def size(old: int | None, new: int) -> str:
-    """What a system weighs with all that it needs, in bytes, and how much that has changed. Pure."""
+    """Return the size of a system with its dependencies, and its change, in words. Pure."""
     whole = f"all of it: {format_bytes(new)}"
     if old is None:
         return whole
@@ -58,12 +59,13 @@ def size(old: int | None, new: int) -> str:
 
 
 def units(old: Path | None, new: Path, store: Path) -> list[str]:
-    """A line for each unit that was added, removed or changed, those first that read differently but for the paths of
-    what they run; one line with all names if `old` is None. The first line says if there are too many to look at all.
-    Reads nothing outside of the store. Blocks.
+    """Return a line for each unit that was added, removed or changed; one line with all names if `old` is None.
+
+    Units that differ in more than the hashes of store paths come first. If there are too many units to compare, the
+    first line says so. Reads nothing outside of the store. Blocks.
     """
     found = [_Units(system, store) for system in (old, new) if system is not None]
-    cut = [] if all(system.whole for system in found) else [_CUT]
+    cut = [] if all(system.complete for system in found) else [_CUT]
     after = found[-1].said
     if old is None:
         names = ", ".join(_shown(name) for name in sorted(after))
@@ -81,11 +83,11 @@ def units(old: Path | None, new: Path, store: Path) -> list[str]:
                 moved.append(f"unit {shown}: only the store paths in it")
             else:
                 changed.append(f"unit {shown} changed")
-    return _few([*cut, *changed, *moved], "units")
+    return _limit_lines([*cut, *changed, *moved], "units")
 
 
 def _by_name(paths: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """The bytes of each version of each package; a version is empty where the name has none."""
+    """Return the bytes of each version of each package; the version is empty where the name has none."""
     found: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     for path, size in paths.items():
         name = path.rpartition("/")[2][_HASH_CHARACTERS:]
@@ -120,34 +122,34 @@ def _versions(versions: list[str]) -> str:
     return f" {known}" if known else ""
 
 
-def _few(lines: list[str], what: str) -> list[str]:
+def _limit_lines(lines: list[str], what: str) -> list[str]:
     if len(lines) > MOST:
         lines[MOST - 1 :] = [f"and {len(lines) - MOST + 1} more {what}"]
     return lines
 
 
 def _shown(name: str) -> str:
-    """A file's name, which may be anything, in one line."""
+    """Return the name of a file, which may hold any characters, as one line."""
     return one_line(name, _WIDTH)
 
 
-class _Said(NamedTuple):
-    """What a unit says, as digests: of all of it, and of it without the hashes of store paths."""
+class _UnitDigests(NamedTuple):
+    """The content of a unit as digests: of all of it, and without the hashes of store paths."""
 
     exact: bytes
     hashless: bytes
 
 
 class _Units:
-    """What every unit of a system says, and each file in the directories beside them (`a.service.d`).
+    """The digests of all units of a system, and of the files in the directories beside them (`a.service.d`).
 
-    A proposal's author chose them all: they are bounded in number and in bytes, and kept as digests. `whole` tells
-    whether each was looked at.
+    The author of a proposal chose them all, so their number and bytes are bounded. `complete` is False if
+    some were left out.
     """
 
     def __init__(self, system: Path, store: Path) -> None:
-        self.said: dict[str, _Said] = {}
-        self.whole = True
+        self.said: dict[str, _UnitDigests] = {}
+        self.complete = True
         self._store = store
         self._entries_left = _MOST_ENTRIES
         self._bytes_left = _MOST_BYTES
@@ -164,13 +166,13 @@ class _Units:
         with os.scandir(real) as entries:
             found = [(entry.name, Path(entry.path)) for entry in islice(entries, self._entries_left + 1)]
         if len(found) > self._entries_left:
-            self.whole = False
+            self.complete = False
             found.pop()
         self._entries_left -= len(found)
         return sorted(found)
 
-    def _look(self, path: Path) -> _Said:
-        """Of a link out of the store (to /dev/null: the unit is masked), and of what is no file, where it is."""
+    def _look(self, path: Path) -> _UnitDigests:
+        """Return the digests of a unit, of its path if that leads out of the store (masked) or to no file."""
         real = Path(os.path.realpath(path))
         where = os.fsencode(real)
         if not real.is_relative_to(self._store):
@@ -182,13 +184,13 @@ class _Units:
             return self._digests(where)
         self._bytes_left -= min(len(content), most)
         if len(content) > most:
-            # Two of one path are the same; of others nothing is known, so they are told of as changed.
-            return _Said(_digest(where), _digest(where))
+            # Equal paths have equal content; different ones are reported as changed, because nothing is known of them.
+            return _UnitDigests(_digest(where), _digest(where))
         return self._digests(content)
 
-    def _digests(self, content: bytes) -> _Said:
+    def _digests(self, content: bytes) -> _UnitDigests:
         hashes = re.escape(os.fsencode(self._store)) + rb"/[0-9a-z]{32}-"
-        return _Said(_digest(content), _digest(re.sub(hashes, b"", content)))
+        return _UnitDigests(_digest(content), _digest(re.sub(hashes, b"", content)))
 
 
 def _digest(content: bytes) -> bytes:

@@ -1,8 +1,8 @@
-"""The transient unit in which an agent's configuration is evaluated: it is code of an agent's, run before anybody has
-approved of it. Pure; the settings are those of systemd.exec(5) and systemd.resource-control(5).
+"""The transient unit in which an agent's configuration is evaluated. Pure.
 
-What it sees of the hive is one directory for its work and the applied repository that it builds from. It keeps the
-network, since Nix fetches inputs; Nix itself refuses whatever is not pinned by a hash.
+The configuration is code of an agent that nobody has approved yet. Of the hive it sees one directory to work in and the
+applied repository that it is built from. It keeps the network, because Nix fetches inputs; Nix itself refuses inputs
+that are not pinned by a hash. The settings are those of systemd.exec(5) and systemd.resource-control(5).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hive_core.errors import HiveError
 UNIT_PREFIX = "hive-build-"
 STOP_SECONDS = 5
 _USABLE = re.compile(r"(/[A-Za-z0-9._-]+)+")
-"""Paths without characters that mean something in a setting of a unit or in a flake reference."""
+"""Paths without characters that have a meaning in a setting of a unit or in a flake reference."""
 
 _HIDDEN = (
     "/etc/nixos-containers",
@@ -33,7 +33,7 @@ _HIDDEN = (
     "/run/credentials",
     "/run/keys",
 )
-"""Ways to the manager of the system, what other containers hold, and where hosts keep secrets."""
+"""The sockets of the system's manager, the directories of containers, and usual directories of secrets."""
 
 _ANYBODY = (
     "NoNewPrivileges=yes",
@@ -59,7 +59,7 @@ _ANYBODY = (
 )
 _UNPRIVILEGED = (
     "DynamicUser=yes",
-    # An evaluation does not end when it is asked to, and it has nothing to put in order.
+    # An evaluation ignores SIGTERM, and has nothing to clean up.
     "KillSignal=SIGKILL",
     "CapabilityBoundingSet=",
     "ProtectProc=invisible",
@@ -72,14 +72,14 @@ _UNPRIVILEGED = (
     "SystemCallErrorNumber=EPERM",
     "InaccessiblePaths=-/var/log",
 )
-"""For a user of its own, which needs none of this: the Nix daemon does the building."""
+"""For a dynamic user, which needs none of this because the Nix daemon builds."""
 _ROOT = ("CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_BOOT CAP_SYS_TIME CAP_SYS_PTRACE CAP_NET_ADMIN CAP_BPF",)
-"""For root, which builds itself: other users to build as, and Nix's own sandbox around them."""
+"""For root, which builds itself: Nix needs the build users and its own sandbox."""
 
 
 @dataclass(frozen=True)
 class BuildLimits:
-    """Most memory ("4G") and tasks of an evaluation, and how many seconds it may take."""
+    """The limits of an evaluation: memory ("4G"), tasks and seconds."""
 
     memory: str
     tasks: int
@@ -88,8 +88,8 @@ class BuildLimits:
 
 @dataclass(frozen=True)
 class Confinement:
-    """How builds are confined on this host. `hidden` directories are shown empty; `store` (of Nix: its store and its
-    state) is written only by root, where there is no daemon to do it.
+    """The confinement of builds on this host. `hidden` directories are shown empty; those of `store` (the store and the
+    state of Nix) are writable for root only, which builds without a daemon.
     """
 
     systemd_run: str
@@ -101,7 +101,7 @@ class Confinement:
 
     @property
     def description(self) -> str:
-        """Who evaluates, and in what."""
+        """The user and the confinement of evaluations, in words."""
         who = "a user of its own, through the Nix daemon" if self.unprivileged else "root"
         return f"evaluated in a confined unit by {who}"
 
@@ -114,10 +114,10 @@ class Confinement:
         shown: Mapping[Path, Path],
         variables: Mapping[str, str],
     ) -> list[str]:
-        """`systemd-run` that runs `command` in `unit`, waits for it, and passes on its output and exit code.
+        """Return the command of `systemd-run` that runs `command` in `unit` and passes on its output and exit code.
 
-        `place` can be written and is the working directory; `shown` are directories and where they are seen,
-        read-only; `variables` come on top of the environment of all builds.
+        `directory` is writable and the working directory. `shown` maps directories to the paths at which they are
+        visible, read-only. `variables` are added to the environment of all builds.
         """
         writable = (f"ReadWritePaths=-{path}" for path in self.store)
         who = _UNPRIVILEGED if self.unprivileged else (*_ROOT, *writable)
@@ -135,9 +135,9 @@ class Confinement:
             *(f"BindReadOnlyPaths={source}:{seen}" for source, seen in shown.items()),
             f"WorkingDirectory={directory}",
         ]
-        told = {**self.environment, **variables}
+        environment = {**self.environment, **variables}
         if self.unprivileged:
-            told["NIX_REMOTE"] = "daemon"
+            environment["NIX_REMOTE"] = "daemon"
         return [
             self.systemd_run,
             "--quiet",
@@ -147,14 +147,14 @@ class Confinement:
             "--service-type=exec",
             f"--description=hyperhive builds {unit.removeprefix(UNIT_PREFIX)}",
             *(f"--property={setting}" for setting in settings),
-            *(f"--setenv={name}={text}" for name, text in told.items()),
+            *(f"--setenv={name}={text}" for name, text in environment.items()),
             "--",
             *command,
         ]
 
 
 def check_path(path: Path) -> None:
-    """Raise HiveError `unusable_path` for a path that cannot be told to systemd and Nix."""
+    """Raise HiveError `unusable_path` for a path that systemd and Nix cannot be given."""
     if not _USABLE.fullmatch(str(path)):
         raise HiveError(
             "unusable_path",
@@ -164,5 +164,5 @@ def check_path(path: Path) -> None:
 
 
 def unit_name(name: str, number: int) -> str:
-    """The unit of one build."""
+    """Return the name of the unit of one build."""
     return f"{UNIT_PREFIX}{name}-{number}.service"

@@ -1,4 +1,4 @@
-"""The execution of a build in its unit; failures as text."""
+"""The execution of a build in its unit, and the reasons of its failures."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from hive_core.runtimes.nixos.build.nix_log import NixLog
 from hive_core.runtimes.nixos.commands import environment, run
 
 OUTPUT_BYTES = 64 * 1024 * 1024
-"""A build that says more is stopped."""
+"""A build that prints more is stopped."""
 _LINE_BYTES = 16 * 1024
 _CHUNK = 64 * 1024
 _SECONDS = STOP_SECONDS + 25.0
-_BY_ITSELF = "1"
+_EXITED = "1"
 """CLD_EXITED of waitid(2), in ExecMainCode."""
 _SETUP_STATUS = range(200, 246)
 """Exit statuses with which systemd ends a process that it could not set up: systemd.exec(5), "Process Exit Codes"."""
-_BY_SIGNAL = ("2", "3")
+_KILLED = ("2", "3")
 """CLD_KILLED and CLD_DUMPED of waitid(2), in ExecMainCode."""
 
 
 class NixFailed(BuildFailed):
-    """Nix itself ended with an error: it was not stopped for what it used, and systemd could run it."""
+    """Nix itself ended with an error: it was neither stopped nor killed."""
 
 
 async def evaluate(unit: str, argv: Sequence[str], limits: BuildLimits, say: Callable[[str], None]) -> None:
-    """Run a build in `unit` with `argv` of `Confinement`, to its end; `say` is told how it goes.
+    """Run a build in `unit` with `argv` of `Confinement`; `say` gets the lines of its output.
 
-    Raises NixFailed if Nix refused to build, BuildFailed if the build was stopped, HiveError `cannot_build` if it could
-    not be run at all. However this ends, also when it is cancelled, nothing of the unit is left.
+    Raises NixFailed if Nix ended with an error, BuildFailed if the build was stopped, HiveError `cannot_build` if it
+    could not be started. In every case, also when this is cancelled, the unit has ended when this returns.
     """
     await forget(unit)
     log = NixLog(say)
     process = _start(argv)
     code: int | None = None
     try:
-        within = await _follow(process, log)
-        code = await process.wait() if within else None
-        if not within:
+        complete = await _follow(process, log)
+        code = await process.wait() if complete else None
+        if not complete:
             raise BuildFailed(f"the build printed more than {OUTPUT_BYTES // 1024**2} MiB")
         if code != 0:
             raise _failure(unit, await _properties(unit), log, limits)
@@ -58,15 +58,15 @@ async def evaluate(unit: str, argv: Sequence[str], limits: BuildLimits, say: Cal
 
 
 async def forget(unit: str) -> None:
-    """Stop the unit, or units by a pattern, if it runs, and have systemd forget how it ended."""
+    """Stop a unit, or those that match a pattern, and reset its failed state."""
     for verb in ("stop", "reset-failed"):
-        # A unit that is not there is an error to systemctl.
+        # systemctl fails for a unit that does not exist.
         with suppress(HiveError):
             await run(["systemctl", "--quiet", verb, unit], timeout=_SECONDS)
 
 
 async def forget_all() -> None:
-    """End the builds of a daemon that was killed."""
+    """End the builds that a killed daemon has left."""
     await forget(f"{UNIT_PREFIX}*.service")
 
 
@@ -78,7 +78,7 @@ def _start(argv: Sequence[str]) -> Process:
 
 
 async def _follow(process: Process, log: NixLog) -> bool:
-    """Pass on what comes until it ends; False if it is too much."""
+    """Pass the output on until it ends; returns False if there is too much of it."""
     cutter, left = LineCutter(_LINE_BYTES), OUTPUT_BYTES
     while True:
         await readable(process.output)
@@ -91,7 +91,7 @@ async def _follow(process: Process, log: NixLog) -> bool:
                 return False
             for line in cutter.feed(chunk):
                 log.feed(line.decode(errors="replace"))
-        # Others are to get their turn, however quickly it comes.
+        # Other tasks must run, however fast the output comes.
         await asyncio.sleep(0)
     for line in cutter.finish():
         log.feed(line.decode(errors="replace"))
@@ -107,23 +107,23 @@ async def _properties(unit: str) -> Mapping[str, str]:
 def _failure(unit: str, properties: Mapping[str, str], log: NixLog, limits: BuildLimits) -> BuildFailed | HiveError:
     result = properties.get("Result", "")
     if properties.get("LoadState") == "not-found" or result in ("", "success", "resources", "protocol"):
-        why = f"the unit of the build could not be run: {log.last_line or result or 'systemd does not say why'}"
+        why = f"the unit of the build could not be run: {log.last_line or result or 'systemd gives no reason'}"
         return HiveError("cannot_build", why, hint="see: journalctl -b -n 50", status=500)
     status = int(properties.get("ExecMainStatus") or 0)
-    if properties.get("ExecMainCode") == _BY_ITSELF and status in _SETUP_STATUS:
+    if properties.get("ExecMainCode") == _EXITED and status in _SETUP_STATUS:
         why = f"systemd cannot set up the unit of a build (exit status {status} of systemd.exec(5)): {log.last_line}"
         hint = f"see: journalctl -b -u {unit}; every user must be able to pass the directories above state_dir"
         return HiveError("cannot_build", why.removesuffix(": "), hint=hint, status=500)
     if result == "timeout":
         return BuildFailed(f"the build took longer than {limits.seconds:g} s")
-    by = status if properties.get("ExecMainCode") in _BY_SIGNAL else 0
-    # Where control groups are of version 1, systemd does not tell who has killed it.
-    if result == "oom-kill" or by == signal.SIGKILL:
-        return BuildFailed(f"evaluating it needs more than the {limits.memory} of memory that it may have")
-    if by:
-        said = log.error or log.last_line
-        return BuildFailed(f"Nix was ended by signal {by}" + (f": {said}" if said else ""))
-    return NixFailed(log.error or log.last_line or "Nix failed and did not say why")
+    number = status if properties.get("ExecMainCode") in _KILLED else 0
+    # With control groups of version 1, systemd does not report an end by lack of memory.
+    if result == "oom-kill" or number == signal.SIGKILL:
+        return BuildFailed(f"the evaluation needs more memory than its limit of {limits.memory}")
+    if number:
+        message = log.error or log.last_line
+        return BuildFailed(f"Nix was ended by signal {number}" + (f": {message}" if message else ""))
+    return NixFailed(log.error or log.last_line or "Nix failed without a message")
 
 
 async def _end(unit: str, process: Process) -> None:

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 ATTRIBUTE = "nixosConfigurations.container.config.system.build.toplevel"
-"""What of the flake is built."""
+"""The attribute of the flake that is built."""
 
 
 @dataclass(frozen=True)
 class AgentFlake:
-    """What an agent's system is made of. `hyperhive` is a flake reference, `system` Nix's name of the platform
+    """The inputs of an agent's system. `hyperhive` is a flake reference, `system` Nix's name of the platform
     ("x86_64-linux"); `ref` and `commit` are the applied repository's.
     """
 
@@ -45,14 +45,12 @@ class AgentFlake:
 
     @property
     def agent(self) -> str:
-        """The flake reference of the agent's files: a sha, so that nothing else can ever be built from it."""
+        """The flake reference of the agent's files, with the id of the commit, so that it never means others."""
         return git_reference(self.repository, self.ref, self.commit)
 
 
 def render(flake: AgentFlake) -> str:
-    """The text of `flake.nix`. Whatever the values are, each stays one literal in it. Raises ValueError for what Nix
-    cannot hold.
-    """
+    """Return the text of `flake.nix`; each value becomes one literal. Raises ValueError if Nix cannot hold a value."""
     return _template().render(
         description=f"{flake.name} of this hive, at {flake.commit[:12]}",
         hyperhive=flake.hyperhive,
@@ -87,7 +85,7 @@ _LARGEST = 2**63 - 1
 
 
 def nix_string(text: str) -> str:
-    """A string literal. Raises ValueError for what no Nix string can hold: NUL, and halves of surrogate pairs."""
+    """Return a string literal. Raises ValueError for NUL and lone surrogates, which no Nix string can hold."""
     if "\0" in text:
         raise ValueError("a string in Nix cannot hold a NUL character")
     try:
@@ -98,7 +96,7 @@ def nix_string(text: str) -> str:
 
 
 def nix_integer(number: int) -> str:
-    """An integer, in brackets if it is negative. Raises ValueError beyond 64 bits."""
+    """Return an integer literal, in brackets if it is negative. Raises ValueError beyond 64 bits."""
     if not -_LARGEST - 1 <= number <= _LARGEST:
         raise ValueError("an integer in Nix has 64 bits")
     if number >= 0:
@@ -108,7 +106,7 @@ def nix_integer(number: int) -> str:
 
 
 def nix_value(found: object) -> str:
-    """A string, an integer or a truth value as Nix; raises TypeError for anything else, ValueError as above."""
+    """Return a string, integer or truth value as Nix. Raises TypeError for other types, and ValueError as above."""
     if isinstance(found, bool):
         return "true" if found else "false"
     if isinstance(found, int):
@@ -119,16 +117,16 @@ def nix_value(found: object) -> str:
 
 
 def git_reference(repository: Path, ref: str, commit: str) -> str:
-    """A flake reference to one commit of a git repository on this machine. Raises ValueError unless its path is
-    absolute and can be written.
+    """Return a flake reference to one commit of a git repository on this machine. Raises ValueError for a path that is
+    not absolute or cannot be written.
     """
     return f"git+file://{_path(repository)}?ref={quote(ref, safe='/')}&rev={quote(commit, safe='')}"
 
 
 def path_reference(directory: Path) -> str:
-    """A flake reference to a directory on this machine.
+    """Return a flake reference to a directory on this machine.
 
-    Versions of Nix differ in whether they decode it, so ValueError is raised for a path that has to be encoded.
+    Raises ValueError for a path that must be encoded, because not all versions of Nix decode it.
     """
     encoded = _path(directory)
     if encoded != str(directory):
@@ -151,7 +149,7 @@ _INTERNAL = "__"
 
 
 def lock(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A lock file made of what `nix flake metadata --json` told of hyperhive; None if that is of another form."""
+    """Make a lock file from the output of `nix flake metadata --json` for hyperhive; None if its form is not known."""
     locks = metadata.get("locks")
     if not isinstance(locks, dict) or locks.get("version") != _VERSION:
         return None
@@ -170,7 +168,7 @@ def lock(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _below(node: Mapping[str, Any]) -> dict[str, Any]:
-    """A node as it is one level further down: lists are ways from the root, and that is hyperhive's no more."""
+    """Return a node for one level further down: a list is a path from the root, which is no longer hyperhive."""
     changed = {key: node[key] for key in _NODE_KEYS if key in node}
     for key in ("locked", "original"):
         if isinstance(changed.get(key), dict):
@@ -186,7 +184,7 @@ def _below(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _known(node: object, root: object) -> bool:
-    """Whether a node is of the form that is written here; one that has hyperhive itself as an input is not."""
+    """Return True if the form of a node is known; that of one with hyperhive itself as an input is not."""
     if not isinstance(node, dict):
         return False
     inputs = node.get("inputs", {})

@@ -23,36 +23,37 @@ _log = structlog.get_logger(__name__)
 
 
 FRESH_SECONDS = 1_800.0
-"""For so long what was found, or that nothing was, is good enough for whoever only asks how old something is."""
+"""The result of a look-up, also of a failed one, is used for this time where only the age of a closure is asked."""
 
 
 class FlakeSource:
-    """Looks for the first time when it is made, in the background; lives on the loop that it was made on."""
+    """Looks up hyperhive's flake, for the first time in the background when it is created. Use it on one event loop."""
 
     def __init__(
         self, look: Callable[[], Awaitable[FlakeRevision]], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`look` finds the flake in a bounded time, or raises HiveError or OSError; `clock` gives seconds."""
+        """`look` looks up the flake in a bounded time, or raises HiveError or OSError; `clock` returns seconds."""
         self.last: FlakeRevision | None = None
-        """What was found last."""
+        """The result of the last successful look-up."""
         self._look = look
         self._clock = clock
         self._tried = clock()
         self._closed = False
-        self._looking = asyncio.create_task(self._try())
+        self._looking = asyncio.create_task(self._refresh())
 
     async def known(self) -> FlakeRevision | None:
-        """As it was half an hour ago or later, waiting while it is being looked at; older if it cannot be had any more,
-        None if it never could.
+        """Return a result that is at most half an hour old, waiting for a look-up in progress.
+
+        If look-ups fail, return an older result; None if there was never one.
         """
         old = self._clock() - self._tried >= FRESH_SECONDS
         if old and self._looking.done() and not self._closed:
-            self._looking = asyncio.create_task(self._try())
+            self._looking = asyncio.create_task(self._refresh())
         await asyncio.wait([self._looking])
         return self.last
 
     async def now(self) -> FlakeRevision:
-        """As it is at this moment. Raises HiveError, also where the disk does not let it be looked at."""
+        """Look up the flake now. Raises HiveError, also for errors of the disk."""
         self._tried = self._clock()
         try:
             self.last = await self._look()
@@ -62,12 +63,12 @@ class FlakeSource:
         return self.last
 
     async def close(self) -> None:
-        """End what still goes on in the background, and look no more by itself."""
+        """End the look-up in the background; there will be no others."""
         self._closed = True
         self._looking.cancel()
         await asyncio.wait([self._looking])
 
-    async def _try(self) -> None:
+    async def _refresh(self) -> None:
         try:
             await self.now()
         except HiveError as error:
@@ -75,7 +76,7 @@ class FlakeSource:
 
 
 RECIPE = Path("etc/hyperhive/recipe")
-"""In a closure: the hash of the hyperhive that it was built with."""
+"""The path in a closure of the hash of the hyperhive that it was built with."""
 _LONGEST = 200
 _METADATA_SECONDS = 600.0
 _METADATA_BYTES = 8 * 1024 * 1024
@@ -83,8 +84,8 @@ _METADATA_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class FlakeRevision:
-    """Hyperhive's flake as it is at the moment. `nar_hash` is its identity, `source` where Nix has put it, and `lock`
-    the start of a lock file with it (None where this version of Nix tells it in a form that is not known).
+    """One revision of hyperhive's flake. `nar_hash` is its identity, `source` its path in the store, and `lock` the
+    start of a lock file with it (None if the form of the output of this version of Nix is not known).
     """
 
     nar_hash: str
@@ -93,7 +94,7 @@ class FlakeRevision:
 
 
 async def look_up_flake(flake: str) -> FlakeRevision:
-    """Fetch the flake, as far as Nix has not lately. Raises HiveError `flake_unavailable`."""
+    """Fetch the flake, unless Nix has done so recently. Raises HiveError `flake_unavailable`."""
     command = ["nix", *FEATURES, "flake", "metadata", "--json", "--no-write-lock-file", "--", flake]
     hint = "see the setting nixos.flake, and try: nix flake metadata"
     try:
@@ -110,7 +111,7 @@ async def look_up_flake(flake: str) -> FlakeRevision:
 
 
 def parse_metadata(answer: str) -> FlakeRevision | None:
-    """Read what `nix flake metadata --json` prints; None without a hash. Pure."""
+    """Parse the output of `nix flake metadata --json`; None if it has no hash. Pure."""
     try:
         metadata = json.loads(answer)
     except ValueError:
@@ -124,10 +125,10 @@ def parse_metadata(answer: str) -> FlakeRevision | None:
 
 
 def revision_of(closure: Path, store: Path) -> str | None:
-    """The hash of the hyperhive that a closure was built with; None if it does not tell. Blocks."""
+    """Return the hash of the hyperhive that a closure was built with; None if it has none. Blocks."""
     try:
         path = os.path.realpath(closure / RECIPE)
-        # What is in a closure is an agent's: a link in it may point anywhere, but only the store is read.
+        # The agent chose the content of the closure: a link in it may lead anywhere, and only the store is read.
         if not Path(path).is_relative_to(store):
             return None
         text = read_bytes(Path(path), _LONGEST).decode()

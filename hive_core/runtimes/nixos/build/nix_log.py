@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hive_core.text import visible
 
 LOG_CHARACTERS = 8 * 1024 * 1024
-"""Lines are passed on up to this length in total. Why a build failed is kept also after that."""
+"""Lines are passed on up to this length in total. The error is kept also after that."""
 ERROR_CHARACTERS = 8_000
 _LINE_CHARACTERS = 2_000
 _LINE_COST = 64

@@ -1,4 +1,4 @@
-"""The settings of Nix on this host, read from its JSON: no version promises the form of the text for people."""
+"""The settings of Nix on this host, from its JSON, because the form of its text for people changes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from hive_core.runtimes.nixos.build.store import FEATURES
 from hive_core.runtimes.nixos.commands import run
 
 SHOW: tuple[tuple[str, ...], ...] = (("config", "show", "--json"), ("show-config", "--json"))
-"""The command since Nix 2.20 and Lix 2.90, and the one before, which later versions know with a warning."""
+"""The command since Nix 2.20 and Lix 2.90, and the older one, which later versions know with a warning."""
 
 _BYTES = 4 * 1024 * 1024
-"""The answer holds the documentation of each setting, too."""
+"""The answer contains the documentation of each setting, too."""
 
 
 async def read_nix_settings(nix: str = "nix") -> Mapping[str, object]:
-    """Ask Nix for its settings: the values by name.
+    """Ask Nix for its settings; returns their values by name.
 
-    Raises HiveError `command_failed` and what else `run` raises, and `nix_settings_unknown` for an answer in a form
-    that is not known.
+    Raises HiveError `nix_settings_unknown` if the form of the answer is not known, and the errors of `run`.
     """
     try:
         answer = await run([nix, *FEATURES, *SHOW[0]], limit_bytes=_BYTES)

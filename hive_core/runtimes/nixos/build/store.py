@@ -14,15 +14,15 @@ from hive_core.errors import HiveError
 from hive_core.runtimes.nixos.commands import run
 
 FEATURES = ("--extra-experimental-features", "nix-command flakes")
-"""For hosts whose nix.conf does not switch them on."""
+"""For hosts whose nix.conf does not enable them."""
 _PATHS_BYTES = 8 * 1024 * 1024
 _AT_ONCE = 1_000
-"""Paths that are given to one command: the kernel bounds what it takes (execve(2))."""
+"""Paths per command: the kernel limits the length of a command line (execve(2))."""
 _NAME = re.compile(r"[0-9a-z]{32}-[0-9A-Za-z+._?=-]{1,211}")
 
 
 def bootable(closure: Path) -> bool:
-    """Whether there is an `init` in it. One look, and for what was collected the answer."""
+    """Return True if the closure has an `init`; False also if it was garbage-collected."""
     return os.path.lexists(closure / "init")
 
 
@@ -34,9 +34,9 @@ class Store:
 
     @classmethod
     async def find(cls) -> Store:
-        """Ask Nix. Raises HiveError `no_nix` if it cannot answer."""
+        """Ask Nix for its store. Raises HiveError `no_nix` if that fails."""
         try:
-            # Old and new versions answer this, whatever features are on.
+            # Old and new versions answer this, whichever features are enabled.
             answer = await run(["nix-instantiate", "--eval", "--expr", "builtins.storeDir"])
             return cls(Path(json.loads(answer)))
         except HiveError as error:
@@ -46,7 +46,7 @@ class Store:
             raise HiveError("no_nix", "Nix does not tell where its store is", hint="install Nix 2.8 or newer") from None
 
     def check(self, closure: str) -> Path:
-        """The path of what has the form of a closure; raises HiveError `bad_closure`."""
+        """Return the path of a closure. Raises HiveError `bad_closure` if the text has not the form of one."""
         path = Path(closure)
         if str(path) != closure or path.parent != self.directory or not _NAME.fullmatch(path.name):
             shown = closure[:200]
@@ -54,9 +54,9 @@ class Store:
         return path
 
     async def has(self, closure: str, *, held: bool = False) -> bool:
-        """Whether the closure is valid and has an `init`; False for what has not the form of one.
+        """Return True if the closure is valid and has an `init`; False also if the text has not the form of a closure.
 
-        `held`: a root keeps it. What is there then is valid, and Nix, which takes a moment to answer, is not asked.
+        `held`: a GC root keeps it. If it exists it is valid then, so Nix, which takes a moment to answer, is not asked.
         """
         try:
             path = self.check(closure)
@@ -71,55 +71,54 @@ class Store:
         return True
 
     async def paths_of(self, closure: str) -> dict[str, int]:
-        """Every path that the closure consists of, with its bytes.
+        """Return every path of the closure, with its bytes.
 
         The answers of `nix-store --query` have been a path and a number in each line since before flakes, in Lix, too;
-        `nix path-info --json` has had four forms. Raises HiveError `command_failed` where the closure is gone.
+        `nix path-info --json` has had four forms. Raises HiveError `command_failed` if the closure no longer exists.
         """
         query = ["nix-store", "--query"]
-        said = await run([*query, "--requisites", str(self.check(closure))], limit_bytes=_PATHS_BYTES)
-        paths = said.split()
+        paths = (await run([*query, "--requisites", str(self.check(closure))], limit_bytes=_PATHS_BYTES)).split()
         sizes: list[int] = []
         for start in range(0, len(paths), _AT_ONCE):
-            some = paths[start : start + _AT_ONCE]
-            told = (await run([*query, "--size", *some])).split()
-            if len(told) != len(some) or not all(size.isdecimal() for size in told):
+            batch = paths[start : start + _AT_ONCE]
+            numbers = (await run([*query, "--size", *batch])).split()
+            if len(numbers) != len(batch) or not all(size.isdecimal() for size in numbers):
                 raise HiveError(
                     "command_failed", "nix-store --query --size does not answer with a number for each path", status=500
                 )
-            sizes += map(int, told)
+            sizes += map(int, numbers)
         return dict(zip(paths, sizes, strict=True))
 
 
 _SOURCE = ".hyperhive"
-"""No agent's name begins with a dot."""
+"""No name of an agent begins with a dot."""
 
 
 class GcRoots:
-    """The links in `directory`. Nix is told of each by Nix itself, and forgets those that are gone."""
+    """The GC roots in `directory`, which are links. Nix itself registers them, and forgets those that were removed."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     async def add(self, name: str, number: int, closure: str) -> None:
-        """Keep the closure as that of this proposal. It must be safe until this returns, by a root of its own."""
+        """Keep the closure of a proposal. Another GC root must keep it until this returns."""
         await self._link(self._directory / name / str(number), closure)
 
     async def add_source(self, path: str) -> None:
-        """Keep the source of hyperhive that builds begin with, and let go of the one before."""
+        """Keep the source of hyperhive that builds use, and no longer the previous one."""
         link = self._directory / _SOURCE
         if not (link.is_symlink() and str(link.readlink()) == path and link.exists()):
             await self._link(link, path)
 
     async def hold(self, closure: str) -> bool:
-        """Whether there is a root to the closure."""
+        """Return True if there is a GC root to the closure."""
         return await asyncio.to_thread(_hold, self._directory, closure)
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
-        """Give up the agent's roots to other closures.
+        """Remove the agent's GC roots to other closures.
 
-        Those of higher numbers than all that are kept stay as long as any is kept: a build that has just ended is not
-        yet known to whoever asks. They go when a later one is kept.
+        As long as any is kept, those with higher numbers stay: the caller may not know a build that has just ended.
+        They are removed when a later one is kept.
         """
         await asyncio.to_thread(_keep, self._directory / name, closures)
 
@@ -130,7 +129,7 @@ class GcRoots:
 
 def _hold(directory: Path, closure: str) -> bool:
     for link in directory.glob("*/*"):
-        with suppress(OSError):  # It is no link, or has just gone.
+        with suppress(OSError):  # It is no link, or was just removed.
             if str(link.readlink()) == closure:
                 return True
     return False

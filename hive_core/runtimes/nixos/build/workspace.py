@@ -1,8 +1,8 @@
-"""The directory that a build works in: its flake, a readable copy of the commit's history, and a home.
+"""The working directory of a build: its flake, a readable copy of the commit's history, and a home.
 
-The applied repositories are readable by nobody but the daemon. Whoever evaluates may be another user, so it gets a copy
-of what the proposal's tag reaches, which it sees in the place of the original. Whatever lies in the parts that it can
-write is read here without following links, and only after it has ended.
+Only the daemon can read the applied repositories. A build may run as another user, so it gets a copy of the objects
+that the proposal's tag reaches, at the path of the original. The parts that a build can write are read without
+following links, and only after it has ended.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from hive_core.infra.git.names import TAGS
 _PREFIX = "build-"
 _LOCK_BYTES = 1024 * 1024
 _ANYBODY = 0o777
-"""Of the parts that are written in the unit, below a directory that only the daemon can enter."""
+"""The mode of the parts that the unit writes, below a directory that only the daemon can enter."""
 _GIT_CONFIG = "[safe]\n\tdirectory = *\n"
-"""The repositories are the daemon's, not the user's that evaluates."""
+"""The repositories belong to the daemon's user, not to the one that evaluates."""
 
 
 @dataclass(frozen=True)
 class BuildWorkspace:
-    """Where one build works, and where its parts are."""
+    """The paths of the working directory of one build and of its parts."""
 
     path: Path
 
     @classmethod
     def of(cls, scratch: Path, label: str) -> BuildWorkspace:
-        """The place below `scratch` of the one build of that label; nothing is made."""
+        """Return the workspace below `scratch` for a label, which only one build at a time may use; creates nothing."""
         return cls(scratch / f"{_PREFIX}{label}")
 
     @property
@@ -45,8 +45,8 @@ class BuildWorkspace:
 
     @property
     def home(self) -> Path:
-        """The home directory, which Nix makes: it takes one that is there only if it belongs to its own user, and a
-        DynamicUser's other one, `/`, cannot be written.
+        """The home directory, which Nix creates: it uses an existing one only if that belongs to its user, and
+        otherwise that of the account, which for a DynamicUser is `/` and not writable.
         """
         return self.path / "home" / "nix"
 
@@ -56,12 +56,12 @@ class BuildWorkspace:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What programs that work here are told of it by their environment."""
+        """The environment variables for programs that work here."""
         return {"HOME": str(self.home), "GIT_CONFIG_GLOBAL": str(self.git_config)}
 
     @property
     def result(self) -> Path:
-        """The link that Nix makes; for as long as it is there, what it points to is not collected."""
+        """The link to the build output that Nix creates; it is a GC root."""
         return self.path / "out" / "result"
 
     @property
@@ -72,10 +72,11 @@ class BuildWorkspace:
 def prepare_workspace(
     build_workspace: BuildWorkspace, repository: Path, number: int, text: str, lock: Mapping[str, Any] | None
 ) -> None:
-    """Make the directory for the build of `proposal/<number>`; call `remove_workspace` in the end, even if this fails.
-    Blocks.
+    """Create the workspace for the build of `proposal/<number>`. Blocks.
 
-    Raises HiveError `cannot_build`, and what git fails with.
+    The caller must call `remove_workspace` afterwards, even if this fails.
+
+    Raises HiveError `cannot_build`, and the errors of git.
     """
     create_workspace(build_workspace, text)
     try:
@@ -87,7 +88,7 @@ def prepare_workspace(
 
 
 def create_workspace(build_workspace: BuildWorkspace, flake: str) -> None:
-    """Make the directory with the text of a flake in it; what an earlier build has left is removed. Blocks.
+    """Create the workspace with a flake in it, and remove the files of an earlier build before. Blocks.
 
     Raises HiveError `cannot_build`.
     """
@@ -106,7 +107,7 @@ def create_workspace(build_workspace: BuildWorkspace, flake: str) -> None:
 
 
 def read_result(build_workspace: BuildWorkspace) -> str | None:
-    """Where the link points that Nix has made; None if there is none. Blocks."""
+    """Return the target of the link that Nix has created; None if there is none. Blocks."""
     try:
         return str(build_workspace.result.readlink())
     except OSError:
@@ -114,7 +115,7 @@ def read_result(build_workspace: BuildWorkspace) -> str | None:
 
 
 def read_lock(build_workspace: BuildWorkspace) -> str | None:
-    """The lock file as Nix has left it, if it is one; else None. Blocks."""
+    """Return the text of the lock file after the build; None if it is not a lock file. Blocks."""
     try:
         content = read_bytes(build_workspace.flake / "flake.lock", _LOCK_BYTES + 1)
         text = content.decode()
@@ -130,7 +131,7 @@ def remove_workspace(build_workspace: BuildWorkspace) -> None:
 
 
 def remove_all_workspaces(scratch: Path) -> None:
-    """Remove what builds of a killed daemon have left. Blocks."""
+    """Remove the workspaces that a killed daemon has left. Blocks."""
     for path in scratch.glob(f"{_PREFIX}*"):
         remove_workspace(BuildWorkspace(path))
 
@@ -145,12 +146,12 @@ def _cannot(build_workspace: BuildWorkspace, error: OSError) -> HiveError:
 
 
 def _copy(repository: Path, ref: str, into: Path) -> None:
-    """A bare repository with what `ref` reaches and nothing else, for anybody to read."""
+    """Create a bare repository, readable for all users, with only the objects that `ref` reaches."""
     checked(into, "init", "--quiet", "--bare", "--template=", "--initial-branch=main")
     only_files = ("-c", "protocol.allow=never", "-c", "protocol.file.allow=always", "-c", "core.fsync=none")
     wanted = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-gc")
     checked(into, *only_files, "fetch", *wanted, "--", str(repository.absolute()), f"{ref}:{ref}")
-    # Not by `git init --shared`: that sets the set-group-ID bit on directories, which a hardened unit may not.
+    # `git init --shared` sets the set-group-ID bit on directories, which is forbidden in a hardened unit.
     for parent, directories, files in os.walk(into):
         Path(parent).chmod(0o755)
         for name in (*directories, *files):

@@ -59,8 +59,8 @@ async def test_a_build_that_ends_well_is_followed(systemctl: FakeSystemctl) -> N
     [
         ({"Result": "exit-code", "ExecMainCode": 1, "ExecMainStatus": 1}, "error: undefined variable 'y'"),
         ({"Result": "timeout", "ExecMainCode": 2, "ExecMainStatus": 15}, "the build took longer than 60 s"),
-        ({"Result": "oom-kill", "ExecMainCode": 2, "ExecMainStatus": 9}, "needs more than the 2G of memory"),
-        ({"Result": "signal", "ExecMainCode": 2, "ExecMainStatus": 9}, "needs more than the 2G of memory"),
+        ({"Result": "oom-kill", "ExecMainCode": 2, "ExecMainStatus": 9}, "more memory than its limit of 2G"),
+        ({"Result": "signal", "ExecMainCode": 2, "ExecMainStatus": 9}, "more memory than its limit of 2G"),
         ({"Result": "core-dump", "ExecMainCode": 3, "ExecMainStatus": 11}, "ended by signal 11: error: undefined"),
         ({"Result": "signal", "ExecMainCode": 2, "ExecMainStatus": 31}, "ended by signal 31: error: undefined"),
     ],

@@ -1,7 +1,7 @@
 """Activation of containers: start, stop, restart after a crash.
 
-The order is what makes it safe to be killed in between: a container whose conf file and environment are not those that
-are asked for is not taken for one that runs as it should, and these are written only while it is stopped.
+The order of the steps makes it safe to be killed between them: the conf file and the environment are written only
+while the container is stopped, and a container with others than those of its spec is started again.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _log = structlog.get_logger(__name__)
 
 
 _NSPAWN_MOUNTS = "run-systemd-nspawn-"
-"""What the names of mount units below /run/systemd/nspawn begin with."""
+"""The beginning of the names of mount units below /run/systemd/nspawn."""
 
 
 class ContainerActivator:
-    """Acts on the containers of one hive, and tells `monitor` what is expected of them. `stop_timeout`: seconds."""
+    """Starts and stops the containers of one hive, and notes in `monitor` what is wanted. `stop_timeout`: seconds."""
 
     def __init__(
         self,
@@ -51,10 +51,10 @@ class ContainerActivator:
         self._stop_timeout = stop_timeout
 
     async def activate(self, spec: AgentSpec, *, unless_running: bool = False) -> None:
-        """Stop the container if it runs, set what `spec` asks for, start it. What comes of that is told.
+        """Stop the container if it runs, configure it as `spec` says, and start it. The monitor reports the result.
 
-        `unless_running`: nothing happens if it runs as `spec` asks for. Raises `container_in_the_way`,
-        `container_busy`, `container_not_prepared`, `bad_environment`, and what systemd or a program refuses.
+        `unless_running`: nothing happens if it runs as `spec` says. Raises `container_in_the_way`,
+        `container_busy`, `container_not_prepared`, `bad_environment`, and the errors of systemd and programs.
         """
         name, container = spec.name, container_name(spec.name)
         async with self._claimed(name) as hold:
@@ -62,7 +62,9 @@ class ContainerActivator:
                 return
             with refusing(container):
                 closures = await self._closures(name)
-                await self._containers.check(spec, closures)  # Before it is stopped: it may be somebody else's.
+                await self._containers.check(
+                    spec, closures
+                )  # Checked before it is stopped, because it may not be one of this hive.
                 await self._stop(name, to_start=True)
                 await self._containers.prepare(spec, closures, hold)
                 changed = await self._containers.put_dropin(spec, self._stop_timeout)
@@ -71,24 +73,27 @@ class ContainerActivator:
             await self._run(name)
 
     async def start_again(self, name: str) -> None:
-        """Start a container that has crashed, as it was; nothing happens if it is not waiting for that any more."""
+        """Start a crashed container with its last configuration; nothing happens unless it waits for that."""
         async with self._claimed(name):
             state = await self._look(name)
             if self._monitor.waits(name):
-                if state not in ("stopped", "failed"):  # systemd is not done with it: some of it may still run.
+                if state not in (
+                    "stopped",
+                    "failed",
+                ):  # systemd has not finished its stop: processes of it may still run.
                     await self._bus.stop(unit_name(container_name(name)))
                     await self._look(name)
                 self._monitor.tell(name, self._monitor.unit(name).start_again())
                 await self._run(name)
 
     async def stop(self, name: str) -> None:
-        """Stop the container; nothing happens if it is stopped, or not this hive's."""
+        """Stop the container; nothing happens if it is stopped, or not one of this hive."""
         async with self._claimed(name):
             if await self._containers.is_ours(name, self._layout.agent(name).run):
                 await self._stop(name)
 
     async def destroy(self, name: str) -> None:
-        """Stop the container and remove all of it; one that is somebody else's stays."""
+        """Stop the container and remove all of it; one that is not of this hive stays."""
         container, run = container_name(name), self._layout.agent(name).run
         async with self._claimed(name) as hold:
             if await self._containers.is_ours(name, run):
@@ -100,7 +105,7 @@ class ContainerActivator:
             self._monitor.forget(name)
 
     async def _reload(self, container: str, *, changed: bool) -> None:
-        """Have systemd read the unit's files if they have changed: now, or before a reload that came to nothing."""
+        """Make systemd read the unit's files if they have changed now, or before an earlier reload that failed."""
         if changed or (await self._bus.properties(unit_name(container))).needs_reload:
             await self._bus.reload()
 
@@ -108,7 +113,7 @@ class ContainerActivator:
         return container_lock(self._layout.run_dir / "containers", container_name(name))
 
     async def _closures(self, name: str) -> set[str]:
-        """What was built for the agent, as far as it is kept."""
+        """Return the kept closures of the agent."""
         links = (self._layout.gcroots / name).glob("*")
         return await asyncio.to_thread(lambda: {str(link.readlink()) for link in links if link.is_symlink()})
 
@@ -116,11 +121,11 @@ class ContainerActivator:
         return lifecycle(await self._monitor.look(name))
 
     async def _run(self, name: str) -> None:
-        """Start the container, which is stopped. Raises what is not the container's own fault."""
+        """Start the stopped container. Raises errors that the container itself has not caused."""
         unit, container = self._monitor.unit(name), container_name(name)
         try:
             with refusing(container):
-                await self._containers.clear_way(container)
+                await self._containers.clear_script_paths(container)
             await self._unmount(container)
             await self._bus.start(unit_name(container))
         except HiveError as error:
@@ -134,9 +139,9 @@ class ContainerActivator:
             await self._look(name)
 
     async def _unmount(self, container: str) -> None:
-        """Remove the mounts that a killed nspawn has left of a container that is down.
+        """Remove the mounts that a killed nspawn has left of a stopped container.
 
-        nspawn since 256 has one for sockets of the container, and refuses to start where it is still there: at
+        nspawn since 256 has one for sockets of the container, and refuses to start where it still exists: at
         /run/systemd/nspawn/unix-export/NAME (seen with 257) or /run/systemd/nspawn/NAME/unix-export (with 262). systemd
         removes it, because the daemon has a mount namespace of its own.
         """
@@ -144,7 +149,7 @@ class ContainerActivator:
             if escaped(container) in mount.removesuffix(".mount").split("-"):
                 try:
                     await self._bus.stop(mount)
-                except HiveError as error:  # The start tells whether that matters.
+                except HiveError as error:  # If that matters, the start fails.
                     _log.warning("mount of a killed container not removed", mount=mount, error=error.message)
 
     async def _stop(self, name: str, *, to_start: bool = False) -> None:
@@ -156,7 +161,7 @@ class ContainerActivator:
                 await self._look(name)
         except BaseException:
             try:
-                # It may be on its way down all the same: that end is not a crash.
+                # It may stop all the same, and that end is not a crash.
                 with suppress(HiveError):
                     await self._look(name)
             finally:
@@ -165,9 +170,9 @@ class ContainerActivator:
 
 
 class CrashRestarter:
-    """`start` is called for a container that waits in `backoff`; it is to look whether that is still so.
+    """Starts crashed containers again after a pause. `start` must check that the container still waits in `backoff`.
 
-    What it refuses is tried again, until the container is started or stopped by somebody else.
+    A start that is refused is repeated, until the container is started or stopped otherwise.
     """
 
     def __init__(self, start: Callable[[str], Awaitable[None]], back_off: BackOff) -> None:
@@ -179,7 +184,7 @@ class CrashRestarter:
         self._newest: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, changes: AsyncIterator[UnitState]) -> None:
-        """Follow what becomes of containers, until that ends."""
+        """Follow the changes of containers until they end."""
         now = asyncio.get_running_loop().time
         async for state in changes:
             name = state.name
@@ -194,7 +199,7 @@ class CrashRestarter:
                 self._newest[name] = self._tasks.start(self._revive(name, delay), name=f"start {name} again")
 
     async def close(self) -> None:
-        """Start nothing more."""
+        """Cancel all pending starts."""
         await self._tasks.close()
 
     async def _revive(self, name: str, delay: float) -> None:
@@ -208,4 +213,4 @@ class CrashRestarter:
             delay = self._back_off.after(delay, 0.0)
             await asyncio.sleep(delay)
             if self._newest.get(name) is not asyncio.current_task():
-                return  # It was told since that it waits anew, which is another's turn, or that it does not wait.
+                return  # Meanwhile a new wait has begun, which has a task of its own, or there is none any more.

@@ -4,9 +4,9 @@ systemd reads the file by the rules of EnvironmentFile= (systemd.exec(5)); `nixo
 `^KEY=`, so what it reads too is not quoted.
 
 The unit expands EXTRA_NSPAWN_FLAGS without quotes, so the shell splits and globs it, and nspawn splits a bind at its
-colons. A path that would not come through all of that as it is, is refused.
+colons. A path that this would change is refused.
 
-Only the daemon can write it, and only the container's root can read it: it may hold keys.
+Only the daemon can write the environment file, and only the container's root can read it, because it may hold keys.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./:=@%+,?-]*")
 
 
 def rewritten_conf(text: str, owned: Mapping[str, str]) -> str:
-    """`text` with exactly one line for every key of `owned`: where the first one was, or at the end. What is right
-    already comes back unchanged. Raises ValueError for a value that no line can carry.
+    """Return `text` with exactly one line for every key of `owned`, in place of its first line or at the end.
+
+    Raises ValueError for a value that no line can hold.
     """
     left = {key: _line(key, value) for key, value in owned.items()}
     kept: list[str] = []
@@ -45,7 +46,7 @@ def rewritten_conf(text: str, owned: Mapping[str, str]) -> str:
 
 
 def conf_value(text: str, key: str) -> str | None:
-    """What systemd would find for `key`, as far as the hive writes such values; None if there is no such line."""
+    """Return the value of `key` as systemd reads it, for values as the hive writes them; None without a line."""
     found: str | None = None
     for part in _parts(text):
         match = _KEY.fullmatch(part.rstrip("\n"))
@@ -55,7 +56,7 @@ def conf_value(text: str, key: str) -> str | None:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The lines, each with those that a backslash at its end makes part of it."""
+    """Yield the lines, each with those that a backslash at its end continues."""
     part = ""
     for line in text.splitlines(keepends=True):
         part += line
@@ -81,7 +82,7 @@ def _line(key: str, value: str) -> str:
 
 _CARRIED = re.compile(r"(/[A-Za-z0-9._+@%,=-]+)+")
 _ADDRESSES = ("HOST_ADDRESS", "LOCAL_ADDRESS", "HOST_ADDRESS6", "LOCAL_ADDRESS6", "HOST_BRIDGE")
-"""Where all of these are empty, the unit makes no network interface."""
+"""The unit creates no network interface if all of these are empty."""
 
 
 def check_carried(paths: Iterable[Path]) -> None:
@@ -97,19 +98,19 @@ def check_carried(paths: Iterable[Path]) -> None:
 
 
 def bound_directories(spec: AgentSpec) -> list[Path]:
-    """The directories of the host that the agent's container is shown."""
+    """Return the directories of the host that are bound into the agent's container."""
     paths = spec.paths
     applied = [] if spec.applied is None else [spec.applied]
     return [paths.run, paths.own, paths.state, paths.claude, paths.config, *applied]
 
 
 def run_mark(run: Path) -> str:
-    """The flag that tells that a container is this hive's, and whose: no other one has that directory."""
+    """Return the nspawn flag by which the container of an agent is recognised: no other one binds that directory."""
     return f"--bind-ro={run}:{INSIDE.run}"
 
 
 def bind_settings(spec: AgentSpec, *, user_namespaces: bool, by_flag: bool) -> dict[str, str]:
-    """The conf lines of a container. `by_flag`: the unit does not know PRIVATE_USERS, so nspawn is told by a flag.
+    """Return the conf lines of a container. `by_flag`: nspawn gets a flag, because the unit ignores PRIVATE_USERS.
 
     SYSTEM_PATH names the closure, because the profile is bound into the container, where its root may change it.
     """
@@ -143,21 +144,21 @@ def _flags(spec: AgentSpec, option: str) -> Iterable[str]:
 
 
 DEPLOYED = "/etc/hyperhive/agent"
-"""Where the configuration's files lie in a container: they are part of its closure."""
+"""The directory of the configuration's files in a container; they are part of its closure."""
 _NUMBER = "HIVE_AGENT_DEPLOYMENT"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED = re.compile(r'(["\\`$])')
-_UNTOLD = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-"""Control characters for which systemd leaves the variable out."""
+_UNSUPPORTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+"""Control characters for which systemd ignores the variable."""
 
 
 def environment_file(run: Path) -> Path:
-    """The file; `/run/hive/environment` in the container."""
+    """Return the path of the file, which is `/run/hive/environment` in the container."""
     return run / "environment"
 
 
 def harness_variables(spec: AgentSpec) -> dict[str, str]:
-    """All that the harness finds in its environment because of the hive."""
+    """Return the variables of the harness that the hive sets."""
     return {
         **git_identity(spec.name),
         **spec.environment,
@@ -166,23 +167,23 @@ def harness_variables(spec: AgentSpec) -> dict[str, str]:
 
 
 def environment_text(values: Mapping[str, str]) -> str:
-    """The file's content (systemd.exec(5), EnvironmentFile=). Raises HiveError `bad_environment`."""
+    """Return the content of the file (systemd.exec(5), EnvironmentFile=). Raises HiveError `bad_environment`."""
     return "".join(f"{_checked(name, value)}={_quoted(value)}\n" for name, value in values.items())
 
 
 def deployment_in(content: str) -> int | None:
-    """The deployment that a file tells; None if it tells none."""
+    """Return the deployment that a file names; None if it names none."""
     found = re.search(rf'^{_NUMBER}="([0-9]{{1,18}})"$', content, re.MULTILINE)
     return None if found is None else int(found[1])
 
 
 def write_environment(spec: AgentSpec) -> None:
-    """Write the file anew; raises HiveError `bad_environment` and OSError."""
+    """Replace the file. Raises HiveError `bad_environment` and OSError."""
     files.replace(environment_file(spec.paths.run), environment_text(harness_variables(spec)), 0o600)
 
 
 def has_environment(spec: AgentSpec) -> bool:
-    """Whether the file is there and tells the deployment of `spec`."""
+    """Return True if the file exists and names the deployment of `spec`."""
     try:
         content = files.read(environment_file(spec.paths.run))
     except OSError:
@@ -191,7 +192,7 @@ def has_environment(spec: AgentSpec) -> bool:
 
 
 def _checked(name: str, value: str) -> str:
-    if _NAME.fullmatch(name) is None or _UNTOLD.search(value):
+    if _NAME.fullmatch(name) is None or _UNSUPPORTED.search(value):
         raise HiveError(
             "bad_environment",
             f"the variable {shown(name)} cannot be given to a container: "

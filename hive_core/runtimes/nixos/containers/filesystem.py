@@ -1,8 +1,7 @@
 """Profile links and the container's root directory, never following links.
 
-Its directory is bound into the container, where root may write. So nothing in it is followed, and `nix-env` is not let
-loose there: it would open whatever lies in the place of its lock file, and count on from any number. Nor would it be
-worth the time between two closures: what it does is these two links.
+The directory of the profile is bound into the container, whose root may write there. So no link in it is followed, and
+`nix-env` is not used on it: it would open anything in the place of its lock file, and continue from any number.
 
 Before nspawn runs, the script of container@.service makes directories there, changes their modes, and writes into them
 by path (`preStart` and `script` of nixos/modules/virtualisation/nixos-containers.nix). That directory is the agent's:
@@ -28,13 +27,13 @@ _log = structlog.get_logger(__name__)
 
 _NAME = "system"
 _FIRST = f"{_NAME}-1-link"
-"""As `nix-env` names the first generation. There is never another: going back is the gate's."""
+"""The name that `nix-env` gives the first generation. There is never another, because the gate rolls back."""
 
 
 def point_profile(profile: Path, closure: str) -> None:
-    """Make the profile lead to the closure and to nothing else. Its directory is made if need be. Raises OSError.
+    """Make the closure the only generation of the profile, and create its directory if necessary. Raises OSError.
 
-    Until this returns, something else must keep the closure.
+    Another GC root must keep the closure until this returns.
     """
     profile.mkdir(mode=0o755, parents=True, exist_ok=True)
     with open_directory(profile) as directory:
@@ -44,7 +43,7 @@ def point_profile(profile: Path, closure: str) -> None:
 
 
 def clear_profile(profile: Path) -> None:
-    """Take away all that is or looks like a generation; old closures do not pile up so. Raises OSError."""
+    """Remove every generation of the profile, so that old closures are not kept. Raises OSError."""
     try:
         with open_directory(profile) as directory:
             _clear_generations(directory)
@@ -60,33 +59,33 @@ def _clear_generations(directory: int) -> None:
             try:
                 os.unlink(entry.name, dir_fd=directory)
             except IsADirectoryError:
-                # However much is in it, and however deep: that is the agent's to clear up. Its new name is short,
-                # whatever the old one was, and is not looked for here again.
+                # Not removed, because it may be large and deep. Its new name is short, and does not look like a
+                # generation.
                 os.rename(entry.name, f".{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=directory)
 
 
 _FILE: Final = None
 _Tree = Mapping[str, "_Tree | None"]
-_WAY: _Tree = {
+_SCRIPT_PATHS: _Tree = {
     "etc": {"os-release": _FILE, "machine-id": _FILE, "resolv.conf": _FILE},
     "var": {"lib": {"private": {}}},
     "root": {},
     "usr": {"bin": {}},
 }
-"""Every path that the script uses: directories, with what lies in them, and files."""
+"""Every path that the script uses: directories with their entries, and files."""
 
 
-def clear_way(root: Path) -> None:
-    """Take away what is no directory, or no regular file, where the script expects one below `root`.
+def clear_script_paths(root: Path) -> None:
+    """Remove entries below `root` that are no directory or no regular file where the script expects one.
 
-    Follows no links, and needs nothing in the container to be running: else a link may be back at once. A directory in
-    the place of a file is put aside under another name. Raises OSError, also if `root` itself is no directory.
+    Follows no links. The container must be stopped, because it could create a link again. A directory in the place of
+    a file is renamed. Raises OSError, also if `root` itself is no directory.
     """
     try:
         with open_directory(root, path_only=True) as directory:
-            _clear_tree(directory, _WAY, root)
+            _clear_tree(directory, _SCRIPT_PATHS, root)
     except FileNotFoundError:
-        return  # The script makes it.
+        return  # The script creates it.
 
 
 def _clear_tree(directory: int, tree: _Tree, path: Path) -> None:
@@ -96,7 +95,7 @@ def _clear_tree(directory: int, tree: _Tree, path: Path) -> None:
         except FileNotFoundError:
             continue
         if below is _FILE:
-            if not stat.S_ISREG(mode):  # On NixOS os-release is a link into the store: nothing to warn of.
+            if not stat.S_ISREG(mode):  # On NixOS os-release is a link into the store, so no warning.
                 _remove(name, directory, mode)
         elif stat.S_ISDIR(mode):
             with open_directory(name, directory, path_only=True) as inner:
@@ -108,7 +107,7 @@ def _clear_tree(directory: int, tree: _Tree, path: Path) -> None:
 
 def _remove(name: str, directory: int, mode: int) -> None:
     if stat.S_ISDIR(mode):
-        # However much is in it, and however deep: that is the agent's to clear up.
+        # Not removed, because it may be large and deep.
         os.rename(name, f"{name}.{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=directory)
     else:
         os.unlink(name, dir_fd=directory)

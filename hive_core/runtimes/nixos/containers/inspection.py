@@ -1,8 +1,8 @@
-"""Where containers are on the host, and the condition of one.
+"""The paths of containers on the host, and the condition of a container.
 
 `nixos-container create` writes the conf file first and sets the profile last; `destroy` removes the profile's directory
-first and the conf file last. So a conf file alone is what either leaves, and `destroy` clears up after both. What is
-there without a conf file was left by no program: it is taken over, since it may hold an agent's data.
+first and the conf file last. So either of them, when interrupted, leaves a conf file, and `destroy` cleans up after
+both. Files without a conf file were left by no program: they are taken over, because they may hold an agent's data.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from hive_core.runtimes.nixos.containers import config_files
 
 _PREFIX, _SUFFIX = "container@", ".service"
 UNITS = _PREFIX
-"""What the names of all containers' units begin with."""
+"""The beginning of the names of all containers' units."""
 
 
 def unit_name(container: str) -> str:
-    """The unit that runs a container."""
+    """Return the name of the unit that runs a container."""
     return f"{_PREFIX}{container}{_SUFFIX}"
 
 
 def agent_of(unit: str) -> str | None:
-    """The agent whose container a unit runs, judged by its name alone; None if it can be no agent's."""
+    """Return the agent whose container a unit runs, by the unit's name alone; None if it cannot be one."""
     if not (unit.startswith(_PREFIX) and unit.endswith(_SUFFIX)):
         return None
     container = unit[len(_PREFIX) : -len(_SUFFIX)]
@@ -42,8 +42,8 @@ def agent_of(unit: str) -> str | None:
 
 @dataclass(frozen=True)
 class HostPaths:
-    """Directories of the host that hold something of each container. None of them is an agent's to write, but for
-    what lies in its own profile: that is bound into its container.
+    """Directories of the host with files of containers. An agent can write none of them but its own profile, which is
+    bound into its container.
     """
 
     conf_dir: Path = Path("/etc/nixos-containers")
@@ -52,37 +52,37 @@ class HostPaths:
     dropins: Path = Path("/run/systemd/system")
     control: Path = Path("/run/systemd/system.control")
     nix_daemon: Path = Path("/nix/var/nix/daemon-socket")
-    """Where the socket of the Nix daemon is."""
+    """The directory of the socket of the Nix daemon."""
 
     def conf(self, container: str) -> Path:
-        """The unit's environment, a line per setting."""
+        """Return the path of the conf file, which is the environment of the unit."""
         return self.conf_dir / f"{container}.conf"
 
     def root(self, container: str) -> Path:
-        """The container's root directory."""
+        """Return the container's root directory."""
         return self.root_dir / container
 
     def profile(self, container: str) -> Path:
-        """The directory of the container's profiles, among them `system`."""
+        """Return the directory of the container's profiles, among them `system`."""
         return self.profiles / container
 
     def dropin_dir(self, container: str) -> Path:
-        """The directory of drop-ins that last until the host boots again."""
+        """Return the directory of drop-ins, which last until the host boots again."""
         return self.dropins / f"{unit_name(container)}.d"
 
     def live_dir(self, container: str) -> Path:
-        """Where systemd itself keeps what was changed while the container runs."""
+        """Return the directory in which systemd keeps settings that were changed while the container ran."""
         return self.control / f"{unit_name(container)}.d"
 
 
 Condition = Literal["absent", "whole", "unfinished"]
-"""`unfinished`: it has to be cleared away, and made anew."""
+"""`unfinished`: the container must be removed and created again."""
 
 
 @dataclass(frozen=True)
 class ContainerFiles:
-    """What there is of a container. `text` is its conf file's, None without one; `declared` if that is a link, as it
-    is where the NixOS configuration declares the container. `system` is the closure that its profile leads to.
+    """The files of a container. `text` is the content of its conf file, None without one. `declared` is True if that
+    is a link, which means that the NixOS configuration declares it. `system` is the closure of its profile.
     """
 
     text: str | None
@@ -93,7 +93,7 @@ class ContainerFiles:
 
 
 def read_container_files(host_paths: HostPaths, container: str) -> ContainerFiles:
-    """See what there is; follows no links. Raises HiveError `container_unreadable`."""
+    """Read the files of a container without following links. Raises HiveError `container_unreadable`."""
     path = host_paths.conf(container)
     try:
         declared = path.is_symlink()
@@ -109,10 +109,10 @@ def read_container_files(host_paths: HostPaths, container: str) -> ContainerFile
 
 
 def inspect(container_files: ContainerFiles, container: str, mark: str, closures: Collection[str]) -> Condition:
-    """What state a container is in.
+    """Return the condition of a container.
 
-    `mark` is in the conf file of what this hive has made; before it was put there, the closure (one of `closures`)
-    tells. Raises `container_in_the_way` for a container that is somebody else's.
+    The conf files of this hive's containers have `mark`; one without it is this hive's if its closure is one of
+    `closures`. Raises `container_in_the_way` for any other container.
     """
     if container_files.declared:
         raise conflict(
@@ -123,7 +123,7 @@ def inspect(container_files: ContainerFiles, container: str, mark: str, closures
     if container_files.text is None:
         return "absent"
     if is_marked(container_files.text, mark):
-        # An update that broke off leaves the old closure, or none if the agent has removed its profile: both are put
+        # An interrupted update leaves the old closure, or none if the agent has removed its profile: both are made
         # right by setting it again.
         return "whole" if container_files.profile else "unfinished"
     if container_files.system is None:
@@ -138,7 +138,7 @@ def inspect(container_files: ContainerFiles, container: str, mark: str, closures
 
 
 def is_marked(text: str, mark: str) -> bool:
-    """Whether a conf file has the hive's mark."""
+    """Return True if a conf file has the hive's mark."""
     flags = (config_files.conf_value(text, "EXTRA_NSPAWN_FLAGS") or "").split()
     return any(flag == mark or flag.startswith(f"{mark}:") for flag in flags)
 
@@ -151,7 +151,7 @@ def _is_directory(path: Path) -> bool:
 
 
 def _system(profile: Path) -> str | None:
-    """The closure behind `system`: two links, both in a directory that the container's root may write."""
+    """Return the closure of the profile `system`: two links in a directory that the container's root may write."""
     try:
         target = (profile / "system").readlink()
         if target.is_absolute():

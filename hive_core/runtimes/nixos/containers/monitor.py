@@ -1,8 +1,8 @@
 """The states of containers as systemd reports them, and crashes.
 
-A run that ends without having been asked to is a crash, however it ended. It is `backoff` if the hive starts it again,
-`failed` if the container was shut down properly: somebody wanted that. What systemd says comes late, repeatedly or not
-at all (while the bus is away); runs are told apart by their invocation.
+A run that ends without a request to stop is a crash. The state is then `backoff` if the hive starts the container
+again, and `failed` if the container was shut down properly, because a person wanted that. Reports of systemd may be
+late, repeated or missing (while the bus is away), so runs are identified by their invocation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ContainerMonitor:
-    """Lives on the loop that it was made on; `run` is to go on as long as anybody listens."""
+    """The states of all containers of the hive. Use it on one event loop; `run` must run while it is in use."""
 
     def __init__(self, bus: SystemBus) -> None:
         self._bus = bus
@@ -40,53 +40,53 @@ class ContainerMonitor:
         self._told: AsyncIterator[UnitProperties] = bus.watch(UNITS)
 
     async def run(self) -> None:
-        """Follow what systemd tells; ends with the bus."""
+        """Follow the reports of systemd until the bus is closed."""
         async for properties in self._told:
             name = agent_of(properties.name)
             if name is not None and name in self._units:
                 self.tell(name, self._units[name].look(properties))
 
     def watch(self) -> StateSubscription:
-        """Every change from this call on."""
+        """Subscribe to every change from this call on."""
         return self._changes.watch()
 
     def states(self) -> list[UnitState]:
-        """All containers that are known."""
+        """Return the states of all known containers."""
         return [unit.state for unit in self._units.values()]
 
     def unit(self, name: str) -> ContainerState:
-        """The agent's container; one that was not known is stopped."""
+        """Return the agent's container; an unknown one is stopped."""
         return self._units.setdefault(name, ContainerState(name))
 
     def waits(self, name: str) -> bool:
-        """Whether the agent's container has crashed, and waits to be started again."""
+        """Return True if the agent's container has crashed and waits to be started again."""
         return name in self._units and self._units[name].state.lifecycle == "backoff"
 
     def adopt(self, name: str, properties: UnitProperties) -> None:
-        """Know a container that an earlier daemon has started, without telling of it."""
+        """Add a container that an earlier daemon has started, without reporting a change."""
         self.unit(name).found(properties)
         self._listen_if_running(name)
 
     def tell(self, name: str, changes: list[UnitState]) -> None:
-        """Tell everyone."""
+        """Report changes to all subscribers."""
         for state in changes:
             self._changes.publish(state)
         if changes:
             self._listen_if_running(name)
 
     async def look(self, name: str) -> UnitProperties:
-        """Ask systemd how the container is, and tell what is new."""
+        """Ask systemd for the state of the container, and report changes."""
         properties = await self._bus.properties(unit_name(container_name(name)))
         self.tell(name, self.unit(name).look(properties))
         return properties
 
     def forget(self, name: str) -> None:
-        """The container is gone."""
+        """Remove a container that no longer exists."""
         self._units.pop(name, None)
         self._hush(name)
 
     async def close(self) -> None:
-        """End every watch, after what was told already."""
+        """End every subscription after the changes that were reported already."""
         await self._listening.close()
         for name in list(self._starving):
             self._hush(name)
@@ -98,7 +98,7 @@ class ContainerMonitor:
             self._listening.start(self._listen(name))
 
     async def _listen(self, name: str) -> None:
-        """Listen for the container's running out of memory, as long as it runs."""
+        """Watch the container for lack of memory while it runs."""
         with suppress(HiveError):
             properties = await self._bus.properties(unit_name(container_name(name)))
             if name not in self._units or lifecycle(properties) != "running" or not properties.control_group:
@@ -122,11 +122,11 @@ class ContainerMonitor:
 
 
 _REBOOTED = (1, 133)
-"""How nspawn ends when the container reboots: by itself, with this exit code."""
+"""The end of nspawn when the container reboots: an exit with this code."""
 
 
 class ContainerState:
-    """One agent's container. `state` is what it is doing now; every method returns the changes of it to be told."""
+    """One agent's container with its current `state`; methods return the changes to report."""
 
     def __init__(self, name: str) -> None:
         self.state = UnitState(name, "stopped")
@@ -135,13 +135,13 @@ class ContainerState:
         self._untold = False
 
     def found(self, now: UnitProperties) -> None:
-        """Take a container as it is when the daemon starts. That is no news, but a failure is, once it matters."""
+        """Set the state of a container at the start of the daemon; a failure is reported when the hive starts it."""
         self._seen = now
         self._untold = lifecycle(now) in ("failed", "backoff")
         self._change(lifecycle(now), now, exit_cause=_cause(now) if self._untold else "")
 
     def start_asked(self) -> list[UnitState]:
-        """The container is about to be started."""
+        """Note that the container is about to be started."""
         told: list[UnitState] = []
         if self._untold:  # It crashed while there was no daemon, and is started again.
             self.state = replace(self.state, lifecycle="backoff")
@@ -151,35 +151,35 @@ class ContainerState:
         return told + self._change("starting", None)
 
     def start_again(self) -> list[UnitState]:
-        """The hive is about to start the container after a crash."""
+        """Note that the hive is about to start the container after a crash."""
         self.state = replace(self.state, restarts=self.state.restarts + 1)
         return self._change("starting", None)
 
     def start_failed(self, why: str, *, again: bool = False) -> list[UnitState]:
-        """It could not even be tried to start; `again`: the hive will try once more."""
+        """Note that the start could not be tried; `again`: the hive will try it again."""
         to: Lifecycle = "backoff" if again else "failed"
         return self._change(to, None, exit_cause=why) if self.state.lifecycle == "starting" else []
 
     def stop_asked(self, *, to_start: bool = False) -> list[UnitState]:
-        """The container is about to be stopped, or thrown away: its end is no crash, and it is not started again.
+        """Note that the container is about to be stopped or removed: its end is no crash, and it is not started again.
 
-        `to_start`: somebody is about to start it anew, and is to hear of a crash that has not been told yet.
+        `to_start`: it will be started again, so a crash that was not reported yet is reported.
         """
         self._stop_asked, self._untold = True, self._untold and to_start
         return self._change("stopped", None) if self.state.lifecycle in ("failed", "backoff") else []
 
     def stop_failed(self) -> None:
-        """It could not be stopped: unless it has been seen to go down, its end will be a crash again."""
+        """Note that the stop failed: unless the container has begun to stop, its end is a crash again."""
         if self.state.lifecycle not in ("stopping", "stopped"):
             self._stop_asked = False
 
     def look(self, now: UnitProperties) -> list[UnitState]:
-        """Take the unit's state."""
+        """Set the state of the unit, as systemd reports it."""
         before = self._seen
         if before is not None and (now == before or is_late(before, now)):
             return []
         if before is None and has_ended(now):
-            # What it was before the hive first started it is nobody's news.
+            # States from before the hive first started the container are not reported.
             self._seen = now
             return []
         ends = ended(before, now)
@@ -191,7 +191,7 @@ class ContainerState:
         if is_now in ("stopped", "failed"):
             return self._change("stopped", now, exit_cause=describe_exit(now))
         if is_now in ("starting", "running") and self.state.lifecycle == "stopped":
-            # Somebody else has started it.
+            # It was started without the hive.
             self._stop_asked = False
             return self._running(now, [])
         return self._change("stopping", now) if is_now == "stopping" else []
@@ -225,7 +225,7 @@ class ContainerState:
 
 
 def _wanted(properties: UnitProperties) -> bool:
-    """Whether a run ended because somebody shut the container down properly, from inside or outside."""
+    """Return True if a run ended because the container was shut down properly, from inside or outside."""
     return properties.result == "success" and (properties.code, properties.status) != _REBOOTED
 
 

@@ -1,7 +1,7 @@
-"""Making, updating and removing containers on this host: `nixos-container`, and the files that it leaves.
+"""Creation, update and removal of containers on this host: `nixos-container`, and the files that it leaves.
 
-Nothing here starts or stops one. What is called on a container must find it stopped, and claimed by the caller:
-`hold` is the claim's descriptor, which the programs inherit.
+Nothing here starts or stops a container. The caller must have stopped and claimed it; `hold` is the descriptor of the
+claim, which the programs inherit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.nixos.commands import run
 from hive_core.runtimes.nixos.containers import config_files, filesystem
-from hive_core.runtimes.nixos.containers.filesystem import clear_way
+from hive_core.runtimes.nixos.containers.filesystem import clear_script_paths
 from hive_core.runtimes.nixos.containers.inspection import (
     UNITS,
     Condition,
@@ -39,11 +39,11 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 _SECONDS = 120.0
-"""Longest that `nixos-container` may take: nothing is built."""
+"""The time limit of `nixos-container`, which builds nothing."""
 _DROPIN = "10-hyperhive.conf"
-"""Sorts before what systemd itself writes for live changes (50-MemoryMax.conf), or would undo them at a reload."""
-_NO_WAITING = ("SYSTEM_PATH", "PRIVATE_NETWORK", "PRIVATE_USERS")
-"""Lines for which a running container is started anew if they are not as they should be."""
+"""Sorts before the files of systemd for live changes (50-MemoryMax.conf), and so does not undo them at a reload."""
+_NEED_RESTART = ("SYSTEM_PATH", "PRIVATE_NETWORK", "PRIVATE_USERS")
+"""Lines for which a running container is restarted if they differ from its spec."""
 
 
 class NixosContainers:
@@ -55,35 +55,36 @@ class NixosContainers:
         self._by_flag = by_flag
 
     def lines(self, spec: AgentSpec) -> dict[str, str]:
-        """The conf lines that `spec` asks for."""
+        """Return the conf lines for `spec`."""
         return config_files.bind_settings(spec, user_namespaces=self._user_namespaces, by_flag=self._by_flag)
 
     async def runs(self, spec: AgentSpec) -> bool:
-        """Whether a container that is active was started as `spec` asks for: on the closure, as the deployment, with
-        that network and those users. Other lines may have changed with the hive's version; they can wait.
+        """Return True if an active container was started as `spec` says: closure, deployment, network and users.
+
+        Other lines may have changed with the hive's version; they are written at the next start.
         """
 
         def look_up() -> bool:
             text = read_container_files(self.host_paths, container_name(spec.name)).text
             wanted = self.lines(spec)
-            same = text is not None and all(config_files.conf_value(text, key) == wanted[key] for key in _NO_WAITING)
+            same = text is not None and all(config_files.conf_value(text, key) == wanted[key] for key in _NEED_RESTART)
             return same and config_files.has_environment(spec)
 
         return await asyncio.to_thread(look_up)
 
     async def is_ours(self, name: str, run: Path) -> bool:
-        """Whether there is a container of the agent's that this hive has made; raises `container_unreadable`."""
+        """Return True if the agent has a container that this hive has created. Raises `container_unreadable`."""
         container_files = await asyncio.to_thread(read_container_files, self.host_paths, container_name(name))
         return container_files.text is not None and is_marked(container_files.text, config_files.run_mark(run))
 
     async def closure(self, name: str) -> str:
-        """The closure that the agent's container runs or ran last; empty if there is none."""
+        """Return the closure that the agent's container runs or ran last; empty if there is none."""
         container_files = await asyncio.to_thread(read_container_files, self.host_paths, container_name(name))
         return config_files.conf_value(container_files.text or "", "SYSTEM_PATH") or ""
 
     async def check(self, spec: AgentSpec, closures: Collection[str]) -> Condition:
-        """In what state the container is; raises `container_in_the_way`, `container_unreadable`, and what forbids to
-        make it as `spec` asks for: `bad_environment`.
+        """Return the condition of the container. Raises `container_in_the_way`, `container_unreadable`, and
+        `bad_environment` if it cannot be configured as `spec` says.
         """
         container = container_name(spec.name)
         config_files.environment_text(config_files.harness_variables(spec))
@@ -91,10 +92,10 @@ class NixosContainers:
         return inspect(container_files, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
 
     async def prepare(self, spec: AgentSpec, closures: Collection[str], hold: int) -> None:
-        """Make the container, or make the one there is what `spec` asks for, whatever was left half done.
+        """Create the container, or update an existing or unfinished one, as `spec` says.
 
-        `closures` were built for this agent. Raises `container_in_the_way`, `container_unreadable`, and what programs
-        raise.
+        `closures` were built for this agent. Raises `container_in_the_way`, `container_unreadable`, and the errors of
+        programs.
         """
         container = container_name(spec.name)
         container_files = await asyncio.to_thread(read_container_files, self.host_paths, container)
@@ -110,19 +111,23 @@ class NixosContainers:
             await _write(filesystem.clear_profile, self.host_paths.profile(container))
             await self._run("nixos-container", "create", container, "--system-path", spec.closure, hold=hold)
         elif container_files.system != spec.closure:
-            # Where data is taken over, no conf file before all is done: what `create` leaves when it is interrupted has
+            # Where data is taken over, the conf file comes last: what an interrupted `create` leaves has
             # to be destroyed.
             await _write(filesystem.point_profile, self.host_paths.profile(container), spec.closure)
         await _write(self._rewrite, container, self.lines(spec), new=taking_over)
         await _write(config_files.write_environment, spec)
 
-    async def clear_way(self, container: str) -> None:
-        """Have the unit's start script, the host's root, find no links in the root directory. Raises OSError."""
-        await _write(clear_way, self.host_paths.root(container))
+    async def clear_script_paths(self, container: str) -> None:
+        """Remove links in the root directory that the unit's start script, run by the host's root, would follow.
+
+        Raises OSError.
+        """
+        await _write(clear_script_paths, self.host_paths.root(container))
 
     async def remove(self, name: str, run: Path, closures: Collection[str], hold: int) -> bool:
-        """Remove the container and all of its root directory, and what is left of one that is gone already; one that
-        is somebody else's stays, and False is returned. Raises what programs raise.
+        """Remove the container with its root directory, or the rest of one that was removed already.
+
+        One that is not of this hive stays, and False is returned. Raises the errors of programs.
         """
         container = container_name(name)
         container_files = await asyncio.to_thread(read_container_files, self.host_paths, container)
@@ -134,21 +139,21 @@ class NixosContainers:
         if container_files.text is None and not (container_files.profile or container_files.root):
             return True
         if container_files.text is None:
-            # The program removes nothing of a container without a conf file.
+            # The program does not remove a container without a conf file.
             path = self.host_paths.conf(container)
             await _write(files.replace, path, "AUTO_START=0\n", 0o644, durable=True)
         await self._run("nixos-container", "destroy", container, hold=hold)
         return True
 
     async def put_dropin(self, spec: AgentSpec, stop_timeout: float) -> bool:
-        """Put a drop-in beside the unit, and take back what was changed live; whether systemd has to reload."""
-        # To the Nix daemon, root of a container without users of its own would be the host's, whom it trusts.
+        """Write the drop-in of the unit and undo live changes; returns True if systemd must reload."""
+        # To the Nix daemon, root of a container without users of its own is the host's root, which it trusts.
         hidden = () if self._user_namespaces else (self.host_paths.nix_daemon,)
         text = dropin(spec.limits, stop_timeout, sealed=spec.sealed, hidden=hidden)
         return await _write(self._put_dropin, container_name(spec.name), text)
 
     async def drop_dropin(self, container: str) -> bool:
-        """Remove the drop-in and what was changed live; whether systemd has to reload."""
+        """Remove the drop-in and live changes; returns True if systemd must reload."""
         return await _write(self._drop_dropin, container)
 
     async def _run(self, *line: str, hold: int) -> None:
@@ -177,13 +182,13 @@ class NixosContainers:
 
 
 async def _write(change: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Do it in a thread, and to the end: whoever is cancelled must not give up the claim while files are written."""
+    """Call `change` in a thread to its end, so that a cancelled caller keeps its claim while files are written."""
     return await shield_to_completion(asyncio.to_thread(change, *arguments, **named))
 
 
 @contextmanager
 def refusing(container: str) -> Iterator[None]:
-    """Turn what the host's file systems refuse into a HiveError `container_not_prepared`."""
+    """Turn errors of the host's file systems into a HiveError `container_not_prepared`."""
     try:
         yield
     except OSError as error:
@@ -197,14 +202,14 @@ def refusing(container: str) -> Iterator[None]:
 
 
 def orphaned_dropins(host_paths: HostPaths) -> list[str]:
-    """Containers that have a drop-in of the hive's and no conf file: they are gone."""
+    """Return containers that no longer exist: those with a drop-in of the hive and without a conf file."""
     found = sorted(host_paths.dropins.glob(f"{UNITS}*.service.d/{_DROPIN}"))
     containers = [path.parent.name.removeprefix(UNITS).removesuffix(".service.d") for path in found]
     return [container for container in containers if not os.path.lexists(host_paths.conf(container))]
 
 
 def _remove(directory: Path, pattern: str) -> bool:
-    """Remove files of a directory of the daemon's or systemd's, and it too if nothing is left; whether any was."""
+    """Remove files in a directory of the daemon or systemd, and it if it is empty then; returns True if any existed."""
     found = list(directory.glob(pattern))
     for path in found:
         path.unlink()

@@ -1,7 +1,7 @@
-"""Noticing that a container runs out of memory, at once and without asking again and again.
+"""Reports that a container runs out of memory, without polling.
 
-The kernel then kills a process of the container's, not the container, and systemd tells of it only where that was the
-container's first one, and not at all on the old control groups. So the control group is listened to: its
+The kernel then kills a process of the container. systemd reports that only for the container's first process, and not
+at all with control groups of version 1. So the control group itself is watched: its
 `memory.events` (v2, Documentation/admin-guide/cgroup-v2.rst), or `memory.oom_control` (v1, cgroup-v1/memory.rst).
 """
 
@@ -19,8 +19,9 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 class OomWatcher:
-    """Listens to one control group; `tell` is called on the loop each time that a process in it is killed for want
-    of memory. Raises OSError if it cannot be listened to: there is no memory controller, say.
+    """Watches one control group; `tell` is called on the loop for each process in it that is killed for lack of memory.
+
+    Raises OSError if it cannot be watched, for example without a memory controller.
     """
 
     def __init__(self, control_group: str, on_kill: Callable[[], None], cgroups: Path = _CGROUPS) -> None:
@@ -40,7 +41,7 @@ class OomWatcher:
             raise
 
     def close(self) -> None:
-        """Stop listening; nothing happens if that is so already."""
+        """Stop watching; may be called again."""
         if self._listener is not None:
             self._loop.remove_reader(self._listener.fileno())
             self._listener.close()
@@ -53,7 +54,7 @@ class OomWatcher:
     def _listen_v2(self, events: Path) -> None:
         self._file = os.open(events, os.O_RDONLY | os.O_CLOEXEC)
         known = _kills(self._file)
-        # A change is told as POLLPRI, for which event loops cannot wait. An epoll of our own can, and is readable then.
+        # A change is reported as POLLPRI, for which event loops cannot wait. An epoll can, and is readable then.
         self._listener = select.epoll()
         self._listener.register(self._file, select.EPOLLPRI)
 
@@ -61,7 +62,7 @@ class OomWatcher:
             nonlocal known
             try:
                 now = _kills(self._file)
-            except OSError:  # The container is gone.
+            except OSError:  # The container no longer exists.
                 self.close()
                 return
             if now > known:
@@ -83,7 +84,7 @@ class OomWatcher:
                 os.eventfd_read(self._file)
             if directory.is_dir():
                 self._on_kill()
-            else:  # It is also told when the group is removed.
+            else:  # The removal of the group is reported in the same way.
                 self.close()
 
         self._loop.add_reader(self._file, changed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.runtimes.nixos.containers.filesystem import clear_way
+from hive_core.runtimes.nixos.containers.filesystem import clear_script_paths
 from hive_core.runtimes.nixos.runtime import NixosRuntime
 from tests.unit.core.runtimes.nixos.builders import spec_of
 from tests.unit.core.runtimes.nixos.fake_host import FakeHost
@@ -49,7 +49,7 @@ def test_a_link_is_gone_and_what_it_leads_to_is_untouched(root: Path, victim: Pa
     path.parent.mkdir(parents=True, exist_ok=True)
     path.symlink_to(victim)
     before = all_of(victim)
-    clear_way(root)
+    clear_script_paths(root)
     assert not os.path.lexists(path) and path.parent.is_dir()
     assert all_of(victim) == before
 
@@ -60,7 +60,7 @@ def test_a_link_that_leads_nowhere_is_gone(root: Path, name: str) -> None:
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.symlink_to(root.parent / "new")
-    clear_way(root)
+    clear_script_paths(root)
     assert not os.path.lexists(path)
 
 
@@ -70,7 +70,7 @@ def test_what_is_neither_file_nor_directory_is_gone(root: Path, name: str) -> No
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     os.mkfifo(path)
-    clear_way(root)
+    clear_script_paths(root)
     assert not os.path.lexists(path)
 
 
@@ -80,7 +80,7 @@ def test_a_directory_in_the_place_of_a_file_is_put_aside(root: Path, victim: Pat
     path = root / name
     path.mkdir(parents=True)
     (path / path.name).symlink_to(victim)
-    clear_way(root)
+    clear_script_paths(root)
     assert not os.path.lexists(path)
     (aside,) = path.parent.iterdir()
     assert (aside / path.name).is_symlink()
@@ -96,14 +96,14 @@ def test_what_is_as_it_should_be_stays(root: Path) -> None:
         (root / name).symlink_to(f"usr/{name}")
     (root / "etc/static").symlink_to("/nix/store/aaa-etc/etc")
     before = all_of(root)
-    clear_way(root)
+    clear_script_paths(root)
     assert all_of(root) == before
 
 
 def test_a_container_that_never_ran_has_no_root_directory(root: Path) -> None:
     """There is nothing to do then, nor in an empty one."""
-    clear_way(root / "none")
-    clear_way(root)
+    clear_script_paths(root / "none")
+    clear_script_paths(root)
     assert list(root.iterdir()) == []
 
 
@@ -112,7 +112,7 @@ def test_a_root_directory_that_is_a_link_is_refused(root: Path, victim: Path) ->
     (victim / "root").symlink_to("/nowhere")
     (root / "h-ada").symlink_to(victim)
     with pytest.raises(NotADirectoryError):
-        clear_way(root / "h-ada")
+        clear_script_paths(root / "h-ada")
     assert (victim / "root").is_symlink()
 
 

@@ -1,4 +1,4 @@
-"""What runs agents, as the rest of the daemon sees it: one small protocol for every runtime."""
+"""The interface of the runtimes, which run agents, for the rest of the daemon."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hive_core.protocol import Kind, Lifecycle, Limits, Usage
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """What a runtime needs to know to run one agent. `environment` is all that its harness gets, beside the paths.
+    """The specification of one agent for a runtime. `environment` is all that its harness gets beside the paths.
 
-    `closure` is what a build gave, `deployment` the number under which it was put in force; the harness is told the
-    number and reports in with it. `applied` holds what the agent may see of the applied repositories: the manager the
-    directory of all, another its own one. `limits` are within the operator's ceilings; `sealed` takes the network away.
+    `closure` is the output of a build, `deployment` the number of its deployment, with which the harness registers.
+    `applied` is the part of the applied repositories that the agent may see: the directory of all for the manager, the
+    own repository for other agents. `limits` are within the operator's ceilings; `sealed` removes the network.
     """
 
     name: str
@@ -36,8 +36,8 @@ class AgentSpec:
 
 @dataclass(frozen=True)
 class BuildOrder:
-    """A commit of an agent's applied repository that is to be built, tagged `proposal/<number>` there. Its content is
-    the agent's and not to be trusted, but for what intake promises: plain files only, few and small, harmless names.
+    """A commit of an agent's applied repository to build, tagged `proposal/<number>` there. Its content is untrusted;
+    intake guarantees plain files only, few and small, with harmless names, and a valid `agent.toml`.
     """
 
     name: str
@@ -48,16 +48,16 @@ class BuildOrder:
 
 
 class BuildFailed(Exception):
-    """The commit cannot be built; the text says why, for whoever proposed it."""
+    """The commit cannot be built; the text is the reason for the author of the proposal."""
 
 
 @dataclass(frozen=True)
 class UnitState:
-    """One agent's process or container at one moment.
+    """The state of one agent's process or container at one moment.
 
-    `exit_cause` says in words how the last one ended ("exit code 1", "killed by SIGKILL"), empty if none did.
-    `restarts` counts starts after a crash since the agent was started on request. `oom_killed` is news and no state:
-    the agent's limit of memory was reached, and a process of its was killed for that; it goes on.
+    `exit_cause` describes the last end in words ("exit code 1", "killed by SIGKILL"); it is empty if there was none.
+    `restarts` counts starts after a crash since the agent was started on request. `oom_killed` is an event, not a
+    state: a process of the agent was killed because its memory limit was reached; the agent goes on.
     """
 
     name: str
@@ -70,10 +70,10 @@ class UnitState:
 
 
 class Runtime(Protocol):
-    """Runs agents. All methods may be called side by side for different agents, and one after another for one.
+    """Runs agents. Methods may be called at the same time for different agents, but not for one agent.
 
-    `confinement` says in words how agents are confined, and if they are not, why. `bubblewrap` is the program that
-    confines git at intake, where it works. `limiting` says whether the limits of a spec are enforced.
+    `confinement` describes the confinement of agents in words, or says why there is none. `bubblewrap` is the program
+    that confines git at intake, where it works. `limiting` is True if the limits of a spec are enforced.
     """
 
     name: str
@@ -83,67 +83,67 @@ class Runtime(Protocol):
 
     @property
     def build_problem(self) -> str:
-        """Why nothing can be built here, as the last trial of a build has shown; empty if it can, or is not known."""
+        """The reason why nothing can be built here, from the last trial build; empty if it can or is not known."""
         ...
 
     async def check_can_build(self) -> None:
-        """Raise HiveError with what is missing and what to do, if no commit at all can be built here now."""
+        """Raise HiveError with what is missing and what to do, if nothing can be built here now."""
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
-        """Build a commit: its closure, which no later build changes. Building the same again gives the same.
+        """Build a commit; returns its closure, which no later build changes. The same commit gives the same closure.
 
         `say` is called with each line of progress. Changes nothing that runs. Raises BuildFailed, and HiveError if the
         runtime cannot build at all.
         """
 
     async def compare(self, old: str | None, new: str) -> list[str]:
-        """What differs between two closures, in words, a line each; `old` of None is an empty one."""
+        """Return the differences of two closures in words, one per line; `old` of None is an empty one."""
 
     async def has(self, closure: str) -> bool:
-        """Whether the closure can still be activated."""
+        """Return True if the closure can still be activated."""
 
     async def outdated(self, closure: str) -> bool:
-        """Whether the closure was built with an older hyperhive than a build would take now; False if nobody knows."""
+        """Return True if a build now would use a newer hyperhive than the closure; False if that is not known."""
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
-        """Closures of the agent other than these may be removed."""
+        """Allow the removal of the agent's closures other than these."""
 
     async def activate(self, spec: AgentSpec) -> None:
-        """Run the agent on `spec.closure`: what runs of it is stopped first. Raises HiveError if that is gone."""
+        """Stop the agent if it runs, and run it on `spec.closure`. Raises HiveError if that no longer exists."""
 
     async def start(self, spec: AgentSpec) -> None:
-        """Run the agent and keep it running (restart it after a crash). Nothing happens if it runs already, on the
-        closure and as the deployment of the spec: what an earlier daemon left half done is put right.
+        """Run the agent and restart it after crashes. Nothing happens if it runs already on the closure and as the
+        deployment of the spec; work that an earlier daemon left unfinished is completed.
         """
 
     async def limit(self, name: str, limits: Limits) -> None:
-        """Put limits in force at once, without a restart, until the agent is activated anew; None lifts one.
+        """Change limits at once, without a restart, until the next activation; None removes one.
 
         Raises HiveError `limits_not_enforced`, `not_running`.
         """
 
     async def limits(self, name: str) -> Limits:
-        """The limits in force; none where there are none, or nothing runs."""
+        """Return the active limits; none if there are none or the agent does not run."""
 
     async def usage(self, name: str) -> Usage:
-        """What the agent uses at the moment."""
+        """Return the resources that the agent uses at the moment."""
 
     async def stop(self, name: str) -> None:
-        """Stop the agent and all of its processes: politely, then by force. Nothing happens if it is stopped."""
+        """Stop the agent and all of its processes, by force after a time. Nothing happens if it is stopped."""
 
     async def destroy(self, name: str) -> None:
-        """Stop the agent and forget it. The agent's directories are not the runtime's to remove."""
+        """Stop the agent and forget it. The caller removes the agent's directories."""
 
     def units(self) -> list[UnitState]:
-        """Every agent that was started since the daemon began and not destroyed."""
+        """Return every agent that was started since the start of the daemon and not destroyed."""
 
     def watch(self) -> AsyncIterator[UnitState]:
-        """Every change from now on, in order per agent; ends when the runtime is closed."""
+        """Subscribe to every change from now on, in order per agent, until the runtime is closed."""
 
     async def read_log(
         self, name: str, log: Path, lines: int, cursor: str | None, wait_seconds: float
     ) -> tuple[list[str], str]:
-        """The log's last `lines`, or what came after `cursor` (waiting for it); and the cursor to go on with."""
+        """Return the last `lines` of the log, or those after `cursor` (waiting for them), and the next cursor."""
 
     async def close(self) -> None:
         """Release everything. Agents that cannot outlive the daemon are stopped; containers go on."""

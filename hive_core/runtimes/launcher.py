@@ -1,8 +1,8 @@
-"""Start of a program as a plain process or in a bubblewrap sandbox, and the test whether bubblewrap works.
+"""Start of a program as a plain process or in a bubblewrap sandbox, and the trial of bubblewrap.
 
 bwrap is the daemon's child; its own child is process 1 of the sandbox, and that one's first child is the harness.
-Neither of them passes signals on, so the harness is asked to stop by its number on the host. When bwrap or
-process 1 dies, the kernel ends everything in the sandbox.
+Neither of them passes signals on, so a signal is sent to the harness itself, by its process id on the host. When bwrap
+or process 1 dies, the kernel ends everything in the sandbox.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ Harness = Callable[[Kind], Sequence[str]]
 
 
 _SWEEPS = 200
-"""How often to look for what a plain harness left, before giving up on something that cannot be killed."""
+"""Searches for processes that a plain harness has left, before giving up on one that cannot be killed."""
 
 
 class HarnessProcess(Protocol):
-    """One life of a harness. `pid` is the harness's own, as the host numbers it; `output` is a pipe to read."""
+    """One run of a harness. `pid` is the id of the harness on the host; `output` is a pipe to read."""
 
     pid: int
     output: int
 
     def terminate(self) -> None:
-        """Ask the harness to end."""
+        """Send SIGTERM to the harness."""
 
     def kill(self) -> None:
-        """End the harness and everything that it started, now."""
+        """Kill the harness and everything that it started."""
 
     async def wait(self) -> str:
-        """Wait until nothing of it is left; say in words how the harness ended. One caller at a time."""
+        """Wait until all its processes have ended; returns the end of the harness in words. One caller at a time."""
 
     def close(self) -> None:
-        """Release the descriptors of a child that has been waited for."""
+        """Close the descriptors of a child that has been waited for."""
 
 
 class Launcher(Protocol):
-    """Starts harnesses; OSError or ValueError say that one cannot be started."""
+    """Starts harnesses. Raises OSError or ValueError if one cannot be started."""
 
     async def __call__(self, spec: AgentSpec) -> HarnessProcess: ...
 
@@ -74,11 +74,11 @@ class PlainLauncher:
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
             **python_path(),
-            # Not the operator's home: what an agent's tools write there belongs to the agent.
+            # Not the operator's home, because the agent's tools write there.
             "HOME": str(spec.paths.state),
             **git_identity(spec.name),
             **spec.environment,
-            **_places(spec),
+            **_path_variables(spec),
             "HIVE_PARENT_PID": str(os.getpid()),
         }
         marks = [f"{name}={environment[name]}" for name in ("HIVE_AGENT_RUN", "HIVE_PARENT_PID")]
@@ -86,7 +86,7 @@ class PlainLauncher:
 
 
 class PlainProcess:
-    """A plain process. What it started is found by its process group, and outside that by the environment it left."""
+    """A plain process. Its children are found by their process group, and by the environment that they inherit."""
 
     def __init__(self, process: Process, marks: Sequence[str]) -> None:
         self._process = process
@@ -113,8 +113,8 @@ class PlainProcess:
         self._process.close()
 
 
-def _places(spec: AgentSpec) -> dict[str, str]:
-    """Where things lie for a harness without mounts of its own."""
+def _path_variables(spec: AgentSpec) -> dict[str, str]:
+    """Return the variables with the paths, for a harness without mounts of its own."""
     repository = spec.applied or Path()
     return agent_variables(
         spec,
@@ -131,7 +131,7 @@ def _kill_marked(marks: set[bytes]) -> int:
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
         with suppress(OSError):
-            # Opened first: what is read next is then of the process that is killed, not of a successor in its number.
+            # Opened before its environment is read, so that no later process with the same id is killed.
             pidfd = os.pidfd_open(int(entry.name))
             try:
                 if marks <= set((entry / "environ").read_bytes().split(b"\0")):
@@ -143,7 +143,7 @@ def _kill_marked(marks: set[bytes]) -> int:
 
 
 _SETUP_SECONDS = 10.0
-"""Longest that bwrap may take to set up a sandbox."""
+"""The time limit of bwrap for the setup of a sandbox."""
 _PROBE_SECONDS = 20.0
 
 
@@ -178,7 +178,7 @@ class SandboxLauncher:
 
 
 class SandboxedProcess:
-    """A sandbox with a harness in it. `pid` is bwrap's until the harness was found, and if it never was."""
+    """A sandbox with a harness in it. `pid` is that of bwrap until the harness was found."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -188,7 +188,7 @@ class SandboxedProcess:
         self.output = process.output
 
     async def find_harness(self, info: int) -> None:
-        """Learn the harness's number; returns without it if the sandbox ends first. Raises TimeoutError."""
+        """Find the process id of the harness, unless the sandbox ends first. Raises TimeoutError."""
         async with asyncio.timeout(_SETUP_SECONDS):
             # Ends when bwrap has written it or has ended.
             text = await read_all(info, 64 * 1024)
@@ -224,7 +224,7 @@ class SandboxedProcess:
             self.kill()
             await readable(self._init)
             _reap_if_ours(self._init)
-        # bwrap tells a signal the way shells do.
+        # bwrap reports a signal in the way of shells.
         killed = 128 < returncode < 128 + signal.NSIG
         return describe_exit(128 - returncode if killed else returncode)
 
@@ -242,7 +242,7 @@ _OPENAT2 = 437
 
 
 def remedy(problem: str) -> str:
-    """What to do where bubblewrap does not work; `problem` is what `find_bubblewrap` said."""
+    """Return the remedy where bubblewrap does not work; `problem` comes from `find_bubblewrap`."""
     if problem == _NOT_INSTALLED:
         return "install bubblewrap on the daemon's PATH"
     if os.strerror(errno.ENOSYS) in problem and _lacks_openat2():
@@ -257,13 +257,13 @@ def remedy(problem: str) -> str:
 
 
 def _lacks_openat2() -> bool:
-    """Whether openat2(2) is answered with ENOSYS; any other answer to wrong arguments says that it exists."""
+    """Return True if openat2(2) fails with ENOSYS; any other error for wrong arguments means that it exists."""
     libc = ctypes.CDLL(None, use_errno=True)
     return libc.syscall(_OPENAT2, -1, None, None, 0) < 0 and ctypes.get_errno() == errno.ENOSYS
 
 
 async def find_bubblewrap(host: Host) -> tuple[str | None, str]:
-    """The program bwrap, if it can confine here; else None and why not, in words. Tried out."""
+    """Try bubblewrap; returns the path of bwrap if it can confine here, else None and the reason."""
     bwrap = _find("bwrap")
     if bwrap is None:
         return None, _NOT_INSTALLED
@@ -277,7 +277,7 @@ def _find(program: str) -> str | None:
 
 
 async def probe_bubblewrap(bwrap: str, host: Host) -> str:
-    """Run this interpreter in a sandbox like that of an agent: empty if that works, else why not, in words."""
+    """Run this interpreter in a sandbox like that of an agent; returns the reason of a failure, empty if it works."""
     with tempfile.TemporaryDirectory(prefix="hyperhive-") as place:
         paths = AgentPaths(*(Path(place, name) for name in ("config", "state", "claude", "run")))
         for path in (paths.config, paths.state, paths.claude, paths.run, paths.own):
@@ -304,7 +304,7 @@ async def probe_bubblewrap(bwrap: str, host: Host) -> str:
 
 
 def _hold(pid: int, parent: int) -> int | None:
-    """A pidfd of `pid` if it is `parent`'s child, so surely the process that was meant; else None."""
+    """Return a pidfd of `pid` if it is a child of `parent`, which no later process with the same id is; else None."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -316,7 +316,7 @@ def _hold(pid: int, parent: int) -> int | None:
 
 
 def _reap_if_ours(pidfd: int) -> None:
-    """Reap an ended process that the daemon has inherited, as it does where it is process 1 (of a container, say)."""
+    """Reap an ended process that the daemon has inherited, which happens where the daemon is process 1."""
     with suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
 
@@ -340,7 +340,7 @@ def _number_inside(pid: int) -> int | None:
 
 
 def _status(pid: int, field: str) -> list[int]:
-    """The numbers in one line of a process's status; empty if it is gone."""
+    """Return the numbers in one line of a process's status; empty if it has ended."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 MAX_LINE_BYTES = 16 * 1024
 MAX_FILE_BYTES = 5 * 1024 * 1024
 BYTES_PER_SECOND = 2 * 1024 * 1024
-"""A harness that writes faster waits in its own write: the daemon has better things to do than copying its noise."""
+"""A harness that writes faster waits in its own write, so that copying its output leaves the daemon time for others."""
 _CHUNK = 16 * 1024
 _DRAIN_BYTES = 1024 * 1024
 _CUT = b" [line cut]"
@@ -45,7 +45,7 @@ def _cut(line: bytes) -> bytes:
 
 
 class LogFile:
-    """One agent's log. Lines are written in threads, so that a slow disk does not hold up the daemon."""
+    """One agent's log. Lines are written in threads, so that a slow disk does not block the daemon."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
         self.path = path
@@ -60,7 +60,7 @@ class LogFile:
         self._news = asyncio.Event()
 
     def open(self) -> None:
-        """Make the file and its directory, private to the daemon. Raises OSError, also where a link lies in the way."""
+        """Create the file and its directory, private to the daemon. Raises OSError, also for a link in its place."""
         with self._lock:
             self._open()
 
@@ -71,14 +71,14 @@ class LogFile:
         return written
 
     async def finish(self) -> None:
-        """The writer has ended: what it left without a newline is a line, too."""
+        """Write the last line if it has no newline, because the writer has ended."""
         await asyncio.to_thread(self._append, b"", True)
         self._wake()
 
     async def read(self, lines: int, cursor: str | None, wait_seconds: float) -> tuple[list[str], str]:
-        """The last `lines`, or the next after `cursor`, waiting up to `wait_seconds` for the first of these.
+        """Return the last `lines`, or the next after `cursor`, waiting up to `wait_seconds` for the first of these.
 
-        Returns them with the cursor to go on with. Answers are limited in bytes, too, so they can hold fewer lines.
+        The second value is the next cursor. Answers are limited in bytes, too, so they can hold fewer lines.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_seconds
@@ -93,7 +93,7 @@ class LogFile:
                     await news.wait()
 
     def close(self) -> None:
-        """Release the file; whoever waits for lines gets none."""
+        """Close the file; reads that wait for lines return none."""
         self._closed = True
         self._wake()
         with self._lock:
@@ -130,7 +130,7 @@ class LogFile:
     def _write(self, text: bytes) -> None:
         descriptor = self._open()
         if os.fstat(descriptor).st_nlink == 0:
-            # Somebody removed it: begin anew, where it can be read.
+            # The file was removed: create it again, so that it can be read.
             self._release()
             descriptor = self._open()
         if self._size and self._size + len(text) > self._max_bytes:
@@ -194,7 +194,7 @@ async def copy_output(descriptor: int, log: LogFile, ended: asyncio.Future[None]
 STAMP_BYTES = 27
 """Length of the time at the start of every line."""
 ANSWER_BYTES = 1024 * 1024
-"""One answer holds at most so much of a log, whatever number of lines was asked for."""
+"""The bytes of a log in one answer, for any number of lines."""
 _BLOCK = 64 * 1024
 _NO_MARK = "0"
 _CURSOR = re.compile(r"(0|[0-9a-f]{16})-([0-9]{1,18})")
@@ -202,7 +202,7 @@ _CURSOR = re.compile(r"(0|[0-9a-f]{16})-([0-9]{1,18})")
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where to go on reading: a file, by its mark, and the offset of the next line in it."""
+    """A position in a log: a file, by its mark, and the offset of the next line in it."""
 
     mark: str
     offset: int
@@ -212,7 +212,7 @@ class Cursor:
 
 
 def parse_cursor(text: str) -> Cursor:
-    """Read a cursor from an earlier answer; one of another form is refused."""
+    """Parse a cursor from an earlier answer; one of another form is refused."""
     found = _CURSOR.fullmatch(text)
     if found is None:
         raise _bad_cursor()
@@ -220,7 +220,7 @@ def parse_cursor(text: str) -> Cursor:
 
 
 def last_lines(files: list[Path], lines: int) -> tuple[list[bytes], Cursor]:
-    """The last `lines` whole lines of a log, and the cursor behind them. `files`: the older one first."""
+    """Return the last `lines` complete lines of a log, and the cursor after them. `files`: the older one first."""
     with _opened(files) as logs:
         found: list[bytes] = []
         budget = ANSWER_BYTES
@@ -234,7 +234,7 @@ def last_lines(files: list[Path], lines: int) -> tuple[list[bytes], Cursor]:
 
 
 def lines_after(files: list[Path], cursor: Cursor, lines: int) -> tuple[list[bytes], Cursor]:
-    """The next `lines` whole lines after `cursor`, and the cursor behind them. `files`: the older one first."""
+    """Return the next `lines` complete lines after `cursor`, and the next cursor. `files`: the older one first."""
     with _opened(files) as logs:
         marks = [log.mark for log in logs]
         first, offset = (marks.index(cursor.mark), cursor.offset) if cursor.mark in marks else (0, 0)
@@ -264,7 +264,7 @@ class LogReader:
         return Cursor(self.mark, self.whole)
 
     def last(self, lines: int, budget: int) -> list[bytes]:
-        """The last `lines` lines, reading backwards, at most about `budget` bytes."""
+        """Return the last `lines` lines, reading backwards, at most about `budget` bytes."""
         blocks: list[bytes] = []
         newlines, position = 0, self.whole
         floor = max(0, self.whole - budget)
@@ -278,7 +278,7 @@ class LogReader:
         return (found if position == 0 else found[1:])[-lines:]
 
     def after(self, offset: int, lines: int, budget: int) -> tuple[list[bytes], int]:
-        """Up to `lines` lines from `offset` on, and the offset behind them."""
+        """Return up to `lines` lines from `offset` on, and the offset after them."""
         if offset > self.whole or (offset and os.pread(self._descriptor, 1, offset - 1) != b"\n"):
             raise _bad_cursor()
         data = os.pread(self._descriptor, min(budget, self.whole - offset), offset)

@@ -1,4 +1,4 @@
-"""Changes of units' states for those who watch, and the delay of restarts."""
+"""Subscriptions to changes of units' states, and the delay of restarts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hive_core.runtimes.base import UnitState
 
 
 class StateSubscription(AsyncIterator[UnitState]):
-    """One watcher's changes. It may read slowly: back-off bounds how fast changes come, so none is dropped."""
+    """The changes for one subscriber. None is dropped for a slow one, because the back-off limits their rate."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[UnitState | None] = asyncio.Queue()
@@ -28,19 +28,19 @@ class StateSubscription(AsyncIterator[UnitState]):
 
 
 class StateChanges:
-    """The watchers of one runtime. A watcher that nobody holds any more is forgotten."""
+    """The subscribers of one runtime. A subscription without references is forgotten."""
 
     def __init__(self) -> None:
         self._watchers: WeakSet[StateSubscription] = WeakSet()
         self._closed = False
 
     def publish(self, state: UnitState) -> None:
-        """Hand a change to every watcher; never waits."""
+        """Give a change to every subscriber; never waits."""
         for watcher in list(self._watchers):
             watcher.put(state)
 
     def watch(self) -> StateSubscription:
-        """Every change from this call on."""
+        """Subscribe to every change from this call on."""
         watcher = StateSubscription()
         if self._closed:
             watcher.put(None)
@@ -48,7 +48,7 @@ class StateChanges:
         return watcher
 
     def close(self) -> None:
-        """End every watcher after the changes that it has not read yet."""
+        """End every subscription after the changes that it has not read yet."""
         self._closed = True
         for watcher in list(self._watchers):
             watcher.put(None)
@@ -56,9 +56,9 @@ class StateChanges:
 
 @dataclass(frozen=True)
 class BackOff:
-    """How long to wait after a crash, in seconds: `first`, then twice as long each time, at most `longest`.
+    """The pause after a crash, in seconds: `first`, then twice as long each time, at most `longest`.
 
-    Having run for `reset_after` seconds makes the next crash the first again.
+    After a run of `reset_after` seconds the next crash counts as the first.
     """
 
     first: float = 0.5
@@ -66,7 +66,7 @@ class BackOff:
     reset_after: float = 60.0
 
     def after(self, delay: float | None, ran: float) -> float:
-        """The next wait: `delay` is the one before (None: there was none), `ran` how long the harness ran since."""
+        """Return the next pause; `delay` is the previous one (None: there was none), `ran` the length of the run."""
         if delay is None or ran >= self.reset_after:
             return self.first
         return min(delay * 2, self.longest)

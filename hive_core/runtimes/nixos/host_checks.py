@@ -1,10 +1,11 @@
 """Checks of the host when the daemon starts, and the assembly of the runtime.
 
-Where containers lie and what their unit understands differs from one NixOS release to another. The unit itself says
-it: its environment names the directories, and its script names the variables that it reads.
+The directories of containers and the variables of their unit differ between releases of NixOS. They are read from the
+unit itself: its environment names the directories, and its script the variables.
 
-nspawn makes them for its `idmap` and `rootidmap` binds. Since Linux 5.12, file system by file system: ext4 and xfs
-first, btrfs since 5.15, tmpfs since 6.3; overlayfs and most network file systems have none (mount_setattr(2)).
+nspawn uses idmapped mounts for its `idmap` and `rootidmap` binds. They depend on the file system: ext4 and xfs have
+them since Linux 5.12, btrfs since 5.15, tmpfs since 6.3, overlayfs and most network file systems not
+(mount_setattr(2)).
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ _ENABLE += "container is declared"
 
 @dataclass(frozen=True)
 class ContainerUnitInfo:
-    """`knows_private_users`: the unit's script passes PRIVATE_USERS on; else nspawn has to be told by a flag."""
+    """The properties of container@.service. `knows_private_users`: its script uses PRIVATE_USERS; otherwise nspawn gets
+    a flag.
+    """
 
     host_paths: HostPaths
     knows_private_users: bool
@@ -68,7 +71,7 @@ def check_programs() -> None:
 
 
 async def inspect_unit(script: Path | None = None) -> ContainerUnitInfo:
-    """Ask systemd for container@.service. Raises HiveError `no_container_unit`, and what the program raises.
+    """Read container@.service from systemd. Raises HiveError `no_container_unit`, and the errors of the program.
 
     `script` is read instead of the unit's own.
     """
@@ -83,10 +86,10 @@ async def inspect_unit(script: Path | None = None) -> ContainerUnitInfo:
 
 
 async def unit_properties(unit: str, kind: str, *names: str) -> dict[str, Any]:
-    """Properties of a unit as D-Bus has them: what `systemctl show` makes of those with parts is text for people.
+    """Read properties of a unit over D-Bus, because `systemctl show` prints structured ones as text for people.
 
-    `kind` is `Unit` or the unit's own, as `Service`. Raises HiveError `command_failed` for a property that systemd does
-    not have, and for an answer in a form that is not known.
+    `kind` is `Unit` or that of the unit, such as `Service`. Raises HiveError `command_failed` for a property that
+    systemd does not have, and for an answer in a form that is not known.
     """
     path = _first(await _busctl("call", _SYSTEMD, _MANAGER, f"{_SYSTEMD}.Manager", "LoadUnit", "s", unit))
     answers = await _busctl("get-property", _SYSTEMD, path, f"{_SYSTEMD}.{kind}", *names)
@@ -94,7 +97,7 @@ async def unit_properties(unit: str, kind: str, *names: str) -> dict[str, Any]:
 
 
 async def _busctl(verb: str, *arguments: str) -> list[Any]:
-    """The values that D-Bus answers with, one for each property or call."""
+    """Return the values of the answer, one for each property or call."""
     said = await run(["busctl", "--system", "--json=short", verb, *arguments], timeout=20.0)
     try:
         return [json.loads(line)["data"] for line in said.splitlines() if line.strip()]
@@ -105,7 +108,7 @@ async def _busctl(verb: str, *arguments: str) -> list[Any]:
 
 
 def _first(answers: list[Any]) -> str:
-    """The one value of a call that answers with one."""
+    """Return the only value of an answer."""
     match answers:
         case [[str(value)]]:
             return value
@@ -151,8 +154,9 @@ class _MountAttr(ctypes.Structure):
 
 
 async def check_id_mapping(directories: Sequence[Path]) -> None:
-    """Raise HiveError `no_idmapped_mounts` for the first directory that cannot be shown so. Where it cannot be tried
-    (no right to, no user namespaces) nothing is said: the container's own start will tell.
+    """Raise HiveError `no_idmapped_mounts` for the first directory that cannot be shown under other user ids.
+
+    Where it cannot be tried (no permission, no user namespaces), nothing is raised: the container's start will fail.
     """
     namespace = await _other_users()
     if namespace is None:
@@ -172,7 +176,7 @@ async def check_id_mapping(directories: Sequence[Path]) -> None:
 
 
 async def _other_users() -> int | None:
-    """A user namespace, as a descriptor; None if none can be made."""
+    """Create a user namespace; returns its descriptor, None if that fails."""
     source, feed = os.pipe2(os.O_CLOEXEC)
     try:
         line = ["unshare", "--user", "--map-root-user", "cat"]
@@ -183,7 +187,7 @@ async def _other_users() -> int | None:
     finally:
         os.close(source)
     try:
-        # What is written comes back once `cat` runs: the namespace is made by then.
+        # `cat` sends the byte back when it runs, and the namespace exists by then.
         os.write(feed, b"x")
         await readable(process.output)
         with suppress(OSError):
@@ -217,8 +221,8 @@ _STORE = Path("/nix/store")
 
 @dataclass(frozen=True)
 class NixosParts:
-    """`by_flag`: the container's unit does not know PRIVATE_USERS. `confinement` says in words how agents are confined,
-    `bubblewrap` is the program that confines git at intake.
+    """The parts of the runtime. `by_flag`: the container's unit does not know PRIVATE_USERS. `confinement` describes
+    the confinement of agents in words, `bubblewrap` is the program that confines git at intake.
     """
 
     bus: SystemBus
@@ -230,7 +234,7 @@ class NixosParts:
 
 
 async def open_parts(settings: Settings, layout: Layout) -> NixosParts:
-    """Raises HiveError for whatever is missing, with the remedy; what was opened is closed then."""
+    """Check the host and open the parts. Raises HiveError for what is missing; nothing stays open then."""
     check_programs()
     check_carried([layout.agents, layout.applied, layout.run_dir / "agents"])
     opening = (
@@ -269,7 +273,7 @@ async def _bubblewrap(layout: Layout) -> str:
     check_hidden(host, layout.state_dir)
     bwrap, problem = await find_bubblewrap(host)
     if bwrap is None:
-        # The daemon is root: git must not be, in a repository that an agent has written.
+        # The daemon is root, and git must not run as root in a repository that an agent has written.
         raise HiveError(
             "no_sandbox",
             f"what agents propose cannot be read in bubblewrap: {problem}",

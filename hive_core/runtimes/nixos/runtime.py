@@ -1,8 +1,8 @@
 """The `nixos` runtime, put together from its parts: every agent in a NixOS container of its own.
 
-To activate is to stop the container, to set what it is started with, and to start it: the processes of the old
-configuration are gone then, and nothing in the container is asked whether it worked. Containers outlive the daemon; the
-next one finds them running and leaves them alone where they are as they should be.
+Activation stops the container, configures it, and starts it: no process of the old configuration is left then, and
+nothing in the container has to cooperate. Containers outlive the daemon; the next daemon leaves those alone that run as
+their specs say.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class NixosRuntime:
-    """Implements `hive_core.runtimes.base.Runtime`. Made with `open`; lives on the loop that it was opened on."""
+    """Implements `hive_core.runtimes.base.Runtime`. Create it with `open`, and use it on that event loop only."""
 
     name = "nixos"
     limiting = True
@@ -67,7 +67,7 @@ class NixosRuntime:
 
     @classmethod
     async def open(cls, settings: Settings, layout: Layout) -> Runtime:
-        """Find out whether this host can run NixOS containers; raises HiveError where it cannot."""
+        """Check this host and open the runtime. Raises HiveError if the host cannot run NixOS containers."""
         parts = await host_checks.open_parts(settings, layout)
         runtime = cls(
             parts.bus,
@@ -86,7 +86,7 @@ class NixosRuntime:
         return runtime
 
     async def adopt_running(self) -> None:
-        """Know the containers that an earlier daemon has left running, and clear away what belongs to none."""
+        """Add the containers that an earlier daemon has left running, and remove orphaned drop-ins."""
         host_paths = self._containers.host_paths
         for container in await asyncio.to_thread(orphaned_dropins, host_paths):
             log.warning("drop-in of a container that is gone is removed", container=container)
@@ -108,38 +108,38 @@ class NixosRuntime:
 
     @property
     def build_problem(self) -> str:
-        """Why the last trial of a build failed; empty if it did not."""
+        """The reason of the last failed trial build; empty if it succeeded."""
         return self._builder.build_users.problem
 
     async def check_can_build(self) -> None:
-        """Raise `no_build_user` and what else a trial of a build has found. The first call waits for the trial."""
+        """Raise `no_build_user` or another error of the trial build. The first call waits for the trial."""
         await self._builder.confinement()
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
-        """Build a commit's operating system: its store path. Raises BuildFailed and HiveError."""
+        """Build a commit's operating system; returns its store path. Raises BuildFailed and HiveError."""
         return await self._builder.build(order, say)
 
     async def compare(self, old: str | None, new: str) -> list[str]:
-        """What differs between two closures, in words, a line each; `old` of None is an empty one."""
+        """Return the differences of two closures in words, one per line; `old` of None is an empty one."""
         return await self._builder.compare(old, new)
 
     async def has(self, closure: str) -> bool:
-        """Whether the closure can still be activated."""
+        """Return True if the closure can still be activated."""
         return await self._builder.has(closure)
 
     async def outdated(self, closure: str) -> bool:
-        """Whether the closure was built with an older hyperhive than a build would take now; False if nobody knows."""
+        """Return True if a build now would use a newer hyperhive than the closure; False if that is not known."""
         return await self._builder.outdated(closure)
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
-        """Give up the closures of that agent but these, and the one that its container was started on last."""
+        """Remove the agent's closures other than these and the one that its container was started on last."""
         running = await self._containers.closure(name)
         await self._builder.keep(name, {*closures, running} if running else closures)
 
     # --- running --------------------------------------------------------------------------------------------
 
     async def activate(self, spec: AgentSpec) -> None:
-        """Stop the container if it runs and start it on `spec.closure`; `units` tells whether that worked.
+        """Stop the container if it runs and start it on `spec.closure`; `units` reports the result.
 
         Raises `closure_gone`, and stops nothing then; `container_in_the_way`, `container_busy`.
         """
@@ -147,12 +147,12 @@ class NixosRuntime:
         await self._activator.activate(spec)
 
     async def start(self, spec: AgentSpec) -> None:
-        """As `activate`, if the container does not run already on that closure and as that deployment."""
+        """Do the same as `activate`, unless the container runs already on that closure and as that deployment."""
         await self._check(spec)
         await self._activator.activate(spec, unless_running=True)
 
     async def stop(self, name: str) -> None:
-        """Stop the container: politely, then by force. Nothing happens if it is stopped, or not this hive's."""
+        """Stop the container, by force after a time. Nothing happens if it is stopped or not one of this hive."""
         await self._activator.stop(name)
 
     async def destroy(self, name: str) -> None:
@@ -160,39 +160,39 @@ class NixosRuntime:
         await self._activator.destroy(name)
 
     async def limit(self, name: str, limits: Limits) -> None:
-        """Put limits in force at once, until the agent is activated anew; None lifts one. Raises `not_running`."""
+        """Change limits at once, until the next activation; None removes one. Raises `not_running`."""
         if lifecycle(await self._monitor.look(name)) != "running":
             raise conflict("not_running", f"{name} does not run: there is nothing to limit", "start it first")
         await self._bus.set_limits(unit_name(container_name(name)), unit_properties(limits))
 
     async def limits(self, name: str) -> Limits:
-        """The limits in force, those that systemd gives every unit included; none if the container does not run."""
+        """Return the active limits, including systemd's own for every unit; none if the container does not run."""
         unit = unit_name(container_name(name))
         running = lifecycle(await self._bus.properties(unit)) == "running"
         return await self._bus.limits(unit) if running else Limits()
 
     async def usage(self, name: str) -> Usage:
-        """What the container uses at the moment."""
+        """Return the resources that the container uses at the moment."""
         properties = await self._bus.properties(unit_name(container_name(name)))
         seconds = None if properties.cpu_ns is None else properties.cpu_ns / 1_000_000_000
         return Usage(memory_bytes=properties.memory, cpu_seconds=seconds, tasks=properties.tasks)
 
     def units(self) -> list[UnitState]:
-        """Every container that was started since the daemon began, or found running then, and not destroyed."""
+        """Return every container that was started, or found running at the daemon's start, and not destroyed."""
         return self._monitor.states()
 
     def watch(self) -> AsyncIterator[UnitState]:
-        """Every change from this call on, in order per agent; ends when the runtime is closed."""
+        """Subscribe to every change from this call on, in order per agent, until the runtime is closed."""
         return self._monitor.watch()
 
     async def read_log(
         self, name: str, log: Path, lines: int, cursor: str | None, wait_seconds: float
     ) -> tuple[list[str], str]:
-        """The last `lines` of the container's journal, or what came after `cursor`; and the cursor to go on with."""
+        """Return the last `lines` of the container's journal, or those after `cursor`, and the next cursor."""
         return await journal.read(unit_name(container_name(name)), lines, cursor, wait_seconds)
 
     async def close(self) -> None:
-        """Let go of systemd. The containers go on."""
+        """Close the connections to systemd. The containers go on."""
         self._closed = True
         await self._restarter.close()
         await self._monitor.close()

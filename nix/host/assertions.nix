@@ -85,7 +85,7 @@ in
 
     warnings = lib.optional (!cfg.agents.userNamespaces) ''
       services.hyperhive.agents.userNamespaces is false: root in a container is root on this host for whatever it
-      reaches, and what keeps it in can be got out of. See "What a container confines" in docs/security.md.
+      reaches, and what keeps it in can be got out of. See "Confinement by containers" in docs/security.md.
     '';
   };
 }

@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 from pydantic import ValidationError
 
-from hive_core.api.endpoint import ApiCall, Caller, Endpoint, Identify, Refused, Timed
+from hive_core.api.endpoint import ApiCall, Caller, Check, Endpoint, Identify, Refused, Timed
 from hive_core.api.responses import json_response
 from hive_core.errors import HiveError, bad_request, not_found
 from hive_core.protocol import MAX_REQUEST_BYTES, ErrorAnswer, ErrorBody, Query, Request
@@ -83,6 +83,7 @@ class Dispatcher:
     identify: Identify
     refused: Refused
     timed: Timed
+    check: Check | None = None
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the answer to one request; calls `refused` for a refusal, and `timed` with the duration."""
@@ -92,6 +93,8 @@ class Dispatcher:
         endpoint: Endpoint | None = None
         try:
             caller = self.identify(request)
+            if self.check is not None:
+                self.check(request)
             endpoint, parameters = self.router.find(request.method, request.rel_url.raw_path)
             response = await _carry_out(endpoint, caller, parameters, request)
         except (asyncio.CancelledError, ConnectionError):

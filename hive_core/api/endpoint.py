@@ -47,6 +47,8 @@ class ApiCall(NamedTuple):
 
 Handler = Callable[[ApiCall], Awaitable[Answer | web.StreamResponse]]
 Identify = Callable[[web.BaseRequest], Caller]
+Check = Callable[[web.BaseRequest], None]
+"""Raises HiveError for requests that the socket does not take."""
 Refused = Callable[[Caller, str, HiveError], Awaitable[None]]
 Timed = Callable[[str, int, float], None]
 

@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from hive_core.api.browser_check import check_no_browser
 from hive_core.api.dispatch import Dispatcher, Router
 from hive_core.api.endpoint import ApiCall, Caller, Endpoint, Refused, Timed
 from hive_core.api.listener import Listener, peer
@@ -99,7 +100,7 @@ class HostSocket:
         self._path = path
         self._group = _group_id(group)
         router = Router(with_document("hyperhive, for the operator", endpoints))
-        self._runner = make_runner(Dispatcher(router, _identify, refused, timed))
+        self._runner = make_runner(Dispatcher(router, _identify, refused, timed, check_no_browser))
         self._listener: Listener | None = None
 
     async def open(self) -> None:

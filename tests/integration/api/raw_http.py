@@ -59,7 +59,9 @@ async def exchange(place: Path, data: bytes) -> bytes:
 def encode(method: str, target: str, body: object = None, headers: Mapping[str, str] | None = None) -> bytes:
     """A request after which the server is to hang up. A `body` that is not bytes is sent as JSON."""
     content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    fields = {"Host": "hive", "Connection": "close", "Content-Length": str(len(content)), **(headers or {})}
+    fields = {"Host": "hive", "Connection": "close", "Content-Length": str(len(content))}
+    fields |= {"Content-Type": "application/json"} if content else {}
+    fields |= headers or {}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + content
 

@@ -41,7 +41,8 @@ async def test_operator_is_named(shared: Daemon) -> None:
     """The audit table names the user at the other end of host.sock, as the kernel knows it."""
     user = pwd.getpwuid(os.getuid()).pw_name
     before = len(audit_rows(shared))
-    await request(shared.host_socket, "POST", "/v1/agents/ann/stop", headers={"User": "nobody", **SPOOFED})
+    spoofed = {"User": "nobody", **SPOOFED, "Host": "hive"}
+    await request(shared.host_socket, "POST", "/v1/agents/ann/stop", headers=spoofed)
     assert audit_rows(shared, before) == [(f"operator:{user}", "stop", "ann", "ok")]
 
 

@@ -15,8 +15,6 @@ from hive_core.errors import HiveError, not_found
 from hive_core.infra.database.database import Database
 
 PER_MINUTE = 30
-ANN = Caller("ann", "agent", lambda: "agent:ann")
-BOB = Caller("bob", "agent", lambda: "agent:bob")
 ERROR = not_found("not_found", "there is nothing at this path")
 
 

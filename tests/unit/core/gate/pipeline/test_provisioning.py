@@ -200,6 +200,10 @@ async def test_purged_and_spawned_again(gate_hive: GateHive) -> None:
     assert gate_hive.hive.agents.record("ada").deployment == 0
     await gate_hive.deploy("ada")
     await gate_hive.check()
+    for _ in range(2):
+        await gate_hive.gate.agent_submissions.destroy("ada", DestroyRequest(purge=True), OPERATOR)
+        await gate_hive.spawn("ada")
+    await gate_hive.check()
 
 
 async def test_who_hangs_up_changes_nothing(gate_hive: GateHive) -> None:

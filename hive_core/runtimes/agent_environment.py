@@ -1,4 +1,4 @@
-"""The directories and variables that a harness gets."""
+"""Directories and environment variables of a harness."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hive_core.layout import AgentPaths
 from hive_core.runtimes.base import AgentSpec
 
 INSIDE = AgentPaths(config=Path("/config"), state=Path("/state"), claude=Path("/root/.claude"), run=Path("/run/hive"))
-"""Where an agent's directories lie in its sandbox."""
+"""Paths of an agent's directories in its sandbox."""
 DEPLOYED = "/deployed"
-"""What is in force, read-only."""
+"""The active configuration, read-only."""
 APPLIED = "/applied"
 """The applied repositories that the agent may see, read-only."""
 NIXOS_SYSTEM = "/run/current-system"
@@ -22,21 +22,21 @@ _SEARCH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin", f"{NIXOS_
 
 
 def package_root() -> Path:
-    """The directory that holds the hive's packages."""
+    """Return the directory of the hive's packages."""
     return Path(hive_core.__file__).parent.parent
 
 
 def python_path() -> Mapping[str, str]:
-    """What the harness's interpreter must be told to find the hive's packages: nothing where they are installed.
+    """Return the variables with which an interpreter finds the hive's packages; none if they are installed.
 
-    It is no more than that because the agent's own Pythons read it, too.
+    They are as few as possible, because the agent's own Python programs read them too.
     """
     root = package_root()
     return {} if str(root) in site.getsitepackages() else {"PYTHONPATH": str(root)}
 
 
 def harness_environment(spec: AgentSpec) -> dict[str, str]:
-    """All that the harness finds in its environment."""
+    """Return the complete environment of a harness."""
     return {
         "PATH": ":".join([str(Path(sys.executable).parent), *_SEARCH]),
         "LANG": "C.UTF-8",
@@ -49,7 +49,7 @@ def harness_environment(spec: AgentSpec) -> dict[str, str]:
 
 
 def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applied: str) -> dict[str, str]:
-    """The variables that tell a harness where its directories are, as which deployment it runs, and its page's port."""
+    """Return the variables with a harness's directories, its deployment and the port of its page."""
     variables = {
         "HIVE_AGENT_RUN": str(paths.run),
         "HIVE_AGENT_STATE": str(paths.state),
@@ -67,7 +67,7 @@ def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applie
 
 
 def git_identity(name: str) -> Mapping[str, str]:
-    """Who an agent is to git: without this, git refuses to commit where nobody has told it."""
+    """Return the variables with an agent's name and address for git, which refuses to commit without them."""
     return {
         f"GIT_{role}_{what}": value
         for role in ("AUTHOR", "COMMITTER")

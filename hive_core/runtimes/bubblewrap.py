@@ -1,10 +1,12 @@
-"""Command lines of `bwrap`: what an agent sees in its sandbox.
+"""Command lines of `bwrap`, with all binds of a sandbox.
 
-The mount points are those of a container. Three things decide what else is there. The daemon may be root, and an
-agent's uid 0 is then the owner of root's files: so only chosen entries of /etc are shown. The sandbox shares the
-network and sockets can be connected to on read-only mounts: so no directory that may hold one is shown (neither
-/run nor /nix/var, where the Nix daemon would take the agent for root). Arguments are public in /proc: so the
-environment, which may hold keys, is not among them; bwrap is started with exactly the harness's environment.
+The mount points are those of a container. Three facts limit the other binds:
+
+- The daemon may be root, and an agent's uid 0 then owns root's files. So only selected entries of /etc are bound.
+- The sandbox shares the network, and sockets accept connections on read-only mounts too. So no directory that may hold
+  a socket is bound: neither /run nor /nix/var, where the Nix daemon would treat the agent as root.
+- Arguments are public in /proc. So the environment, which may hold keys, is not passed in arguments; bwrap is started
+  with exactly the harness's environment.
 """
 
 from __future__ import annotations
@@ -20,15 +22,14 @@ from hive_core.runtimes.agent_environment import APPLIED, DEPLOYED, INSIDE, NIXO
 from hive_core.runtimes.base import AgentSpec
 
 CONFINING = ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL")
-"""What every sandbox of the hive begins with.
+"""Arguments of every sandbox.
 
-No session of its own: it has none of a terminal anyway, since `hive_core.infra.processes` starts it in a new one. In a
-further one, what bwrap has just forked would outlive a kill of bwrap's process group, until it has asked to die with
-its parent.
+`--new-session` is missing: `hive_core.infra.processes` starts bwrap in a new session already. In a second one, a child
+that bwrap has just forked would survive a kill of bwrap's process group until it has set its parent-death signal.
 """
 
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store")
-# Of directories that also hold private keys (ssl, pki) only the public part.
+# Directories that also hold private keys (ssl, pki) are bound only in part.
 _ETC = (
     "alternatives",
     "bash.bashrc",
@@ -66,14 +67,14 @@ _ETC = (
 
 @dataclass(frozen=True)
 class Host:
-    """What of this machine is shown to agents: directories and files at their own paths, read-only, and links."""
+    """Paths of this host that agents see read-only at the same path, and symbolic links."""
 
     read_only: tuple[Path, ...]
     links: tuple[tuple[str, str], ...]
 
 
 def inspect_host(root: Path = Path("/"), python: Iterable[Path] | None = None) -> Host:
-    """See what there is to show; `python` (this interpreter and the hive's packages) defaults to what runs now."""
+    """List the existing paths to bind; `python` defaults to the running interpreter and packages."""
     read_only: list[Path] = []
     links: list[tuple[str, str]] = []
     for name in _SYSTEM:
@@ -86,40 +87,40 @@ def inspect_host(root: Path = Path("/"), python: Iterable[Path] | None = None) -
     if nixos.is_symlink():
         links.append((str(nixos.readlink()), NIXOS_SYSTEM))
     wanted = python_paths() if python is None else python
-    # What lies behind a link (/bin on most systems) is there by its real name already.
+    # The target of a link (/bin on most systems) is bound already under its real name.
     reached = [path for path in wanted if not any(path.is_relative_to(link) for _, link in links)]
     etc = [Path("/etc", name) for name in _ETC if (root / "etc" / name).exists()]
     return Host(_outermost([*read_only, *etc, *reached]), tuple(links))
 
 
 def check_hidden(host: Host, directory: Path) -> None:
-    """Refuse a state directory below something that every sandbox is shown: all of the hive would be in it."""
+    """Raise `state_dir_shown` if `directory` lies below a path that every sandbox shows, with all agents' files."""
     real = directory.resolve()
     for shown in host.read_only:
         if real.is_relative_to(shown.resolve()):
             raise HiveError(
                 "state_dir_shown",
-                f"the state directory would be seen by every agent: it lies in {shown}",
+                f"every agent would see the state directory, because it lies in {shown}",
                 hint="choose one outside of the system's programs and of the Python that runs the daemon",
             )
 
 
 def python_paths() -> list[Path]:
-    """What the harness's interpreter needs: its environment, the one below that, every link to it, our packages."""
+    """Return the paths of the interpreter, its environments and links, and the hive's packages."""
     wanted = [Path(prefix) for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)]
     link = Path(sys.executable)
     wanted.append(link)
     while link.is_symlink():
         link = link.parent / link.readlink()
         wanted.append(link)
-    # The packages and not the directory around them: in a checkout, that may hold the hive's own sockets.
+    # Not the directory of the packages: in a checkout it may also hold the hive's sockets.
     wanted += [package_root() / package for package in ("hive_core", "hive_agent", "hive_manager")]
     found = [path for path in wanted if path.exists()]
     return [*found, *(path.resolve() for path in found)]
 
 
 def _outermost(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """`paths` without those that lie in another one, in an order in which they can be mounted."""
+    """Return `paths` without those that lie below another one, in the order of mounting."""
     kept: list[Path] = []
     for path in sorted(set(paths), key=lambda path: (len(path.parts), path)):
         if not any(path.is_relative_to(other) for other in kept):
@@ -128,9 +129,9 @@ def _outermost(paths: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Sequence[str]) -> list[str]:
-    """The command line that runs `harness` in its sandbox; `info` is the descriptor for bwrap's `--info-fd`.
+    """Return the command line that runs `harness` in its sandbox; `info` is the descriptor for bwrap's `--info-fd`.
 
-    The order is that of mounting: the empty directories first, what may lie in them after, the agent's own last.
+    The order is that of mounting: first the empty directories, then paths below them, then the agent's directories.
     """
     paths = spec.paths
     line = [bwrap, *CONFINING, "--share-net", "--hostname", container_name(spec.name), "--info-fd", str(info)]
@@ -151,10 +152,10 @@ def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Seque
 
 
 def _gate_arguments(spec: AgentSpec) -> list[str]:
-    """What an agent sees of the gate: what is in force, and its history (the manager: everybody's).
+    """Return the binds of the active configuration and of the agent's applied repository (the manager: of all).
 
-    Not the others' own repositories, also for the manager: links in them would lead to its files, and git would run
-    what their settings name.
+    The repositories that other agents write are not bound for the manager either: links in them would lead to its
+    files, and git would run programs that their settings name.
     """
     line = ["--ro-bind", spec.closure, DEPLOYED] if spec.closure else []
     if spec.applied is not None and spec.kind == "manager":
@@ -165,7 +166,7 @@ def _gate_arguments(spec: AgentSpec) -> list[str]:
 
 
 def confined(bwrap: str, host: Host, directory: Path, program: Sequence[str]) -> list[str]:
-    """The command line that runs `program` where it sees nothing of this machine's but programs and `directory`."""
+    """Return the command line that runs `program` in a sandbox with only the system's programs and `directory`."""
     line = [bwrap, *CONFINING]
     line += ["--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"]  # noqa: S108 - a mount point
     for target, link in host.links:

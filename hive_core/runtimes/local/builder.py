@@ -38,7 +38,7 @@ class Builder:
         if await asyncio.to_thread(closure.is_dir):
             say("the same files were built before")
             return str(closure)
-        scratch = await shield_to_completion(asyncio.to_thread(self._closures.workplace))
+        scratch = await shield_to_completion(asyncio.to_thread(self._closures.create_scratch))
         try:
             files = scratch / "files"
             await shield_to_completion(asyncio.to_thread(_extract, order, files))
@@ -48,7 +48,7 @@ class Builder:
             await shield_to_completion(asyncio.to_thread(self._closures.discard, scratch))
 
     async def compare(self, old: str | None, new: str) -> list[str]:
-        """Return a line if agent.nix has changed and nothing has checked it; the files' differences are git's to show.
+        """Return a line if agent.nix has changed and nothing has checked it; the files' differences are shown by git.
 
         Raises:
             HiveError: `closure_gone` if the new closure no longer exists.
@@ -64,7 +64,7 @@ class Builder:
         return await asyncio.to_thread(read)
 
     async def has(self, closure: str) -> bool:
-        """Whether the closure exists."""
+        """Return True if the closure exists."""
         return await asyncio.to_thread(self._closures.has, closure)
 
     async def need(self, name: str, closure: str) -> None:
@@ -99,7 +99,7 @@ class LocalClosures:
         return self._directory / name / tree
 
     def has(self, closure: str) -> bool:
-        """Whether `closure` is a closure of this hive and exists."""
+        """Return True if `closure` is a closure of this hive and exists."""
         path = Path(closure)
         return path.parent.parent == self._directory and ".." not in path.parts and path.is_dir()
 
@@ -111,7 +111,7 @@ class LocalClosures:
             raise conflict("closure_gone", why, "propose the same again")
         return path
 
-    def workplace(self) -> Path:
+    def create_scratch(self) -> Path:
         """Make a directory for work in progress; the caller must `discard` it."""
         try:
             self._scratch.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ class LocalClosures:
             ) from None
 
     def discard(self, directory: Path) -> None:
-        """Remove a directory that `workplace` made, with its content."""
+        """Remove a directory that `create_scratch` made, with its content."""
         shutil.rmtree(directory, ignore_errors=True)
 
     def put(self, made: Path, name: str, tree: str) -> Path:
@@ -146,7 +146,7 @@ class LocalClosures:
         for path in [] if not home.is_dir() else list(home.iterdir()):
             if path in kept:
                 continue
-            scratch = self.workplace()
+            scratch = self.create_scratch()
             # Whenever the daemon is killed, the closure either is complete or no longer exists.
             path.rename(scratch / "removed")
             self.discard(scratch)

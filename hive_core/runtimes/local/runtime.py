@@ -50,7 +50,7 @@ class LocalRuntime:
     ) -> None:
         self.confinement = confinement
         self.bubblewrap: str | None = None
-        """The program that confines, where it works."""
+        """Path of bwrap if agents are confined with it; otherwise None."""
         self._builder = builder
         self._launch = launch
         self._stop_timeout = stop_timeout
@@ -71,11 +71,12 @@ class LocalRuntime:
         back_off: BackOff | None = None,
         harness: Harness = harness_command,
     ) -> LocalRuntime:
-        """Find out how agents can be confined here, by trying. `stop_timeout` is in seconds.
+        """Open the runtime after a trial of bubblewrap. `stop_timeout` is in seconds.
 
-        What is built is kept below `closures`; `scratch` holds work under way and is on the same file system.
+        Closures are kept below `closures`; `scratch` is for builds in progress and must be on the same file system.
 
-        Raises HiveError if bubblewrap is asked for and does not work, or if the kernel is too old.
+        Raises:
+            HiveError: `no_sandbox` if bubblewrap is required and does not work, `kernel_too_old`, `state_dir_shown`.
         """
         try:
             os.close(os.pidfd_open(os.getpid()))
@@ -113,30 +114,30 @@ class LocalRuntime:
         """Return at once: a build needs nothing but the commit."""
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
-        """Check a commit's files and lay them down: the directory with them. Raises BuildFailed and HiveError."""
+        """Check the files of a commit and return the directory with them. Raises BuildFailed and HiveError."""
         return await self._builder.build(order, say)
 
     async def compare(self, old: str | None, new: str) -> list[str]:
-        """What differs between two closures, in words, a line each; `old` of None is an empty one."""
+        """Return the differences of two closures as lines; `old` of None is an empty closure."""
         return await self._builder.compare(old, new)
 
     async def has(self, closure: str) -> bool:
-        """Whether the closure can still be activated."""
+        """Return True if the closure still exists."""
         return await self._builder.has(closure)
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
-        """Remove the closures of that agent but these, and the one that it was started on last."""
+        """Remove the agent's closures except `closures` and the one that it was started on last."""
         running = self._supervisors.get(name)
         await self._builder.keep(name, {*closures, running.spec.closure} if running else closures)
 
     async def activate(self, spec: AgentSpec) -> None:
-        """Stop what runs of the agent and start it on `spec.closure`; raises `closure_gone`, and stops nothing then."""
+        """Stop the agent and start it on `spec.closure`. Raises `closure_gone`, and then stops nothing."""
         await self._builder.need(spec.name, spec.closure)
         await self.stop(spec.name)
         await self.start(spec)
 
     async def start(self, spec: AgentSpec) -> None:
-        """Run the agent and keep it running; `units` tells whether that worked. Nothing happens if it runs already.
+        """Start the agent and keep it running; `units` has the result. Nothing happens if it runs already.
 
         Raises `closure_gone`.
         """
@@ -157,11 +158,11 @@ class LocalRuntime:
         await supervisor.start(spec)
 
     async def outdated(self, closure: str) -> bool:
-        """Never: harnesses run on this installation."""
+        """Return False: harnesses use the daemon's installation."""
         return False
 
     async def limit(self, name: str, limits: Limits) -> None:
-        """Raises `limits_not_enforced`: child processes have no control group of their own."""
+        """Raise `limits_not_enforced`, because child processes have no control group of their own."""
         raise conflict(
             "limits_not_enforced",
             f"the local runtime cannot limit what {name} uses",
@@ -169,21 +170,21 @@ class LocalRuntime:
         )
 
     async def limits(self, name: str) -> Limits:
-        """None at all."""
+        """Return no limits."""
         return Limits()
 
     async def usage(self, name: str) -> Usage:
-        """Not known."""
+        """Return an unknown usage."""
         return Usage()
 
     async def stop(self, name: str) -> None:
-        """Stop the agent and all of its processes: politely, then by force. Nothing happens if it is stopped."""
+        """Stop the agent and all of its processes with SIGTERM, then SIGKILL. Nothing happens if it is stopped."""
         supervisor = self._supervisors.get(name)
         if supervisor is not None:
             await supervisor.stop()
 
     async def destroy(self, name: str) -> None:
-        """Stop the agent and forget it. The agent's directories and its log file are not removed."""
+        """Stop the agent and remove its supervisor. The agent's directories and its log file are kept."""
         await self.stop(name)
         supervisor = self._supervisors.pop(name, None)
         if supervisor is not None:
@@ -192,17 +193,17 @@ class LocalRuntime:
                 log.close()
 
     def units(self) -> list[UnitState]:
-        """Every agent that was started since the daemon began and not destroyed."""
+        """Return the state of every agent that was started since the daemon's start and not destroyed."""
         return [supervisor.state for supervisor in self._supervisors.values()]
 
     def watch(self) -> AsyncIterator[UnitState]:
-        """Every change from this call on, in order per agent; ends when the runtime is closed."""
+        """Yield every change from this call on, in order per agent, until the runtime is closed."""
         return self._changes.watch()
 
     async def read_log(
         self, name: str, log: Path, lines: int, cursor: str | None, wait_seconds: float
     ) -> tuple[list[str], str]:
-        """The log's last `lines`, or what came after `cursor` (waiting for it); and the cursor to go on with."""
+        """Return the last `lines` of the log, or wait for those after `cursor`; and the cursor to continue from."""
         try:
             return await self._log(log).read(lines, cursor, wait_seconds)
         except OSError as error:

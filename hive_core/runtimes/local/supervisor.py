@@ -1,6 +1,6 @@
 """The supervisor of one harness: starts it, restarts it after a crash, stops it.
 
-One task per agent does all of it, step after step; `start` and `stop` only tell it what is wanted and wait.
+One task per agent does this step by step; `start` and `stop` only set what is requested and wait for the result.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from hive_core.runtimes.unit_state import BackOff
 _log = structlog.get_logger(__name__)
 
 
-_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ETXTBSY})
-"""Errors of spawning that another try may get past."""
+_TEMPORARY_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ETXTBSY})
+"""Errors of a start that a retry may not have."""
 
 
 class Supervisor:
-    """One agent. `state` is what it is doing now; every change of it is also handed to `publish`."""
+    """Supervisor of one agent. `state` is its current state; `publish` gets every change of it."""
 
     def __init__(
         self,
@@ -49,39 +49,39 @@ class Supervisor:
         self._back_off = back_off
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._stop_wanted = asyncio.Event()
-        self._start_wanted = asyncio.Event()
-        self._tried = asyncio.Event()
+        self._stop_requested = asyncio.Event()
+        self._start_requested = asyncio.Event()
+        self._start_attempted = asyncio.Event()
         self._child: HarnessProcess | None = None
 
     async def start(self, spec: AgentSpec) -> None:
-        """Run the harness (if it waits after a crash: at once); returns when that worked, or did not."""
+        """Start the harness, at once if it waits after a crash; return when the start has succeeded or failed."""
         async with self._lock:
-            if self._stop_wanted.is_set():
-                # A stop whose caller went away is still under way.
-                await self._ended()
+            if self._stop_requested.is_set():
+                # A stop whose caller was cancelled is still in progress.
+                await self._wait_for_end()
             self.spec = spec
             if self._task is None or self._task.done():
-                self._stop_wanted.clear()
-                self._start_wanted.clear()
-                self._tried.clear()
+                self._stop_requested.clear()
+                self._start_requested.clear()
+                self._start_attempted.clear()
                 self._task = asyncio.create_task(self._supervise(), name=f"supervise {spec.name}")
             elif self.state.lifecycle == "backoff":
-                self._tried.clear()
-                self._start_wanted.set()
-            await self._tried.wait()
+                self._start_attempted.clear()
+                self._start_requested.set()
+            await self._start_attempted.wait()
 
     async def stop(self) -> None:
-        """Stop the harness and all that it started; returns when nothing of it is left."""
+        """Stop the harness and all processes that it started; return when none is left."""
         async with self._lock:
-            self._stop_wanted.set()
-            await self._ended()
+            self._stop_requested.set()
+            await self._wait_for_end()
             if self.state.lifecycle == "failed":
                 self._change("stopped")
 
-    async def _ended(self) -> None:
+    async def _wait_for_end(self) -> None:
         if self._task is not None:
-            # Shielded: the caller may give up waiting, the stop goes on.
+            # Shielded, so that the stop continues if its caller is cancelled.
             await asyncio.shield(self._task)
 
     async def _supervise(self) -> None:
@@ -91,9 +91,9 @@ class Supervisor:
             _log.exception("supervision of an agent failed", agent=self.spec.name)
             self._change("failed", pid=None, started_at=None, exit_cause=f"supervision failed: {error!r}")
         finally:
-            self._tried.set()
+            self._start_attempted.set()
             if self._child is not None:
-                # Only when this task was cancelled or failed: the harness must not outlive its supervisor.
+                # This task was cancelled or has failed; the harness must not outlive its supervisor.
                 self._child.kill()
                 await self._child.wait()
                 self._child.close()
@@ -108,37 +108,37 @@ class Supervisor:
                 await asyncio.to_thread(self._log.open)
                 self._child = await self._launch(self.spec)
             except (OSError, ValueError) as error:
-                cause = f"cannot be started: {_words(error)}"
-                if not isinstance(error, TimeoutError) and getattr(error, "errno", None) not in _PASSING:
+                cause = f"cannot be started: {_describe(error)}"
+                if not isinstance(error, TimeoutError) and getattr(error, "errno", None) not in _TEMPORARY_ERRORS:
                     self._change("failed", pid=None, started_at=None, exit_cause=cause)
                     return
             else:
-                cause = await self._live(self._child)
-            if self._stop_wanted.is_set():
+                cause = await self._run_to_end(self._child)
+            if self._stop_requested.is_set():
                 self._change("stopped", pid=None, started_at=None, exit_cause=cause)
                 return
             delay = self._back_off.after(delay, asyncio.get_running_loop().time() - began)
             self._change("backoff", pid=None, started_at=None, exit_cause=cause)
-            self._tried.set()
-            if await self._wait_wanted(delay):
+            self._start_attempted.set()
+            if await self._wait_before_restart(delay):
                 self._change("stopped")
                 return
-            if self._start_wanted.is_set():
-                self._start_wanted.clear()
+            if self._start_requested.is_set():
+                self._start_requested.clear()
                 delay = None
                 self._change("starting", restarts=0)
             else:
                 self._change("starting", restarts=self.state.restarts + 1)
 
-    async def _live(self, child: HarnessProcess) -> str:
-        """One life of the harness, to its end and that of all that it started; returns how it ended."""
+    async def _run_to_end(self, child: HarnessProcess) -> str:
+        """Wait for the end of the harness and of all processes that it started; return the cause of the end."""
         self._change("running", pid=child.pid, started_at=datetime.now(UTC))
-        self._tried.set()
+        self._start_attempted.set()
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(copy_output(child.output, self._log, ended))
             end = tasks.create_task(child.wait())
-            stop = tasks.create_task(self._stop_wanted.wait())
+            stop = tasks.create_task(self._stop_requested.wait())
             await asyncio.wait({end, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not end.done():
                 self._change("stopping")
@@ -153,23 +153,23 @@ class Supervisor:
         self._child = None
         return cause
 
-    async def _wait_wanted(self, delay: float) -> bool:
-        """Wait for `delay` seconds, or until a start or a stop is wanted; returns whether a stop is."""
-        stop = asyncio.create_task(self._stop_wanted.wait())
-        start = asyncio.create_task(self._start_wanted.wait())
+    async def _wait_before_restart(self, delay: float) -> bool:
+        """Wait for `delay` seconds, or until a start or stop is requested; return True if a stop is requested."""
+        stop = asyncio.create_task(self._stop_requested.wait())
+        start = asyncio.create_task(self._start_requested.wait())
         try:
             await asyncio.wait({stop, start}, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.cancel()
             start.cancel()
-        return self._stop_wanted.is_set()
+        return self._stop_requested.is_set()
 
     def _change(self, lifecycle: Lifecycle, **changes: object) -> None:
         self.state = replace(self.state, lifecycle=lifecycle, **changes)  # type: ignore[arg-type]
         self._publish(self.state)
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     number = getattr(error, "errno", None)
     if not isinstance(error, OSError) or number is None:
         return str(error) or type(error).__name__

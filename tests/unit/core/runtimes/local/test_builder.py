@@ -179,7 +179,7 @@ def closures(tmp_path: Path) -> LocalClosures:
 
 def test_a_closure_is_read_only(closures: LocalClosures) -> None:
     """Files in a closure are read-only, and those that could be run still can."""
-    made = write(closures.workplace() / "files", {"a": b"1", "bin/run": b"2"})
+    made = write(closures.create_scratch() / "files", {"a": b"1", "bin/run": b"2"})
     (made / "bin" / "run").chmod(0o700)
     path = closures.put(made, "ada", TREE)
     assert path == closures.path("ada", TREE)
@@ -188,23 +188,23 @@ def test_a_closure_is_read_only(closures: LocalClosures) -> None:
 
 def test_the_first_stays(closures: LocalClosures) -> None:
     """Another build of the same tree changes nothing of a closure that is there already."""
-    first = closures.put(write(closures.workplace() / "files", {"a": b"1"}), "ada", TREE)
+    first = closures.put(write(closures.create_scratch() / "files", {"a": b"1"}), "ada", TREE)
     inode = (first / "a").stat().st_ino
-    assert closures.put(write(closures.workplace() / "files", {"a": b"1"}), "ada", TREE) == first
+    assert closures.put(write(closures.create_scratch() / "files", {"a": b"1"}), "ada", TREE) == first
     assert (first / "a").stat().st_ino == inode
 
 
 def test_work_cut_off_is_no_closure(closures: LocalClosures, tmp_path: Path) -> None:
     """What a killed build leaves behind is not taken for a closure, and is in no later build's way."""
-    write(closures.workplace() / "files", {"a": b"half"})
+    write(closures.create_scratch() / "files", {"a": b"half"})
     assert not closures.has(str(closures.path("ada", TREE)))
-    path = closures.put(write(closures.workplace() / "files", {"a": b"whole"}), "ada", TREE)
+    path = closures.put(write(closures.create_scratch() / "files", {"a": b"whole"}), "ada", TREE)
     assert (path / "a").read_bytes() == b"whole"
 
 
 def test_removal_is_whole_and_of_ours_only(closures: LocalClosures, tmp_path: Path) -> None:
     """What is removed goes with its read-only files; the agent's directory goes with its last closure."""
-    closures.put(write(closures.workplace() / "files", {"d/a": b"1"}), "ada", TREE)
-    closures.put(write(closures.workplace() / "files", {"d/a": b"1"}), "bob", TREE)
+    closures.put(write(closures.create_scratch() / "files", {"d/a": b"1"}), "ada", TREE)
+    closures.put(write(closures.create_scratch() / "files", {"d/a": b"1"}), "bob", TREE)
     closures.keep("ada", [])
     assert [path.name for path in (tmp_path / "closures").iterdir()] == ["bob"]

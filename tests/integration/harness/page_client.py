@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ class PageClient:
     def __init__(self, session: aiohttp.ClientSession, key: str) -> None:
         self._session = session
         self._key = key
-        self._events: AsyncIterator[Event] | None = None
+        self._events: AsyncGenerator[Event] | None = None
         self.seen: list[Event] = []
 
     async def until(self, wanted: Callable[[str, dict[str, Any]], bool]) -> dict[str, Any]:
@@ -38,7 +38,12 @@ class PageClient:
             assert response.status == 200, await response.text()
             return await response.json()
 
-    async def _read(self) -> AsyncIterator[Event]:
+    async def close(self) -> None:
+        """Close the event stream; otherwise its connection is reported as unclosed in whichever test runs then."""
+        if self._events is not None:
+            await self._events.aclose()
+
+    async def _read(self) -> AsyncGenerator[Event]:
         async with self._session.get("http://page/events", params={"key": self._key}) as response:
             assert response.status == 200, await response.text()
             kind = ""
@@ -63,4 +68,8 @@ async def watching(daemon: Daemon, agent: str) -> AsyncIterator[PageClient]:
         async with session.post("http://page/enter", json={"ticket": ticket}) as response:
             assert response.status == 200, await response.text()
             key = (await response.json())["key"]
-        yield PageClient(session, key)
+        client = PageClient(session, key)
+        try:
+            yield client
+        finally:
+            await client.close()

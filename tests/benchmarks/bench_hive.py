@@ -48,7 +48,8 @@ class BenchHive:
         connection.sock.settimeout(_PATIENCE)
         connection.sock.connect(str(self.host_socket if agent is None else self.core_socket(agent)))
         try:
-            connection.request(method, path, None if content is None else json.dumps(content))
+            body = None if content is None else json.dumps(content)
+            connection.request(method, path, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             text = response.read()
         finally:

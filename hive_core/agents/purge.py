@@ -4,14 +4,17 @@ The table `purges` names the agents whose row is deleted and whose files may sti
 the trash, where they are in the way of no new agent of the name, and deleted in the background by rm(1).
 
 An agent may have nested directories thousands deep, given them names of 255 bytes, removed its own access to them and
-created links to anywhere. rm from coreutils removes a tree of any depth with few descriptors, and neither it nor
-`chmod -R` follows the links that it finds in the tree.
+created links to anywhere. rm from coreutils removes deep trees with few descriptors, and neither it nor `chmod -R`
+follows the links that it finds in the tree. Its memory grows with the depth, by about 560 bytes for each directory, so
+it has a limit: a tree of more than a million nested directories is left in the trash, and the error says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
+import resource
 import secrets
 import stat
 from collections.abc import Sequence
@@ -31,6 +34,8 @@ from hive_core.text import escaped_first_line
 _log = structlog.get_logger(__name__)
 
 _OUTPUT_BYTES = 64 * 1024
+_MEMORY = 1024**3
+"""Limit of the address space of rm and chmod, in bytes."""
 _ERROR_CHARACTERS = 300
 
 
@@ -122,6 +127,18 @@ class Purging:
                 ) from None
 
 
+def _has_mount_below(directory: Path) -> bool:
+    """Return True if a file system is mounted below `directory`, or if that cannot be determined."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return True
+    # The fifth field is the mount point, with spaces and the like in octal (proc_pid_mountinfo(5)).
+    points = (re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), line.split()[4]) for line in lines)
+    below = os.fsencode(directory.resolve()) + b"/"
+    return any(point.startswith(below) for point in points)
+
+
 def _describe(error: OSError) -> str:
     filename = f": {error.filename!r}" if error.filename else ""
     return f"{error.strerror or error}{filename}"
@@ -173,9 +190,11 @@ class Trash:
         async with self._one_at_a_time:
             # Directories without access for their owner stop only a daemon that is not root.
             if os.geteuid() != 0:
-                await self._run("chmod", "-R", "u+rwX", directory)
-            # Not into other file systems: the agent may have had them mounted, and their content is not its own.
-            failure = await self._run("rm", "-rf", "--one-file-system", directory)
+                await self._run("chmod", "-R", "u+rwX", directory=directory)
+            # Not into mounted file systems, whose content may not be the agent's. Without them the option would only
+            # keep rm out of subvolumes of btrfs, which an agent may create.
+            mounted = await asyncio.to_thread(_has_mount_below, directory)
+            failure = await self._run("rm", "-rf", *(["--one-file-system"] if mounted else []), directory=directory)
             if failure and not self._stopped:
                 raise OSError(None, failure)
 
@@ -185,12 +204,13 @@ class Trash:
         if self._child is not None:
             self._child.kill()
 
-    async def _run(self, program: str, option: str, argument: str, directory: Path) -> str:
+    async def _run(self, program: str, *options: str, directory: Path) -> str:
         """Run a program in the trash; returns the error, or an empty text if there is none."""
         if self._stopped:
             return ""
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-        command = Command([program, option, argument, "--", directory.name], environment, directory.parent)
+        line = [program, *options, "--", directory.name]
+        command = Command(line, environment, directory.parent, limits={resource.RLIMIT_AS: _MEMORY})
         self._child = child = spawn(command)
         try:
             output = await read_all(child.output, _OUTPUT_BYTES)

@@ -22,6 +22,7 @@ from hive_core.gate.records.transitions import seconds
 from hive_core.gate.transition_log import TransitionLog
 from hive_core.infra.database.database import Database
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.tasks import log_failure
 from hive_core.layout import Layout
 from hive_core.messaging import Directory
 from hive_core.protocol import ProposalKind
@@ -104,7 +105,11 @@ class GateContext:
         task = asyncio.create_task(work)
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
-        await asyncio.wait([task])
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.add_done_callback(log_failure)
+            raise
         if task.cancelled():
             raise _stopping()
         return task.result()

@@ -178,9 +178,14 @@ class LineCutter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that end in `data`, without their ends."""
-        *lines, rest = (self._rest + data).split(b"\n")
-        self._rest = rest[: self._kept]
-        return [line[: self._kept] for line in lines]
+        first, *others = data.split(b"\n")
+        if len(self._rest) < self._kept:  # The rest of a line that is too long is not even copied.
+            self._rest += first[: self._kept - len(self._rest)]
+        if not others:
+            return []
+        lines = [self._rest, *(line[: self._kept] for line in others[:-1])]
+        self._rest = others[-1][: self._kept]
+        return lines
 
     def finish(self) -> list[bytes]:
         """Return the last line if it has no end."""

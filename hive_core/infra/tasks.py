@@ -53,9 +53,15 @@ async def shield_to_completion(work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
-        if not task.cancelled() and (error := task.exception()) is not None:
-            if isinstance(error, HiveError):  # Expected, for example while the daemon stops.
-                _log.warning("failed after its caller was cancelled", code=error.code, error=error.message)
-            else:
-                _log.error("failed after its caller was cancelled", exc_info=error)
+        log_failure(task)
         raise
+
+
+def log_failure(task: asyncio.Task[Any]) -> None:
+    """Log the failure of a task that has ended after its caller was cancelled."""
+    if task.cancelled() or (error := task.exception()) is None:
+        return
+    if isinstance(error, HiveError):  # Expected, for example while the daemon stops.
+        _log.warning("failed after its caller was cancelled", code=error.code, error=error.message)
+    else:
+        _log.error("failed after its caller was cancelled", exc_info=error)

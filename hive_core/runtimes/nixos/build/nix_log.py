@@ -65,7 +65,7 @@ class NixLog:
         # A Nix daemon puts the end of the log into its error. Nix without a daemon leaves it out under -L.
         if lines and self._builder_lines:
             last = self._builder_lines[-1].partition("> ")[2].rstrip()
-            if not any(last in line for line in lines):
+            if not any(line.strip().removeprefix("> ").rstrip() == last for line in lines):
                 lines += ["last lines of the log:", *self._builder_lines]
         return _cut("\n".join(map(_shown, lines)))
 

@@ -21,6 +21,8 @@ from hive_core.infra.git.command import checked
 from hive_core.infra.git.names import TAGS
 
 _PREFIX = "build-"
+_OLD_PREFIX = "nix-"
+"""Prefix of earlier versions, whose workspaces may be left over."""
 _LOCK_BYTES = 1024 * 1024
 _ANYBODY = 0o777
 """The mode of the parts that the unit writes, below a directory that only the daemon can enter."""
@@ -132,7 +134,7 @@ def remove_workspace(build_workspace: BuildWorkspace) -> None:
 
 def remove_all_workspaces(scratch: Path) -> None:
     """Remove the workspaces that a killed daemon has left. Blocks."""
-    for path in scratch.glob(f"{_PREFIX}*"):
+    for path in (*scratch.glob(f"{_PREFIX}*"), *scratch.glob(f"{_OLD_PREFIX}*")):
         remove_workspace(BuildWorkspace(path))
 
 

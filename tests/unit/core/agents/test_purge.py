@@ -93,6 +93,7 @@ def test_a_broad_tree_is_deleted_and_nothing_outside(
 
 LOCKED = """
 import asyncio, ctypes, os, sys
+import concurrent.futures.thread  # asyncio imports it later, when the interpreter may be out of reach.
 from pathlib import Path
 from hive_core.agents.purge import Trash
 from hive_core.layout import Layout
@@ -133,7 +134,7 @@ from pathlib import Path
 from hive_core.agents.purge import Trash
 from hive_core.layout import Layout
 tree = Path(sys.argv[1])
-(tree / "b" / "mount" / "kept").touch()
+(tree / "b" / "a mount" / "kept").touch()
 try:
     asyncio.run(Trash(Layout(tree, tree)).delete(tree))
 except OSError as error:
@@ -146,10 +147,10 @@ def test_another_file_system_is_left_alone_and_told(tree: Path) -> None:
     """The content of a mounted file system stays; everything else is deleted, and the error names the mount point."""
     bubblewrap = shutil.which("bwrap")
     assert bubblewrap is not None
-    for name in ("a", "b/mount", "c"):
+    for name in ("a", "b/a mount", "c"):
         (tree / name).mkdir(parents=True)
         (tree / name / "file").touch()
-    mounts = ["--bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", str(tree / "b" / "mount")]
+    mounts = ["--bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", str(tree / "b" / "a mount")]
     done = subprocess.run(
         [bubblewrap, *mounts, sys.executable, "-c", MOUNTED, str(tree)],
         env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
@@ -157,8 +158,8 @@ def test_another_file_system_is_left_alone_and_told(tree: Path) -> None:
         text=True,
         check=False,
     )
-    message = "rm: skipping 'tree/b/mount', since it's on a different device"
-    assert (done.stdout.splitlines(), done.stderr) == ([message, "['b', 'b/mount', 'b/mount/kept']"], "")
+    message = "rm: skipping 'tree/b/a mount', since it's on a different device"
+    assert (done.stdout.splitlines(), done.stderr) == ([message, "['b', 'b/a mount', 'b/a mount/kept']"], "")
 
 
 def test_a_stop_leaves_the_rest_for_later(tree: Path, layout: Layout) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable
 from pathlib import Path
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from hive_core.api.routes.agents import agent_admin
+from hive_core.gate.context import unknown_proposal
 from hive_core.gate.pipeline.recovery import Recovery
 from hive_core.layout import Layout
 from hive_core.protocol import HistoryQuery, ProposalsQuery, ProposeRequest, RebuildRequest
@@ -111,3 +114,29 @@ async def test_a_caller_that_hangs_up_ends_no_request(
         gate_hive.runtime.may_build.set()
         await gate_hive.until("cy", 0, "deployed")
     await gate_hive.check()
+
+
+async def test_a_failure_that_no_caller_hears_is_logged(gate_hive: GateHive) -> None:
+    """A request that fails after its caller was cancelled leaves a warning with the error's code."""
+    loop = asyncio.get_running_loop()
+    unhandled: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: unhandled.append(context))
+    may_fail, logged = asyncio.Event(), asyncio.Event()
+
+    async def fail() -> None:
+        await may_fail.wait()
+        loop.call_soon(logged.set)
+        raise unknown_proposal("ada", 9)
+
+    with capture_logs() as logs:
+        calling = asyncio.create_task(gate_hive.gate.queries._context.run_request(fail()))
+        await asyncio.sleep(0)
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        may_fail.set()
+        await logged.wait()
+        await asyncio.sleep(0)
+    gc.collect()
+    assert [(entry["log_level"], entry["code"]) for entry in logs] == [("warning", "unknown_proposal")]
+    assert unhandled == []

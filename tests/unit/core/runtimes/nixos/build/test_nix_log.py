@@ -55,6 +55,12 @@ def test_every_line_is_passed_on_as_nix_prints_it(output: NixOutput) -> None:
     assert (output.log.error, output.log.last_line) == ("", "bad> this is why")
 
 
+def test_a_short_last_line_is_not_taken_for_a_part_of_the_error(output: NixOutput) -> None:
+    """A last line that occurs somewhere in Nix's error does not hide the end of the builder's log."""
+    output.feed(f"bad> gcc: fatal error\nbad> e\n{OLD_ERROR}")
+    assert output.log.error.endswith("last lines of the log:\nbad> gcc: fatal error\nbad> e")
+
+
 @pytest.mark.parametrize("error", [OLD_ERROR, NEW_ERROR])
 def test_a_failed_builder_is_reported_with_the_end_of_its_log(output: NixOutput, error: str) -> None:
     """Without a Nix daemon the error does not quote the builder's log, so its last lines are added."""

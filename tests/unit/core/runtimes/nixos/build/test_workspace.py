@@ -101,9 +101,10 @@ def test_a_scratch_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_daemon_left_goes(tmp_path: Path) -> None:
-    """Directories of builds are removed, and nobody else's."""
+    """Directories of builds are removed, also those of earlier versions, and no others."""
     empty(tmp_path)
     (tmp_path / "intake-1").mkdir()
+    (tmp_path / "nix-ada-1").mkdir()
     workspace.remove_all_workspaces(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["intake-1"]
 

@@ -68,9 +68,12 @@ class Maintenance:
                     raise
                 found.discard(agent)  # purged since it was listed
         for agent in sorted(await context.database.read(index.agents) - found):
-            gone = await context.database.read(partial(index.of_agent, agent=agent))
-            changed += len(gone)
-            await context.database.write(partial(index.delete_rows, agent=agent))
+            async with context.locks[agent]:
+                if await asyncio.to_thread(context.layout.applied_repository(agent).is_dir):
+                    continue  # It was spawned since the repositories were listed, and its rows are right.
+                gone = await context.database.read(partial(index.of_agent, agent=agent))
+                changed += len(gone)
+                await context.database.write(partial(index.delete_rows, agent=agent))
         await context.transition_log.notify_waiters()
         if damaged:
             why = f"tags that are not the gate's, in the applied repository of {'; '.join(damaged)}"

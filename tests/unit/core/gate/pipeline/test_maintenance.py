@@ -135,6 +135,17 @@ async def test_an_agent_that_is_purged_meanwhile_has_no_rows(
     assert await gate_hive.rows("ada") != []
 
 
+async def test_an_agent_that_is_spawned_meanwhile_keeps_its_rows(
+    gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repository that did not exist when the repositories were listed is not taken for one that was removed."""
+    rows = await gate_hive.rows("bob")
+    listed = index.agents_with_repository(gate_hive.layout.applied) - {"bob"}
+    monkeypatch.setattr(index, "agents_with_repository", lambda _applied: set(listed))
+    await gate_hive.gate.maintenance.reindex()
+    assert await gate_hive.rows("bob") == rows != []
+
+
 async def test_one_damaged_repository_does_not_keep_the_others_from_being_indexed(gate_hive: GateHive) -> None:
     """The others' rows are made anew, and the refusal names the one that cannot be read."""
     rows = await gate_hive.rows("bob")

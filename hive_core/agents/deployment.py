@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class SocketManager(Protocol):
-    """What this package needs of the agents' sockets."""
+    """Interface to the agents' sockets, as far as this package needs it."""
 
     async def open(self, name: str) -> None:
         """Listen for the agent."""
@@ -38,7 +38,7 @@ class SocketManager(Protocol):
 
 
 class PagePortManager(Protocol):
-    """What this package needs of the ports of agents' pages."""
+    """Interface to the ports of agents' pages, as far as this package needs it."""
 
     def hold(self, name: str, port: int) -> None:
         """Listen on the port for the agent, unless it does already; raises HiveError if that fails."""

@@ -75,7 +75,7 @@ class AgentRegistry:
         return self._records.get(name)
 
     def exists(self, name: str) -> bool:
-        """Whether there is such an agent."""
+        """Return True if the agent exists."""
         return name in self._records
 
     def record(self, name: str) -> AgentRecord:

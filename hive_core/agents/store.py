@@ -45,7 +45,7 @@ class AgentRecord:
 
     @property
     def sealed(self) -> bool:
-        """Whether the agent has no network but the socket of the daemon."""
+        """True if the agent has no network except the socket of the daemon."""
         return self.config.network == "sealed"
 
     def with_active_config(self, in_force: ActiveConfig) -> AgentRecord:

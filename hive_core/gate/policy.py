@@ -29,7 +29,7 @@ class Principal:
 
     @property
     def label(self) -> str:
-        """How tags and proposals name it: an agent by its name, a person by the user's."""
+        """Label in tags and proposals: the name of an agent, or `operator` with the name of the user."""
         return self.actor if self.role == "operator" else self.name
 
 

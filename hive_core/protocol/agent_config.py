@@ -13,7 +13,7 @@ from hive_core.protocol.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit")
 ToolPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Effort = Literal["low", "medium", "high", "max"]
-"""How long a model may think, in the words that most agent CLIs have; a backend takes the nearest that its own has."""
+"""Levels of thinking, by the names of most agent CLIs; a backend takes the nearest that its own has."""
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 VariablePattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}\*?$")]
 

@@ -13,7 +13,7 @@ from hive_core.protocol.names import EVERYONE, RECIPIENT_PATTERN, RESERVED, is_a
 
 
 class Request(BaseModel):
-    """What a caller sends: closed, and strict about types."""
+    """Base of requests: unknown fields are refused, and types are strict."""
 
     model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 

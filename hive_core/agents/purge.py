@@ -217,10 +217,7 @@ class Trash:
             code = await child.wait()
         finally:
             self._child = None
-            if not child.ended:
-                child.kill()
-                await child.wait()
-            child.close()
+            await child.end()
         return "" if code == 0 else _first_error(output) or f"{program}: {describe_exit(code)}"
 
     def _move(self, root: Path, sources: list[Path]) -> list[Path]:

@@ -15,7 +15,6 @@ from hive_core.errors import HiveError
 
 _HOSTS = frozenset({"", "hive", "localhost"})
 """Values of `Host` that clients of a unix socket send; a browser would name the forwarded port too."""
-_FETCH_METADATA = "sec-fetch-"
 _JSON = "application/json"
 
 
@@ -23,7 +22,7 @@ def check_no_browser(request: web.BaseRequest) -> None:
     """Raise `browser_request` or `not_json` if a browser could have sent the request."""
     headers = request.headers
     for name in headers:
-        if name == "Origin" or name.lower() == "origin" or name[: len(_FETCH_METADATA)].lower() == _FETCH_METADATA:
+        if name.lower() == "origin" or name.lower().startswith("sec-fetch-"):
             raise _refusal(f"the header {name} comes from a web browser, which may not use this socket")
     host = headers.get("Host", "")
     if host not in _HOSTS:

@@ -81,6 +81,12 @@ class Process:
         os.close(self._pidfd)
         os.close(self.output)
 
+    async def end(self) -> None:
+        """Kill the child if it still runs, wait for its end, and close the descriptors."""
+        self.kill()
+        await self.wait()
+        self.close()
+
 
 def spawn(command: Command) -> Process:
     """Start a child. Raises OSError or ValueError if it cannot be started with its limits."""

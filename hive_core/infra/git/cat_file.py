@@ -19,6 +19,8 @@ from hive_core.infra.processes import Process, readable
 
 _MAX_LINE_BYTES = 8_192
 """A line without an object repeats what was asked for: a commit and a path, of which Linux takes 4,096 bytes."""
+_MAX_HEADER_BYTES = 1_024
+"""Limit of a line from a confined git, which is asked for ids only."""
 _HEADER = re.compile(rb"([0-9a-f]{40}) ([a-z]+) ([0-9]+)")
 
 
@@ -172,7 +174,7 @@ class ObjectReader:
 
     async def _read_header(self) -> ObjectHeader | None:
         while (end := self._buffer.find(b"\n")) < 0:
-            if len(self._buffer) > _MAX_LINE_BYTES:
+            if len(self._buffer) > _MAX_HEADER_BYTES:
                 raise _intake_failed(self._buffer)
             await self._fill_buffer()
         line = bytes(self._buffer[:end])

@@ -63,9 +63,7 @@ async def _run(arguments: list[str], entries: Entries, seconds: float, *, follow
                 if await _copy(process, entries, follow):
                     code = await process.wait()
     finally:
-        process.kill()
-        await process.wait()
-        process.close()
+        await process.end()
     if code:
         if "cursor" in entries.complaint:
             raise _bad_cursor()

@@ -108,9 +108,7 @@ async def _run(line: Sequence[str]) -> tuple[int, str]:
         output = await read_all(child.output, _OUTPUT)
         code = await child.wait()
     finally:
-        child.kill()
-        await child.wait()
-        child.close()
+        await child.end()
     return code, output.decode(errors="replace")
 
 

@@ -66,10 +66,7 @@ async def run(
         except TimeoutError:
             raise HiveError("command_slow", f"{shown} took longer than {timeout:g} s", status=500) from None
         finally:
-            if not process.ended:
-                process.kill()
-                await process.wait()
-            process.close()
+            await process.end()
     finally:
         os.close(answer)
     if code != 0:

@@ -196,9 +196,7 @@ async def _other_users() -> int | None:
         return None
     finally:
         os.close(feed)
-        process.kill()
-        await process.wait()
-        process.close()
+        await process.end()
 
 
 def _refused(directory: Path, namespace: int) -> bool:

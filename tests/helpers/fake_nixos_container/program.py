@@ -1,4 +1,4 @@
-"""What every part of the fake needs: its release and places, how it fails, and how it runs other programs."""
+"""Shared parts of the fake: its release, its paths, its errors, and the start of other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a turn takes in, what is known of it, and its limits: the harness against the fake."""
+"""Messages, records and limits of a turn: the harness against the fake of the daemon."""
 
 from __future__ import annotations
 

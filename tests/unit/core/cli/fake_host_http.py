@@ -1,4 +1,4 @@
-"""How the fake for the daemon refuses and answers."""
+"""Answers and refusals of the fake of the daemon."""
 
 from __future__ import annotations
 

@@ -38,6 +38,8 @@ class AgentSpec:
 class BuildOrder:
     """A commit of an agent's applied repository to build, tagged `proposal/<number>` there. Its content is untrusted;
     intake guarantees plain files only, few and small, with harmless names, and a valid `agent.toml`.
+
+    `allowed_fetches` are the store paths of the derivations that an operator has allowed to fetch from the network.
     """
 
     name: str
@@ -45,10 +47,35 @@ class BuildOrder:
     number: int
     repository: Path
     commit: str
+    allowed_fetches: frozenset[str] = frozenset()
 
 
 class BuildFailed(Exception):
     """The commit cannot be built; the text is the reason for the author of the proposal."""
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A fixed-output derivation that a build needs and that no substituter has: a fetch from the network.
+
+    `hash` is that of the output, `derivation` the store path of the derivation, and `program` its builder:
+    "builtin:fetchurl" where Nix itself fetches. `urls` are those that the derivation names, none if it names none; a
+    program may contact other hosts.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    hash: str
+    derivation: str
+    program: str
+
+
+class FetchesMissing(BuildFailed):
+    """The commit cannot be built without fetches from the network that no operator has allowed."""
+
+    def __init__(self, reason: str, fetches: tuple[Fetch, ...]) -> None:
+        super().__init__(reason)
+        self.fetches = fetches
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,15 @@ from hive_agent.config_repository import ConfigRepository, GitFailed
 from hive_agent.environment import AgentEnvironment
 from hive_agent.infra.json_text import truncate
 from hive_agent.tools.output import LONGEST_OUTPUT, as_tool_errors
-from hive_core.protocol import Proposal, ProposalDetail, ProposalQuery, ProposalsQuery, ProposeRequest, WithdrawRequest
+from hive_core.protocol import (
+    NetworkFetch,
+    Proposal,
+    ProposalDetail,
+    ProposalQuery,
+    ProposalsQuery,
+    ProposeRequest,
+    WithdrawRequest,
+)
 from hive_core.text import escape_unprintable
 
 View = Annotated[Literal["open", "ended", "all"], Field(description="Open ones, ended ones, or both.")]
@@ -91,6 +99,7 @@ async def propose(
 
 
 _LINE_CHARACTERS = 200
+_FETCH_CHARACTERS = 1_000
 _NOTE_CHARACTERS = 4_000
 _LISTED_LINES = 200
 """Most changes of settings or of the closure that are shown; an agent can make any number."""
@@ -134,10 +143,13 @@ def proposal_detail(proposal: ProposalDetail, whole_diff: str = "") -> str:
         facts.append(f"approved by: {', '.join(proposal.approvals)}")
     if proposal.expires_at is not None:
         facts.append(f"expires: {proposal.expires_at:%Y-%m-%d %H:%M:%S} UTC")
+    facts += _fetch_facts(proposal)
     written = {
         "note": _visible_beginning(proposal.note),
         "changes of settings in agent.toml": _joined(proposal.settings),
         "changes of the closure": _joined(proposal.closure_changes),
+        "fetches that it failed for": _fetch_lines(proposal.missing_fetches),
+        "fetches that are allowed": _fetch_lines(proposal.allowed_fetches.fetches if proposal.allowed_fetches else []),
     }
     if proposal.outcome:
         written["reason for the outcome"] = _visible_beginning(proposal.outcome)
@@ -146,6 +158,40 @@ def proposal_detail(proposal: ProposalDetail, whole_diff: str = "") -> str:
     left = max(1_000, LONGEST_OUTPUT - sum(len(part) for part in parts) - 1_000)
     parts.append(_diff(proposal, mark, left, whole_diff))
     return "\n\n".join(parts)
+
+
+def _fetch_facts(proposal: ProposalDetail) -> list[str]:
+    name, permission = f"{proposal.agent}/{proposal.number}", proposal.allowed_fetches
+    facts = []
+    if missing := proposal.missing_fetches:
+        how = f"hive-c0re proposals allow-fetches {name}"
+        facts.append(f"failed for fetches from the network: {_by_party(missing)}")
+        facts.append(f"only the operator can allow these, exactly these, and have it built again: {how}")
+    if permission is not None:
+        since = f"{proposal.agent}/{permission.failed}"
+        facts.append(f"{permission.by} allowed fetches that {since} had failed for: {_by_party(permission.fetches)}")
+    return facts
+
+
+def _by_party(fetches: list[NetworkFetch]) -> str:
+    by_nix = sum(fetch.by_nix for fetch in fetches)
+    programs = len(fetches) - by_nix
+    words = [f"{by_nix} by Nix itself, from the URLs and from where they redirect to"] if by_nix else []
+    if programs:
+        words.append(f"{programs} by a program of the configuration with network, WHICH MAY CONTACT ANY HOST")
+    return "; ".join(words)
+
+
+def _fetch_lines(fetches: list[NetworkFetch]) -> str:
+    return _joined(
+        [
+            " ".join(
+                [fetch.name, *fetch.urls, fetch.hash, fetch.derivation, *([] if fetch.by_nix else [fetch.program])]
+            )
+            for fetch in fetches
+        ],
+        _FETCH_CHARACTERS,
+    )
 
 
 def _diff(proposal: ProposalDetail, mark: str, most: int, whole_diff: str) -> str:
@@ -167,8 +213,8 @@ def _state(proposal: Proposal) -> str:
     return f"{proposal.state}{waits}"
 
 
-def _joined(lines: list[str]) -> str:
-    shown = "\n".join(escape_unprintable(item)[:_LINE_CHARACTERS] for item in lines[:_LISTED_LINES])
+def _joined(lines: list[str], width: int = _LINE_CHARACTERS) -> str:
+    shown = "\n".join(escape_unprintable(item)[:width] for item in lines[:_LISTED_LINES])
     return _visible_beginning(shown) + (f"\n[{_LISTED_LINES} of {len(lines)}]" if len(lines) > _LISTED_LINES else "")
 
 

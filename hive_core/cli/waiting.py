@@ -64,6 +64,9 @@ def report(proposal: Answer, as_json: bool) -> None:
     if is_over(proposal) and state != "deployed":
         hint = f'look with "hive-c0re proposals show {name}" and "hive-c0re proposals log {name}"'
         was = "failed" if state == "failed" else f"was {state}"
+        if proposal.get("missing_fetches"):
+            outcome = outcome.partition(":\n")[0]
+            hint = f'see them, and how to allow exactly these, with "hive-c0re proposals allow-fetches {name}"'
         raise Failure("proposal_ended", f"proposal {name} {was}: {outcome}", hint=hint)
     if not as_json:
         click.echo(standing(proposal))

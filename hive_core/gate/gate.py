@@ -8,6 +8,7 @@ from typing import Final
 from hive_core.agents import AgentLifecycle, AgentRegistry, DeploymentManager
 from hive_core.gate.context import GateContext
 from hive_core.gate.intake.import_commit import CommitImporter
+from hive_core.gate.pipeline.allow_fetches import FetchPermissions
 from hive_core.gate.pipeline.build import BuildLogs, BuildStep
 from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.pipeline.deploy import DeployStep
@@ -55,6 +56,7 @@ class Gate:
         self.decisions: Final = Decisions(context, deploy_step)
         self.config_submissions: Final = ConfigSubmissions(context, importer, build_step)
         self.rebuild_submissions: Final = RebuildSubmissions(context, build_step)
+        self.fetch_permissions: Final = FetchPermissions(context, build_step)
         self.agent_submissions: Final = AgentSubmissions(context, provisioning, removal, build_step, deploy_step)
         self.queries: Final = ProposalQueries(context, logs)
         self.maintenance: Final = Maintenance(context, self.decisions)

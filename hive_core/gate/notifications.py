@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from hive_core.gate.policy import asked, name_from_label
+from hive_core.gate.records.fetches import describe
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Notification, Transition
@@ -23,6 +24,8 @@ _NOTE = 4_000
 _LOG = 6_000
 _LINES = 40
 _WIDTH = 300
+_FETCHES = 20
+_FETCH_WIDTH = 1_500
 _OUTDATED = (
     "Their configurations stay as they are and nobody has to approve: the same commit is built anew and deployed. "
     "An agent that does not come up with it goes back to what it runs on now."
@@ -40,6 +43,7 @@ def review(data: ProposalTag, commit: str, diff: str, diff_bytes: int) -> str:
         f"Approved so far:\n{join_list(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
         _result(data, commit),
         f"Changes of settings (agent.toml):\n{join_list(data.settings, _LINES, _WIDTH)}" if data.settings else "",
+        _allowed_fetches(data),
         _closure_changes(data),
         _diff(data, commit, diff, diff_bytes),
     )
@@ -56,7 +60,21 @@ def endorsed(data: ProposalTag, who: str, commit: str) -> str:
         f"{_party(data.by)} proposes to {_wish(data)}. The note with it, in the words of who proposed:\n"
         f"{quote(data.note or '(no note)', _NOTE)}",
         f"Changes of settings (agent.toml):\n{join_list(data.settings, _LINES, _WIDTH)}" if data.settings else "",
+        _allowed_fetches(data),
         _closure_changes(data),
+    )
+
+
+def fetches_allowed(data: ProposalTag) -> str:
+    """Announce that an operator has allowed the fetches of a failed build, and that it is built again."""
+    permission = data.allowed_fetches
+    if permission is None:
+        return ""
+    return _paragraphs(
+        f"Proposal {data.agent}/{data.number} is {data.agent}/{permission.failed} once more, with its fetches allowed.",
+        "Its commit is built again, then decided on like any other. Nothing is to be done until you hear how it ended.",
+        _allowed_fetches(data),
+        f"It is to {_wish(data)}, proposed by {_party(data.by)}:\n{quote(data.note or '(no note)', _NOTE)}",
     )
 
 
@@ -85,6 +103,8 @@ def failed(data: ProposalTag) -> str:
     """Announce that the build or the deployment of the proposal has failed."""
     if data.approvals:
         after = "It was approved and did not take effect. What was deployed before is in force."
+    elif data.missing_fetches:
+        after = _how_to_fetch(data)
     elif data.kind == "rebuild":
         after = "Nothing was changed, what was deployed before is in force. Rebuild it again when the reason is met."
     else:
@@ -169,6 +189,28 @@ def _closure_changes(data: ProposalTag) -> str:
     return f"Changes of what it is built to:\n{join_list(data.closure_changes, _LINES, _WIDTH)}"
 
 
+def _allowed_fetches(data: ProposalTag) -> str:
+    permission = data.allowed_fetches
+    if permission is None:
+        return ""
+    heading = (
+        f"{_party(permission.by)} allowed these fetches from the network for the build, and no others, after "
+        f"{data.agent}/{permission.failed} had failed for want of them:"
+    )
+    lines = join_list([describe(fetch) for fetch in permission.fetches], _FETCHES, _FETCH_WIDTH)
+    more = f"\nAll of them: hive-c0re proposals show {data.agent} {data.number}"
+    return f"{heading}\n{lines}" + (more if len(permission.fetches) > _FETCHES else "")
+
+
+def _how_to_fetch(data: ProposalTag) -> str:
+    command = f"hive-c0re proposals allow-fetches {data.agent} {data.number}"
+    return (
+        "Nothing was changed. Only the operator may allow these fetches, exactly these, and have the commit built "
+        f"again ({command} shows how): ask with a message, saying what they are for.\n"
+        "Or change the configuration so that it needs none that the hive's binary caches do not have, and propose that."
+    )
+
+
 def _diff(data: ProposalTag, commit: str, diff: str, diff_bytes: int) -> str:
     if data.kind == "destroy":
         return ""
@@ -209,6 +251,8 @@ def notifications_for(
         if transition.marker:
             return [(to, endorsed(data, transition.by.label, transition.commit))]
         return [(to, review(data, transition.commit, *diff))]
+    if data.state is State.PROPOSAL:
+        return _permission_notifications(transition, names)
     if data.kind == "rebuild":
         return _rebuild_notifications(transition, names)
     if data.state is State.DEPLOYED:
@@ -222,6 +266,15 @@ def notifications_for(
         text = withdrawn(data, transition.by.label)
         return [(name, text) for name in asked(data.by, was_asked) if name != transition.by.name]
     return []
+
+
+def _permission_notifications(transition: Transition, names: Collection[str]) -> list[Notification]:
+    """Return the message about a permission for fetches: to the proposer, unless that is the operator, who gave it."""
+    data, to = transition.data, name_from_label(transition.data.by)
+    permission = data.allowed_fetches
+    if permission is None or permission.number != data.number or to not in names or to == transition.by.name:
+        return []
+    return [(to, fetches_allowed(data))]
 
 
 def _rebuild_notifications(transition: Transition, names: Collection[str]) -> list[Notification]:

@@ -214,6 +214,16 @@ def check_may_withdraw(principal: Principal, proposer: str, proposal: str) -> No
     raise forbidden("not_yours", f"{proposal} was proposed by {proposer}, not by {principal.label}", hint)
 
 
+def check_may_allow_fetches(principal: Principal, proposal: str) -> None:
+    """Raise `not_decider` unless the party may allow the fetches that the build of `proposal` needs."""
+    if principal.role != "operator":
+        raise forbidden(
+            "not_decider",
+            f"{principal.name} may not allow what {proposal} fetches from the network: only the operator may",
+            "ask the operator with a message",
+        )
+
+
 def main_moved(agent: str, base: str | None) -> HiveError:
     """Return the error for a commit on top of `base`, which is no longer the deployed commit."""
     before = f"{base} is" if base is not None else "nothing is"

@@ -13,8 +13,10 @@ from hive_core.gate.pipeline.build import BuildLogs
 from hive_core.gate.policy import Principal
 from hive_core.gate.records import index, tag_message
 from hive_core.gate.records.commit import shown_diff
+from hive_core.gate.records.fetches import fetches_to_protocol
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
+from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
@@ -57,7 +59,7 @@ class ProposalQueries:
         row = await self._row(agent, number, principal)
         if query.unlike is not None and row.state.value == query.unlike:
             row = await self._wait_for_change(row, query)
-        settings, closure_changes = await self._read_build_results(row)
+        results = await self._read_build_results(row)
         diff, size = "", 0
         if row.kind != "destroy":
             diff, size = await self._from_repository(
@@ -65,8 +67,10 @@ class ProposalQueries:
             )
         return ProposalDetail(
             **row.to_protocol().model_dump(),
-            settings=settings,
-            closure_changes=closure_changes,
+            settings=results.settings,
+            closure_changes=results.closure_changes,
+            missing_fetches=fetches_to_protocol(results.missing_fetches),
+            allowed_fetches=None if row.allowed_fetches is None else row.allowed_fetches.to_protocol(),
             diff=diff,
             diff_bytes=size,
         )
@@ -109,16 +113,15 @@ class ProposalQueries:
                     break
         return await context.row(row.agent, row.number)
 
-    async def _read_build_results(self, row: ProposalRow) -> tuple[list[str], list[str]]:
-        """Return the changes of settings and closure from the tag `built/N`."""
+    async def _read_build_results(self, row: ProposalRow) -> ProposalTag:
+        """Return the data of the tag `built/N`, or of `failed/N` if the build failed; without both that of the row."""
         if row.state in (State.PROPOSAL, State.BUILDING):
-            return [], []
+            return row.tag(row.state)
 
-        def read(repository: Repository) -> tuple[list[str], list[str]]:
-            for tag in repository.read_tags([f"built/{row.number}"]):
-                data = tag_message.parse_message(tag.message)
-                return list(data.settings), list(data.closure_changes)
-            return [], []
+        def read(repository: Repository) -> ProposalTag:
+            for tag in repository.read_tags([f"built/{row.number}", f"failed/{row.number}"]):
+                return tag_message.parse_message(tag.message)
+            return row.tag(row.state)
 
         return await self._from_repository(row, read)
 

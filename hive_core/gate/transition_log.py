@@ -156,6 +156,8 @@ class TransitionLog:
                 detail = {"tag": transition.tag, "object": sha, "commit": transition.commit}
                 action = f"gate.{transition.marker or transition.data.state.value}"
                 audit.append(db, actor=transition.by.actor, action=action, subject=agent, detail=detail)
+                if allowed := _newly_allowed(transition):
+                    audit.append(db, actor=transition.by.actor, action="allow_fetches", subject=agent, detail=allowed)
 
         await self._broker.announce(notifications, within)
         for transition, _ in written:
@@ -201,6 +203,20 @@ class TransitionLog:
 def _tag(change: Transition, when: int) -> Tag:
     message = tag_message.format_message(change.data, change.by.label, marker=change.marker)
     return Tag(change.tag, change.commit, person(change.by), when, message)
+
+
+def _newly_allowed(transition: Transition) -> dict[str, object]:
+    """Return the details of a permission for fetches if this transition is the one that gave it; else nothing."""
+    data = transition.data
+    permission = data.allowed_fetches
+    if permission is None or data.state is not State.PROPOSAL or permission.number != data.number:
+        return {}
+    return {
+        "failed": permission.failed,
+        "number": data.number,
+        "commit": transition.commit,
+        "derivations": sorted(permission.derivations),
+    }
 
 
 def _asks_about_diff(transition: Transition) -> bool:

@@ -89,6 +89,8 @@ if TYPE_CHECKING:
         PeekQuery,
     )
     from hive_core.protocol.proposals import (
+        AllowedFetches,
+        AllowFetchesRequest,
         ApproveRequest,
         AuditList,
         AuditQuery,
@@ -101,6 +103,7 @@ if TYPE_CHECKING:
         DestroyProposal,
         History,
         HistoryQuery,
+        NetworkFetch,
         Note,
         Proposal,
         ProposalDetail,
@@ -157,6 +160,8 @@ __all__ = [
     "AgentConfig",
     "AgentList",
     "AgentStatus",
+    "AllowFetchesRequest",
+    "AllowedFetches",
     "Answer",
     "AnswerRequest",
     "ApproveRequest",
@@ -205,6 +210,7 @@ __all__ = [
     "McpServer",
     "Message",
     "MessageId",
+    "NetworkFetch",
     "Note",
     "OpenItems",
     "PageAnswerRequest",

@@ -78,6 +78,15 @@ class WithdrawRequest(Request):
     note: Note = ""
 
 
+class AllowFetchesRequest(Request):
+    """Allow the fetches for want of which a proposal failed, exactly these, and build it again as a new proposal.
+
+    `commit` names the commit that the proposal must have, for the numbers of an agent begin again after a purge.
+    """
+
+    commit: CommitId
+
+
 class RollbackRequest(Request):
     """Deploy an earlier deployment of the agent again: `number`, or the one before the present."""
 
@@ -115,14 +124,43 @@ class Proposal(Answer):
     expires_at: datetime | None
 
 
+class NetworkFetch(Answer):
+    """A fetch from the network during a build: one fixed-output derivation, which no substituter has.
+
+    With `by_nix` Nix itself fetches, from `urls` and from where these redirect to. Otherwise `program`, which the
+    configuration chose, runs with network: it may contact any host, and `urls` are only those that it names. `hash` is
+    that of the output.
+    """
+
+    name: str
+    urls: list[str]
+    hash: str
+    derivation: str
+    program: str
+    by_nix: bool
+
+
+class AllowedFetches(Answer):
+    """The fetches that `by`, an operator, allowed after the proposal of that agent with the number `failed` had failed
+    for want of them. No others are made for the build.
+    """
+
+    by: str
+    failed: int
+    fetches: list[NetworkFetch]
+
+
 class ProposalDetail(Proposal):
     """A proposal with all that a decision needs. `diff` is cut at 64 KiB, `diff_bytes` is its full size.
 
-    `settings` are the changes of agent.toml in words, `closure_changes` those of what it was built to.
+    `settings` are the changes of agent.toml in words, `closure_changes` those of what it was built to. For want of
+    `missing_fetches` the build failed; `allowed_fetches` are those that an operator has allowed for it.
     """
 
     settings: list[str]
     closure_changes: list[str]
+    missing_fetches: list[NetworkFetch]
+    allowed_fetches: AllowedFetches | None
     diff: str
     diff_bytes: int
 

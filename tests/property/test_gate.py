@@ -41,6 +41,7 @@ EXPECTED = frozenset(
         "closure_gone",
         "deployment_under_way",
         "invalid_request",
+        "no_missing_fetches",
         "no_repository",
         "not_decider",
         "not_rebased",
@@ -59,7 +60,7 @@ agents = st.sampled_from(("ada", "bob"))
 numbers = st.integers(0, 5)
 parties = st.sampled_from((ADA, BOB, MANAGER, MANAGER, OPERATOR, OPERATOR))
 deciders = st.sampled_from((MANAGER, MANAGER, OPERATOR, OPERATOR, ADA))
-roles = st.sampled_from(("You sing.", "You bake.", "SILENT", "CRASHES"))
+roles = st.sampled_from(("You sing.", "You bake.", "SILENT", "CRASHES", "FETCHES https://a.example/x"))
 states: st.SearchStrategy[ProposalState] = st.sampled_from(("built", "built", "built", "proposal", "approved"))
 deaths = st.one_of(st.none(), st.none(), st.integers(1, 12))
 """The number of the crash point from now on at which the daemon dies, or None."""
@@ -165,6 +166,19 @@ class GateMachine(RuleBasedStateMachine):
                 row = waiting[which % len(waiting)]
                 principal = OPERATOR if row.waits_for == "operator" else MANAGER
                 await self.gate_hive.approve(row.agent, row.number, principal)
+
+        self.run(self.gate_hive.settled())
+        self.run(self.request(work(), dies))
+
+    @rule(which=st.integers(0, 3), principal=st.sampled_from((OPERATOR, OPERATOR, MANAGER, ADA)), dies=deaths)
+    def allow_fetches(self, which: int, principal: Principal, dies: int | None) -> None:
+        """Allow the fetches of a proposal that has failed, for want of them or for another reason."""
+
+        async def work() -> None:
+            failed = [row for row in await self.gate_hive.rows() if row.state == "failed"]
+            if failed:
+                row = failed[which % len(failed)]
+                await self.gate_hive.allow_fetches(row.agent, row.number, principal)
 
         self.run(self.gate_hive.settled())
         self.run(self.request(work(), dies))

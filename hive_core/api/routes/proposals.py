@@ -11,6 +11,7 @@ from hive_core.errors import bad_request
 from hive_core.gate.gate import Gate
 from hive_core.gate.policy import Principal
 from hive_core.protocol import (
+    AllowFetchesRequest,
     ApproveRequest,
     DenyRequest,
     LogsAnswer,
@@ -70,6 +71,13 @@ def decisions(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
         _act("approve", "Approve a proposal", gate.decisions.approve, ApproveRequest, manager_only=manager_only),
         _act("deny", "Deny a proposal", gate.decisions.deny, DenyRequest, manager_only=manager_only),
     ]
+
+
+def fetch_permissions(gate: Gate) -> list[Endpoint]:
+    """Return the operator's endpoint to allow the fetches that a build needs."""
+    allow = gate.fetch_permissions.allow
+    summary = "Allow the fetches that it failed for, and build its commit again as a new proposal"
+    return [_act("allow-fetches", summary, allow, AllowFetchesRequest, manager_only=False)]
 
 
 def index_maintenance(gate: Gate) -> list[Endpoint]:

@@ -85,6 +85,7 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *of_agents.deployments(gate, manager_only=False),
         *proposals.submissions(gate),
         *proposals.decisions(gate, manager_only=False),
+        *proposals.fetch_permissions(gate),
         *proposals.index_maintenance(gate),
         *system.audit_log(database, gate),
         *messages.sent_messages(broker),

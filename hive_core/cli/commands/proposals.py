@@ -1,4 +1,4 @@
-"""The commands `proposals list`, `show`, `diff`, `log` and `reindex`."""
+"""The commands `proposals list`, `show`, `diff`, `log` and `reindex`; `allow-fetches` has a module of its own."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from hive_core.cli.arguments import (
 )
 from hive_core.cli.client import Client, proposal_path
 from hive_core.cli.errors import Failure
+from hive_core.cli.fetches import fetch_sections
 from hive_core.cli.lazy import Lazy, LazyGroup
 from hive_core.cli.output import (
     Column,
@@ -39,6 +40,9 @@ COMMANDS = {
     "list": Lazy("hive_core.cli.commands.proposals:list_proposals", "List proposals, the newest first."),
     "show": Lazy("hive_core.cli.commands.proposals:show", "Show a proposal with its facts and changes."),
     "diff": Lazy("hive_core.cli.commands.proposals:diff", "Show the diff of a proposal."),
+    "allow-fetches": Lazy(
+        "hive_core.cli.commands.fetches:allow_fetches", "Allow the fetches that a build needs, and build again."
+    ),
     "log": Lazy("hive_core.cli.commands.proposals:log", "Show the build log of a proposal."),
     "reindex": Lazy("hive_core.cli.commands.proposals:reindex", "Rebuild the index of proposals from the tags."),
 }
@@ -139,6 +143,8 @@ def show(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
     for name, fact in facts:
         click.echo(f"{dim(name.ljust(name_width))}  {fact}")
     _print_section("Note", [visible(str(answer.get("note", "")))])
+    for title, lines in fetch_sections(answer):
+        _print_section(title, lines)
     _print_section("Changes of settings", [escaped_line(str(line)) for line in answer.get("settings", [])])
     _print_section("Changes of the closure", [escaped_line(str(line)) for line in answer.get("closure_changes", [])])
 
@@ -193,6 +199,8 @@ def _facts(answer: dict[str, Any], present: datetime) -> list[tuple[str, str]]:
     if answer.get("outcome"):
         facts.append(("Outcome", text("outcome")))
     name = shown_proposal(text("agent"), answer.get("number"))
+    if answer.get("missing_fetches"):
+        facts.append(("Fetches", f'allow those below with "hive-c0re proposals allow-fetches {name}"'))
     facts.append(("Diff", f'{answer.get("diff_bytes")} bytes: show it with "hive-c0re proposals diff {name}"'))
     return facts
 

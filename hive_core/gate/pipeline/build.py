@@ -17,6 +17,7 @@ from hive_core.gate.pipeline.deploy import DeployStep, why_failed
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index
 from hive_core.gate.records.commit import read_config
+from hive_core.gate.records.fetches import can_be_recorded, missing_reason
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
@@ -25,7 +26,7 @@ from hive_core.infra.git.repository import Repository
 from hive_core.layout import Layout
 from hive_core.protocol import AgentConfig, Kind, LogsAnswer, LogsQuery
 from hive_core.protocol.names import MANAGER
-from hive_core.runtimes.base import BuildFailed, BuildOrder
+from hive_core.runtimes.base import BuildFailed, BuildOrder, FetchesMissing
 from hive_core.runtimes.log_file import LogFile
 
 log = structlog.get_logger(__name__)
@@ -75,7 +76,9 @@ class BuildStep:
         """Build the commit of a proposal and describe the changes. Raises BuildFailed."""
         context, agent = self._context, row.agent
         kind: Kind = "manager" if agent == MANAGER else "agent"
-        order = BuildOrder(agent, kind, row.number, context.layout.applied_repository(agent), row.commit)
+        repository = context.layout.applied_repository(agent)
+        allowed = frozenset() if row.allowed_fetches is None else row.allowed_fetches.derivations
+        order = BuildOrder(agent, kind, row.number, repository, row.commit, allowed)
         # One build per agent, so that the proposals of one agent do not keep those of others waiting.
         async with self._agent_locks[agent], self._builds, self._logs.writing(agent, row.number) as say:
             try:
@@ -117,15 +120,14 @@ class BuildStep:
         try:
             built = await self.build(row)
         except Exception as error:
-            why = why_failed(error, "build", row)
             async with context.locks[agent]:
-                await self._fail(row, why)
+                await self.fail(row, error)
             return False
         async with context.locks[agent]:
             try:
                 return await self._settle(row, built)
             except HiveError as error:
-                await self._fail(row, why_failed(error, "build", row))
+                await self.fail(row, error)
                 return False
 
     async def _wait_for_working_builds(self, agent: str, number: int) -> None:
@@ -175,10 +177,18 @@ class BuildStep:
         await context.transition_log.record(row.agent, [transition])
         return False
 
-    async def _fail(self, row: ProposalRow, why: str) -> None:
+    async def fail(self, row: ProposalRow, error: Exception) -> str:
+        """Write `failed/N` after an error of the build, and return the reason. The caller must hold the agent's lock.
+
+        Raises `stopping` again, because then the proposal has not failed.
+        """
+        missing = error.fetches if isinstance(error, FetchesMissing) else ()
+        why = missing_reason(missing, f"{row.agent}/{row.number}") if missing else why_failed(error, "build", row)
         tail = await self._logs.tail(row.agent, row.number, _TAIL_LINES)
-        transition = Transition(row.tag(State.FAILED, outcome=why, log_tail=tail), row.commit, SYSTEM)
-        await self._context.transition_log.record(row.agent, [transition])
+        recorded = list(missing) if can_be_recorded(missing) else []
+        data = row.tag(State.FAILED, outcome=why, log_tail=tail, missing_fetches=recorded)
+        await self._context.transition_log.record(row.agent, [Transition(data, row.commit, SYSTEM)])
+        return why
 
 
 def _changes(repository: Repository, row: ProposalRow) -> tuple[AgentConfig | None, AgentConfig, list[str]]:

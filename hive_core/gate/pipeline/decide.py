@@ -106,7 +106,7 @@ class Decisions:
             first = await new_proposal(
                 context, "rollback", agent, principal, request.note, now.commit if now is not None else None
             )
-            data = replace(first, closure=older.closure)
+            data = replace(first, closure=older.closure, allowed_fetches=older.allowed_fetches)
             # The older deployment was approved, and this one activates the same closure.
             approvals = policy.inherited_approvals(older.number, older.approvals)
             approved = replace(data, state=State.APPROVED, approvals=approvals, outcome=approvals[-1])

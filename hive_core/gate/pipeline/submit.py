@@ -29,7 +29,7 @@ from hive_core.protocol import (
     SpawnProposal,
     SpawnRequest,
 )
-from hive_core.runtimes.base import BuildFailed
+from hive_core.runtimes.base import BuildFailed, FetchesMissing
 
 _MAX_OPEN = 20
 """Number of proposals of one agent that may be open at a time."""
@@ -166,7 +166,9 @@ class RebuildSubmissions:
             if now is None:
                 raise conflict("nothing_deployed", f"{agent} has no deployment", "propose its configuration")
             policy.check_may_rebuild(principal, agent, now.kind)
-            data = await new_proposal(context, "rebuild", agent, principal, request.note, now.commit)
+            first = await new_proposal(context, "rebuild", agent, principal, request.note, now.commit)
+            # The commit is the same, and so is what an operator has allowed it to fetch.
+            data = replace(first, allowed_fetches=now.allowed_fetches)
             (row,) = await context.transition_log.record(agent, [Transition(data, now.commit, principal)])
         self._build_step.begin(agent, row.number)
         return row.to_protocol()
@@ -211,11 +213,16 @@ class AgentSubmissions:
             try:
                 built = await self._build_step.build(row)
             except Exception as error:
-                why = why_failed(error, "build", row)
-                await self._deploy_step.fail(row, why)
+                why = await self._build_step.fail(row, error)
                 if not isinstance(error, BuildFailed):
                     raise
-                raise HiveError("build_failed", why, hint="mend the configuration", status=400) from None
+                hint = "mend the configuration"
+                if isinstance(error, FetchesMissing):
+                    # The other lines of the reason name the fetches, as this command does more readably.
+                    why = why.partition(":\n")[0]
+                    command = f"hive-c0re proposals allow-fetches {agent} {row.number}"
+                    hint += f"; or see the fetches, and how to allow them: {command}"
+                raise HiveError("build_failed", why, hint=hint, status=400) from None
             done = built.tag(row)
             approved = replace(done, state=State.APPROVED, approvals=[principal.label])
             transitions = [Transition(done, commit, SYSTEM), Transition(approved, commit, principal)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from hive_core.gate.records import tag_message
+from hive_core.gate.records import fetches, tag_message
 from hive_core.gate.records.states import ENDORSED, OPEN, IllegalHistory, State, current_state, parse_tag_name, tag_name
 from hive_core.gate.records.tag_message import ProposalFields, ProposalTag
 from hive_core.infra.database.database import to_datetime
@@ -68,7 +68,8 @@ _PLACES = ", ".join("?" * len(_FIELDS))
 def upsert(db: sqlite3.Connection, row: ProposalRow) -> None:
     """Store a row, or replace the one of that number."""
     values = {name: getattr(row, name) for name in _FIELDS}
-    values.update(state=row.state.value, approvals=json.dumps(row.approvals))
+    permission = None if row.allowed_fetches is None else fetches.to_json(row.allowed_fetches)
+    values.update(state=row.state.value, approvals=json.dumps(row.approvals), allowed_fetches=permission)
     db.execute(f"INSERT OR REPLACE INTO proposals ({_COLUMNS}) VALUES ({_PLACES})", tuple(values.values()))  # noqa: S608
 
 
@@ -183,6 +184,7 @@ def _rows(db: sqlite3.Connection, where: str, values: Sequence[object], order: s
         row = dict(zip(_FIELDS, stored, strict=True))
         row.update(state=State(row["state"]), approvals=json.loads(row["approvals"]))
         row.update(purge=bool(row["purge"]), start=row["start"] != 0)
+        row.update(allowed_fetches=fetches.parse_permission(row["allowed_fetches"]))
         yield ProposalRow(**row)
 
 

@@ -14,9 +14,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
 
+from hive_core.gate.records.fetches import FetchPermission, count, describe, to_json
 from hive_core.gate.records.states import State
 from hive_core.protocol import Decider, ProposalKind
 from hive_core.protocol.names import MANAGER, SYSTEM, is_agent_name
+from hive_core.runtimes.base import Fetch
 from hive_core.text import first_line, join_list, last_lines, one_line, quote
 
 __all__ = ["ProposalFields", "ProposalTag", "format_message", "parse_message"]
@@ -40,7 +42,8 @@ class ProposalFields:
     `by` and `note` are those of the proposer in every tag; the tagger is the party that caused the transition.
     `outcome` is the reason for this state: the reason of a failure, denial or withdrawal, or the note of an approval.
     `approvals` are the labels of the parties that have approved, or the rule. `expires_at` is in milliseconds since
-    1970. `purge` belongs to a destroy, `start` to a spawn.
+    1970. `purge` belongs to a destroy, `start` to a spawn. `allowed_fetches` is what an operator has allowed the build
+    to fetch from the network.
     """
 
     agent: Annotated[_Text, AfterValidator(_check_agent)]
@@ -57,15 +60,20 @@ class ProposalFields:
     expires_at: _Count | None = None
     purge: _Flag = False
     start: _Flag = True
+    allowed_fetches: FetchPermission | None = None
 
 
 @dataclass(frozen=True)
 class ProposalTag(ProposalFields):
-    """The data of a tag: all fields of the proposal, and the results of its build, which the index does not have."""
+    """The data of a tag: all fields of the proposal, and the results of its build, which the index does not have.
+
+    `missing_fetches` are those for want of which the build failed, complete or none (`can_be_recorded`).
+    """
 
     settings: list[_Text] = field(default_factory=list)
     closure_changes: list[_Text] = field(default_factory=list)
     log_tail: _Text = ""
+    missing_fetches: list[Fetch] = field(default_factory=list)
 
 
 _SUBJECT = 100
@@ -73,6 +81,7 @@ _SHOWN_NOTE = 10_000
 _SHOWN_LOG = 8_000
 _KEPT_LOG = 20_000
 _SHOWN_LINES = 100
+_SHOWN_FETCH = 1_500
 _KEPT_LINES = 200
 _WIDTH = 300
 _MAX_LENGTH = 16 * 1024 * 1024
@@ -165,7 +174,15 @@ def _body(data: ProposalTag, who: str, word: str) -> list[str]:
         parts.append(f"Changes of what was built:\n{join_list(data.closure_changes, _SHOWN_LINES, _WIDTH)}")
     if data.log_tail:
         parts.append(f"The end of the build's log:\n{quote(last_lines(data.log_tail, _SHOWN_LOG), _SHOWN_LOG)}")
+    if data.allowed_fetches is not None:
+        parts.append(_allowed_fetches(data.agent, data.allowed_fetches))
     return parts
+
+
+def _allowed_fetches(agent: str, permission: FetchPermission) -> str:
+    by, failed = one_line(permission.by, 60), f"{agent}/{permission.failed}"
+    lines = join_list([describe(fetch) for fetch in permission.fetches], _SHOWN_LINES, _SHOWN_FETCH)
+    return f"{by} allowed {count(permission.fetches)}, for want of which {failed} had failed:\n{lines}"
 
 
 def _cut_list(lines: list[str]) -> list[str]:
@@ -179,7 +196,7 @@ def _block(data: ProposalTag) -> str:
     for key, name in _NAMES.items():
         value = getattr(data, name)
         if name in _ALWAYS or value != _DEFAULTS[name]:
-            lines.append(f"{key}: {value if name in _PLAIN else json.dumps(value)}")
+            lines.append(f"{key}: {value if name in _PLAIN else to_json(value)}")
     return "\n".join(lines)
 
 
@@ -210,6 +227,8 @@ _NAMES = {
     "Expires-At": "expires_at",
     "Purge": "purge",
     "Start": "start",
+    "Allowed-Fetches": "allowed_fetches",
+    "Missing-Fetches": "missing_fetches",
 }
 _ALWAYS = frozenset({"agent", "number", "state", "kind", "by"})
 _PLAIN = frozenset({"agent", "state", "kind", "base", "waits_for"})

@@ -175,7 +175,12 @@ ALTER TABLE proposals ADD COLUMN purge INTEGER;
 UPDATE proposals SET start = 1, purge = 0 WHERE kind NOT IN ('spawn', 'destroy');
 """
 
-STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5)
+_STEP_6 = """
+-- What an operator has allowed the build of a proposal to fetch, as JSON; NULL is nothing.
+ALTER TABLE proposals ADD COLUMN allowed_fetches TEXT;
+"""
+
+STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6)
 
 
 def migrate(connection: sqlite3.Connection) -> int:

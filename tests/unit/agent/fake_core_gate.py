@@ -50,6 +50,8 @@ def made(**values: Any) -> ProposalDetail:
         "expires_at": None,
         "settings": ["turn_timeout: 3600 becomes 600"],
         "closure_changes": ["prompt.md: +1 line"],
+        "missing_fetches": [],
+        "allowed_fetches": None,
         "diff": "+Be short.",
         "diff_bytes": 10,
     }

@@ -26,7 +26,9 @@ PROPOSAL: dict[str, Any] = {
     "base": None, "closure": None, "waits_for": None, "approvals": [], "outcome": "", "created_at": NOW,
     "changed_at": NOW, "expires_at": None,
 }  # fmt: skip
-DETAIL = ProposalDetail(**PROPOSAL, settings=[], closure_changes=[], diff="", diff_bytes=0)
+DETAIL = ProposalDetail(
+    **PROPOSAL, settings=[], closure_changes=[], missing_fetches=[], allowed_fetches=None, diff="", diff_bytes=0
+)
 STATUS = AgentStatus(
     name="ada", kind="agent", lifecycle="running", state="idle", backend="scripted", model=None, detail="",
     state_since=None, started_at=None, pid=None, restarts=0, exit_cause="", unacked=0, web_port=1, deployment=0,
@@ -63,4 +65,4 @@ class FakeGate:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.config_submissions = self.rebuild_submissions = self.agent_submissions = FakePart(self.calls)
-        self.decisions = self.queries = self.maintenance = FakePart(self.calls)
+        self.fetch_permissions = self.decisions = self.queries = self.maintenance = FakePart(self.calls)

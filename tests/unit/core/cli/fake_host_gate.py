@@ -10,6 +10,8 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from hive_core.protocol import (
+    AllowedFetches,
+    AllowFetchesRequest,
     ApproveRequest,
     AuditList,
     AuditQuery,
@@ -51,7 +53,7 @@ def proposal(agent: str = "ada", number: int = 3, **changes: object) -> Proposal
         "note": "Use the small model.", "commit": "c" * 40, "base": "b" * 40, "closure": "/closures/1",
         "waits_for": "operator", "approvals": [], "outcome": "", "created_at": now - timedelta(minutes=3, seconds=5),
         "changed_at": now - timedelta(minutes=2, seconds=5), "expires_at": None, "settings": [],
-        "closure_changes": [], "diff": "", "diff_bytes": 0,
+        "closure_changes": [], "missing_fetches": [], "allowed_fetches": None, "diff": "", "diff_bytes": 0,
     }  # fmt: skip
     return ProposalDetail.model_validate(fields | changes)
 
@@ -90,6 +92,7 @@ class FakeHostGate:
             web.get(one, self._show),
             web.get(f"{one}/log", self._log),
             web.post(one + "/{verb:approve|deny|withdraw}", self._decide),
+            web.post(f"{one}/allow-fetches", self._allow_fetches),
             web.post("/v1/agents/{name}/rollback", self._rollback),
             web.post("/v1/agents/{name}/rebuild", self._rebuild),
             web.get("/v1/agents/{name}/history", self._history),
@@ -143,6 +146,14 @@ class FakeHostGate:
         model, state = _DECISIONS[request.match_info["verb"]]
         await self._wire.body(request, model)
         return self._becomes(self._named(request), state)
+
+    async def _allow_fetches(self, request: web.Request) -> web.Response:
+        await self._wire.body(request, AllowFetchesRequest)
+        failed = self.proposals[self._named(request)]
+        allowed = AllowedFetches(by="operator:alice", failed=failed.number, fetches=failed.missing_fetches)
+        changes = {"state": "proposal", "outcome": "", "missing_fetches": [], "allowed_fetches": allowed, "number": 9}
+        self.proposals.append(failed.model_copy(update=changes))
+        return answered(self.proposals[-1])
 
     async def _rollback(self, request: web.Request) -> web.Response:
         body = await self._wire.body(request, RollbackRequest)

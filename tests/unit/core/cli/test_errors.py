@@ -17,7 +17,8 @@ ASKING = [
     ["status"], ["spawn", "alice"], ["list"], ["start", "alice"], ["stop", "alice"], ["restart", "alice"],
     ["destroy", "alice"], ["send", "alice", "hi"], ["ask", "alice", "hi"], ["inbox"], ["watch"], ["logs", "alice"],
     ["proposals"], ["proposals", "list"], ["proposals", "show", "ada", "3"], ["proposals", "diff", "ada", "3"],
-    ["proposals", "log", "ada", "3"], ["proposals", "reindex"], ["propose", "ada", "c" * 40, "--note", "x"],
+    ["proposals", "allow-fetches", "ada", "3"], ["proposals", "log", "ada", "3"], ["proposals", "reindex"],
+    ["propose", "ada", "c" * 40, "--note", "x"],
     ["approve", "ada", "3"], ["deny", "ada", "3", "--note", "x"], ["withdraw", "ada", "3"],
     ["rollback", "ada", "--note", "x"], ["history", "ada"], ["audit", "show"], ["audit", "verify"],
 ]  # fmt: skip

@@ -1,12 +1,14 @@
 """A hive with the real gate, repositories, database, files, intake and builds, and with fake processes.
 
 The `prompt.md` of an agent sets the behaviour of its harness: `SILENT` never reports in, `CRASHES` ends at once,
-`STALE` reports in with another deployment's number; all others become healthy. Builds wait while `may_build` is clear.
+`STALE` reports in with another deployment's number; all others become healthy. `FETCHES URL` is a fetch that the build
+needs (`tests.helpers.fake_fetches`). Builds wait while `may_build` is clear.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -32,6 +34,7 @@ from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.protocol import (
     AgentConfig,
+    AllowFetchesRequest,
     ApproveRequest,
     DenyRequest,
     InboxQuery,
@@ -49,6 +52,7 @@ from hive_core.runtimes.local import config_check
 from hive_core.runtimes.local.builder import Builder, LocalClosures
 from hive_core.runtimes.local.config_check import unconfined
 from hive_core.settings import Approval, Settings
+from tests.helpers.fake_fetches import check_fake_fetches, needed_fetches
 from tests.unit.core.agents import builders
 
 ADA = Principal("ada", "agent", "ada")
@@ -92,6 +96,7 @@ class FakeHarnesses(builders.FakeProcesses):
         self.orders.put_nowait(order)
         await self.may_build.wait()
         closure = await self._builder.build(order, say)
+        check_fake_fetches(await asyncio.to_thread(Path(closure, "prompt.md").read_text), order)
         if not self.hyperhive:
             return closure
         newer = f"{closure}-{self.hyperhive}"
@@ -196,6 +201,17 @@ class GateHive:
         await self.approve(agent, proposal.number)
         return await self.until(agent, proposal.number, "deployed")
 
+    async def fail_for(self, agent: str, *fetches: str, principal: Principal | None = None) -> ProposalDetail:
+        """Propose a role whose build needs these fetches, and wait until it has failed for want of them."""
+        role = "\n".join(f"FETCHES {fetch}" for fetch in fetches)
+        proposal = await self.propose(agent, role, principal)
+        return await self.until(agent, proposal.number, "failed")
+
+    async def allow_fetches(self, agent: str, number: int, principal: Principal = OPERATOR) -> Proposal:
+        """Allow the fetches of a failed proposal."""
+        request = AllowFetchesRequest(commit=(await self.show(agent, number)).commit)
+        return await self.gate.fetch_permissions.allow(agent, number, request, principal)
+
     async def show(self, agent: str, number: int) -> ProposalDetail:
         return await self.gate.queries.show(agent, number, ProposalQuery(), OPERATOR)
 
@@ -270,6 +286,7 @@ class GateHive:
             assert row.state in WAITING
             ends = [state for state in TERMINAL if f"{state}/{row.number}" in repository.tags()]
             assert len(ends) == (row.state in TERMINAL)
+            await self._check_fetches(row)
         deployed = [row for row in rows if row.state == "deployed" and row.kind != "destroy"]
         newest = max(deployed, key=lambda row: row.number, default=None)
         assert repository.main() == (None if newest is None else newest.commit)
@@ -283,6 +300,22 @@ class GateHive:
             spec = self.runtime.specs[agent]
             assert (spec.deployment, spec.closure) == (newest.number, newest.closure)
             assert await self.runtime.has(spec.closure)
+
+    async def _check_fetches(self, row: ProposalRow) -> None:
+        """Check that nothing was built without an operator's permission for every fetch, which is audited once."""
+        allowed = frozenset() if row.allowed_fetches is None else row.allowed_fetches.derivations
+        if row.closure is not None:
+            prompt = (self.repository(row.agent).read(row.commit, "prompt.md", 10_000) or b"").decode()
+            assert {fetch.derivation for fetch in needed_fetches(prompt)} <= allowed, row
+        if row.allowed_fetches is None:
+            return
+        query = """SELECT actor, json_extract(detail, '$.derivations') FROM audit
+            WHERE action = 'allow_fetches' AND subject = :agent AND json_extract(detail, '$.number') = :number
+            AND id > ifnull((SELECT max(id) FROM audit WHERE action = 'destroy' AND subject = :agent
+                AND json_extract(detail, '$.purge')), 0)"""
+        values = {"agent": row.agent, "number": row.allowed_fetches.number}
+        audited = await self.database.read(lambda db: db.execute(query, values).fetchall())
+        assert [(actor, frozenset(json.loads(paths))) for actor, paths in audited] == [(OPERATOR.label, allowed)]
 
 
 def git(place: Path, *arguments: str) -> str:

@@ -233,3 +233,11 @@ def test_a_moved_main_is_told_with_what_to_do(base: str | None) -> None:
     error = policy.main_moved("ada", base)
     assert (error.code, error.status) == ("not_rebased", 409)
     assert "ada" in error.message and "rebase" in error.hint
+
+
+def test_only_the_operator_allows_fetches() -> None:
+    """What a build may fetch from the network is the operator's to allow, not even the manager's or the hive's."""
+    for party in (OPERATOR, OTHER_USER):
+        assert code(lambda party=party: policy.check_may_allow_fetches(party, "ada/3")) == ""  # type: ignore[misc]
+    for party in (ADA, BOB, MANAGER, SYSTEM):
+        assert code(lambda party=party: policy.check_may_allow_fetches(party, "ada/3")) == "not_decider"  # type: ignore[misc]

@@ -15,6 +15,7 @@ from hive_core.api.routes import proposals as proposal_endpoints
 from hive_core.api.routes.params import principal_of
 from hive_core.gate.policy import Principal
 from hive_core.protocol import (
+    AllowFetchesRequest,
     ApproveRequest,
     DenyRequest,
     DestroyProposal,
@@ -50,7 +51,11 @@ def endpoints(gate: FakeGate, *, of_agents: bool) -> list[Endpoint]:
         *(
             agent_endpoints.agent_requests(real)
             if of_agents
-            else [*agent_endpoints.agent_admin(MagicMock(), real), *proposal_endpoints.index_maintenance(real)]
+            else [
+                *agent_endpoints.agent_admin(MagicMock(), real),
+                *proposal_endpoints.fetch_permissions(real),
+                *proposal_endpoints.index_maintenance(real),
+            ]
         ),
     ]
 
@@ -114,6 +119,7 @@ MANAGERS: list[tuple[str, str, object, tuple[Any, ...]]] = [
 OPERATORS: list[tuple[str, str, object, tuple[Any, ...]]] = [
     ("POST", "/v1/agents", {"name": "bob"}, ("spawn", SpawnRequest(name="bob"))),
     ("POST", "/v1/agents/ada/destroy", {"purge": True}, ("destroy", "ada", DestroyRequest(purge=True))),
+    ("POST", f"{ONE}/allow-fetches", {"commit": SHA}, ("allow", "ada", 3, AllowFetchesRequest(commit=SHA))),
 ]
 REACHES = [
     *((who, *one) for who in (OPERATOR, MANAGER, ADA) for one in EVERYONES),

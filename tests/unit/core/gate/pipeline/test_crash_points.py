@@ -60,6 +60,20 @@ async def cannot_be_built(gate_hive: GateHive) -> None:
     await gate_hive.until("ada", 1, "failed")
 
 
+async def fail_for_fetches(gate_hive: GateHive) -> None:
+    await gate_hive.fail_for("ada", "https://a.example/x", "https://b.example/y /nix/store/sh")
+
+
+async def allow_fetches(gate_hive: GateHive) -> None:
+    number = (await gate_hive.allow_fetches("ada", 1)).number
+    await gate_hive.until("ada", number, "built")
+
+
+async def fetches_allowed(gate_hive: GateHive) -> None:
+    await fail_for_fetches(gate_hive)
+    await allow_fetches(gate_hive)
+
+
 async def two_built(gate_hive: GateHive) -> None:
     await propose(gate_hive, "first")
     await propose(gate_hive, "second")
@@ -134,6 +148,9 @@ KINDS: dict[str, Kind] = {
     ),
     "propose": Kind(propose, {"built"}),
     "cannot be built": Kind(cannot_be_built, {"failed"}),
+    "fail for fetches": Kind(fail_for_fetches, {"failed"}),
+    "allow fetches": Kind(allow_fetches, {"built"}, fail_for_fetches),
+    "approve with fetches": Kind(lambda gate_hive: approve(gate_hive, 2), {"deployed"}, fetches_allowed),
     "approve": Kind(approve, {"deployed"}, propose),
     "approve one of two": Kind(approve, {"built", "withdrawn"}, two_built),
     "approve what does not come up": Kind(approve, {"failed"}, lambda gate_hive: propose(gate_hive, "SILENT")),

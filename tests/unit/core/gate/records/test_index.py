@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_core.gate.records import index
+from hive_core.gate.records.fetches import FetchPermission
 from hive_core.gate.records.index import ProposalRow, rows_from_tags
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag, format_message
@@ -18,12 +19,14 @@ from hive_core.infra.database.migrations import migrate
 from hive_core.infra.git.objects import Person, Tag
 from hive_core.layout import Layout
 from hive_core.protocol import DestroyProposal, SpawnProposal
+from hive_core.runtimes.base import Fetch
 from tests.unit.core.gate.gate_hive import MANAGER, OPERATOR, PATIENCE, opened
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 PURGE = ProposalTag(agent="ada", number=1, state=State.PROPOSAL, kind="destroy", by="hm1nd", note="idle", purge=True)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+fetches = st.builds(Fetch, texts, st.lists(texts, max_size=2).map(tuple), texts, texts, texts)
 rows = st.builds(
     ProposalRow,
     agent=st.sampled_from(["ada", "hm1nd"]),
@@ -40,6 +43,8 @@ rows = st.builds(
     expires_at=st.none() | st.integers(0, 2**63 - 1),
     purge=st.booleans(),
     start=st.booleans(),
+    allowed_fetches=st.none()
+    | st.builds(FetchPermission, texts, st.integers(0, 9), st.integers(0, 9), st.lists(fetches, max_size=2).map(tuple)),
     commit=st.just(SHA),
     created_at=st.integers(0, 2**63 - 1),
     changed_at=st.integers(0, 2**63 - 1),

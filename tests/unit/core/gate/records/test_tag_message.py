@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hive_core.gate.records.fetches import FetchPermission
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag, format_message, parse_message
+from hive_core.runtimes.base import Fetch
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 FORGED = (
@@ -26,6 +28,7 @@ FORGED = (
     "\ud800 lone",
     "-----BEGIN PGP SIGNATURE-----",
 )
+FETCH = Fetch("source", ("https://a.example/x", "https://b.example/x"), "sha256-x", "/nix/store/x.drv", "/bin/sh")
 BASIC = ProposalTag(agent="ada", number=3, state=State.BUILT, kind="config", by="ada", note="add docker")
 
 hostile = st.one_of(
@@ -34,6 +37,9 @@ hostile = st.one_of(
     st.text('\n\r \t:>-\x00\u2028\u2029\u0085"\\AgentSae', max_size=60),
     st.text(st.characters(exclude_categories=[]), max_size=20),
 )
+fetches = st.lists(
+    st.builds(Fetch, hostile, st.lists(hostile, max_size=2).map(tuple), hostile, hostile, hostile), max_size=2
+).map(tuple)
 shas = st.text("0123456789abcdef", min_size=40, max_size=40)
 data = st.builds(
     ProposalTag,
@@ -54,6 +60,8 @@ data = st.builds(
     expires_at=st.none() | st.integers(0, 2**63 - 1),
     purge=st.booleans(),
     start=st.booleans(),
+    allowed_fetches=st.none() | st.builds(FetchPermission, hostile, st.integers(0, 9), st.integers(0, 9), fetches),
+    missing_fetches=fetches.map(list),
 )
 
 
@@ -118,6 +126,8 @@ def test_every_field_is_kept(field: str) -> None:
         "expires_at": 1,
         "purge": True,
         "start": False,
+        "allowed_fetches": FetchPermission("operator:alice", 2, 3, (FETCH,)),
+        "missing_fetches": [FETCH],
     }
     told = replace(BASIC, **{field: other[field]})
     assert told != BASIC

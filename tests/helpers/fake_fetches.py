@@ -1,0 +1,29 @@
+"""Fake fetches: `FETCHES` lines of a `prompt.md` stand for the fixed-output derivations that a real build would need.
+
+A line `FETCHES URL` is a fetch by Nix itself, `FETCHES URL PROGRAM` one by a program with network. Nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from hive_core.runtimes.base import BuildOrder, Fetch, FetchesMissing
+
+
+def fake_fetch(url: str, program: str = "builtin:fetchurl") -> Fetch:
+    """Return a fetch whose derivation is named after the URL and the program, as Nix names one after all it holds."""
+    digest = hashlib.sha256(f"{url} {program}".encode()).hexdigest()
+    return Fetch("source", (url,), f"sha256-{digest[:43]}=", f"/nix/store/{digest[:32]}-source.drv", program)
+
+
+def needed_fetches(prompt: str) -> tuple[Fetch, ...]:
+    """Return the fetches that the lines of a prompt stand for."""
+    lines = [line.split() for line in prompt.splitlines()]
+    return tuple(fake_fetch(*words[1:]) for words in lines if words[:1] == ["FETCHES"])
+
+
+def check_fake_fetches(prompt: str, order: BuildOrder) -> None:
+    """Raise FetchesMissing for the fetches that are not allowed, as the builder of the nixos runtime does."""
+    missing = tuple(fetch for fetch in needed_fetches(prompt) if fetch.derivation not in order.allowed_fetches)
+    if missing:
+        raise FetchesMissing("the builder's own words about what is missing", missing)

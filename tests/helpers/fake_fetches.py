@@ -1,6 +1,7 @@
-"""Fake fetches: `FETCHES` lines of a `prompt.md` stand for the fixed-output derivations that a real build would need.
+"""Fake fetches: `FETCHES` lines of a file stand for the fixed-output derivations that a real build would need.
 
-A line `FETCHES URL` is a fetch by Nix itself, `FETCHES URL PROGRAM` one by a program with network. Nothing is fetched.
+A line `FETCHES URL` is a fetch by Nix itself, `FETCHES URL PROGRAM` one by a program with network; in Nix code the line
+is a comment. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -16,14 +17,20 @@ def fake_fetch(url: str, program: str = "builtin:fetchurl") -> Fetch:
     return Fetch("source", (url,), f"sha256-{digest[:43]}=", f"/nix/store/{digest[:32]}-source.drv", program)
 
 
-def needed_fetches(prompt: str) -> tuple[Fetch, ...]:
-    """Return the fetches that the lines of a prompt stand for."""
-    lines = [line.split() for line in prompt.splitlines()]
+def needed_fetches(text: str) -> tuple[Fetch, ...]:
+    """Return the fetches that the lines of a file stand for."""
+    lines = [line.removeprefix("# ").split() for line in text.splitlines()]
     return tuple(fake_fetch(*words[1:]) for words in lines if words[:1] == ["FETCHES"])
 
 
-def check_fake_fetches(prompt: str, order: BuildOrder) -> None:
-    """Raise FetchesMissing for the fetches that are not allowed, as the builder of the nixos runtime does."""
-    missing = tuple(fetch for fetch in needed_fetches(prompt) if fetch.derivation not in order.allowed_fetches)
+def check_fake_fetches(text: str, order: BuildOrder) -> None:
+    """Raise FetchesMissing for the fetches that are not allowed, as the builder of the nixos runtime does.
+
+    In these tests nobody allows more than what is needed: that is a fault of the gate, and fails the build.
+    """
+    needed = needed_fetches(text)
+    if order.allowed_fetches - {fetch.derivation for fetch in needed}:
+        raise AssertionError(f"more is allowed than was asked for: {sorted(order.allowed_fetches)}")
+    missing = tuple(fetch for fetch in needed if fetch.derivation not in order.allowed_fetches)
     if missing:
         raise FetchesMissing("the builder's own words about what is missing", missing)

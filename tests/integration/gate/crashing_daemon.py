@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -147,10 +147,17 @@ class CrashingDaemon:
         return git(config, "rev-parse", "HEAD")
 
 
-@asynccontextmanager
-async def mortal(home: Path, **settings: object) -> AsyncIterator[CrashingDaemon]:
+def mortal(home: Path, **settings: object) -> AbstractAsyncContextManager[CrashingDaemon]:
     """A running hive with a manager that does not run: the tests speak for it."""
-    hive = CrashingDaemon(home, settings)
+    return mortal_with(_WRAPPER, home, settings)
+
+
+@asynccontextmanager
+async def mortal_with(
+    wrapper: Sequence[str], home: Path, settings: Mapping[str, object]
+) -> AsyncIterator[CrashingDaemon]:
+    """The same with another program as the daemon's."""
+    hive = CrashingDaemon(home, settings, wrapper)
     async with running(hive.daemon):
         await hive.daemon.spawn("hm1nd", start=False)
         yield hive

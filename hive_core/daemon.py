@@ -22,10 +22,10 @@ from hive_core.agents.lifecycle import passed_environment
 from hive_core.agents.limits import LimitPolicy
 from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
-from hive_core.api.page_ports import PagePorts
+from hive_core.api.lent_sockets import PagePorts, ViewSockets
 from hive_core.api.refusal_audit import RefusalAudit
 from hive_core.api.routes.tables import Services, agents_endpoints, operators_endpoints
-from hive_core.api.sockets import CoreSockets, HostSocket
+from hive_core.api.sockets import CoreSockets, HostSocket, operators_access
 from hive_core.api.status import StatusReport
 from hive_core.gate.gate import Gate
 from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
@@ -115,6 +115,9 @@ class Daemon:
         core = CoreSockets(lambda name: layout.agent(name).core_socket, directory, refused, timed)
         ports = PagePorts(lambda name: layout.agent(name).page_socket)
         stack.callback(ports.close)
+        mode, group = operators_access(settings.socket_group)
+        views = ViewSockets(layout.view_socket, lambda name: layout.agent(name).view_door, mode, group)
+        stack.callback(views.close)
         runtime = await opening
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
         page_access, purging = PageAccess(), Purging(layout, database)
@@ -126,6 +129,7 @@ class Daemon:
             database=database,
             runtime=runtime,
             sockets=core,
+            views=views,
             page_ports=ports,
             reports=reports,
             purging=purging,

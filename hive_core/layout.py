@@ -33,9 +33,9 @@ class AgentPaths:
         return self.run / "page.sock"
 
     @property
-    def own(self) -> Path:
-        """The only part of `run` that the agent may write to."""
-        return self.run / "own"
+    def view_door(self) -> Path:
+        """The socket on which the harness receives its listening view socket."""
+        return self.run / "view.sock"
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,15 @@ class Layout:
     def host_socket(self) -> Path:
         return self.run_dir / "host.sock"
 
+    @property
+    def views(self) -> Path:
+        """The view sockets of all agents. No agent sees this directory."""
+        return self.run_dir / "views"
+
+    def view_socket(self, name: str) -> Path:
+        """Return the path of the socket on which an agent serves its page, for the operator's programs."""
+        return self.views / f"{name}.sock"
+
     def agent_home(self, name: str) -> Path:
         return self.agents / name
 
@@ -113,7 +122,7 @@ class Layout:
 
     def check_socket_lengths(self) -> None:
         """Raise HiveError `run_dir_too_long` if the longest socket path in the run directory cannot be bound."""
-        longest = self.agent("n" * 9).own / "web.sock"
+        longest = self.agent("n" * 9).core_socket
         length = len(bytes(longest))
         if length > _UNIX_PATH_MAX:
             raise HiveError(
@@ -140,6 +149,7 @@ def make_directories(layout: Layout) -> None:
         (layout.scratch, 0o700),
         (layout.run_dir, 0o755),
         (layout.run_dir / "agents", 0o700),
+        (layout.views, 0o755),
     ):
         try:
             directory.mkdir(mode=mode, parents=True, exist_ok=True)

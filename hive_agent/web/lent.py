@@ -1,4 +1,7 @@
-"""The listening socket of the page's port, which the daemon holds and lends to the harness on `page.sock`."""
+"""The listening sockets of the agent's page, which the daemon makes and lends to the harness.
+
+Each is received at a *door*: a unix socket in the agent's run directory on which the daemon sends a duplicate.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,30 @@ _SECONDS = 5.0
 _DESCRIPTOR = struct.Struct("i")
 
 
-async def fetch(place: Path, port: int) -> socket.socket:
-    """A duplicate of what listens on the port of 127.0.0.1. Raises OSError if the daemon does not lend it."""
+async def fetch_port(door: Path, port: int) -> socket.socket:
+    """Return a duplicate of what listens on the port of 127.0.0.1. Raises OSError if the daemon does not lend it."""
+    return await _fetch(door, socket.AF_INET, ("127.0.0.1", port))
+
+
+async def fetch_view(door: Path, agent: str) -> socket.socket:
+    """Return a duplicate of the agent's view socket. Raises OSError if the daemon does not lend it."""
+    return await _fetch(door, socket.AF_UNIX, f"{agent}.sock")
+
+
+async def _fetch(door: Path, family: socket.AddressFamily, address: object) -> socket.socket:
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.setblocking(False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as request:
+        request.setblocking(False)
         async with asyncio.timeout(_SECONDS):  # Its TimeoutError is an OSError.
-            await loop.sock_connect(asking, str(place))
-            await readable(asking)
+            await loop.sock_connect(request, str(door))
+            await readable(request)
         # Programs that the harness starts must not have it; socket.recv_fds ignores the flag for that (Python 3.11).
-        _, found, _, _ = asking.recvmsg(1, socket.CMSG_LEN(_DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC)
+        _, found, _, _ = request.recvmsg(1, socket.CMSG_LEN(_DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC)
     if not found:
         raise OSError("the daemon has not got it")
     lent = socket.socket(fileno=_DESCRIPTOR.unpack(found[0][2])[0])
     try:
-        _check(lent, port)
+        _check(lent, family, address)
         lent.setblocking(False)
     except BaseException:
         lent.close()
@@ -44,10 +56,12 @@ async def readable(waiting: socket.socket) -> None:
         loop.remove_reader(waiting)
 
 
-def _check(lent: socket.socket, port: int) -> None:
+def _check(lent: socket.socket, family: socket.AddressFamily, address: object) -> None:
     listens = lent.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     kind = lent.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
-    if not (lent.family == socket.AF_INET and kind == socket.SOCK_STREAM and listens):
-        raise OSError("what the daemon lent does not listen for TCP")
-    if lent.getsockname() != ("127.0.0.1", port):
-        raise OSError(f"what the daemon lent listens on {lent.getsockname()}")
+    if not (lent.family == family and kind == socket.SOCK_STREAM and listens):
+        raise OSError(f"what the daemon lent is no listening {family.name} socket")
+    found: object = lent.getsockname()
+    # The directory of a unix socket is the host's, which the agent does not see.
+    if (Path(found).name if isinstance(found, str) else found) != address:
+        raise OSError(f"what the daemon lent listens on {found}")

@@ -1,4 +1,4 @@
-"""Where the page listens: a unix socket in the agent's directory, and a port of the loopback that the daemon lends.
+"""The listeners of the page: the view socket and, of an unsealed agent, a port of the loopback; the daemon lends both.
 
 What answers there is made when the first caller comes, who waits for it: most of the time nobody looks at an agent's
 page, and what serves it would be a good part of the memory of a harness that waits.
@@ -7,13 +7,10 @@ page, and what serves it would be a good part of the memory of a harness that wa
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import socket
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,45 +33,89 @@ OpenRunner = Callable[[], "Awaitable[web.BaseRunner]"]
 
 
 @asynccontextmanager
-async def on_socket(open_runner: OpenRunner, path: Path) -> AsyncIterator[None]:
-    """Listen on a unix socket of mode 0600; one that an earlier harness left is replaced. Raises OSError."""
-    bound = _bound(path)
-    own = _identity(path)
+async def on_view(open_runner: OpenRunner, door: Path, agent: str) -> AsyncIterator[None]:
+    """Accept on the view socket that the daemon lends at `door`.
+
+    The harness may outlive the daemon, and the next daemon makes the socket and its door anew. So the door is looked at
+    from time to time, and the socket is requested again when the door is another one.
+    """
+    view = _View(open_runner, door, agent)
+    await view.update(level=logging.WARNING)
+    updating = asyncio.create_task(view.keep_updated())
     try:
-        async with _listening(bound, open_runner):
-            yield
+        yield
     finally:
-        _remove(path, own)
+        await _cancel(updating)
+        await view.close()
+
+
+class _View:
+    """The view socket as the harness has it at present."""
+
+    def __init__(self, open_runner: OpenRunner, door: Path, agent: str) -> None:
+        self._open_runner = open_runner
+        self._door = door
+        self._agent = agent
+        self._received_at: tuple[int, int, int] | None = None
+        self._stack = AsyncExitStack()
+
+    async def update(self, *, level: int = logging.DEBUG) -> None:
+        """Request the socket, unless it was received at the door that there is now; `level` is that of a failure."""
+        try:
+            found = self._door.lstat()
+            identity = (found.st_dev, found.st_ino, found.st_ctime_ns)
+            if identity == self._received_at:
+                return
+            bound = await lent.fetch_view(self._door, self._agent)
+        except OSError as error:
+            log.log(level, "no page on the view socket: %s", _reason(error))
+            return
+        await self.close()
+        self._received_at = identity
+        await self._stack.enter_async_context(_listening(bound, self._open_runner))
+
+    async def keep_updated(self) -> None:
+        """Update until cancelled."""
+        while True:
+            await asyncio.sleep(_AGAIN_SECONDS)
+            await self.update()
+
+    async def close(self) -> None:
+        """Stop accepting, and close all connections."""
+        await self._stack.aclose()
 
 
 @asynccontextmanager
-async def on_port(open_runner: OpenRunner, place: Path, port: int) -> AsyncIterator[None]:
-    """Accept on a port of 127.0.0.1 with the socket that the daemon lends at `place`; until it does, ask again."""
+async def on_port(open_runner: OpenRunner, door: Path, port: int) -> AsyncIterator[None]:
+    """Accept on a port of 127.0.0.1 with the socket that the daemon lends at `door`; until it does, ask again."""
     async with AsyncExitStack() as stack:
-        if not await _accepting(stack, open_runner, place, port, level=logging.WARNING):
-            asking = asyncio.create_task(_ask_again(stack, open_runner, place, port))
+        if not await _accepting(stack, open_runner, door, port, level=logging.WARNING):
+            asking = asyncio.create_task(_ask_again(stack, open_runner, door, port))
             stack.push_async_callback(_cancel, asking)
         yield
 
 
-async def _ask_again(stack: AsyncExitStack, open_runner: OpenRunner, place: Path, port: int) -> None:
+async def _ask_again(stack: AsyncExitStack, open_runner: OpenRunner, door: Path, port: int) -> None:
     while True:
         await asyncio.sleep(_AGAIN_SECONDS)
-        if await _accepting(stack, open_runner, place, port, level=logging.DEBUG):
+        if await _accepting(stack, open_runner, door, port, level=logging.DEBUG):
             return
 
 
-async def _accepting(stack: AsyncExitStack, open_runner: OpenRunner, place: Path, port: int, *, level: int) -> bool:
+async def _accepting(stack: AsyncExitStack, open_runner: OpenRunner, door: Path, port: int, *, level: int) -> bool:
     """Whether the port was lent; then it is listened on until the stack is left."""
     try:
-        bound = await lent.fetch(place, port)
+        bound = await lent.fetch_port(door, port)
     except OSError as error:
-        why = error.strerror or str(error) or type(error).__name__
-        log.log(level, "no page on port %d: %s", port, why)
+        log.log(level, "no page on port %d: %s", port, _reason(error))
         return False
     await stack.enter_async_context(_listening(bound, open_runner))
     log.info("the page is at http://127.0.0.1:%d", port)
     return True
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -100,12 +141,12 @@ async def _answer(bound: socket.socket, open_runner: OpenRunner) -> None:
         runner = await open_runner()
     except Exception as error:
         log.error("the page cannot be opened: %s", harness_log.where(error))
-        bound.close()
+        await _hang_up_on_all(bound)
         return
     loop = asyncio.get_running_loop()
-    listen = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
     try:
-        server = await listen(_limited(runner), sock=bound, backlog=_BACKLOG)
+        # Not create_unix_server, which since Python 3.13 removes the path of the socket, which is the daemon's.
+        server = await loop.create_server(_limited(runner), sock=bound, backlog=_BACKLOG)
         try:
             await loop.create_future()
         finally:
@@ -114,33 +155,13 @@ async def _answer(bound: socket.socket, open_runner: OpenRunner) -> None:
         await runner.cleanup()
 
 
-def _bound(path: Path) -> socket.socket:
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise FileExistsError(f"{path} is there and no socket; remove it")
-            path.unlink()
-        # Before it is bound, so that the file never has another mode.
-        os.fchmod(bound.fileno(), 0o600)
-        bound.bind(str(path))
-    except BaseException:
-        bound.close()
-        raise
-    bound.setblocking(False)
-    return bound
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.lstat()
-    return found.st_dev, found.st_ino
-
-
-def _remove(path: Path, own: tuple[int, int]) -> None:
-    """Remove the socket, but not that of a harness which has taken over."""
-    with contextlib.suppress(OSError):
-        if _identity(path) == own:
-            path.unlink()
+async def _hang_up_on_all(bound: socket.socket) -> None:
+    """Close the connection of every caller until cancelled: the daemon's duplicate would let them wait."""
+    while True:
+        with suppress(OSError):  # The caller has gone meanwhile.
+            caller, _ = bound.accept()
+            caller.close()
+        await lent.readable(bound)
 
 
 class _HangUp(asyncio.Protocol):

@@ -31,22 +31,19 @@ PORT = "HIVE_AGENT_PORT"
 async def serve_page(
     controls: Controls, feed: Feed, client: Hive, environment: AgentEnvironment, profile: Profile
 ) -> AsyncIterator[None]:
-    """Serve the page on `<run>/own/web.sock` and, if HIVE_AGENT_PORT is set, on that port of 127.0.0.1,
-    which the daemon lends.
+    """Serve the page on the agent's view socket and, if HIVE_AGENT_PORT is set, on that port of 127.0.0.1.
 
-    Where it cannot listen the log says so; the agent works without its page. Ends the feed when it is left.
+    The daemon lends both. Where it does not the log says so; the agent works without its page. Ends the feed when it
+    is left.
     """
     opening = _Opening(controls, feed, client, profile)
     async with AsyncExitStack() as stack:
-        path = environment.run / "own" / "web.sock"
-        try:
-            await stack.enter_async_context(listening.on_socket(partial(opening.runner, None), path))
-        except OSError as error:
-            log.warning("no page on %s: %s", path, error.strerror or error)
+        door = environment.run / "view.sock"
+        await stack.enter_async_context(listening.on_view(partial(opening.runner, None), door, profile.name))
         port = _port(environment.variables.get(PORT, ""))
         if port is not None:
-            place = environment.run / "page.sock"
-            await stack.enter_async_context(listening.on_port(partial(opening.runner, port), place, port))
+            door = environment.run / "page.sock"
+            await stack.enter_async_context(listening.on_port(partial(opening.runner, port), door, port))
         stack.callback(feed.close)
         yield
 
@@ -75,5 +72,5 @@ def _port(text: str) -> int | None:
         return None
     if text.isascii() and text.isdigit() and len(text) < 6 and int(text) < 65_536:
         return int(text)
-    log.warning("%s is no port: the page listens on its socket only", PORT)
+    log.warning("%s is no port: the page listens on its view socket only", PORT)
     return None

@@ -37,6 +37,16 @@ class SocketManager(Protocol):
         """Stop listening for the agent."""
 
 
+class ViewSocketManager(Protocol):
+    """Interface to the agents' view sockets, as far as this package needs it."""
+
+    def hold(self, name: str) -> None:
+        """Listen on the agent's view socket, unless that is so already; raises HiveError if that fails."""
+
+    def release(self, name: str) -> None:
+        """Remove the agent's view socket."""
+
+
 class PagePortManager(Protocol):
     """Interface to the ports of agents' pages, as far as this package needs it."""
 
@@ -58,6 +68,7 @@ class DeploymentManager:
         database: Database,
         runtime: Runtime,
         sockets: SocketManager,
+        views: ViewSocketManager,
         page_ports: PagePortManager,
         reports: HarnessReports,
         purging: Purging,
@@ -70,6 +81,7 @@ class DeploymentManager:
         self._database = database
         self._runtime = runtime
         self._sockets = sockets
+        self._views = views
         self._page_ports = page_ports
         self._reports = reports
         self._purging = purging
@@ -161,14 +173,23 @@ class DeploymentManager:
         return why
 
     async def listen(self, record: AgentRecord) -> None:
-        """Listen on the agent's socket and on the port of its page; raises HiveError if the socket fails."""
+        """Listen on the agent's sockets and on the port of its page; raises HiveError if `core.sock` fails."""
+        self.hold_view(record)
         self.hold_port(record)
         await self._sockets.open(record.name)
 
     async def stop_listening(self, name: str) -> None:
-        """Close the agent's socket and the port of its page."""
+        """Close the agent's sockets and the port of its page."""
+        self._views.release(name)
         self._page_ports.release(name)
         await self._sockets.close(name)
+
+    def hold_view(self, record: AgentRecord) -> None:
+        """Listen on the agent's view socket; a new one if the agent has made it unusable."""
+        try:
+            self._views.hold(record.name)
+        except HiveError as error:
+            log.warning("the page has no socket", agent=record.name, code=error.code, error=error.message)
 
     def hold_port(self, record: AgentRecord) -> bool:
         """Listen on the port of the agent's page, if it is not sealed; returns whether the daemon listens there.

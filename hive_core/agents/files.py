@@ -32,7 +32,7 @@ def make_directories(paths: AgentPaths) -> None:
     Raises:
         HiveError: `config_in_the_way`, `disk_full`.
     """
-    _make(paths.config.parent, paths.config, paths.state, paths.claude, paths.run, paths.own)
+    _make(paths.config.parent, paths.config, paths.state, paths.claude, paths.run)
 
 
 def create_directories(paths: AgentPaths) -> None:
@@ -43,7 +43,7 @@ def create_directories(paths: AgentPaths) -> None:
     _make(paths.config.parent)
     with _refusing(f"move {paths.config} aside"):
         _move_aside(paths.config)
-    _make(paths.state, paths.claude, paths.run, paths.own)
+    _make(paths.state, paths.claude, paths.run)
 
 
 def first_files(request: SpawnRequest) -> dict[str, bytes]:

@@ -99,6 +99,7 @@ class AgentLifecycle:
         self._registry.record(name)
         async with self._registry.lock(name):
             record = await self._want(name, "running", "start", actor)
+            self._deployments.hold_view(record)
             self._deployments.hold_port(record)
             await self._runtime.start(self._deployments.spec(record))
         return self._registry.status(name)
@@ -118,6 +119,7 @@ class AgentLifecycle:
         async with self._registry.lock(name):
             record = await self._want(name, "running", "restart", actor)
             await self._runtime.stop(name)
+            self._deployments.hold_view(record)
             self._deployments.hold_port(record)
             await self._runtime.start(self._deployments.spec(record))
         return self._registry.status(name)

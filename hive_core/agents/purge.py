@@ -168,10 +168,16 @@ class Trash:
         return self.move_run(name) + self._move(layout.state_dir, [layout.agent_home(name), *built, *logs])
 
     def trash_orphaned(self, known: set[str]) -> list[Path]:
-        """Move the run directories of agents that are not `known` into the trash. Raises OSError."""
-        runs = self._layout.run_dir / "agents"
+        """Move the run directories and view sockets of agents that are not `known` into the trash. Raises OSError.
+
+        So is `own`, a directory in the run directories of older hives, which agents could write.
+        """
+        layout = self._layout
+        runs, views = layout.run_dir / "agents", layout.views
         orphaned = sorted(path for path in runs.iterdir() if path.name not in known) if runs.exists() else []
-        return self._move(self._layout.run_dir, orphaned)
+        orphaned += [layout.agent(name).run / "own" for name in sorted(known)]
+        orphaned += sorted(path for path in views.iterdir() if path.stem not in known) if views.exists() else []
+        return self._move(layout.run_dir, orphaned)
 
     def directories(self) -> list[Path]:
         """Return all directories to `delete`."""

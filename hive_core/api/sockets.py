@@ -98,7 +98,7 @@ class HostSocket:
 
     def __init__(self, path: Path, group: str, endpoints: list[Endpoint], refused: Refused, timed: Timed) -> None:
         self._path = path
-        self._group = _group_id(group)
+        self._mode, self._group = operators_access(group)
         router = Router(with_document("hyperhive, for the operator", endpoints))
         self._runner = make_runner(Dispatcher(router, _identify, refused, timed, check_no_browser))
         self._listener: Listener | None = None
@@ -106,8 +106,7 @@ class HostSocket:
     async def open(self) -> None:
         """Listen for the operator."""
         await self._runner.setup()
-        mode = 0o600 if self._group is None else 0o660
-        self._listener = Listener(self._runner, self._path, mode, self._group, connections=_HOST_CONNECTIONS)
+        self._listener = Listener(self._runner, self._path, self._mode, self._group, connections=_HOST_CONNECTIONS)
         await self._listener.start()
 
     async def close(self) -> None:
@@ -138,11 +137,12 @@ def _user_name(user: int) -> str:
         return str(user)
 
 
-def _group_id(name: str) -> int | None:
+def operators_access(group: str) -> tuple[int, int | None]:
+    """Return mode and group of sockets for the operator; without the group only the daemon's user may connect."""
     try:
-        return grp.getgrnam(name).gr_gid
+        return 0o660, grp.getgrnam(group).gr_gid
     except KeyError:
-        return None
+        return 0o600, None
 
 
 _SHUTDOWN_SECONDS = 10.0

@@ -140,7 +140,7 @@ def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Seque
         line += ["--symlink", target, link]
     for path in host.read_only:
         line += ["--ro-bind-try", str(path), str(path)]
-    line += ["--ro-bind", str(paths.run), str(INSIDE.run), "--bind", str(paths.own), str(INSIDE.own)]
+    line += ["--ro-bind", str(paths.run), str(INSIDE.run)]
     for outside, inside in (
         (paths.state, INSIDE.state),
         (paths.claude, INSIDE.claude),

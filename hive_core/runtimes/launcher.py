@@ -280,7 +280,7 @@ async def probe_bubblewrap(bwrap: str, host: Host) -> str:
     """Run this interpreter in a sandbox like that of an agent; returns the reason of a failure, empty if it works."""
     with tempfile.TemporaryDirectory(prefix="hyperhive-") as place:
         paths = AgentPaths(*(Path(place, name) for name in ("config", "state", "claude", "run")))
-        for path in (paths.config, paths.state, paths.claude, paths.run, paths.own):
+        for path in (paths.config, paths.state, paths.claude, paths.run):
             path.mkdir()
         launch = SandboxLauncher(bwrap, host, lambda _: [sys.executable, "-P", "-c", "import hive_core.protocol.names"])
         try:

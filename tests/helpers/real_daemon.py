@@ -63,6 +63,10 @@ class Daemon:
     def host_socket(self) -> Path:
         return self.run_dir / "host.sock"
 
+    def view_socket(self, agent: str) -> Path:
+        """The socket on which an agent serves its page."""
+        return self.run_dir / "views" / f"{agent}.sock"
+
     def core_socket(self, agent: str) -> Path:
         return self.run_dir / "agents" / agent / "core.sock"
 

@@ -36,6 +36,7 @@ def page_tickets(
     async def ticket(call: ApiCall) -> PageTicket:
         record = agents.record(call.path["name"])
         actor = call.caller.actor
+        deployments.hold_view(record)
         # Made before the first wait: a destroy meanwhile then invalidates the ticket.
         made = access.ticket(record.name, actor)
         await database.write(lambda db: audit.append(db, actor=actor, action="page_ticket", subject=record.name))
@@ -45,7 +46,7 @@ def page_tickets(
             # The record is read again: the agent may have been destroyed or sealed meanwhile.
             held=deployments.hold_port(agents.record(record.name)),
             sealed=record.sealed,
-            socket=str(layout.agent(record.name).own / "web.sock"),
+            socket=str(layout.view_socket(record.name)),
             expires_in=TICKET_SECONDS,
         )
 

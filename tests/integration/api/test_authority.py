@@ -51,8 +51,9 @@ async def test_modes(shared: Daemon) -> None:
     assert stat.S_IMODE(shared.host_socket.stat().st_mode) in (0o600, 0o660)
     for name in ("ann", "hm1nd"):
         assert stat.S_IMODE(shared.core_socket(name).stat().st_mode) == 0o600
+        assert shared.view_socket(name).stat().st_mode == shared.host_socket.stat().st_mode
         home = shared.state_dir / "agents" / name
-        for directory in (home / "config", home / "state", home / "claude", shared.core_socket(name).parent / "own"):
+        for directory in (home / "config", home / "state", home / "claude", shared.core_socket(name).parent):
             assert stat.S_IMODE(directory.stat().st_mode) == 0o700, directory
     for directory in (shared.state_dir, shared.state_dir / "agents", shared.run_dir / "agents"):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700, directory

@@ -59,7 +59,7 @@ class PageClient:
 async def watching(daemon: Daemon, agent: str) -> AsyncIterator[PageClient]:
     """Sign in to the page of an agent whose harness runs."""
     ticket = (await daemon.ask("POST", f"/v1/agents/{agent}/page-tickets"))["ticket"]
-    connector = aiohttp.UnixConnector(str(daemon.run_dir / "agents" / agent / "own" / "web.sock"))
+    connector = aiohttp.UnixConnector(str(daemon.view_socket(agent)))
     jar = aiohttp.CookieJar(unsafe=True)
     timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(

@@ -101,7 +101,7 @@ def bound_directories(spec: AgentSpec) -> list[Path]:
     """Return the directories of the host that are bound into the agent's container."""
     paths = spec.paths
     applied = [] if spec.applied is None else [spec.applied]
-    return [paths.run, paths.own, paths.state, paths.claude, paths.config, *applied]
+    return [paths.run, paths.state, paths.claude, paths.config, *applied]
 
 
 def run_mark(run: Path) -> str:
@@ -132,7 +132,6 @@ def _flags(spec: AgentSpec, option: str) -> Iterable[str]:
     paths = spec.paths
     yield run_mark(paths.run) + option
     for outside, inside in (
-        (paths.own, INSIDE.own),
         (paths.state, INSIDE.state),
         (paths.claude, INSIDE.claude),
         (paths.config, INSIDE.config),

@@ -18,7 +18,7 @@ from hive_agent.environment import AgentEnvironment
 from hive_agent.interfaces import ActionNotPossible, Snapshot, TurnSummary
 from hive_agent.web.feed import Feed
 from hive_agent.web.serving import serve_page
-from hive_core.api.page_ports import PagePorts
+from hive_core.api.lent_sockets import PagePorts, ViewSockets
 from hive_core.errors import HiveError
 from hive_core.protocol import (
     AgentConfig,
@@ -301,6 +301,7 @@ class FakeDaemonApi:
 class Served:
     """A page that is served, and what is behind it. `port` is None if it has only its socket."""
 
+    views: ViewSockets
     feed: Feed
     controls: FakeControls
     hive: FakeDaemonApi
@@ -309,7 +310,7 @@ class Served:
 
     @property
     def socket(self) -> Path:
-        return self.run / "own" / "web.sock"
+        return self.run / "views" / "alice.sock"
 
     @property
     def url(self) -> str:
@@ -326,15 +327,18 @@ class Served:
 async def served(
     run: Path, port: int | str | None = None, feed: Feed | None = None, hive: FakeDaemonApi | None = None
 ) -> AsyncIterator[Served]:
-    """Serve alice's page from `run`, which gets an `own` directory."""
-    (run / "own").mkdir(exist_ok=True)
+    """Serve alice's page from `run`, with the sockets of a daemon: the view socket is in its `views`."""
+    (run / "views").mkdir(exist_ok=True)
     variables = {} if port is None else {"HIVE_AGENT_PORT": str(port)}
     environment = AgentEnvironment.read({"HIVE_AGENT_RUN": str(run), **variables})
     profile = Profile(name="alice", kind="agent", config=AgentConfig(), prompt="", deployment=3, lease_seconds=60.0)
     feed = feed or Feed()
-    page = Served(feed, FakeControls(feed), hive or FakeDaemonApi(), run, port if isinstance(port, int) else None)
+    views = ViewSockets(lambda name: run / "views" / f"{name}.sock", lambda _: run / "view.sock", 0o600, None)
+    number = port if isinstance(port, int) else None
+    page = Served(views, feed, FakeControls(feed), hive or FakeDaemonApi(), run, number)
     ports = PagePorts(lambda _: run / "page.sock")
     try:
+        views.hold("alice")
         if page.port is not None:
             with contextlib.suppress(HiveError):
                 ports.hold("alice", page.port)
@@ -342,3 +346,4 @@ async def served(
             yield page
     finally:
         ports.close()
+        views.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hive_agent.web import lent, listening
-from hive_core.api.page_ports import PagePorts
+from hive_core.api.lent_sockets import PagePorts
 from tests.unit.agent.web.fake_browser import browsing
 from tests.unit.agent.web.fakes import served
 
@@ -69,7 +69,34 @@ async def test_only_what_listens_on_the_port_is_taken(run_dir: Path, make: Calla
     with lending(place, make):
         before = descriptors()
         with pytest.raises(OSError, match=r"lent|not got it"):
-            await lent.fetch(place, 1)
+            await lent.fetch_port(place, 1)
+        assert descriptors() == before
+
+
+def not_alices() -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.bind("\0alice.sock")  # An abstract name is that of no file.
+    made.listen()
+    return made
+
+
+def not_listening_unix() -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.bind("")
+    return made
+
+
+def tcp() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+@pytest.mark.parametrize("make", [not_alices, not_listening_unix, tcp, lambda: None])
+async def test_only_a_view_socket_is_taken(run_dir: Path, make: Callable[[], socket.socket | None]) -> None:
+    """A harness takes neither a TCP listener nor a unix socket of another name as its view socket."""
+    with lending(run_dir / "view.sock", make):
+        before = descriptors()
+        with pytest.raises(OSError, match=r"lent|not got it"):
+            await lent.fetch_view(run_dir / "view.sock", "alice")
         assert descriptors() == before
 
 
@@ -77,7 +104,7 @@ async def test_programs_of_the_agent_do_not_inherit_it(run_dir: Path, port: int)
     """What is lent is closed in what the harness starts, as all its sockets are."""
     ports = PagePorts(lambda _: run_dir / "page.sock")
     ports.hold("alice", port)
-    with await lent.fetch(run_dir / "page.sock", port) as found:
+    with await lent.fetch_port(run_dir / "page.sock", port) as found:
         assert not found.get_inheritable()
         assert found.getsockname() == ("127.0.0.1", port)
     ports.close()

@@ -6,69 +6,72 @@ import asyncio
 import contextlib
 import logging
 import socket
-import stat
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from hive_agent.web import listening
+from hive_agent.environment import AgentEnvironment
+from hive_agent.web import lent, listening
+from hive_agent.web.feed import Feed
+from hive_agent.web.serving import serve_page
+from hive_core.api.lent_sockets import ViewSockets
+from hive_core.protocol import AgentConfig, Profile
 from tests.unit.agent.web.fake_browser import browsing
 from tests.unit.agent.web.fakes import served
 
-
-async def works(run: Path) -> bool:
-    async with served(run) as page, browsing(page, socket=True) as browser:
-        return await browser.code("GET", "/api/now") == ""
+PROFILE = Profile(name="alice", kind="agent", config=AgentConfig(), prompt="", deployment=3, lease_seconds=60.0)
 
 
-async def test_only_the_owner_may_connect(run_dir: Path) -> None:
-    """The socket's file has mode 0600, and is gone when the page is."""
+async def never() -> web.BaseRunner:
+    raise AssertionError("nobody comes")
+
+
+async def test_no_view_socket(run_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A harness whose daemon lends no view socket goes on without its page, and says so once."""
+    caplog.set_level(logging.WARNING)
+    async with listening.on_view(never, run_dir / "view.sock", "alice"):
+        assert caplog.messages == ["no page on the view socket: No such file or directory"]
+
+
+async def test_the_view_socket_of_the_next_daemon(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A harness that outlives its daemon serves its page on the view socket that the next daemon has made."""
+    monkeypatch.setattr(listening, "_AGAIN_SECONDS", 0.02)
     async with served(run_dir) as page:
-        mode = page.socket.lstat().st_mode
-        assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
-    assert not page.socket.exists()
+        async with browsing(page, socket=True) as browser:
+            assert await browser.code("GET", "/api/now") == ""
+        path, door = page.socket, run_dir / "view.sock"
+        path.unlink()  # As a daemon leaves them that ends.
+        door.unlink()
+        views = ViewSockets(lambda _: path, lambda _: door, 0o600, None)
+        views.hold("alice")
+        try:
+            async with browsing(page, socket=True) as browser:
+                assert await browser.code("GET", "/api/now") == ""
+        finally:
+            views.close()
 
 
-async def test_a_stale_socket_is_replaced(run_dir: Path) -> None:
-    """What a killed harness left is no obstacle."""
-    (run_dir / "own").mkdir()
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(run_dir / "own" / "web.sock"))
-    assert await works(run_dir)
+async def test_a_view_socket_that_was_shut_down(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a program of the agent has shut the listener down, the page is there again once the daemon has looked."""
+    monkeypatch.setattr(listening, "_AGAIN_SECONDS", 0.02)
+    async with served(run_dir) as page:
+        with await lent.fetch_view(run_dir / "view.sock", "alice") as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_unix_connection(page.socket)
+        page.views.hold("alice")
+        async with browsing(page, socket=True) as browser:
+            assert await browser.code("GET", "/api/now") == ""
 
 
-@pytest.mark.parametrize("obstacle", ["link", "file", "directory"])
-async def test_nothing_else_is_removed(run_dir: Path, obstacle: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A link, file or directory at the socket's place stays, with what it leads to; the harness goes on and says so."""
-    own = run_dir / "own"
-    own.mkdir()
-    place, other = own / "web.sock", run_dir / "other"
-    with socket.socket(socket.AF_UNIX) as elsewhere:
-        elsewhere.bind(str(other))
-        if obstacle == "link":
-            place.symlink_to(other)
-        elif obstacle == "file":
-            place.write_text("mine")
-        else:
-            place.mkdir()
-        async with served(run_dir):
-            pass
-        assert other.is_socket() and place.lstat() is not None
-        assert place.is_symlink() == (obstacle == "link")
-    assert "no page on" in caplog.text
-
-
-async def test_a_newer_harness_keeps_its_socket(run_dir: Path) -> None:
-    """A harness that ends does not take away the socket of the one that replaced it."""
-    async with served(run_dir) as old:
-        newer = served(run_dir)
-        page = await newer.__aenter__()
-    assert old.socket.is_socket()
-    async with browsing(page, socket=True) as browser:
-        assert await browser.code("GET", "/api/now") == ""
-    await newer.__aexit__(None, None, None)
-    assert not page.socket.exists()
+async def test_a_harness_that_ends_leaves_the_path(run_dir: Path) -> None:
+    """The path of the view socket is the daemon's: the harness removes it neither at its end nor at another time."""
+    async with served(run_dir) as page:
+        environment = AgentEnvironment.read({"HIVE_AGENT_RUN": str(run_dir)})
+        async with serve_page(page.controls, Feed(), page.hive, environment, PROFILE):
+            before = page.socket.lstat().st_ino
+        assert page.socket.lstat().st_ino == before
 
 
 async def test_a_port_that_is_taken(run_dir: Path, port: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -109,16 +112,17 @@ async def test_what_cannot_be_opened(run_dir: Path, caplog: pytest.LogCaptureFix
         opened += 1
         raise ValueError("secret")
 
-    place = run_dir / "page.sock"
-    async with listening.on_socket(fails, place):
+    views = ViewSockets(lambda _: run_dir / "alice.sock", lambda _: run_dir / "view.sock", 0o600, None)
+    views.hold("alice")
+    async with listening.on_view(fails, run_dir / "view.sock", "alice"):
         assert opened == 0
-        reader, writer = await asyncio.open_unix_connection(place)
-        with contextlib.suppress(ConnectionResetError):
-            async with asyncio.timeout(10):
-                assert await reader.read() == b""
-        writer.close()
-        assert opened == 1
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_unix_connection(place)
+        for _ in range(2):
+            reader, writer = await asyncio.open_unix_connection(run_dir / "alice.sock")
+            with contextlib.suppress(ConnectionResetError):
+                async with asyncio.timeout(10):
+                    assert await reader.read() == b""
+            writer.close()
+            assert opened == 1
+    views.close()
     assert "the page cannot be opened: ValueError" in caplog.text
     assert "secret" not in caplog.text

@@ -12,7 +12,7 @@ from hive_core.agents.health import HarnessReports
 from hive_core.agents.limits import LimitPolicy
 from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
-from hive_core.errors import conflict
+from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
@@ -32,6 +32,22 @@ class FakeSockets:
 
     async def close(self, name: str) -> None:
         self.names.discard(name)
+
+
+@dataclass
+class FakeViewSockets:
+    """Which agents' view sockets there are; those in `broken` cannot be made."""
+
+    held: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
+
+    def hold(self, name: str) -> None:
+        if name in self.broken:
+            raise HiveError("cannot_listen", "cannot listen")
+        self.held.add(name)
+
+    def release(self, name: str) -> None:
+        self.held.discard(name)
 
 
 @dataclass
@@ -153,6 +169,7 @@ class AgentHive:
     processes: FakeProcesses
     sockets: FakeSockets
     page_ports: FakePagePorts
+    views: FakeViewSockets
 
     async def spawn(self, name: str, *, start: bool = True) -> AgentStatus:
         """What the gate does for a new agent, after the decision."""
@@ -191,6 +208,7 @@ async def opened(
     writing = asyncio.create_task(database.run())
     try:
         directory, events, sockets, page_ports = Directory(), EventHub(), FakeSockets(), FakePagePorts()
+        views = FakeViewSockets()
         broker = Broker(database, directory, events, inbox_limit=100, lease_seconds=60)
         await broker.open()
         reports = HarnessReports(events, broker, directory)
@@ -203,6 +221,7 @@ async def opened(
             database=database,
             runtime=processes,
             sockets=sockets,
+            views=views,
             page_ports=page_ports,
             reports=reports,
             purging=purging,
@@ -235,6 +254,7 @@ async def opened(
             processes,
             sockets,
             page_ports,
+            views,
         )
     finally:
         database.finish()

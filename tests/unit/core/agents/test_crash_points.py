@@ -95,7 +95,7 @@ async def prepared(layout: Layout, *, with_bob: bool) -> None:
             deep = layout.agent("bob").state / "a" / "b"
             deep.mkdir(parents=True)
             (deep / "secret").touch()
-            (layout.agent("bob").own / "left").touch()
+            (layout.agent("bob").run / "left").touch()
             layout.agent_log("bob").touch()
             for place in past(layout):
                 place.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The port of an agent's page: the daemon has it for as long as there is the agent."""
+"""The view socket and the port of an agent: the daemon has them for as long as there is the agent."""
 
 from __future__ import annotations
 
@@ -28,6 +28,25 @@ async def test_a_port_is_held_from_spawn_to_destruction(layout: Layout) -> None:
         assert hive.page_ports.held == {"bob": port}
         await hive.lifecycle.destroy("bob", "operator", purge=False)
         assert hive.page_ports.held == {}
+
+
+async def test_a_view_socket_is_held_from_spawn_to_destruction(layout: Layout) -> None:
+    """A sealed agent has one too; it is looked at again at each start, and an agent without it runs all the same."""
+    async with opened(layout) as hive:
+        await hive.spawn("bob", start=False)
+        await hive.deployments.deploy("bob", in_force(1, network="sealed"))
+        assert hive.views.held == {"bob"}
+    async with opened(layout) as hive:
+        assert hive.views.held == {"bob"}
+        for act in (hive.lifecycle.start, hive.lifecycle.restart):
+            hive.views.held.clear()
+            await act("bob", "operator")
+            assert hive.views.held == {"bob"}
+        hive.views.broken.add("bob")
+        await hive.lifecycle.restart("bob", "operator")
+        assert "bob" in hive.processes.running
+        await hive.lifecycle.destroy("bob", "operator", purge=False)
+        assert hive.views.held == set()
 
 
 async def test_a_sealed_agent_has_no_port(layout: Layout) -> None:

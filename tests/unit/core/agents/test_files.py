@@ -108,9 +108,9 @@ def test_nobody_else_gets_into_an_agents_directories(layout: Layout, paths: Agen
         files.make_directories(paths)
     finally:
         os.umask(before)
-    directories = [layout.agent_home("bob"), paths.config, paths.state, paths.claude, paths.run, paths.own]
+    directories = [layout.agent_home("bob"), paths.config, paths.state, paths.claude, paths.run]
     assert {stat.S_IMODE(path.stat().st_mode) for path in directories} == {0o700}
-    for path, mode in ((paths.state, 0o777), (paths.claude, 0), (paths.own, 0o2755)):
+    for path, mode in ((paths.state, 0o777), (paths.claude, 0), (paths.run, 0o2755)):
         path.chmod(mode)
     files.make_directories(paths)
     assert {stat.S_IMODE(path.stat().st_mode) for path in directories} == {0o700}

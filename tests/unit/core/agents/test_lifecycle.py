@@ -118,8 +118,8 @@ async def test_one_broken_agent_does_not_stop_the_daemon(layout: Layout) -> None
     async with opened(layout) as hive:
         await hive.spawn("ann", start=False)
         await hive.spawn("bob", start=False)
-    layout.agent("ann").own.rmdir()
-    layout.agent("ann").own.write_text("no directory")
+    layout.agent("ann").claude.rmdir()
+    layout.agent("ann").claude.write_text("no directory")
     async with opened(layout) as hive:
         assert [status.name for status in hive.agents.statuses()] == ["ann", "bob"]
         assert "bob" in hive.sockets.names

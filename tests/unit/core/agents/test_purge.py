@@ -231,7 +231,7 @@ def test_all_of_an_agent_goes_into_the_trash(layout: Layout, trash: Trash) -> No
     """Home, run directory and logs are moved at once, and those of an agent with a similar name are not."""
     for name in ("bob", "bobby"):
         layout.agent(name).state.mkdir(parents=True)
-        layout.agent(name).own.mkdir(parents=True)
+        layout.agent(name).run.mkdir(parents=True)
         for suffix in ("", ".1"):
             Path(f"{layout.agent_log(name)}{suffix}").touch()
     directories = trash.move_all("bob")
@@ -243,6 +243,26 @@ def test_all_of_an_agent_goes_into_the_trash(layout: Layout, trash: Trash) -> No
         delete(trash, directory)
         delete(trash, directory)  # Another deletion was faster.
     assert trash.directories() == []
+
+
+def test_what_an_older_hive_left_goes_into_the_trash(layout: Layout, trash: Trash, tmp_path: Path) -> None:
+    """`own`, which agents of older hives could write, goes with the links in it, and so do unknown agents' sockets."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    own = layout.agent("bob").run / "own"
+    own.mkdir(parents=True)
+    (own / "web.sock").symlink_to(outside / "kept")
+    (own / "down").symlink_to(outside)
+    own.chmod(0)
+    layout.views.mkdir()
+    for name in ("bob", "gone"):
+        layout.view_socket(name).touch()
+    for directory in trash.trash_orphaned({"bob", "ann"}):
+        delete(trash, directory)
+    assert list(layout.agent("bob").run.iterdir()) == []
+    assert list(layout.views.iterdir()) == [layout.view_socket("bob")]
+    assert (outside / "kept").exists()
 
 
 def test_a_home_that_is_a_link_is_deleted_as_a_link(layout: Layout, trash: Trash, tmp_path: Path) -> None:

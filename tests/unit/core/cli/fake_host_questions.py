@@ -46,7 +46,7 @@ class FakeHostQuestions:
         self.more = 0
         """How many there are beside those listed."""
         self.ticket = PageTicket(
-            ticket="t1cket", port=8123, held=True, sealed=False, socket="/run/x/web.sock", expires_in=120.0
+            ticket="t1cket", port=8123, held=True, sealed=False, socket="/run/x/bob.sock", expires_in=120.0
         )
 
     def routes(self) -> list[web.RouteDef]:

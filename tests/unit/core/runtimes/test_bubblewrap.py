@@ -36,7 +36,7 @@ print(json.dumps({
     "processes": len([name for name in os.listdir("/proc") if name.isdecimal()]),
     "capabilities": [line.split()[1] for line in open("/proc/self/status") if line.startswith("Cap")],
     "writes": {path: write(path) for path in
-               ["/", "/etc", "/usr", "/run/hive", "/run/hive/own", "/state", "/root/.claude", "/config", "/tmp"]},
+               ["/", "/etc", "/usr", "/run/hive", "/state", "/root/.claude", "/config", "/tmp"]},
     "public": open("/proc/1/cmdline").read(),
     "hive": attempt(lambda: __import__("hive_core.protocol.names")),
 }), flush=True)
@@ -89,9 +89,7 @@ def test_mounts_are_in_order(tmp_path: Path) -> None:
     order = ["/root", "/root/venv", "/root/.claude"]
     assert sorted(order, key=line.index) == order
     assert line.index("/tmp") < line.index("/tmp/env")
-    assert line.index("/run/hive") < line.index("/run/hive/own")
     assert line[line.index("/run/hive") - 2] == "--ro-bind"
-    assert line[line.index("/run/hive/own") - 2] == "--bind"
     assert line[line.index("--remount-ro") :] == ["--remount-ro", "/", "--chdir", "/state", "--", "harness"]
 
 
@@ -133,7 +131,6 @@ async def test_what_an_agent_sees(tmp_path: Path, name: str) -> None:
         "/etc": readable_only,
         "/usr": readable_only,
         "/run/hive": readable_only,
-        "/run/hive/own": "done",
         "/state": "done",
         "/root/.claude": "done",
         "/config": "done",
@@ -141,7 +138,7 @@ async def test_what_an_agent_sees(tmp_path: Path, name: str) -> None:
     }
     assert "secret" not in seen["public"]
     assert seen["hive"] == "done"
-    for directory in (spec.paths.own, spec.paths.state, spec.paths.claude, spec.paths.config):
+    for directory in (spec.paths.state, spec.paths.claude, spec.paths.config):
         assert (directory / "made").read_text() == "x"
 
 

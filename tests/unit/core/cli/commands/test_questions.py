@@ -132,7 +132,7 @@ async def test_open_what_cannot_be_reached(hive: Program, daemon: FakeHost) -> N
     ended = await hive.run("open", "ada")
     assert ended.code == 0
     assert 'ada is stopped, so its page does not answer: "hive-c0re start ada"' in ended.err
-    assert "socat TCP-LISTEN:8123,bind=127.0.0.1,reuseaddr,fork UNIX-CONNECT:/run/x/web.sock" in ended.err
+    assert "socat TCP-LISTEN:8123,bind=127.0.0.1,reuseaddr,fork UNIX-CONNECT:/run/x/bob.sock" in ended.err
     daemon.asking.ticket = daemon.asking.ticket.model_copy(update={"sealed": False, "held": False})
     for options in ((), ("--json",)):
         ended = await hive.run("open", "ada", *options)

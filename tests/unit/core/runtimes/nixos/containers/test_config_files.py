@@ -74,7 +74,6 @@ def test_an_agent_is_shown_its_own_directories_and_its_history(tmp_path: Path) -
     home, run = tmp_path / "state/agents/ada", tmp_path / "run/agents/ada"
     assert lines.pop("EXTRA_NSPAWN_FLAGS").split() == [
         f"--bind-ro={run}:/run/hive:rootidmap",
-        f"--bind={run}/own:/run/hive/own:rootidmap",
         f"--bind={home}/state:/state:rootidmap",
         f"--bind={home}/claude:/root/.claude:rootidmap",
         f"--bind={home}/config:/config:rootidmap",

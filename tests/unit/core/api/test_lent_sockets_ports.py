@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.api import page_ports
-from hive_core.api.page_ports import MAX_PENDING, PagePorts
+from hive_core.api import lent_sockets
+from hive_core.api.lent_sockets import MAX_PENDING, PagePorts
 from hive_core.errors import HiveError
 
 
@@ -144,7 +144,7 @@ async def test_a_flood_is_bounded(ports: PagePorts, place: Path, port: int, monk
     """Only so many duplicates are under way for one agent, whatever it does with its ends; then it is hung up on. What
     was taken or thrown away makes room again.
     """
-    monkeypatch.setattr(page_ports, "_CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(lent_sockets, "_CHECK_SECONDS", 0.02)
     ports.hold("ann", port)
     callers = [await asking(place) for _ in range(MAX_PENDING)]
     for caller in callers:

@@ -1,0 +1,274 @@
+"""Listening sockets that the daemon makes and lends to harnesses: each agent's view socket, and the port of its page.
+
+A harness gets a duplicate of a listening socket on a unix socket in its run directory, its *door* (SCM_RIGHTS,
+unix(7)); with that it accepts connections itself. So the daemon alone decides what a listener is called and where it
+lies, and nobody who connects resolves a path that an agent can write.
+
+The view socket is a unix socket in a directory that no agent sees. Its listener cannot be connected to anything else;
+an agent can only shut its duplicate down, and then the daemon makes another one.
+
+The port is for agents with the host's network. Any program can bind a free port of the loopback, so the daemon holds an
+agent's port from its spawn to its destruction, and no other program can pose as an agent that is down. An agent whose
+network is sealed gets no port: a TCP listener can be shut down and then connected (tcp(7) knows no right that would
+forbid it), and would lead it to every service on the host's loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import select
+import socket
+import struct
+import termios
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from hive_core.api.listener import bind
+from hive_core.errors import HiveError, conflict
+
+log = structlog.get_logger(__name__)
+
+MAX_PENDING = 8
+"""Duplicates of one listener under way at a time; further requests are refused by closing them."""
+_BACKLOG = 128
+"""Callers that wait while no harness runs: the kernel lets further ones try again. Callers of a door, too."""
+_CHECK_SECONDS = 1.0
+
+
+class ViewSockets:
+    """The view sockets of all agents; used on one event loop."""
+
+    def __init__(
+        self, path_of: Callable[[str], Path], door_of: Callable[[str], Path], mode: int, group: int | None
+    ) -> None:
+        """`path_of` and `door_of` return the paths of an agent's socket and of its door; `mode` and `group` are those
+        of the former.
+        """
+        self._path_of = path_of
+        self._door_of = door_of
+        self._mode = mode
+        self._group = group
+        self._lenders: dict[str, _ViewLender] = {}
+
+    def hold(self, name: str) -> None:
+        """Listen on the agent's view socket and lend it to the agent; another one if it was made unusable.
+
+        Raises `cannot_listen`.
+        """
+        lender = self._lenders.get(name)
+        if lender is None:
+            path, door = self._path_of(name), self._door_of(name)
+            lender = self._lenders[name] = _ViewLender(door, path, self._mode, self._group)
+        lender.listen()
+        lender.open()
+
+    def release(self, name: str) -> None:
+        """Remove the socket of an agent that is gone."""
+        lender = self._lenders.pop(name, None)
+        if lender is not None:
+            lender.close()
+
+    def close(self) -> None:
+        """Remove every socket."""
+        for name in list(self._lenders):
+            self.release(name)
+
+
+class PagePorts:
+    """The ports of all agents' pages; used on one event loop."""
+
+    def __init__(self, door_of: Callable[[str], Path]) -> None:
+        """`door_of` returns the path of an agent's `page.sock`."""
+        self._door_of = door_of
+        self._lenders: dict[str, _PortLender] = {}
+
+    def hold(self, name: str, port: int) -> None:
+        """Listen on the port unless that is so already, and lend it to the agent.
+
+        Raises `page_port_taken`, and tries again when the agent asks for it; `cannot_listen` for `page.sock`.
+        """
+        lender = self._lenders.get(name)
+        if lender is None:
+            lender = self._lenders[name] = _PortLender(self._door_of(name), port)
+        try:
+            lender.listen()
+        finally:
+            lender.open()
+
+    def release(self, name: str) -> None:
+        """Release the port of an agent that is gone or whose network is sealed."""
+        lender = self._lenders.pop(name, None)
+        if lender is not None:
+            lender.close()
+
+    def close(self) -> None:
+        """Release every port."""
+        for name in list(self._lenders):
+            self.release(name)
+
+
+class _Lender(ABC):
+    """One listening socket, and the door on which it is lent."""
+
+    def __init__(self, door: Path) -> None:
+        self._door = door
+        self._listener: socket.socket | None = None
+        self._lend_socket: socket.socket | None = None
+        self._loans: set[socket.socket] = set()
+
+    @abstractmethod
+    def listen(self) -> socket.socket:
+        """Return the listening socket; a new one if the agent has made its duplicate unusable. Raises HiveError."""
+
+    def open(self) -> None:
+        """Lend the socket to callers of the door, which is the agent's alone. Raises `cannot_listen`."""
+        if self._lend_socket is None:
+            server = bind(self._door, 0o600, None)
+            server.listen(_BACKLOG)
+            asyncio.get_running_loop().add_reader(server, self._accept, server)
+            self._lend_socket = server
+
+    def shut(self) -> None:
+        """Close the door and all requests at it."""
+        if self._lend_socket is not None:
+            asyncio.get_running_loop().remove_reader(self._lend_socket)
+            self._lend_socket.close()
+            self._lend_socket = None
+            self._door.unlink(missing_ok=True)
+        for loan in self._loans:
+            loan.close()
+        self._loans.clear()
+
+    def close(self) -> None:
+        """Close the door and the listening socket."""
+        self.shut()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _accept(self, server: socket.socket) -> None:
+        try:
+            caller, _ = server.accept()
+        except OSError:  # The caller has hung up, or there is no descriptor left.
+            return
+        if len(self._loans) >= MAX_PENDING:
+            caller.close()
+            return
+        caller.setblocking(False)
+        try:
+            listener = self.listen()
+            # Its buffer is empty: this does not block.
+            socket.send_fds(caller, [b"\0"], [listener.fileno()])
+        except (HiveError, OSError) as error:
+            log.warning("socket not lent to its agent", door=str(self._door), error=str(error))
+            caller.close()
+            return
+        self._loans.add(caller)
+        self._check_later(caller)
+
+    def _check_later(self, caller: socket.socket) -> None:
+        asyncio.get_running_loop().call_later(_CHECK_SECONDS, self._check, caller)
+
+    def _check(self, caller: socket.socket) -> None:
+        """Close the connection when the duplicate was received: one in flight counts against the daemon's limit."""
+        if caller not in self._loans:
+            return
+        if _unread(caller):
+            self._check_later(caller)
+        else:
+            self._loans.discard(caller)
+            caller.close()
+
+
+class _ViewLender(_Lender):
+    """One agent's view socket."""
+
+    def __init__(self, door: Path, path: Path, mode: int, group: int | None) -> None:
+        super().__init__(door)
+        self._path = path
+        self._mode = mode
+        self._group = group
+        self._identity: tuple[int, int] | None = None
+
+    def listen(self) -> socket.socket:
+        if self._listener is not None:
+            if self._is_usable(self._listener):
+                # The agent may have set the length of the queue to 0.
+                self._listener.listen(_BACKLOG)
+                return self._listener
+            log.warning("view socket made unusable, it is made anew", socket=str(self._path))
+            self._listener.close()
+            self._listener = None
+            # A harness asks again when its door was made anew.
+            self.shut()
+            self.open()
+        self._listener = bind(self._path, self._mode, self._group)
+        self._listener.listen(_BACKLOG)
+        self._identity = self._found()
+        return self._listener
+
+    def close(self) -> None:
+        if self._listener is not None and self._found() == self._identity:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+        super().close()
+
+    def _is_usable(self, listener: socket.socket) -> bool:
+        """Return False if the agent has shut its duplicate down, or the path leads elsewhere."""
+        try:
+            same = listener.getsockname() == str(self._path) and self._found() == self._identity
+            listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError:
+            return False
+        # listen(2) succeeds on a unix socket that was shut down, although every connection to it is refused.
+        poll = select.poll()
+        poll.register(listener, select.POLLRDHUP)
+        shut_down = any(events & (select.POLLRDHUP | select.POLLHUP) for _, events in poll.poll(0))
+        return bool(same and listens and not shut_down)
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.lstat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+class _PortLender(_Lender):
+    """One agent's port."""
+
+    def __init__(self, door: Path, port: int) -> None:
+        super().__init__(door)
+        self._port = port
+
+    def listen(self) -> socket.socket:
+        if self._listener is not None:
+            try:
+                self._listener.listen(_BACKLOG)
+                return self._listener
+            except OSError:
+                self._listener.close()
+                self._listener = None
+        try:
+            # With SO_REUSEADDR, which on Linux lets nobody share a port on which somebody listens.
+            self._listener = socket.create_server(("127.0.0.1", self._port), backlog=_BACKLOG)
+        except OSError as error:
+            raise conflict(
+                "page_port_taken",
+                f"cannot listen on port {self._port} of 127.0.0.1: {os.strerror(error.errno or 0)}",
+                "have the program that listens there use another port, then restart the agent",
+            ) from None
+        self._listener.setblocking(False)
+        return self._listener
+
+
+def _unread(caller: socket.socket) -> int:
+    """Return the number of sent bytes that were neither read nor discarded by a close (SIOCOUTQ, unix(7))."""
+    (found,) = struct.unpack("i", fcntl.ioctl(caller, termios.TIOCOUTQ, struct.pack("i", 0)))
+    return int(found)

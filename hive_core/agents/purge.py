@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import resource
 import secrets
 import stat
@@ -26,7 +25,7 @@ import structlog
 from hive_core.agents import store
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.database import Database
-from hive_core.infra.files import open_directory
+from hive_core.infra.files import has_mount_below, open_directory
 from hive_core.infra.processes import Command, Process, describe_exit, read_all, spawn
 from hive_core.layout import Layout
 from hive_core.text import escaped_first_line
@@ -127,18 +126,6 @@ class Purging:
                 ) from None
 
 
-def _has_mount_below(directory: Path) -> bool:
-    """Return True if a file system is mounted below `directory`, or if that cannot be determined."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    except OSError:
-        return True
-    # The fifth field is the mount point, with spaces and the like in octal (proc_pid_mountinfo(5)).
-    points = (re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), line.split()[4]) for line in lines)
-    below = os.fsencode(directory.resolve()) + b"/"
-    return any(point.startswith(below) for point in points)
-
-
 def _describe(error: OSError) -> str:
     filename = f": {error.filename!r}" if error.filename else ""
     return f"{error.strerror or error}{filename}"
@@ -199,7 +186,7 @@ class Trash:
                 await self._run("chmod", "-R", "u+rwX", directory=directory)
             # Not into mounted file systems, whose content may not be the agent's. Without them the option would only
             # keep rm out of subvolumes of btrfs, which an agent may create.
-            mounted = await asyncio.to_thread(_has_mount_below, directory)
+            mounted = await asyncio.to_thread(has_mount_below, directory)
             failure = await self._run("rm", "-rf", *(["--one-file-system"] if mounted else []), directory=directory)
             if failure and not self._stopped:
                 raise OSError(None, failure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -30,6 +31,18 @@ def open_directory(path: Path | str | bytes, within: int | None = None, *, path_
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def has_mount_below(directory: Path) -> bool:
+    """Return True if a file system is mounted below `directory`, or if that cannot be determined."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return True
+    # The fifth field is the mount point, with spaces and the like in octal (proc_pid_mountinfo(5)).
+    points = (re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), line.split()[4]) for line in lines)
+    below = os.fsencode(directory.resolve()) + b"/"
+    return any(point.startswith(below) for point in points)
 
 
 def sync(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.system.host_hive import (
     call,
     container,
     inside,
+    left_of,
     service,
     unit,
 )
@@ -186,3 +188,24 @@ async def test_a_container_cannot_fill_the_profile_with_lies(hive: HostHive, pai
     await hive.ask("POST", f"/v1/agents/{attacker}/restart", {})
     await hive.idle(attacker)
     assert inside(attacker, "readlink", "/run/current-system").strip() == good
+
+
+async def test_a_destroy_is_not_led_out_of_the_container(hive: HostHive) -> None:
+    """Root in a container makes its /var a link to a directory of the host: `chattr -i ROOT/var/empty`, which
+    `nixos-container destroy` runs as the host's root, does not reach what is immutable there.
+    """
+    victim = Path("/var/lib/nixos-containers/victim")  # A file system that knows the flag, in a real directory.
+    (victim / "empty").mkdir(parents=True)
+    (victim / "lib").mkdir()
+    call("chattr", "+i", str(victim / "empty"))
+    try:
+        await hive.spawn_with("evil")
+        inside("evil", "sh", "-c", f"mkdir /many; cd /many; mkdir $(seq 2000); mv /var /old; ln -s {victim} /var")
+        assert call("readlink", "/var/lib/nixos-containers/h-evil/var").strip() == str(victim)
+        await hive.ask("POST", "/v1/agents/evil/destroy", {})
+        assert left_of("evil") == []
+        assert "i" in call("lsattr", "-d", str(victim / "empty")).split()[0]
+        assert call("ls", str(victim)).split() == ["empty", "lib"]
+    finally:
+        call("chattr", "-i", str(victim / "empty"))
+        shutil.rmtree(victim)

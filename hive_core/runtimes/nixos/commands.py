@@ -33,10 +33,11 @@ async def run(
     timeout: float = 60.0,  # noqa: ASYNC109 - the program is ended too, not only the wait for it
     environment: Mapping[str, str] | None = None,
     keep_fds: Sequence[int] = (),
+    limits: Mapping[int, int] | None = None,
 ) -> str:
     """Run a program; returns its standard output of at most `limit_bytes`. It is killed after `timeout` seconds.
 
-    `keep_fds` stay open in the program.
+    `keep_fds` stay open in the program; `limits` are those of setrlimit(2).
 
     Raises HiveError `command_missing`, `command_failed` (with the end of its standard error),
     `command_slow` and `command_too_long`.
@@ -48,7 +49,7 @@ async def run(
         os.set_blocking(answer, False)
         try:
             variables = _inherited() if environment is None else environment
-            process = spawn(Command(argv, variables, Path("/"), keep_fds, stdout=writer))
+            process = spawn(Command(argv, variables, Path("/"), keep_fds, stdout=writer, limits=limits or {}))
         except FileNotFoundError:
             raise HiveError(
                 "command_missing", f"{name} is not installed", hint="put it on the daemon's PATH", status=500

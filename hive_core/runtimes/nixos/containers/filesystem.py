@@ -6,7 +6,7 @@ The directory of the profile is bound into the container, whose root may write t
 Before nspawn runs, the script of container@.service makes directories there, changes their modes, and writes into them
 by path (`preStart` and `script` of nixos/modules/virtualisation/nixos-containers.nix). That directory is the agent's:
 a link that it puts there would lead the script out onto the host. What NixOS needs of all this, its activation makes
-anew as the container starts.
+anew as the container starts. `nixos-container destroy` uses a path there, too.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ _SCRIPT_PATHS: _Tree = {
     "usr": {"bin": {}},
 }
 """Every path that the script uses: directories with their entries, and files."""
+_DESTROY_PATHS: _Tree = {"var": {"empty": {}}}
+"""Every path that `nixos-container destroy` names below the root directory: it makes var/empty mutable (chattr(1))."""
 
 
 def clear_script_paths(root: Path) -> None:
@@ -81,9 +83,21 @@ def clear_script_paths(root: Path) -> None:
     Follows no links. The container must be stopped, because it could create a link again. A directory in the place of
     a file is renamed. Raises OSError, also if `root` itself is no directory.
     """
+    _clear(root, _SCRIPT_PATHS)
+
+
+def clear_destroy_paths(root: Path) -> None:
+    """Remove entries below `root` over which `nixos-container destroy`, run by the host's root, would leave it.
+
+    As `clear_script_paths`. What removes files there follows no links by itself.
+    """
+    _clear(root, _DESTROY_PATHS)
+
+
+def _clear(root: Path, tree: _Tree) -> None:
     try:
         with open_directory(root, path_only=True) as directory:
-            _clear_tree(directory, _SCRIPT_PATHS, root)
+            _clear_tree(directory, tree, root)
     except FileNotFoundError:
         return  # The script creates it.
 

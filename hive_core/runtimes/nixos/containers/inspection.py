@@ -42,13 +42,14 @@ def agent_of(unit: str) -> str | None:
 
 @dataclass(frozen=True)
 class HostPaths:
-    """Directories of the host with files of containers. An agent can write none of them but its own profile, which is
-    bound into its container.
+    """Directories of the host with files of containers. An agent can write none of them but its own profile and GC
+    roots, which are bound into its container.
     """
 
     conf_dir: Path = Path("/etc/nixos-containers")
     root_dir: Path = Path("/var/lib/nixos-containers")
     profiles: Path = Path("/nix/var/nix/profiles/per-container")
+    gcroots: Path = Path("/nix/var/nix/gcroots/per-container")
     dropins: Path = Path("/run/systemd/system")
     control: Path = Path("/run/systemd/system.control")
     nix_daemon: Path = Path("/nix/var/nix/daemon-socket")

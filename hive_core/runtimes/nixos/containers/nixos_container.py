@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.infra import files
+from hive_core.infra.files import has_mount_below
 from hive_core.infra.systemd.resource_control import dropin
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.protocol.names import container_name
@@ -40,6 +42,9 @@ log = structlog.get_logger(__name__)
 
 _SECONDS = 120.0
 """The time limit of `nixos-container`, which builds nothing."""
+_REMOVAL_SECONDS = 600.0
+_REMOVAL_MEMORY = 1024**3
+"""Limit of the address space of rm, in bytes; it needs about 560 for each level of nested directories."""
 _DROPIN = "10-hyperhive.conf"
 """Sorts before the files of systemd for live changes (50-MemoryMax.conf), and so does not undo them at a reload."""
 _NEED_RESTART = ("SYSTEM_PATH", "PRIVATE_NETWORK", "PRIVATE_USERS")
@@ -102,7 +107,7 @@ class NixosContainers:
         state = inspect(container_files, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
         if state == "unfinished":
             log.warning("container was left half made or half removed, it is made anew", container=container)
-            await self._run("nixos-container", "destroy", container, hold=hold)
+            await self._destroy(container, hold)
             container_files, state = await asyncio.to_thread(read_container_files, self.host_paths, container), "absent"
         taking_over = state == "absent" and container_files.root
         if state == "absent" and (container_files.profile or container_files.root):
@@ -142,7 +147,7 @@ class NixosContainers:
             # The program does not remove a container without a conf file.
             path = self.host_paths.conf(container)
             await _write(files.replace, path, "AUTO_START=0\n", 0o644, durable=True)
-        await self._run("nixos-container", "destroy", container, hold=hold)
+        await self._destroy(container, hold)
         return True
 
     async def put_dropin(self, spec: AgentSpec, stop_timeout: float) -> bool:
@@ -155,6 +160,23 @@ class NixosContainers:
     async def drop_dropin(self, container: str) -> bool:
         """Remove the drop-in and live changes; returns True if systemd must reload."""
         return await _write(self._drop_dropin, container)
+
+    async def _destroy(self, container: str, hold: int) -> None:
+        """Remove a container with its files, in which its root may have put anything.
+
+        The program would start another one for each directory below them, and leave out subvolumes of btrfs. So its
+        files are removed first, in its order; what rm(1) cannot remove, an immutable directory, is left to it.
+        """
+        paths = self.host_paths
+        trees = [place / container for place in (paths.profiles, paths.gcroots, paths.root_dir)]
+        await _write(filesystem.clear_destroy_paths, paths.root(container))
+        mounted = await asyncio.to_thread(lambda: any(has_mount_below(tree) for tree in trees))
+        line = ["rm", "-rf", *(["--one-file-system"] if mounted else []), "--", *map(str, trees)]
+        try:
+            await run(line, timeout=_REMOVAL_SECONDS, keep_fds=[hold], limits={resource.RLIMIT_AS: _REMOVAL_MEMORY})
+        except HiveError as error:
+            log.info("files of a container left to nixos-container", container=container, why=error.message)
+        await self._run("nixos-container", "destroy", container, hold=hold)
 
     async def _run(self, *line: str, hold: int) -> None:
         try:

@@ -132,6 +132,7 @@ class FakeHost:
             conf_dir=self.root / "etc/nixos-containers",
             root_dir=self.root / "var/lib/nixos-containers",
             profiles=self.root / "nix/var/nix/profiles/per-container",
+            gcroots=self.root / "nix/var/nix/gcroots/per-container",
             dropins=self.root / "run/systemd/system",
             control=self.root / "run/systemd/system.control",
         )

@@ -1,4 +1,4 @@
-"""What an agent leaves in its root directory does not lead the unit's start script, the host's root, out of it."""
+"""What an agent leaves in its root directory does not lead programs of the host's root out of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.runtimes.nixos.containers.filesystem import clear_script_paths
+from hive_core.runtimes.nixos.containers.filesystem import clear_destroy_paths, clear_script_paths
 from hive_core.runtimes.nixos.runtime import NixosRuntime
 from tests.unit.core.runtimes.nixos.builders import spec_of
 from tests.unit.core.runtimes.nixos.fake_host import FakeHost
@@ -155,3 +155,72 @@ async def test_a_way_that_cannot_be_cleared_is_no_start(host: FakeHost, runtime:
     assert refused.value.code == "container_not_prepared" and refused.value.hint
     assert not any(step.startswith("start") for step in host.systemd.done)
     assert stat.S_ISLNK(host.host_paths.root("h-ada").lstat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["var", "var/empty"])
+@pytest.mark.parametrize("made", ["link", "fifo", "file"])
+def test_destroy_finds_directories_or_nothing(root: Path, victim: Path, name: str, made: str) -> None:
+    """What `chattr -i` would follow or open is gone, and what it leads to is untouched."""
+    (victim / "empty").mkdir()
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if made == "link":
+        path.symlink_to(victim)
+    elif made == "fifo":
+        os.mkfifo(path)
+    else:
+        path.touch()
+    before = all_of(victim)
+    clear_destroy_paths(root)
+    assert not os.path.lexists(path) and path.parent.is_dir()
+    assert all_of(victim) == before
+
+
+def test_destroy_keeps_what_is_as_it_should_be(root: Path) -> None:
+    """Directories stay, links elsewhere too: what removes them follows none."""
+    (root / "var/empty").mkdir(parents=True)
+    (root / "etc").symlink_to("/nowhere")
+    before = all_of(root)
+    clear_destroy_paths(root)
+    clear_destroy_paths(root / "none")
+    assert all_of(root) == before
+
+
+LOGGED = """#!/bin/sh
+echo "${{0##*/}} $*" >> {log}
+exit 1
+"""
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+async def test_a_hostile_tree_is_removed(host: FakeHost, runtime: NixosRuntime, victim: Path, unfinished: bool) -> None:
+    """Of a container that is destroyed, and of one that was left half removed: no program of the host's root is led to
+    the victim, and none is started for each of its directories.
+    """
+    log = host.place / "logged"
+    for name in ("chattr", "mountpoint"):
+        (host.root / "bin" / name).write_text(LOGGED.format(log=log))
+        (host.root / "bin" / name).chmod(0o755)
+    await runtime.start(spec_of(host.place))
+    await runtime.stop("ada")
+    paths = host.host_paths
+    for tree in (paths.root("h-ada"), paths.profile("h-ada"), paths.gcroots / "h-ada"):
+        tree.mkdir(parents=True, exist_ok=True)
+        for number in range(20):
+            (tree / f"d{number}" / "deep").mkdir(parents=True)
+        (tree / "link").symlink_to(victim)
+    (victim / "empty").mkdir()
+    (paths.root("h-ada") / "var").symlink_to(victim)
+    before = all_of(victim)
+    if unfinished:
+        (paths.profile("h-ada") / "system").unlink()
+        conf = paths.conf("h-ada")
+        conf.write_text("AUTO_START=0\n")
+        await runtime.start(spec_of(host.place))
+        assert not (paths.root("h-ada") / "d0").exists()
+    else:
+        await runtime.destroy("ada")
+        assert not paths.root("h-ada").exists() and not paths.conf("h-ada").exists()
+        assert not paths.profile("h-ada").exists() and not (paths.gcroots / "h-ada").exists()
+    assert all_of(victim) == before
+    assert not log.exists() or log.read_text() == ""

@@ -120,7 +120,14 @@ class Runtime(Protocol):
         """Build a commit; returns its closure, which no later build changes. The same commit gives the same closure.
 
         `say` is called with each line of progress. Changes nothing that runs. Raises BuildFailed, and HiveError if the
-        runtime cannot build at all.
+        runtime cannot build at all, FetchesMissing if it needs fetches that `order` does not allow.
+        """
+
+    async def effect(self, order: BuildOrder) -> str:
+        """Return a token of what the system of a commit does. Nothing is built.
+
+        Two orders of one agent with equal tokens give systems that do the same, apart from the copy of the
+        configuration's files that the hive itself puts into each system. Raises BuildFailed and HiveError.
         """
 
     async def compare(self, old: str | None, new: str) -> list[str]:

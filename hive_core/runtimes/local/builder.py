@@ -20,6 +20,7 @@ from hive_core.infra.files import sync
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.runtimes.base import BuildOrder
+from hive_core.runtimes.built_tree import check_built_tree
 from hive_core.runtimes.local.config_check import NOT_CHECKED, Confine, check, find_nix
 
 
@@ -31,19 +32,27 @@ class Builder:
         self._confine = confine
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
-        """Build the closure of a commit; the same tree gives the same closure. Raises BuildFailed and HiveError."""
+        """Build the closure of a commit; the same tree gives the same closure. Raises BuildFailed and HiveError.
+
+        The files of the closure are compared with the commit, also if it was built before.
+        """
         tree = await shield_to_completion(asyncio.to_thread(_tree, order))
         say(f"{order.name}: commit {order.commit[:12]}, tree {tree[:12]}")
         closure = self._closures.path(order.name, tree)
         if await asyncio.to_thread(closure.is_dir):
             say("the same files were built before")
-            return str(closure)
+        else:
+            closure = await self._make(order, tree, say)
+        await shield_to_completion(asyncio.to_thread(check_built_tree, order, closure))
+        return str(closure)
+
+    async def _make(self, order: BuildOrder, tree: str, say: Callable[[str], None]) -> Path:
         scratch = await shield_to_completion(asyncio.to_thread(self._closures.create_scratch))
         try:
             files = scratch / "files"
             await shield_to_completion(asyncio.to_thread(_extract, order, files))
             await check(files, say, self._confine)
-            return str(await shield_to_completion(asyncio.to_thread(self._closures.put, files, order.name, tree)))
+            return await shield_to_completion(asyncio.to_thread(self._closures.put, files, order.name, tree))
         finally:
             await shield_to_completion(asyncio.to_thread(self._closures.discard, scratch))
 

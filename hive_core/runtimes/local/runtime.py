@@ -32,6 +32,9 @@ from hive_core.runtimes.unit_state import BackOff, StateChanges
 
 Sandbox = Literal["auto", "bubblewrap", "none"]
 
+_EFFECT = "local"
+"""The effect of every configuration, for `LocalRuntime.effect`."""
+
 
 def harness_command(kind: Kind) -> list[str]:
     """The harness of this installation. `-P`: what an agent writes in its directory must not be imported as ours."""
@@ -116,6 +119,10 @@ class LocalRuntime:
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """Check the files of a commit and return the directory with them. Raises BuildFailed and HiveError."""
         return await self._builder.build(order, say)
+
+    async def effect(self, order: BuildOrder) -> str:
+        """Return a constant: `agent.nix` has no effect here, and no other file of a configuration is executed."""
+        return _EFFECT
 
     async def compare(self, old: str | None, new: str) -> list[str]:
         """Return the differences of two closures as lines; `old` of None is an empty closure."""

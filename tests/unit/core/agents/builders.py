@@ -91,6 +91,9 @@ class FakeProcesses:
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         raise NotImplementedError
 
+    async def effect(self, order: BuildOrder) -> str:
+        return "the same"
+
     async def compare(self, old: str | None, new: str) -> list[str]:
         raise NotImplementedError
 

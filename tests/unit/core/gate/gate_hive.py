@@ -8,6 +8,7 @@ needs (`tests.helpers.fake_fetches`). Builds wait while `may_build` is clear.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -288,6 +289,10 @@ class GateHive:
             assert len(ends) == (row.state in TERMINAL)
             await self._check_fetches(row)
         deployed = [row for row in rows if row.state == "deployed" and row.kind != "destroy"]
+        for row in rows:
+            if row.closure and await self.runtime.has(row.closure):
+                built = await asyncio.to_thread(_files_on_disk, Path(row.closure))
+                assert built == await asyncio.to_thread(_files_of_commit, repository.path, row.commit)
         newest = max(deployed, key=lambda row: row.number, default=None)
         assert repository.main() == (None if newest is None else newest.commit)
         if not self.hive.agents.exists(agent):
@@ -316,6 +321,24 @@ class GateHive:
         values = {"agent": row.agent, "number": row.allowed_fetches.number}
         audited = await self.database.read(lambda db: db.execute(query, values).fetchall())
         assert [(actor, frozenset(json.loads(paths))) for actor, paths in audited] == [(OPERATOR.label, allowed)]
+
+
+def _files_on_disk(directory: Path) -> dict[str, str]:
+    """The mode and the blob's id of each file below a directory, by path."""
+    found = {}
+    for path in directory.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            mode = "100755" if path.stat().st_mode & 0o100 else "100644"
+            sha = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            found[path.relative_to(directory).as_posix()] = f"{mode} blob {sha}"
+    return found
+
+
+def _files_of_commit(repository: Path, commit: str) -> dict[str, str]:
+    """The same of a commit, as git lists it."""
+    lines = git(repository, "ls-tree", "-r", "-z", "--full-tree", commit).rstrip("\0").split("\0")
+    return {path: entry for entry, _, path in (line.partition("\t") for line in lines)}
 
 
 def git(place: Path, *arguments: str) -> str:

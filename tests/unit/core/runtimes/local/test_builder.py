@@ -68,6 +68,35 @@ async def test_builds_at_once(runtime: Opened) -> None:
         assert await hive.runtime.has(built[0])
 
 
+DIFFERENCES: Mapping[str, Callable[[Path], object]] = {
+    "content": lambda closure: (closure / "agent.nix").write_bytes(b"{ evil = 1; }\n"),
+    "mode": lambda closure: (closure / "prompt.md").chmod(0o555),
+    "one more": lambda closure: (closure / "more.nix").write_bytes(b""),
+    "one less": lambda closure: (closure / "prompt.md").unlink(),
+    "empty directory": lambda closure: (closure / "empty").mkdir(),
+    "link": lambda closure: (closure / "lib/link").symlink_to("x.nix"),
+}
+
+
+@pytest.mark.parametrize("difference", DIFFERENCES)
+async def test_the_files_of_a_closure_are_those_of_the_commit(runtime: Opened, difference: str) -> None:
+    """A closure that differs from the commit fails the build, also if it was built before."""
+    async with runtime() as hive:
+        wanted = order(hive.layout, {**FILES, "lib/x.nix": b"1\n"})
+        closure = await hive.runtime.build(wanted, ignore)
+        assert await hive.runtime.build(wanted, ignore) == closure
+        DIFFERENCES[difference](Path(closure))
+        with pytest.raises(BuildFailed, match="not those of the commit"):
+            await hive.runtime.build(wanted, ignore)
+
+
+async def test_a_configuration_has_no_effect_here(runtime: Opened) -> None:
+    """Two orders have the same effect, whatever their files: agent.nix is never executed."""
+    async with runtime() as hive:
+        changed = order(hive.layout, {**FILES, "agent.nix": b"{ }\n"})
+        assert await hive.runtime.effect(order(hive.layout, FILES)) == await hive.runtime.effect(changed)
+
+
 async def test_agents_do_not_share_closures(runtime: Opened) -> None:
     """What is kept or removed of one agent's is nothing to another's, also if both have the same files."""
     async with runtime() as hive:

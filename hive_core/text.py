@@ -1,13 +1,15 @@
 """Text for people and models: untrusted text escaped, quoted and cut, and sizes.
 
-Each reader needs other characters escaped:
+`INVISIBLE` is the one table of characters that are not seen. Each reader has a function:
 
-- `visible` is for terminals and quotations: it keeps characters that a terminal only displays, such as joiners and rare
-  spaces.
-- `escape_unprintable` is for models, which must not read text that a person cannot see: it escapes all characters that
-  are not printable, also unusual spaces, joiners, and private or unassigned characters.
-- `printable_line` is for one line that a model reads, in an error or a quoted log: as for models, and newlines and
-  tabs are escaped too.
+- A terminal, and quotations that people and models read: `visible`. It escapes the table, and keeps joiners and
+  variation selectors where they have an effect that is seen. Rare spaces and private characters stay.
+- A model, in the result of a tool: `escape_unprintable`. It escapes the whole table, and all characters that are not
+  printable, such as rare spaces, private and unassigned characters.
+- A log, an error, or any other single line: `printable_line` for models, `escaped_line` for terminals. They also escape
+  newlines and tabs.
+- A page: the templates of `hive_agent.web` escape HTML, and its scripts only set text.
+- The checks of a proposal (`hive_core.gate.intake.text_check`): `find_escaped` finds what `visible` would escape.
 
 Characters are written as Python escapes (`\\x1b`, `\\u202e`). Backslashes are not doubled, because the result is only
 read and never converted back. Every line of a quotation begins with `> `.
@@ -15,28 +17,66 @@ read and never converted back. Every line of a quotation begins with `> `.
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Sequence
 
 _QUOTE = "> "
-_JOINERS = "\u200c\u200d"
-"""Zero-width (non-)joiners: emoji and several scripts are written with them, and they only join."""
-_ACTIVE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Controls, formatting (bidi overrides, invisible tags), lone surrogates, line and paragraph separators."""
 _CUT = " [...]"
+
+INVISIBLE = (
+    # Controls other than tab and newline, which some readers take for the end of a line or for a command.
+    r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029"
+    # Lone surrogates, which no encoding has.
+    r"\ud800-\udfff"
+    # Formatting: joiners, marks and overrides of the direction, byte order marks, tags.
+    r"\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+    r"\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0000-\U000e0fff"
+    # Letters, marks and symbols that are blank: fillers, variation selectors, the empty Braille pattern.
+    r"\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U00013441\U00013442"
+    r"\U00016fe4\U0001d159"
+)
+"""Characters that are not seen, as ranges of a regular expression."""
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
+_JOINERS = frozenset("\u200c\u200d")
+"""Zero-width (non-)joiners: emoji and several scripts are written with them."""
+_SELECTORS = frozenset("\ufe0e\ufe0f")
+"""Variation selectors that choose between the text and the emoji form of a symbol."""
+_EMOJI = re.compile(
+    "[\xa9\xae\u203c\u2049\u2122-\u21aa\u231a-\u27bf\u2934-\u2b55\u3030\u303d\u3297\u3299\U0001f004-\U0001faff]"
+)
+"""The ranges of symbols that have both forms."""
+_KEYCAP, _KEYS = "\u20e3", frozenset("#*0123456789")
 
 
 def visible(text: str) -> str:
-    """Escape all characters that a terminal interprets, other than newlines and tabs."""
+    """Escape all characters that a person does not see or that a terminal interprets, other than newlines and tabs."""
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
-    return "".join(character if _is_harmless(character) else _escape(character) for character in text)
+    return _INVISIBLE.sub(lambda found: found[0] if _has_effect(text, found.start()) else _escape(found[0]), text)
+
+
+def find_escaped(text: str, start: int, end: int) -> int | None:
+    """Return the index of the first character between `start` and `end` that `visible` escapes, None if there is none.
+
+    At most two characters before it and one after it decide.
+    """
+    found = _INVISIBLE.finditer(text, start, end)
+    return next((each.start() for each in found if not _has_effect(text, each.start())), None)
+
+
+def has_invisible(text: str) -> bool:
+    """Return True if `text` has a character that is not seen."""
+    return _INVISIBLE.search(text) is not None
 
 
 def escape_unprintable(text: str) -> str:
-    """Escape all characters that are not printable, other than newlines and tabs."""
+    """Escape all characters that are invisible or not printable, other than newlines and tabs."""
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    shown = _INVISIBLE.sub(lambda found: _escape(found[0]), text)
     return "".join(
-        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
+        character if character.isprintable() or character in "\n\t" else _escape(character) for character in shown
     )
 
 
@@ -78,8 +118,20 @@ def last_lines(text: str, most: int) -> str:
     return end.partition("\n")[2] or end
 
 
-def _is_harmless(character: str) -> bool:
-    return character in "\n\t" or character in _JOINERS or unicodedata.category(character) not in _ACTIVE_CATEGORIES
+def _has_effect(text: str, at: int) -> bool:
+    """Return True for a joiner between characters that it may join, and for a selector behind a symbol."""
+    before, after = text[at - 1 : at] if at else "", text[at + 1 : at + 2]
+    if text[at] in _SELECTORS:
+        return _EMOJI.fullmatch(before) is not None or (after == _KEYCAP and before in _KEYS)
+    if text[at] not in _JOINERS:
+        return False
+    if before in _SELECTORS:
+        before = text[at - 2 : at - 1] if at > 1 else ""
+    return _can_be_joined(before) and _can_be_joined(after)
+
+
+def _can_be_joined(character: str) -> bool:
+    return not character.isascii() and not has_invisible(character)
 
 
 def _escape(character: str) -> str:

@@ -66,20 +66,20 @@ def _number(limit: str | float) -> float:
 
 
 def _is_listed(path: str, patterns: Sequence[str]) -> bool:
-    parts = path.split("/")
-    return path != _SETTINGS_FILE and any(_matches(parts, pattern.split("/")) for pattern in patterns)
+    return path != _SETTINGS_FILE and any(path_matches(path, pattern) for pattern in patterns)
 
 
-def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
+def path_matches(path: str, pattern: str) -> bool:
     """Return True if a path matches: `*`, `?` and `[...]` match within one part of it, `**` matches any parts."""
+    parts, patterns = path.split("/"), pattern.split("/")
     # prefixes[i]: the first i parts match the patterns so far. So the work is parts × patterns at most.
     prefixes = [True] + [False] * len(parts)
-    for pattern in patterns:
-        if pattern == "**":
+    for part_pattern in patterns:
+        if part_pattern == "**":
             first = prefixes.index(True) if True in prefixes else len(prefixes)
             prefixes = [length >= first for length in range(len(prefixes))]
         else:
             prefixes = [False] + [
-                before and fnmatchcase(part, pattern) for before, part in zip(prefixes, parts, strict=False)
+                before and fnmatchcase(part, part_pattern) for before, part in zip(prefixes, parts, strict=False)
             ]
     return prefixes[-1]

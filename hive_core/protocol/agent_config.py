@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -26,6 +27,25 @@ def _not_ours(name: str) -> str:
 
 McpName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"), AfterValidator(_not_ours)]
 """Name of an MCP server."""
+
+
+_SETTINGS_AND_CODE = re.compile(r"(agent\.toml|prompt\.md|.*\.nix)", re.IGNORECASE)
+
+
+def _names_data(pattern: str) -> str:
+    *directories, last = pattern.split("/")
+    if not {"", ".", ".."}.isdisjoint([*directories, last]):
+        raise PydanticCustomError("bad_pattern", "a path below the configuration is needed, such as assets/*.png")
+    ending = re.split(r"[*?\]]", last)[-1]
+    if (ending != last or "[" in last) and re.fullmatch(r"[^\[]*\.[A-Za-z0-9]+", ending) is None:
+        raise PydanticCustomError("bad_pattern", "a pattern ends in a suffix without wildcards, such as assets/*.png")
+    if _SETTINGS_AND_CODE.fullmatch(last):
+        raise PydanticCustomError("bad_pattern", "agent.toml, prompt.md and files of Nix code are always text")
+    return pattern
+
+
+FilePattern = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$"), AfterValidator(_names_data)]
+"""A path in the configuration; `*`, `?` and `[...]` match within one part of it, `**` matches any parts."""
 
 
 class ScriptSend(Request):
@@ -106,6 +126,8 @@ class AgentConfig(Request):
     `cpu_quota` in percent of one core, `io_weight` a share (100 is the default); None leaves a limit to the operator's
     defaults. A `sealed` network is none at all: such an agent reaches the hive's socket and nothing else.
 
+    `binary_files` are the paths of files that may be other than text.
+
     `turn_timeout` and `idle_timeout` are in seconds; `max_steps` is how many model calls one turn may take.
     `environment` are names of the harness's variables that the agent CLI gets beside those that its backend needs, a
     `*` at the end of one stands for any ending.
@@ -124,6 +146,7 @@ class AgentConfig(Request):
     turn_timeout: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
     max_steps: Annotated[int, Field(ge=1, le=10_000)] = 200
     idle_timeout: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    binary_files: list[FilePattern] = Field(default_factory=list, max_length=20)
     environment: list[VariablePattern] = Field(default_factory=list, max_length=100)
     mcp_servers: dict[McpName, McpServer] = Field(default_factory=dict, max_length=20)
     script: list[ScriptRule] = Field(default_factory=list, max_length=100)

@@ -30,6 +30,7 @@ from hive_core.protocol import (
     WithdrawRequest,
 )
 from hive_core.settings import Approval, AutoRule
+from tests.integration.gate.hostile_commits import REFUSED_CONTENTS, Content
 from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, OPERATOR, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
 from tests.unit.core.gate.pipeline.crash_points import SimulatedCrash
@@ -150,6 +151,26 @@ class GateMachine(RuleBasedStateMachine):
         request = ProposeRequest(commit=sha, note=f"because: {role}", agent=agent)
         principal = other or {"ada": ADA, "bob": BOB}[agent]
         self.run(self.request(gate_hive.gate.config_submissions.propose(request, principal), dies))
+
+    @rule(agent=agents, content=st.sampled_from(REFUSED_CONTENTS))
+    def propose_what_hides_something(self, agent: str, content: Content) -> None:
+        """No commit that a reviewer could not see in whole becomes a proposal, whatever else is going on."""
+        gate_hive = self.gate_hive
+        if not gate_hive.hive.agents.exists(agent):
+            return
+        try:
+            sha = gate_hive.commit(agent, content.files, on=gate_hive.main(agent))
+        except (HiveError, OSError, CalledProcessError):
+            return  # It is being purged.
+
+        async def work() -> None:
+            request = ProposeRequest(commit=sha, note="please", agent=agent)
+            with pytest.raises(HiveError) as refused:
+                await gate_hive.gate.config_submissions.propose(request, {"ada": ADA, "bob": BOB}[agent])
+            assert refused.value.code in {content.code, *EXPECTED}, refused.value
+            assert sha not in [row.commit for row in await gate_hive.rows()]
+
+        self.run(work())
 
     @rule(agent=agents, number=numbers, principal=deciders, expect=states, dies=deaths)
     def approve(self, agent: str, number: int, principal: Principal, expect: ProposalState, dies: int | None) -> None:

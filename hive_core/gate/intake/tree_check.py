@@ -1,4 +1,4 @@
-"""Checks of a commit's tree: names, sizes and number of its files.
+"""Checks of a commit's tree: names, sizes, number and content of its files.
 
 Trees are given as git stores them. The files of a commit that passes can be written to a disk safely.
 """
@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
 from hive_core.errors import HiveError
 from hive_core.gate.intake.agent_toml import TOML_MOST, check_ceilings, parse_config, toml_too_large
 from hive_core.gate.intake.errors import no_commit, too_large
+from hive_core.gate.intake.text_check import TextCheck, check_text, is_binary
 from hive_core.infra.git.cat_file import ObjectReader, TooLarge
 from hive_core.protocol import AgentConfig
 from hive_core.settings import LimitCeilings
-from hive_core.text import shown
+from hive_core.text import has_invisible, shown
 
 REQUIRED = ("agent.nix", "agent.toml", "prompt.md")
 PROMPT_MOST = 100_000
@@ -33,11 +34,11 @@ _REFUSED_MODES = {
     b"120000": ("a symbolic link", "commit the file itself in its place"),
     b"160000": ("a submodule", "commit the files themselves, or fetch them in agent.nix"),
 }
-# Invisible letters and marks for which str.isprintable() is true.
-_INVISIBLE = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+# The names of files that steer git, in the forms that file systems of Windows make of them.
+_GIT = re.compile(
+    r"\.(?:git(?:attributes|modules)?|lfsconfig|mailmap)"
+    r"|(?:git|gitatt|gitmod|gi7d29|gi7eba|lfscon|mailma|maba30)~[0-9]+"
 )
-_GIT = re.compile(r"\.git|git~[0-9]+")
 _RENAME = "rename it: git mv"
 
 
@@ -127,14 +128,14 @@ def check_name(at: str, name: bytes) -> str:
 def _fault_of_name(name: str) -> str:
     if name in {"", ".", ".."} or "/" in name:
         return "leads out of its directory"
-    if not name.isprintable() or _INVISIBLE.search(name):
+    if not name.isprintable() or has_invisible(name):
         return "has a control character or one that cannot be seen"
     if name.endswith((".", " ")):
         return "ends in a dot or a space"
-    # Names that the file systems of Windows and macOS take for .git.
+    # Names that the file systems of Windows and macOS take for those of git.
     folded = re.split(r"[:\\]", unicodedata.normalize("NFKC", name).casefold())[0].rstrip(". ")
     if _GIT.fullmatch(folded):
-        return "is git's own, or looks like it"
+        return "is one of git's own, or looks like one"
     return ""
 
 
@@ -240,10 +241,25 @@ async def read_checked_config(
     toml = await _blob(objects, listing.files["agent.toml"], sizes["agent.toml"])
     # In a thread, because a text that was written for that can take long enough to delay other requests.
     config = await asyncio.to_thread(_read_config, toml, ceilings)
+    await _check_texts(objects, listing.files, config.binary_files)
     return CheckedConfig(config, prompt, sorted(listing.files))
 
 
+async def _check_texts(objects: ObjectReader, files: Mapping[str, str], binary_files: Sequence[str]) -> None:
+    """Read all files in pieces and check that they are text, but for `binary_files`."""
+    texts = [(path, sha) for path, sha in sorted(files.items()) if not is_binary(path, binary_files)]
+    check = None
+    async for index, piece in objects.pieces([sha for _, sha in texts]):
+        check = check or TextCheck(texts[index][0])
+        if piece:
+            check.feed(piece)
+        else:
+            check.finish()
+            check = None
+
+
 def _read_config(toml: bytes, ceilings: LimitCeilings) -> AgentConfig:
+    check_text("agent.toml", toml)
     config = parse_config(toml)
     check_ceilings(config, ceilings)
     return config

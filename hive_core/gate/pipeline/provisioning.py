@@ -8,6 +8,7 @@ from hive_core.agents import files
 from hive_core.errors import HiveError, conflict
 from hive_core.gate.context import GateContext
 from hive_core.gate.intake.agent_toml import check_ceilings
+from hive_core.gate.intake.text_check import check_text
 from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index, transitions
 from hive_core.gate.records.commit import read_active_config
@@ -27,7 +28,8 @@ class Provisioning:
     async def first_commit(self, request: SpawnRequest, principal: Principal) -> tuple[str, str | None]:
         """Write a new agent's configuration into its applied repository, as a commit without a ref.
 
-        The repository of an earlier agent of that name is used again. Raises `above_ceiling`.
+        The repository of an earlier agent of that name is used again. Raises `above_ceiling`, and the errors of
+        `check_text`, as the texts of a spawn may be an agent's.
 
         Returns:
             The commit, and the commit that was deployed before; None if there is none.
@@ -36,6 +38,8 @@ class Provisioning:
         check_ceilings(request.config, context.settings.ceilings)
         path = context.layout.applied_repository(request.name)
         content = files.first_files(request)
+        for name, data in content.items():
+            check_text(name, data)
 
         def write() -> tuple[str, str | None]:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

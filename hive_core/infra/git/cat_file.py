@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +166,30 @@ class ObjectReader:
         content = bytes(self._buffer[: header.size])
         del self._buffer[: header.size + 1]
         return header.kind, content
+
+    async def pieces(self, shas: Sequence[str]) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield the content of the objects in pieces, each with the index of its object; nothing of a missing one.
+
+        An empty piece ends each object. The caller must read all pieces before the next request.
+        """
+        for start in range(0, len(shas), _BATCH_SIZE):
+            batch = shas[start : start + _BATCH_SIZE]
+            self._send("".join(f"contents {sha}\n" for sha in batch))
+            for index in range(start, start + len(batch)):
+                header = await self._read_header()
+                left = header.size if header is not None else 0
+                while left:
+                    if not self._buffer:
+                        await self._fill_buffer()
+                    piece = bytes(self._buffer[:left])
+                    del self._buffer[: len(piece)]
+                    left -= len(piece)
+                    yield index, piece
+                if header is not None:
+                    if not self._buffer:
+                        await self._fill_buffer()
+                    del self._buffer[:1]  # The newline behind the content.
+                    yield index, b""
 
     def _send(self, text: str) -> None:
         with suppress(BrokenPipeError):

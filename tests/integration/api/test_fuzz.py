@@ -44,6 +44,7 @@ EXCUSED = {
     "too_many_reminders": ("positive_data_acceptance",),
     "no_such_option": ("positive_data_acceptance",),
     "bad_prompt": ("positive_data_acceptance",),
+    "bad_text": ("positive_data_acceptance",),
 }
 INSTANCE = "instance-1"
 # These start processes, which is what other tests are for: their agents do not exist.

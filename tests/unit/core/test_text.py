@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from hive_core.text import (
     escape_unprintable,
     escaped_line,
+    find_escaped,
     first_line,
     format_bytes,
+    has_invisible,
     join_list,
     last_lines,
     one_line,
@@ -92,8 +94,53 @@ def test_one_line_is_one_line(text: str) -> None:
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]) | st.sampled_from("\n\t")))
 def test_plain_text_is_kept(text: str) -> None:
-    """Text that a terminal only shows is not changed, newlines included."""
-    assert visible(text) == text
+    """Text that a person sees is not changed by `visible`, newlines included."""
+    assert (visible(text) == text) == (find_escaped(text, 0, len(text)) is None)
+    if not has_invisible(text):
+        assert visible(text) == text
+
+
+def test_the_table_has_all_that_is_not_seen() -> None:
+    """Every character whose category says that it is a control, formatting or a separator of lines is in the table."""
+    missing = [
+        code
+        for code in range(0x110000)
+        if unicodedata.category(chr(code)) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+        and chr(code) not in "\n\t"
+        and not has_invisible(chr(code))
+    ]
+    assert missing == []
+
+
+BLANK = "\u2800\u3164\u115f\uffa0\u034f\u180b\ufe00\ufe0e\ufe0f\U000e0100\u200b\u200c\u200d\ufeff\u00ad\u2060\U0001d159"
+blanks = st.text(st.sampled_from(BLANK + "a☀é👩\n"), max_size=12)
+
+
+@given(blanks | ANY)
+def test_what_a_terminal_shows_can_be_seen(text: str) -> None:
+    """For a terminal, no invisible character is left but joiners between letters and selectors behind symbols."""
+    shown = visible(text)
+    for at, character in enumerate(shown):
+        if has_invisible(character):
+            assert character in "\u200c\u200d\ufe0e\ufe0f"
+            assert at > 0 and not (shown[at - 1].isascii() and character in "\u200c\u200d")
+    assert len(set(shown) & set("\u2800\u3164\U000e0100")) == 0
+
+
+@given(blanks | ANY)
+def test_readers_of_lines_see_all(text: str) -> None:
+    """For a model, a log and an error no invisible character is left at all, and a line stays one line."""
+    assert not has_invisible(escape_unprintable(text))
+    assert not has_invisible(printable_line(text, 1_000)) and "\n" not in printable_line(text, 1_000)
+    assert not has_invisible(escaped_line(text).translate(dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))))
+
+
+@given(blanks | ANY)
+def test_the_escaped_character_is_found(text: str) -> None:
+    """What is found first is where `visible` changes the text first."""
+    at, shown = find_escaped(text, 0, len(text)), visible(text)
+    differs = next((index for index, (one, other) in enumerate(zip(text, shown, strict=False)) if one != other), None)
+    assert at == differs
 
 
 @pytest.mark.parametrize(
@@ -107,6 +154,13 @@ def test_plain_text_is_kept(text: str) -> None:
         ("tag\U000e0041", r"tag\U000e0041"),
         ("half\udcff", r"half\udcff"),
         ("👩\u200d💻", "👩\u200d💻"),
+        (
+            "❤\ufe0f\u200d🔥 ☀\ufe0f 1\ufe0f\u20e3 \u0645\u06cc\u200c\u062e",
+            "❤\ufe0f\u200d🔥 ☀\ufe0f 1\ufe0f\u20e3 \u0645\u06cc\u200c\u062e",
+        ),
+        ("a\u200db x\ufe0f 1\ufe0f \ufe0f\u20e3", r"a\u200db x\ufe0f 1\ufe0f \ufe0f" + "\u20e3"),
+        ("☀\ufe0f\ufe0f é\u200d", "☀\ufe0f" + r"\ufe0f é\u200d"),
+        ("approve\u2800\u3164", r"approve\u2800\u3164"),
     ],
 )
 def test_escapes_are_shown(text: str, shown: str) -> None:
@@ -124,10 +178,10 @@ def test_a_model_sees_what_a_person_sees(text: str) -> None:
 
 def test_each_reader_has_a_set_of_its_own() -> None:
     """Joiners and rare spaces are kept for a terminal and escaped for a model; a backslash is never doubled."""
-    text = "a\u200d\u00a0\ue000\\\t\x1b\u202e"
-    assert visible(text) == "a\u200d\u00a0\ue000\\\t\\x1b\\u202e"
-    assert escape_unprintable(text) == "a\\u200d\\xa0\\ue000\\\t\\x1b\\u202e"
-    assert quote_log_lines([text]) == ["> a\\u200d\\xa0\\ue000\\\\t\\x1b\\u202e"]
+    text = "é\u200dé\u00a0\ue000\\\t\x1b\u202e"
+    assert visible(text) == "é\u200dé\u00a0\ue000\\\t\\x1b\\u202e"
+    assert escape_unprintable(text) == "é\\u200dé\\xa0\\ue000\\\t\\x1b\\u202e"
+    assert quote_log_lines([text]) == ["> é\\u200dé\\xa0\\ue000\\\\t\\x1b\\u202e"]
 
 
 @pytest.mark.parametrize(

@@ -162,13 +162,14 @@ class GateHive:
         for name in names:
             await self.gate.agent_submissions.spawn(SpawnRequest(name=name), OPERATOR)
 
-    def commit(self, agent: str, files: Mapping[str, str] | None = None, *, on: str | None = None) -> str:
+    def commit(self, agent: str, files: Mapping[str, str | bytes] | None = None, *, on: str | None = None) -> str:
         """Make a commit in the agent's own repository as the agent, on top of `on` or of its last commit."""
         place = self.layout.agent(agent).config
         if on is not None:
             git(place, "checkout", "--quiet", "-B", "work", on)
-        for path, text in (files or {}).items():
-            (place / path).write_text(text)
+        for path, data in (files or {}).items():
+            (place / path).parent.mkdir(exist_ok=True)
+            (place / path).write_bytes(data.encode() if isinstance(data, str) else data)
         git(place, "add", "--all")
         git(place, "commit", "--quiet", "--allow-empty", "--message", "A change")
         return git(place, "rev-parse", "HEAD")

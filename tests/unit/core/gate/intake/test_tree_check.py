@@ -105,6 +105,8 @@ BAD_NAMES = [
         "\uff0egit",
     ),
     *(".g\u200cit", "\U000e0041", "\ud7ff\uffff"),
+    *(".gitattributes", ".GITATTRIBUTES", "\uff0egitattributes", ".gitattributes.", ".gitattributes::$DATA"),
+    *("GITATT~1", "gi7d29~2", ".gitmodules", "gi7eba~1", "gitmod~1", ".lfsconfig", "LFSCON~1", ".mailmap", "maba30~1"),
 ]
 
 
@@ -115,7 +117,7 @@ def test_bad_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a", ".gitignore", ".gitattributes", "git", "größe", "日本語", "a b", "-x", "...x", "~", "e\u0301"]
+    "name", ["a", ".gitignore", "gitattributes", "git", "größe", "日本語", "a b", "-x", "...x", "~", "e\u0301"]
 )
 def test_good_names(name: str) -> None:
     """Ordinary names in any language are taken."""

@@ -15,6 +15,8 @@ from hive_core.protocol import AgentConfig
 
 _PROMPT_BYTES = 400_000
 _CACHED_CONFIGS = 64
+_WHOLE = "(git needs too long to compare these files line by line: each change is shown as one block)\n"
+"""The line before a diff of whole blocks."""
 
 # Threads read commits. The id of a commit is a hash of its content, so an entry is never stale.
 _configs: dict[str, AgentConfig] = {}
@@ -58,17 +60,17 @@ def read_active_config(repository: Repository, row: ProposalRow) -> ActiveConfig
 def shown_diff(repository: Repository, data: ProposalFields, commit: str, limit: int) -> tuple[str, int]:
     """Return the beginning of a proposal's diff, and its full size in bytes.
 
-    If git needs too long to compare the files, the text says so: the proposal can still be decided on.
+    If git needs too long or too much memory to compare the lines, the differing part of each file is shown as removed
+    and added, and the first line says so.
     """
     try:
         return repository.diff(data.base, commit, limit)
     except HiveError as error:
-        if error.code != "git_slow":
+        if error.code not in ("git_slow", "git_failed"):
             raise
-        text = (
-            f"(git needs too long to compare these files; see both sides in {data.agent}.git: {data.base} {commit})\n"
-        )
-        return text, len(text)
+    said = len(_WHOLE)
+    text, size = repository.whole_diff(data.base, commit, max(limit - said, 0))
+    return _WHOLE + text, said + size
 
 
 def _read(repository: Repository, commit: str, path: str, limit: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import selectors
 import signal
 import time
@@ -27,6 +28,8 @@ SECONDS = 60.0
 _CHUNK = 65_536
 _ERRORS_KEPT = 4_096
 _SMALL = 65_536
+_LOW_PRIORITY = 10
+"""nice(1) of a command that must not slow down others."""
 _NO_PROGRAM = 127
 """Exit code of `env` if git is not installed."""
 
@@ -89,6 +92,13 @@ class RunningGit:
         if status:
             raise failure(self._arguments, status, self.errors)
 
+    def restrain(self, memory: int) -> None:
+        """Limit the command's address space, and let every other process go before it."""
+        # From now on, shortly after its start. A command that has ended is left as it is.
+        with suppress(ProcessLookupError):
+            resource.prlimit(self._process.pid, resource.RLIMIT_AS, (memory, memory))
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, _LOW_PRIORITY)
+
     def end(self) -> None:
         """Kill the command if it still runs, and close its pipes."""
         if self._process.poll() is None:
@@ -106,16 +116,24 @@ class RunningGit:
 
 @contextmanager
 def run_in_background(
-    repository: Path, *arguments: str, feed: bytes = b"", seconds: float = SECONDS, keep: Sequence[int] = ()
+    repository: Path,
+    *arguments: str,
+    feed: bytes = b"",
+    seconds: float = SECONDS,
+    keep: Sequence[int] = (),
+    memory: int | None = None,
 ) -> Iterator[RunningGit]:
     """Start git in a repository, and kill it at the end of the block if it still runs.
 
     `feed` is its complete standard input, which is there before git starts, so that git never gets only a part of it if
-    the daemon is killed. `keep` are descriptors that git inherits. Raises HiveError `git_missing`.
+    the daemon is killed. `keep` are descriptors that git inherits. With `memory`, a limit of its address space in
+    bytes, the command also yields the processor to everything else. Raises HiveError `git_missing`.
     """
     with _input(feed) as source:
         started = RunningGit(_start(repository, arguments, source, keep), arguments, seconds)
     try:
+        if memory is not None:
+            started.restrain(memory)
         yield started
     finally:
         started.end()

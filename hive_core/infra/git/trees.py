@@ -183,6 +183,11 @@ _MAX_PATH_BYTES = 8_192
 COUNTED = 64 * 1024 * 1024
 """Number of bytes beyond the limit up to which a diff is counted."""
 
+DIFF_SECONDS = 5.0
+"""Time limit of the line-by-line comparison: some files take git minutes, and a reader waits."""
+DIFF_MEMORY = 768 * 1024 * 1024
+_SMALL_WINDOWS = ("-c", "core.packedGitWindowSize=1m", "-c", "core.packedGitLimit=64m")
+"""Lets git map little of its packs at a time, so that their sizes do not count against the limit of memory."""
 _PLAIN = ("--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--ignore-submodules=none")
 
 
@@ -210,13 +215,13 @@ def diff(repository: Path, old: str | None, new: str, limit: int) -> tuple[str, 
     """Return the diff as text, cut after `limit` bytes, and its full size in bytes; with `old` None, from nothing.
 
     The size is counted up to 64 MiB beyond the limit: a larger number means "at least". Bytes that are not UTF-8 are
-    replaced. Files that git treats as binary (a NUL near their start) are named, not shown.
+    replaced. Files that git treats as binary (a NUL near their start) are named, not shown. Raises HiveError
+    `git_slow` after 5 s, and `git_failed` if it needs more than 768 MiB of memory.
     """
     kept = bytearray()
     full = 0
-    with run_in_background(
-        repository, "diff-tree", "-r", "-p", "--full-index", *_PLAIN, _base(old), check_sha(new)
-    ) as command:
+    arguments = (*_SMALL_WINDOWS, "diff-tree", "-r", "-p", "--full-index", *_PLAIN, _base(old), check_sha(new))
+    with run_in_background(repository, *arguments, seconds=DIFF_SECONDS, memory=DIFF_MEMORY) as command:
         for chunk in command.chunks():
             kept += chunk[: limit - len(kept)]
             full += len(chunk)

@@ -56,6 +56,7 @@ in
     ./host/settings.nix
     ./host/service.nix
     ./host/manager.nix
+    ./host/nix.nix
     ./host/assertions.nix
   ];
 

@@ -15,6 +15,8 @@ LEAST = (2, 8)
 NEWEST = (2, 34)
 """The newest Nix that the nixos runtime was tested with."""
 FEATURES = ("nix-command", "flakes")
+BUILD_USER = "hyperhive-build"
+"""The user that evaluates what agents propose, unless root does."""
 _VERSION = re.compile(r"nix(?: \((?P<name>[^)]*)\))? (?P<number>[0-9]{1,6}(?:\.[0-9]{1,6}){1,2})")
 _OWN = "Nix"
 """The text in parentheses for Nix itself; Lix has `Lix, like Nix`, Determinate Nix its own version."""
@@ -37,7 +39,7 @@ class NixFacts:
 
     `version` is the output of `nix --version`. `settings` are the values of Nix's settings, by name; where they cannot
     be read they are empty, and `unknown` says why. `features` are those of FEATURES that are enabled, None where that
-    is not known. `daemon` is the behaviour of its socket.
+    is not known. `daemon` is the behaviour of its socket. `build_user_groups` are the groups of BUILD_USER.
     """
 
     version: CommandOutput
@@ -45,6 +47,7 @@ class NixFacts:
     settings: Mapping[str, object] = field(default_factory=dict)
     unknown: str = ""
     features: frozenset[str] | None = None
+    build_user_groups: frozenset[str] = frozenset()
 
 
 def nix_version(said: CommandOutput) -> NixVersion | None:
@@ -108,19 +111,69 @@ def _settings(facts: NixFacts, settings: Settings) -> list[Finding]:
         return [warning(check, f"nix does not print its settings as JSON: {why}", remedy)]
     found = []
     if facts.settings.get("sandbox") not in (True, "true"):
-        what = f"nix.conf has sandbox = {_shown(facts.settings.get('sandbox'))}: builds of agents may reach the host"
+        what = (
+            f"nix.conf has sandbox = {_shown(facts.settings.get('sandbox'))}: what agents build through the Nix daemon "
+            "can run outside of its sandbox, with the network and the files of a user of this host"
+        )
         found.append(warning("nix-sandbox", what, "nix.settings.sandbox = true; in the host's configuration"))
     if facts.settings.get("sandbox-fallback") not in (False, "false"):
-        what = "nix.conf has sandbox-fallback = true: where the sandbox cannot be made, builds run without one"
+        what = (
+            "nix.conf has sandbox-fallback = true: where the Nix daemon cannot make its sandbox, what agents build "
+            "through it runs without one"
+        )
         remedy = "nix.settings.sandbox-fallback = false; in the host's configuration"
         found.append(warning("nix-sandbox-fallback", what, remedy))
+    if not found:
+        found.append(ok("nix-sandbox", "nix builds in its sandbox, and not without it"))
+    found += _users(facts, settings)
     if facts.settings.get("lazy-locks") in (True, "true"):
         what = "nix.conf has lazy-locks = true: without the hash of a flake (narHash) nothing can be built"
         found.append(error("nix-lazy-locks", what, "remove lazy-locks from nix.conf"))
     if settings.nixos.build_user == "root" and not facts.settings.get("build-users-group"):
         what = 'nixos.build_user = "root", and nix.conf has no build-users-group: nothing can be built'
         found.append(error("nix-build-users", what, "set build-users-group in nix.conf"))
-    return found or [ok("nix-sandbox", "nix builds in its sandbox, and not without it")]
+    return found
+
+
+def _users(facts: NixFacts, settings: Settings) -> list[Finding]:
+    """Check who may use the Nix daemon, and whom it trusts."""
+    check, everybody, where = "nix-allowed-users", "*", "in the host's configuration"
+    allowed, trusted = (_names(facts.settings.get(name)) for name in ("allowed-users", "trusted-users"))
+    if allowed is None or trusted is None:
+        what = "nix does not print allowed-users and trusted-users: it is not known who may use the Nix daemon"
+        return [warning(check, what, "see what nix config show prints")]
+    own = {everybody, BUILD_USER, *(f"@{group}" for group in facts.build_user_groups)}
+    found = []
+    if names := own.intersection(trusted):
+        what = (
+            f"nix.conf has trusted-users = {' '.join(trusted)}: with {' and '.join(sorted(names))} in it, "
+            "what agents have written can choose Nix's settings, and so be root on this host"
+        )
+        found.append(error("nix-trusted-users", what, f'nix.settings.trusted-users = [ "root" ]; {where}'))
+    remedy = f'nix.settings.allowed-users = [ "root" "@wheel" "{BUILD_USER}" ]; {where}'
+    if everybody in allowed:
+        what = (
+            "nix.conf has allowed-users = *: every user of this host may use the Nix daemon, and so may every agent to "
+            "which its socket is shown; what it builds has the network, and no limit of the agent's"
+        )
+        found.append(warning(check, what, f"{remedy}, unless agents are to use Nix"))
+    elif settings.nixos.build_user != "root" and not own.intersection((*allowed, *trusted)):
+        refused = settings.nixos.build_user == "dynamic"
+        what = (
+            f"nix.conf has allowed-users = {' '.join(allowed)}: {BUILD_USER}, which evaluates what agents propose, may "
+            f"not use the Nix daemon, so {'proposals are refused' if refused else 'root evaluates them'}"
+        )
+        found.append((error if refused else warning)(check, what, remedy))
+    else:
+        found.append(ok(check, f"only {', '.join(allowed) or 'trusted users'} may use the Nix daemon, no agent"))
+    return found
+
+
+def _names(value: object) -> list[str] | None:
+    """Return the names in a setting; None if it is not known."""
+    if isinstance(value, str):
+        return value.split()
+    return [str(name) for name in value] if isinstance(value, list) else None
 
 
 def _shown(value: object) -> str:

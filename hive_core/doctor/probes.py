@@ -6,9 +6,11 @@ import asyncio
 import grp
 import os
 import platform
+import pwd
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from pydantic import ValidationError
 from hive_core.doctor.findings import CommandOutput
 from hive_core.doctor.hive_checks import DaemonFacts, Unanswered
 from hive_core.doctor.host_checks import GIB, MIB, ContainerFacts, DiskSpace, FilePermissions, KernelFacts, SocketFacts
-from hive_core.doctor.nix_checks import NixFacts
+from hive_core.doctor.nix_checks import BUILD_USER, NixFacts
 from hive_core.errors import HiveError
 from hive_core.infra import files
 from hive_core.layout import Layout
@@ -25,7 +27,7 @@ from hive_core.protocol import AgentList, Deployment, History, HiveStatus
 from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.runtimes.launcher import probe_bubblewrap
 from hive_core.runtimes.nixos.build.nix_settings import SHOW, read_nix_settings
-from hive_core.runtimes.nixos.commands import run
+from hive_core.runtimes.nixos.commands import environment, run
 from hive_core.runtimes.nixos.containers import config_files
 from hive_core.runtimes.nixos.host_checks import check_id_mapping
 
@@ -210,10 +212,29 @@ async def nix() -> NixFacts:
     unknown = version.failed
     if not version.failed:
         try:
-            settings = await read_nix_settings()
+            settings = await read_nix_settings(variables=_of_the_system())
         except HiveError as error:
             unknown = error.message
-    return NixFacts(version, probe_socket(NIX_DAEMON), settings, unknown, await _features())
+    groups = groups_of(BUILD_USER)
+    return NixFacts(version, probe_socket(NIX_DAEMON), settings, unknown, await _features(), groups)
+
+
+def _of_the_system() -> dict[str, str]:
+    """Return variables with which Nix reads the system's settings only, as its daemon does, not those of this user."""
+    return {**environment(), "NIX_USER_CONF_FILES": "", "NIX_CONFIG": ""}
+
+
+def groups_of(user: str) -> frozenset[str]:
+    """Return the names of the groups of a user; without an account the one group of that name, as systemd makes it."""
+    try:
+        number = pwd.getpwnam(user).pw_gid
+    except KeyError:
+        return frozenset({user})
+    found = set()
+    for group in os.getgrouplist(user, number):
+        with suppress(KeyError):
+            found.add(grp.getgrgid(group).gr_name)
+    return frozenset(found)
 
 
 async def _features() -> frozenset[str] | None:

@@ -16,17 +16,17 @@ _BYTES = 4 * 1024 * 1024
 """The answer contains the documentation of each setting, too."""
 
 
-async def read_nix_settings(nix: str = "nix") -> Mapping[str, object]:
-    """Ask Nix for its settings; returns their values by name.
+async def read_nix_settings(nix: str = "nix", variables: Mapping[str, str] | None = None) -> Mapping[str, object]:
+    """Ask Nix for its settings; returns their values by name. `variables` replace the environment of Nix.
 
     Raises HiveError `nix_settings_unknown` if the form of the answer is not known, and the errors of `run`.
     """
     try:
-        answer = await run([nix, *FEATURES, *SHOW[0]], limit_bytes=_BYTES)
+        answer = await run([nix, *FEATURES, *SHOW[0]], limit_bytes=_BYTES, environment=variables)
     except HiveError as error:
         if error.code != "command_failed":
             raise
-        answer = await run([nix, *FEATURES, *SHOW[1]], limit_bytes=_BYTES)
+        answer = await run([nix, *FEATURES, *SHOW[1]], limit_bytes=_BYTES, environment=variables)
     return parse_nix_settings(answer)
 
 

@@ -25,7 +25,7 @@ from hive_core.doctor.host_checks import (
     check_namespaces,
     check_permissions,
 )
-from hive_core.doctor.nix_checks import NixFacts, NixVersion, check_nix, nix_version
+from hive_core.doctor.nix_checks import BUILD_USER, NixFacts, NixVersion, check_nix, nix_version
 from hive_core.errors import HiveError
 from hive_core.settings import NixOS, Settings
 
@@ -100,7 +100,13 @@ def test_private_directories(mode: int, severity: Severity) -> None:
     assert found.remedy == ("" if severity == "ok" else "chmod 0700 /state")
 
 
-SANDBOXED = {"sandbox": True, "sandbox-fallback": False, "build-users-group": "nixbld"}
+SANDBOXED = {
+    "sandbox": True,
+    "sandbox-fallback": False,
+    "build-users-group": "nixbld",
+    "allowed-users": ["root", "@wheel", BUILD_USER],
+    "trusted-users": ["root"],
+}
 NIX = NixFacts(CommandOutput("nix (Nix) 2.18.1\n"), "answers", SANDBOXED, features=frozenset({"flakes", "nix-command"}))
 OLD_SCRIPT = 'exec "nsenter", "-t", $pid, "-m", "-u", "-i", "-n", "-p", "--", @command;'
 NEW_SCRIPT = 'exec "nsenter", "--all", "-t", $pid, "--", @command;'
@@ -178,6 +184,7 @@ def test_nix_that_has_all() -> None:
         "nix": "ok",
         "nix-features": "ok",
         "nix-sandbox": "ok",
+        "nix-allowed-users": "ok",
         "nix-daemon": "ok",
     }
 

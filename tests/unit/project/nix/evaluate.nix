@@ -50,6 +50,27 @@ in
     "nix-command flakes"
     [ "ca-derivations" ]
   ];
+  # nix.conf and the user that evaluates, of a host as it is usual, and of one where root evaluates.
+  nix = map (
+    more:
+    let
+      inherit (host more) config;
+    in
+    {
+      conf = config.environment.etc."nix/nix.conf".source.text;
+      user = config.users.users.hyperhive-build or null != null;
+      group = (config.users.users.hyperhive-build or { group = null; }).group;
+    }
+  ) [
+    { }
+    { nix.settings.allowed-users = [ "root" "@wheel" ]; }
+    { services.hyperhive.settings.nixos.build_user = "root"; }
+  ];
+  # A host whose Nix builds without its sandbox: what it warns of.
+  unsandboxed = (host {
+    nix.settings.sandbox = "relaxed";
+    nix.settings.sandbox-fallback = lib.mkForce true;
+  }).config.warnings;
   containers = examples.host.config.boot.enableContainers;
   agent = {
     inherit (examples.agent.config.boot) isContainer;

@@ -72,6 +72,25 @@ def test_experimental_features_of_a_host(found: dict[str, Any]) -> None:
     ]
 
 
+def test_nix_of_a_host(found: dict[str, Any]) -> None:
+    """Nix builds in its sandbox only; the user that evaluates exists and may use Nix, unless root evaluates."""
+    usual, restricted, by_root = found["nix"]
+    for each in (usual, restricted, by_root):
+        assert {"sandbox = true", "sandbox-fallback = false"} <= set(each["conf"].splitlines())
+    lines = restricted["conf"].splitlines()
+    assert lines.index("allowed-users = root @wheel") < lines.index("extra-allowed-users = hyperhive-build")
+    assert "allowed-users = *" in usual["conf"].splitlines()
+    assert [(each["user"], each["group"]) for each in (usual, restricted)] == [(True, "hyperhive-build")] * 2
+    assert (by_root["user"], "hyperhive-build" in by_root["conf"]) == (False, False)
+
+
+def test_builds_without_sandbox_are_warned_of(found: dict[str, Any]) -> None:
+    """A host may override both settings of the sandbox, and is warned of each when the system is built."""
+    relaxed, fallback = found["unsandboxed"]
+    assert 'nix.settings.sandbox is "relaxed"' in relaxed
+    assert "nix.settings.sandbox-fallback is true" in fallback
+
+
 def test_agent(found: dict[str, Any]) -> None:
     """An agent's system is a container with its harness, its files, and what its agent.nix adds."""
     agent = found["agent"]

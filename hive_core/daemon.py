@@ -162,7 +162,12 @@ class Daemon:
             importer=CommitImporter(
                 runtime.bubblewrap,
                 layout.scratch,
-                IntakeLimits(settings.proposal_bytes, settings.proposal_files, ceilings=settings.ceilings),
+                IntakeLimits(
+                    settings.proposal_bytes,
+                    settings.proposal_files,
+                    ceilings=settings.ceilings,
+                    check_settings=runtime.check_settings,
+                ),
             ),
         )
 

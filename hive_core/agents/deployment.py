@@ -223,6 +223,7 @@ class DeploymentManager:
             deployment=record.deployment,
             limits=self._limit_policy.effective(record.config),
             sealed=record.sealed,
+            nix_daemon=record.nix_daemon,
             web_port=0 if record.sealed else record.web_port,
         )
 

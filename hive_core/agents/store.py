@@ -48,6 +48,11 @@ class AgentRecord:
         """True if the agent has no network except the socket of the daemon."""
         return self.config.network == "sealed"
 
+    @property
+    def nix_daemon(self) -> bool:
+        """True if the agent may use the host's Nix daemon."""
+        return self.config.nix_daemon
+
     def with_active_config(self, in_force: ActiveConfig) -> AgentRecord:
         """The record with another active configuration."""
         return replace(

@@ -14,9 +14,11 @@ from hive_core.protocol.agent_config import McpServer, ScriptRule
 
 _MOST_NAMED = 100
 _WIDTH = 250
-_WORDS = frozenset({"backend", "model", "effort", "network"})
+_WORDS = frozenset({"backend", "model", "effort", "network", "nix_daemon"})
 """Settings that are not numbers, of which none is higher than another."""
 _UNSET = {"allowed_recipients": "everyone"}
+_EFFECTS = {("nix_daemon", True): "the host's Nix daemon, and so the whole network and the host's disk"}
+"""What settings mean that a reviewer might take for small ones."""
 _SAME = "the same in another order or number"
 
 
@@ -91,6 +93,9 @@ def _rules(count: int) -> str:
 def _value(key: str, value: str | float | None) -> str:
     if value is None:
         return _UNSET.get(key, "the default")
+    if isinstance(value, bool):
+        effect = _EFFECTS.get((key, value))
+        return str(value).lower() + (f" ({effect})" if effect else "")
     return value if isinstance(value, str) else f"{value:.12g}"
 
 

@@ -125,6 +125,8 @@ class AgentConfig(Request):
     broadcasts. `tools` are the agent CLI's own tools, beside the hive's. `memory_max` is in MiB or GiB ("512M", "3G"),
     `cpu_quota` in percent of one core, `io_weight` a share (100 is the default); None leaves a limit to the operator's
     defaults. A `sealed` network is none at all: such an agent reaches the hive's socket and nothing else.
+    `nix_daemon` shows the socket of the host's Nix daemon in the container, which builds and fetches for its callers:
+    it is the whole network, also of a sealed agent, and the host's disk.
 
     `binary_files` are the paths of files that may be other than text.
 
@@ -143,6 +145,7 @@ class AgentConfig(Request):
     tasks_max: TasksMax | None = None
     io_weight: IoWeight | None = None
     network: Literal["host", "sealed"] = "host"
+    nix_daemon: bool = False
     turn_timeout: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
     max_steps: Annotated[int, Field(ge=1, le=10_000)] = 200
     idle_timeout: Annotated[float, Field(ge=0, le=86_400)] = 300.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hive_core.layout import AgentPaths
-from hive_core.protocol import Kind, Lifecycle, Limits, Usage
+from hive_core.protocol import AgentConfig, Kind, Lifecycle, Limits, Usage
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class AgentSpec:
 
     `closure` is the output of a build, `deployment` the number of its deployment, with which the harness registers.
     `applied` is the part of the applied repositories that the agent may see: the directory of all for the manager, the
-    own repository for other agents. `limits` are within the operator's ceilings; `sealed` removes the network.
+    own repository for other agents. `limits` are within the operator's ceilings; `sealed` removes the network, and
+    `nix_daemon` shows the socket of the host's Nix daemon.
     """
 
     name: str
@@ -31,6 +32,7 @@ class AgentSpec:
     deployment: int = 0
     limits: Limits = field(default_factory=Limits)
     sealed: bool = False
+    nix_daemon: bool = False
     web_port: int = 0
 
 
@@ -107,6 +109,12 @@ class Runtime(Protocol):
     confinement: str
     bubblewrap: str | None
     limiting: bool
+
+    def check_settings(self, config: AgentConfig) -> None:
+        """Raise HiveError if a setting cannot be enforced here that an agent must not run without.
+
+        Limits are none of these: they are ignored where nothing enforces them.
+        """
 
     @property
     def build_problem(self) -> str:

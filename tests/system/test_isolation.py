@@ -139,9 +139,28 @@ async def test_a_sealed_agent_has_no_network(hive: HostHive) -> None:
     assert unit(service("sea"), "ActiveState") == "active"
 
 
-async def test_without_users_of_its_own_the_nix_daemon_is_hidden(hive: HostHive, pair: tuple[str, str]) -> None:
+async def test_the_nix_daemon_is_shown_only_if_that_was_approved(hive: HostHive, pair: tuple[str, str]) -> None:
+    """In a container there is no socket of it, also where the network is the host's, and unmounting what hides it
+    reveals nothing. An agent whose configuration asks for it has it, and loses it with the next one.
+    """
+    attacker, _ = pair
+    await hive.spawn_with("nix", network="sealed", nix_daemon=True)
+    assert attack("nix", NIX_TASKS)["reached"] == [f"connect {NIX_SOCKET}"]
+    config = {"agent_toml": 'backend = "scripted"\nnetwork = "sealed"\n'}
+    built = await hive.propose("nix", "no more of Nix", **config)
+    shown = await hive.ask("GET", f"/v1/proposals/nix/{built['number']}")
+    assert any(line.startswith("nix_daemon: true (the host's Nix daemon") for line in shown["settings"])
+    await hive.approve(built)
+    assert (await hive.ended(built))["state"] == "deployed"
+    for agent in (attacker, "nix"):
+        inside(agent, "sh", "-c", "while umount /nix/var/nix/daemon-socket; do :; done", check=False)
+        assert attack(agent, NIX_TASKS)["reached"] == []
+        assert "socket" not in inside(agent, "ls", "-A", "/nix/var/nix/daemon-socket", check=False).split()
+
+
+async def test_without_users_of_its_own_the_nix_daemon_is_hidden(hive: HostHive) -> None:
     """The Nix daemon would take root there for the host's, whom it trusts. Unmounting what hides its socket shows
-    nothing: it was never shown. Of a hive without user namespaces, beside the other one.
+    nothing: it was never shown. An agent that asks for it is refused. Of a hive without user namespaces.
     """
     home = Path(tempfile.mkdtemp(prefix="r", dir="/run"))
     call("chmod", "0755", str(home))  # As /var/lib is: who builds has to get to the state directory.
@@ -152,9 +171,11 @@ async def test_without_users_of_its_own_the_nix_daemon_is_hidden(hive: HostHive,
         await own.spawn("raw")
         await own.agent_until("raw", lambda agent: agent["state"] == "idle", PATIENCE)
         assert inside("raw", "cat", "/proc/self/uid_map").split() == ["0", "0", str(2**32 - 1)]
-        assert attack(pair[0], NIX_TASKS)["reached"] == [f"connect {NIX_SOCKET}"]  # to it, that root is nobody
         inside("raw", "sh", "-c", "while umount /nix/var/nix/daemon-socket; do :; done", check=False)
         assert attack("raw", NIX_TASKS)["reached"] == []
+        body = {"name": "raw2", "config": {"nix_daemon": True}}
+        status, answer = await own.request("POST", "/v1/agents", body)
+        assert (status, answer["error"]["code"]) == (409, "no_nix_daemon")
         await own.ask("POST", "/v1/agents/raw/destroy", {})
     finally:
         await own.close()

@@ -21,7 +21,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ from hive_core.infra.git.quarantine import (
 )
 from hive_core.infra.processes import describe_exit
 from hive_core.infra.tasks import shield_to_completion
+from hive_core.protocol import AgentConfig
 from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.settings import LimitCeilings
 from hive_core.text import shown
@@ -56,7 +57,8 @@ class IntakeLimits:
 
     `bytes` limits the pack, each file and the sum of all files; `files` their number; `seconds` the time, and the
     processor time of each command; `memory` the bytes of address space of each command, in addition to the size of a
-    file. `ceilings` are those of the limits in `agent.toml`.
+    file. `ceilings` are those of the limits in `agent.toml`. `check_settings` raises HiveError for a setting that the
+    runtime cannot enforce.
     """
 
     bytes: int
@@ -64,6 +66,7 @@ class IntakeLimits:
     seconds: float = 30.0
     memory: int = 512 * 1024 * 1024
     ceilings: LimitCeilings = field(default_factory=LimitCeilings)
+    check_settings: Callable[[AgentConfig], None] = lambda _: None
 
 
 class CommitImporter:
@@ -87,8 +90,8 @@ class CommitImporter:
 
         `base` is the commit that it must descend from, one of `repository`. Raises HiveError: `bad_commit`,
         `no_such_commit`, `no_repository`, `bad_repository`, `bad_object`, `bad_tree`, `too_large`, `too_many_files`,
-        `bad_agent_toml`, `above_ceiling`, `bad_prompt`, `not_rebased`, `intake_slow`, `disk_full`, `git_missing`,
-        `intake_failed`.
+        `bad_agent_toml`, `above_ceiling`, the errors of `check_settings`, `bad_prompt`, `not_rebased`, `intake_slow`,
+        `disk_full`, `git_missing`, `intake_failed`.
         After an error or a cancellation nothing is left behind.
         """
         if re.fullmatch(r"[0-9a-f]{40}", commit) is None:
@@ -141,6 +144,7 @@ class _Import:
             candidate = await read_checked_config(
                 objects, head.tree, self.most.bytes, self.most.files, self.most.ceilings
             )
+            self.most.check_settings(candidate.config)
         # The quarantine is removed after this, so the move must not stop in the middle.
         await shield_to_completion(asyncio.to_thread(self.quarantine.accept))
         return candidate

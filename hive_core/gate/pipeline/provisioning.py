@@ -28,14 +28,15 @@ class Provisioning:
     async def first_commit(self, request: SpawnRequest, principal: Principal) -> tuple[str, str | None]:
         """Write a new agent's configuration into its applied repository, as a commit without a ref.
 
-        The repository of an earlier agent of that name is used again. Raises `above_ceiling`, and the errors of
-        `check_text`, as the texts of a spawn may be an agent's.
+        The repository of an earlier agent of that name is used again. Raises `above_ceiling`, the errors of
+        `Runtime.check_settings`, and those of `check_text`, as the texts of a spawn may be an agent's.
 
         Returns:
             The commit, and the commit that was deployed before; None if there is none.
         """
         context = self._context
         check_ceilings(request.config, context.settings.ceilings)
+        context.runtime.check_settings(request.config)
         path = context.layout.applied_repository(request.name)
         content = files.first_files(request)
         for name, data in content.items():

@@ -81,6 +81,14 @@ def _clamp(least: int, value: int, most: int) -> int:
     return max(least, min(value, most))
 
 
+_HIDDEN = "InaccessiblePaths=-"
+
+
+def hidden_paths(text: str) -> list[str]:
+    """Return the paths that a drop-in hides."""
+    return [line.removeprefix(_HIDDEN) for line in text.splitlines() if line.startswith(_HIDDEN)]
+
+
 def dropin(
     limits: Limits,
     stop_timeout: float,
@@ -104,7 +112,7 @@ def dropin(
     of memory does not end the other processes of the container.
     """
     device = "DeviceAllow=/dev/net/tun rwm\n" if sealed else ""
-    hiding = "".join(f"InaccessiblePaths=-{path}\n" for path in hidden)
+    hiding = "".join(f"{_HIDDEN}{path}\n" for path in hidden)
     return (
         f"{limits_dropin(limits)}"
         f"TimeoutStopSec={round(stop_timeout * 1000)}ms\n"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from hive_core.errors import HiveError, conflict, not_found
-from hive_core.protocol import Kind, Limits, Usage
+from hive_core.protocol import AgentConfig, Kind, Limits, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 from hive_core.runtimes.bubblewrap import check_hidden, confined, inspect_host
 from hive_core.runtimes.launcher import Harness, Launcher, PlainLauncher, SandboxLauncher, find_bubblewrap, remedy
@@ -112,6 +112,9 @@ class LocalRuntime:
         if confine is not unconfined:
             runtime.bubblewrap = bwrap
         return runtime
+
+    def check_settings(self, config: AgentConfig) -> None:
+        """Return at once: no sandbox shows the socket of a Nix daemon, whatever `nix_daemon` says."""
 
     async def check_can_build(self) -> None:
         """Return at once: a build needs nothing but the commit."""

@@ -19,7 +19,7 @@ from hive_core.infra.systemd.bus import SystemBus
 from hive_core.infra.systemd.resource_control import unit_properties
 from hive_core.infra.systemd.units import lifecycle
 from hive_core.layout import Layout
-from hive_core.protocol import Limits, Usage
+from hive_core.protocol import AgentConfig, Limits, Usage
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec, BuildOrder, Runtime, UnitState
 from hive_core.runtimes.nixos import host_checks
@@ -50,10 +50,12 @@ class NixosRuntime:
         *,
         confinement: str,
         bubblewrap: str | None,
+        user_namespaces: bool,
         stop_timeout: float,
         back_off: BackOff | None = None,
     ) -> None:
         self.confinement = confinement
+        self._user_namespaces = user_namespaces
         self.bubblewrap = bubblewrap
         self._bus = bus
         self._builder = builder
@@ -76,6 +78,7 @@ class NixosRuntime:
             layout,
             confinement=parts.confinement,
             bubblewrap=parts.bubblewrap,
+            user_namespaces=settings.nixos.user_namespaces,
             stop_timeout=settings.stop_timeout,
         )
         try:
@@ -103,6 +106,16 @@ class NixosRuntime:
             asyncio.create_task(self._monitor.run(), name="follow containers"),
             asyncio.create_task(self._restarter.run(self._monitor.watch()), name="start containers again"),
         ]
+
+    def check_settings(self, config: AgentConfig) -> None:
+        """Raise `no_nix_daemon` if the agent asks for the Nix daemon, which would take its root for the host's."""
+        if config.nix_daemon and not self._user_namespaces:
+            raise conflict(
+                "no_nix_daemon",
+                "nix_daemon = true is refused: containers have no user namespaces here (nixos.user_namespaces = false),"
+                " so the Nix daemon would take root in one for the host's root, whom it trusts",
+                "take nix_daemon out of agent.toml, or set nixos.user_namespaces = true",
+            )
 
     # --- building -------------------------------------------------------------------------------------------
 

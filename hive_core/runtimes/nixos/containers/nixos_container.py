@@ -19,7 +19,7 @@ import structlog
 from hive_core.errors import HiveError
 from hive_core.infra import files
 from hive_core.infra.files import has_mount_below
-from hive_core.infra.systemd.resource_control import dropin
+from hive_core.infra.systemd.resource_control import dropin, hidden_paths
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec
@@ -64,7 +64,8 @@ class NixosContainers:
         return config_files.bind_settings(spec, user_namespaces=self._user_namespaces, by_flag=self._by_flag)
 
     async def runs(self, spec: AgentSpec) -> bool:
-        """Return True if an active container was started as `spec` says: closure, deployment, network and users.
+        """Return True if an active container was started as `spec` says: closure, deployment, network, users, and what
+        is hidden from it.
 
         Other lines may have changed with the hive's version; they are written at the next start.
         """
@@ -73,7 +74,7 @@ class NixosContainers:
             text = read_container_files(self.host_paths, container_name(spec.name)).text
             wanted = self.lines(spec)
             same = text is not None and all(config_files.conf_value(text, key) == wanted[key] for key in _NEED_RESTART)
-            return same and config_files.has_environment(spec)
+            return same and config_files.has_environment(spec) and self._hides(spec)
 
         return await asyncio.to_thread(look_up)
 
@@ -152,10 +153,18 @@ class NixosContainers:
 
     async def put_dropin(self, spec: AgentSpec, stop_timeout: float) -> bool:
         """Write the drop-in of the unit and undo live changes; returns True if systemd must reload."""
-        # To the Nix daemon, root of a container without users of its own is the host's root, which it trusts.
-        hidden = () if self._user_namespaces else (self.host_paths.nix_daemon,)
-        text = dropin(spec.limits, stop_timeout, sealed=spec.sealed, hidden=hidden)
+        text = dropin(spec.limits, stop_timeout, sealed=spec.sealed, hidden=self._hidden(spec))
         return await _write(self._put_dropin, container_name(spec.name), text)
+
+    def _hidden(self, spec: AgentSpec) -> list[Path]:
+        """Return the paths that the container must not show."""
+        # To the Nix daemon, root of a container without users of its own is the host's root, which it trusts.
+        return [] if spec.nix_daemon and self._user_namespaces else [self.host_paths.nix_daemon]
+
+    def _hides(self, spec: AgentSpec) -> bool:
+        """Return True if the unit was started with exactly these paths hidden."""
+        text = files.read(self.host_paths.dropin_dir(container_name(spec.name)) / _DROPIN)
+        return hidden_paths(text or "") == [str(path) for path in self._hidden(spec)]
 
     async def drop_dropin(self, container: str) -> bool:
         """Remove the drop-in and live changes; returns True if systemd must reload."""

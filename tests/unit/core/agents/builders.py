@@ -81,10 +81,17 @@ class FakeProcesses:
     running: set[str] = field(default_factory=set)
     failed: dict[str, UnitState] = field(default_factory=dict)
     specs: dict[str, AgentSpec] = field(default_factory=dict)
+    unsupported: set[str] = field(default_factory=set)
+    """Settings that cannot be enforced if they are not what a new agent has."""
     limited: dict[str, Limits] = field(default_factory=dict)
     old: set[str] = field(default_factory=set)
     began: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     changes: asyncio.Queue[UnitState] = field(default_factory=asyncio.Queue)
+
+    def check_settings(self, config: AgentConfig) -> None:
+        for key in sorted(self.unsupported):
+            if getattr(config, key) != getattr(AgentConfig(), key):
+                raise conflict("cannot_seal", f"{key} cannot be enforced here", "leave it out")
 
     async def check_can_build(self) -> None: ...
 

@@ -405,7 +405,12 @@ async def _opened(
             importer=CommitImporter(
                 None,
                 layout.scratch,
-                IntakeLimits(settings.proposal_bytes, settings.proposal_files, ceilings=settings.ceilings),
+                IntakeLimits(
+                    settings.proposal_bytes,
+                    settings.proposal_files,
+                    ceilings=settings.ceilings,
+                    check_settings=runtime.check_settings,
+                ),
             ),
         )
         gate_hive = GateHive(layout, hive, gate, runtime, events, settings)

@@ -74,6 +74,7 @@ def test_limits_lowered(fields: dict[str, Any]) -> None:
         {"tasks_max": None},
         {"io_weight": 101},
         {"network": "sealed"},
+        {"nix_daemon": True},
         {"memory_max": "1G", "network": "sealed"},
         {"turn_timeout": 601.0},
         {"memory_max": "1G", "cpu_quota": 200},

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from hive_core.agents import files
 from hive_core.errors import HiveError
 from hive_core.gate import policy
 from hive_core.layout import Layout
@@ -13,9 +14,11 @@ from hive_core.protocol import (
     HistoryQuery,
     LogsQuery,
     ProposeRequest,
+    SpawnProposal,
+    SpawnRequest,
     WithdrawRequest,
 )
-from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, NOT_BUILDABLE, GateHive, opened, quick
+from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, NOT_BUILDABLE, OPERATOR, GateHive, config, opened, quick
 from tests.unit.core.gate.queries import begun, prompt, refused
 
 
@@ -64,6 +67,24 @@ async def test_where_nothing_can_be_built_nothing_is_begun(gate_hive: GateHive) 
     assert (await gate_hive.gate.config_submissions.propose(asked, ADA)).number == 1
     await gate_hive.until("ada", 1, "built")
     await gate_hive.spawn("eve")
+
+
+async def test_a_setting_that_cannot_be_enforced_is_refused(gate_hive: GateHive) -> None:
+    """Nobody is asked to decide on it: proposals and spawns are refused before they get a number; no trace is left."""
+    gate_hive.runtime.unsupported = {"network"}
+    sealed = files.config_as_toml(config(network="sealed"))
+    sha = gate_hive.commit("ada", {"agent.toml": sealed}, on=gate_hive.main("ada"))
+    submissions = gate_hive.gate.agent_submissions
+    for request in (
+        gate_hive.gate.config_submissions.propose(ProposeRequest(commit=sha, note="quiet"), ADA),
+        submissions.spawn(SpawnRequest(name="eve", config=config(network="sealed")), OPERATOR),
+        submissions.request_spawn(SpawnProposal(name="eve", config=config(network="sealed"), note="x"), MANAGER),
+    ):
+        assert (await refused(request)).code == "cannot_seal"
+    assert not any(tag.endswith("/1") for tag in gate_hive.tags("ada"))
+    assert not gate_hive.layout.applied_repository("eve").exists()
+    await gate_hive.deploy("ada")
+    await gate_hive.check()
 
 
 async def test_what_cannot_be_built_fails(gate_hive: GateHive) -> None:

@@ -23,6 +23,7 @@ def spec_of(
     deployment: int = 1,
     environment: Mapping[str, str] | None = None,
     sealed: bool = False,
+    nix_daemon: bool = False,
     limits: Limits | None = None,
 ) -> AgentSpec:
     """An agent of a hive below `place`, its directories made."""
@@ -41,5 +42,6 @@ def spec_of(
         deployment=deployment,
         limits=limits or Limits(),
         sealed=sealed,
+        nix_daemon=nix_daemon,
         web_port=8123,
     )

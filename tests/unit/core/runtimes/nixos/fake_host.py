@@ -161,15 +161,16 @@ class FakeHost:
         log.unlink(missing_ok=True)
         return [call.replace(f"{self.host_paths.profiles}/", "") for call in found]
 
-    async def daemon(self) -> NixosRuntime:
+    async def daemon(self, *, user_namespaces: bool = True) -> NixosRuntime:
         """The runtime of a new daemon."""
         runtime = NixosRuntime(
             cast(SystemBus, self.systemd),
             cast(NixBuilder, self.builder),
-            NixosContainers(self.host_paths, user_namespaces=True, by_flag=False),
+            NixosContainers(self.host_paths, user_namespaces=user_namespaces, by_flag=False),
             self.layout,
             confinement="",
             bubblewrap=None,
+            user_namespaces=user_namespaces,
             stop_timeout=10,
             back_off=BackOff(first=0.01),
         )

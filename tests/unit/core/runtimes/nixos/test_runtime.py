@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.protocol import Limits, Usage
+from hive_core.protocol import AgentConfig, Limits, Usage
 from hive_core.runtimes.nixos.containers import config_files
 from hive_core.runtimes.nixos.runtime import NixosRuntime
 from tests.unit.core.runtimes.nixos.builders import spec_of
@@ -57,11 +57,51 @@ async def test_a_container_that_is_as_it_should_be_is_left_alone(host: FakeHost,
         (replace(spec, closure="/nix/store/bbb-system"), []),
         (replace(spec, deployment=2), []),
         (replace(spec, sealed=True), ["reload"]),  # The unit's drop-in lets it have the device of its own network.
+        (replace(spec, nix_daemon=True), ["reload"]),
     ):
         await runtime.start(other)
         assert host.systemd.done == [f"stop {UNIT}", *between, f"start {UNIT}"]
         await runtime.start(spec)
         host.systemd.done.clear()
+
+
+HIDDEN = "InaccessiblePaths=-/nix/var/nix/daemon-socket\n"
+
+
+@pytest.mark.parametrize(("wanted", "sealed"), [(False, False), (False, True), (True, False), (True, True)])
+async def test_the_nix_daemon_is_hidden_unless_it_is_approved(
+    host: FakeHost, runtime: NixosRuntime, wanted: bool, sealed: bool
+) -> None:
+    """From the container's unit, so outside of the container, whatever its network is."""
+    await runtime.start(spec_of(host.place, nix_daemon=wanted, sealed=sealed))
+    text = (host.host_paths.dropin_dir("h-ada") / "10-hyperhive.conf").read_text()
+    assert (HIDDEN in text) == (not wanted)
+
+
+async def test_a_container_of_an_older_hive_that_shows_the_nix_daemon_is_started_anew(
+    host: FakeHost, runtime: NixosRuntime
+) -> None:
+    """The first start of this daemon closes what the one before left open."""
+    spec = spec_of(host.place)
+    await runtime.start(spec)
+    dropin = host.host_paths.dropin_dir("h-ada") / "10-hyperhive.conf"
+    dropin.write_text(dropin.read_text().replace(HIDDEN, ""))
+    host.systemd.done.clear()
+    await runtime.start(spec)
+    assert host.systemd.done == [f"stop {UNIT}", "reload", f"start {UNIT}"]
+    assert HIDDEN in dropin.read_text()
+
+
+async def test_without_user_namespaces_the_nix_daemon_is_refused(host: FakeHost) -> None:
+    """An agent that asks for it is told why not and what to do, and one that has it all the same does not see it."""
+    runtime = await host.daemon(user_namespaces=False)
+    runtime.check_settings(AgentConfig(network="sealed"))
+    with pytest.raises(HiveError, match="nix_daemon = true is refused") as refusal:
+        runtime.check_settings(AgentConfig(nix_daemon=True))
+    assert refusal.value.code == "no_nix_daemon" and "user_namespaces" in refusal.value.hint
+    await runtime.start(spec_of(host.place, nix_daemon=True))
+    assert HIDDEN in (host.host_paths.dropin_dir("h-ada") / "10-hyperhive.conf").read_text()
+    await runtime.close()
 
 
 async def test_a_new_closure_is_put_in_place_while_the_container_is_stopped(

@@ -30,6 +30,7 @@ from hive_core.api.status import StatusReport
 from hive_core.gate.gate import Gate
 from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
 from hive_core.infra.database.database import Database
+from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.file_lock import StateLock
 from hive_core.infra.systemd.notify import Notifier
 from hive_core.infra.telemetry import log_config
@@ -37,7 +38,8 @@ from hive_core.infra.telemetry.events import EventHub
 from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout, make_directories
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
-from hive_core.messaging.scheduler import run_retention
+from hive_core.messaging.scheduler import limit_database, run_retention
+from hive_core.protocol.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
 
@@ -92,6 +94,8 @@ class Daemon:
         metrics = Metrics()
         events = EventHub()
         database = await Database.open(layout.database, metrics.committed)
+        space = DatabaseSpace(database, memory_bytes(settings.database_limit))
+        database.committed.append(space.touch)
         stack.push_async_callback(database.close)
         writing = self._part("database writer", database.run())
         stack.push_async_callback(_finish_writing, database, writing)
@@ -102,9 +106,12 @@ class Daemon:
             directory,
             events,
             inbox_limit=settings.inbox_limit,
+            budgets=settings.budgets,
+            space=space,
             lease_seconds=settings.lease_seconds,
         )
         await broker.open()
+        await space.measure()
         reports = HarnessReports(events, broker, directory)
         questions = Questions(database, broker, directory, events)
         reminders = Reminders(database, broker)
@@ -171,7 +178,7 @@ class Daemon:
             ),
         )
 
-        status_report = StatusReport(layout, database, directory, broker, agents, runtime, metrics)
+        status_report = StatusReport(layout, database, space, directory, broker, agents, runtime, metrics)
         services = Services(
             layout=layout,
             database=database,
@@ -216,6 +223,7 @@ class Daemon:
         stack.push_async_callback(gate.close)
         for background in (
             self._part("vacuum", run_retention(broker.vacuum, settings.retention_days)),
+            self._part("database limit", limit_database(space, broker, scheduler)),
             self._part("vacuum of questions", run_retention(scheduler.vacuum, settings.retention_days)),
             self._part("what time brings", scheduler.run()),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),

@@ -93,6 +93,27 @@ class LimitCeilings(BaseModel):
     io_weight: Annotated[IoWeight | None, Field(description="Share of the disk; 100 is everybody's.")] = None
 
 
+class Budgets(BaseModel):
+    """What one agent may send, and have waiting unacknowledged; a message to several counts once for each of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    messages_per_minute: Annotated[int, Field(ge=1, description="Messages that an agent may send in a minute.")] = 600
+    bytes_per_minute: Annotated[int, Field(ge=1, description="Bytes of their bodies.")] = 16 * 1024 * 1024
+    messages_per_minute_to_one: Annotated[
+        int, Field(ge=1, description="Messages that it may send to the same recipient in a minute.")
+    ] = 300
+    bytes_per_minute_to_one: Annotated[int, Field(ge=1, description="Bytes of their bodies.")] = 8 * 1024 * 1024
+    unacknowledged: Annotated[int, Field(ge=1, description="Messages of an agent that may wait, in all inboxes.")] = (
+        10_000
+    )
+    unacknowledged_bytes: Annotated[int, Field(ge=1, description="Bytes of their bodies.")] = 64 * 1024 * 1024
+    unacknowledged_to_one: Annotated[
+        int, Field(ge=1, description="Messages of an agent that may wait in the inbox of one recipient.")
+    ] = 1_000
+    unacknowledged_bytes_to_one: Annotated[int, Field(ge=1, description="Bytes of their bodies.")] = 16 * 1024 * 1024
+
+
 class Settings(BaseModel):
     """The settings of a daemon. Each field's description is its documentation."""
 
@@ -123,6 +144,12 @@ class Settings(BaseModel):
         str, Field(description="Group that may use `host.sock` where it exists; else only the daemon's user.")
     ] = "hyperhive"
     inbox_limit: Annotated[int, Field(ge=1, description="Unacknowledged messages allowed per recipient.")] = 10_000
+    budgets: Annotated[
+        Budgets, Field(description="What one agent may send, and have waiting unacknowledged (a table).")
+    ] = Budgets()
+    database_limit: Annotated[
+        MemorySize, Field(description="Size of the database beyond which agents' messages are refused.")
+    ] = "4G"
     lease_seconds: Annotated[float, Field(gt=0, le=86_400, description="Seconds until an unrenewed lease ends.")] = (
         120.0
     )
@@ -157,7 +184,7 @@ class Settings(BaseModel):
         return Layout(state_dir=state, run_dir=(self.run_dir or default_run_dir(state)).absolute())
 
 
-_TABLES = frozenset({"approval", "nixos", "limits", "ceilings"})
+_TABLES = frozenset({"approval", "nixos", "limits", "ceilings", "budgets"})
 """Settings that are tables, which are JSON in the environment."""
 
 

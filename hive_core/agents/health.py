@@ -14,8 +14,8 @@ import structlog
 from hive_core.agents.alerts import Alerts, one_line
 from hive_core.errors import HiveError
 from hive_core.infra.telemetry.events import EventHub
+from hive_core.infra.wakeups import Wakeups
 from hive_core.messaging import Broker, Directory
-from hive_core.messaging.wakeups import Wakeups
 from hive_core.protocol import HarnessState, SendRequest
 from hive_core.protocol.names import MANAGER, OPERATOR, SYSTEM
 from hive_core.runtimes.base import UnitState

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from hive_core import __version__
 from hive_core.agents import AgentRegistry
 from hive_core.infra.database.database import Database
+from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, question_store
@@ -24,6 +25,7 @@ class StatusReport:
         self,
         layout: Layout,
         database: Database,
+        space: DatabaseSpace,
         directory: Directory,
         broker: Broker,
         agents: AgentRegistry,
@@ -32,6 +34,7 @@ class StatusReport:
     ) -> None:
         self._layout = layout
         self._database = database
+        self._space = space
         self._broker = broker
         self._agents = agents
         self._runtime = runtime
@@ -43,6 +46,8 @@ class StatusReport:
             "recipient",
             lambda: {name: broker.unacknowledged(name) for name in [OPERATOR, *directory.names()]},
         )
+        sizes = "Bytes used in the database file, and its limit."
+        metrics.watch("hive_database_bytes", sizes, "size", lambda: {"used": space.used, "limit": space.limit})
         metrics.watch("hive_agents", "Agents by lifecycle.", "lifecycle", self._lifecycles)
 
     async def status(self) -> HiveStatus:
@@ -65,6 +70,8 @@ class StatusReport:
             messages_unacked=self._broker.total_unacknowledged,
             operator_unread=self._broker.unacknowledged(OPERATOR),
             open_questions=asked,
+            database_bytes=self._space.used,
+            database_limit=self._space.limit,
             build_problem=self._runtime.build_problem,
         )
 

@@ -10,6 +10,10 @@ from hive_core.doctor.findings import Finding, error, ok, warning
 from hive_core.errors import HiveError
 from hive_core.protocol import AgentStatus, Deployment, HiveStatus, Limits
 from hive_core.settings import Settings
+from hive_core.text import format_bytes
+
+_MUCH_USED = 0.8
+"""Share of database_limit from which the operator is warned."""
 
 
 class Unanswered(Exception):
@@ -52,6 +56,12 @@ def check_hive(hive: DaemonFacts, settings: Settings, version: str) -> list[Find
     if status.state_dir != str(settings.layout.state_dir):
         what = f"the daemon keeps its state in {status.state_dir}, the settings say {settings.layout.state_dir}"
         found.append(warning("settings-in-use", what, again))
+    if status.database_bytes > _MUCH_USED * status.database_limit > 0:
+        used, limit = format_bytes(status.database_bytes), format_bytes(status.database_limit)
+        full = status.database_bytes >= status.database_limit
+        what = f"the database uses {used} of {limit}" + ("; messages of agents are refused" if full else "")
+        remedy = "read the inbox, lower retention_days, or raise database_limit"
+        found.append((error if full else warning)("database-limit", what, remedy))
     return found
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database, milliseconds
+from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.telemetry.events import EventHub
+from hive_core.infra.wakeups import Wakeups
 from hive_core.messaging import leases, store
 from hive_core.messaging.directory import Directory
+from hive_core.messaging.fairness.budgets import SendingBudgets
+from hive_core.messaging.fairness.inboxes import Inboxes
 from hive_core.messaging.receiving import Receiver, message, waiting
 from hive_core.messaging.sending import OutgoingMessage, Sender
-from hive_core.messaging.wakeups import Wakeups
+from hive_core.messaging.store import AcknowledgedMessage
 from hive_core.protocol import (
     EventKind,
     Inbox,
@@ -30,8 +35,13 @@ from hive_core.protocol import (
 )
 from hive_core.protocol.names import OPERATOR
 from hive_core.protocol.pages import INBOX_BODY
+from hive_core.settings import Budgets
 
 T = TypeVar("T")
+_DEFAULT_BUDGETS = Budgets()
+_NO_LIMIT = 2**62
+_SPARED_AFTER = 3_600_000
+"""Milliseconds after which an acknowledged message can be spared when the database gets full."""
 
 
 class Broker:
@@ -45,17 +55,34 @@ class Broker:
         *,
         inbox_limit: int,
         lease_seconds: float,
+        budgets: Budgets = _DEFAULT_BUDGETS,
+        space: DatabaseSpace | None = None,
         clock: Callable[[], int] = milliseconds,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` gives the time in milliseconds."""
+        """`clock` gives the time in milliseconds, `ticks` in seconds that never go back.
+
+        Without `space` the database has no limit.
+        """
         self._database = database
         self._directory = directory
         self._events = events
         self._lease = int(lease_seconds * 1_000)
         self._clock = clock
         self._wakeups = Wakeups()
-        self._sender = Sender(database, directory, events, self._wakeups, inbox_limit=inbox_limit, clock=clock)
-        counts = self._sender.unacknowledged
+        self._inboxes = Inboxes(inbox_limit, budgets)
+        self._budgets = SendingBudgets(budgets, ticks)
+        self._sender = Sender(
+            database,
+            directory,
+            events,
+            self._wakeups,
+            inboxes=self._inboxes,
+            budgets=self._budgets,
+            space=space or DatabaseSpace(database, _NO_LIMIT),
+            clock=clock,
+        )
+        counts = self._inboxes.waiting
         self._receiver = Receiver(database, directory, events, self._wakeups, counts, lease=self._lease, clock=clock)
 
     async def open(self) -> None:
@@ -83,13 +110,17 @@ class Broker:
         """
         now = self._clock()
 
-        def operation(db: sqlite3.Connection, number: int) -> tuple[T, bool]:
-            return within(db, number), read is not None and store.mark_read(db, OPERATOR, read, now)
+        def operation(db: sqlite3.Connection, number: int) -> tuple[T, AcknowledgedMessage | None]:
+            return within(db, number), None if read is None else store.mark_read(db, OPERATOR, read, now)
 
         result, marked = await self._sender.deliver(message, operation)
-        if marked and read is not None:
-            self._settled(OPERATOR, [read])
+        if marked is not None:
+            self._settled(OPERATOR, [marked])
         return result
+
+    def charge(self, sender: str, recipient: str, body: str) -> None:
+        """Count a message that is stored later in its sender's budgets; raises `database_full`, `sending_too_fast`."""
+        self._sender.charge(sender, [recipient], len(body.encode()))
 
     async def wake_self(self, name: str, body: str, key: str | None) -> SendAnswer:
         """Store a message of an agent to itself, which its list of recipients does not limit."""
@@ -99,12 +130,12 @@ class Broker:
 
     def unacknowledged(self, recipient: str) -> int:
         """Return how many messages wait for `recipient` or are leased by it."""
-        return self._sender.unacknowledged[recipient]
+        return self._inboxes.waiting[recipient]
 
     @property
     def total_unacknowledged(self) -> int:
         """The number of unacknowledged messages of all recipients."""
-        return sum(self._sender.unacknowledged.values())
+        return sum(self._inboxes.waiting.values())
 
     # --- harnesses ------------------------------------------------------------------------------------------
 
@@ -185,7 +216,8 @@ class Broker:
 
     def was_deleted(self, name: str) -> None:
         """Count the messages for `name` as removed."""
-        self._sender.unacknowledged[name] = 0
+        self._inboxes.forget(name)
+        self._budgets.forget(name)
 
     async def vacuum(self, retention_days: float, batch: int = 500) -> int:
         """Remove messages acknowledged longer ago; one batch at a time, so that sends are stored in between."""
@@ -197,17 +229,26 @@ class Broker:
             if count < batch:
                 return removed
 
+    async def spare(self, batch: int = 500) -> int:
+        """Remove some of the longest acknowledged messages before their time; returns how many.
+
+        Those of the last hour are kept, so that repeated sends still find their idempotency keys.
+        """
+        before = self._clock() - _SPARED_AFTER
+        return await self._database.write(lambda db: store.vacuum(db, before, batch))
+
     # ---------------------------------------------------------------------------------------------------------
 
     async def _finish(self, name: str, instance: str | None, ids: Sequence[int]) -> LeaseAnswer:
         now = self._clock()
         done = await self._database.write(lambda db: leases.acknowledge(db, name, instance, dict.fromkeys(ids), now))
         self._settled(name, done)
-        return LeaseAnswer(ids=done)
+        return LeaseAnswer(ids=[acknowledged.id for acknowledged in done])
 
-    def _settled(self, name: str, done: Sequence[int]) -> None:
-        self._sender.unacknowledged[name] -= len(done)
-        self._notify("message.acknowledged", name, done)
+    def _settled(self, name: str, done: Sequence[AcknowledgedMessage]) -> None:
+        for acknowledged in done:
+            self._inboxes.remove(acknowledged.sender, name, acknowledged.size)
+        self._notify("message.acknowledged", name, [acknowledged.id for acknowledged in done])
 
     async def _change_leases(self, name: str, request: LeaseRequest, until: int | None) -> list[int]:
         ids = None if request.ids is None else list(dict.fromkeys(request.ids))

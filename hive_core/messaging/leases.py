@@ -13,7 +13,14 @@ from typing import NamedTuple
 
 from hive_core.errors import conflict
 from hive_core.messaging.directory import superseded
-from hive_core.messaging.store import MessageRow, find_message, json_size, unknown_message
+from hive_core.messaging.store import (
+    FIND_DELIVERY,
+    AcknowledgedMessage,
+    MessageRow,
+    find_message,
+    json_size,
+    unknown_message,
+)
 
 MOST_HELD = 1_000
 """A recipient may hold leases only among this many of its oldest messages, which keeps queries fast."""
@@ -111,7 +118,9 @@ def held_by(db: sqlite3.Connection, recipient: str, instance: str) -> list[int]:
     return [row[0] for row in db.execute(query, (recipient, instance))]
 
 
-def acknowledge(db: sqlite3.Connection, recipient: str, holder: str | None, ids: Iterable[int], now: int) -> list[int]:
+def acknowledge(
+    db: sqlite3.Connection, recipient: str, holder: str | None, ids: Iterable[int], now: int
+) -> list[AcknowledgedMessage]:
     """Mark messages as acknowledged; returns those that were not yet.
 
     Raises `lease_lost` if one of them is not held by `holder` (None: messages that are read without a lease), and
@@ -119,11 +128,11 @@ def acknowledge(db: sqlite3.Connection, recipient: str, holder: str | None, ids:
     """
     if holder is not None:
         check_instance(db, recipient, holder)
-    changed = [number for number in ids if _check_held(db, recipient, holder, number)]
+    changed = [found for number in ids if (found := _find_held(db, recipient, holder, number)) is not None]
     db.executemany(
         """UPDATE deliveries SET acknowledged_at = ?, leased_until = NULL, instance = NULL
         WHERE message = ? AND recipient = ?""",
-        [(now, number, recipient) for number in changed],
+        [(now, found.id, recipient) for found in changed],
     )
     return changed
 
@@ -134,7 +143,7 @@ def renew(
     """Set when leases of `instance` end; None releases the messages at once. Raises `lease_lost` like `acknowledge`."""
     check_instance(db, recipient, instance)
     chosen = held_by(db, recipient, instance) if ids is None else ids
-    changed = [number for number in chosen if _check_held(db, recipient, instance, number)]
+    changed = [number for number in chosen if _find_held(db, recipient, instance, number) is not None]
     holder = None if until is None else instance
     db.executemany(
         "UPDATE deliveries SET instance = ?, leased_until = ? WHERE message = ? AND recipient = ?",
@@ -156,18 +165,18 @@ def release_all(db: sqlite3.Connection, recipient: str) -> list[int]:
     return sorted(row[0] for row in db.execute(query, (recipient,)))
 
 
-def _check_held(db: sqlite3.Connection, recipient: str, holder: str | None, number: int) -> bool:
-    """Return True if `holder` holds the message, False if it is acknowledged already; raises otherwise."""
-    query = "SELECT instance, acknowledged_at FROM deliveries WHERE message = ? AND recipient = ?"
-    row: tuple[str | None, int | None] | None = db.execute(query, (number, recipient)).fetchone()
+def _find_held(db: sqlite3.Connection, recipient: str, holder: str | None, number: int) -> AcknowledgedMessage | None:
+    """Return the message if `holder` holds it, None if it is acknowledged already; raises otherwise."""
+    row = db.execute(FIND_DELIVERY, (number, recipient)).fetchone()
     if row is None:
         raise unknown_message(number)
-    if row[1] is not None:
-        return False
-    if row[0] != holder:
+    instance, acknowledged_at, sender, size = row
+    if acknowledged_at is not None:
+        return None
+    if instance != holder:
         raise conflict(
             "lease_lost",
             f"message {number} is not leased to this harness any more",
             "it was or will be handed out again; renew leases in time",
         )
-    return True
+    return AcknowledgedMessage(number, sender, size)

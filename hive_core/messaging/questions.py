@@ -46,9 +46,9 @@ class Questions:
     async def ask(self, agent: str, request: AskRequest) -> Question:
         """Ask the operator a question, which is sent as a message.
 
-        Raises `recipient_not_allowed`, `too_many_questions`, `inbox_full`, `invalid_request` where nothing could be
-        answered, `idempotency_conflict` when the key was used for another question, and `unknown_agent` if the agent
-        is destroyed meanwhile.
+        Raises `recipient_not_allowed`, `too_many_questions`, `inbox_full`, `too_many_waiting`, `database_full`,
+        `sending_too_fast`, `invalid_request` where nothing could be answered, `idempotency_conflict` when the key was
+        used for another question, and `unknown_agent` if the agent is destroyed meanwhile.
         """
         self._directory.recipients(agent, OPERATOR)
         if not (request.free_text or request.options):

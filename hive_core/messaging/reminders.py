@@ -34,8 +34,8 @@ class Reminders:
         """Store a reminder.
 
         Raises `invalid_request` for a time that is missing, named twice or too far ahead, `too_many_reminders`,
-        `idempotency_conflict` when the key was used for another one, and `unknown_agent` if the agent is destroyed
-        meanwhile.
+        `database_full`, `sending_too_fast`, `idempotency_conflict` when the key was used for another one, and
+        `unknown_agent` if the agent is destroyed meanwhile.
         """
         now = self._clock()
         due_at = _due_at(request, now)
@@ -74,10 +74,10 @@ class Reminders:
     async def fire(self, row: ReminderRow) -> None:
         """Deliver a due reminder, unless it was cancelled meanwhile.
 
-        Raises `inbox_full`, and `unknown_recipient` if the agent is gone.
+        Raises `inbox_full`, `too_many_waiting`, and `unknown_recipient` if the agent is gone.
         """
         now = self._clock()
-        message = OutgoingMessage(row.agent, row.agent, lambda _: reminder_message(row))
+        message = OutgoingMessage(row.agent, row.agent, lambda _: reminder_message(row), charged=True)
 
         def within(db: sqlite3.Connection, _: int) -> None:
             if not store.end_reminder(db, row.agent, row.id, now):
@@ -100,6 +100,8 @@ class Reminders:
         ]
 
     async def _keep(self, agent: str, due_at: int, text: str, key: str | None, now: int) -> Reminder:
+        self._broker.charge(agent, agent, text)
+
         def operation(db: sqlite3.Connection) -> ReminderRow:
             check_exists(db, agent)
             if len(store.waiting_reminders_of(db, agent)) >= MOST_WAITING:

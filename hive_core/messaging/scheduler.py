@@ -13,10 +13,13 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.infra.database.database import Database, milliseconds
+from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.database.writer import TEMPORARY_ERRORS
 from hive_core.messaging import question_store
+from hive_core.messaging.broker import Broker
 from hive_core.messaging.questions import Questions
 from hive_core.messaging.reminders import Reminders
+from hive_core.protocol.names import OPERATOR
 
 _log = structlog.get_logger(__name__)
 
@@ -123,6 +126,7 @@ def _due(
     return reminders, questions, min(times, default=None)
 
 
+_HOUR_IN_DAYS = 1 / 24
 _SECONDS = 3_600.0
 _VACUUM_RETRY_SECONDS = 60.0
 
@@ -145,3 +149,26 @@ async def run_retention(vacuum: Callable[[float], Awaitable[int]], retention_day
         if removed:
             _log.info("vacuumed", rows=removed, seconds=round(time.monotonic() - started, 3))
         await asyncio.sleep(_SECONDS)
+
+
+async def limit_database(space: DatabaseSpace, broker: Broker, scheduler: Scheduler) -> None:
+    """Warn the operator when the database gets full, and remove what can be spared, until cancelled."""
+
+    async def prune() -> bool:
+        removed = await broker.spare() or await scheduler.vacuum(_HOUR_IN_DAYS)
+        if removed:
+            _log.info("spared", rows=removed, used=space.used, limit=space.limit)
+        return removed > 0
+
+    async def warn(text: str) -> None:
+        _log.warning("database limit", used=space.used, limit=space.limit)
+        await broker.announce([(OPERATOR, text)], lambda _: None)
+
+    while True:
+        try:
+            await space.run(prune, warn)
+        except HiveError as error:
+            if error.code not in TEMPORARY_ERRORS:
+                raise
+            _log.warning("database not measured", code=error.code, seconds=_VACUUM_RETRY_SECONDS)
+            await asyncio.sleep(_VACUUM_RETRY_SECONDS)

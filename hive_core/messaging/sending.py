@@ -16,13 +16,16 @@ import structlog
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
+from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.telemetry.events import EventHub
+from hive_core.infra.wakeups import Wakeups
 from hive_core.messaging import store
 from hive_core.messaging.directory import Directory
+from hive_core.messaging.fairness.budgets import SendingBudgets
+from hive_core.messaging.fairness.inboxes import Inboxes
 from hive_core.messaging.store import MessageRow, NewMessage
-from hive_core.messaging.wakeups import Wakeups
 from hive_core.protocol import MAX_BODY_BYTES, SendAnswer, SendRequest
-from hive_core.protocol.names import SYSTEM
+from hive_core.protocol.names import OPERATOR, SYSTEM
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -30,19 +33,27 @@ T = TypeVar("T")
 
 _SHOWN_BODY = 2_000
 _CUT = "\n[The rest was cut off.]"
+_RECENT = 60_000
+"""Milliseconds for which a message counts in the budgets of its sender."""
+_MOST_RECENT = 100_000
+"""Messages that are looked at for this when the daemon starts."""
 
 
 class OutgoingMessage(NamedTuple):
-    """A message to store together with another change. `body` makes its text from its id."""
+    """A message to store together with another change. `body` makes its text from its id.
+
+    `charged` is for a message that was counted in its sender's budgets per minute before.
+    """
 
     sender: str
     to: str
     body: Callable[[int], str]
     reply_to: int | None = None
+    charged: bool = False
 
 
 class Sender:
-    """Accepts messages, and counts the unacknowledged ones of each recipient, which bounds its inbox."""
+    """Accepts messages within the room of inboxes and the budgets of senders."""
 
     def __init__(
         self,
@@ -51,34 +62,46 @@ class Sender:
         events: EventHub,
         wakeups: Wakeups,
         *,
-        inbox_limit: int,
+        inboxes: Inboxes,
+        budgets: SendingBudgets,
+        space: DatabaseSpace,
         clock: Callable[[], int],
     ) -> None:
-        self.unacknowledged: Counter[str] = Counter()
         self._database = database
         self._directory = directory
         self._events = events
         self._wakeups = wakeups
-        self._limit = inbox_limit
+        self._inboxes = inboxes
+        self._budgets = budgets
+        self._space = space
         self._clock = clock
         self._batcher = SendBatcher(database)
         self._keys = KeyedLocks()
         self._last_id = 0
 
     async def open(self) -> None:
-        """Read the counts and the last id from the database."""
-        self._last_id, waiting = await self._database.read(
-            lambda db: (store.last_message_id(db), store.unacknowledged(db))
+        """Read the last id, what waits, and what was sent within the last minute from the database."""
+        now = self._clock()
+        self._last_id, waiting, recent = await self._database.read(
+            lambda db: (
+                store.last_message_id(db),
+                store.unacknowledged(db),
+                store.recent_sends(db, now - _RECENT, _MOST_RECENT),
+            )
         )
-        self.unacknowledged.update(waiting)
+        self._inboxes.load(waiting)
+        for sent in reversed(recent):
+            age = max(0, now - sent.sent_at) / 1_000
+            self._budgets.spend(sent.sender, sent.recipients, sent.size, age)
 
     async def send(self, sender: str, request: SendRequest, *, bypass_allowlist: bool = False) -> SendAnswer:
         """Store a message; returns when it is on disk. With `bypass_allowlist` the sender may write to anybody.
 
-        Raises `unknown_recipient`, `recipient_not_allowed`, `body_too_large`, `inbox_full`, and
-        `idempotency_conflict` when the key was used for another message. A refused message is stored for nobody.
+        Raises `unknown_recipient`, `recipient_not_allowed`, `body_too_large`, `inbox_full`, `too_many_waiting`,
+        `database_full`, `sending_too_fast`, and `idempotency_conflict` when the key was used for another message. A
+        refused message is stored for nobody.
         """
-        size = len(request.body) if request.body.isascii() else len(request.body.encode())
+        size = _size(request.body)
         if size > MAX_BODY_BYTES:
             raise HiveError(
                 "body_too_large",
@@ -88,22 +111,32 @@ class Sender:
             )
         lister = SYSTEM if bypass_allowlist else sender
         if request.idempotency_key is None:
-            return await self._store(sender, request, lister)
+            return await self._store(sender, request, lister, size)
         # Shielded: the key must stay locked until the message is on disk, also if the sender hangs up and repeats it.
-        storing = self._store_once(sender, request, request.idempotency_key, lister)
+        storing = self._store_once(sender, request, request.idempotency_key, lister, size)
         return await asyncio.shield(asyncio.ensure_future(storing))
 
     async def deliver(self, message: OutgoingMessage, within: Callable[[sqlite3.Connection, int], T]) -> T:
         """Carry out `within`, which is given the message's id, and store the message with it: both or neither.
 
-        Returns the result of `within` when it is on disk, and raises its errors; before, `unknown_recipient` and
-        `inbox_full`. The sender's allowed recipients are not checked.
+        Returns the result of `within` when it is on disk, and raises its errors; before, `unknown_recipient`,
+        `inbox_full`, `too_many_waiting`, `database_full` and `sending_too_fast`. The sender's allowed recipients are
+        not checked.
         """
         recipients = self._directory.recipients(SYSTEM, message.to)
-        self._check_room(recipients)
+        self._inboxes.check(message.sender, recipients)
         number = self._last_id + 1
         row = MessageRow(number, message.sender, message.to, message.body(number), message.reply_to, self._clock())
+        if not message.charged:
+            self.charge(message.sender, recipients, _size(row.body))
         return await self._store_with([NewMessage(row, None, recipients)], lambda db: within(db, number))
+
+    def charge(self, sender: str, recipients: Sequence[str], size: int) -> None:
+        """Count a message in its sender's budgets per minute; raises `database_full`, `sending_too_fast`."""
+        if sender != SYSTEM:
+            self._space.check(reserved=sender == OPERATOR)
+        self._budgets.check(sender, recipients)
+        self._budgets.spend(sender, recipients, size)
 
     async def announce(self, notifications: Sequence[tuple[str, str]], within: Operation[T]) -> T:
         """Carry out `within`, and store messages from `system` with it, as (recipient, body): all of it or nothing.
@@ -135,7 +168,7 @@ class Sender:
         self._last_id += len(new)
         stored.add_done_callback(partial(self._stored_with, new))
         for message in new:
-            self._on_its_way(message.recipients)
+            self._on_its_way(message.row, message.recipients, _size(message.row.body))
         # Not the future itself, which would be cancelled with the caller: the operation is carried out anyway.
         await asyncio.wait([stored])
         return stored.result()
@@ -147,7 +180,7 @@ class Sender:
         except HiveError as error:
             _log.warning("announcement not stored", to=to, code=error.code)
             return []
-        full = [name for name in recipients if self.unacknowledged[name] + planned[name] >= self._limit]
+        full = self._inboxes.full(SYSTEM, recipients, planned)
         if full:
             _log.warning("announcement not stored", to=full, code="inbox_full")
         return [name for name in recipients if name not in full]
@@ -155,13 +188,13 @@ class Sender:
     def _stored_with(self, new: Sequence[NewMessage], stored: asyncio.Future[T]) -> None:
         committed = stored.exception() is None
         for message in new:
-            self._settled(message.row, message.recipients, committed)
+            self._settled(message.row, message.recipients, _size(message.row.body), committed)
 
-    async def _store_once(self, sender: str, request: SendRequest, key: str, lister: str) -> SendAnswer:
+    async def _store_once(self, sender: str, request: SendRequest, key: str, lister: str, size: int) -> SendAnswer:
         async with self._keys.hold((sender, key)):
             earlier = await self._database.read(lambda db: store.find_by_key(db, sender, key))
             if earlier is None:
-                return await self._store(sender, request, lister)
+                return await self._store(sender, request, lister, size)
             if (earlier.to, earlier.body, earlier.reply_to) != (request.to, request.body, request.reply_to):
                 raise conflict(
                     "idempotency_conflict",
@@ -171,37 +204,30 @@ class Sender:
             recipients = await self._database.read(lambda db: store.recipients_of(db, earlier.id))
             return SendAnswer(id=earlier.id, recipients=recipients, duplicate=True)
 
-    async def _store(self, sender: str, request: SendRequest, lister: str) -> SendAnswer:
+    async def _store(self, sender: str, request: SendRequest, lister: str, size: int) -> SendAnswer:
         recipients = self._directory.recipients(lister, request.to)
-        self._check_room(recipients)
+        self._inboxes.check(sender, recipients)
+        self.charge(sender, recipients, size)
         self._last_id += 1
         row = MessageRow(self._last_id, sender, request.to, request.body, request.reply_to, self._clock())
         # A sender that hangs up only stops waiting: the message is stored, and its recipients are woken.
         stored = self._batcher.put(
-            NewMessage(row, request.idempotency_key, recipients), partial(self._settled, row, recipients)
+            NewMessage(row, request.idempotency_key, recipients), partial(self._settled, row, recipients, size)
         )
-        self._on_its_way(recipients)
+        self._on_its_way(row, recipients, size)
         await stored
         return SendAnswer(id=row.id, recipients=recipients, duplicate=False)
 
-    def _on_its_way(self, recipients: Sequence[str]) -> None:
-        self.unacknowledged.update(recipients)
+    def _on_its_way(self, row: MessageRow, recipients: Sequence[str], size: int) -> None:
+        self._inboxes.add(row.sender, recipients, size)
+        self._space.add(size)
         for name in recipients:
             self._wakeups.announce(name)
 
-    def _check_room(self, recipients: list[str]) -> None:
-        full = [name for name in recipients if self.unacknowledged[name] >= self._limit]
-        if full:
-            raise HiveError(
-                "inbox_full",
-                f"{', '.join(full)}: {self._limit} messages wait there already; this one was not stored",
-                hint="send again when some of them are handled",
-                status=429,
-            )
-
-    def _settled(self, row: MessageRow, recipients: Sequence[str], stored: bool) -> None:
+    def _settled(self, row: MessageRow, recipients: Sequence[str], size: int, stored: bool) -> None:
         if not stored:
-            self.unacknowledged.subtract(recipients)
+            for name in recipients:
+                self._inboxes.remove(row.sender, name, size)
             return
         for name in recipients:
             self._wakeups.wake(name)
@@ -216,6 +242,10 @@ class Sender:
                 "body": row.body[:_SHOWN_BODY],
             },
         )
+
+
+def _size(body: str) -> int:
+    return len(body) if body.isascii() else len(body.encode())
 
 
 def _cut(body: str) -> str:

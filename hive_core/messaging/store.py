@@ -11,8 +11,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from hive_core.errors import HiveError, not_found
+from hive_core.messaging.fairness.inboxes import WaitingMessages
 from hive_core.protocol.names import EVERYONE
 
+_SIZE = "length(CAST(m.body AS BLOB))"
+FIND_DELIVERY = f"""SELECT d.instance, d.acknowledged_at, m.sender, {_SIZE}
+    FROM deliveries d JOIN messages m ON m.id = d.message WHERE d.message = ? AND d.recipient = ?"""  # noqa: S608
+"""The state of one delivery, with the sender of the message and the bytes of its body."""
 _MESSAGE = "m.id, m.sender, m.recipient, m.body, m.reply_to, m.sent_at"
 _INBOX_BYTES = 4 * 1024 * 1024
 _ENVELOPE_BYTES = 300
@@ -41,6 +46,23 @@ class PendingMessage(NamedTuple):
     leased: bool
 
 
+class AcknowledgedMessage(NamedTuple):
+    """A message that one of its recipients has acknowledged just now; `size` is that of its body in bytes."""
+
+    id: int
+    sender: str
+    size: int
+
+
+class RecentSend(NamedTuple):
+    """A message that was sent not long ago, for the budgets of its sender."""
+
+    sender: str
+    recipients: Sequence[str]
+    size: int
+    sent_at: int
+
+
 class NewMessage(NamedTuple):
     """A message for `insert`, with its idempotency key and its recipients."""
 
@@ -55,10 +77,23 @@ def last_message_id(db: sqlite3.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def unacknowledged(db: sqlite3.Connection) -> dict[str, int]:
-    """Return the number of unacknowledged messages by recipient."""
-    query = "SELECT recipient, count(*) FROM deliveries WHERE acknowledged_at IS NULL GROUP BY recipient"
-    return dict(db.execute(query).fetchall())
+def unacknowledged(db: sqlite3.Connection) -> list[WaitingMessages]:
+    """Return the numbers of unacknowledged messages, and the bytes of their bodies, by sender and recipient."""
+    query = f"""SELECT m.sender, d.recipient, count(*), sum({_SIZE})
+        FROM deliveries d JOIN messages m ON m.id = d.message
+        WHERE d.acknowledged_at IS NULL GROUP BY m.sender, d.recipient"""  # noqa: S608
+    return [WaitingMessages(*row) for row in db.execute(query)]
+
+
+def recent_sends(db: sqlite3.Connection, since: int, most: int) -> list[RecentSend]:
+    """Return the messages that were sent after the time `since`, the newest first; at most `most` of them."""
+    query = f"""SELECT m.id, m.sender, m.sent_at, {_SIZE} FROM messages m ORDER BY m.id DESC LIMIT ?"""  # noqa: S608
+    found: list[RecentSend] = []
+    for number, sender, sent_at, size in db.execute(query, (most,)):
+        if sent_at < since:
+            break
+        found.append(RecentSend(sender, recipients_of(db, number), size, sent_at))
+    return found
 
 
 def insert(db: sqlite3.Connection, messages: Sequence[NewMessage]) -> None:
@@ -140,11 +175,13 @@ def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: in
     return rows
 
 
-def mark_read(db: sqlite3.Connection, recipient: str, number: int, now: int) -> bool:
-    """Acknowledge a message that is read without a lease; returns True if it was unacknowledged."""
+def mark_read(db: sqlite3.Connection, recipient: str, number: int, now: int) -> AcknowledgedMessage | None:
+    """Acknowledge a message that is read without a lease; returns None if it was acknowledged already."""
+    row = db.execute(FIND_DELIVERY, (number, recipient)).fetchone()
     query = """UPDATE deliveries SET acknowledged_at = ?
         WHERE message = ? AND recipient = ? AND acknowledged_at IS NULL"""
-    return db.execute(query, (now, number, recipient)).rowcount > 0
+    changed = db.execute(query, (now, number, recipient)).rowcount > 0
+    return AcknowledgedMessage(number, row[2], row[3]) if changed else None
 
 
 def json_size(row: MessageRow) -> int:

@@ -30,6 +30,9 @@ class HiveStatus(Answer):
     messages_unacked: int
     operator_unread: int
     open_questions: int = 0
+    database_bytes: int = 0
+    """The bytes used in the database file, of `database_limit` that may be; 0 in answers of older daemons."""
+    database_limit: int = 0
     build_problem: str = ""
     """The reason why nothing can be built on this host; proposals are refused meanwhile."""
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hive_core.settings import Budgets
 from tests.benchmarks.bench_directory import ROOT
 
 _PATIENCE = 60.0
@@ -72,6 +73,7 @@ def hive(state_dir: Path, more: Mapping[str, str] | None = None) -> Iterator[Ben
         # What the caller has set for a hive of their own must not reach this one.
         **{key: value for key, value in os.environ.items() if not key.startswith("HIVE_")},
         "HIVE_INBOX_LIMIT": "100000000",
+        "HIVE_BUDGETS": json.dumps(dict.fromkeys(Budgets.model_fields, 10**12)),
         "NOTIFY_SOCKET": str(notify),
         **(more or {}),
     }

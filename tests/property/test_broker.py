@@ -21,12 +21,19 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import Broker, Directory, Member
 from hive_core.protocol import InboxQuery, LeaseRequest, ReceiveRequest, SendRequest
+from hive_core.settings import Budgets
 from tests.helpers.memory import MEMORY
 
 T = TypeVar("T")
 AGENTS = ("hm1nd", "ada", "bob")
 LEASE_SECONDS = 10.0
 INBOX_LIMIT = 6
+BUDGETS = Budgets(
+    messages_per_minute=9,
+    messages_per_minute_to_one=4,
+    unacknowledged=8,
+    unacknowledged_to_one=3,
+)
 NEWER = "SELECT id, sender, recipient, body FROM messages WHERE id > ? ORDER BY id"
 ALLOWED = frozenset({"hm1nd", "operator"})
 """What bob may write to; the others may write to everybody."""
@@ -43,6 +50,7 @@ class ModelDelivery:
     """One message on its way to one recipient."""
 
     message: int
+    sender: str = ""
     attempts: int = 0
     holder: str | None = None
     until: int = 0
@@ -57,10 +65,32 @@ class Model:
     stored: dict[tuple[str, str], tuple[int, str, str]] = field(default_factory=dict)
     bodies: dict[int, str] = field(default_factory=dict)
     instances: dict[str, str] = field(default_factory=dict)
+    spent: dict[tuple[str, ...], int] = field(default_factory=dict)
+    """What is spent of the budgets per minute of senders and pairs, in messages times milliseconds of a minute."""
     now: int = 1_000_000
 
     def waiting(self, name: str) -> list[ModelDelivery]:
         return [delivery for delivery in self.inboxes[name] if not delivery.done]
+
+    def pass_time(self, seconds: int) -> None:
+        """Budgets are regained evenly."""
+        self.now += seconds * 1_000
+        for key, spent in self.spent.items():
+            self.spent[key] = max(0, spent - seconds * 1_000 * self.per_minute(key))
+
+    def per_minute(self, key: tuple[str, ...]) -> int:
+        return BUDGETS.messages_per_minute if len(key) == 1 else BUDGETS.messages_per_minute_to_one
+
+    def spend(self, sender: str, names: list[str]) -> None:
+        for key in [(sender,)] * len(names) + [(sender, name) for name in names] if sender in AGENTS else []:
+            self.spent[key] = self.spent.get(key, 0) + 60_000
+
+    def is_spent(self, sender: str, names: list[str]) -> bool:
+        keys = [(sender,), *((sender, name) for name in names)]
+        return any(self.spent.get(key, 0) > (self.per_minute(key) - 1) * 60_000 for key in keys)
+
+    def from_sender(self, sender: str, *names: str) -> int:
+        return sum(delivery.sender == sender for name in names or self.inboxes for delivery in self.waiting(name))
 
     def resolve(self, sender: str, to: str) -> list[str] | str:
         if sender == "bob" and to not in ALLOWED:
@@ -116,8 +146,10 @@ class BrokerMachine(RuleBasedStateMachine):
             directory,
             EventHub(),
             inbox_limit=INBOX_LIMIT,
+            budgets=BUDGETS,
             lease_seconds=LEASE_SECONDS,
             clock=lambda: self.model.now,
+            ticks=lambda: self.model.now / 1_000,
         )
         await self.broker.open()
 
@@ -148,8 +180,9 @@ class BrokerMachine(RuleBasedStateMachine):
         assert (answer.recipients, answer.duplicate) == (names, False)
         assert answer.id > max(self.model.bodies, default=0)
         self.model.bodies[answer.id] = body
+        self.model.spend(sender, answer.recipients)
         for name in answer.recipients:
-            self.model.inboxes[name].append(ModelDelivery(answer.id))
+            self.model.inboxes[name].append(ModelDelivery(answer.id, sender))
         if key:
             self.model.stored[sender, key] = (answer.id, to, body)
 
@@ -159,7 +192,15 @@ class BrokerMachine(RuleBasedStateMachine):
         names = self.model.resolve(sender, to)
         if isinstance(names, str):
             return names
-        return "inbox_full" if any(len(self.model.waiting(name)) >= INBOX_LIMIT for name in names) else None
+        full = [len(self.model.waiting(name)) - self.model.from_sender("system", name) >= INBOX_LIMIT for name in names]
+        if any(full):
+            return "inbox_full"
+        if sender not in AGENTS:
+            return None
+        in_all, to_one = self.model.from_sender(sender), [self.model.from_sender(sender, name) for name in names]
+        if in_all >= BUDGETS.unacknowledged or max(to_one) >= BUDGETS.unacknowledged_to_one:
+            return "too_many_waiting"
+        return "sending_too_fast" if self.model.is_spent(sender, names) else None
 
     @rule(notices=st.lists(st.tuples(recipients, bodies), max_size=4), fails=st.booleans())
     def announce(self, notices: list[tuple[str, str]], fails: bool) -> None:
@@ -180,14 +221,17 @@ class BrokerMachine(RuleBasedStateMachine):
         found = iter(newest)
         for to, body in notices:
             names = self.model.resolve("system", to)
-            room = [] if isinstance(names, str) else [n for n in names if len(self.model.waiting(n)) < INBOX_LIMIT]
+            room = [] if isinstance(names, str) else [n for n in names if self.has_room_for_notice(n)]
             if room:
                 number, *stored = next(found)
                 assert stored == ["system", to, body]
                 self.model.bodies[number] = body
                 for name in room:
-                    self.model.inboxes[name].append(ModelDelivery(number))
+                    self.model.inboxes[name].append(ModelDelivery(number, "system"))
         assert next(found, None) is None
+
+    def has_room_for_notice(self, name: str) -> bool:
+        return self.model.from_sender("system", name) < INBOX_LIMIT
 
     @rule(name=agents)
     def hello(self, name: str) -> None:
@@ -267,11 +311,13 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((1, 9, 11)))
     def time_passes(self, seconds: int) -> None:
-        self.model.now += seconds * 1_000
+        self.model.pass_time(seconds)
 
     @rule()
     def daemon_restarts(self) -> None:
+        """Two minutes later, after which no budget is spent any more."""
         self.run(self.close())
+        self.model.pass_time(120)
         self.run(self.open())
 
     @rule()
@@ -293,6 +339,7 @@ class BrokerMachine(RuleBasedStateMachine):
         )
         self.broker.was_deleted(name)
         self.model.inboxes[name] = []
+        self.model.spent = {key: spent for key, spent in self.model.spent.items() if name not in key}
         left = {delivery.message for inbox in self.model.inboxes.values() for delivery in inbox}
         self.model.stored = {slot: kept for slot, kept in self.model.stored.items() if kept[0] in left}
 

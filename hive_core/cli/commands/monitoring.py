@@ -25,7 +25,7 @@ from hive_core.cli.output import (
     render,
     width,
 )
-from hive_core.text import escaped_line
+from hive_core.text import escaped_line, format_bytes
 
 
 @click.command()
@@ -59,6 +59,8 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
     running = duration(answer.get("started_at"), now())
     problem = answer.get("build_problem")
     builds = [("Builds", f"do not work, proposals are refused: {escaped_line(str(problem))}")] if problem else []
+    used, limit = answer.get("database_bytes", 0), answer.get("database_limit", 0)
+    database = [("Database", f"{format_bytes(used)} of {format_bytes(limit)}")] if limit else []
     return [
         ("Daemon", f"hive-c0re {answer.get('version')}, process {answer.get('pid')}, up for {running}"),
         ("State", escaped_line(str(answer.get("state_dir")))),
@@ -67,6 +69,7 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
         *builds,
         ("Agents", agents or 'none yet: create one with "hive-c0re spawn NAME"'),
         ("Messages", f"{answer.get('messages_stored')} stored, {answer.get('messages_unacked')} not yet handled"),
+        *database,
         ("Questions", f'{questions} open: see them with "hive-c0re questions"' if questions else "none open"),
         ("Inbox", f'{unread} unread: read them with "hive-c0re inbox"' if unread else "nothing unread"),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +24,9 @@ class Database:
     def __init__(self, writing: SqliteConnection, reading: SqliteConnection, on_commit: Callable[[int], None]) -> None:
         self._writing = writing
         self._reading = reading
-        self._writer = Writer(writing, on_commit)
+        self.committed: list[Callable[[], None]] = []
+        """Called after each commit."""
+        self._writer = Writer(writing, partial(self._committed, on_commit))
         self.submit = self._writer.submit
         self.write = self._writer.write
         self.run = self._writer.run
@@ -54,6 +57,11 @@ class Database:
         except HiveError as error:
             if error.code not in TEMPORARY_ERRORS:
                 raise
+
+    def _committed(self, on_commit: Callable[[int], None], operations: int) -> None:
+        on_commit(operations)
+        for call in self.committed:
+            call()
 
     def finish(self) -> None:
         """Refuse further writes; `run` returns when the queued ones are on disk."""

@@ -6,6 +6,7 @@ HIVE_CRASH_SEED repeats a schedule of kills, as far as the machine's timing allo
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import sqlite3
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.infra.database import audit
+from hive_core.settings import Budgets
 from tests.helpers.real_daemon import Daemon, Json, running
 from tests.integration.crash import invariants
 from tests.integration.crash.consumer_processes import Consumers
@@ -98,7 +100,8 @@ async def _survive(home: Path, dozens: int, sandbox: str) -> None:
     print(f"HIVE_CRASH_SEED={seed}")  # noqa: T201 - pytest shows it when the test fails
     began = time.monotonic()
     consumers = Consumers(home, seed)
-    async with running(Daemon(home, settings={"sandbox": sandbox})) as daemon:
+    unlimited = json.dumps(dict.fromkeys(Budgets.model_fields, 10**12))
+    async with running(Daemon(home, settings={"sandbox": sandbox, "budgets": unlimited})) as daemon:
         try:
             await _populate(daemon, consumers)
             places: dict[str | None, Path] = {

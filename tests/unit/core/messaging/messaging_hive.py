@@ -19,8 +19,11 @@ from hive_core.protocol import (
     RemindRequest,
     SendRequest,
 )
+from hive_core.settings import Budgets
 
 AGENTS = ("ada", "bob")
+UNLIMITED = Budgets(**dict.fromkeys(Budgets.model_fields, 10**12))
+"""For tests of other things."""
 FIRST = "instance-1"
 LEASE_SECONDS = 10
 
@@ -49,15 +52,17 @@ class MessagingHive:
         await self.broker.open()
         await self.broker.hello("ada", FIRST)
 
-    def inbox_limit(self, limit: int) -> None:
+    def inbox_limit(self, limit: int, budgets: Budgets = UNLIMITED) -> None:
         """A broker that allows so many messages per recipient; to be asked for before anything is sent."""
         self.broker = Broker(
             self.database,
             self._directory,
             self.events,
             inbox_limit=limit,
+            budgets=budgets,
             lease_seconds=LEASE_SECONDS,
             clock=lambda: self.now,
+            ticks=lambda: self.now / 1_000,
         )
 
     def _committed(self, _: int) -> None:
@@ -123,6 +128,7 @@ class QuestionHive:
             inbox_limit=self.inbox_limit,
             lease_seconds=60.0,
             clock=lambda: self.now,
+            ticks=lambda: self.now / 1_000,
         )
         await self.broker.open()
         for name in self.agents:

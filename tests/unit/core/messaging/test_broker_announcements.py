@@ -103,15 +103,15 @@ async def test_who_waits_is_woken_by_the_same_commit(hive: MessagingHive) -> Non
 
 
 async def test_who_cannot_be_told_is_left_out(hive: MessagingHive) -> None:
-    """A full inbox and an unknown name are logged; the change is made and the others are told."""
+    """No room for notices and an unknown name are logged; the change is made and the others are told."""
     hive.inbox_limit(2)
     await hive.send("fills", to="bob", sender="ada")
     with capture_logs() as logged:
-        notices = [("bob", "fits"), ("bob", "too much"), ("gone", "nobody"), ("*", "all"), ("ada", "told")]
+        notices = [("bob", "1"), ("bob", "2"), ("bob", "too much"), ("gone", "nobody"), ("*", "all"), ("ada", "told")]
         assert await hive.broker.announce(notices, keep) == "done"
-    assert await bodies(hive) == ["fills", "fits", "all", "told"]
+    assert await bodies(hive) == ["fills", "1", "2", "all", "told"]
     assert [one.body for one in (await hive.receive()).deliveries] == ["all", "told"]
-    assert hive.broker.unacknowledged("bob") == 2
+    assert hive.broker.unacknowledged("bob") == 3
     assert [(line["to"], line["code"]) for line in logged] == [
         (["bob"], "inbox_full"),
         ("gone", "unknown_recipient"),

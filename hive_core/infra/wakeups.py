@@ -1,4 +1,4 @@
-"""Wake-ups of long polls, by recipient."""
+"""Wake-ups of long polls, by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Wakeups:
-    """Wakes the long polls of a recipient when there may be a message for it."""
+    """Wakes the long polls of a name, such as a recipient, when there may be something for it."""
 
     def __init__(self) -> None:
         self._waiters: dict[str, set[Waiter]] = {}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from hive_core.doctor.nix_checks import BUILD_USER
 from tests.helpers.real_daemon import Json
-from tests.system.host_hive import STATE, HostHive, left_of, program, unit, until
+from tests.system.host_hive import STATE, HostHive, call, left_of, program, unit, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+NIX_CONF = Path("/etc/nix/nix.conf")
 STEPS = ["daemon", "build", "start", "ready", "answer", "remove"]
 
 
@@ -61,3 +65,42 @@ async def test_an_interrupted_run(hive: HostHive) -> None:
     process.send_signal(signal.SIGINT)
     assert await asyncio.wait_for(process.wait(), 120) == 130
     assert "doctor1" not in await hive.agents() and left_of("doctor1") == []
+
+
+def may_use_nix(user: str) -> bool:
+    """True if a unit like that of an evaluation, as this user, gets an answer of the Nix daemon."""
+    properties = ["--property=DynamicUser=yes", f"--property=User={user}"]
+    variables = ["--setenv=NIX_REMOTE=daemon", "--setenv=HOME=/tmp/none", f"--setenv=PATH={os.environ['PATH']}"]
+    command = ["nix", "--extra-experimental-features", "nix-command", "store", "ping"]
+    line = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", *properties, *variables, "--", *command]
+    return subprocess.run(line, capture_output=True, check=False, timeout=60).returncode == 0
+
+
+def set_nix_conf(text: str) -> None:
+    """Have the Nix daemon run with this nix.conf."""
+    NIX_CONF.write_text(text)
+    call("systemctl", "restart", "nix-daemon.service")
+
+
+async def users_finding() -> Json:
+    """The finding about who may use the Nix daemon."""
+    found: list[Json] = (await doctor_statically())["findings"]
+    return next(finding for finding in found if finding["check"] == "nix-allowed-users")
+
+
+@pytest.mark.parametrize("account", [True, False], ids=["account", "dynamic"])
+async def test_only_the_user_of_evaluations_may_use_nix(hive: HostHive, account: bool) -> None:
+    """With the host module's line the user has access by its name, with an account or without; others have none."""
+    before = await asyncio.to_thread(NIX_CONF.read_text)
+    if account:
+        await program("useradd", "--system", "--user-group", BUILD_USER)
+    try:
+        for line, allowed, severity in (("", False, "error"), (f"extra-allowed-users = {BUILD_USER}\n", True, "ok")):
+            await asyncio.to_thread(set_nix_conf, f"{before}\nallowed-users = root @wheel\n{line}")
+            assert [await asyncio.to_thread(may_use_nix, user) for user in (BUILD_USER, "other")] == [allowed, False]
+            assert (await users_finding())["severity"] == severity
+    finally:
+        await asyncio.to_thread(set_nix_conf, before)
+        if account:
+            await program("userdel", BUILD_USER)
+    assert "*" in (await users_finding())["what"]

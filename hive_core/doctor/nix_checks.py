@@ -153,10 +153,10 @@ def _users(facts: NixFacts, settings: Settings) -> list[Finding]:
     remedy = f'nix.settings.allowed-users = [ "root" "@wheel" "{BUILD_USER}" ]; {where}'
     if everybody in allowed:
         what = (
-            "nix.conf has allowed-users = *: every user of this host may use the Nix daemon, and so may every agent to "
-            "which its socket is shown; what it builds has the network, and no limit of the agent's"
+            "nix.conf has allowed-users = *: every user of this host may use the Nix daemon, and so may every agent "
+            "with nix_daemon = true; what it builds can use the network, and has none of the agent's limits"
         )
-        found.append(warning(check, what, f"{remedy}, unless agents are to use Nix"))
+        found.append(warning(check, what, f"{remedy}, unless such agents are to use it"))
     elif settings.nixos.build_user != "root" and not own.intersection((*allowed, *trusted)):
         refused = settings.nixos.build_user == "dynamic"
         what = (

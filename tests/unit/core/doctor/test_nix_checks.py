@@ -32,8 +32,8 @@ def findings(
 @pytest.mark.parametrize(
     ("allowed", "build_user", "severity", "word"),
     [
-        (["*"], "dynamic", "warning", "every agent to which its socket is shown"),
-        (["*", BUILD_USER], "root", "warning", "every agent to which its socket is shown"),
+        (["*"], "dynamic", "warning", "every agent with nix_daemon = true"),
+        (["*", BUILD_USER], "root", "warning", "every agent with nix_daemon = true"),
         (RECOMMENDED, "dynamic", "ok", "no agent"),
         ("root @wheel hyperhive-build", "auto", "ok", "no agent"),
         (["root", "@wheel"], "dynamic", "error", "proposals are refused"),

@@ -65,6 +65,7 @@ class StatusReport:
             state_dir=str(self._layout.state_dir),
             runtime=self._runtime.name,
             confinement=self._runtime.confinement,
+            sealing=self._runtime.sealing,
             agents=self._lifecycles(),
             messages_stored=stored,
             messages_unacked=self._broker.total_unacknowledged,

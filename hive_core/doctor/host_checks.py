@@ -37,15 +37,25 @@ def check_bubblewrap(problem: str, remedy: str, settings: Settings, said: Comman
     """
     if not problem:
         number = version(said)
-        return ok("bubblewrap", f"bubblewrap works, version {dotted(number)}" if number else "bubblewrap works")
+        works = f"bubblewrap works, version {dotted(number)}" if number else "bubblewrap works"
+        meaning = (
+            ": a sealed agent has a loopback of its own and no other network" if settings.runtime == "local" else ""
+        )
+        return ok("bubblewrap", f"{works}{meaning}")
     if settings.runtime == "nixos":
         what = f"the daemon cannot start: it reads what agents propose in bubblewrap, and {problem}"
         return error("bubblewrap", what, remedy)
     if settings.sandbox == "none":
-        return warning("bubblewrap", 'agents are not confined: sandbox = "none"', 'set sandbox = "bubblewrap"')
+        return warning(
+            "bubblewrap",
+            'agents are not confined, and sealed ones are refused: sandbox = "none"',
+            'set sandbox = "bubblewrap"',
+        )
     if settings.sandbox == "bubblewrap":
         return error("bubblewrap", f'sandbox = "bubblewrap", and the daemon cannot start: {problem}', remedy)
-    return warning("bubblewrap", f"agents run as plain processes, not confined: {problem}", remedy)
+    return warning(
+        "bubblewrap", f"agents run as plain processes, not confined, and sealed ones are refused: {problem}", remedy
+    )
 
 
 SYSTEMD_TESTED = (252,)

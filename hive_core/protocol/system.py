@@ -35,6 +35,8 @@ class HiveStatus(Answer):
     database_limit: int = 0
     build_problem: str = ""
     """The reason why nothing can be built on this host; proposals are refused meanwhile."""
+    sealing: str = ""
+    """The meaning of a sealed network on this host, or the reason why it is refused."""
 
 
 EventKind = Literal[

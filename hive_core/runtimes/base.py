@@ -102,13 +102,15 @@ class Runtime(Protocol):
     """Runs agents. Methods may be called at the same time for different agents, but not for one agent.
 
     `confinement` describes the confinement of agents in words, or says why there is none. `bubblewrap` is the program
-    that confines git at intake, where it works. `limiting` is True if the limits of a spec are enforced.
+    that confines git at intake, where it works. `limiting` is True if the limits of a spec are enforced. `sealing` says
+    what a sealed network is, or why it is refused.
     """
 
     name: str
     confinement: str
     bubblewrap: str | None
     limiting: bool
+    sealing: str
 
     def check_settings(self, config: AgentConfig) -> None:
         """Raise HiveError if a setting cannot be enforced here that an agent must not run without.

@@ -1,10 +1,12 @@
 """Command lines of `bwrap`, with all binds of a sandbox.
 
-The mount points are those of a container. Three facts limit the other binds:
+The mount points are those of a container. These facts limit the other binds, and what is shared:
 
 - The daemon may be root, and an agent's uid 0 then owns root's files. So only selected entries of /etc are bound.
-- The sandbox shares the network, and sockets accept connections on read-only mounts too. So no directory that may hold
+- Sockets accept connections on read-only mounts too, and from other network namespaces. So no directory that may hold
   a socket is bound: neither /run nor /nix/var, where the Nix daemon would treat the agent as root.
+- A sealed agent has a network namespace with nothing but its loopback, which bwrap sets up. Abstract unix sockets
+  belong to a network namespace too, so those of the host are not in it. The hive's sockets are files.
 - Arguments are public in /proc. So the environment, which may hold keys, is not passed in arguments; bwrap is started
   with exactly the harness's environment.
 """
@@ -134,7 +136,8 @@ def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Seque
     The order is that of mounting: first the empty directories, then paths below them, then the agent's directories.
     """
     paths = spec.paths
-    line = [bwrap, *CONFINING, "--share-net", "--hostname", container_name(spec.name), "--info-fd", str(info)]
+    line = [bwrap, *CONFINING, *([] if spec.sealed else ["--share-net"])]
+    line += ["--hostname", container_name(spec.name), "--info-fd", str(info)]
     line += ["--tmpfs", "/tmp", "--tmpfs", "/root", "--proc", "/proc", "--dev", "/dev"]  # noqa: S108 - mount points
     for target, link in host.links:
         line += ["--symlink", target, link]

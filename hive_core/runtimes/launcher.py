@@ -251,8 +251,8 @@ def remedy(problem: str) -> str:
             "with RestrictSUIDSGID= takes it away; remove that setting"
         )
     return (
-        "allow unprivileged user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
-        "kernel.apparmor_restrict_unprivileged_userns), and update bubblewrap"
+        "allow unprivileged user and network namespaces (sysctl user.max_user_namespaces, "
+        "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), and update bubblewrap"
     )
 
 
@@ -277,14 +277,17 @@ def _find(program: str) -> str | None:
 
 
 async def probe_bubblewrap(bwrap: str, host: Host) -> str:
-    """Run this interpreter in a sandbox like that of an agent; returns the reason of a failure, empty if it works."""
+    """Run this interpreter in a sandbox like that of a sealed agent: one with the host's network needs less.
+
+    Returns the reason of a failure, empty if it works.
+    """
     with tempfile.TemporaryDirectory(prefix="hyperhive-") as place:
         paths = AgentPaths(*(Path(place, name) for name in ("config", "state", "claude", "run")))
         for path in (paths.config, paths.state, paths.claude, paths.run):
             path.mkdir()
         launch = SandboxLauncher(bwrap, host, lambda _: [sys.executable, "-P", "-c", "import hive_core.protocol.names"])
         try:
-            child = await launch(AgentSpec("probe", "agent", paths, Path(place, "log")))
+            child = await launch(AgentSpec("probe", "agent", paths, Path(place, "log"), sealed=True))
         except OSError as error:
             return f"bwrap cannot be started: {error.strerror or 'it does not set up its sandbox'}"
         try:

@@ -66,6 +66,7 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ("State", escaped_line(str(answer.get("state_dir")))),
         ("Runtime", escaped_line(str(answer.get("runtime")))),
         ("Confinement", escaped_line(str(answer.get("confinement")))),
+        ("Sealed", escaped_line(str(answer.get("sealing")))),
         *builds,
         ("Agents", agents or 'none yet: create one with "hive-c0re spawn NAME"'),
         ("Messages", f"{answer.get('messages_stored')} stored, {answer.get('messages_unacked')} not yet handled"),

@@ -36,6 +36,9 @@ _EFFECT = "local"
 """The effect of every configuration, for `LocalRuntime.effect`."""
 
 
+_SEALED = "a network namespace with nothing but a loopback of its own"
+
+
 def harness_command(kind: Kind) -> list[str]:
     """The harness of this installation. `-P`: what an agent writes in its directory must not be imported as ours."""
     return [sys.executable, "-P", "-m", "hive_manager" if kind == "manager" else "hive_agent", "serve"]
@@ -49,11 +52,20 @@ class LocalRuntime:
     build_problem = ""
 
     def __init__(
-        self, builder: Builder, launch: Launcher, confinement: str, stop_timeout: float, back_off: BackOff
+        self,
+        builder: Builder,
+        launch: Launcher,
+        confinement: str,
+        stop_timeout: float,
+        back_off: BackOff,
+        unsealed: tuple[str, str] | None = None,
     ) -> None:
+        """`unsealed` says why no network can be sealed here, and what to do; None if it can."""
         self.confinement = confinement
         self.bubblewrap: str | None = None
         """Path of bwrap if agents are confined with it; otherwise None."""
+        self.sealing = _SEALED if unsealed is None else f"refused, as nothing can seal it: {unsealed[0]}"
+        self._unsealed = unsealed
         self._builder = builder
         self._launch = launch
         self._stop_timeout = stop_timeout
@@ -92,12 +104,16 @@ class LocalRuntime:
         launch: Launcher = PlainLauncher(harness)
         confine: Confine = unconfined
         confinement = "plain processes, not confined: the sandbox is switched off"
+        unsealed: tuple[str, str] | None = (
+            "the sandbox is switched off",
+            'set sandbox = "auto" in the hive\'s settings',
+        )
         if sandbox != "none":
             host = await asyncio.to_thread(inspect_host)
             bwrap, problem = await find_bubblewrap(host)
             if bwrap is not None:
                 check_hidden(host, closures)
-                launch, confinement = SandboxLauncher(bwrap, host, harness), "bubblewrap"
+                launch, confinement, unsealed = SandboxLauncher(bwrap, host, harness), "bubblewrap", None
                 confine = partial(confined, bwrap, host)
             elif sandbox == "bubblewrap":
                 raise HiveError(
@@ -107,14 +123,19 @@ class LocalRuntime:
                 )
             else:
                 confinement = f"plain processes, not confined: {problem}"
+                unsealed = (problem, remedy(problem))
         builder = Builder(LocalClosures(closures, scratch), confine)
-        runtime = cls(builder, launch, confinement, stop_timeout, back_off or BackOff())
+        runtime = cls(builder, launch, confinement, stop_timeout, back_off or BackOff(), unsealed)
         if confine is not unconfined:
             runtime.bubblewrap = bwrap
         return runtime
 
     def check_settings(self, config: AgentConfig) -> None:
-        """Return at once: no sandbox shows the socket of a Nix daemon, whatever `nix_daemon` says."""
+        """Raise `cannot_seal` for a sealed network where agents are plain processes.
+
+        No sandbox shows the socket of a Nix daemon, whatever `nix_daemon` says.
+        """
+        self._check_sealing(sealed=config.network == "sealed")
 
     async def check_can_build(self) -> None:
         """Return at once: a build needs nothing but the commit."""
@@ -141,7 +162,11 @@ class LocalRuntime:
         await self._builder.keep(name, {*closures, running.spec.closure} if running else closures)
 
     async def activate(self, spec: AgentSpec) -> None:
-        """Stop the agent and start it on `spec.closure`. Raises `closure_gone`, and then stops nothing."""
+        """Stop the agent and start it on `spec.closure`.
+
+        Raises `closure_gone` and `cannot_seal`, and then stops nothing.
+        """
+        self._check_sealing(sealed=spec.sealed)
         await self._builder.need(spec.name, spec.closure)
         await self.stop(spec.name)
         await self.start(spec)
@@ -149,8 +174,9 @@ class LocalRuntime:
     async def start(self, spec: AgentSpec) -> None:
         """Start the agent and keep it running; `units` has the result. Nothing happens if it runs already.
 
-        Raises `closure_gone`.
+        Raises `closure_gone`, `cannot_seal`.
         """
+        self._check_sealing(sealed=spec.sealed)
         await self._builder.need(spec.name, spec.closure)
         if self._closed:
             raise HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
@@ -226,6 +252,15 @@ class LocalRuntime:
         for log in self._logs.values():
             log.close()
         self._changes.close()
+
+    def _check_sealing(self, *, sealed: bool) -> None:
+        if sealed and self._unsealed is not None:
+            why, what_to_do = self._unsealed
+            raise conflict(
+                "cannot_seal",
+                f'network = "sealed" cannot be enforced: agents are plain processes with the host\'s network ({why})',
+                f'{what_to_do}; or set network = "host" in agent.toml',
+            )
 
     def _log(self, path: Path) -> LogFile:
         return self._logs.setdefault(path, LogFile(path))

@@ -40,6 +40,7 @@ class NixosRuntime:
 
     name = "nixos"
     limiting = True
+    sealing = "a network namespace with nothing but a loopback of its own"
 
     def __init__(
         self,

@@ -74,6 +74,7 @@ class FakeProcesses:
     confinement: str = "none"
     bubblewrap: str | None = None
     limiting: bool = True
+    sealing: str = "not at all"
     build_problem: str = ""
     held: asyncio.Event = field(default_factory=asyncio.Event)
     starting: int = 0

@@ -73,8 +73,13 @@ class NixOS(BaseModel):
             "`auto`, root where the first does not work."
         ),
     ] = "dynamic"
-    build_memory: Annotated[MemorySize, Field(description="Most memory of a build's evaluation.")] = "4G"
-    build_tasks: Annotated[TasksMax, Field(description="Most tasks of a build's evaluation.")] = 512
+    build_memory: Annotated[
+        MemorySize, Field(description="Most memory of an evaluation, and of a build with its builders.")
+    ] = "4G"
+    build_tasks: Annotated[TasksMax, Field(description="Most tasks of an evaluation, and of a build.")] = 512
+    build_disk: Annotated[
+        MemorySize, Field(description="Most that a build writes to the disk, and that it fetches from substituters.")
+    ] = "32G"
     updates: Annotated[
         Literal["manual", "auto"],
         Field(description="Whether agents built with an older hyperhive are rebuilt on request or by themselves."),

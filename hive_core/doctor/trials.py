@@ -77,7 +77,7 @@ async def _builds(settings: Settings) -> bool | HiveError | None:
         return None
     try:
         store = await Store.find()
-        await asyncio.to_thread(_remove_orphaned, layout.scratch)
+        await _remove_orphaned(layout.scratch)
         # Another doctor may try at the same time, and a daemon that starts ends all builds that it finds.
         selector = BuildUserSelector.find(settings, layout, store, trial=f"{_TRIAL}{os.getpid()}")
         return (await selector.confinement()).unprivileged
@@ -85,11 +85,15 @@ async def _builds(settings: Settings) -> bool | HiveError | None:
         return error
 
 
-def _remove_orphaned(scratch: Path) -> None:
+async def _remove_orphaned(scratch: Path) -> None:
     """Remove the directories of trials whose doctor was killed."""
-    for path in scratch.glob(f"{_TRIAL}*"):
-        if not Path("/proc", path.name.removeprefix(_TRIAL)).exists():
-            remove_workspace(BuildWorkspace(path))
+    for path in await asyncio.to_thread(_orphaned, scratch):
+        await remove_workspace(BuildWorkspace(path))
+
+
+def _orphaned(scratch: Path) -> list[Path]:
+    trials = scratch.glob(f"{_TRIAL}*")
+    return [path for path in trials if not Path("/proc", path.name.removeprefix(_TRIAL)).exists()]
 
 
 _FILES: Mapping[str, bytes] = {"agent.nix": b"{ }\n", "agent.toml": b"", "prompt.md": b"Try git out.\n"}

@@ -45,7 +45,7 @@
 
         etc = {
           # The configuration that this system was made from, as the gate has it.
-          "hyperhive/agent".source = hive.agent;
+          "hyperhive/agent".source = hive.files;
         }
         # Which hyperhive made it: the daemon compares it with the one that it would build with now.
         // lib.optionalAttrs (hive.recipe != null) { "hyperhive/recipe".text = hive.recipe; };

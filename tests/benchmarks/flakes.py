@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hive_core.layout import Layout
+from hive_core.runtimes.base import BuildOrder
 from hive_core.runtimes.nixos.build import workspace
-from hive_core.runtimes.nixos.build.flake import AgentFlake, lock, path_reference, render
+from hive_core.runtimes.nixos.build.flake import AgentFlake, lock, path_reference, render, with_agent
 from tests.benchmarks.bench_directory import say
 from tests.benchmarks.figure import Bound, Figure
+from tests.helpers.git_repos import FILES, order
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix
 
 AGENTS = 50
 ROUNDS = 3
+_NAR_HASH = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+"""The form of a hash: what is in the store is not read here."""
 _HYPERHIVE = """
 {
   outputs = { self }: {
@@ -38,7 +42,9 @@ def run(directory: Path) -> list[Figure]:
     (hyperhive / "flake.nix").write_text(_HYPERHIVE)
     reference = path_reference(hyperhive)
     metadata = json.loads(nix.flake("flake", "metadata", "--json", reference))
-    flakes = _flakes(directory, reference)
+    layout = Layout(directory / "state", directory / "run")
+    orders = {name: order(layout, FILES, name) for name in (f"agent{number}" for number in range(AGENTS))}
+    flakes = _flakes(nix, orders, reference)
     rendering: list[float] = []
     staging_too: list[float] = []
     locking: list[float] = []
@@ -56,34 +62,33 @@ def run(directory: Path) -> list[Figure]:
         started = time.perf_counter()
         for flake in flakes:
             build_workspace = workspace.BuildWorkspace.of(directory / f"scratch{number}", flake.name)
-            workspace.prepare_workspace(build_workspace, flake.repository, 1, render(flake), lock(metadata))
+            workspace.create_workspace(build_workspace)
+            workspace.extract_source(build_workspace, orders[flake.name])
+            workspace.write_flake(build_workspace, render(flake), _locked(flake, metadata))
         staging_too.append(time.perf_counter() - started)
     beside = "nix flake lock"
     return [
         Figure(f"flakes of {AGENTS} agents rendered and locked", "s", rendering, locking, beside,
                Bound("at most", 2.0, "value")),
-        Figure("  and their repositories copied for the builds", "s", staging_too, locking, beside),
+        Figure("  and their files extracted for the builds", "s", staging_too, locking, beside),
     ]  # fmt: skip
 
 
 def _write(flake: AgentFlake, metadata: Mapping[str, Any], home: Path) -> None:
     home.mkdir(parents=True)
     (home / "flake.nix").write_text(render(flake))
-    (home / "flake.lock").write_text(json.dumps(lock(metadata)))
+    (home / "flake.lock").write_text(json.dumps(_locked(flake, metadata)))
 
 
-def _flakes(directory: Path, hyperhive: str) -> list[AgentFlake]:
-    work = directory / "work"
-    line = ["git", "-c", "user.name=hive", "-c", "user.email=hive@localhost"]
-    subprocess.run([*line, "init", "--quiet", "--initial-branch=main", str(work)], check=True)
-    (work / "agent.nix").write_text("{ }\n")
-    for command in (["add", "."], ["commit", "--quiet", "-m", "x"], ["tag", "-a", "-m", "x", "proposal/1"]):
-        subprocess.run([*line, "-C", str(work), *command], check=True)
-    found = subprocess.run([*line, "-C", str(work), "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    commit = found.stdout.strip()
-    flakes = []
-    for name in (f"agent{number}" for number in range(AGENTS)):
-        repository = directory / "applied" / f"{name}.git"
-        subprocess.run([*line, "clone", "--quiet", "--bare", str(work), str(repository)], check=True)
-        flakes.append(AgentFlake(hyperhive, "x86_64-linux", name, "agent", repository, "refs/tags/proposal/1", commit))
-    return flakes
+def _locked(flake: AgentFlake, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    begun = lock(metadata)
+    assert begun is not None
+    return with_agent(begun, flake.source, _NAR_HASH)
+
+
+def _flakes(nix: OwnNix, orders: Mapping[str, BuildOrder], hyperhive: str) -> list[AgentFlake]:
+    source = nix.directory / "source"
+    source.mkdir()
+    (source / "agent.nix").write_text("{ }\n")
+    path = Path(nix.run("nix-store", "--add", str(source)).strip())
+    return [AgentFlake(hyperhive, "x86_64-linux", name, "agent", path, order.commit) for name, order in orders.items()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -42,10 +41,19 @@ texts = st.one_of(
     st.lists(st.one_of(st.sampled_from(_PIECES), st.text("ab${}'\"\\ \n", max_size=4)), max_size=12).map("".join),
 )
 numbers = st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from((-(2**63), 2**63 - 1, 0, 8100)))
-paths = texts.map(lambda text: Path("/" + text))
+sources = st.from_regex(r"[0-9a-z]{32}-[0-9A-Za-z+._?=-]{1,20}", fullmatch=True).map(
+    lambda name: Path("/nix/store", name.replace("?", "").replace("+", "").replace("=", ""))
+)
 kinds: st.SearchStrategy[Kind] = st.sampled_from(("agent", "manager"))
 flakes = st.builds(
-    AgentFlake, hyperhive=texts, system=texts, name=texts, kind=kinds, repository=paths, ref=texts, commit=texts
+    AgentFlake,
+    hyperhive=texts,
+    system=texts,
+    name=texts,
+    kind=kinds,
+    source=sources,
+    commit=texts,
+    with_copy=st.booleans(),
 )
 
 # A process of Nix takes longer than a thousand values: few runs, each with many.
@@ -72,22 +80,26 @@ def test_a_rendered_flake_evaluates(nix: OwnNix, rendered: list[AgentFlake]) -> 
     are the references that were meant.
     """
     for number, flake in enumerate(rendered):
-        (nix.directory / f"flake{number}.nix").write_bytes(render(flake).encode())
+        home = nix.directory / f"flake{number}"
+        (home / "empty").mkdir(parents=True, exist_ok=True)
+        (home / "flake.nix").write_bytes(render(flake).encode())
     expression = (
         "let read = file: let flake = import file; in {"
         " inherit (flake) inputs;"
-        ' called = (flake.outputs { self = 1; agent = "files"; hyperhive.lib.agentSystem = given: given; })'
+        ' called = (flake.outputs { self = 1; agent = "files"; hyperhive.lib.agentSystem = given:'
+        '   given // (if given ? files then { files = "another"; } else { }); })'
         ".nixosConfigurations.container; }; in map read "
-        f"[ {' '.join(f'./flake{number}.nix' for number in range(len(rendered)))} ]"
+        f"[ {' '.join(f'./flake{number}/flake.nix' for number in range(len(rendered)))} ]"
     )
     for flake, found in zip(rendered, nix.evaluate(expression), strict=True):
         assert found == _meant(flake)
 
 
 def _meant(flake: AgentFlake) -> dict[str, Any]:
-    place = quote(str(flake.repository), safe="/")
-    agent = f"git+file://{place}?ref={quote(flake.ref, safe='/')}&rev={quote(flake.commit, safe='')}"
+    agent = f"path:{flake.source}"
     called = {"system": flake.system, "name": flake.name, "kind": flake.kind, "agent": "files"}
+    if not flake.with_copy:
+        called["files"] = "another"
     return {
         "inputs": {"hyperhive": {"url": flake.hyperhive}, "agent": {"url": agent, "flake": False}},
         "called": called,

@@ -21,7 +21,7 @@ from hive_core.gate.records import transitions
 from hive_core.infra import files
 from hive_core.infra.systemd.bus import SystemBus
 from hive_core.runtimes.nixos import runtime as _nixos  # noqa: F401 - imported before the fork
-from hive_core.runtimes.nixos.build import builder
+from hive_core.runtimes.nixos.build import build_user, realise
 from hive_core.runtimes.nixos.containers import filesystem, nixos_container
 from tests.integration.gate.crashing_daemon_program import live_again_and_again
 
@@ -60,6 +60,10 @@ def _program(argv: list[str], *_: object) -> str:
     return " ".join(argv[:2]) if argv[0] == "nixos-container" else argv[0]
 
 
+def _unit(unit: str, activity: str) -> str:
+    return "the trial" if "trial" in unit else activity
+
+
 def _replace(path: Path, *arguments: Any, **named: Any) -> bool:
     changed = _original_replace(path, *arguments, **named)
     _reached(
@@ -82,7 +86,11 @@ def _become_mortal() -> None:
     transitions.crash_point = _reached
     for verb in ("reload", "start", "stop"):
         setattr(SystemBus, verb, _step(lambda *_, verb=verb: f"systemd's {verb}", getattr(SystemBus, verb)))
-    for module, name, step in ((nixos_container, "run", _program), (builder, "evaluate", lambda *_: "a build")):
+    for module, name, step in (
+        (nixos_container, "run", _program),
+        (build_user, "execute", lambda unit, *_, **__: _unit(unit, "an evaluation")),
+        (realise, "execute", lambda unit, *_, **__: _unit(unit, "a build")),
+    ):
         setattr(module, name, _step(step, getattr(module, name)))
     files.replace = _replace
     filesystem.point_profile = _point

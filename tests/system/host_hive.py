@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -232,9 +233,24 @@ def left_of(agent: str) -> list[str]:
 
 def set_up(settings: str) -> None:
     """Lay out what the daemon needs on this host: its settings file and the flake."""
-    shutil.copytree(Path(__file__).with_name("flake"), FLAKE)
+    lay_out_flake(FLAKE)
     Path("/etc/hyperhive").mkdir(exist_ok=True)
     Path("/etc/hyperhive/config.toml").write_text(settings)
+
+
+def lay_out_flake(directory: Path) -> None:
+    """Copy the stand-in flake, and into it the programs that builds run: the host's, with loader and libraries."""
+    shutil.copytree(Path(__file__).with_name("flake"), directory, dirs_exist_ok=True)
+    programs, libraries = directory / "programs/bin", directory / "programs/lib"
+    for place in (programs, libraries):
+        place.mkdir(parents=True)
+    for name in ("bash", "cat", "chmod", "cp", "ln", "mkdir", "sleep"):
+        program = shutil.which(name)
+        assert program is not None
+        shutil.copy(program, programs / name)
+        for library in re.findall(r"(/\S+) \(0x", call("ldd", program)):
+            is_loader = Path(library).name.startswith("ld-")
+            shutil.copy(library, libraries / ("loader" if is_loader else Path(library).name))
 
 
 def rule(sender: str, match: str, **does: object) -> Json:

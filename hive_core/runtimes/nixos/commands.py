@@ -34,10 +34,12 @@ async def run(
     environment: Mapping[str, str] | None = None,
     keep_fds: Sequence[int] = (),
     limits: Mapping[int, int] | None = None,
+    with_messages: bool = False,
 ) -> str:
     """Run a program; returns its standard output of at most `limit_bytes`. It is killed after `timeout` seconds.
 
-    `keep_fds` stay open in the program; `limits` are those of setrlimit(2).
+    `keep_fds` stay open in the program; `limits` are those of setrlimit(2). `with_messages`: its standard error
+    follows, with the same limit.
 
     Raises HiveError `command_missing`, `command_failed` (with the end of its standard error),
     `command_slow` and `command_too_long`.
@@ -62,7 +64,9 @@ async def run(
             async with asyncio.timeout(timeout):
                 # One byte more than the limit shows that the output is too long.
                 output, message, code = await asyncio.gather(
-                    read_all(answer, limit_bytes + 1), read_all(process.output, MIB), process.wait()
+                    read_all(answer, limit_bytes + 1),
+                    read_all(process.output, limit_bytes + 1 if with_messages else MIB),
+                    process.wait(),
                 )
         except TimeoutError:
             raise HiveError("command_slow", f"{shown} took longer than {timeout:g} s", status=500) from None
@@ -73,6 +77,8 @@ async def run(
     if code != 0:
         text = visible(message.decode(errors="replace")).strip()[-_TAIL:]
         raise HiveError("command_failed", f"{shown}: {text or describe_exit(code)}", status=500)
+    if with_messages:
+        output += message
     if len(output) > limit_bytes:
         raise HiveError("command_too_long", f"{shown} answered with more than {limit_bytes:,} bytes", status=500)
     return output.decode(errors="replace")

@@ -133,6 +133,10 @@ class NixosRuntime:
         """Build a commit's operating system; returns its store path. Raises BuildFailed and HiveError."""
         return await self._builder.build(order, say)
 
+    async def effect(self, order: BuildOrder) -> str:
+        """Return the derivation of a commit's system without the hive's own copy of its files."""
+        return await self._builder.effect(order)
+
     async def compare(self, old: str | None, new: str) -> list[str]:
         """Return the differences of two closures in words, one per line; `old` of None is an empty one."""
         return await self._builder.compare(old, new)

@@ -1,12 +1,13 @@
 # What `lib.agentSystem` of hyperhive's flake promises, with the tests' host in the place of nixpkgs: an agent.nix is
-# really evaluated and checked, as a module of a few options, and its system is really built. Programs come from the
-# host's /usr, which containers see; a package is a script that runs the host's.
-{ recipe }:
+# really evaluated and checked, as a module of a few options, and its system is really built, in Nix's sandbox, by
+# programs from the store. Containers see the host's /usr; a package is a script that runs a program there.
+{ recipe, programs }:
 {
   system,
   name,
   kind,
   agent,
+  files ? agent,
 }:
 let
   inherit (builtins)
@@ -32,15 +33,27 @@ let
 
   # --- packages and lib, as far as an agent.nix of the tests asks for them ---
 
+  # A sandbox shows only the store, so the programs are run with the loader and the libraries beside them.
+  load = [
+    "${programs}/lib/loader"
+    "--library-path"
+    "${programs}/lib"
+  ];
+  commands = concatStringsSep "" (
+    map (command: ''${command}() { ${toString load} ${programs}/bin/${command} "$@"; }
+    '') (attrNames (builtins.readDir "${programs}/bin"))
+  );
+
   build =
     attributes: script:
     derivation (
       {
         inherit system;
-        builder = "/bin/sh";
-        args = [
+        builder = builtins.head load;
+        args = builtins.tail load ++ [
+          "${programs}/bin/bash"
           "-euc"
-          "PATH=/usr/bin\n${script}"
+          "${commands}${script}"
         ];
       }
       // attributes
@@ -58,6 +71,9 @@ let
     git = package "git" "2.50";
     jq = package "jq" "1.8";
     ripgrep = package "ripgrep" "14.1";
+    runCommand =
+      title: attributes:
+      build ({ name = title; } // attributes);
     writeShellScript =
       title: text:
       build {
@@ -222,7 +238,7 @@ let
     exec /lib/systemd/systemd systemd.firstboot=no
   '';
 
-  files =
+  etcFiles =
     {
       inherit init;
       system = system;
@@ -236,7 +252,7 @@ let
         value = unitText title services.${title};
       }) enabled
     );
-  paths = attrNames files;
+  paths = attrNames etcFiles;
 
   # Of what starts in every Debian container, this is of no use here, and it takes half of the time.
   masked = [
@@ -255,12 +271,12 @@ let
       (
         {
           name = "nixos-system-${name}";
-          inherit agent masked packages;
+          inherit files masked packages;
         }
         // listToAttrs (
           genList (number: {
             name = "text_${toString number}";
-            value = files.${elemAt paths number};
+            value = etcFiles.${elemAt paths number};
           }) (length paths)
         )
       )
@@ -274,7 +290,7 @@ let
         chmod +x $out/init
         for unit in $masked; do ln -s /dev/null $out/etc/systemd/system/$unit; done
         for package in $packages; do ln -s $package/bin/* $out/sw/bin/; done
-        cp -r "$agent" $out/etc/hyperhive/agent
+        cp -r "$files" $out/etc/hyperhive/agent
       '';
 in
 {

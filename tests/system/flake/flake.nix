@@ -4,6 +4,10 @@
   outputs =
     { self }:
     {
-      lib.agentSystem = import ./agent-system.nix { recipe = self.narHash; };
+      # The programs for builds, which tests/system/host_hive.py adds.
+      lib.agentSystem = import ./agent-system.nix {
+        recipe = self.narHash;
+        programs = ./programs;
+      };
     };
 }

@@ -1,14 +1,18 @@
-"""The selection of the user that builds run as, by a trial: a dynamic user through the Nix daemon, or root."""
+"""The selection of the user that evaluates, by a trial: a user of its own through the Nix daemon, or root.
+
+The trial also shows that root's Nix can build in its sandbox in a unit without network, as all builds are.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -16,12 +20,19 @@ from hive_core.errors import HiveError
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.nixos.build.confinement import BuildLimits, Confinement
-from hive_core.runtimes.nixos.build.executor import NixFailed, evaluate
 from hive_core.runtimes.nixos.build.flake import path_reference
 from hive_core.runtimes.nixos.build.nix_settings import read_nix_settings
-from hive_core.runtimes.nixos.build.store import FEATURES, Store
-from hive_core.runtimes.nixos.build.workspace import BuildWorkspace, create_workspace, read_result, remove_workspace
+from hive_core.runtimes.nixos.build.realise import Realiser, realise_options
+from hive_core.runtimes.nixos.build.store import Store
+from hive_core.runtimes.nixos.build.unit.confinement import BUILD_USER, BuildLimits, Confinement, Purpose
+from hive_core.runtimes.nixos.build.unit.executor import NixFailed, execute
+from hive_core.runtimes.nixos.build.workspace import (
+    BuildWorkspace,
+    create_workspace,
+    read_derivation_path,
+    remove_workspace,
+    write_flake,
+)
 from hive_core.runtimes.nixos.commands import environment
 from hive_core.settings import Settings
 
@@ -32,10 +43,14 @@ _OPTIONS = {
     "allow-import-from-derivation": "false",
     "allow-unsafe-native-code-during-evaluation": "false",
     "eval-cache": "false",
+    "experimental-features": "nix-command flakes",
     "pure-eval": "true",
+    "substitute": "false",
+    "use-registries": "false",
 }
 """Override the host's nix.conf: an agent's code is evaluated and must not choose Nix's settings. The home directory of
-a build is deleted afterwards, so nothing is cached there.
+a build is deleted afterwards, so nothing is cached there. Without `substitute`, the Nix daemon asks no substituter
+about a path that the code names.
 """
 _TRIAL_LIMITS = BuildLimits("1G", 256, 60.0)
 _TRIAL_FLAKE = """\
@@ -54,9 +69,21 @@ _TRIAL_FLAKE = """\
 """A small build, new each time, because one that is in the store already would prove nothing. Nix itself executes it in
 the sandbox, so that it needs no program: `/bin/sh` is missing where `sandbox-paths` is empty.
 """
+_NO_INPUTS: Mapping[str, Any] = {"nodes": {"root": {}}, "root": "root", "version": 7}
+"""The lock file of a flake without inputs."""
+_WITHOUT_NETWORK: tuple[Purpose, ...] = ("evaluate", "realise")
 _RETRY_SECONDS = 10.0
 """A failed trial is not repeated for this time: one proposal asks several times, and callers queue up behind it."""
 _LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The paths of the programs that units run, and of the one that runs units."""
+
+    nix: str
+    nix_store: str
+    systemd_run: str
 
 
 @dataclass(frozen=True)
@@ -67,12 +94,16 @@ class TrialFailure:
     by_nix: bool
 
 
-def build_command(nix: str, workspace: BuildWorkspace, attribute: str) -> list[str]:
-    """Return the command line that builds `attribute` of the flake in `workspace` and links to the result there."""
-    command = [nix, *FEATURES, "build", "--log-format", "bar-with-logs"]
+def evaluate_command(nix: str, workspace: BuildWorkspace, attribute: str) -> list[str]:
+    """Return the command line that evaluates `attribute` of the flake in `workspace` and writes the path of its
+    derivation there. The lock file must be complete.
+    """
+    command = [nix]
     for name, value in _OPTIONS.items():
         command += ["--option", name, value]
-    return [*command, "--out-link", str(workspace.result), "--", f"{path_reference(workspace.flake)}#{attribute}"]
+    command += ["eval", "--log-format", "internal-json", "--no-update-lock-file", "--no-write-lock-file"]
+    reference = f"{path_reference(workspace.flake)}#{attribute}.drvPath"
+    return [*command, "--write-to", str(workspace.derivation), "--", reference]
 
 
 class BuildUserSelector:
@@ -84,11 +115,11 @@ class BuildUserSelector:
     """
 
     def __init__(
-        self, settings: Settings, layout: Layout, store: Store, nix: str, systemd_run: str, trial: str = "build-trial"
+        self, settings: Settings, layout: Layout, store: Store, programs: Programs, trial: str = "build-trial"
     ) -> None:
-        self.nix = nix
+        self.programs = programs
         self._trial = trial
-        self._systemd_run = systemd_run
+        self._options: Mapping[str, str] = {}
         self._settings = settings
         self._layout = layout
         self._store = store
@@ -100,14 +131,15 @@ class BuildUserSelector:
     @classmethod
     def find(cls, settings: Settings, layout: Layout, store: Store, trial: str = "build-trial") -> BuildUserSelector:
         """Find the programs. Raises HiveError `no_nix`, `no_systemd`."""
-        nix, systemd_run = shutil.which("nix"), shutil.which("systemd-run")
-        if nix is None:
-            raise HiveError("no_nix", "the program nix is not installed", hint="put it on the daemon's PATH")
+        nix, nix_store, systemd_run = map(shutil.which, ("nix", "nix-store", "systemd-run"))
+        if nix is None or nix_store is None:
+            name = "nix" if nix is None else "nix-store"
+            raise HiveError("no_nix", f"the program {name} is not installed", hint="put it on the daemon's PATH")
         if systemd_run is None or not Path("/run/systemd/system").is_dir():
             raise HiveError(
                 "no_systemd", "builds are run by systemd, which does not run here", hint='set runtime = "local"'
             )
-        return cls(settings, layout, store, nix, systemd_run, trial)
+        return cls(settings, layout, store, Programs(nix, nix_store, systemd_run), trial)
 
     @property
     def problem(self) -> str:
@@ -137,8 +169,25 @@ class BuildUserSelector:
                 self._fallback = (now(), found)
             return found
 
+    def realiser(
+        self, confinement: Confinement, workspace: BuildWorkspace, unit: str, say: Callable[[str], None]
+    ) -> Realiser:
+        """Return what builds derivations in a workspace. `confinement` must be from `confinement`."""
+        return Realiser(
+            self.programs.nix_store, self._options, self._store, confinement, confinement.limits, workspace, unit, say
+        )
+
     async def _select(self) -> Confinement:
         wanted = self._settings.nixos.build_user
+        settings = await read_nix_settings(self.programs.nix)
+        if not settings.get("build-users-group"):
+            raise HiveError(
+                "no_build_users",
+                "without build users, root would run an agent's build scripts itself",
+                hint="set build-users-group in nix.conf, as NixOS does",
+                status=500,
+            )
+        self._options = realise_options(settings, self._store.directory)
         if wanted != "root":
             dynamic = self._confinement(unprivileged=True)
             failure = await self._run_trial(dynamic)
@@ -150,57 +199,110 @@ class BuildUserSelector:
                 raise HiveError(
                     "no_build_user",
                     f"builds do not work as a user of their own: {failure.reason}",
-                    hint="start the Nix daemon and allow every user to connect to it (allowed-users in nix.conf); "
-                    'nixos.build_user = "auto" lets root evaluate where Nix refuses that',
+                    hint=f"start the Nix daemon and allow the user {BUILD_USER} to connect to it (allowed-users in "
+                    'nix.conf); nixos.build_user = "auto" lets root evaluate where Nix refuses that',
                     status=503,
                 )
             log.warning("builds are evaluated by root, as nixos.build_user = auto allows", reason=failure.reason)
-        await self._check_build_users()
-        return self._confinement(unprivileged=False)
+        root = self._confinement(unprivileged=False)
+        failure = await self._run_trial(root)
+        if failure is not None:
+            raise _no_builds(failure.reason)
+        return root
 
     async def _run_trial(self, confinement: Confinement) -> TrialFailure | None:
-        """Evaluate and build something small in the same way as a configuration; return why that failed."""
+        """Evaluate and build something small in the same way as a configuration; return why the evaluation failed.
+
+        Raises HiveError `cannot_build` if the build fails, which root's Nix does in every case.
+        """
         workspace = BuildWorkspace(self._layout.scratch / self._trial)
         unit = f"hive-{self._trial}.service"
         flake = _TRIAL_FLAKE % {"system": f"{platform.machine()}-linux", "nonce": time.time_ns()}
+        confinement = replace(confinement, limits=_TRIAL_LIMITS)
         try:
-            await shield_to_completion(asyncio.to_thread(create_workspace, workspace, flake))
-            command = build_command(self.nix, workspace, "trial")
-            argv = confinement.argv(unit, command, directory=workspace.path, shown={}, variables=workspace.variables)
-            await evaluate(unit, argv, _TRIAL_LIMITS, lambda _: None)
-            if await asyncio.to_thread(read_result, workspace) is None:
-                return TrialFailure("Nix has not built anything", by_nix=True)
-        except BuildFailed as error:
-            return TrialFailure(" ".join(str(error).split())[:_LONGEST_REASON], isinstance(error, NixFailed))
-        except HiveError as error:
-            return TrialFailure(error.message[:_LONGEST_REASON], by_nix=False)
+            await remove_workspace(workspace)
+            await shield_to_completion(asyncio.to_thread(create_workspace, workspace))
+            await shield_to_completion(asyncio.to_thread(write_flake, workspace, flake, _NO_INPUTS))
+            try:
+                derivation = await self.evaluate(confinement, workspace, unit, "trial", _ignore)
+            except BuildFailed as error:
+                return TrialFailure(" ".join(str(error).split())[:_LONGEST_REASON], isinstance(error, NixFailed))
+            except HiveError as error:
+                return TrialFailure(error.message[:_LONGEST_REASON], by_nix=False)
+            await self._check_network(confinement, workspace, unit)
+            try:
+                await self.realiser(confinement, workspace, unit, _ignore).realise(derivation)
+            except BuildFailed as error:
+                raise _no_builds(" ".join(str(error).split())[:_LONGEST_REASON]) from None
         finally:
-            await shield_to_completion(asyncio.to_thread(remove_workspace, workspace))
+            await shield_to_completion(remove_workspace(workspace))
         return None
 
-    async def _check_build_users(self) -> None:
-        """Refuse builds as root where Nix has no build users: root itself would run the programs of a build."""
-        if not (await read_nix_settings(self.nix)).get("build-users-group"):
-            raise HiveError(
-                "no_build_users",
-                "without a Nix daemon and without build users, root would run an agent's build scripts itself",
-                hint="start the Nix daemon, or set build-users-group in nix.conf",
-                status=500,
-            )
+    async def evaluate(
+        self,
+        confinement: Confinement,
+        workspace: BuildWorkspace,
+        unit: str,
+        attribute: str,
+        say: Callable[[str], None],
+    ) -> str:
+        """Evaluate an attribute of the flake in a workspace; returns the path of its derivation, which is held there.
+
+        Raises NixFailed, BuildFailed, HiveError.
+        """
+        argv = confinement.argv(
+            unit,
+            evaluate_command(self.programs.nix, workspace, attribute),
+            purpose="evaluate",
+            directory=workspace.path,
+            variables=workspace.variables,
+        )
+        await execute(unit, argv, confinement.limits, say, activity="evaluation")
+        derivation = await asyncio.to_thread(read_derivation_path, workspace)
+        if derivation is None:
+            raise BuildFailed("Nix has not told the derivation of the system")
+        await self._store.hold_derivation(str(self._store.check(derivation)), workspace.roots / "derivation")
+        return derivation
+
+    async def _check_network(self, confinement: Confinement, workspace: BuildWorkspace, unit: str) -> None:
+        """Check that units without network have none: where systemd cannot take it away, it runs them all the same."""
+        said: list[str] = []
+        command = ["readlink", "/proc/self/ns/net"]
+        for purpose in _WITHOUT_NETWORK:
+            argv = confinement.argv(unit, command, purpose=purpose, directory=workspace.path, variables={})
+            await execute(unit, argv, confinement.limits, said.append)
+        own = await asyncio.to_thread(Path("/proc/self/ns/net").readlink)
+        if len(said) != len(_WITHOUT_NETWORK) or str(own) in said:
+            raise _no_builds("systemd gives units no network of their own (PrivateNetwork)")
 
     def _confinement(self, *, unprivileged: bool) -> Confinement:
-        settings, layout = self._settings, self._layout
-        state = Path(os.environ.get("NIX_STATE_DIR") or self._store.directory.parent / "var/nix")
-        limits = BuildLimits(settings.nixos.build_memory, settings.nixos.build_tasks, settings.build_timeout)
+        settings, layout, nixos = self._settings, self._layout, self._settings.nixos
+        limits = BuildLimits(nixos.build_memory, nixos.build_tasks, settings.build_timeout, nixos.build_disk)
+        given = environment()
+        proxies = {key: text for key, text in given.items() if key.lower().endswith("_proxy")}
         return Confinement(
-            systemd_run=self._systemd_run,
+            systemd_run=self.programs.systemd_run,
             unprivileged=unprivileged,
             limits=limits,
             hidden=[layout.state_dir, layout.run_dir],
-            store=[self._store.directory, state.parent],
+            store=[self._store.directory, self._store.state.parent],
             environment={
-                **{key: text for key, text in environment().items() if key != "NIX_REMOTE"},
+                **{key: text for key, text in given.items() if key != "NIX_REMOTE" and key not in proxies},
                 "GIT_CONFIG_NOSYSTEM": "1",
                 "GIT_TERMINAL_PROMPT": "0",
             },
+            network_environment=proxies,
         )
+
+
+def _no_builds(why: str) -> HiveError:
+    return HiveError(
+        "cannot_build",
+        f"nothing can be built in Nix's sandbox in a unit without network: {why}",
+        hint="see: journalctl -b -n 50, and the settings of nix.conf",
+        status=503,
+    )
+
+
+def _ignore(_line: str) -> None:
+    pass

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -14,16 +17,40 @@ from hive_core.errors import HiveError, conflict
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed, BuildOrder
+from hive_core.runtimes.built_tree import check_built_tree
 from hive_core.runtimes.nixos.build import closure_diff, workspace
-from hive_core.runtimes.nixos.build.build_user import BuildUserSelector, build_command
-from hive_core.runtimes.nixos.build.confinement import check_path, unit_name
-from hive_core.runtimes.nixos.build.executor import evaluate, forget_all
-from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, render
-from hive_core.runtimes.nixos.build.flake_source import FlakeRevision, FlakeSource, look_up_flake, revision_of
+from hive_core.runtimes.nixos.build.build_user import BuildUserSelector
+from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, render, with_agent
+from hive_core.runtimes.nixos.build.flake_source import (
+    FlakeRevision,
+    FlakeSource,
+    fetch_inputs,
+    look_up_flake,
+    revision_of,
+)
 from hive_core.runtimes.nixos.build.store import GcRoots, Store, bootable
+from hive_core.runtimes.nixos.build.unit.confinement import Confinement, check_path, unit_name
+from hive_core.runtimes.nixos.build.unit.executor import forget_all
 from hive_core.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+
+_EFFECTS = count(1)
+"""Numbers for the workspaces of effects, of which one agent may have several at a time."""
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """The result of an evaluation, which is in the store while `workspace` exists. `source` has the commit's files."""
+
+    confinement: Confinement
+    workspace: workspace.BuildWorkspace
+    unit: str
+    source: Path
+    derivation: str
+    flake: str
+    lock: Mapping[str, Any]
 
 
 class NixBuilder:
@@ -35,6 +62,8 @@ class NixBuilder:
         self._store = store
         self.build_users = build_users
         self._gc_roots = GcRoots(layout.gcroots)
+        self._fetched = ""
+        """The hash of the hyperhive whose inputs are in the store."""
         self._flake_source = FlakeSource(self._look_up_flake)
         self._trial = asyncio.create_task(self._log_trial(), name="try a build")
 
@@ -49,7 +78,7 @@ class NixBuilder:
         store = await Store.find()
         build_users = BuildUserSelector.find(settings, layout, store)
         await forget_all()
-        await asyncio.to_thread(workspace.remove_all_workspaces, layout.scratch)
+        await workspace.remove_all_workspaces(layout.scratch)
         return cls(settings, layout, store, build_users)
 
     async def confinement(self) -> str:
@@ -59,42 +88,64 @@ class NixBuilder:
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """Build the system of a commit; returns its store path, which has a GC root. Cancelling stops the build.
 
-        Raises BuildFailed, and HiveError if nothing can be built here.
+        Raises FetchesMissing, BuildFailed, and HiveError if nothing can be built here.
+        """
+        async with self._evaluated(order, say) as evaluation:
+            realiser = self.build_users.realiser(evaluation.confinement, evaluation.workspace, evaluation.unit, say)
+            closure = await realiser.realise(evaluation.derivation, order.allowed_fetches)
+            if not await asyncio.to_thread(bootable, self._store.check(closure)):
+                raise BuildFailed("the build output is not a system: it has no `init`")
+            await asyncio.to_thread(check_built_tree, order, evaluation.source)
+            # The link in the workspace is a GC root, too, so that nothing was collected before this.
+            await self._gc_roots.add(order.name, order.number, closure)
+            text, lock = evaluation.flake, workspace.lock_text(evaluation.lock)
+            await shield_to_completion(asyncio.to_thread(_write_flake, self._layout.flakes / order.name, text, lock))
+            return closure
+
+    async def effect(self, order: BuildOrder) -> str:
+        """Return the derivation of the commit's system with an empty directory in place of the hive's own copy of its
+        files. Raises BuildFailed, and HiveError if nothing can be evaluated here.
+        """
+        async with self._evaluated(order, _ignore, with_copy=False) as evaluation:
+            await asyncio.to_thread(check_built_tree, order, evaluation.source)
+            return evaluation.derivation
+
+    @asynccontextmanager
+    async def _evaluated(
+        self, order: BuildOrder, say: Callable[[str], None], *, with_copy: bool = True
+    ) -> AsyncIterator[_Evaluation]:
+        """Evaluate the system of a commit from its files in the store, and yield the result while its workspace exists.
+
+        Nix fetches nothing of the agent's: the daemon extracts the files and adds them to the store.
         """
         confinement = await self.build_users.confinement()
         hyperhive = await self._hyperhive(say)
-        flake = AgentFlake(
-            hyperhive=self._settings.nixos.flake,
-            system=f"{platform.machine()}-linux",
-            name=order.name,
-            kind=order.kind,
-            repository=order.repository.absolute(),
-            ref=f"refs/tags/proposal/{order.number}",
-            commit=order.commit,
-        )
-        text = render(flake)
-        build_workspace = workspace.BuildWorkspace.of(self._layout.scratch, f"{order.name}-{order.number}")
+        if hyperhive.lock is None:
+            hint = "this version of Nix is not among those that were tested"
+            raise HiveError("flake_unavailable", "Nix describes hyperhive's flake in an unknown form", hint=hint)
+        label = f"{order.name}-{order.number}" + ("" if with_copy else f"-effect-{next(_EFFECTS)}")
+        work, unit = workspace.BuildWorkspace.of(self._layout.scratch, label), unit_name(label)
         try:
-            stage = partial(
-                workspace.prepare_workspace, build_workspace, flake.repository, order.number, text, hyperhive.lock
+            await workspace.remove_workspace(work)
+            await shield_to_completion(asyncio.to_thread(workspace.create_workspace, work))
+            await shield_to_completion(asyncio.to_thread(workspace.extract_source, work, order))
+            source = Path(await self._store.add(work.source, work.roots / "source"))
+            flake = AgentFlake(
+                hyperhive=self._settings.nixos.flake,
+                system=f"{platform.machine()}-linux",
+                name=order.name,
+                kind=order.kind,
+                source=source,
+                commit=order.commit,
+                with_copy=with_copy,
             )
-            await shield_to_completion(asyncio.to_thread(stage))
-            command = build_command(self.build_users.nix, build_workspace, ATTRIBUTE)
-            unit = unit_name(order.name, order.number)
-            shown = {build_workspace.repository: flake.repository}
+            text, lock = render(flake), with_agent(hyperhive.lock, source, await self._store.nar_hash(str(source)))
+            await shield_to_completion(asyncio.to_thread(workspace.write_flake, work, text, lock))
             say(f"{order.name}: commit {order.commit[:12]}, {confinement.description}")
-            argv = confinement.argv(
-                unit, command, directory=build_workspace.path, shown=shown, variables=build_workspace.variables
-            )
-            await evaluate(unit, argv, confinement.limits, say)
-            closure = self._checked(workspace.read_result(build_workspace))
-            # The link in the workspace is a GC root, too, so that nothing was collected before this.
-            await self._gc_roots.add(order.name, order.number, closure)
-            lock = workspace.read_lock(build_workspace)
-            await shield_to_completion(asyncio.to_thread(_write_flake, self._layout.flakes / order.name, text, lock))
-            return closure
+            derivation = await self.build_users.evaluate(confinement, work, unit, ATTRIBUTE, say)
+            yield _Evaluation(confinement, work, unit, source, derivation, text, lock)
         finally:
-            await shield_to_completion(asyncio.to_thread(workspace.remove_workspace, build_workspace))
+            await shield_to_completion(workspace.remove_workspace(work))
 
     async def compare(self, old: str | None, new: str) -> list[str]:
         """Return the differences of two closures in words, one per line. Raises `closure_gone` for the new one."""
@@ -155,9 +206,14 @@ class NixBuilder:
             log.error("proposals are refused: nothing can be built", reason=error.message, hint=error.hint)
 
     async def _look_up_flake(self) -> FlakeRevision:
-        revision = await look_up_flake(self._settings.nixos.flake)
-        if revision.source is not None:
-            await self._gc_roots.add_source(revision.source)
+        flake = self._settings.nixos.flake
+        revision = await look_up_flake(flake)
+        if revision.lock is not None and not (
+            revision.nar_hash == self._fetched and await self._gc_roots.has_sources()
+        ):
+            # Before an agent's configuration is evaluated, because evaluations have no network.
+            await self._gc_roots.add_sources(await fetch_inputs(flake, revision.lock, self._layout.scratch))
+            self._fetched = revision.nar_hash
         return revision
 
     async def _hyperhive(self, say: Callable[[str], None]) -> FlakeRevision:
@@ -170,19 +226,15 @@ class NixBuilder:
             say(f"built with the last known version of hyperhive: {error.message}")
             return self._flake_source.last
 
-    def _checked(self, result: str | None) -> str:
-        if result is None:
-            raise BuildFailed("Nix has not built anything")
-        if not bootable(self._store.check(result)):
-            raise BuildFailed("the build output is not a system: it has no `init`")
-        return result
+
+def _ignore(_line: str) -> None:
+    pass
 
 
-def _write_flake(home: Path, text: str, lock: str | None) -> None:
+def _write_flake(home: Path, text: str, lock: str) -> None:
     """Keep the flake of the build, for people to read."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, content in (("flake.nix", text), ("flake.lock", lock)):
-        if content is not None:
-            new = home / f"{name}.new"
-            new.write_text(content)
-            new.replace(home / name)
+        new = home / f"{name}.new"
+        new.write_text(content)
+        new.replace(home / name)

@@ -2,8 +2,9 @@
 
 The grammar is that of the Nix manual, "Data types"; references are those of nix3-flake(1), "URL-like syntax".
 
-The format is version 7 of the Nix manual's "Lock files". Nix adds the agent's own input and keeps the rest, so a
-build fetches nothing of hyperhive's: it need not be able to, and what it builds with is what was looked at.
+The format is version 7 of the Nix manual's "Lock files". The lock file is complete: hyperhive, its inputs, and the
+agent's files by their path in the store and their hash. An evaluation fetches nothing, and what it uses is what was
+looked at and what the daemon has added to the store.
 
 `nix flake metadata --json` tells more of a flake than a lock file may hold: since 2.25 `__final` in `locked`, which
 ends Nix with an assertion when it stands in a file. So only those keys of a node are written that the format has, and
@@ -32,21 +33,17 @@ ATTRIBUTE = "nixosConfigurations.container.config.system.build.toplevel"
 @dataclass(frozen=True)
 class AgentFlake:
     """The inputs of an agent's system. `hyperhive` is a flake reference, `system` Nix's name of the platform
-    ("x86_64-linux"); `ref` and `commit` are the applied repository's.
+    ("x86_64-linux"); `source` is the store path of the commit's files. With `with_copy` False, the system gets an empty
+    directory in place of the hive's own copy of them.
     """
 
     hyperhive: str
     system: str
     name: str
     kind: Kind
-    repository: Path
-    ref: str
+    source: Path
     commit: str
-
-    @property
-    def agent(self) -> str:
-        """The flake reference of the agent's files, with the id of the commit, so that it never means others."""
-        return git_reference(self.repository, self.ref, self.commit)
+    with_copy: bool = True
 
 
 def render(flake: AgentFlake) -> str:
@@ -54,10 +51,11 @@ def render(flake: AgentFlake) -> str:
     return _template().render(
         description=f"{flake.name} of this hive, at {flake.commit[:12]}",
         hyperhive=flake.hyperhive,
-        agent=flake.agent,
+        agent=path_reference(flake.source),
         system=flake.system,
         name=flake.name,
         kind=flake.kind,
+        with_copy=flake.with_copy,
     )
 
 
@@ -116,13 +114,6 @@ def nix_value(found: object) -> str:
     raise TypeError(f"there is no way to write a {type(found).__name__} in Nix here")
 
 
-def git_reference(repository: Path, ref: str, commit: str) -> str:
-    """Return a flake reference to one commit of a git repository on this machine. Raises ValueError for a path that is
-    not absolute or cannot be written.
-    """
-    return f"git+file://{_path(repository)}?ref={quote(ref, safe='/')}&rev={quote(commit, safe='')}"
-
-
 def path_reference(directory: Path) -> str:
     """Return a flake reference to a directory on this machine.
 
@@ -144,6 +135,7 @@ def _path(path: Path) -> str:
 
 _VERSION = 7
 _INPUT = "hyperhive"
+_AGENT = "agent"
 _NODE_KEYS = ("flake", "inputs", "locked", "original", "parent")
 _INTERNAL = "__"
 
@@ -165,6 +157,16 @@ def lock(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
     moved[own] = _below({**nodes[root], "locked": locked, "original": original})
     moved[top] = {"inputs": {_INPUT: own}}
     return {"nodes": moved, "root": top, "version": _VERSION}
+
+
+def with_agent(hyperhive: Mapping[str, Any], source: Path, nar_hash: str) -> dict[str, Any]:
+    """Add the agent's files, which are in the store with that hash, to a lock file that `lock` has made."""
+    nodes, top = dict(hyperhive["nodes"]), hyperhive["root"]
+    own = _free(_AGENT, nodes)
+    reference = {"type": "path", "path": str(source)}
+    nodes[own] = {"flake": False, "locked": {**reference, "narHash": nar_hash}, "original": reference}
+    nodes[top] = {"inputs": {**nodes[top]["inputs"], _AGENT: own}}
+    return {**hyperhive, "nodes": nodes}
 
 
 def _below(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.infra.files import read_bytes
-from hive_core.runtimes.nixos.build.flake import lock
+from hive_core.runtimes.nixos.build.flake import lock, nix_string, path_reference
 from hive_core.runtimes.nixos.build.store import FEATURES
 from hive_core.runtimes.nixos.commands import run
 
@@ -80,6 +82,8 @@ RECIPE = Path("etc/hyperhive/recipe")
 _LONGEST = 200
 _METADATA_SECONDS = 600.0
 _METADATA_BYTES = 8 * 1024 * 1024
+INPUTS_PREFIX = "build-inputs-"
+"""Prefix of temporary directories in the scratch directory; the next start of the daemon removes what is left."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,61 @@ async def look_up_flake(flake: str) -> FlakeRevision:
             "flake_unavailable", f"Nix says nothing of use about the flake {flake!r}", hint=hint, status=503
         )
     return found
+
+
+_INPUTS_FLAKE = """\
+{
+  inputs.hyperhive.url = %s;
+  outputs = _: { };
+}
+"""
+
+
+async def fetch_inputs(flake: str, locked: Mapping[str, Any], scratch: Path) -> list[str]:
+    """Fetch hyperhive's flake with all of its inputs, as locked, into the store; returns their paths there.
+
+    Evaluations have no network, so everything has to be there before. Raises HiveError `flake_unavailable`.
+    """
+    directory = await asyncio.to_thread(_write_inputs_flake, scratch, nix_string(flake), json.dumps(locked))
+    command = ["nix", *FEATURES, "flake", "archive", "--json", "--no-update-lock-file", "--no-write-lock-file"]
+    try:
+        answer = await run(
+            [*command, "--", path_reference(directory)], limit_bytes=_METADATA_BYTES, timeout=_METADATA_SECONDS
+        )
+        return archived_paths(answer)
+    except HiveError as error:
+        why = f"the inputs of hyperhive's flake {flake!r} cannot be had: {error.message}"
+        hint = "see the setting nixos.flake, and try: nix flake archive"
+        raise HiveError("flake_unavailable", why, hint=hint, status=503) from None
+    finally:
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+def _write_inputs_flake(scratch: Path, flake: str, locked: str) -> Path:
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix=INPUTS_PREFIX, dir=scratch))
+    (directory / "flake.nix").write_text(_INPUTS_FLAKE % flake)
+    (directory / "flake.lock").write_text(locked)
+    return directory
+
+
+def archived_paths(answer: str) -> list[str]:
+    """Take the store paths of all inputs from the output of `nix flake archive --json`. Pure.
+
+    Raises HiveError `flake_unavailable` for another form.
+    """
+    found: list[str] = []
+    try:
+        left = list(json.loads(answer)["inputs"].values())
+        while left:
+            node = left.pop()
+            found.append(str(Path(node["path"])))
+            left += node["inputs"].values()
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise HiveError(
+            "flake_unavailable", "nix flake archive --json answers in a form that is not known", status=503
+        ) from None
+    return sorted(set(found))
 
 
 def parse_metadata(answer: str) -> FlakeRevision | None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
+from hive_core.runtimes.nixos.build.derivations import Plan, parse_plan
 from hive_core.runtimes.nixos.commands import run
 
 FEATURES = ("--extra-experimental-features", "nix-command flakes")
 """For hosts whose nix.conf does not enable them."""
 _PATHS_BYTES = 8 * 1024 * 1024
+_PLAN_SECONDS = 600.0
+"""Nix asks substituters about every path that is missing."""
 _AT_ONCE = 1_000
 """Paths per command: the kernel limits the length of a command line (execve(2))."""
 _NAME = re.compile(r"[0-9a-z]{32}-[0-9A-Za-z+._?=-]{1,211}")
@@ -44,6 +48,58 @@ class Store:
             raise HiveError("no_nix", f"Nix does not work here: {error.message}", hint=hint) from None
         except ValueError:
             raise HiveError("no_nix", "Nix does not tell where its store is", hint="install Nix 2.8 or newer") from None
+
+    @property
+    def state(self) -> Path:
+        """The directory of Nix's state, with the GC roots."""
+        return Path(os.environ.get("NIX_STATE_DIR") or self.directory.parent / "var/nix")
+
+    async def add(self, directory: Path, link: Path) -> str:
+        """Copy a directory into the store; returns its path there, to which `link` becomes a GC root."""
+        path = (await run(["nix-store", "--add", str(directory)])).strip()
+        self.check(path)
+        # Fails if the path was collected before there was a root.
+        await run(["nix-store", "--realise", path, "--add-root", str(link)])
+        return path
+
+    async def nar_hash(self, path: str) -> str:
+        """Return the hash of a path with all of its content, as lock files of flakes have it."""
+        return (await run(["nix", *FEATURES, "hash", "path", str(self.check(path))])).strip()
+
+    async def hold_derivation(self, derivation: str, link: Path) -> None:
+        """Make `link` a GC root of a derivation without building it, for as long as the link exists.
+
+        Raises HiveError `cannot_build` if the derivation was collected before.
+        """
+
+        def write() -> None:
+            link.symlink_to(derivation)
+            # As Nix registers roots: a link to the link, which Nix removes when that is gone.
+            digest = hashlib.sha256(os.fsencode(link)).hexdigest()[:32]
+            auto = self.state / "gcroots/auto" / f"hyperhive-{digest}"
+            auto.parent.mkdir(parents=True, exist_ok=True)
+            auto.unlink(missing_ok=True)
+            auto.symlink_to(link)
+
+        await asyncio.to_thread(write)
+        try:
+            await run(["nix-store", "--check-validity", str(self.check(derivation))])
+        except HiveError as error:
+            why = f"the derivation was removed by Nix's garbage collector: {error.message}"
+            raise HiveError("cannot_build", why, hint="propose the same again", status=503) from None
+
+    async def plan(self, derivation: str) -> Plan:
+        """Ask Nix what it would build and take from substituters for a derivation. Raises BuildFailed, HiveError."""
+        command = ["nix-store", "--realise", "--dry-run", str(self.check(derivation))]
+        answer = await run(command, limit_bytes=_PATHS_BYTES, timeout=_PLAN_SECONDS, with_messages=True)
+        return parse_plan(answer, self.directory)
+
+    async def substitute(self, paths: Sequence[str], roots: Path, seconds: float) -> None:
+        """Fetch paths from the substituters of the host; nothing is built. Links below `roots` become GC roots."""
+        for start in range(0, len(paths), _AT_ONCE):
+            batch = [str(self.check(path)) for path in paths[start : start + _AT_ONCE]]
+            command = ["nix-store", "--realise", *batch, "--add-root", str(roots / f"substitute-{start}")]
+            await run(command, limit_bytes=_PATHS_BYTES, timeout=seconds)
 
     def check(self, closure: str) -> Path:
         """Return the path of a closure. Raises HiveError `bad_closure` if the text has not the form of one."""
@@ -90,8 +146,10 @@ class Store:
         return dict(zip(paths, sizes, strict=True))
 
 
-_SOURCE = ".hyperhive"
+_SOURCES = ".inputs"
 """No name of an agent begins with a dot."""
+_OLD_SOURCE = ".hyperhive"
+"""The link of earlier versions to the one source that they kept."""
 
 
 class GcRoots:
@@ -104,11 +162,19 @@ class GcRoots:
         """Keep the closure of a proposal. Another GC root must keep it until this returns."""
         await self._link(self._directory / name / str(number), closure)
 
-    async def add_source(self, path: str) -> None:
-        """Keep the source of hyperhive that builds use, and no longer the previous one."""
-        link = self._directory / _SOURCE
-        if not (link.is_symlink() and str(link.readlink()) == path and link.exists()):
-            await self._link(link, path)
+    async def add_sources(self, paths: Collection[str]) -> None:
+        """Keep the source of hyperhive and of its inputs, which builds use, and no longer the previous ones."""
+        home = self._directory / _SOURCES
+        wanted = {Path(path).name: path for path in paths}
+        if await asyncio.to_thread(_held, home) == wanted.keys():
+            return
+        for name, path in wanted.items():
+            await self._link(home / name, path)
+        await asyncio.to_thread(_keep_only, self._directory, home, wanted)
+
+    async def has_sources(self) -> bool:
+        """Return True if all sources that were added last are still in the store."""
+        return bool(await asyncio.to_thread(_held, self._directory / _SOURCES))
 
     async def hold(self, closure: str) -> bool:
         """Return True if there is a GC root to the closure."""
@@ -127,8 +193,21 @@ class GcRoots:
         await run(["nix-store", "--realise", path, "--add-root", str(link)])
 
 
+def _held(home: Path) -> set[str]:
+    """Return the names of the links; none if one of them leads nowhere."""
+    links = list(home.iterdir()) if home.is_dir() else []
+    return {link.name for link in links} if all(link.exists() for link in links) else set()
+
+
+def _keep_only(directory: Path, home: Path, names: Collection[str]) -> None:
+    for link in home.iterdir():
+        if link.name not in names:
+            link.unlink()
+    (directory / _OLD_SOURCE).unlink(missing_ok=True)
+
+
 def _hold(directory: Path, closure: str) -> bool:
-    for link in directory.glob("*/*"):
+    for link in directory.glob("[!.]*/*"):
         with suppress(OSError):  # It is no link, or was just removed.
             if str(link.readlink()) == closure:
                 return True

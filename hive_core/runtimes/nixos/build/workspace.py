@@ -1,33 +1,33 @@
-"""The working directory of a build: its flake, a readable copy of the commit's history, and a home.
+"""The working directory of a build: its flake, its home, and GC roots as long as it lasts.
 
-Only the daemon can read the applied repositories. A build may run as another user, so it gets a copy of the objects
-that the proposal's tag reaches, at the path of the original. The parts that a build can write are read without
-following links, and only after it has ended.
+What the unit of a build can write is read without following links, and only after the unit has ended.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hive_core.errors import HiveError
 from hive_core.infra.files import read_bytes
-from hive_core.infra.git.command import checked
-from hive_core.infra.git.names import TAGS
+from hive_core.infra.git.repository import Repository
+from hive_core.runtimes.base import BuildOrder
+from hive_core.runtimes.nixos.commands import run
 
-_PREFIX = "build-"
+PREFIX = "build-"
 _OLD_PREFIX = "nix-"
 """Prefix of earlier versions, whose workspaces may be left over."""
-_LOCK_BYTES = 1024 * 1024
+_DERIVATION_BYTES = 4_096
 _ANYBODY = 0o777
-"""The mode of the parts that the unit writes, below a directory that only the daemon can enter."""
-_GIT_CONFIG = "[safe]\n\tdirectory = *\n"
-"""The repositories belong to the daemon's user, not to the one that evaluates."""
+"""The mode of the parts that an evaluation writes, below a directory that only the daemon can enter."""
+_EVERYBODY_READS = 0o755
+_ONLY_OWNER = 0o700
+_REMOVAL_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class BuildWorkspace:
     @classmethod
     def of(cls, scratch: Path, label: str) -> BuildWorkspace:
         """Return the workspace below `scratch` for a label, which only one build at a time may use; creates nothing."""
-        return cls(scratch / f"{_PREFIX}{label}")
+        return cls(scratch / f"{PREFIX}{label}")
 
     @property
     def flake(self) -> Path:
@@ -53,109 +53,114 @@ class BuildWorkspace:
         return self.path / "home" / "nix"
 
     @property
-    def git_config(self) -> Path:
-        return self.path / "gitconfig"
-
-    @property
     def variables(self) -> dict[str, str]:
         """The environment variables for programs that work here."""
-        return {"HOME": str(self.home), "GIT_CONFIG_GLOBAL": str(self.git_config)}
+        return {"HOME": str(self.home), "GIT_CONFIG_GLOBAL": "/dev/null"}
 
     @property
-    def result(self) -> Path:
-        """The link to the build output that Nix creates; it is a GC root."""
-        return self.path / "out" / "result"
+    def derivation(self) -> Path:
+        """The file to which an evaluation writes the path of the derivation."""
+        return self.path / "out" / "derivation"
 
     @property
-    def repository(self) -> Path:
-        return self.path / "repository"
+    def roots(self) -> Path:
+        """The directory of links that are GC roots; an evaluation by a user of its own cannot write it."""
+        return self.path / "roots"
+
+    @property
+    def build(self) -> Path:
+        """The directory for the temporary files of builders."""
+        return self.path / "build"
+
+    @property
+    def source(self) -> Path:
+        """The files of the commit, until they are in the store, where Nix names the sources of flakes like this."""
+        return self.path / "source"
 
 
-def prepare_workspace(
-    build_workspace: BuildWorkspace, repository: Path, number: int, text: str, lock: Mapping[str, Any] | None
-) -> None:
-    """Create the workspace for the build of `proposal/<number>`. Blocks.
+def create_workspace(workspace: BuildWorkspace) -> None:
+    """Create the workspace. Blocks.
 
-    The caller must call `remove_workspace` afterwards, even if this fails.
-
-    Raises HiveError `cannot_build`, and the errors of git.
+    The caller must call `remove_workspace` before and afterwards, even if this fails. Raises HiveError `cannot_build`.
     """
-    create_workspace(build_workspace, text)
+    modes = {
+        workspace.path: _EVERYBODY_READS,
+        workspace.flake: _EVERYBODY_READS,
+        workspace.home.parent: _ANYBODY,
+        workspace.derivation.parent: _ANYBODY,
+        workspace.roots: _EVERYBODY_READS,
+        workspace.build: _ONLY_OWNER,
+    }
     try:
-        if lock is not None:
-            _put(build_workspace.flake / "flake.lock", json.dumps(lock, indent=2) + "\n", 0o666)
-        _copy(repository, f"{TAGS}proposal/{number}", build_workspace.repository)
-    except OSError as error:
-        raise _cannot(build_workspace, error) from None
-
-
-def create_workspace(build_workspace: BuildWorkspace, flake: str) -> None:
-    """Create the workspace with a flake in it, and remove the files of an earlier build before. Blocks.
-
-    Raises HiveError `cannot_build`.
-    """
-    remove_workspace(build_workspace)
-    try:
-        build_workspace.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        build_workspace.path.mkdir()
-        build_workspace.path.chmod(0o755)
-        for directory in (build_workspace.flake, build_workspace.home.parent, build_workspace.result.parent):
+        workspace.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory, mode in modes.items():
             directory.mkdir()
-            directory.chmod(_ANYBODY)
-        _put(build_workspace.git_config, _GIT_CONFIG, 0o644)
-        _put(build_workspace.flake / "flake.nix", flake, 0o644)
+            directory.chmod(mode)
     except OSError as error:
-        raise _cannot(build_workspace, error) from None
+        raise _cannot(workspace, error) from None
 
 
-def read_result(build_workspace: BuildWorkspace) -> str | None:
-    """Return the target of the link that Nix has created; None if there is none. Blocks."""
+def extract_source(workspace: BuildWorkspace, order: BuildOrder) -> None:
+    """Write the files of the commit to `workspace.source`, with the content of their blobs. Blocks.
+
+    Raises HiveError `bad_tree`, `cannot_build` and the errors of git.
+    """
     try:
-        return str(build_workspace.result.readlink())
-    except OSError:
-        return None
+        with Repository.open(order.repository) as repository:
+            repository.extract(order.commit, workspace.source)
+    except OSError as error:
+        raise _cannot(workspace, error) from None
 
 
-def read_lock(build_workspace: BuildWorkspace) -> str | None:
-    """Return the text of the lock file after the build; None if it is not a lock file. Blocks."""
+def write_flake(workspace: BuildWorkspace, text: str, lock: Mapping[str, Any] | None = None) -> None:
+    """Write the flake, which an evaluation can only read. Blocks. Raises HiveError `cannot_build`."""
+    empty = workspace.flake / "empty"
     try:
-        content = read_bytes(build_workspace.flake / "flake.lock", _LOCK_BYTES + 1)
+        empty.mkdir()
+        empty.chmod(_EVERYBODY_READS)
+        _put(workspace.flake / "flake.nix", text)
+        if lock is not None:
+            _put(workspace.flake / "flake.lock", lock_text(lock))
+    except OSError as error:
+        raise _cannot(workspace, error) from None
+
+
+def lock_text(lock: Mapping[str, Any]) -> str:
+    """Return the text of a lock file."""
+    return json.dumps(lock, indent=2) + "\n"
+
+
+def read_derivation_path(workspace: BuildWorkspace) -> str | None:
+    """Return the path that the evaluation has written; None if there is none. Blocks."""
+    try:
+        content = read_bytes(workspace.derivation, _DERIVATION_BYTES + 1)
         text = content.decode()
-        found = json.loads(text)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return None
-    return text if len(content) <= _LOCK_BYTES and isinstance(found, dict) else None
+    return text if len(content) <= _DERIVATION_BYTES else None
 
 
-def remove_workspace(build_workspace: BuildWorkspace) -> None:
-    """Remove the directory and everything in it. Blocks."""
-    shutil.rmtree(build_workspace.path, ignore_errors=True)
+async def remove_workspace(workspace: BuildWorkspace) -> None:
+    """Remove the directory and everything in it."""
+    await _remove(lambda: [workspace.path])
 
 
-def remove_all_workspaces(scratch: Path) -> None:
-    """Remove the workspaces that a killed daemon has left. Blocks."""
-    for path in (*scratch.glob(f"{_PREFIX}*"), *scratch.glob(f"{_OLD_PREFIX}*")):
-        remove_workspace(BuildWorkspace(path))
+async def remove_all_workspaces(scratch: Path) -> None:
+    """Remove the workspaces that a killed daemon has left."""
+    await _remove(lambda: [*scratch.glob(f"{PREFIX}*"), *scratch.glob(f"{_OLD_PREFIX}*")])
 
 
-def _put(path: Path, text: str, mode: int) -> None:
+async def _remove(find: Callable[[], Sequence[Path]]) -> None:
+    found = await asyncio.to_thread(lambda: [str(path) for path in find() if os.path.lexists(path)])
+    # Builders write there, also directories in directories without end; `rm` of coreutils removes those, too.
+    if found:
+        await run(["rm", "-rf", "--", *found], timeout=_REMOVAL_SECONDS)
+
+
+def _put(path: Path, text: str) -> None:
     path.write_text(text)
-    path.chmod(mode)
+    path.chmod(0o644)
 
 
-def _cannot(build_workspace: BuildWorkspace, error: OSError) -> HiveError:
-    return HiveError("cannot_build", f"cannot prepare a build in {build_workspace.path}: {error.strerror}", status=500)
-
-
-def _copy(repository: Path, ref: str, into: Path) -> None:
-    """Create a bare repository, readable for all users, with only the objects that `ref` reaches."""
-    checked(into, "init", "--quiet", "--bare", "--template=", "--initial-branch=main")
-    only_files = ("-c", "protocol.allow=never", "-c", "protocol.file.allow=always", "-c", "core.fsync=none")
-    wanted = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-gc")
-    checked(into, *only_files, "fetch", *wanted, "--", str(repository.absolute()), f"{ref}:{ref}")
-    # `git init --shared` sets the set-group-ID bit on directories, which is forbidden in a hardened unit.
-    for parent, directories, files in os.walk(into):
-        Path(parent).chmod(0o755)
-        for name in (*directories, *files):
-            path = Path(parent, name)
-            path.chmod(0o755 if path.is_dir() else 0o644)
+def _cannot(workspace: BuildWorkspace, error: OSError) -> HiveError:
+    return HiveError("cannot_build", f"cannot prepare a build in {workspace.path}: {error.strerror}", status=500)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,35 +13,65 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.nixos.build import build_user, executor
-from hive_core.runtimes.nixos.build.build_user import BuildUserSelector
-from hive_core.runtimes.nixos.build.executor import NixFailed
+from hive_core.runtimes.nixos.build import build_user
+from hive_core.runtimes.nixos.build.build_user import BuildUserSelector, Programs
+from hive_core.runtimes.nixos.build.realise import Realiser
 from hive_core.runtimes.nixos.build.store import Store
+from hive_core.runtimes.nixos.build.unit import executor
+from hive_core.runtimes.nixos.build.unit.executor import NixFailed
 from hive_core.runtimes.nixos.build.workspace import remove_all_workspaces
 from hive_core.settings import NixOS, Settings
 
 Select = Callable[..., BuildUserSelector]
+OWN_NETWORK = str(Path("/proc/self/ns/net").readlink())
+PROGRAMS = Programs("/bin/nix", "/bin/nix-store", "/bin/systemd-run")
 
 
 @pytest.fixture
 def select(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Select:
-    """A selector on a host whose trial of a build ends with an error; None: it succeeds."""
+    """A selector on a host whose evaluation by a user of its own ends with an error; None: it succeeds.
 
-    def make(setting: str, ends: Exception | None, **options: Any) -> BuildUserSelector:
-        async def fake_evaluate(*_: object) -> None:
-            if ends is not None:
+    `group` are Nix's build users, `private_network` tells if systemd can take away the network, and `unable` is the
+    error of the build.
+    """
+
+    def make(
+        setting: str,
+        ends: Exception | None,
+        *,
+        group: str = "nixbld",
+        private_network: bool = True,
+        unable: Exception | None = None,
+        **options: Any,
+    ) -> BuildUserSelector:
+        async def fake_execute(
+            unit: str, argv: list[str], _limits: object, say: Callable[[str], None], **_: str
+        ) -> None:
+            if "readlink" in argv:
+                say("net:[1]" if private_network else OWN_NETWORK)
+            elif "eval" in argv and "--property=DynamicUser=yes" in argv and ends is not None:
                 raise ends
 
         async def fake_settings(_: str) -> dict[str, Any]:
-            return {"build-users-group": "nixbld"}
+            return {"build-users-group": group}
 
-        monkeypatch.setattr(build_user, "evaluate", fake_evaluate)
-        monkeypatch.setattr(build_user, "read_result", lambda _: "/nix/store/x")
+        async def fake_hold(*_: object) -> None:
+            pass
+
+        async def fake_realise(*_: object) -> str:
+            if unable is not None:
+                raise unable
+            return "/nix/store/x"
+
+        monkeypatch.setattr(build_user, "execute", fake_execute)
+        monkeypatch.setattr(build_user, "read_derivation_path", lambda _: f"/nix/store/{'0' * 32}-trial.drv")
         monkeypatch.setattr(build_user, "read_nix_settings", fake_settings)
+        monkeypatch.setattr(Store, "hold_derivation", fake_hold)
+        monkeypatch.setattr(Realiser, "realise", fake_realise)
         nixos = NixOS.model_validate({"build_user": setting})
         settings = Settings(runtime="nixos", state_dir=tmp_path, nixos=nixos)
         layout = Layout(tmp_path, tmp_path / "run")
-        return BuildUserSelector(settings, layout, Store(Path("/nix/store")), "/bin/nix", "/bin/systemd-run", **options)
+        return BuildUserSelector(settings, layout, Store(Path("/nix/store")), PROGRAMS, **options)
 
     return make
 
@@ -68,6 +99,21 @@ async def test_a_fallback_is_tried_again_after_a_moment(select: Select, monkeypa
     assert await selector.confinement() is root and not root.unprivileged
     monkeypatch.setattr(build_user, "_RETRY_SECONDS", 0.0)
     assert (await selector.confinement()).unprivileged
+
+
+@pytest.mark.parametrize("setting", ["dynamic", "auto", "root"])
+async def test_nothing_is_built_without_sandbox_and_seal(select: Select, setting: str) -> None:
+    """Whoever evaluates: without build users, without units that have no network, or if Nix's sandbox does not work,
+    nothing is built, and the reason is told.
+    """
+    for host, code, words in (
+        ({"group": ""}, "no_build_users", "without build users"),
+        ({"private_network": False}, "cannot_build", "PrivateNetwork"),
+        ({"unable": NixFailed("error: no sandbox")}, "cannot_build", "error: no sandbox"),
+    ):
+        with pytest.raises(HiveError, match=words) as refused:
+            await select(setting, None, **host).confinement()
+        assert refused.value.code == code
 
 
 @pytest.mark.parametrize("ends", [BuildFailed("the build took longer than 60 s"), HiveError("cannot_build", "no room")])
@@ -100,13 +146,19 @@ async def test_a_daemon_that_starts_ends_its_own_trials_only(
     scratch = Layout(tmp_path, tmp_path / "run").scratch
     units: list[str] = []
 
-    async def evaluate(unit: str, *_: object) -> None:
-        units.append(unit)
-        assert len(list(scratch.iterdir())) == 1
-        remove_all_workspaces(scratch)
-        assert list(scratch.iterdir()) == [] if ended else len(list(scratch.iterdir())) == 1
+    def found() -> list[Path]:
+        return list(scratch.iterdir())
 
-    monkeypatch.setattr(build_user, "evaluate", evaluate)
+    async def fake_execute(unit: str, argv: list[str], _limits: object, say: Callable[[str], None], **_: str) -> None:
+        units.append(unit)
+        if "readlink" in argv:
+            say("net:[1]")
+            return
+        assert len(await asyncio.to_thread(found)) == 1
+        await remove_all_workspaces(scratch)
+        assert (await asyncio.to_thread(found) == []) is ended
+
+    monkeypatch.setattr(build_user, "execute", fake_execute)
     await selector.confinement()
     patterns: list[str] = []
 

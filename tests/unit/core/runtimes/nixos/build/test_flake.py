@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, lock, path_reference, render
+from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, lock, path_reference, render, with_agent
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
+SOURCE = Path("/nix/store/0jw0f4bvmmsa1nwi0wbz05iv1gbhqxa1-source")
 FLAKE = AgentFlake(
     hyperhive="github:hyperhive/hyperhive",
     system="x86_64-linux",
     name="ada",
     kind="agent",
-    repository=Path("/var/lib/hyperhive/applied/ada.git"),
-    ref="refs/tags/proposal/7",
+    source=SOURCE,
     commit="c0ffee" * 6 + "c0ff",
 )
 STAND_IN = """
@@ -37,25 +36,28 @@ STAND_IN = """
   };
 }
 """
-HOSTILE = ("a b", "a?b#c&d=e", "100%25", "käse-蜂", "'${x}'", 'quote"d', "a+b@c;d,e")
-
-
-@pytest.fixture(scope="module")
-def nix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNix]:
-    yield OwnNix(tmp_path_factory.mktemp("nix"))
-
-
-def test_the_text_is_a_flake() -> None:
-    """The flake names hyperhive's, the agent's repository pinned by its commit, and what the system is of."""
-    assert render(FLAKE) == (
-        """\
+WITH_FILES = """
+{
+  outputs = { self }: {
+    lib.agentSystem = { system, name, kind, agent, files ? agent }: {
+      config.system.build.toplevel = derivation {
+        inherit system name;
+        builder = "/bin/sh";
+        files = "${files}";
+        value = toString (import "${agent}/agent.nix");
+      };
+    };
+  };
+}
+"""
+TEXT = """\
 # Written by hive-c0re for each build. Changes here are lost.
 {
   description = "ada of this hive, at c0ffeec0ffee";
 
   inputs.hyperhive.url = "github:hyperhive/hyperhive";
   inputs.agent = {
-    url = "git+file:///var/lib/hyperhive/applied/ada.git?ref=refs/tags/proposal/7&rev=c0ffeec0ffeec0ffeec0ffeec0ffeec0ffeec0ff";
+    url = "path:/nix/store/0jw0f4bvmmsa1nwi0wbz05iv1gbhqxa1-source";
     flake = false;
   };
 
@@ -71,7 +73,26 @@ def test_the_text_is_a_flake() -> None:
     };
 }
 """
-    )
+WITHOUT_COPY = """\
+        inherit agent;
+        # To compare systems: an empty directory in place of the hive's own copy of the files.
+        files = builtins.path {
+          name = "files";
+          path = ./empty;
+        };
+      };
+"""
+
+
+@pytest.fixture(scope="module")
+def nix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNix]:
+    yield OwnNix(tmp_path_factory.mktemp("nix"))
+
+
+def test_the_text_is_a_flake() -> None:
+    """The flake names hyperhive's, the agent's files in the store, and what the system is of."""
+    assert render(FLAKE) == TEXT
+    assert render(replace(FLAKE, with_copy=False)) == TEXT.replace("        inherit agent;\n      };\n", WITHOUT_COPY)
 
 
 def test_what_nix_cannot_hold_is_refused() -> None:
@@ -81,46 +102,57 @@ def test_what_nix_cannot_hold_is_refused() -> None:
 
 
 @needs_nix
-@pytest.mark.parametrize("place", ["plain", *HOSTILE])
-def test_real_nix_builds_it_wherever_the_repository_lies(nix: OwnNix, tmp_path: Path, place: str) -> None:
-    """The commit that the flake names is what is built, also where paths are full of what means something in a URL."""
-    home = tmp_path / "home"
-    (home / "hyperhive").mkdir(parents=True)
-    (home / "hyperhive/flake.nix").write_text(STAND_IN)
-    repository, commit = _proposal(home / place / "ada.git", home / "work")
-    hyperhive = path_reference(home / "hyperhive")
-    flake = replace(FLAKE, hyperhive=hyperhive, repository=repository, ref="refs/tags/proposal/1", commit=commit)
-    (home / "flake").mkdir()
-    (home / "flake/flake.nix").write_text(render(flake))
-    begun = lock(json.loads(nix.flake("flake", "metadata", "--json", hyperhive)))
-    (home / "flake/flake.lock").write_text(json.dumps(begun))
-    # Hyperhive is locked to what was fetched above: it need not be there any more.
-    (home / "hyperhive").rename(home / "gone")
+def test_real_nix_builds_it_from_the_store_alone(nix: OwnNix, tmp_path: Path) -> None:
+    """What the lock file names is what is built, although nothing of it is left elsewhere, and Nix adds nothing."""
+    hyperhive, source = tmp_path / "hyperhive", tmp_path / "source"
+    hyperhive.mkdir()
+    (hyperhive / "flake.nix").write_text(STAND_IN)
+    source.mkdir()
+    (source / "agent.nix").write_text("{ proposed = 1; }\n")
+    begun = lock(json.loads(nix.flake("flake", "metadata", "--json", path_reference(hyperhive))))
+    assert begun is not None
+    path = nix.run("nix-store", "--add", str(source)).strip()
+    nar_hash = nix.flake("hash", "path", path).strip()
+    (tmp_path / "flake").mkdir()
+    written = json.dumps(with_agent(begun, Path(path), nar_hash))
+    (tmp_path / "flake/flake.lock").write_text(written)
+    flake = replace(FLAKE, hyperhive=path_reference(hyperhive), source=Path(path))
+    (tmp_path / "flake/flake.nix").write_text(render(flake))
+    hyperhive.rename(tmp_path / "gone")
+    (source / "agent.nix").write_text("{ evil = 1; }\n")
 
-    out = home / "result"
-    nix.flake("build", "--out-link", str(out), f"{path_reference(home / 'flake')}#{ATTRIBUTE}")
+    reference = path_reference(tmp_path / "flake")
+    nix.flake("build", "--no-update-lock-file", "--out-link", str(tmp_path / "out"), f"{reference}#{ATTRIBUTE}")
 
-    assert (out / "agent.nix").read_text() == "{ proposed = 1; }\n"
-    locked = json.loads((home / "flake/flake.lock").read_text())["nodes"]
-    assert (out / "recipe").read_text() == f"{locked['hyperhive']['locked']['narHash']} agent\n"
-    assert locked["agent"]["locked"]["rev"] == commit
+    assert (tmp_path / "out/agent.nix").read_text() == "{ proposed = 1; }\n"
+    hyperhive_hash = json.loads(written)["nodes"]["hyperhive"]["locked"]["narHash"]
+    assert (tmp_path / "out/recipe").read_text() == f"{hyperhive_hash} agent\n"
+    assert (tmp_path / "flake/flake.lock").read_text() == written
 
 
-def _proposal(repository: Path, work: Path) -> tuple[Path, str]:
-    """A bare repository with `proposal/1`, an annotated tag, and a later commit on `main`."""
-
-    def git(*arguments: str) -> str:
-        line = ["git", "-c", "user.name=hive", "-c", "user.email=hive@localhost", "-C", str(work), *arguments]
-        return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
-
-    work.mkdir()
-    git("init", "--quiet", "--initial-branch=main")
-    (work / "agent.nix").write_text("{ proposed = 1; }\n")
-    git("add", ".")
-    git("commit", "--quiet", "--message=one")
-    git("tag", "--annotate", "--message=proposed", "proposal/1")
-    commit = git("rev-parse", "HEAD")
-    (work / "agent.nix").write_text("{ proposed = 2; }\n")
-    git("commit", "--quiet", "--all", "--message=two")
-    git("clone", "--quiet", "--bare", str(work), str(repository))
-    return repository, commit
+@needs_nix
+def test_the_effect_leaves_out_the_copy_of_the_files_only(nix: OwnNix, tmp_path: Path) -> None:
+    """Two trees whose imported files are equal give one derivation without the copy, and two with it."""
+    hyperhive = tmp_path / "hyperhive"
+    hyperhive.mkdir()
+    (hyperhive / "flake.nix").write_text(WITH_FILES)
+    begun = lock(json.loads(nix.flake("flake", "metadata", "--json", path_reference(hyperhive))))
+    assert begun is not None
+    derivations: dict[bool, list[str]] = {True: [], False: []}
+    for number, (prompt, imported) in enumerate((("one", "1"), ("two", "1"), ("one", "2"))):
+        source = tmp_path / str(number) / "source"
+        source.mkdir(parents=True)
+        (source / "prompt.md").write_text(prompt)
+        (source / "agent.nix").write_text(imported)
+        path = nix.run("nix-store", "--add", str(source)).strip()
+        nar_hash = nix.flake("hash", "path", path).strip()
+        for with_copy, found in derivations.items():
+            home = tmp_path / f"flake-{number}-{with_copy}"
+            (home / "empty").mkdir(parents=True)
+            (home / "flake.lock").write_text(json.dumps(with_agent(begun, Path(path), nar_hash)))
+            flake = replace(FLAKE, hyperhive=path_reference(hyperhive), source=Path(path), with_copy=with_copy)
+            (home / "flake.nix").write_text(render(flake))
+            found.append(nix.flake("eval", "--raw", f"{path_reference(home)}#{ATTRIBUTE}.drvPath"))
+    assert len(set(derivations[True])) == 3
+    same, as_well, different = derivations[False]
+    assert same == as_well != different

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hive_core.runtimes.nixos.build.flake import lock
+from hive_core.runtimes.nixos.build.flake import lock, with_agent
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
 LOCKED = {"type": "path", "path": "/hyperhive", "narHash": "sha256-AAAA", "lastModified": 1}
@@ -89,6 +89,22 @@ def test_nodes_keep_apart() -> None:
 def test_another_form_is_left_to_nix(found: dict[str, Any]) -> None:
     """What is not understood makes no lock file, rather than a wrong one."""
     assert lock(found) is None
+
+
+def test_the_agents_files_are_added() -> None:
+    """The files are pinned by their path in the store and their hash; a node of that name keeps its place."""
+    begun = lock(metadata({"agent": NIXPKGS, "root": {"inputs": {"agent": "agent"}}}))
+    assert begun is not None
+    made = with_agent(begun, Path("/nix/store/x-source"), "sha256-CCCC")
+    reference = {"type": "path", "path": "/nix/store/x-source"}
+    assert made["nodes"]["agent"] == NIXPKGS
+    assert made["nodes"]["agent_2"] == {
+        "flake": False,
+        "locked": {**reference, "narHash": "sha256-CCCC"},
+        "original": reference,
+    }
+    assert made["nodes"]["root"] == {"inputs": {"hyperhive": "hyperhive", "agent": "agent_2"}}
+    assert begun["nodes"].keys() == {"hyperhive", "agent", "root"}
 
 
 @needs_nix

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.runtimes.nixos.build.flake import git_reference, nix_integer, nix_string, nix_value, path_reference
+from hive_core.runtimes.nixos.build.flake import nix_integer, nix_string, nix_value, path_reference
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,6 @@ def test_other_types_are_refused() -> None:
             nix_value(found)
 
 
-def test_git_references_are_percent_encoded() -> None:
-    """Nothing in a path, a ref or a commit can end its part of the reference."""
-    assert git_reference(Path("/var/lib/hyperhive/applied/ada.git"), "refs/tags/proposal/7", "c0ffee") == (
-        "git+file:///var/lib/hyperhive/applied/ada.git?ref=refs/tags/proposal/7&rev=c0ffee"
-    )
-    assert git_reference(Path("/a b/c?d#e&f%20g/ü"), "refs/tags/x&y", "a#b") == (
-        "git+file:///a%20b/c%3Fd%23e%26f%2520g/%C3%BC?ref=refs/tags/x%26y&rev=a%23b"
-    )
-
-
 def test_paths_that_have_to_be_encoded_are_refused() -> None:
     """Nix 2.8 does not decode the path of a directory and newer ones do: such a path is refused, not misread."""
     assert path_reference(Path("/scratch/nix-a_b.c/flake")) == "path:/scratch/nix-a_b.c/flake"
@@ -89,5 +79,3 @@ def test_relative_paths_are_refused() -> None:
     """A reference must not depend on where Nix is run."""
     with pytest.raises(ValueError, match="not absolute"):
         path_reference(Path("flake"))
-    with pytest.raises(ValueError, match="not absolute"):
-        git_reference(Path("a.git"), "main", "c0ffee")

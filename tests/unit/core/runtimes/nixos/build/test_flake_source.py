@@ -15,6 +15,8 @@ from hive_core.runtimes.nixos.build.flake_source import (
     FRESH_SECONDS,
     FlakeRevision,
     FlakeSource,
+    archived_paths,
+    fetch_inputs,
     look_up_flake,
     parse_metadata,
     revision_of,
@@ -136,6 +138,40 @@ async def test_the_flake_is_identified_by_its_content(nix: OwnNix, tmp_path: Pat
     assert first.lock is not None
     (flake / "more").write_text("")
     assert (await look_up_flake(f"path:{flake}")).nar_hash != first.nar_hash
+
+
+@needs_nix
+async def test_all_inputs_are_in_the_store_before_an_evaluation(nix: OwnNix, tmp_path: Path) -> None:
+    """What a flake and the inputs of its inputs are locked to is fetched, and no temporary file is left."""
+    for name, inputs in (
+        ("leaf", ""),
+        ("tool", f'inputs.leaf.url = "path:{tmp_path}/leaf";'),
+        ("hive", f'inputs.tool.url = "path:{tmp_path}/tool"; inputs.data.url = "path:{tmp_path}/leaf";'),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "flake.nix").write_text(f'{{ {inputs} outputs = _: {{ name = "{name}"; }}; }}')
+    found = await look_up_flake(f"path:{tmp_path}/hive")
+    assert found.lock is not None and found.source is not None
+    nix.run("nix-store", "--gc")
+    paths = await fetch_inputs(f"path:{tmp_path}/hive", found.lock, tmp_path / "scratch")
+    texts = sorted((nix.store / path / "flake.nix").read_text().partition("name = ")[2][:6] for path in paths)
+    assert texts == ['"hive"', '"leaf"', '"tool"']
+    assert found.source in paths
+    assert list((tmp_path / "scratch").iterdir()) == []
+    (tmp_path / "leaf/new").write_text("")
+    nix.run("nix-store", "--gc")
+    with pytest.raises(HiveError, match=r"inputs of hyperhive's flake .* cannot be had") as caught:
+        await fetch_inputs(f"path:{tmp_path}/hive", found.lock, tmp_path / "scratch")
+    assert caught.value.code == "flake_unavailable"
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "{}", '{"inputs": []}', '{"inputs": {"a": {"path": 1, "inputs": {}}}}'])
+def test_another_form_of_the_list_of_inputs_is_refused(answer: str) -> None:
+    """What is not understood is an error, rather than no inputs."""
+    with pytest.raises(HiveError) as caught:
+        archived_paths(answer)
+    assert caught.value.code == "flake_unavailable"
 
 
 @needs_nix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,17 +142,63 @@ async def test_a_kept_closure_outlives_the_garbage_collector(nix: OwnNix, tmp_pa
     other = nix.add("other", "echo >$out")
     await gc_roots.add("ada", 1, system)
     await gc_roots.add("ada", 1, system)
-    await gc_roots.add_source(other)
+    await gc_roots.add_sources([other])
+    assert await gc_roots.has_sources()
     nix.run("nix-store", "--gc")
     assert remaining(tool, system, other) == [tool, system, other]
     assert [await gc_roots.hold(path) for path in (system, tool, other)] == [True, False, False]
 
     await gc_roots.keep("ada", [])
-    await gc_roots.add_source(nix.add("newer", "echo >$out"))
+    await gc_roots.add_sources([nix.add("newer", "echo >$out"), nix.add("newer-input", "echo >$out")])
     nix.run("nix-store", "--gc")
     assert remaining(tool, system, other) == []
     assert not (tmp_path / "gcroots/ada").exists()
     assert not await gc_roots.hold(system)
+
+
+@needs_nix
+async def test_sources_that_are_gone_are_noticed(nix: OwnNix, tmp_path: Path) -> None:
+    """A store that has lost one of the sources, whose links were removed or never made, does not have them."""
+    gc_roots = GcRoots(tmp_path / "gcroots")
+    assert not await gc_roots.has_sources()
+    source = nix.add("source", "echo >$out")
+    await gc_roots.add_sources([source, nix.add("input", "echo >$out")])
+    assert await gc_roots.has_sources()
+    nix.run("nix-store", "--delete", "--ignore-liveness", source)
+    assert not await gc_roots.has_sources()
+
+
+@needs_nix
+async def test_a_derivation_is_held_without_being_built(nix: OwnNix, tmp_path: Path) -> None:
+    """A link holds a derivation with all that it needs as long as it exists, and one that is gone is told."""
+    store = Store(nix.store)
+    file = tmp_path / "x.nix"
+    file.write_text('derivation { name = "x"; system = "x"; builder = builtins.toFile "script" "true"; }')
+    derivation = nix.run("nix-instantiate", str(file)).strip()
+    await store.hold_derivation(derivation, tmp_path / "link")
+    nix.run("nix-store", "--gc")
+    assert remaining(derivation) == [derivation]
+    (tmp_path / "link").unlink()
+    nix.run("nix-store", "--gc")
+    assert remaining(derivation) == []
+    with pytest.raises(HiveError) as caught:
+        await store.hold_derivation(derivation, tmp_path / "link")
+    assert (caught.value.code, caught.value.status) == ("cannot_build", 503)
+
+
+@needs_nix
+async def test_a_directory_is_added_as_the_source_of_a_flake(nix: OwnNix, tmp_path: Path) -> None:
+    """The path and the hash are those that a flake's `path:` input of the same files gets."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "agent.nix").write_text("{ }\n")
+    store = Store(nix.store)
+    path = await store.add(source, tmp_path / "root")
+    nix.run("nix-store", "--gc")
+    assert (Path(path) / "agent.nix").read_text() == "{ }\n"
+    expression = f'let x = builtins.fetchTree {{ type = "path"; path = "{source}"; }}; in [ (toString x) x.narHash ]'
+    found = nix.flake("eval", "--impure", "--json", "--expr", expression)
+    assert json.loads(found) == [path, await store.nar_hash(path)]
 
 
 def links(directory: Path, **numbers: str) -> list[int]:

@@ -10,13 +10,14 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.nixos.build import executor
-from hive_core.runtimes.nixos.build.confinement import BuildLimits
-from hive_core.runtimes.nixos.build.executor import evaluate
+from hive_core.runtimes.nixos.build.unit import executor
+from hive_core.runtimes.nixos.build.unit.confinement import BuildLimits
+from hive_core.runtimes.nixos.build.unit.executor import execute
 
 UNIT = "hive-build-ada-1.service"
 BOUNDS = BuildLimits("2G", 100, 60)
-ERROR = "error: undefined variable 'y'"
+ERROR = """@nix {"action":"msg","level":0,"msg":"error: undefined variable 'y'","raw_msg":"undefined variable 'y'"}"""
+BUILDER_LINE = '@nix {"action":"result","id":1,"type":101,"fields":["I am systemd"]}'
 
 
 class FakeSystemctl:
@@ -44,7 +45,7 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSystemctl:
 
 
 async def run(script: str, said: list[str] | None = None) -> None:
-    await evaluate(UNIT, ["sh", "-c", script], BOUNDS, (said if said is not None else []).append)
+    await execute(UNIT, ["sh", "-c", script], BOUNDS, (said if said is not None else []).append)
 
 
 async def test_a_build_that_ends_well_is_followed(systemctl: FakeSystemctl) -> None:
@@ -77,14 +78,25 @@ async def test_a_unit_that_cannot_run_is_the_hosts_fault(systemctl: FakeSystemct
     """What systemd refuses is no failure of the proposal."""
     systemctl.show(LoadState="not-found", Result="success", ExecMainCode=0, ExecMainStatus=0)
     with pytest.raises(HiveError, match="could not be run: Failed to start: no bus") as caught:
-        await run("echo 'Failed to start: no bus' >&2; exit 1")
+        await run(f"echo 'Failed to start: no bus' >&2; echo '{BUILDER_LINE}'; exit 1")
     assert caught.value.code == "cannot_build"
+
+
+async def test_no_line_of_a_builder_is_the_reason_of_the_host(systemctl: FakeSystemctl) -> None:
+    """What a builder wrote last is not quoted as the reason why systemd could not run or set up the unit."""
+    systemctl.show(LoadState="not-found", Result="success", ExecMainCode=0, ExecMainStatus=0)
+    with pytest.raises(HiveError, match=r"could not be run: success$"):
+        await run(f"echo '{BUILDER_LINE}'; exit 1")
+    systemctl.show(LoadState="loaded", Result="exit-code", ExecMainCode=1, ExecMainStatus=200)
+    with pytest.raises(HiveError, match="cannot set up") as caught:
+        await run(f"echo '{BUILDER_LINE}'; exit 200")
+    assert "I am systemd" not in caught.value.message
 
 
 async def test_a_missing_program_is_told(systemctl: FakeSystemctl) -> None:
     """Without systemd-run nothing is built, and that is said."""
     with pytest.raises(HiveError, match="cannot run /no/systemd-run") as caught:
-        await evaluate(UNIT, ["/no/systemd-run"], BOUNDS, print)
+        await execute(UNIT, ["/no/systemd-run"], BOUNDS, print)
     assert caught.value.code == "cannot_build"
 
 

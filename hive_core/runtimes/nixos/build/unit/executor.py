@@ -1,4 +1,4 @@
-"""The execution of a build in its unit, and the reasons of its failures."""
+"""The execution of Nix in a unit, and the reasons of its failures."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from hive_core.errors import HiveError
 from hive_core.infra.processes import Command, LineCutter, Process, readable, spawn
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.runtimes.base import BuildFailed
-from hive_core.runtimes.nixos.build.confinement import STOP_SECONDS, UNIT_PREFIX, BuildLimits
-from hive_core.runtimes.nixos.build.nix_log import NixLog
+from hive_core.runtimes.nixos.build.unit.confinement import STOP_SECONDS, UNIT_PREFIX, BuildLimits
+from hive_core.runtimes.nixos.build.unit.nix_log import LINE_BYTES, NixLog
 from hive_core.runtimes.nixos.commands import environment, run
 
 OUTPUT_BYTES = 64 * 1024 * 1024
 """A build that prints more is stopped."""
-_LINE_BYTES = 16 * 1024
 _CHUNK = 64 * 1024
 _SECONDS = STOP_SECONDS + 25.0
 _EXITED = "1"
@@ -34,11 +33,14 @@ class NixFailed(BuildFailed):
     """Nix itself ended with an error: it was neither stopped nor killed."""
 
 
-async def evaluate(unit: str, argv: Sequence[str], limits: BuildLimits, say: Callable[[str], None]) -> None:
-    """Run a build in `unit` with `argv` of `Confinement`; `say` gets the lines of its output.
+async def execute(
+    unit: str, argv: Sequence[str], limits: BuildLimits, say: Callable[[str], None], *, activity: str = "build"
+) -> None:
+    """Run Nix in `unit` with `argv` of `Confinement`; `say` gets the lines of its output.
 
-    Raises NixFailed if Nix ended with an error, BuildFailed if the build was stopped, HiveError `cannot_build` if it
-    could not be started. In every case, also when this is cancelled, the unit has ended when this returns.
+    `activity` is what messages call it. Raises NixFailed if Nix ended with an error, BuildFailed if it was stopped,
+    HiveError `cannot_build` if it could not be started. In every case, also when this is cancelled, the unit has ended
+    when this returns.
     """
     await forget(unit)
     log = NixLog(say)
@@ -48,9 +50,9 @@ async def evaluate(unit: str, argv: Sequence[str], limits: BuildLimits, say: Cal
         complete = await _follow(process, log)
         code = await process.wait() if complete else None
         if not complete:
-            raise BuildFailed(f"the build printed more than {OUTPUT_BYTES // 1024**2} MiB")
+            raise BuildFailed(f"the {activity} printed more than {OUTPUT_BYTES // 1024**2} MiB")
         if code != 0:
-            raise _failure(unit, await _properties(unit), log, limits)
+            raise _failure(unit, await _properties(unit), log, limits, activity)
     finally:
         if code != 0:
             await shield_to_completion(_end(unit, process))
@@ -79,7 +81,7 @@ def _start(argv: Sequence[str]) -> Process:
 
 async def _follow(process: Process, log: NixLog) -> bool:
     """Pass the output on until it ends; returns False if there is too much of it."""
-    cutter, left = LineCutter(_LINE_BYTES), OUTPUT_BYTES
+    cutter, left = LineCutter(LINE_BYTES), OUTPUT_BYTES
     while True:
         await readable(process.output)
         with suppress(BlockingIOError):
@@ -104,26 +106,28 @@ async def _properties(unit: str) -> Mapping[str, str]:
     return dict(line.split("=", 1) for line in answer.splitlines() if "=" in line)
 
 
-def _failure(unit: str, properties: Mapping[str, str], log: NixLog, limits: BuildLimits) -> BuildFailed | HiveError:
+def _failure(
+    unit: str, properties: Mapping[str, str], log: NixLog, limits: BuildLimits, activity: str
+) -> BuildFailed | HiveError:
     result = properties.get("Result", "")
     if properties.get("LoadState") == "not-found" or result in ("", "success", "resources", "protocol"):
-        why = f"the unit of the build could not be run: {log.last_line or result or 'systemd gives no reason'}"
+        why = f"the unit of the build could not be run: {log.foreign_line or result or 'systemd gives no reason'}"
         return HiveError("cannot_build", why, hint="see: journalctl -b -n 50", status=500)
     status = int(properties.get("ExecMainStatus") or 0)
     if properties.get("ExecMainCode") == _EXITED and status in _SETUP_STATUS:
-        why = f"systemd cannot set up the unit of a build (exit status {status} of systemd.exec(5)): {log.last_line}"
+        why = f"systemd cannot set up the unit of a build (exit status {status} of systemd.exec(5)): {log.foreign_line}"
         hint = f"see: journalctl -b -u {unit}; every user must be able to pass the directories above state_dir"
         return HiveError("cannot_build", why.removesuffix(": "), hint=hint, status=500)
     if result == "timeout":
-        return BuildFailed(f"the build took longer than {limits.seconds:g} s")
+        return BuildFailed(f"the {activity} took longer than {limits.seconds:g} s")
     number = status if properties.get("ExecMainCode") in _KILLED else 0
     # With control groups of version 1, systemd does not report an end by lack of memory.
     if result == "oom-kill" or number == signal.SIGKILL:
-        return BuildFailed(f"the evaluation needs more memory than its limit of {limits.memory}")
+        return BuildFailed(f"the {activity} needs more memory than its limit of {limits.memory}")
     if number:
-        message = log.error or log.last_line
+        message = log.error or log.foreign_line
         return BuildFailed(f"Nix was ended by signal {number}" + (f": {message}" if message else ""))
-    return NixFailed(log.error or log.last_line or "Nix failed without a message")
+    return NixFailed(log.error or log.foreign_line or "Nix failed without a message")
 
 
 async def _end(unit: str, process: Process) -> None:

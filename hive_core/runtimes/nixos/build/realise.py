@@ -1,0 +1,164 @@
+"""The building of a derivation: what substituters have comes through the host's Nix, the rest is built by the hive.
+
+Root's Nix builds in a unit without network, in the local store and not through the Nix daemon, so that the limits of
+the unit hold for the builders. A fixed-output builder gets the network of the unit that it runs in: only those that an
+operator has allowed are run in a unit with network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hive_core.protocol.limits import memory_bytes
+from hive_core.runtimes.base import BuildFailed, FetchesMissing
+from hive_core.runtimes.nixos.build.derivations import Derivation, describe_fetches, fetch_of, read_derivation
+from hive_core.runtimes.nixos.build.store import Store
+from hive_core.runtimes.nixos.build.unit.confinement import BuildLimits, Confinement, Purpose
+from hive_core.runtimes.nixos.build.unit.disk_limit import limit_disk
+from hive_core.runtimes.nixos.build.unit.executor import execute
+from hive_core.runtimes.nixos.build.workspace import BuildWorkspace
+
+_OPTIONS: Mapping[str, str] = {
+    "store": "local",
+    # Nothing of the host but the store, also where nix.conf allows more.
+    "sandbox": "true",
+    "sandbox-fallback": "false",
+    "filter-syscalls": "true",
+    "allow-new-privileges": "false",
+    # Features that give builders a Nix daemon or the network, or that take them out of this unit.
+    "experimental-features": "",
+    # Nothing from elsewhere, and no program of the host's.
+    "substitute": "false",
+    "substituters": "",
+    "builders": "",
+    "fallback": "false",
+    "pre-build-hook": "",
+    "post-build-hook": "",
+    "diff-hook": "",
+    "run-diff-hook": "false",
+    "keep-failed": "false",
+    "max-build-log-size": str(16 * 1024 * 1024),
+}
+"""Settings of Nix that override those of the host for the builds of the hive."""
+_SHELL = "/bin/sh"
+
+
+def realise_options(settings: Mapping[str, object], store: Path) -> Mapping[str, str]:
+    """Return the settings for the builds of the hive on a host whose Nix has `settings`. Pure."""
+    options = {**_OPTIONS, "sandbox-paths": " ".join(_sandbox_shell(settings.get("sandbox-paths"), store))}
+    if "build-dir" in settings:  # Known since Nix 2.22; before, TMPDIR is used.
+        options["build-dir"] = ""
+    # A host that only has others build.
+    if settings.get("max-jobs") in (0, "0"):
+        options["max-jobs"] = "1"
+    return options
+
+
+def _sandbox_shell(paths: object, store: Path) -> Iterator[str]:
+    """Yield the shell of the host's sandbox if it is in the store. Builders see no other path of the host."""
+    for entry in paths if isinstance(paths, list) else []:
+        target, _, source = str(entry).partition("=")
+        if target == _SHELL and Path(source).is_relative_to(store) and ".." not in Path(source).parts:
+            yield f"{target}={source}"
+
+
+@dataclass(frozen=True)
+class Realiser:
+    """Builds derivations in the unit and the workspace of one build."""
+
+    nix_store: str
+    options: Mapping[str, str]
+    store: Store
+    confinement: Confinement
+    limits: BuildLimits
+    workspace: BuildWorkspace
+    unit: str
+    say: Callable[[str], None]
+
+    async def realise(self, derivation: str, allowed: frozenset[str] = frozenset()) -> str:
+        """Build a derivation; returns its output, to which a link in the workspace is a GC root.
+
+        `allowed` are the derivations that may fetch. Raises FetchesMissing if others have to, before anything is built;
+        BuildFailed; HiveError.
+        """
+        wanted = await asyncio.to_thread(read_derivation, Path(derivation))
+        output = wanted.outputs.get("out")
+        if output is None:
+            raise BuildFailed(f"{derivation} has no output `out`")
+        plan = await self.store.plan(derivation)
+        builds = {path: await asyncio.to_thread(read_derivation, Path(path)) for path in plan.builds}
+        fetches = [build for build in builds.values() if build.fixed is not None]
+        self._check_fetches(fetches, allowed)
+        disk = memory_bytes(self.limits.disk)
+        if plan.unpacked_bytes > disk:
+            raise BuildFailed(f"the build needs more than {disk // 1024**2:,} MiB of packages that are not here yet")
+        if plan.substitutes:
+            self.say(f"{len(plan.substitutes)} paths come from the substituters of the host")
+            await self.store.substitute(plan.substitutes, self.workspace.roots, self.limits.seconds)
+        for number, fetch in enumerate(_in_order(fetches, builds)):
+            # All that the fetch needs is built before without network: with it, only this one derivation is.
+            if inputs := [path for path in fetch.inputs if path in builds]:
+                await self._run("realise", inputs, f"inputs-{number}", builds.values())
+            self.say(f"fetched with the network, as an operator has allowed: {fetch.path}")
+            await self._run("fetch", [fetch.path], f"fetch-{number}", [fetch])
+        await self._run("realise", [derivation], "result", builds.values())
+        closure = await asyncio.to_thread(os.readlink, self.workspace.roots / "result")
+        if closure != output.path:
+            raise BuildFailed(f"Nix has built {closure} instead of {output.path}")
+        return closure
+
+    def _check_fetches(self, fetches: Sequence[Derivation], allowed: frozenset[str]) -> None:
+        missing = tuple(
+            fetch_of(fetch, fetch.fixed) for fetch in fetches if fetch.fixed is not None and fetch.path not in allowed
+        )
+        if missing:
+            raise FetchesMissing(describe_fetches(missing), missing)
+
+    async def _run(
+        self,
+        purpose: Purpose,
+        derivations: Sequence[str],
+        link: str,
+        builds: Collection[Derivation],
+    ) -> None:
+        """Build derivations in the unit. `builds` are all that this may write to the store."""
+        command = [self.nix_store, "--realise", *derivations, "--add-root", str(self.workspace.roots / link)]
+        for name, value in self.options.items():
+            command += ["--option", name, str(self.workspace.build) if name == "build-dir" else value]
+        command += ["--log-format", "internal-json"]
+        argv = self.confinement.argv(
+            self.unit,
+            command,
+            purpose=purpose,
+            directory=self.workspace.path,
+            variables={**self.workspace.variables, "TMPDIR": str(self.workspace.build)},
+            limits=self.limits,
+        )
+        written = [self.workspace.build]
+        for build in builds:
+            # Outputs are written to a root of the sandbox first.
+            written += [Path(f"{build.path}.chroot"), *(Path(output.path) for output in build.outputs.values())]
+        await limit_disk(execute(self.unit, argv, self.limits, self.say), written, memory_bytes(self.limits.disk))
+
+
+def _in_order(fetches: Sequence[Derivation], builds: Mapping[str, Derivation]) -> list[Derivation]:
+    """Return the fetches so that each comes after those that it needs. Pure."""
+    wanted = {fetch.path for fetch in fetches}
+    ordered: dict[str, Derivation] = {}
+    visited: set[str] = set()
+    # Depth first, without recursion: chains of derivations are long.
+    stack = [(path, False) for path in sorted(wanted, reverse=True)]
+    while stack:
+        path, after_inputs = stack.pop()
+        if after_inputs:
+            if path in wanted:
+                ordered[path] = builds[path]
+        elif path not in visited:
+            visited.add(path)
+            stack.append((path, True))
+            stack += [(one, False) for one in builds[path].inputs if one in builds and one not in visited]
+    return list(ordered.values())

@@ -1,0 +1,1 @@
+"""The confined units of systemd in which Nix evaluates, builds and fetches for agents."""

@@ -1,4 +1,4 @@
-"""The daemon's program for tests of fetches: it can be killed, and its local runtime has a fake builder that needs some.
+"""The daemon's program for tests of fetches: it can be killed, and the builder of its local runtime is a fake.
 
 The fake builder reads `FETCHES` lines in `agent.nix` (`tests.helpers.fake_fetches`); what it does not refuse is built
 as the local runtime builds it. Otherwise this is `tests.integration.gate.crashing_daemon_program`.

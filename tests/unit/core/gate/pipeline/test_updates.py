@@ -71,14 +71,14 @@ async def test_without_a_manager(gate_hive: GateHive) -> None:
 
 async def test_a_full_inbox_is_told_later(gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the manager had no room for is not written down as told: it is once there is room, and then no more."""
-    sender, updates = gate_hive.hive.broker._sender, gate_hive.gate.updates
-    limit = sender._limit
-    monkeypatch.setattr(sender, "_limit", 0)
+    inboxes, updates = gate_hive.hive.broker._inboxes, gate_hive.gate.updates
+    limit = inboxes._limit
+    monkeypatch.setattr(inboxes, "_limit", 0)
     gate_hive.runtime.hyperhive = "newer"
     assert not await updates.check_outdated()
     assert marked(gate_hive) == {"hm1nd", "ada", "bob"}
     assert await gate_hive.notified("hm1nd") == [] and "needs_update" not in await gate_hive.actions("bob")
-    monkeypatch.setattr(sender, "_limit", limit)
+    monkeypatch.setattr(inboxes, "_limit", limit)
     for _ in range(2):
         assert await updates.check_outdated()
         assert await gate_hive.notified("hm1nd") == ["Rebuild 3 agents, to run on the hyperhive of now."]

@@ -195,7 +195,7 @@ def _allowed_fetches(data: ProposalTag) -> str:
         return ""
     heading = (
         f"{_party(permission.by)} allowed these fetches from the network for the build, and no others, after "
-        f"{data.agent}/{permission.failed} had failed for want of them:"
+        f"{data.agent}/{permission.failed} had failed for want of them. That approves nothing else:"
     )
     lines = join_list([describe(fetch) for fetch in permission.fetches], _FETCHES, _FETCH_WIDTH)
     more = f"\nAll of them: hive-c0re proposals show {data.agent} {data.number}"

@@ -2,6 +2,8 @@
 
 Names, URLs, hashes and programs are texts of the configuration, so of an agent. In a line of text the hive's own words
 stand first, and each of the others is escaped and cut, so that none can end the line or pass for the hive's words.
+
+Tags and the index hold the fields of `Fetch` and `FetchPermission` by their names: tags that exist are read with them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ MAX_FETCHES = 200
 """Number of fetches that one proposal can name and an operator can allow."""
 _MAX_BYTES = 256 * 1024
 """Size of the fetches of one proposal in a tag."""
-_MAX_URLS = 16
+_MAX_URLS = 64
 _MAX_TEXT = 4_000
 _NAMED_IN_REASON = 10
 _SHOWN_URLS = 3

@@ -48,7 +48,7 @@ def test_texts_stay_in_their_line(text: str) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"urls": (FORGED,)}, {"name": "\u043e"}, {"hash": "x" * 5_000}, {"urls": ("https://a.example/",) * 17},
+        {"urls": (FORGED,)}, {"name": "\u043e"}, {"hash": "x" * 5_000}, {"urls": ("https://a.example/",) * 65},
         {"derivation": ""}, {"derivation": "/nix/store/x"}, {"derivation": "/nix/store/x y.drv"},
         {"derivation": "/nix/store/x.drv\n"}, {"derivation": "x.drv"},
     ],
@@ -65,6 +65,18 @@ def test_what_cannot_be_shown_cannot_be_allowed(changes: dict[str, object]) -> N
 def test_too_many_cannot_be_allowed(many: list[Fetch]) -> None:
     """More fetches, or more text, than a tag may hold are not recorded, not even a part of them."""
     assert not fetches.can_be_recorded(many)
+
+
+def test_stored_permissions_are_read() -> None:
+    """Tags exist that hold permissions in this form."""
+    stored = (
+        '{"by": "operator:alice", "failed": 3, "number": 4, "fetches": [{"name": "x.tar", '
+        '"urls": ["https://a.example/x"], "hash": "sha256-x", "derivation": "/nix/store/aaa-x.tar.drv", '
+        '"program": "builtin:fetchurl"}]}'
+    )
+    permission = fetches.parse_permission(stored)
+    assert permission == FetchPermission("operator:alice", 3, 4, (BY_NIX,))
+    assert fetches.to_json(permission) == stored
 
 
 def test_permission_comes_back() -> None:

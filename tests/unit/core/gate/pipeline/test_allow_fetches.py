@@ -180,16 +180,17 @@ async def test_agent_is_gone(gate_hive: GateHive) -> None:
 
 async def test_permissions_add_up(gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the build then needs more, the next permission has both, so that no two of them take turns in missing."""
-    await gate_hive.fail_for("ada", URL)
     # As if the second fetch were known only when the first has been made.
     build, second = gate_hive.runtime.build, fake_fetch("https://c.example/z")
 
     async def in_steps(order: BuildOrder, say: Callable[[str], None]) -> str:
-        if order.allowed_fetches == {BY_NIX.derivation}:
-            raise FetchesMissing("more", (second,))
+        for fetch in (BY_NIX, second):
+            if fetch.derivation not in order.allowed_fetches:
+                raise FetchesMissing("one more", (fetch,))
         return await build(order, say)
 
     monkeypatch.setattr(gate_hive.runtime, "build", in_steps)
+    await gate_hive.fail_for("ada", URL, "https://c.example/z")
     await gate_hive.allow_fetches("ada", 1)
     failed = await gate_hive.until("ada", 2, "failed")
     assert ([fetch.derivation for fetch in failed.missing_fetches], allowed(failed)) == (
@@ -221,24 +222,21 @@ async def test_rebuild_has_the_permission(gate_hive: GateHive) -> None:
 
 async def test_rebuild_that_needs_fetches(gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rebuild that failed for fetches is made again with the permission, and needs no decision."""
-    build = gate_hive.runtime.build
-
-    async def collected(order: BuildOrder, say: Callable[[str], None]) -> str:
-        if BY_NIX.derivation not in order.allowed_fetches:
-            raise FetchesMissing("its source is no longer in the store", (BY_NIX,))
-        return await build(order, say)
-
+    assert gate_hive.runtime.builder is not None
+    # The store has the source at first, and not any more when it is built anew.
+    with monkeypatch.context() as stored:
+        stored.setattr(gate_hive.runtime, "build", gate_hive.runtime.builder.build)
+        await gate_hive.deploy("ada", f"FETCHES {URL}")
     gate_hive.runtime.hyperhive = "newer"
-    monkeypatch.setattr(gate_hive.runtime, "build", collected)
     await gate_hive.rebuild("ada", MANAGER)
-    await gate_hive.until("ada", 1, "failed")
-    made = await gate_hive.allow_fetches("ada", 1)
+    await gate_hive.until("ada", 2, "failed")
+    made = await gate_hive.allow_fetches("ada", 2)
     assert (made.kind, made.by) == ("rebuild", "hm1nd")
-    assert (await gate_hive.until("ada", 2, "deployed")).approvals == ["operator:alice", "as deployed/0"]
-    assert "Proposal ada/2 is ada/1 once more, with its fetches allowed." in await gate_hive.notified("hm1nd")
-    error = await refused(gate_hive.allow_fetches("ada", 1))
+    assert (await gate_hive.until("ada", 3, "deployed")).approvals == ["hm1nd", "as deployed/1"]
+    assert "Proposal ada/3 is ada/2 once more, with its fetches allowed." in await gate_hive.notified("hm1nd")
+    error = await refused(gate_hive.allow_fetches("ada", 2))
     assert (error.code, error.hint) == ("not_rebased", "rebuild what is deployed now: hive-c0re rebuild ada")
-    await gate_hive.check()
+    assert (await gate_hive.gate.verification.verify()).ok
 
 
 async def test_spawn_of_the_operator(gate_hive: GateHive) -> None:

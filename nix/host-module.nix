@@ -55,6 +55,7 @@ in
   imports = [
     ./host/settings.nix
     ./host/service.nix
+    ./host/mounts.nix
     ./host/manager.nix
     ./host/nix.nix
     ./host/assertions.nix

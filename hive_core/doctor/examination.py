@@ -24,6 +24,7 @@ from hive_core.doctor.host_checks import (
     check_containers,
     check_disk_space,
     check_git,
+    check_mounts,
     check_namespaces,
     check_permissions,
 )
@@ -79,6 +80,9 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
             found += check_namespaces(kernel, shown)
     found += check_permissions(probes.read_socket_facts(layout, settings.socket_group))
     found += [check_disk_space(space) for space in probes.read_disk_space(layout, store=nixos)]
+    if nixos:
+        written = (layout.agents, _PATHS.root_dir, _PATHS.profiles, _PATHS.gcroots)
+        found.append(check_mounts(probes.read_mount_flags(written)))
     if hive.status is not None:
         found += check_deployed([_running(hive, agent.name, nixos=nixos) for agent in hive.agents])
     if unreadable := probes.unreadable([layout.state_dir]):

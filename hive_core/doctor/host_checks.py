@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Mapping
@@ -246,6 +247,23 @@ def check_disk_space(space: DiskSpace) -> Finding:
     if space.free < space.enough:
         return warning(space.check, left, space.remedy)
     return ok(space.check, left)
+
+
+def check_mounts(flags: Mapping[str, int]) -> Finding:
+    """Check the flags (statvfs(3)) of the mounts that agents can write to.
+
+    Root in a container makes files that are root's on the host, too. Only directories above them, which are closed,
+    keep other users of the host from a setuid program there.
+    """
+    unsafe = [path for path, found in flags.items() if not (found & os.ST_NOSUID and found & os.ST_NODEV)]
+    if not unsafe:
+        return ok("mount-flags", "what agents write is on mounts with nosuid and nodev")
+    what = f"setuid programs and devices of agents have effect on this host: no nosuid, nodev on {', '.join(unsafe)}"
+    remedy = (
+        "before the daemon starts, mount --bind each directory on itself and mount -o remount,bind,nosuid,nodev it; "
+        "the NixOS module does so, except for a file system of its own, whose options you set"
+    )
+    return warning("mount-flags", what, remedy)
 
 
 _SOCKET = "host-socket"

@@ -124,6 +124,17 @@ def read_disk_space(layout: Layout, *, store: bool) -> list[DiskSpace]:
     return [space for space in found if space is not None]
 
 
+def read_mount_flags(directories: Iterable[Path]) -> dict[str, int]:
+    """Return the mount flags of directories, or of those that they will be made in (statvfs(3))."""
+    found = {}
+    for directory in directories:
+        try:
+            found[str(directory)] = os.statvfs(nearest_existing(directory)).f_flag
+        except OSError:  # This user cannot see it.
+            continue
+    return found
+
+
 def started_on(file: Path) -> str | None:
     """Return the closure on which a container is started, from its conf file; "" if that names none, None if this user
     cannot read it. The container's profile is no evidence, because its root may change that.

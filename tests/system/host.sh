@@ -134,6 +134,8 @@ fi
 mkdir "$scratch/root" "$scratch/memory" "$scratch/io" "$scratch/disk"
 [ "$(stat -f -c %T "$scratch")" != overlayfs ] || mount -t tmpfs -o mode=0755 tmpfs "$scratch/disk"
 mkdir "$scratch/disk/containers" "$scratch/disk/hyperhive"
+# What agents can write is without setuid programs and devices, as the NixOS module mounts it.
+readonly WITHOUT=nosuid,nodev
 mkfifo "$scratch/io/output"
 {
     printf 'cd %q && exec' "$place"
@@ -187,8 +189,12 @@ fi
 # In a mount namespace of its own: lay out the root and become nspawn.
 # shellcheck disable=SC2016 # expanded by the inner shell
 readonly LAY_OUT='
-    scratch=$1 here=$2 checkout=$3 root=$4 python=$5 real=$6
-    shift 6
+    scratch=$1 here=$2 checkout=$3 root=$4 python=$5 real=$6 without=$7
+    shift 7
+    for directory in containers hyperhive; do
+        mount --bind "$scratch/disk/$directory" "$scratch/disk/$directory"
+        mount -o "remount,bind,$without" "$scratch/disk/$directory"
+    done
     mount -t tmpfs -o mode=0755 tmpfs "$scratch/memory"
     mkdir "$scratch/memory/upper" "$scratch/memory/work"
     mount -t overlay -o "lowerdir=$root,upperdir=$scratch/memory/upper,workdir=$scratch/memory/work" overlay "$scratch/root"
@@ -233,10 +239,10 @@ reader=$!
     for group in "${groups[@]}"; do echo "$BASHPID" >"$group/cgroup.procs"; done
     # Killed with this script, however that ends.
     exec setpriv --pdeathsig KILL unshare --mount --propagation private bash -euc "$LAY_OUT" _ \
-        "$scratch" "$here" "$checkout" "$root" "$python" "$real" \
+        "$scratch" "$here" "$checkout" "$root" "$python" "$real" "$WITHOUT" \
         env "${settings[@]}" systemd-nspawn --quiet --directory="$scratch/root" --register=no --keep-unit --link-journal=no \
         --machine=hive-host --kill-signal=SIGRTMIN+3 --resolv-conf=off --timezone=off --private-network \
-        --tmpfs=/nix:mode=0755 \
+        --tmpfs="/nix:mode=0755,$WITHOUT" \
         --bind="$scratch/disk/containers:/var/lib/nixos-containers" --bind="$scratch/disk/hyperhive:/var/lib/hyperhive" \
         "${binds[@]}" /run/host-io/boot
 ) </dev/null >"$scratch/log" 2>&1 3>&- &

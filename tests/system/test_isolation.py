@@ -230,3 +230,50 @@ async def test_a_destroy_is_not_led_out_of_the_container(hive: HostHive) -> None
     finally:
         call("chattr", "-i", str(victim / "empty"))
         shutil.rmtree(victim)
+
+
+WITH_SETUID = """
+import os, sys
+program = os.open(sys.argv[1], os.O_PATH)
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+# By its descriptor, as if somebody had opened the directories above it to everybody.
+os.execve(f"/proc/self/fd/{program}", ["id", "-u"], {})
+"""
+
+
+def user_that_runs(program: Path) -> str:
+    """The user as whom a program of the host runs that user 65534 starts."""
+    return call("python3", "-c", WITH_SETUID, str(program)).strip()
+
+
+async def test_a_setuid_program_of_a_container_gives_no_root_on_the_host(pair: tuple[str, str]) -> None:
+    """Root in a container makes files that are root's on the host and setuid, wherever it can write. Their mounts are
+    without setuid programs and devices: started on the host they run as whoever starts them.
+    """
+    attacker, _ = pair
+    home, name = STATE / "agents" / attacker, container(attacker)
+    places = {
+        "/state": home / "state",
+        "/config": home / "config",
+        "/root/.claude": home / "claude",
+        "/": Path("/var/lib/nixos-containers") / name,
+        "/nix/var/nix/profiles": Path("/nix/var/nix/profiles/per-container") / name,
+        "/nix/var/nix/gcroots": Path("/nix/var/nix/gcroots/per-container") / name,
+    }
+    for within in places:
+        inside(attacker, "sh", "-c", f"cp /usr/bin/id {within}/suid; chmod 4755 {within}/suid")
+    for place in places.values():
+        assert call("stat", "-c", "%u %a", str(place / "suid")).split() == ["0", "4755"], place
+        assert user_that_runs(place / "suid") == "65534", place
+    # With another mount the same file does give root: the test can tell.
+    open_mount = tempfile.mkdtemp(prefix="suid", dir="/run")
+    call("mount", "--bind", str(home / "state"), open_mount)
+    try:
+        call("mount", "-o", "remount,bind,suid", open_mount)
+        assert user_that_runs(Path(open_mount, "suid")) == "0"
+    finally:
+        call("umount", open_mount)
+    found = json.loads(call("hive-c0re", "doctor", "--json", check=False))["findings"]
+    assert [one["severity"] for one in found if one["check"] == "mount-flags"] == ["ok"]

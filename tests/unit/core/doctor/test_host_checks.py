@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from dataclasses import replace
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from hive_core.doctor.host_checks import (
     check_containers,
     check_disk_space,
     check_git,
+    check_mounts,
     check_namespaces,
     check_permissions,
 )
@@ -355,3 +357,13 @@ def test_releases_that_are_supported(version: str) -> None:
 def test_programs_that_enter_all_namespaces(text: str) -> None:
     """The program of 25.05, and one that cannot be read, are no reason to warn."""
     assert severities(check_containers(replace(CONTAINERS, nixos_container=text)))["nixos-container"] == "ok"
+
+
+@pytest.mark.parametrize("flags", [0, os.ST_NOSUID, os.ST_NODEV])
+def test_mounts_with_setuid_programs_or_devices(flags: int) -> None:
+    """A directory of agents on such a mount is named, with what to do; one without both is none."""
+    safe = os.ST_NOSUID | os.ST_NODEV
+    finding = check_mounts({"/var/lib/hyperhive/agents": flags, "/var/lib/nixos-containers": safe})
+    assert finding.severity == "warning" and "remount,bind,nosuid,nodev" in finding.remedy
+    assert "/var/lib/hyperhive/agents" in finding.what and "nixos-containers" not in finding.what
+    assert check_mounts({"/var/lib/hyperhive/agents": safe}).severity == "ok"

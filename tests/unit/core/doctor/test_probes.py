@@ -118,6 +118,6 @@ def test_everything_is_examined_without_a_daemon(tmp_path: Path, runtime: str) -
     environment = {"HIVE_STATE_DIR": str(tmp_path), "HIVE_RUNTIME": runtime}
     found = {each.check for each in examine(None, environment, tmp_path / "host.sock", ask)}
     assert found >= {"settings", "daemon", "git", "bubblewrap", "group", "private", "disk-state"}
-    containers = {"nix", "systemd", "nixos-container", "cgroups", "user-namespaces", "disk-store"}
+    containers = {"nix", "systemd", "nixos-container", "cgroups", "user-namespaces", "disk-store", "mount-flags"}
     assert found & containers == (containers if runtime == "nixos" else set())
     assert "deployed" not in found

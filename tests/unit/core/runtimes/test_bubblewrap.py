@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,8 @@ print(json.dumps({
     "capabilities": [line.split()[1] for line in open("/proc/self/status") if line.startswith("Cap")],
     "writes": {path: write(path) for path in
                ["/", "/etc", "/usr", "/run/hive", "/state", "/root/.claude", "/config", "/tmp"]},
+    "flags": {path: os.statvfs(path).f_flag for path in
+              ["/", "/usr", "/run/hive", "/state", "/root", "/root/.claude", "/config", "/tmp"]},
     "public": open("/proc/1/cmdline").read(),
     "hive": attempt(lambda: __import__("hive_core.protocol.names")),
 }), flush=True)
@@ -136,6 +139,8 @@ async def test_what_an_agent_sees(tmp_path: Path, name: str) -> None:
         "/config": "done",
         "/tmp": "done",
     }
+    without = os.ST_NOSUID | os.ST_NODEV
+    assert {path for path, flags in seen["flags"].items() if flags & without != without} == set()
     assert "secret" not in seen["public"]
     assert seen["hive"] == "done"
     for directory in (spec.paths.state, spec.paths.claude, spec.paths.config):

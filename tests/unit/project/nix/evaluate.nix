@@ -34,6 +34,11 @@ let
         more
       ];
     };
+  mounts =
+    system:
+    map (mount: {
+      inherit (mount) what where options;
+    }) (lib.filter (mount: lib.hasSuffix "without setuid programs and devices" (mount.description or "")) system.config.systemd.mounts);
   # The host with something else set: what it says about that.
   said = more: failed (host more);
 in
@@ -71,6 +76,21 @@ in
     nix.settings.sandbox = "relaxed";
     nix.settings.sandbox-fallback = lib.mkForce true;
   }).config.warnings;
+  mounts = mounts examples.host;
+  separate =
+    let
+      system = host {
+        fileSystems."/var/lib/hyperhive" = {
+          device = "/dev/vdb";
+          fsType = "ext4";
+          options = [ "nodev" ];
+        };
+      };
+    in
+    {
+      mounts = mounts system;
+      inherit (system.config) warnings;
+    };
   containers = examples.host.config.boot.enableContainers;
   agent = {
     inherit (examples.agent.config.boot) isContainer;

@@ -64,6 +64,28 @@ def test_daemon(found: dict[str, Any]) -> None:
     assert not {"RestrictNamespaces", "ProtectKernelTunables"} & set(service)
 
 
+WRITTEN = {
+    "/var/lib/hyperhive",
+    "/var/lib/nixos-containers",
+    "/nix/var/nix/profiles/per-container",
+    "/nix/var/nix/gcroots/per-container",
+}
+
+
+def test_mounts(found: dict[str, Any]) -> None:
+    """What agents can write is on mounts without setuid programs and devices, and the daemon waits for them."""
+    assert {mount["where"] for mount in found["mounts"]} == WRITTEN
+    for mount in found["mounts"]:
+        assert mount["what"] == mount["where"] and set(mount["options"].split(",")) == {"bind", "nosuid", "nodev"}
+
+
+def test_a_state_directory_on_a_file_system_of_its_own(found: dict[str, Any]) -> None:
+    """Its mount is the host's, which is told what to add."""
+    assert {mount["where"] for mount in found["separate"]["mounts"]} == WRITTEN - {"/var/lib/hyperhive"}
+    [said] = [text for text in found["separate"]["warnings"] if text.startswith("services.hyperhive: agents")]
+    assert 'fileSystems."/var/lib/hyperhive".options' in said
+
+
 def test_experimental_features_of_a_host(found: dict[str, Any]) -> None:
     """A host may write its experimental features as one string or as a list, and has flakes in both cases."""
     assert [enabled_features(text) for text in found["features"]] == [

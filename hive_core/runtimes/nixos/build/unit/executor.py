@@ -125,9 +125,8 @@ def _failure(
     if result == "oom-kill" or number == signal.SIGKILL:
         return BuildFailed(f"the {activity} needs more memory than its limit of {limits.memory}")
     if number:
-        message = log.error or log.foreign_line
-        return BuildFailed(f"Nix was ended by signal {number}" + (f": {message}" if message else ""))
-    return NixFailed(log.error or log.foreign_line or "Nix failed without a message")
+        return BuildFailed(f"Nix was ended by signal {number}" + (f": {log.error}" if log.error else ""))
+    return NixFailed(log.error or "Nix failed without a message")
 
 
 async def _end(unit: str, process: Process) -> None:

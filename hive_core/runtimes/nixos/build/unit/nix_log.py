@@ -2,7 +2,8 @@
 
 Most of it is written by an agent's configuration: the logs of builders, and `builtins.trace`. Nix writes each message
 as one line of JSON after `@nix `, in which such texts are values, so none of them can pass for an error of Nix. A line
-without that mark is of no agent's: systemd-run writes it, or the handler in Nix for a stack that is full.
+without that mark is from another program (systemd-run, or a git that Nix runs), or from Nix when its stack is full.
+Such lines count as an error only if Nix has reported none.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class NixLog:
         self._builder_lines: deque[str] = deque(maxlen=_BUILDER_LINES)
         self._builders: dict[int, str] = {}
         self._foreign_line = ""
-        self._foreign_error = False
+        self._foreign_error: list[str] = []
+        self._nix_runs = False
         self._lost = False
 
     def feed(self, line: str) -> None:
@@ -58,6 +60,7 @@ class NixLog:
         if not line.startswith(_MARK):
             self._take_foreign(line)
             return
+        self._nix_runs = True
         try:
             message = json.loads(line.removeprefix(_MARK))
         except (ValueError, RecursionError):
@@ -78,15 +81,18 @@ class NixLog:
 
     @property
     def foreign_line(self) -> str:
-        """The last line of a program other than Nix, such as systemd-run; empty if there is none."""
-        return _shown(self._foreign_line)
+        """The last line of systemd-run; empty if there is none, or if Nix has run."""
+        return "" if self._nix_runs else _shown(self._foreign_line)
 
     @property
     def error(self) -> str:
         """The errors of Nix with the end of the builder's log; empty if Nix has not reported any."""
         lines = [*self._error, *([_OMITTED] if len(self._error_end) == _ERROR_LINES else []), *self._error_end]
+        if not lines and self._lost:
+            return f"error: Nix has reported it in a line of more than {LINE_BYTES:,} bytes"
+        lines = lines or self._foreign_error
         if not lines:
-            return f"error: Nix has reported it in a line of more than {LINE_BYTES:,} bytes" if self._lost else ""
+            return ""
         # The errors of some versions quote the end of the log.
         if self._builder_lines:
             last = self._builder_lines[-1].partition("> ")[2].rstrip()
@@ -99,9 +105,8 @@ class NixLog:
             return
         line = line[: _LINE_CHARACTERS + 1]
         self._foreign_line = line
-        self._foreign_error = self._foreign_error or line.startswith(_ERROR)
-        if self._foreign_error:
-            self._keep_error(line)
+        if (self._foreign_error or line.startswith(_ERROR)) and len(self._foreign_error) < _ERROR_LINES:
+            self._foreign_error.append(line)
         self._pass(line)
 
     def _take_message(self, message: Mapping[str, Any]) -> None:

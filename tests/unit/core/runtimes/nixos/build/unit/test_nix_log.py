@@ -143,11 +143,19 @@ def test_a_trace_of_several_lines_stays_one_message(output: NixOutput) -> None:
 
 
 def test_other_programs_are_told_from_nix(output: NixOutput) -> None:
-    """A line without Nix's mark is that of systemd-run, or of Nix when its stack is full."""
-    output.feed("Failed to start transient service unit: no bus", *BUILD)
+    """A line without Nix's mark is that of systemd-run, if Nix has not run, or of Nix when its stack is full."""
+    output.feed("Failed to start transient service unit: no bus")
     assert (output.log.foreign_line, output.log.error) == ("Failed to start transient service unit: no bus", "")
-    output.feed("error: stack overflow (possible infinite recursion)", "  and more")
+    output.feed(*BUILD, "error: stack overflow (possible infinite recursion)", "  and more")
+    assert output.log.foreign_line == ""
     assert output.log.error.splitlines()[:2] == ["error: stack overflow (possible infinite recursion)", "  and more"]
+
+
+def test_a_program_that_nix_runs_hides_no_error_of_nix(output: NixOutput) -> None:
+    """A git for `fetchGit` can be made to write a line like an error: it is no part of the reason."""
+    output.feed("fatal: 'x", "error: not the error", error(OLD_ERROR))
+    assert output.log.error == OLD_ERROR
+    assert output.log.foreign_line == ""
 
 
 def test_a_line_that_was_cut_is_left_out(output: NixOutput) -> None:

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
-import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.infra.git.repository import Repository
-from hive_core.layout import Layout
-from hive_core.runtimes.base import BuildFailed, BuildOrder
-from hive_core.runtimes.nixos.build.builder import NixBuilder
-from hive_core.runtimes.nixos.build.unit.confinement import Purpose, unit_name
-from hive_core.runtimes.nixos.build.unit.executor import execute
-from hive_core.runtimes.nixos.build.workspace import BuildWorkspace, create_workspace, remove_workspace
-from hive_core.settings import NixOS, Settings
-from tests.system.host_hive import lay_out_flake, needs_limits
+from hive_core.runtimes.base import BuildFailed
+from hive_core.runtimes.nixos.build.workspace import BuildWorkspace, create_workspace
+from tests.system.builds.build_hive import GIT, Hive, host, inside, opened, units
+from tests.system.host_hive import needs_limits
 
-GIT = "{ pkgs, ... }: { environment.systemPackages = [ pkgs.git ]; }"
 FOR_EVER = """
 let
   some = builtins.genList (n: n) 50000;
@@ -38,105 +25,6 @@ HOG = """
 let many = builtins.genList (x: builtins.genList (y: toString (x * y)) 5000) 50000;
 in { hyperhive.environment.N = builtins.deepSeq many 1; }
 """
-
-
-class Hive:
-    """A state directory with two applied repositories, and agents' configurations to build."""
-
-    def __init__(self, directory: Path, flake: Path) -> None:
-        self.layout = Layout(directory, directory / "run")
-        self.flake = flake
-        directory.chmod(0o700)
-        self.layout.database.write_text("everybody's secrets")
-        self.layout.applied.mkdir(mode=0o700)
-        self._work = directory / "work"
-        self._git("init", "--quiet", "--initial-branch=main")
-        self._number = 0
-        old = os.umask(0o077)
-        try:
-            for name in ("ada", "bob"):
-                Repository.init(self.layout.applied_repository(name))
-        finally:
-            os.umask(old)
-        self.secret = self.propose(GIT, "bob").commit
-
-    def settings(self, build_user: str = "dynamic", build_timeout: float = 60, build_memory: str = "2G") -> Settings:
-        nixos = {"flake": f"path:{self.flake}", "build_user": build_user, "build_memory": build_memory}
-        return Settings(
-            runtime="nixos",
-            state_dir=self.layout.state_dir,
-            build_timeout=build_timeout,
-            nixos=NixOS.model_validate(nixos),
-        )
-
-    def propose(self, text: str, name: str = "ada") -> BuildOrder:
-        """A commit of the agent's with that `agent.nix`, tagged as a proposal in its applied repository."""
-        self._number += 1
-        (self._work / "agent.nix").write_text(text)
-        (self._work / "prompt.md").write_text(f"{self._number}\n")
-        repository = self.layout.applied_repository(name)
-        self._git("add", ".")
-        self._git("commit", "--quiet", "--message=x")
-        self._git("tag", "--annotate", "--message=x", f"proposal/{self._number}")
-        self._git("push", "--quiet", str(repository), f"proposal/{self._number}")
-        return BuildOrder(name, "agent", self._number, repository, self._git("rev-parse", "HEAD"))
-
-    @property
-    def left(self) -> list[str]:
-        """What builds have left on the disk."""
-        return [path.name for path in self.layout.scratch.iterdir()]
-
-    def _git(self, *arguments: str) -> str:
-        self._work.mkdir(exist_ok=True)
-        line = ["git", "-c", "user.name=hive", "-c", "user.email=hive@localhost", "-C", str(self._work), *arguments]
-        return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def hive() -> Iterator[Hive]:
-    # Not in /tmp, of which a unit has its own. Hyperhive's flake lies where only root can look.
-    directory = Path(tempfile.mkdtemp(prefix="hive-", dir="/var/lib"))
-    flake = Path(tempfile.mkdtemp(prefix="flake-", dir="/root"))
-    lay_out_flake(flake)
-    yield Hive(directory, flake)
-    shutil.rmtree(directory)
-    shutil.rmtree(flake)
-
-
-@asynccontextmanager
-async def opened(hive: Hive, **settings: Any) -> AsyncIterator[NixBuilder]:
-    """A builder; in the end no build's unit and no build's files are left."""
-    builder = await NixBuilder.open(hive.settings(**settings), hive.layout)
-    try:
-        yield builder
-    finally:
-        await builder.close()
-    assert units() == []
-    assert hive.left == []
-
-
-def host(*command: str) -> str:
-    """What a command of the host's prints."""
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-
-
-def units() -> list[str]:
-    return host("systemctl", "list-units", "--all", "--plain", "--no-legend", "hive-build-*").splitlines()
-
-
-async def inside(hive: Hive, builder: NixBuilder, *command: str, purpose: Purpose = "evaluate") -> list[str]:
-    """What a command prints that is run in the unit of an evaluation or a build."""
-    confinement = await builder.build_users.confinement()
-    workspace = BuildWorkspace.of(hive.layout.scratch, "inside")
-    await asyncio.to_thread(create_workspace, workspace)
-    said: list[str] = []
-    try:
-        unit = unit_name("inside-0")
-        argv = confinement.argv(unit, command, purpose=purpose, directory=workspace.path, variables=workspace.variables)
-        await execute(unit, argv, confinement.limits, said.append)
-    finally:
-        await remove_workspace(workspace)
-    return said
 
 
 @pytest.mark.parametrize("build_user", ["dynamic", "root"])
@@ -200,7 +88,7 @@ async def test_an_evaluation_reads_nothing_of_the_hive(hive: Hive, build_user: s
     bob = hive.layout.applied_repository("bob")
     reads = {
         f'builtins.readFile "{hive.layout.database}"': r"forbidden in pure eval|is not allowed|doesn.t exist",
-        f'builtins.fetchGit {{ url = "{bob.as_uri()}"; ref = "refs/tags/proposal/1"; rev = "{hive.secret}"; }}': "bob",
+        f'builtins.fetchGit {{ url = "file://{bob}"; rev = "{hive.secret}"; }}': "bob.git",
     }
     async with opened(hive, build_user=build_user) as builder:
         for expression, why in reads.items():

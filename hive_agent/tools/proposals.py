@@ -101,6 +101,8 @@ async def propose(
 _LINE_CHARACTERS = 200
 _FETCH_CHARACTERS = 1_000
 _NOTE_CHARACTERS = 4_000
+_LISTED_FILES = 100
+_FILE_CHARACTERS = 150
 _LISTED_LINES = 200
 """Most changes of settings or of the closure that are shown; an agent can make any number."""
 
@@ -154,7 +156,11 @@ def proposal_detail(proposal: ProposalDetail, whole_diff: str = "") -> str:
     if proposal.outcome:
         written["reason for the outcome"] = _visible_beginning(proposal.outcome)
     mark = secrets.token_hex(8)
-    parts = ["\n".join(facts), *(_framed(mark, title, text) for title, text in written.items() if text)]
+    parts = [
+        "\n".join(facts),
+        *_files(proposal, mark),
+        *(_framed(mark, title, text) for title, text in written.items() if text),
+    ]
     left = max(1_000, LONGEST_OUTPUT - sum(len(part) for part in parts) - 1_000)
     parts.append(_diff(proposal, mark, left, whole_diff))
     return "\n\n".join(parts)
@@ -194,11 +200,30 @@ def _fetch_lines(fetches: list[NetworkFetch]) -> str:
     )
 
 
+def _files(proposal: ProposalDetail, mark: str) -> list[str]:
+    """The list of changed files, before everything else that the proposer could make long."""
+    if not proposal.files:
+        return []
+    title = f"changed files: {len(proposal.files)}"
+    lines = [escape_unprintable(file.describe()) for file in proposal.files]
+    shown = [
+        line[:_FILE_CHARACTERS] + ("..." if len(line) > _FILE_CHARACTERS else "") for line in lines[:_LISTED_FILES]
+    ]
+    text = _framed(mark, title, "\n".join(shown))
+    if len(lines) > _LISTED_FILES:
+        text += f"\n\n{len(lines) - _LISTED_FILES} MORE FILES CHANGE than are listed."
+    hidden = sum(file.hidden for file in proposal.files)
+    if hidden:
+        text += f"\n\nOf {hidden} files the diff below does not show all. What you have not read is a reason to deny."
+    return [text]
+
+
 def _diff(proposal: ProposalDetail, mark: str, most: int, whole_diff: str) -> str:
     shown = escape_unprintable(proposal.diff)[:most]
     title = f"diff, {proposal.diff_bytes} bytes"
     warning = ""
-    if len(proposal.diff.encode()) < proposal.diff_bytes or len(shown) < len(escape_unprintable(proposal.diff)):
+    is_cut = len(proposal.diff.encode()) < proposal.diff_bytes or any(file.shown < file.size for file in proposal.files)
+    if is_cut or len(shown) < len(escape_unprintable(proposal.diff)):
         title += f", ONLY THE FIRST {len(shown)} CHARACTERS ARE HERE"
         warning = f"\n\nThe diff is cut. To see all of it: {whole_diff}" if whole_diff else "\n\nThe diff is cut."
     return _framed(mark, title, shown or "(no file differs)") + warning

@@ -164,7 +164,7 @@ def _read_back(applied: Path, base: str, commit: str) -> str:
             return f"a tag is read back as something else: {read}"
         if repository.main() != commit or repository.changed_paths(base, commit) != ["prompt.md"]:
             return "a commit is read back as something else"
-        diff, _ = repository.diff(base, commit, 10_000)
-        if "+Try git out once more." not in diff.splitlines():
+        diff = repository.diff(base, commit, 10_000)
+        if "+Try git out once more." not in diff.text.splitlines():
             return "the diff of a commit is not what it changes"
         return ""

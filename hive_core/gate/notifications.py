@@ -13,7 +13,8 @@ from hive_core.gate.records.fetches import describe
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Notification, Transition
-from hive_core.protocol import Decider
+from hive_core.infra.git.comparison.shown_diff import ShownDiff
+from hive_core.protocol import PLAIN_DIFF, Decider
 from hive_core.protocol.names import MANAGER, OPERATOR
 from hive_core.text import first_line, join_list, one_line, quote, visible
 
@@ -23,17 +24,20 @@ _NAME = 60
 _NOTE = 4_000
 _LOG = 6_000
 _LINES = 40
+_FILES = 100
+_FILE_WIDTH = 160
 _WIDTH = 300
 _FETCHES = 20
 _FETCH_WIDTH = 1_500
+_NO_DIFF = ShownDiff()
 _OUTDATED = (
     "Their configurations stay as they are and nobody has to approve: the same commit is built anew and deployed. "
     "An agent that does not come up with it goes back to what it runs on now."
 )
 
 
-def review(data: ProposalTag, commit: str, diff: str, diff_bytes: int) -> str:
-    """Ask `data.waits_for` for a decision. `diff` may be cut already, `diff_bytes` is its full size in UTF-8."""
+def review(data: ProposalTag, commit: str, diff: ShownDiff) -> str:
+    """Ask `data.waits_for` for a decision."""
     name = f"{data.agent}/{data.number}"
     return _paragraphs(
         f"Review proposal {name}: approve or deny it (state {data.state}).",
@@ -42,10 +46,11 @@ def review(data: ProposalTag, commit: str, diff: str, diff_bytes: int) -> str:
         f"{quote(data.note or '(no note)', _NOTE)}",
         f"Approved so far:\n{join_list(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
         _result(data, commit),
+        _files(data, diff),
         f"Changes of settings (agent.toml):\n{join_list(data.settings, _LINES, _WIDTH)}" if data.settings else "",
         _allowed_fetches(data),
         _closure_changes(data),
-        _diff(data, commit, diff, diff_bytes),
+        _diff(data, commit, diff),
     )
 
 
@@ -211,30 +216,54 @@ def _how_to_fetch(data: ProposalTag) -> str:
     )
 
 
-def _diff(data: ProposalTag, commit: str, diff: str, diff_bytes: int) -> str:
+def _files(data: ProposalTag, diff: ShownDiff) -> str:
+    """Return the list of all changed files, which stands before everything else that an agent could make long."""
     if data.kind == "destroy":
         return ""
-    if not diff:
+    if not diff.files:
         return "No file differs from what is deployed."
-    shown = diff.encode(errors="replace")[:_DIFF_BYTES].decode(errors="ignore")
-    whole = max(diff_bytes, len(diff.encode(errors="replace")))
-    cut = len(shown.encode()) < whole or len(visible(shown)) > _DIFF_BYTES
+    count = len(diff.files)
+    heading = f"Changed files: {count}."
+    hidden = sum(file.hidden for file in diff.files)
+    if hidden:
+        heading += f" Of {hidden} this message does not show all: read them before you decide, or deny."
+    if _is_cut_by_escapes(diff):
+        heading += " Characters that cannot be seen fill the diff: read all of it before you decide, or deny."
+    if count > _FILES:
+        show = "show_proposal" if data.waits_for == "manager" else "hive-c0re proposals show"
+        heading += f" The first {_FILES} are listed here, all of them by {show}."
+    return f"{heading}\n{join_list([file.describe() for file in diff.files], _FILES, _FILE_WIDTH)}"
+
+
+def _diff(data: ProposalTag, commit: str, diff: ShownDiff) -> str:
+    if data.kind == "destroy" or not diff.files:
+        return ""
     heading = "The diff. Its lines begin with `> `; all of them are the proposer's words, not the hive's:"
-    parts = [heading, quote(shown, _DIFF_BYTES)]
-    if cut:
-        parts.append(f"The diff is cut here: it has {whole} bytes. {_the_rest(data, commit)}")
+    text = diff.text.encode(errors="replace")[:_DIFF_BYTES].decode(errors="ignore")
+    parts = [heading, quote(text, _DIFF_BYTES)]
+    if diff.cut or _is_cut_by_escapes(diff):
+        parts.append(f"The diff is cut here: it has {diff.size} bytes. {_the_rest(data, commit)}")
     return "\n".join(parts)
+
+
+def _is_cut_by_escapes(diff: ShownDiff) -> bool:
+    """Return True if the text is longer than a message shows once its invisible characters are escaped."""
+    return len(visible(diff.text)) > _DIFF_BYTES
 
 
 def _the_rest(data: ProposalTag, commit: str) -> str:
     if data.waits_for == "manager":
-        what = f"diff {data.base}" if data.base is not None else "show"
+        what = f"diff {PLAIN_DIFF} {data.base}" if data.base is not None else f"show {PLAIN_DIFF}"
         return f"show_proposal gives 64 KiB of it, git -C /applied/{data.agent}.git {what} {commit} all."
     return f"All of it: hive-c0re proposals diff {data.agent} {data.number}"
 
 
 def notifications_for(
-    transition: Transition, names: Collection[str], *, was_asked: Decider | None = None, diff: tuple[str, int] = ("", 0)
+    transition: Transition,
+    names: Collection[str],
+    *,
+    was_asked: Decider | None = None,
+    diff: ShownDiff = _NO_DIFF,
 ) -> list[Notification]:
     """Return the messages that announce a transition.
 
@@ -250,7 +279,7 @@ def notifications_for(
         to = MANAGER if data.waits_for == "manager" else OPERATOR
         if transition.marker:
             return [(to, endorsed(data, transition.by.label, transition.commit))]
-        return [(to, review(data, transition.commit, *diff))]
+        return [(to, review(data, transition.commit, diff))]
     if data.state is State.PROPOSAL:
         return _permission_notifications(transition, names)
     if data.kind == "rebuild":

@@ -18,6 +18,7 @@ from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.infra.database.database import to_datetime
+from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
     Deployment,
@@ -60,9 +61,9 @@ class ProposalQueries:
         if query.unlike is not None and row.state.value == query.unlike:
             row = await self._wait_for_change(row, query)
         results = await self._read_build_results(row)
-        diff, size = "", 0
+        diff = ShownDiff()
         if row.kind != "destroy":
-            diff, size = await self._from_repository(
+            diff = await self._from_repository(
                 row, lambda repository: shown_diff(repository, row, row.commit, _SHOWN_DIFF)
             )
         return ProposalDetail(
@@ -71,8 +72,9 @@ class ProposalQueries:
             closure_changes=results.closure_changes,
             missing_fetches=fetches_to_protocol(results.missing_fetches),
             allowed_fetches=None if row.allowed_fetches is None else row.allowed_fetches.to_protocol(),
-            diff=diff,
-            diff_bytes=size,
+            files=list(diff.files),
+            diff=diff.text,
+            diff_bytes=diff.size,
         )
 
     async def build_log(self, agent: str, number: int, query: LogsQuery, principal: Principal) -> LogsAnswer:

@@ -24,6 +24,7 @@ from hive_core.infra.database import audit
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.writer import TEMPORARY_ERRORS
+from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
@@ -115,7 +116,7 @@ class TransitionLog:
 
     async def notifications_for(self, transition: Transition, *, was_asked: Decider | None) -> list[Notification]:
         """Return the messages that go with a transition; `was_asked` is the decider that the proposal waited for."""
-        diff = await asyncio.to_thread(self._read_diff, transition) if _asks_about_diff(transition) else ("", 0)
+        diff = await asyncio.to_thread(self._read_diff, transition) if _asks_about_diff(transition) else ShownDiff()
         return notifications_for(transition, self._directory.names(), was_asked=was_asked, diff=diff)
 
     async def _write_index_until_done(
@@ -188,7 +189,7 @@ class TransitionLog:
             repository.update(refs)
         return shas
 
-    def _read_diff(self, transition: Transition) -> tuple[str, int]:
+    def _read_diff(self, transition: Transition) -> ShownDiff:
         with Repository.open(self._layout.applied_repository(transition.data.agent)) as repository:
             return shown_diff(repository, transition.data, transition.commit, _SHOWN_DIFF)
 

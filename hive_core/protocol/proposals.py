@@ -11,12 +11,14 @@ from pydantic_core import PydanticCustomError
 
 from hive_core.protocol.agents import SpawnRequest
 from hive_core.protocol.base import Answer, Query, Request, WaitSeconds
-from hive_core.text import shown
+from hive_core.text import format_bytes, shown
 
 ProposalKind = Literal["config", "spawn", "destroy", "rollback", "rebuild"]
 ProposalState = Literal["proposal", "building", "built", "approved", "deployed", "failed", "denied", "withdrawn"]
 """The furthest tag of a proposal in its agent's applied repository; the last four are terminal."""
 Decider = Literal["manager", "operator"]
+FileChange = Literal["added", "removed", "changed", "made executable", "made not executable"]
+"""A change of a file; its content may have changed, too, when its mode has."""
 Note = Annotated[str, StringConstraints(max_length=10_000)]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
 
@@ -150,17 +152,50 @@ class AllowedFetches(Answer):
     fetches: list[NetworkFetch]
 
 
+PLAIN_DIFF = "--text --no-ext-diff --no-textconv"
+"""Options for people who run `git diff` themselves: no attribute hides a file or has a program called."""
+
+
+class ChangedFile(Answer):
+    """A file that a proposal changes. `size` is that of its diff in bytes, of which `shown` are in the answer.
+
+    A size above 64 MiB means "at least". Without `is_text` the file has, or had, bytes that no reader can be shown.
+    """
+
+    path: str
+    change: FileChange
+    size: int
+    shown: int
+    is_text: bool = True
+
+    def describe(self) -> str:
+        """Return the file in one line, with the path, which the proposer chose and which is not escaped, at its end."""
+        words = [self.change, f"{format_bytes(self.size)} of diff"]
+        if not self.is_text:
+            words.append("NOT TEXT")
+        if self.shown < self.size:
+            words.append(f"ONLY {format_bytes(self.shown)} SHOWN" if self.shown else "NOT SHOWN")
+        return f"{', '.join(words)}: {self.path}"
+
+    @property
+    def hidden(self) -> bool:
+        """Return True if the answer does not show all of the change."""
+        return not self.is_text or self.shown < self.size
+
+
 class ProposalDetail(Proposal):
     """A proposal with all that a decision needs. `diff` is cut at 64 KiB, `diff_bytes` is its full size.
 
-    `settings` are the changes of agent.toml in words, `closure_changes` those of what it was built to. For want of
-    `missing_fetches` the build failed; `allowed_fetches` are those that an operator has allowed for it.
+    `files` are all changed files, also those that the diff has no room for. `settings` are the changes of agent.toml in
+    words, `closure_changes` those of what it was built to. For want of `missing_fetches` the build failed;
+    `allowed_fetches` are those that an operator has allowed for it.
     """
 
     settings: list[str]
     closure_changes: list[str]
     missing_fetches: list[NetworkFetch]
     allowed_fetches: AllowedFetches | None
+    files: list[ChangedFile] = Field(default_factory=list)
     diff: str
     diff_bytes: int
 

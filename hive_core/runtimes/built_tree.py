@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hive_core.infra.git.directory_tree import NotATreeError, tree_id
+from hive_core.infra.git.comparison.directory_tree import NotATreeError, tree_id
 from hive_core.infra.git.repository import Repository
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 

@@ -34,6 +34,7 @@ from hive_core.cli.output import (
     render,
     width,
 )
+from hive_core.protocol import PLAIN_DIFF, ChangedFile
 from hive_core.text import escaped_first_line, escaped_line, visible
 
 COMMANDS = {
@@ -131,7 +132,8 @@ _APPLIED = "STATE_DIR/applied"
 def show(socket: str | None, agent: str, number: str | None, as_json: bool) -> None:
     """Show a proposal with its facts and changes.
 
-    Shows the proposer, the reason, the closure that was built, and the changes of settings and of the closure.
+    Shows the proposer, the closure that was built, all changed files, the reason, and the changes of settings and of
+    the closure.
     AGENT/NUMBER works too.
     """
     answer = Client(socket).get(proposal_path(*parse_proposal(agent, number)))
@@ -142,6 +144,7 @@ def show(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
     name_width = max(len(name) for name, _ in facts)
     for name, fact in facts:
         click.echo(f"{dim(name.ljust(name_width))}  {fact}")
+    _print_section("Changed files", [escaped_line(file.describe()) for file in _files(answer)])
     _print_section("Note", [visible(str(answer.get("note", "")))])
     for title, lines in fetch_sections(answer):
         _print_section(title, lines)
@@ -163,18 +166,24 @@ def diff(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
     if as_json:
         print_json(answer)
         return
-    text = str(answer.get("diff", ""))
+    files = _files(answer)
+    hidden = [file for file in files if file.hidden]
+    if hidden:
+        lines = "\n".join(f"  {escaped_line(file.describe())}" for file in hidden)
+        click.echo(f"files that change: {len(files)}; of these, not all is shown here:\n{lines}", err=True)
+    text, full = str(answer.get("diff", "")), int(answer.get("diff_bytes", 0))
     for line in coloured(text):
         click.echo(line)
-    full, shown = int(answer.get("diff_bytes", 0)), len(text.encode(errors="surrogatepass"))
-    if not text:
+    if not text and not files:
         click.echo("the files do not change", err=True)
-    elif full > shown:
+    elif hidden or full > len(text.encode(errors="surrogatepass")):
         between = escaped_line(f"{answer.get('base') or _EMPTY_TREE} {answer.get('commit')}")
-        whole = f"git -C {_APPLIED}/{name}.git diff {between}"
-        click.echo(
-            f"these are the first {shown} of {full} bytes; to see all of them, run on the host:\n  {whole}", err=True
-        )
+        whole = f"git -C {_APPLIED}/{name}.git diff {PLAIN_DIFF} {between}"
+        click.echo(f"the diff has {full} bytes; to see all of it, run on the host:\n  {whole}", err=True)
+
+
+def _files(answer: dict[str, Any]) -> list[ChangedFile]:
+    return [ChangedFile.model_validate(file) for file in answer.get("files", [])]
 
 
 def _facts(answer: dict[str, Any], present: datetime) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from hive_core.gate.intake.agent_toml import TOML_MOST, parse_config
 from hive_core.gate.intake.tree_check import parse_prompt
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.tag_message import ProposalFields
+from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import AgentConfig
 
@@ -57,8 +58,8 @@ def read_active_config(repository: Repository, row: ProposalRow) -> ActiveConfig
     return ActiveConfig(row.number, row.closure, config, prompt)
 
 
-def shown_diff(repository: Repository, data: ProposalFields, commit: str, limit: int) -> tuple[str, int]:
-    """Return the beginning of a proposal's diff, and its full size in bytes.
+def shown_diff(repository: Repository, data: ProposalFields, commit: str, limit: int) -> ShownDiff:
+    """Return the shown part of a proposal's diff, with all changed files.
 
     If git needs too long or too much memory to compare the lines, the differing part of each file is shown as removed
     and added, and the first line says so.
@@ -68,9 +69,8 @@ def shown_diff(repository: Repository, data: ProposalFields, commit: str, limit:
     except HiveError as error:
         if error.code not in ("git_slow", "git_failed"):
             raise
-    said = len(_WHOLE)
-    text, size = repository.whole_diff(data.base, commit, max(limit - said, 0))
-    return _WHOLE + text, said + size
+    diff = repository.whole_diff(data.base, commit, max(limit - len(_WHOLE), 0))
+    return ShownDiff(_WHOLE + diff.text, len(_WHOLE) + diff.size, diff.files)
 
 
 def _read(repository: Repository, commit: str, path: str, limit: int) -> bytes:

@@ -7,7 +7,9 @@ from pathlib import Path
 from types import TracebackType
 
 from hive_core.errors import HiveError
-from hive_core.infra.git import cat_file, create, maintenance, objects, refs, trees, whole_diff
+from hive_core.infra.git import cat_file, create, maintenance, objects, refs, trees
+from hive_core.infra.git.comparison import whole_diff
+from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.names import MAIN, TAGS, check_ref, check_sha, is_ref
 from hive_core.infra.git.objects import Person, Tag
 from hive_core.infra.git.refs import RefChange
@@ -137,11 +139,11 @@ class Repository:
         """Return the paths of the files that differ; with `old` None, all files of `new`."""
         return trees.changed_paths(self.path, old, new)
 
-    def diff(self, old: str | None, new: str, limit: int) -> tuple[str, int]:
-        """Return the diff, cut after `limit` bytes, and its full size in bytes; see `trees.diff`."""
+    def diff(self, old: str | None, new: str, limit: int) -> ShownDiff:
+        """Return the diff, cut after `limit` bytes, with all changed files; see `trees.diff`."""
         return trees.diff(self.path, old, new, limit)
 
-    def whole_diff(self, old: str | None, new: str, limit: int) -> tuple[str, int]:
+    def whole_diff(self, old: str | None, new: str, limit: int) -> ShownDiff:
         """Return a diff as `diff` does, in whole blocks and in little time; see `whole_diff.whole_diff`."""
         return whole_diff.whole_diff(self.path, old, new, limit)
 

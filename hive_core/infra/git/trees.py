@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.infra.files import disk_full_as_error, open_directory, sync_all
 from hive_core.infra.git.cat_file import read_batch
 from hive_core.infra.git.command import EMPTY_TREE, run_in_background
+from hive_core.infra.git.comparison.shown_diff import FIRST, DiffSpace, ShownDiff, change_of_modes, split_files
 from hive_core.infra.git.names import check_sha
 from hive_core.infra.git.objects import write_object
+from hive_core.protocol import FileChange
 
 _RECORD = re.compile(rb"([0-7]{6}) ([a-z]+) ([0-9a-f]{40}) +([0-9]+|-)\t(.+)", re.DOTALL)
 _MAX_RECORD_BYTES = 8_192
@@ -188,6 +190,10 @@ DIFF_SECONDS = 5.0
 DIFF_MEMORY = 768 * 1024 * 1024
 _SMALL_WINDOWS = ("-c", "core.packedGitWindowSize=1m", "-c", "core.packedGitLimit=64m")
 """Lets git map little of its packs at a time, so that their sizes do not count against the limit of memory."""
+_RAW = re.compile(rb":([0-7]{6}) ([0-7]{6}) [0-9a-f]+ [0-9a-f]+ ([A-Z])[0-9]*")
+_AS_TEXT = ("-O/dev/stdin", "--text", "--diff-algorithm=myers", "--unified=3", "--inter-hunk-context=0")
+"""Options of the diff that people read. The order of its files comes on the standard input."""
+_ORDER = "".join(f"{name}\n" for name in FIRST).encode()
 _PLAIN = ("--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--ignore-submodules=none")
 
 
@@ -211,27 +217,65 @@ def changed_paths(repository: Path, old: str | None, new: str) -> list[str]:
     return found
 
 
-def diff(repository: Path, old: str | None, new: str, limit: int) -> tuple[str, int]:
-    """Return the diff as text, cut after `limit` bytes, and its full size in bytes; with `old` None, from nothing.
+def diff(repository: Path, old: str | None, new: str, limit: int) -> ShownDiff:
+    """Return the diff, cut after `limit` bytes, with all changed files; with `old` None, from nothing.
 
-    The size is counted up to 64 MiB beyond the limit: a larger number means "at least". Bytes that are not UTF-8 are
-    replaced. Files that git treats as binary (a NUL near their start) are named, not shown. Raises HiveError
-    `git_slow` after 5 s, and `git_failed` if it needs more than 768 MiB of memory.
+    The files that every configuration has come first. The size is counted up to 64 MiB beyond the limit: a larger
+    number means "at least". Every file is shown as text, whatever is in it; bytes that are not UTF-8 are replaced, and
+    a file with such bytes or a NUL is marked. Attributes and settings of the repository have no effect. Raises
+    HiveError `git_slow` after 5 s, and `git_failed` if it needs more than 768 MiB of memory.
     """
-    kept = bytearray()
+    options = ("-r", "-z", "--raw", "-p", "--full-index", *_PLAIN, *_AS_TEXT)
+    arguments = (*_SMALL_WINDOWS, "diff-tree", *options, _base(old), check_sha(new))
+    space = DiffSpace(limit)
     full = 0
-    arguments = (*_SMALL_WINDOWS, "diff-tree", "-r", "-p", "--full-index", *_PLAIN, _base(old), check_sha(new))
-    with run_in_background(repository, *arguments, seconds=DIFF_SECONDS, memory=DIFF_MEMORY) as command:
-        for chunk in command.chunks():
-            kept += chunk[: limit - len(kept)]
-            full += len(chunk)
+    with run_in_background(repository, *arguments, feed=_ORDER, seconds=DIFF_SECONDS, memory=DIFF_MEMORY) as command:
+        chunks = command.chunks()
+        names, rest = _read_names(chunks)
+        upcoming = iter(names)
+        for begins, piece in split_files(chain([rest], chunks)):
+            if begins:
+                name = next(upcoming, None)
+                if name is None:
+                    raise HiveError("git_failed", "git shows more changes than it lists", status=500)
+                space.begin(*name)
+            space.add(piece)
+            full += len(piece)
             if full > limit + COUNTED:
                 break
         else:
             command.check()
-    # A character that the limit cuts in two is left out instead of replaced.
-    text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(bytes(kept), final=full <= limit)
-    return text, full
+    return space.result(names)
+
+
+def _read_names(chunks: Iterator[bytes]) -> tuple[list[tuple[str, FileChange]], bytes]:
+    """Read the raw records that precede a diff. Returns the changed files, and what was read of the diff."""
+    names: list[tuple[str, FileChange]] = []
+    header: re.Match[bytes] | None = None
+    buffer = b""
+    for chunk in chunks:
+        *parts, buffer = (buffer + chunk).split(b"\0")
+        for number, part in enumerate(parts):
+            if header is not None:
+                names += [(part.decode(errors="surrogateescape"), change) for change in _changes_of(header)]
+                header = None
+            elif not part:
+                # An empty record ends them. A NUL after it belongs to the diff.
+                return names, b"\0".join([*parts[number + 1 :], buffer])
+            elif (header := _RAW.fullmatch(part)) is None:
+                raise HiveError("git_failed", "git lists a change that is not readable", status=500)
+        if len(names) > _MAX_PATHS or len(buffer) > _MAX_PATH_BYTES:
+            raise HiveError("too_many_files", "too many paths differ", hint="propose fewer files", status=400)
+    return names, b""
+
+
+def _changes_of(record: re.Match[bytes]) -> list[FileChange]:
+    old, new, status = record.groups()
+    if status == b"T":
+        return ["removed", "added"]  # git shows another type of file, such as a link, as two differences.
+    if status in (b"A", b"D"):
+        return ["added" if status == b"A" else "removed"]
+    return [change_of_modes(old, new)]
 
 
 def _base(old: str | None) -> str:

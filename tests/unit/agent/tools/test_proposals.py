@@ -224,6 +224,28 @@ def test_long_diff_is_cut_and_said_to_be() -> None:
     assert "The diff is cut" in proposals.proposal_detail(made(diff="+x", diff_bytes=70_000))
 
 
+def test_changed_files_come_before_everything_that_can_be_long() -> None:
+    """All files are named ahead of note, settings and diff, with a word for each that the diff does not show whole."""
+    files = [
+        {"path": "agent.nix", "change": "changed", "size": 9_000, "shown": 4_096},
+        {"path": "a\u202e.nix", "change": "added", "size": 10, "shown": 10},
+        {"path": "z", "change": "removed", "size": 10, "shown": 10, "is_text": False},
+    ]
+    text = proposals.proposal_detail(made(files=files, note="n" * 10_000))
+    names = (
+        "changed, 8.8 KiB of diff, ONLY 4.0 KiB SHOWN: agent.nix\n"
+        "added, 10 bytes of diff: a\\u202e.nix\n"
+        "removed, 10 bytes of diff, NOT TEXT: z\n"
+    )
+    assert "begin: changed files: 3\n" + names in text
+    assert text.index(names) < text.index("Of 2 files the diff below does not show all.") < text.index("nnnn")
+    assert "The diff is cut" in text
+    many = [{"path": f"{'d' * 300}/{number}", "change": "added", "size": 10, "shown": 10} for number in range(1_000)]
+    text = proposals.proposal_detail(made(files=many))
+    assert "changed files: 1000" in text and "900 MORE FILES CHANGE than are listed." in text
+    assert len(text) < LONGEST_OUTPUT
+
+
 def test_listing_is_bounded() -> None:
     """A list is cut to what a tool may answer, and says how many there are."""
     text = proposals.proposal_listing([made(number=n, note="\x1b" * 10_000) for n in range(200)], 999)

@@ -9,6 +9,7 @@ import pytest
 
 from hive_core.cli.commands.proposals import coloured
 from hive_core.protocol import (
+    ChangedFile,
     Deployment,
     History,
     HistoryQuery,
@@ -203,11 +204,33 @@ async def test_a_cut_diff_says_so(hive: Program, daemon: FakeHost) -> None:
     """That a diff was cut, and how to see all of it, stands on stderr; so does that there is none."""
     daemon.gate.proposals = [proposal(diff=DIFF, diff_bytes=100_000)]
     ended = await hive.run("proposals", "diff", "ada", "3")
-    assert f"the first {len(DIFF)} of 100000 bytes" in ended.err
-    assert f"applied/ada.git diff {'b' * 40} {'c' * 40}" in ended.err
+    assert "the diff has 100000 bytes; to see all of it" in ended.err
+    assert f"applied/ada.git diff --text --no-ext-diff --no-textconv {'b' * 40} {'c' * 40}" in ended.err
     daemon.gate.proposals = [proposal()]
     ended = await hive.run("proposals", "diff", "ada", "3")
     assert (ended.out, ended.err) == ("", "the files do not change\n")
+
+
+async def test_files_are_named_before_the_diff(hive: Program, daemon: FakeHost) -> None:
+    """`show` lists all changed files first; `diff` names those that it does not show whole before the others."""
+    files = [
+        ChangedFile(path="agent.nix", change="changed", size=80_000, shown=60_000),
+        ChangedFile(path="x\x1b[2J", change="added", size=10, shown=10),
+    ]
+    daemon.gate.proposals = [proposal(files=files, diff=DIFF, diff_bytes=80_010)]
+    ended = await hive.run("proposals", "show", "ada", "3")
+    listing = (
+        "Changed files\n"
+        "  changed, 78.1 KiB of diff, ONLY 58.6 KiB SHOWN: agent.nix\n"
+        "  added, 10 bytes of diff: x\\x1b[2J\n"
+    )
+    assert listing in ended.out and ended.out.index(listing) < ended.out.index("\nNote\n")
+    ended = await hive.run("proposals", "diff", "ada", "3")
+    assert ended.err.startswith(
+        "files that change: 2; of these, not all is shown here:\n"
+        "  changed, 78.1 KiB of diff, ONLY 58.6 KiB SHOWN: agent.nix\n"
+        "the diff has 80010 bytes; to see all of it, run on the host:\n"
+    )
 
 
 async def test_diff_on_a_terminal(hive: Program, daemon: FakeHost) -> None:

@@ -114,11 +114,11 @@ def test_a_huge_file_is_not_read(repository: Repository, commit: str) -> None:
     try:
         with pytest.raises(HiveError):
             repository.read(big, "big", 1_000)
-        text, full = repository.diff(commit, big, 10_000)
+        shown = repository.diff(commit, big, 10_000)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(text) <= 10_000 < 13_000_000 < full
+    assert len(shown.text) <= 10_000 < 13_000_000 < shown.size
     assert peak < 2_000_000
 
 
@@ -146,20 +146,18 @@ def test_differences(repository: Repository, commit: str) -> None:
     assert repository.changed_paths(commit, second) == ["agent.nix", "agent.toml", "lib/deep/x.nix", "moved.toml"]
     assert sorted(repository.changed_paths(None, commit)) == sorted(FILES)
     assert repository.changed_paths(commit, commit) == []
-    text, full = repository.diff(commit, second, 100_000)
-    assert "-{ }\n+{ new }\n" in text and "+++ b/moved.toml" in text
-    assert full == len(text.encode())
-    cut, whole = repository.diff(commit, second, 50)
-    assert (cut, whole) == (text[:50], full)
-
-
-def test_a_diff_is_cut_between_characters(repository: Repository, commit: str) -> None:
-    """No limit makes a broken character at the end of the text."""
-    second = next_commit(repository, commit, {**FILES, "agent.nix": "éééééééé\n".encode()})
-    text, full = repository.diff(commit, second, 100_000)
-    for limit in range(full - 20, full):
-        cut, _ = repository.diff(commit, second, limit)
-        assert text.startswith(cut) and limit - len(cut.encode()) in (0, 1)
+    diff = repository.diff(commit, second, 100_000)
+    assert "-{ }\n+{ new }\n" in diff.text and "+++ b/moved.toml" in diff.text
+    assert diff.size == len(diff.text.encode()) and not diff.cut
+    assert [(file.path, file.change) for file in diff.files] == [
+        ("agent.nix", "changed"),
+        ("agent.toml", "removed"),
+        ("lib/deep/x.nix", "removed"),
+        ("moved.toml", "added"),
+    ]
+    none = repository.diff(commit, second, 50)
+    assert (none.text, none.size, none.cut) == ("", diff.size, True)
+    assert [file.path for file in none.files] == [file.path for file in diff.files]
 
 
 def test_a_change_cannot_hide_from_the_diff(repository: Repository, commit: str, plain: Plain) -> None:
@@ -168,15 +166,50 @@ def test_a_change_cannot_hide_from_the_diff(repository: Repository, commit: str,
     first = next_commit(repository, commit, hiding)
     repository.update([RefChange("refs/heads/main", first, commit)])
     second = next_commit(repository, first, {**hiding, "agent.nix": b"{ evil }\n"})
-    assert "+{ evil }" in repository.diff(first, second, 10_000)[0]
+    assert "+{ evil }" in repository.diff(first, second, 10_000).text
+
+
+def test_attributes_and_settings_of_the_repository_do_not_change_the_diff(
+    repository: Repository, commit: str, plain: Plain, tmp_path: Path
+) -> None:
+    """Neither can hide a file, reorder it, compare it in another way, or have a program called."""
+    lines = [b"%d\n" % number for number in range(40)]
+    first = next_commit(repository, commit, {**FILES, "agent.nix": b"".join(lines), "z.bin": b"1\n\0"})
+    second = next_commit(repository, first, {**FILES, "agent.nix": b"".join(lines[::-1]), "z.bin": b"2\n\0"})
+    before = repository.diff(first, second, 100_000)
+    called = tmp_path / "called"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {called}\n")
+    program.chmod(0o755)
+    (tmp_path / "order").write_text("z.bin\n")
+    for name, value in {
+        "diff.x.command": str(program),
+        "diff.x.textconv": str(program),
+        "diff.x.binary": "true",
+        "diff.x.algorithm": "patience",
+        "diff.algorithm": "patience",
+        "diff.external": str(program),
+        "diff.context": "0",
+        "diff.interHunkContext": "50",
+        "diff.orderFile": str(tmp_path / "order"),
+        "diff.noprefix": "true",
+        "core.bigFileThreshold": "1",
+    }.items():
+        plain("config", name, value)
+    (repository.path / "info").mkdir(exist_ok=True)
+    (repository.path / "info/attributes").write_text("* -diff diff=x -text working-tree-encoding=UTF-16\n")
+    assert repository.diff(first, second, 100_000) == before
+    assert before.text.startswith("diff --git a/agent.nix b/agent.nix\n") and "-1\n\0" not in before.text
+    assert "-1\n" in before.text and "+2\n" in before.text
+    assert [(file.path, file.is_text) for file in before.files] == [("agent.nix", True), ("z.bin", False)]
+    assert not called.exists()
 
 
 def test_a_diff_is_counted_only_so_far(repository: Repository, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Far beyond the limit git is stopped, and the number stands for at least so many."""
     monkeypatch.setattr(trees, "COUNTED", 1_000)
     big = next_commit(repository, commit, {**FILES, "big": b"line of text\n" * 500_000})
-    _, full = repository.diff(commit, big, 1_000)
-    assert 2_000 < full < 1_000_000
+    assert 2_000 < repository.diff(commit, big, 1_000).size < 1_000_000
 
 
 def test_a_command_has_limited_time(repository: Repository) -> None:

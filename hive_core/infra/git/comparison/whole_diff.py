@@ -7,7 +7,6 @@ differences are removed and added again.
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ from pathlib import Path
 from hive_core.errors import HiveError
 from hive_core.infra.git.cat_file import CatFileProcess, read_batch
 from hive_core.infra.git.command import EMPTY_TREE, run_in_background
+from hive_core.infra.git.comparison.shown_diff import DiffSpace, ShownDiff, change_of_modes, place_in_diff
 from hive_core.infra.git.names import check_sha
+from hive_core.protocol import FileChange
 
 _RECORD = re.compile(rb":([0-7]{6}) ([0-7]{6}) ([0-9a-f]{40}) ([0-9a-f]{40}) ([A-Z])[0-9]*", re.DOTALL)
 _MAX_CHANGES = 100_000
@@ -25,8 +26,7 @@ _MAX_FILE_BYTES = 64 * 1024 * 1024
 """Size of a file up to which its content is read; larger ones are only named."""
 _GITLINK = b"160000"
 _NO_OBJECT = b"0" * 40
-_BINARY_WITHIN = 8_000
-"""git takes a file with a NUL in so many of its first bytes for binary."""
+_NO_MODE = b"000000"
 _NO_NEWLINE = b"\\ No newline at end of file\n"
 
 
@@ -41,21 +41,35 @@ class _Change:
     path: bytes
 
 
-def whole_diff(repository: Path, old: str | None, new: str, limit: int) -> tuple[str, int]:
-    """Return the diff as text, cut after `limit` bytes, and its full size in bytes, as `trees.diff` does."""
+def whole_diff(repository: Path, old: str | None, new: str, limit: int) -> ShownDiff:
+    """Return the diff, cut after `limit` bytes, with all changed files, as `trees.diff` does."""
     changes = _changes(repository, EMPTY_TREE if old is None else check_sha(old), check_sha(new))
-    kept = bytearray()
-    full = 0
+    changes.sort(key=lambda change: place_in_diff(change.path))
+    space = DiffSpace(limit)
     names = [name.decode() for change in changes for name in _contents(change)]
     with read_batch(repository, names) as process:
         for change in changes:
             sides = {name: _read(process) for name in _contents(change)}
+            is_text = all(_is_text(content) for content in sides.values() if content is not None)
+            space.begin(change.path.decode(errors="surrogateescape"), _kind(change), is_text=is_text)
             for piece, size in _file_diff(change, sides.get(change.old, b""), sides.get(change.new, b""), limit):
-                kept += piece[: limit - len(kept)]
-                full += size
-    # A character that the limit cuts in two is left out instead of replaced.
-    text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(bytes(kept), final=full <= limit)
-    return text, full
+                space.add(piece, size)
+    return space.result()
+
+
+def _kind(change: _Change) -> FileChange:
+    if change.old_mode == _NO_MODE:
+        return "added"
+    if change.new_mode == _NO_MODE:
+        return "removed"
+    return change_of_modes(change.old_mode, change.new_mode)
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        return "\0" not in content.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def _changes(repository: Path, old: str, new: str) -> list[_Change]:
@@ -109,12 +123,8 @@ def _file_diff(change: _Change, old: bytes | None, new: bytes | None, limit: int
     if change.old == change.new or _GITLINK in (change.old_mode, change.new_mode):
         return
     if old is None or new is None:
-        line = b"(too large to be shown)\n"
-        yield line, len(line)
-        return
-    if b"\0" in old[:_BINARY_WITHIN] or b"\0" in new[:_BINARY_WITHIN]:
-        line = b"Binary files a/%s and b/%s differ\n" % (path, path)
-        yield line, len(line)
+        # Of a size that no limit of a text has, so that the file counts as not shown.
+        yield b"", _MAX_FILE_BYTES
         return
     if old == new:  # One side is an empty file, the other does not exist.
         return

@@ -44,12 +44,15 @@ def test_a_diff_leads_from_one_commit_to_the_other(repository: Repository, tmp_p
     old, new = ({f"f{n}": some_text(source) for n in source.sample(range(6), 4)} for _ in range(2))
     first = write(repository, old)
     second = write(repository, new, first)
-    diff, size = repository.whole_diff(first, second, LIMIT)
-    assert size == len(diff.encode())
+    diff = repository.whole_diff(first, second, LIMIT)
+    assert diff.size == len(diff.text.encode())
+    assert [(file.path, file.change) for file in diff.files] == [
+        (file.path, file.change) for file in repository.diff(first, second, LIMIT).files
+    ]
     if old == new:
-        assert diff == ""
+        assert diff.text == ""
         return
-    assert applied(diff, old, tmp_path / "files") == new
+    assert applied(diff.text, old, tmp_path / "files") == new
 
 
 def test_only_what_differs_is_shown(repository: Repository) -> None:
@@ -58,19 +61,30 @@ def test_only_what_differs_is_shown(repository: Repository) -> None:
     first = write(repository, {"a": b"".join(lines)})
     lines[500:502] = [b"other\n"]
     second = write(repository, {"a": b"".join(lines)}, first)
-    diff, _ = repository.whole_diff(first, second, LIMIT)
-    assert diff.splitlines()[4:] == ["@@ -501,2 +501,1 @@", "-line 500", "-line 501", "+other"]
+    diff = repository.whole_diff(first, second, LIMIT)
+    assert diff.text.splitlines()[4:] == ["@@ -501,2 +501,1 @@", "-line 500", "-line 501", "+other"]
 
 
 def test_a_diff_from_nothing_and_a_binary_file(repository: Repository) -> None:
-    """New files are shown as added; one with a NUL is named, as git does; odd names are quoted."""
+    """New files are shown as added, also one with a NUL, which is marked; odd names are quoted."""
     commit = write(repository, {"a": b"1\n2", "b": b"\0", "é\n": b""})
-    diff, size = repository.whole_diff(None, commit, LIMIT)
+    shown = repository.whole_diff(None, commit, LIMIT)
+    diff = shown.text
     assert "--- /dev/null\n+++ b/a\n@@ -0,0 +1,2 @@\n+1\n+2\n\\ No newline at end of file\n" in diff
-    assert "Binary files a/b and b/b differ" in diff
+    assert "+++ b/b\n@@ -0,0 +1,1 @@\n+\0\n" in diff
+    assert [file.is_text for file in shown.files] == [True, False, True]
     assert "diff --git a/\\303\\251\\012 b/\\303\\251\\012\n" in diff
-    cut, same = repository.whole_diff(None, commit, 100)
-    assert (cut, same) == (diff[:100], size)
+    cut = repository.whole_diff(None, commit, 100)
+    assert (cut.text, cut.size, cut.cut) == ("", shown.size, True)
+
+
+def test_the_first_files_and_the_shares_are_those_of_every_diff(repository: Repository) -> None:
+    """agent.nix comes first and long files leave room for the others, as in a diff of git's."""
+    long = b"a line\n" * 50_000
+    commit = write(repository, {"0": long, "agent.nix": b"{ }\n", "prompt.md": long, "z": b"short\n"})
+    shown = repository.whole_diff(None, commit, 16 * 1024)
+    assert [file.path for file in shown.files] == ["agent.nix", "prompt.md", "0", "z"]
+    assert "+{ }\n" in shown.text and "+short\n" in shown.text and len(shown.text.encode()) <= 16 * 1024
 
 
 def test_what_git_cannot_compare_in_time_is_shown_in_blocks(
@@ -86,7 +100,7 @@ def test_what_git_cannot_compare_in_time_is_shown_in_blocks(
         repository.diff(first, second, 64 * 1024)
     assert slow.value.code == "git_slow"
     began = time.process_time()
-    diff, size = repository.whole_diff(first, second, 64 * 1024)
+    diff = repository.whole_diff(first, second, 64 * 1024)
     assert time.process_time() - began < 5
-    assert len(diff) == 64 * 1024
-    assert size > (len(old) + len(new)) * 1.4
+    assert 63 * 1024 < len(diff.text) <= 64 * 1024
+    assert diff.size > (len(old) + len(new)) * 1.4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.infra.git.directory_tree import NotATreeError, tree_id
+from hive_core.infra.git.comparison.directory_tree import NotATreeError, tree_id
 
 FILES = {
     "agent.nix": b"{ }\n",

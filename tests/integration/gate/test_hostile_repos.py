@@ -91,7 +91,7 @@ async def test_taken_and_shown(repos: AgentRepositories, importer: CommitImporte
     await importer.import_commit(repos.config, repos.applied, commit, repos.base)
     with Repository(repos.applied) as repository:
         assert {path: repository.read(commit, path, len(data)) for path, data in content.files.items()} == content.files
-        diff, _ = repository.diff(repos.base, commit, 16 * 1024 * 1024)
+        diff = repository.diff(repos.base, commit, 16 * 1024 * 1024).text
     assert not has_invisible(escape_unprintable(diff))
 
 

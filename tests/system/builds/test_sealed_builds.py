@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hive_core.infra.git.directory_tree import tree_id
+from hive_core.infra.git.comparison.directory_tree import tree_id
 from hive_core.infra.git.repository import Repository
 from hive_core.runtimes.base import BuildFailed, BuildOrder, FetchesMissing
 from hive_core.runtimes.nixos.build import workspace

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hive_core.doctor.findings import CommandOutput, Finding, dotted, error, ok, warning
+from hive_core.runtimes.nixos.build.unit.confinement import BUILD_USER
 from hive_core.settings import Settings
 
 LEAST = (2, 8)
@@ -15,8 +16,6 @@ LEAST = (2, 8)
 NEWEST = (2, 34)
 """The newest Nix that the nixos runtime was tested with."""
 FEATURES = ("nix-command", "flakes")
-BUILD_USER = "hyperhive-build"
-"""The user that evaluates what agents propose, unless root does."""
 _VERSION = re.compile(r"nix(?: \((?P<name>[^)]*)\))? (?P<number>[0-9]{1,6}(?:\.[0-9]{1,6}){1,2})")
 _OWN = "Nix"
 """The text in parentheses for Nix itself; Lix has `Lix, like Nix`, Determinate Nix its own version."""

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from hive_core.doctor.findings import CommandOutput
 from hive_core.doctor.hive_checks import DaemonFacts, Unanswered
 from hive_core.doctor.host_checks import GIB, MIB, ContainerFacts, DiskSpace, FilePermissions, KernelFacts, SocketFacts
-from hive_core.doctor.nix_checks import BUILD_USER, NixFacts
+from hive_core.doctor.nix_checks import NixFacts
 from hive_core.errors import HiveError
 from hive_core.infra import files
 from hive_core.layout import Layout
@@ -27,6 +27,7 @@ from hive_core.protocol import AgentList, Deployment, History, HiveStatus
 from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.runtimes.launcher import probe_bubblewrap
 from hive_core.runtimes.nixos.build.nix_settings import SHOW, read_nix_settings
+from hive_core.runtimes.nixos.build.unit.confinement import BUILD_USER
 from hive_core.runtimes.nixos.commands import environment, run
 from hive_core.runtimes.nixos.containers import config_files
 from hive_core.runtimes.nixos.host_checks import check_id_mapping

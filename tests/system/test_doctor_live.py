@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.doctor.nix_checks import BUILD_USER
+from hive_core.runtimes.nixos.build.unit.confinement import BUILD_USER
 from tests.helpers.real_daemon import Json
 from tests.system.host_hive import STATE, HostHive, call, left_of, program, unit, until
 

@@ -27,8 +27,9 @@ from hive_core.doctor.host_checks import (
     check_namespaces,
     check_permissions,
 )
-from hive_core.doctor.nix_checks import BUILD_USER, NixFacts, NixVersion, check_nix, nix_version
+from hive_core.doctor.nix_checks import NixFacts, NixVersion, check_nix, nix_version
 from hive_core.errors import HiveError
+from hive_core.runtimes.nixos.build.unit.confinement import BUILD_USER
 from hive_core.settings import NixOS, Settings
 
 ALL = frozenset({"cpu", "memory", "pids", "io"})

@@ -10,7 +10,8 @@ import pytest
 
 from hive_core.doctor import probes
 from hive_core.doctor.findings import CommandOutput, Finding, Severity
-from hive_core.doctor.nix_checks import BUILD_USER, NixFacts, check_nix
+from hive_core.doctor.nix_checks import NixFacts, check_nix
+from hive_core.runtimes.nixos.build.unit.confinement import BUILD_USER
 from hive_core.settings import NixOS, Settings
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+import platform
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
+from tests.helpers.loopback import serving
 from tests.helpers.real_daemon import Json
 from tests.system.host_hive import (
     FLAKE,
@@ -17,6 +22,7 @@ from tests.system.host_hive import (
     inside,
     invocation,
     left_of,
+    program,
     rule,
     service,
     unit,
@@ -33,6 +39,21 @@ WITH_JQ = """\
     wantedBy = [ "multi-user.target" ];
     serviceConfig.ExecStart = "/usr/bin/sleep infinity";
   };
+}
+"""
+PAGE = b"a page of somebody else's\n"
+WITH_PAGE = """\
+{ pkgs, ... }:
+{
+  hyperhive.environment.PAGE = "${derivation {
+    name = "page";
+    system = "SYSTEM";
+    builder = "builtin:fetchurl";
+    url = "URL";
+    outputHashMode = "flat";
+    outputHashAlgo = "sha256";
+    outputHash = "HASH";
+  }}";
 }
 """
 SILENT = '{ systemd.services.hive-harness.serviceConfig.ExecStart = "/usr/bin/sleep infinity"; }\n'
@@ -157,3 +178,33 @@ async def test_what_never_reports_in_is_rolled_back(hive: HostHive, silent: tupl
     assert status["deployment"] == 0
     assert closure_of("eve") == before
     await until(lambda: hive.told("eve", f"Proposal eve/{proposal['number']} failed"))
+
+
+async def test_a_fetch_waits_for_the_operator(hive: HostHive, ada: str) -> None:
+    """Nothing is asked of a server before the operator allows it; then exactly that, and the result is deployed."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path_qs)
+        return web.Response(body=PAGE)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with serving(app) as port:
+        url = f"http://127.0.0.1:{port}/page?secret=42"
+        values = {"SYSTEM": f"{platform.machine()}-linux", "URL": url, "HASH": hashlib.sha256(PAGE).hexdigest()}
+        text = WITH_PAGE
+        for key, value in values.items():
+            text = text.replace(key, value)
+        found = await hive.propose(ada, "a page to read", agent_nix=text)
+        assert (found["state"], asked) == ("failed", []), found["outcome"]
+        (fetch,) = found["missing_fetches"]
+        assert (fetch["urls"], fetch["by_nix"]) == ([url], True)
+        name = f"{ada}/{found['number']}"
+        assert fetch["derivation"] in await program("hive-c0re", "proposals", "allow-fetches", name)
+        assert asked == []
+        command = ("hive-c0re", "proposals", "allow-fetches", name, "--commit", found["commit"], "--json")
+        made = json.loads(await program(*command))
+        deployed = await hive.ended(made)
+        assert (deployed["state"], deployed["by"], asked) == ("deployed", ada, ["/page?secret=42"]), deployed["outcome"]
+    assert inside(ada, "sh", "-c", "cat /nix/store/*-page").encode() == PAGE

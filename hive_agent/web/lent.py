@@ -16,23 +16,36 @@ _DESCRIPTOR = struct.Struct("i")
 
 async def fetch_port(door: Path, port: int) -> socket.socket:
     """Return a duplicate of what listens on the port of 127.0.0.1. Raises OSError if the daemon does not lend it."""
-    return await _fetch(door, socket.AF_INET, ("127.0.0.1", port))
+    with _request() as request:
+        return await _fetch(request, door, socket.AF_INET, ("127.0.0.1", port))
 
 
-async def fetch_view(door: Path, agent: str) -> socket.socket:
-    """Return a duplicate of the agent's view socket. Raises OSError if the daemon does not lend it."""
-    return await _fetch(door, socket.AF_UNIX, f"{agent}.sock")
+async def fetch_view(door: Path, agent: str) -> tuple[socket.socket, socket.socket]:
+    """Return a duplicate of the agent's view socket, and the connection to the door.
+
+    The daemon ends the connection when its socket is another one. The caller must close both. Raises OSError if the
+    daemon does not lend it.
+    """
+    request = _request()
+    try:
+        return await _fetch(request, door, socket.AF_UNIX, f"{agent}.sock"), request
+    except BaseException:
+        request.close()
+        raise
 
 
-async def _fetch(door: Path, family: socket.AddressFamily, address: object) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as request:
-        request.setblocking(False)
-        async with asyncio.timeout(_SECONDS):  # Its TimeoutError is an OSError.
-            await loop.sock_connect(request, str(door))
-            await readable(request)
-        # Programs that the harness starts must not have it; socket.recv_fds ignores the flag for that (Python 3.11).
-        _, found, _, _ = request.recvmsg(1, socket.CMSG_LEN(_DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC)
+def _request() -> socket.socket:
+    request = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    request.setblocking(False)
+    return request
+
+
+async def _fetch(request: socket.socket, door: Path, family: socket.AddressFamily, address: object) -> socket.socket:
+    async with asyncio.timeout(_SECONDS):  # Its TimeoutError is an OSError.
+        await asyncio.get_running_loop().sock_connect(request, str(door))
+        await readable(request)
+    # Programs that the harness starts must not have it; socket.recv_fds ignores the flag for that (Python 3.11).
+    _, found, _, _ = request.recvmsg(1, socket.CMSG_LEN(_DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC)
     if not found:
         raise OSError("the daemon has not got it")
     lent = socket.socket(fileno=_DESCRIPTOR.unpack(found[0][2])[0])

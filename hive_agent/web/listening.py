@@ -26,7 +26,7 @@ MOST_CONNECTIONS = 512
 """At one listener; more are hung up on."""
 _BACKLOG = 128
 _AGAIN_SECONDS = 10.0
-"""Between requests for a port that the daemon has not got."""
+"""Between requests for a socket that the daemon has not got."""
 
 OpenRunner = Callable[[], "Awaitable[web.BaseRunner]"]
 """Makes what answers; it is cleaned up by the listener."""
@@ -36,10 +36,11 @@ OpenRunner = Callable[[], "Awaitable[web.BaseRunner]"]
 async def on_view(open_runner: OpenRunner, door: Path, agent: str) -> AsyncIterator[None]:
     """Accept on the view socket that the daemon lends at `door`.
 
-    The harness may outlive the daemon, and the next daemon makes the socket and its door anew. So the door is looked at
-    from time to time, and the socket is requested again when the door is another one.
+    The harness may outlive the daemon, and the next daemon makes the socket and its door anew. So the socket is
+    requested again when the daemon ends the connection to the door.
     """
     view = _View(open_runner, door, agent)
+    # A daemon that answers has made the door already, so a first request that fails is not repeated.
     await view.update(level=logging.WARNING)
     updating = asyncio.create_task(view.keep_updated())
     try:
@@ -56,29 +57,30 @@ class _View:
         self._open_runner = open_runner
         self._door = door
         self._agent = agent
-        self._received_at: tuple[int, int, int] | None = None
+        self._connection: socket.socket | None = None
         self._stack = AsyncExitStack()
 
     async def update(self, *, level: int = logging.DEBUG) -> None:
-        """Request the socket, unless it was received at the door that there is now; `level` is that of a failure."""
+        """Request the socket; `level` is that of a failure."""
         try:
-            found = self._door.lstat()
-            identity = (found.st_dev, found.st_ino, found.st_ctime_ns)
-            if identity == self._received_at:
-                return
-            bound = await lent.fetch_view(self._door, self._agent)
+            bound, connection = await lent.fetch_view(self._door, self._agent)
         except OSError as error:
             log.log(level, "no page on the view socket: %s", _reason(error))
             return
         await self.close()
-        self._received_at = identity
+        self._stack.enter_context(connection)
+        self._connection = connection
         await self._stack.enter_async_context(_listening(bound, self._open_runner))
 
     async def keep_updated(self) -> None:
-        """Update until cancelled."""
-        while True:
-            await asyncio.sleep(_AGAIN_SECONDS)
+        """Request the socket again whenever the daemon's is another one, until cancelled."""
+        while self._connection is not None:
+            await lent.readable(self._connection)
+            self._connection = None
             await self.update()
+            while self._connection is None:
+                await asyncio.sleep(_AGAIN_SECONDS)
+                await self.update()
 
     async def close(self) -> None:
         """Stop accepting, and close all connections."""

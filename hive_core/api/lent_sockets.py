@@ -5,7 +5,8 @@ unix(7)); with that it accepts connections itself. So the daemon alone decides w
 lies, and nobody who connects resolves a path that an agent can write.
 
 The view socket is a unix socket in a directory that no agent sees. Its listener cannot be connected to anything else;
-an agent can only shut its duplicate down, and then the daemon makes another one.
+an agent can only shut its duplicate down, and then the daemon makes another one. The connection to its door stays open
+while the duplicate is that of the daemon's listener, so its end tells a harness to request the next one.
 
 The port is for agents with the host's network. Any program can bind a free port of the loopback, so the daemon holds an
 agent's port from its spawn to its destruction, and no other program can pose as an agent that is down. An agent whose
@@ -39,6 +40,8 @@ MAX_PENDING = 8
 _BACKLOG = 128
 """Callers that wait while no harness runs: the kernel lets further ones try again. Callers of a door, too."""
 _CHECK_SECONDS = 1.0
+MAX_KEPT = 4
+"""Connections of one agent that stay open at its door; one more ends the oldest."""
 
 
 class ViewSockets:
@@ -121,6 +124,7 @@ class _Lender(ABC):
         self._listener: socket.socket | None = None
         self._lend_socket: socket.socket | None = None
         self._loans: set[socket.socket] = set()
+        self._kept: list[socket.socket] = []
 
     @abstractmethod
     def listen(self) -> socket.socket:
@@ -144,6 +148,8 @@ class _Lender(ABC):
         for loan in self._loans:
             loan.close()
         self._loans.clear()
+        for caller in list(self._kept):
+            self._drop(caller)
 
     def close(self) -> None:
         """Close the door and the listening socket."""
@@ -176,14 +182,29 @@ class _Lender(ABC):
         asyncio.get_running_loop().call_later(_CHECK_SECONDS, self._check, caller)
 
     def _check(self, caller: socket.socket) -> None:
-        """Close the connection when the duplicate was received: one in flight counts against the daemon's limit."""
+        """Settle the connection when the duplicate was received: one in flight counts against the daemon's limit."""
         if caller not in self._loans:
             return
         if _unread(caller):
             self._check_later(caller)
         else:
             self._loans.discard(caller)
-            caller.close()
+            self._received(caller)
+
+    def _received(self, caller: socket.socket) -> None:
+        caller.close()
+
+    def _keep(self, caller: socket.socket) -> None:
+        """Keep the connection open until the listener is another one or the caller ends it."""
+        if len(self._kept) >= MAX_KEPT:
+            self._drop(self._kept[0])
+        self._kept.append(caller)
+        asyncio.get_running_loop().add_reader(caller, self._drop, caller)
+
+    def _drop(self, caller: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(caller)
+        self._kept.remove(caller)
+        caller.close()
 
 
 class _ViewLender(_Lender):
@@ -205,7 +226,7 @@ class _ViewLender(_Lender):
             log.warning("view socket made unusable, it is made anew", socket=str(self._path))
             self._listener.close()
             self._listener = None
-            # A harness asks again when its door was made anew.
+            # A harness requests the next one when its connection to the door ends.
             self.shut()
             self.open()
         self._listener = bind(self._path, self._mode, self._group)
@@ -218,6 +239,9 @@ class _ViewLender(_Lender):
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
         super().close()
+
+    def _received(self, caller: socket.socket) -> None:
+        self._keep(caller)
 
     def _is_usable(self, listener: socket.socket) -> bool:
         """Return False if the agent has shut its duplicate down, or the path leads elsewhere."""

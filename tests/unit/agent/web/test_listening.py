@@ -41,8 +41,7 @@ async def test_the_view_socket_of_the_next_daemon(run_dir: Path, monkeypatch: py
         async with browsing(page, socket=True) as browser:
             assert await browser.code("GET", "/api/now") == ""
         path, door = page.socket, run_dir / "view.sock"
-        path.unlink()  # As a daemon leaves them that ends.
-        door.unlink()
+        page.views.close()
         views = ViewSockets(lambda _: path, lambda _: door, 0o600, None)
         views.hold("alice")
         try:
@@ -56,7 +55,8 @@ async def test_a_view_socket_that_was_shut_down(run_dir: Path, monkeypatch: pyte
     """After a program of the agent has shut the listener down, the page is there again once the daemon has looked."""
     monkeypatch.setattr(listening, "_AGAIN_SECONDS", 0.02)
     async with served(run_dir) as page:
-        with await lent.fetch_view(run_dir / "view.sock", "alice") as duplicate:
+        duplicate, connection = await lent.fetch_view(run_dir / "view.sock", "alice")
+        with duplicate, connection:
             duplicate.shutdown(socket.SHUT_RDWR)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_unix_connection(page.socket)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hive_core.api import lent_sockets
 from hive_core.api.lent_sockets import ViewSockets
 from hive_core.errors import HiveError
 from tests.unit.core.api.test_lent_sockets_ports import lent
@@ -147,3 +148,25 @@ async def test_a_daemon_leaves_the_socket_of_its_successor(place: Path) -> None:
     with listener:
         assert await asyncio.to_thread(accepts, listener, place / "ann.sock")
     new.close()
+
+
+async def test_connections_at_the_door_are_bounded(
+    views: ViewSockets, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection at the door stays open while the listener is the daemon's; one too many ends the oldest."""
+    monkeypatch.setattr(lent_sockets, "_CHECK_SECONDS", 0.0)
+    views.hold("ann")
+    readers, writers = [], []
+    for _ in range(lent_sockets.MAX_KEPT + 1):
+        reader, writer = await asyncio.open_unix_connection(place / "door")
+        readers.append(reader)
+        writers.append(writer)
+        assert await reader.readexactly(1) == b"\0"
+    async with asyncio.timeout(20):
+        assert await readers[0].read() == b""
+    assert not any(reader.at_eof() for reader in readers[1:])
+    views.release("ann")
+    async with asyncio.timeout(20):
+        assert [await reader.read() for reader in readers[1:]] == [b""] * lent_sockets.MAX_KEPT
+    for writer in writers:
+        writer.close()

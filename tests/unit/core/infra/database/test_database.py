@@ -304,8 +304,8 @@ def test_proposals_outlive_the_change_of_their_table() -> None:
     row = ("ada", 3, "config", "built", "ada", "why", "a" * 40, None, "c", "manager", "[]", "", 1, 2, 3)
     db.execute(f"INSERT INTO proposals VALUES ({', '.join('?' * len(row))})", row)
     migrate(db)
-    assert db.execute("SELECT * FROM proposals").fetchall() == [(*row, 1, 0)]
-    added = ("ada", 4, "rebuild", *row[3:], 1, 0)
+    assert db.execute("SELECT * FROM proposals").fetchall() == [(*row, 1, 0, None)]
+    added = ("ada", 4, "rebuild", *row[3:], 1, 0, None)
     db.execute(f"INSERT INTO proposals VALUES ({', '.join('?' * len(added))})", added)
     db.close()
 
@@ -323,8 +323,8 @@ def test_spawns_and_destroys_are_to_be_completed_after_the_update() -> None:
     db.executemany(f"INSERT INTO proposals VALUES ({', '.join('?' * len(rows[0]))})", rows)
     migrate(db)
     found = db.execute("SELECT * FROM proposals ORDER BY number").fetchall()
-    assert [row[:-2] for row in found] == rows
-    assert [row[-2:] for row in found] == [(None, None), (1, 0), (None, None), (1, 0), (1, 0)]
+    assert [row[:-3] for row in found] == rows
+    assert [row[-3:-1] for row in found] == [(None, None), (1, 0), (None, None), (1, 0), (1, 0)]
     db.close()
 
 

@@ -88,7 +88,7 @@ async def test_an_evaluation_reads_nothing_of_the_hive(hive: Hive, build_user: s
     bob = hive.layout.applied_repository("bob")
     reads = {
         f'builtins.readFile "{hive.layout.database}"': r"forbidden in pure eval|is not allowed|doesn.t exist",
-        f'builtins.fetchGit {{ url = "file://{bob}"; rev = "{hive.secret}"; }}': "bob.git",
+        f'builtins.fetchGit {{ url = "file://{bob}"; rev = "{hive.secret}"; }}': "bob|git",
     }
     async with opened(hive, build_user=build_user) as builder:
         for expression, why in reads.items():

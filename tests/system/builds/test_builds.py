@@ -193,6 +193,18 @@ async def test_a_trial_needs_no_program_in_the_sandbox(hive: Hive) -> None:
         host("systemctl", "restart", "nix-daemon.service")
 
 
+async def test_a_store_that_is_mounted_read_only_is_built_into(hive: Hive) -> None:
+    """As NixOS mounts the store: nobody writes it but Nix, in a namespace of its own."""
+    host("mount", "--bind", "/nix/store", "/nix/store")
+    host("mount", "-o", "remount,bind,ro", "/nix/store")
+    try:
+        async with opened(hive) as builder:
+            order = hive.propose('{ hyperhive.environment.READ_ONLY = "1"; }')
+            assert await builder.has(await builder.build(order, lambda _: None))
+    finally:
+        host("umount", "/nix/store")
+
+
 async def test_a_trial_is_a_build(hive: Hive) -> None:
     """A Nix that answers and evaluates but builds nothing is found out before the first proposal, with the reason."""
     host("sh", "-c", "cp /etc/nix/nix.conf /run/nix.conf; echo build-users-group = nobodies >>/etc/nix/nix.conf")

@@ -176,9 +176,9 @@ def _hash(output: Output) -> str:
 
 def describe_fetches(fetches: Sequence[Fetch]) -> str:
     """Return the reason of FetchesMissing: a sentence of the hive's, then a line for each fetch. Pure."""
-    many = "a fetch" if len(fetches) == 1 else f"{len(fetches)} fetches"
+    many = "1 fetch" if len(fetches) == 1 else f"{len(fetches)} fetches"
     lines = [
-        f"the build needs {many} from the network that no substituter has and no operator has allowed:",
+        f"the build needs {many} from the network that no operator has allowed:",
         *map(_fetch_line, fetches[:_SHOWN_FETCHES]),
     ]
     if len(fetches) > _SHOWN_FETCHES:

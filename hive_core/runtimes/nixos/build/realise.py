@@ -60,10 +60,14 @@ def realise_options(settings: Mapping[str, object], store: Path) -> Mapping[str,
 
 def _sandbox_shell(paths: object, store: Path) -> Iterator[str]:
     """Yield the shell of the host's sandbox if it is in the store. Builders see no other path of the host."""
-    for entry in paths if isinstance(paths, list) else []:
-        target, _, source = str(entry).partition("=")
+    if isinstance(paths, dict):  # Since Nix 2.34: {"/bin/sh": {"source": ...}}
+        entries = [f"{target}={more.get('source')}" for target, more in paths.items() if isinstance(more, dict)]
+    else:
+        entries = [str(entry) for entry in paths] if isinstance(paths, list) else []
+    for entry in entries:
+        target, _, source = entry.partition("=")
         if target == _SHELL and Path(source).is_relative_to(store) and ".." not in Path(source).parts:
-            yield f"{target}={source}"
+            yield entry
 
 
 @dataclass(frozen=True)

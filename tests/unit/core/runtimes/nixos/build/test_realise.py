@@ -152,6 +152,9 @@ SHELLS: list[tuple[object, str]] = [
     (["/bin/sh=/nix/store/../../usr/bin/sh"], ""),
     (["/bin/sh"], ""),
     (SHELL, ""),
+    ({"/bin/sh": {"source": "/nix/store/x-busybox/bin/busybox"}, "/etc": {"source": "/nix/store/x"}}, SHELL),
+    ({"/bin/sh": {"source": "/usr/bin/bash-static"}}, ""),
+    ({"/bin/sh": "/nix/store/x"}, ""),
     (None, ""),
 ]  # fmt: skip
 

@@ -12,6 +12,7 @@ import pytest
 from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, lock, path_reference, render, with_agent
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
+ROOT = Path(__file__).parents[6]
 SOURCE = Path("/nix/store/0jw0f4bvmmsa1nwi0wbz05iv1gbhqxa1-source")
 FLAKE = AgentFlake(
     hyperhive="github:hyperhive/hyperhive",
@@ -156,3 +157,24 @@ def test_the_effect_leaves_out_the_copy_of_the_files_only(nix: OwnNix, tmp_path:
     assert len(set(derivations[True])) == 3
     same, as_well, different = derivations[False]
     assert same == as_well != different
+
+
+@needs_nix
+def test_the_systems_of_agents_take_another_copy_of_the_files(nix: OwnNix, tmp_path: Path) -> None:
+    """The real `lib.agentSystem` imports the agent's files, and gives the system the copy that it is called with."""
+    for name in ("agent", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "agent.nix").write_text("{ }")
+    call = (
+        f'import {ROOT}/nix/agent-system.nix {{ self.narHash = "h"; nixpkgs.lib = {{'
+        " nixosSystem = given: given; optional = condition: one: if condition then [ one ] else [ ]; }; }"
+    )
+    expression = (
+        f'let hive = more: ({call} ({{ system = "x"; name = "ada"; kind = "agent"; agent = {tmp_path}/agent; }}'
+        " // more)).specialArgs.hive; told = hive: [ hive.agent hive.files ];"
+        f" in [ (told (hive {{ }})) (told (hive {{ files = {tmp_path}/other; }})) ]"
+    )
+    (agent, files), (same_agent, other) = nix.evaluate(expression)
+    assert agent == files == same_agent
+    assert agent.endswith("-agent") and other.endswith("-other")
+    assert "source = hive.files;" in (ROOT / "nix/agent/base.nix").read_text()

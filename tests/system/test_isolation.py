@@ -26,6 +26,7 @@ from tests.system.host_hive import (
     left_of,
     service,
     unit,
+    until,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -277,3 +278,52 @@ async def test_a_setuid_program_of_a_container_gives_no_root_on_the_host(pair: t
         call("umount", open_mount)
     found = json.loads(call("hive-c0re", "doctor", "--json", check=False))["findings"]
     assert [one["severity"] for one in found if one["check"] == "mount-flags"] == ["ok"]
+
+
+def entries_below(place: Path) -> list[tuple[str, int, int, int]]:
+    """Name, mode, owner and group of a directory and of all in it."""
+    found = [(path, path.lstat()) for path in (place, *sorted(place.rglob("*")))]
+    return [(str(path), status.st_mode, status.st_uid, status.st_gid) for path, status in found]
+
+
+LINKED = (
+    "var/log",
+    "var/log/journal",
+    "var/lib",
+    "etc",
+    "root",
+    "srv",
+    "home",
+    "tmp",
+    "state",
+    "config",
+    "applied",
+    "nix",
+)
+
+
+@pytest.mark.parametrize("name", LINKED)
+async def test_a_start_is_not_led_out_of_the_container(hive: HostHive, name: str) -> None:
+    """Root in a container leaves a link to a directory of the host in its tree: neither the start script nor nspawn,
+    which make and open files there before they are in the container, make or change anything where the link leads.
+    """
+    victim = Path("/var/lib/nixos-containers/victim")
+    (victim / "private").mkdir(parents=True)
+    journal = Path("/var/log/journal")  # Where the host keeps one, nspawn would link those of containers there.
+    call("mkdir", str(journal))
+    try:
+        await hive.spawn_with("lnk")
+        machine = inside("lnk", "cat", "/etc/machine-id").strip()
+        await hive.ask("POST", "/v1/agents/lnk/stop", {})
+        path = Path("/var/lib/nixos-containers/h-lnk") / name
+        call("sh", "-c", f"rm -rf --one-file-system {path}; mkdir -p {path.parent}; ln -s {victim} {path}")
+        before = entries_below(victim)
+        await hive.request("POST", "/v1/agents/lnk/start", {})
+        await until(lambda: unit(service("lnk"), "ActiveState") in ("active", "failed", "inactive"))
+        assert entries_below(victim) == before
+        # The host's journal shows no files of a container under an id that its root has chosen.
+        assert machine not in call("ls", "-A", str(journal)).split()
+    finally:
+        shutil.rmtree(journal)
+        await hive.ask("POST", "/v1/agents/lnk/destroy", {"purge": True})
+        shutil.rmtree(victim)

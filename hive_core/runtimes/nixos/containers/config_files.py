@@ -114,7 +114,9 @@ def bind_settings(spec: AgentSpec, *, user_namespaces: bool, by_flag: bool) -> d
 
     SYSTEM_PATH names the closure, because the profile is bound into the container, where its root may change it.
     """
-    flags = list(_flags(spec, ":rootidmap" if user_namespaces else ""))
+    # Or nspawn links the container's journal, under an id that its root chooses, to the host's: `journalctl --merge` of
+    # the host's root would read files that an agent has written.
+    flags = [*_flags(spec, ":rootidmap" if user_namespaces else ""), "--link-journal=no"]
     if user_namespaces and by_flag:
         flags.insert(0, "--private-users=pick")
     return {

@@ -68,11 +68,15 @@ _FILE: Final = None
 _Tree = Mapping[str, "_Tree | None"]
 _SCRIPT_PATHS: _Tree = {
     "etc": {"os-release": _FILE, "machine-id": _FILE, "resolv.conf": _FILE},
-    "var": {"lib": {"private": {}}},
+    "var": {"lib": {"private": {}}, "log": {"journal": {}}},
     "root": {},
     "usr": {"bin": {}},
 }
-"""Every path that the script uses: directories with their entries, and files."""
+"""Every path that the script uses, or nspawn outside of the container: directories with their entries, and files.
+
+nspawn makes `var/log/journal/<machine id>` by its path, to link it to the host's journal (`--link-journal`). It
+resolves the other paths within the root directory.
+"""
 _DESTROY_PATHS: _Tree = {"var": {"empty": {}}}
 """Every path that `nixos-container destroy` names below the root directory: it makes var/empty mutable (chattr(1))."""
 

@@ -78,6 +78,7 @@ def test_an_agent_is_shown_its_own_directories_and_its_history(tmp_path: Path) -
         f"--bind={home}/claude:/root/.claude:rootidmap",
         f"--bind={home}/config:/config:rootidmap",
         f"--bind-ro={tmp_path}/state/applied/ada.git:/applied/ada.git:rootidmap",
+        "--link-journal=no",
     ]
     assert lines == {
         "SYSTEM_PATH": "/nix/store/aaa-system",

@@ -14,7 +14,17 @@ from hive_core.runtimes.nixos.runtime import NixosRuntime
 from tests.unit.core.runtimes.nixos.builders import spec_of
 from tests.unit.core.runtimes.nixos.fake_host import FakeHost
 
-DIRECTORIES = ("etc", "var", "var/lib", "var/lib/private", "root", "usr", "usr/bin")
+DIRECTORIES = (
+    "etc",
+    "var",
+    "var/lib",
+    "var/lib/private",
+    "var/log",
+    "var/log/journal",
+    "root",
+    "usr",
+    "usr/bin",
+)
 FILES = ("etc/os-release", "etc/machine-id", "etc/resolv.conf")
 
 

@@ -117,6 +117,9 @@ class Budgets(BaseModel):
         int, Field(ge=1, description="Messages of an agent that may wait in the inbox of one recipient.")
     ] = 1_000
     unacknowledged_bytes_to_one: Annotated[int, Field(ge=1, description="Bytes of their bodies.")] = 16 * 1024 * 1024
+    loop_messages_per_minute: Annotated[
+        int, Field(ge=1, description="Messages in a minute to which agents that only answer each other are slowed.")
+    ] = 10
 
 
 class Settings(BaseModel):

@@ -1,9 +1,10 @@
-"""Background tasks, and coroutines that run to completion even if their caller is cancelled."""
+"""Background tasks, coroutines that run to completion even if their caller is cancelled, and locks by key."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import structlog
@@ -65,3 +66,25 @@ def log_failure(task: asyncio.Task[Any]) -> None:
         _log.warning("failed after its caller was cancelled", code=error.code, error=error.message)
     else:
         _log.error("failed after its caller was cancelled", exc_info=error)
+
+
+class KeyedLocks:
+    """Locks by key, which exist only while they are in use."""
+
+    def __init__(self) -> None:
+        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def hold(self, key: tuple[str, str]) -> AsyncIterator[None]:
+        """Hold the lock of `key`, waiting for it if it is held."""
+        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
+        self._locks[key] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks[key]
+            if users == 1:
+                del self._locks[key]
+            else:
+                self._locks[key] = (lock, users - 1)

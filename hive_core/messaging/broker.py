@@ -17,6 +17,7 @@ from hive_core.messaging import leases, store
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.fairness.budgets import SendingBudgets
 from hive_core.messaging.fairness.inboxes import Inboxes
+from hive_core.messaging.fairness.pacing import Pacer
 from hive_core.messaging.receiving import Receiver, message, waiting
 from hive_core.messaging.sending import OutgoingMessage, Sender
 from hive_core.messaging.store import AcknowledgedMessage
@@ -72,6 +73,7 @@ class Broker:
         self._wakeups = Wakeups()
         self._inboxes = Inboxes(inbox_limit, budgets)
         self._budgets = SendingBudgets(budgets, ticks)
+        self._pacer = Pacer(budgets.loop_messages_per_minute, clock, ticks)
         self._sender = Sender(
             database,
             directory,
@@ -80,10 +82,13 @@ class Broker:
             inboxes=self._inboxes,
             budgets=self._budgets,
             space=space or DatabaseSpace(database, _NO_LIMIT),
+            pacer=self._pacer,
             clock=clock,
         )
         counts = self._inboxes.waiting
-        self._receiver = Receiver(database, directory, events, self._wakeups, counts, lease=self._lease, clock=clock)
+        self._receiver = Receiver(
+            database, directory, events, self._wakeups, counts, self._pacer, lease=self._lease, clock=clock
+        )
 
     async def open(self) -> None:
         """Read the last message id and the counts of unacknowledged messages."""
@@ -121,6 +126,8 @@ class Broker:
     def charge(self, sender: str, recipient: str, body: str) -> None:
         """Count a message that is stored later in its sender's budgets; raises `database_full`, `sending_too_fast`."""
         self._sender.charge(sender, [recipient], len(body.encode()))
+        if sender == recipient:
+            self._pacer.set_reminder(sender)
 
     async def wake_self(self, name: str, body: str, key: str | None) -> SendAnswer:
         """Store a message of an agent to itself, which its list of recipients does not limit."""
@@ -146,6 +153,7 @@ class Broker:
             return
         released = await self._database.write(lambda db: leases.take_over(db, name, instance))
         member.instance = instance
+        self._pacer.detector.restarted(name)
         self._notify("message.released", name, released)
         self._wakeups.wake(name)
 
@@ -162,6 +170,7 @@ class Broker:
         """Release leases: the messages are handed out again at once."""
         self._directory.check_instance(name, request.instance)
         ids = await self._change_leases(name, request, until=None)
+        self._pacer.detector.released(name, ids)
         self._notify("message.released", name, ids)
         self._wakeups.wake(name)
         return LeaseAnswer(ids=ids)
@@ -218,6 +227,7 @@ class Broker:
         """Count the messages for `name` as removed."""
         self._inboxes.forget(name)
         self._budgets.forget(name)
+        self._pacer.forget(name)
 
     async def vacuum(self, retention_days: float, batch: int = 500) -> int:
         """Remove messages acknowledged longer ago; one batch at a time, so that sends are stored in between."""
@@ -248,6 +258,7 @@ class Broker:
     def _settled(self, name: str, done: Sequence[AcknowledgedMessage]) -> None:
         for acknowledged in done:
             self._inboxes.remove(acknowledged.sender, name, acknowledged.size)
+        self._pacer.acknowledged(name, [acknowledged.id for acknowledged in done])
         self._notify("message.acknowledged", name, [acknowledged.id for acknowledged in done])
 
     async def _change_leases(self, name: str, request: LeaseRequest, until: int | None) -> list[int]:

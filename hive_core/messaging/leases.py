@@ -27,7 +27,10 @@ MOST_HELD = 1_000
 _ANSWER_BYTES = 1024 * 1024
 
 _OLDEST = f"""(SELECT message, attempts, instance, leased_until FROM deliveries
-    WHERE recipient = :recipient AND acknowledged_at IS NULL ORDER BY message LIMIT {MOST_HELD})"""  # noqa: S608
+    WHERE recipient = :recipient AND acknowledged_at IS NULL
+        AND (instance IS NOT NULL OR leased_until IS NULL OR leased_until <= :now)
+    ORDER BY message LIMIT {MOST_HELD})"""  # noqa: S608
+"""Without deliveries that are not due yet: nobody holds them, and their `leased_until` is when they are due."""
 
 
 class DeliveryRow(NamedTuple):

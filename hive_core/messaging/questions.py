@@ -8,12 +8,13 @@ from collections.abc import Callable
 from hive_core.errors import HiveError, bad_request, conflict, not_found
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database, milliseconds
+from hive_core.infra.tasks import KeyedLocks
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import question_store as store
 from hive_core.messaging.broker import Broker
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.question_store import QuestionRow, check_exists, format_time
-from hive_core.messaging.sending import KeyedLocks, OutgoingMessage
+from hive_core.messaging.sending import OutgoingMessage
 from hive_core.protocol import AnswerRequest, AskRequest, Question, QuestionList, QuestionsQuery
 from hive_core.protocol.names import OPERATOR, SYSTEM
 

@@ -14,6 +14,7 @@ from hive_core.infra.telemetry.events import EventHub
 from hive_core.infra.wakeups import Waiter, Wakeups
 from hive_core.messaging import leases
 from hive_core.messaging.directory import Directory
+from hive_core.messaging.fairness.pacing import Pacer
 from hive_core.messaging.leases import Leased
 from hive_core.messaging.store import MessageRow, PendingMessage
 from hive_core.protocol import Delivery, InboxMessage, Message, ReceiveAnswer, ReceiveRequest
@@ -29,6 +30,7 @@ class Receiver:
         events: EventHub,
         wakeups: Wakeups,
         unacknowledged: Counter[str],
+        pacer: Pacer,
         *,
         lease: int,
         clock: Callable[[], int],
@@ -39,6 +41,7 @@ class Receiver:
         self._events = events
         self._wakeups = wakeups
         self._unacknowledged = unacknowledged
+        self._pacer = pacer
         self._lease = lease
         self._clock = clock
         self._poll_limiter = PollLimiter()
@@ -62,8 +65,9 @@ class Receiver:
                 remaining = deadline - loop.time()
                 if leased.rows or remaining <= 0 or self._wakeups.closed:
                     return self._handed_out(name, leased)
-                if leased.next_expiry is not None:
-                    remaining = min(remaining, max(0.0, (leased.next_expiry - self._clock()) / 1_000))
+                for at in (leased.next_expiry, self._pacer.next_due(name)):
+                    if at is not None:
+                        remaining = min(remaining, max(0.0, (at - self._clock()) / 1_000))
                 await poll.waiter.wait(remaining)
 
     @contextmanager
@@ -116,6 +120,7 @@ class Receiver:
             for row in leased.rows
         ]
         if deliveries:
+            self._pacer.detector.handed_out(name, [delivery.id for delivery in deliveries])
             data = {"agent": name, "ids": [delivery.id for delivery in deliveries]}
             again = any(delivery.redelivered for delivery in deliveries)
             self._events.publish("message.delivered", {**data, "redelivered": again})

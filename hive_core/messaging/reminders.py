@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from hive_core.errors import HiveError, bad_request, conflict, not_found
 from hive_core.infra.database.database import Database, milliseconds
+from hive_core.infra.tasks import KeyedLocks
 from hive_core.messaging import question_store as store
 from hive_core.messaging.broker import Broker
 from hive_core.messaging.question_store import ReminderRow, check_exists, format_time
-from hive_core.messaging.sending import KeyedLocks, OutgoingMessage
+from hive_core.messaging.sending import OutgoingMessage
 from hive_core.protocol import Reminder, ReminderList, RemindersQuery, RemindRequest
 from hive_core.protocol.questions import LONGEST_AHEAD
 

@@ -6,8 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -17,12 +16,14 @@ from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.space import DatabaseSpace
+from hive_core.infra.tasks import BackgroundTasks, KeyedLocks
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.infra.wakeups import Wakeups
 from hive_core.messaging import store
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.fairness.budgets import SendingBudgets
 from hive_core.messaging.fairness.inboxes import Inboxes
+from hive_core.messaging.fairness.pacing import Pacer
 from hive_core.messaging.store import MessageRow, NewMessage
 from hive_core.protocol import MAX_BODY_BYTES, SendAnswer, SendRequest
 from hive_core.protocol.names import OPERATOR, SYSTEM
@@ -65,6 +66,7 @@ class Sender:
         inboxes: Inboxes,
         budgets: SendingBudgets,
         space: DatabaseSpace,
+        pacer: Pacer,
         clock: Callable[[], int],
     ) -> None:
         self._database = database
@@ -74,6 +76,8 @@ class Sender:
         self._inboxes = inboxes
         self._budgets = budgets
         self._space = space
+        self._pacer = pacer
+        self._background = BackgroundTasks()
         self._clock = clock
         self._batcher = SendBatcher(database)
         self._keys = KeyedLocks()
@@ -82,14 +86,16 @@ class Sender:
     async def open(self) -> None:
         """Read the last id, what waits, and what was sent within the last minute from the database."""
         now = self._clock()
-        self._last_id, waiting, recent = await self._database.read(
+        self._last_id, waiting, recent, delayed = await self._database.read(
             lambda db: (
                 store.last_message_id(db),
                 store.unacknowledged(db),
                 store.recent_sends(db, now - _RECENT, _MOST_RECENT),
+                store.delayed(db, now),
             )
         )
         self._inboxes.load(waiting)
+        self._pacer.load(delayed)
         for sent in reversed(recent):
             age = max(0, now - sent.sent_at) / 1_000
             self._budgets.spend(sent.sender, sent.recipients, sent.size, age)
@@ -129,13 +135,15 @@ class Sender:
         row = MessageRow(number, message.sender, message.to, message.body(number), message.reply_to, self._clock())
         if not message.charged:
             self.charge(message.sender, recipients, _size(row.body))
-        return await self._store_with([NewMessage(row, None, recipients)], lambda db: within(db, number))
+        due, _ = self._pacer.record(number, message.sender, recipients)
+        return await self._store_with([NewMessage(row, None, recipients, due)], lambda db: within(db, number))
 
     def charge(self, sender: str, recipients: Sequence[str], size: int) -> None:
         """Count a message in its sender's budgets per minute; raises `database_full`, `sending_too_fast`."""
         if sender != SYSTEM:
             self._space.check(reserved=sender == OPERATOR)
         self._budgets.check(sender, recipients)
+        self._pacer.check(sender, recipients)
         self._budgets.spend(sender, recipients, size)
 
     async def announce(self, notifications: Sequence[tuple[str, str]], within: Operation[T]) -> T:
@@ -211,12 +219,26 @@ class Sender:
         self._last_id += 1
         row = MessageRow(self._last_id, sender, request.to, request.body, request.reply_to, self._clock())
         # A sender that hangs up only stops waiting: the message is stored, and its recipients are woken.
+        due, loop = self._pacer.record(row.id, sender, recipients)
         stored = self._batcher.put(
-            NewMessage(row, request.idempotency_key, recipients), partial(self._settled, row, recipients, size)
+            NewMessage(row, request.idempotency_key, recipients, due), partial(self._settled, row, recipients, size)
         )
         self._on_its_way(row, recipients, size)
+        if loop is not None:
+            self._tell_later(self._pacer.notices(loop, self._directory.names()))
         await stored
         return SendAnswer(id=row.id, recipients=recipients, duplicate=False)
+
+    def _tell_later(self, notices: Sequence[tuple[str, str]]) -> None:
+        """Announce in the background, so that the sender of a message does not wait for it."""
+
+        async def tell() -> None:
+            try:
+                await self.announce(notices, lambda _: None)
+            except HiveError as error:
+                _log.warning("announcement not stored", to=[to for to, _ in notices], code=error.code)
+
+        self._background.start(tell(), name="announcement")
 
     def _on_its_way(self, row: MessageRow, recipients: Sequence[str], size: int) -> None:
         self._inboxes.add(row.sender, recipients, size)
@@ -312,25 +334,3 @@ class SendBatcher:
         with self._lock:
             if self._open is batch:
                 self._open = None
-
-
-class KeyedLocks:
-    """Locks by key, which exist only while they are in use."""
-
-    def __init__(self) -> None:
-        self._locks: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
-
-    @asynccontextmanager
-    async def hold(self, key: tuple[str, str]) -> AsyncIterator[None]:
-        """Hold the lock of `key`, waiting for it if it is held."""
-        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
-        self._locks[key] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[key]
-            if users == 1:
-                del self._locks[key]
-            else:
-                self._locks[key] = (lock, users - 1)

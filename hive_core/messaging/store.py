@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from hive_core.errors import HiveError, not_found
 from hive_core.messaging.fairness.inboxes import WaitingMessages
+from hive_core.messaging.fairness.pacing import DelayedDelivery
 from hive_core.protocol.names import EVERYONE
 
 _SIZE = "length(CAST(m.body AS BLOB))"
@@ -22,6 +23,7 @@ _MESSAGE = "m.id, m.sender, m.recipient, m.body, m.reply_to, m.sent_at"
 _INBOX_BYTES = 4 * 1024 * 1024
 _ENVELOPE_BYTES = 300
 _MOST_ROWS = 64
+_AT_ONCE: Mapping[str, int] = {}
 
 
 class MessageRow(NamedTuple):
@@ -64,11 +66,15 @@ class RecentSend(NamedTuple):
 
 
 class NewMessage(NamedTuple):
-    """A message for `insert`, with its idempotency key and its recipients."""
+    """A message for `insert`, with its idempotency key and its recipients.
+
+    `due` says when which deliveries may be handed out at the earliest, if not at once.
+    """
 
     row: MessageRow
     key: str | None
     recipients: Sequence[str]
+    due: Mapping[str, int] = _AT_ONCE
 
 
 def last_message_id(db: sqlite3.Connection) -> int:
@@ -96,12 +102,23 @@ def recent_sends(db: sqlite3.Connection, since: int, most: int) -> list[RecentSe
     return found
 
 
+def delayed(db: sqlite3.Connection, now: int) -> list[DelayedDelivery]:
+    """Return the deliveries that may not be handed out yet."""
+    query = """SELECT m.sender, d.recipient, d.leased_until FROM deliveries d JOIN messages m ON m.id = d.message
+        WHERE d.acknowledged_at IS NULL AND d.instance IS NULL AND d.leased_until > ? ORDER BY d.message"""
+    return [DelayedDelivery(*row) for row in db.execute(query, (now,))]
+
+
 def insert(db: sqlite3.Connection, messages: Sequence[NewMessage]) -> None:
     """Store messages and their deliveries."""
     _insert_rows(db, "messages (id, sender, recipient, body, reply_to, sent_at, idempotency_key)",
                  [(*new.row, new.key) for new in messages])  # fmt: skip
-    _insert_rows(db, "deliveries (message, recipient)",
-                 [(new.row.id, name) for new in messages for name in new.recipients])  # fmt: skip
+    at_once = [(new.row.id, name) for new in messages for name in new.recipients if name not in new.due]
+    _insert_rows(db, "deliveries (message, recipient)", at_once)
+    if any(new.due for new in messages):
+        # A delivery that nobody holds, and whose lease ends when it is due.
+        _insert_rows(db, "deliveries (message, recipient, leased_until)",
+                     [(new.row.id, name, at) for new in messages for name, at in new.due.items()])  # fmt: skip
 
 
 def _insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -161,7 +178,7 @@ def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: in
     Fewer than `limit` if their bodies have more than 4 Mi characters together; at least one if there is any.
     """
     query = """
-        SELECT m.id, m.sender, m.body, m.sent_at, coalesce(d.leased_until, 0) > ?
+        SELECT m.id, m.sender, m.body, m.sent_at, d.instance IS NOT NULL AND coalesce(d.leased_until, 0) > ?
         FROM deliveries d JOIN messages m ON m.id = d.message
         WHERE d.recipient = ? AND d.acknowledged_at IS NULL ORDER BY d.message LIMIT ?"""
     rows: list[PendingMessage] = []

@@ -33,6 +33,7 @@ BUDGETS = Budgets(
     messages_per_minute_to_one=4,
     unacknowledged=8,
     unacknowledged_to_one=3,
+    loop_messages_per_minute=10**12,
 )
 NEWER = "SELECT id, sender, recipient, body FROM messages WHERE id > ? ORDER BY id"
 ALLOWED = frozenset({"hm1nd", "operator"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Mapping
 from typing import Protocol
@@ -19,6 +18,7 @@ from hive_core.agents.store import ActiveConfig, AgentRecord, Desired
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.layout import AgentPaths, Layout
 from hive_core.protocol import AgentStatus, Kind
 from hive_core.protocol.names import MANAGER
@@ -113,7 +113,7 @@ class DeploymentManager:
         async with self._registry.lock(name):
             self._check_free(name)
             await self._purging.make_way(name)
-            await asyncio.to_thread(files.create_directories, paths)
+            await LIFECYCLE.run(files.create_directories, paths)
         return paths
 
     async def create(self, name: str, in_force: ActiveConfig, *, start: bool, actor: str) -> AgentStatus:

@@ -21,6 +21,7 @@ from hive_core.agents.store import AgentRecord, Desired
 from hive_core.errors import HiveError
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, question_store
 from hive_core.protocol import AgentStatus, DestroyAnswer
@@ -65,7 +66,7 @@ class AgentLifecycle:
         """
         known = await self._database.read(agent_store.load)
         await self._purging.open({record.name for record in known})
-        await asyncio.to_thread(self._make_directories, known)
+        await LIFECYCLE.run(self._make_directories, known)
         for record in known:
             self._registry.add(record)
         for name, session in await self._database.read(page_access.load_sessions):

@@ -27,6 +27,7 @@ from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.database import Database
 from hive_core.infra.files import has_mount_below, open_directory
 from hive_core.infra.processes import Command, Process, describe_exit, read_all, spawn
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.layout import Layout
 from hive_core.text import escaped_first_line
 
@@ -57,7 +58,7 @@ class Purging:
             except HiveError as error:
                 _log.error("purge not finished", agent=name, error=error.message)
         try:
-            await asyncio.to_thread(self._trash.trash_orphaned, known)
+            await LIFECYCLE.run(self._trash.trash_orphaned, known)
         except OSError as error:
             _log.error("left run directories not removed", error=_describe(error))
 
@@ -66,7 +67,7 @@ class Purging:
         while True:
             await self._trash_filled.wait()
             self._trash_filled.clear()
-            for directory in await asyncio.to_thread(self._trash.directories):
+            for directory in await LIFECYCLE.run(self._trash.directories):
                 try:
                     await self._trash.delete(directory)
                 except OSError as error:
@@ -79,7 +80,7 @@ class Purging:
     async def clear_run(self, name: str) -> Sequence[Path]:
         """Move a destroyed agent's run directory away; returns the trash directories to `delete`."""
         try:
-            return await asyncio.to_thread(self._trash.move_run, name)
+            return await LIFECYCLE.run(self._trash.move_run, name)
         except OSError as error:
             _log.error("run directory not removed", agent=name, error=_describe(error))
             return []
@@ -91,7 +92,7 @@ class Purging:
     async def finish(self, name: str) -> Sequence[Path]:
         """Move all files of the agent away; returns the trash directories to `delete`. Raises `agent_being_purged`."""
         try:
-            directories = await asyncio.to_thread(self._trash.move_all, name)
+            directories = await LIFECYCLE.run(self._trash.move_all, name)
         except OSError as error:
             raise conflict(
                 "agent_being_purged",
@@ -186,7 +187,7 @@ class Trash:
                 await self._run("chmod", "-R", "u+rwX", directory=directory)
             # Not into mounted file systems, whose content may not be the agent's. Without them the option would only
             # keep rm out of subvolumes of btrfs, which an agent may create.
-            mounted = await asyncio.to_thread(has_mount_below, directory)
+            mounted = await LIFECYCLE.run(has_mount_below, directory)
             failure = await self._run("rm", "-rf", *(["--one-file-system"] if mounted else []), directory=directory)
             if failure and not self._stopped:
                 raise OSError(None, failure)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 from urllib.parse import unquote
 
 import structlog
@@ -16,8 +17,11 @@ from pydantic import ValidationError
 from hive_core.api.endpoint import ApiCall, Caller, Check, Endpoint, Identify, Refused, Timed
 from hive_core.api.responses import json_response
 from hive_core.errors import HiveError, bad_request, not_found
+from hive_core.infra.fair_queue import FairQueue, QueueFull
+from hive_core.infra.threads import READS
 from hive_core.protocol import MAX_REQUEST_BYTES, ErrorAnswer, ErrorBody, Query, Request
 
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
@@ -71,6 +75,64 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
+_HEAVY_AT_ONCE = 2
+_HEAVY_WAITING = 8
+"""Heavy requests of a caller that wait for their turn; together with those in progress far fewer than the connections
+that an agent has."""
+_FOLLOWING = 8
+
+
+class TooManyRequests(HiveError):
+    """The refusal of a request that may be sent again after `retry_after` seconds (RFC 9110, Retry-After)."""
+
+    def __init__(self, code: str, message: str, hint: str, retry_after: int) -> None:
+        super().__init__(code, message, hint=hint, status=429)
+        self.retry_after = retry_after
+
+
+class LoadLimits:
+    """The limits of one kind of callers: `heavy_per_caller` of all `heavy` requests, and `following` per caller."""
+
+    def __init__(
+        self,
+        heavy: int = _HEAVY_AT_ONCE,
+        heavy_per_caller: int = 1,
+        waiting: int = _HEAVY_WAITING,
+        following: int = _FOLLOWING,
+    ) -> None:
+        self._heavy = FairQueue(heavy, heavy_per_caller, waiting)
+        self._waiting = waiting
+        self._most_following = following
+        self._following: Counter[str] = Counter()
+
+    async def run_heavy(self, caller: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Carry out `work` when it is the caller's turn. Raises `too_many_reads`.
+
+        Work that has begun is carried out, and counts, to its end: a caller that hangs up gets no further turn by that.
+        """
+        try:
+            release = await self._heavy.acquire(caller)
+        except QueueFull:
+            why = f"{self._waiting} requests of {caller} for large answers are waiting already"
+            raise TooManyRequests("too_many_reads", why, "wait for their answers, then ask again", 1) from None
+        task = asyncio.ensure_future(work())
+        task.add_done_callback(lambda _: release())
+        return await asyncio.shield(task)
+
+    async def run_following(self, caller: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Carry out `work`, which may wait. Raises `too_many_followers`."""
+        if self._following[caller] >= self._most_following:
+            why = f"{caller} follows {self._most_following} logs or streams already"
+            raise TooManyRequests("too_many_followers", why, "end one of these requests, then ask again", 5)
+        self._following[caller] += 1
+        try:
+            return await work()
+        finally:
+            self._following[caller] -= 1
+            if not self._following[caller]:
+                del self._following[caller]
+
+
 _SHOWN_FAULTS = 5
 _NO_QUERY = Query()
 
@@ -84,6 +146,7 @@ class Dispatcher:
     refused: Refused
     timed: Timed
     check: Check | None = None
+    limits: LoadLimits = field(default_factory=LoadLimits)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the answer to one request; calls `refused` for a refusal, and `timed` with the duration."""
@@ -96,7 +159,7 @@ class Dispatcher:
             if self.check is not None:
                 self.check(request)
             endpoint, parameters = self.router.find(request.method, request.rel_url.raw_path)
-            response = await _carry_out(endpoint, caller, parameters, request)
+            response = await self._carry_out(endpoint, caller, parameters, request)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:
@@ -109,22 +172,36 @@ class Dispatcher:
             self.timed(endpoint.path, response.status, clock() - started)
         return response
 
+    async def _carry_out(
+        self, endpoint: Endpoint, caller: Caller, parameters: Mapping[str, str], request: web.BaseRequest
+    ) -> web.StreamResponse:
+        if endpoint.manager_only and caller.kind != "manager":
+            hint = "ask hm1nd: send it a message"
+            raise HiveError("manager_only", "only the manager may do this", hint=hint, status=403)
+        query = _parsed_query(endpoint.query or Query, request) if endpoint.query or request.query_string else _NO_QUERY
+        body = _parsed_body(endpoint.body, await request.read()) if endpoint.body else None
+        call = ApiCall(caller, parameters, query, body, request)
+        if endpoint.until is not None:
+            await endpoint.until(call)
+        if endpoint.load == "heavy":
+            return await self.limits.run_heavy(caller.name, lambda: _heavy_answer(endpoint, call))
+        if endpoint.load == "follows":
+            answer = await self.limits.run_following(caller.name, lambda: endpoint.handler(call))
+        elif endpoint.waits:
+            answer = await endpoint.handler(call)
+        else:
+            answer = await asyncio.shield(asyncio.ensure_future(endpoint.handler(call)))
+        if isinstance(answer, web.StreamResponse):
+            return answer
+        return json_response(answer.__pydantic_serializer__.to_json(answer))
 
-async def _carry_out(
-    endpoint: Endpoint, caller: Caller, parameters: Mapping[str, str], request: web.BaseRequest
-) -> web.StreamResponse:
-    if endpoint.manager_only and caller.kind != "manager":
-        raise HiveError("manager_only", "only the manager may do this", hint="ask hm1nd: send it a message", status=403)
-    query = _parsed_query(endpoint.query or Query, request) if endpoint.query or request.query_string else _NO_QUERY
-    body = _parsed_body(endpoint.body, await request.read()) if endpoint.body else None
-    call = ApiCall(caller, parameters, query, body, request)
-    if endpoint.waits:
-        answer = await endpoint.handler(call)
-    else:
-        answer = await asyncio.shield(asyncio.ensure_future(endpoint.handler(call)))
+
+async def _heavy_answer(endpoint: Endpoint, call: ApiCall) -> web.StreamResponse:
+    answer = await endpoint.handler(call)
     if isinstance(answer, web.StreamResponse):
         return answer
-    return json_response(answer.__pydantic_serializer__.to_json(answer))
+    # In a thread: JSON of a thousand rows would keep the event loop for longer than a send takes.
+    return json_response(await READS.run(answer.__pydantic_serializer__.to_json, answer))
 
 
 def _as_refusal(error: Exception, request: web.BaseRequest) -> HiveError:
@@ -141,7 +218,11 @@ def _as_refusal(error: Exception, request: web.BaseRequest) -> HiveError:
 
 def _error_response(error: HiveError) -> web.StreamResponse:
     answer = ErrorAnswer(error=ErrorBody(code=error.code, message=error.message, hint=error.hint))
-    headers = {"Allow": error.allowed} if isinstance(error, WrongMethod) else None
+    headers = None
+    if isinstance(error, WrongMethod):
+        headers = {"Allow": error.allowed}
+    elif isinstance(error, TooManyRequests):
+        headers = {"Retry-After": str(error.retry_after)}
     return json_response(answer.model_dump_json().encode(), error.status, headers)
 
 

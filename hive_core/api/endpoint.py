@@ -45,6 +45,9 @@ class ApiCall(NamedTuple):
         raise TypeError(f"the endpoint does not declare {model.__name__}")
 
 
+Load = Literal["light", "heavy", "follows"]
+"""What an endpoint costs: `heavy` work can take the daemon seconds, `follows` holds a process or a file for a caller
+that waits. `hive_core.api.dispatch` has the limits."""
 Handler = Callable[[ApiCall], Awaitable[Answer | web.StreamResponse]]
 Identify = Callable[[web.BaseRequest], Caller]
 Check = Callable[[web.BaseRequest], None]
@@ -58,7 +61,9 @@ class Endpoint:
     """`answer` is a model, or the media type of an answer that is not JSON.
 
     `waits` marks a long poll: it is cancelled when the caller hangs up, while other requests are carried out to
-    their end. `manager_only` endpoints are refused on every other agent's socket.
+    their end. `load` limits how many requests of a caller, and of all callers, are carried out at a time. `until` is
+    awaited before `handler`, and counts for no limit: the wait of a long poll whose answer is `heavy`. `manager_only`
+    endpoints are refused on every other agent's socket.
     """
 
     method: Literal["GET", "POST"]
@@ -69,4 +74,6 @@ class Endpoint:
     body: type[Request] | None = None
     query: type[Query] | None = None
     waits: bool = False
+    load: Load = "light"
+    until: Callable[[ApiCall], Awaitable[None]] | None = None
     manager_only: bool = False

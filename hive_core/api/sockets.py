@@ -17,7 +17,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from hive_core.api.browser_check import check_no_browser
-from hive_core.api.dispatch import Dispatcher, Router
+from hive_core.api.dispatch import Dispatcher, LoadLimits, Router
 from hive_core.api.endpoint import ApiCall, Caller, Endpoint, Refused, Timed
 from hive_core.api.listener import Listener, peer
 from hive_core.api.openapi import describe
@@ -93,6 +93,14 @@ class CoreSockets:
 _HOST_CONNECTIONS = 256
 
 
+def _operators_limits() -> LoadLimits:
+    """Return the limits of `host.sock`, where the operator is the only caller, with many programs.
+
+    Its requests wait for none of an agent's.
+    """
+    return LoadLimits(heavy=4, heavy_per_caller=4, waiting=64, following=64)
+
+
 class HostSocket:
     """The operator's socket. Its mode and group protect it; the kernel names the user for the audit table."""
 
@@ -100,7 +108,7 @@ class HostSocket:
         self._path = path
         self._mode, self._group = operators_access(group)
         router = Router(with_document("hyperhive, for the operator", endpoints))
-        self._runner = make_runner(Dispatcher(router, _identify, refused, timed, check_no_browser))
+        self._runner = make_runner(Dispatcher(router, _identify, refused, timed, check_no_browser, _operators_limits()))
         self._listener: Listener | None = None
 
     async def open(self) -> None:

@@ -23,6 +23,7 @@ from hive_core.gate.transition_log import TransitionLog
 from hive_core.infra.database.database import Database
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.tasks import log_failure
+from hive_core.infra.threads import GATE, Threads
 from hive_core.layout import Layout
 from hive_core.messaging import Directory
 from hive_core.protocol import ProposalKind
@@ -76,14 +77,14 @@ class GateContext:
             hint = f"wait until {agent}/{other.number} is deployed or failed"
             raise conflict("deployment_under_way", f"{agent}/{other.number} is being deployed", hint)
 
-    async def in_repository(self, agent: str, work: Callable[[Repository], T]) -> T:
-        """Call `work` with the agent's applied repository, in a thread."""
+    async def in_repository(self, agent: str, work: Callable[[Repository], T], threads: Threads = GATE) -> T:
+        """Call `work` with the agent's applied repository, in one of `threads`."""
 
         def run() -> T:
             with Repository.open(self.layout.applied_repository(agent)) as repository:
                 return work(repository)
 
-        return await asyncio.to_thread(run)
+        return await threads.run(run)
 
     def start_work(self, agent: str, number: int, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` on a proposal in the background. A failure is logged; the next start of the daemon tries again."""

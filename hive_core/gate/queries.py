@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from hive_core.errors import HiveError, forbidden
@@ -20,6 +22,8 @@ from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.shared_results import SharedResults
+from hive_core.infra.threads import READS
 from hive_core.protocol import (
     Deployment,
     History,
@@ -35,6 +39,30 @@ from hive_core.protocol import (
 T = TypeVar("T")
 
 _SHOWN_DIFF = 64 * 1024
+_KEPT_BYTES = 8 * 1024 * 1024
+"""Size of the contents of proposals that are kept for the next question about them."""
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """The part of an answer that is read from the applied repository, which is the same as long as the state is."""
+
+    results: ProposalTag
+    diff: ShownDiff
+
+
+def _size(contents: _Contents) -> int:
+    """Return about the memory that the contents take up."""
+    texts = (contents.diff.text, *contents.results.settings, *contents.results.closure_changes)
+    return 1_000 + 500 * len(contents.diff.files) + sum(len(text) + 50 for text in texts)
+
+
+def _build_results(repository: Repository, row: ProposalRow) -> ProposalTag:
+    """Return the data of the tag `built/N`, or of `failed/N` if the build failed; without both that of the row."""
+    if row.state not in (State.PROPOSAL, State.BUILDING):
+        for tag in repository.read_tags([f"built/{row.number}", f"failed/{row.number}"]):
+            return tag_message.parse_message(tag.message)
+    return row.tag(row.state)
 
 
 class ProposalQueries:
@@ -43,6 +71,7 @@ class ProposalQueries:
     def __init__(self, context: GateContext, logs: BuildLogs) -> None:
         self._context = context
         self._logs = logs
+        self._contents: SharedResults[tuple[str, int, int, State], _Contents] = SharedResults(_KEPT_BYTES, _size)
 
     async def proposals(self, query: ProposalsQuery, principal: Principal) -> ProposalList:
         """Return the proposals that match, the newest first; an agent sees only its own. Raises `not_yours`."""
@@ -51,30 +80,36 @@ class ProposalQueries:
             if query.agent not in (None, principal.name):
                 raise forbidden("not_yours", "an agent sees only the proposals about itself", "leave the agent out")
             query = query.model_copy(update={"agent": principal.name})
-        rows, total = await self._context.database.read(lambda db: index.select(db, query))
-        return ProposalList(proposals=[row.to_protocol() for row in rows], total=total)
 
-    async def show(self, agent: str, number: int, query: ProposalQuery, principal: Principal) -> ProposalDetail:
-        """Return a proposal with its diff and changes, after the wait of the query. Raises `unknown_proposal`."""
+        def read(db: sqlite3.Connection) -> ProposalList:
+            rows, total = index.select(db, query)
+            return ProposalList(proposals=[row.to_protocol() for row in rows], total=total)
+
+        return await self._context.database.scan(read)
+
+    async def wait_for_change(self, agent: str, number: int, query: ProposalQuery, principal: Principal) -> None:
+        """Wait for another state than the query's, or until its time is over. Raises `unknown_proposal`."""
         await self._context.recovered.wait()
         row = await self._row(agent, number, principal)
         if query.unlike is not None and row.state.value == query.unlike:
-            row = await self._wait_for_change(row, query)
-        results = await self._read_build_results(row)
-        diff = ShownDiff()
-        if row.kind != "destroy":
-            diff = await self._from_repository(
-                row, lambda repository: shown_diff(repository, row, row.commit, _SHOWN_DIFF)
-            )
+            await self._wait_for_change(row, query)
+
+    async def show(self, agent: str, number: int, principal: Principal) -> ProposalDetail:
+        """Return a proposal with its diff and changes. Raises `unknown_proposal`."""
+        await self._context.recovered.wait()
+        row = await self._row(agent, number, principal)
+        # A proposal of the same number can be another one, after a purge of the agent.
+        key = (agent, number, row.created_at, row.state)
+        contents = await self._contents.get(key, lambda: self._read_contents(row))
         return ProposalDetail(
             **row.to_protocol().model_dump(),
-            settings=results.settings,
-            closure_changes=results.closure_changes,
-            missing_fetches=fetches_to_protocol(results.missing_fetches),
+            settings=contents.results.settings,
+            closure_changes=contents.results.closure_changes,
+            missing_fetches=fetches_to_protocol(contents.results.missing_fetches),
             allowed_fetches=None if row.allowed_fetches is None else row.allowed_fetches.to_protocol(),
-            files=list(diff.files),
-            diff=diff.text,
-            diff_bytes=diff.size,
+            files=list(contents.diff.files),
+            diff=contents.diff.text,
+            diff_bytes=contents.diff.size,
         )
 
     async def build_log(self, agent: str, number: int, query: LogsQuery, principal: Principal) -> LogsAnswer:
@@ -98,7 +133,7 @@ class ProposalQueries:
             raise unknown_proposal(agent, number)
         return await self._context.row(agent, number)
 
-    async def _wait_for_change(self, row: ProposalRow, query: ProposalQuery) -> ProposalRow:
+    async def _wait_for_change(self, row: ProposalRow, query: ProposalQuery) -> None:
         context = self._context
         changed = context.transition_log.changed
         loop = asyncio.get_running_loop()
@@ -113,23 +148,21 @@ class ProposalQueries:
                         await changed.wait()
                 except TimeoutError:
                     break
-        return await context.row(row.agent, row.number)
 
-    async def _read_build_results(self, row: ProposalRow) -> ProposalTag:
-        """Return the data of the tag `built/N`, or of `failed/N` if the build failed; without both that of the row."""
-        if row.state in (State.PROPOSAL, State.BUILDING):
-            return row.tag(row.state)
+    async def _read_contents(self, row: ProposalRow) -> _Contents:
+        """Read what the tags say of the build, and compare the files."""
 
-        def read(repository: Repository) -> ProposalTag:
-            for tag in repository.read_tags([f"built/{row.number}", f"failed/{row.number}"]):
-                return tag_message.parse_message(tag.message)
-            return row.tag(row.state)
+        def read(repository: Repository) -> _Contents:
+            diff = ShownDiff()
+            if row.kind != "destroy":
+                diff = shown_diff(repository, row, row.commit, _SHOWN_DIFF)
+            return _Contents(_build_results(repository, row), diff)
 
         return await self._from_repository(row, read)
 
     async def _from_repository(self, row: ProposalRow, work: Callable[[Repository], T]) -> T:
         try:
-            return await self._context.in_repository(row.agent, work)
+            return await self._context.in_repository(row.agent, work, READS)
         except (HiveError, OSError):
             if self._context.layout.applied_repository(row.agent).exists():
                 raise

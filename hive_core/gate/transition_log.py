@@ -30,6 +30,7 @@ from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.infra.telemetry.events import EventHub
+from hive_core.infra.threads import GATE, READS
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, OutgoingMessage
 from hive_core.protocol import Decider
@@ -98,7 +99,7 @@ class TransitionLog:
             rows.append(
                 ProposalRow.from_tag(change.data, change.commit, created_at=created_at, changed_at=when * 1_000)
             )
-        shas = await asyncio.to_thread(self._write_tags, agent, changes, main, when)
+        shas = await GATE.run(self._write_tags, agent, changes, main, when)
         transitions.crash_point("tags planted")
         await self._write_index_until_done(agent, rows, list(zip(changes, shas, strict=True)), notifications)
         transitions.crash_point("index written")
@@ -116,7 +117,7 @@ class TransitionLog:
 
     async def notifications_for(self, transition: Transition, *, was_asked: Decider | None) -> list[Notification]:
         """Return the messages that go with a transition; `was_asked` is the decider that the proposal waited for."""
-        diff = await asyncio.to_thread(self._read_diff, transition) if _asks_about_diff(transition) else ShownDiff()
+        diff = await READS.run(self._read_diff, transition) if _asks_about_diff(transition) else ShownDiff()
         return notifications_for(transition, self._directory.names(), was_asked=was_asked, diff=diff)
 
     async def _write_index_until_done(

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from hive_core.errors import HiveError
+from hive_core.infra.threads import LIFECYCLE
 
 
 class StateLock:
@@ -85,7 +86,7 @@ async def container_lock(directory: Path, container: str, seconds: float = 180.0
     Raises:
         HiveError: `container_busy` after `seconds`, `container_not_prepared` if the lock cannot be opened.
     """
-    descriptor = await asyncio.to_thread(_open_container_lock, directory, container)
+    descriptor = await LIFECYCLE.run(_open_container_lock, directory, container)
     try:
         deadline = time.monotonic() + seconds
         while not _try_lock(descriptor):

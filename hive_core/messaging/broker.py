@@ -183,18 +183,23 @@ class Broker:
     async def peek(self, name: str, limit: int) -> Inbox:
         """Return the unacknowledged messages of `name`, the oldest first, without leasing them."""
         now = self._clock()
-        found = await self._database.read(lambda db: store.peek(db, name, limit, INBOX_BODY, now))
-        return Inbox(messages=[waiting(row) for row in found], total=self.unacknowledged(name))
+        found = await self._database.scan(
+            lambda db: [waiting(row) for row in store.peek(db, name, limit, INBOX_BODY, now)]
+        )
+        return Inbox(messages=found, total=self.unacknowledged(name))
 
     # --- the operator ---------------------------------------------------------------------------------------
 
     async def inbox(self, query: InboxQuery) -> InboxAnswer:
         """Return the newest of the operator's messages; a query `before` these returns older ones."""
         unread = query.view == "unread"
-        rows = await self._database.read(
-            lambda db: store.read_messages(db, OPERATOR, unread=unread, limit=query.limit, before=query.before)
+        limit, before = query.limit, query.before
+        found = await self._database.scan(
+            lambda db: [
+                message(row) for row in store.read_messages(db, OPERATOR, unread=unread, limit=limit, before=before)
+            ]
         )
-        return InboxAnswer(messages=[message(row) for row in rows], unread=self.unacknowledged(OPERATOR))
+        return InboxAnswer(messages=found, unread=self.unacknowledged(OPERATOR))
 
     async def mark_read(self, ids: Sequence[int]) -> LeaseAnswer:
         """Mark messages of the operator as read."""

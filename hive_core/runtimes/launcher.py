@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hive_core.infra.processes import Command, Process, describe_exit, read_all, readable, spawn
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.layout import AgentPaths
 from hive_core.protocol import Kind
 from hive_core.runtimes.agent_environment import agent_variables, git_identity, harness_environment, python_path
@@ -104,7 +105,7 @@ class PlainProcess:
         returncode = await self._process.wait()
         # Agent CLIs give their shells sessions of their own, which the end of the group does not reach.
         for _ in range(_SWEEPS):
-            if not await asyncio.to_thread(_kill_marked, self._marks):
+            if not await LIFECYCLE.run(_kill_marked, self._marks):
                 break
             await asyncio.sleep(0.01)
         return describe_exit(returncode)

@@ -27,6 +27,7 @@ import structlog
 
 from hive_core.errors import bad_request
 from hive_core.infra.processes import LineCutter, readable
+from hive_core.infra.threads import LOGS
 
 _log = structlog.get_logger(__name__)
 
@@ -66,13 +67,13 @@ class LogFile:
 
     async def append(self, data: bytes) -> int:
         """Add output; returns the bytes written. A full disk loses lines, and says so once in the daemon's log."""
-        written = await asyncio.to_thread(self._append, data, False)
+        written = await LOGS.run(self._append, data, False)
         self._wake()
         return written
 
     async def finish(self) -> None:
         """Write the last line if it has no newline, because the writer has ended."""
-        await asyncio.to_thread(self._append, b"", True)
+        await LOGS.run(self._append, b"", True)
         self._wake()
 
     async def read(self, lines: int, cursor: str | None, wait_seconds: float) -> tuple[list[str], str]:
@@ -85,7 +86,7 @@ class LogFile:
         since = None if cursor is None else parse_cursor(cursor)
         while True:
             news = self._news
-            found, end = await asyncio.to_thread(self._read, lines, since)
+            found, end = await LOGS.run(self._read, lines, since)
             if found or since is None or self._closed or loop.time() >= deadline:
                 return [line.decode(errors="replace") for line in found], str(end)
             with suppress(TimeoutError):

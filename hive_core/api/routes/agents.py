@@ -57,6 +57,7 @@ def agent_management(agents: AgentRegistry, lifecycle: AgentLifecycle, *, manage
             LogsAnswer,
             query=LogsQuery,
             waits=True,
+            load="follows",
             manager_only=manager_only,
         ),
     ]
@@ -68,8 +69,9 @@ def own_log(agents: AgentRegistry) -> list[Endpoint]:
     async def logs(call: ApiCall) -> LogsAnswer:
         return await agents.logs(call.caller.name, call.read(LogsQuery))
 
+    summary = "The log of the agent's own harness"
     return [
-        Endpoint("GET", "/v1/logs", "The log of the agent's own harness", logs, LogsAnswer, query=LogsQuery, waits=True)
+        Endpoint("GET", "/v1/logs", summary, logs, LogsAnswer, query=LogsQuery, waits=True, load="follows"),
     ]
 
 

@@ -81,7 +81,9 @@ def wake_messages(broker: Broker) -> list[Endpoint]:
 
     return [
         Endpoint("POST", "/v1/wake", "Send to the agent itself", wake, SendAnswer, body=WakeRequest, waits=True),
-        Endpoint("GET", "/v1/inbox", "The agent's inbox; nothing is leased", peek, Inbox, query=PeekQuery),
+        Endpoint(
+            "GET", "/v1/inbox", "The agent's inbox; nothing is leased", peek, Inbox, query=PeekQuery, load="heavy"
+        ),
     ]
 
 
@@ -99,7 +101,7 @@ def operator_inbox(broker: Broker) -> list[Endpoint]:
 
     base = "/v1/messages"
     return [
-        Endpoint("GET", base, "The operator's messages", inbox, InboxAnswer, query=InboxQuery),
+        Endpoint("GET", base, "The operator's messages", inbox, InboxAnswer, query=InboxQuery, load="heavy"),
         Endpoint("POST", f"{base}/read", "Mark messages as read", mark_read, LeaseAnswer, body=MarkReadRequest),
         Endpoint(
             "GET",

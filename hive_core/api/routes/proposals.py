@@ -42,15 +42,19 @@ def submissions(gate: Gate) -> list[Endpoint]:
     async def listing(call: ApiCall) -> ProposalList:
         return await gate.queries.proposals(call.read(ProposalsQuery), principal_of(call.caller))
 
+    async def changed(call: ApiCall) -> None:
+        query, principal = call.read(ProposalQuery), principal_of(call.caller)
+        await gate.queries.wait_for_change(*_proposal_id(call), query, principal)
+
     async def show(call: ApiCall) -> ProposalDetail:
-        return await gate.queries.show(*_proposal_id(call), call.read(ProposalQuery), principal_of(call.caller))
+        return await gate.queries.show(*_proposal_id(call), principal_of(call.caller))
 
     async def log(call: ApiCall) -> LogsAnswer:
         return await gate.queries.build_log(*_proposal_id(call), call.read(LogsQuery), principal_of(call.caller))
 
     return [
         Endpoint("POST", _ALL, "Propose a commit of an agent's configuration", propose, Proposal, body=ProposeRequest),
-        Endpoint("GET", _ALL, "Proposals, the newest first", listing, ProposalList, query=ProposalsQuery),
+        Endpoint("GET", _ALL, "Proposals, the newest first", listing, ProposalList, query=ProposalsQuery, load="heavy"),
         Endpoint(
             "GET",
             _ONE,
@@ -59,8 +63,19 @@ def submissions(gate: Gate) -> list[Endpoint]:
             ProposalDetail,
             query=ProposalQuery,
             waits=True,
+            until=changed,
+            load="heavy",
         ),
-        Endpoint("GET", f"{_ONE}/log", "The log of its build", log, LogsAnswer, query=LogsQuery, waits=True),
+        Endpoint(
+            "GET",
+            f"{_ONE}/log",
+            "The log of its build",
+            log,
+            LogsAnswer,
+            query=LogsQuery,
+            waits=True,
+            load="follows",
+        ),
         _act("withdraw", "Withdraw a proposal", gate.decisions.withdraw, WithdrawRequest, manager_only=False),
     ]
 
@@ -86,7 +101,8 @@ def index_maintenance(gate: Gate) -> list[Endpoint]:
     async def reindex(_: ApiCall) -> ReindexAnswer:
         return await gate.maintenance.reindex()
 
-    return [Endpoint("POST", f"{_ALL}/reindex", "Rebuild the index of proposals from the tags", reindex, ReindexAnswer)]
+    summary = "Rebuild the index of proposals from the tags"
+    return [Endpoint("POST", f"{_ALL}/reindex", summary, reindex, ReindexAnswer, load="heavy")]
 
 
 def _act(

@@ -58,7 +58,16 @@ def hive_status(
         Endpoint("GET", "/healthz", "Check that the daemon works", health, Health),
         Endpoint("GET", "/metrics", "Metrics for Prometheus", metrics, _PROMETHEUS),
         Endpoint("GET", "/v1/status", "The status of the daemon", tell_status, HiveStatus),
-        Endpoint("GET", "/v1/events", "Events as they happen", flow, _EVENT_STREAM, query=EventsQuery, waits=True),
+        Endpoint(
+            "GET",
+            "/v1/events",
+            "Events as they happen",
+            flow,
+            _EVENT_STREAM,
+            query=EventsQuery,
+            waits=True,
+            load="follows",
+        ),
     ]
 
 
@@ -83,7 +92,7 @@ def audit_log(database: Database, gate: Gate) -> list[Endpoint]:
 
     async def rows(call: ApiCall) -> AuditList:
         query = call.read(AuditQuery)
-        found = await database.read(
+        found = await database.scan(
             lambda db: audit.rows(db, subject=query.subject, limit=query.limit, before=query.before)
         )
         return AuditList(rows=found)
@@ -92,6 +101,14 @@ def audit_log(database: Database, gate: Gate) -> list[Endpoint]:
         return await gate.verification.verify()
 
     return [
-        Endpoint("GET", "/v1/audit", "Rows of the audit table, the newest first", rows, AuditList, query=AuditQuery),
-        Endpoint("GET", "/v1/audit/verify", "Verify the audit table", verify, AuditVerification),
+        Endpoint(
+            "GET",
+            "/v1/audit",
+            "Rows of the audit table, the newest first",
+            rows,
+            AuditList,
+            query=AuditQuery,
+            load="heavy",
+        ),
+        Endpoint("GET", "/v1/audit/verify", "Verify the audit table", verify, AuditVerification, load="heavy"),
     ]

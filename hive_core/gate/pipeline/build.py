@@ -23,6 +23,7 @@ from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Transition
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.threads import LOGS
 from hive_core.layout import Layout
 from hive_core.protocol import AgentConfig, Kind, LogsAnswer, LogsQuery
 from hive_core.protocol.names import MANAGER
@@ -207,7 +208,7 @@ class BuildLogs:
     async def writing(self, agent: str, number: int) -> AsyncIterator[Callable[[str], None]]:
         """Give a function that appends a line, until the build ends. It must be called on the daemon's thread."""
         log = LogFile(self._layout.build_log(agent, number))
-        await asyncio.to_thread(log.open)
+        await LOGS.run(log.open)
         lines: asyncio.Queue[str | None] = asyncio.Queue()
         writer = asyncio.create_task(_write(log, lines))
         self._open[agent, number] = log

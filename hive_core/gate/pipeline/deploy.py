@@ -15,6 +15,7 @@ from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import MoveMain, Transition
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.threads import UPKEEP
 from hive_core.runtimes.base import BuildFailed
 from hive_core.text import last_lines
 
@@ -140,7 +141,7 @@ class DeployStep:
         )
         try:
             await context.runtime.keep(agent, {row.closure for row in rows if row.closure is not None})
-            await context.in_repository(agent, Repository.tidy)
+            await context.in_repository(agent, Repository.tidy, UPKEEP)
         except (HiveError, OSError) as error:
             log.warning("not tidied up", agent=agent, error=str(error))
 

@@ -19,6 +19,7 @@ from hive_core.gate.records.states import IllegalHistory, State
 from hive_core.gate.records.transitions import seconds
 from hive_core.infra.database import audit
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.threads import GATE, READS
 from hive_core.protocol import AuditVerification, ReindexAnswer
 
 _log = structlog.get_logger(__name__)
@@ -55,7 +56,7 @@ class Maintenance:
         for agent in sorted(found):
             try:
                 async with context.locks[agent]:
-                    rows = await context.in_repository(agent, index.rows_of_repository)
+                    rows = await context.in_repository(agent, index.rows_of_repository, READS)
                     old = {row.number: row for row in await context.database.read(partial(index.of_agent, agent=agent))}
                     new = {row.number: row for row in rows}
                     changed += sum(old.get(number) != new.get(number) for number in old.keys() | new.keys())
@@ -69,7 +70,7 @@ class Maintenance:
                 found.discard(agent)  # purged since it was listed
         for agent in sorted(await context.database.read(index.agents) - found):
             async with context.locks[agent]:
-                if await asyncio.to_thread(context.layout.applied_repository(agent).is_dir):
+                if await GATE.run(context.layout.applied_repository(agent).is_dir):
                     continue  # It was spawned since the repositories were listed, and its rows are right.
                 gone = await context.database.read(partial(index.of_agent, agent=agent))
                 changed += len(gone)
@@ -105,24 +106,24 @@ class Verification:
         problems: list[str] = []
         count = 0
         found = index.agents_with_repository(context.layout.applied)
-        length, broken, subjects = await context.database.read(_chain)
+        length, broken, subjects = await context.database.scan(_chain)
         if broken is not None:
             problems.append(f"audit row {broken} does not fit the chain: it or a row before it was changed")
         for agent in sorted(found | subjects):
             async with context.locks[agent]:
                 # With the lock held, every tag has an audit row.
-                expected = await context.database.read(partial(_audited_tags, agent=agent))
+                expected = await context.database.scan(partial(_audited_tags, agent=agent))
                 if not expected and not context.layout.applied_repository(agent).exists():
                     continue  # The agent was purged.
                 try:
-                    tags, main = await context.in_repository(agent, _refs)
+                    tags, main = await context.in_repository(agent, _refs, READS)
                     problems += [f"{agent}: {problem}" for problem in _compare(tags, expected)]
                     count += len(tags)
-                    rows = await context.in_repository(agent, index.rows_of_repository)
+                    rows = await context.in_repository(agent, index.rows_of_repository, READS)
                 except (HiveError, IllegalHistory, ValueError, OSError) as error:
                     problems.append(f"{agent}: its applied repository cannot be read: {error}")
                     continue
-                indexed = await context.database.read(partial(index.of_agent, agent=agent))
+                indexed = await context.database.scan(partial(index.of_agent, agent=agent))
             newest = max(
                 (row for row in rows if row.state is State.DEPLOYED and row.kind != "destroy"),
                 key=lambda row: row.number,

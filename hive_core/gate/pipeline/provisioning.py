@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from hive_core.agents import files
 from hive_core.errors import HiveError, conflict
 from hive_core.gate.context import GateContext
@@ -16,6 +14,7 @@ from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Transition, person, seconds
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.protocol import AgentStatus, DestroyAnswer, SpawnRequest
 
 
@@ -53,7 +52,7 @@ class Provisioning:
                 )
                 return commit, base
 
-        return await asyncio.to_thread(write)
+        return await LIFECYCLE.run(write)
 
     async def create_agent(self, row: ProposalRow, *, actor: str = "system") -> AgentStatus:
         """Create the agent of an approved spawn, with a config repository of its own that starts at the commit.
@@ -67,7 +66,7 @@ class Provisioning:
             raise conflict("agent_exists", f"there is an agent {agent} already", "destroy it first")
         new = await context.in_repository(agent, lambda repository: read_active_config(repository, row))
         paths = await context.deployments.create_directories(agent)
-        await context.in_repository(agent, lambda repository: repository.clone_to(paths.config, row.commit))
+        await context.in_repository(agent, lambda repository: repository.clone_to(paths.config, row.commit), LIFECYCLE)
         transitions.crash_point("agent's place made")
         try:
             status = await context.deployments.create(agent, new, start=row.start, actor=actor)

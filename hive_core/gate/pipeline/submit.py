@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter, defaultdict
 from dataclasses import replace
 
 from hive_core.errors import HiveError, bad_request, conflict, not_found
@@ -17,6 +15,7 @@ from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Transition, seconds
+from hive_core.infra.fair_queue import FairQueue, QueueFull
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
     AgentStatus,
@@ -35,9 +34,10 @@ _MAX_OPEN = 20
 """Number of proposals of one agent that may be open at a time."""
 _MAX_PER_HOUR = 60
 """Number of proposals that an agent may make in an hour."""
-_MAX_WAITING = 8
-"""Number of commits of one agent that may be imported or wait for that."""
-_INTAKES_AT_ONCE = 2
+_MAX_WAITING = 7
+"""Number of commits of one agent that may wait for their import."""
+_INTAKES_AT_ONCE = 4
+"""Number of imports at a time, one of each agent: one that is slow takes at most a quarter of them."""
 
 
 class ConfigSubmissions:
@@ -47,9 +47,7 @@ class ConfigSubmissions:
         self._context = context
         self._importer = importer
         self._build_step = build_step
-        self._agent_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._intakes = asyncio.Semaphore(_INTAKES_AT_ONCE)
-        self._waiting: Counter[str] = Counter()
+        self._intakes = FairQueue(_INTAKES_AT_ONCE, 1, _MAX_WAITING)
 
     @as_request
     async def propose(self, request: ProposeRequest, principal: Principal) -> Proposal:
@@ -64,14 +62,11 @@ class ConfigSubmissions:
         policy.check_may_propose(principal, agent)
         context.agents.record(agent)
         await context.runtime.check_can_build()
-        if self._waiting[agent] >= _MAX_WAITING:
-            why = f"{_MAX_WAITING} commits of {agent} are being taken in"
-            raise HiveError("intake_under_way", why, hint="try again when that is done", status=429)
-        self._waiting[agent] += 1
         try:
             base = await self._import(agent, request, principal)
-        finally:
-            self._waiting[agent] -= 1
+        except QueueFull:
+            why = f"{_MAX_WAITING + 1} commits of {agent} are being taken in"
+            raise HiveError("intake_under_way", why, hint="try again when that is done", status=429) from None
         async with context.locks[agent]:
             context.agents.record(agent)
             await self._check_limits(agent, request.commit, principal)
@@ -86,7 +81,7 @@ class ConfigSubmissions:
         """Import the commit into the applied repository. Returns the deployed commit, from which it descends."""
         context = self._context
         # The agent's lock is not held, so that a repository that is slow to read does not delay decisions.
-        async with self._agent_locks[agent], self._intakes:
+        async with self._intakes.slot(agent):
             await self._check_limits(agent, request.commit, principal)
             try:
                 base = await context.in_repository(agent, Repository.main)

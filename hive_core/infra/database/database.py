@@ -21,9 +21,16 @@ T = TypeVar("T")
 class Database:
     """Reads and writes of one database file. Writes proceed only while `run` is running."""
 
-    def __init__(self, writing: SqliteConnection, reading: SqliteConnection, on_commit: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        writing: SqliteConnection,
+        reading: SqliteConnection,
+        scanning: SqliteConnection,
+        on_commit: Callable[[int], None],
+    ) -> None:
         self._writing = writing
         self._reading = reading
+        self._scanning = scanning
         self.committed: list[Callable[[], None]] = []
         """Called after each commit."""
         self._writer = Writer(writing, partial(self._committed, on_commit))
@@ -34,17 +41,27 @@ class Database:
     @classmethod
     async def open(cls, path: Path, on_commit: Callable[[int], None] = lambda _: None) -> Database:
         """Open `path` and create it if it does not exist. Raises HiveError if it is damaged, too new or unusable."""
-        writing = await open_for_writing(path)
+        opened = [await open_for_writing(path)]
         try:
-            reading = await open_for_reading(path)
+            opened.append(await open_for_reading(path))
+            opened.append(await open_for_reading(path))
         except BaseException:
-            await writing.close()  # Otherwise its thread would keep the process alive.
+            for connection in opened:
+                await connection.close()  # Otherwise its thread would keep the process alive.
             raise
-        return cls(writing, reading, on_commit)
+        writing, reading, scanning = opened
+        return cls(writing, reading, scanning, on_commit)
 
     async def read(self, operation: Operation[T]) -> T:
-        """Run `operation` on the reading connection, which sees only what is committed."""
+        """Run `operation` on the reading connection, which sees only what is committed.
+
+        It must be short, as all reads share the connection; `scan` is for those that are not.
+        """
         return await self._reading.run(operation)
+
+    async def scan(self, operation: Operation[T]) -> T:
+        """Run `operation`, which may read many rows, as `read` does, on a connection for such reads only."""
+        return await self._scanning.run(operation)
 
     async def check(self) -> None:
         """Raise HiveError unless a write can be executed."""
@@ -69,6 +86,7 @@ class Database:
 
     async def close(self) -> None:
         """Close the file. `run` must have returned."""
+        await self._scanning.close()
         await self._reading.close()
         await self._writing.close()
 

@@ -19,6 +19,7 @@ from hive_core.errors import HiveError, conflict
 from hive_core.infra.files import sync
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.tasks import shield_to_completion
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.runtimes.base import BuildOrder
 from hive_core.runtimes.built_tree import check_built_tree
 from hive_core.runtimes.local.config_check import NOT_CHECKED, Confine, check, find_nix
@@ -74,16 +75,16 @@ class Builder:
 
     async def has(self, closure: str) -> bool:
         """Return True if the closure exists."""
-        return await asyncio.to_thread(self._closures.has, closure)
+        return await LIFECYCLE.run(self._closures.has, closure)
 
     async def need(self, name: str, closure: str) -> None:
         """Raise `closure_gone` if the closure does not exist. Agents older than closures have an empty one."""
         if closure:
-            await asyncio.to_thread(self._closures.need, name, closure)
+            await LIFECYCLE.run(self._closures.need, name, closure)
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
         """Remove the agent's closures that are not in `closures`."""
-        await shield_to_completion(asyncio.to_thread(self._closures.keep, name, closures))
+        await shield_to_completion(LIFECYCLE.run(self._closures.keep, name, closures))
 
 
 def _tree(order: BuildOrder) -> str:

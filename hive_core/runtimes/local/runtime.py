@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from hive_core.errors import HiveError, conflict, not_found
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.protocol import AgentConfig, Kind, Limits, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 from hive_core.runtimes.bubblewrap import check_hidden, confined, inspect_host
@@ -109,7 +110,7 @@ class LocalRuntime:
             'set sandbox = "auto" in the hive\'s settings',
         )
         if sandbox != "none":
-            host = await asyncio.to_thread(inspect_host)
+            host = await LIFECYCLE.run(inspect_host)
             bwrap, problem = await find_bubblewrap(host)
             if bwrap is not None:
                 check_hidden(host, closures)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.protocol import Lifecycle
 from hive_core.runtimes.base import AgentSpec, UnitState
 from hive_core.runtimes.launcher import HarnessProcess, Launcher
@@ -105,7 +106,7 @@ class Supervisor:
         while True:
             began = asyncio.get_running_loop().time()
             try:
-                await asyncio.to_thread(self._log.open)
+                await LIFECYCLE.run(self._log.open)
                 self._child = await self._launch(self.spec)
             except (OSError, ValueError) as error:
                 cause = f"cannot be started: {_describe(error)}"

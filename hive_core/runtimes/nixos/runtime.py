@@ -18,6 +18,7 @@ from hive_core.infra.systemd import journal
 from hive_core.infra.systemd.bus import SystemBus
 from hive_core.infra.systemd.resource_control import unit_properties
 from hive_core.infra.systemd.units import lifecycle
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.layout import Layout
 from hive_core.protocol import AgentConfig, Limits, Usage
 from hive_core.protocol.names import container_name
@@ -92,7 +93,7 @@ class NixosRuntime:
     async def adopt_running(self) -> None:
         """Add the containers that an earlier daemon has left running, and remove orphaned drop-ins."""
         host_paths = self._containers.host_paths
-        for container in await asyncio.to_thread(orphaned_dropins, host_paths):
+        for container in await LIFECYCLE.run(orphaned_dropins, host_paths):
             log.warning("drop-in of a container that is gone is removed", container=container)
             await self._containers.drop_dropin(container)
             await self._bus.reload()

@@ -75,6 +75,29 @@ def test_public_class_names_are_unique() -> None:
     assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
 
 
+SHARED_THREADS = (
+    # A process of its own, or the start and the end of the daemon.
+    "hive_core/doctor",
+    "hive_core/runtimes/nixos/host_checks.py",
+    "hive_core/infra/database/connection.py",
+    "hive_core/infra/systemd/dbus.py",
+    # Builds and intakes, of which few run at a time.
+    "hive_core/gate/intake",
+    "hive_core/runtimes/local/builder.py",
+    "hive_core/runtimes/local/config_check.py",
+    "hive_core/runtimes/nixos/build",
+)
+"""Modules that may use asyncio's own threads, which nothing that others wait for may share."""
+
+
+def test_blocking_work_has_threads_of_its_kind() -> None:
+    """Nothing but builds and intakes uses the threads that all of asyncio shares: see `hive_core/infra/threads.py`."""
+    shared = re.compile(r"\bto_thread\(|run_in_executor\(\s*None")
+    using = {str(path.relative_to(ROOT)) for path in modules() if shared.search(path.read_text())}
+    others = {path for path in using if path.startswith("hive_core") and not path.startswith(SHARED_THREADS)}
+    assert others == set()
+
+
 def test_nothing_is_tied_to_one_machine() -> None:
     """No file names a package registry's host or a path of the machine on which it was written."""
     hosts = ("pypi", "pythonhosted", "npmjs")

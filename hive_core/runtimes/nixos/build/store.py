@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.runtimes.nixos.build.derivations import Plan, parse_plan
 from hive_core.runtimes.nixos.commands import run
 
@@ -178,7 +179,7 @@ class GcRoots:
 
     async def hold(self, closure: str) -> bool:
         """Return True if there is a GC root to the closure."""
-        return await asyncio.to_thread(_hold, self._directory, closure)
+        return await LIFECYCLE.run(_hold, self._directory, closure)
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
         """Remove the agent's GC roots to other closures.
@@ -186,7 +187,7 @@ class GcRoots:
         As long as any is kept, those with higher numbers stay: the caller may not know a build that has just ended.
         They are removed when a later one is kept.
         """
-        await asyncio.to_thread(_keep, self._directory / name, closures)
+        await LIFECYCLE.run(_keep, self._directory / name, closures)
 
     async def _link(self, link: Path, path: str) -> None:
         await asyncio.to_thread(link.parent.mkdir, mode=0o700, parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from hive_core.infra.file_lock import container_lock
 from hive_core.infra.systemd.bus import SystemBus, escaped
 from hive_core.infra.systemd.units import lifecycle
 from hive_core.infra.tasks import BackgroundTasks
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.layout import Layout
 from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
@@ -115,7 +116,7 @@ class ContainerActivator:
     async def _closures(self, name: str) -> set[str]:
         """Return the kept closures of the agent."""
         links = (self._layout.gcroots / name).glob("*")
-        return await asyncio.to_thread(lambda: {str(link.readlink()) for link in links if link.is_symlink()})
+        return await LIFECYCLE.run(lambda: {str(link.readlink()) for link in links if link.is_symlink()})
 
     async def _look(self, name: str) -> Lifecycle:
         return lifecycle(await self._monitor.look(name))

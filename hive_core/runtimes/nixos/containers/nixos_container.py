@@ -6,7 +6,6 @@ claim, which the programs inherit.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 from collections.abc import Callable, Collection, Iterator
@@ -21,6 +20,7 @@ from hive_core.infra import files
 from hive_core.infra.files import has_mount_below
 from hive_core.infra.systemd.resource_control import dropin, hidden_paths
 from hive_core.infra.tasks import shield_to_completion
+from hive_core.infra.threads import LIFECYCLE
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.nixos.commands import run
@@ -76,16 +76,16 @@ class NixosContainers:
             same = text is not None and all(config_files.conf_value(text, key) == wanted[key] for key in _NEED_RESTART)
             return same and config_files.has_environment(spec) and self._hides(spec)
 
-        return await asyncio.to_thread(look_up)
+        return await LIFECYCLE.run(look_up)
 
     async def is_ours(self, name: str, run: Path) -> bool:
         """Return True if the agent has a container that this hive has created. Raises `container_unreadable`."""
-        container_files = await asyncio.to_thread(read_container_files, self.host_paths, container_name(name))
+        container_files = await LIFECYCLE.run(read_container_files, self.host_paths, container_name(name))
         return container_files.text is not None and is_marked(container_files.text, config_files.run_mark(run))
 
     async def closure(self, name: str) -> str:
         """Return the closure that the agent's container runs or ran last; empty if there is none."""
-        container_files = await asyncio.to_thread(read_container_files, self.host_paths, container_name(name))
+        container_files = await LIFECYCLE.run(read_container_files, self.host_paths, container_name(name))
         return config_files.conf_value(container_files.text or "", "SYSTEM_PATH") or ""
 
     async def check(self, spec: AgentSpec, closures: Collection[str]) -> Condition:
@@ -94,7 +94,7 @@ class NixosContainers:
         """
         container = container_name(spec.name)
         config_files.environment_text(config_files.harness_variables(spec))
-        container_files = await asyncio.to_thread(read_container_files, self.host_paths, container)
+        container_files = await LIFECYCLE.run(read_container_files, self.host_paths, container)
         return inspect(container_files, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
 
     async def prepare(self, spec: AgentSpec, closures: Collection[str], hold: int) -> None:
@@ -104,12 +104,12 @@ class NixosContainers:
         programs.
         """
         container = container_name(spec.name)
-        container_files = await asyncio.to_thread(read_container_files, self.host_paths, container)
+        container_files = await LIFECYCLE.run(read_container_files, self.host_paths, container)
         state = inspect(container_files, container, config_files.run_mark(spec.paths.run), {*closures, spec.closure})
         if state == "unfinished":
             log.warning("container was left half made or half removed, it is made anew", container=container)
             await self._destroy(container, hold)
-            container_files, state = await asyncio.to_thread(read_container_files, self.host_paths, container), "absent"
+            container_files, state = await LIFECYCLE.run(read_container_files, self.host_paths, container), "absent"
         taking_over = state == "absent" and container_files.root
         if state == "absent" and (container_files.profile or container_files.root):
             log.warning("what there is of a container without a conf file is taken over", container=container)
@@ -136,7 +136,7 @@ class NixosContainers:
         One that is not of this hive stays, and False is returned. Raises the errors of programs.
         """
         container = container_name(name)
-        container_files = await asyncio.to_thread(read_container_files, self.host_paths, container)
+        container_files = await LIFECYCLE.run(read_container_files, self.host_paths, container)
         try:
             inspect(container_files, container, config_files.run_mark(run), closures)
         except HiveError as error:
@@ -179,7 +179,7 @@ class NixosContainers:
         paths = self.host_paths
         trees = [place / container for place in (paths.profiles, paths.gcroots, paths.root_dir)]
         await _write(filesystem.clear_destroy_paths, paths.root(container))
-        mounted = await asyncio.to_thread(lambda: any(has_mount_below(tree) for tree in trees))
+        mounted = await LIFECYCLE.run(lambda: any(has_mount_below(tree) for tree in trees))
         line = ["rm", "-rf", *(["--one-file-system"] if mounted else []), "--", *map(str, trees)]
         try:
             await run(line, timeout=_REMOVAL_SECONDS, keep_fds=[hold], limits={resource.RLIMIT_AS: _REMOVAL_MEMORY})
@@ -214,7 +214,7 @@ class NixosContainers:
 
 async def _write(change: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """Call `change` in a thread to its end, so that a cancelled caller keeps its claim while files are written."""
-    return await shield_to_completion(asyncio.to_thread(change, *arguments, **named))
+    return await shield_to_completion(LIFECYCLE.run(change, *arguments, **named))
 
 
 @contextmanager

@@ -215,7 +215,7 @@ class GateHive:
         return await self.gate.fetch_permissions.allow(agent, number, request, principal)
 
     async def show(self, agent: str, number: int) -> ProposalDetail:
-        return await self.gate.queries.show(agent, number, ProposalQuery(), OPERATOR)
+        return await self.gate.queries.show(agent, number, OPERATOR)
 
     async def until(self, agent: str, number: int, *states: ProposalState) -> ProposalDetail:
         """Wait until the proposal is in one of the states; it must not end in another one."""
@@ -224,7 +224,8 @@ class GateHive:
             while detail.state not in states:
                 assert detail.state not in TERMINAL, (detail.state, detail.outcome)
                 query = ProposalQuery(unlike=detail.state, wait_seconds=PATIENCE)
-                detail = await self.gate.queries.show(agent, number, query, OPERATOR)
+                await self.gate.queries.wait_for_change(agent, number, query, OPERATOR)
+                detail = await self.show(agent, number)
             return detail
 
     async def settled(self) -> None:

@@ -11,7 +11,6 @@ from hive_core.protocol import (
     DenyRequest,
     DestroyRequest,
     LogsQuery,
-    ProposalQuery,
     ProposalsQuery,
     ProposeRequest,
     RollbackRequest,
@@ -187,7 +186,7 @@ async def test_what_is_refused_at_the_door(gate_hive: GateHive) -> None:
 async def test_who_sees_what(gate_hive: GateHive) -> None:
     """An agent sees the proposals about itself only; another's is to it as one that does not exist."""
     await gate_hive.built("ada")
-    assert (await refused(gate_hive.gate.queries.show("ada", 1, ProposalQuery(), BOB))).code == "unknown_proposal"
+    assert (await refused(gate_hive.gate.queries.show("ada", 1, BOB))).code == "unknown_proposal"
     assert (await refused(gate_hive.gate.queries.build_log("ada", 1, LogsQuery(), BOB))).code == "unknown_proposal"
     assert (await gate_hive.gate.queries.proposals(ProposalsQuery(state="all"), BOB)).total == 1
     found = await gate_hive.gate.queries.proposals(ProposalsQuery(), MANAGER)

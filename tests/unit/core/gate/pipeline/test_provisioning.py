@@ -124,7 +124,8 @@ async def test_a_proposed_purge(gate_hive: GateHive) -> None:
     async with asyncio.timeout(PATIENCE):
         while gate_hive.layout.applied_repository("ada").exists() or await gate_hive.rows("ada"):
             query = ProposalQuery(unlike="approved", wait_seconds=PATIENCE)
-            assert (await refused(gate_hive.gate.queries.show("ada", 1, query, OPERATOR))).code == "unknown_proposal"
+            waiting = gate_hive.gate.queries.wait_for_change("ada", 1, query, OPERATOR)
+            assert (await refused(waiting)).code == "unknown_proposal"
     assert (await gate_hive.actions("ada"))[-2:] == ["gate.approved", "destroy"]
     await gate_hive.check()
 

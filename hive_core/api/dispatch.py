@@ -15,6 +15,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from hive_core.api.endpoint import ApiCall, Caller, Check, Endpoint, Identify, Refused, Timed
+from hive_core.api.listener import request_begins, request_ends
 from hive_core.api.responses import json_response
 from hive_core.errors import HiveError, bad_request, not_found
 from hive_core.infra.fair_queue import FairQueue, QueueFull
@@ -168,6 +169,8 @@ class Dispatcher:
                 # In ASCII: a path may hold what can be neither printed nor stored.
                 await self.refused(caller, ascii(f"{request.method} {request.path}")[1:-1], refusal)
             response = _error_response(refusal)
+        finally:
+            request_ends(request)
         if endpoint is not None:
             self.timed(endpoint.path, response.status, clock() - started)
         return response
@@ -180,6 +183,7 @@ class Dispatcher:
             raise HiveError("manager_only", "only the manager may do this", hint=hint, status=403)
         query = _parsed_query(endpoint.query or Query, request) if endpoint.query or request.query_string else _NO_QUERY
         body = _parsed_body(endpoint.body, await request.read()) if endpoint.body else None
+        request_begins(request, waits=endpoint.waits)
         call = ApiCall(caller, parameters, query, body, request)
         if endpoint.until is not None:
             await endpoint.until(call)

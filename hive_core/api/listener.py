@@ -13,18 +13,25 @@ from typing import cast
 from aiohttp import web
 
 from hive_core.errors import HiveError
+from hive_core.protocol import ErrorAnswer, ErrorBody
 
 _BACKLOG = 1024
 """Callers that wait to be accepted, above all limits of connections, as non-blocking connects fail when it is full."""
 _STALLED_SECONDS = 30.0
 """Longest that a caller may leave an answer unread."""
+_REQUEST_SECONDS = 20.0
+"""Longest that a request may take to arrive, from its first byte on; a unix socket needs milliseconds."""
+_UNFINISHED_BYTES = 8 * 1024 * 1024
+"""Size of all requests of a caller that have not arrived completely: four of the largest."""
 
 
 class Listener:
-    """One socket of a runner.
+    """One socket of a runner, which bounds what its callers can use up.
 
-    It accepts a limited number of connections at a time; further ones are closed. A connection whose caller does not
-    read its answer is closed after 30 s. So no agent can use up the daemon's descriptors or memory.
+    A connection is closed if its caller does not read an answer for 30 s, or does not complete a request within 20 s.
+    If unfinished requests have more than 8 MiB together, the oldest of them is closed. The number of connections is
+    limited: a new one takes the place of one that has no request, of an unfinished request or of a long poll, in this
+    order and the oldest first, so that a program that opens many cannot keep others of its agent away.
     """
 
     def __init__(
@@ -36,12 +43,19 @@ class Listener:
         *,
         connections: int,
         stalled_seconds: float = _STALLED_SECONDS,
+        request_seconds: float = _REQUEST_SECONDS,
+        unfinished_bytes: int = _UNFINISHED_BYTES,
     ) -> None:
         """`mode` and `group` are the socket's; the directory that it lies in must be the daemon's own."""
         self.runner = runner
         self.connections = connections
         self.stalled_seconds = stalled_seconds
+        self.unfinished = 0
+        """Bytes of all requests that have not arrived completely."""
         self.open: set[_Connection] = set()
+        self._request_seconds = request_seconds
+        self._most_unfinished = unfinished_bytes
+        self._sweep: asyncio.TimerHandle | None = None
         self._path = path
         self._mode = mode
         self._group = group
@@ -65,37 +79,101 @@ class Listener:
         for connection in list(self.open):
             connection.abort()
 
+    def add(self, connection: _Connection) -> bool:
+        """Take up a connection, in the place of another one if need be; returns whether there is a place."""
+        if len(self.open) >= self.connections:
+            replaceable = [other for other in self.open if other.rank is not None]
+            if not replaceable:
+                return False
+            min(replaceable, key=lambda other: (other.rank, other.since)).abort()
+        self.open.add(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(self._request_seconds / 4, self._end_slow_requests)
+        return True
+
+    def received(self, count: int) -> None:
+        """Count bytes of an unfinished request, and close the oldest such request if they are too many."""
+        self.unfinished += count
+        if self.unfinished > self._most_unfinished:
+            min((each for each in self.open if each.unfinished), key=lambda each: each.since).abort()
+
+    def _end_slow_requests(self) -> None:
+        loop = asyncio.get_running_loop()
+        latest = loop.time() - self._request_seconds
+        for connection in list(self.open):
+            if connection.rank == _UNFINISHED and connection.since < latest:
+                connection.time_out()
+        again = self._request_seconds / 4
+        self._sweep = loop.call_later(again, self._end_slow_requests) if self.open else None
+
+
+_IDLE, _UNFINISHED, _WAITING = range(3)
+"""Ranks of connections that may be closed for a new one: without a request, with a part of one, with a long poll."""
+_connections: dict[object, _Connection] = {}
+"""Every open connection, by aiohttp's handler for it, as a request knows that."""
+
 
 class _Connection(asyncio.Protocol):
-    """A connection before aiohttp's handler, which forgets a connection that is closed but not yet written out."""
+    """A connection before aiohttp's handler, which forgets a connection that is closed but not yet written out.
+
+    `rank` is None while a request is carried out; `since` is the time from which on the rank holds. `unfinished` is the
+    number of bytes that have arrived since the last complete request.
+    """
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
+        self._loop = asyncio.get_running_loop()
         self._handler: web.RequestHandler | None = None
         self._transport: asyncio.Transport | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self.rank: int | None = _IDLE
+        self.since = self._loop.time()
+        self.unfinished = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         server = self._listener.runner.server
-        if server is None or len(self._listener.open) >= self._listener.connections:
-            self.abort()
+        if server is None or not self._listener.add(self):
+            self._transport.abort()
             return
-        self._listener.open.add(self)
         # So that pause_writing is called for every byte that the caller leaves unread.
         self._transport.set_write_buffer_limits(high=0)
         self._handler = server()
+        _connections[self._handler] = self
         self._handler.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._listener.open.discard(self)
+        self._forget()
         self._written_out()
         if self._handler is not None:
             self._handler.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._handler is not None:
+        if self._handler is None or self not in self._listener.open:
+            return  # It is being closed.
+        if not self.unfinished and self.rank == _IDLE:
+            self.rank, self.since = _UNFINISHED, self._loop.time()
+        self.unfinished += len(data)
+        self._listener.received(len(data))
+        if self in self._listener.open:
             self._handler.data_received(data)
+
+    def begin(self, *, waits: bool) -> None:
+        """Note that a request has arrived completely and is carried out; `waits` if it is a long poll."""
+        self._listener.unfinished -= self.unfinished
+        self.unfinished = 0
+        self.rank, self.since = _WAITING if waits else None, self._loop.time()
+
+    def finish(self) -> None:
+        """Note that a request is answered. What has arrived behind it is the next one."""
+        self.rank, self.since = _UNFINISHED if self.unfinished else _IDLE, self._loop.time()
+
+    def time_out(self) -> None:
+        """Close the connection, whose request takes too long to arrive, and tell the caller."""
+        if self._transport is not None:
+            self._transport.write(_TIMED_OUT)
+            self._transport.close()
+        self._forget()
 
     def eof_received(self) -> None:
         if self._handler is not None:
@@ -113,13 +191,45 @@ class _Connection(asyncio.Protocol):
             self._handler.resume_writing()
 
     def abort(self) -> None:
+        # At once, as the loop reports the end of the connection only later.
+        self._forget()
         if self._transport is not None:
             self._transport.abort()
+
+    def _forget(self) -> None:
+        self._listener.open.discard(self)
+        self._listener.unfinished -= self.unfinished
+        self.unfinished = 0
+        if self._handler is not None:
+            _connections.pop(self._handler, None)
 
     def _written_out(self) -> None:
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+
+
+def request_begins(request: web.BaseRequest, *, waits: bool) -> None:
+    """Note that the request has arrived completely; `waits` if it is a long poll."""
+    if (connection := _connections.get(request.protocol)) is not None:
+        connection.begin(waits=waits)
+
+
+def request_ends(request: web.BaseRequest) -> None:
+    """Note that the request is answered, though the caller may not have read the answer."""
+    if (connection := _connections.get(request.protocol)) is not None:
+        connection.finish()
+
+
+def _timed_out() -> bytes:
+    hint = "send each request as a whole"
+    error = ErrorBody(code="request_timeout", message="the request did not arrive completely in time", hint=hint)
+    body = ErrorAnswer(error=error).model_dump_json().encode()
+    head = f"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"Connection: close\r\n\r\n" + body
+
+
+_TIMED_OUT = _timed_out()
 
 
 def bind(path: Path, mode: int, group: int | None) -> socket.socket:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.helpers.real_daemon import Daemon
-from tests.integration.api.raw_http import encode, exchange, request
+from tests.integration.api.raw_http import encode, request
 from tests.integration.api.refusal_checks import Bad, audit_rows, check_refused
 
 INBOX = 5
@@ -46,31 +49,72 @@ async def test_full_inbox_of_operator(hive: Daemon) -> None:
     await hive.ask("POST", "/v1/messages", {"to": "operator", "body": "x"}, agent="ann")
 
 
-@pytest.mark.parametrize("agent", ["ann", None])
-async def test_many_connections(hive: Daemon, agent: str | None) -> None:
-    """A caller that opens too many connections is hung up on; the others notice nothing; one that ends makes room."""
-    place, most = (hive.host_socket, OPERATOR_CONNECTIONS) if agent is None else (hive.core_socket(agent), CONNECTIONS)
-    path = "/healthz" if agent is None else "/v1/whoami"
-    streams = [await asyncio.open_unix_connection(str(place)) for _ in range(most)]
+Streams = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+
+
+@asynccontextmanager
+async def connections(place: Path, count: int, data: bytes = b"") -> AsyncIterator[Streams]:
+    """Open so many connections, and send `data` on each; it is not waited for that the daemon reads it."""
+    streams = [await asyncio.open_unix_connection(str(place)) for _ in range(count)]
     try:
-        # Every one is served until an answer comes back on the last.
-        reader, writer = streams[-1]
-        writer.write(encode("GET", path, headers={"Connection": "keep-alive"}))
-        assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 200 OK\r\n"
-        for _ in range(3):
-            assert await exchange(place, encode("GET", path)) == b""
-        assert (await hive.ask("GET", "/v1/whoami", agent="bob"))["name"] == "bob"
-        if agent is not None:
-            assert await hive.ask("GET", "/healthz") == {"status": "ok"}
+        for _, writer in streams:
+            writer.write(data)
+        yield streams
     finally:
         for _, writer in streams:
             writer.transport.abort()
-    async with asyncio.timeout(10):
-        for attempt in itertools.count():
-            # The daemon has yet to hear that they are gone; each answer, also a hang-up, is something to wait for.
-            if await exchange(place, encode("GET", path)):
-                break
-            assert attempt < 10_000
+
+
+def open_connections(hive: Daemon, place: Path) -> int:
+    """Count the connections that the daemon holds on a socket."""
+    found = [str(connection.laddr) for connection in psutil.Process(hive.pid).net_connections("unix")]
+    return found.count(str(place)) - 1  # The listening one.
+
+
+HALF_A_HEAD = b"POST /v1/messages HTTP/1.1\r\nHost: hive\r\n"
+HALF_A_BODY = encode("POST", "/v1/messages", headers={"Connection": "keep-alive", "Content-Length": "2000000"})
+LONG_POLL = encode("GET", "/v1/logs?wait_seconds=60&cursor=0-0", headers={"Connection": "keep-alive"})
+
+
+@pytest.mark.parametrize(
+    ("agent", "data"),
+    [("ann", b""), (None, b""), ("ann", HALF_A_HEAD), ("ann", HALF_A_BODY), ("ann", LONG_POLL)],
+    ids=["idle", "idle-operator", "half-a-head", "half-a-body", "long-polls"],
+)
+async def test_many_connections(hive: Daemon, agent: str | None, data: bytes) -> None:
+    """Whatever a program does on all connections of its agent, the next one is served; their number is bounded."""
+    place, most = (hive.host_socket, OPERATOR_CONNECTIONS) if agent is None else (hive.core_socket(agent), CONNECTIONS)
+    path = "/healthz" if agent is None else "/v1/whoami"
+    async with connections(place, most + 5, data):
+        for _ in range(3):
+            async with asyncio.timeout(5):
+                assert (await request(place, "GET", path)).status == 200
+        assert open_connections(hive, place) <= most
+        assert (await hive.ask("GET", "/v1/whoami", agent="bob"))["name"] == "bob"
+        assert await hive.ask("GET", "/healthz") == {"status": "ok"}
+
+
+async def test_a_request_under_way_keeps_its_connection(hive: Daemon) -> None:
+    """A program that opens connections without end takes none from a request that is being sent or carried out."""
+    place = hive.core_socket("ann")
+    async with connections(place, 1, LONG_POLL) as (poll,), connections(place, CONNECTIONS * 3):
+        assert (await hive.ask("GET", "/v1/whoami", agent="ann"))["name"] == "ann"
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await poll[0].read(1)
+
+
+async def test_half_sent_requests_take_little_memory(hive: Daemon) -> None:
+    """Of unfinished bodies at most 8 MiB are held, and those who send whole requests are served meanwhile."""
+    place, daemon = hive.core_socket("ann"), psutil.Process(hive.pid)
+    before = daemon.memory_info().rss
+    async with connections(place, CONNECTIONS * 2, HALF_A_BODY + b" " * 1_900_000) as streams:
+        for _, writer in streams:
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await writer.drain()
+        assert (await hive.ask("POST", "/v1/messages", {"to": "bob", "body": "x"}, agent="ann"))["recipients"]
+        assert daemon.memory_info().rss - before < 32 * 1024 * 1024
 
 
 async def test_many_refusals(hive: Daemon) -> None:

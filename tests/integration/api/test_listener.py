@@ -14,22 +14,35 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from hive_core.api.dispatch import Dispatcher, Router
+from hive_core.api.endpoint import ApiCall, Caller, Endpoint
 from hive_core.api.listener import Listener
+from hive_core.api.sockets import make_runner
+from hive_core.protocol import Request
 
 LARGE = 8 * 1024 * 1024
+WHO = Caller("ann", "agent", lambda: "agent:ann")
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: %s\r\n\r\n"
+
+
+class Text(Request):
+    """A request with a body."""
+
+    text: str
 
 
 @asynccontextmanager
 async def listening(place: Path, **limits: Any) -> AsyncIterator[Listener]:
     """A server of large answers."""
 
-    async def answer(_: web.Request) -> web.Response:
+    async def answer(_: ApiCall) -> web.Response:
         return web.Response(body=b"x" * LARGE)
 
-    application = web.Application()
-    application.router.add_get("/", answer)
-    runner = web.AppRunner(application, access_log=None)
+    async def refused(*_: object) -> None:
+        """Refusals are not looked at here."""
+
+    endpoints = [Endpoint("GET", "/", "", answer, "text/plain"), Endpoint("POST", "/", "", answer, "text/plain", Text)]
+    runner = make_runner(Dispatcher(Router(endpoints), lambda _: WHO, refused, lambda *_: None))
     await runner.setup()
     listener = Listener(runner, place, 0o660, os.getgid(), **{"connections": 8, **limits})
     await listener.start()
@@ -113,17 +126,75 @@ async def test_a_caller_that_reads_late_or_idles_is_served(hive_home: Path) -> N
         writer.close()
 
 
-async def test_what_is_closed_and_not_yet_read_counts(hive_home: Path) -> None:
+async def test_answers_that_nobody_reads_are_bounded(hive_home: Path) -> None:
     """A caller cannot have any number of unread answers by asking for each on a connection of its own."""
     async with listening(hive_home / "s", connections=2) as listener:
         writers = []
-        for number in range(2):
+        for _ in range(6):
             _, writer = await asyncio.open_unix_connection(str(hive_home / "s"), limit=1)
             writer.write(REQUEST % b"close")
             writers.append(writer)
-            await until(lambda number=number: len(listener.open) == number + 1)  # type: ignore[misc]
-        reader, writer = await asyncio.open_unix_connection(str(hive_home / "s"))
-        assert await reader.read() == b""
-        for each in [*writers, writer]:
+            await until(lambda: len(listener.open) > 0)
+            assert len(listener.open) <= 2
+        for each in writers:
             each.transport.abort()
         await until(lambda: not listener.open)
+
+
+@pytest.mark.parametrize(
+    "part", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n123"], ids=["head", "body"]
+)
+async def test_a_request_that_does_not_arrive_ends(hive_home: Path, part: bytes) -> None:
+    """Half a request is told after a while that it took too long, and its connection is closed."""
+    async with listening(hive_home / "s", request_seconds=0.2) as listener:
+        reader, writer = await asyncio.open_unix_connection(str(hive_home / "s"))
+        writer.write(part)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"request_timeout" in answer
+        await until(lambda: not listener.open)
+        assert listener.unfinished == 0
+        writer.close()
+
+
+async def test_a_trickle_does_not_keep_a_request_alive(hive_home: Path) -> None:
+    """The limit is for the request as a whole: a byte now and then does not begin it anew."""
+    async with listening(hive_home / "s", request_seconds=0.3) as listener:
+        _, writer = await asyncio.open_unix_connection(str(hive_home / "s"))
+        writer.write(b"GET / HTTP/1.1\r\nX: ")
+        await until(lambda: listener.unfinished > 0)
+        async with asyncio.timeout(10):
+            while listener.open:
+                writer.write(b"x")
+                await asyncio.sleep(0.05)
+        writer.transport.abort()
+
+
+async def test_an_idle_connection_has_no_time_limit(hive_home: Path) -> None:
+    """Neither before its first request nor after one: harnesses keep a connection open to notice the daemon's end."""
+    async with listening(hive_home / "s", request_seconds=0.2) as listener:
+        reader, writer = await asyncio.open_unix_connection(str(hive_home / "s"))
+        for _ in range(2):
+            await asyncio.sleep(0.5)
+            assert len(listener.open) == 1
+            writer.write(REQUEST % b"keep-alive")
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(LARGE)
+        writer.close()
+
+
+async def test_unfinished_requests_have_a_size_in_all(hive_home: Path) -> None:
+    """When all of them are too large, the oldest makes room; the others go on."""
+    async with listening(hive_home / "s", unfinished_bytes=100_000) as listener:
+        body = b'{"text": "%s"}' % (b"x" * 70_000)
+        head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body)
+        first, second = [await asyncio.open_unix_connection(str(hive_home / "s")) for _ in range(2)]
+        first[1].write(head + body[:40_000])
+        await until(lambda: listener.unfinished > 40_000)
+        second[1].write(head + body[:-1])
+        assert await first[0].read() == b""
+        second[1].write(body[-1:])
+        assert await second[0].readuntil(b"\r\n") == b"HTTP/1.1 200 OK\r\n"
+        for _, writer in (first, second):
+            writer.close()

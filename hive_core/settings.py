@@ -172,6 +172,14 @@ class Settings(BaseModel):
     proposal_bytes: Annotated[
         int, Field(ge=1_024, le=1_073_741_824, description="Largest proposal: its pack, and each of its files.")
     ] = 5 * 1024 * 1024
+    proposal_space: Annotated[
+        int,
+        Field(
+            ge=1_048_576,
+            le=1_099_511_627_776,
+            description="Size of all proposals of an agent from which on it may make no more, in bytes.",
+        ),
+    ] = 256 * 1024 * 1024
     proposal_files: Annotated[int, Field(ge=3, le=100_000, description="Most files in a proposal.")] = 1_000
     build_timeout: Annotated[float, Field(gt=0, le=86_400, description="Seconds that a build may take.")] = 1_800.0
     health_timeout: Annotated[

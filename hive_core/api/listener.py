@@ -222,9 +222,10 @@ def request_ends(request: web.BaseRequest) -> None:
 
 
 def _timed_out() -> bytes:
-    hint = "send each request as a whole"
-    error = ErrorBody(code="request_timeout", message="the request did not arrive completely in time", hint=hint)
-    body = ErrorAnswer(error=error).model_dump_json().encode()
+    why, hint = "the request did not arrive completely in time", "send each request as a whole"
+    error = HiveError("request_timeout", why, hint=hint, status=408)
+    answer = ErrorAnswer(error=ErrorBody(code=error.code, message=error.message, hint=error.hint))
+    body = answer.model_dump_json().encode()
     head = f"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"Connection: close\r\n\r\n" + body
 

@@ -29,6 +29,7 @@ from hive_core.protocol import (
     SpawnRequest,
 )
 from hive_core.runtimes.base import BuildFailed, FetchesMissing
+from hive_core.text import format_bytes
 
 _MAX_OPEN = 20
 """Number of proposals of one agent that may be open at a time."""
@@ -84,7 +85,14 @@ class ConfigSubmissions:
         async with self._intakes.slot(agent):
             await self._check_limits(agent, request.commit, principal)
             try:
-                base = await context.in_repository(agent, Repository.main)
+                base, used = await context.in_repository(
+                    agent, lambda repository: (repository.main(), repository.packed_bytes())
+                )
+                most = context.settings.proposal_space
+                if used >= most and principal.role != "operator":
+                    why = f"the proposals of {agent} take up {format_bytes(used)}, of {format_bytes(most)}"
+                    hint = "ask the operator to raise proposal_space, or to propose this commit"
+                    raise HiveError("proposal_space_full", why, hint=hint, status=429)
                 if request.commit == base:
                     raise conflict(
                         "nothing_changed", f"{agent} runs on {request.commit} already", "commit a change first"

@@ -93,10 +93,13 @@ class RunningGit:
             raise failure(self._arguments, status, self.errors)
 
     def restrain(self, memory: int) -> None:
-        """Limit the command's address space, and let every other process go before it."""
-        # From now on, shortly after its start. A command that has ended is left as it is.
+        """Limit the command's address space and processor time, and let every other process go before it."""
+        # From now on, shortly after its start. A command that has ended is left as it is. The limit of processor time
+        # ends a command whose daemon was killed.
+        seconds = int(self._seconds) + 1
         with suppress(ProcessLookupError):
             resource.prlimit(self._process.pid, resource.RLIMIT_AS, (memory, memory))
+            resource.prlimit(self._process.pid, resource.RLIMIT_CPU, (seconds, seconds))
             os.setpriority(os.PRIO_PROCESS, self._process.pid, _LOW_PRIORITY)
 
     def end(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def detect_due_packing(repository: Path) -> tuple[bool, bool]:
     packs = sum(1 for _ in (repository / "objects/pack").glob("*.pack"))
     many_objects = objects > -(-LOOSE_OBJECTS // 256) or packs > PACKS
     return count_loose(repository, LOOSE_TAGS) >= LOOSE_TAGS, many_objects
+
+
+def packed_bytes(repository: Path) -> int:
+    """Return the size of all packs; each imported proposal adds one. Other objects, tags above all, are small."""
+    total = 0
+    with suppress(FileNotFoundError), os.scandir(repository / "objects/pack") as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # Packing has replaced it meanwhile.
+                total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def tidy(repository: Path) -> bool:

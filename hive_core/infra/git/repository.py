@@ -161,6 +161,10 @@ class Repository:
         """Remove leftovers of a kill at the daemon's start, and return their paths; see `maintenance.repair`."""
         return maintenance.repair(self.path)
 
+    def packed_bytes(self) -> int:
+        """Return the size of all imported proposals; see `maintenance.packed_bytes`."""
+        return maintenance.packed_bytes(self.path)
+
     def tidy(self) -> bool:
         """Pack refs and objects if there are many; return True if any were packed. See `maintenance.tidy`."""
         return maintenance.tidy(self.path)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 import shutil
+from pathlib import Path
 
 import pytest
 
 from hive_core.agents import files
 from hive_core.errors import HiveError
 from hive_core.gate import policy
+from hive_core.gate.intake.import_commit import CommitImporter
+from hive_core.gate.intake.tree_check import CheckedConfig
 from hive_core.layout import Layout
 from hive_core.protocol import (
     HistoryQuery,
@@ -18,7 +23,18 @@ from hive_core.protocol import (
     SpawnRequest,
     WithdrawRequest,
 )
-from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, NOT_BUILDABLE, OPERATOR, GateHive, config, opened, quick
+from tests.unit.core.gate.gate_hive import (
+    ADA,
+    BOB,
+    MANAGER,
+    NOT_BUILDABLE,
+    OPERATOR,
+    PATIENCE,
+    GateHive,
+    config,
+    opened,
+    quick,
+)
 from tests.unit.core.gate.queries import begun, prompt, refused
 
 
@@ -217,4 +233,54 @@ async def test_a_deployment_withdraws_what_was_proposed_on_the_old_one(gate_hive
             sum(line.startswith("Proposal ada/2 was withdrawn by system") for line in await gate_hive.notified(name))
             == 1
         )
+    await gate_hive.check()
+
+
+async def test_the_space_of_proposals_is_bounded(layout: Layout) -> None:
+    """When all that an agent has proposed takes up so much, only the operator can propose for it; others still may."""
+    async with opened(layout, quick(layout, proposal_space=1_048_576)) as gate_hive:
+        noise = secrets.token_hex(1_100_000)  # Packs to half its size.
+        big = gate_hive.commit("ada", {"notes.txt": noise})
+        proposed = await gate_hive.gate.config_submissions.propose(ProposeRequest(commit=big, note="a"), ADA)
+        await gate_hive.until("ada", proposed.number, "built")
+        await gate_hive.deny("ada", proposed.number)
+        error = await refused(gate_hive.propose("ada", "more"))
+        assert (error.code, error.status) == ("proposal_space_full", 429)
+        assert "1.0 MiB" in error.message
+        assert (await gate_hive.propose("bob")).number == 1
+        assert (await gate_hive.propose("ada", "more", OPERATOR)).number == 2
+        await gate_hive.settled()
+        await gate_hive.check()
+
+
+async def test_slow_intakes_of_an_agent_delay_no_other(gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent has one intake at a time and seven that wait; meanwhile another's proposal is taken in."""
+    slow, end = gate_hive.layout.agent("ada").config, asyncio.Event()
+    under_way: list[str] = []
+    real = CommitImporter.import_commit
+
+    async def import_commit(
+        self: CommitImporter, config: Path, repository: Path, commit: str, base: str | None
+    ) -> CheckedConfig:
+        if config == slow:
+            under_way.append(commit)
+            await end.wait()
+        return await real(self, config, repository, commit, base)
+
+    monkeypatch.setattr(CommitImporter, "import_commit", import_commit)
+    commits = [gate_hive.commit("ada", {"prompt.md": f"{number}\n"}) for number in range(9)]
+    submissions = gate_hive.gate.config_submissions
+    asking = [
+        asyncio.create_task(submissions.propose(ProposeRequest(commit=commit, note="a"), ADA)) for commit in commits[:8]
+    ]
+    async with asyncio.timeout(PATIENCE):
+        while not under_way:
+            await asyncio.sleep(0.01)
+        assert (await gate_hive.propose("bob")).number == 1
+    last = submissions.propose(ProposeRequest(commit=commits[8], note="a"), ADA)
+    assert (await refused(last)).code == "intake_under_way"
+    assert under_way == commits[:1]
+    end.set()
+    await asyncio.gather(*asking)
+    await gate_hive.settled()
     await gate_hive.check()

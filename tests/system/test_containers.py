@@ -16,9 +16,11 @@ from hive_core.infra.systemd.resource_control import dropin
 from hive_core.protocol import Limits
 from tests.system.host_hive import (
     PATIENCE,
+    SERVICE,
     STOP_TIMEOUT,
     HostHive,
     call,
+    container,
     inside,
     invocation,
     limits_of,
@@ -74,6 +76,19 @@ async def test_limits_are_in_force_and_change_live(hive: HostHive, cat: str) -> 
     await hive.ask("POST", f"/v1/agents/{cat}/restart", {})
     await hive.idle(cat)
     assert limits_of(cat) == {"memory": str(200 * MIB), "cpu": "150000", "tasks": "300"}
+
+
+async def test_a_flood_on_the_console_leaves_the_journal_to_others(hive: HostHive, cat: str) -> None:
+    """The journal takes a small part of it, and says so; the daemon's lines from before and after are there."""
+    lines = 200_000
+    flood = f"i=0; while [ $i -lt {lines} ]; do echo flood $i {'x' * 200}; i=$((i+1)); done > /dev/console"
+    await program("nixos-container", "run", container(cat), "--", "/bin/sh", "-c", flood)
+    await hive.ask("POST", f"/v1/agents/{cat}/restart", {})
+    await hive.idle(cat)
+    kept = await program("journalctl", "--quiet", "-u", service(cat), "--grep", "^flood", "-o", "cat", check=False)
+    assert 0 < len(kept.splitlines()) < lines / 10
+    said = await program("journalctl", "--quiet", "-u", SERVICE, "-o", "cat")
+    assert '"event":"ready"' in said.replace('": "', '":"')
 
 
 def dropin_of(agent: str, text: str | None = None) -> str:

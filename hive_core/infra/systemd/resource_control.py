@@ -20,6 +20,11 @@ _MIB = 1024**2
 _MOST_UNITS = 999_999_999
 """Largest number in a memory size of the protocol, of MiB or GiB."""
 
+_LOG_SECONDS = 30
+_LOG_LINES = 500
+"""Lines of a container in so many seconds that the journal takes, four times as many where the disk has much room
+(journald.conf(5), RateLimitBurst). The start of a container writes about 200."""
+
 _HEAD = """\
 # Written by hive-c0re before each start of the container; manual changes are lost then.
 [Service]
@@ -109,7 +114,8 @@ def dropin(
 
     The daemon restarts a crashed container, not systemd. systemd would retry endlessly while systemd-machined still has
     the container registered, which it does until the unit has been down for a moment. A process that is killed for lack
-    of memory does not end the other processes of the container.
+    of memory does not end the other processes of the container. What a container writes on its console goes to the
+    journal that the daemon writes to as well, so it has a stricter limit there than journald's own.
     """
     device = "DeviceAllow=/dev/net/tun rwm\n" if sealed else ""
     hiding = "".join(f"{_HIDDEN}{path}\n" for path in hidden)
@@ -119,5 +125,7 @@ def dropin(
         "Restart=no\n"
         "RestartForceExitStatus=\n"
         "OOMPolicy=continue\n"
+        f"LogRateLimitIntervalSec={_LOG_SECONDS}\n"
+        f"LogRateLimitBurst={_LOG_LINES}\n"
         f"{device}{hiding}"
     )

@@ -16,9 +16,9 @@ from hive_core.agents.purge import Purging
 from hive_core.agents.registry import AgentRegistry, check_name
 from hive_core.agents.store import ActiveConfig, AgentRecord, Desired
 from hive_core.errors import HiveError, conflict
+from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
-from hive_core.infra.threads import LIFECYCLE
 from hive_core.layout import AgentPaths, Layout
 from hive_core.protocol import AgentStatus, Kind
 from hive_core.protocol.names import MANAGER

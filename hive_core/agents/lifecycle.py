@@ -19,9 +19,9 @@ from hive_core.agents.purge import Purging
 from hive_core.agents.registry import AgentRegistry
 from hive_core.agents.store import AgentRecord, Desired
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
-from hive_core.infra.threads import LIFECYCLE
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, question_store
 from hive_core.protocol import AgentStatus, DestroyAnswer

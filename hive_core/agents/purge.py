@@ -24,10 +24,10 @@ import structlog
 
 from hive_core.agents import store
 from hive_core.errors import HiveError, conflict
+from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database.database import Database
 from hive_core.infra.files import has_mount_below, open_directory
 from hive_core.infra.processes import Command, Process, describe_exit, read_all, spawn
-from hive_core.infra.threads import LIFECYCLE
 from hive_core.layout import Layout
 from hive_core.text import escaped_first_line
 

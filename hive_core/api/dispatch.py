@@ -18,8 +18,8 @@ from hive_core.api.endpoint import ApiCall, Caller, Check, Endpoint, Identify, R
 from hive_core.api.listener import request_begins, request_ends
 from hive_core.api.responses import json_response
 from hive_core.errors import HiveError, bad_request, not_found
-from hive_core.infra.fair_queue import FairQueue, QueueFull
-from hive_core.infra.threads import READS
+from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
+from hive_core.infra.concurrency.threads import READS
 from hive_core.protocol import MAX_REQUEST_BYTES, ErrorAnswer, ErrorBody, Query, Request
 
 T = TypeVar("T")

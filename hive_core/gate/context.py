@@ -20,10 +20,10 @@ from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import seconds
 from hive_core.gate.transition_log import TransitionLog
+from hive_core.infra.concurrency.threads import GATE, Threads
 from hive_core.infra.database.database import Database
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.tasks import log_failure
-from hive_core.infra.threads import GATE, Threads
 from hive_core.layout import Layout
 from hive_core.messaging import Directory
 from hive_core.protocol import ProposalKind

@@ -19,11 +19,11 @@ from hive_core.gate.records.fetches import fetches_to_protocol
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
+from hive_core.infra.concurrency.shared_results import SharedResults
+from hive_core.infra.concurrency.threads import READS
 from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.repository import Repository
-from hive_core.infra.shared_results import SharedResults
-from hive_core.infra.threads import READS
 from hive_core.protocol import (
     Deployment,
     History,

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.threads import LIFECYCLE
+from hive_core.infra.concurrency.threads import LIFECYCLE
 
 
 class StateLock:

@@ -23,8 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.processes import Command, Process, describe_exit, read_all, readable, spawn
-from hive_core.infra.threads import LIFECYCLE
 from hive_core.layout import AgentPaths
 from hive_core.protocol import Kind
 from hive_core.runtimes.agent_environment import agent_variables, git_identity, harness_environment, python_path

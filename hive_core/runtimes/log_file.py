@@ -26,8 +26,8 @@ from pathlib import Path
 import structlog
 
 from hive_core.errors import bad_request
+from hive_core.infra.concurrency.threads import LOGS
 from hive_core.infra.processes import LineCutter, readable
-from hive_core.infra.threads import LOGS
 
 _log = structlog.get_logger(__name__)
 

@@ -22,8 +22,8 @@ from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Transition
+from hive_core.infra.concurrency.threads import LOGS
 from hive_core.infra.git.repository import Repository
-from hive_core.infra.threads import LOGS
 from hive_core.layout import Layout
 from hive_core.protocol import AgentConfig, Kind, LogsAnswer, LogsQuery
 from hive_core.protocol.names import MANAGER

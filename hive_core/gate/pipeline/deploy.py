@@ -14,8 +14,8 @@ from hive_core.gate.records.commit import read_active_config
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import MoveMain, Transition
+from hive_core.infra.concurrency.threads import UPKEEP
 from hive_core.infra.git.repository import Repository
-from hive_core.infra.threads import UPKEEP
 from hive_core.runtimes.base import BuildFailed
 from hive_core.text import last_lines
 

@@ -17,9 +17,9 @@ from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index
 from hive_core.gate.records.states import IllegalHistory, State
 from hive_core.gate.records.transitions import seconds
+from hive_core.infra.concurrency.threads import GATE, READS
 from hive_core.infra.database import audit
 from hive_core.infra.git.repository import Repository
-from hive_core.infra.threads import GATE, READS
 from hive_core.protocol import AuditVerification, ReindexAnswer
 
 _log = structlog.get_logger(__name__)

@@ -13,8 +13,8 @@ from hive_core.gate.records.commit import read_active_config
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Transition, person, seconds
+from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.git.repository import Repository
-from hive_core.infra.threads import LIFECYCLE
 from hive_core.protocol import AgentStatus, DestroyAnswer, SpawnRequest
 
 

@@ -15,7 +15,7 @@ from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Transition, seconds
-from hive_core.infra.fair_queue import FairQueue, QueueFull
+from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
     AgentStatus,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from hive_core.errors import HiveError, conflict, not_found
-from hive_core.infra.threads import LIFECYCLE
+from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.protocol import AgentConfig, Kind, Limits, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 from hive_core.runtimes.bubblewrap import check_hidden, confined, inspect_host

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from hive_core.infra.threads import LIFECYCLE
+from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.protocol import Lifecycle
 from hive_core.runtimes.base import AgentSpec, UnitState
 from hive_core.runtimes.launcher import HarnessProcess, Launcher

@@ -14,11 +14,11 @@ from pathlib import Path
 import structlog
 
 from hive_core.errors import HiveError, conflict
+from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.systemd import journal
 from hive_core.infra.systemd.bus import SystemBus
 from hive_core.infra.systemd.resource_control import unit_properties
 from hive_core.infra.systemd.units import lifecycle
-from hive_core.infra.threads import LIFECYCLE
 from hive_core.layout import Layout
 from hive_core.protocol import AgentConfig, Limits, Usage
 from hive_core.protocol.names import container_name

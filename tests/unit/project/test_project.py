@@ -91,7 +91,7 @@ SHARED_THREADS = (
 
 
 def test_blocking_work_has_threads_of_its_kind() -> None:
-    """Nothing but builds and intakes uses the threads that all of asyncio shares: see `hive_core/infra/threads.py`."""
+    """Only builds and intakes use the threads that all of asyncio shares (`hive_core/infra/concurrency/threads.py`)."""
     shared = re.compile(r"\bto_thread\(|run_in_executor\(\s*None")
     using = {str(path.relative_to(ROOT)) for path in modules() if shared.search(path.read_text())}
     others = {path for path in using if path.startswith("hive_core") and not path.startswith(SHARED_THREADS)}

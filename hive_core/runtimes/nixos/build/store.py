@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.threads import LIFECYCLE
+from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.runtimes.nixos.build.derivations import Plan, parse_plan
 from hive_core.runtimes.nixos.commands import run
 

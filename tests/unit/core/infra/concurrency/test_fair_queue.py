@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hive_core.infra.fair_queue import FairQueue, QueueFull
+from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
 
 
 class Work:

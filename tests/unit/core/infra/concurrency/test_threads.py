@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from hive_core.infra.threads import LIFECYCLE, READS, Threads
+from hive_core.infra.concurrency.threads import LIFECYCLE, READS, Threads
 
 
 async def test_a_full_pool_delays_no_other() -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hive_core.infra.shared_results import SharedResults
+from hive_core.infra.concurrency.shared_results import SharedResults
 
 
 class Source:

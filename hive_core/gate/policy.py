@@ -58,6 +58,8 @@ UP_TO_DATE = "nothing to deploy: the build gives what runs already"
 EXPIRED = "nobody decided in time: propose again if it is still wanted"
 """The reason to withdraw a proposal that waited for longer than `proposal_days`."""
 
+_RULE = "rule: "
+"""Begins the label of an approval by a rule. No party has a space in its name."""
 _AGAIN = "as deployed/"
 _NAMES: dict[Decider, str] = {"manager": MANAGER, "operator": OPERATOR}
 
@@ -164,6 +166,16 @@ def check_may_rebuild(principal: Principal, agent: str, deployed: ProposalKind) 
             f"{principal.name} may not have {shown(agent)} built anew: the manager and the operator may",
             f"ask {MANAGER} for it with a message",
         )
+
+
+def approval_by_rule(name: str) -> str:
+    """Return the label of an approval by the rule of that name."""
+    return f"{_RULE}{name}"
+
+
+def has_approval_by_rule(approvals: Sequence[str]) -> bool:
+    """Return True if a rule is among `approvals`."""
+    return any(label.startswith(_RULE) for label in approvals)
 
 
 def inherited_approvals(deployed: int, approvals: Sequence[str]) -> list[str]:

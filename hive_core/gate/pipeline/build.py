@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.gate import auto_approval, policy, settings_diff
+from hive_core.gate import policy, settings_diff
+from hive_core.gate.auto_approval import Change
 from hive_core.gate.context import GateContext
 from hive_core.gate.pipeline.deploy import DeployStep, why_failed
+from hive_core.gate.pipeline.rules import RuleStep
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index
 from hive_core.gate.records.commit import read_config
@@ -65,6 +67,7 @@ class BuildStep:
         self._context = context
         self._logs = logs
         self._deploy_step = deploy_step
+        self._rules = RuleStep(context)
         self._builds = asyncio.Semaphore(_BUILDS_AT_ONCE)
         self._updates = asyncio.Semaphore(context.settings.nixos.updates_at_once)
         self._agent_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -82,7 +85,10 @@ class BuildStep:
         order = BuildOrder(agent, kind, row.number, repository, row.commit, allowed)
         # One build per agent, so that the proposals of one agent do not keep those of others waiting.
         async with self._agent_locks[agent], self._builds, self._logs.writing(agent, row.number) as say:
+            before = await context.database.read(lambda db: index.last_deployed(db, agent))
             try:
+                if row.kind == "rebuild":
+                    await self._rules.check_inherited(row, order, before)
                 async with asyncio.timeout(context.settings.build_timeout):
                     closure = await context.runtime.build(order, say)
             except TimeoutError:
@@ -91,12 +97,11 @@ class BuildStep:
                 say(f"failed: {error}")
                 raise
             say(f"built {closure}")
-        old, new, paths = await context.in_repository(agent, lambda repository: _changes(repository, row))
-        before = await context.database.read(lambda db: index.last_deployed(db, agent))
+            old, new, paths = await context.in_repository(agent, lambda repository: _changes(repository, row))
+            rule = None
+            if row.kind == "config" and old is not None:
+                rule = await self._rules.find_rule(row, order, Change(paths, old, new), say)
         closure_changes = await context.runtime.compare(before.closure if before is not None else None, closure)
-        rule = None
-        if row.kind == "config" and old is not None:
-            rule = auto_approval.matching_rule(context.settings.approval.rules, auto_approval.Change(paths, old, new))
         return BuildResult(closure, settings_diff.describe_changes(old, new), closure_changes, rule)
 
     async def _run(self, agent: str, number: int) -> None:
@@ -167,7 +172,7 @@ class BuildStep:
         if row.kind == "rebuild" and newest is not None:
             approvals = policy.inherited_approvals(newest.number, newest.approvals)
         elif built.rule is not None:
-            approvals = [f"rule: {built.rule}"]
+            approvals = [policy.approval_by_rule(built.rule)]
         elif decider is None:
             approvals = [row.by]  # The operator proposed it, and nobody else can decide.
         transition = Transition(replace(data, waits_for=decider), row.commit, SYSTEM)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from hive_core.gate.policy import has_approval_by_rule
 from hive_core.gate.records import fetches, tag_message
 from hive_core.gate.records.states import ENDORSED, OPEN, IllegalHistory, State, current_state, parse_tag_name, tag_name
 from hive_core.gate.records.tag_message import ProposalFields, ProposalTag
@@ -149,6 +150,12 @@ def last_deployed(db: sqlite3.Connection, agent: str, below: int | None = None) 
     """Return the newest deployment of a configuration, or the newest one with a number below `below`."""
     where = "agent = ? AND state = 'deployed' AND kind != 'destroy' AND (? IS NULL OR number < ?)"
     return next(_rows(db, where, (agent, below, below), "number DESC LIMIT 1"), None)
+
+
+def last_decided(db: sqlite3.Connection, agent: str) -> ProposalRow | None:
+    """Return the newest deployment of a configuration that no rule has approved."""
+    rows = _rows(db, "agent = ? AND state = 'deployed' AND kind != 'destroy'", (agent,), "number DESC")
+    return next((row for row in rows if not has_approval_by_rule(row.approvals)), None)
 
 
 def deployments(db: sqlite3.Connection, agent: str, limit: int, offset: int = 0) -> list[ProposalRow]:

@@ -91,8 +91,17 @@ async def test_taken_and_shown(repos: AgentRepositories, importer: CommitImporte
     await importer.import_commit(repos.config, repos.applied, commit, repos.base)
     with Repository(repos.applied) as repository:
         assert {path: repository.read(commit, path, len(data)) for path, data in content.files.items()} == content.files
-        diff = repository.diff(repos.base, commit, 16 * 1024 * 1024).text
-    assert not has_invisible(escape_unprintable(diff))
+        diff = repository.diff(repos.base, commit, 16 * 1024 * 1024)
+    assert not has_invisible(escape_unprintable(diff.text))
+    hidden = {file.path: file.hidden for file in diff.files}
+    assert hidden == hidden | {path: not is_text(data) for path, data in content.files.items()}
+
+
+def is_text(data: bytes) -> bool:
+    try:
+        return "\0" not in data.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 async def test_good_commit(repos: AgentRepositories, importer: CommitImporter) -> None:

@@ -11,6 +11,8 @@
 - A page: the templates of `hive_agent.web` escape HTML, and its scripts only set text.
 - The checks of a proposal (`hive_core.gate.intake.text_check`): `find_escaped` finds what `visible` would escape.
 
+Texts of agents are `Quoted`. The hive's own sentences hold them only as marked lines.
+
 Characters are written as Python escapes (`\\x1b`, `\\u202e`). Backslashes are not doubled, because the result is only
 read and never converted back. Every line of a quotation begins with `> `.
 """
@@ -102,9 +104,64 @@ def quote(text: str, most: int) -> str:
     return "\n".join(lines)
 
 
-def join_list(lines: Sequence[str], most: int, width: int) -> str:
+class Quoted:
+    """A text of an agent: a note, a reason, the detail of a state, lines of a log, a name of a file.
+
+    It is no str, and f-strings, `str()` and `format()` raise TypeError, so that it cannot become a part of a sentence
+    of the hive's. Only its methods give the text, marked. No message of the hive's has one of them in its first line.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __bool__(self) -> bool:
+        """Return True if the text says anything."""
+        return bool(self._text.strip())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Quoted) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def __str__(self) -> str:
+        raise TypeError("a text of an agent has to be quoted: use block(), item() or line()")
+
+    def __format__(self, _spec: str) -> str:
+        raise TypeError("a text of an agent has to be quoted: use block(), item() or line()")
+
+    def __repr__(self) -> str:
+        return f"Quoted(<{len(self._text)} characters>)"
+
+    def block(self, most: int, *, otherwise: str = "(nothing)") -> str:
+        """Return the text, or `otherwise` if it says nothing, with `> ` before each line; cut as `quote` does.
+
+        The line of the hive's above it says whose words these are.
+        """
+        return quote(self._text if self else otherwise, most)
+
+    def end(self, most: int) -> Quoted:
+        """Return the last `most` characters at most, beginning with a whole line if there are several."""
+        return Quoted(last_lines(self._text, most))
+
+    def item(self, most: int) -> str:
+        """Return the text in one line of a list, after `- `."""
+        return f"- {one_line(self._text, most)}"
+
+    def line(self, most: int) -> str:
+        """Return the first line of the text that is not empty, escaped, cut, and in double quotes."""
+        shown = first_line(self._text, most).replace('"', "'")
+        return f'"{shown}"'
+
+
+def join_list(lines: Sequence[str] | Sequence[Quoted], most: int, width: int) -> str:
     """Return a list with at most `most` of `lines`, each cut at `width` characters, and the number of the others."""
-    items = [f"- {one_line(line, width)}" for line in lines[:most]]
+    items = [line.item(width) if isinstance(line, Quoted) else f"- {one_line(line, width)}" for line in lines[:most]]
     if len(lines) > most:
         items.append(f"- and {len(lines) - most} more")
     return "\n".join(items)

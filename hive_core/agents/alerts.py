@@ -9,12 +9,14 @@ from typing import Literal, get_args
 
 from hive_core.protocol import HarnessState
 from hive_core.runtimes.base import UnitState
+from hive_core.text import Quoted
 
 Trouble = Literal["crashed", "needs_login", "failing", "paused", "starved"]
 
 _QUIET_SECONDS = 600.0
 _LASTING_SECONDS = 60.0
-_SHOWN_DETAIL = 200
+_SHOWN_DETAIL = 1_000
+_NOTHING = Quoted("")
 
 
 class Alerts:
@@ -54,8 +56,8 @@ class Alerts:
             self._open.discard((name, "crashed"))
         return None
 
-    def state_reported(self, name: str, state: HarnessState, detail: str = "") -> str | None:
-        """The message, if this report opens an incident. `detail` comes from the agent."""
+    def state_reported(self, name: str, state: HarnessState, detail: Quoted = _NOTHING) -> str | None:
+        """The message, if this report opens an incident."""
         if state == "idle":
             self._failing_since.pop(name, None)
             self._open -= {(name, trouble) for trouble in get_args(Trouble)}
@@ -67,15 +69,15 @@ class Alerts:
             return self._opened(name, "needs_login", text)
         if state == "paused":
             text = (
-                f"{name} is paused and waits for a person: {one_line(detail)}. Repair the cause, then retry or skip "
-                f"the turn on its page (hive-c0re open {name}), or restart it: hive-c0re restart {name}"
+                f"{name} is paused and waits for a person. Repair the cause, then retry or skip the turn on its page "
+                f"(hive-c0re open {name}), or restart it: hive-c0re restart {name}"
             )
-            return self._opened(name, "paused", text)
+            return self._opened(name, "paused", f"{text}\n{reason(detail)}")
         if (
             state == "failed"
             and self._clock() - self._failing_since.setdefault(name, self._clock()) >= _LASTING_SECONDS
         ):
-            return self._opened(name, "failing", f"{name} cannot handle its messages: {one_line(detail)}")
+            return self._opened(name, "failing", f"{name} cannot handle its messages.\n{reason(detail)}")
         return None
 
     def _opened(self, name: str, trouble: Trouble, text: str) -> str | None:
@@ -87,6 +89,6 @@ class Alerts:
         return text
 
 
-def one_line(detail: str) -> str:
-    """A text from an agent as one short line."""
-    return " ".join(detail.split())[:_SHOWN_DETAIL] or "it does not say why"
+def reason(detail: Quoted) -> str:
+    """The reason that an agent gives, as lines of their own behind a sentence of the hive's."""
+    return f"The reason, in its own words:\n{detail.block(_SHOWN_DETAIL, otherwise='(it does not say why)')}"

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
 
-from hive_core.agents.alerts import Alerts, one_line
+from hive_core.agents.alerts import Alerts, reason
 from hive_core.errors import HiveError
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.infra.wakeups import Wakeups
@@ -19,7 +19,7 @@ from hive_core.messaging import Broker, Directory
 from hive_core.protocol import HarnessState, SendRequest
 from hive_core.protocol.names import MANAGER, OPERATOR, SYSTEM
 from hive_core.runtimes.base import UnitState
-from hive_core.text import quote_log_lines
+from hive_core.text import Quoted, quote_log_lines
 
 _log = structlog.get_logger(__name__)
 
@@ -78,9 +78,9 @@ class HarnessReports:
 
     async def harness(self, name: str, state: HarnessState, detail: str) -> None:
         """Record the state that a harness reports."""
-        self.health_monitor.report(name, state, detail)
+        self.health_monitor.report(name, state, Quoted(detail))
         self._note(name, state, detail)
-        news = self._alerts.state_reported(name, state, detail)
+        news = self._alerts.state_reported(name, state, Quoted(detail))
         await self._announce(name, news, operator_too=state in ("paused", "needs_login"))
 
     def status(self, name: str, text: str) -> None:
@@ -146,11 +146,11 @@ _NOT_READY: frozenset[HarnessState] = frozenset({"starting", "offline", "failed"
 
 @dataclass(frozen=True)
 class HarnessReport:
-    """The last report of the newest harness since it started. The text comes from the agent."""
+    """The last report of the newest harness since it started."""
 
     deployment: int | None
     state: HarnessState = "starting"
-    detail: str = ""
+    detail: Quoted = field(default_factory=lambda: Quoted(""))
 
 
 class HealthMonitor:
@@ -170,7 +170,7 @@ class HealthMonitor:
         self._said[name] = HarnessReport(deployment)
         self.check_again(name)
 
-    def report(self, name: str, state: HarnessState, detail: str) -> None:
+    def report(self, name: str, state: HarnessState, detail: Quoted) -> None:
         """Record the state that a harness reports."""
         said = self._said.get(name)
         if said is not None:
@@ -195,7 +195,8 @@ class HealthMonitor:
                     return reason if why else ""
                 remaining = deadline - loop.time()
                 if remaining <= 0:
-                    return f"{why} (waited {seconds:g} seconds)"
+                    first, _, rest = why.partition("\n")
+                    return f"{first} (waited {seconds:g} seconds)" + (f"\n{rest}" if rest else "")
                 await waiter.wait(remaining)
 
 
@@ -207,5 +208,5 @@ def _why_not_ready(said: HarnessReport | None, deployment: int) -> str:
     if said.deployment != deployment:
         return f"its harness reported in with deployment {said.deployment} instead of {deployment}"
     if said.state == "failed":
-        return f"its harness reported that it failed: {one_line(said.detail)}"
+        return f"its harness reported that it failed\n{reason(said.detail)}"
     return "its harness reported in, but not that it is ready" if said.state in _NOT_READY else ""

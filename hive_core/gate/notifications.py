@@ -1,7 +1,8 @@
 """Recipients and texts of notifications about transitions.
 
-The texts of agents (notes, reasons, the diff, settings, logs) are quoted, escaped and cut: see `hive_core.text`. No
-notification is longer than the body of a message may be.
+The texts of agents (notes, reasons, the diff, settings, logs) are `Quoted`: marked, escaped and cut. None is on the
+first line of a notification, which is made of the hive's own words, names and numbers. No notification is longer than
+the body of a message may be.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ from collections.abc import Collection, Sequence
 
 from hive_core.gate.policy import asked, name_from_label
 from hive_core.gate.records.fetches import describe
+from hive_core.gate.records.quoted_proposal import QuotedProposal, quoting
 from hive_core.gate.records.states import State
-from hive_core.gate.records.tag_message import ProposalTag
+from hive_core.gate.records.tag_message import ProposalFields
 from hive_core.gate.records.transitions import Notification, Transition
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.protocol import PLAIN_DIFF, Decider
-from hive_core.protocol.names import MANAGER, OPERATOR
-from hive_core.text import first_line, join_list, one_line, quote, visible
+from hive_core.protocol.names import MANAGER, OPERATOR, RESERVED, is_agent_name
+from hive_core.text import Quoted, join_list, one_line, visible
 
 _DIFF_BYTES = 16 * 1024
-_FIRST_LINE = 300
 _NAME = 60
+_NO_NOTE = "(no note)"
 _NOTE = 4_000
 _LOG = 6_000
 _LINES = 40
@@ -36,14 +38,15 @@ _OUTDATED = (
 )
 
 
-def review(data: ProposalTag, commit: str, diff: ShownDiff) -> str:
+@quoting
+def review(data: QuotedProposal, commit: str, diff: ShownDiff) -> str:
     """Ask `data.waits_for` for a decision."""
     name = f"{data.agent}/{data.number}"
     return _paragraphs(
         f"Review proposal {name}: approve or deny it (state {data.state}).",
         _how_to_decide(data, commit),
         f"{_party(data.by)} proposes to {_wish(data)}. The note with it, in the words of who proposed:\n"
-        f"{quote(data.note or '(no note)', _NOTE)}",
+        f"{data.note.block(_NOTE, otherwise=_NO_NOTE)}",
         f"Approved so far:\n{join_list(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
         _result(data, commit),
         _files(data, diff),
@@ -54,23 +57,25 @@ def review(data: ProposalTag, commit: str, diff: ShownDiff) -> str:
     )
 
 
-def endorsed(data: ProposalTag, who: str, commit: str) -> str:
+@quoting
+def endorsed(data: QuotedProposal, who: str, commit: str) -> str:
     """Ask the second of two for their decision, now that the first, `who`, has approved."""
     name = f"{data.agent}/{data.number}"
-    said = f", saying:\n{quote(data.outcome, _NOTE)}" if data.outcome else "."
+    said = f", saying:\n{data.outcome.block(_NOTE)}" if data.outcome else "."
     return _paragraphs(
         f"Review proposal {name}: approve or deny it (state {data.state}).",
         _how_to_decide(data, commit),
         f"{_party(who)} has approved it{said}",
         f"{_party(data.by)} proposes to {_wish(data)}. The note with it, in the words of who proposed:\n"
-        f"{quote(data.note or '(no note)', _NOTE)}",
+        f"{data.note.block(_NOTE, otherwise=_NO_NOTE)}",
         f"Changes of settings (agent.toml):\n{join_list(data.settings, _LINES, _WIDTH)}" if data.settings else "",
         _allowed_fetches(data),
         _closure_changes(data),
     )
 
 
-def fetches_allowed(data: ProposalTag) -> str:
+@quoting
+def fetches_allowed(data: QuotedProposal) -> str:
     """Announce that an operator has allowed the fetches of a failed build, and that it is built again."""
     permission = data.allowed_fetches
     if permission is None:
@@ -79,32 +84,38 @@ def fetches_allowed(data: ProposalTag) -> str:
         f"Proposal {data.agent}/{data.number} is {data.agent}/{permission.failed} once more, with its fetches allowed.",
         "Its commit is built again, then decided on like any other. Nothing is to be done until you hear how it ended.",
         _allowed_fetches(data),
-        f"It is to {_wish(data)}, proposed by {_party(data.by)}:\n{quote(data.note or '(no note)', _NOTE)}",
+        f"It is to {_wish(data)}, proposed by {_party(data.by)}:\n{data.note.block(_NOTE, otherwise=_NO_NOTE)}",
     )
 
 
-def deployed(data: ProposalTag) -> str:
+@quoting
+def deployed(data: QuotedProposal) -> str:
     """Announce that the proposal is deployed."""
     name = f"{data.agent}/{data.number}"
     return _paragraphs(
         f"Proposal {name} is deployed.",
-        f"It was to {_wish(data)}, proposed by {_party(data.by)}:\n{quote(data.note or '(no note)', _NOTE)}",
+        f"It was to {_wish(data)}, proposed by {_party(data.by)}:\n{data.note.block(_NOTE, otherwise=_NO_NOTE)}",
         f"Approved by:\n{join_list(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
-        f"What was said with the approval:\n{quote(data.outcome, _NOTE)}" if data.outcome else "",
+        f"What was said with the approval:\n{data.outcome.block(_NOTE)}" if data.outcome else "",
     )
 
 
-def denied(data: ProposalTag, who: str) -> str:
+@quoting
+def denied(data: QuotedProposal, who: str) -> str:
     """Announce that `who` has denied the proposal."""
-    return _ended(data, f"was denied by {_party(who)}", "Nothing was changed. Propose again once the reason is met.")
+    return _ended(
+        data, f"was denied by {_party_name(who)}", "Nothing was changed. Propose again once the reason is met."
+    )
 
 
-def withdrawn(data: ProposalTag, who: str) -> str:
+@quoting
+def withdrawn(data: QuotedProposal, who: str) -> str:
     """Announce that `who` (the proposer, or the hive itself) has withdrawn the proposal."""
-    return _ended(data, f"was withdrawn by {_party(who)}", "Nothing was changed. No decision is needed any more.")
+    return _ended(data, f"was withdrawn by {_party_name(who)}", "Nothing was changed. No decision is needed any more.")
 
 
-def failed(data: ProposalTag) -> str:
+@quoting
+def failed(data: QuotedProposal) -> str:
     """Announce that the build or the deployment of the proposal has failed."""
     if data.approvals:
         after = "It was approved and did not take effect. What was deployed before is in force."
@@ -114,7 +125,7 @@ def failed(data: ProposalTag) -> str:
         after = "Nothing was changed, what was deployed before is in force. Rebuild it again when the reason is met."
     else:
         after = "Nothing was changed. Mend what the reason says, commit, and propose the new commit."
-    log = f"The end of the build's log:\n{quote(data.log_tail[-_LOG:], _LOG)}" if data.log_tail else ""
+    log = f"The end of the build's log:\n{data.log_tail.end(_LOG).block(_LOG)}" if data.log_tail else ""
     return _ended(data, "failed", after, log)
 
 
@@ -129,13 +140,12 @@ def outdated(agents: Sequence[str], *, by_itself: bool, to_manager: bool) -> str
     return _paragraphs(f"Rebuild {many}, to run on the hyperhive of now.", f"Use {how}", which, _OUTDATED)
 
 
-def _ended(data: ProposalTag, what: str, after: str, more: str = "") -> str:
-    why = data.outcome or "no reason was given"
+def _ended(data: QuotedProposal, what: str, after: str, more: str = "") -> str:
     return _paragraphs(
-        f"Proposal {data.agent}/{data.number} {what}: {first_line(why, _FIRST_LINE)}",
+        f"Proposal {data.agent}/{data.number} {what}.",
+        f"The reason:\n{data.outcome.block(_NOTE, otherwise='(no reason was given)')}",
         after,
-        f"The whole reason:\n{quote(why, _NOTE)}" if why != first_line(why, _FIRST_LINE) else "",
-        f"It was to {_wish(data)}, proposed by {_party(data.by)}:\n{quote(data.note or '(no note)', _NOTE)}",
+        f"It was to {_wish(data)}, proposed by {_party(data.by)}:\n{data.note.block(_NOTE, otherwise=_NO_NOTE)}",
         more,
     )
 
@@ -148,7 +158,13 @@ def _party(label: str) -> str:
     return one_line(label, _NAME)
 
 
-def _wish(data: ProposalTag) -> str:
+def _party_name(label: str) -> str:
+    """Return the name of a party for a first line, without the name of the operator's user."""
+    name = name_from_label(label)
+    return name if name in RESERVED or is_agent_name(name) else "somebody"
+
+
+def _wish(data: QuotedProposal) -> str:
     if data.kind == "config":
         return f"change the configuration of {data.agent}"
     if data.kind == "rollback":
@@ -162,7 +178,7 @@ def _wish(data: ProposalTag) -> str:
     )
 
 
-def _how_to_decide(data: ProposalTag, commit: str) -> str:
+def _how_to_decide(data: QuotedProposal, commit: str) -> str:
     agent, number, state = data.agent, data.number, data.state
     if data.waits_for == "manager":
         which = f'agent="{agent}", number={number}'
@@ -180,21 +196,21 @@ def _how_to_decide(data: ProposalTag, commit: str) -> str:
     )
 
 
-def _result(data: ProposalTag, commit: str) -> str:
+def _result(data: QuotedProposal, commit: str) -> str:
     if data.kind == "destroy":
         return f"It runs on commit {commit}."
     built = f"It was built to {one_line(data.closure, _WIDTH)}.\n" if data.closure else ""
     return f"{built}Commit {commit}, on top of {data.base or 'nothing: this is the first'}."
 
 
-def _closure_changes(data: ProposalTag) -> str:
+def _closure_changes(data: QuotedProposal) -> str:
     # The local runtime builds no system, so the diff of the files shows everything.
     if not data.closure_changes:
         return ""
     return f"Changes of what it is built to:\n{join_list(data.closure_changes, _LINES, _WIDTH)}"
 
 
-def _allowed_fetches(data: ProposalTag) -> str:
+def _allowed_fetches(data: QuotedProposal) -> str:
     permission = data.allowed_fetches
     if permission is None:
         return ""
@@ -207,7 +223,7 @@ def _allowed_fetches(data: ProposalTag) -> str:
     return f"{heading}\n{lines}" + (more if len(permission.fetches) > _FETCHES else "")
 
 
-def _how_to_fetch(data: ProposalTag) -> str:
+def _how_to_fetch(data: QuotedProposal) -> str:
     command = f"hive-c0re proposals allow-fetches {data.agent} {data.number}"
     return (
         "Nothing was changed. Only the operator may allow these fetches, exactly these, and have the commit built "
@@ -216,7 +232,7 @@ def _how_to_fetch(data: ProposalTag) -> str:
     )
 
 
-def _files(data: ProposalTag, diff: ShownDiff) -> str:
+def _files(data: QuotedProposal, diff: ShownDiff) -> str:
     """Return the list of all changed files, which stands before everything else that an agent could make long."""
     if data.kind == "destroy":
         return ""
@@ -235,12 +251,12 @@ def _files(data: ProposalTag, diff: ShownDiff) -> str:
     return f"{heading}\n{join_list([file.describe() for file in diff.files], _FILES, _FILE_WIDTH)}"
 
 
-def _diff(data: ProposalTag, commit: str, diff: ShownDiff) -> str:
+def _diff(data: QuotedProposal, commit: str, diff: ShownDiff) -> str:
     if data.kind == "destroy" or not diff.files:
         return ""
     heading = "The diff. Its lines begin with `> `; all of them are the proposer's words, not the hive's:"
     text = diff.text.encode(errors="replace")[:_DIFF_BYTES].decode(errors="ignore")
-    parts = [heading, quote(text, _DIFF_BYTES)]
+    parts = [heading, Quoted(text).block(_DIFF_BYTES)]
     if diff.cut or _is_cut_by_escapes(diff):
         parts.append(f"The diff is cut here: it has {diff.size} bytes. {_the_rest(data, commit)}")
     return "\n".join(parts)
@@ -251,7 +267,7 @@ def _is_cut_by_escapes(diff: ShownDiff) -> bool:
     return len(visible(diff.text)) > _DIFF_BYTES
 
 
-def _the_rest(data: ProposalTag, commit: str) -> str:
+def _the_rest(data: QuotedProposal, commit: str) -> str:
     if data.waits_for == "manager":
         what = f"diff {PLAIN_DIFF} {data.base}" if data.base is not None else f"show {PLAIN_DIFF}"
         return f"show_proposal gives 64 KiB of it, git -C /applied/{data.agent}.git {what} {commit} all."
@@ -327,7 +343,7 @@ def _rebuild_notifications(transition: Transition, names: Collection[str]) -> li
     return [(name, text) for name in sorted(people & known)]
 
 
-def _recipients(data: ProposalTag, names: Collection[str]) -> list[str]:
+def _recipients(data: ProposalFields, names: Collection[str]) -> list[str]:
     """Return the recipients of the result: the proposer, the manager if it approved, and the agent if it goes on.
 
     An agent that is new or removed is not told, nor an operator who proposed something other than a configuration and

@@ -15,12 +15,14 @@ from hive_core.messaging.broker import Broker
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.question_store import QuestionRow, check_exists, format_time
 from hive_core.messaging.sending import OutgoingMessage
-from hive_core.protocol import AnswerRequest, AskRequest, Question, QuestionList, QuestionsQuery
+from hive_core.protocol import MAX_BODY_BYTES, AnswerRequest, AskRequest, Question, QuestionList, QuestionsQuery
 from hive_core.protocol.names import OPERATOR, SYSTEM
+from hive_core.text import Quoted
 
 MOST_OPEN = 20
 """Open questions of one agent."""
 _SHOWN = 2_000
+_SHOWN_OPTION = 200
 
 
 class Questions:
@@ -181,7 +183,9 @@ def _chosen(row: QuestionRow, request: AnswerRequest) -> str:
 
 
 def _no_such_option(row: QuestionRow, message: str) -> HiveError:
-    options = "; ".join(f"{number}. {option}" for number, option in enumerate(row.options, start=1))
+    options = "; ".join(
+        f"{number}. {Quoted(option).line(_SHOWN_OPTION)}" for number, option in enumerate(row.options, start=1)
+    )
     return HiveError("no_such_option", message, hint=f"choose one: {options}"[:_SHOWN] if options else "give a text")
 
 
@@ -190,7 +194,8 @@ def _ended(row: QuestionRow) -> HiveError:
     return conflict("question_ended", f"question {row.id} {how} already", "send a message instead: hive-c0re send")
 
 
-_QUOTED = 200
+_QUOTED = 2_000
+_QUOTED_OPTION = 1_000
 
 
 def question_message(row: QuestionRow) -> str:
@@ -199,24 +204,25 @@ def question_message(row: QuestionRow) -> str:
     by_option = f"hive-c0re answer {row.id} --option N"
     how = by_text if not row.options else f"{by_option}, or {by_text}" if row.free_text else by_option
     until = f"; it ends at {format_time(row.expires_at)}" if row.expires_at is not None else ""
-    options = "\n".join(f"{number}. {option}" for number, option in enumerate(row.options, start=1))
-    parts = [f"{row.agent} asks you (answer with: {how}{until}):", row.text, options]
+    options = "\n".join(
+        f"{number}. {Quoted(option).line(_QUOTED_OPTION)}" for number, option in enumerate(row.options, start=1)
+    )
+    parts = [
+        f"{row.agent} asks you (answer with: {how}{until}):",
+        Quoted(row.text).block(MAX_BODY_BYTES),
+        f"Its options:\n{options}" if options else "",
+    ]
     return "\n\n".join(filter(None, parts))
 
 
 def answer_message(row: QuestionRow, answer: str) -> str:
     """Return the message to the agent with the operator's answer."""
-    return f"Answer to your question {row.id} ({_quoted(row.text)}):\n\n{answer}"
+    return f"Answer to your question {row.id}, which was:\n{Quoted(row.text).block(_QUOTED)}\n\n{answer}"
 
 
 def expiry_message(row: QuestionRow) -> str:
     """Return the message to the agent that its question has expired."""
     return (
-        f"Nobody answered your question {row.id} in time ({_quoted(row.text)}). Go on without an answer as well as you "
-        "can, or ask again."
+        f"Nobody answered your question {row.id} in time. Go on without an answer as well as you can, or ask again.\n\n"
+        f"You had asked:\n{Quoted(row.text).block(_QUOTED)}"
     )
-
-
-def _quoted(text: str) -> str:
-    line = " ".join(text.split())
-    return f'"{line}"' if len(line) <= _QUOTED else f'"{line[:_QUOTED]}..."'

@@ -12,8 +12,9 @@ from hive_core.messaging import question_store as store
 from hive_core.messaging.broker import Broker
 from hive_core.messaging.question_store import ReminderRow, check_exists, format_time
 from hive_core.messaging.sending import OutgoingMessage
-from hive_core.protocol import Reminder, ReminderList, RemindersQuery, RemindRequest
+from hive_core.protocol import MAX_BODY_BYTES, Reminder, ReminderList, RemindersQuery, RemindRequest
 from hive_core.protocol.questions import LONGEST_AHEAD
+from hive_core.text import Quoted
 
 MOST_WAITING = 100
 """Reminders of one agent that are still to come."""
@@ -135,4 +136,4 @@ def _due_at(request: RemindRequest, now: int) -> int:
 def reminder_message(row: ReminderRow) -> str:
     """Return the message with which an agent is reminded."""
     head = f"Reminder {row.id}, which you set at {format_time(row.created_at)} for {format_time(row.due_at)}:"
-    return f"{head}\n\n{row.text}"
+    return f"{head}\n\n{Quoted(row.text).block(MAX_BODY_BYTES)}"

@@ -107,9 +107,9 @@ class TextCheck:
         return self._error(line, f"the character {name}, which a reviewer would not see", hint)
 
     def _not_utf8(self, error: UnicodeDecodeError) -> HiveError:
-        # The decoder puts what was left of the piece before at the beginning of this one, which holds no newline.
-        line = self._line + self._waiting.count("\n") + error.object.count(b"\n", 0, error.start)
-        return self._error(line, "not valid UTF-8", f"save the file as UTF-8; {_DATA}")
+        # What stands before is judged first, so that the message does not depend on the pieces.
+        self._check(error.object[: error.start].decode(), final=False)
+        return self._error(self._line, "not valid UTF-8", f"save the file as UTF-8; {_DATA}")
 
     def _error(self, line: int, what: str, hint: str) -> HiveError:
         if self._path == "agent.toml":

@@ -17,7 +17,7 @@ from hive_core.gate.records.transitions import MoveMain, Transition
 from hive_core.infra.concurrency.threads import UPKEEP
 from hive_core.infra.git.repository import Repository
 from hive_core.runtimes.base import BuildFailed
-from hive_core.text import last_lines
+from hive_core.text import Quoted
 
 _LOG_LINES = 10
 _LOG_BYTES = 4_000
@@ -152,8 +152,8 @@ class DeployStep:
             )
         except HiveError:
             return ""
-        tail = last_lines("\n".join(lines), _LOG_BYTES)
-        return f"\n\nThe last lines of its log:\n{tail}" if tail else ""
+        log_end = Quoted("\n".join(lines)).end(_LOG_BYTES)
+        return f"\n\nThe last lines of its log, in its own words:\n{log_end.block(_LOG_BYTES)}" if log_end else ""
 
 
 def _overtaken(other: ProposalRow, deployed: ProposalRow) -> str:

@@ -27,8 +27,10 @@ from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol.names import MANAGER, OPERATOR
+from hive_core.text import Quoted
 
 _ORDER = [word for state in State for word in ((state.value, ENDORSED) if state is State.BUILT else (state.value,))]
+_SHOWN_ERROR = 300
 _CUT_OFF = "cut off when the hive stopped: ask for it again"
 
 log = structlog.get_logger(__name__)
@@ -60,7 +62,9 @@ class Recovery:
                     notifications += await self._recover(agent)
             except Exception as error:  # Whatever one agent's repository holds, the others go on.
                 log.error("applied repository not recovered", agent=agent, error=str(error), exc_info=error)
-                notifications.append(f"{agent}: its applied repository cannot be read: {error}")
+                notifications.append(
+                    f"{agent}: its applied repository cannot be read: {Quoted(str(error)).line(_SHOWN_ERROR)}"
+                )
         if notifications:
             try:
                 await self._notify(notifications)

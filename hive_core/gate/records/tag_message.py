@@ -15,11 +15,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
 
 from hive_core.gate.records.fetches import FetchPermission, count, describe, to_json
+from hive_core.gate.records.quoted_proposal import QuotedProposal, quote_proposal
 from hive_core.gate.records.states import State
 from hive_core.protocol import Decider, ProposalKind
 from hive_core.protocol.names import MANAGER, SYSTEM, is_agent_name
 from hive_core.runtimes.base import Fetch
-from hive_core.text import first_line, join_list, last_lines, one_line, quote
+from hive_core.text import join_list, last_lines, one_line
 
 __all__ = ["ProposalFields", "ProposalTag", "format_message", "parse_message"]
 
@@ -113,7 +114,8 @@ def format_message(data: ProposalTag, who: str = "", *, marker: str = "") -> str
         log_tail=last_lines(data.log_tail, _KEPT_LOG),
     )
     word = marker or data.state
-    parts = [_subject(data, who, word), *_body(data, who, word), _block(data)]
+    quoted = quote_proposal(data)
+    parts = [_subject(quoted, who, word), *_body(quoted, who, word), _block(data)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -143,25 +145,25 @@ def parse_message(message: str) -> ProposalTag:
     return data
 
 
-def _subject(data: ProposalTag, who: str, word: str) -> str:
+def _subject(data: QuotedProposal, who: str, word: str) -> str:
+    """Return the first line: the state, the proposal, the party. Notes and reasons are in the body."""
     about = f"{word}: {data.agent}/{data.number}" + ("" if data.kind == "config" else f" ({data.kind})")
     by_rule = word == State.APPROVED and who in ("", SYSTEM) and data.kind != "rebuild" and bool(data.approvals)
     name = data.by if word == State.PROPOSAL else data.approvals[-1] if by_rule else who
     if word in _BY_A_PARTY and name:
         about += f" by {one_line(name, 60)}"
-    why = data.note if word in (State.PROPOSAL, State.DEPLOYED) else data.outcome
-    if not why and word == State.BUILT and data.waits_for is not None:
-        why = f"waits for the {data.waits_for}"
-    return one_line(f"{about}: {first_line(why, _SUBJECT)}" if why else about, _SUBJECT)
+    waits = word == State.BUILT and data.waits_for is not None
+    return one_line(f"{about}: waits for the {data.waits_for}" if waits else about, _SUBJECT)
 
 
-def _body(data: ProposalTag, who: str, word: str) -> list[str]:
+def _body(data: QuotedProposal, who: str, word: str) -> list[str]:
     wants = _WANTS[data.kind].format(agent=data.agent)
-    parts = [f"{one_line(data.by, 60)} proposed to {wants}:\n{quote(data.note or '(no note)', _SHOWN_NOTE)}"]
+    note = data.note.block(_SHOWN_NOTE, otherwise="(no note)")
+    parts = [f"{one_line(data.by, 60)} proposed to {wants}:\n{note}"]
     if data.outcome:
         by = f" by {one_line(who, 60)}" if who and word in _BY_A_PARTY else ""
         heading = "What was said on the approval" if word == State.DEPLOYED else f"{word.capitalize()}{by}"
-        parts.append(f"{heading}:\n{quote(data.outcome, _SHOWN_NOTE)}")
+        parts.append(f"{heading}:\n{data.outcome.block(_SHOWN_NOTE)}")
     if data.kind == "destroy" and data.purge:
         parts.append("Its state, login and messages are removed for good.")
     if data.kind == "spawn" and not data.start:
@@ -173,7 +175,7 @@ def _body(data: ProposalTag, who: str, word: str) -> list[str]:
     if data.closure_changes:
         parts.append(f"Changes of what was built:\n{join_list(data.closure_changes, _SHOWN_LINES, _WIDTH)}")
     if data.log_tail:
-        parts.append(f"The end of the build's log:\n{quote(last_lines(data.log_tail, _SHOWN_LOG), _SHOWN_LOG)}")
+        parts.append(f"The end of the build's log:\n{data.log_tail.end(_SHOWN_LOG).block(_SHOWN_LOG)}")
     if data.allowed_fetches is not None:
         parts.append(_allowed_fetches(data.agent, data.allowed_fetches))
     return parts

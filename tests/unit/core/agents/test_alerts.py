@@ -5,6 +5,7 @@ from __future__ import annotations
 from hive_core.agents.alerts import Alerts
 from hive_core.protocol import HarnessState
 from hive_core.runtimes.base import UnitState
+from hive_core.text import Quoted
 
 QUIET = 600
 """Seconds in which an agent's trouble of one kind is told once at most."""
@@ -84,24 +85,24 @@ def test_agents_do_not_quieten_each_other() -> None:
 def test_a_forgotten_agent_starts_afresh() -> None:
     """A new agent under the name of a destroyed one has its own incidents, at once."""
     alerts = Alerts(clock := Clock())
-    alerts.state_reported("bob", "failed", "x")
+    alerts.state_reported("bob", "failed", Quoted("x"))
     clock.now += QUIET
-    assert alerts.state_reported("bob", "failed", "x")
+    assert alerts.state_reported("bob", "failed", Quoted("x"))
     assert alerts.state_reported("bob", "needs_login")
     assert alerts.unit_changed(CRASH)
     alerts.forget("bob")
-    assert alerts.state_reported("bob", "failed", "x") is None
+    assert alerts.state_reported("bob", "failed", Quoted("x")) is None
     assert alerts.state_reported("bob", "needs_login")
     assert alerts.unit_changed(CRASH)
 
 
 def test_an_agent_that_keeps_failing_is_told_once() -> None:
-    """One failed turn is no incident; a minute of nothing else is, told in one line with the start of the reason."""
+    """One failed turn is no incident; a minute of nothing else is, told with the start of the reason."""
     alerts = Alerts(clock := Clock())
 
     def failed(detail: str = "no such\nmodel " + "x" * 500) -> str | None:
         alerts.state_reported("bob", "thinking")
-        return alerts.state_reported("bob", "failed", detail)
+        return alerts.state_reported("bob", "failed", Quoted(detail))
 
     assert failed() is None
     clock.now += 59
@@ -110,11 +111,11 @@ def test_an_agent_that_keeps_failing_is_told_once() -> None:
     clock.now += 1
     assert failed() is None, "it worked in between"
     clock.now += 60
-    reason = ("no such model " + "x" * 500)[:200]
-    assert failed() == f"bob cannot handle its messages: {reason}"
+    first = "bob cannot handle its messages.\nThe reason, in its own words:\n"
+    assert failed() == f"{first}> no such\n> model {'x' * 500}"
     clock.now += QUIET
     assert failed() is None
     alerts.state_reported("bob", "idle")
     assert failed() is None
     clock.now += 60
-    assert failed(" ") == "bob cannot handle its messages: it does not say why"
+    assert failed(" ") == f"{first}> (it does not say why)"

@@ -84,7 +84,7 @@ async def test_what_was_said_before_the_deployment_does_not_count(hive: AgentHiv
         (0, ["idle"], "its harness reported in with deployment 0 instead of 1"),
         (None, ["idle"], "its harness reported in without saying which deployment it runs"),
         (1, [], "its harness reported in, but not that it is ready"),
-        (1, ["failed"], "its harness reported that it failed: no model"),
+        (1, ["failed"], "its harness reported that it failed"),
     ],
 )
 async def test_what_is_missing_is_told_when_the_time_is_up(
@@ -92,7 +92,9 @@ async def test_what_is_missing_is_told_when_the_time_is_up(
 ) -> None:
     """Whoever reads why a deployment failed learns how far it came, and how long that was waited for."""
     await hive.report("bob", deployment, *states)
-    assert await hive.deployments.wait_healthy("bob", 1, 0.01) == f"{why} (waited 0.01 seconds)"
+    told = await hive.deployments.wait_healthy("bob", 1, 0.01)
+    quoted = "\nThe reason, in its own words:\n> no model" if "failed" in states else ""
+    assert told == f"{why} (waited 0.01 seconds){quoted}"
 
 
 async def test_a_harness_may_recover_in_time(hive: AgentHive) -> None:
@@ -182,8 +184,8 @@ async def test_an_agent_that_keeps_failing_is_told_to_the_manager() -> None:
     for name in ("bob", "hm1nd"):
         await scene.reports.harness(name, "failed", "no model")
     assert scene.told.sent == [
-        ("hm1nd", "bob cannot handle its messages: no model"),
-        ("operator", "hm1nd cannot handle its messages: no model"),
+        ("hm1nd", "bob cannot handle its messages.\nThe reason, in its own words:\n> no model"),
+        ("operator", "hm1nd cannot handle its messages.\nThe reason, in its own words:\n> no model"),
     ]
 
 

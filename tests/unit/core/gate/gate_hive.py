@@ -253,10 +253,14 @@ class GateHive:
 
     async def notified(self, name: str) -> list[str]:
         """Return the first lines of the hive's messages to an agent or the operator, the oldest first."""
+        return [body.partition("\n")[0] for body in await self.messages(name)]
+
+    async def messages(self, name: str) -> list[str]:
+        """Return the hive's messages to an agent or the operator, the oldest first."""
         query = """SELECT body FROM messages JOIN deliveries ON message = id
             WHERE sender = 'system' AND deliveries.recipient = ? ORDER BY id"""
         found = await self.database.read(lambda db: db.execute(query, (name,)).fetchall())
-        return [body.partition("\n")[0] for (body,) in found]
+        return [body for (body,) in found]
 
     async def inbox(self) -> list[str]:
         return [message.body for message in (await self.hive.broker.inbox(InboxQuery(limit=200))).messages]

@@ -221,22 +221,22 @@ def review_of(name: str) -> str:
     ("text", "first"),
     [
         (notifications.deployed(replace(BUILT, state=State.DEPLOYED)), "Proposal ada/3 is deployed."),
-        (notifications.denied(replace(BUILT, outcome="why?\nno"), "hm1nd"), "Proposal ada/3 was denied by hm1nd: why?"),
-        (notifications.failed(replace(BUILT, outcome="not healthy\nlog")), "Proposal ada/3 failed: not healthy"),
+        (notifications.denied(replace(BUILT, outcome="why?\nno"), "hm1nd"), "Proposal ada/3 was denied by hm1nd."),
+        (notifications.failed(replace(BUILT, outcome="not healthy\nlog")), "Proposal ada/3 failed."),
         (
             notifications.withdrawn(replace(BUILT, outcome="main moved"), "system"),
-            "Proposal ada/3 was withdrawn by system: main moved",
+            "Proposal ada/3 was withdrawn by system.",
         ),
     ],
 )
 def test_the_first_line_tells_the_outcome(text: str, first: str) -> None:
-    """What became of the proposal stands first, with who and why."""
+    """What became of the proposal stands first, in the hive's words only, with who has caused it."""
     assert text.partition("\n")[0] == first
 
 
-def test_a_long_reason_is_told_whole() -> None:
-    """The first line has the reason's first line, the rest follows."""
-    assert "The whole reason:\n> why?\n> no" in notifications.denied(replace(BUILT, outcome="why?\nno"), "hm1nd")
+def test_a_reason_is_told_whole() -> None:
+    """The reason follows the first line, quoted."""
+    assert "\n\nThe reason:\n> why?\n> no\n\n" in notifications.denied(replace(BUILT, outcome="why?\nno"), "hm1nd")
 
 
 def test_a_failed_build_shows_the_end_of_its_log() -> None:

@@ -36,7 +36,7 @@ async def test_a_question_is_a_message_to_the_operator(question_hive: QuestionHi
     assert (sender, asked.state, asked.answer) == ("ada", "open", None)
     first, *_ = body.splitlines()
     assert f"hive-c0re answer {asked.id} --option N, or hive-c0re answer {asked.id} TEXT; it ends at 2027-" in first
-    assert body.endswith("Which\ncolour?\n\n1. red\n2. blue")
+    assert body.endswith('\n\n> Which\n> colour?\n\nIts options:\n1. "red"\n2. "blue"')
     messages = await question_hive.database.read(lambda db: db.execute("SELECT id FROM messages").fetchall())
     assert messages == [(asked.id,)]
 
@@ -49,7 +49,7 @@ async def test_an_answer_is_a_message_to_the_agent(question_hive: QuestionHive, 
     assert await answer(question_hive, asked.id, **given) == "blue"
     [(sender, _, body, reply_to)] = await question_hive.told("ada")
     assert (sender, reply_to) == ("operator", asked.id)
-    assert body == f'Answer to your question {asked.id} ("Which?"):\n\nblue'
+    assert body == f"Answer to your question {asked.id}, which was:\n> Which?\n\nblue"
     assert question_hive.broker.unacknowledged("operator") == 0
     rows = await question_hive.database.read(
         lambda db: db.execute("SELECT actor, action, subject FROM audit").fetchall()
@@ -91,7 +91,7 @@ async def test_answers_that_fit_no_question(question_hive: QuestionHive) -> None
         assert await code(answer(question_hive, strict, **given)) == expected
     with pytest.raises(HiveError) as refusal:
         await answer(question_hive, strict, option=3)
-    assert refusal.value.hint == "choose one: 1. red; 2. blue"
+    assert refusal.value.hint == 'choose one: 1. "red"; 2. "blue"'
     assert await code(answer(question_hive, (await question_hive.ask()).id, option=1)) == "no_such_option"
     assert await code(answer(question_hive, 999, text="x")) == "unknown_question"
     assert await question_hive.told("ada") == []
@@ -162,7 +162,7 @@ async def test_a_question_ends_with_its_time(question_hive: QuestionHive) -> Non
         await question_hive.scheduler.run_due()
     [(sender, _, body, reply_to)] = await question_hive.told("ada")
     assert (sender, reply_to) == ("system", asked.id)
-    assert body.startswith(f'Nobody answered your question {asked.id} in time ("Which?").')
+    assert body.startswith(f"Nobody answered your question {asked.id} in time. ") and body.endswith("\n> Which?")
     assert await code(answer(question_hive, asked.id, text="late")) == "question_ended"
     [ended] = (await question_hive.questions.listing(QuestionsQuery(view="all"))).questions
     assert (ended.state, ended.answer) == ("expired", None)

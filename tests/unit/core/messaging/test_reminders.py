@@ -39,7 +39,7 @@ async def test_a_reminder_comes_at_its_time(question_hive: QuestionHive) -> None
     assert sender == "bob"
     assert body == (
         f"Reminder {first.id}, which you set at 2027-01-15 08:00:00 UTC for 2027-01-15 08:01:00 UTC:\n\n"
-        "look at the build"
+        "> look at the build"
     )
 
 

@@ -50,7 +50,7 @@ async def test_what_was_missed_comes_at_once(question_hive: QuestionHive) -> Non
         await question_hive.close()
     await question_hive.open()
     reminded = [body.rpartition("\n")[2] for body in bodies if body.startswith("Reminder")]
-    assert reminded == ["first", "second"]
+    assert reminded == ["> first", "> second"]
     assert [body for body in bodies if f"your question {question.id} in time" in body] == bodies[2:]
 
 

@@ -12,8 +12,8 @@ from hive_core.runtimes import launcher
     [
         ("bubblewrap is not installed", True, "install bubblewrap"),
         ("bwrap failed: bwrap: Can't mkdir parents for /tmp: Function not implemented", True, "RestrictSUIDSGID="),
-        ("bwrap failed: bwrap: Can't mkdir parents for /tmp: Function not implemented", False, "user and network namespaces"),
-        ("bwrap failed: bwrap: No permissions to create new namespace", True, "user and network namespaces"),
+        ("bwrap failed: bwrap: Can't mkdir parents for /tmp: Function not implemented", False, "network namespaces"),
+        ("bwrap failed: bwrap: No permissions to create new namespace", True, "network namespaces"),
     ],
 )
 def test_the_remedy_fits_the_problem(monkeypatch: pytest.MonkeyPatch, problem: str, missing: bool, words: str) -> None:

@@ -48,8 +48,8 @@ async def test_failure_names_the_fetches(gate_hive: GateHive) -> None:
     for part in (URL, BY_NIX.hash, BY_NIX.derivation, "https://b.example/y", BY_PROGRAM.derivation, "any host"):
         assert part in failed.outcome
     assert failed.outcome.startswith("the build needs 2 fetches from the network that no operator has allowed:\n")
-    (line,) = [line for line in await gate_hive.notified("ada") if line.startswith("Proposal ada/1 failed")]
-    assert line == f"Proposal ada/1 failed: {failed.outcome.splitlines()[0]}"
+    (text,) = [text for text in await gate_hive.messages("ada") if text.startswith("Proposal ada/1 failed.\n")]
+    assert f"\nThe reason:\n> {failed.outcome.splitlines()[0]}\n" in text
     await gate_hive.check()
 
 

@@ -109,7 +109,7 @@ async def test_what_cannot_be_built_fails(gate_hive: GateHive) -> None:
     await gate_hive.gate.config_submissions.propose(ProposeRequest(commit=sha, note="oops"), ADA)
     failed = await gate_hive.until("ada", 1, "failed")
     assert "agent.nix" in failed.outcome
-    assert (await gate_hive.notified("ada"))[0].startswith("Proposal ada/1 failed: ")
+    assert (await gate_hive.notified("ada"))[0] == "Proposal ada/1 failed."
     assert await gate_hive.notified("hm1nd") == []
     assert gate_hive.runtime.specs["ada"].deployment == 0
     await gate_hive.check()
@@ -129,7 +129,7 @@ async def test_what_does_not_come_up_is_put_back(gate_hive: GateHive, role: str,
     assert gate_hive.main("ada") == before
     assert [number for name, number in gate_hive.runtime.activated if name == "ada"] == [1, 0]
     for name in ("ada", "hm1nd"):
-        assert (await gate_hive.notified(name))[-1].startswith("Proposal ada/1 failed: ")
+        assert (await gate_hive.notified(name))[-1] == "Proposal ada/1 failed."
     await gate_hive.check()
 
 
@@ -177,7 +177,9 @@ async def test_denied(gate_hive: GateHive) -> None:
     """A denial ends a proposal and tells who proposed it why."""
     await gate_hive.built("ada")
     assert (await gate_hive.deny("ada", 1)).state == "denied"
-    assert (await gate_hive.notified("ada"))[-1] == "Proposal ada/1 was denied by hm1nd: too risky"
+    assert (await gate_hive.messages("ada"))[-1].startswith(
+        "Proposal ada/1 was denied by hm1nd.\n\nThe reason:\n> too risky\n\n"
+    )
     await gate_hive.check()
 
 
@@ -188,7 +190,9 @@ async def test_withdrawn(gate_hive: GateHive) -> None:
     assert (await refused(gate_hive.gate.decisions.withdraw("ada", 1, request, BOB))).code == "unknown_proposal"
     assert (await refused(gate_hive.gate.decisions.withdraw("ada", 1, request, MANAGER))).code == "not_yours"
     assert (await gate_hive.gate.decisions.withdraw("ada", 1, request, ADA)).state == "withdrawn"
-    assert (await gate_hive.notified("hm1nd"))[-1] == "Proposal ada/1 was withdrawn by ada: changed my mind"
+    assert (await gate_hive.messages("hm1nd"))[-1].startswith(
+        "Proposal ada/1 was withdrawn by ada.\n\nThe reason:\n> changed my mind\n\n"
+    )
     assert await gate_hive.notified("ada") == []
     assert (await refused(gate_hive.gate.decisions.withdraw("ada", 1, request, ADA))).code == "stale_state"
     await gate_hive.check()
@@ -212,7 +216,7 @@ async def test_nobody_decided_in_time(layout: Layout) -> None:
         await gate_hive.propose("ada")  # On a busy machine the time is up before it is built.
         gone = await gate_hive.until("ada", 1, "withdrawn")
         assert gone.outcome == policy.EXPIRED
-        assert (await gate_hive.notified("ada"))[-1].startswith("Proposal ada/1 was withdrawn by system: ")
+        assert (await gate_hive.notified("ada"))[-1] == "Proposal ada/1 was withdrawn by system."
         await gate_hive.check()
 
 

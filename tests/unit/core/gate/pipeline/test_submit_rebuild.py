@@ -44,7 +44,9 @@ async def test_nothing_to_deploy(gate_hive: GateHive) -> None:
     gone = await gate_hive.until("ada", 1, "withdrawn")
     assert gone.outcome == policy.UP_TO_DATE
     assert ("ada", 1) not in gate_hive.runtime.activated
-    assert (await gate_hive.notified("hm1nd"))[-1] == f"Proposal ada/1 was withdrawn by system: {policy.UP_TO_DATE}"
+    assert (await gate_hive.messages("hm1nd"))[-1].startswith(
+        f"Proposal ada/1 was withdrawn by system.\n\nThe reason:\n> {policy.UP_TO_DATE}\n"
+    )
     assert await gate_hive.notified("ada") == []
     await gate_hive.check()
 
@@ -60,7 +62,7 @@ async def test_what_does_not_come_up(gate_hive: GateHive) -> None:
     failed = await gate_hive.until("ada", 2, "failed")
     assert "did not report in" in failed.outcome
     assert (gate_hive.runtime.specs["ada"].closure, gate_hive.runtime.specs["ada"].deployment) == (before.closure, 1)
-    assert any(line.startswith("Proposal ada/2 failed: ") for line in await gate_hive.notified("hm1nd"))
+    assert "Proposal ada/2 failed." in await gate_hive.notified("hm1nd")
     await gate_hive.check()
 
 

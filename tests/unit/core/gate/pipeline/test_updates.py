@@ -133,7 +133,8 @@ async def test_not_all_of_them_in_vain(layout: Layout) -> None:
         await gate_hive.gate.updates.check_outdated()
         assert states.empty()
         assert [row.agent for row in await gate_hive.rows() if row.kind == "rebuild"] == ["ada"]
-        assert (await gate_hive.notified("hm1nd"))[1:] == ["Proposal ada/1 failed: no such package"]
+        assert (await gate_hive.notified("hm1nd"))[1:] == ["Proposal ada/1 failed."]
+        assert "\nThe reason:\n> no such package\n" in (await gate_hive.messages("hm1nd"))[1]
         await gate_hive.check()
 
 

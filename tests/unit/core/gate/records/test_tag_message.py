@@ -194,10 +194,10 @@ def test_a_longer_message_than_any_is_refused() -> None:
 @pytest.mark.parametrize(
     ("told", "who", "marker", "subject"),
     [
-        (replace(BASIC, state=State.PROPOSAL), "ada", "", "proposal: ada/3 by ada: add docker"),
+        (replace(BASIC, state=State.PROPOSAL), "ada", "", "proposal: ada/3 by ada"),
         (replace(BASIC, state=State.BUILDING), "system", "", "building: ada/3"),
         (replace(BASIC, waits_for="manager"), "system", "", "built: ada/3: waits for the manager"),
-        (replace(BASIC, approvals=["hm1nd"], outcome="fine"), "hm1nd", "endorsed", "endorsed: ada/3 by hm1nd: fine"),
+        (replace(BASIC, approvals=["hm1nd"], outcome="fine"), "hm1nd", "endorsed", "endorsed: ada/3 by hm1nd"),
         (replace(BASIC, state=State.APPROVED, approvals=["hm1nd"]), "hm1nd", "", "approved: ada/3 by hm1nd"),
         (
             replace(BASIC, state=State.APPROVED, approvals=["rule: prompt only"]),
@@ -205,35 +205,35 @@ def test_a_longer_message_than_any_is_refused() -> None:
             "",
             "approved: ada/3 by rule: prompt only",
         ),
-        (replace(BASIC, state=State.DEPLOYED, outcome="fine"), "system", "", "deployed: ada/3: add docker"),
+        (replace(BASIC, state=State.DEPLOYED, outcome="fine"), "system", "", "deployed: ada/3"),
         (
             replace(BASIC, state=State.DENIED, outcome="\nneeds a reason for docker\nsee above"),
             "hm1nd",
             "",
-            "denied: ada/3 by hm1nd: needs a reason for docker",
+            "denied: ada/3 by hm1nd",
         ),
         (
             replace(BASIC, state=State.FAILED, outcome="no package dcoker\n\nlog"),
             "system",
             "",
-            "failed: ada/3: no package dcoker",
+            "failed: ada/3",
         ),
         (
             replace(BASIC, state=State.WITHDRAWN, outcome="main moved"),
             "system",
             "",
-            "withdrawn: ada/3 by system: main moved",
+            "withdrawn: ada/3 by system",
         ),
         (
             replace(BASIC, kind="spawn", number=0, state=State.PROPOSAL, by="operator:alice", note="a writer"),
             "operator:alice",
             "",
-            "proposal: ada/0 (spawn) by operator:alice: a writer",
+            "proposal: ada/0 (spawn) by operator:alice",
         ),
     ],
 )
 def test_subjects(told: ProposalTag, who: str, marker: str, subject: str) -> None:
-    """The first line says what became of which proposal, by whom and why."""
+    """The first line says what became of which proposal and by whom, without a word of an agent."""
     assert format_message(told, who, marker=marker).split("\n")[0] == subject
 
 
@@ -255,7 +255,7 @@ def test_a_failed_build_reads_like_a_story() -> None:
         log_tail="evaluating\n\nerror: no package dcoker",
     )
     assert format_message(told, "system").startswith(
-        "failed: ada/3: no package dcoker\n"
+        "failed: ada/3\n"
         "\n"
         "ada proposed to change the configuration of ada:\n"
         "> add docker\n"
@@ -280,11 +280,12 @@ def test_a_failed_build_reads_like_a_story() -> None:
 
 @given(hostile)
 def test_words_of_others_are_marked(words: str) -> None:
-    """Above the block, every line that others could have written is quoted, listed or the subject."""
+    """Above the block, every line that others could have written is quoted or listed; none is in the subject."""
     told = replace(BASIC, note=words, outcome=words, log_tail=words, settings=[words], closure_changes=[words])
     own = {"", "ada proposed to change the configuration of ada:", "Built:", "Settings:", "Changes of what was built:"}
     own.add("The end of the build's log:")
-    body = format_message(told, "system").rpartition("\n\n")[0].split("\n")[1:]
+    subject, *body = format_message(told, "system").rpartition("\n\n")[0].split("\n")
+    assert subject == "built: ada/3"
     assert [line for line in body if line not in own and not line.startswith(("> ", "- "))] == []
 
 

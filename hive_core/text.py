@@ -76,9 +76,9 @@ def escape_unprintable(text: str) -> str:
     """Escape all characters that are invisible or not printable, other than newlines and tabs."""
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
-    shown = _INVISIBLE.sub(lambda found: _escape(found[0]), text)
+    shown = _INVISIBLE.sub(lambda found: ascii(found[0])[1:-1], text)
     return "".join(
-        character if character.isprintable() or character in "\n\t" else _escape(character) for character in shown
+        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in shown
     )
 
 

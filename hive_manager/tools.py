@@ -69,7 +69,7 @@ def _add_lifecycle_tools(server: MCPServer[None], client: CoreClient) -> None:
     @server.tool(structured_output=False)
     async def agent_logs(name: AgentName, lines: Lines = 100, skip: Skip = 0) -> str:
         """Read the end of an agent's log: its turns, and the reasons of failures."""
-        return await read_log(partial(client.agent_logs, name), lines, skip)
+        return await read_log(partial(client.agent_logs, name), name, lines, skip)
 
 
 Agent = Annotated[str, Field(description="The agent of the proposal or deployment.")]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hive_core.protocol import Delivery
 from hive_core.protocol.names import OPERATOR, SYSTEM
+from hive_core.text import visible
 
 
 def render(deliveries: Sequence[Delivery], long_bodies: Path) -> str:
@@ -49,7 +50,10 @@ def new_mark(deliveries: Iterable[Delivery]) -> str:
 
 
 def frame(delivery: Delivery, mark: str, whole: Path | None = None, shown: int = SHOWN_CHARACTERS) -> str:
-    """Frame a message by two lines with `mark`. `whole` is the file with the body, if it is truncated to `shown`."""
+    """Frame a message by two lines with `mark`. `whole` is the file with the body, if it is truncated to `shown`.
+
+    Invisible characters are escaped, so that a model reads nothing that a person would not see.
+    """
     facts = [f"message {delivery.id} from {_who(delivery.sender)}"]
     if delivery.to == "*":
         facts.append("sent to everyone")
@@ -64,7 +68,7 @@ def frame(delivery: Delivery, mark: str, whole: Path | None = None, shown: int =
     if whole is not None:
         body = body[:shown]
         facts.append(f"only its first {len(body)} of {len(delivery.body)} characters; the whole is in {whole}")
-    return f"--- {mark} begin: {', '.join(facts)}\n{body}\n--- {mark} end of message {delivery.id}"
+    return f"--- {mark} begin: {', '.join(facts)}\n{visible(body)}\n--- {mark} end of message {delivery.id}"
 
 
 def frames(deliveries: Sequence[Delivery], directory: Path, shown: int = SHOWN_CHARACTERS) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -13,6 +14,7 @@ from pydantic import Field, ValidationError
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_core.protocol import LogsAnswer, LogsQuery
+from hive_core.text import printable_line
 
 LONGEST_OUTPUT = 30_000
 """Most characters in the result of a tool; agent CLIs refuse or drop much longer ones."""
@@ -34,12 +36,16 @@ def _with_hint(message: str, hint: str) -> str:
     return f"{message}\n{hint}" if hint else message
 
 
-def last_lines(lines: list[str], skip: int = 0) -> str:
-    """Join `lines` without the last `skip`; of a long text, return the end, with the `skip` for the lines before."""
+def last_lines(lines: list[str], skip: int = 0) -> tuple[str, str]:
+    """Join `lines` without the last `skip`; of a long text, return the end.
+
+    Returns:
+        A sentence about what is cut, with the `skip` for the lines before, or ""; and the text.
+    """
     wanted = lines[: max(0, len(lines) - skip)]
     text = "\n".join(wanted)
     if len(text) <= LONGEST_OUTPUT:
-        return text
+        return "", text
     fitting, taken = 0, 0
     for line in reversed(wanted):
         taken += len(line) + 1
@@ -49,11 +55,12 @@ def last_lines(lines: list[str], skip: int = 0) -> str:
     if fitting:
         size = f"the last {fitting} of {len(wanted)} lines, which have {len(text)} characters"
         head = f"[{size}; for those before: skip={skip + fitting}]"
-        return "\n".join([head, *wanted[-fitting:]])
+        return head, "\n".join(wanted[-fitting:])
     head = f"[the end of a line of {len(wanted[-1])} characters; for those before: skip={skip + 1}]"
-    return f"{head}\n{wanted[-1][-LONGEST_OUTPUT:]}"
+    return head, wanted[-1][-LONGEST_OUTPUT:]
 
 
+LONGEST_LINE = 1_000_000
 _MOST = 10_000
 """Most lines in one answer of the hive."""
 Lines = Annotated[int, Field(ge=1, le=_MOST, description="How many of the last lines.")]
@@ -66,11 +73,23 @@ def add_log_tools(server: MCPServer[None], client: CoreClient) -> None:
     @server.tool(structured_output=False)
     async def read_logs(lines: Lines = 100, skip: Skip = 0) -> str:
         """Read the end of your harness's log: its turns, and the reasons of failures."""
-        return await read_log(client.logs, lines, skip)
+        return await read_log(client.logs, "you", lines, skip)
 
 
-async def read_log(logs: Callable[[LogsQuery], Awaitable[LogsAnswer]], lines: int, skip: int) -> str:
-    """Read the last `lines` before the newest `skip` ones, truncated to the length of a result."""
+async def read_log(logs: Callable[[LogsQuery], Awaitable[LogsAnswer]], whose: str, lines: int, skip: int) -> str:
+    """Read the last `lines` before the newest `skip` ones, truncated to the length of a result.
+
+    The lines are words of the agent `whose`: they are escaped and stand between lines with a random mark.
+    """
     with as_tool_errors():
         answer = await logs(LogsQuery(lines=min(lines + skip, _MOST)))
-    return last_lines(answer.lines, skip) or "There are no lines."
+    head, text = last_lines([printable_line(line, LONGEST_LINE) for line in answer.lines], skip)
+    if not text:
+        return "There are no lines."
+    shown = framed(secrets.token_hex(8), f"log, in the words of {whose}", text)
+    return f"{head}\n{shown}" if head else shown
+
+
+def framed(mark: str, title: str, text: str) -> str:
+    """Return a text of an agent between lines with a random mark that it cannot know."""
+    return f"--- {mark} begin: {title}\n{text}\n--- {mark} end"

@@ -14,7 +14,7 @@ from hive_agent.client.core_client import CoreClient
 from hive_agent.config_repository import ConfigRepository, GitFailed
 from hive_agent.environment import AgentEnvironment
 from hive_agent.infra.json_text import truncate
-from hive_agent.tools.output import LONGEST_OUTPUT, as_tool_errors
+from hive_agent.tools.output import LONGEST_OUTPUT, as_tool_errors, framed
 from hive_core.protocol import (
     NetworkFetch,
     Proposal,
@@ -24,13 +24,14 @@ from hive_core.protocol import (
     ProposeRequest,
     WithdrawRequest,
 )
-from hive_core.text import escape_unprintable
+from hive_core.text import Quoted, escape_unprintable
 
 View = Annotated[Literal["open", "ended", "all"], Field(description="Open ones, ended ones, or both.")]
 CommitText = Annotated[str, Field(description="The full id of the commit (40 characters); empty: the one checked out.")]
 ProposalNote = Annotated[str, Field(description="Changes and reasons, for the party that decides.")]
 _LISTED_PROPOSALS = 50
 _NAMED_FILES = 5
+_NAMES_CHARACTERS = 2_000
 
 
 def add_proposal_tools(server: MCPServer[None], client: CoreClient, environment: AgentEnvironment) -> None:
@@ -93,8 +94,10 @@ async def propose(
     )
     if left_out:
         names = ", ".join(item[3:] for item in left_out[:_NAMED_FILES])
-        more = f" and {len(left_out) - _NAMED_FILES} more" if len(left_out) > _NAMED_FILES else ""
-        text += f"\nNot committed, and therefore not part of the proposal: {escape_unprintable(names)}{more}."
+        more = f" (these and {len(left_out) - _NAMED_FILES} more)" if len(left_out) > _NAMED_FILES else ""
+        text += (
+            f"\nNot committed, and therefore not part of the proposal{more}:\n{Quoted(names).block(_NAMES_CHARACTERS)}"
+        )
     return text
 
 
@@ -108,10 +111,10 @@ _LISTED_LINES = 200
 
 
 def proposal_line(proposal: Proposal) -> str:
-    """A proposal in one line, with the first line of its outcome or note quoted."""
+    """A proposal in one line, and the first line of its outcome or note quoted in a second one."""
     facts = f"{proposal.agent}/{proposal.number} {proposal.kind} by {proposal.by}: {_state(proposal)}"
-    text = proposal.outcome or proposal.note
-    return f"{facts}; {'reason' if proposal.outcome else 'note'}: {_quoted(text)}"
+    first = Quoted(escape_unprintable(proposal.outcome or proposal.note)).line(_LINE_CHARACTERS)
+    return f"{facts}; the {'reason' if proposal.outcome else 'note'}:\n> {first}"
 
 
 def proposal_listing(proposals: Iterable[Proposal], total: int, offset: int = 0) -> str:
@@ -159,7 +162,7 @@ def proposal_detail(proposal: ProposalDetail, whole_diff: str = "") -> str:
     parts = [
         "\n".join(facts),
         *_files(proposal, mark),
-        *(_framed(mark, title, text) for title, text in written.items() if text),
+        *(framed(mark, title, text) for title, text in written.items() if text),
     ]
     left = max(1_000, LONGEST_OUTPUT - sum(len(part) for part in parts) - 1_000)
     parts.append(_diff(proposal, mark, left, whole_diff))
@@ -209,7 +212,7 @@ def _files(proposal: ProposalDetail, mark: str) -> list[str]:
     shown = [
         line[:_FILE_CHARACTERS] + ("..." if len(line) > _FILE_CHARACTERS else "") for line in lines[:_LISTED_FILES]
     ]
-    text = _framed(mark, title, "\n".join(shown))
+    text = framed(mark, title, "\n".join(shown))
     if len(lines) > _LISTED_FILES:
         text += f"\n\n{len(lines) - _LISTED_FILES} MORE FILES CHANGE than are listed."
     hidden = sum(file.hidden for file in proposal.files)
@@ -226,11 +229,7 @@ def _diff(proposal: ProposalDetail, mark: str, most: int, whole_diff: str) -> st
     if is_cut or len(shown) < len(escape_unprintable(proposal.diff)):
         title += f", ONLY THE FIRST {len(shown)} CHARACTERS ARE HERE"
         warning = f"\n\nThe diff is cut. To see all of it: {whole_diff}" if whole_diff else "\n\nThe diff is cut."
-    return _framed(mark, title, shown or "(no file differs)") + warning
-
-
-def _framed(mark: str, title: str, text: str) -> str:
-    return f"--- {mark} begin: {title}\n{text}\n--- {mark} end"
+    return framed(mark, title, shown or "(no file differs)") + warning
 
 
 def _state(proposal: Proposal) -> str:
@@ -241,11 +240,6 @@ def _state(proposal: Proposal) -> str:
 def _joined(lines: list[str], width: int = _LINE_CHARACTERS) -> str:
     shown = "\n".join(escape_unprintable(item)[:width] for item in lines[:_LISTED_LINES])
     return _visible_beginning(shown) + (f"\n[{_LISTED_LINES} of {len(lines)}]" if len(lines) > _LISTED_LINES else "")
-
-
-def _quoted(text: str) -> str:
-    first = escape_unprintable(text.strip().partition("\n")[0])
-    return f'"{first}"' if len(first) <= _LINE_CHARACTERS else f'"{first[:_LINE_CHARACTERS]}..."'
 
 
 def _visible_beginning(text: str) -> str:

@@ -14,7 +14,7 @@ from hive_agent.client.core_client import CoreClient
 from hive_agent.tools import proposals
 from hive_agent.tools.output import LONGEST_OUTPUT, as_tool_errors
 from hive_core.protocol import LONGEST_AHEAD, AskRequest, OpenItems, Question, Reminder, RemindRequest, StatusRequest
-from hive_core.text import escape_unprintable, shown
+from hive_core.text import Quoted, escape_unprintable, shown, visible
 
 QuestionText = Annotated[str, Field(description="The question, with everything that is needed to answer it.")]
 Options = Annotated[list[str], Field(description="Up to 10 answers to choose from, one line each; may be left out.")]
@@ -157,23 +157,23 @@ def find_question_text(items: OpenItems, number: int) -> str | None:
     found = next((item for item in items.questions if item.id == number), None)
     if found is None:
         return None
-    options = "\n".join(f"{index}. {option}" for index, option in enumerate(found.options, start=1))
-    return "\n\n".join(filter(None, [f"Question {_asked(found)}:", found.text, options]))
+    options = "\n".join(f"> {index}. {visible(option)}" for index, option in enumerate(found.options, start=1))
+    return "\n\n".join(filter(None, [f"Question {_asked(found)}:", Quoted(found.text).block(LONGEST_OUTPUT), options]))
 
 
 def find_reminder_text(items: OpenItems, number: int) -> str | None:
     """The pending reminder with that number in full; None if there is none."""
     found = next((item for item in items.reminders if item.id == number), None)
-    return None if found is None else f"Reminder {_due(found)}:\n\n{found.text}"
+    return None if found is None else f"Reminder {_due(found)}:\n\n{Quoted(found.text).block(LONGEST_OUTPUT)}"
 
 
 def _question_line(item: Question) -> str:
     options = f" [{'; '.join(item.options)}]" if item.options else ""
-    return f"{_asked(item)}: {_short(item.text + options)}"
+    return f"{_asked(item)}:\n> {_short(item.text + options)}"
 
 
 def _reminder_line(item: Reminder) -> str:
-    return f"{_due(item)}: {_short(item.text)}"
+    return f"{_due(item)}:\n> {_short(item.text)}"
 
 
 def _asked(item: Question) -> str:

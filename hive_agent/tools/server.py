@@ -110,6 +110,6 @@ def _add_directory_tools(server: MCPServer[None], client: CoreClient) -> None:
 
 
 def _peer(peer: Peer) -> str:
-    # The status is text of that agent: it is put on one line, so that it cannot look like the line of another agent.
-    status = f"; status: {escape_unprintable(' '.join(peer.status.split()))}" if peer.status else ""
+    # The status is text of that agent: one marked line, so that it cannot look like the line of another agent.
+    status = f"; its status:\n> {escape_unprintable(' '.join(peer.status.split()))}" if peer.status.strip() else ""
     return f"{peer.name} ({peer.kind}): {peer.lifecycle}, {peer.state}{status}"

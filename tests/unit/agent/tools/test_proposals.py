@@ -37,7 +37,7 @@ async def test_propose_config(core: FakeCore, tmp_path: Path) -> None:
         said = text(await client.call_tool("propose_config", {"note": "shorter"}))
         assert (await client.call_tool("propose_config", {"note": "named", "commit": COMMIT})).is_error is False
     assert "as alice/1" in said
-    assert "Not committed, and therefore not part of the proposal: prompt.md." in said
+    assert "Not committed, and therefore not part of the proposal:\n> prompt.md" in said
     head = git(place, "rev-parse", "HEAD")
     assert [asked for _, asked in core.gate.asked] == [
         ProposeRequest(commit=head, note="shorter"),
@@ -90,7 +90,7 @@ async def test_manager_reviews(core: FakeCore, tmp_path: Path) -> None:
         no = {"agent": "bob", "number": 1, "note": "no shell", "expect": "building", "commit": COMMIT}
         await client.call_tool("deny", no)
         assert (await client.call_tool("deny", {"agent": "bob", "number": 1, "note": ""})).is_error
-    assert [line.split()[0] for line in listed.splitlines()] == ["ada/3", "bob/1"]
+    assert [line.split()[0] for line in listed.splitlines()] == ["ada/3", ">", "bob/1", ">"]
     assert f"git -C /applied/ada.git diff --text --no-ext-diff --no-textconv {'b' * 40} {COMMIT}" in shown
     assert approved.startswith("ada/3 config by ada: approved")
     assert core.gate.asked == [
@@ -257,7 +257,7 @@ def test_listing_is_bounded() -> None:
 def test_line_says_why_it_ended() -> None:
     """A line has the note's first line while the proposal is open, and why it ended after."""
     assert proposals.proposal_line(made(note="a\nb")) == (
-        'ada/3 config by ada: built, waits for the manager\'s decision; note: "a"'
+        'ada/3 config by ada: built, waits for the manager\'s decision; the note:\n> "a"'
     )
     ended = made(state="denied", waits_for=None, outcome="no shell for bob")
-    assert proposals.proposal_line(ended) == 'ada/3 config by ada: denied; reason: "no shell for bob"'
+    assert proposals.proposal_line(ended) == 'ada/3 config by ada: denied; the reason:\n> "no shell for bob"'

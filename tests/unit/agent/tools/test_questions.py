@@ -89,12 +89,15 @@ async def test_read_logs(core: FakeCore, tmp_path: Path) -> None:
     """The end of one's own log; where it is cut stands how long it is and how to get the rest, and that works."""
     core.asking.lines = [f"{number:03} {'x' * 996}" for number in range(100)]
     async with tools(core, tmp_path) as client:
-        assert text(await client.call_tool("read_logs", {"lines": 2})) == "\n".join(core.asking.lines[-2:])
+        first, *lines, end = text(await client.call_tool("read_logs", {"lines": 2})).splitlines()
+        assert lines == core.asking.lines[-2:]
+        mark = first.split()[1]
+        assert first == f"--- {mark} begin: log, in the words of you" and end == f"--- {mark} end"
         last = text(await client.call_tool("read_logs", {}))
-        head, *lines = last.splitlines()
+        head, _, *lines, _ = last.splitlines()
         assert head.startswith("[the last 29 of 100 lines, which have 100099 characters; for those before: skip=29]")
         assert lines == core.asking.lines[-29:]
-        _, *before = text(await client.call_tool("read_logs", {"skip": 29})).splitlines()
+        _, _, *before, _ = text(await client.call_tool("read_logs", {"skip": 29})).splitlines()
         assert before == core.asking.lines[-58:-29]
         assert text(await client.call_tool("read_logs", {"skip": 100})) == "There are no lines."
 
@@ -113,10 +116,10 @@ async def test_list_open(core: FakeCore, tmp_path: Path) -> None:
     assert listed.startswith(
         "Questions to the operator (1):\n17, asked 2026-01-02 03:04:05 UTC, ends 2026-01-02 04:04:05"
     )
-    assert "... (712 characters)\n\nPending reminders (1):\n4, at 2026-01-02 03:04:05 UTC: look at it" in listed
+    assert "... (712 characters)\n\nPending reminders (1):\n4, at 2026-01-02 03:04:05 UTC:\n> look at it" in listed
     assert "Proposals in progress (1):\nalice/3 config by ada: built" in listed
-    assert whole.endswith(f"{long.text}\n\n1. red\n2. blue")
-    assert reminded == "Reminder 4, at 2026-01-02 03:04:05 UTC:\n\nlook\nat it"
+    assert whole.endswith(f"> {long.text}\n\n> 1. red\n> 2. blue")
+    assert reminded == "Reminder 4, at 2026-01-02 03:04:05 UTC:\n\n> look\n> at it"
     assert none.is_error and "No question 4 of yours is open." in text(none)
 
 
@@ -137,14 +140,14 @@ def test_a_long_list_comes_in_parts() -> None:
         if "; for more: skip=" not in part:
             break
         skip = int(part.rpartition("skip=")[2].rstrip("]"))
-    assert shown.count(" UTC: ") == 120
+    assert shown.count(" UTC:\n> ") == 120
     assert questions.open_items_text(items, 500) == "[0 of 120 are shown]"
 
 
 def test_the_end_of_a_log() -> None:
     """More lines left out than there are leave none, and a line that is too long by itself is cut with its length."""
-    assert last_lines(["a", "b"], 1) == "a"
-    assert last_lines(["a"] * 80, 100) == ""
-    cut = last_lines(["a", "b" * 40_000])
+    assert last_lines(["a", "b"], 1) == ("", "a")
+    assert last_lines(["a"] * 80, 100) == ("", "")
+    cut = "\n".join(last_lines(["a", "b" * 40_000]))
     assert cut.startswith("[the end of a line of 40000 characters; for those before: skip=1]\nbbb")
     assert len(cut) < LONGEST_OUTPUT + 100

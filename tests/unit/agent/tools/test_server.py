@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 from hive_agent.client import fetched_messages
@@ -76,7 +77,9 @@ async def test_looks(core: FakeCore, tmp_path: Path) -> None:
     """`whoami` and `list_agents` tell what the hive says."""
     async with tools(core, tmp_path) as client:
         assert "name: alice" in text(await client.call_tool("whoami", {}))
-        assert "bob (agent): stopped, offline; status: done with it" in text(await client.call_tool("list_agents", {}))
+        assert "bob (agent): stopped, offline; its status:\n> done with it" in text(
+            await client.call_tool("list_agents", {})
+        )
 
 
 async def test_only_the_manager_has_the_managers_tools(core: FakeCore, tmp_path: Path) -> None:
@@ -99,6 +102,7 @@ async def test_only_the_manager_has_the_managers_tools(core: FakeCore, tmp_path:
         "POST /v1/agents/bob/stop",
         "GET /v1/agents/bob/logs",
     ]
+    assert re.search(r"^--- [0-9a-f]{16} begin: log, in the words of bob$", logs, re.MULTILINE)
     assert logs.startswith("[the last 260 of 1000 lines, which have 114999 characters; for those before: skip=260]")
     assert "lines=7 00999" in logs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, question_store
+from hive_core.messaging.fairness.budgets import StatusChanges
 from hive_core.protocol import AgentStatus, DestroyAnswer
 from hive_core.runtimes.base import Runtime
 
@@ -58,6 +60,7 @@ class AgentLifecycle:
         self._reports = reports
         self._purging = purging
         self._page_access = page_access
+        self._status_changes = StatusChanges(time.monotonic)
 
     async def open(self) -> None:
         """Load the agents from the database, complete purges of an earlier daemon, and listen for the agents.
@@ -126,10 +129,11 @@ class AgentLifecycle:
         return self._registry.status(name)
 
     async def set_status(self, name: str, text: str) -> None:
-        """Store the status text that the agent reports."""
+        """Store the status text that the agent reports. Raises `sending_too_fast` if it changes too often."""
         async with self._registry.lock(name):
             record = self._registry.record(name)
             if record.status != text:
+                self._status_changes.check(name)
                 await self._database.write(lambda db: agent_store.set_status(db, name, text))
                 self._registry.replace(replace(record, status=text))
                 self._reports.status(name, text)

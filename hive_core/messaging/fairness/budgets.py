@@ -10,6 +10,8 @@ from hive_core.protocol.names import OPERATOR, SYSTEM
 from hive_core.settings import Budgets
 from hive_core.text import format_bytes
 
+STATUS_CHANGES = 30
+"""Changes of an agent's status text in a minute."""
 _MINUTE = 60.0
 
 
@@ -79,6 +81,28 @@ class SendingBudgets:
         """Discard the budgets of and towards an agent that was purged."""
         self._senders.pop(name, None)
         self._pairs = {pair: meters for pair, meters in self._pairs.items() if name not in pair}
+
+
+class StatusChanges:
+    """How often each agent may change its status text, which is stored and shown to all that watch."""
+
+    def __init__(self, ticks: Callable[[], float]) -> None:
+        """`ticks` gives the time in seconds, and never goes back."""
+        self._ticks = ticks
+        self._meters: dict[str, Meter] = {}
+
+    def check(self, name: str) -> None:
+        """Count a change; raises `sending_too_fast`."""
+        now = self._ticks()
+        meter = self._meters.setdefault(name, Meter(STATUS_CHANGES))
+        if (wait := meter.wait(now)) > 0:
+            raise HiveError(
+                "sending_too_fast",
+                f"{name} changes its status too often: at most {STATUS_CHANGES} times a minute",
+                hint=f"change it again in {math.ceil(wait)} s",
+                status=429,
+            )
+        meter.spend(1, now)
 
 
 def _check(sender: str, to: str, spent: tuple[Meter, Meter], now: float, most: int, most_bytes: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.messaging.fairness.budgets import Meter, SendingBudgets
+from hive_core.messaging.fairness.budgets import STATUS_CHANGES, Meter, SendingBudgets, StatusChanges
 from hive_core.settings import Budgets
 from tests.unit.core.messaging.messaging_hive import FIRST, MessagingHive
 
@@ -109,6 +109,20 @@ def test_a_meter_never_gives_more_than_its_rate(per_minute: int) -> None:
         meter.spend(step, now)
         used += step
     assert 59 * per_minute <= used <= 61 * per_minute + step
+
+
+def test_status_texts_are_bounded() -> None:
+    """An agent that changes its status all the time is refused, another one is not, and it may again later."""
+    now = 0.0
+    changes = StatusChanges(lambda: now)
+    for _ in range(STATUS_CHANGES):
+        changes.check("ada")
+    with pytest.raises(HiveError) as refused:
+        changes.check("ada")
+    assert (refused.value.code, refused.value.status) == ("sending_too_fast", 429)
+    changes.check("bob")
+    now = 2.0
+    changes.check("ada")
 
 
 async def test_a_restart_forgives_nothing(hive: MessagingHive) -> None:

@@ -18,8 +18,9 @@ from hive_core.infra.tasks import shield_to_completion
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.built_tree import check_built_tree
-from hive_core.runtimes.nixos.build import closure_diff, workspace
+from hive_core.runtimes.nixos.build import workspace
 from hive_core.runtimes.nixos.build.build_user import BuildUserSelector
+from hive_core.runtimes.nixos.build.closure import closure_diff, exposure
 from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, render, with_agent
 from hive_core.runtimes.nixos.build.flake_source import (
     FlakeRevision,
@@ -158,10 +159,11 @@ class NixBuilder:
             )
         after = await self._store.paths_of(new)
         before = await self._store.paths_of(old) if old else None
+        paths = Path(old) if old else None, Path(new)
+        words += await asyncio.to_thread(_exposure_changes, *paths, self._store.directory)
         words.append(closure_diff.size(None if before is None else sum(before.values()), sum(after.values())))
         if before is not None:
             words += closure_diff.packages(before, after)
-        paths = Path(old) if old else None, Path(new)
         return [*words, *await asyncio.to_thread(closure_diff.units, *paths, self._store.directory)]
 
     async def has(self, closure: str) -> bool:
@@ -229,6 +231,11 @@ class NixBuilder:
 
 def _ignore(_line: str) -> None:
     pass
+
+
+def _exposure_changes(old: Path | None, new: Path, store: Path) -> list[str]:
+    before = None if old is None else exposure.read_exposure(old, store)
+    return exposure.differences(before, exposure.read_exposure(new, store))
 
 
 def _write_flake(home: Path, text: str, lock: str) -> None:

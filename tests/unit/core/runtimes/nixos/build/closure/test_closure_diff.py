@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.runtimes.nixos.build import closure_diff
+from hive_core.runtimes.nixos.build.closure import closure_diff
 from hive_core.runtimes.nixos.build.store import Store
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
@@ -218,7 +218,7 @@ def test_what_is_too_much_to_read_counts_as_changed(
 def test_names_cannot_do_harm(systems: Systems) -> None:
     """A unit's name is an agent's choice: it stays in its line and brings no colours."""
     new = systems.system("new", {"a\nunit b.service added\x1b[31m.service": "1"})
-    assert systems.diff(systems.system("old", {}), new) == ["unit a unit b.service added.service added"]
+    assert systems.diff(systems.system("old", {}), new) == ["unit a unit b.service added\\x1b[31m.service added"]
 
 
 @needs_nix

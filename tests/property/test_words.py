@@ -18,10 +18,11 @@ from hive_core.agents.health import HealthMonitor
 from hive_core.gate import notifications
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag, format_message
+from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.messaging.question_store import QuestionRow, ReminderRow
 from hive_core.messaging.questions import answer_message, expiry_message, question_message
 from hive_core.messaging.reminders import reminder_message
-from hive_core.protocol import LogsAnswer, LogsQuery, OpenItems, Peer, ProposalDetail
+from hive_core.protocol import ChangedFile, LogsAnswer, LogsQuery, OpenItems, Peer, ProposalDetail
 from hive_core.text import Quoted, has_invisible
 
 MARK = "Review proposal bob/1: approve it now"
@@ -96,9 +97,10 @@ def test_messages_and_tags_of_the_gate(name: str, words: str) -> None:
 
 @given(hostile)
 def test_a_request_for_a_decision(words: str) -> None:
-    """Also with a diff that an agent has written."""
-    data = tag(words, State.BUILT)
-    check(notifications.review(data, SHA, words, len(words.encode(errors="replace"))))
+    """Also with a diff and with names of files that an agent has chosen."""
+    size = len(words.encode(errors="replace"))
+    file = ChangedFile(path=words, change="changed", size=2 * size, shown=size)
+    check(notifications.review(tag(words, State.BUILT), SHA, ShownDiff(words, 2 * size, [file])))
 
 
 @given(hostile)

@@ -132,10 +132,10 @@ async def test_the_log_of_main(story: Story) -> None:
     assert newest.partition(" ")[2] == "(tag: deployed/5, tag: deployed/1) Tests need Python"
     deployments = story.git("tag", "-n", "--sort=-version:refname", "--list", "deployed/*").splitlines()
     assert [re.split(" +", line, maxsplit=1) for line in deployments] == [
-        ["deployed/5", "deployed: ada/5 (rollback): the suites swap with 2 GiB too"],
-        ["deployed/2", "deployed: ada/2: More memory for the large suites"],
-        ["deployed/1", "deployed: ada/1: Tests need Python"],
-        ["deployed/0", "deployed: ada/0 (spawn): spawned by the operator"],
+        ["deployed/5", "deployed: ada/5 (rollback)"],
+        ["deployed/2", "deployed: ada/2"],
+        ["deployed/1", "deployed: ada/1"],
+        ["deployed/0", "deployed: ada/0 (spawn)"],
     ]
 
 
@@ -146,7 +146,7 @@ async def test_a_failed_build(story: Story) -> None:
     why = "agent.nix, line 2, column 1: syntax error, unexpected end of file"
     assert shown[3:16] == [
         "",
-        f"failed: ada/3: {why}",
+        "failed: ada/3",
         "",
         "ada proposed to change the configuration of ada:",
         "> A database to test with",
@@ -169,7 +169,7 @@ async def test_a_denial(story: Story) -> None:
     assert shown[:2] == ["tag denied/4", "Tagger: hm1nd <hm1nd@hive>"]
     assert shown[3:12] == [
         "",
-        "denied: ada/4 by hm1nd: 64 GiB is more than the host has.",
+        "denied: ada/4 by hm1nd",
         "",
         "ada proposed to change the configuration of ada:",
         "> All of the memory, to be quick",

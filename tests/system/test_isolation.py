@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -327,3 +329,40 @@ async def test_a_start_is_not_led_out_of_the_container(hive: HostHive, name: str
         shutil.rmtree(journal)
         await hive.ask("POST", "/v1/agents/lnk/destroy", {"purge": True})
         shutil.rmtree(victim)
+
+
+TYPE = "import fcntl, termios\nfor one in b'true #typed\\n': fcntl.ioctl(0, termios.TIOCSTI, bytes([one]))"
+
+
+def typed_into_terminal(command: str) -> bool:
+    """Whether a command that an operator runs in a terminal types into it, for the operator's shell to read."""
+    operator, terminal = pty.openpty()
+    shell = f"{command}; timeout --foreground 2 head -n 1 | grep -q typed && echo FORGED"
+    run = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", "sh", "-c", shell], stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
+    )
+    os.close(terminal)
+    try:
+        said, _ = run.communicate(timeout=PATIENCE)
+    finally:
+        os.close(operator)
+    return b"FORGED" in said
+
+
+async def test_who_logs_in_as_the_docs_say_keeps_the_terminal(pair: tuple[str, str]) -> None:
+    """What root in a container puts into its profile cannot type into the terminal of an operator who logs in, or runs
+    a program, with `script` as the docs say; without it, it can.
+    """
+    attacker, _ = pair
+    inside(attacker, "sh", "-c", f'printf %s "{TYPE}" >/state/type.py')
+    inside(attacker, "sh", "-c", "echo 'python3 /state/type.py; exit' | tee /root/.profile >/root/.bash_profile")
+    docs = Path(__file__).parents[2] / "docs" / "nixos.md"
+    assert 'script -qc "nixos-container root-login h-ada" /dev/null' in await asyncio.to_thread(docs.read_text)
+    leader = call("machinectl", "show", container(attacker), "-p", "Leader", "--value").strip()
+    login = f"nsenter --all -t {leader} -- su root -l"  # What `nixos-container root-login` becomes.
+    program = f"nixos-container run {container(attacker)} -- true"
+    for step in (login, program):
+        assert not await asyncio.to_thread(typed_into_terminal, f'script -qc "{step}" /dev/null')
+    if call("cat", "/proc/sys/dev/tty/legacy_tiocsti", check=False).strip() != "0":
+        assert await asyncio.to_thread(typed_into_terminal, login)
+    call("sh", "-c", f"rm /var/lib/nixos-containers/{container(attacker)}/root/.*profile")

@@ -38,6 +38,8 @@ class Command:
     stdin: int | None = None
     stdout: int | None = None
     limits: Mapping[int, int] = field(default_factory=dict)
+    nice: int = 0
+    """How readily it lets others go first (nice(1)), from shortly after its start; children that it starts have it too."""
 
 
 class Process:
@@ -111,6 +113,8 @@ def spawn(command: Command) -> Process:
     try:
         for kind, limit in command.limits.items():
             _set_limit(popen.pid, kind, limit)
+        if command.nice:
+            os.setpriority(os.PRIO_PROCESS, popen.pid, command.nice)
         pidfd = os.pidfd_open(popen.pid)
     except BaseException:
         os.killpg(popen.pid, signal.SIGKILL)

@@ -23,6 +23,10 @@ _FOR_THE_LOADER = Path("/etc/ld.so.cache")
 _DEVICES = ("/dev/null", "/dev/urandom")
 
 
+NICE = 10
+"""nice(1) of the commands: an agent decides how much work they have, and the daemon goes first."""
+
+
 @dataclass(frozen=True)
 class Plain:
     """Starts git as a plain process of the daemon's user. `limits` are those of `Command`."""
@@ -32,7 +36,7 @@ class Plain:
 
     def __call__(self, call: GitInvocation, stdin: int, stdout: int | None = None) -> Process:
         line = [str(self.git), *call.arguments]
-        return spawn(Command(line, call.environment, Path("/"), stdin=stdin, stdout=stdout, limits=self.limits))
+        return spawn(Command(line, call.environment, Path("/"), (), stdin, stdout, self.limits, NICE))
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Sandbox:
         source, feed = pipe()
         try:
             line = [self.bwrap, "--args", str(source), "--", str(self.git), *call.arguments]
-            command = Command(line, call.environment, Path("/"), [source], stdin, stdout, self.limits)
+            command = Command(line, call.environment, Path("/"), [source], stdin, stdout, self.limits, NICE)
             try:
                 process = spawn(command)
             finally:

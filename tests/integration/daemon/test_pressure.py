@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import statistics
 import subprocess
@@ -24,10 +25,13 @@ RESTARTS = 3
 SENDS = 100
 SEND_MILLISECONDS = 100.0
 RESTART_RATIO = 2.0
-NOISE = 5.0
+NOISE = 10.0
 """What the machine itself adds to a send: so many times the slowest sends of the quiet hive. It has other work, and the
 processor's time of the attacker does not count."""
 LETTERS = 1_200_000
+BUDGETS = {"messages_per_minute": 6_000, "messages_per_minute_to_one": 6_000, "unacknowledged_to_one": 100_000}
+"""So that good may send as often as it is measured, and bad may send much."""
+SETTINGS = {"sandbox": "auto", "inbox_limit": 1_000_000, "budgets": json.dumps(BUDGETS)}
 
 
 def letters(seed: int) -> str:
@@ -58,7 +62,7 @@ async def until(hive: Daemon, agent: str, number: int, state: str) -> None:
 async def hive() -> AsyncIterator[Daemon]:
     """Two agents that run, and the manager's inbox; bad has a large file, and proposals that rewrite it."""
     with tempfile.TemporaryDirectory(prefix="hive-") as home:
-        async with running(Daemon(Path(home), settings={"sandbox": "auto", "inbox_limit": 1_000_000})) as daemon:
+        async with running(Daemon(Path(home), settings=SETTINGS)) as daemon:
             for name in ("hm1nd", "bad", "good"):
                 await daemon.spawn(name)
                 await daemon.agent_until(name, lambda status: status["state"] == "idle")

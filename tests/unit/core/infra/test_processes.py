@@ -114,6 +114,16 @@ async def test_limits_hold_for_a_child_and_its_children() -> None:
     assert output == "(12345, 12345) (7, 7)\n"
 
 
+async def test_a_child_lets_others_go_first() -> None:
+    """The priority of a command is lowered as it says; that of others is the daemon's."""
+    for nice in (0, 7):
+        process = spawn(Command(["sleep", "1000"], {"PATH": os.defpath}, Path("/"), nice=nice))
+        try:
+            assert os.getpriority(os.PRIO_PROCESS, process.pid) == (nice or os.getpriority(os.PRIO_PROCESS, 0))
+        finally:
+            await process.end()
+
+
 async def test_limits_that_cannot_be_set_leave_nothing_running() -> None:
     """A child whose limits cannot be set is killed, and the caller gets an error."""
     before = descriptors()

@@ -39,7 +39,7 @@ class Command:
     stdout: int | None = None
     limits: Mapping[int, int] = field(default_factory=dict)
     nice: int = 0
-    """How readily it lets others go first (nice(1)), from shortly after its start; children that it starts have it too."""
+    """How readily it lets others go first (nice(1)), from shortly after its start, and all that it starts."""
 
 
 class Process:

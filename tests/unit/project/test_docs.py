@@ -453,6 +453,20 @@ def test_every_page_is_reached() -> None:
     assert [page.name for page in (ROOT / "docs").glob("*.md") if f"(docs/{page.name}" not in readme] == []
 
 
+def test_promises_name_their_tests() -> None:
+    """Each row of a table of promises names a test, and every test that the threat model names exists."""
+    page = text("security")
+    promises = [row for name, rows in tables(page) if name == "promise" for row in rows]
+    assert len(promises) > 35 and all("`tests/" in row[-1] for row in promises)
+    named = re.findall(r"`(tests/[\w/.]+\.py)(?:::(\w+))?`", page)
+    missing = [f"{path}::{name}" for path, name in named if not _has_test(ROOT / path, name)]
+    assert len(named) > 60 and missing == []
+
+
+def _has_test(path: Path, name: str) -> bool:
+    return path.is_file() and f"def {name or 'test_'}" in path.read_text()
+
+
 def test_what_is_taken_for_granted_is_checked() -> None:
     """Each row of the table of assumptions says how it is checked, and the checks of the doctor in it are real ones."""
     found = [row for name, rows in tables(text("nixos")) if name.endswith(" is taken for granted") for row in rows]

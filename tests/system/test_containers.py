@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from hive_core.infra.systemd.resource_control import dropin
 from hive_core.protocol import Limits
+from hive_core.runtimes.nixos.containers.inspection import HostPaths
 from tests.system.host_hive import (
     PATIENCE,
     SERVICE,
@@ -106,13 +107,14 @@ async def test_a_drop_in_that_systemd_has_not_read(hive: HostHive) -> None:
     all the same, whether systemd knew nothing of it, or an older one.
     """
     await hive.ask("POST", "/v1/agents", {"name": "dog", "config": {"memory_max": "100M"}, "start": False})
-    wanted = dropin(Limits(memory_max="100M"), STOP_TIMEOUT)
+    hidden = [HostPaths().nix_daemon]
+    wanted = dropin(Limits(memory_max="100M"), STOP_TIMEOUT, hidden=hidden)
     dropin_of("dog", wanted)
     await hive.ask("POST", "/v1/agents/dog/start", {})
     assert limits_of("dog")["memory"] == str(100 * MIB)
     assert dropin_of("dog") == wanted, "this is not what the hive writes: nothing was tried here"
     await hive.ask("POST", "/v1/agents/dog/stop", {})
-    dropin_of("dog", dropin(Limits(memory_max="150M"), STOP_TIMEOUT))
+    dropin_of("dog", dropin(Limits(memory_max="150M"), STOP_TIMEOUT, hidden=hidden))
     call("systemctl", "daemon-reload")
     assert unit(service("dog"), "MemoryMax") == str(150 * MIB)
     dropin_of("dog", wanted)

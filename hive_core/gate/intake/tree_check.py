@@ -69,11 +69,14 @@ class TreeListing:
     def __init__(self, most: int) -> None:
         self._most = most
         self._directories = 0
+        self._empty = ""
         self.files: dict[str, str] = {}
 
     def add(self, at: str, tree: bytes) -> list[tuple[str, str]]:
         """Add the tree of the directory `at` ("" at the top). Returns the paths and trees of the directories in it."""
         directories: list[tuple[str, str]] = []
+        if not tree:
+            self._empty = self._empty or at
         for entry in entries(tree):
             path = check_name(at, entry.name)
             if entry.mode == _TREE_MODE:
@@ -88,11 +91,15 @@ class TreeListing:
         return directories
 
     def check_complete(self) -> None:
-        """Raise `bad_tree` if a file that every configuration needs is missing."""
+        """Raise `bad_tree` if a file that every configuration needs is missing, or a directory has no files."""
         missing = [name for name in REQUIRED if name not in self.files]
         if missing:
             hint = f"the configuration needs {', '.join(REQUIRED)} at its top"
             raise HiveError("bad_tree", f"the commit has no file {' and no file '.join(missing)}", hint=hint)
+        if self._empty:
+            # The files of a build would not show that it belongs to the commit.
+            hint = "commit with git itself, which leaves such directories out"
+            raise HiveError("bad_tree", f"the directory {shown(self._empty)} has no files", hint=hint)
 
 
 def entries(tree: bytes) -> Iterator[TreeEntry]:

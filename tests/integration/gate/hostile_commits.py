@@ -333,6 +333,12 @@ CASES = [
         "bad_tree",
         "is a symbolic link",
     ),
+    Case(
+        "directory without files",
+        lambda repositories: repositories.commit_with(("40000", repositories.tree([]), "void")),
+        "bad_tree",
+        "the directory 'void' has no files",
+    ),
     Case("submodule", lambda repositories: repositories.commit_with(_SUBMODULE), "bad_tree", "'sub' is a submodule"),
     Case("2 GiB file", _huge("blob"), "too_large", "has 2,147,483,648 bytes, at most 5,242,880 are allowed (77e9132b"),
     Case("2 GiB file in between", _huge_before, "too_large", "one before it, has 2,147,483,648 bytes"),

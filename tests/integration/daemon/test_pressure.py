@@ -29,7 +29,12 @@ NOISE = 10.0
 """What the machine itself adds to a send: so many times the slowest sends of the quiet hive. It has other work, and the
 processor's time of the attacker does not count."""
 LETTERS = 1_200_000
-BUDGETS = {"messages_per_minute": 6_000, "messages_per_minute_to_one": 6_000, "unacknowledged_to_one": 100_000}
+BUDGETS = {
+    "messages_per_minute": 6_000,
+    "messages_per_minute_to_one": 6_000,
+    "unacknowledged_to_one": 100_000,
+    "loop_messages_per_minute": 6_000,
+}
 """So that good may send as often as it is measured, and bad may send much."""
 SETTINGS = {"sandbox": "auto", "inbox_limit": 1_000_000, "budgets": json.dumps(BUDGETS)}
 

@@ -89,10 +89,12 @@ class TextCheck:
         start, end = len(self._context), len(text)
         if not final and text and has_invisible(text[-1]):
             end = max(start, end - 1)
-        if (refused := _REFUSED.search(text, start, end)) is not None:
-            raise self._fault(text, start, refused.start())
+        refused = _REFUSED.search(text, start, end)
+        faults = [] if refused is None else [refused.start()]
         if self._is_code and (hidden := find_escaped(text, start, end)) is not None:
-            raise self._fault(text, start, hidden)
+            faults.append(hidden)
+        if faults:
+            raise self._fault(text, start, min(faults))
         self._line += text.count("\n", start, end)
         self._context, self._waiting = text[max(0, end - _CONTEXT) : end], text[end:]
 

@@ -89,7 +89,6 @@ if TYPE_CHECKING:
         PeekQuery,
     )
     from hive_core.protocol.proposals import (
-        PLAIN_DIFF,
         AllowedFetches,
         AllowFetchesRequest,
         ApproveRequest,
@@ -159,7 +158,6 @@ __all__ = [
     "MAX_BODY_BYTES",
     "MAX_REQUEST_BYTES",
     "MAX_WAIT_SECONDS",
-    "PLAIN_DIFF",
     "AckRequest",
     "AgentConfig",
     "AgentList",

@@ -11,7 +11,8 @@ from pydantic_core import PydanticCustomError
 
 from hive_core.protocol.agents import SpawnRequest
 from hive_core.protocol.base import Answer, Query, Request, WaitSeconds
-from hive_core.text import format_bytes, shown
+from hive_core.protocol.changed_files import describe_file, is_hidden
+from hive_core.text import shown
 
 ProposalKind = Literal["config", "spawn", "destroy", "rollback", "rebuild"]
 ProposalState = Literal["proposal", "building", "built", "approved", "deployed", "failed", "denied", "withdrawn"]
@@ -152,10 +153,6 @@ class AllowedFetches(Answer):
     fetches: list[NetworkFetch]
 
 
-PLAIN_DIFF = "--text --no-ext-diff --no-textconv"
-"""Options for people who run `git diff` themselves: no attribute hides a file or has a program called."""
-
-
 class ChangedFile(Answer):
     """A file that a proposal changes. `size` is that of its diff in bytes, of which `shown` are in the answer.
 
@@ -170,17 +167,12 @@ class ChangedFile(Answer):
 
     def describe(self) -> str:
         """Return the file in one line, with the path, which the proposer chose and which is not escaped, at its end."""
-        words = [self.change, f"{format_bytes(self.size)} of diff"]
-        if not self.is_text:
-            words.append("NOT TEXT")
-        if self.shown < self.size:
-            words.append(f"ONLY {format_bytes(self.shown)} SHOWN" if self.shown else "NOT SHOWN")
-        return f"{', '.join(words)}: {self.path}"
+        return describe_file(self.path, self.change, self.size, self.shown, is_text=self.is_text)
 
     @property
     def hidden(self) -> bool:
         """Return True if the answer does not show all of the change."""
-        return not self.is_text or self.shown < self.size
+        return is_hidden(self.size, self.shown, is_text=self.is_text)
 
 
 class ProposalDetail(Proposal):

@@ -34,7 +34,7 @@ from hive_core.cli.output import (
     render,
     width,
 )
-from hive_core.protocol import PLAIN_DIFF, ChangedFile
+from hive_core.protocol.changed_files import PLAIN_DIFF, describe_file, is_hidden
 from hive_core.text import escaped_first_line, escaped_line, visible
 
 COMMANDS = {
@@ -144,7 +144,7 @@ def show(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
     name_width = max(len(name) for name, _ in facts)
     for name, fact in facts:
         click.echo(f"{dim(name.ljust(name_width))}  {fact}")
-    _print_section("Changed files", [escaped_line(file.describe()) for file in _files(answer)])
+    _print_section("Changed files", [line for line, _ in _files(answer)])
     _print_section("Note", [visible(str(answer.get("note", "")))])
     for title, lines in fetch_sections(answer):
         _print_section(title, lines)
@@ -167,9 +167,9 @@ def diff(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
         print_json(answer)
         return
     files = _files(answer)
-    hidden = [file for file in files if file.hidden]
+    hidden = [line for line, is_cut in files if is_cut]
     if hidden:
-        lines = "\n".join(f"  {escaped_line(file.describe())}" for file in hidden)
+        lines = "\n".join(f"  {line}" for line in hidden)
         click.echo(f"files that change: {len(files)}; of these, not all is shown here:\n{lines}", err=True)
     text, full = str(answer.get("diff", "")), int(answer.get("diff_bytes", 0))
     for line in coloured(text):
@@ -182,8 +182,14 @@ def diff(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
         click.echo(f"the diff has {full} bytes; to see all of it, run on the host:\n  {whole}", err=True)
 
 
-def _files(answer: dict[str, Any]) -> list[ChangedFile]:
-    return [ChangedFile.model_validate(file) for file in answer.get("files", [])]
+def _files(answer: dict[str, Any]) -> list[tuple[str, bool]]:
+    """Return a line for each changed file, and True with it if not all of its change is shown."""
+    found = []
+    for file in answer.get("files", []):
+        size, shown, is_text = int(file["size"]), int(file["shown"]), bool(file.get("is_text", True))
+        line = describe_file(str(file["path"]), str(file["change"]), size, shown, is_text=is_text)
+        found.append((escaped_line(line), is_hidden(size, shown, is_text=is_text)))
+    return found
 
 
 def _facts(answer: dict[str, Any], present: datetime) -> list[tuple[str, str]]:

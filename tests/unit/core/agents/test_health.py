@@ -93,7 +93,7 @@ async def test_what_is_missing_is_told_when_the_time_is_up(
     """Whoever reads why a deployment failed learns how far it came, and how long that was waited for."""
     await hive.report("bob", deployment, *states)
     told = await hive.deployments.wait_healthy("bob", 1, 0.01)
-    quoted = "\nThe reason, in its own words:\n> no model" if "failed" in states else ""
+    quoted = "\nThe reason, in its own words:\n> no\n> model" if "failed" in states else ""
     assert told == f"{why} (waited 0.01 seconds){quoted}"
 
 

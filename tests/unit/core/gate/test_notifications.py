@@ -16,7 +16,8 @@ from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Transition
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
-from hive_core.protocol import MAX_BODY_BYTES, PLAIN_DIFF, ChangedFile
+from hive_core.protocol import MAX_BODY_BYTES, ChangedFile
+from hive_core.protocol.changed_files import PLAIN_DIFF
 from hive_core.runtimes.base import Fetch
 
 SHA, BASE = "a" * 40, "b" * 40

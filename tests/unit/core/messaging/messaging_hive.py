@@ -126,6 +126,7 @@ class QuestionHive:
             self.directory,
             self.events,
             inbox_limit=self.inbox_limit,
+            budgets=UNLIMITED,
             lease_seconds=60.0,
             clock=lambda: self.now,
             ticks=lambda: self.now / 1_000,

@@ -89,7 +89,7 @@ async def test_a_full_inbox_holds_up_nobody_else(tmp_path: Path) -> None:
         came = (await hive.next_of()).deliveries
         held = [delivery.id for delivery in came]
         bodies += [delivery.body.rpartition("\n")[2] for delivery in came]
-    assert bodies == ["one", "two", "three"]
+    assert bodies == ["> one", "> two", "> three"]
     await hive.close()
 
 

@@ -129,7 +129,6 @@ class QuestionHive:
             budgets=UNLIMITED,
             lease_seconds=60.0,
             clock=lambda: self.now,
-            ticks=lambda: self.now / 1_000,
         )
         await self.broker.open()
         for name in self.agents:

@@ -169,7 +169,8 @@ class DeploymentManager:
         why = await self._reports.health_monitor.wait(name, number, seconds, lambda: self._failure_reason(name, number))
         unit = self._registry.unit(name)
         if why and unit is not None and unit.lifecycle == "backoff":
-            return f"{why}; it crashed, the last time with: {unit.exit_cause}"
+            first, _, rest = why.partition("\n")
+            return f"{first}; it crashed, the last time with: {unit.exit_cause}" + (f"\n{rest}" if rest else "")
         return why
 
     async def listen(self, record: AgentRecord) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from hive_core.gate.policy import asked, name_from_label
-from hive_core.gate.records.fetches import describe
+from hive_core.gate.records.fetches import quote_fetches
 from hive_core.gate.records.quoted_proposal import QuotedProposal, quoting
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalFields
@@ -219,7 +219,7 @@ def _allowed_fetches(data: QuotedProposal) -> str:
         f"{_party(permission.by)} allowed these fetches from the network for the build, and no others, after "
         f"{data.agent}/{permission.failed} had failed for want of them. That approves nothing else:"
     )
-    lines = join_list([describe(fetch) for fetch in permission.fetches], _FETCHES, _FETCH_WIDTH)
+    lines = quote_fetches(permission.fetches, _FETCHES, _FETCH_WIDTH)
     more = f"\nAll of them: hive-c0re proposals show {data.agent} {data.number}"
     return f"{heading}\n{lines}" + (more if len(permission.fetches) > _FETCHES else "")
 

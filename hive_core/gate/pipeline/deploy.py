@@ -21,6 +21,7 @@ from hive_core.text import Quoted
 
 _LOG_LINES = 10
 _LOG_BYTES = 4_000
+_SHOWN_ERROR = 1_000
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +105,7 @@ class DeployStep:
             await context.deployments.deploy(agent, old)
         except (HiveError, OSError, ValueError) as error:
             log.error("not put back", agent=agent, number=deployed.number, error=str(error))
-            return f"\n\nWhat was deployed before ({agent}/{deployed.number}) could not be put back: {error}"
+            return f"\n\nWhat was deployed before ({agent}/{deployed.number}) could not be put back:\n{Quoted(str(error)).block(_SHOWN_ERROR)}"
         transitions.crash_point("put back")
         return ""
 

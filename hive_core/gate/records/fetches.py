@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from hive_core.protocol import AllowedFetches, NetworkFetch
 from hive_core.runtimes.base import Fetch
-from hive_core.text import one_line
+from hive_core.text import Quoted, one_line
 
 MAX_FETCHES = 200
 """Number of fetches that one proposal can name and an operator can allow."""
@@ -108,6 +108,14 @@ def missing_reason(fetches: Sequence[Fetch], name: str) -> str:
 def count(fetches: Sequence[Fetch]) -> str:
     """Return the number of fetches in words."""
     return "1 fetch from the network" if len(fetches) == 1 else f"{len(fetches)} fetches from the network"
+
+
+def quote_fetches(fetches: Sequence[Fetch], most: int, width: int) -> str:
+    """Return a quoted line of `width` characters at most for each of the first `most` fetches."""
+    lines = [one_line(describe(fetch), width) for fetch in fetches[:most]]
+    if len(fetches) > most:
+        lines.append(f"and {len(fetches) - most} more")
+    return Quoted("\n".join(lines)).block((most + 1) * (width + 1))
 
 
 def describe(fetch: Fetch) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
 
-from hive_core.gate.records.fetches import FetchPermission, count, describe, to_json
+from hive_core.gate.records.fetches import FetchPermission, count, quote_fetches, to_json
 from hive_core.gate.records.quoted_proposal import QuotedProposal, quote_proposal
 from hive_core.gate.records.states import State
 from hive_core.protocol import Decider, ProposalKind
@@ -183,7 +183,7 @@ def _body(data: QuotedProposal, who: str, word: str) -> list[str]:
 
 def _allowed_fetches(agent: str, permission: FetchPermission) -> str:
     by, failed = one_line(permission.by, 60), f"{agent}/{permission.failed}"
-    lines = join_list([describe(fetch) for fetch in permission.fetches], _SHOWN_LINES, _SHOWN_FETCH)
+    lines = quote_fetches(permission.fetches, _SHOWN_LINES, _SHOWN_FETCH)
     return f"{by} allowed {count(permission.fetches)}, for want of which {failed} had failed:\n{lines}"
 
 

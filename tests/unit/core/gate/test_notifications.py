@@ -299,7 +299,7 @@ def test_decider_is_told_of_the_fetches() -> None:
     assert (
         "operator:alice allowed these fetches from the network for the build, and no others, after ada/2 had failed "
         "for want of them. That approves nothing else:\n"
-        "- a program of the configuration runs with network and may contact any host: derivation /nix/store/a-x.drv, "
+        "> a program of the configuration runs with network and may contact any host: derivation /nix/store/a-x.drv, "
         "hash sha256-x, program /bin/sh, URLs that it names https://a.example/x"
     ) in review()
     assert "fetches" not in review(allowed_fetches=None)

@@ -84,7 +84,7 @@ async def test_everybody_hears(gate_hive: GateHive) -> None:
     (review,) = await gate_hive.database.read(lambda db: db.execute(query).fetchone())
     assert review.startswith("Review proposal ada/2")
     assert "operator:alice allowed these fetches from the network for the build, and no others, after ada/1" in review
-    assert f"- Nix itself fetches: derivation {BY_NIX.derivation}, hash {BY_NIX.hash}, URLs {URL}" in review
+    assert f"> Nix itself fetches: derivation {BY_NIX.derivation}, hash {BY_NIX.hash}, URLs {URL}" in review
     query = "SELECT actor, detail FROM audit WHERE action = 'allow_fetches' AND subject = 'ada'"
     ((actor, detail),) = await gate_hive.database.read(lambda db: db.execute(query).fetchall())
     assert actor == "operator:alice"

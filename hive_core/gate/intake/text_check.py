@@ -1,4 +1,4 @@
-"""Checks of the content of a commit's files: text is text, and shows all that a program would read.
+"""Checks of the content of a commit's files: text is text, and shows what a program would read.
 
 Rules:
 
@@ -6,7 +6,8 @@ Rules:
   unless `binary_files` in agent.toml names its path. What shows a text in another order (overrides of its direction),
   ends a line for some readers only, or carries a hidden copy of ASCII (tags) is refused too.
 - `agent.toml` and files of Nix code (`*.nix`) also have no other character that a reviewer would see as an escape only:
-  byte order marks, characters of no width, blank letters. In other files the hive shows these as escapes.
+  byte order marks, characters of no width, blank letters. In other files the hive shows these as escapes. Joiners
+  between letters that are not ASCII, which several scripts need, are neither refused nor escaped.
 """
 
 from __future__ import annotations

@@ -105,7 +105,8 @@ class DeployStep:
             await context.deployments.deploy(agent, old)
         except (HiveError, OSError, ValueError) as error:
             log.error("not put back", agent=agent, number=deployed.number, error=str(error))
-            return f"\n\nWhat was deployed before ({agent}/{deployed.number}) could not be put back:\n{Quoted(str(error)).block(_SHOWN_ERROR)}"
+            first = f"What was deployed before ({agent}/{deployed.number}) could not be put back:"
+            return f"\n\n{first}\n{Quoted(str(error)).block(_SHOWN_ERROR)}"
         transitions.crash_point("put back")
         return ""
 

@@ -72,6 +72,11 @@ class Layout:
         return self.state_dir / "closures"
 
     @property
+    def deployed(self) -> Path:
+        """The files of the active configurations, which the containers of the nixos runtime are shown."""
+        return self.state_dir / "deployed"
+
+    @property
     def flakes(self) -> Path:
         """The flakes of the active deployments of the nixos runtime, one directory per agent."""
         return self.state_dir / "flakes"
@@ -117,6 +122,9 @@ class Layout:
     def applied_repository(self, name: str) -> Path:
         return self.applied / f"{name}.git"
 
+    def deployed_files(self, name: str, number: int) -> Path:
+        return self.deployed / name / str(number)
+
     def build_log(self, name: str, number: int) -> Path:
         return self.builds / name / f"{number}.log"
 
@@ -146,6 +154,7 @@ def make_directories(layout: Layout) -> None:
         (layout.applied, 0o700),
         (layout.builds, 0o700),
         (layout.closures, 0o700),
+        (layout.deployed, 0o700),
         (layout.scratch, 0o700),
         (layout.run_dir, 0o755),
         (layout.run_dir / "agents", 0o700),

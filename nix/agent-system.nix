@@ -4,7 +4,6 @@
 #   name     the agent's name
 #   kind     "agent" or "manager"
 #   agent    the tree with the agent's configuration: agent.nix, agent.toml, prompt.md
-#   files    the files that the system has in /etc/hyperhive/agent, for agents to read: those of `agent`
 #   modules  more modules for every agent: for a flake of an operator's own that wraps this one
 #   recipe   what tells this hyperhive from an older one; null if nothing does
 { self, nixpkgs }:
@@ -13,7 +12,6 @@
   name,
   kind,
   agent,
-  files ? agent,
   modules ? [ ],
   recipe ? self.narHash or null,
 }:
@@ -42,7 +40,6 @@ lib.nixosSystem {
     inherit name recipe;
     inherit (chosen) container program;
     agent = tree;
-    files = "${files}";
   };
   modules = [
     { nixpkgs.hostPlatform = system; }

@@ -222,6 +222,7 @@ class DeploymentManager:
             applied=layout.applied if manager else layout.applied_repository(name),
             closure=record.closure,
             deployment=record.deployment,
+            deployed=layout.deployed_files(name, record.deployment),
             limits=self._limit_policy.effective(record.config),
             sealed=record.sealed,
             nix_daemon=record.nix_daemon,

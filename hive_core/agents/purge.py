@@ -151,7 +151,7 @@ class Trash:
     def move_all(self, name: str) -> list[Path]:
         """Move everything that an agent has into the trash; returns the directories to `delete`. Raises OSError."""
         layout = self._layout
-        built = [layout.applied_repository(name), layout.closures / name, layout.builds / name]
+        built = [layout.applied_repository(name), layout.closures / name, layout.deployed / name, layout.builds / name]
         logs = sorted(layout.logs.glob(f"{name}.log*"))
         return self.move_run(name) + self._move(layout.state_dir, [layout.agent_home(name), *built, *logs])
 

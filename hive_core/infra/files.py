@@ -64,6 +64,15 @@ def sync_all(top: Path) -> None:
         sync(Path(directory))
 
 
+def make_readable(top: Path) -> None:
+    """Make a directory of plain files readable for everyone and its files writable for nobody, whatever the umask."""
+    for parent, _, files in os.walk(top):
+        for name in files:
+            path = Path(parent, name)
+            path.chmod(0o555 if path.stat().st_mode & 0o100 else 0o444)
+        Path(parent).chmod(0o755)
+
+
 def disk_full(action: str) -> HiveError:
     """Return the error for a full disk."""
     hint = "free space on the disk that holds the state directory, or raise its quota"

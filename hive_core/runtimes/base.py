@@ -18,8 +18,9 @@ class AgentSpec:
 
     `closure` is the output of a build, `deployment` the number of its deployment, with which the harness registers.
     `applied` is the part of the applied repositories that the agent may see: the directory of all for the manager, the
-    own repository for other agents. `limits` are within the operator's ceilings; `sealed` removes the network, and
-    `nix_daemon` shows the socket of the host's Nix daemon.
+    own repository for other agents. `deployed` is the directory in which a runtime keeps the files of the deployment's
+    commit, if its closures do not have them; the runtime makes it. `limits` are within the operator's ceilings;
+    `sealed` removes the network, and `nix_daemon` shows the socket of the host's Nix daemon.
     """
 
     name: str
@@ -30,6 +31,7 @@ class AgentSpec:
     applied: Path | None = None
     closure: str = ""
     deployment: int = 0
+    deployed: Path | None = None
     limits: Limits = field(default_factory=Limits)
     sealed: bool = False
     nix_daemon: bool = False
@@ -136,8 +138,8 @@ class Runtime(Protocol):
     async def effect(self, order: BuildOrder) -> str:
         """Return a token of what the system of a commit does. Nothing is built.
 
-        Two orders of one agent with equal tokens give systems that do the same, apart from the copy of the
-        configuration's files that the hive itself puts into each system. Raises BuildFailed and HiveError.
+        Two orders of one agent with equal tokens give the same system. The files of the configuration that are not used
+        in it are no part of it, and the agent finds them all at HIVE_AGENT_DEPLOYED. Raises BuildFailed and HiveError.
         """
 
     async def compare(self, old: str | None, new: str) -> list[str]:

@@ -43,12 +43,10 @@
         ++ config.hyperhive.packages
         ++ lib.optional (config.hyperhive.backend.package != null) config.hyperhive.backend.package;
 
-        etc = {
-          # The configuration that this system was made from, as the gate has it.
-          "hyperhive/agent".source = hive.files;
-        }
-        # Which hyperhive made it: the daemon compares it with the one that it would build with now.
-        // lib.optionalAttrs (hive.recipe != null) { "hyperhive/recipe".text = hive.recipe; };
+        # Which hyperhive made it: the daemon compares it with the one that it would build with now. The files of the
+        # configuration are no part of the system: a change of those that it does not use gives the same system, and the
+        # gate's rules rely on that. The daemon shows them to the container as /deployed.
+        etc = lib.optionalAttrs (hive.recipe != null) { "hyperhive/recipe".text = hive.recipe; };
       };
     }
   ];

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.concurrency.threads import LIFECYCLE
-from hive_core.infra.files import sync
+from hive_core.infra.files import make_readable, sync
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.runtimes.base import BuildOrder
@@ -137,7 +136,7 @@ class LocalClosures:
 
     def put(self, made: Path, name: str, tree: str) -> Path:
         """Rename `made`, which holds the files of a tree and is on disk, to its closure, unless that exists already."""
-        _seal(made)
+        make_readable(made)
         path = self.path(name, tree)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -162,12 +161,3 @@ class LocalClosures:
             self.discard(scratch)
         with suppress(OSError):
             home.rmdir()
-
-
-def _seal(directory: Path) -> None:
-    """Make every file below `directory` read-only, because closures never change."""
-    for parent, _, files in os.walk(directory):
-        for name in files:
-            path = Path(parent, name)
-            path.chmod(0o555 if path.stat().st_mode & 0o100 else 0o444)
-        Path(parent).chmod(0o755)

@@ -135,7 +135,7 @@ class NixosRuntime:
         return await self._builder.build(order, say)
 
     async def effect(self, order: BuildOrder) -> str:
-        """Return the derivation of a commit's system without the hive's own copy of its files."""
+        """Return the derivation of a commit's system, the one that a build of it makes."""
         return await self._builder.effect(order)
 
     async def compare(self, old: str | None, new: str) -> list[str]:

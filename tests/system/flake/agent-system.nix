@@ -7,7 +7,6 @@
   name,
   kind,
   agent,
-  files ? agent,
 }:
 let
   inherit (builtins)
@@ -271,7 +270,7 @@ let
       (
         {
           name = "nixos-system-${name}";
-          inherit files masked packages;
+          inherit masked packages;
         }
         // listToAttrs (
           genList (number: {
@@ -290,7 +289,6 @@ let
         chmod +x $out/init
         for unit in $masked; do ln -s /dev/null $out/etc/systemd/system/$unit; done
         for package in $packages; do ln -s $package/bin/* $out/sw/bin/; done
-        cp -r "$files" $out/etc/hyperhive/agent
       '';
 in
 {

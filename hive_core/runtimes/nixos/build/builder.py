@@ -37,8 +37,8 @@ from hive_core.settings import Settings
 log = structlog.get_logger(__name__)
 
 
-_EFFECTS = count(1)
-"""Numbers for the workspaces of effects, of which one agent may have several at a time."""
+_EVALUATIONS = count(1)
+"""Numbers for the workspaces of evaluations, of which one agent may have several at a time."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +104,17 @@ class NixBuilder:
             return closure
 
     async def effect(self, order: BuildOrder) -> str:
-        """Return the derivation of the commit's system with an empty directory in place of the hive's own copy of its
-        files. Raises BuildFailed, and HiveError if nothing can be evaluated here.
+        """Return the derivation of the commit's system, evaluated exactly as for a build.
+
+        A configuration that could tell the two apart would be judged as another one than is built. Raises BuildFailed,
+        and HiveError if nothing can be evaluated here.
         """
-        async with self._evaluated(order, _ignore, with_copy=False) as evaluation:
+        async with self._evaluated(order, _ignore) as evaluation:
             await asyncio.to_thread(check_built_tree, order, evaluation.source)
             return evaluation.derivation
 
     @asynccontextmanager
-    async def _evaluated(
-        self, order: BuildOrder, say: Callable[[str], None], *, with_copy: bool = True
-    ) -> AsyncIterator[_Evaluation]:
+    async def _evaluated(self, order: BuildOrder, say: Callable[[str], None]) -> AsyncIterator[_Evaluation]:
         """Evaluate the system of a commit from its files in the store, and yield the result while its workspace exists.
 
         Nix fetches nothing of the agent's: the daemon extracts the files and adds them to the store.
@@ -124,7 +124,7 @@ class NixBuilder:
         if hyperhive.lock is None:
             hint = "this version of Nix is not among those that were tested"
             raise HiveError("flake_unavailable", "Nix describes hyperhive's flake in an unknown form", hint=hint)
-        label = f"{order.name}-{order.number}" + ("" if with_copy else f"-effect-{next(_EFFECTS)}")
+        label = f"{order.name}-{order.number}-{next(_EVALUATIONS)}"
         work, unit = workspace.BuildWorkspace.of(self._layout.scratch, label), unit_name(label)
         try:
             await workspace.remove_workspace(work)
@@ -138,7 +138,6 @@ class NixBuilder:
                 kind=order.kind,
                 source=source,
                 commit=order.commit,
-                with_copy=with_copy,
             )
             text, lock = render(flake), with_agent(hyperhive.lock, source, await self._store.nar_hash(str(source)))
             await shield_to_completion(asyncio.to_thread(workspace.write_flake, work, text, lock))

@@ -33,8 +33,7 @@ ATTRIBUTE = "nixosConfigurations.container.config.system.build.toplevel"
 @dataclass(frozen=True)
 class AgentFlake:
     """The inputs of an agent's system. `hyperhive` is a flake reference, `system` Nix's name of the platform
-    ("x86_64-linux"); `source` is the store path of the commit's files. With `with_copy` False, the system gets an empty
-    directory in place of the hive's own copy of them.
+    ("x86_64-linux"); `source` is the store path of the commit's files.
     """
 
     hyperhive: str
@@ -43,7 +42,6 @@ class AgentFlake:
     kind: Kind
     source: Path
     commit: str
-    with_copy: bool = True
 
 
 def render(flake: AgentFlake) -> str:
@@ -55,7 +53,6 @@ def render(flake: AgentFlake) -> str:
         system=flake.system,
         name=flake.name,
         kind=flake.kind,
-        with_copy=flake.with_copy,
     )
 
 

@@ -114,10 +114,7 @@ def extract_source(workspace: BuildWorkspace, order: BuildOrder) -> None:
 
 def write_flake(workspace: BuildWorkspace, text: str, lock: Mapping[str, Any] | None = None) -> None:
     """Write the flake, which an evaluation can only read. Blocks. Raises HiveError `cannot_build`."""
-    empty = workspace.flake / "empty"
     try:
-        empty.mkdir()
-        empty.chmod(_EVERYBODY_READS)
         _put(workspace.flake / "flake.nix", text)
         if lock is not None:
             _put(workspace.flake / "flake.lock", lock_text(lock))

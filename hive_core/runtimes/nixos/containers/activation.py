@@ -22,9 +22,10 @@ from hive_core.layout import Layout
 from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec, UnitState
+from hive_core.runtimes.nixos.containers.deployed_files import DeployedFiles
 from hive_core.runtimes.nixos.containers.inspection import unit_name
 from hive_core.runtimes.nixos.containers.monitor import ContainerMonitor
-from hive_core.runtimes.nixos.containers.nixos_container import NixosContainers, refusing
+from hive_core.runtimes.nixos.containers.nixos_container import NixosContainers, in_thread, refusing
 from hive_core.runtimes.unit_state import BackOff
 
 _log = structlog.get_logger(__name__)
@@ -50,6 +51,7 @@ class ContainerActivator:
         self._monitor = monitor
         self._layout = layout
         self._stop_timeout = stop_timeout
+        self._deployed_files = DeployedFiles(layout)
 
     async def activate(self, spec: AgentSpec, *, unless_running: bool = False) -> None:
         """Stop the container if it runs, configure it as `spec` says, and start it. The monitor reports the result.
@@ -66,12 +68,14 @@ class ContainerActivator:
                 await self._containers.check(
                     spec, closures
                 )  # Checked before it is stopped, because it may not be one of this hive.
+                await in_thread(self._deployed_files.prepare, spec)
                 await self._stop(name, to_start=True)
                 await self._containers.prepare(spec, closures, hold)
                 changed = await self._containers.put_dropin(spec, self._stop_timeout)
             await self._reload(container, changed=changed)
             self._monitor.tell(name, self._monitor.unit(name).start_asked())
             await self._run(name)
+            await self._remove_old_files(spec)
 
     async def start_again(self, name: str) -> None:
         """Start a crashed container with its last configuration; nothing happens unless it waits for that."""
@@ -103,7 +107,15 @@ class ContainerActivator:
                 if await self._containers.remove(name, run, await self._closures(name), hold):
                     changed = await self._containers.drop_dropin(container)
                     await self._reload(container, changed=changed)
+                await in_thread(self._deployed_files.remove, name)
             self._monitor.forget(name)
+
+    async def _remove_old_files(self, spec: AgentSpec) -> None:
+        """Remove the files of other deployments, which nothing shows any more. The container runs, whether it works."""
+        try:
+            await in_thread(self._deployed_files.keep_only, spec)
+        except OSError as error:
+            _log.warning("files of older deployments not removed", agent=spec.name, error=str(error))
 
     async def _reload(self, container: str, *, changed: bool) -> None:
         """Make systemd read the unit's files if they have changed now, or before an earlier reload that failed."""

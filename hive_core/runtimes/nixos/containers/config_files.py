@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.infra import files
-from hive_core.runtimes.agent_environment import APPLIED, INSIDE, agent_variables, git_identity
+from hive_core.runtimes.agent_environment import APPLIED, DEPLOYED, INSIDE, agent_variables, git_identity
 from hive_core.runtimes.base import AgentSpec
 from hive_core.text import shown
 
@@ -100,8 +100,8 @@ def check_carried(paths: Iterable[Path]) -> None:
 def bound_directories(spec: AgentSpec) -> list[Path]:
     """Return the directories of the host that are bound into the agent's container."""
     paths = spec.paths
-    applied = [] if spec.applied is None else [spec.applied]
-    return [paths.run, paths.state, paths.claude, paths.config, *applied]
+    shown_only = [path for path in (spec.deployed, spec.applied) if path is not None]
+    return [paths.run, paths.state, paths.claude, paths.config, *shown_only]
 
 
 def run_mark(run: Path) -> str:
@@ -139,13 +139,13 @@ def _flags(spec: AgentSpec, option: str) -> Iterable[str]:
         (paths.config, INSIDE.config),
     ):
         yield f"--bind={outside}:{inside}{option}"
+    if spec.deployed is not None:
+        yield f"--bind-ro={spec.deployed}:{DEPLOYED}{option}"
     if spec.applied is not None:
         inside_applied = APPLIED if spec.kind == "manager" else f"{APPLIED}/{spec.applied.name}"
         yield f"--bind-ro={spec.applied}:{inside_applied}{option}"
 
 
-DEPLOYED = "/etc/hyperhive/agent"
-"""The directory of the configuration's files in a container; they are part of its closure."""
 _NUMBER = "HIVE_AGENT_DEPLOYMENT"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED = re.compile(r'(["\\`$])')

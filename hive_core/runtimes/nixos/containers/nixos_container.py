@@ -114,21 +114,21 @@ class NixosContainers:
         if state == "absent" and (container_files.profile or container_files.root):
             log.warning("what there is of a container without a conf file is taken over", container=container)
         if state == "absent" and not taking_over:
-            await _write(filesystem.clear_profile, self.host_paths.profile(container))
+            await in_thread(filesystem.clear_profile, self.host_paths.profile(container))
             await self._run("nixos-container", "create", container, "--system-path", spec.closure, hold=hold)
         elif container_files.system != spec.closure:
             # Where data is taken over, the conf file comes last: what an interrupted `create` leaves has
             # to be destroyed.
-            await _write(filesystem.point_profile, self.host_paths.profile(container), spec.closure)
-        await _write(self._rewrite, container, self.lines(spec), new=taking_over)
-        await _write(config_files.write_environment, spec)
+            await in_thread(filesystem.point_profile, self.host_paths.profile(container), spec.closure)
+        await in_thread(self._rewrite, container, self.lines(spec), new=taking_over)
+        await in_thread(config_files.write_environment, spec)
 
     async def clear_script_paths(self, container: str) -> None:
         """Remove links in the root directory that the unit's start script, run by the host's root, would follow.
 
         Raises OSError.
         """
-        await _write(clear_script_paths, self.host_paths.root(container))
+        await in_thread(clear_script_paths, self.host_paths.root(container))
 
     async def remove(self, name: str, run: Path, closures: Collection[str], hold: int) -> bool:
         """Remove the container with its root directory, or the rest of one that was removed already.
@@ -147,14 +147,14 @@ class NixosContainers:
         if container_files.text is None:
             # The program does not remove a container without a conf file.
             path = self.host_paths.conf(container)
-            await _write(files.replace, path, "AUTO_START=0\n", 0o644, durable=True)
+            await in_thread(files.replace, path, "AUTO_START=0\n", 0o644, durable=True)
         await self._destroy(container, hold)
         return True
 
     async def put_dropin(self, spec: AgentSpec, stop_timeout: float) -> bool:
         """Write the drop-in of the unit and undo live changes; returns True if systemd must reload."""
         text = dropin(spec.limits, stop_timeout, sealed=spec.sealed, hidden=self._hidden(spec))
-        return await _write(self._put_dropin, container_name(spec.name), text)
+        return await in_thread(self._put_dropin, container_name(spec.name), text)
 
     def _hidden(self, spec: AgentSpec) -> list[Path]:
         """Return the paths that the container must not show."""
@@ -168,7 +168,7 @@ class NixosContainers:
 
     async def drop_dropin(self, container: str) -> bool:
         """Remove the drop-in and live changes; returns True if systemd must reload."""
-        return await _write(self._drop_dropin, container)
+        return await in_thread(self._drop_dropin, container)
 
     async def _destroy(self, container: str, hold: int) -> None:
         """Remove a container with its files, in which its root may have put anything.
@@ -178,7 +178,7 @@ class NixosContainers:
         """
         paths = self.host_paths
         trees = [place / container for place in (paths.profiles, paths.gcroots, paths.root_dir)]
-        await _write(filesystem.clear_destroy_paths, paths.root(container))
+        await in_thread(filesystem.clear_destroy_paths, paths.root(container))
         mounted = await LIFECYCLE.run(lambda: any(has_mount_below(tree) for tree in trees))
         line = ["rm", "-rf", *(["--one-file-system"] if mounted else []), "--", *map(str, trees)]
         try:
@@ -212,7 +212,7 @@ class NixosContainers:
         return _remove(self.host_paths.live_dir(container), "*") or gone
 
 
-async def _write(change: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+async def in_thread(change: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """Call `change` in a thread to its end, so that a cancelled caller keeps its claim while files are written."""
     return await shield_to_completion(LIFECYCLE.run(change, *arguments, **named))
 

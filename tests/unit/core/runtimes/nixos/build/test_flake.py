@@ -37,20 +37,6 @@ STAND_IN = """
   };
 }
 """
-WITH_FILES = """
-{
-  outputs = { self }: {
-    lib.agentSystem = { system, name, kind, agent, files ? agent }: {
-      config.system.build.toplevel = derivation {
-        inherit system name;
-        builder = "/bin/sh";
-        files = "${files}";
-        value = toString (import "${agent}/agent.nix");
-      };
-    };
-  };
-}
-"""
 TEXT = """\
 # Written by hive-c0re for each build. Changes here are lost.
 {
@@ -74,15 +60,6 @@ TEXT = """\
     };
 }
 """
-WITHOUT_COPY = """\
-        inherit agent;
-        # To compare systems: an empty directory in place of the hive's own copy of the files.
-        files = builtins.path {
-          name = "files";
-          path = ./empty;
-        };
-      };
-"""
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +70,6 @@ def nix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnNix]:
 def test_the_text_is_a_flake() -> None:
     """The flake names hyperhive's, the agent's files in the store, and what the system is of."""
     assert render(FLAKE) == TEXT
-    assert render(replace(FLAKE, with_copy=False)) == TEXT.replace("        inherit agent;\n      };\n", WITHOUT_COPY)
 
 
 def test_what_nix_cannot_hold_is_refused() -> None:
@@ -132,49 +108,24 @@ def test_real_nix_builds_it_from_the_store_alone(nix: OwnNix, tmp_path: Path) ->
 
 
 @needs_nix
-def test_the_effect_leaves_out_the_copy_of_the_files_only(nix: OwnNix, tmp_path: Path) -> None:
-    """Two trees whose imported files are equal give one derivation without the copy, and two with it."""
-    hyperhive = tmp_path / "hyperhive"
-    hyperhive.mkdir()
-    (hyperhive / "flake.nix").write_text(WITH_FILES)
-    begun = lock(json.loads(nix.flake("flake", "metadata", "--json", path_reference(hyperhive))))
-    assert begun is not None
-    derivations: dict[bool, list[str]] = {True: [], False: []}
-    for number, (prompt, imported) in enumerate((("one", "1"), ("two", "1"), ("one", "2"))):
-        source = tmp_path / str(number) / "source"
-        source.mkdir(parents=True)
-        (source / "prompt.md").write_text(prompt)
-        (source / "agent.nix").write_text(imported)
-        path = nix.run("nix-store", "--add", str(source)).strip()
-        nar_hash = nix.flake("hash", "path", path).strip()
-        for with_copy, found in derivations.items():
-            home = tmp_path / f"flake-{number}-{with_copy}"
-            (home / "empty").mkdir(parents=True)
-            (home / "flake.lock").write_text(json.dumps(with_agent(begun, Path(path), nar_hash)))
-            flake = replace(FLAKE, hyperhive=path_reference(hyperhive), source=Path(path), with_copy=with_copy)
-            (home / "flake.nix").write_text(render(flake))
-            found.append(nix.flake("eval", "--raw", f"{path_reference(home)}#{ATTRIBUTE}.drvPath"))
-    assert len(set(derivations[True])) == 3
-    same, as_well, different = derivations[False]
-    assert same == as_well != different
-
-
-@needs_nix
-def test_the_systems_of_agents_take_another_copy_of_the_files(nix: OwnNix, tmp_path: Path) -> None:
-    """The real `lib.agentSystem` imports the agent's files, and gives the system the copy that it is called with."""
-    for name in ("agent", "other"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "agent.nix").write_text("{ }")
+def test_the_systems_of_agents_do_not_hold_the_files(nix: OwnNix, tmp_path: Path) -> None:
+    """The real `lib.agentSystem` gives an agent.nix its own files, and nothing that differs between two evaluations."""
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent/agent.nix").write_text("{ }")
     call = (
         f'import {ROOT}/nix/agent-system.nix {{ self.narHash = "h"; nixpkgs.lib = {{'
         " nixosSystem = given: given; optional = condition: one: if condition then [ one ] else [ ]; }; }"
     )
     expression = (
-        f'let hive = more: ({call} ({{ system = "x"; name = "ada"; kind = "agent"; agent = {tmp_path}/agent; }}'
-        " // more)).specialArgs.hive; told = hive: [ hive.agent hive.files ];"
-        f" in [ (told (hive {{ }})) (told (hive {{ files = {tmp_path}/other; }})) ]"
+        f'let given = {call} {{ system = "x"; name = "ada"; kind = "agent"; agent = {tmp_path}/agent; }};'
+        " in [ (builtins.attrNames given.specialArgs) given.specialArgs.hive ]"
     )
-    (agent, files), (same_agent, other) = nix.evaluate(expression)
-    assert agent == files == same_agent
-    assert agent.endswith("-agent") and other.endswith("-other")
-    assert "source = hive.files;" in (ROOT / "nix/agent/base.nix").read_text()
+    names, hive = nix.evaluate(expression)
+    assert names == ["hive"] and hive.pop("agent").endswith("-agent")
+    assert hive == {"container": "h-ada", "name": "ada", "program": "hive-ag3nt", "recipe": "h"}
+    modules = {path.name: path.read_text() for path in (ROOT / "nix/agent").glob("*.nix")}
+    assert [name for name, text in modules.items() if "hive.agent" in text] == ["options.nix"]
+    assert (
+        modules["options.nix"].count("hive.agent") == 1
+        and 'toml = hive.agent + "/agent.toml";' in modules["options.nix"]
+    )

@@ -40,7 +40,6 @@ def test_an_evaluation_can_write_what_it_has_to(tmp_path: Path) -> None:
     found = {str(path.relative_to(build_workspace.path)): path for path in build_workspace.path.rglob("*")}
     assert {name: stat.S_IMODE(path.stat().st_mode) for name, path in found.items()} == {
         "flake": 0o755,
-        "flake/empty": 0o755,
         "flake/flake.lock": 0o644,
         "flake/flake.nix": 0o644,
         "home": 0o777,

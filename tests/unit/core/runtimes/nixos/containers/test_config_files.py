@@ -140,7 +140,7 @@ def test_the_file_tells_what_the_harness_needs(tmp_path: Path) -> None:
         "HIVE_AGENT_APPLIED": "/applied",
         "HIVE_AGENT_CLAUDE": "/root/.claude",
         "HIVE_AGENT_CONFIG": "/config",
-        "HIVE_AGENT_DEPLOYED": "/etc/hyperhive/agent",
+        "HIVE_AGENT_DEPLOYED": "/deployed",
         "HIVE_AGENT_DEPLOYMENT": "7",
         "HIVE_AGENT_PORT": "8123",
         "HIVE_AGENT_RUN": "/run/hive",

@@ -142,15 +142,39 @@ async def test_an_older_hyperhive_is_seen_and_rebuilt(hive: HostHive, ada: str) 
     assert ada in told[0]
 
 
+async def test_a_change_of_the_prompt_alone_is_deployed(hive: HostHive, ada: str) -> None:
+    """The system is the one before, and the agent is started anew on the new files, which nobody in it can change."""
+    before, old = closure_of(ada), invocation(ada)
+    changed = await hive.ended(await hive.propose(ada, "kinder", prompt_md="You are ada. Be kind.\n"))
+    assert changed["state"] == "deployed", changed["outcome"]
+    assert closure_of(ada) == changed["closure"] == before
+    assert invocation(ada) != old
+    assert inside(ada, "cat", "/deployed/prompt.md") == "You are ada. Be kind.\n"
+    status = await hive.idle(ada)
+    assert (status["deployment"], status["lifecycle"]) == (changed["number"], "running")
+    command = "echo evil >/deployed/prompt.md; rm -f /deployed/agent.nix; touch /deployed/more; umount /deployed; true"
+    inside(ada, "sh", "-c", command)
+    directory = STATE / "deployed" / ada
+    assert [path.name for path in directory.iterdir()] == [str(changed["number"])]
+    assert sorted(path.name for path in directory.glob("*/*")) == ["agent.nix", "agent.toml", "prompt.md"]
+    assert (directory / str(changed["number"]) / "prompt.md").read_text() == "You are ada. Be kind.\n"
+
+
 async def test_a_rollback_needs_no_build(hive: HostHive, ada: str) -> None:
     """The closure before goes back into force as it was: Nix is not asked to build anything."""
-    changed = await hive.ended(await hive.propose(ada, "shorter", prompt_md="You are ada. Be short.\n"))
+    agent_nix = WITH_JQ.replace("pkgs.jq", "pkgs.git")
+    changed = await hive.ended(
+        await hive.propose(ada, "shorter", prompt_md="You are ada. Be short.\n", agent_nix=agent_nix)
+    )
     assert changed["state"] == "deployed", changed["outcome"]
+    assert inside(ada, "cat", "/deployed/agent.nix", "/deployed/prompt.md") == f"{agent_nix}You are ada. Be short.\n"
     history = (await hive.ask("GET", f"/v1/agents/{ada}/history"))["deployments"]
     built = call("journalctl", "--no-pager", "--unit=hive-build-*", "--output=cat").count("\n")
     back = await hive.ended(await hive.ask("POST", f"/v1/agents/{ada}/rollback", {"note": "it was better"}))
     assert back["state"] == "deployed", back["outcome"]
     assert closure_of(ada) == history[1]["closure"] != history[0]["closure"]
+    assert "pkgs.jq" in inside(ada, "cat", "/deployed/agent.nix")
+    assert "Be short" not in inside(ada, "cat", "/deployed/prompt.md")
     assert call("journalctl", "--no-pager", "--unit=hive-build-*", "--output=cat").count("\n") == built
 
 
@@ -160,6 +184,7 @@ async def test_a_destroyed_agent_finds_its_state_again(hive: HostHive) -> None:
     inside("bob", "sh", "-c", "echo remember >/state/note; echo key >/root/.claude/login; touch /etc/gone")
     await hive.ask("POST", "/v1/agents/bob/destroy", {})
     assert left_of("bob") == []
+    assert not (STATE / "deployed" / "bob").exists()
     assert unit(service("bob"), "ActiveState") == "inactive"
     await hive.spawn_with("bob")
     assert (

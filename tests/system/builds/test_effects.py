@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.builds.build_hive import Hive, opened
+from hive_core.runtimes.base import BuildFailed
+from tests.system.builds.build_hive import Hive, host, opened
 
 TOML = 'memory_max = "2G"\n'
 
@@ -32,6 +33,60 @@ async def test_a_covered_file_that_is_used_changes_the_effect(
         before = await builder.effect(hive.propose(text, files=base))
         assert before == await builder.effect(hive.propose(text, files=base))
         assert before != await builder.effect(hive.propose(text, files={**base, **new}))
+
+
+def ignore(_line: str) -> None:
+    pass
+
+
+COPIES = {
+    "etc": 'let place = config.environment.etc."hyperhive/agent".source; in TEST "${place}/prompt.md"',
+    "files": 'let place = hive.files; in TEST "${place}/prompt.md"',
+    "agent": 'let place = hive.agent; in TEST "${place}/prompt.md"',
+    "etc or": 'let place = config.environment.etc."hyperhive/agent".source or "/nowhere"; in TEST "${place}/prompt.md"',
+    "files or": 'let place = hive.files or "/nowhere"; in TEST "${place}/prompt.md"',
+    "any etc": "let many = map (name: config.environment.etc.${name}) (builtins.attrNames config.environment.etc); "
+    "in import (builtins.head (builtins.filter builtins.pathExists (map (one: one.source or ./none) many ++ "
+    '[ "${hive.agent}/prompt.md" ])))',
+}
+"""Places where an agent.nix may look for a copy of its files that a judgement of rules would leave out."""
+
+
+@pytest.mark.parametrize("place", COPIES)
+async def test_no_configuration_knows_whether_it_is_judged_or_built(hive: Hive, place: str) -> None:
+    """One that takes code from a copy of its files if there is one: what is judged is what is built, or neither is.
+
+    The derivation that is judged is that of the build, so equal effects of two commits are equal systems.
+    """
+    value = COPIES[place].replace("TEST", '(file: if builtins.pathExists file then import file else "true")')
+    text = f"{{ config, hive, ... }}: {{ hyperhive.environment.X = {value}; }}"
+    found = []
+    async with opened(hive) as builder:
+        for prompt in ('"one"', '"two"'):
+            order = hive.propose(text, files={"prompt.md": prompt})
+            try:
+                effect = await builder.effect(order)
+            except BuildFailed as error:
+                with pytest.raises(BuildFailed) as caught:
+                    await builder.build(order, ignore)
+                assert place in ("etc", "files") and "missing" in str(error) and "missing" in str(caught.value)
+                continue
+            closure = await builder.build(order, ignore)
+            found.append((effect, closure))
+            with_code = f"X={prompt[1:-1]}" in host("cat", f"{closure}/etc/systemd/system/hive-harness.service")
+            assert with_code == (place in ("agent", "any etc"))
+    assert len(found) == (0 if place in ("etc", "files") else 2)
+    assert len({effect for effect, _ in found}) == len(set(found))
+
+
+async def test_the_effect_is_the_derivation_of_the_build(hive: Hive) -> None:
+    """Nix records which derivation it has built a system from: the one that is compared, before and after the build."""
+    order = hive.propose('{ hyperhive.environment.X = "here"; }', files={"prompt.md": "x"})
+    async with opened(hive) as builder:
+        before = await builder.effect(order)
+        closure = await builder.build(order, ignore)
+        assert host("nix-store", "--query", "--deriver", closure).strip() == before == await builder.effect(order)
+        assert host("find", closure, "-name", "prompt.md") == ""
 
 
 async def test_files_that_nothing_uses_have_no_effect(hive: Hive) -> None:

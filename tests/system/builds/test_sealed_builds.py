@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import shutil
 import socket
 import threading
@@ -54,9 +55,11 @@ async def test_attributes_of_the_agent_change_nothing(hive: Hive, build_user: st
     async with opened(hive, build_user=build_user) as builder:
         closure = Path(await builder.build(order, ignore))
     assert host("find", str(closure), "-name", "evil*") == ""
+    assert host("find", str(closure), "-name", "agent.nix") == ""
+    (path,) = re.findall(r'"path": "(/nix/store/\w+-source)"', (hive.layout.flakes / "ada/flake.lock").read_text())[-1:]
     with Repository.open(order.repository) as repository:
-        assert tree_id(closure / "etc/hyperhive/agent") == repository.tree(order.commit)
-    assert (closure / "etc/hyperhive/agent/agent.nix").read_text() == SUBSTITUTED
+        assert tree_id(Path(path)) == repository.tree(order.commit)
+    assert host("cat", f"{path}/agent.nix") == SUBSTITUTED
 
 
 async def test_other_files_than_the_commits_are_no_build(hive: Hive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +77,7 @@ async def test_other_files_than_the_commits_are_no_build(hive: Hive, monkeypatch
 
 
 async def test_the_effect_is_that_of_the_files_that_are_used(hive: Hive) -> None:
-    """A file that nothing but the hive's own copy holds has no effect; one that is imported, or asked for, has."""
+    """A file that the system does not hold has no effect; one that is imported, or asked for, has."""
     plain, imported = "{ }", "{ ... }: import ./prompt.md"
     asked = '{ ... }: if builtins.pathExists ./x.md then { hyperhive.environment.X = "1"; } else { }'
     async with opened(hive) as builder:

@@ -114,7 +114,21 @@ let
     if options.${option} value then value else fail "a definition for option `${option}' is not of its type";
 
   file = import "${agent}/agent.nix";
-  module = if isFunction file then file { inherit pkgs lib; } else file;
+  module = if isFunction file then file { inherit config hive lib pkgs; } else file;
+
+  # What an agent.nix is told of its own system, as nix/agent-system.nix and nix/agent/base.nix have it.
+  hive = {
+    inherit name recipe;
+    agent = "${agent}";
+    container = if kind == "manager" then name else "h-${name}";
+    program = if kind == "manager" then "hive-m1nd" else "hive-ag3nt";
+  };
+  config.environment.etc = listToAttrs (
+    map (file: {
+      name = "hyperhive/${file}";
+      value.text = etcFiles."etc/hyperhive/${file}";
+    }) [ "mcp.json" "recipe" ]
+  );
 
   unknown = concatMap (
     group:

@@ -104,7 +104,12 @@ async def prepared(layout: Layout, *, with_bob: bool) -> None:
 
 def past(layout: Layout) -> list[Path]:
     """What is kept of an agent's deployments."""
-    return [layout.applied_repository("bob"), layout.closures / "bob", layout.builds / "bob"]
+    return [
+        layout.applied_repository("bob"),
+        layout.closures / "bob",
+        layout.deployed / "bob",
+        layout.builds / "bob",
+    ]
 
 
 async def check(layout: Layout, action: Callable[[AgentHive], Awaitable[None]]) -> None:
@@ -123,7 +128,7 @@ async def check(layout: Layout, action: Callable[[AgentHive], Awaitable[None]]) 
             kept = "bob" in names or action is destroy
             assert action is not deploy or kept
             assert secret.exists() == layout.agent_log("bob").exists() == kept
-            assert [place.exists() for place in past(layout)] == [kept] * 3
+            assert [place.exists() for place in past(layout)] == [kept] * 4
             assert hive.broker.unacknowledged("bob") == int(kept)
         if "bob" in names:
             assert (layout.agent("bob").config / "agent.toml").exists()

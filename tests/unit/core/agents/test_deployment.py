@@ -183,16 +183,19 @@ async def test_a_destroyed_agent_is_not_deployed(layout: Layout) -> None:
 
 @pytest.mark.parametrize("purge", [False, True])
 async def test_only_a_purge_removes_an_agents_past(layout: Layout, purge: bool) -> None:
-    """Applied repository, closures and build logs outlive a destroy, and go with a purge; others' stay."""
+    """Applied repository, closures, shown files and build logs outlive the runtime's part of a destroy, and go with a
+    purge; others' stay.
+    """
     async with opened(layout) as hive:
         places = []
         for name in ("bob", "bobby"):
             await hive.spawn(name)
-            places += [layout.applied_repository(name), layout.closures / name, layout.builds / name]
+            places += [layout.applied_repository(name), layout.closures / name]
+            places += [layout.deployed / name, layout.builds / name]
         for place in places:
             place.mkdir(parents=True)
             (place / "file").touch()
             (place / "file").chmod(0o400)
             place.chmod(0o500)
         await hive.lifecycle.destroy("bob", "operator", purge=purge)
-        assert [place.exists() for place in places] == [not purge] * 3 + [True] * 3
+        assert [place.exists() for place in places] == [not purge] * 4 + [True] * 4

@@ -97,7 +97,7 @@ in
     inherit (examples.agent.config.networking) hostName useDHCP;
     harness = unit examples.agent "hive-harness";
     recipe = (etc examples.agent "hyperhive/recipe").text;
-    files = builtins.attrNames (builtins.readDir (etc examples.agent "hyperhive/agent").source);
+    shown = lib.filter (lib.hasPrefix "hyperhive/") (lib.attrNames examples.agent.config.environment.etc);
     servers = builtins.fromJSON (etc examples.agent "hyperhive/mcp.json").text;
     programs = map lib.getName examples.agent.config.environment.systemPackages;
     console = examples.agent.config.systemd.services.console-getty.enable;

@@ -114,7 +114,7 @@ def test_builds_without_sandbox_are_warned_of(found: dict[str, Any]) -> None:
 
 
 def test_agent(found: dict[str, Any]) -> None:
-    """An agent's system is a container with its harness, its files, and what its agent.nix adds."""
+    """An agent's system is a container with its harness and what its agent.nix adds, and without its files."""
     agent = found["agent"]
     service = agent["harness"]["serviceConfig"]
     assert (agent["isContainer"], agent["hostName"], agent["useDHCP"]) == (True, "h-ada", False)
@@ -128,7 +128,7 @@ def test_agent(found: dict[str, Any]) -> None:
     assert agent["harness"]["environment"]["GREETING"] == "hello"
     assert agent["harness"]["environment"]["HIVE_AGENT_ENVIRONMENT"] == "GREETING"
     assert agent["console"] is False
-    assert agent["files"] == ["agent.nix", "agent.toml", "prompt.md"]
+    assert agent["shown"] == ["hyperhive/mcp.json", "hyperhive/recipe"]
     assert agent["recipe"].startswith("sha256-")
     assert set(agent["servers"]["mcpServers"]) == {"clock"}
     assert {"hello", "git"} <= set(agent["programs"])

@@ -41,15 +41,21 @@ _OPTIONS: Mapping[str, str] = {
     "diff-hook": "",
     "run-diff-hook": "false",
     "keep-failed": "false",
+    # Nothing that an agent has built is signed in the name of the host.
+    "secret-key-files": "",
     "max-build-log-size": str(16 * 1024 * 1024),
 }
 """Settings of Nix that override those of the host for the builds of the hive."""
+_EXPERIMENTAL = ("auto-allocate-uids", "use-cgroups")
+"""Settings that need an experimental feature. Without it a build fails where one of them is on."""
 _SHELL = "/bin/sh"
 
 
 def realise_options(settings: Mapping[str, object], store: Path) -> Mapping[str, str]:
     """Return the settings for the builds of the hive on a host whose Nix has `settings`. Pure."""
-    options = {**_OPTIONS, "sandbox-paths": " ".join(_sandbox_shell(settings.get("sandbox-paths"), store))}
+    # Before the features: Nix ignores these settings, with a warning, where their feature is off.
+    options = {name: "false" for name in _EXPERIMENTAL if settings.get(name) not in (None, False)}
+    options |= {**_OPTIONS, "sandbox-paths": " ".join(_sandbox_shell(settings.get("sandbox-paths"), store))}
     if "build-dir" in settings:  # Known since Nix 2.22; before, TMPDIR is used.
         options["build-dir"] = ""
     # A host that only has others build.

@@ -113,8 +113,9 @@ class NixLog:
         text = message.get("msg")
         if not isinstance(text, str) or _number(message, "level") > _SHOWN_LEVEL:
             return
-        # Nix writes an error also without its position and its colours. A trace is a plain message.
-        is_error = "raw_msg" in message
+        # Nix writes errors and warnings also without their position and their colours; `builtins.warn` gives a warning
+        # with a text of the configuration. A trace is a plain message.
+        is_error = "raw_msg" in message and message.get("level") == 0
         for number, line in enumerate(one for one in _COLOUR.sub("", text).splitlines() if one.strip()):
             line = line[: _LINE_CHARACTERS + 1]  # noqa: PLW2901 - bounds what is kept
             if is_error:

@@ -143,7 +143,21 @@ def test_the_settings_of_the_host_do_not_open_the_sandbox() -> None:
     assert wanted.items() <= options.items()
     empty = ("substituters", "builders", "post-build-hook", "pre-build-hook", "experimental-features", "sandbox-paths")
     assert {name: options[name] for name in empty} == dict.fromkeys(empty, "")
-    assert not {"max-jobs", "build-dir"} & options.keys()
+    assert not {"max-jobs", "build-dir", "use-cgroups", "auto-allocate-uids"} & options.keys()
+
+
+def test_what_needs_an_experimental_feature_is_off() -> None:
+    """What the host has on is switched off before its feature is; what it has not, or not on, is not named."""
+    options = realise_options({"auto-allocate-uids": True, "use-cgroups": True}, STORE)
+    assert list(options)[:2] == ["auto-allocate-uids", "use-cgroups"]
+    assert (options["auto-allocate-uids"], options["use-cgroups"]) == ("false", "false")
+    assert options["experimental-features"] == ""
+    assert "use-cgroups" not in realise_options({"use-cgroups": False}, STORE)
+
+
+def test_nothing_is_signed_with_a_key_of_the_host() -> None:
+    """The keys with which the host signs what it builds itself are not used for what an agent has built."""
+    assert realise_options({"secret-key-files": ["/etc/nix/key"]}, STORE)["secret-key-files"] == ""
 
 
 SHELL = "/bin/sh=/nix/store/x-busybox/bin/busybox"

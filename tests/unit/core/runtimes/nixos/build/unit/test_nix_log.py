@@ -27,8 +27,8 @@ def message(text: str, level: int = 0) -> str:
     return "@nix " + json.dumps({"action": "msg", "level": level, "msg": text})
 
 
-def error(text: str) -> str:
-    found = {"action": "msg", "column": None, "file": None, "level": 0, "line": None, "msg": text, "raw_msg": text}
+def error(text: str, level: int = 0) -> str:
+    found = {"action": "msg", "column": None, "file": None, "level": level, "line": None, "msg": text, "raw_msg": text}
     return "@nix " + json.dumps(found)
 
 
@@ -123,13 +123,14 @@ def test_an_evaluation_error_keeps_its_position(output: NixOutput) -> None:
     [
         message("trace: x\nerror: not the error"),
         message("error: not the error"),
+        error("error: not the error", level=1),
         start(1, "bad") + "\n" + result(1, "error: not the error"),
         result(1, "x\nerror: not the error"),
         result(1, '@nix {"action":"msg","level":0,"msg":"error: not the error","raw_msg":"x"}'),
     ],
 )
 def test_no_text_of_an_agent_is_an_error(output: NixOutput, line: str) -> None:
-    """A trace and a builder that write what looks like an error are passed on marked, and the reason is Nix's own."""
+    """A trace, a warning and a builder that write what looks like an error are passed on marked, and the reason is Nix's own."""
     output.feed(*line.split("\n"), error(OLD_ERROR))
     assert output.log.error.splitlines()[0] == OLD_ERROR
     assert output.log.foreign_line == ""

@@ -353,6 +353,38 @@ async def test_what_builders_write_is_limited(hive: Hive, script: str) -> None:
             await builder.build(hive.propose(running(script)), ignore)
 
 
+FILL = """\
+{ ... }:
+let
+  block = builtins.foldl' (text: _: text + text) "%s" (builtins.genList (i: i) 20);
+  fill = builtins.foldl' (n: i: builtins.seq (builtins.toFile "hostile-fill" (block + toString i)) (n + 1)) 0;
+in
+{ hyperhive.environment.FILLED = toString (fill (builtins.genList (i: i) 100)); }
+"""
+"""Adds 100 files of 16 MiB to the store while it is evaluated."""
+
+
+def filled() -> set[str]:
+    """The files that FILL has added to the store."""
+    return {str(path) for path in Path("/nix/store").glob("*-hostile-fill")}
+
+
+@pytest.mark.parametrize("build_user", USERS)
+async def test_what_an_evaluation_adds_to_the_store_is_limited(hive: Hive, build_user: str) -> None:
+    """An evaluation that has the Nix daemon write one file after another is ended before it has written them all."""
+    before = filled()
+    async with opened(hive, build_user=build_user, build_disk="64M") as builder:
+        try:
+            with pytest.raises(BuildFailed, match=r"free space .* more than the 64 MiB of nixos\.build_disk"):
+                # Other characters for each user, so that other files are written.
+                await builder.build(hive.propose(FILL % f"{build_user:x<16}"), ignore)
+            written = filled() - before
+            assert 4 <= len(written) < 60
+        finally:
+            if left := sorted(filled() - before):
+                host("nix-store", "--delete", *left)
+
+
 # --- the words of the reason ------------------------------------------------------------------------------------
 
 

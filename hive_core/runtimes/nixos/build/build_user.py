@@ -19,12 +19,14 @@ import structlog
 from hive_core.errors import HiveError
 from hive_core.infra.tasks import shield_to_completion
 from hive_core.layout import Layout
+from hive_core.protocol.limits import memory_bytes
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.nixos.build.flake import path_reference
 from hive_core.runtimes.nixos.build.nix_settings import read_nix_settings
 from hive_core.runtimes.nixos.build.realise import Realiser, realise_options
 from hive_core.runtimes.nixos.build.store import Store
 from hive_core.runtimes.nixos.build.unit.confinement import BUILD_USER, BuildLimits, Confinement, Purpose
+from hive_core.runtimes.nixos.build.unit.disk_limit import limit_store
 from hive_core.runtimes.nixos.build.unit.executor import NixFailed, execute
 from hive_core.runtimes.nixos.build.workspace import (
     BuildWorkspace,
@@ -257,7 +259,8 @@ class BuildUserSelector:
             directory=workspace.path,
             variables=workspace.variables,
         )
-        await execute(unit, argv, confinement.limits, say, activity="evaluation")
+        work = execute(unit, argv, confinement.limits, say, activity="evaluation")
+        await limit_store(work, self._store.directory, memory_bytes(confinement.limits.disk))
         derivation = await asyncio.to_thread(read_derivation_path, workspace)
         if derivation is None:
             raise BuildFailed("Nix has not told the derivation of the system")

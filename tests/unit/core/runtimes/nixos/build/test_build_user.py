@@ -17,7 +17,8 @@ from hive_core.runtimes.nixos.build import build_user
 from hive_core.runtimes.nixos.build.build_user import BuildUserSelector, Programs
 from hive_core.runtimes.nixos.build.realise import Realiser
 from hive_core.runtimes.nixos.build.store import Store
-from hive_core.runtimes.nixos.build.unit import executor
+from hive_core.runtimes.nixos.build.unit import disk_limit, executor
+from hive_core.runtimes.nixos.build.unit.disk_limit import FreeSpace
 from hive_core.runtimes.nixos.build.unit.executor import NixFailed
 from hive_core.runtimes.nixos.build.workspace import remove_all_workspaces
 from hive_core.settings import NixOS, Settings
@@ -32,7 +33,7 @@ def select(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Select:
     """A selector on a host whose evaluation by a user of its own ends with an error; None: it succeeds.
 
     `group` are Nix's build users, `private_network` tells if systemd can take away the network, and `unable` is the
-    error of the build.
+    error of the build. `free` are the free bytes of the store's file system.
     """
 
     def make(
@@ -42,6 +43,7 @@ def select(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Select:
         group: str = "nixbld",
         private_network: bool = True,
         unable: Exception | None = None,
+        free: int = 50 * 1024**3,
         **options: Any,
     ) -> BuildUserSelector:
         async def fake_execute(
@@ -64,6 +66,7 @@ def select(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Select:
             return "/nix/store/x"
 
         monkeypatch.setattr(build_user, "execute", fake_execute)
+        monkeypatch.setattr(disk_limit, "free_space", lambda _: FreeSpace(free, 100 * 1024**3))
         monkeypatch.setattr(build_user, "read_derivation_path", lambda _: f"/nix/store/{'0' * 32}-trial.drv")
         monkeypatch.setattr(build_user, "read_nix_settings", fake_settings)
         monkeypatch.setattr(Store, "hold_derivation", fake_hold)
@@ -113,6 +116,14 @@ async def test_nothing_is_built_without_sandbox_and_seal(select: Select, setting
     ):
         with pytest.raises(HiveError, match=words) as refused:
             await select(setting, None, **host).confinement()
+        assert refused.value.code == code
+
+
+async def test_nothing_is_evaluated_in_a_full_store(select: Select) -> None:
+    """Without the reserve of free space nothing begins, and no setting gives root to a configuration for that."""
+    for setting, code in (("auto", "no_build_user"), ("root", "cannot_build")):
+        with pytest.raises(HiveError, match="free space") as refused:
+            await select(setting, None, free=1024**2).confinement()
         assert refused.value.code == code
 
 

@@ -130,7 +130,7 @@ def test_an_evaluation_error_keeps_its_position(output: NixOutput) -> None:
     ],
 )
 def test_no_text_of_an_agent_is_an_error(output: NixOutput, line: str) -> None:
-    """A trace, a warning and a builder that write what looks like an error are passed on marked, and the reason is Nix's own."""
+    """A trace, a warning and a builder that write what looks like an error are no error: the reason is Nix's own."""
     output.feed(*line.split("\n"), error(OLD_ERROR))
     assert output.log.error.splitlines()[0] == OLD_ERROR
     assert output.log.foreign_line == ""

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.turns.runner import keep_leases
-from hive_core.protocol import MAX_WAIT_SECONDS, AckRequest, Delivery, LeaseRequest, ReceiveAnswer, ReceiveRequest
+from hive_core.protocol import (
+    MAX_LEASED,
+    MAX_WAIT_SECONDS,
+    AckRequest,
+    Delivery,
+    LeaseRequest,
+    ReceiveAnswer,
+    ReceiveRequest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +54,9 @@ class LeasedInbox:
             seconds = min(seconds, self._lease_seconds() / 3)
             await self._renew_kept()
         self.held_back = frozenset(self.kept)
-        request = ReceiveRequest(instance=self._instance, wait_seconds=seconds, max=most, holding=sorted(self.kept))
+        # The daemon looks at so many of the oldest messages only, so it would hand out no other of these again.
+        holding = sorted(self.kept)[:MAX_LEASED]
+        request = ReceiveRequest(instance=self._instance, wait_seconds=seconds, max=most, holding=holding)
         answer = await self._client.receive(request)
         if answer.deliveries:
             self._changed()
@@ -77,7 +87,8 @@ class LeasedInbox:
         if not ids:
             return
         try:
-            await self._client.release(LeaseRequest(instance=self._instance, ids=sorted(ids)))
+            for part in _parts(ids):
+                await self._client.release(LeaseRequest(instance=self._instance, ids=part))
         except CoreError as error:
             if error.code == "superseded":
                 raise
@@ -90,7 +101,8 @@ class LeasedInbox:
 
     async def acknowledge(self, ids: Collection[int]) -> None:
         """Acknowledge messages that were handled."""
-        await self._client.ack(AckRequest(instance=self._instance, ids=sorted(ids)))
+        for part in _parts(ids):
+            await self._client.ack(AckRequest(instance=self._instance, ids=part))
         self.kept.difference_update(ids)
         self._changed()
 
@@ -110,9 +122,17 @@ class LeasedInbox:
 
     async def _renew_kept(self) -> None:
         try:
-            await self._client.renew(LeaseRequest(instance=self._instance, ids=sorted(self.kept)))
+            for part in _parts(self.kept):
+                await self._client.renew(LeaseRequest(instance=self._instance, ids=part))
         except CoreError as error:
             if not error.refusal:
                 raise
             # A lease has expired: the receive that follows returns the message, and it is kept again.
             self.kept.clear()
+
+
+def _parts(ids: Collection[int]) -> Iterator[list[int]]:
+    """Yield sorted lists of as many ids as one request may name; an empty one if there are no ids."""
+    ordered = sorted(ids)
+    for start in range(0, max(1, len(ordered)), MAX_LEASED):
+        yield ordered[start : start + MAX_LEASED]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from hive_core.infra.concurrency.fair_queue import FairQueue
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database, milliseconds
 from hive_core.infra.database.space import DatabaseSpace
@@ -41,6 +42,8 @@ from hive_core.settings import Budgets
 T = TypeVar("T")
 _DEFAULT_BUDGETS = Budgets()
 _NO_LIMIT = 2**62
+_LEASE_REQUESTS = 4
+"""Requests about leases of one harness that the writer has at a time; further ones wait for these, in order."""
 _SPARED_AFTER = 3_600_000
 """Milliseconds after which an acknowledged message can be spared when the database gets full."""
 
@@ -71,6 +74,7 @@ class Broker:
         self._lease = int(lease_seconds * 1_000)
         self._clock = clock
         self._wakeups = Wakeups()
+        self._lease_requests = FairQueue(_NO_LIMIT, _LEASE_REQUESTS, _NO_LIMIT)
         self._inboxes = Inboxes(inbox_limit, budgets)
         self._budgets = SendingBudgets(budgets, ticks)
         self._pacer = Pacer(budgets.loop_messages_per_minute, clock, ticks)
@@ -164,7 +168,8 @@ class Broker:
     async def acknowledge(self, name: str, instance: str, ids: Sequence[int]) -> LeaseAnswer:
         """Acknowledge messages whose turn ended well: they are never handed out again."""
         self._directory.check_instance(name, instance)
-        return await self._finish(name, instance, ids)
+        async with self._lease_requests.slot(name):
+            return await self._finish(name, instance, ids)
 
     async def release(self, name: str, request: LeaseRequest) -> LeaseAnswer:
         """Release leases: the messages are handed out again at once."""
@@ -255,8 +260,8 @@ class Broker:
     # ---------------------------------------------------------------------------------------------------------
 
     async def _finish(self, name: str, instance: str | None, ids: Sequence[int]) -> LeaseAnswer:
-        now = self._clock()
-        done = await self._database.write(lambda db: leases.acknowledge(db, name, instance, dict.fromkeys(ids), now))
+        now, chosen = self._clock(), list(dict.fromkeys(ids))
+        done = await self._database.write(lambda db: leases.acknowledge(db, name, instance, chosen, now))
         self._settled(name, done)
         return LeaseAnswer(ids=[acknowledged.id for acknowledged in done])
 
@@ -268,7 +273,8 @@ class Broker:
 
     async def _change_leases(self, name: str, request: LeaseRequest, until: int | None) -> list[int]:
         ids = None if request.ids is None else list(dict.fromkeys(request.ids))
-        return await self._database.write(lambda db: leases.renew(db, name, request.instance, ids, until))
+        async with self._lease_requests.slot(name):
+            return await self._database.write(lambda db: leases.renew(db, name, request.instance, ids, until))
 
     def _notify(self, kind: EventKind, name: str, ids: Sequence[int]) -> None:
         if ids:

@@ -14,15 +14,16 @@ from typing import NamedTuple
 from hive_core.errors import conflict
 from hive_core.messaging.directory import superseded
 from hive_core.messaging.store import (
-    FIND_DELIVERY,
     AcknowledgedMessage,
     MessageRow,
+    acknowledged_messages,
     find_message,
     json_size,
     unknown_message,
 )
+from hive_core.protocol.base import MAX_LEASED
 
-MOST_HELD = 1_000
+MOST_HELD = MAX_LEASED
 """A recipient may hold leases only among this many of its oldest messages, which keeps queries fast."""
 _ANSWER_BYTES = 1024 * 1024
 
@@ -122,7 +123,7 @@ def held_by(db: sqlite3.Connection, recipient: str, instance: str) -> list[int]:
 
 
 def acknowledge(
-    db: sqlite3.Connection, recipient: str, holder: str | None, ids: Iterable[int], now: int
+    db: sqlite3.Connection, recipient: str, holder: str | None, ids: Sequence[int], now: int
 ) -> list[AcknowledgedMessage]:
     """Mark messages as acknowledged; returns those that were not yet.
 
@@ -131,27 +132,23 @@ def acknowledge(
     """
     if holder is not None:
         check_instance(db, recipient, holder)
-    changed = [found for number in ids if (found := _find_held(db, recipient, holder, number)) is not None]
-    db.executemany(
-        """UPDATE deliveries SET acknowledged_at = ?, leased_until = NULL, instance = NULL
-        WHERE message = ? AND recipient = ?""",
-        [(now, found.id, recipient) for found in changed],
-    )
-    return changed
+    changed = _held(db, recipient, holder, ids)
+    if not changed:
+        return []
+    query = f"UPDATE deliveries SET acknowledged_at = ?, leased_until = NULL, instance = NULL WHERE {_CHOSEN}"  # noqa: S608
+    db.execute(query, (now, recipient, json.dumps(changed)))
+    return acknowledged_messages(db, changed)
 
 
 def renew(
-    db: sqlite3.Connection, recipient: str, instance: str, ids: Iterable[int] | None, until: int | None
+    db: sqlite3.Connection, recipient: str, instance: str, ids: Sequence[int] | None, until: int | None
 ) -> list[int]:
     """Set when leases of `instance` end; None releases the messages at once. Raises `lease_lost` like `acknowledge`."""
     check_instance(db, recipient, instance)
-    chosen = held_by(db, recipient, instance) if ids is None else ids
-    changed = [number for number in chosen if _find_held(db, recipient, instance, number) is not None]
-    holder = None if until is None else instance
-    db.executemany(
-        "UPDATE deliveries SET instance = ?, leased_until = ? WHERE message = ? AND recipient = ?",
-        [(holder, until, number, recipient) for number in changed],
-    )
+    changed = held_by(db, recipient, instance) if ids is None else _held(db, recipient, instance, ids)
+    if changed:
+        query = f"UPDATE deliveries SET instance = ?, leased_until = ? WHERE {_CHOSEN}"  # noqa: S608
+        db.execute(query, (None if until is None else instance, until, recipient, json.dumps(changed)))
     return changed
 
 
@@ -168,18 +165,30 @@ def release_all(db: sqlite3.Connection, recipient: str) -> list[int]:
     return sorted(row[0] for row in db.execute(query, (recipient,)))
 
 
-def _find_held(db: sqlite3.Connection, recipient: str, holder: str | None, number: int) -> AcknowledgedMessage | None:
-    """Return the message if `holder` holds it, None if it is acknowledged already; raises otherwise."""
-    row = db.execute(FIND_DELIVERY, (number, recipient)).fetchone()
-    if row is None:
-        raise unknown_message(number)
-    instance, acknowledged_at, sender, size = row
-    if acknowledged_at is not None:
-        return None
-    if instance != holder:
-        raise conflict(
-            "lease_lost",
-            f"message {number} is not leased to this harness any more",
-            "it was or will be handed out again; renew leases in time",
-        )
-    return AcknowledgedMessage(number, sender, size)
+_CHOSEN = "recipient = ? AND message IN (SELECT value FROM json_each(?))"
+
+
+def _held(db: sqlite3.Connection, recipient: str, holder: str | None, ids: Sequence[int]) -> list[int]:
+    """Return those of `ids` that are not acknowledged yet; raises unless `holder` holds all of them.
+
+    One statement for all, and without the bodies: nothing else is written meanwhile, and a harness may ask for the same
+    again and again.
+    """
+    query = """SELECT d.message, d.instance, d.acknowledged_at
+        FROM json_each(?) AS chosen CROSS JOIN deliveries d ON d.message = chosen.value AND d.recipient = ?"""
+    found = {number: (instance, done) for number, instance, done in db.execute(query, (json.dumps(ids), recipient))}
+    held: list[int] = []
+    for number in ids:
+        if number not in found:
+            raise unknown_message(number)
+        instance, acknowledged_at = found[number]
+        if acknowledged_at is not None:
+            continue
+        if instance != holder:
+            raise conflict(
+                "lease_lost",
+                f"message {number} is not leased to this harness any more",
+                "it was or will be handed out again; renew leases in time",
+            )
+        held.append(number)
+    return held

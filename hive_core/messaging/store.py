@@ -15,10 +15,8 @@ from hive_core.messaging.fairness.inboxes import WaitingMessages
 from hive_core.messaging.fairness.pacing import DelayedDelivery
 from hive_core.protocol.names import EVERYONE
 
-_SIZE = "length(CAST(m.body AS BLOB))"
-FIND_DELIVERY = f"""SELECT d.instance, d.acknowledged_at, m.sender, {_SIZE}
-    FROM deliveries d JOIN messages m ON m.id = d.message WHERE d.message = ? AND d.recipient = ?"""  # noqa: S608
-"""The state of one delivery, with the sender of the message and the bytes of its body."""
+_SIZE = "octet_length(m.body)" if sqlite3.sqlite_version_info >= (3, 43) else "length(CAST(m.body AS BLOB))"
+"""The bytes of a body. Older versions of SQLite have to read the whole body for it."""
 _MESSAGE = "m.id, m.sender, m.recipient, m.body, m.reply_to, m.sent_at"
 _INBOX_BYTES = 4 * 1024 * 1024
 _ENVELOPE_BYTES = 300
@@ -194,11 +192,18 @@ def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: in
 
 def mark_read(db: sqlite3.Connection, recipient: str, number: int, now: int) -> AcknowledgedMessage | None:
     """Acknowledge a message that is read without a lease; returns None if it was acknowledged already."""
-    row = db.execute(FIND_DELIVERY, (number, recipient)).fetchone()
     query = """UPDATE deliveries SET acknowledged_at = ?
         WHERE message = ? AND recipient = ? AND acknowledged_at IS NULL"""
     changed = db.execute(query, (now, number, recipient)).rowcount > 0
-    return AcknowledgedMessage(number, row[2], row[3]) if changed else None
+    return acknowledged_messages(db, [number])[0] if changed else None
+
+
+def acknowledged_messages(db: sqlite3.Connection, ids: Sequence[int]) -> list[AcknowledgedMessage]:
+    """Return the senders and sizes of messages that were acknowledged just now, in the order of `ids`."""
+    query = f"""SELECT m.id, m.sender, {_SIZE}
+        FROM json_each(?) AS chosen CROSS JOIN messages m ON m.id = chosen.value"""  # noqa: S608
+    found = {row[0]: AcknowledgedMessage(*row) for row in db.execute(query, (json.dumps(ids),))}
+    return [found[number] for number in ids]
 
 
 def json_size(row: MessageRow) -> int:

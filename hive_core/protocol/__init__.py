@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from hive_core.protocol.base import (
         MAX_BODY_BYTES,
+        MAX_LEASED,
         MAX_REQUEST_BYTES,
         MAX_WAIT_SECONDS,
         Answer,
@@ -156,6 +157,7 @@ _MODULES = (
 __all__ = [
     "LONGEST_AHEAD",
     "MAX_BODY_BYTES",
+    "MAX_LEASED",
     "MAX_REQUEST_BYTES",
     "MAX_WAIT_SECONDS",
     "AckRequest",

@@ -54,6 +54,8 @@ MAX_BODY_BYTES = 256 * 1024
 """Largest message body, in bytes of UTF-8."""
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 """Largest HTTP request body: a message of only control characters grows six-fold in JSON."""
+MAX_LEASED = 1_000
+"""Most messages that an instance holds, and that a request about leases names."""
 MAX_WAIT_SECONDS = 300.0
 """Longest time that a long poll may ask for."""
 

@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from hive_core.protocol.base import Answer, IdempotencyKey, Instance, MessageId, Query, Recipient, Request, WaitSeconds
+from hive_core.protocol.base import (
+    MAX_LEASED,
+    Answer,
+    IdempotencyKey,
+    Instance,
+    MessageId,
+    Query,
+    Recipient,
+    Request,
+    WaitSeconds,
+)
 
 
 class SendRequest(Request):
@@ -57,7 +67,7 @@ class ReceiveRequest(Request):
     instance: Instance
     wait_seconds: WaitSeconds = 0.0
     max: Annotated[int, Field(ge=1, le=100)] = 10
-    holding: Annotated[list[MessageId], Field(max_length=10_000)] | None = None
+    holding: Annotated[list[MessageId], Field(max_length=MAX_LEASED)] | None = None
 
 
 class ReceiveAnswer(Answer):
@@ -74,14 +84,14 @@ class AckRequest(Request):
     """
 
     instance: Instance
-    ids: Annotated[list[MessageId], Field(max_length=10_000)]
+    ids: Annotated[list[MessageId], Field(max_length=MAX_LEASED)]
 
 
 class LeaseRequest(Request):
     """Release or renew leases of this instance: those in `ids`, or all that it holds."""
 
     instance: Instance
-    ids: Annotated[list[MessageId], Field(max_length=10_000)] | None = None
+    ids: Annotated[list[MessageId], Field(max_length=MAX_LEASED)] | None = None
 
 
 class LeaseAnswer(Answer):

@@ -5,16 +5,38 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from pydantic import ValidationError
 
 from hive_core.errors import HiveError
+from hive_core.infra.database.connection import Operation
 from hive_core.messaging import leases
-from hive_core.protocol import MAX_BODY_BYTES
+from hive_core.protocol import MAX_BODY_BYTES, MAX_LEASED, AckRequest, LeaseRequest, ReceiveRequest
 from tests.unit.core.messaging.messaging_hive import FIRST, LEASE_SECONDS, MessagingHive
 
 MEBIBYTE = 1024 * 1024
+T = TypeVar("T")
+
+
+async def columns_read(hive: MessagingHive, operation: Operation[T]) -> tuple[T, set[tuple[str | None, str | None]]]:
+    """Carry out an operation; returns its result, and the columns that its statements use, as (table, column)."""
+    columns: set[tuple[str | None, str | None]] = set()
+
+    def watched(db: sqlite3.Connection) -> T:
+        def allow(action: int, table: str | None, column: str | None, *_: str | None) -> int:
+            columns.add((table, column))
+            return sqlite3.SQLITE_OK
+
+        # A change of the authorizer has every statement prepared again, so that it sees what each of them reads.
+        db.set_authorizer(allow)
+        try:
+            return operation(db)
+        finally:
+            db.set_authorizer(None)
+
+    return await hive.database.write(watched), columns
 
 
 async def refusal(call: Coroutine[Any, Any, object]) -> str:
@@ -164,23 +186,91 @@ async def test_looking_for_messages_reads_no_bodies(hive: MessagingHive) -> None
     """A receive that gives nothing does not read what is leased already: it would hold up every other write."""
     await hive.send(*["x" * 1_000] * 3)
     await hive.received()
-    columns: set[tuple[str | None, str | None]] = set()
 
     def look(db: sqlite3.Connection) -> leases.Leased:
-        def allow(action: int, table: str | None, column: str | None, *_: str | None) -> int:
-            columns.add((table, column))
-            return sqlite3.SQLITE_OK
+        return leases.lease(
+            db, recipient="ada", instance=FIRST, most=10, now=hive.now, until=hive.now + 1, holding=None
+        )
 
-        # A change of the authorizer has every statement prepared again, so that it sees what each of them reads.
-        db.set_authorizer(allow)
-        try:
-            return leases.lease(
-                db, recipient="ada", instance=FIRST, most=10, now=hive.now, until=hive.now + 1, holding=None
-            )
-        finally:
-            db.set_authorizer(None)
-
-    found = await hive.database.write(look)
+    found, columns = await columns_read(hive, look)
     assert found == leases.Leased([], hive.now + LEASE_SECONDS * 1_000)
     assert ("deliveries", "leased_until") in columns
     assert "messages" not in {table for table, _ in columns}
+
+
+async def test_asking_again_reads_no_bodies(hive: MessagingHive) -> None:
+    """Neither a renewal nor a repeated ack reads messages, because a harness may ask for either without end."""
+    ids = await hive.send(*["x" * 1_000] * 3)
+    await hive.received()
+    await hive.acknowledge(ids[:1])
+    until = hive.now + 1
+    for call, expected in (
+        (lambda db: leases.renew(db, "ada", FIRST, ids, until), ids[1:]),
+        (lambda db: leases.renew(db, "ada", FIRST, None, until), ids[1:]),
+        (lambda db: leases.acknowledge(db, "ada", FIRST, ids[:1], until), []),
+    ):
+        found, columns = await columns_read(hive, call)
+        assert found == expected
+        assert ("deliveries", "acknowledged_at") in columns
+        assert "messages" not in {table for table, _ in columns}
+
+
+@pytest.mark.parametrize("ask", ["acknowledge", "renew", "release"])
+async def test_many_ids_are_a_few_statements(hive: MessagingHive, ask: str) -> None:
+    """What a request costs the writer does not grow with a statement for each of its ids."""
+    ids = await hive.send(*["x"] * 100)
+    await hive.received()
+    statements: list[str] = []
+    await hive.database.write(lambda db: db.set_trace_callback(statements.append))
+    assert await getattr(hive, ask)(ids) == ids
+    assert await hive.acknowledge([]) == []
+    await hive.database.write(lambda db: db.set_trace_callback(None))
+    assert len(statements) < 30
+
+
+async def test_a_request_names_as_many_ids_as_can_be_held() -> None:
+    """A longer list can only name what is not held, and is refused before it is looked up."""
+    held = list(range(1, MAX_LEASED + 1))
+    for ids in (held, [*held, MAX_LEASED + 1]):
+        for model, field in ((AckRequest, "ids"), (LeaseRequest, "ids"), (ReceiveRequest, "holding")):
+            try:
+                model.model_validate({"instance": FIRST, field: ids})
+            except ValidationError:
+                assert len(ids) > MAX_LEASED
+            else:
+                assert len(ids) == MAX_LEASED
+
+
+async def test_a_harness_has_a_few_requests_in_the_writer(hive: MessagingHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a harness that asks for much at once, the rest waits in order, and another agent's requests do not."""
+    await hive.broker.hello("bob", "instance-bob")
+    ids = await hive.send(*["x"] * 20)
+    (others,) = await hive.send("for bob", to="bob", sender="ada")
+    await hive.received()
+    request = ReceiveRequest(instance="instance-bob")
+    assert [one.id for one in (await hive.broker.receive("bob", request)).deliveries] == [others]
+    write, under_way, most = hive.database.write, 0, 0
+
+    async def counted(operation: Operation[T]) -> T:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await write(operation)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(hive.database, "write", counted)
+    ended: list[list[int]] = []
+
+    async def end(call: Coroutine[Any, Any, list[int]]) -> None:
+        ended.append(await call)
+
+    async def acknowledge_of_bob() -> list[int]:
+        return (await hive.broker.acknowledge("bob", "instance-bob", [others])).ids
+
+    waiting = [end(hive.acknowledge([number])) for number in ids[:10]] + [end(hive.renew([n])) for n in ids[10:]]
+    await asyncio.gather(*waiting, end(acknowledge_of_bob()))
+    assert most == 5
+    assert ended.index([others]) <= 5
+    assert [one for one in ended if one != [others]] == [[number] for number in ids]

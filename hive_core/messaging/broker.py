@@ -266,6 +266,8 @@ class Broker:
         return LeaseAnswer(ids=[acknowledged.id for acknowledged in done])
 
     def _settled(self, name: str, done: Sequence[AcknowledgedMessage]) -> None:
+        if not done:
+            return  # A repeated acknowledgement must not end the chain of what was handled last.
         for acknowledged in done:
             self._inboxes.remove(acknowledged.sender, name, acknowledged.size)
         self._pacer.acknowledged(name, [acknowledged.id for acknowledged in done])

@@ -69,6 +69,26 @@ async def test_a_loop_is_slowed_and_told_of(hive: MessagingHive) -> None:
     assert len(await told(hive)) == 1
 
 
+async def test_a_second_acknowledgement_hides_no_loop(hive: MessagingHive) -> None:
+    """An agent that acknowledges everything twice before it answers is slowed like any other, and told of."""
+    await start(hive)
+    await hive.send("hello", to="bob", sender="ada")
+    exchanged = 0
+    for count in range(300):
+        name, other, instance = ("bob", "ada", SECOND) if count % 2 == 0 else ("ada", "bob", FIRST)
+        ids = [delivery.id for delivery in (await receive(hive, name)).deliveries]
+        if not ids:
+            break
+        exchanged += 1
+        for expected in (ids, []):
+            assert (await hive.broker.acknowledge(name, instance, ids)).ids == expected
+        await hive.send("thank you", to=other, sender=name)
+        hive.now += 100
+    assert BURST <= exchanged < 2 * BURST
+    (notice,) = await told(hive)
+    assert notice.startswith("ada and bob only answer each other: ")
+
+
 async def test_a_long_poll_ends_when_a_delayed_message_is_due(hive: MessagingHive) -> None:
     """Who waits gets it then, without another message that would wake it."""
     await start(hive, PACED.model_copy(update={"loop_messages_per_minute": 60}))

@@ -37,6 +37,12 @@ log = structlog.get_logger(__name__)
 _CHECK_SECONDS = 15.0
 """The time between two checks if builds work again."""
 _BUILDS_AT_ONCE = 2
+_COMPARE_SECONDS = 300.0
+_NOT_COMPARED = (
+    f"NOT COMPARED: the differences of what was built could not be found in {_COMPARE_SECONDS:g} s, "
+    "so nothing is known of its packages, units, privileges and ports: a reason to deny"
+)
+"""What reviewers see instead of the differences. No rule approves it then."""
 _UNDER_WAY = "another deployment was under way: propose again"
 _TAIL_LINES = 40
 
@@ -101,8 +107,18 @@ class BuildStep:
             rule = None
             if row.kind == "config" and old is not None:
                 rule = await self._rules.find_rule(row, order, Change(paths, old, new), say)
-        closure_changes = await context.runtime.compare(before.closure if before is not None else None, closure)
+        closure_changes = await self._compare(before.closure if before is not None else None, closure)
+        if closure_changes is None:
+            closure_changes, rule = [_NOT_COMPARED], None
         return BuildResult(closure, settings_diff.describe_changes(old, new), closure_changes, rule)
+
+    async def _compare(self, old: str | None, new: str) -> list[str] | None:
+        """Return the differences of two closures, None if they cannot be found in time."""
+        try:
+            async with asyncio.timeout(_COMPARE_SECONDS):
+                return await self._context.runtime.compare(old, new)
+        except TimeoutError:
+            return None
 
     async def _run(self, agent: str, number: int) -> None:
         """Build a proposal, and deploy it if nobody has to decide on it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from hive_core.errors import HiveError
@@ -27,4 +29,25 @@ async def test_a_host_that_builds_nothing_fails_no_proposal(
     assert proposal.state == "proposal"
     built = await gate_hive.until("ada", proposal.number, "built")
     assert (calls, built.outcome) == (5, "")
+    await gate_hive.check()
+
+
+async def test_differences_that_take_too_long_are_a_reason_to_deny(
+    gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison that does not end holds up no decision: the proposal is built, and reviewers read that they see
+    nothing of it.
+    """
+
+    async def endless(*_: object) -> list[str]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(build, "_COMPARE_SECONDS", 0.01)
+    monkeypatch.setattr(gate_hive.runtime, "compare", endless)
+    proposal = await gate_hive.propose("ada", "You sing.")
+    built = await gate_hive.until("ada", proposal.number, "built")
+    assert built.waits_for is not None
+    assert built.closure_changes == [build._NOT_COMPARED]
+    assert "a reason to deny" in build._NOT_COMPARED
     await gate_hive.check()

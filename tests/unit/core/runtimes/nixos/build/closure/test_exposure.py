@@ -31,6 +31,7 @@ ip46tables -A nixos-fw -p tcp --dport 80 -j nixos-fw-accept
 ip46tables -A nixos-fw -p udp --dport 1000:2000 -j nixos-fw-accept -i eth0
 ip46tables -A nixos-fw -p tcp --dport 9 -j nixos-fw-log-refuse
 """
+SCRIPTS = {"suid-sgid-wrappers": "wrappers", "firewall": "firewall"}
 
 
 class Systems:
@@ -81,7 +82,8 @@ def test_ports_are_told(systems: Systems) -> None:
     units = {
         "sshd.socket": "[Socket]\nListenStream=0.0.0.0:22\nListenStream=[::]:22\nListenStream=/run/ssh\n",
         "more.socket.d/x.conf": "[Socket]\n  ListenDatagram = \\\n 53\n",
-        "local.socket": "[Socket]\nListenStream=@abstract\nListenFIFO=/run/x\n",
+        "local.socket": "[Socket]\nListenStream=@abstract\nListenFIFO=/run/x\nListenStream=\n",
+        "any@.socket": "[Socket]\n# \\\nListenStream=%i\n#\rListenStream=7\nListenStream=\\\n# of\n8\n",
         "firewall.service": systems.script("firewall", FIREWALL),
         "text.service": "[Service]\nListenStream=99\n",
     }
@@ -90,6 +92,9 @@ def test_ports_are_told(systems: Systems) -> None:
         "0.0.0.0:22 of sshd.socket": "ListenStream",
         "[::]:22 of sshd.socket": "ListenStream",
         "53 of more.socket": "ListenDatagram",
+        "%i of any@.socket": "ListenStream",
+        "7 of any@.socket": "ListenStream",
+        "8 of any@.socket": "ListenStream",
         "tcp 80 of the firewall": "let in",
         "udp 1000:2000 of the firewall": "let in",
     }
@@ -149,3 +154,33 @@ def test_units_outside_of_the_store_are_said(systems: Systems, tmp_path: Path) -
     (system / "etc/systemd").mkdir(parents=True)
     (system / "etc/systemd/system").symlink_to(tmp_path)
     assert systems.read(system).unread == ["system"]
+
+
+def test_long_lines_are_said(systems: Systems) -> None:
+    """A line that is too long, also one of continued lines, makes its file NOT READ; the other lines are told."""
+    long, many = "x" * 2_001, "x\\\n" * 2_001
+    units = {
+        "long.socket": f"ListenStream=1\nListenStream={long}\n",
+        "many.socket": f"ListenStream=2\nListenStream={many}\nListenStream=3\n",
+        "open.socket": "ListenStream=4\nListenStream=\\",
+        "suid-sgid-wrappers.service": systems.script("wrappers", WRAPPERS + long),
+        "firewall.service": systems.script("firewall", FIREWALL + long),
+    }
+    found = systems.read(systems.system("new", units))
+    assert set(found.ports) >= {"1 of long.socket", "2 of many.socket", "3 of many.socket", "4 of open.socket"}
+    assert "sudo" in found.programs
+    scripts = [f"{unit}.service: {systems.store}/{name}" for unit, name in SCRIPTS.items()]
+    assert sorted(found.unread) == sorted(["long.socket", "many.socket", "open.socket", *scripts])
+
+
+def test_many_scripts_and_facts_are_said(systems: Systems, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither scripts nor ports can be so many that reading or comparing them takes long."""
+    monkeypatch.setattr(exposure, "_MOST_SCRIPTS", 3)
+    monkeypatch.setattr(exposure, "_MOST_FACTS", 5)
+    units = {
+        "x.socket": "".join(f"ListenStream={port}\n" for port in range(9)),
+        "firewall.service": systems.script("firewall", "") * 9,
+    }
+    found = systems.read(systems.system("new", units))
+    assert len(found.ports) == 5
+    assert found.unread == ["more than 3 scripts", "more than 5 privileges or ports"]

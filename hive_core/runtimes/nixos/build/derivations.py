@@ -10,7 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,16 @@ from hive_core.infra.files import read_bytes
 from hive_core.runtimes.base import BuildFailed, Fetch
 from hive_core.text import one_line
 
-_BYTES = 32 * 1024 * 1024
+_BYTES = 4 * 1024 * 1024
 """Bytes of the largest derivation that is read."""
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\](),]', re.DOTALL)
+# Possessive, because an evaluation that nobody has approved wrote the text: the engine would otherwise keep a point of
+# return for each character of a string.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\](),]', re.DOTALL)
+_TOKENS = 1_000_000
+"""Strings, brackets and commas of a derivation that are read: a string takes far more memory than its text."""
+_ADDRESS_KEYS = ("url", "urls")
+_STRUCTURED = "__json"
+"""The variable that holds structured attributes."""
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _DEEPEST = 8
@@ -44,13 +51,18 @@ class Output:
 
 @dataclass(frozen=True)
 class Derivation:
-    """What a derivation builds, from which derivations, and with which program and environment."""
+    """What a derivation builds, from which derivations, and with which program.
+
+    `environment` holds the variables that may name addresses, and only those of fixed-output derivations: the others
+    are not needed, and have any size. `size` is the bytes of the file.
+    """
 
     path: str
     outputs: Mapping[str, Output]
     inputs: Sequence[str]
     program: str
     environment: Mapping[str, str]
+    size: int = 0
 
     @property
     def fixed(self) -> Output | None:
@@ -82,6 +94,7 @@ def parse_derivation(path: str, content: bytes) -> Derivation:
             inputs=[_texts([one], 1)[0] for one, _ in inputs],
             program=_texts([program], 1)[0],
             environment=dict(_pair(pair) for pair in environment),
+            size=len(content),
         )
     except (ValueError, TypeError, IndexError):
         name, found = b"", None
@@ -90,21 +103,24 @@ def parse_derivation(path: str, content: bytes) -> Derivation:
     for output in found.outputs.values():
         if not output.path or bool(output.method) != bool(output.digest) or output.digest == "impure":
             raise BuildFailed(f"{path} is a content-addressed or impure derivation; only others are built here")
-    return found
+    kept = (*_ADDRESS_KEYS, _STRUCTURED) if found.fixed is not None else ()
+    return replace(found, environment={key: found.environment[key] for key in kept if key in found.environment})
 
 
 def _parse(content: bytes) -> tuple[bytes, list[Any]]:
     """Return the name of a term and its parts: strings, and lists for lists and tuples."""
     start = content.find(b"(")
     stack: list[list[Any]] = []
-    position = start
+    position, tokens = start, 0
     if start < 0:
         raise ValueError(start)
     while position < len(content):
         token = _TOKEN.match(content, position)
         if token is None:
             raise ValueError(position)
-        position, text = token.end(), token[0]
+        position, text, tokens = token.end(), token[0], tokens + 1
+        if tokens > _TOKENS:
+            raise ValueError(tokens)
         if text in (b"[", b"("):
             stack.append([])
             if len(stack) > _DEEPEST:
@@ -153,14 +169,15 @@ def _urls(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return the addresses that a derivation names: in `url` and `urls`, also as structured attributes."""
     found: list[str] = []
     try:
-        structured = json.loads(environment.get("__json", "{}"))
+        structured = json.loads(environment.get(_STRUCTURED, "{}"))
     except (ValueError, RecursionError):
         structured = {}
     for source in (environment, structured if isinstance(structured, dict) else {}):
-        for key in ("url", "urls"):
+        for key in _ADDRESS_KEYS:
             value = source.get(key, "")
-            words = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
-            found += [word for word in words if isinstance(word, str)]
+            words = value if isinstance(value, list) else [value]
+            # An address has no blanks: what an author writes after one is shown as another, not as a part of it.
+            found += [part for word in words if isinstance(word, str) for part in word.split()]
     return tuple(dict.fromkeys(found))
 
 
@@ -212,6 +229,8 @@ _FETCHED = re.compile(
     r" \([0-9.]+ [KMGTP]?i?B download, (?P<size>[0-9.]+) (?P<unit>[KMGTP]?)i?B unpacked\):"
 )
 _UNKNOWN = "don't know how to build these paths"
+_NOTES = ("warning:", "error (ignored)")
+"""Messages of Nix beside its answer: of substituters that do not answer, for example."""
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 
@@ -233,7 +252,7 @@ def parse_plan(answer: str, store: Path) -> Plan:
         elif current and line.startswith(f"  {store}/"):
             lists[current][1].append(line.strip())
             continue
-        elif not line.strip() or line.startswith("warning:"):
+        elif not line.strip() or line.startswith(_NOTES):
             continue
         else:
             raise _unknown_answer(line)

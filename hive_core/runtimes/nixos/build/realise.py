@@ -49,6 +49,10 @@ _OPTIONS: Mapping[str, str] = {
 _EXPERIMENTAL = ("auto-allocate-uids", "use-cgroups")
 """Settings that need an experimental feature. Without it a build fails where one of them is on."""
 _SHELL = "/bin/sh"
+_MOST_BUILDS = 20_000
+"""Derivations that a build may have to build. A whole system of NixOS has fewer than 10,000."""
+_MOST_BYTES = 64 * 1024 * 1024
+"""Bytes of the files of all derivations that a build has to build."""
 
 
 def realise_options(settings: Mapping[str, object], store: Path) -> Mapping[str, str]:
@@ -100,7 +104,7 @@ class Realiser:
         if output is None:
             raise BuildFailed(f"{derivation} has no output `out`")
         plan = await self.store.plan(derivation)
-        builds = {path: await asyncio.to_thread(read_derivation, Path(path)) for path in plan.builds}
+        builds = await self._read(plan.builds)
         fetches = [build for build in builds.values() if build.fixed is not None]
         self._check_fetches(fetches, allowed)
         disk = memory_bytes(self.limits.disk)
@@ -120,6 +124,23 @@ class Realiser:
         if closure != output.path:
             raise BuildFailed(f"Nix has built {closure} instead of {output.path}")
         return closure
+
+    async def _read(self, paths: Sequence[str]) -> dict[str, Derivation]:
+        """Read derivations, whose number and sizes the author of the configuration chose. Raises BuildFailed."""
+        if len(paths) > _MOST_BUILDS:
+            raise BuildFailed(f"the build has {len(paths):,} derivations to build, at most {_MOST_BUILDS:,} are built")
+        builds: dict[str, Derivation] = {}
+        left = _MOST_BYTES
+        for path in paths:
+            builds[path] = await asyncio.to_thread(read_derivation, Path(path))
+            left -= builds[path].size
+            if left < 0:
+                most = _MOST_BYTES // 1024**2
+                raise BuildFailed(
+                    f"the derivations that the build has to build have more than {most} MiB of text: "
+                    "put long texts into files that agent.nix names by their paths"
+                )
+        return builds
 
     def _check_fetches(self, fetches: Sequence[Derivation], allowed: frozenset[str]) -> None:
         missing = tuple(

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,13 +15,17 @@ from pathlib import Path
 from hive_core.errors import HiveError
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.runtimes.nixos.build.derivations import Plan, parse_plan
-from hive_core.runtimes.nixos.commands import run
+from hive_core.runtimes.nixos.commands import environment, run
 
 FEATURES = ("--extra-experimental-features", "nix-command flakes")
 """For hosts whose nix.conf does not enable them."""
 _PATHS_BYTES = 8 * 1024 * 1024
 _PLAN_SECONDS = 600.0
 """Nix asks substituters about every path that is missing."""
+_PLAN_MEMORY = 4 * 1024**3
+"""Address space of the plan: Nix reads all derivations, of which the author of the configuration chose the number."""
+_ARENAS = {"MALLOC_ARENA_MAX": "2"}
+"""Otherwise the allocator takes much address space for each thread on hosts with many processors (mallopt(3))."""
 _AT_ONCE = 1_000
 """Paths per command: the kernel limits the length of a command line (execve(2))."""
 _NAME = re.compile(r"[0-9a-z]{32}-[0-9A-Za-z+._?=-]{1,211}")
@@ -92,7 +97,14 @@ class Store:
     async def plan(self, derivation: str) -> Plan:
         """Ask Nix what it would build and take from substituters for a derivation. Raises BuildFailed, HiveError."""
         command = ["nix-store", "--realise", "--dry-run", str(self.check(derivation))]
-        answer = await run(command, limit_bytes=_PATHS_BYTES, timeout=_PLAN_SECONDS, with_messages=True)
+        answer = await run(
+            command,
+            limit_bytes=_PATHS_BYTES,
+            timeout=_PLAN_SECONDS,
+            environment={**environment(), **_ARENAS},
+            limits={resource.RLIMIT_AS: _PLAN_MEMORY},
+            with_messages=True,
+        )
         return parse_plan(answer, self.directory)
 
     async def substitute(self, paths: Sequence[str], roots: Path, seconds: float) -> None:

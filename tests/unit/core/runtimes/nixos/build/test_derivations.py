@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
 from hive_core.runtimes.base import BuildFailed, Fetch
+from hive_core.runtimes.nixos.build import derivations
 from hive_core.runtimes.nixos.build.derivations import (
     Plan,
     describe_fetches,
@@ -39,24 +40,32 @@ def aterm(outputs: str, environment: str = "") -> bytes:
 
 
 def test_a_derivation_is_read() -> None:
-    """Outputs, the derivations that are needed, the builder and the environment are those of the file."""
-    found = parse_derivation(PATH, aterm(f'("out","{OUT}","","")', r'("k","a\nb\t\"\\\r,])")'))
+    """Outputs, the derivations that are needed and the builder are those of the file."""
+    content = aterm(f'("out","{OUT}","","")', '("url","http://a")')
+    found = parse_derivation(PATH, content)
     assert found.outputs["out"].path == OUT
     assert found.inputs == [f"/nix/store/{HASH}-a.drv", f"/nix/store/{HASH}-b.drv"]
-    assert (found.program, found.environment) == ("/bin/sh", {"k": 'a\nb\t"\\\r,])'})
+    assert (found.program, found.environment, found.size) == ("/bin/sh", {}, len(content))
     assert found.fixed is None
+
+
+def test_only_the_addresses_of_fetches_are_kept() -> None:
+    """Of a fixed-output derivation the variables that name addresses stay, unescaped; others may be of any size."""
+    environment = r'("big","x"),("url","a\nb\t\"\\\r,])"),("urls","")'
+    found = parse_derivation(PATH, aterm(f'("out","{OUT}","sha256","{DIGEST}")', environment))
+    assert found.environment == {"url": 'a\nb\t"\\\r,])', "urls": ""}
 
 
 @pytest.mark.parametrize("method", ["sha256", "r:sha256"])
 def test_a_fetch_is_told_with_its_hash_and_addresses(method: str) -> None:
     """The hash has the form in which a configuration gives it; addresses are found in every form of the attributes."""
-    structured = json.dumps(json.dumps({"urls": ["https://b/3", 4], "url": "https://b/5"}))
+    structured = json.dumps(json.dumps({"urls": ["https://b/3 (as\nagreed)", 4], "url": "https://b/5"}))
     environment = f'("__json",{structured}),("url","https://a/1"),("urls","https://a/2 mirror://gnu/x")'
     found = parse_derivation(PATH, aterm(f'("out","{OUT}","{method}","{DIGEST}")', environment))
     assert found.fixed is not None
     assert fetch_of(found, found.fixed) == Fetch(
         name="x",
-        urls=("https://a/1", "https://a/2", "mirror://gnu/x", "https://b/5", "https://b/3"),
+        urls=("https://a/1", "https://a/2", "mirror://gnu/x", "https://b/5", "https://b/3", "(as", "agreed)"),
         hash=SRI,
         derivation=PATH,
         program="/bin/sh",
@@ -85,6 +94,20 @@ def test_other_kinds_and_forms_are_refused(content: bytes) -> None:
         parse_derivation(PATH, content)
 
 
+def test_large_derivations_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A derivation of more bytes, or of more parts, than one of a real system has is not taken apart."""
+    file = tmp_path / "x.drv"
+    content = aterm(f'("out","{OUT}","","")', '("k","' + "x" * 1000 + '")')
+    file.write_bytes(content)
+    assert read_derivation(file).size == len(content)
+    monkeypatch.setattr(derivations, "_BYTES", len(content) - 1)
+    with pytest.raises(BuildFailed, match="is larger than"):
+        read_derivation(file)
+    monkeypatch.setattr(derivations, "_TOKENS", 20)
+    with pytest.raises(BuildFailed, match="not a derivation in a form that is known"):
+        parse_derivation(PATH, content)
+
+
 @given(st.binary(max_size=200) | st.text(alphabet='Derive()[],"\\a').map(str.encode))
 def test_no_content_breaks_the_parser(content: bytes) -> None:
     """Whatever a file holds, it is a derivation or refused."""
@@ -96,20 +119,19 @@ def test_no_content_breaks_the_parser(content: bytes) -> None:
 def test_real_derivations_are_read(tmp_path: Path) -> None:
     """A script, a fetch by Nix itself and structured attributes, with every character, as real Nix writes them."""
     nix = OwnNix(tmp_path / "nix")
-    common = (
-        '__structuredAttrs = true; system = "x"; '
-        'outputHashMode = "recursive"; outputHashAlgo = "sha256"; outputHash = "HASH";'
-    )
+    plain = 'system = "x"; outputHashMode = "recursive"; outputHashAlgo = "sha256"; outputHash = "HASH";'
+    common = f"__structuredAttrs = true; {plain}"
     expressions = {
-        "script": 'derivation { name = "script"; system = "x"; builder = "/bin/sh"; value = "ä\\n\\"\\\\\t"; }',
+        "script": 'derivation { name = "script"; system = "x"; builder = "/bin/sh"; value = "ä"; }',
         "fetch": 'import <nix/fetchurl.nix> { url = "http://h/f?a b"; sha256 = "HASH"; name = "fetch"; }',
+        "strings": f'derivation {{ name = "strings"; url = "ä\\n\\"\\\\\t"; builder = "b"; {plain} }}',
         "structured": f'derivation {{ name = "structured"; urls = [ "u" ]; builder = "b"; {common} }}',
     }
     found = {}
     for name, expression in expressions.items():
         (tmp_path / f"{name}.nix").write_text(expression.replace("HASH", SRI))
         found[name] = read_derivation(Path(nix.run("nix-instantiate", str(tmp_path / f"{name}.nix")).strip()))
-    assert found["script"].environment["value"] == 'ä\n"\\\t'
+    assert found["strings"].environment["url"] == 'ä\n"\\\t'
     assert found["script"].fixed is None
     for name, program, urls in (("fetch", "builtin:fetchurl", ("http://h/f?a", "b")), ("structured", "b", ("u",))):
         fixed = found[name].fixed
@@ -145,6 +167,8 @@ def test_the_plan_of_nix_is_parsed() -> None:
     builds = [f"/nix/store/{HASH}-a.drv", f"/nix/store/{HASH}-b.drv"]
     assert parse_plan(PLAN, STORE) == Plan(builds, [f"/nix/store/{HASH}-c"], 1.5 * 1024**2)
     assert parse_plan("", STORE) == Plan([], [], 0)
+    noisy = PLAN.replace("these 2", "error (ignored): unable to download 'https://cache/x'\nthese 2")
+    assert parse_plan(noisy, STORE) == parse_plan(PLAN, STORE)
     gib = PLAN.replace("1.50 MiB", "2.00 GiB")
     assert parse_plan(gib, STORE).unpacked_bytes == 2 * 1024**3
 

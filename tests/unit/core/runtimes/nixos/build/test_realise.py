@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,18 @@ async def test_large_downloads_are_refused(host: Host) -> None:
     with pytest.raises(BuildFailed, match=r"more than 1,024 MiB of packages"):
         await host.build()
     assert host.substituted == []
+
+
+async def test_plans_with_too_much_to_read_are_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More derivations, or more bytes of them, than a real system has end the build before anything is built."""
+    host.has(derivation("a"), derivation("b"), replace(derivation("system", "a", "b"), size=1000))
+    monkeypatch.setattr(realise, "_MOST_BYTES", 999)
+    with pytest.raises(BuildFailed, match="more than 0 MiB of text: put long texts into files"):
+        await host.build()
+    monkeypatch.setattr(realise, "_MOST_BUILDS", 2)
+    with pytest.raises(BuildFailed, match="the build has 3 derivations to build, at most 2 are built"):
+        await host.build()
+    assert host.done == []
 
 
 def test_the_settings_of_the_host_do_not_open_the_sandbox() -> None:

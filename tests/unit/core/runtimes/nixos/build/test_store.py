@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
+from hive_core.runtimes.nixos.build import store as store_module
 from hive_core.runtimes.nixos.build.store import GcRoots, Store
 from tests.unit.core.runtimes.nixos.build.isolated_nix import OwnNix, needs_nix
 
@@ -235,3 +236,22 @@ async def test_unknown_closures_remove_nothing(tmp_path: Path) -> None:
     assert links(tmp_path / "ada") == [1]
     await GcRoots(tmp_path).keep("nobody", ["/s/x"])
     await GcRoots(tmp_path).keep("nobody", [])
+
+
+@needs_nix
+async def test_a_plan_has_limited_memory(nix: OwnNix, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nix plans within its limit; a graph of derivations that needs more ends the plan, not the host."""
+    file = nix.directory / "system.nix"
+    file.write_text(
+        """
+        let make = name: inputs: derivation { inherit name inputs; system = "x86_64-linux"; builder = "/bin/sh"; };
+        in make "system" (map (number: make "part-${toString number}" [ ]) (builtins.genList (number: number) 300))
+        """
+    )
+    wanted = nix.run("nix-instantiate", str(file)).strip()
+    store = await Store.find()
+    plan = await store.plan(wanted)
+    assert len(plan.builds) == 301 and wanted in plan.builds
+    monkeypatch.setattr(store_module, "_PLAN_MEMORY", 16 * 1024**2)
+    with pytest.raises(HiveError, match="nix-store --realise --dry-run"):
+        await store.plan(wanted)

@@ -11,7 +11,9 @@ from typing import Any
 import structlog
 
 _SECRET_KEY = re.compile(r"(?i)key|token|secret|password|credential|authorization|cookie")
-_SECRET_VALUE = re.compile(r"sk-ant-[\w-]{8,}|\bBearer\s+\S+|\b[\w-]{20,}\.[\w-]{20,}\.[\w-]{20,}")
+# The last one begins where its characters begin only, and possessive parts are not tried again: the time does not grow
+# faster than the length of a text, which may be an agent's.
+_SECRET_VALUE = re.compile(r"sk-ant-[\w-]{8,}|\bBearer\s++\S+|(?<![\w-])[\w-]{20,}+\.[\w-]{20,}+\.[\w-]{20,}")
 _HIDDEN = "[hidden]"
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

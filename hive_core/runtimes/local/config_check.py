@@ -28,8 +28,10 @@ SECONDS = 10
 _OUTPUT = 16 * 1024
 _SHOWN = 2_000
 """Characters of Nix's message that are shown; a line of the file may be long."""
-_POSITION = re.compile(r"(?:,? at )?\S*agent\.nix:(\d+):(\d+):?")
-_EXCERPT = re.compile(r" *\d* *\|.*")
+# Both take time that grows with the text only: the file's own lines are in it. A path is matched from the beginning of
+# a word only, up to the longest that there is (PATH_MAX of Linux).
+_POSITION = re.compile(r"(?:(?:,? at )|(?<!\S))\S{0,4096}?agent\.nix:(\d{1,9}):(\d{1,9}):?")
+_EXCERPT = re.compile(r" *+\d*+ *+\|.*")
 _EXHAUSTED = re.compile(r"stack overflow|out of memory|bad_alloc")
 NOT_CHECKED = "agent.nix was not checked: nix-instantiate is not on the PATH of the daemon"
 

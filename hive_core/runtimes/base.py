@@ -131,8 +131,9 @@ class Runtime(Protocol):
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """Build a commit; returns its closure, which no later build changes. The same commit gives the same closure.
 
-        `say` is called with each line of progress. Changes nothing that runs. Raises BuildFailed, and HiveError if the
-        runtime cannot build at all, FetchesMissing if it needs fetches that `order` does not allow.
+        `say` is called with each line of progress. Changes nothing that runs. Raises BuildFailed, also if the files
+        that it has used are not those of the commit; HiveError if the runtime cannot build at all; FetchesMissing if it
+        needs fetches that `order` does not allow.
         """
 
     async def effect(self, order: BuildOrder) -> str:

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from hive_core.errors import HiveError
 from hive_core.gate.policy import Principal
+from hive_core.gate.records.compared import was_compared
 from hive_core.layout import Layout
 from hive_core.protocol import (
     ApproveRequest,
@@ -34,6 +35,7 @@ from tests.integration.gate.hostile_commits import REFUSED_CONTENTS, Content
 from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, OPERATOR, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
 from tests.unit.core.gate.pipeline.crash_points import SimulatedCrash
+from tests.unit.core.gate.queries import older_hive
 
 EXPECTED = frozenset(
     {
@@ -141,6 +143,27 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(agent=agents, role=roles, other=st.one_of(st.none(), parties), dies=deaths)
     def propose(self, agent: str, role: str, other: Principal | None, dies: int | None) -> None:
+        self.propose_role(agent, role, other, dies)
+
+    @rule(agent=agents, role=roles, dies=deaths)
+    def upgrade(self, agent: str, role: str, dies: int | None) -> None:
+        """Propose to an older hive, and go on with the new one: nothing waits that was not compared with its commit."""
+
+        async def restart() -> None:
+            self.death.die()
+            await self.life.aclose()
+            await self.start()
+
+        with older_hive():
+            self.propose_role(agent, role, None, dies)
+            self.run(self.gate_hive.settled())
+        self.run(restart())
+        for row in self.runner.run(self.gate_hive.rows()):
+            if row.state in ("built", "approved"):
+                assert was_compared(self.gate_hive.repository(row.agent), row), row
+
+    def propose_role(self, agent: str, role: str, other: Principal | None, dies: int | None) -> None:
+        """Propose that role for the agent, if there is one."""
         gate_hive = self.gate_hive
         if not gate_hive.hive.agents.exists(agent):
             return

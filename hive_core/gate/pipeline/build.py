@@ -49,9 +49,12 @@ _TAIL_LINES = 40
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The result of a build. `rule` is the name of the rule that approves it, if any."""
+    """The result of a build. `tree` is that of the commit, with which the runtime has compared the files that it has
+    built. `rule` is the name of the rule that approves it, if any.
+    """
 
     closure: str
+    tree: str
     settings: list[str]
     closure_changes: list[str]
     rule: str | None
@@ -61,6 +64,7 @@ class BuildResult:
         return row.tag(
             State.BUILT,
             closure=self.closure,
+            tree=self.tree,
             settings=self.settings,
             closure_changes=self.closure_changes,
         )
@@ -104,13 +108,14 @@ class BuildStep:
                 raise
             say(f"built {closure}")
             old, new, paths = await context.in_repository(agent, lambda repository: _changes(repository, row))
+            tree = await context.in_repository(agent, lambda repository: repository.tree(row.commit))
             rule = None
             if row.kind == "config" and old is not None:
                 rule = await self._rules.find_rule(row, order, Change(paths, old, new), say)
         closure_changes = await self._compare(before.closure if before is not None else None, closure)
         if closure_changes is None:
             closure_changes, rule = [_NOT_COMPARED], None
-        return BuildResult(closure, settings_diff.describe_changes(old, new), closure_changes, rule)
+        return BuildResult(closure, tree, settings_diff.describe_changes(old, new), closure_changes, rule)
 
     async def _compare(self, old: str | None, new: str) -> list[str] | None:
         """Return the differences of two closures, None if they cannot be found in time."""

@@ -9,7 +9,7 @@ from hive_core.gate import policy
 from hive_core.gate.context import GateContext, as_request, new_proposal, unknown_proposal
 from hive_core.gate.pipeline.deploy import DeployStep
 from hive_core.gate.policy import DecisionRequest, May, Principal
-from hive_core.gate.records import index
+from hive_core.gate.records import compared, index
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import ENDORSED, State
 from hive_core.gate.records.transitions import Transition
@@ -33,13 +33,16 @@ class Decisions:
     async def approve(self, agent: str, number: int, request: ApproveRequest, principal: Principal) -> Proposal:
         """Approve a built proposal. After the last approval that is needed, it is deployed in the background.
 
-        Raises `own_proposal`, `not_decider`, `other_commit`, `stale_state`, `deployment_under_way`.
+        Raises `own_proposal`, `not_decider`, `other_commit`, `stale_state`, `deployment_under_way`, `not_built`.
         """
         context = self._context
         async with context.locks[agent]:
             row = await context.row(agent, number)
             decision = self._check(row, request, principal, policy.check_may_approve)
             await context.check_no_deployment(agent)
+            # Recovery withdraws these, but goes on with the other agents where that fails for one.
+            if not await context.in_repository(agent, lambda repository: compared.was_compared(repository, row)):
+                raise conflict("not_built", f"{agent}/{number} cannot be approved: {compared.WHY}", compared.WHAT_TO_DO)
             approvals = [*row.approvals, principal.label]
             missing = policy.next_decider(context.settings.approval, decision, policy.approvals_given(approvals))
             if missing is None:

@@ -19,6 +19,7 @@ from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.pipeline.deploy import DeployStep
 from hive_core.gate.policy import SYSTEM, Principal, Role, name_from_label
 from hive_core.gate.records import index
+from hive_core.gate.records.compared import NOT_COMPARED, was_compared
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import ENDORSED, State, tag_name
 from hive_core.gate.records.tag_message import parse_message as read_text
@@ -155,8 +156,14 @@ class Recovery:
             if row.waits_for is None:
                 await self._end(row, _CUT_OFF)
                 return "withdrawn, as it was cut off"
+            if not await context.in_repository(row.agent, lambda repository: was_compared(repository, row)):
+                await self._decisions.take_back(row, NOT_COMPARED, SYSTEM)
+                return "withdrawn, as an older hive has built it"
             return ""
         if row.state is State.APPROVED:
+            if not await context.in_repository(row.agent, lambda repository: _may_deploy(repository, row)):
+                await self._deploy_step.fail(row, NOT_COMPARED)
+                return "ended, as an older hive has built it"
             self._deploy_step.start(row.agent, row.number)
             return "is deployed now"
         if row.kind in ("rollback", "destroy"):
@@ -197,6 +204,13 @@ def _differing_tags(
             differing.add(number)
     wanted = sorted((name for name in names if _number(name) in differing), key=_order)
     return set(states), repository.read_tags(wanted)
+
+
+def _may_deploy(repository: Repository, row: ProposalRow) -> bool:
+    """Return True unless an older daemon has built the approved proposal and has not deployed it yet."""
+    # Main is moved first of all refs, so a configuration that main is at was deployed and found healthy.
+    deployed = row.kind != "rebuild" and repository.main() == row.commit
+    return deployed or was_compared(repository, row)
 
 
 def _number(name: str) -> int:

@@ -68,13 +68,15 @@ class ProposalFields:
 class ProposalTag(ProposalFields):
     """The data of a tag: all fields of the proposal, and the results of its build, which the index does not have.
 
-    `missing_fetches` are those for want of which the build failed, complete or none (`can_be_recorded`).
+    `missing_fetches` are those for want of which the build failed, complete or none (`can_be_recorded`). `tree` of
+    `built/N` is the git tree with which the files that the build has used were compared; older daemons compared none.
     """
 
     settings: list[_Text] = field(default_factory=list)
     closure_changes: list[_Text] = field(default_factory=list)
     log_tail: _Text = ""
     missing_fetches: list[Fetch] = field(default_factory=list)
+    tree: Annotated[_Text, Field(pattern="^[0-9a-f]{40}$")] | None = None
 
 
 _SUBJECT = 100
@@ -220,6 +222,7 @@ _NAMES = {
     "Note": "note",
     "Base": "base",
     "Closure": "closure",
+    "Tree": "tree",
     "Waits-For": "waits_for",
     "Approvals": "approvals",
     "Outcome": "outcome",
@@ -233,7 +236,7 @@ _NAMES = {
     "Missing-Fetches": "missing_fetches",
 }
 _ALWAYS = frozenset({"agent", "number", "state", "kind", "by"})
-_PLAIN = frozenset({"agent", "state", "kind", "base", "waits_for"})
+_PLAIN = frozenset({"agent", "state", "kind", "base", "tree", "waits_for"})
 _DEFAULTS: dict[str, Any] = {
     field.name: field.default_factory() if callable(field.default_factory) else field.default
     for field in fields(ProposalTag)

@@ -27,6 +27,7 @@ from hive_core.gate.gate import Gate
 from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
 from hive_core.gate.policy import Principal
 from hive_core.gate.records import index
+from hive_core.gate.records.compared import was_compared
 from hive_core.gate.records.index import ProposalRow
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
@@ -294,6 +295,7 @@ class GateHive:
             ends = [state for state in TERMINAL if f"{state}/{row.number}" in repository.tags()]
             assert len(ends) == (row.state in TERMINAL)
             await self._check_fetches(row)
+            assert row.state != "built" or was_compared(repository, row)
         deployed = [row for row in rows if row.state == "deployed" and row.kind != "destroy"]
         for row in rows:
             if row.closure and await self.runtime.has(row.closure):

@@ -1,14 +1,20 @@
-"""Helpers of the gate's tests: the refusal of a request, the prompt of a harness, the next build."""
+"""Helpers of the gate's tests: the refusal of a request, the prompt of a harness, the next build, an older hive."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from hive_core.errors import HiveError
+from hive_core.gate.pipeline.build import BuildResult
+from hive_core.gate.records.index import ProposalRow
+from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.runtimes.base import BuildOrder
 from tests.unit.core.gate.gate_hive import PATIENCE, GateHive
 
@@ -29,3 +35,15 @@ async def begun(gate_hive: GateHive) -> BuildOrder:
     """Wait for the next build that begins."""
     async with asyncio.timeout(PATIENCE):
         return await gate_hive.runtime.orders.get()
+
+
+@contextmanager
+def older_hive() -> Iterator[None]:
+    """Let builds write the tags of a hive that compares nothing."""
+    write = BuildResult.tag
+
+    def without_tree(built: BuildResult, row: ProposalRow) -> ProposalTag:
+        return replace(write(built, row), tree=None)
+
+    with patch.object(BuildResult, "tag", without_tree):
+        yield

@@ -62,6 +62,7 @@ data = st.builds(
     start=st.booleans(),
     allowed_fetches=st.none() | st.builds(FetchPermission, hostile, st.integers(0, 9), st.integers(0, 9), fetches),
     missing_fetches=fetches.map(list),
+    tree=st.none() | shas,
 )
 
 
@@ -128,10 +129,41 @@ def test_every_field_is_kept(field: str) -> None:
         "start": False,
         "allowed_fetches": FetchPermission("operator:alice", 2, 3, (FETCH,)),
         "missing_fetches": [FETCH],
+        "tree": SHA,
     }
     told = replace(BASIC, **{field: other[field]})
     assert told != BASIC
     assert parse_message(format_message(told)) == told
+
+
+OLDER = """\
+built: ada/3: waits for the manager
+
+ada proposed to change the configuration of ada:
+> add docker
+
+Settings:
+- memory_max: 1G -> 3G (raised)
+
+Agent: ada
+Number: 3
+State: built
+Kind: config
+By: "ada"
+Note: "add docker"
+Base: 0123456789abcdef0123456789abcdef01234567
+Closure: "/nix/store/x-system"
+Waits-For: manager
+Settings: ["memory_max: 1G -> 3G (raised)"]
+Expires-At: 1795000000000
+"""
+
+
+def test_the_tags_of_older_hives_are_read() -> None:
+    """A tag of a hive that compared no tree is read, and tells none."""
+    found = parse_message(OLDER)
+    assert (found.state, found.closure, found.tree) == (State.BUILT, "/nix/store/x-system", None)
+    assert parse_message(OLDER.replace("Waits-For", f"Tree: {SHA}\nWaits-For")).tree == SHA
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -168,6 +200,7 @@ def test_other_text_is_refused(message: str) -> None:
         ('Note: "add docker"', 'Note: "add\\u0020docker"'),
         ('Note: "add docker"', "Note: " + "[" * 100_000),
         ('Note: "add docker"', 'Note: "add docker"\nBase: main'),
+        ('Note: "add docker"', 'Note: "add docker"\nTree: main'),
         ('Note: "add docker"', 'Note: "add docker"\nApprovals: [1]'),
         ('Note: "add docker"', 'Note: "add docker"\nPurge: 1'),
         ("built: ada/3", "built: ada/30"),

@@ -47,6 +47,7 @@
             pkgs.bubblewrap
             pkgs.curl
             pkgs.git
+            pkgs.jq
             pkgs.python3
             pkgs.uv
           ];

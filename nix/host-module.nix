@@ -58,6 +58,7 @@ in
     ./host/mounts.nix
     ./host/manager.nix
     ./host/nix.nix
+    (import ./host/store.nix { inherit self; })
     ./host/assertions.nix
   ];
 
@@ -152,6 +153,16 @@ in
       limits = bounds;
       ceilings = bounds;
 
+      backends = mkOption {
+        type = types.listOf (types.enum (lib.attrNames (import ./agent/backends.nix { inherit pkgs; }).programs));
+        default = [ ];
+        example = [ "claude" ];
+        description = ''
+          Backends of `agent.toml` whose CLIs are in the host's store, beside that of `manager.settings`. Agents are built
+          without network, and no binary cache has Claude Code, which is not free software: naming it here allows it.
+        '';
+      };
+
       userNamespaces = mkOption {
         type = types.bool;
         default = true;
@@ -229,7 +240,5 @@ in
     boot.enableContainers = true;
     # Added to what the host says: `nix.settings` cannot merge a list with a string, and both are usual there.
     nix.extraOptions = "extra-experimental-features = nix-command flakes";
-    # An agent can be built, and built anew, without fetching what it is described with.
-    system.extraDependencies = lib.optional (self ? inputs.nixpkgs) self.inputs.nixpkgs.outPath;
   };
 }

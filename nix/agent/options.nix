@@ -17,19 +17,14 @@ let
   toml = hive.agent + "/agent.toml";
   backend =
     if builtins.pathExists toml then (builtins.fromTOML (builtins.readFile toml)).backend or "" else "";
-  programs = {
-    claude = pkgs.claude-code;
-    codex = pkgs.codex;
-    gemini = pkgs.gemini-cli;
-    opencode = pkgs.opencode;
-  };
+  inherit (import ./backends.nix { inherit pkgs; }) programs unfree;
 
   # nixpkgs takes a single predicate, and of several definitions keeps one without a word
   # (https://github.com/NixOS/nixpkgs/issues/197325). So this one asks those of an agent.nix, too, and is put last,
   # where the merge prefers it.
   ownPredicate =
     package:
-    lib.elem (lib.getName package) (cfg.unfreePackages ++ lib.optional (backend == "claude") "claude-code");
+    lib.elem (lib.getName package) (cfg.unfreePackages ++ lib.optional (unfree ? ${backend}) unfree.${backend});
   otherPredicates = lib.concatMap (
     { file, value, ... }:
     let

@@ -91,6 +91,30 @@ in
       mounts = mounts system;
       inherit (system.config) warnings;
     };
+  # The CLIs that hosts have in their stores, and those of agents' systems.
+  backends =
+    let
+      programs =
+        system: map (package: package.drvPath) (lib.filter lib.isDerivation system.config.system.extraDependencies);
+    in
+    {
+      none = programs (host { });
+      host = programs examples.host;
+      manager = [ examples.manager.config.hyperhive.backend.package.drvPath ];
+      more = programs (host {
+        services.hyperhive = {
+          manager.enable = true;
+          manager.settings.backend = "opencode";
+          agents.backends = [ "codex" "gemini" "opencode" ];
+        };
+        # What an agent's system does not have.
+        nixpkgs.overlays = [ (_: packages: { codex = packages.hello; }) ];
+      });
+      agents = map (name: examples.agent.pkgs.${name}.drvPath) [ "codex" "gemini-cli" "opencode" ];
+    };
+  creation = {
+    inherit (examples.host.config.systemd.services.hive-manager) serviceConfig wantedBy restartIfChanged;
+  };
   containers = examples.host.config.boot.enableContainers;
   agent = {
     inherit (examples.agent.config.boot) isContainer;

@@ -17,7 +17,7 @@ let
   flake = {
     inherit lib;
     # A flake is in the store. To copy a whole nixpkgs there takes long, so a file stands for one that is elsewhere.
-    outPath = if lib.isStorePath nixpkgs then nixpkgs else builtins.toFile "nixpkgs" (toString nixpkgs);
+    outPath = if lib.isStorePath nixpkgs then nixpkgs else builtins.toFile "nixpkgs" "import ${toString nixpkgs}";
   };
   self = {
     outPath = root;

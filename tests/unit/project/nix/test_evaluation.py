@@ -141,6 +141,21 @@ def test_manager(found: dict[str, Any]) -> None:
     assert "claude-code" in found["manager"]["programs"]
 
 
+def test_clis_in_the_store_of_a_host(found: dict[str, Any]) -> None:
+    """The host's store has the CLIs of the manager and of `agents.backends`, exactly as agents' systems have them."""
+    backends = found["backends"]
+    assert backends["none"] == []
+    assert backends["host"] == backends["manager"]
+    assert sorted(backends["more"]) == sorted(backends["agents"])
+
+
+def test_creation_of_the_manager(found: dict[str, Any]) -> None:
+    """A switch starts the unit anew, and what it says with one exit code keeps systemd from doing so before."""
+    unit = found["creation"]
+    assert unit["wantedBy"] == ["multi-user.target"]
+    assert unit["serviceConfig"]["RestartPreventExitStatus"] == 78
+
+
 @pytest.mark.parametrize(
     ("case", "words"),
     [

@@ -54,7 +54,7 @@ def names() -> set[str]:
 
 def programs() -> set[str]:
     """Return the agent CLIs that nix/ takes from nixpkgs."""
-    found = binding(parse(ROOT / "nix" / "agent" / "options.nix"), "programs")
+    found = binding(parse(ROOT / "nix" / "agent" / "backends.nix"), "programs")
     return {text(value).removeprefix("pkgs.") for _, value in bindings(found)}
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,3 +57,72 @@ def test_lock() -> None:
         assert re.fullmatch(r"[0-9a-f]{40}", locked["rev"])
         assert re.fullmatch(r"sha256-[A-Za-z0-9+/]{43}=", locked["narHash"])
         assert isinstance(locked["lastModified"], int)
+
+
+def nix_value(expression: str) -> Any:
+    """The value of an expression; None where Nix is not installed."""
+    program = shutil.which("nix-instantiate")
+    if program is None:
+        return None
+    command = [program, "--eval", "--strict", "--json", "-E", expression]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(("given", "used"), [("", "host"), ('narHash = "a";', "host"), ('narHash = "b";', "locked")])
+def test_nixpkgs_of_agents(given: str, used: str) -> None:
+    """The host's store has the nixpkgs that agents are built with: the locked one, whatever `follows` gives."""
+    found = nix_value(f"""
+      import {ROOT}/nix/locked-nixpkgs.nix {{
+        nixpkgs = {{ outPath = "host"; {given} }};
+        locked.narHash = "a";
+        fetchTree = locked: {{ outPath = assert locked.narHash == "a"; "locked"; }};
+      }}
+    """)
+    assert found in (used, None)
+
+
+FAKE_NIXPKGS = """
+  { system, overlays, config }:
+  let
+    package = pname: {
+      inherit pname;
+      place = if pname != "claude-code" || config.allowUnfreePredicate { inherit pname; } then pname else "refused";
+    };
+  in
+  assert system == "x86_64-linux" && overlays == [ ] && !config.allowUnfreePredicate (package "vault");
+  { claude-code = package "claude-code"; codex = package "codex"; gemini-cli = package "gemini-cli"; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("backends", "programs"),
+    [
+        ("[ ]", []),
+        ('[ "codex" "codex" ]', ["codex"]),
+        ('[ "claude" "gemini" ]', ["claude-code", "gemini-cli"]),
+    ],
+)
+def test_clis_of_agents(backends: str, programs: list[str], tmp_path: Path) -> None:
+    """The host's store has the CLIs that are named, and nothing else that is not free software is allowed."""
+    nixpkgs = tmp_path / "nixpkgs.nix"
+    nixpkgs.write_text(FAKE_NIXPKGS)
+    found = nix_value(f"""
+      let
+        lib = {{
+          inherit (builtins) any;
+          importJSON = file: builtins.fromJSON (builtins.readFile file);
+          mkIf = condition: value: if condition then value else {{ }};
+          getName = package: package.pname;
+          unique = builtins.foldl' (found: one: if builtins.elem one found then found else found ++ [ one ]) [ ];
+        }};
+        module = import {ROOT}/nix/host/store.nix {{ self.inputs.nixpkgs.outPath = {nixpkgs}; }} {{
+          inherit lib;
+          config.services.hyperhive = {{ enable = true; agents.backends = {backends}; }};
+          pkgs.stdenv.hostPlatform.system = "x86_64-linux";
+        }};
+      in
+      map (one: one.place or (baseNameOf one)) module.config.system.extraDependencies
+    """)
+    assert found in (["nixpkgs.nix", *programs], None)

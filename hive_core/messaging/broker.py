@@ -269,7 +269,7 @@ class Broker:
         if not done:
             return  # A repeated acknowledgement must not end the chain of what was handled last.
         for acknowledged in done:
-            self._inboxes.remove(acknowledged.sender, name, acknowledged.size)
+            self._inboxes.remove(acknowledged.charged, name, acknowledged.size)
         self._pacer.acknowledged(name, [acknowledged.id for acknowledged in done])
         self._notify("message.acknowledged", name, [acknowledged.id for acknowledged in done])
 

@@ -76,7 +76,7 @@ class Questions:
 
         The agent gets a message from the operator. The same answer once more changes nothing. Raises
         `unknown_question`, `no_such_option`, `question_ended`, `inbox_full`, and `unknown_recipient` if the agent is
-        gone.
+        gone; with `agent` also `database_full` and `sending_too_fast`, as its page types.
         """
         row = await self._database.read(lambda db: store.find_question(db, number))
         if row is None or agent not in (None, row.agent):
@@ -94,7 +94,9 @@ class Questions:
             audit.append(db, actor=by, action="answer", subject=row.agent, detail={"question": number})
             return row._replace(state="answered", answer=answer, answered_by=by, ended_at=now)
 
-        message = OutgoingMessage(OPERATOR, row.agent, lambda _: answer_message(row, answer), reply_to=number)
+        message = OutgoingMessage(
+            OPERATOR, row.agent, lambda _: answer_message(row, answer), reply_to=number, typed=agent is not None
+        )
         answered = await self._broker.deliver(message, within, read=number)
         self._tell(answered, by, answer)
         return answered.to_protocol()

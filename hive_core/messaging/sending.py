@@ -43,7 +43,8 @@ _MOST_RECENT = 100_000
 class OutgoingMessage(NamedTuple):
     """A message to store together with another change. `body` makes its text from its id.
 
-    `charged` is for a message that was counted in its sender's budgets per minute before.
+    `charged` is for a message that was counted in its sender's budgets per minute before. `typed` is for the
+    operator's that comes from its recipient's page: it is counted in the budgets of that agent, which serves the page.
     """
 
     sender: str
@@ -51,6 +52,7 @@ class OutgoingMessage(NamedTuple):
     body: Callable[[int], str]
     reply_to: int | None = None
     charged: bool = False
+    typed: bool = False
 
 
 class Sender:
@@ -98,7 +100,7 @@ class Sender:
         self._pacer.load(delayed)
         for sent in reversed(recent):
             age = max(0, now - sent.sent_at) / 1_000
-            self._budgets.spend(sent.sender, sent.recipients, sent.size, age)
+            self._budgets.spend(sent.charged, sent.recipients, sent.size, age)
 
     async def send(self, sender: str, request: SendRequest, *, bypass_allowlist: bool = False) -> SendAnswer:
         """Store a message; returns when it is on disk. With `bypass_allowlist` the sender may write to anybody.
@@ -134,7 +136,8 @@ class Sender:
         number = self._last_id + 1
         row = MessageRow(number, message.sender, message.to, message.body(number), message.reply_to, self._clock())
         if not message.charged:
-            self.charge(message.sender, recipients, _size(row.body))
+            payer = message.to if message.typed else message.sender
+            self.charge(payer, recipients, _size(row.body))
         due, _ = self._pacer.record(number, message.sender, recipients)
         return await self._store_with([NewMessage(row, None, recipients, due)], lambda db: within(db, number))
 
@@ -176,7 +179,7 @@ class Sender:
         self._last_id += len(new)
         stored.add_done_callback(partial(self._stored_with, new))
         for message in new:
-            self._on_its_way(message.row, message.recipients, _size(message.row.body))
+            self._on_its_way(message.row.sender, message.recipients, _size(message.row.body))
         # Not the future itself, which would be cancelled with the caller: the operation is carried out anyway.
         await asyncio.wait([stored])
         return stored.result()
@@ -196,7 +199,7 @@ class Sender:
     def _stored_with(self, new: Sequence[NewMessage], stored: asyncio.Future[T]) -> None:
         committed = stored.exception() is None
         for message in new:
-            self._settled(message.row, message.recipients, _size(message.row.body), committed)
+            self._settled(message.row, message.row.sender, message.recipients, _size(message.row.body), committed)
 
     async def _store_once(self, sender: str, request: SendRequest, key: str, lister: str, size: int) -> SendAnswer:
         async with self._keys.hold((sender, key)):
@@ -214,16 +217,18 @@ class Sender:
 
     async def _store(self, sender: str, request: SendRequest, lister: str, size: int) -> SendAnswer:
         recipients = self._directory.recipients(lister, request.to)
-        self._inboxes.check(sender, recipients)
-        self.charge(sender, recipients, size)
+        payer = store.charged(sender, request.to, request.idempotency_key)
+        self._inboxes.check(payer, recipients)
+        self.charge(payer, recipients, size)
         self._last_id += 1
         row = MessageRow(self._last_id, sender, request.to, request.body, request.reply_to, self._clock())
         # A sender that hangs up only stops waiting: the message is stored, and its recipients are woken.
         due, loop = self._pacer.record(row.id, sender, recipients)
         stored = self._batcher.put(
-            NewMessage(row, request.idempotency_key, recipients, due), partial(self._settled, row, recipients, size)
+            NewMessage(row, request.idempotency_key, recipients, due),
+            partial(self._settled, row, payer, recipients, size),
         )
-        self._on_its_way(row, recipients, size)
+        self._on_its_way(payer, recipients, size)
         if loop is not None:
             self._tell_later(self._pacer.notices(loop, self._directory.names()))
         await stored
@@ -240,16 +245,16 @@ class Sender:
 
         self._background.start(tell(), name="announcement")
 
-    def _on_its_way(self, row: MessageRow, recipients: Sequence[str], size: int) -> None:
-        self._inboxes.add(row.sender, recipients, size)
+    def _on_its_way(self, payer: str, recipients: Sequence[str], size: int) -> None:
+        self._inboxes.add(payer, recipients, size)
         self._space.add(size)
         for name in recipients:
             self._wakeups.announce(name)
 
-    def _settled(self, row: MessageRow, recipients: Sequence[str], size: int, stored: bool) -> None:
+    def _settled(self, row: MessageRow, payer: str, recipients: Sequence[str], size: int, stored: bool) -> None:
         if not stored:
             for name in recipients:
-                self._inboxes.remove(row.sender, name, size)
+                self._inboxes.remove(payer, name, size)
             return
         for name in recipients:
             self._wakeups.wake(name)

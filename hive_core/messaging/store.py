@@ -13,10 +13,14 @@ from typing import NamedTuple
 from hive_core.errors import HiveError, not_found
 from hive_core.messaging.fairness.inboxes import WaitingMessages
 from hive_core.messaging.fairness.pacing import DelayedDelivery
-from hive_core.protocol.names import EVERYONE
+from hive_core.protocol.names import EVERYONE, OPERATOR
 
 _SIZE = "octet_length(m.body)" if sqlite3.sqlite_version_info >= (3, 43) else "length(CAST(m.body AS BLOB))"
 """The bytes of a body. Older versions of SQLite have to read the whole body for it."""
+_CHARGED = """CASE WHEN m.sender = 'operator'
+        AND substr(m.idempotency_key, 1, length(m.recipient) + 6) = 'page:' || m.recipient || ':'
+    THEN m.recipient ELSE m.sender END"""
+"""Who pays for a message, in SQL; see `charged`."""
 _MESSAGE = "m.id, m.sender, m.recipient, m.body, m.reply_to, m.sent_at"
 _INBOX_BYTES = 4 * 1024 * 1024
 _ENVELOPE_BYTES = 300
@@ -47,17 +51,20 @@ class PendingMessage(NamedTuple):
 
 
 class AcknowledgedMessage(NamedTuple):
-    """A message that one of its recipients has acknowledged just now; `size` is that of its body in bytes."""
+    """A message that one of its recipients has acknowledged just now.
+
+    `size` is that of its body in bytes, and `charged` is whose share it had.
+    """
 
     id: int
-    sender: str
+    charged: str
     size: int
 
 
 class RecentSend(NamedTuple):
-    """A message that was sent not long ago, for the budgets of its sender."""
+    """A message that was sent not long ago, for the budgets of whom it is `charged` to."""
 
-    sender: str
+    charged: str
     recipients: Sequence[str]
     size: int
     sent_at: int
@@ -75,6 +82,20 @@ class NewMessage(NamedTuple):
     due: Mapping[str, int] = _AT_ONCE
 
 
+def page_key(agent: str, key: str) -> str:
+    """Return the idempotency key of what is typed on an agent's page, which no other page has."""
+    return f"page:{agent}:{key}"
+
+
+def charged(sender: str, to: str, key: str | None) -> str:
+    """Return in whose share and budgets a message counts: its sender's, or the agent's on whose page it was typed.
+
+    The agent itself can type there, as it serves the page. That is seen by the key, so that it holds after a restart.
+    """
+    typed = sender == OPERATOR and key is not None and key.startswith(page_key(to, ""))
+    return to if typed else sender
+
+
 def last_message_id(db: sqlite3.Connection) -> int:
     """Return the highest id that a message ever had, also if that message was removed."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'messages'").fetchone()
@@ -82,21 +103,21 @@ def last_message_id(db: sqlite3.Connection) -> int:
 
 
 def unacknowledged(db: sqlite3.Connection) -> list[WaitingMessages]:
-    """Return the numbers of unacknowledged messages, and the bytes of their bodies, by sender and recipient."""
-    query = f"""SELECT m.sender, d.recipient, count(*), sum({_SIZE})
+    """Return the numbers of unacknowledged messages, and the bytes of their bodies, by who pays and recipient."""
+    query = f"""SELECT {_CHARGED}, d.recipient, count(*), sum({_SIZE})
         FROM deliveries d JOIN messages m ON m.id = d.message
-        WHERE d.acknowledged_at IS NULL GROUP BY m.sender, d.recipient"""  # noqa: S608
+        WHERE d.acknowledged_at IS NULL GROUP BY 1, 2"""  # noqa: S608
     return [WaitingMessages(*row) for row in db.execute(query)]
 
 
 def recent_sends(db: sqlite3.Connection, since: int, most: int) -> list[RecentSend]:
     """Return the messages that were sent after the time `since`, the newest first; at most `most` of them."""
-    query = f"""SELECT m.id, m.sender, m.sent_at, {_SIZE} FROM messages m ORDER BY m.id DESC LIMIT ?"""  # noqa: S608
+    query = f"""SELECT m.id, {_CHARGED}, m.sent_at, {_SIZE} FROM messages m ORDER BY m.id DESC LIMIT ?"""  # noqa: S608
     found: list[RecentSend] = []
-    for number, sender, sent_at, size in db.execute(query, (most,)):
+    for number, payer, sent_at, size in db.execute(query, (most,)):
         if sent_at < since:
             break
-        found.append(RecentSend(sender, recipients_of(db, number), size, sent_at))
+        found.append(RecentSend(payer, recipients_of(db, number), size, sent_at))
     return found
 
 
@@ -199,8 +220,8 @@ def mark_read(db: sqlite3.Connection, recipient: str, number: int, now: int) -> 
 
 
 def acknowledged_messages(db: sqlite3.Connection, ids: Sequence[int]) -> list[AcknowledgedMessage]:
-    """Return the senders and sizes of messages that were acknowledged just now, in the order of `ids`."""
-    query = f"""SELECT m.id, m.sender, {_SIZE}
+    """Return the sizes of messages, and who paid for them, in the order of `ids`."""
+    query = f"""SELECT m.id, {_CHARGED}, {_SIZE}
         FROM json_each(?) AS chosen CROSS JOIN messages m ON m.id = chosen.value"""  # noqa: S608
     found = {row[0]: AcknowledgedMessage(*row) for row in db.execute(query, (json.dumps(ids),))}
     return [found[number] for number in ids]

@@ -14,6 +14,8 @@ from hive_core.protocol.questions import AskedText, QuestionId
 
 INBOX_BODY = 2_000
 """Characters of a message that an inbox shows."""
+MAX_TYPED_BYTES = 16 * 1024
+"""Largest message that is typed on a page, in bytes of UTF-8."""
 
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -54,7 +56,10 @@ class PageSession(Answer):
 
 
 class PageSendRequest(Request):
-    """A message of the operator's to the agent, as typed on its page."""
+    """A message of the operator's to the agent, as typed on its page; `body` has at most 16 KiB of UTF-8.
+
+    It counts in the agent's own budgets, because the agent can type there as well.
+    """
 
     session: Secret
     body: str

@@ -7,10 +7,12 @@ import sqlite3
 from hive_core.agents import AgentRegistry, DeploymentManager, page_access
 from hive_core.agents.page_access import TICKET_SECONDS, PageAccess, PageToken
 from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.errors import HiveError
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Questions
+from hive_core.messaging.store import page_key
 from hive_core.protocol import (
     AnswerRequest,
     PageAnswerRequest,
@@ -24,6 +26,7 @@ from hive_core.protocol import (
     SendRequest,
 )
 from hive_core.protocol.names import OPERATOR
+from hive_core.protocol.pages import MAX_TYPED_BYTES
 
 _PAGE = "/v1/page"
 
@@ -76,10 +79,16 @@ def page_actions(access: PageAccess, broker: Broker, questions: Questions, datab
 
     async def send(call: ApiCall) -> SendAnswer:
         name, request = call.caller.name, call.read(PageSendRequest)
+        size = len(request.body.encode())
+        if size > MAX_TYPED_BYTES:
+            raise HiveError(
+                "body_too_large",
+                f"what was typed has {size} bytes, at most {MAX_TYPED_BYTES} are allowed on a page",
+                hint=f"send it with hive-c0re send {name}, or put it into a file and say where it is",
+                status=413,
+            )
         actor = _typed_by(access.refresh_session(name, request.session), name)
-        key = (
-            f"page:{name}:{request.idempotency_key}"  # So that it differs from keys of the operator and of other pages.
-        )
+        key = page_key(name, request.idempotency_key)
         message = SendRequest.model_construct(
             to=name, body=request.body, reply_to=request.reply_to, idempotency_key=key
         )

@@ -112,6 +112,13 @@ async def test_a_page(shared: Daemon) -> None:
         Bad("POST", enter, 403, "bad_ticket", ticket),
         Bad("POST", "/v1/page/check", 403, "bad_session", {"session": made["ticket"]}),
         Bad("POST", "/v1/page/send", 403, "bad_session", {"session": "x", "body": "b", "idempotency_key": "k"}),
+        Bad(
+            "POST",
+            "/v1/page/send",
+            413,
+            "body_too_large",
+            {**mine, "body": "é" * (8 * 1024) + "x", "idempotency_key": "k2"},
+        ),
         Bad("POST", "/v1/page/answer", 404, "unknown_question", {**answer, "question": foreign["id"]}),
     ]
     await check_refused(shared, table, name)

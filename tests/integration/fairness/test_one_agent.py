@@ -117,6 +117,11 @@ async def test_a_full_database_refuses_agents_only(hive_home: Path) -> None:
         ):
             status, answer = await daemon.request("POST", path, body, agent="bob")
             assert (path, status, answer["error"]["code"]) == (path, 507, "database_full")
+        ticket = await daemon.ask("POST", "/v1/agents/ada/page-tickets")
+        entered = await daemon.ask("POST", "/v1/page/enter", {"ticket": ticket["ticket"]}, agent="ada")
+        typed = {"session": entered["session"], "body": "as if the operator wrote", "idempotency_key": "k"}
+        status, answer = await daemon.request("POST", "/v1/page/send", typed, agent="ada")
+        assert (status, answer["error"]["code"]) == (507, "database_full")
         await daemon.ask("POST", "/v1/messages", {"to": "ada", "body": "stop that"})
         await daemon.ask("POST", "/v1/agents", {"name": "cleo", "start": False})
         deadline = time.monotonic() + 20

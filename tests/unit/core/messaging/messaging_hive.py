@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hive_core.infra.database.database import Database
+from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import Broker, Directory, Member, Questions, Reminders, Scheduler
 from hive_core.protocol import (
@@ -52,7 +53,7 @@ class MessagingHive:
         await self.broker.open()
         await self.broker.hello("ada", FIRST)
 
-    def inbox_limit(self, limit: int, budgets: Budgets = UNLIMITED) -> None:
+    def inbox_limit(self, limit: int, budgets: Budgets = UNLIMITED, space: DatabaseSpace | None = None) -> None:
         """A broker that allows so many messages per recipient; to be asked for before anything is sent."""
         self.broker = Broker(
             self.database,
@@ -60,6 +61,7 @@ class MessagingHive:
             self.events,
             inbox_limit=limit,
             budgets=budgets,
+            space=space,
             lease_seconds=LEASE_SECONDS,
             clock=lambda: self.now,
             ticks=lambda: self.now / 1_000,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from hive_core.errors import HiveError
 from hive_core.infra.database.database import Database
@@ -15,6 +16,8 @@ _RESERVE = 0.1
 _WARN, _CALM = 0.8, 0.7
 _PRUNE, _PRUNED = 0.9, 0.85
 _PAUSE_SECONDS = 5.0
+_NOTHING_LEFT_SECONDS = 60.0
+"""Pause after nothing was left to spare, unless a message is accepted: each attempt is a write of its own."""
 _ROW_BYTES = 256
 """About what a message needs beside its body: its columns, delivery and index entries."""
 _QUERY = """SELECT (page_count - freelist_count) * page_size
@@ -34,6 +37,8 @@ class DatabaseSpace:
         self._database = database
         self._measured = 0
         self._added = 0
+        self._accepted = 0
+        """The number of messages accepted since the start."""
         self._changed = asyncio.Event()
 
     @property
@@ -57,6 +62,7 @@ class DatabaseSpace:
     def add(self, size: int) -> None:
         """Count a message of `size` bytes that is accepted."""
         self._added += size + _ROW_BYTES
+        self._accepted += 1
         self._changed.set()
 
     def touch(self) -> None:
@@ -76,9 +82,12 @@ class DatabaseSpace:
         """Measure after changes, until cancelled; call `warn` at 80 % and `prune` at 90 % of the limit.
 
         `warn` is called once, and again only after the database has been below 70 % meanwhile. `prune` removes what
-        can be spared and returns False when nothing is left of that.
+        can be spared and returns False when nothing is left of that; then it is called again when a message was
+        accepted, or after a minute.
         """
         warned = False
+        nothing_left, retry_at = -1, 0.0
+        clock = asyncio.get_running_loop().time
         while True:
             self._changed.clear()
             await self.measure()
@@ -86,13 +95,19 @@ class DatabaseSpace:
             if share >= _WARN and not warned:
                 await warn(self._warning())
             warned = share >= _WARN or (warned and share > _CALM)
-            if share >= _PRUNE:
+            if share >= _PRUNE and (self._accepted != nothing_left or clock() >= retry_at):
+                accepted = self._accepted
                 while await prune():
                     await self.measure()
                     if self.used / self.limit < _PRUNED:
                         break
+                else:
+                    nothing_left, retry_at = accepted, clock() + _NOTHING_LEFT_SECONDS
             await asyncio.sleep(_PAUSE_SECONDS)
-            await self._changed.wait()
+            # What is acknowledged can be spared later, also if nothing is stored meanwhile.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_NOTHING_LEFT_SECONDS if share >= _PRUNE else None):
+                    await self._changed.wait()
 
     def _warning(self) -> str:
         return (

@@ -114,3 +114,34 @@ async def test_warned_once_and_pruned(database: Database, monkeypatch: pytest.Mo
     assert len(warnings) == 2
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_nothing_is_spared_twice(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing is left to spare, commits do not have it tried again; a message or the passing of time does."""
+    monkeypatch.setattr("hive_core.infra.database.space._PAUSE_SECONDS", 0.01)
+    space, tried = DatabaseSpace(database, 10 * MIB), 0
+    database.committed.append(space.touch)
+
+    async def warn(_: str) -> None: ...
+
+    async def prune() -> bool:
+        nonlocal tried
+        tried += 1
+        return await database.write(lambda db: False)  # A commit, as every attempt is.
+
+    await store(database, mib=10)
+    running = asyncio.create_task(space.run(prune, warn))
+    await asyncio.sleep(0.3)
+    assert tried == 1
+    await store(database, mib=0)
+    await asyncio.sleep(0.3)
+    assert tried == 1
+    space.add(1)
+    await asyncio.sleep(0.3)
+    assert tried == 2
+    monkeypatch.setattr("hive_core.infra.database.space._NOTHING_LEFT_SECONDS", 0.05)
+    space.add(1)
+    await asyncio.sleep(0.5)
+    assert tried > 3
+    running.cancel()
+    await asyncio.wait([running])

@@ -150,7 +150,8 @@ class Questions:
             store.insert_question(db, row(number))
             return row(number)
 
-        message = OutgoingMessage(agent, OPERATOR, lambda number: question_message(row(number)))
+        # Also an agent whose share of the operator's inbox is full can ask what to do.
+        message = OutgoingMessage(agent, OPERATOR, lambda number: question_message(row(number)), beside=MOST_OPEN)
         asked = await self._broker.deliver(message, within)
         self._tell(asked, agent, asked.text)
         if expires_at is not None:

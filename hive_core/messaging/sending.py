@@ -45,6 +45,7 @@ class OutgoingMessage(NamedTuple):
 
     `charged` is for a message that was counted in its sender's budgets per minute before. `typed` is for the
     operator's that comes from its recipient's page: it is counted in the budgets of that agent, which serves the page.
+    `beside` is for how many such messages there is room beside the share of the sender.
     """
 
     sender: str
@@ -53,6 +54,7 @@ class OutgoingMessage(NamedTuple):
     reply_to: int | None = None
     charged: bool = False
     typed: bool = False
+    beside: int = 0
 
 
 class Sender:
@@ -132,7 +134,7 @@ class Sender:
         not checked.
         """
         recipients = self._directory.recipients(SYSTEM, message.to)
-        self._inboxes.check(message.sender, recipients)
+        self._inboxes.check(message.sender, recipients, beside=message.beside)
         number = self._last_id + 1
         row = MessageRow(number, message.sender, message.to, message.body(number), message.reply_to, self._clock())
         if not message.charged:

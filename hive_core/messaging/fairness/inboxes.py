@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 from hive_core.errors import HiveError
+from hive_core.protocol.base import MAX_BODY_BYTES
 from hive_core.protocol.names import OPERATOR, SYSTEM
 from hive_core.settings import Budgets
 from hive_core.text import format_bytes
@@ -43,10 +44,10 @@ class Inboxes:
         for sender, recipient, messages, size in rows:
             self._change(sender, recipient, messages, size)
 
-    def check(self, sender: str, recipients: Sequence[str]) -> None:
+    def check(self, sender: str, recipients: Sequence[str], *, beside: int = 0) -> None:
         """Raise `inbox_full` or `too_many_waiting` unless there is room for a message of `sender` everywhere.
 
-        A sender may exceed its bounds by one message at most.
+        A sender may exceed its bounds by one message at most, and by `beside` messages of any size.
         """
         full = self.full(sender, recipients)
         if full:
@@ -57,7 +58,7 @@ class Inboxes:
                 status=429,
             )
         if sender not in (OPERATOR, SYSTEM):
-            self._check_shares(sender, recipients)
+            self._check_shares(sender, recipients, beside)
 
     def full(self, sender: str, recipients: Iterable[str], planned: Counter[str] | None = None) -> list[str]:
         """Return the recipients whose inboxes have no room for a message of `sender` beside `planned` ones of its."""
@@ -95,13 +96,15 @@ class Inboxes:
             _add(self._pairs, (sender, recipient), messages, size)
             _add(self._senders, sender, messages, size)
 
-    def _check_shares(self, sender: str, recipients: Sequence[str]) -> None:
-        budgets = self._budgets
+    def _check_shares(self, sender: str, recipients: Sequence[str], beside: int) -> None:
+        budgets, beside_bytes = self._budgets, beside * MAX_BODY_BYTES
         messages, size = self._senders.get(sender, _NONE)
-        _check(sender, "for others", messages, budgets.unacknowledged, size, budgets.unacknowledged_bytes)
+        most, most_bytes = budgets.unacknowledged + beside, budgets.unacknowledged_bytes + beside_bytes
+        _check(sender, "for others", messages, most, size, most_bytes)
         for name in recipients:
             messages, size = self._pairs.get((sender, name), _NONE)
-            most, most_bytes = budgets.unacknowledged_to_one, budgets.unacknowledged_bytes_to_one
+            most = budgets.unacknowledged_to_one + beside
+            most_bytes = budgets.unacknowledged_bytes_to_one + beside_bytes
             _check(sender, f"for {name}", messages, most, size, most_bytes)
 
 

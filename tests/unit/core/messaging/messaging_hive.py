@@ -25,6 +25,7 @@ from hive_core.settings import Budgets
 AGENTS = ("ada", "bob")
 UNLIMITED = Budgets(**dict.fromkeys(Budgets.model_fields, 10**12))
 """For tests of other things."""
+DEFAULT = Budgets()
 FIRST = "instance-1"
 LEASE_SECONDS = 10
 
@@ -111,10 +112,11 @@ Told = tuple[str, str, str, int | None]
 class QuestionHive:
     """ada and bob, who may write to each other only; `close` and `open` are a daemon's end and the next one's start."""
 
-    def __init__(self, path: Path, inbox_limit: int = 10_000) -> None:
+    def __init__(self, path: Path, inbox_limit: int = 10_000, budgets: Budgets = DEFAULT) -> None:
         self.now = 1_800_000_000_000
         self.agents = ["ada", "bob"]
         self.inbox_limit = inbox_limit
+        self.budgets = budgets
         self._path = path
         self._running: asyncio.Task[None] | None = None
 
@@ -128,7 +130,7 @@ class QuestionHive:
             self.directory,
             self.events,
             inbox_limit=self.inbox_limit,
-            budgets=UNLIMITED,
+            budgets=self.budgets,
             lease_seconds=60.0,
             clock=lambda: self.now,
         )

@@ -11,6 +11,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.messaging.questions import MOST_OPEN
 from hive_core.protocol import AnswerRequest, QuestionsQuery, SendRequest
+from hive_core.settings import Budgets
 from tests.unit.core.messaging.messaging_hive import QuestionHive
 
 BY = "operator:root"
@@ -136,6 +137,23 @@ async def test_full_inboxes(tmp_path: Path) -> None:
     taken = await hive.next_of("ada")
     await hive.broker.acknowledge("ada", "instance-1", [taken.deliveries[0].id])
     assert await answer(hive, asked.id, text="yes") == "yes"
+    await hive.close()
+
+
+async def test_a_full_share_leaves_room_for_questions(tmp_path: Path) -> None:
+    """An agent that has filled its share of the operator's inbox can ask its questions all the same, and no more."""
+    hive = QuestionHive(tmp_path, budgets=Budgets(unacknowledged_to_one=3, unacknowledged=4))
+    await hive.open()
+    for _ in range(3):
+        await hive.broker.send("ada", SendRequest(to="operator", body="look"))
+    refused = hive.broker.send("ada", SendRequest(to="operator", body="look"))
+    assert await code(refused) == "too_many_waiting"
+    asked = [await hive.ask(str(number)) for number in range(MOST_OPEN)]
+    await hive.restart()
+    assert await code(hive.ask()) in ("too_many_questions", "too_many_waiting")
+    assert await code(hive.broker.send("ada", SendRequest(to="operator", body="look"))) == "too_many_waiting"
+    await answer(hive, asked[0].id, text="yes")
+    await hive.ask()
     await hive.close()
 
 

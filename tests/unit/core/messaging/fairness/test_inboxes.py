@@ -6,6 +6,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.messaging.fairness.inboxes import Inboxes, WaitingMessages
+from hive_core.protocol import MAX_BODY_BYTES
 from hive_core.settings import Budgets
 
 BUDGETS = Budgets(
@@ -60,6 +61,19 @@ def test_bytes_count_too(size: int) -> None:
     inboxes = Inboxes(100, BUDGETS)
     assert (fill(inboxes, "ada", "bob", size) - 1) * size < BUDGETS.unacknowledged_bytes_to_one
     assert refusal(inboxes, "ada", "bob") == "too_many_waiting"
+
+
+@pytest.mark.parametrize("size", [1, 1_000])
+def test_room_beside_the_share(size: int) -> None:
+    """What has room beside a share is accepted when the share is used up, in messages or bytes, and so much only."""
+    inboxes = Inboxes(100, BUDGETS)
+    fill(inboxes, "ada", "operator", size)
+    for _ in range(5):
+        inboxes.check("ada", ["operator"], beside=5)
+        inboxes.add("ada", ["operator"], MAX_BODY_BYTES)
+    assert refusal(inboxes, "ada", "operator") == "too_many_waiting"
+    with pytest.raises(HiveError, match="wait for"):
+        inboxes.check("ada", ["operator"], beside=5)
 
 
 def test_a_sender_is_bounded_in_all() -> None:

@@ -12,15 +12,15 @@ from urllib.parse import unquote
 
 import structlog
 from aiohttp import web
-from pydantic import ValidationError
 
+from hive_core.api.bodies import BodyParser, parsed_query
 from hive_core.api.endpoint import ApiCall, Caller, Check, Endpoint, Identify, Refused, Timed
 from hive_core.api.listener import request_begins, request_ends
 from hive_core.api.responses import json_response
 from hive_core.errors import HiveError, bad_request, not_found
 from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
 from hive_core.infra.concurrency.threads import READS
-from hive_core.protocol import MAX_REQUEST_BYTES, ErrorAnswer, ErrorBody, Query, Request
+from hive_core.protocol import ErrorAnswer, ErrorBody, Query
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -134,7 +134,6 @@ class LoadLimits:
                 del self._following[caller]
 
 
-_SHOWN_FAULTS = 5
 _NO_QUERY = Query()
 
 
@@ -148,6 +147,7 @@ class Dispatcher:
     timed: Timed
     check: Check | None = None
     limits: LoadLimits = field(default_factory=LoadLimits)
+    bodies: BodyParser = field(default_factory=BodyParser)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the answer to one request; calls `refused` for a refusal, and `timed` with the duration."""
@@ -181,8 +181,8 @@ class Dispatcher:
         if endpoint.manager_only and caller.kind != "manager":
             hint = "ask hm1nd: send it a message"
             raise HiveError("manager_only", "only the manager may do this", hint=hint, status=403)
-        query = _parsed_query(endpoint.query or Query, request) if endpoint.query or request.query_string else _NO_QUERY
-        body = _parsed_body(endpoint.body, await request.read()) if endpoint.body else None
+        query = parsed_query(endpoint.query or Query, request) if endpoint.query or request.query_string else _NO_QUERY
+        body = await self.bodies.parse(caller.name, endpoint, request)
         request_begins(request, waits=endpoint.waits)
         call = ApiCall(caller, parameters, query, body, request)
         if endpoint.until is not None:
@@ -211,9 +211,6 @@ async def _heavy_answer(endpoint: Endpoint, call: ApiCall) -> web.StreamResponse
 def _as_refusal(error: Exception, request: web.BaseRequest) -> HiveError:
     if isinstance(error, HiveError):
         return error
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        text = f"the request has more than {MAX_REQUEST_BYTES} bytes"
-        return HiveError("request_too_large", text, hint="a message's body may have 256 KiB", status=413)
     if isinstance(error, web.RequestPayloadError):
         return bad_request("the request's body does not arrive as its headers say", "send it plainly, with its length")
     _log.error("request failed", path=ascii(request.path), exc_info=error)
@@ -228,33 +225,3 @@ def _error_response(error: HiveError) -> web.StreamResponse:
     elif isinstance(error, TooManyRequests):
         headers = {"Retry-After": str(error.retry_after)}
     return json_response(answer.model_dump_json().encode(), error.status, headers)
-
-
-def _parsed_body(model: type[Request], text: bytes) -> Request:
-    try:
-        return model.model_validate_json(text or b"{}")
-    except ValidationError as error:
-        raise _invalid(error, "body") from None
-
-
-def _parsed_query(model: type[Query], request: web.BaseRequest) -> Query:
-    if len(request.query) > len(set(request.query)):
-        raise bad_request("a query parameter is given twice", "give each at most once")
-    try:
-        return model.model_validate(dict(request.query))
-    except ValidationError as error:
-        raise _invalid(error, "query") from None
-
-
-def _invalid(error: ValidationError, part: str) -> HiveError:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    texts = [f"{_field_path(part, fault['loc'])}: {fault['msg']}" for fault in found[:_SHOWN_FAULTS]]
-    if len(found) > _SHOWN_FAULTS:
-        texts.append(f"and {len(found) - _SHOWN_FAULTS} more")
-    if found[0]["type"] == "bad_name":
-        return HiveError("bad_name", texts[0], hint="1 to 9 characters a-z and 0-9, a letter first")
-    return bad_request("; ".join(texts), "the forms are described in /v1/openapi.json")
-
-
-def _field_path(part: str, location: Sequence[int | str]) -> str:
-    return ".".join([part, *(ascii(step)[1:-1] if isinstance(step, str) else str(step) for step in location)])[:200]

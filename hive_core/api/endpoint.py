@@ -56,6 +56,14 @@ Refused = Callable[[Caller, str, HiveError], Awaitable[None]]
 Timed = Callable[[str, int, float], None]
 
 
+MOST_BYTES = 256 * 1024
+"""Room for a text of 10,000 characters or 10,000 ids, in JSON that writes each character as escapes."""
+MOST_VALUES = 100
+"""Values of a body: each may be a fault, and validation finds them all."""
+MOST_VALUES_WITH_IDS = 10_100
+MOST_VALUES_OF_SPAWN = 20_000
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """`answer` is a model, or the media type of an answer that is not JSON.
@@ -63,7 +71,7 @@ class Endpoint:
     `waits` marks a long poll: it is cancelled when the caller hangs up, while other requests are carried out to
     their end. `load` limits how many requests of a caller, and of all callers, are carried out at a time. `until` is
     awaited before `handler`, and counts for no limit: the wait of a long poll whose answer is `heavy`. `manager_only`
-    endpoints are refused on every other agent's socket.
+    endpoints are refused on every other agent's socket. `most_bytes` and `most_values` are the limits of the body.
     """
 
     method: Literal["GET", "POST"]
@@ -77,3 +85,5 @@ class Endpoint:
     load: Load = "light"
     until: Callable[[ApiCall], Awaitable[None]] | None = None
     manager_only: bool = False
+    most_bytes: int = MOST_BYTES
+    most_values: int = MOST_VALUES

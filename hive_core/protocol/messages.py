@@ -67,7 +67,7 @@ class ReceiveRequest(Request):
     instance: Instance
     wait_seconds: WaitSeconds = 0.0
     max: Annotated[int, Field(ge=1, le=100)] = 10
-    holding: Annotated[list[MessageId], Field(max_length=MAX_LEASED)] | None = None
+    holding: Annotated[list[MessageId], Field(max_length=MAX_LEASED, fail_fast=True)] | None = None
 
 
 class ReceiveAnswer(Answer):
@@ -84,14 +84,14 @@ class AckRequest(Request):
     """
 
     instance: Instance
-    ids: Annotated[list[MessageId], Field(max_length=MAX_LEASED)]
+    ids: Annotated[list[MessageId], Field(max_length=MAX_LEASED, fail_fast=True)]
 
 
 class LeaseRequest(Request):
     """Release or renew leases of this instance: those in `ids`, or all that it holds."""
 
     instance: Instance
-    ids: Annotated[list[MessageId], Field(max_length=MAX_LEASED)] | None = None
+    ids: Annotated[list[MessageId], Field(max_length=MAX_LEASED, fail_fast=True)] | None = None
 
 
 class LeaseAnswer(Answer):
@@ -118,7 +118,7 @@ class InboxAnswer(Answer):
 class MarkReadRequest(Request):
     """Mark messages of the operator as read."""
 
-    ids: Annotated[list[MessageId], Field(min_length=1, max_length=1_000)]
+    ids: Annotated[list[MessageId], Field(min_length=1, max_length=1_000, fail_fast=True)]
 
 
 class WaitQuery(Query):

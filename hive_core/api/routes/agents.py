@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry
-from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.api.endpoint import MOST_VALUES_OF_SPAWN, ApiCall, Endpoint
 from hive_core.api.routes.params import agent_name, principal_of
 from hive_core.gate.gate import Gate
 from hive_core.protocol import (
+    MAX_REQUEST_BYTES,
     AgentList,
     AgentStatus,
     DestroyAnswer,
@@ -139,7 +140,16 @@ def agent_admin(agents: AgentRegistry, gate: Gate) -> list[Endpoint]:
 
     return [
         Endpoint("GET", "/v1/agents", "All agents", listing, AgentList),
-        Endpoint("POST", "/v1/agents", "Spawn an agent", spawn, AgentStatus, body=SpawnRequest),
+        Endpoint(
+            "POST",
+            "/v1/agents",
+            "Spawn an agent",
+            spawn,
+            AgentStatus,
+            body=SpawnRequest,
+            most_bytes=MAX_REQUEST_BYTES,
+            most_values=MOST_VALUES_OF_SPAWN,
+        ),
         Endpoint("GET", _AGENT, "One agent", status, AgentStatus),
         Endpoint("POST", f"{_AGENT}/destroy", "Destroy an agent", destroy, DestroyAnswer, body=DestroyRequest),
     ]
@@ -165,6 +175,8 @@ def agent_requests(gate: Gate) -> list[Endpoint]:
             Proposal,
             body=SpawnProposal,
             manager_only=True,
+            most_bytes=MAX_REQUEST_BYTES,
+            most_values=MOST_VALUES_OF_SPAWN,
         ),
         Endpoint(
             "POST",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.api.endpoint import MOST_VALUES_WITH_IDS, ApiCall, Endpoint
 from hive_core.api.routes.params import number_of
 from hive_core.messaging import Broker
 from hive_core.protocol import (
+    MAX_REQUEST_BYTES,
     AckRequest,
     Inbox,
     InboxAnswer,
@@ -32,7 +33,18 @@ def sent_messages(broker: Broker) -> list[Endpoint]:
 
     # Cancelled when the caller hangs up, because the broker stores every accepted message anyway.
     path = "/v1/messages"
-    return [Endpoint("POST", path, "Send a message", send, SendAnswer, body=SendRequest, waits=True)]
+    return [
+        Endpoint(
+            "POST",
+            path,
+            "Send a message",
+            send,
+            SendAnswer,
+            body=SendRequest,
+            waits=True,
+            most_bytes=MAX_REQUEST_BYTES,
+        )
+    ]
 
 
 def message_leases(broker: Broker) -> list[Endpoint]:
@@ -61,10 +73,35 @@ def message_leases(broker: Broker) -> list[Endpoint]:
             ReceiveAnswer,
             body=ReceiveRequest,
             waits=True,
+            most_values=MOST_VALUES_WITH_IDS,
         ),
-        Endpoint("POST", f"{base}/ack", "Acknowledge messages", acknowledge, LeaseAnswer, body=AckRequest),
-        Endpoint("POST", f"{base}/release", "Release leases", release, LeaseAnswer, body=LeaseRequest),
-        Endpoint("POST", f"{base}/renew", "Renew leases", renew, LeaseAnswer, body=LeaseRequest),
+        Endpoint(
+            "POST",
+            f"{base}/ack",
+            "Acknowledge messages",
+            acknowledge,
+            LeaseAnswer,
+            body=AckRequest,
+            most_values=MOST_VALUES_WITH_IDS,
+        ),
+        Endpoint(
+            "POST",
+            f"{base}/release",
+            "Release leases",
+            release,
+            LeaseAnswer,
+            body=LeaseRequest,
+            most_values=MOST_VALUES_WITH_IDS,
+        ),
+        Endpoint(
+            "POST",
+            f"{base}/renew",
+            "Renew leases",
+            renew,
+            LeaseAnswer,
+            body=LeaseRequest,
+            most_values=MOST_VALUES_WITH_IDS,
+        ),
     ]
 
 
@@ -80,7 +117,16 @@ def wake_messages(broker: Broker) -> list[Endpoint]:
         return await broker.peek(call.caller.name, call.read(PeekQuery).limit)
 
     return [
-        Endpoint("POST", "/v1/wake", "Send to the agent itself", wake, SendAnswer, body=WakeRequest, waits=True),
+        Endpoint(
+            "POST",
+            "/v1/wake",
+            "Send to the agent itself",
+            wake,
+            SendAnswer,
+            body=WakeRequest,
+            waits=True,
+            most_bytes=MAX_REQUEST_BYTES,
+        ),
         Endpoint(
             "GET", "/v1/inbox", "The agent's inbox; nothing is leased", peek, Inbox, query=PeekQuery, load="heavy"
         ),
@@ -102,7 +148,15 @@ def operator_inbox(broker: Broker) -> list[Endpoint]:
     base = "/v1/messages"
     return [
         Endpoint("GET", base, "The operator's messages", inbox, InboxAnswer, query=InboxQuery, load="heavy"),
-        Endpoint("POST", f"{base}/read", "Mark messages as read", mark_read, LeaseAnswer, body=MarkReadRequest),
+        Endpoint(
+            "POST",
+            f"{base}/read",
+            "Mark messages as read",
+            mark_read,
+            LeaseAnswer,
+            body=MarkReadRequest,
+            most_values=MOST_VALUES_WITH_IDS,
+        ),
         Endpoint(
             "GET",
             f"{base}/{{id}}/reply",

@@ -14,6 +14,7 @@ from hive_core.layout import Layout
 from hive_core.messaging import Broker, Questions
 from hive_core.messaging.store import page_key
 from hive_core.protocol import (
+    MAX_REQUEST_BYTES,
     AnswerRequest,
     PageAnswerRequest,
     PageCheckRequest,
@@ -111,7 +112,13 @@ def page_actions(access: PageAccess, broker: Broker, questions: Questions, datab
         ),
         Endpoint("POST", f"{_PAGE}/check", "Check a session", check, PageSession, body=PageCheckRequest),
         Endpoint(
-            "POST", f"{_PAGE}/send", "Send a message that the operator typed", send, SendAnswer, body=PageSendRequest
+            "POST",
+            f"{_PAGE}/send",
+            "Send a message that the operator typed",
+            send,
+            SendAnswer,
+            body=PageSendRequest,
+            most_bytes=MAX_REQUEST_BYTES,
         ),
         Endpoint(
             "POST",

@@ -14,11 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 
 CONNECTIONS = 30
+LARGE_CONNECTIONS = 4
+"""For requests of 2 MB: with more of them the daemon would close the connections before the requests have arrived."""
 PATIENCE = 60.0
 
 
 def request(method: str, path: str, content: object = None) -> bytes:
-    body = b"" if content is None else json.dumps(content).encode()
+    body = b"" if content is None else content if isinstance(content, bytes) else json.dumps(content).encode()
     head = f"{method} {path} HTTP/1.1\r\nHost: hive\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 
@@ -72,10 +74,24 @@ async def main(socket: str, kind: str, argument: str) -> None:
             requests = [
                 request("POST", "/v1/messages", {"to": to, "body": "x" * 2_000}) for to in ("hm1nd", "operator")
             ]
+        elif kind == "malformed":
+            keys = ",".join(f'"{number:x}":1' for number in range(180_000))
+            quotes = '\\"' * 900_000
+            requests = [
+                request("POST", "/v1/messages", f"{{{keys}}}".encode()),
+                request("POST", "/v1/messages", f'{{"to":"{quotes}{"," * 200}"}}'.encode()),
+            ]
+        elif kind == "many ids":
+            ids = ",".join(["1"] * 120_000), ",".join(["1"] * 10_000), ",".join(['"a"'] * 10_000)
+            requests = [
+                request("POST", "/v1/messages/ack", f'{{"instance":"instance-1","ids":[{each}]}}'.encode())
+                for each in ids
+            ]
         else:
             commits = argument.split(",")
             requests = [request("POST", "/v1/proposals", {"commit": commit, "note": "x"}) for commit in commits]
-        work = [ask_for_ever(socket, requests, under_way) for _ in range(CONNECTIONS)]
+        connections = LARGE_CONNECTIONS if kind == "malformed" else CONNECTIONS
+        work = [ask_for_ever(socket, requests, under_way) for _ in range(connections)]
     tasks = [asyncio.create_task(each) for each in work]
     async with asyncio.timeout(PATIENCE):
         await under_way.wait()

@@ -1,0 +1,127 @@
+"""Bodies and queries of requests as their models, with bounds on what a malformed one costs.
+
+Validation keeps the event loop and reports every fault, so a body is measured before it is parsed: its bytes, and its
+values, of which each can be a fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from weakref import WeakValueDictionary
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from hive_core.api.endpoint import Endpoint
+from hive_core.errors import HiveError, bad_request
+from hive_core.protocol import MAX_REQUEST_BYTES, Query, Request
+
+_LARGE = 64 * 1024
+_PAUSE = 4.0
+"""Time until a caller's next large body is parsed, in times of what the last one took."""
+_SHOWN_FAULTS = 5
+_LISTED_FAULTS = 200
+"""Faults above which only their number is told, as the validator can list all of them or none."""
+
+
+class BodyParser:
+    """Parses bodies on the event loop, of which a caller's large ones take at most a fifth.
+
+    A thread would not help, as validation lets no other thread run.
+    """
+
+    def __init__(self) -> None:
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def parse(self, caller: str, endpoint: Endpoint, request: web.BaseRequest) -> Request | None:
+        """Return the body as the endpoint's model. Raises `request_too_large`, `invalid_request` and `bad_name`."""
+        if endpoint.body is None:
+            return None
+        text = await _read(endpoint, request)
+        if len(text) <= _LARGE:
+            return parsed_body(endpoint.body, text, endpoint.most_values)
+        turn = self._turns.setdefault(caller, asyncio.Lock())
+        await turn.acquire()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            return parsed_body(endpoint.body, text, endpoint.most_values)
+        finally:
+            loop.call_later(_PAUSE * (loop.time() - began), turn.release)
+
+
+async def _read(endpoint: Endpoint, request: web.BaseRequest) -> bytes:
+    """Return the bytes of a request's body. Raises `request_too_large`, before it reads if the length is announced."""
+    if (request.content_length or 0) > endpoint.most_bytes:
+        raise _too_large(endpoint.most_bytes)
+    try:
+        text = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large(endpoint.most_bytes) from None
+    if len(text) > endpoint.most_bytes:
+        raise _too_large(endpoint.most_bytes)
+    return text
+
+
+def _too_large(most: int) -> HiveError:
+    hint = "a message's body may have 256 KiB" if most == MAX_REQUEST_BYTES else "send shorter texts or fewer ids"
+    return HiveError("request_too_large", f"the request has more than {most} bytes", hint=hint, status=413)
+
+
+def parsed_body(model: type[Request], text: bytes, most_values: int) -> Request:
+    """Return the body as its model; an empty one is an empty object. Raises `invalid_request` and `bad_name`."""
+    if has_more_values(text, most_values):
+        raise bad_request(f"the body has more than {most_values} values", "the forms are described in /v1/openapi.json")
+    try:
+        return model.model_validate_json(text or b"{}")
+    except ValidationError as error:
+        raise _invalid(error, "body") from None
+
+
+def has_more_values(text: bytes, most: int) -> bool:
+    """Return True if a JSON text has more than `most` values; a key and its value count as one, empty ones as two.
+
+    A text that is no JSON may be counted wrongly, as it has only one fault. The first count includes what lies in
+    strings and settles almost every text; the last one is exact.
+    """
+    if _separators(text) <= most:
+        return False
+    plain = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if plain.count(b'"') > 4 * most:  # A key and a value are two strings, with two quotes each.
+        return True
+    # Even parts lie outside of strings.
+    return _separators(b"".join(plain.split(b'"')[::2])) > most
+
+
+def _separators(text: bytes) -> int:
+    """Count what begins a further value: a comma, or the start of an array or object, which may also be empty."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def parsed_query(model: type[Query], request: web.BaseRequest) -> Query:
+    """Return the query as its model. Raises `invalid_request`."""
+    if len(request.query) > len(set(request.query)):
+        raise bad_request("a query parameter is given twice", "give each at most once")
+    try:
+        return model.model_validate(dict(request.query))
+    except ValidationError as error:
+        raise _invalid(error, "query") from None
+
+
+def _invalid(error: ValidationError, part: str) -> HiveError:
+    hint = "the forms are described in /v1/openapi.json"
+    count = error.error_count()
+    if count > _LISTED_FAULTS:
+        return bad_request(f"the {part} has {count} faults", hint)
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    texts = [f"{_field_path(part, fault['loc'])}: {fault['msg']}" for fault in found[:_SHOWN_FAULTS]]
+    if count > _SHOWN_FAULTS:
+        texts.append(f"and {count - _SHOWN_FAULTS} more")
+    if found[0]["type"] == "bad_name":
+        return HiveError("bad_name", texts[0], hint="1 to 9 characters a-z and 0-9, a letter first")
+    return bad_request("; ".join(texts), hint)
+
+
+def _field_path(part: str, location: Sequence[int | str]) -> str:
+    return ".".join([part, *(ascii(step)[1:-1] if isinstance(step, str) else str(step) for step in location)])[:200]

@@ -171,6 +171,9 @@ class Dispatcher:
             response = _error_response(refusal)
         finally:
             request_ends(request)
+        if not request.content.is_eof():
+            # The rest of the request would count as the beginning of the next one.
+            response.force_close()
         if endpoint is not None:
             self.timed(endpoint.path, response.status, clock() - started)
         return response

@@ -61,6 +61,11 @@ class Listener:
         self._group = group
         self._server: asyncio.Server | None = None
 
+    @property
+    def watches(self) -> bool:
+        """Return True while a timer looks for requests that take too long to arrive."""
+        return self._sweep is not None
+
     async def start(self) -> None:
         """Bind and listen; a socket left by an earlier daemon is replaced. Raises `cannot_listen`."""
         bound = bind(self._path, self._mode, self._group)
@@ -87,13 +92,13 @@ class Listener:
                 return False
             min(replaceable, key=lambda other: (other.rank, other.since)).abort()
         self.open.add(connection)
-        if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(self._request_seconds / 4, self._end_slow_requests)
         return True
 
     def received(self, count: int) -> None:
         """Count bytes of an unfinished request, and close the oldest such request if they are too many."""
         self.unfinished += count
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(self._request_seconds / 4, self._end_slow_requests)
         if self.unfinished > self._most_unfinished:
             min((each for each in self.open if each.unfinished), key=lambda each: each.since).abort()
 
@@ -103,8 +108,9 @@ class Listener:
         for connection in list(self.open):
             if connection.rank == _UNFINISHED and connection.since < latest:
                 connection.time_out()
+        # No timer while nothing is unfinished, so that an idle daemon sleeps.
         again = self._request_seconds / 4
-        self._sweep = loop.call_later(again, self._end_slow_requests) if self.open else None
+        self._sweep = loop.call_later(again, self._end_slow_requests) if self.unfinished else None
 
 
 _IDLE, _UNFINISHED, _WAITING = range(3)
@@ -129,6 +135,7 @@ class _Connection(asyncio.Protocol):
         self.rank: int | None = _IDLE
         self.since = self._loop.time()
         self.unfinished = 0
+        self._complete = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -158,14 +165,21 @@ class _Connection(asyncio.Protocol):
         if self in self._listener.open:
             self._handler.data_received(data)
 
-    def begin(self, *, waits: bool) -> None:
-        """Note that a request has arrived completely and is carried out; `waits` if it is a long poll."""
-        self._listener.unfinished -= self.unfinished
-        self.unfinished = 0
+    def begin(self, *, waits: bool, complete: bool) -> None:
+        """Note that a request is carried out; `waits` if it is a long poll."""
+        self._settle()
+        self._complete = complete
         self.rank, self.since = _WAITING if waits else None, self._loop.time()
 
-    def finish(self) -> None:
-        """Note that a request is answered. What has arrived behind it is the next one."""
+    def finish(self, *, complete: bool) -> None:
+        """Note that a request is answered. What has arrived behind it is the next one.
+
+        `complete`: the request has arrived as a whole, which `begin` did not know if it was refused before, or if its
+        body is not read.
+        """
+        if complete and not self._complete:
+            self._settle()
+        self._complete = False
         self.rank, self.since = _UNFINISHED if self.unfinished else _IDLE, self._loop.time()
 
     def time_out(self) -> None:
@@ -198,10 +212,13 @@ class _Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         self._listener.open.discard(self)
-        self._listener.unfinished -= self.unfinished
-        self.unfinished = 0
+        self._settle()
         if self._handler is not None:
             _connections.pop(self._handler, None)
+
+    def _settle(self) -> None:
+        self._listener.unfinished -= self.unfinished
+        self.unfinished = 0
 
     def _written_out(self) -> None:
         if self._stalled is not None:
@@ -210,15 +227,15 @@ class _Connection(asyncio.Protocol):
 
 
 def request_begins(request: web.BaseRequest, *, waits: bool) -> None:
-    """Note that the request has arrived completely; `waits` if it is a long poll."""
+    """Note that the request is carried out; `waits` if it is a long poll."""
     if (connection := _connections.get(request.protocol)) is not None:
-        connection.begin(waits=waits)
+        connection.begin(waits=waits, complete=request.content.is_eof())
 
 
 def request_ends(request: web.BaseRequest) -> None:
     """Note that the request is answered, though the caller may not have read the answer."""
     if (connection := _connections.get(request.protocol)) is not None:
-        connection.finish()
+        connection.finish(complete=request.content.is_eof())
 
 
 def _timed_out() -> bytes:

@@ -26,6 +26,7 @@ class FastJsonResponse(web.StreamResponse):
         self._more_headers = headers
         self._code = status
         self._keep_alive = False
+        self._closes = False
 
     @property
     def status(self) -> int:
@@ -35,11 +36,14 @@ class FastJsonResponse(web.StreamResponse):
     def keep_alive(self) -> bool | None:
         return self._keep_alive
 
+    def force_close(self) -> None:
+        self._closes = True
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the caller has hung up")
-        self._keep_alive = request.keep_alive
+        self._keep_alive = request.keep_alive and not self._closes
         connection = "" if self._keep_alive else "Connection: close\r\n"
         head = (
             f"{_status_line(self._code)}Content-Type: application/json; charset=utf-8\r\n"

@@ -41,7 +41,16 @@ async def listening(place: Path, **limits: Any) -> AsyncIterator[Listener]:
     async def refused(*_: object) -> None:
         """Refusals are not looked at here."""
 
-    endpoints = [Endpoint("GET", "/", "", answer, "text/plain"), Endpoint("POST", "/", "", answer, "text/plain", Text)]
+    async def later(_: ApiCall) -> web.Response:
+        await asyncio.sleep(0.2)
+        return web.Response(body=b"x")
+
+    endpoints = [
+        Endpoint("GET", "/", "", answer, "text/plain"),
+        Endpoint("GET", "/later", "", later, "text/plain"),
+        Endpoint("POST", "/", "", answer, "text/plain", Text),
+        Endpoint("POST", "/manager", "", answer, "text/plain", Text, manager_only=True),
+    ]
     runner = make_runner(Dispatcher(Router(endpoints), lambda _: WHO, refused, lambda *_: None))
     await runner.setup()
     listener = Listener(runner, place, 0o660, os.getgid(), **{"connections": 8, **limits})
@@ -169,6 +178,77 @@ async def test_a_trickle_does_not_keep_a_request_alive(hive_home: Path) -> None:
                 writer.write(b"x")
                 await asyncio.sleep(0.05)
         writer.transport.abort()
+
+
+REFUSED = {
+    "unknown path": b"GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n",
+    "unknown path with a body": b"POST /nothing HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}",
+    "wrong method": b"DELETE / HTTP/1.1\r\nHost: h\r\n\r\n",
+    "query": b"GET /?a=1&a=2 HTTP/1.1\r\nHost: h\r\n\r\n",
+    "body": b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n[]",
+    "manager only": b"POST /manager HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}",
+}
+
+
+@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
+async def test_a_refused_request_leaves_nothing_unfinished(hive_home: Path, data: bytes) -> None:
+    """Its connection is idle then, stays open, and takes the next request."""
+    async with listening(hive_home / "s", request_seconds=0.2) as listener:
+        reader, writer = await asyncio.open_unix_connection(str(hive_home / "s"))
+        for _ in range(2):
+            writer.write(data)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 4") and b"408" not in head
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+            assert listener.unfinished == 0
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.6):
+                    await reader.read(1)
+            assert len(listener.open) == 1
+        writer.close()
+
+
+async def test_a_request_refused_before_its_end_ends_its_connection(hive_home: Path) -> None:
+    """What still arrives of it is no beginning of another request."""
+    async with listening(hive_home / "s") as listener:
+        reader, writer = await asyncio.open_unix_connection(str(hive_home / "s"))
+        writer.write(b"POST /nothing HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n123")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 404 ") and b"connection: close" in head.lower()
+        writer.write(b"4567890")
+        async with asyncio.timeout(20):
+            assert b"not_found" in await reader.read()
+        await until(lambda: not listener.open)
+        assert listener.unfinished == 0
+        writer.close()
+
+
+async def test_a_body_that_nobody_reads_leaves_nothing_unfinished(hive_home: Path) -> None:
+    """Where an endpoint has no body, one that arrives while the request is carried out belongs to it."""
+    async with listening(hive_home / "s", request_seconds=0.2) as listener:
+        reader, writer = await asyncio.open_unix_connection(str(hive_home / "s"))
+        writer.write(b"GET /later HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n")
+        await until(lambda: any(each.rank is None for each in listener.open))
+        writer.write(b"12345")
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+        await asyncio.sleep(0.6)
+        assert listener.unfinished == 0
+        assert len(listener.open) == 1
+        writer.close()
+
+
+async def test_no_timer_runs_while_nothing_is_unfinished(hive_home: Path) -> None:
+    """A connection alone does not wake the daemon again and again; half a request does."""
+    async with listening(hive_home / "s", request_seconds=0.2) as listener:
+        reader, writer = await asyncio.open_unix_connection(str(hive_home / "s"))
+        await until(lambda: len(listener.open) == 1)
+        assert not listener.watches
+        writer.write(REFUSED["unknown path"])
+        await reader.readuntil(b"\r\n\r\n")
+        await until(lambda: not listener.watches)
+        writer.write(b"GET / HT")
+        await until(lambda: listener.watches)
+        writer.close()
 
 
 async def test_an_idle_connection_has_no_time_limit(hive_home: Path) -> None:

@@ -5,8 +5,9 @@ unix(7)); with that it accepts connections itself. So the daemon alone decides w
 lies, and nobody who connects resolves a path that an agent can write.
 
 The view socket is a unix socket in a directory that no agent sees. Its listener cannot be connected to anything else;
-an agent can only shut its duplicate down, and then the daemon makes another one. The connection to its door stays open
-while the duplicate is that of the daemon's listener, so its end tells a harness to request the next one.
+an agent can only shut its duplicate down, and then the daemon makes another one: at its start and at every `hold`, and
+at the door at most once in 10 s, so that an agent cannot keep the daemon busy with it. The connection to its door stays
+open while the duplicate is that of the daemon's listener, so its end tells a harness to request the next one.
 
 The port is for agents with the host's network. Any program can bind a free port of the loopback, so the daemon holds an
 agent's port from its spawn to its destruction, and no other program can pose as an agent that is down. An agent whose
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import math
 import os
 import select
 import socket
@@ -40,6 +42,8 @@ MAX_PENDING = 8
 _BACKLOG = 128
 """Callers that wait while no harness runs: the kernel lets further ones try again. Callers of a door, too."""
 _CHECK_SECONDS = 1.0
+_ANEW_SECONDS = 10.0
+"""Time between two listeners that an agent can cause at its door; a harness without one asks again as often."""
 MAX_KEPT = 4
 """Connections of one agent that stay open at its door; one more ends the oldest."""
 
@@ -125,6 +129,11 @@ class _Lender(ABC):
         self._lend_socket: socket.socket | None = None
         self._loans: set[socket.socket] = set()
         self._kept: list[socket.socket] = []
+        self._anew_at = -math.inf
+
+    @abstractmethod
+    def _is_lendable(self) -> bool:
+        """Return True if there is a listener that `listen` need not make anew."""
 
     @abstractmethod
     def listen(self) -> socket.socket:
@@ -166,6 +175,12 @@ class _Lender(ABC):
         if len(self._loans) >= MAX_PENDING:
             caller.close()
             return
+        if not self._is_lendable():
+            now = asyncio.get_running_loop().time()
+            if now < self._anew_at + _ANEW_SECONDS:
+                caller.close()
+                return
+            self._anew_at = now
         caller.setblocking(False)
         try:
             listener = self.listen()
@@ -243,6 +258,9 @@ class _ViewLender(_Lender):
     def _received(self, caller: socket.socket) -> None:
         self._keep(caller)
 
+    def _is_lendable(self) -> bool:
+        return self._listener is not None and self._is_usable(self._listener)
+
     def _is_usable(self, listener: socket.socket) -> bool:
         """Return False if the agent has shut its duplicate down, or the path leads elsewhere."""
         try:
@@ -273,12 +291,10 @@ class _PortLender(_Lender):
 
     def listen(self) -> socket.socket:
         if self._listener is not None:
-            try:
-                self._listener.listen(_BACKLOG)
+            if self._is_lendable():
                 return self._listener
-            except OSError:
-                self._listener.close()
-                self._listener = None
+            self._listener.close()
+            self._listener = None
         try:
             # With SO_REUSEADDR, which on Linux lets nobody share a port on which somebody listens.
             self._listener = socket.create_server(("127.0.0.1", self._port), backlog=_BACKLOG)
@@ -290,6 +306,16 @@ class _PortLender(_Lender):
             ) from None
         self._listener.setblocking(False)
         return self._listener
+
+    def _is_lendable(self) -> bool:
+        """Return False if the agent has made its duplicate something else than a listener; it listens again if not."""
+        if self._listener is None:
+            return False
+        try:
+            self._listener.listen(_BACKLOG)
+        except OSError:
+            return False
+        return True
 
 
 def _unread(caller: socket.socket) -> int:

@@ -127,13 +127,17 @@ async def test_a_socket_that_was_made_something_else(
     page.close()
 
 
-async def test_a_taken_port_is_refused_and_tried_again(ports: PagePorts, place: Path, port: int) -> None:
-    """The refusal has a code; who asks at `page.sock` is hung up on, and lent the port as soon as it is free."""
+async def test_a_taken_port_is_refused_and_tried_again(
+    ports: PagePorts, place: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal has a code; who asks at `page.sock` is hung up on, and lent the port at the next try after 10 s."""
     with socket.create_server(("127.0.0.1", port)):
         with pytest.raises(HiveError) as refusal:
             ports.hold("ann", port)
         assert refusal.value.code == "page_port_taken" and str(port) in refusal.value.message
         assert await lent(place) == []
+    assert await lent(place) == []
+    monkeypatch.setattr(lent_sockets, "_ANEW_SECONDS", 0.0)
     [page] = await lent(place)
     with page:
         assert page.getsockname() == ("127.0.0.1", port)

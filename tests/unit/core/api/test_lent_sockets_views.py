@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from hive_core.api import lent_sockets
 from hive_core.api.lent_sockets import ViewSockets
@@ -97,6 +98,40 @@ async def test_a_listener_that_was_shut_down_is_replaced(views: ViewSockets, pla
         [listener] = await lent(place / "door")
         with listener:
             assert accepts(listener, place / "ann.sock")
+
+
+async def test_an_agent_gets_a_new_listener_now_and_then(
+    views: ViewSockets, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that shuts its duplicate down again and again gets the next one after 10 s, or when the daemon holds it."""
+
+    async def spoil() -> int:
+        """Shut down what is lent; returns how many listeners that were."""
+        spoilt = await lent(place / "door")
+        for listener in spoilt:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        return len(spoilt)
+
+    with structlog.testing.capture_logs() as logs:
+        views.hold("ann")
+        assert [await spoil() for _ in range(20)] == [1, 1] + [0] * 18
+        assert [entry["event"] for entry in logs] == ["view socket made unusable, it is made anew"]
+        views.hold("ann")
+        assert [await spoil() for _ in range(3)] == [1, 0, 0]
+        monkeypatch.setattr(lent_sockets, "_ANEW_SECONDS", 0.0)
+        assert await spoil() == 1
+    assert [entry["event"] for entry in logs] == ["view socket made unusable, it is made anew"] * 3
+
+
+async def test_a_door_without_a_listener_tries_now_and_then(views: ViewSockets, place: Path) -> None:
+    """Where the daemon cannot listen, requests at the door make it neither try nor log each time."""
+    views.hold("ann")
+    (place / "ann.sock").unlink()
+    (place / "ann.sock").symlink_to(place / "else")
+    with structlog.testing.capture_logs() as logs:
+        assert [await lent(place / "door") for _ in range(20)] == [[]] * 20
+    assert [entry["event"] for entry in logs].count("socket not lent to its agent") == 1
 
 
 async def test_a_queue_of_no_length_is_made_long_again(views: ViewSockets, place: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from hive_core.protocol import Event, EventKind
 
-_KEPT = 1_000
-_PER_READER = 1_000
+_MOST = 1_000
 _QUIET_SECONDS = 15
 
 
@@ -25,17 +24,60 @@ class _Entry(NamedTuple):
     at: float
     data: Mapping[str, object]
 
+    @property
+    def cause(self) -> str:
+        """The agent whose doing it is: its own events, and the messages that it sends."""
+        return str(self.data.get("agent") or self.data.get("sender") or "")
+
+
+class _Buffer:
+    """Events in their order, up to 1,000: one more takes the place of the oldest of the agent that has the most.
+
+    So an agent that causes many events displaces its own, and not those of others.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[int, _Entry] = {}
+        self._ids_of: defaultdict[str, deque[int]] = defaultdict(deque)
+
+    def add(self, event: _Entry) -> bool:
+        """Return True if another one was dropped for it."""
+        self._entries[event.id] = event
+        self._ids_of[event.cause].append(event.id)
+        if len(self._entries) <= _MOST:
+            return False
+        cause, ids = max(self._ids_of.items(), key=_number_of_ids)
+        del self._entries[ids.popleft()]
+        if not ids:
+            del self._ids_of[cause]
+        return True
+
+    def take(self) -> list[_Entry]:
+        """Return all events and remove them."""
+        taken = list(self._entries.values())
+        self._entries.clear()
+        self._ids_of.clear()
+        return taken
+
+    def __iter__(self) -> Iterator[_Entry]:
+        return iter(self._entries.values())
+
+
+def _number_of_ids(item: tuple[str, deque[int]]) -> int:
+    return len(item[1])
+
 
 class EventHub:
     """A publisher of events for any number of readers, which keeps the last events for readers that reconnect.
 
     Event ids grow, also over restarts of the daemon. A reader that falls more than 1,000 events behind loses the oldest
-    and gets their number (`events.lost`), so that a slow reader does not fill the daemon's memory.
+    of the agents that have the most, and gets their number (`events.lost`), so that a slow reader does not fill the
+    daemon's memory.
     """
 
     def __init__(self) -> None:
         self._next = time.time_ns() // 1_000
-        self._kept: deque[_Entry] = deque(maxlen=_KEPT)
+        self._kept = _Buffer()
         self._readers: set[_Reader] = set()
         self._closed = False
 
@@ -48,7 +90,7 @@ class EventHub:
         """Send an event to every reader."""
         event = _Entry(self._next, kind, time.time(), data)
         self._next += 1
-        self._kept.append(event)
+        self._kept.add(event)
         for reader in self._readers:
             reader.put(event)
 
@@ -87,25 +129,21 @@ class EventHub:
 class _Reader:
     def __init__(self) -> None:
         self.filled = asyncio.Event()
-        self._events: deque[_Entry] = deque()
+        self._buffer = _Buffer()
         self._lost = 0
 
     def put(self, event: _Entry) -> None:
-        if len(self._events) == _PER_READER:
-            self._events.popleft()
-            self._lost += 1
-        self._events.append(event)
+        self._lost += self._buffer.add(event)
         self.filled.set()
 
     def take(self) -> list[Event]:
         events = [
             Event(id=number, kind=kind, at=datetime.fromtimestamp(at, UTC), data=dict(data))
-            for number, kind, at, data in self._events
+            for number, kind, at, data in self._buffer.take()
         ]
         if self._lost:
             lost = Event(id=events[0].id - 1, kind="events.lost", at=events[0].at, data={"count": self._lost})
             events.insert(0, lost)
-        self._events.clear()
         self._lost = 0
         self.filled.clear()
         return events

@@ -24,9 +24,9 @@ from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
 from hive_core.api.lent_sockets import PagePorts, ViewSockets
 from hive_core.api.refusal_audit import RefusalAudit
+from hive_core.api.routes.status_report import StatusReport
 from hive_core.api.routes.tables import Services, agents_endpoints, operators_endpoints
 from hive_core.api.sockets import CoreSockets, HostSocket, operators_access
-from hive_core.api.status import StatusReport
 from hive_core.gate.gate import Gate
 from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
 from hive_core.infra.database.database import Database

@@ -11,7 +11,7 @@ from hive_core.api.endpoint import Endpoint
 from hive_core.api.routes import agents as of_agents
 from hive_core.api.routes import harness, messages, pages, proposals, system
 from hive_core.api.routes import questions as question_routes
-from hive_core.api.status import StatusReport
+from hive_core.api.routes.status_report import StatusReport
 from hive_core.gate.gate import Gate
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub

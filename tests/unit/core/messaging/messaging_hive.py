@@ -25,7 +25,6 @@ from hive_core.settings import Budgets
 AGENTS = ("ada", "bob")
 UNLIMITED = Budgets(**dict.fromkeys(Budgets.model_fields, 10**12))
 """For tests of other things."""
-DEFAULT = Budgets()
 FIRST = "instance-1"
 LEASE_SECONDS = 10
 
@@ -112,7 +111,7 @@ Told = tuple[str, str, str, int | None]
 class QuestionHive:
     """ada and bob, who may write to each other only; `close` and `open` are a daemon's end and the next one's start."""
 
-    def __init__(self, path: Path, inbox_limit: int = 10_000, budgets: Budgets = DEFAULT) -> None:
+    def __init__(self, path: Path, inbox_limit: int = 10_000, budgets: Budgets = UNLIMITED) -> None:
         self.now = 1_800_000_000_000
         self.agents = ["ada", "bob"]
         self.inbox_limit = inbox_limit

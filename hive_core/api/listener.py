@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import struct
+from http import HTTPStatus
 from pathlib import Path
 from typing import cast
 
@@ -29,9 +30,9 @@ class Listener:
     """One socket of a runner, which bounds what its callers can use up.
 
     A connection is closed if its caller does not read an answer for 30 s, or does not complete a request within 20 s.
-    If unfinished requests have more than 8 MiB together, the oldest of them is closed. The number of connections is
-    limited: a new one takes the place of one that has no request, of an unfinished request or of a long poll, in this
-    order and the oldest first, so that a program that opens many cannot keep others of its agent away.
+    If unfinished requests have more than 8 MiB together, the oldest of them is refused and closed. The number of
+    connections is limited: a new one takes the place of one that has no request, of an unfinished request or of a long
+    poll, in this order and the oldest first, so that a program that opens many cannot keep others of its agent away.
     """
 
     def __init__(
@@ -100,14 +101,14 @@ class Listener:
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(self._request_seconds / 4, self._end_slow_requests)
         if self.unfinished > self._most_unfinished:
-            min((each for each in self.open if each.unfinished), key=lambda each: each.since).abort()
+            min((each for each in self.open if each.unfinished), key=lambda each: each.since).end(_TOO_MUCH)
 
     def _end_slow_requests(self) -> None:
         loop = asyncio.get_running_loop()
         latest = loop.time() - self._request_seconds
         for connection in list(self.open):
             if connection.rank == _UNFINISHED and connection.since < latest:
-                connection.time_out()
+                connection.end(_TIMED_OUT)
         # No timer while nothing is unfinished, so that an idle daemon sleeps.
         again = self._request_seconds / 4
         self._sweep = loop.call_later(again, self._end_slow_requests) if self.unfinished else None
@@ -182,12 +183,18 @@ class _Connection(asyncio.Protocol):
         self._complete = False
         self.rank, self.since = _UNFINISHED if self.unfinished else _IDLE, self._loop.time()
 
-    def time_out(self) -> None:
-        """Close the connection, whose request takes too long to arrive, and tell the caller."""
-        if self._transport is not None:
-            self._transport.write(_TIMED_OUT)
-            self._transport.close()
+    def end(self, answer: bytes) -> None:
+        """Close the connection, whose request has not arrived, and tell the caller why.
+
+        At once if the caller leaves earlier answers unread: what has arrived is kept until the connection has ended.
+        """
         self._forget()
+        if self._transport is not None:
+            self._transport.write(answer)
+            if self._transport.get_write_buffer_size():
+                self._transport.abort()
+            else:
+                self._transport.close()
 
     def eof_received(self) -> None:
         if self._handler is not None:
@@ -238,16 +245,26 @@ def request_ends(request: web.BaseRequest) -> None:
         connection.finish(complete=request.content.is_eof())
 
 
-def _timed_out() -> bytes:
-    why, hint = "the request did not arrive completely in time", "send each request as a whole"
-    error = HiveError("request_timeout", why, hint=hint, status=408)
-    answer = ErrorAnswer(error=ErrorBody(code=error.code, message=error.message, hint=error.hint))
-    body = answer.model_dump_json().encode()
-    head = f"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+def _final_answer(code: str, status: HTTPStatus, why: str, hint: str) -> bytes:
+    body = ErrorAnswer(error=ErrorBody(code=code, message=why, hint=hint)).model_dump_json().encode()
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    )
     return head.encode() + b"Connection: close\r\n\r\n" + body
 
 
-_TIMED_OUT = _timed_out()
+_TIMED_OUT = _final_answer(
+    "request_timeout",
+    HTTPStatus.REQUEST_TIMEOUT,
+    "the request did not arrive completely in time",
+    "send each request as a whole",
+)
+_TOO_MUCH = _final_answer(
+    "too_much_unfinished",
+    HTTPStatus.TOO_MANY_REQUESTS,
+    "the requests under way are too large together",
+    "send large requests one after another",
+)
 
 
 def bind(path: Path, mode: int, group: int | None) -> socket.socket:

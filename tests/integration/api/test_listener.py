@@ -265,7 +265,7 @@ async def test_an_idle_connection_has_no_time_limit(hive_home: Path) -> None:
 
 
 async def test_unfinished_requests_have_a_size_in_all(hive_home: Path) -> None:
-    """When all of them are too large, the oldest makes room; the others go on."""
+    """When all of them are too large, the oldest is refused; the others go on."""
     async with listening(hive_home / "s", unfinished_bytes=100_000) as listener:
         body = b'{"text": "%s"}' % (b"x" * 70_000)
         head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -273,8 +273,27 @@ async def test_unfinished_requests_have_a_size_in_all(hive_home: Path) -> None:
         first[1].write(head + body[:40_000])
         await until(lambda: listener.unfinished > 40_000)
         second[1].write(head + body[:-1])
-        assert await first[0].read() == b""
+        answer = await first[0].read()
+        assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n") and b"too_much_unfinished" in answer
         second[1].write(body[-1:])
         assert await second[0].readuntil(b"\r\n") == b"HTTP/1.1 200 OK\r\n"
         for _, writer in (first, second):
             writer.close()
+
+
+async def test_who_leaves_answers_unread_is_hung_up_on_without_another(hive_home: Path) -> None:
+    """What such a caller has sent is not kept until it has read why it was refused."""
+    async with listening(hive_home / "s", unfinished_bytes=100_000) as listener:
+        reader, writer = await asyncio.open_unix_connection(str(hive_home / "s"), limit=1)
+        writer.write(REQUEST % b"keep-alive")
+        assert await reader.readexactly(1) == b"H"
+        (connection,) = listener.open
+        lost = asyncio.get_running_loop().create_future()
+        end = connection.connection_lost
+        connection.connection_lost = lambda error: (end(error), lost.set_result(None))  # type: ignore
+        writer.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\n" + b"x" * 200_000)
+        async with asyncio.timeout(5):
+            await lost
+        writer.transport.abort()
+        assert listener.unfinished == 0
+        reader.feed_eof()

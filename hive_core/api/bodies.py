@@ -20,6 +20,8 @@ from hive_core.protocol import MAX_REQUEST_BYTES, Query, Request
 _LARGE = 64 * 1024
 _PAUSE = 4.0
 """Time until a caller's next large body is parsed, in times of what the last one took."""
+_REFUSED_PAUSE = 0.1
+"""Least pause in seconds after a large body that was refused: to receive it costs the daemon, too."""
 _SHOWN_FAULTS = 5
 _LISTED_FAULTS = 200
 """Faults above which only their number is told, as the validator can list all of them or none."""
@@ -44,11 +46,13 @@ class BodyParser:
         turn = self._turns.setdefault(caller, asyncio.Lock())
         await turn.acquire()
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began, least = loop.time(), _REFUSED_PAUSE
         try:
-            return parsed_body(endpoint.body, text, endpoint.most_values)
+            parsed = parsed_body(endpoint.body, text, endpoint.most_values)
+            least = 0.0
+            return parsed
         finally:
-            loop.call_later(_PAUSE * (loop.time() - began), turn.release)
+            loop.call_later(max(least, _PAUSE * (loop.time() - began)), turn.release)
 
 
 async def _read(endpoint: Endpoint, request: web.BaseRequest) -> bytes:

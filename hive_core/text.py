@@ -233,6 +233,25 @@ def format_bytes(count: int) -> str:
     return f"{count} bytes"
 
 
+PLAIN_DIFF = "--text --no-ext-diff --no-textconv"
+"""Options for people who run `git diff` themselves: no attribute hides a file or has a program called."""
+
+
+def is_hidden(size: int, shown: int, *, is_text: bool) -> bool:
+    """Return True if not all of a change is shown: `shown` bytes of the `size` of its diff are."""
+    return not is_text or shown < size
+
+
+def describe_file(path: str, change: str, size: int, shown: int, *, is_text: bool) -> str:
+    """Return a changed file in one line, with the path, which is not escaped, at its end."""
+    words = [change, f"{format_bytes(size)} of diff"]
+    if not is_text:
+        words.append("NOT TEXT")
+    if shown < size:
+        words.append(f"ONLY {format_bytes(shown)} SHOWN" if shown else "NOT SHOWN")
+    return f"{', '.join(words)}: {path}"
+
+
 def shown(text: str) -> str:
     """Quote and cut `text` in pure ASCII, so that look-alikes and escape sequences can be recognised."""
     return ascii(text if len(text) <= 40 else text[:40] + "...")

@@ -17,9 +17,8 @@ from hive_core.gate.records.tag_message import ProposalFields
 from hive_core.gate.records.transitions import Notification, Transition
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.protocol import Decider
-from hive_core.protocol.changed_files import PLAIN_DIFF
 from hive_core.protocol.names import MANAGER, OPERATOR, RESERVED, is_agent_name
-from hive_core.text import Quoted, join_list, one_line, visible
+from hive_core.text import PLAIN_DIFF, Quoted, join_list, one_line, visible
 
 _DIFF_BYTES = 16 * 1024
 _NAME = 60

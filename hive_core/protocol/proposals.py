@@ -11,8 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from hive_core.protocol.agents import SpawnRequest
 from hive_core.protocol.base import Answer, Query, Request, WaitSeconds
-from hive_core.protocol.changed_files import describe_file, is_hidden
-from hive_core.text import shown
+from hive_core.text import describe_file, is_hidden, shown
 
 ProposalKind = Literal["config", "spawn", "destroy", "rollback", "rebuild"]
 ProposalState = Literal["proposal", "building", "built", "approved", "deployed", "failed", "denied", "withdrawn"]

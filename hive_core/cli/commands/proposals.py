@@ -34,8 +34,7 @@ from hive_core.cli.output import (
     render,
     width,
 )
-from hive_core.protocol.changed_files import PLAIN_DIFF, describe_file, is_hidden
-from hive_core.text import escaped_first_line, escaped_line, visible
+from hive_core.text import PLAIN_DIFF, describe_file, escaped_first_line, escaped_line, is_hidden, visible
 
 COMMANDS = {
     "list": Lazy("hive_core.cli.commands.proposals:list_proposals", "List proposals, the newest first."),

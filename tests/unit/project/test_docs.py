@@ -49,7 +49,9 @@ ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGES = ("hive_core", "hive_agent", "hive_manager")
 
-REFUSALS = {"HiveError", "PageError", "conflict", "forbidden", "not_found", "WrongMethod", "TooManyRequests"}
+REFUSALS = {
+    "HiveError", "PageError", "conflict", "forbidden", "not_found", "WrongMethod", "TooManyRequests", "_final_answer",
+}  # fmt: skip
 """What refuses a request or a start; the first argument is the code."""
 FAILURES = {"Failure", "NoDaemon", "AskTimedOut", "CoreError", "Failed", "AgentFailed"}
 """What fails in the command line or in a harness, with a code or kind first."""

@@ -17,8 +17,8 @@ from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Transition
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.protocol import MAX_BODY_BYTES, ChangedFile
-from hive_core.protocol.changed_files import PLAIN_DIFF
 from hive_core.runtimes.base import Fetch
+from hive_core.text import PLAIN_DIFF
 
 SHA, BASE = "a" * 40, "b" * 40
 DIFF = "diff --git a/prompt.md b/prompt.md\n@@ -1 +1 @@\n-old\n+new\n"

@@ -57,10 +57,10 @@ Timed = Callable[[str, int, float], None]
 
 
 MOST_BYTES = 256 * 1024
-"""Room for a text of 10,000 characters or 10,000 ids, in JSON that writes each character as escapes."""
+"""Room for a text of 10,000 characters, in JSON that writes each character as escapes."""
 MOST_VALUES = 100
 """Values of a body: each may be a fault, and validation finds them all."""
-MOST_VALUES_WITH_IDS = 10_100
+MOST_VALUES_WITH_IDS = 1_100
 MOST_VALUES_OF_SPAWN = 20_000
 
 

@@ -54,7 +54,7 @@ NOTHING_TO_DO = (
     "/v1/proposals",
     "/v1/agents/{name}/rollback",
     "/v1/agents/{name}/limits",
-    *(f"/v1/proposals/{{name}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw")),
+    *(f"/v1/proposals/{{name}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw", "allow-fetches")),
 )
 # Every field may be missing, but not all of them, and so not the body.
 NOT_EMPTY = ("POST /v1/agents/{name}/limits", "POST /v1/questions/{id}/answer")
@@ -171,6 +171,7 @@ def _make_acceptable(case: Case[Any]) -> None:
             config = case.body.get("config")
             if isinstance(config, dict):
                 config.pop("mcp_servers", None)  # A command or a url, and names that fit a pattern.
+                config.pop("binary_files", None)  # A path, of which only the last part has rules of its own.
         if case.operation.label == "POST /v1/proposals" and case.body.get("agent") is None:
             case.body["agent"] = "bob"  # The operator has to name one.
 

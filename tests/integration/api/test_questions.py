@@ -75,7 +75,7 @@ async def test_reminders_are_the_agents_own(shared: Daemon) -> None:
     await shared.ask("POST", cancel, agent=name)
     await shared.ask("POST", "/v1/reminders", {"text": "soon", "after": 0.1}, agent=name)
     [message] = await until_waiting(shared, name, 1)
-    assert (message["sender"], message["body"].rpartition("\n")[2]) == (name, "soon")
+    assert (message["sender"], message["body"].rpartition("\n")[2]) == (name, "> soon")
 
 
 async def test_a_page(shared: Daemon) -> None:

@@ -24,6 +24,7 @@ from hive_agent.backends.transcript import (
 from hive_agent.client import fetched_messages
 from hive_agent.client.core_client import CoreClient
 from hive_core.protocol import Delivery, ReceiveRequest
+from hive_core.text import visible
 from hive_manager.role import MANAGER
 from tests.helpers import fake_messages_api as model
 from tests.helpers.fake_messages_api import Blocks, Brain, ModelServer, ToolUse, last_user_text, tool_results
@@ -165,14 +166,14 @@ HOSTILE = "<script>alert(1)</script> \x1b]0;title\x07\x1b[31m"
 
 
 async def test_hostile_text_is_text(shared: Shared) -> None:
-    """Markup and terminal sequences in a message, a model's words and a tool's result come through as they are."""
+    """Markup comes through as it is in a message, a model's words and a tool's result; no message hides anything."""
 
     async def brain(request: dict[str, Any]) -> Blocks:
         said = model.Text(HOSTILE)
         return [said] if model.has_tool_result(request) else [said, bash(f"echo '{HOSTILE[:26]}'")]
 
     assert await shared.run(brain, turn(HOSTILE)) == Ok()
-    assert HOSTILE in last_user_text(shared.model.requests[0])
+    assert visible(HOSTILE) in last_user_text(shared.model.requests[0])
     assert [text.text for text in of(TranscriptText, shared.entries)] == [HOSTILE, HOSTILE]
     assert HOSTILE[:26].strip() in of(ToolResult, shared.entries)[0].text
 

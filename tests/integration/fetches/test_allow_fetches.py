@@ -88,7 +88,7 @@ async def test_from_failure_to_deployment(hive: CrashingDaemon) -> None:
     assert shown["allowed_fetches"]["fetches"] == found["missing_fetches"]
     await approve(hive, after)
     assert f"Proposal ada/{after} is ada/{found['number']} once more, with its fetches allowed." in told(hive, "ada")
-    assert any(line.startswith(f"Proposal {name} failed: the build needs 2 fetches") for line in told(hive, "ada"))
+    assert f"Proposal {name} failed." in told(hive, "ada")
     tag = git(hive.daemon.state_dir / "applied" / "ada.git", "for-each-ref", "--format=%(contents:trailers)",
               f"refs/tags/deployed/{after}")  # fmt: skip
     (line,) = [line for line in tag.splitlines() if line.startswith("Allowed-Fetches: ")]

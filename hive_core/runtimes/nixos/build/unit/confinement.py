@@ -166,7 +166,8 @@ class Confinement:
             "MemorySwapMax=0",
             f"TasksMax={limits.tasks}",
             f"RuntimeMaxSec={seconds}",
-            f"LimitCPU={seconds}",
+            # Its end by SIGXCPU comes before that by SIGKILL, which would look like an end by lack of memory.
+            f"LimitCPU={seconds}:{seconds + STOP_SECONDS}",
             f"LimitFSIZE={limits.disk}",
             *(f"TemporaryFileSystem={path}:mode=0755,size=1M" for path in self.hidden),
             *(f"InaccessiblePaths=-{path}" for path in _HIDDEN),

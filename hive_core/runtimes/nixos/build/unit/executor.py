@@ -121,6 +121,8 @@ def _failure(
     if result == "timeout":
         return BuildFailed(f"the {activity} took longer than {limits.seconds:g} s")
     number = status if properties.get("ExecMainCode") in _KILLED else 0
+    if number == signal.SIGXCPU:
+        return BuildFailed(f"the {activity} took longer than {limits.seconds:g} s of processor time")
     # With control groups of version 1, systemd does not report an end by lack of memory.
     if result == "oom-kill" or number == signal.SIGKILL:
         return BuildFailed(f"the {activity} needs more memory than its limit of {limits.memory}")

@@ -57,7 +57,7 @@ def test_limits_are_the_operators(purpose: Purpose) -> None:
         "MemorySwapMax=0",
         "TasksMax=512",
         "RuntimeMaxSec=1800",
-        "LimitCPU=1800",
+        "LimitCPU=1800:1805",
         "LimitFSIZE=32G",
     } <= settings(CONFINEMENT, purpose)
 

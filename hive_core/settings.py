@@ -99,7 +99,7 @@ class LimitCeilings(BaseModel):
 
 
 class Budgets(BaseModel):
-    """What one agent may send, and have waiting unacknowledged; a message to several counts once for each of them."""
+    """The most that one agent may send and have waiting; a message to several recipients counts once for each."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

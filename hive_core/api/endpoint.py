@@ -46,7 +46,7 @@ class ApiCall(NamedTuple):
 
 
 Load = Literal["light", "heavy", "follows"]
-"""What an endpoint costs: `heavy` work can take the daemon seconds, `follows` holds a process or a file for a caller
+"""The cost of an endpoint: `heavy` work can take the daemon seconds, `follows` holds a process or a file for a caller
 that waits. `hive_core.api.dispatch` has the limits."""
 Handler = Callable[[ApiCall], Awaitable[Answer | web.StreamResponse]]
 Identify = Callable[[web.BaseRequest], Caller]

@@ -18,7 +18,7 @@ _WORDS = frozenset({"backend", "model", "effort", "network", "nix_daemon"})
 """Settings that are not numbers, of which none is higher than another."""
 _UNSET = {"allowed_recipients": "everyone"}
 _EFFECTS = {("nix_daemon", True): "the host's Nix daemon, and so the whole network and the host's disk"}
-"""What settings mean that a reviewer might take for small ones."""
+"""The meaning of settings that a reviewer might take for small ones."""
 _SAME = "the same in another order or number"
 
 

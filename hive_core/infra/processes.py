@@ -39,7 +39,7 @@ class Command:
     stdout: int | None = None
     limits: Mapping[int, int] = field(default_factory=dict)
     nice: int = 0
-    """How readily it lets others go first (nice(1)), from shortly after its start, and all that it starts."""
+    """The niceness of the process and of all that it starts (nice(1)), from shortly after its start."""
 
 
 class Process:

@@ -20,7 +20,7 @@ _SIZE = "octet_length(m.body)" if sqlite3.sqlite_version_info >= (3, 43) else "l
 _CHARGED = """CASE WHEN m.sender = 'operator'
         AND substr(m.idempotency_key, 1, length(m.recipient) + 6) = 'page:' || m.recipient || ':'
     THEN m.recipient ELSE m.sender END"""
-"""Who pays for a message, in SQL; see `charged`."""
+"""The agent or party in whose share a message counts, in SQL; see `charged`."""
 _MESSAGE = "m.id, m.sender, m.recipient, m.body, m.reply_to, m.sent_at"
 _INBOX_BYTES = 4 * 1024 * 1024
 _ENVELOPE_BYTES = 300

@@ -67,7 +67,7 @@ class Model:
     bodies: dict[int, str] = field(default_factory=dict)
     instances: dict[str, str] = field(default_factory=dict)
     spent: dict[tuple[str, ...], int] = field(default_factory=dict)
-    """What is spent of the budgets per minute of senders and pairs, in messages times milliseconds of a minute."""
+    """The spent part of the budgets of senders and pairs, in messages times milliseconds of a minute."""
     now: int = 1_000_000
 
     def waiting(self, name: str) -> list[ModelDelivery]:

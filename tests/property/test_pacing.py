@@ -77,7 +77,7 @@ class PacedHive:
             self.accepted[sender, name].append(answer.id)
 
     async def receive(self, name: str, most: int) -> list[int]:
-        """What is handed out now."""
+        """Return the messages that are handed out now."""
         request = ReceiveRequest(instance=self._instances[name], max=most, holding=[])
         deliveries = (await self.hive.broker.receive(name, request)).deliveries
         for delivery in deliveries:

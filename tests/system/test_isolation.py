@@ -335,7 +335,7 @@ TYPE = "import fcntl, termios\nfor one in b'true #typed\\n': fcntl.ioctl(0, term
 
 
 def typed_into_terminal(command: str) -> bool:
-    """Whether a command that an operator runs in a terminal types into it, for the operator's shell to read."""
+    """Return True if a command that an operator runs in a terminal types into it, for the operator's shell to read."""
     operator, terminal = pty.openpty()
     shell = f"{command}; timeout --foreground 2 head -n 1 | grep -q typed && echo FORGED"
     run = subprocess.Popen(
@@ -350,7 +350,7 @@ def typed_into_terminal(command: str) -> bool:
 
 
 async def test_who_logs_in_as_the_docs_say_keeps_the_terminal(pair: tuple[str, str]) -> None:
-    """What root in a container puts into its profile cannot type into the terminal of an operator who logs in, or runs
+    """A program in the profile of a container's root cannot type into the terminal of an operator who logs in, or runs
     a program, with `script` as the docs say; without it, it can.
     """
     attacker, _ = pair

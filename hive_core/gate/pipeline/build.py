@@ -42,7 +42,7 @@ _NOT_COMPARED = (
     f"NOT COMPARED: the differences of what was built could not be found in {_COMPARE_SECONDS:g} s, "
     "so nothing is known of its packages, units, privileges and ports: a reason to deny"
 )
-"""What reviewers see instead of the differences. No rule approves it then."""
+"""Reviewers see this instead of the differences, and no rule approves the proposal."""
 _UNDER_WAY = "another deployment was under way: propose again"
 _TAIL_LINES = 40
 

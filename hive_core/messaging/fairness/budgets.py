@@ -38,7 +38,7 @@ class Meter:
 
 
 class SendingBudgets:
-    """What each agent may send per minute. The operator and the hive itself are not limited."""
+    """The budgets of each agent for a minute. The operator and the hive itself have no limit."""
 
     def __init__(self, budgets: Budgets, ticks: Callable[[], float]) -> None:
         """`ticks` gives the time in seconds, and never goes back."""
@@ -84,7 +84,7 @@ class SendingBudgets:
 
 
 class StatusChanges:
-    """How often each agent may change its status text, which is stored and shown to all that watch."""
+    """The budget of each agent for changes of its status text, which is stored and shown to all that watch."""
 
     def __init__(self, ticks: Callable[[], float]) -> None:
         """`ticks` gives the time in seconds, and never goes back."""

@@ -46,7 +46,7 @@ class Loop:
 
 @dataclass
 class _Member:
-    """What an agent handles at present, by message, and handled last; None is not a link of any chain."""
+    """The messages that an agent handles at present and handled last, as links; None is not a link of any chain."""
 
     held: dict[int, Chain | None] = field(default_factory=dict)
     last: Chain | None = None

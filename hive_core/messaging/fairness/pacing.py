@@ -40,7 +40,7 @@ class Pacer:
         self._clock = clock
         self._ticks = ticks
         self._last: dict[tuple[str, str], int] = {}
-        """When the last delayed delivery of each pair is due."""
+        """The time at which the last delayed delivery of each pair is due."""
         self._due: dict[str, list[int]] = {}
         """A heap of the times at which delayed deliveries to each recipient are due."""
 

@@ -209,7 +209,7 @@ async def test_a_refused_request_leaves_nothing_unfinished(hive_home: Path, data
 
 
 async def test_a_request_refused_before_its_end_ends_its_connection(hive_home: Path) -> None:
-    """What still arrives of it is no beginning of another request."""
+    """The rest of it that still arrives is no beginning of another request."""
     async with listening(hive_home / "s") as listener:
         reader, writer = await asyncio.open_unix_connection(str(hive_home / "s"))
         writer.write(b"POST /nothing HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n123")
@@ -224,7 +224,7 @@ async def test_a_request_refused_before_its_end_ends_its_connection(hive_home: P
 
 
 async def test_a_body_that_nobody_reads_leaves_nothing_unfinished(hive_home: Path) -> None:
-    """Where an endpoint has no body, one that arrives while the request is carried out belongs to it."""
+    """A body that arrives for an endpoint without one, while the request is carried out, belongs to that request."""
     async with listening(hive_home / "s", request_seconds=0.2) as listener:
         reader, writer = await asyncio.open_unix_connection(str(hive_home / "s"))
         writer.write(b"GET /later HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n")
@@ -265,7 +265,7 @@ async def test_an_idle_connection_has_no_time_limit(hive_home: Path) -> None:
 
 
 async def test_unfinished_requests_have_a_size_in_all(hive_home: Path) -> None:
-    """When all of them are too large, the oldest is refused; the others go on."""
+    """The oldest is refused if all of them are too large together; the others go on."""
     async with listening(hive_home / "s", unfinished_bytes=100_000) as listener:
         body = b'{"text": "%s"}' % (b"x" * 70_000)
         head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -282,7 +282,7 @@ async def test_unfinished_requests_have_a_size_in_all(hive_home: Path) -> None:
 
 
 async def test_who_leaves_answers_unread_is_hung_up_on_without_another(hive_home: Path) -> None:
-    """What such a caller has sent is not kept until it has read why it was refused."""
+    """The request of such a caller is not kept until it has read why it was refused."""
     async with listening(hive_home / "s", unfinished_bytes=100_000) as listener:
         reader, writer = await asyncio.open_unix_connection(str(hive_home / "s"), limit=1)
         writer.write(REQUEST % b"keep-alive")

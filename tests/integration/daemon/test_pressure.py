@@ -26,8 +26,8 @@ SENDS = 100
 SEND_MILLISECONDS = 100.0
 RESTART_RATIO = 2.0
 NOISE = 10.0
-"""What the machine itself adds to a send: so many times the slowest sends of the quiet hive. It has other work, and the
-processor's time of the attacker does not count."""
+"""The share of the machine itself in a send: so many times the slowest sends of the quiet hive. It has other work, and
+the processor's time of the attacker does not count."""
 LETTERS = 1_200_000
 BUDGETS = {
     "messages_per_minute": 6_000,

@@ -25,7 +25,7 @@ _sets = struct.pack("6I", *[0] * 6)
 assert _libc.capset(_header, _sets) == 0
 os.chdir("/state")
 """
-"""Who enters a user namespace has all capabilities in it, and an agent has none."""
+"""A process that enters a user namespace has all capabilities in it, and an agent has none."""
 
 
 async def run_inside(daemon: Daemon, agent: str, program: str, *arguments: str) -> Any:

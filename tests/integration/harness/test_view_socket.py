@@ -56,7 +56,7 @@ print(json.dumps(reached))
 
 
 async def front_page(path: Path) -> tuple[int, str]:
-    """What the socket answers to a browser: the status, and the beginning of the answer."""
+    """Return the answer of the socket to a browser: the status, and its beginning."""
     timeout = aiohttp.ClientTimeout(total=30)
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path)), timeout=timeout) as browser,
@@ -66,7 +66,7 @@ async def front_page(path: Path) -> tuple[int, str]:
 
 
 def leads_nowhere_else(path: Path) -> bool:
-    """Whether the path is a socket, and no part of it a link."""
+    """Return True if the path is a socket, and no part of it a link."""
     return path.resolve() == path and path.is_socket()
 
 

@@ -77,7 +77,7 @@ class Hive:
 
     @property
     def left(self) -> list[str]:
-        """What builds have left on the disk."""
+        """Return the paths that builds have left on the disk."""
         return [path.name for path in self.layout.scratch.iterdir()]
 
     def _git(self, *arguments: str) -> str:
@@ -99,7 +99,7 @@ async def opened(hive: Hive, **settings: Any) -> AsyncIterator[NixBuilder]:
 
 
 def host(*command: str) -> str:
-    """What a command of the host's prints."""
+    """Return the output of a command of the host's."""
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
@@ -108,7 +108,7 @@ def units() -> list[str]:
 
 
 async def inside(hive: Hive, builder: NixBuilder, *command: str, purpose: Purpose = "evaluate") -> list[str]:
-    """What a command prints that is run in the unit of an evaluation or a build."""
+    """Return the output of a command that is run in the unit of an evaluation or a build."""
     confinement = await builder.build_users.confinement()
     workspace = BuildWorkspace.of(hive.layout.scratch, "inside")
     await asyncio.to_thread(create_workspace, workspace)

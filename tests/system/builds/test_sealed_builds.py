@@ -142,7 +142,7 @@ def service() -> Iterator[Service]:
 
 @contextmanager
 def name_service() -> Iterator[list[bytes]]:
-    """What answers look-ups of names on the host, as nscd does; keeps what it is asked.
+    """A service that answers look-ups of names on the host, as nscd does; it keeps the questions.
 
     Processes of the host ask it, too.
     """

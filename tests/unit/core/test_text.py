@@ -137,7 +137,7 @@ def test_readers_of_lines_see_all(text: str) -> None:
 
 @given(blanks | ANY)
 def test_the_escaped_character_is_found(text: str) -> None:
-    """What is found first is where `visible` changes the text first."""
+    """The first character that is found is the first that `visible` changes."""
     at, shown = find_escaped(text, 0, len(text)), visible(text)
     differs = next((index for index, (one, other) in enumerate(zip(text, shown, strict=False)) if one != other), None)
     assert at == differs

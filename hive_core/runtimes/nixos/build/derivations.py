@@ -51,7 +51,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Derivation:
-    """What a derivation builds, from which derivations, and with which program.
+    """A derivation: its outputs, the derivations that it needs, and its program.
 
     `environment` holds the variables that may name addresses, and only those of fixed-output derivations: the others
     are not needed, and have any size. `size` is the bytes of the file.
@@ -214,7 +214,7 @@ def _fetch_line(fetch: Fetch) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is missing in the store: the derivations to build and the paths that substituters have, which take
+    """The missing part of a closure: the derivations to build, and the paths that substituters have, which take
     `unpacked_bytes` in the store.
     """
 

@@ -36,7 +36,7 @@ class FakeSockets:
 
 @dataclass
 class FakeViewSockets:
-    """Which agents' view sockets there are; those in `broken` cannot be made."""
+    """The names of the agents with view sockets; those in `broken` cannot be made."""
 
     held: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)

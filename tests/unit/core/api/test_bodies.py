@@ -1,4 +1,4 @@
-"""What a body may have before it is parsed: every honest request of every endpoint, and nothing that costs much."""
+"""Limits of bodies before they are parsed: they let every honest request of every endpoint pass, and no costly one."""
 
 from __future__ import annotations
 

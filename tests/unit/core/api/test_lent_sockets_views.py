@@ -35,7 +35,7 @@ async def views(place: Path) -> AsyncIterator[ViewSockets]:
 
 
 def accepts(listener: socket.socket, path: Path) -> bool:
-    """Whether a caller of the path reaches who has the listener."""
+    """Return True if a caller of the path reaches the process that has the listener."""
     with socket.socket(socket.AF_UNIX) as caller:
         caller.settimeout(20)
         caller.connect(str(path))
@@ -125,7 +125,7 @@ async def test_an_agent_gets_a_new_listener_now_and_then(
 
 
 async def test_a_door_without_a_listener_tries_now_and_then(views: ViewSockets, place: Path) -> None:
-    """Where the daemon cannot listen, requests at the door make it neither try nor log each time."""
+    """Requests at the door of a daemon that cannot listen make it neither try nor log each time."""
     views.hold("ann")
     (place / "ann.sock").unlink()
     (place / "ann.sock").symlink_to(place / "else")
@@ -150,7 +150,7 @@ async def test_a_queue_of_no_length_is_made_long_again(views: ViewSockets, place
 
 @pytest.mark.parametrize("other", ["nothing", "socket"])
 async def test_a_path_that_leads_elsewhere_is_not_lent(views: ViewSockets, place: Path, other: str) -> None:
-    """Where the path is gone, or is another socket's, the daemon binds a new one there."""
+    """The daemon binds a new socket at a path that is gone, or is another socket's."""
     views.hold("ann")
     (place / "ann.sock").unlink()
     with socket.socket(socket.AF_UNIX) as stranger:

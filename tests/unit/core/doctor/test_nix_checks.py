@@ -73,7 +73,7 @@ def test_whom_the_nix_daemon_trusts(trusted: list[str], found: Severity | None) 
 
 
 def test_findings_say_why() -> None:
-    """What is wrong with the sandbox says what can happen then, and which setting of the host to change."""
+    """Findings about the sandbox say what can happen, and which setting of the host to change."""
     found = findings({"sandbox": "relaxed", "sandbox-fallback": True, "allowed-users": RECOMMENDED})
     assert "sandbox = 'relaxed'" in found["nix-sandbox"].what
     assert "with the network and the files of a user of this host" in found["nix-sandbox"].what

@@ -231,7 +231,7 @@ def review_of(name: str) -> str:
     ],
 )
 def test_the_first_line_tells_the_outcome(text: str, first: str) -> None:
-    """What became of the proposal stands first, in the hive's words only, with who has caused it."""
+    """The end of the proposal stands first, in the hive's words only, with who has caused it."""
     assert text.partition("\n")[0] == first
 
 

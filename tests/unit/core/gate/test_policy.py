@@ -236,7 +236,7 @@ def test_a_moved_main_is_told_with_what_to_do(base: str | None) -> None:
 
 
 def test_only_the_operator_allows_fetches() -> None:
-    """What a build may fetch from the network is the operator's to allow, not even the manager's or the hive's."""
+    """Only the operator allows a build to fetch from the network, not even the manager or the hive."""
     for party in (OPERATOR, OTHER_USER):
         assert code(lambda party=party: policy.check_may_allow_fetches(party, "ada/3")) == ""  # type: ignore[misc]
     for party in (ADA, BOB, MANAGER, SYSTEM):

@@ -217,7 +217,7 @@ async def test_asking_again_reads_no_bodies(hive: MessagingHive) -> None:
 
 @pytest.mark.parametrize("ask", ["acknowledge", "renew", "release"])
 async def test_many_ids_are_a_few_statements(hive: MessagingHive, ask: str) -> None:
-    """What a request costs the writer does not grow with a statement for each of its ids."""
+    """The cost of a request for the writer does not grow by a statement for each of its ids."""
     ids = await hive.send(*["x"] * 100)
     await hive.received()
     statements: list[str] = []

@@ -73,7 +73,7 @@ WRITTEN = {
 
 
 def test_mounts(found: dict[str, Any]) -> None:
-    """What agents can write is on mounts without setuid programs and devices, and the daemon waits for them."""
+    """Paths that agents can write are on mounts without setuid programs and devices, and the daemon waits for them."""
     assert {mount["where"] for mount in found["mounts"]} == WRITTEN
     for mount in found["mounts"]:
         assert mount["what"] == mount["where"] and set(mount["options"].split(",")) == {"bind", "nosuid", "nodev"}

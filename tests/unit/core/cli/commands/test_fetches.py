@@ -41,7 +41,7 @@ def failed(**changes: Any) -> ProposalDetail:
 
 
 async def test_without_commit_it_only_shows(hive: Program, daemon: FakeHost) -> None:
-    """What would be allowed is on stdout, Nix's own fetches first; how to allow it on stderr. Nothing is changed."""
+    """The fetches are on stdout, Nix's own first; how to allow them is on stderr. Nothing is changed."""
     daemon.gate.proposals = [failed()]
     ended = await hive.run("proposals", "allow-fetches", "ada", "3")
     assert (ended.code, ended.out) == (0, SHOWN)
@@ -55,7 +55,7 @@ async def test_without_commit_it_only_shows(hive: Program, daemon: FakeHost) -> 
 
 
 async def test_with_what_was_allowed_before(hive: Program, daemon: FakeHost) -> None:
-    """What was allowed for the failed build is allowed again, so it is shown, too."""
+    """The fetches that the failed build was allowed are allowed again, so they are shown, too."""
     before = {"by": "operator:alice", "failed": 2, "fetches": [BY_NIX]}
     daemon.gate.proposals = [failed(missing_fetches=[BY_PROGRAM], allowed_fetches=before)]
     assert (await hive.run("proposals", "allow-fetches", "ada", "3")).out == SHOWN

@@ -1,4 +1,4 @@
-"""What a file may contain, and where a fault is."""
+"""The content that a file may have, and the place of a fault."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_code_that_is_taken_is_seen(text: str) -> None:
 
 @given(st.binary(max_size=40))
 def test_bytes_that_are_no_text_are_refused(data: bytes) -> None:
-    """What is taken can be decoded, and has the same lines for every reader."""
+    """Accepted text can be decoded, and has the same lines for every reader."""
     if fault("notes.txt", [data]) is None:
         text = data.decode().replace("\r\n", "\n") + "end"
         assert text.splitlines() == text.split("\n") and "\0" not in text

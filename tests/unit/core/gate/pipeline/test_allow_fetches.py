@@ -158,7 +158,7 @@ async def test_only_once_at_a_time(gate_hive: GateHive) -> None:
 
 
 async def test_main_has_moved(gate_hive: GateHive) -> None:
-    """What was proposed on top of an older deployment is not built again; deployed meanwhile, it is withdrawn."""
+    """A proposal on top of an older deployment is not built again; deployed meanwhile, it is withdrawn."""
     await gate_hive.fail_for("ada", URL)
     await gate_hive.built("ada", "You sing.")
     gate_hive.runtime.may_build.clear()
@@ -202,7 +202,7 @@ async def test_permissions_add_up(gate_hive: GateHive, monkeypatch: pytest.Monke
 
 
 async def test_rebuild_has_the_permission(gate_hive: GateHive) -> None:
-    """What was allowed for a commit is allowed for its rebuilds, also after a rollback, and is audited once."""
+    """A permission for a commit holds for its rebuilds, also after a rollback, and is audited once."""
     await gate_hive.fail_for("ada", URL)
     await gate_hive.allow_fetches("ada", 1)
     await gate_hive.until("ada", 2, "built")

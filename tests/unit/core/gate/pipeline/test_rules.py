@@ -120,7 +120,7 @@ async def test_a_rule_approves_what_changes_nothing(hive: GateHive) -> None:
 async def test_changes_are_compared_with_what_a_party_decided_on(
     hive: GateHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a rule let through where it had no effect is no reason to let it through where it has one."""
+    """A change that a rule let through where it had no effect is judged again where it has one."""
     await decided(hive, {"agent.nix": "{ ... }: import ./prompt.md", "prompt.md": "{ }\n"})
     with monkeypatch.context() as local:
         local.setattr(hive.runtime, "effect", _constant)

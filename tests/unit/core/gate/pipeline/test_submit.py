@@ -241,7 +241,7 @@ async def test_a_deployment_withdraws_what_was_proposed_on_the_old_one(gate_hive
 
 
 async def test_the_space_of_proposals_is_bounded(layout: Layout) -> None:
-    """When all that an agent has proposed takes up so much, only the operator can propose for it; others still may."""
+    """Only the operator can propose for an agent whose proposals take up so much; others still may."""
     async with opened(layout, quick(layout, proposal_space=1_048_576)) as gate_hive:
         noise = secrets.token_hex(1_100_000)  # Packs to half its size.
         big = gate_hive.commit("ada", {"notes.txt": noise})

@@ -72,7 +72,7 @@ async def test_what_an_older_hive_has_built_is_not_approved(gate_hive: GateHive)
 
 
 async def test_the_first_of_two_approvals_does_not_help(layout: Layout) -> None:
-    """What the manager has endorsed in an older hive is withdrawn, too."""
+    """A proposal that the manager has endorsed in an older hive is withdrawn, too."""
     settings = quick(layout, Approval(config="both"))
     async with opened(layout, settings) as gate_hive:
         with older_hive():

@@ -46,7 +46,7 @@ async def test_callers_share_one_computation(source: Source, results: SharedResu
 
 
 async def test_a_failure_is_everyones_and_not_kept(source: Source, results: SharedResults[str, str]) -> None:
-    """Who asks after a failure starts a new computation."""
+    """A caller that asks after a failure starts a new computation."""
     source.go.set()
     asking = [results.get("bad", lambda: source.compute("bad")) for _ in range(2)]
     assert [type(failure) for failure in await asyncio.gather(*asking, return_exceptions=True)] == [ValueError] * 2
@@ -56,7 +56,7 @@ async def test_a_failure_is_everyones_and_not_kept(source: Source, results: Shar
 
 
 async def test_the_least_used_results_make_room(source: Source, results: SharedResults[str, str]) -> None:
-    """What is kept has a limit; a result that alone is larger is not kept."""
+    """The kept results have a limit; a result that alone is larger is not kept."""
     source.go.set()
     for key in ("aaaa", "bbbb", "aaaa", "cccc", "aaaa", "bbbb", "x" * 11, "aaaa"):
         await results.get(key, lambda key=key: source.compute(key))  # type: ignore[misc]

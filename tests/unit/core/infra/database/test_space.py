@@ -50,7 +50,7 @@ def refusal(space: DatabaseSpace, *, reserved: bool = False) -> str:
 
 
 async def test_what_is_free_in_the_file_does_not_count(database: Database) -> None:
-    """What is stored is measured, also before it leaves the write-ahead log; what is removed is not."""
+    """Stored messages are measured, also before they leave the write-ahead log; removed ones are not."""
     space = DatabaseSpace(database, 100 * MIB)
     await store(database, mib=8)
     await space.measure()
@@ -117,7 +117,7 @@ async def test_warned_once_and_pruned(database: Database, monkeypatch: pytest.Mo
 
 
 async def test_nothing_is_spared_twice(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When nothing is left to spare, commits do not have it tried again; a message or the passing of time does."""
+    """Pruning that left nothing is tried again after a message or some time, and not after a commit."""
     monkeypatch.setattr("hive_core.infra.database.space._PAUSE_SECONDS", 0.01)
     space, tried = DatabaseSpace(database, 10 * MIB), 0
     database.committed.append(space.touch)

@@ -22,7 +22,7 @@ class Sending:
         self.budgets = SendingBudgets(BUDGETS, lambda: self.now)
 
     def accepts(self, sender: str, *recipients: str, size: int = 1) -> bool:
-        """Whether a message is accepted, which it then is."""
+        """Send a message; return True if it is accepted."""
         try:
             self.budgets.check(sender, recipients)
         except HiveError as error:
@@ -126,7 +126,7 @@ def test_status_texts_are_bounded() -> None:
 
 
 async def test_a_restart_forgives_nothing(hive: MessagingHive) -> None:
-    """What was sent in the last minute, and what waits, still counts in the next daemon."""
+    """Messages of the last minute, and those that wait, still count in the next daemon."""
     budgets = Budgets(messages_per_minute_to_one=20, unacknowledged_to_one=25)
     hive.inbox_limit(10_000, budgets)
     await hive.broker.open()

@@ -24,7 +24,7 @@ def refusal(inboxes: Inboxes, sender: str, *recipients: str) -> str:
 
 
 def fill(inboxes: Inboxes, sender: str, recipient: str, size: int = 1) -> int:
-    """How many messages are accepted until the first refusal."""
+    """Return the number of messages that are accepted until the first refusal."""
     for count in range(1_000):
         if refusal(inboxes, sender, recipient):
             return count
@@ -65,7 +65,7 @@ def test_bytes_count_too(size: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 1_000])
 def test_room_beside_the_share(size: int) -> None:
-    """What has room beside a share is accepted when the share is used up, in messages or bytes, and so much only."""
+    """Messages with room beside a share are accepted when it is used up, in messages or bytes, and so many only."""
     inboxes = Inboxes(100, BUDGETS)
     fill(inboxes, "ada", "operator", size)
     for _ in range(5):

@@ -175,7 +175,7 @@ def test_a_slow_conversation_is_not_slowed() -> None:
 
 
 def test_others_are_not_slowed() -> None:
-    """What agents of a loop send to somebody else is delivered at once, as is what others send to them."""
+    """Messages of agents of a loop to somebody else are delivered at once, as are those of others to them."""
     simulation = Simulation()
     simulation.send("a0", "a1")
     simulation.run(ring(2), 60.0)

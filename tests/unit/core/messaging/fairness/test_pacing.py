@@ -47,7 +47,7 @@ async def answer_each_other(hive: MessagingHive, rounds: int) -> str:
 
 
 async def told(hive: MessagingHive) -> list[str]:
-    """What the hive has told the operator."""
+    """Return the messages of the hive to the operator."""
     await asyncio.sleep(0.05)
     return [one.body for one in (await hive.broker.inbox(InboxQuery())).messages if one.sender == "system"]
 
@@ -90,7 +90,7 @@ async def test_a_second_acknowledgement_hides_no_loop(hive: MessagingHive) -> No
 
 
 async def test_a_long_poll_ends_when_a_delayed_message_is_due(hive: MessagingHive) -> None:
-    """Who waits gets it then, without another message that would wake it."""
+    """A recipient that waits gets it then, without another message that would wake it."""
     await start(hive, PACED.model_copy(update={"loop_messages_per_minute": 60}))
     name = await answer_each_other(hive, 100 * BURST)
     polling = asyncio.create_task(receive(hive, name, 30.0))
@@ -102,7 +102,7 @@ async def test_a_long_poll_ends_when_a_delayed_message_is_due(hive: MessagingHiv
 
 
 async def test_order_stays(hive: MessagingHive) -> None:
-    """What a sender sends behind a delayed message, for whatever reason, comes after it; others overtake it."""
+    """Messages of a sender behind a delayed one, for whatever reason, come after it; those of others overtake it."""
     await start(hive)
     name = await answer_each_other(hive, 2 * BURST)
     other = "ada" if name == "bob" else "bob"

@@ -28,7 +28,7 @@ def empty(tmp_path: Path) -> Repository:
 
 
 def shown_of(diff: ShownDiff) -> dict[str, tuple[int, bool]]:
-    """How much of each file is shown, and whether that is all."""
+    """Return the shown bytes of each file, and True with them if that is all."""
     return {file.path: (file.shown, file.shown == file.size) for file in diff.files}
 
 

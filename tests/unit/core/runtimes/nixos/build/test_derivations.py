@@ -89,7 +89,7 @@ def test_a_fetch_is_told_with_its_hash_and_addresses(method: str) -> None:
     ],
 )
 def test_other_kinds_and_forms_are_refused(content: bytes) -> None:
-    """What is not understood is no derivation without fetches, but a failed build."""
+    """A derivation that is not understood is not taken for one without fetches: the build fails."""
     with pytest.raises(BuildFailed):
         parse_derivation(PATH, content)
 
@@ -163,7 +163,7 @@ this path will be fetched (0.51 MiB download, 1.50 MiB unpacked):
 
 
 def test_the_plan_of_nix_is_parsed() -> None:
-    """What is built and what is fetched, with its size; nothing if everything is there."""
+    """The plan has the builds and the downloads, with their size; it is empty if everything is there."""
     builds = [f"/nix/store/{HASH}-a.drv", f"/nix/store/{HASH}-b.drv"]
     assert parse_plan(PLAN, STORE) == Plan(builds, [f"/nix/store/{HASH}-c"], 1.5 * 1024**2)
     assert parse_plan("", STORE) == Plan([], [], 0)

@@ -80,7 +80,7 @@ def test_what_nix_cannot_hold_is_refused() -> None:
 
 @needs_nix
 def test_real_nix_builds_it_from_the_store_alone(nix: OwnNix, tmp_path: Path) -> None:
-    """What the lock file names is what is built, although nothing of it is left elsewhere, and Nix adds nothing."""
+    """Nix builds the inputs that the lock file names, although nothing of them is left elsewhere, and adds none."""
     hyperhive, source = tmp_path / "hyperhive", tmp_path / "source"
     hyperhive.mkdir()
     (hyperhive / "flake.nix").write_text(STAND_IN)

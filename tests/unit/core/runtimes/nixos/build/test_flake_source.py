@@ -142,7 +142,7 @@ async def test_the_flake_is_identified_by_its_content(nix: OwnNix, tmp_path: Pat
 
 @needs_nix
 async def test_all_inputs_are_in_the_store_before_an_evaluation(nix: OwnNix, tmp_path: Path) -> None:
-    """What a flake and the inputs of its inputs are locked to is fetched, and no temporary file is left."""
+    """The locked inputs of a flake, and those of its inputs, are fetched, and no temporary file is left."""
     for name, inputs in (
         ("leaf", ""),
         ("tool", f'inputs.leaf.url = "path:{tmp_path}/leaf";'),
@@ -168,7 +168,7 @@ async def test_all_inputs_are_in_the_store_before_an_evaluation(nix: OwnNix, tmp
 
 @pytest.mark.parametrize("answer", ["", "[]", "{}", '{"inputs": []}', '{"inputs": {"a": {"path": 1, "inputs": {}}}}'])
 def test_another_form_of_the_list_of_inputs_is_refused(answer: str) -> None:
-    """What is not understood is an error, rather than no inputs."""
+    """An answer that is not understood is an error, rather than no inputs."""
     with pytest.raises(HiveError) as caught:
         archived_paths(answer)
     assert caught.value.code == "flake_unavailable"

@@ -101,8 +101,8 @@ async def test_missing_fetches_end_the_build_before_it_begins(host: Host) -> Non
 
 
 async def test_only_an_allowed_derivation_runs_with_network(host: Host) -> None:
-    """What a fetch needs is built before without network, a fetch that another one needs comes first, and each is the
-    only derivation of its unit.
+    """The inputs of a fetch are built before without network, a fetch that another one needs comes first, and each is
+    the only derivation of its unit.
     """
     host.has(
         derivation("tool"),
@@ -160,7 +160,7 @@ def test_the_settings_of_the_host_do_not_open_the_sandbox() -> None:
 
 
 def test_what_needs_an_experimental_feature_is_off() -> None:
-    """What the host has on is switched off before its feature is; what it has not, or not on, is not named."""
+    """A setting that the host has on is switched off before its feature is; others are not named."""
     options = realise_options({"auto-allocate-uids": True, "use-cgroups": True}, STORE)
     assert list(options)[:2] == ["auto-allocate-uids", "use-cgroups"]
     assert (options["auto-allocate-uids"], options["use-cgroups"]) == ("false", "false")

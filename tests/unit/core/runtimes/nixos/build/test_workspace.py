@@ -62,7 +62,7 @@ def test_the_files_of_the_commit_are_those_of_its_blobs(tmp_path: Path) -> None:
 
 
 async def test_an_earlier_build_is_out_of_the_way(tmp_path: Path) -> None:
-    """What a build of the same proposal has left is removed, also directories in one another without end."""
+    """The leftovers of a build of the same proposal are removed, also directories in one another without end."""
     build_workspace = empty(tmp_path)
     deep = build_workspace.build
     for _ in range(30):

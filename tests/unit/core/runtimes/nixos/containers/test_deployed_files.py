@@ -146,7 +146,7 @@ async def test_every_user_of_the_container_can_read_them(host: FakeHost) -> None
 
 
 async def test_without_the_commit_nothing_is_stopped(host: FakeHost, runtime: NixosRuntime) -> None:
-    """Where the tag of the deployment is missing, the error says so, and what runs goes on."""
+    """The error names a missing tag of the deployment, and the running container goes on."""
     spec = approved(host, 0)
     await runtime.activate(spec)
     host.systemd.done.clear()

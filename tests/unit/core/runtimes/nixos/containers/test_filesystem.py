@@ -1,4 +1,4 @@
-"""What an agent leaves in its root directory does not lead programs of the host's root out of it."""
+"""Links that an agent leaves in its root directory do not lead programs of the host's root out of it."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ async def test_a_way_that_cannot_be_cleared_is_no_start(host: FakeHost, runtime:
 @pytest.mark.parametrize("name", ["var", "var/empty"])
 @pytest.mark.parametrize("made", ["link", "fifo", "file"])
 def test_destroy_finds_directories_or_nothing(root: Path, victim: Path, name: str, made: str) -> None:
-    """What `chattr -i` would follow or open is gone, and what it leads to is untouched."""
+    """A link that `chattr -i` would follow or open is gone, and its target is untouched."""
     (victim / "empty").mkdir()
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)

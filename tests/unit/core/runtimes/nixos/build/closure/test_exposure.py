@@ -1,4 +1,4 @@
-"""What a system exposes, read from hostile and from honest systems."""
+"""The exposure of a system, read from hostile and from honest systems."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_ports_are_told(systems: Systems) -> None:
 
 
 def test_differences_tell_programs_before_ports() -> None:
-    """What came, went and changed has a line each; names and values are escaped."""
+    """Each addition, removal and change has a line; names and values are escaped."""
     old = Exposure({"sudo": "bits u+s", "su": "bits u+s"}, {"22 of sshd.socket": "ListenStream"})
     new = Exposure({"sudo": "bits g+s", "evil\n\x1b[2J": "bits u+s"}, {"80 of web.socket": "ListenStream"})
     assert differences(old, new) == [

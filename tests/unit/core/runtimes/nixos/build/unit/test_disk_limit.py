@@ -28,7 +28,7 @@ def test_all_files_are_counted_and_no_link_is_followed(tmp_path: Path) -> None:
 
 
 def test_directories_without_end_end_the_build(tmp_path: Path) -> None:
-    """What is too deep to be measured is not left out."""
+    """Directories that are too deep to be measured end the build."""
     Path(tmp_path, *"d" * 300).mkdir(parents=True)
     with pytest.raises(BuildFailed, match="256 directories in one another"):
         used_bytes([tmp_path])

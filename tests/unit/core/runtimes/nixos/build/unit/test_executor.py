@@ -83,7 +83,7 @@ async def test_a_unit_that_cannot_run_is_the_hosts_fault(systemctl: FakeSystemct
 
 
 async def test_no_line_of_a_builder_is_the_reason_of_the_host(systemctl: FakeSystemctl) -> None:
-    """What a builder wrote last is not quoted as the reason why systemd could not run or set up the unit."""
+    """The last line of a builder is not quoted as the reason why systemd could not run or set up the unit."""
     systemctl.show(LoadState="not-found", Result="success", ExecMainCode=0, ExecMainStatus=0)
     with pytest.raises(HiveError, match=r"could not be run: success$"):
         await run(f"echo '{BUILDER_LINE}'; exit 1")

@@ -104,7 +104,7 @@ def test_a_failed_builder_is_reported_with_the_end_of_its_log(output: NixOutput,
 
 
 def test_a_log_that_the_error_quotes_is_not_repeated(output: NixOutput) -> None:
-    """Where Nix quotes the end of the builder's log in its error, nothing is added to it."""
+    """Nothing is added to an error in which Nix quotes the end of the builder's log."""
     quoted = f"{OLD_ERROR};\n       last 1 log lines:\n       > this is why"
     output.feed(*BUILD, error(quoted))
     assert output.log.error == quoted

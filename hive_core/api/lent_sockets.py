@@ -48,20 +48,37 @@ MAX_KEPT = 4
 """Connections of one agent that stay open at its door; one more ends the oldest."""
 
 
-class ViewSockets:
-    """The view sockets of all agents; used on one event loop."""
+class LentSockets:
+    """One kind of lent sockets, by agent; used on one event loop."""
+
+    def __init__(self, door_of: Callable[[str], Path]) -> None:
+        """`door_of` returns the path of an agent's door."""
+        self._door_of = door_of
+        self._lenders: dict[str, _Lender] = {}
+
+    def release(self, name: str) -> None:
+        """Close the socket of an agent that is gone, or that must not have it any more."""
+        lender = self._lenders.pop(name, None)
+        if lender is not None:
+            lender.close()
+
+    def close(self) -> None:
+        """Close every socket."""
+        for name in list(self._lenders):
+            self.release(name)
+
+
+class ViewSockets(LentSockets):
+    """The view sockets of all agents."""
 
     def __init__(
         self, path_of: Callable[[str], Path], door_of: Callable[[str], Path], mode: int, group: int | None
     ) -> None:
-        """`path_of` and `door_of` return the paths of an agent's socket and of its door; `mode` and `group` are those
-        of the former.
-        """
+        """`path_of` returns the path of an agent's socket; `mode` and `group` are those of the socket."""
+        super().__init__(door_of)
         self._path_of = path_of
-        self._door_of = door_of
         self._mode = mode
         self._group = group
-        self._lenders: dict[str, _ViewLender] = {}
 
     def hold(self, name: str) -> None:
         """Listen on the agent's view socket and lend it to the agent; another one if it was made unusable.
@@ -75,25 +92,9 @@ class ViewSockets:
         lender.listen()
         lender.open()
 
-    def release(self, name: str) -> None:
-        """Remove the socket of an agent that is gone."""
-        lender = self._lenders.pop(name, None)
-        if lender is not None:
-            lender.close()
 
-    def close(self) -> None:
-        """Remove every socket."""
-        for name in list(self._lenders):
-            self.release(name)
-
-
-class PagePorts:
-    """The ports of all agents' pages; used on one event loop."""
-
-    def __init__(self, door_of: Callable[[str], Path]) -> None:
-        """`door_of` returns the path of an agent's `page.sock`."""
-        self._door_of = door_of
-        self._lenders: dict[str, _PortLender] = {}
+class PagePorts(LentSockets):
+    """The ports of all agents' pages."""
 
     def hold(self, name: str, port: int) -> None:
         """Listen on the port unless that is so already, and lend it to the agent.
@@ -107,17 +108,6 @@ class PagePorts:
             lender.listen()
         finally:
             lender.open()
-
-    def release(self, name: str) -> None:
-        """Release the port of an agent that is gone or whose network is sealed."""
-        lender = self._lenders.pop(name, None)
-        if lender is not None:
-            lender.close()
-
-    def close(self) -> None:
-        """Release every port."""
-        for name in list(self._lenders):
-            self.release(name)
 
 
 class _Lender(ABC):

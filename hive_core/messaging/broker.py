@@ -270,8 +270,9 @@ class Broker:
             return  # A repeated acknowledgement must not end the chain of what was handled last.
         for acknowledged in done:
             self._inboxes.remove(acknowledged.charged, name, acknowledged.size)
-        self._pacer.acknowledged(name, [acknowledged.id for acknowledged in done])
-        self._notify("message.acknowledged", name, [acknowledged.id for acknowledged in done])
+        ids = [acknowledged.id for acknowledged in done]
+        self._pacer.acknowledged(name, ids)
+        self._notify("message.acknowledged", name, ids)
 
     async def _change_leases(self, name: str, request: LeaseRequest, until: int | None) -> list[int]:
         ids = None if request.ids is None else list(dict.fromkeys(request.ids))

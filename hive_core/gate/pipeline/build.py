@@ -107,8 +107,7 @@ class BuildStep:
                 say(f"failed: {error}")
                 raise
             say(f"built {closure}")
-            old, new, paths = await context.in_repository(agent, lambda repository: _changes(repository, row))
-            tree = await context.in_repository(agent, lambda repository: repository.tree(row.commit))
+            tree, old, new, paths = await context.in_repository(agent, lambda repository: _changes(repository, row))
             rule = None
             if row.kind == "config" and old is not None:
                 rule = await self._rules.find_rule(row, order, Change(paths, old, new), say)
@@ -218,9 +217,11 @@ class BuildStep:
         return why
 
 
-def _changes(repository: Repository, row: ProposalRow) -> tuple[AgentConfig | None, AgentConfig, list[str]]:
+def _changes(repository: Repository, row: ProposalRow) -> tuple[str, AgentConfig | None, AgentConfig, list[str]]:
+    """Return the tree of the commit, the settings before and after it, and the paths that it changes."""
     old = read_config(repository, row.base) if row.base is not None else None
-    return old, read_config(repository, row.commit), repository.changed_paths(row.base, row.commit)
+    new, paths = read_config(repository, row.commit), repository.changed_paths(row.base, row.commit)
+    return repository.tree(row.commit), old, new, paths
 
 
 class BuildLogs:

@@ -175,9 +175,7 @@ class BuildUserSelector:
         self, confinement: Confinement, workspace: BuildWorkspace, unit: str, say: Callable[[str], None]
     ) -> Realiser:
         """Return what builds derivations in a workspace. `confinement` must be from `confinement`."""
-        return Realiser(
-            self.programs.nix_store, self._options, self._store, confinement, confinement.limits, workspace, unit, say
-        )
+        return Realiser(self.programs.nix_store, self._options, self._store, confinement, workspace, unit, say)
 
     async def _select(self) -> Confinement:
         wanted = self._settings.nixos.build_user
@@ -226,14 +224,14 @@ class BuildUserSelector:
             await shield_to_completion(asyncio.to_thread(create_workspace, workspace))
             await shield_to_completion(asyncio.to_thread(write_flake, workspace, flake, _NO_INPUTS))
             try:
-                derivation = await self.evaluate(confinement, workspace, unit, "trial", _ignore)
+                derivation = await self.evaluate(confinement, workspace, unit, "trial", ignore_line)
             except BuildFailed as error:
                 return TrialFailure(" ".join(str(error).split())[:_LONGEST_REASON], isinstance(error, NixFailed))
             except HiveError as error:
                 return TrialFailure(error.message[:_LONGEST_REASON], by_nix=False)
             await self._check_network(confinement, workspace, unit)
             try:
-                await self.realiser(confinement, workspace, unit, _ignore).realise(derivation)
+                await self.realiser(confinement, workspace, unit, ignore_line).realise(derivation)
             except BuildFailed as error:
                 raise _no_builds(" ".join(str(error).split())[:_LONGEST_REASON]) from None
         finally:
@@ -307,5 +305,5 @@ def _no_builds(why: str) -> HiveError:
     )
 
 
-def _ignore(_line: str) -> None:
-    pass
+def ignore_line(_line: str) -> None:
+    """Take a line of the output of a build that nobody follows."""

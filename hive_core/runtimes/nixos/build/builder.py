@@ -19,7 +19,7 @@ from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.built_tree import check_built_tree
 from hive_core.runtimes.nixos.build import workspace
-from hive_core.runtimes.nixos.build.build_user import BuildUserSelector
+from hive_core.runtimes.nixos.build.build_user import BuildUserSelector, ignore_line
 from hive_core.runtimes.nixos.build.closure import closure_diff, exposure
 from hive_core.runtimes.nixos.build.flake import ATTRIBUTE, AgentFlake, render, with_agent
 from hive_core.runtimes.nixos.build.flake_source import (
@@ -109,7 +109,7 @@ class NixBuilder:
         A configuration that could tell the two apart would be judged as another one than is built. Raises BuildFailed,
         and HiveError if nothing can be evaluated here.
         """
-        async with self._evaluated(order, _ignore) as evaluation:
+        async with self._evaluated(order, ignore_line) as evaluation:
             await asyncio.to_thread(check_built_tree, order, evaluation.source)
             return evaluation.derivation
 
@@ -127,7 +127,6 @@ class NixBuilder:
         label = f"{order.name}-{order.number}-{next(_EVALUATIONS)}"
         work, unit = workspace.BuildWorkspace.of(self._layout.scratch, label), unit_name(label)
         try:
-            await workspace.remove_workspace(work)
             await shield_to_completion(asyncio.to_thread(workspace.create_workspace, work))
             await shield_to_completion(asyncio.to_thread(workspace.extract_source, work, order))
             source = Path(await self._store.add(work.source, work.roots / "source"))
@@ -226,10 +225,6 @@ class NixBuilder:
                 raise
             say(f"built with the last known version of hyperhive: {error.message}")
             return self._flake_source.last
-
-
-def _ignore(_line: str) -> None:
-    pass
 
 
 def _exposure_changes(old: Path | None, new: Path, store: Path) -> list[str]:

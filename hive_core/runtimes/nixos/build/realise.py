@@ -17,7 +17,7 @@ from hive_core.protocol.limits import memory_bytes
 from hive_core.runtimes.base import BuildFailed, FetchesMissing
 from hive_core.runtimes.nixos.build.derivations import Derivation, describe_fetches, fetch_of, read_derivation
 from hive_core.runtimes.nixos.build.store import Store
-from hive_core.runtimes.nixos.build.unit.confinement import BuildLimits, Confinement, Purpose
+from hive_core.runtimes.nixos.build.unit.confinement import Confinement, Purpose
 from hive_core.runtimes.nixos.build.unit.disk_limit import limit_disk
 from hive_core.runtimes.nixos.build.unit.executor import execute
 from hive_core.runtimes.nixos.build.workspace import BuildWorkspace
@@ -88,7 +88,6 @@ class Realiser:
     options: Mapping[str, str]
     store: Store
     confinement: Confinement
-    limits: BuildLimits
     workspace: BuildWorkspace
     unit: str
     say: Callable[[str], None]
@@ -107,12 +106,12 @@ class Realiser:
         builds = await self._read(plan.builds)
         fetches = [build for build in builds.values() if build.fixed is not None]
         self._check_fetches(fetches, allowed)
-        disk = memory_bytes(self.limits.disk)
+        disk = memory_bytes(self.confinement.limits.disk)
         if plan.unpacked_bytes > disk:
             raise BuildFailed(f"the build needs more than {disk // 1024**2:,} MiB of packages that are not here yet")
         if plan.substitutes:
             self.say(f"{len(plan.substitutes)} paths come from the substituters of the host")
-            await self.store.substitute(plan.substitutes, self.workspace.roots, self.limits.seconds)
+            await self.store.substitute(plan.substitutes, self.workspace.roots, self.confinement.limits.seconds)
         for number, fetch in enumerate(_in_order(fetches, builds)):
             # All that the fetch needs is built before without network: with it, only this one derivation is.
             if inputs := [path for path in fetch.inputs if path in builds]:
@@ -167,13 +166,13 @@ class Realiser:
             purpose=purpose,
             directory=self.workspace.path,
             variables={**self.workspace.variables, "TMPDIR": str(self.workspace.build)},
-            limits=self.limits,
         )
         written = [self.workspace.build]
         for build in builds:
             # Outputs are written to a root of the sandbox first.
             written += [Path(f"{build.path}.chroot"), *(Path(output.path) for output in build.outputs.values())]
-        await limit_disk(execute(self.unit, argv, self.limits, self.say), written, memory_bytes(self.limits.disk))
+        limits = self.confinement.limits
+        await limit_disk(execute(self.unit, argv, limits, self.say), written, memory_bytes(limits.disk))
 
 
 def _in_order(fetches: Sequence[Derivation], builds: Mapping[str, Derivation]) -> list[Derivation]:

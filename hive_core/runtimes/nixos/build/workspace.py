@@ -79,9 +79,9 @@ class BuildWorkspace:
 
 
 def create_workspace(workspace: BuildWorkspace) -> None:
-    """Create the workspace. Blocks.
+    """Create the workspace, of which nothing may exist yet. Blocks.
 
-    The caller must call `remove_workspace` before and afterwards, even if this fails. Raises HiveError `cannot_build`.
+    The caller must call `remove_workspace` afterwards, even if this fails. Raises HiveError `cannot_build`.
     """
     modes = {
         workspace.path: _EVERYBODY_READS,

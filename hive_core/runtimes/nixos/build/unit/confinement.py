@@ -150,14 +150,13 @@ class Confinement:
         purpose: Purpose,
         directory: Path,
         variables: Mapping[str, str],
-        limits: BuildLimits | None = None,
     ) -> list[str]:
         """Return the command of `systemd-run` that runs `command` in `unit` and passes on its output and exit code.
 
         `directory` is the working directory; the file modes in it say what the unit may write. `variables` are added to
         the environment of all builds.
         """
-        limits = limits or self.limits
+        limits = self.limits
         seconds = max(1, int(limits.seconds))
         settings = [
             *_ALL,

@@ -71,9 +71,8 @@ class Host:
     async def build(self, *allowed: str) -> str:
         limits = BuildLimits("1G", 100, 60, "1G")
         confinement = Confinement("/bin/systemd-run", unprivileged=True, limits=limits, hidden=[])
-        realiser = Realiser(
-            "nix-store", realise_options({}, STORE), Store(STORE), confinement, limits, self.workspace, "unit", print
-        )
+        options = realise_options({}, STORE)
+        realiser = Realiser("nix-store", options, Store(STORE), confinement, self.workspace, "unit", print)
         return await realiser.realise(next(reversed(self.derivations)), frozenset(map(drv, allowed)))
 
 

@@ -11,13 +11,15 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hive_core.errors import HiveError
+from hive_core.errors.faults import dotted, find_faults, in_words, known_keys, nearest
 from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
 from hive_core.protocol.limits import CpuQuota, IoWeight, MemorySize, TasksMax
+from hive_core.text import shown
 
 DEFAULT_FILE = Path("/etc/hyperhive/config.toml")
 ENVIRONMENT_PREFIX = "HIVE_"
@@ -32,7 +34,11 @@ class AutoRule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9 _-]{1,64}$", description="What the tag says approved it.")]
+    name: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9 _-]{1,64}$", description="What the tag says approved it."),
+        in_words("it must have 1 to 64 letters, digits, spaces, _ and -"),
+    ]
     when: Annotated[Literal["prompt_only", "limits_lowered", "paths"], Field(description="What the rule asks for.")]
     paths: Annotated[list[str], Field(max_length=100, description="Glob patterns, for `when` = `paths`.")] = []
 
@@ -200,6 +206,14 @@ class Settings(BaseModel):
         return Layout(state_dir=state, run_dir=(self.run_dir or default_run_dir(state)).absolute())
 
 
+_OTHER_VARIABLES = frozenset(
+    {
+        "HIVE_SOCKET",  # of the command line
+        *("HIVE_CLAUDE", "HIVE_CODEX", "HIVE_GEMINI", "HIVE_OPENCODE"),  # programs of agents, in pass_environment
+        *("HIVE_PYTHON", "HIVE_LOADER", "HIVE_NIX_SHELL", "HIVE_NIXPKGS", "HIVE_NIXOS_CONTAINER"),  # of ./dev
+    }
+)
+"""Variables that begin as settings do and are none."""
 _TABLES = frozenset({"approval", "nixos", "limits", "ceilings", "budgets"})
 """Settings that are tables, which are JSON in the environment."""
 
@@ -225,34 +239,31 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key_path = first["loc"]
-        source = sources.get(str(key_path[0]), "defaults")
+        (fault,) = find_faults(error, Settings)
+        source = sources.get(str(fault.path[0]), "defaults")
         raise HiveError(
             "bad_setting",
-            f"setting {_dotted(key_path)!r} from {source}: {first['msg']}",
-            hint=_known_keys(key_path) if first["type"] == "extra_forbidden" else "",
+            f"setting {fault.place!r} from {source}: {fault.reason}",
+            hint=_known_keys(fault.path[:-1]) if fault.type == "extra_forbidden" else "",
         ) from None
 
 
-def _dotted(path: Sequence[str | int]) -> str:
-    """Return a key as text, such as `approval.rules[0].when`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+def unknown_variables(environment: Mapping[str, str], settings: Settings) -> list[str]:
+    """Return one sentence for each variable that looks like a setting and is none, and that no agent gets."""
+    names = [f"{ENVIRONMENT_PREFIX}{key.upper()}" for key in Settings.model_fields]
+    known = _OTHER_VARIABLES.union(names, settings.pass_environment)
+    unknown = sorted(name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
+    return [f"the variable {shown(name)} is no setting{_meant(name)}" for name in unknown]
 
 
-def _known_keys(path: Sequence[str | int]) -> str:
-    """List the valid keys at the position of an unknown key."""
-    model: type[BaseModel] = Settings
-    for part in path[:-1]:
-        if isinstance(part, str):
-            annotation = model.model_fields[part].annotation
-            model = next(found for found in (annotation, *get_args(annotation)) if _is_model(found))
-    where = _dotted(path[:-1])
-    return f"known {f'keys of {where}' if where else 'settings'}: {', '.join(model.model_fields)}"
+def _meant(variable: str) -> str:
+    found = nearest(variable.removeprefix(ENVIRONMENT_PREFIX), [key.upper() for key in Settings.model_fields])
+    return f", did you mean {ENVIRONMENT_PREFIX}{found}?" if found else ""
 
 
-def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _known_keys(table: Sequence[str | int]) -> str:
+    where = f"keys of {dotted(table)}" if table else "settings"
+    return f"known {where}: {', '.join(known_keys(Settings, table))}"
 
 
 def _parse_variable(key: str, text: str) -> Any:

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 import hive_agent
 from hive_agent.environment import AgentEnvironment
 from hive_agent.role import Role
+from hive_core.errors.faults import find_faults
 from hive_core.protocol import McpServer
 
 log = logging.getLogger(__name__)
@@ -117,5 +118,5 @@ def other_servers(variables: Mapping[str, str], asked: Mapping[str, McpServer], 
         try:
             found[name] = McpServer.model_validate(known)
         except ValidationError as error:
-            log.warning("the MCP server %s is left out: %s", name, error.errors(include_input=False)[0]["msg"])
+            log.warning("the MCP server %s is left out: %s", name, find_faults(error, McpServer)[0].reason)
     return {**found, **asked}

@@ -9,10 +9,11 @@ from typing import Annotated
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
+from hive_core.errors.faults import find_faults
 from hive_core.protocol import LogsAnswer, LogsQuery
 from hive_core.text import printable_line
 
@@ -26,8 +27,8 @@ def as_tool_errors(hint: str = "") -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise ToolError(_with_hint(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", hint)) from None
+        (fault,) = find_faults(error, BaseModel)
+        raise ToolError(_with_hint(f"{fault.place}: {fault.reason}", hint)) from None
     except CoreError as error:
         raise ToolError(_with_hint(error.message, error.hint)) from None
 

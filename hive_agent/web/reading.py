@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from hive_agent.infra.json_text import encode
 from hive_agent.interfaces import Controls
 from hive_agent.web.hive import Hive
 from hive_agent.web.refusal import PageError
 from hive_agent.web.sessions import ask_hive
+from hive_core.errors.faults import find_faults
 from hive_core.protocol import PageSession, Query
 
 _PAGE_BYTES = 512 * 1024
@@ -90,7 +91,7 @@ def parse_query(model: Callable[..., Query], given: Mapping[str, str]) -> Query:
 
 def wrong_form(error: ValidationError) -> PageError:
     """What does not fit, by field; not with its value, which may be long, or secret."""
-    faults = [f"{'.'.join(map(str, item['loc']))[:100] or 'it'}: {item['msg'][:200]}" for item in error.errors()[:5]]
+    faults = [f"{fault.place[:100] or 'it'}: {fault.reason}" for fault in find_faults(error, BaseModel, 5)]
     return PageError("invalid_request", f"the request is not understood: {'; '.join(faults)}", "reload the page")
 
 

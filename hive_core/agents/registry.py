@@ -94,6 +94,11 @@ class AgentRegistry:
         """All agents, the manager first."""
         return sorted(self._records.values(), key=lambda record: (record.kind != "manager", record.name))
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all agents, the manager's among them."""
+        return list(self._records)
+
     def unit(self, name: str) -> UnitState | None:
         """The state of the agent's process or container, or None if the runtime has none."""
         return next((unit for unit in self._runtime.units() if unit.name == name), None)

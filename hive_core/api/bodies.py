@@ -7,14 +7,14 @@ values, of which each can be a fault.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hive_core.api.endpoint import Endpoint
 from hive_core.errors import HiveError, bad_request
+from hive_core.errors.faults import dotted, find_faults
 from hive_core.protocol import MAX_REQUEST_BYTES, Query, Request
 
 _LARGE = 64 * 1024
@@ -23,6 +23,7 @@ _PAUSE = 4.0
 _REFUSED_PAUSE = 0.1
 """Least pause in seconds after a large body that was refused: to receive it costs the daemon, too."""
 _SHOWN_FAULTS = 5
+_PLACE_MOST = 200
 _LISTED_FAULTS = 200
 """Faults above which only their number is told, as the validator can list all of them or none."""
 
@@ -80,7 +81,7 @@ def parsed_body(model: type[Request], text: bytes, most_values: int) -> Request:
     try:
         return model.model_validate_json(text or b"{}")
     except ValidationError as error:
-        raise _invalid(error, "body") from None
+        raise _invalid(error, model, "body") from None
 
 
 def has_more_values(text: bytes, most: int) -> bool:
@@ -110,22 +111,21 @@ def parsed_query(model: type[Query], request: web.BaseRequest) -> Query:
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:
-        raise _invalid(error, "query") from None
+        raise _invalid(error, model, "query") from None
 
 
-def _invalid(error: ValidationError, part: str) -> HiveError:
+def _invalid(error: ValidationError, model: type[BaseModel], part: str) -> HiveError:
     hint = "the forms are described in /v1/openapi.json"
     count = error.error_count()
     if count > _LISTED_FAULTS:
         return bad_request(f"the {part} has {count} faults", hint)
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    texts = [f"{_field_path(part, fault['loc'])}: {fault['msg']}" for fault in found[:_SHOWN_FAULTS]]
+    # The path of a fault may hold a key that the caller chose.
+    found = [(dotted((part, *fault.path))[:_PLACE_MOST], fault) for fault in find_faults(error, model, _SHOWN_FAULTS)]
+    fields = [(place, fault.reason) for place, fault in found]
+    texts = [f"{place}: {reason}" for place, reason in fields]
     if count > _SHOWN_FAULTS:
         texts.append(f"and {count - _SHOWN_FAULTS} more")
-    if found[0]["type"] == "bad_name":
-        return HiveError("bad_name", texts[0], hint="1 to 9 characters a-z and 0-9, a letter first")
-    return bad_request("; ".join(texts), hint)
-
-
-def _field_path(part: str, location: Sequence[int | str]) -> str:
-    return ".".join([part, *(ascii(step)[1:-1] if isinstance(step, str) else str(step) for step in location)])[:200]
+    if found[0][1].type == "bad_name":
+        hint = "1 to 9 characters a-z and 0-9, a letter first"
+        return HiveError("bad_name", texts[0], hint=hint, fields=fields[:1])
+    return HiveError("invalid_request", "; ".join(texts), hint=hint, fields=fields)

@@ -20,7 +20,7 @@ from hive_core.api.responses import json_response
 from hive_core.errors import HiveError, bad_request, not_found
 from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
 from hive_core.infra.concurrency.threads import READS
-from hive_core.protocol import ErrorAnswer, ErrorBody, Query
+from hive_core.protocol import ErrorAnswer, ErrorBody, Query, WrongField
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -221,10 +221,12 @@ def _as_refusal(error: Exception, request: web.BaseRequest) -> HiveError:
 
 
 def _error_response(error: HiveError) -> web.StreamResponse:
-    answer = ErrorAnswer(error=ErrorBody(code=error.code, message=error.message, hint=error.hint))
+    fields = [WrongField(field=field, reason=reason) for field, reason in error.fields]
+    answer = ErrorAnswer(error=ErrorBody(code=error.code, message=error.message, hint=error.hint, fields=fields))
     headers = None
     if isinstance(error, WrongMethod):
         headers = {"Allow": error.allowed}
     elif isinstance(error, TooManyRequests):
         headers = {"Retry-After": str(error.retry_after)}
-    return json_response(answer.model_dump_json().encode(), error.status, headers)
+    content = answer.model_dump_json(exclude=None if fields else {"error": {"fields"}})
+    return json_response(content.encode(), error.status, headers)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from hive_core.cli.errors import Failure, NoDaemon
+from hive_core.cli.errors import Failure, NoDaemon, hint_of_command, name_of_field
 from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
 from hive_core.protocol.names import NAME_PATTERN, why_not
 
@@ -158,10 +158,11 @@ def _refusal(status: int, content: bytes) -> Failure:
     error = _decoded(status, content).get("error")
     if not isinstance(error, dict) or not isinstance(error.get("code"), str):
         return _bad_answer(status)
-    code = error["code"]
-    return Failure(
-        code, str(error.get("message", code)), hint=str(error.get("hint") or ""), transient=code == "stopping"
-    )
+    code, message, hint = error["code"], str(error.get("message", error["code"])), str(error.get("hint") or "")
+    if fields := error.get("fields"):
+        message = "; ".join(f"{name_of_field(str(each['field']))}: {each['reason']}" for each in fields)
+        hint = hint if code == "bad_name" else hint_of_command()
+    return Failure(code, message, hint=hint, transient=code == "stopping")
 
 
 def _decoded(status: int, content: bytes) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import IO, Any
 
 import click
+from click.core import ParameterSource
 
 from hive_core.text import escaped_line
 
@@ -41,6 +43,41 @@ class Failure(click.ClickException):
         else:
             text = f"hive-c0re: {self.format_message()}"
         click.echo(text, file=file, err=file is None)
+
+
+_PART_OF_REQUEST = re.compile(r"^(body|query)\.")
+_CONFIG = re.compile(r"^config\.")
+
+
+def name_of_field(field: str) -> str:
+    """Return the name of a field of the request that the user knows: of an option, an argument, or a key of agent.toml.
+
+    `field` is its path in the request, such as `body.config.memory_max`. Parameters have the names of their fields.
+    """
+    path = _PART_OF_REQUEST.sub("", field)
+    context = click.get_current_context(silent=True)
+    given = {
+        name: parameter
+        for parameter in (context.command.params if context is not None else [])
+        if (name := parameter.name) and context and context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    for key in reversed(re.findall(r"\w+", path)):
+        if key in given:
+            parameter = given[key]
+            return (
+                max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name
+            )
+    return _CONFIG.sub("agent.toml: ", path)
+
+
+def _name_of_parameter(parameter: click.Parameter) -> str:
+    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name
+
+
+def hint_of_command() -> str:
+    """Return the reference to the help of the command that runs."""
+    context = click.get_current_context(silent=True)
+    return "" if context is None else f'"{context.command_path} --help" shows what can be given'
 
 
 class NoDaemon(Failure):

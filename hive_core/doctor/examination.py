@@ -17,6 +17,7 @@ from hive_core.doctor.hive_checks import (
     check_deployed,
     check_hive,
     check_settings,
+    check_variables,
 )
 from hive_core.doctor.host_checks import (
     check_bubblewrap,
@@ -36,7 +37,7 @@ from hive_core.protocol import HiveStatus
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.launcher import remedy
 from hive_core.runtimes.nixos.containers.inspection import HostPaths
-from hive_core.settings import Settings, load
+from hive_core.settings import Settings, load, unknown_variables
 
 _PATHS = HostPaths()
 
@@ -53,7 +54,8 @@ def examine(file: Path | None, environment: Mapping[str, str], socket: Path, ask
     running = settings if hive.status is None else _as_running(settings, hive.status, socket)
     # Without settings there is nothing to compare those of the daemon with.
     expected = running if isinstance(read, HiveError) else settings
-    found = check_settings(read) + check_hive(hive, expected, __version__)
+    found = check_settings(read) + check_variables(unknown_variables(environment, expected))
+    found += check_hive(hive, expected, __version__)
     return found + asyncio.run(_host(running, hive))
 
 

@@ -76,6 +76,11 @@ def check_settings(settings: Settings | HiveError) -> list[Finding]:
     return found
 
 
+def check_variables(unknown: Sequence[str]) -> list[Finding]:
+    """Warn of variables of this environment that look like settings; `unknown` is one sentence for each."""
+    return [warning("settings", each, "correct its name, or remove it") for each in unknown]
+
+
 @dataclass(frozen=True)
 class RunningAgent:
     """One agent: its status, the newest of its deployments, and the state of the disk.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         DestroyRequest,
         LogsAnswer,
         LogsQuery,
+        SpawnAnswer,
         SpawnRequest,
     )
     from hive_core.protocol.base import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         Recipient,
         Request,
         WaitSeconds,
+        WrongField,
     )
     from hive_core.protocol.harness import (
         HelloRequest,
@@ -261,6 +263,7 @@ __all__ = [
     "ScriptSend",
     "SendAnswer",
     "SendRequest",
+    "SpawnAnswer",
     "SpawnProposal",
     "SpawnRequest",
     "StateRequest",
@@ -271,6 +274,7 @@ __all__ = [
     "WakeRequest",
     "WhoAmI",
     "WithdrawRequest",
+    "WrongField",
     "memory_bytes",
 ]
 

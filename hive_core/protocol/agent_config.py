@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from hive_core.errors.faults import in_words
 from hive_core.protocol.base import Backend, Recipient, Request
 from hive_core.protocol.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 
@@ -15,8 +16,16 @@ DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit")
 ToolPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Effort = Literal["low", "medium", "high", "max"]
 """Levels of thinking, by the names of most agent CLIs; a backend takes the nearest that its own has."""
-VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
-VariablePattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}\*?$")]
+VariableName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"),
+    in_words("it must be the name of a variable: A-Z, a-z, 0-9 and _, and no digit first"),
+]
+VariablePattern = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}\*?$"),
+    in_words("it must be the name of a variable, or the beginning of one with * at its end"),
+]
 
 
 def _not_ours(name: str) -> str:
@@ -25,7 +34,12 @@ def _not_ours(name: str) -> str:
     return name
 
 
-McpName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"), AfterValidator(_not_ours)]
+McpName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"),
+    in_words("it must be a name of 1 to 32 letters, digits, _ and -, with a letter or digit first"),
+    AfterValidator(_not_ours),
+]
 """Name of an MCP server."""
 
 
@@ -44,7 +58,12 @@ def _names_data(pattern: str) -> str:
     return pattern
 
 
-FilePattern = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,200}$"), AfterValidator(_names_data)]
+FilePattern = Annotated[
+    str,
+    StringConstraints(pattern=r"^[!-~]{1,200}$"),
+    in_words("it must be a path or a pattern of 1 to 200 characters of ASCII without spaces"),
+    AfterValidator(_names_data),
+]
 """A path in the configuration; `*`, `?` and `[...]` match within one part of it, `**` matches any parts."""
 
 
@@ -54,14 +73,22 @@ class ScriptSend(Request):
     `text` may hold {body}, {sender}, {me} and {1}, {2}… (groups of the rule's `match`).
     """
 
-    to: Annotated[str, StringConstraints(pattern=r"^(@[a-z0-9_]{1,32}|[a-z][a-z0-9]{0,8}|\*)$")]
+    to: Annotated[
+        str,
+        StringConstraints(pattern=r"^(@[a-z0-9_]{1,32}|[a-z][a-z0-9]{0,8}|\*)$"),
+        in_words("it must be the name of an agent, operator, * or @ and a label"),
+    ]
     text: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
 
 
 class ScriptChange(Request):
     """One file of the agent's own configuration that a script rule writes before it proposes."""
 
-    path: Annotated[str, StringConstraints(pattern=r"^(agent\.nix|agent\.toml|prompt\.md)$")]
+    path: Annotated[
+        str,
+        StringConstraints(pattern=r"^(agent\.nix|agent\.toml|prompt\.md)$"),
+        in_words("it must be agent.nix, agent.toml or prompt.md"),
+    ]
     text: Annotated[str, StringConstraints(max_length=100_000)]
 
 
@@ -91,7 +118,14 @@ class ScriptRule(Request):
 
     sender: str | None = None
     match: Annotated[str, StringConstraints(max_length=1_000)] = ""
-    remember: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")] | None = None
+    remember: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[a-z0-9_]{1,32}$"),
+            in_words("it must be a label of 1 to 32 of a-z, 0-9 and _"),
+        ]
+        | None
+    ) = None
     think: Annotated[float, Field(ge=0, le=60)] = 0.0
     propose: ScriptProposal | None = None
     decide: ScriptDecision | None = None
@@ -107,7 +141,14 @@ class McpServer(Request):
         default_factory=dict, max_length=100
     )
     # A bound within the pattern would make its matcher of megabytes, in every process that knows this class.
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$", max_length=2_000)] | None = None
+    url: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^https?://[!-~]+$", max_length=2_000),
+            in_words("it must be an address that begins with http:// or https://"),
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -43,6 +43,12 @@ class AgentStatus(Peer):
     needs_update: bool = False
 
 
+class SpawnAnswer(AgentStatus):
+    """The new agent. `warnings` names what in its settings is known to nobody, such as a mistyped tool."""
+
+    warnings: list[str] = Field(default_factory=list)
+
+
 class AgentList(Answer):
     """All agents, the manager first."""
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 from pydantic_core import PydanticCustomError
 
 from hive_core.protocol.names import EVERYONE, RECIPIENT_PATTERN, RESERVED, is_agent_name, why_not
@@ -30,12 +36,23 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="ignore", defer_build=True)
 
 
+class WrongField(Answer):
+    """A field of a request that was refused, such as `body.config.memory_max`, and what is wrong with it."""
+
+    field: str
+    reason: str
+
+
 class ErrorBody(Answer):
-    """One error. `code` is stable and for programs, `message` describes the error, `hint` says what to do."""
+    """One error. `code` is stable and for programs, `message` describes the error, `hint` says what to do.
+
+    `fields` are the first wrong fields of a request, if it is refused for its form; `message` names them too.
+    """
 
     code: str
     message: str
     hint: str = ""
+    fields: list[WrongField] = []
 
 
 class ErrorAnswer(Answer):
@@ -68,6 +85,16 @@ def _recipient(text: str) -> str:
 
 
 Recipient = Annotated[str, AfterValidator(_recipient), Field(json_schema_extra={"pattern": RECIPIENT_PATTERN})]
+
+
+def _not_blank(text: str) -> str:
+    if not text or text.isspace():
+        raise PydanticCustomError("blank", "it is empty")
+    return text
+
+
+MessageBody = Annotated[str, AfterValidator(_not_blank), Field(json_schema_extra={"minLength": 1})]
+"""Text of a message; it says something."""
 MessageId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 """Chosen by the caller: the same request with the same key is carried out once."""

@@ -6,9 +6,14 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from hive_core.errors.faults import in_words
 from hive_core.protocol.base import Answer, Request
 
-MemorySize = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}[MG]$")]
+MemorySize = Annotated[
+    str,
+    StringConstraints(pattern=r"^[1-9][0-9]{0,8}[MG]$"),
+    in_words("it must be a size in MiB or GiB, such as 512M or 3G"),
+]
 """In MiB or GiB: "512M", "3G"."""
 CpuQuota = Annotated[int, Field(ge=1, le=100_000)]
 """In percent of one core."""

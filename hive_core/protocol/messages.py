@@ -11,6 +11,7 @@ from hive_core.protocol.base import (
     Answer,
     IdempotencyKey,
     Instance,
+    MessageBody,
     MessageId,
     Query,
     Recipient,
@@ -26,7 +27,7 @@ class SendRequest(Request):
     """
 
     to: Recipient
-    body: str
+    body: MessageBody
     reply_to: MessageId | None = None
     idempotency_key: IdempotencyKey | None = None
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from hive_core.protocol.base import Answer, IdempotencyKey, MessageId, Query, Request
+from hive_core.errors.faults import in_words
+from hive_core.protocol.base import Answer, IdempotencyKey, MessageBody, MessageId, Query, Request
 from hive_core.protocol.proposals import Proposal
 
 ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
@@ -25,7 +26,10 @@ LONGEST_AHEAD = 366 * 86_400.0
 QuestionId = MessageId
 QuestionState = Literal["open", "answered", "expired"]
 AskedText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ASKED)]
-Option = Annotated[str, StringConstraints(min_length=1, max_length=MAX_OPTION, pattern=ONE_LINE)]
+_ONE_LINE_WORDS = "it must be one line, without control characters"
+Option = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_OPTION, pattern=ONE_LINE), in_words(_ONE_LINE_WORDS)
+]
 
 
 class AskRequest(Request):
@@ -139,6 +143,6 @@ class WakeRequest(Request):
     It is not limited by `allowed_recipients`. The same `idempotency_key` sends once.
     """
 
-    label: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=ONE_LINE)]
-    body: str
+    label: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=ONE_LINE), in_words(_ONE_LINE_WORDS)]
+    body: MessageBody
     idempotency_key: IdempotencyKey | None = None

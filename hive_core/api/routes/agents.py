@@ -26,6 +26,7 @@ from hive_core.protocol import (
     Proposal,
     RebuildRequest,
     RollbackRequest,
+    SpawnAnswer,
     SpawnProposal,
     SpawnRequest,
 )
@@ -127,7 +128,7 @@ def agent_admin(agents: AgentRegistry, gate: Gate) -> list[Endpoint]:
     async def listing(_: ApiCall) -> AgentList:
         return AgentList(agents=list(agents.statuses()))
 
-    async def spawn(call: ApiCall) -> AgentStatus:
+    async def spawn(call: ApiCall) -> SpawnAnswer:
         return await gate.agent_submissions.spawn(call.read(SpawnRequest), principal_of(call.caller))
 
     async def status(call: ApiCall) -> AgentStatus:
@@ -145,7 +146,7 @@ def agent_admin(agents: AgentRegistry, gate: Gate) -> list[Endpoint]:
             "/v1/agents",
             "Spawn an agent",
             spawn,
-            AgentStatus,
+            SpawnAnswer,
             body=SpawnRequest,
             most_bytes=MAX_REQUEST_BYTES,
             most_values=MOST_VALUES_OF_SPAWN,

@@ -164,29 +164,26 @@ LIMIT_COLUMNS = (Column("LIMIT", 9), Column("CONFIGURED", 7), Column("IN FORCE",
 
 @click.command()
 @agent_argument
-@click.option("--memory", metavar="SIZE", help="Most memory, in MiB or GiB: 512M, 3G.")
-@click.option("--cpu", type=int, metavar="PERCENT", help="Most processor time, in percent of one core.")
-@click.option("--tasks", type=int, metavar="N", help="Most processes and threads.")
+@click.option("--memory", "memory_max", metavar="SIZE", help="Most memory, in MiB or GiB: 512M, 3G.")
+@click.option("--cpu", "cpu_quota", type=int, metavar="PERCENT", help="Most processor time, in percent of one core.")
+@click.option("--tasks", "tasks_max", type=int, metavar="N", help="Most processes and threads.")
 @click.option("--io-weight", type=int, metavar="N", help="Share of the disk; 100 is everybody's.")
 @click.option("--reset", is_flag=True, help="Go back to what is configured; the other options are applied after that.")
 @json_option
 @click.pass_obj
 def limits(
     socket: str | None,
+    /,
     name: str,
-    memory: str | None,
-    cpu: int | None,
-    tasks: int | None,
-    io_weight: int | None,
     reset: bool,
     as_json: bool,
+    **asked: str | int | None,
 ) -> None:
     """Show or change an agent's resource limits.
 
     Without options nothing is changed. A change takes effect at once, without a restart, and lasts until the agent is
     started or deployed again. For a permanent change propose another agent.toml.
     """
-    asked = {"memory_max": memory, "cpu_quota": cpu, "tasks_max": tasks, "io_weight": io_weight}
     given: dict[str, object] = {key: value for key, value in asked.items() if value is not None}
     client, path = Client(socket), agent_path(name, "limits")
     answer = client.post(path, {**given, "reset": reset}) if given or reset else client.get(path)

@@ -54,12 +54,12 @@ Answer = dict[str, Any]
 @click.command()
 @click.argument("names", metavar="AGENT...", nargs=-1, shell_complete=complete_agents)
 @click.option("--outdated", is_flag=True, help="Rebuild all agents that were built with an older hyperhive.")
-@click.option("--reason", metavar="TEXT", default="", help="Reason; it is stored in the tag.")
+@click.option("--reason", "note", metavar="TEXT", default="", help="Reason; it is stored in the tag.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the deployments.")
 @json_option
 @click.pass_obj
 def rebuild(
-    socket: str | None, names: tuple[str, ...], outdated: bool, reason: str, no_wait: bool, as_json: bool
+    socket: str | None, names: tuple[str, ...], outdated: bool, note: str, no_wait: bool, as_json: bool
 ) -> None:
     """Rebuild agents with the current hyperhive and deploy them.
 
@@ -75,7 +75,7 @@ def rebuild(
     refused: list[Failure] = []
     for name in dict.fromkeys(names):
         try:
-            answers.append(client.post(agent_path(name, "rebuild"), {"note": reason}))
+            answers.append(client.post(agent_path(name, "rebuild"), {"note": note}))
         except NoDaemon:
             raise
         except Failure as failure:

@@ -43,11 +43,14 @@ def serve(
     import_daemon()
     from hive_core.daemon import run  # noqa: PLC0415
     from hive_core.errors import HiveError  # noqa: PLC0415
-    from hive_core.settings import load  # noqa: PLC0415
+    from hive_core.settings import load, unknown_variables  # noqa: PLC0415
 
     flags = {"state_dir": state_dir, "run_dir": run_dir, "sandbox": sandbox, "log_level": log_level}
     try:
-        return run(load(file, os.environ, flags))
+        settings = load(file, os.environ, flags)
+        for each in unknown_variables(os.environ, settings):
+            click.echo(f"{PROGRAM}: warning: {each}", err=True)
+        return run(settings)
     except HiveError as error:
         raise Failure(error.code, error.message, hint=error.hint) from None
 

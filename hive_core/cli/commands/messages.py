@@ -20,10 +20,14 @@ from hive_core.text import escaped_line, visible
 @recipient_argument
 @body_argument
 @click.option("--reply-to", type=int, metavar="ID", help="The message that this one answers.")
-@click.option("--key", metavar="KEY", help="Idempotency key: messages with the same key are stored once.")
+@click.option(
+    "--key", "idempotency_key", metavar="KEY", help="Idempotency key: messages with the same key are stored once."
+)
 @json_option
 @click.pass_obj
-def send(socket: str | None, to: str, body: str, reply_to: int | None, key: str | None, as_json: bool) -> None:
+def send(
+    socket: str | None, to: str, body: str, reply_to: int | None, idempotency_key: str | None, as_json: bool
+) -> None:
     """Send a message to an agent, or to all with '*'.
 
     The manager is hm1nd. BODY of "-" is read from stdin. Exit code 0 means that the message is on disk.
@@ -31,8 +35,8 @@ def send(socket: str | None, to: str, body: str, reply_to: int | None, key: str 
     request: dict[str, object] = {"to": to, "body": read_body(body)}
     if reply_to is not None:
         request["reply_to"] = reply_to
-    if key is not None:
-        request["idempotency_key"] = key
+    if idempotency_key is not None:
+        request["idempotency_key"] = idempotency_key
     answer = Client(socket).post("/v1/messages", request)
     if as_json:
         print_json(answer)

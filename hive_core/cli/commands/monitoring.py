@@ -102,17 +102,15 @@ _RETRY_SECONDS = 0.5
 
 @click.command()
 @agent_argument
-@click.option(
-    "-n", "--lines", "count", type=int, default=100, show_default=True, help="Number of lines to show, the last."
-)
+@click.option("-n", "--lines", type=int, default=100, show_default=True, help="Number of lines to show, the last.")
 @click.option("-f", "--follow", is_flag=True, help="Show new lines too, until Ctrl-C.")
 @json_option
 @click.pass_obj
-def logs(socket: str | None, name: str, count: int, follow: bool, as_json: bool) -> None:
+def logs(socket: str | None, name: str, lines: int, follow: bool, as_json: bool) -> None:
     """Show the log of an agent."""
     client = Client(socket)
     show = print_json if as_json else print_lines
-    answer = client.get(agent_path(name, "logs"), {"lines": count})
+    answer = client.get(agent_path(name, "logs"), {"lines": lines})
     show(answer)
     if follow:
         _follow(client, name, str(answer.get("cursor")), show)

@@ -252,13 +252,11 @@ _BEFORE_BUILT = frozenset({"proposal", "building"})
 
 @click.command()
 @proposal_arguments
-@click.option(
-    "-n", "--lines", "count", type=int, default=100, show_default=True, help="Number of lines to show, the last."
-)
+@click.option("-n", "--lines", type=int, default=100, show_default=True, help="Number of lines to show, the last.")
 @click.option("-f", "--follow", "follows", is_flag=True, help="Show new lines too, until the build ends.")
 @json_option
 @click.pass_obj
-def log(socket: str | None, agent: str, number: str | None, count: int, follows: bool, as_json: bool) -> None:
+def log(socket: str | None, agent: str, number: str | None, lines: int, follows: bool, as_json: bool) -> None:
     """Show the build log of a proposal.
 
     AGENT/NUMBER works too.
@@ -267,7 +265,7 @@ def log(socket: str | None, agent: str, number: str | None, count: int, follows:
     path = proposal_path(*parse_proposal(agent, number))
     show = print_json if as_json else print_lines
     going_on = follows and _is_building(client, path)
-    answer = client.get(f"{path}/log", {"lines": count})
+    answer = client.get(f"{path}/log", {"lines": lines})
     show(answer)
     cursor = str(answer.get("cursor"))
     while going_on:

@@ -37,7 +37,9 @@ StatusCallback = Callable[[dict[str, Any]], None]
 @click.option("--prompt", metavar="TEXT", help="Text of its role.")
 @click.option("--prompt-file", type=click.Path(path_type=Path), help="File with the text of its role.")
 @click.option("--tool", "tools", multiple=True, metavar="TOOL", help="Tool that it may use; may be repeated.")
-@click.option("--allow", "allowed", multiple=True, metavar="NAME", help="Agent that it may send to; may be repeated.")
+@click.option(
+    "--allow", "allowed_recipients", multiple=True, metavar="NAME", help="Agent that it may send to; may be repeated."
+)
 @click.option(
     "--config-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -76,6 +78,8 @@ def spawn(
     request |= {"agent_nix": files.agent_nix} if files.agent_nix is not None else {}
     client = Client(socket)
     status = client.post("/v1/agents", request, wait=_BUILD_SECONDS)
+    for each in status.get("warnings", []):
+        click.echo(f"hive-c0re: warning: {escaped_line(str(each))}", err=True)
     if not (no_start or no_wait):
         with _show_progress(name) as on_status:
             status = wait_until_ready(client, name, timeout, on_status)
@@ -89,14 +93,14 @@ def spawn(
 
 
 def _settings_from_options(
-    backend: str | None, model: str | None, tools: tuple[str, ...], allowed: tuple[str, ...]
+    backend: str | None, model: str | None, tools: tuple[str, ...], allowed_recipients: tuple[str, ...]
 ) -> dict[str, object]:
     """Return the keys of `agent.toml` that were given as options."""
     given: dict[str, object] = {}
     given |= {"backend": backend} if backend is not None else {}
     given |= {"model": model} if model is not None else {}
     given |= {"tools": list(tools)} if tools else {}
-    given |= {"allowed_recipients": list(allowed)} if allowed else {}
+    given |= {"allowed_recipients": list(allowed_recipients)} if allowed_recipients else {}
     return given
 
 

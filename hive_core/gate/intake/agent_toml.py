@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from hive_core.agents.limits import above_ceiling, excesses
 from hive_core.errors import HiveError
+from hive_core.errors.faults import find_faults
 from hive_core.protocol import AgentConfig
 from hive_core.settings import LimitCeilings
-from hive_core.text import printable_line, shown
+from hive_core.text import printable_line
 
 TOML_MOST = 64 * 1024
 """The largest agent.toml, in bytes."""
@@ -41,10 +41,10 @@ def parse_config(data: bytes) -> AgentConfig:
     try:
         return AgentConfig.model_validate(document)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-    faults = [_describe(each["loc"], each["msg"]) for each in errors[:_SHOWN_FAULTS]]
-    if len(errors) > _SHOWN_FAULTS:
-        faults.append(f"and {len(errors) - _SHOWN_FAULTS:,} more")
+        count, found = error.error_count(), find_faults(error, AgentConfig, _SHOWN_FAULTS)
+    faults = [f"{each.place}: {each.reason}" for each in found]
+    if count > _SHOWN_FAULTS:
+        faults.append(f"and {count - _SHOWN_FAULTS:,} more")
     raise HiveError("bad_agent_toml", f"agent.toml: {'; '.join(faults)}", hint=_HINT)
 
 
@@ -84,18 +84,6 @@ def _bad(line: int | None, what: str) -> HiveError:
     return HiveError(
         "bad_agent_toml", f"{where}: {printable_line(what, _TEXT_MOST)}", hint="see toml.io for how TOML is written"
     )
-
-
-def _describe(path: Sequence[str | int], message: str) -> str:
-    where = ""
-    for part in path:
-        if isinstance(part, int):
-            where += f"[{part}]"
-        else:
-            where += ("." if where else "") + (part if re.fullmatch(r"[\w-]{1,60}", part, re.ASCII) else shown(part))
-    if message == "Extra inputs are not permitted":
-        message = "there is no such key"
-    return f"{where}: {printable_line(message, _TEXT_MOST)}"
 
 
 def check_ceilings(config: AgentConfig, ceilings: LimitCeilings) -> None:

@@ -14,6 +14,7 @@ from hive_core.errors import HiveError
 from hive_core.gate import policy, settings_diff
 from hive_core.gate.auto_approval import Change
 from hive_core.gate.context import GateContext
+from hive_core.gate.intake.unknown_names import describe_unknown
 from hive_core.gate.pipeline.deploy import DeployStep, why_failed
 from hive_core.gate.pipeline.rules import RuleStep
 from hive_core.gate.policy import SYSTEM
@@ -114,7 +115,14 @@ class BuildStep:
         closure_changes = await self._compare(before.closure if before is not None else None, closure)
         if closure_changes is None:
             closure_changes, rule = [_NOT_COMPARED], None
-        return BuildResult(closure, tree, settings_diff.describe_changes(old, new), closure_changes, rule)
+        settings = settings_diff.describe_changes(old, new) + self._unknown_names(old, new)
+        return BuildResult(closure, tree, settings, closure_changes, rule)
+
+    def _unknown_names(self, old: AgentConfig | None, new: AgentConfig) -> list[str]:
+        """Describe the unknown names of `new` that `old` did not have."""
+        agents = self._context.agents.names
+        before = [] if old is None else describe_unknown(old, agents)
+        return [line for line in describe_unknown(new, agents) if line not in before]
 
     async def _compare(self, old: str | None, new: str) -> list[str] | None:
         """Return the differences of two closures, None if they cannot be found in time."""

@@ -8,6 +8,7 @@ from hive_core.errors import HiveError, bad_request, conflict, not_found
 from hive_core.gate import policy
 from hive_core.gate.context import GateContext, as_request, check_only_one, new_proposal
 from hive_core.gate.intake.import_commit import CommitImporter
+from hive_core.gate.intake.unknown_names import describe_unknown
 from hive_core.gate.pipeline.build import BuildStep
 from hive_core.gate.pipeline.deploy import DeployStep, why_failed
 from hive_core.gate.pipeline.provisioning import Provisioning, Removal
@@ -18,13 +19,13 @@ from hive_core.gate.records.transitions import Transition, seconds
 from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
-    AgentStatus,
     DestroyAnswer,
     DestroyProposal,
     DestroyRequest,
     Proposal,
     ProposeRequest,
     RebuildRequest,
+    SpawnAnswer,
     SpawnProposal,
     SpawnRequest,
 )
@@ -195,7 +196,7 @@ class AgentSubmissions:
         self._deploy_step = deploy_step
 
     @as_request
-    async def spawn(self, request: SpawnRequest, principal: Principal) -> AgentStatus:
+    async def spawn(self, request: SpawnRequest, principal: Principal) -> SpawnAnswer:
         """Create an agent for the operator, without a decision. Every step is recorded as for other proposals.
 
         Raises `bad_name`, `agent_exists`, `agent_being_purged`, `config_in_the_way`, `disk_full`, `build_failed`,
@@ -236,7 +237,9 @@ class AgentSubmissions:
                 await self._deploy_step.fail(row, why_failed(error, "deployment", row))
                 raise
             await self._deploy_step.succeed(row)
-        return context.agents.status(agent)
+            new = context.agents.record(agent)
+        unknown = describe_unknown(new.config, context.agents.names)
+        return SpawnAnswer(**context.agents.status(agent).model_dump(), warnings=unknown)
 
     @as_request
     async def destroy(self, agent: str, request: DestroyRequest, principal: Principal) -> DestroyAnswer:

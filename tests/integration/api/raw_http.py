@@ -31,7 +31,8 @@ class Reply:
         answer = self.json
         assert self.headers["content-type"].startswith("application/json")
         assert list(answer) == ["error"]
-        assert list(answer["error"]) == ["code", "message", "hint"]
+        assert list(answer["error"])[:3] == ["code", "message", "hint"]
+        assert set(answer["error"]) <= {"code", "message", "hint", "fields"}
         assert answer["error"]["message"]
         assert self.body.isascii(), "what a caller sent is shown in ASCII"
         code: str = answer["error"]["code"]

@@ -387,7 +387,7 @@ CASES = [
         "wrong value in agent.toml",
         lambda p: p.change({"agent.toml": "\n\nturn_timeout = 90_000\n"}),
         "bad_agent_toml",
-        "agent.toml: turn_timeout: Input should be less than or equal to 86400",
+        "agent.toml: turn_timeout: it may be at most 86,400",
     ),
     Case(
         "prompt that is no text",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.settings import Settings, load
+from hive_core.settings import Settings, load, unknown_variables
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
@@ -60,6 +60,16 @@ def test_a_wrong_key_in_a_table_is_named_whole(variable: str, value: str, key: s
     assert f"setting {key} from {variable}:" in refusal.value.message
     assert refusal.value.hint.startswith(hint)
     assert bool(refusal.value.hint) == bool(hint)
+
+
+def test_a_variable_that_is_no_setting() -> None:
+    """A mistyped variable is told with the setting that was meant; those of agents and of other programs are not."""
+    settings = load(None, {}, {"pass_environment": ["HIVE_SECRET"]})
+    environment = dict.fromkeys(["HIVE_LOG_LEVL", "HIVE_FOO", "HIVE_SECRET", "HIVE_SOCKET", "HIVE_LIMITS", "PATH"], "1")
+    assert unknown_variables(environment, settings) == [
+        "the variable 'HIVE_FOO' is no setting",
+        "the variable 'HIVE_LOG_LEVL' is no setting, did you mean HIVE_LOG_LEVEL?",
+    ]
 
 
 def test_a_missing_file_is_an_error_only_when_named(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ async def test_ask_operator(core: FakeCore, tmp_path: Path) -> None:
     assert "end your turn; do not wait for it" in plain
     assert "If there is none by 2026-01-02 04:34:05 UTC, a message from `system` says so." in limited
     assert all(result.is_error for result in bad)
-    assert "options.0: " in text(bad[0])
+    assert "options[0]: " in text(bad[0])
     assert refused.is_error
     assert text(refused).endswith("20 are open\nwait for answers")
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiohttp import web
 from pydantic import BaseModel
 
-from hive_core.protocol import ErrorAnswer, ErrorBody
+from hive_core.protocol import ErrorAnswer, ErrorBody, WrongField
 
 
 class Refusal(Exception):
     """An error answer of the daemon."""
 
-    def __init__(self, status: int, code: str, text: str, hint: str = "") -> None:
+    def __init__(self, status: int, code: str, text: str, hint: str = "", fields: Mapping[str, str] = {}) -> None:
         super().__init__(text)
         self.status = status
-        self.answer = ErrorAnswer(error=ErrorBody(code=code, message=text, hint=hint))
+        wrong = [WrongField(field=field, reason=reason) for field, reason in fields.items()]
+        self.answer = ErrorAnswer(error=ErrorBody(code=code, message=text, hint=hint, fields=wrong))
 
 
 def answered(model: BaseModel) -> web.Response:

@@ -78,7 +78,39 @@ async def test_a_refusal(hive: Program, daemon: FakeHost) -> None:
     assert ended.err == "hive-c0re: alice\\x1b[2J\\nexists (choose another name)\n"
     ended = await hive.run("spawn", "alice", "--json")
     assert (ended.code, ended.out) == (1, "")
-    assert ended.error == daemon.refusal.answer.error.model_dump()
+    assert ended.error == daemon.refusal.answer.error.model_dump(exclude={"fields"})
+
+
+NAMED = [
+    (["limits", "ada", "--memory", "3"], "body.memory_max", "--memory"),
+    (["limits", "ada", "--cpu", "0"], "body.cpu_quota", "--cpu"),
+    (["limits", "ada", "--tasks", "1"], "body.tasks_max", "--tasks"),
+    (["limits", "ada", "--io-weight", "0"], "body.io_weight", "--io-weight"),
+    (["spawn", "ada", "--tool", ""], "body.config.tools[0]", "--tool"),
+    (["spawn", "ada", "--allow", "A"], "body.config.allowed_recipients[0]", "--allow"),
+    (["spawn", "ada", "--model", ""], "body.config.model", "--model"),
+    (["spawn", "Ada"], "body.name", "NAME"),
+    (["spawn", "ada"], "body.config.memory_max", "agent.toml: memory_max"),
+    (["send", "ada", ""], "body.body", "BODY"),
+    (["send", "ada", "x", "--key", ""], "body.idempotency_key", "--key"),
+    (["send", "ada", "x", "--reply-to", "0"], "body.reply_to", "--reply-to"),
+    (["logs", "ada", "-n", "0"], "query.lines", "--lines"),
+    (["inbox", "-n", "0"], "query.limit", "--limit"),
+    (["history", "ada", "--offset", "-1"], "query.offset", "--offset"),
+    (["rebuild", "ada", "--reason", "x"], "body.note", "--reason"),
+    (["propose", "ada", "x"], "body.commit", "COMMIT"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "field", "expected"), NAMED, ids=[" ".join(each[0]) for each in NAMED])
+async def test_a_wrong_field(hive: Program, daemon: FakeHost, arguments: list[str], field: str, expected: str) -> None:
+    """A wrong field of the request is named as the option, argument or key that the user wrote."""
+    daemon.refusal = Refusal(400, "invalid_request", f"{field}: it is wrong", "see the API", {field: "it is wrong"})
+    note = ["--note", "x"] if arguments[0] == "propose" else []
+    ended = await hive.run(*arguments, *note)
+    assert ended.code == 1
+    help_ = f'"hive-c0re {arguments[0]} --help" shows what can be given'
+    assert ended.err.splitlines()[-1] == f"hive-c0re: {expected}: it is wrong ({help_})"
 
 
 async def test_a_long_hint_is_a_line_of_its_own(hive: Program, daemon: FakeHost) -> None:

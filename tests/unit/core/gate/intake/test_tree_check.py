@@ -153,32 +153,32 @@ def test_prompts() -> None:
 
 
 TOML_FAULTS = [
-    ("turn_timeout = 100_000", "agent.toml: turn_timeout: Input should be less than or equal to 86400"),
+    ("turn_timeout = 100_000", "agent.toml: turn_timeout: it may be at most 86,400"),
     ("# a\n\nmodle = 'x'\n", "agent.toml: modle: there is no such key"),
-    ("tools = [\n  'a',\n  'b', # c\n  3,\n]", "agent.toml: tools[2]: Input should be a valid string"),
-    ("tools = [\n  'a',\n  '''\nx''',\n  {x = 3}]", "agent.toml: tools[2]: Input should be a valid string"),
+    ("tools = [\n  'a',\n  'b', # c\n  3,\n]", "agent.toml: tools[2]: it must be a text"),
+    ("tools = [\n  'a',\n  '''\nx''',\n  {x = 3}]", "agent.toml: tools[2]: it must be a text"),
     (
         'model = """\na\n"""\n"tasks_max" = 1',
-        "agent.toml: tasks_max: Input should be greater than or equal to 16",
+        "agent.toml: tasks_max: it must be at least 16",
     ),
     (
         "[[script]]\n[[script]]\nthink = 99",
-        "agent.toml: script[1].think: Input should be less than or equal to 60",
+        "agent.toml: script[1].think: it may be at most 60",
     ),
     (
         "[[script]]\n[[script.send]]\nto='a'\ntext='b'\n[[script.send]]\n\nto='b'",
-        "agent.toml: script[0].send[1].text: Field required",
+        "agent.toml: script[0].send[1].text: it is missing",
     ),
     (
         "script = [{ send = [\n{to = 'a', text = 'b'},\n{to = '%', text = 'b'}] }]",
-        "agent.toml: script[0].send[1].to: String should match pattern",
+        "agent.toml: script[0].send[1].to: it must be the name of an agent, operator, * or @ and a label",
     ),
     ("[x]\ny = 1", "agent.toml: x: there is no such key"),
     ("a.b.c = 1", "agent.toml: a: there is no such key"),
     ('"\\u001b[2J" = 1', r"agent.toml: '\x1b[2J': there is no such key"),
     (
         "model = 3\nmodle = 4",
-        "agent.toml: model: Input should be a valid string; modle: there",
+        "agent.toml: model: it must be a text; modle: there",
     ),
     ("a = 1\nb = 1\nc = 1\nd = 1\ne = 1\nf = 1\ng = 1", "; e: there is no such key; and 2 more"),
     ("model = 'x'\r\n\r\nbackend =\r\n", "agent.toml, line 3: Invalid value"),
@@ -192,7 +192,7 @@ TOML_FAULTS = [
     ("\n" + ".".join("a" * 30_000) + " = 1", "agent.toml, line 2: more than 64 names are joined by dots"),
     ("[" + '\'a\' . "\\"".' * 5_000 + "x]", "agent.toml, line 1: more than 64 names are joined by dots"),
     ("".join(f"k{n}=1\n" for n in range(8_000)), "agent.toml: k0: there is no such key"),
-    ("turn_timeout = nan", "agent.toml: turn_timeout: Input should be less than or equal"),
+    ("turn_timeout = nan", "agent.toml: turn_timeout: it may be at most 86,400"),
     ("#" + "x" * 70_000, "agent.toml has 70,001 bytes, at most 65,536 are allowed"),
 ]
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class HiveError(Exception):
     """The refusal of a request or of a start.
 
     `code` is stable and for programs, `message` describes the problem, `hint` says what to do, `status` is the HTTP
     status of the response. The API converts it to the error form of the protocol (`hive_core.api.endpoint`), the
-    command line to one line on stderr.
+    command line to one line on stderr. `fields` are pairs of a wrong field of the request and the reason.
     """
 
-    def __init__(self, code: str, message: str, *, hint: str = "", status: int = 400) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        status: int = 400,
+        fields: Sequence[tuple[str, str]] = (),
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = hint
         self.status = status
+        self.fields = fields
 
 
 def bad_request(message: str, hint: str = "") -> HiveError:

@@ -14,7 +14,8 @@ import tomli_w
 
 from hive_core.agents.purge import change_mode
 from hive_core.errors import conflict
-from hive_core.infra.files import disk_full_as_error, open_directory
+from hive_core.infra.disk_space import disk_full_as_error
+from hive_core.infra.files import open_directory
 from hive_core.layout import AgentPaths
 from hive_core.protocol import AgentConfig, SpawnRequest
 

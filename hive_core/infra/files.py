@@ -1,4 +1,4 @@
-"""Durable and atomic writes, reads that follow no links, and the error for a full disk."""
+"""Durable and atomic writes, and reads that follow no links."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from hive_core.errors import HiveError
-
-_DISK_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
@@ -71,23 +67,6 @@ def make_readable(top: Path) -> None:
             path = Path(parent, name)
             path.chmod(0o555 if path.stat().st_mode & 0o100 else 0o444)
         Path(parent).chmod(0o755)
-
-
-def disk_full(action: str) -> HiveError:
-    """Return the error for a full disk."""
-    hint = "free space on the disk that holds the state directory, or raise its quota"
-    return HiveError("disk_full", f"cannot {action}: no space left on the disk", hint=hint, status=507)
-
-
-@contextmanager
-def disk_full_as_error(action: str) -> Iterator[None]:
-    """Raise HiveError `disk_full` instead of the OSError of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _DISK_FULL_ERRORS:
-            raise disk_full(action) from None
-        raise
 
 
 _MAX_TEXT_BYTES = 1024 * 1024

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.files import disk_full
+from hive_core.infra.disk_space import disk_full, reports_lack_of_space
 from hive_core.infra.git.quarantine import GitEnd
 from hive_core.infra.processes import describe_exit
 from hive_core.text import format_bytes, printable_line
@@ -39,7 +39,7 @@ _REPAIR = "see what git fsck says in your repository, and make the commit again"
 
 def refusal(reading: GitEnd, indexing: GitEnd, commit: str, most: int, source: Path) -> HiveError | None:
     """Return the error for a transfer of a commit that has failed; None if it has not."""
-    if "No space left on device" in indexing.output or "Disk quota exceeded" in indexing.output:
+    if reports_lack_of_space(indexing.output):
         return disk_full("take a proposal in")
     if "pack exceeds maximum allowed size" in indexing.output:
         return too_large(f"what the commit adds is more than {format_bytes(most)} when packed")

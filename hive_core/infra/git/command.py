@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hive_core.errors import HiveError
-from hive_core.infra.files import disk_full
+from hive_core.infra.disk_space import disk_full, reports_lack_of_space
 from hive_core.infra.processes import describe_exit
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def checked(repository: Path, *arguments: str, feed: bytes = b"", seconds: float
 
 def failure(arguments: Sequence[str], status: int, errors: str) -> HiveError:
     """Return the error for a command that failed."""
-    if "No space left on device" in errors or "Disk quota exceeded" in errors:
+    if reports_lack_of_space(errors, status):
         return disk_full(f"run git {_name(arguments)}")
     if status == _NO_PROGRAM:
         return _missing(errors)

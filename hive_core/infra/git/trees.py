@@ -11,7 +11,8 @@ from itertools import chain
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.files import disk_full_as_error, open_directory, sync_all
+from hive_core.infra.disk_space import disk_full_as_error
+from hive_core.infra.files import open_directory, sync_all
 from hive_core.infra.git.cat_file import read_batch
 from hive_core.infra.git.command import EMPTY_TREE, run_in_background
 from hive_core.infra.git.comparison.shown_diff import FIRST, DiffSpace, ShownDiff, change_of_modes, split_files

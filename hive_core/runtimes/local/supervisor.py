@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import structlog
 
 from hive_core.infra.concurrency.threads import LIFECYCLE
+from hive_core.infra.disk_space import is_lack_of_space
 from hive_core.protocol import Lifecycle
 from hive_core.runtimes.base import AgentSpec, UnitState
 from hive_core.runtimes.launcher import HarnessProcess, Launcher
@@ -24,8 +25,8 @@ from hive_core.runtimes.unit_state import BackOff
 _log = structlog.get_logger(__name__)
 
 
-_TEMPORARY_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ETXTBSY})
-"""Errors of a start that a retry may not have."""
+_TEMPORARY_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})
+"""Errors of a start that a retry may not have, beside those of a full disk."""
 
 
 class Supervisor:
@@ -110,7 +111,7 @@ class Supervisor:
                 self._child = await self._launch(self.spec)
             except (OSError, ValueError) as error:
                 cause = f"cannot be started: {_describe(error)}"
-                if not isinstance(error, TimeoutError) and getattr(error, "errno", None) not in _TEMPORARY_ERRORS:
+                if not _is_temporary(error):
                     self._change("failed", pid=None, started_at=None, exit_cause=cause)
                     return
             else:
@@ -168,6 +169,12 @@ class Supervisor:
     def _change(self, lifecycle: Lifecycle, **changes: object) -> None:
         self.state = replace(self.state, lifecycle=lifecycle, **changes)  # type: ignore[arg-type]
         self._publish(self.state)
+
+
+def _is_temporary(error: Exception) -> bool:
+    if isinstance(error, TimeoutError) or is_lack_of_space(error):
+        return True
+    return getattr(error, "errno", None) in _TEMPORARY_ERRORS
 
 
 def _describe(error: Exception) -> str:

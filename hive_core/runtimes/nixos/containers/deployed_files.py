@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.files import disk_full_as_error, make_readable
+from hive_core.infra.disk_space import disk_full_as_error
+from hive_core.infra.files import make_readable
 from hive_core.infra.git.comparison.directory_tree import NotATreeError, tree_id
 from hive_core.infra.git.repository import Repository
 from hive_core.layout import Layout

@@ -32,13 +32,35 @@ def open_directory(path: Path | str | bytes, within: int | None = None, *, path_
 def has_mount_below(directory: Path) -> bool:
     """Return True if a file system is mounted below `directory`, or if that cannot be determined."""
     try:
-        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+        points = [point for point, _ in _mounts()]
     except OSError:
         return True
-    # The fifth field is the mount point, with spaces and the like in octal (proc_pid_mountinfo(5)).
-    points = (re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), line.split()[4]) for line in lines)
     below = os.fsencode(directory.resolve()) + b"/"
     return any(point.startswith(below) for point in points)
+
+
+def filesystem_type(path: Path) -> str:
+    """Return the type of the file system of `path`, such as `ext4`; "" if it cannot be determined."""
+    try:
+        mounts = _mounts()
+    except OSError:
+        return ""
+    inside = os.fsencode(path.resolve()) + b"/"
+    # The last of those with the longest path: it hides the others.
+    around = [(len(point), number) for number, (point, _) in enumerate(mounts) if inside.startswith(point)]
+    return mounts[max(around)[1]][1] if around else ""
+
+
+def _mounts() -> list[tuple[bytes, str]]:
+    """Return mount points, those of directories with a final slash, and the types of what is mounted there."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        # The fifth field is the mount point, with spaces and the like in octal; the type is the first behind a field
+        # that is only a hyphen (proc_pid_mountinfo(5)).
+        fields = line.split()
+        point = re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), fields[4])
+        found.append((point.rstrip(b"/") + b"/", fields[fields.index(b"-") + 1].decode(errors="replace")))
+    return found
 
 
 def sync(path: Path) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, cast
+from urllib.parse import quote
 
 import aiosqlite
 
 from hive_core.errors import HiveError
+from hive_core.infra.database.failures import is_write_failure, lacks_space
 from hive_core.infra.database.migrations import migrate
+from hive_core.infra.disk_space import disk_full, is_lack_of_space
+from hive_core.infra.files import filesystem_type
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -43,29 +48,30 @@ class SqliteConnection(aiosqlite.Connection):
 async def open_for_writing(path: Path) -> SqliteConnection:
     """Open the only writing connection, and check and migrate the file. Its commits return when they are on disk.
 
-    Raises HiveError `database_damaged`, `database_unusable` or `schema_too_new`.
+    Raises HiveError `database_damaged`, `database_unusable`, `disk_full` or `schema_too_new`.
     """
     try:
         return await SqliteConnection.open(lambda: _connect_for_writing(path))
     except sqlite3.OperationalError as error:
-        raise _unusable(path, error) from None
+        raise await asyncio.to_thread(_unusable, path, error) from None
     except sqlite3.DatabaseError as error:
         raise _damaged(path, str(error)) from None
 
 
 async def open_for_reading(path: Path) -> SqliteConnection:
-    """Open a connection that reads what is committed. Raises HiveError `database_unusable`."""
+    """Open a connection that reads what is committed. Raises HiveError `database_unusable`, `disk_full`."""
     try:
         return await SqliteConnection.open(lambda: _connect_for_reading(path))
     except sqlite3.OperationalError as error:
-        raise _unusable(path, error) from None
+        raise await asyncio.to_thread(_unusable, path, error) from None
 
 
 def _connect_for_writing(path: Path) -> sqlite3.Connection:
     # On SQLite's thread, so that the check of a large file does not block the event loop.
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = _connect(path)
     try:
-        path.chmod(0o600)
+        if stat.S_IMODE(path.stat().st_mode) != 0o600:  # A change without effect needs space, too.
+            path.chmod(0o600)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         problems = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
@@ -79,12 +85,26 @@ def _connect_for_writing(path: Path) -> sqlite3.Connection:
 
 
 def _connect_for_reading(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = _connect(path)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
+_COPY_ON_WRITE = frozenset({"btrfs", "bcachefs"})
+"""File systems on which a store into a mapped file needs space, so that it ends the process (SIGBUS) without any."""
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # SQLite maps the index of its write-ahead log; with `unix-excl` it is in the process's own memory, and no other
+    # process can open the database (https://sqlite.org/vfs.html). All connections must agree on it.
+    alone = filesystem_type(path.parent) in _COPY_ON_WRITE
+    name = f"file:{quote(str(path))}?vfs={'unix-excl' if alone else 'unix'}"
+    return sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
+
+
 def _unusable(path: Path, error: sqlite3.Error) -> HiveError:
+    if is_lack_of_space(error) or (is_write_failure(error) and lacks_space(path)):
+        return disk_full(f"open {path}")
     return HiveError("database_unusable", f"cannot open {path}: {error}", hint="see whether the daemon may write there")
 
 

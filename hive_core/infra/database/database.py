@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,8 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database.connection import Operation, SqliteConnection, open_for_reading, open_for_writing
+from hive_core.infra.database.reserve import DiskReserve
 from hive_core.infra.database.writer import TEMPORARY_ERRORS, Writer
+from hive_core.infra.disk_space import is_lack_of_space
 
 __all__ = ["TEMPORARY_ERRORS", "Database", "Operation"]
 
@@ -27,7 +31,9 @@ class Database:
         reading: SqliteConnection,
         scanning: SqliteConnection,
         on_commit: Callable[[int], None],
+        reserve: DiskReserve | None,
     ) -> None:
+        self._reserve = reserve
         self._writing = writing
         self._reading = reading
         self._scanning = scanning
@@ -39,8 +45,22 @@ class Database:
         self.run = self._writer.run
 
     @classmethod
-    async def open(cls, path: Path, on_commit: Callable[[int], None] = lambda _: None) -> Database:
-        """Open `path` and create it if it does not exist. Raises HiveError if it is damaged, too new or unusable."""
+    async def open(
+        cls, path: Path, on_commit: Callable[[int], None] = lambda _: None, reserve: DiskReserve | None = None
+    ) -> Database:
+        """Open `path` and create it if it does not exist. Raises HiveError if it is damaged, too new or unusable.
+
+        `reserve` is given up if the disk is full, for the opening and for `write_urgently`.
+        """
+        try:
+            return await cls._open(path, on_commit, reserve)
+        except HiveError as error:
+            if not is_lack_of_space(error) or reserve is None or not await LIFECYCLE.run(reserve.release):
+                raise
+        return await cls._open(path, on_commit, reserve)
+
+    @classmethod
+    async def _open(cls, path: Path, on_commit: Callable[[int], None], reserve: DiskReserve | None) -> Database:
         opened = [await open_for_writing(path)]
         try:
             opened.append(await open_for_reading(path))
@@ -50,7 +70,7 @@ class Database:
                 await connection.close()  # Otherwise its thread would keep the process alive.
             raise
         writing, reading, scanning = opened
-        return cls(writing, reading, scanning, on_commit)
+        return cls(writing, reading, scanning, on_commit, reserve)
 
     async def read(self, operation: Operation[T]) -> T:
         """Run `operation` on the reading connection, which sees only what is committed.
@@ -62,6 +82,15 @@ class Database:
     async def scan(self, operation: Operation[T]) -> T:
         """Run `operation`, which may read many rows, as `read` does, on a connection for such reads only."""
         return await self._scanning.run(operation)
+
+    async def write_urgently(self, operation: Operation[T]) -> T:
+        """Run `operation` as `write` does; if the disk is full, again after the reserve was given up."""
+        try:
+            return await self.write(operation)
+        except HiveError as error:
+            if not is_lack_of_space(error) or self._reserve is None or not await LIFECYCLE.run(self._reserve.release):
+                raise
+        return await self.write(partial(_in_little_space, operation))
 
     async def check(self) -> None:
         """Raise HiveError unless a write can be executed."""
@@ -89,6 +118,20 @@ class Database:
         await self._scanning.close()
         await self._reading.close()
         await self._writing.close()
+
+
+def _in_little_space(operation: Operation[T], db: sqlite3.Connection) -> T:
+    # Where SQLite overwrites what is deleted, a purge would write as much as the agent's messages take.
+    overwrites = db.execute("PRAGMA secure_delete").fetchone()[0]
+    db.execute("PRAGMA secure_delete = FAST")
+    try:
+        return operation(db)
+    finally:
+        db.execute(f"PRAGMA secure_delete = {'FAST' if overwrites == _FAST else overwrites}")
+
+
+_FAST = 2
+"""The value of `secure_delete` that overwrites only what is written anyway."""
 
 
 def milliseconds() -> int:

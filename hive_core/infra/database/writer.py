@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hive_core.errors import HiveError
 from hive_core.infra.database.connection import Operation, SqliteConnection
+from hive_core.infra.database.failures import disk_full, is_write_failure, lacks_space, temporary_error
+from hive_core.infra.disk_space import is_lack_of_space
 
 T = TypeVar("T")
 Outcome = tuple[Any, BaseException | None]
 Batch = list[tuple[Operation[Any], asyncio.Future[Any]]]
 
+_ATTEMPTS = 3
+"""Attempts of a transaction whose writes fail although there is room."""
 TEMPORARY_ERRORS = frozenset({"disk_full", "database_busy"})
 """Error codes after which the database is unchanged, and a later attempt may succeed."""
 
@@ -81,7 +86,7 @@ class Writer:
         try:
             await self._connection.run(lambda connection: _execute(connection, operations, outcomes))
         except BaseException as error:
-            refusal, done = _temporary_error(error), list(outcomes)
+            refusal, done = temporary_error(error), list(outcomes)
             left = refusal or HiveError(
                 "storage_failed", f"the database failed: {error}", hint="see the daemon's log", status=503
             )
@@ -96,20 +101,44 @@ class Writer:
 def _execute(connection: sqlite3.Connection, operations: list[Operation[Any]], outcomes: list[Outcome]) -> None:
     """Run `operations` and append the outcome of each to `outcomes` as soon as it is on disk."""
     try:
-        outcomes += _in_one_transaction(connection, operations)
+        outcomes += _with_room(connection, operations)
         return
-    except sqlite3.OperationalError as error:
-        if len(operations) == 1 or getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+    except HiveError:
+        if len(operations) == 1:
             raise
     # One by one: an operation that needs little space, or frees some, must not fail because another needs much.
     for operation in operations:
         try:
-            outcomes += _in_one_transaction(connection, [operation])
-        except sqlite3.OperationalError as error:
-            refusal = _temporary_error(error)
-            if refusal is None:
-                raise
+            outcomes += _with_room(connection, [operation], known_full=True)
+        except HiveError as refusal:
             outcomes.append((None, refusal))
+
+
+def _with_room(
+    connection: sqlite3.Connection, operations: list[Operation[Any]], *, known_full: bool = False
+) -> list[Outcome]:
+    """Run `operations` in one transaction. Raises HiveError `disk_full` if they were not stored for lack of space.
+
+    A write that failed although there is room now is repeated: another program may have made the room meanwhile. With
+    `known_full`, any failed write counts as a lack of space.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return _in_one_transaction(connection, operations)
+        except sqlite3.OperationalError as error:
+            if is_lack_of_space(error):
+                raise disk_full() from error
+            if not is_write_failure(error):
+                raise
+            if known_full or lacks_space(_path(connection)):
+                raise disk_full() from error
+            if attempt == _ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _path(connection: sqlite3.Connection) -> Path:
+    return Path(connection.execute("PRAGMA database_list").fetchone()[2])
 
 
 def _in_one_transaction(connection: sqlite3.Connection, operations: list[Operation[Any]]) -> list[Outcome]:
@@ -142,18 +171,6 @@ def _settle(batch: Batch, outcomes: list[Outcome]) -> None:
             future.set_result(result)
         else:
             future.set_exception(error)
-
-
-def _temporary_error(error: BaseException) -> HiveError | None:
-    """Return the error for a failure that left the database unchanged and may be temporary; None for any other."""
-    code = getattr(error, "sqlite_errorcode", None)  # Errors that Python's own module raises have none.
-    if code == sqlite3.SQLITE_FULL:
-        hint = "free space on the disk that holds the state directory"
-        return HiveError("disk_full", "the disk is full: nothing was stored", hint=hint, status=507)
-    if code == sqlite3.SQLITE_BUSY:
-        hint = "close any other program that has the daemon's database open, then try again"
-        return HiveError("database_busy", "another program holds the database's lock", hint=hint, status=503)
-    return None
 
 
 def _stopping() -> HiveError:

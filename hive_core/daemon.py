@@ -29,7 +29,10 @@ from hive_core.api.routes.tables import Services, agents_endpoints, operators_en
 from hive_core.api.sockets import CoreSockets, HostSocket, operators_access
 from hive_core.gate.gate import Gate
 from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
+from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database.database import Database
+from hive_core.infra.database.deferred import DeferredChanges, IntentFiles
+from hive_core.infra.database.reserve import DiskReserve
 from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.file_lock import StateLock
 from hive_core.infra.systemd.notify import Notifier
@@ -93,7 +96,9 @@ class Daemon:
         stack.callback(opening.cancel)
         metrics = Metrics()
         events = EventHub()
-        database = await Database.open(layout.database, metrics.committed)
+        reserve = DiskReserve(layout.reserve)
+        await LIFECYCLE.run(reserve.release_if_full)
+        database = await Database.open(layout.database, metrics.committed, reserve)
         space = DatabaseSpace(database, memory_bytes(settings.database_limit))
         database.committed.append(space.touch)
         stack.push_async_callback(database.close)
@@ -127,7 +132,8 @@ class Daemon:
         stack.callback(views.close)
         runtime = await opening
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
-        page_access, purging = PageAccess(), Purging(layout, database)
+        deferred = DeferredChanges(database, IntentFiles(layout.intents))
+        page_access, purging = PageAccess(), Purging(layout, database, deferred)
         limit_policy = LimitPolicy(settings.limits, settings.ceilings)
         limits = AgentLimits(agents, database=database, runtime=runtime, policy=limit_policy)
         deployments = DeploymentManager(
@@ -140,6 +146,7 @@ class Daemon:
             page_ports=ports,
             reports=reports,
             purging=purging,
+            deferred=deferred,
             environment=passed_environment(settings.pass_environment),
             limit_policy=limit_policy,
         )
@@ -153,6 +160,7 @@ class Daemon:
             reports=reports,
             purging=purging,
             page_access=page_access,
+            deferred=deferred,
         )
 
         gate = Gate(
@@ -229,6 +237,8 @@ class Daemon:
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusal_audit.run()),
             self._part("trash", lifecycle.empty_trash()),
+            self._part("disk reserve", reserve.run()),
+            self._part("deferred changes", deferred.run()),
             self._part("agents' start", lifecycle.start_wanted()),
             self._part("gate", gate.run()),
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,16 @@ class Layout:
     @property
     def lock(self) -> Path:
         return self.state_dir / "hive.lock"
+
+    @property
+    def reserve(self) -> Path:
+        """The file that takes up space until it is given up on a full disk."""
+        return self.state_dir / "hive.reserve"
+
+    @property
+    def intents(self) -> Path:
+        """Empty files whose removal records what a full disk keeps from being stored."""
+        return self.state_dir / "intents"
 
     @property
     def agents(self) -> Path:
@@ -163,8 +174,11 @@ def make_directories(layout: Layout) -> None:
         try:
             directory.mkdir(mode=mode, parents=True, exist_ok=True)
         except OSError as error:
+            hint = "choose others with --state-dir and --run-dir, or start the daemon as root"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                hint = "free space on that disk, or raise its quota"
             raise HiveError(
                 "no_directory",
                 f"cannot create {directory}: {os.strerror(error.errno or 0)}",
-                hint="choose others with --state-dir and --run-dir, or start the daemon as root",
+                hint=hint,
             ) from None

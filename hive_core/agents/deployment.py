@@ -19,6 +19,7 @@ from hive_core.errors import HiveError, conflict
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
+from hive_core.infra.database.deferred import DeferredChanges
 from hive_core.layout import AgentPaths, Layout
 from hive_core.protocol import AgentStatus, Kind
 from hive_core.protocol.names import MANAGER
@@ -72,6 +73,7 @@ class DeploymentManager:
         page_ports: PagePortManager,
         reports: HarnessReports,
         purging: Purging,
+        deferred: DeferredChanges,
         environment: Mapping[str, str],
         limit_policy: LimitPolicy,
     ) -> None:
@@ -85,6 +87,7 @@ class DeploymentManager:
         self._page_ports = page_ports
         self._reports = reports
         self._purging = purging
+        self._deferred = deferred
         self._environment = environment
         self._limit_policy = limit_policy
 
@@ -94,10 +97,11 @@ class DeploymentManager:
         Afterwards no files of a purged agent of the name are in the way, and none will be deleted later.
 
         Raises:
-            HiveError: `bad_name`, `agent_exists`, `agent_being_purged`.
+            HiveError: `bad_name`, `agent_exists`, `agent_being_purged`, `disk_full`.
         """
         check_name(name)
         self._check_free(name)
+        await self._deferred.settle(name)
         if self._purging.pending(name):
             async with self._registry.lock(name):
                 await self._purging.make_way(name)
@@ -135,6 +139,8 @@ class DeploymentManager:
 
         async with self._registry.lock(name):
             self._check_free(name)
+            await self._deferred.settle(name)
+            await LIFECYCLE.run(self._deferred.files.make, name)
             record = await self._database.write(store)
             self._registry.add(record)
             await self.listen(record)

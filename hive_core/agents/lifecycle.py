@@ -6,8 +6,9 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -22,7 +23,9 @@ from hive_core.agents.store import AgentRecord, Desired
 from hive_core.errors import HiveError
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database import audit
-from hive_core.infra.database.database import Database
+from hive_core.infra.database.database import Database, Operation
+from hive_core.infra.database.deferred import DeferredChanges
+from hive_core.infra.disk_space import is_lack_of_space
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, question_store
 from hive_core.messaging.fairness.budgets import StatusChanges
@@ -50,6 +53,7 @@ class AgentLifecycle:
         reports: HarnessReports,
         purging: Purging,
         page_access: PageAccess,
+        deferred: DeferredChanges,
     ) -> None:
         self._registry = registry
         self._deployments = deployments
@@ -60,6 +64,7 @@ class AgentLifecycle:
         self._reports = reports
         self._purging = purging
         self._page_access = page_access
+        self._deferred = deferred
         self._status_changes = StatusChanges(time.monotonic)
 
     async def open(self) -> None:
@@ -68,6 +73,7 @@ class AgentLifecycle:
         `start_wanted` starts them. A failure to listen for one agent is logged and does not affect the others.
         """
         known = await self._database.read(agent_store.load)
+        known = await self._carry_out_intents(known)
         await self._purging.open({record.name for record in known})
         await LIFECYCLE.run(self._make_directories, known)
         for record in known:
@@ -102,18 +108,25 @@ class AgentLifecycle:
         """Start the agent, unless it runs already."""
         self._registry.record(name)
         async with self._registry.lock(name):
-            record = await self._want(name, "running", "start", actor)
+            record = await self._want_running(name, "start", actor)
             self._deployments.hold_view(record)
             self._deployments.hold_port(record)
             await self._runtime.start(self._deployments.spec(record))
         return self._registry.status(name)
 
     async def stop(self, name: str, actor: str) -> AgentStatus:
-        """Stop the agent; its messages stay stored."""
+        """Stop the agent; its messages stay stored.
+
+        On a full disk it is stopped first: it may be the one that fills the disk.
+        """
         self._registry.record(name)
         async with self._registry.lock(name):
-            record = await self._want(name, "stopped", "stop", actor)
+            wish = _wish(name, "stopped", "stop", actor)
+            stored = await self._stored(name, wish)
+            record = self._desire(name, "stopped")
             await self._runtime.stop(name)
+            if not stored:
+                await self._deferred.store_or_keep(name, wish, "stop")
             self._deployments.hold_port(record)  # A harness that outlived a daemon may have held it until now.
         return self._registry.status(name)
 
@@ -121,7 +134,7 @@ class AgentLifecycle:
         """Stop the agent if it runs, then start it."""
         self._registry.record(name)
         async with self._registry.lock(name):
-            record = await self._want(name, "running", "restart", actor)
+            record = await self._want_running(name, "restart", actor, before=self._runtime.stop)
             await self._runtime.stop(name)
             self._deployments.hold_view(record)
             self._deployments.hold_port(record)
@@ -141,7 +154,8 @@ class AgentLifecycle:
     async def destroy(self, name: str, actor: str, *, purge: bool) -> DestroyAnswer:
         """Remove the agent; with `purge` also its files, port, messages and history.
 
-        Without `purge` a new agent of the name gets them. If the change cannot be stored, the agent stays as it was.
+        Without `purge` a new agent of the name gets them. If the change cannot be stored, the agent stays as it was;
+        but on a full disk it is removed, and that is stored when there is room.
 
         Raises:
             HiveError: `unknown_agent`, `bad_name`; `agent_being_purged` or `purge_unfinished` if the agent was removed,
@@ -152,8 +166,10 @@ class AgentLifecycle:
             record = self._registry.record(name)
             await self._runtime.destroy(name)
             member = self._registry.detach(name)  # Before its messages: none may arrive after they were counted.
+            unacknowledged = self._broker.unacknowledged(name) if purge else 0
+            change = partial(self._delete, name=name, actor=actor, purge=purge)
             try:
-                dropped = await self._database.write(lambda db: self._delete(db, name, actor, purge=purge))
+                dropped = await self._deferred.store_or_keep(name, change, "purge" if purge else "destroy")
             except Exception:
                 self._registry.attach(member)
                 if record.desired == "running":
@@ -167,10 +183,40 @@ class AgentLifecycle:
                 self._purging.begun(name)
             await self._deployments.stop_listening(name)
             left = await (self._purging.finish(name) if purge else self._purging.clear_run(name))
+            if not self._deferred.is_kept(name):
+                await LIFECYCLE.run(self._deferred.files.remove, name)
         await self._purging.delete(left)
-        return DestroyAnswer(name=name, purged=purge, dropped_messages=dropped)
+        return DestroyAnswer(name=name, purged=purge, dropped_messages=unacknowledged if dropped is None else dropped)
 
     # --------------------------------------------------------------------------------------------------------
+
+    async def _carry_out_intents(self, known: Sequence[AgentRecord]) -> list[AgentRecord]:
+        """Store what a full disk kept an earlier daemon from storing, and return the agents as they are after that."""
+        intents = await LIFECYCLE.run(self._deferred.files.recorded)
+        left = []
+        for record in known:
+            name, intent = record.name, intents.get(record.name)
+            if intent == "stop" and record.desired == "running":
+                await self._deferred.store_or_keep(name, _wish(name, "stopped", "stop", "system"), "stop")
+                left.append(replace(record, desired="stopped"))
+            elif intent in ("destroy", "purge"):
+                purge = intent == "purge"
+                change = partial(self._delete, name=name, actor="system", purge=purge)
+                await self._deferred.store_or_keep(name, change, intent)
+                if purge:
+                    self._broker.was_deleted(name)
+                    self._purging.begun(name)
+            else:
+                left.append(record)
+        await LIFECYCLE.run(self._make_intent_files, [record.name for record in left])
+        return left
+
+    def _make_intent_files(self, names: Sequence[str]) -> None:
+        # Those of agents that are destroyed already, but not in the database, are still needed.
+        self._deferred.files.remove_others({*names, *self._deferred.kept()})
+        for name in names:
+            if not self._deferred.is_kept(name):
+                self._deferred.files.make(name)
 
     def _make_directories(self, known: Sequence[AgentRecord]) -> None:
         for record in known:
@@ -216,18 +262,48 @@ class AgentLifecycle:
         audit.append(db, actor=actor, action="destroy", subject=name, detail=detail)
         return dropped
 
-    async def _want(self, name: str, desired: Desired, action: str, actor: str) -> AgentRecord:
-        record = self._registry.record(name)
+    async def _want_running(
+        self, name: str, action: str, actor: str, *, before: Callable[[str], Awaitable[None]] | None = None
+    ) -> AgentRecord:
+        """Store that the agent should run. On a full disk `before` is called first.
 
-        def store(db: sqlite3.Connection) -> None:
-            agent_store.set_desired(db, name, desired)
-            audit.append(db, actor=actor, action=action, subject=name)
+        Raises `disk_full` if that changes what was stored; if it does not, only the audit row is stored later.
+        """
+        wish = _wish(name, "running", action, actor)
+        if not await self._stored(name, wish):
+            if before is not None:
+                await before(name)
+            if self._registry.record(name).desired == "running":
+                await self._deferred.store_or_keep(name, wish)
+            else:
+                await self._deferred.store(name, wish)
+        return self._desire(name, "running")
 
-        await self._database.write(store)
-        record = replace(record, desired=desired)
+    async def _stored(self, name: str, wish: Operation[None]) -> bool:
+        """Store a wish; return False if the disk is full, or an earlier change must be stored first."""
+        if self._deferred.is_kept(name):
+            return False
+        try:
+            await self._database.write(wish)
+        except HiveError as error:
+            if not is_lack_of_space(error):
+                raise
+            return False
+        return True
+
+    def _desire(self, name: str, desired: Desired) -> AgentRecord:
+        record = replace(self._registry.record(name), desired=desired)
         self._registry.replace(record)
         self._reports.health_monitor.check_again(name)
         return record
+
+
+def _wish(name: str, desired: Desired, action: str, actor: str) -> Operation[None]:
+    def store(db: sqlite3.Connection) -> None:
+        agent_store.set_desired(db, name, desired)
+        audit.append(db, actor=actor, action=action, subject=name)
+
+    return store
 
 
 def passed_environment(names: Sequence[str]) -> dict[str, str]:

@@ -26,6 +26,8 @@ from hive_core.agents import store
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database.database import Database
+from hive_core.infra.database.deferred import DeferredChanges
+from hive_core.infra.disk_space import is_lack_of_space
 from hive_core.infra.files import has_mount_below, open_directory
 from hive_core.infra.processes import Command, Process, describe_exit, read_all, spawn
 from hive_core.layout import Layout
@@ -42,8 +44,9 @@ _ERROR_CHARACTERS = 300
 class Purging:
     """Deletes the files of destroyed agents."""
 
-    def __init__(self, layout: Layout, database: Database) -> None:
+    def __init__(self, layout: Layout, database: Database, deferred: DeferredChanges) -> None:
         self._database = database
+        self._deferred = deferred
         self._trash = Trash(layout)
         self._pending: set[str] = set()
         self._trash_filled = asyncio.Event()
@@ -51,7 +54,7 @@ class Purging:
 
     async def open(self, known: set[str]) -> None:
         """Move the files of purged agents and the sockets of unknown agents away, where an earlier daemon left them."""
-        self._pending = await self._database.read(store.purges)
+        self._pending |= await self._database.read(store.purges)
         for name in sorted(self._pending):
             try:
                 await self.finish(name)
@@ -92,15 +95,23 @@ class Purging:
     async def finish(self, name: str) -> Sequence[Path]:
         """Move all files of the agent away; returns the trash directories to `delete`. Raises `agent_being_purged`."""
         try:
-            directories = await LIFECYCLE.run(self._trash.move_all, name)
+            try:
+                directories = await LIFECYCLE.run(self._trash.move_all, name)
+            except OSError as error:
+                if not is_lack_of_space(error):
+                    raise
+                # There is no room for a directory in the trash.
+                await self._trash.delete_in_place(name)
+                directories = []
         except OSError as error:
             raise conflict(
                 "agent_being_purged",
                 f"the files of the purged agent {name} cannot be moved away: {_describe(error)}",
                 "remove the cause and spawn the agent again, or restart the daemon",
             ) from None
-        await self._database.write(lambda db: store.end_purge(db, name))
-        self._pending.discard(name)
+        await self._deferred.store_or_keep(name, lambda db: store.end_purge(db, name))
+        if not self._deferred.is_kept(name):
+            self._pending.discard(name)
         return directories
 
     def pending(self, name: str) -> bool:
@@ -108,8 +119,12 @@ class Purging:
         return name in self._pending
 
     async def make_way(self, name: str) -> None:
-        """Finish the purge of an earlier agent of that name, if it is pending. Raises `agent_being_purged`."""
+        """Finish the purge of an earlier agent of that name, if it is pending.
+
+        Raises `agent_being_purged`, `disk_full`.
+        """
         if name in self._pending:
+            await self._deferred.settle(name)
             await self.finish(name)
             self._trash_filled.set()
 
@@ -150,10 +165,17 @@ class Trash:
 
     def move_all(self, name: str) -> list[Path]:
         """Move everything that an agent has into the trash; returns the directories to `delete`. Raises OSError."""
+        return self.move_run(name) + self._move(self._layout.state_dir, self._files(name))
+
+    async def delete_in_place(self, name: str) -> None:
+        """Delete everything that an agent has where it is, which needs no room. Raises OSError as `delete` does."""
+        for path in await LIFECYCLE.run(_existing, [self._layout.agent(name).run, *self._files(name)]):
+            await self.delete(path)
+
+    def _files(self, name: str) -> list[Path]:
         layout = self._layout
         built = [layout.applied_repository(name), layout.closures / name, layout.deployed / name, layout.builds / name]
-        logs = sorted(layout.logs.glob(f"{name}.log*"))
-        return self.move_run(name) + self._move(layout.state_dir, [layout.agent_home(name), *built, *logs])
+        return [layout.agent_home(name), *built, *sorted(layout.logs.glob(f"{name}.log*"))]
 
     def trash_orphaned(self, known: set[str]) -> list[Path]:
         """Move the run directories and view sockets of agents that are not `known` into the trash. Raises OSError.
@@ -176,7 +198,7 @@ class Trash:
         return directories
 
     async def delete(self, directory: Path) -> None:
-        """Delete a directory of the trash, or as much of it as possible until `stop`.
+        """Delete a directory, or as much of it as possible until `stop`.
 
         Raises:
             OSError: Something could not be deleted; everything else was.
@@ -215,7 +237,7 @@ class Trash:
         return "" if code == 0 else _first_error(output) or f"{program}: {describe_exit(code)}"
 
     def _move(self, root: Path, sources: list[Path]) -> list[Path]:
-        existing = [source for source in sources if os.path.lexists(source)]
+        existing = _existing(sources)
         if not existing:
             return []
         directory = root / "trash" / secrets.token_hex(8)
@@ -227,6 +249,10 @@ class Trash:
                     _unlock(source)
                 source.rename(directory / f"{number}.{source.name}")  # Several have the agent's name.
         return [directory]
+
+
+def _existing(paths: Sequence[Path]) -> list[Path]:
+    return [path for path in paths if os.path.lexists(path)]
 
 
 def _first_error(output: bytes) -> str:

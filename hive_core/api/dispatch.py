@@ -20,6 +20,7 @@ from hive_core.api.responses import json_response
 from hive_core.errors import HiveError, bad_request, not_found
 from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
 from hive_core.infra.concurrency.threads import READS
+from hive_core.infra.disk_space import disk_full, is_lack_of_space
 from hive_core.protocol import ErrorAnswer, ErrorBody, Query, WrongField
 
 T = TypeVar("T")
@@ -216,6 +217,8 @@ def _as_refusal(error: Exception, request: web.BaseRequest) -> HiveError:
         return error
     if isinstance(error, web.RequestPayloadError):
         return bad_request("the request's body does not arrive as its headers say", "send it plainly, with its length")
+    if is_lack_of_space(error):
+        return disk_full("carry the request out")
     _log.error("request failed", path=ascii(request.path), exc_info=error)
     return HiveError("internal", "the daemon failed on this request", hint="see its log", status=500)
 

@@ -11,19 +11,28 @@ import fcntl
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.infra.concurrency.threads import LIFECYCLE
+from hive_core.infra.disk_space import disk_full_as_error
 
 
 class StateLock:
     """The daemon's lock on its state directory, which the kernel releases when the process ends."""
 
     def __init__(self, path: Path) -> None:
-        """Take the lock. Raises HiveError `state_in_use` if another daemon holds it."""
-        self._descriptor = _open(path)
+        """Take the lock. Raises HiveError `state_in_use` if another daemon holds it, `disk_full`, `no_directory`."""
+        try:
+            with disk_full_as_error(f"make {path}"):
+                self._descriptor = _open(path)
+        except OSError as error:
+            raise HiveError(
+                "no_directory",
+                f"cannot lock {path}: {os.strerror(error.errno or 0)}",
+                hint="choose another --state-dir, or start the daemon as root",
+            ) from None
         if not _try_lock(self._descriptor):
             holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._descriptor)
@@ -32,8 +41,9 @@ class StateLock:
                 f"another hive-c0re (process {holder}) is using {path.parent}",
                 hint="stop it first, or choose another --state-dir",
             )
-        os.truncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # On a full disk, the next daemon that is refused reads an unknown holder.
+            os.truncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Release the lock."""

@@ -88,8 +88,10 @@ class Database:
         try:
             return await self.write(operation)
         except HiveError as error:
-            if not is_lack_of_space(error) or self._reserve is None or not await LIFECYCLE.run(self._reserve.release):
+            if not is_lack_of_space(error):
                 raise
+        if self._reserve is not None:
+            await LIFECYCLE.run(self._reserve.release)
         return await self.write(partial(_in_little_space, operation))
 
     async def check(self) -> None:

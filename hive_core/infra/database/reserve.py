@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from hive_core.infra.concurrency.threads import LIFECYCLE
+from hive_core.infra.database.failures import lacks_space
 
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +61,11 @@ class DiskReserve:
             return False
         _log.warning("the disk is full: the reserve is given up", path=str(self._path))
         return True
+
+    def release_if_full(self) -> None:
+        """Remove the file if nothing else can be written, so that a daemon can start on a full disk."""
+        if self._path.exists() and lacks_space(self._path):
+            self.release()
 
     async def run(self) -> None:
         """Make the file, at once and again whenever it is missing and there is room, until cancelled."""

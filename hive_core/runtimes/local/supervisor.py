@@ -107,7 +107,7 @@ class Supervisor:
         while True:
             began = asyncio.get_running_loop().time()
             try:
-                await LIFECYCLE.run(self._log.open)
+                await self._open_log()
                 self._child = await self._launch(self.spec)
             except (OSError, ValueError) as error:
                 cause = f"cannot be started: {_describe(error)}"
@@ -131,6 +131,14 @@ class Supervisor:
                 self._change("starting", restarts=0)
             else:
                 self._change("starting", restarts=self.state.restarts + 1)
+
+    async def _open_log(self) -> None:
+        try:
+            await LIFECYCLE.run(self._log.open)
+        except OSError as error:
+            # Lines are lost until there is room, which is no reason to keep the agent from running.
+            if not is_lack_of_space(error):
+                raise
 
     async def _run_to_end(self, child: HarnessProcess) -> str:
         """Wait for the end of the harness and of all processes that it started; return the cause of the end."""

@@ -14,6 +14,7 @@ from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.database import Database
+from hive_core.infra.database.deferred import DeferredChanges, IntentFiles
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory
@@ -181,6 +182,7 @@ class AgentHive:
     sockets: FakeSockets
     page_ports: FakePagePorts
     views: FakeViewSockets
+    deferred: DeferredChanges
 
     async def spawn(self, name: str, *, start: bool = True) -> AgentStatus:
         """What the gate does for a new agent, after the decision."""
@@ -224,7 +226,8 @@ async def opened(
         await broker.open()
         reports = HarnessReports(events, broker, directory)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=processes, reports=reports)
-        page_access, purging, policy = PageAccess(), Purging(layout, database), limit_policy or LimitPolicy()
+        deferred = DeferredChanges(database, IntentFiles(layout.intents))
+        page_access, purging, policy = PageAccess(), Purging(layout, database, deferred), limit_policy or LimitPolicy()
         limits = AgentLimits(agents, database=database, runtime=processes, policy=policy)
         deployments = DeploymentManager(
             agents,
@@ -236,6 +239,7 @@ async def opened(
             page_ports=page_ports,
             reports=reports,
             purging=purging,
+            deferred=deferred,
             environment={},
             limit_policy=policy,
         )
@@ -249,6 +253,7 @@ async def opened(
             reports=reports,
             purging=purging,
             page_access=page_access,
+            deferred=deferred,
         )
         await lifecycle.open()
         yield AgentHive(
@@ -266,6 +271,7 @@ async def opened(
             sockets,
             page_ports,
             views,
+            deferred,
         )
     finally:
         database.finish()

@@ -73,13 +73,13 @@ async def test_a_refused_start_does_not_stop_the_others(layout: Layout, monkeypa
 async def test_a_destroy_that_is_not_stored_changes_nothing(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, purge: bool
 ) -> None:
-    """If the disk is full, the agent runs on, can be written to, keeps its messages, and can be destroyed later."""
+    """The agent runs on, can be written to, keeps its messages, and can be destroyed later."""
     async with opened(layout) as hive:
         await hive.spawn("bob")
         await hive.broker.send("operator", SendRequest(to="bob", body="one"))
         with monkeypatch.context() as patch:
-            patch.setattr("hive_core.infra.database.audit.append", _full)
-            with pytest.raises(HiveError, match="disk"):
+            patch.setattr("hive_core.infra.database.audit.append", _locked)
+            with pytest.raises(HiveError, match="lock"):
                 await hive.lifecycle.destroy("bob", "operator", purge=purge)
         assert hive.agents.status("bob").lifecycle == "running"
         assert hive.sockets.names == {"bob"}
@@ -90,8 +90,8 @@ async def test_a_destroy_that_is_not_stored_changes_nothing(
         assert hive.broker.unacknowledged("bob") == (0 if purge else 2)
 
 
-def _full(*_: object, **__: object) -> None:
-    raise HiveError("disk_full", "the disk is full: nothing was stored", status=507)
+def _locked(*_: object, **__: object) -> None:
+    raise HiveError("database_busy", "another program holds the database's lock", status=503)
 
 
 async def test_a_new_agent_waits_for_the_purge_of_the_old_one(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

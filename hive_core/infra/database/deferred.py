@@ -56,7 +56,7 @@ class IntentFiles:
             unfinished.rename(path)
             sync(self._directory)
         except OSError as error:
-            _log.warning("intent files not made", key=key, error=str(error))
+            _log.warning("intent files not made", agent=key, error=str(error))
             self.remove(key)
 
     def record(self, key: str, intent: Intent) -> None:
@@ -66,7 +66,7 @@ class IntentFiles:
             (path / intent).unlink(missing_ok=True)
             sync(path)
         except OSError as error:
-            _log.warning("intent not recorded", key=key, intent=intent, error=str(error))
+            _log.warning("intent not recorded", agent=key, intent=intent, error=str(error))
 
     def recorded(self) -> dict[str, Intent]:
         """Return the intents that are recorded, by key."""
@@ -138,7 +138,7 @@ class DeferredChanges:
                 await LIFECYCLE.run(self.files.record, key, intent)
             self._kept.setdefault(key, []).append((operation, intent))
             self._filled.set()
-            _log.warning("a change is stored when there is room", key=key, intent=intent)
+            _log.warning("a change is stored when there is room", agent=key, intent=intent)
             return None
 
     async def settle(self, key: str) -> None:
@@ -158,7 +158,7 @@ class DeferredChanges:
                     if error.code not in TEMPORARY_ERRORS:
                         raise
                 else:
-                    _log.info("a change that was kept is stored", key=key)
+                    _log.info("a change that was kept is stored", agent=key)
             if self._kept:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from tests.helpers.real_daemon import Daemon, running
+from tests.helpers.small_disks import small_disk as small_filesystem
 
 SENDERS = 8
 
@@ -71,6 +73,57 @@ async def test_a_writer_that_fails_takes_the_daemon_down(hive_home: Path) -> Non
         assert (await daemon.agents())["ann"]["unacked"] == 50
         assert await send(daemon, "and on") == (200, "")
         assert daemon.sql("SELECT count(*) FROM messages WHERE body LIKE 'late%'") == [(0,)]
+
+
+async def test_a_limit_of_file_sizes_refuses_sends_and_recovers(hive_home: Path) -> None:
+    """A write-ahead log that may not grow is a full disk: 507 `disk_full`, then sends work again, without a restart."""
+    async with running(Daemon(hive_home)) as daemon:
+        await daemon.spawn("ann", start=False)
+        written = daemon.database.with_name("hive.sqlite-wal").stat().st_size
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (written, resource.RLIM_INFINITY))
+        crowd = await asyncio.gather(*(send(daemon, f"late {number} " + "x" * 50_000) for number in range(SENDERS)))
+        assert Counter(crowd) == {(507, "disk_full"): SENDERS}
+        stopped = await daemon.ask("POST", "/v1/agents/ann/stop")
+        assert stopped["lifecycle"] == "stopped"
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert await send(daemon, "and on") == (200, "")
+        assert daemon.sql("SELECT count(*) FROM messages WHERE body LIKE 'late%'") == [(0,)]
+        assert not daemon.log_entries("a part of the daemon failed")
+
+
+async def test_agents_are_stopped_and_removed_within_an_exceeded_quota(hive_home: Path) -> None:
+    """Also where only the removal of files works, a killed daemon's successor knows of it, and it is stored later."""
+    with small_filesystem("quota", hive_home / "disk") as disk:
+        async with running(Daemon(hive_home, state_dir=disk.path / "s")) as daemon:
+            for name in ("ann", "bob"):
+                await daemon.spawn(name)
+            disk.fill()
+            while (await send(daemon, "x" * 50_000))[0] == 200:
+                pass
+            disk.fill()
+            assert await send(daemon, "x" * 50_000) == (507, "disk_full")
+            async with asyncio.timeout(20):
+                stopped = await daemon.ask("POST", "/v1/agents/ann/stop")
+                disk.fill()  # Now the reserve is gone, too.
+                await daemon.ask("POST", "/v1/agents/bob/destroy", {"purge": False})
+            assert stopped["lifecycle"] == "stopped"
+            await daemon.kill()
+            await daemon.start()
+            found = await daemon.agents()
+            assert {name: agent["lifecycle"] for name, agent in found.items()} == {"ann": "stopped"}
+            disk.make_room()
+            async with asyncio.timeout(20):
+                while (await audited(daemon))[("bob", "destroy")] == 0:
+                    await asyncio.sleep(0.05)
+            assert await send(daemon, "room again") == (200, "")
+            assert (await audited(daemon))[("ann", "stop")] == 1
+            assert not daemon.log_entries("a part of the daemon failed")
+
+
+async def audited(daemon: Daemon) -> Counter[tuple[str, str]]:
+    """Count the rows of the audit log by subject and action."""
+    rows = (await daemon.ask("GET", "/v1/audit"))["rows"]
+    return Counter((row["subject"], row["action"]) for row in rows)
 
 
 def small_disk(place: Path, size: int) -> list[str]:

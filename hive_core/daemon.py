@@ -44,6 +44,7 @@ from hive_core.messaging import Broker, Directory, Questions, Reminders, Schedul
 from hive_core.messaging.scheduler import limit_database, run_retention
 from hive_core.protocol.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
+from hive_core.runtimes.local.leftovers import kill_leftovers
 from hive_core.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -90,14 +91,15 @@ class Daemon:
         make_directories(layout)
         lock = StateLock(layout.lock)
         stack.callback(lock.release)
+        await LIFECYCLE.run(kill_leftovers, layout.state_dir, layout.run_dir)
+        reserve = DiskReserve(layout.reserve)
+        await LIFECYCLE.run(reserve.release_if_full)
 
         # Opening a runtime tests the confinement in child processes; meanwhile the database is checked.
         opening = asyncio.create_task(open_runtime(settings, layout))
         stack.callback(opening.cancel)
         metrics = Metrics()
         events = EventHub()
-        reserve = DiskReserve(layout.reserve)
-        await LIFECYCLE.run(reserve.release_if_full)
         database = await Database.open(layout.database, metrics.committed, reserve)
         space = DatabaseSpace(database, memory_bytes(settings.database_limit))
         database.committed.append(space.touch)

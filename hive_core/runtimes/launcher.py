@@ -17,7 +17,6 @@ import select
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +26,13 @@ from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.processes import Command, Process, describe_exit, read_all, readable, spawn
 from hive_core.layout import AgentPaths
 from hive_core.protocol import Kind
-from hive_core.runtimes.agent_environment import agent_variables, git_identity, harness_environment, python_path
+from hive_core.runtimes.agent_environment import (
+    agent_variables,
+    git_identity,
+    harness_environment,
+    package_root,
+    python_path,
+)
 from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.bubblewrap import Host, arguments
 
@@ -282,25 +287,24 @@ async def probe_bubblewrap(bwrap: str, host: Host) -> str:
 
     Returns the reason of a failure, empty if it works.
     """
-    with tempfile.TemporaryDirectory(prefix="hyperhive-") as place:
-        paths = AgentPaths(*(Path(place, name) for name in ("config", "state", "claude", "run")))
-        for path in (paths.config, paths.state, paths.claude, paths.run):
-            path.mkdir()
-        launch = SandboxLauncher(bwrap, host, lambda _: [sys.executable, "-P", "-c", "import hive_core.protocol.names"])
-        try:
-            child = await launch(AgentSpec("probe", "agent", paths, Path(place, "log"), sealed=True))
-        except OSError as error:
-            return f"bwrap cannot be started: {error.strerror or 'it does not set up its sandbox'}"
-        try:
-            async with asyncio.timeout(_PROBE_SECONDS):
-                output = await read_all(child.output, 64 * 1024)
-                end = await child.wait()
-        except TimeoutError:
-            return f"bwrap did not end within {_PROBE_SECONDS:g} s"
-        finally:
-            child.kill()
-            await child.wait()
-            child.close()
+    # A directory that is there, so that a full disk does not decide on the confinement, and a kill leaves none behind.
+    place = package_root() / "hive_core"
+    launch = SandboxLauncher(bwrap, host, lambda _: [sys.executable, "-P", "-c", "import hive_core.protocol.names"])
+    paths = AgentPaths(place, place, place, place)
+    try:
+        child = await launch(AgentSpec("probe", "agent", paths, place / "log", sealed=True))
+    except OSError as error:
+        return f"bwrap cannot be started: {error.strerror or 'it does not set up its sandbox'}"
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            output = await read_all(child.output, 64 * 1024)
+            end = await child.wait()
+    except TimeoutError:
+        return f"bwrap did not end within {_PROBE_SECONDS:g} s"
+    finally:
+        child.kill()
+        await child.wait()
+        child.close()
     if end == describe_exit(0):
         return ""
     words = output.decode(errors="replace").strip().splitlines() or [end]

@@ -225,7 +225,8 @@ _FILES_LEAST = 1_000
 class DiskSpace:
     """The free space in a directory: bytes, and files that can still be made (None where that is unlimited).
 
-    Less than `least` bytes are an error, less than `enough` are a warning.
+    Less than `least` bytes are an error, less than `enough` are a warning. `reserve_missing` is True if the daemon has
+    found no room for its reserve there, which a quota does not show otherwise.
     """
 
     check: str
@@ -235,6 +236,7 @@ class DiskSpace:
     least: int
     enough: int
     remedy: str
+    reserve_missing: bool = False
 
 
 def check_disk_space(space: DiskSpace) -> Finding:
@@ -244,6 +246,9 @@ def check_disk_space(space: DiskSpace) -> Finding:
         return error(space.check, f"{space.directory} has space for {space.files:,} more files", space.remedy)
     if space.free < space.least:
         return error(space.check, left, space.remedy)
+    if space.reserve_missing:
+        what = f"{left}, but no room for the daemon's reserve: a quota is used up, or the disk was full just now"
+        return error(space.check, what, space.remedy)
     if space.free < space.enough:
         return warning(space.check, left, space.remedy)
     return ok(space.check, left)

@@ -11,6 +11,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,10 +116,19 @@ def read_socket_facts(layout: Layout, group: str) -> SocketFacts:
     return SocketFacts(str(layout.host_socket), _permissions(layout.host_socket), group, number, private)
 
 
+_MAKE_ROOM = (
+    "these work on a full disk, too: hive-c0re stop NAME stops an agent that fills it, hive-c0re destroy --purge NAME "
+    "removes all that an agent has; or remove files of agents below agents/NAME/state"
+)
+
+
 def read_disk_space(layout: Layout, *, store: bool) -> list[DiskSpace]:
     """Read the free space in the state directory, and with `store` in the Nix store."""
-    purge = "remove what is not needed; hive-c0re destroy --purge removes all of an agent"
-    found = [_disk_space("disk-state", layout.state_dir, 256 * MIB, 2 * GIB, purge)]
+    found = [_disk_space("disk-state", layout.state_dir, 256 * MIB, 2 * GIB, _MAKE_ROOM)]
+    if found[0] is not None:
+        # A daemon makes the directory of intents at its start, and the reserve within seconds.
+        missing = _exists(layout.intents) is True and _exists(layout.reserve) is False
+        found[0] = replace(found[0], reserve_missing=missing)
     if store:
         collect = "nix-collect-garbage --delete-older-than 14d; closures that agents need are kept"
         found.append(_disk_space("disk-store", STORE, GIB, 10 * GIB, collect))
@@ -177,6 +187,17 @@ def _permissions(path: Path) -> FilePermissions | None:
     except OSError:
         return None
     return FilePermissions(found.st_mode, found.st_uid, found.st_gid)
+
+
+def _exists(path: Path) -> bool | None:
+    """Return None if this user cannot see it."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _disk_space(check: str, directory: Path, least: int, enough: int, remedy: str) -> DiskSpace | None:

@@ -73,6 +73,13 @@ def test_free_space(free: int, files: int | None, severity: Severity) -> None:
     )
 
 
+def test_a_quota_that_is_used_up() -> None:
+    """The file system has space, but not for the daemon."""
+    found = check_disk_space(DiskSpace("disk", "/state", 3 * GIB, None, 256 * MIB, 2 * GIB, "clean up", True))
+    assert (found.severity, found.remedy) == ("error", "clean up")
+    assert "quota" in found.what
+
+
 @pytest.mark.parametrize(
     ("socket", "group", "severity"),
     [

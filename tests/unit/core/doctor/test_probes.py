@@ -66,6 +66,19 @@ def test_permissions_and_free_space(tmp_path: Path) -> None:
     assert found.group == 0 and found.private[str(layout.state_dir)].mode & 0o777 == 0o700
     (space,) = probes.read_disk_space(layout, store=False)
     assert space.directory == str(layout.state_dir) and space.free > 0
+    assert not space.reserve_missing
+
+
+def test_a_missing_reserve(tmp_path: Path) -> None:
+    """It is noticed once a daemon has run there, and the advice is what works on a full disk."""
+    layout = Layout(tmp_path / "state", tmp_path / "run")
+    layout.intents.mkdir(parents=True)
+    (space,) = probes.read_disk_space(layout, store=False)
+    assert space.reserve_missing
+    assert "hive-c0re stop NAME" in space.remedy and "hive-c0re destroy --purge NAME" in space.remedy
+    layout.reserve.touch()
+    (space,) = probes.read_disk_space(layout, store=False)
+    assert not space.reserve_missing
 
 
 def test_a_closure_exists(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from hive_core.infra.telemetry.events import EventHub
 from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout, make_directories
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
-from hive_core.messaging.scheduler import limit_database, run_retention
+from hive_core.messaging.scheduler import limit_database, run_retention, tell_operator
 from hive_core.protocol.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
@@ -239,7 +239,7 @@ class Daemon:
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusal_audit.run()),
             self._part("trash", lifecycle.empty_trash()),
-            self._part("disk reserve", reserve.run()),
+            self._part("disk reserve", reserve.run(partial(tell_operator, broker))),
             self._part("deferred changes", deferred.run()),
             self._part("agents' start", lifecycle.start_wanted()),
             self._part("gate", gate.run()),

@@ -151,6 +151,11 @@ async def run_retention(vacuum: Callable[[float], Awaitable[int]], retention_day
         await asyncio.sleep(_SECONDS)
 
 
+async def tell_operator(broker: Broker, text: str) -> None:
+    """Send a message of the hive's to the operator. Raises HiveError if it is not stored."""
+    await broker.announce([(OPERATOR, text)], lambda _: None)
+
+
 async def limit_database(space: DatabaseSpace, broker: Broker, scheduler: Scheduler) -> None:
     """Warn the operator when the database gets full, and remove what can be spared, until cancelled."""
 
@@ -162,7 +167,7 @@ async def limit_database(space: DatabaseSpace, broker: Broker, scheduler: Schedu
 
     async def warn(text: str) -> None:
         _log.warning("database limit", used=space.used, limit=space.limit)
-        await broker.announce([(OPERATOR, text)], lambda _: None)
+        await tell_operator(broker, text)
 
     while True:
         try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
+from hive_core.errors import HiveError
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database.failures import lacks_space
 
@@ -18,6 +20,12 @@ _MOST_BYTES = 8 * 1024 * 1024
 _SHARE = 32
 """The reserve is at most this part of a small file system."""
 _PAUSE_SECONDS = 5.0
+_NOTICE = (
+    "The disk that holds the state directory was full, or its quota was used up: messages and proposals were refused "
+    "(disk_full).\n"
+    "To make room, also while it is full: hive-c0re stop NAME stops an agent that fills it, and hive-c0re destroy "
+    "--purge NAME removes all that an agent has. hive-c0re doctor says what is free."
+)
 
 
 class DiskReserve:
@@ -28,6 +36,8 @@ class DiskReserve:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._given_up = False
+        """True from a release until the operator was told of it."""
 
     def make(self) -> bool:
         """Make the file unless it exists; return False if there is no room for twice its size.
@@ -59,6 +69,7 @@ class DiskReserve:
             self._path.unlink()
         except OSError:
             return False
+        self._given_up = True
         _log.warning("the disk is full: the reserve is given up", path=str(self._path))
         return True
 
@@ -67,9 +78,18 @@ class DiskReserve:
         if self._path.exists() and lacks_space(self._path):
             self.release()
 
-    async def run(self) -> None:
-        """Make the file, at once and again whenever it is missing and there is room, until cancelled."""
+    async def run(self, tell: Callable[[str], Awaitable[None]]) -> None:
+        """Make the file, at once and again whenever it is missing and there is room, until cancelled.
+
+        `tell` gets a text for the operator when the file was given up; again if it fails with HiveError.
+        """
         while True:
+            if self._given_up:
+                try:
+                    await tell(_NOTICE)
+                    self._given_up = False
+                except HiveError as error:
+                    _log.warning("operator not told of the full disk", code=error.code)
             await LIFECYCLE.run(self.make)
             await asyncio.sleep(_PAUSE_SECONDS)
 

@@ -190,3 +190,35 @@ def test_the_state_directory_is_locked_on_a_full_disk(disk: SmallDisk) -> None:
         StateLock(path)
     assert refusal.value.code == "state_in_use"
     lock.release()
+
+
+async def test_the_operator_is_told_once_that_the_reserve_was_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notice is repeated until it is stored, and the reserve is made again meanwhile."""
+    monkeypatch.setattr("hive_core.infra.database.reserve._PAUSE_SECONDS", 0.001)
+    reserve = DiskReserve(tmp_path / "hive.reserve")
+    assert reserve.make()
+    told: list[str] = []
+    attempts = 0
+    again = asyncio.Event()
+
+    async def tell(text: str) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise HiveError("disk_full", "no room", status=507)
+        told.append(text)
+        again.set()
+
+    reserve.release()
+    running = asyncio.create_task(reserve.run(tell))
+    await again.wait()
+    while not reserve.make():
+        await asyncio.sleep(0)
+    again.clear()
+    reserve.release()
+    await again.wait()
+    running.cancel()
+    assert len(told) == 2
+    assert all("hive-c0re stop" in text for text in told)

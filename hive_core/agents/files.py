@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,6 +46,17 @@ def create_directories(paths: AgentPaths) -> None:
     with _refusing(f"move {paths.config} aside"):
         _move_aside(paths.config)
     _make(paths.state, paths.claude, paths.run)
+
+
+def discard_directories(paths: AgentPaths) -> None:
+    """Remove what `create_directories` and a first clone have made for an agent that was not created after all.
+
+    What an earlier agent of the name has left stays.
+    """
+    shutil.rmtree(paths.config, ignore_errors=True)
+    for directory in (paths.run, paths.state, paths.claude, paths.config.parent):
+        with suppress(OSError):
+            directory.rmdir()
 
 
 def first_files(request: SpawnRequest) -> dict[str, bytes]:

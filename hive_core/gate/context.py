@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-import structlog
-
 from hive_core.agents import AgentLifecycle, AgentRegistry, DeploymentManager
 from hive_core.errors import HiveError, conflict, not_found
+from hive_core.gate.background import BackgroundWork, Step, cancel_all, is_temporary
 from hive_core.gate.policy import Principal
 from hive_core.gate.records import index
 from hive_core.gate.records.index import ProposalRow
@@ -22,6 +20,7 @@ from hive_core.gate.records.transitions import seconds
 from hive_core.gate.transition_log import TransitionLog
 from hive_core.infra.concurrency.threads import GATE, Threads
 from hive_core.infra.database.database import Database
+from hive_core.infra.disk_space import disk_full, has_room, is_lack_of_space
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.tasks import log_failure
 from hive_core.layout import Layout
@@ -31,9 +30,34 @@ from hive_core.protocol.names import MANAGER
 from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
 
+WHOLE_AGENT = -1
+"""The number for background work that is about no single proposal."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
-_log = structlog.get_logger(__name__)
+
+
+class AgentLock(asyncio.Lock):
+    """The lock of one agent's tags. Those who wait for it are refused while the index tells otherwise than the tags."""
+
+    held_back = False
+    """True until the index could be written, for which there was no space."""
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+        if self.held_back:
+            self.release()
+            raise disk_full("write down what was done last")
+
+
+class AgentLocks:
+    """The locks of all agents, which are created when they are first needed."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, AgentLock] = {}
+
+    def __getitem__(self, agent: str) -> AgentLock:
+        return self._locks.setdefault(agent, AgentLock())
 
 
 @dataclass
@@ -49,12 +73,10 @@ class GateContext:
     lifecycle: AgentLifecycle
     runtime: Runtime
     transition_log: TransitionLog
-    locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    work_ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when background work on any proposal has ended."""
+    background: BackgroundWork
+    locks: AgentLocks = field(default_factory=AgentLocks)
     recovered: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the proposals that an earlier daemon left have been recovered, and by `close`."""
-    _work: dict[asyncio.Task[None], tuple[str, int]] = field(default_factory=dict)
     _requests: set[asyncio.Task[Any]] = field(default_factory=set)
     _closed: bool = False
 
@@ -86,14 +108,47 @@ class GateContext:
 
         return await threads.run(run)
 
-    def start_work(self, agent: str, number: int, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` on a proposal in the background. A failure is logged; the next start of the daemon tries again."""
-        if self._closed:
-            work.close()
-            return
-        task = asyncio.create_task(work, name=f"proposal {agent}/{number}")
-        self._work[task] = (agent, number)
-        task.add_done_callback(self._work_done)
+    async def check_room(self, action: str) -> None:
+        """Raise `disk_full` if nothing can be written now, before something is begun that has many steps."""
+        if not await GATE.run(has_room, self.layout.state_dir):
+            raise disk_full(action)
+
+    async def end(self, agent: str, number: int, step: Step) -> None:
+        """Run the last step of a request's work, or leave it to the background if it fails for a while only.
+
+        The caller must hold the agent's lock, with which `step` is called. In the background the step must look again
+        at what there is.
+        """
+        try:
+            await step()
+        except Exception as error:
+            if not is_temporary(error):
+                raise
+            self.background.start(agent, number, self.locked(agent, step))
+
+    def hold_back(self, agent: str, recover: Step) -> None:
+        """Refuse requests about an agent whose index is behind its tags, until `recover` has succeeded."""
+        lock = self.locks[agent]
+        lock.held_back = True
+
+        async def run() -> None:
+            await lock.acquire()
+            try:
+                await recover()
+                lock.held_back = False
+            finally:
+                lock.release()
+
+        self.background.start(agent, WHOLE_AGENT, run)
+
+    def locked(self, agent: str, step: Step) -> Step:
+        """Return a step that holds the agent's lock."""
+
+        async def run() -> None:
+            async with self.locks[agent]:
+                await step()
+
+        return run
 
     async def ready(self) -> None:
         """Wait until recovery is done. Raises `stopping` after `close`."""
@@ -113,41 +168,25 @@ class GateContext:
             raise
         if task.cancelled():
             raise _stopping()
-        return task.result()
-
-    async def cancel_work(self, agent: str, number: int) -> None:
-        """Cancel background work on a proposal and wait for its end."""
-        await _cancel([task for task, proposal in self._work.items() if proposal == (agent, number)])
+        try:
+            return task.result()
+        except OSError as error:
+            if is_lack_of_space(error):
+                raise disk_full("do that") from error
+            raise
 
     async def close(self) -> None:
         """Cancel all requests and background work. The next daemon recovers the proposals that are open then."""
         self._closed = True
         self.recovered.set()
         self.transition_log.stop()
-        await _cancel([*self._requests, *self._work])
+        await asyncio.gather(cancel_all(self._requests), self.background.close())
         await self.transition_log.notify_waiters()
 
     @property
     def closed(self) -> bool:
         """True after `close`."""
         return self._closed
-
-    def _work_done(self, task: asyncio.Task[None]) -> None:
-        agent, number = self._work.pop(task)
-        self.work_ended.set()
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        if isinstance(error, HiveError):
-            _log.error("proposal is stuck until the next start", agent=agent, number=number, code=error.code)
-        else:
-            _log.error("work on a proposal failed", agent=agent, number=number, exc_info=error)
-
-
-async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
 
 
 def _stopping() -> HiveError:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Final
 
 from hive_core.agents import AgentLifecycle, AgentRegistry, DeploymentManager
+from hive_core.gate.background import BackgroundWork
 from hive_core.gate.context import GateContext
 from hive_core.gate.intake.import_commit import CommitImporter
 from hive_core.gate.pipeline.allow_fetches import FetchPermissions
@@ -45,9 +46,10 @@ class Gate:
         runtime: Runtime,
         importer: CommitImporter,
     ) -> None:
-        transition_log = TransitionLog(layout, database, directory, broker, events)
+        transition_log = TransitionLog(layout, database, directory, broker, events, self._recover_later)
+        background = BackgroundWork(layout.state_dir, self._catch_up)
         self._context = context = GateContext(
-            settings, layout, database, directory, agents, deployments, lifecycle, runtime, transition_log
+            settings, layout, database, directory, agents, deployments, lifecycle, runtime, transition_log, background
         )
         logs = BuildLogs(layout)
         provisioning, removal = Provisioning(context), Removal(context)
@@ -71,6 +73,12 @@ class Gate:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.maintenance.expire())
             tasks.create_task(self.updates.run())
+
+    def _recover_later(self, agent: str) -> None:
+        self._recovery.recover_later(agent)
+
+    async def _catch_up(self, agent: str) -> None:
+        await self._recovery.catch_up(agent)
 
     async def close(self) -> None:
         """End requests and background work. The next start of the daemon goes on with what is half done."""

@@ -1,7 +1,8 @@
 """The record of transitions: tags, index, audit rows and messages.
 
 The tags are the truth. What is missing in the database after a crash between the two is added from the tags by
-`hive_core.gate.pipeline.recovery`.
+`hive_core.gate.pipeline.recovery`. Where the daemon lives on and the database has no space, the tags are removed again,
+so that a transition that was refused has not happened.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import structlog
 
@@ -39,7 +39,6 @@ from hive_core.protocol.names import SYSTEM
 _SHOWN_NOTE = 2_000
 _SHOWN_DIFF = 16 * 1024
 """Bytes of a diff that go with the request for a decision."""
-_RETRY_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -54,10 +53,15 @@ class TransitionLog:
         directory: Directory,
         broker: Broker,
         events: EventHub,
+        on_index_behind: Callable[[str], None],
         now: Callable[[], int] = seconds,
     ) -> None:
-        """`now` gives the time in seconds since 1970."""
+        """`on_index_behind` is called with an agent whose tags could neither be written into the index nor be removed.
+
+        `now` gives the time in seconds since 1970.
+        """
         self.changed = asyncio.Condition()
+        self._on_index_behind = on_index_behind
         self._layout = layout
         self._database = database
         self._directory = directory
@@ -79,7 +83,9 @@ class TransitionLog:
             The rows of the proposals as written, in the order of their first changes.
 
         Raises:
-            HiveError: `ref_moved` if the agent's tags are not the ones that the caller knew.
+            HiveError: `ref_moved` if the agent's tags are not the ones that the caller knew. `disk_full` or
+                `database_busy`, and then nothing has happened, except that `main` may have moved to the commit of an
+                approved proposal that runs.
         """
         return await shield_to_completion(self._record(agent, changes, main, notify=notify))
 
@@ -99,15 +105,20 @@ class TransitionLog:
             rows.append(
                 ProposalRow.from_tag(change.data, change.commit, created_at=created_at, changed_at=when * 1_000)
             )
-        shas = await GATE.run(self._write_tags, agent, changes, main, when)
+        shas = await self._plant_tags(agent, changes, main, when)
         transitions.crash_point("tags planted")
-        await self._write_index_until_done(agent, rows, list(zip(changes, shas, strict=True)), notifications)
+        try:
+            await self.write_index(agent, rows, list(zip(changes, shas, strict=True)), notifications)
+        except HiveError as error:
+            if error.code in TEMPORARY_ERRORS and not self._stopping.is_set():
+                await self._take_back(agent, changes, shas, main)
+            raise
         transitions.crash_point("index written")
         await self.notify_waiters()
         return rows
 
     def stop(self) -> None:
-        """Stop retrying while the database's disk is full: the next start adds from the tags what is missing."""
+        """Remove no more tags: the next start adds what the database misses of them."""
         self._stopping.set()
 
     async def notify_waiters(self) -> None:
@@ -120,28 +131,26 @@ class TransitionLog:
         diff = await READS.run(self._read_diff, transition) if _asks_about_diff(transition) else ShownDiff()
         return notifications_for(transition, self._directory.names(), was_asked=was_asked, diff=diff)
 
-    async def _write_index_until_done(
-        self,
-        agent: str,
-        rows: Sequence[ProposalRow],
-        written: Sequence[tuple[Transition, str]],
-        notifications: Sequence[Notification],
-    ) -> None:
-        """Write the index, retrying while the disk is full.
+    async def _plant_tags(
+        self, agent: str, changes: Sequence[Transition], main: MoveMain | None, when: int
+    ) -> list[str]:
+        """Write the tags and their refs, all or none. Returns the ids of the tag objects."""
+        try:
+            return await GATE.run(self._write_tags, agent, changes, main, when)
+        except _RefsNotUpdated as failure:
+            # Some of them may have changed: when the disk is full, also the last steps of git can fail.
+            await self._take_back(agent, changes, failure.shas, main)
+            raise failure.error from None
 
-        The tags exist already, so the agent stays locked until the index matches them.
-        """
-        while True:
-            try:
-                await self.write_index(agent, rows, written, notifications)
-                return
-            except HiveError as error:
-                if error.code not in TEMPORARY_ERRORS or self._stopping.is_set():
-                    raise
-                _log.error("tags not in the index yet", agent=agent, code=error.code)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_RETRY_SECONDS):
-                    await self._stopping.wait()
+    async def _take_back(
+        self, agent: str, changes: Sequence[Transition], shas: Sequence[str], main: MoveMain | None
+    ) -> None:
+        """Remove tags that the database has no space for. If that fails, the index has to be written later."""
+        try:
+            await GATE.run(self._remove_tags, agent, _ref_changes(changes, shas, main))
+        except (HiveError, OSError) as error:
+            _log.error("tags are neither in the index nor removed", agent=agent, error=str(error))
+            self._on_index_behind(agent)
 
     async def write_index(
         self,
@@ -182,13 +191,15 @@ class TransitionLog:
             _check_open(repository, changes)
             shas = [repository.write_tag(_tag(change, when)) for change in changes]
             transitions.crash_point("tags written")
-            refs = [RefChange(f"refs/tags/{change.tag}", sha, None) for change, sha in zip(changes, shas, strict=True)]
-            if main is not None:
-                # git moves them one after another. If that is cut off by a power cut, recovery sees `approved` on the
-                # commit that main is at, and deploys it again.
-                refs.insert(0, RefChange(MAIN, main.new, main.old))
-            repository.update(refs)
+            try:
+                repository.update(_ref_changes(changes, shas, main))
+            except (HiveError, OSError) as error:
+                raise _RefsNotUpdated(shas, error) from error
         return shas
+
+    def _remove_tags(self, agent: str, refs: Sequence[RefChange]) -> None:
+        with Repository.open(self._layout.applied_repository(agent)) as repository:
+            repository.revert(refs)
 
     def _read_diff(self, transition: Transition) -> ShownDiff:
         with Repository.open(self._layout.applied_repository(transition.data.agent)) as repository:
@@ -202,9 +213,25 @@ class TransitionLog:
         _log.info("proposal", tag=transition.tag, commit=transition.commit, by=transition.by.actor, agent=data.agent)
 
 
+class _RefsNotUpdated(Exception):
+    """The refs for the tag objects `shas` could not all be changed, for the reason `error`."""
+
+    def __init__(self, shas: Sequence[str], error: HiveError | OSError) -> None:
+        super().__init__(str(error))
+        self.shas = shas
+        self.error = error
+
+
 def _tag(change: Transition, when: int) -> Tag:
     message = tag_message.format_message(change.data, change.by.label, marker=change.marker)
     return Tag(change.tag, change.commit, person(change.by), when, message)
+
+
+def _ref_changes(changes: Sequence[Transition], shas: Sequence[str], main: MoveMain | None) -> list[RefChange]:
+    refs = [RefChange(f"refs/tags/{change.tag}", sha, None) for change, sha in zip(changes, shas, strict=True)]
+    # git moves them one after another. If that is cut off by a power cut, recovery sees `approved` on the commit that
+    # main is at, and deploys it again.
+    return refs if main is None else [RefChange(MAIN, main.new, main.old), *refs]
 
 
 def _newly_allowed(transition: Transition) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Lack of space on a disk: recognition of its errors, and the error that callers get.
+"""Lack of space on a disk: recognition of its errors, trials whether there is room, and the error that callers get.
 
 A full file system (ENOSPC), a quota (EDQUOT) and a limit of file sizes (EFBIG) are the same to the daemon: nothing can
 be written now, what is stored stays as it is, and a later attempt may succeed.
@@ -6,13 +6,18 @@ be written now, what is stored stays as it is, and a later attempt may succeed.
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.threads import UPKEEP
 
 _NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
@@ -41,6 +46,55 @@ def disk_full(action: str) -> HiveError:
     """Return the error for a full disk."""
     hint = "free space on the disk that holds the state directory, or raise its quota"
     return HiveError("disk_full", f"cannot {action}: no space left on the disk", hint=hint, status=507)
+
+
+TRIAL = "tmp_obj_room"
+"""Prefix of the files of `has_room`, which a kill can leave. In a git repository they look like unfinished objects."""
+_TRIAL_BYTES = 64 * 1024
+
+
+def has_room(directory: Path) -> bool:
+    """Return False if a small file cannot be written in `directory` for lack of space. The file is removed again.
+
+    Quotas and limits of file sizes are not in what statvfs(2) says, so only a trial shows all of them.
+    """
+    try:
+        descriptor, path = tempfile.mkstemp(prefix=TRIAL, dir=directory)
+        try:
+            os.unlink(path)  # noqa: PTH108 - `path` is a text
+            return os.write(descriptor, bytes(_TRIAL_BYTES)) == _TRIAL_BYTES
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return not is_lack_of_space(error)
+
+
+_POLL_SECONDS = 0.5
+
+
+class RoomWatch:
+    """Waits until a file can be written in a directory again; any number of callers share the trials."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._polling: asyncio.Task[None] | None = None
+
+    async def wait(self) -> None:
+        """Return when there is room, at once if there is some now."""
+        if self._polling is None or self._polling.done():
+            self._polling = asyncio.create_task(self._poll(), name="wait for room on the disk")
+        await asyncio.shield(self._polling)
+
+    async def close(self) -> None:
+        """End the trials."""
+        if self._polling is not None:
+            self._polling.cancel()
+            await asyncio.wait([self._polling])
+
+    async def _poll(self) -> None:
+        # Nothing tells of space that was freed.
+        while not await UPKEEP.run(has_room, self._directory):  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from hive_core.gate.intake import source_check
 from hive_core.gate.intake.confinement import Plain, Sandbox, limits
 from hive_core.gate.intake.errors import missing_object, missing_object_error, refusal
 from hive_core.gate.intake.tree_check import CheckedConfig, read_checked_config, read_head
+from hive_core.infra.disk_space import disk_full, has_room, is_lack_of_space
 from hive_core.infra.git.cat_file import ARGUMENTS, ObjectReader
 from hive_core.infra.git.quarantine import (
     GitEnd,
@@ -49,6 +50,8 @@ from hive_core.protocol import AgentConfig
 from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.settings import LimitCeilings
 from hive_core.text import shown
+
+_ACTION = "take a proposal in"
 
 
 @dataclass(frozen=True)
@@ -100,23 +103,36 @@ class CommitImporter:
         await asyncio.to_thread(source_check.check, config)
         if self._start is None:
             self._start = await asyncio.to_thread(_starter, self._bwrap, self._most)
-        if self._bare is None or not (self._bare / "config").exists():
-            self._bare = create_bare_repository(self._new_directory())
-        directory = self._new_directory()
+        directory: Path | None = None
         try:
+            bare = self._bare = self._bare_repository()
+            directory = self._new_directory()
             async with asyncio.timeout(self._most.seconds):
-                quarantine = Quarantine(directory, self._bare, repository)
-                taking = _Import(self._start, self._most, self._bare, quarantine, config, repository)
+                quarantine = Quarantine(directory, bare, repository)
+                taking = _Import(self._start, self._most, bare, quarantine, config, repository)
                 return await taking.run(commit, base)
         except TimeoutError:
             why = f"reading the commit took more than {self._most.seconds:g} s"
             hint = "see that .git/objects holds plain files only, and that git fsck is quick"
             raise HiveError("intake_slow", why, hint=hint) from None
         except OSError as error:
+            if is_lack_of_space(error):
+                raise disk_full(_ACTION) from error
             why = f"the proposal cannot be read: {error.strerror or error}"
             raise HiveError("intake_failed", why, hint="see the daemon's log", status=500) from error
         finally:
+            if directory is not None:
+                shutil.rmtree(directory, ignore_errors=True)
+
+    def _bare_repository(self) -> Path:
+        if self._bare is not None and (self._bare / "config").exists():
+            return self._bare
+        directory = self._new_directory()
+        try:
+            return create_bare_repository(directory)
+        except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
+            raise
 
     def _new_directory(self) -> Path:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -168,6 +184,9 @@ class _Import:
         if sha := missing_object(ends[1]):
             raise missing_object_error(sha, await self._length(sha), self.most.bytes)
         if error := refusal(*ends, commit, self.most.bytes, self.config):
+            # A command that reaches a limit of file sizes does not tell which one: the intake's own, or the daemon's.
+            if not await asyncio.to_thread(has_room, self.repository / "objects"):
+                raise disk_full(_ACTION) from error
             raise error
 
     def _pack(self) -> GitInvocation:

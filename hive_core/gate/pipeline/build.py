@@ -7,18 +7,20 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.gate import policy, settings_diff
+from hive_core.gate import policy
 from hive_core.gate.auto_approval import Change
+from hive_core.gate.background import Step, is_temporary
 from hive_core.gate.context import GateContext
 from hive_core.gate.intake.unknown_names import describe_unknown
 from hive_core.gate.pipeline.deploy import DeployStep, why_failed
 from hive_core.gate.pipeline.rules import RuleStep
 from hive_core.gate.policy import SYSTEM
-from hive_core.gate.records import index
+from hive_core.gate.records import index, settings_diff
 from hive_core.gate.records.commit import read_config
 from hive_core.gate.records.fetches import can_be_recorded, missing_reason
 from hive_core.gate.records.index import ProposalRow
@@ -85,7 +87,7 @@ class BuildStep:
 
     def begin(self, agent: str, number: int) -> None:
         """Build a proposal in the background."""
-        self._context.start_work(agent, number, self._run(agent, number))
+        self._context.background.start(agent, number, lambda: self._run(agent, number))
 
     async def build(self, row: ProposalRow) -> BuildResult:
         """Build the commit of a proposal and describe the changes. Raises BuildFailed."""
@@ -137,11 +139,11 @@ class BuildStep:
         row = await self._context.row(agent, number)
         # `updates_at_once` limits rebuilds together with their deployments, because these restart agents.
         async with self._updates if row.kind == "rebuild" else nullcontext():
-            if await self._build(agent, number):
-                await self._deploy_step.run(agent, number)
+            await self._build(agent, number)
+            await self._deploy_step.run(agent, number)
 
-    async def _build(self, agent: str, number: int) -> bool:
-        """Build a proposal up to its decision. Returns True if it is approved already."""
+    async def _build(self, agent: str, number: int) -> None:
+        """Build a proposal up to its decision, if it is not built yet."""
         context = self._context
         await self._wait_for_working_builds(agent, number)
         async with context.locks[agent]:
@@ -150,19 +152,18 @@ class BuildStep:
                 change = Transition(row.tag(State.BUILDING), row.commit, SYSTEM)
                 (row,) = await context.transition_log.record(agent, [change])
         if row.state is not State.BUILDING:
-            return False
+            return
+        end: Step
         try:
             built = await self.build(row)
         except Exception as error:
-            async with context.locks[agent]:
-                await self.fail(row, error)
-            return False
-        async with context.locks[agent]:
-            try:
-                return await self._settle(row, built)
-            except HiveError as error:
-                await self.fail(row, error)
-                return False
+            if context.background.may_wait_for_space(agent, number, error):
+                raise
+            end = partial(self.fail, row, error)
+        else:
+            end = partial(self._settle_or_fail, row, built)
+        # The build is not repeated only because its result cannot be written down now.
+        await context.background.persist(agent, number, context.locked(agent, end))
 
     async def _wait_for_working_builds(self, agent: str, number: int) -> None:
         """Wait while this host cannot build anything. The proposal keeps its state meanwhile."""
@@ -176,9 +177,19 @@ class BuildStep:
                 logged = True
             await asyncio.sleep(_CHECK_SECONDS)
 
-    async def _settle(self, row: ProposalRow, built: BuildResult) -> bool:
-        """Write `built/N` and ask for a decision. Returns True if none is needed and the proposal is approved."""
+    async def _settle_or_fail(self, row: ProposalRow, built: BuildResult) -> None:
+        try:
+            await self._settle(row, built)
+        except HiveError as error:
+            if is_temporary(error):
+                raise
+            await self.fail(row, error)
+
+    async def _settle(self, row: ProposalRow, built: BuildResult) -> None:
+        """Write `built/N` and ask for a decision, or approve the proposal if none is needed."""
         context = self._context
+        if (await context.row(row.agent, row.number)).state is not State.BUILDING:
+            return
         data = built.tag(row)
         decision = policy.decision_request(row.kind, row.by, row.agent, has_manager=context.has_manager)
         decider = policy.next_decider(context.settings.approval, decision, [])
@@ -195,7 +206,7 @@ class BuildStep:
         if why:
             gone = Transition(replace(data, state=State.WITHDRAWN, outcome=why), row.commit, SYSTEM)
             await context.transition_log.record(row.agent, [Transition(data, row.commit, SYSTEM), gone])
-            return False
+            return
         approvals: list[str] = []
         if row.kind == "rebuild" and newest is not None:
             approvals = policy.inherited_approvals(newest.number, newest.approvals)
@@ -207,22 +218,28 @@ class BuildStep:
         if approvals and not under_way:
             approved = replace(data, state=State.APPROVED, approvals=approvals)
             await context.transition_log.record(row.agent, [transition, Transition(approved, row.commit, SYSTEM)])
-            return True
+            return
         await context.transition_log.record(row.agent, [transition])
-        return False
 
-    async def fail(self, row: ProposalRow, error: Exception) -> str:
-        """Write `failed/N` after an error of the build, and return the reason. The caller must hold the agent's lock.
+    def reason(self, row: ProposalRow, error: Exception) -> str:
+        """Return the reason of a failed build. Raises `stopping` again, because then the proposal has not failed."""
+        if isinstance(error, FetchesMissing):
+            return missing_reason(error.fetches, f"{row.agent}/{row.number}")
+        return why_failed(error, "build", row)
 
-        Raises `stopping` again, because then the proposal has not failed.
+    async def fail(self, row: ProposalRow, error: Exception) -> None:
+        """Write `failed/N` after an error of the build, unless the proposal has ended.
+
+        The caller must hold the agent's lock. Raises `stopping` again.
         """
+        why = self.reason(row, error)
+        if not (await self._context.row(row.agent, row.number)).open:
+            return
         missing = error.fetches if isinstance(error, FetchesMissing) else ()
-        why = missing_reason(missing, f"{row.agent}/{row.number}") if missing else why_failed(error, "build", row)
         tail = await self._logs.tail(row.agent, row.number, _TAIL_LINES)
         recorded = list(missing) if can_be_recorded(missing) else []
         data = row.tag(State.FAILED, outcome=why, log_tail=tail, missing_fetches=recorded)
         await self._context.transition_log.record(row.agent, [Transition(data, row.commit, SYSTEM)])
-        return why
 
 
 def _changes(repository: Repository, row: ProposalRow) -> tuple[str, AgentConfig | None, AgentConfig, list[str]]:

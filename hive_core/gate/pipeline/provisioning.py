@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
+from functools import partial
+
 from hive_core.agents import files
 from hive_core.errors import HiveError, conflict
-from hive_core.gate.context import GateContext
+from hive_core.gate.background import is_temporary
+from hive_core.gate.context import WHOLE_AGENT, GateContext
 from hive_core.gate.intake.agent_toml import check_ceilings
 from hive_core.gate.intake.text_check import check_text
 from hive_core.gate.policy import SYSTEM, Principal
@@ -13,7 +18,7 @@ from hive_core.gate.records.commit import read_active_config
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Transition, person, seconds
-from hive_core.infra.concurrency.threads import LIFECYCLE
+from hive_core.infra.concurrency.threads import GATE, LIFECYCLE
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import AgentStatus, DestroyAnswer, SpawnRequest
 
@@ -54,10 +59,27 @@ class Provisioning:
 
         return await LIFECYCLE.run(write)
 
+    async def discard_unused_repository(self, agent: str) -> None:
+        """Remove an applied repository in which nothing is recorded, after a spawn was refused.
+
+        The caller must hold the agent's lock.
+        """
+        path = self._context.layout.applied_repository(agent)
+
+        def discard() -> None:
+            with Repository.open(path) as repository:
+                unused = not repository.tags() and repository.main() is None
+            if unused:
+                shutil.rmtree(path, ignore_errors=True)
+
+        if await GATE.run(path.exists):
+            await LIFECYCLE.run(discard)
+
     async def create_agent(self, row: ProposalRow, *, actor: str = "system") -> AgentStatus:
         """Create the agent of an approved spawn, with a config repository of its own that starts at the commit.
 
         If an earlier daemon was killed after it had created the agent, the agent stays as it is. Raises `agent_exists`.
+        After an error the agent may exist, with the deployment of `row`; then the caller has to remove it.
         """
         context, agent = self._context, row.agent
         if context.agents.exists(agent):
@@ -65,15 +87,16 @@ class Provisioning:
                 return context.agents.status(agent)
             raise conflict("agent_exists", f"there is an agent {agent} already", "destroy it first")
         new = await context.in_repository(agent, lambda repository: read_active_config(repository, row))
-        paths = await context.deployments.create_directories(agent)
-        await context.in_repository(agent, lambda repository: repository.clone_to(paths.config, row.commit), LIFECYCLE)
-        transitions.crash_point("agent's place made")
         try:
+            paths = await context.deployments.create_directories(agent)
+            await context.in_repository(
+                agent, lambda repository: repository.clone_to(paths.config, row.commit), LIFECYCLE
+            )
+            transitions.crash_point("agent's place made")
             status = await context.deployments.create(agent, new, start=row.start, actor=actor)
-        except HiveError as error:
-            # The agent exists but cannot run; a failed spawn must leave no agent.
-            if error.code != "stopping" and context.agents.exists(agent):
-                await context.lifecycle.destroy(agent, "system", purge=False)
+        except Exception:
+            if not context.agents.exists(agent):
+                await LIFECYCLE.run(files.discard_directories, context.layout.agent(agent))
             raise
         transitions.crash_point("agent made")
         return status
@@ -97,16 +120,12 @@ class Removal:
         gone already.
         """
         context = self._context
-        for row in await context.database.read(lambda db: index.open_of(db, agent)):
+        opened = await context.database.read(lambda db: index.open_of(db, agent))
+        for row in opened:
             if row.number != besides:
-                await context.cancel_work(agent, row.number)
-        changes = []
-        for row in await context.database.read(lambda db: index.open_of(db, agent)):
-            if row.number != besides:
-                state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
-                changes.append(Transition(row.tag(state, outcome=_WHY, waits_for=None), row.commit, SYSTEM))
-        if changes:
-            await context.transition_log.record(agent, changes)
+                await context.background.cancel(agent, row.number)
+        # Without space an agent must go, too: its proposals are ended when there is some.
+        await context.end(agent, WHOLE_AGENT, partial(self._end_proposals, opened, besides))
         transitions.crash_point("proposals ended")
         answer = None
         try:
@@ -116,6 +135,30 @@ class Removal:
         finally:
             # The agent is gone, even if some of its files could not be removed.
             if purge and not context.agents.exists(agent):
-                await context.database.write(lambda db: index.delete_rows(db, agent))
+                try:
+                    await context.database.write(partial(index.delete_rows, agent=agent))
+                except HiveError as error:
+                    if not is_temporary(error):
+                        raise
+                    forget = context.locked(agent, partial(self._forget_proposals, agent))
+                    context.background.start(agent, WHOLE_AGENT, forget)
             await context.transition_log.notify_waiters()
         return answer
+
+    async def _end_proposals(self, opened: Sequence[ProposalRow], besides: int | None) -> None:
+        """End those of the proposals that are still open, except `besides`."""
+        context, changes = self._context, []
+        for before in opened:
+            row = await context.database.read(partial(index.find, agent=before.agent, number=before.number))
+            if row is None or not row.open or row.created_at != before.created_at or row.number == besides:
+                continue
+            state = State.WITHDRAWN if row.state in (State.PROPOSAL, State.BUILT) else State.FAILED
+            changes.append(Transition(row.tag(state, outcome=_WHY, waits_for=None), row.commit, SYSTEM))
+        if changes:
+            await context.transition_log.record(changes[0].data.agent, changes)
+
+    async def _forget_proposals(self, agent: str) -> None:
+        """Remove the rows of a purged agent, unless there is a new one of its name by now."""
+        context = self._context
+        if not await GATE.run(context.layout.applied_repository(agent).exists):
+            await context.database.write(partial(index.delete_rows, agent=agent))

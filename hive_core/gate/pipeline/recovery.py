@@ -6,14 +6,14 @@ The tags are the truth. First the database is made to agree with them; then ever
 from __future__ import annotations
 
 import sqlite3
-from contextlib import suppress
 from functools import partial
 
 import structlog
 
 from hive_core.errors import HiveError
 from hive_core.gate import policy
-from hive_core.gate.context import GateContext
+from hive_core.gate.background import is_temporary
+from hive_core.gate.context import WHOLE_AGENT, GateContext
 from hive_core.gate.pipeline.build import BuildStep
 from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.pipeline.deploy import DeployStep
@@ -32,6 +32,8 @@ from hive_core.text import Quoted
 
 _ORDER = [word for state in State for word in ((state.value, ENDORSED) if state is State.BUILT else (state.value,))]
 _SHOWN_ERROR = 300
+_STARTED = "The hive was started again; proposals that were under way go on."
+_ROOM_AGAIN = "The disk has room again; proposals that were under way go on."
 _CUT_OFF = "cut off when the hive stopped: ask for it again"
 
 log = structlog.get_logger(__name__)
@@ -54,25 +56,69 @@ class Recovery:
         names = index.agents_with_repository(context.layout.applied)
         for agent in sorted(await context.database.read(index.agents) - names):
             if not context.agents.exists(agent):  # The agent was purged.
-                with suppress(HiveError):  # Most likely the disk is full. The rows do no harm until the next start.
-                    await context.database.write(partial(index.delete_rows, agent=agent))
+                await context.end(agent, WHOLE_AGENT, partial(self._forget_rows, agent))
         notifications: list[str] = []
         for agent in sorted(names):
             try:
                 async with context.locks[agent]:
                     notifications += await self._recover(agent)
             except Exception as error:  # Whatever one agent's repository holds, the others go on.
+                if is_temporary(error):
+                    log.warning("applied repository is recovered later", agent=agent, error=str(error))
+                    self.recover_later(agent)
+                    continue
                 log.error("applied repository not recovered", agent=agent, error=str(error), exc_info=error)
                 notifications.append(
                     f"{agent}: its applied repository cannot be read: {Quoted(str(error)).line(_SHOWN_ERROR)}"
                 )
-        if notifications:
-            try:
-                await self._notify(notifications)
-            except HiveError as error:
-                log.warning("recovery not announced", code=error.code)
+        await self._announce(notifications)
+
+    async def _forget_rows(self, agent: str) -> None:
+        """Remove the rows of an agent without a repository; by now there may be one again."""
+        context = self._context
+        if not context.layout.applied_repository(agent).exists():
+            await context.database.write(partial(index.delete_rows, agent=agent))
+
+    def recover_later(self, agent: str) -> None:
+        """Recover an agent in the background, as soon as that is possible; requests about it are refused until then."""
+
+        async def recover() -> None:
+            await self._announce(await self._recover(agent), _ROOM_AGAIN)
+
+        self._context.hold_back(agent, recover)
+
+    async def catch_up(self, agent: str) -> None:
+        """Make the index of an agent agree with its tags, while the daemon runs."""
+        async with self._context.locks[agent]:
+            await self._align(agent)
+
+    async def _announce(self, lines: list[str], heading: str = _STARTED) -> None:
+        if not lines:
+            return
+        try:
+            await self._context.end(SYSTEM.name, WHOLE_AGENT, partial(self._notify, lines, heading))
+        except HiveError as error:
+            log.warning("recovery not announced", code=error.code)
 
     async def _recover(self, agent: str) -> list[str]:
+        """Finish or undo what was under way. Returns what was done, for a message. The agent's lock must be held."""
+        context = self._context
+        await self._align(agent)
+        notifications = []
+        for row in await context.database.read(lambda db: index.open_of(db, agent)):
+            if context.background.is_under_way(agent, row.number):
+                continue
+            action = await self._resume(row)
+            if action:
+                log.info("proposal taken up again", agent=agent, number=row.number, state=row.state.value, what=action)
+                notifications.append(f"{agent}/{row.number} was {row.state.value}: {action}")
+        if await context.database.read(lambda db: index.deployment_in_progress(db, agent)) is None:
+            why = await self._deploy_step.restore_deployed(agent)
+            notifications += [f"{agent}: {why.strip()}"] if why else []
+        return notifications
+
+    async def _align(self, agent: str) -> None:
+        """Remove what killed processes of git have left, and make the index agree with the tags."""
         context = self._context
         await context.in_repository(agent, lambda repository: repository.repair())
         indexed = {row.number: row for row in await context.database.read(lambda db: index.of_agent(db, agent))}
@@ -87,16 +133,6 @@ class Recovery:
         if without_tags := indexed.keys() - numbers:
             log.warning("proposals without tags are forgotten", agent=agent, numbers=sorted(without_tags))
             await context.database.write(lambda db: index.delete_rows(db, agent, without_tags))
-        notifications = []
-        for row in await context.database.read(lambda db: index.open_of(db, agent)):
-            action = await self._resume(row)
-            if action:
-                log.info("proposal taken up again", agent=agent, number=row.number, state=row.state.value, what=action)
-                notifications.append(f"{agent}/{row.number} was {row.state.value}: {action}")
-        if await context.database.read(lambda db: index.deployment_in_progress(db, agent)) is None:
-            why = await self._deploy_step.restore_deployed(agent)
-            notifications += [f"{agent}: {why.strip()}"] if why else []
-        return notifications
 
     async def _repair_main(self, agent: str, tags: list[Tag]) -> None:
         """Finish moving main: a power cut can leave `deployed/N` without it."""
@@ -179,9 +215,9 @@ class Recovery:
         # The message of `_notify` names this proposal.
         await self._context.transition_log.record(row.agent, [transition], notify=False)
 
-    async def _notify(self, lines: list[str]) -> None:
+    async def _notify(self, lines: list[str], heading: str) -> None:
         to = MANAGER if self._context.has_manager else OPERATOR
-        text = "\n".join(["The hive was started again; proposals that were under way go on.", "", *lines])
+        text = "\n".join([heading, "", *lines])
         await self._context.transition_log.notify((to, text))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from hive_core.errors import HiveError, bad_request, conflict, not_found
 from hive_core.gate import policy
@@ -10,10 +11,11 @@ from hive_core.gate.context import GateContext, as_request, check_only_one, new_
 from hive_core.gate.intake.import_commit import CommitImporter
 from hive_core.gate.intake.unknown_names import describe_unknown
 from hive_core.gate.pipeline.build import BuildStep
-from hive_core.gate.pipeline.deploy import DeployStep, why_failed
+from hive_core.gate.pipeline.deploy import DeployStep, Restoration, why_failed
 from hive_core.gate.pipeline.provisioning import Provisioning, Removal
 from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index
+from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Transition, seconds
 from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
@@ -205,41 +207,59 @@ class AgentSubmissions:
         context, agent = self._context, request.name
         await context.deployments.check_new(agent)
         await context.runtime.check_can_build()
+        await context.check_room(f"make the agent {agent}")
         async with context.locks[agent]:
             await context.deployments.check_new(agent)
             commit, base = await self._provisioning.first_commit(request, principal)
             first = await new_proposal(context, "spawn", agent, principal, "spawned by the operator", base)
             data = replace(first, start=request.start)
             building = replace(data, state=State.BUILDING)
-            (row,) = await context.transition_log.record(
+            row = await self._record_first(
                 agent, [Transition(data, commit, principal), Transition(building, commit, SYSTEM)]
             )
-            try:
-                built = await self._build_step.build(row)
-            except Exception as error:
-                why = await self._build_step.fail(row, error)
-                if not isinstance(error, BuildFailed):
-                    raise
-                hint = "mend the configuration"
-                if isinstance(error, FetchesMissing):
-                    # The other lines of the reason name the fetches, as this command does more readably.
-                    why = why.partition(":\n")[0]
-                    command = f"hive-c0re proposals allow-fetches {agent} {row.number}"
-                    hint += f"; or see the fetches, and how to allow them: {command}"
-                raise HiveError("build_failed", why, hint=hint, status=400) from None
-            done = built.tag(row)
-            approved = replace(done, state=State.APPROVED, approvals=[principal.label])
-            transitions = [Transition(done, commit, SYSTEM), Transition(approved, commit, principal)]
-            (row,) = await context.transition_log.record(agent, transitions)
+            row = await self._build_spawn(row, principal)
             try:
                 await self._provisioning.create_agent(row, actor=principal.actor)
             except Exception as error:
-                await self._deploy_step.fail(row, why_failed(error, "deployment", row))
+                why = why_failed(error, "deployment", row)
+                await context.end(agent, row.number, partial(self._deploy_step.roll_back, row, why, Restoration()))
                 raise
-            await self._deploy_step.succeed(row)
+            # The agent exists, so this is no failure any more, even if it can be written down only later.
+            await context.end(agent, row.number, partial(self._deploy_step.succeed, row))
             new = context.agents.record(agent)
         unknown = describe_unknown(new.config, context.agents.names)
         return SpawnAnswer(**context.agents.status(agent).model_dump(), warnings=unknown)
+
+    async def _record_first(self, agent: str, changes: list[Transition]) -> ProposalRow:
+        """Record the beginning of a spawn. If that fails, nothing of it is left."""
+        try:
+            (row,) = await self._context.transition_log.record(agent, changes)
+        except Exception:
+            await self._provisioning.discard_unused_repository(agent)
+            raise
+        return row
+
+    async def _build_spawn(self, row: ProposalRow, principal: Principal) -> ProposalRow:
+        """Build the first configuration of an agent, and approve it. After an error the proposal ends as failed."""
+        context, agent = self._context, row.agent
+        try:
+            done = (await self._build_step.build(row)).tag(row)
+            approved = replace(done, state=State.APPROVED, approvals=[principal.label])
+            transitions = [Transition(done, row.commit, SYSTEM), Transition(approved, row.commit, principal)]
+            (row,) = await context.transition_log.record(agent, transitions)
+        except Exception as error:
+            why = self._build_step.reason(row, error)
+            await context.end(agent, row.number, partial(self._build_step.fail, row, error))
+            if not isinstance(error, BuildFailed):
+                raise
+            hint = "mend the configuration"
+            if isinstance(error, FetchesMissing):
+                # The other lines of the reason name the fetches, as this command does more readably.
+                why = why.partition(":\n")[0]
+                command = f"hive-c0re proposals allow-fetches {agent} {row.number}"
+                hint += f"; or see the fetches, and how to allow them: {command}"
+            raise HiveError("build_failed", why, hint=hint, status=400) from None
+        return row
 
     @as_request
     async def destroy(self, agent: str, request: DestroyRequest, principal: Principal) -> DestroyAnswer:
@@ -266,7 +286,7 @@ class AgentSubmissions:
             commit, base = await self._provisioning.first_commit(request, principal)
             first = await new_proposal(context, "spawn", agent, principal, request.note, base, expires=True)
             data = replace(first, start=request.start)
-            (row,) = await context.transition_log.record(agent, [Transition(data, commit, principal)])
+            row = await self._record_first(agent, [Transition(data, commit, principal)])
         self._build_step.begin(agent, row.number)
         return row.to_protocol()
 

@@ -43,7 +43,7 @@ class Updates:
 
     async def run(self) -> None:
         """Check for outdated agents until cancelled."""
-        ended = self._context.work_ended
+        ended = self._context.background.ended
         while True:
             ended.clear()
             notified = True

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import disk_full, reports_lack_of_space
+from hive_core.infra.disk_space import disk_full, has_room, reports_lack_of_space
 from hive_core.infra.processes import describe_exit
 
 if TYPE_CHECKING:
@@ -159,18 +159,26 @@ def checked(repository: Path, *arguments: str, feed: bytes = b"", seconds: float
     """Run a command and return its output. Raises HiveError `git_failed` or `disk_full` if it fails."""
     result = run(repository, *arguments, feed=feed, seconds=seconds)
     if result.status:
-        raise failure(arguments, result.status, result.errors)
+        raise failure(arguments, result.status, result.errors, writes=repository)
     return result.out
 
 
-def failure(arguments: Sequence[str], status: int, errors: str) -> HiveError:
-    """Return the error for a command that failed."""
-    if reports_lack_of_space(errors, status):
+def failure(arguments: Sequence[str], status: int, errors: str, *, writes: Path | None = None) -> HiveError:
+    """Return the error for a command that failed. `writes` is the repository that it was to change.
+
+    git does not always name the reason why it could not write, so it is also tried if there is room.
+    """
+    if reports_lack_of_space(errors, status) or not (writes is None or _has_room(writes)):
         return disk_full(f"run git {_name(arguments)}")
     if status == _NO_PROGRAM:
         return _missing(errors)
     why = f"git {_name(arguments)} failed ({describe_exit(status)}): {errors or 'no error message'}"
     return HiveError("git_failed", why, hint="see the repository with git fsck", status=500)
+
+
+def _has_room(repository: Path) -> bool:
+    objects = repository / "objects"
+    return has_room(objects if objects.is_dir() else repository)
 
 
 def _name(arguments: Sequence[str]) -> str:

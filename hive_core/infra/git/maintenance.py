@@ -95,4 +95,4 @@ def _run(repository: Path, *arguments: str) -> None:
     with shared_repository_lock(repository) as lock:
         result = run(repository, *arguments, seconds=_SECONDS, keep=[lock])
     if result.status:
-        raise failure(arguments, result.status, result.errors)
+        raise failure(arguments, result.status, result.errors, writes=repository)

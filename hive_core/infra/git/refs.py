@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hive_core.errors import conflict
+from hive_core.errors import HiveError, conflict
 from hive_core.infra.disk_space import disk_full_as_error
 from hive_core.infra.file_lock import exclusive_repository_lock, shared_repository_lock
 from hive_core.infra.files import sync
@@ -175,7 +175,7 @@ def update_refs(repository: Path, changes: Sequence[RefChange]) -> None:
         result = _run(repository, feed)
     if result.status:
         _check_old_values(repository, changes)
-        raise failure(_ARGUMENTS, result.status, result.errors)
+        raise failure(_ARGUMENTS, result.status, result.errors, writes=repository)
     with disk_full_as_error("update refs"):
         _sync(repository, changes)
 
@@ -183,6 +183,27 @@ def update_refs(repository: Path, changes: Sequence[RefChange]) -> None:
 def _run(repository: Path, feed: bytes) -> GitResult:
     with shared_repository_lock(repository) as lock:
         return run(repository, *_ARGUMENTS, feed=feed, keep=[lock])
+
+
+def revert_refs(repository: Path, changes: Sequence[RefChange], seconds: float = 5.0) -> None:
+    """Undo changes of one transaction as far as they were made, the last one first, also where nothing can be written.
+
+    What was created is removed. What held another value before gets it back if there is space for that, and else stays.
+    A kill leaves some of the first changes. Raises HiveError `repository_busy`, and OSError.
+    """
+    moved: list[RefChange] = []
+    with exclusive_repository_lock(repository, seconds):
+        for change in reversed(changes):
+            path = repository / check_ref(change.ref)
+            if change.old is not None:
+                if _read(str(path)) == change.new:
+                    moved.append(RefChange(change.ref, change.old, change.new))
+            elif _read(str(path)) == change.new:
+                path.unlink()
+                sync(path.parent)
+    if moved:
+        with suppress(HiveError):
+            update_refs(repository, moved)
 
 
 def _check_old_values(repository: Path, changes: Sequence[RefChange]) -> None:

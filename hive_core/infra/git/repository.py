@@ -71,6 +71,10 @@ class Repository:
         """Change all of the refs or none; see `refs.update_refs`. Raises HiveError `ref_moved` (409)."""
         refs.update_refs(self.path, changes)
 
+    def revert(self, changes: Sequence[RefChange]) -> None:
+        """Undo changes as far as they were made; see `refs.revert_refs`."""
+        refs.revert_refs(self.path, changes)
+
     # Tags
 
     def write_tag(self, tag: Tag) -> str:

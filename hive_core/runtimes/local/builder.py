@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.concurrency.threads import LIFECYCLE
+from hive_core.infra.disk_space import disk_full_as_error
 from hive_core.infra.files import make_readable, sync
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.tasks import shield_to_completion
@@ -123,8 +124,9 @@ class LocalClosures:
     def create_scratch(self) -> Path:
         """Make a directory for work in progress; the caller must `discard` it."""
         try:
-            self._scratch.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(prefix="closure-", dir=self._scratch))
+            with disk_full_as_error("build a configuration"):
+                self._scratch.mkdir(parents=True, exist_ok=True)
+                return Path(tempfile.mkdtemp(prefix="closure-", dir=self._scratch))
         except OSError as error:
             raise HiveError(
                 "cannot_build", f"cannot make a directory in {self._scratch}: {error.strerror}", status=500

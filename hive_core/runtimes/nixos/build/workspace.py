@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hive_core.errors import HiveError
+from hive_core.infra.disk_space import disk_full, is_lack_of_space
 from hive_core.infra.files import read_bytes
 from hive_core.infra.git.repository import Repository
 from hive_core.runtimes.base import BuildOrder
@@ -81,7 +82,8 @@ class BuildWorkspace:
 def create_workspace(workspace: BuildWorkspace) -> None:
     """Create the workspace, of which nothing may exist yet. Blocks.
 
-    The caller must call `remove_workspace` afterwards, even if this fails. Raises HiveError `cannot_build`.
+    The caller must call `remove_workspace` afterwards, even if this fails. Raises HiveError `cannot_build` or
+    `disk_full`.
     """
     modes = {
         workspace.path: _EVERYBODY_READS,
@@ -113,7 +115,7 @@ def extract_source(workspace: BuildWorkspace, order: BuildOrder) -> None:
 
 
 def write_flake(workspace: BuildWorkspace, text: str, lock: Mapping[str, Any] | None = None) -> None:
-    """Write the flake, which an evaluation can only read. Blocks. Raises HiveError `cannot_build`."""
+    """Write the flake, which an evaluation can only read. Blocks. Raises HiveError `cannot_build`, `disk_full`."""
     try:
         _put(workspace.flake / "flake.nix", text)
         if lock is not None:
@@ -160,4 +162,6 @@ def _put(path: Path, text: str) -> None:
 
 
 def _cannot(workspace: BuildWorkspace, error: OSError) -> HiveError:
+    if is_lack_of_space(error):
+        return disk_full("prepare a build")
     return HiveError("cannot_build", f"cannot prepare a build in {workspace.path}: {error.strerror}", status=500)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hive_core.gate.settings_diff import describe_changes
+from hive_core.gate.records.settings_diff import describe_changes
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.agent_config import McpServer, ScriptRule
 

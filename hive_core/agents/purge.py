@@ -39,6 +39,8 @@ _OUTPUT_BYTES = 64 * 1024
 _MEMORY = 1024**3
 """Limit of the address space of rm and chmod, in bytes."""
 _ERROR_CHARACTERS = 300
+_REMOVED_BY_OTHERS = ("build-", "nix-", "doctor-")
+"""Prefixes of temporary files that `trash_scratch` leaves alone."""
 
 
 class Purging:
@@ -64,6 +66,10 @@ class Purging:
             await LIFECYCLE.run(self._trash.trash_orphaned, known)
         except OSError as error:
             _log.error("left run directories not removed", error=_describe(error))
+        try:
+            await LIFECYCLE.run(self._trash.trash_scratch)
+        except OSError as error:
+            _log.error("left temporary files not removed", error=_describe(error))
 
     async def run(self) -> None:
         """Empty the trash, at once and whenever something is left in it, until cancelled."""
@@ -188,6 +194,17 @@ class Trash:
         orphaned += [layout.agent(name).run / "own" for name in sorted(known)]
         orphaned += sorted(path for path in views.iterdir() if path.stem not in known) if views.exists() else []
         return self._move(layout.run_dir, orphaned)
+
+    def trash_scratch(self) -> None:
+        """Move the temporary files of an earlier daemon and its unfinished repositories into the trash. Raises OSError.
+
+        What a build with Nix or `doctor` has left is removed by these, and they may be at work already.
+        """
+        layout = self._layout
+        scratch = sorted(layout.scratch.iterdir()) if layout.scratch.exists() else []
+        found = [path for path in scratch if not path.name.startswith(_REMOVED_BY_OTHERS)]
+        found += [*sorted(layout.applied.glob(".*.new")), *sorted(layout.agents.glob("*/.config.new"))]
+        self._move(layout.state_dir, found)
 
     def directories(self) -> list[Path]:
         """Return all directories to `delete`."""

@@ -62,7 +62,10 @@ def has_room(directory: Path) -> bool:
         descriptor, path = tempfile.mkstemp(prefix=TRIAL, dir=directory)
         try:
             os.unlink(path)  # noqa: PTH108 - `path` is a text
-            return os.write(descriptor, bytes(_TRIAL_BYTES)) == _TRIAL_BYTES
+            # Random, because some file systems compress; on the disk, because some report a quota only then.
+            written = os.write(descriptor, os.urandom(_TRIAL_BYTES))
+            os.fsync(descriptor)
+            return written == _TRIAL_BYTES
         finally:
             os.close(descriptor)
     except OSError as error:

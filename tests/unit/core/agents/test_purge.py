@@ -273,3 +273,20 @@ def test_a_home_that_is_a_link_is_deleted_as_a_link(layout: Layout, trash: Trash
     for directory in trash.move_all("bob"):
         delete(trash, directory)
     assert outside.exists() and not os.path.lexists(layout.agent_home("bob"))
+
+
+def test_temporary_files_of_an_earlier_daemon_go_into_the_trash(layout: Layout, trash: Trash) -> None:
+    """Scratch is empty after a start, but for what is at work already; so are repositories that were being made."""
+    left = [layout.scratch / "intake-a", layout.scratch / "closure-b", layout.scratch / "unknown"]
+    left += [layout.applied / ".ada.git.new", layout.agents / "ada" / ".config.new"]
+    kept = [layout.scratch / "build-trial", layout.scratch / "doctor-1", layout.applied / "ada.git"]
+    for directory in (*left, *kept):
+        (directory / "deep").mkdir(parents=True)
+    trash.trash_scratch()
+    assert [path for path in left if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
+    for directory in trash.directories():
+        delete(trash, directory)
+    assert trash.directories() == []
+    trash.trash_scratch()
+    assert trash.directories() == []

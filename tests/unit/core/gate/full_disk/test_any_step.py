@@ -1,0 +1,109 @@
+"""The disk is full at any step of any transition, and then has room again: the hive goes on without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from hive_core.errors import HiveError
+from hive_core.layout import Layout
+from tests.unit.core.gate.full_disk.fake_disk import FakeDisk
+from tests.unit.core.gate.gate_hive import PATIENCE, GateHive, opened, quick
+from tests.unit.core.gate.hive_template import Template
+from tests.unit.core.gate.pipeline.test_crash_points import KINDS, Kind, check_told, finish
+
+ANSWER_SECONDS = 10.0
+"""The longest time until a request is answered, also if nothing can be written."""
+QUICK = ("spawn", "propose", "approve what does not come up", "approve")
+"""The kinds that have the steps of most others."""
+LIKE_THE_STEP_AFTER = "index written"
+"""The point after which nothing is written until the next one."""
+
+
+async def fill_at(layout: Layout, kind: Kind, at: int | None) -> list[str]:
+    """Carry the kind out on a disk that is full from the point `at` on, then free it; check what becomes of it.
+
+    Returns the names of the points that were reached.
+    """
+    disk = FakeDisk(at)
+    with capture_logs():
+        async with opened(layout, quick(layout, **kind.settings), hyperhive=kind.hyperhive) as gate_hive:
+            await gate_hive.gate.verification.verify()
+            with disk.under(gate_hive):
+                refused = await act(gate_hive, kind, disk)
+                await idle(gate_hive)
+                reached = list(disk.reached)
+                await gate_hive.check()
+                await check_told(gate_hive)
+                rows = await gate_hive.rows(kind.agent)
+                if not refused:
+                    assert not rows if "gone" in kind.ends else rows[-1].state in kind.ends
+                assert not list(layout.scratch.glob("closure-*"))
+                await finish(gate_hive)
+                if not gate_hive.hive.agents.exists(kind.agent):
+                    await gate_hive.spawn(kind.agent)
+                await gate_hive.check()
+    return reached
+
+
+async def act(gate_hive: GateHive, kind: Kind, disk: FakeDisk) -> bool:
+    """Carry the kind out; the disk has room again when work waits for that. Returns True if it was refused."""
+    doing = asyncio.ensure_future(kind.act(gate_hive))
+    waiting = asyncio.create_task(disk.waited_for.wait())
+    async with asyncio.timeout(ANSWER_SECONDS):
+        await asyncio.wait({doing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    disk.free()
+    async with asyncio.timeout(PATIENCE):
+        try:
+            await doing
+        except HiveError as error:
+            assert (error.code, error.status) == ("disk_full", 507), error
+            return True
+    return False
+
+
+async def idle(gate_hive: GateHive) -> None:
+    """Wait until nothing goes on in the background."""
+    background = gate_hive.gate._context.background
+    async with asyncio.timeout(PATIENCE):
+        while tasks := list(background._work):
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)
+
+
+async def copies_for(template: Template, kind: Kind) -> Callable[[], Layout]:
+    if kind.prepare is None:
+        return template.copied
+    return await template.grown(kind.prepare, quick(template.layout, **kind.settings))
+
+
+async def check_every_point(template: Template, name: str, *, all_points: bool) -> None:
+    kind = KINDS[name]
+    copied = await copies_for(template, kind)
+    whole = await fill_at(copied(), kind, None)
+    assert "index written" in whole
+    for at, point in enumerate(["the beginning", *whole]):
+        if point == LIKE_THE_STEP_AFTER and not all_points:
+            continue
+        try:
+            await fill_at(copied(), kind, at)
+        except BaseException as error:
+            error.add_note(f"full at point {at}: {point}")
+            raise
+
+
+@pytest.mark.parametrize("name", QUICK)
+async def test_a_full_disk_at_any_step(template: Template, name: str) -> None:
+    """Requests are carried out or refused as a whole, all proposals move on, and the history tells what runs."""
+    await check_every_point(template, name, all_points=False)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", KINDS)
+async def test_a_full_disk_at_every_step_of_all_kinds(template: Template, name: str) -> None:
+    """The same at all points, also for what has the same steps as others."""
+    await check_every_point(template, name, all_points=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -74,12 +74,20 @@ class Fetch:
     program: str
 
 
-class FetchesMissing(BuildFailed):
-    """The commit cannot be built without fetches from the network that no operator has allowed."""
+def count_fetches(fetches: Sequence[Fetch]) -> str:
+    """Return the number of fetches in words."""
+    return "1 fetch from the network" if len(fetches) == 1 else f"{len(fetches)} fetches from the network"
 
-    def __init__(self, reason: str, fetches: tuple[Fetch, ...]) -> None:
-        super().__init__(reason)
-        self.fetches = fetches
+
+class FetchesMissing(BuildFailed):
+    """The commit cannot be built without fetches from the network that no operator has allowed.
+
+    The text only counts them: it holds no words of the configuration, which the fetches are full of.
+    """
+
+    def __init__(self, fetches: Sequence[Fetch]) -> None:
+        super().__init__(f"the build needs {count_fetches(fetches)} that no operator has allowed")
+        self.fetches = tuple(fetches)
 
 
 @dataclass(frozen=True)

@@ -33,4 +33,4 @@ def check_fake_fetches(text: str, order: BuildOrder) -> None:
         raise AssertionError(f"more is allowed than was asked for: {sorted(order.allowed_fetches)}")
     missing = tuple(fetch for fetch in needed if fetch.derivation not in order.allowed_fetches)
     if missing:
-        raise FetchesMissing("the builder's own words about what is missing", missing)
+        raise FetchesMissing(missing)

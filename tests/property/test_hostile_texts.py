@@ -18,8 +18,8 @@ from hive_core.errors import HiveError
 from hive_core.gate.auto_approval import path_matches
 from hive_core.gate.intake.agent_toml import TOML_MOST, parse_config
 from hive_core.gate.intake.text_check import check_text
-from hive_core.gate.records.tag_message import parse_message
 from hive_core.gate.records.settings_diff import describe_changes
+from hive_core.gate.records.tag_message import parse_message
 from hive_core.infra.git.comparison.shown_diff import DiffSpace, split_files
 from hive_core.infra.git.objects import message_bytes, parse_tag
 from hive_core.infra.processes import LineCutter

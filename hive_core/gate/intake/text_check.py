@@ -6,8 +6,9 @@ Rules:
   unless `binary_files` in agent.toml names its path. What shows a text in another order (overrides of its direction),
   ends a line for some readers only, or carries a hidden copy of ASCII (tags) is refused too.
 - `agent.toml` and files of Nix code (`*.nix`) also have no other character that a reviewer would see as an escape only:
-  byte order marks, characters of no width, blank letters. In other files the hive shows these as escapes. Joiners
-  between letters that are not ASCII, which several scripts need, are neither refused nor escaped.
+  byte order marks, characters of no width, blank letters. In other files the hive shows these as escapes.
+- Joiners (U+200C, U+200D) between letters that are not ASCII, which several scripts need, are neither refused nor
+  escaped in other files. In code two names or values that differ in a joiner only would look alike.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from hive_core.gate.auto_approval import path_matches
 from hive_core.text import find_escaped, has_invisible, shown
 
 _CODE = re.compile(r".*\.nix|agent\.toml", re.IGNORECASE | re.DOTALL)
+_JOINERS = re.compile(r"[\u200c\u200d]")
 # CR is taken before LF only. Elsewhere it would end a comment of Nix, but not a line of a diff.
 _REFUSED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
 _NAMES = {"\0": "NUL", "\r": "carriage return without a newline", "\x1b": "escape", "\x0c": "form feed"}
@@ -92,8 +94,11 @@ class TextCheck:
             end = max(start, end - 1)
         refused = _REFUSED.search(text, start, end)
         faults = [] if refused is None else [refused.start()]
-        if self._is_code and (hidden := find_escaped(text, start, end)) is not None:
-            faults.append(hidden)
+        if self._is_code:
+            if (hidden := find_escaped(text, start, end)) is not None:
+                faults.append(hidden)
+            if (joiner := _JOINERS.search(text, start, end)) is not None:
+                faults.append(joiner.start())
         if faults:
             raise self._fault(text, start, min(faults))
         self._line += text.count("\n", start, end)

@@ -107,7 +107,7 @@ class BuildStep:
             except TimeoutError:
                 raise BuildFailed(f"the build took longer than {context.settings.build_timeout:g} s") from None
             except BuildFailed as error:
-                say(f"failed: {error}")
+                say(f"failed: {self.reason(row, error)}")
                 raise
             say(f"built {closure}")
             tree, old, new, paths = await context.in_repository(agent, lambda repository: _changes(repository, row))

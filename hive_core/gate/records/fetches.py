@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pydantic import TypeAdapter
 
 from hive_core.protocol import AllowedFetches, NetworkFetch
-from hive_core.runtimes.base import Fetch
+from hive_core.runtimes.base import Fetch, FetchesMissing
 from hive_core.text import Quoted, one_line
 
 MAX_FETCHES = 200
@@ -93,7 +93,7 @@ def _is_recordable(fetch: Fetch) -> bool:
 
 def missing_reason(fetches: Sequence[Fetch], name: str) -> str:
     """Return the reason for the failure of a build that needs these fetches; `name` is the proposal's ("ada/3")."""
-    first = f"the build needs {count(fetches)} that no operator has allowed"
+    first = str(FetchesMissing(fetches))
     lines = [f"- {describe(fetch)}" for fetch in fetches[:_NAMED_IN_REASON]]
     if not can_be_recorded(fetches):
         first += (
@@ -103,11 +103,6 @@ def missing_reason(fetches: Sequence[Fetch], name: str) -> str:
     elif len(fetches) > len(lines):
         lines.append(f"- and {len(fetches) - len(lines)} more: hive-c0re proposals show {name} has all of them")
     return "\n".join([f"{first}:", *lines])
-
-
-def count(fetches: Sequence[Fetch]) -> str:
-    """Return the number of fetches in words."""
-    return "1 fetch from the network" if len(fetches) == 1 else f"{len(fetches)} fetches from the network"
 
 
 def quote_fetches(fetches: Sequence[Fetch], most: int, width: int) -> str:

@@ -14,12 +14,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
 
-from hive_core.gate.records.fetches import FetchPermission, count, quote_fetches, to_json
+from hive_core.gate.records.fetches import FetchPermission, quote_fetches, to_json
 from hive_core.gate.records.quoted_proposal import QuotedProposal, quote_proposal
 from hive_core.gate.records.states import State
 from hive_core.protocol import Decider, ProposalKind
 from hive_core.protocol.names import MANAGER, SYSTEM, is_agent_name
-from hive_core.runtimes.base import Fetch
+from hive_core.runtimes.base import Fetch, count_fetches
 from hive_core.text import join_list, last_lines, one_line
 
 __all__ = ["ProposalFields", "ProposalTag", "format_message", "parse_message"]
@@ -186,7 +186,7 @@ def _body(data: QuotedProposal, who: str, word: str) -> list[str]:
 def _allowed_fetches(agent: str, permission: FetchPermission) -> str:
     by, failed = one_line(permission.by, 60), f"{agent}/{permission.failed}"
     lines = quote_fetches(permission.fetches, _SHOWN_LINES, _SHOWN_FETCH)
-    return f"{by} allowed {count(permission.fetches)}, for want of which {failed} had failed:\n{lines}"
+    return f"{by} allowed {count_fetches(permission.fetches)}, for want of which {failed} had failed:\n{lines}"
 
 
 def _cut_list(lines: list[str]) -> list[str]:

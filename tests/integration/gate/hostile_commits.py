@@ -305,6 +305,7 @@ REFUSED_CONTENTS = [
     Content("variation selector", {"A.NIX": "x: a\ufe0f: x\n".encode()}, "bad_text", "U+FE0F"),
     Content("zero width space", {"agent.toml": "# a\u200bb\n".encode()}, "bad_agent_toml", "U+200B"),
     Content("joiner between letters", {"agent.nix": "{ a\u200d = 1; }\n".encode()}, "bad_text", "U+200D"),
+    Content("joiner between other letters", {"agent.nix": "{ } # é\u200cé\n".encode()}, "bad_text", "U+200C"),
     Content("joiner at the very end", {"agent.nix": "{ } # é\u200d".encode()}, "bad_text", "U+200D"),
 ]
 """Content that hides something from a reviewer, or that a reviewer and Nix read differently."""

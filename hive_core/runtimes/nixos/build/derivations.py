@@ -33,9 +33,6 @@ _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _DEEPEST = 8
 _OUTPUT_PARTS = 4
-_SHOWN_CHARACTERS = 300
-_SHOWN_FETCHES = 50
-_SHOWN_URLS = 5
 
 
 @dataclass(frozen=True)
@@ -189,27 +186,6 @@ def _hash(output: Output) -> str:
     except ValueError:
         digest = output.digest
     return f"{algorithm}-{digest}"
-
-
-def describe_fetches(fetches: Sequence[Fetch]) -> str:
-    """Return the reason of FetchesMissing: a sentence of the hive's, then a line for each fetch. Pure."""
-    many = "1 fetch" if len(fetches) == 1 else f"{len(fetches)} fetches"
-    lines = [
-        f"the build needs {many} from the network that no operator has allowed:",
-        *map(_fetch_line, fetches[:_SHOWN_FETCHES]),
-    ]
-    if len(fetches) > _SHOWN_FETCHES:
-        lines.append(f"and {len(fetches) - _SHOWN_FETCHES} more")
-    return "\n".join(lines)
-
-
-def _fetch_line(fetch: Fetch) -> str:
-    urls = [one_line(url, _SHOWN_CHARACTERS) for url in fetch.urls[:_SHOWN_URLS]]
-    if len(fetch.urls) > _SHOWN_URLS:
-        urls.append(f"and {len(fetch.urls) - _SHOWN_URLS} more")
-    where = ", ".join(urls) or "no address named"
-    program = one_line(fetch.program, _SHOWN_CHARACTERS)
-    return f"- {one_line(fetch.name, _SHOWN_CHARACTERS)}: {where} ({one_line(fetch.hash, 150)}, by {program})"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hive_core.protocol.limits import memory_bytes
 from hive_core.runtimes.base import BuildFailed, FetchesMissing
-from hive_core.runtimes.nixos.build.derivations import Derivation, describe_fetches, fetch_of, read_derivation
+from hive_core.runtimes.nixos.build.derivations import Derivation, fetch_of, read_derivation
 from hive_core.runtimes.nixos.build.store import Store
 from hive_core.runtimes.nixos.build.unit.confinement import Confinement, Purpose
 from hive_core.runtimes.nixos.build.unit.disk_limit import limit_disk
@@ -146,7 +146,7 @@ class Realiser:
             fetch_of(fetch, fetch.fixed) for fetch in fetches if fetch.fixed is not None and fetch.path not in allowed
         )
         if missing:
-            raise FetchesMissing(describe_fetches(missing), missing)
+            raise FetchesMissing(missing)
 
     async def _run(
         self,

@@ -34,6 +34,7 @@ async def fill_at(layout: Layout, kind: Kind, at: int | None) -> list[str]:
             await gate_hive.gate.verification.verify()
             with disk.under(gate_hive):
                 refused = await act(gate_hive, kind, disk)
+                gate_hive.runtime.may_build.set()
                 await idle(gate_hive)
                 reached = list(disk.reached)
                 await gate_hive.check()

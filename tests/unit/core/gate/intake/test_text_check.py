@@ -40,9 +40,22 @@ def test_pieces_do_not_matter(path: str, data: bytes, cuts: list[int]) -> None:
 
 @given(texts)
 def test_code_that_is_taken_is_seen(text: str) -> None:
-    """Nix code is taken exactly if a reviewer sees each of its characters, apart from CR before LF."""
+    """Nix code is taken exactly if a reviewer sees each of its characters, apart from CR before LF; joiners never."""
     whole = text.replace("\r\n", "\n")
-    assert (fault("agent.nix", [text.encode()]) is None) == (find_escaped(whole, 0, len(whole)) is None)
+    seen = find_escaped(whole, 0, len(whole)) is None and "\u200d" not in whole
+    assert (fault("agent.nix", [text.encode()]) is None) == seen
+
+
+@pytest.mark.parametrize("joiner", ["\u200c", "\u200d"])
+def test_joiners_belong_into_texts_only(joiner: str) -> None:
+    """What several scripts need between letters is taken in prompts and other texts, and refused in code."""
+    word = f"می{joiner}خواهم\n".encode()
+    assert fault("prompt.md", [word]) is None
+    assert fault("notes.txt", [word]) is None
+    for path, code in (("agent.nix", "bad_text"), ("sub/service.nix", "bad_text"), ("agent.toml", "bad_agent_toml")):
+        refused = fault(path, [b"a\n", word])
+        assert refused is not None and refused[0] == code
+        assert f"line 2: the character U+{ord(joiner):04X} (zero width" in refused[1]
 
 
 @given(st.binary(max_size=40))

@@ -186,7 +186,7 @@ async def test_permissions_add_up(gate_hive: GateHive, monkeypatch: pytest.Monke
     async def in_steps(order: BuildOrder, say: Callable[[str], None]) -> str:
         for fetch in (BY_NIX, second):
             if fetch.derivation not in order.allowed_fetches:
-                raise FetchesMissing("one more", (fetch,))
+                raise FetchesMissing((fetch,))
         return await build(order, say)
 
     monkeypatch.setattr(gate_hive.runtime, "build", in_steps)

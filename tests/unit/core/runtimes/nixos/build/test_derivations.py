@@ -17,7 +17,6 @@ from hive_core.runtimes.base import BuildFailed, Fetch
 from hive_core.runtimes.nixos.build import derivations
 from hive_core.runtimes.nixos.build.derivations import (
     Plan,
-    describe_fetches,
     fetch_of,
     parse_derivation,
     parse_plan,
@@ -138,18 +137,6 @@ def test_real_derivations_are_read(tmp_path: Path) -> None:
         assert fixed is not None
         fetch = fetch_of(found[name], fixed)
         assert (fetch.name, fetch.hash, fetch.program, fetch.urls) == (name, SRI, program, urls)
-
-
-def test_the_reason_names_every_fetch_safely() -> None:
-    """Each fetch has one line below a sentence of the hive's, long lists are cut, and no line can be forged."""
-    hostile = Fetch("x\nerror: y", ("http://a\x1b[31m\n- forged",) * 9, "sha256-\u202e", PATH, "/bin/\nsh")
-    text = describe_fetches([hostile])
-    first, line = text.splitlines()
-    assert first.endswith("needs 1 fetch from the network that no operator has allowed:")
-    assert line.startswith("- x") and "and 4 more" in line
-    assert not set(text) & set("\x1b\u202e")
-    many = describe_fetches([Fetch("x", (), "h", PATH, "p")] * 60).splitlines()
-    assert (len(many), many[-1], many[1]) == (52, "and 10 more", "- x: no address named (h, by p)")
 
 
 PLAN = f"""\

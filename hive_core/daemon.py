@@ -188,7 +188,9 @@ class Daemon:
             ),
         )
 
-        status_report = StatusReport(layout, database, space, directory, broker, agents, runtime, metrics)
+        status_report = StatusReport(
+            layout, database, space, directory, broker, agents, runtime, metrics, settings.proposal_space
+        )
         services = Services(
             layout=layout,
             database=database,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import wraps
@@ -75,6 +76,8 @@ class GateContext:
     transition_log: TransitionLog
     background: BackgroundWork
     locks: AgentLocks = field(default_factory=AgentLocks)
+    prunings: Counter[str] = field(default_factory=Counter)
+    """The number of times that proposals of an agent were pruned since the start: their contents have changed."""
     recovered: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the proposals that an earlier daemon left have been recovered, and by `close`."""
     _requests: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -15,6 +15,7 @@ from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.pipeline.deploy import DeployStep
 from hive_core.gate.pipeline.maintenance import Maintenance, Verification
 from hive_core.gate.pipeline.provisioning import Provisioning, Removal
+from hive_core.gate.pipeline.prune import Pruning
 from hive_core.gate.pipeline.recovery import Recovery
 from hive_core.gate.pipeline.submit import AgentSubmissions, ConfigSubmissions, RebuildSubmissions
 from hive_core.gate.pipeline.updates import Updates
@@ -56,7 +57,8 @@ class Gate:
         deploy_step = DeployStep(context, provisioning, removal)
         build_step = BuildStep(context, logs, deploy_step)
         self.decisions: Final = Decisions(context, deploy_step)
-        self.config_submissions: Final = ConfigSubmissions(context, importer, build_step)
+        self.pruning: Final = Pruning(context)
+        self.config_submissions: Final = ConfigSubmissions(context, importer, build_step, self.pruning)
         self.rebuild_submissions: Final = RebuildSubmissions(context, build_step)
         self.fetch_permissions: Final = FetchPermissions(context, build_step)
         self.agent_submissions: Final = AgentSubmissions(context, provisioning, removal, build_step, deploy_step)
@@ -64,7 +66,7 @@ class Gate:
         self.maintenance: Final = Maintenance(context, self.decisions)
         self.verification: Final = Verification(context)
         self.updates: Final = Updates(context, self.rebuild_submissions)
-        self._recovery = Recovery(context, build_step, deploy_step, self.decisions)
+        self._recovery = Recovery(context, build_step, deploy_step, self.decisions, self.pruning)
 
     async def run(self) -> None:
         """Recover proposals, then expire them and update agents until cancelled."""

@@ -49,6 +49,7 @@ class _Contents:
 
     results: ProposalTag
     diff: ShownDiff
+    pruned: bool
 
 
 def _size(contents: _Contents) -> int:
@@ -65,13 +66,21 @@ def _build_results(repository: Repository, row: ProposalRow) -> ProposalTag:
     return row.tag(row.state)
 
 
+def _is_pruned(repository: Repository, row: ProposalRow) -> bool:
+    """Return True if the files of an ended proposal were removed."""
+    if row.open or row.state is State.DEPLOYED:
+        return False
+    tags = repository.read_tags([f"{row.state}/{row.number}"])
+    return any(tag_message.parse_message(tag.message).pruned is not None for tag in tags)
+
+
 class ProposalQueries:
     """Answers queries about proposals. All of them wait until recovery is done."""
 
     def __init__(self, context: GateContext, logs: BuildLogs) -> None:
         self._context = context
         self._logs = logs
-        self._contents: SharedResults[tuple[str, int, int, State], _Contents] = SharedResults(_KEPT_BYTES, _size)
+        self._contents: SharedResults[tuple[str, int, int, State, int], _Contents] = SharedResults(_KEPT_BYTES, _size)
 
     async def proposals(self, query: ProposalsQuery, principal: Principal) -> ProposalList:
         """Return the proposals that match, the newest first; an agent sees only its own. Raises `not_yours`."""
@@ -99,7 +108,7 @@ class ProposalQueries:
         await self._context.recovered.wait()
         row = await self._row(agent, number, principal)
         # A proposal of the same number can be another one, after a purge of the agent.
-        key = (agent, number, row.created_at, row.state)
+        key = (agent, number, row.created_at, row.state, self._context.prunings[agent])
         contents = await self._contents.get(key, lambda: self._read_contents(row))
         return ProposalDetail(
             **row.to_protocol().model_dump(),
@@ -110,6 +119,7 @@ class ProposalQueries:
             files=list(contents.diff.files),
             diff=contents.diff.text,
             diff_bytes=contents.diff.size,
+            pruned=contents.pruned,
         )
 
     async def build_log(self, agent: str, number: int, query: LogsQuery, principal: Principal) -> LogsAnswer:
@@ -153,10 +163,10 @@ class ProposalQueries:
         """Read what the tags say of the build, and compare the files."""
 
         def read(repository: Repository) -> _Contents:
-            diff = ShownDiff()
-            if row.kind != "destroy":
+            diff, pruned = ShownDiff(), _is_pruned(repository, row)
+            if row.kind != "destroy" and not pruned:
                 diff = shown_diff(repository, row, row.commit, _SHOWN_DIFF)
-            return _Contents(_build_results(repository, row), diff)
+            return _Contents(_build_results(repository, row), diff, pruned)
 
         return await self._from_repository(row, read)
 

@@ -179,7 +179,7 @@ class ProposalDetail(Proposal):
 
     `files` are all changed files, also those that the diff has no room for. `settings` are the changes of agent.toml in
     words, `closure_changes` those of what it was built to. For want of `missing_fetches` the build failed;
-    `allowed_fetches` are those that an operator has allowed for it.
+    `allowed_fetches` are those that an operator has allowed for it. The files of a proposal that was `pruned` are gone.
     """
 
     settings: list[str]
@@ -189,6 +189,7 @@ class ProposalDetail(Proposal):
     files: list[ChangedFile] = Field(default_factory=list)
     diff: str
     diff_bytes: int
+    pruned: bool = False
 
 
 class ProposalsQuery(Query):
@@ -248,6 +249,34 @@ class ReindexAnswer(Answer):
     agents: int
     proposals: int
     changed: int
+
+
+class PruneRequest(Request):
+    """Remove the files of proposals that have ended, of one agent or of all; with `dry_run` only name them."""
+
+    agent: str | None = None
+    older_than_days: Annotated[float, Field(ge=0, le=36_500)] = 30.0
+    dry_run: bool = False
+
+
+class PrunedAgent(Answer):
+    """The proposals of an agent that were pruned, what that has freed, and what its repository takes up now.
+
+    In a dry run these are the proposals that would be pruned, about what that would free, and what is used.
+    """
+
+    agent: str
+    proposals: list[int]
+    freed_bytes: int
+    used_bytes: int
+
+
+class PruneAnswer(Answer):
+    """The result of a pruning; `limit_bytes` is the limit for each agent (`proposal_space`)."""
+
+    agents: list[PrunedAgent]
+    limit_bytes: int
+    dry_run: bool
 
 
 class AuditQuery(Query):

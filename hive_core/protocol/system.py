@@ -33,6 +33,9 @@ class HiveStatus(Answer):
     database_bytes: int = 0
     """The bytes used in the database file, of `database_limit` that may be; 0 in answers of older daemons."""
     database_limit: int = 0
+    proposal_bytes: dict[str, int] = Field(default_factory=dict)
+    """The bytes that the proposals of each agent take up, of `proposal_limit` that they may."""
+    proposal_limit: int = 0
     build_problem: str = ""
     """The reason why nothing can be built on this host; proposals are refused meanwhile."""
     sealing: str = ""

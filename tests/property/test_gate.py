@@ -1,4 +1,6 @@
-"""The gate against any sequence of requests, legal and not, with deaths of the daemon between any two of its steps."""
+"""The gate against any sequence of requests, legal and not, with deaths of the daemon between any two of its steps, and
+with a disk that is full for a while.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +27,7 @@ from hive_core.protocol import (
     DestroyRequest,
     ProposalState,
     ProposeRequest,
+    PruneRequest,
     RollbackRequest,
     SpawnProposal,
     SpawnRequest,
@@ -32,9 +35,10 @@ from hive_core.protocol import (
 )
 from hive_core.settings import Approval, AutoRule
 from tests.integration.gate.hostile_commits import REFUSED_CONTENTS, Content
+from tests.unit.core.gate.faults.fake_disk import FakeDisk, idle
 from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, OPERATOR, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
-from tests.unit.core.gate.pipeline.crash_points import SimulatedCrash
+from tests.unit.core.gate.faults.crash_points import SimulatedCrash
 from tests.unit.core.gate.queries import older_hive
 
 EXPECTED = frozenset(
@@ -249,6 +253,12 @@ class GateMachine(RuleBasedStateMachine):
         self.hyperhive = self.gate_hive.runtime.hyperhive = hyperhive
         self.run(self.request(self.gate_hive.rebuild(agent, principal), dies))
 
+    @rule(agent=agents, dies=deaths)
+    def prune(self, agent: str, dies: int | None) -> None:
+        """Remove the files of all proposals that have ended without being deployed."""
+        request = PruneRequest(agent=agent, older_than_days=0)
+        self.run(self.request(self.gate_hive.gate.pruning.prune(request, OPERATOR), dies))
+
     @rule(agent=agents, start=st.booleans(), dies=deaths)
     def spawn(self, agent: str, start: bool, dies: int | None) -> None:
         self.run(
@@ -280,6 +290,47 @@ class GateMachine(RuleBasedStateMachine):
     def request_destroy(self, agent: str, purge: bool, principal: Principal, dies: int | None) -> None:
         request = DestroyProposal(note="idle", purge=purge)
         self.run(self.request(self.gate_hive.gate.agent_submissions.request_destroy(agent, request, principal), dies))
+
+    @rule(
+        agent=agents,
+        role=roles,
+        what=st.sampled_from(("propose", "approve", "roll back", "spawn")),
+        at=st.integers(0, 9),
+    )
+    def request_on_a_full_disk(self, agent: str, role: str, what: str, at: int) -> None:
+        """The disk is full from some step on, and then has room again: without a restart, everything moves on."""
+        gate_hive = self.gate_hive
+
+        async def request() -> None:
+            waiting = [row for row in await gate_hive.rows() if row.waits_for is not None]
+            if what == "spawn":
+                await gate_hive.spawn(agent)
+            elif what == "roll back":
+                request = RollbackRequest(note="back")
+                await gate_hive.gate.decisions.rollback(agent, request, OPERATOR)
+            elif what == "approve" and waiting:
+                row = waiting[-1]
+                await gate_hive.approve(row.agent, row.number, OPERATOR if row.waits_for == "operator" else MANAGER)
+            elif gate_hive.hive.agents.exists(agent):
+                await gate_hive.propose(agent, role)
+
+        async def work() -> None:
+            await gate_hive.settled()
+            disk = FakeDisk(at)
+            with disk.under(gate_hive):
+                try:
+                    async with asyncio.timeout(10):
+                        await request()
+                except HiveError as error:
+                    assert error.code in EXPECTED | {"disk_full"}, error
+                ended, waited = asyncio.create_task(idle(gate_hive)), asyncio.create_task(disk.waited_for.wait())
+                await asyncio.wait({ended, waited}, return_when=asyncio.FIRST_COMPLETED)
+                waited.cancel()
+                disk.free()
+                await ended
+                await gate_hive.check()
+
+        self.run(work())
 
     @rule()
     def time_passes(self) -> None:

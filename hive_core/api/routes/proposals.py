@@ -22,6 +22,8 @@ from hive_core.protocol import (
     ProposalQuery,
     ProposalsQuery,
     ProposeRequest,
+    PruneAnswer,
+    PruneRequest,
     ReindexAnswer,
     Request,
     WithdrawRequest,
@@ -93,6 +95,16 @@ def fetch_permissions(gate: Gate) -> list[Endpoint]:
     allow = gate.fetch_permissions.allow
     summary = "Allow the fetches that it failed for, and build its commit again as a new proposal"
     return [_act("allow-fetches", summary, allow, AllowFetchesRequest, manager_only=False)]
+
+
+def pruning(gate: Gate) -> list[Endpoint]:
+    """Return the operator's endpoint to remove the files of ended proposals."""
+
+    async def prune(call: ApiCall) -> PruneAnswer:
+        return await gate.pruning.prune(call.read(PruneRequest), principal_of(call.caller))
+
+    summary = "Remove the files of ended proposals; what was decided and why stays"
+    return [Endpoint("POST", f"{_ALL}/prune", summary, prune, PruneAnswer, body=PruneRequest, load="heavy")]
 
 
 def index_maintenance(gate: Gate) -> list[Endpoint]:

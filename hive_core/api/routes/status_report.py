@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 
 from hive_core import __version__
 from hive_core.agents import AgentRegistry
+from hive_core.infra.concurrency.threads import READS
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.space import DatabaseSpace
+from hive_core.infra.git.maintenance import packed_bytes
 from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, question_store
@@ -31,7 +33,10 @@ class StatusReport:
         agents: AgentRegistry,
         runtime: Runtime,
         metrics: Metrics,
+        proposal_limit: int,
     ) -> None:
+        """`proposal_limit` is the limit for the proposals of each agent, in bytes."""
+        self._proposal_limit = proposal_limit
         self._layout = layout
         self._database = database
         self._space = space
@@ -73,8 +78,14 @@ class StatusReport:
             open_questions=asked,
             database_bytes=self._space.used,
             database_limit=self._space.limit,
+            proposal_bytes=await READS.run(self._proposal_bytes),
+            proposal_limit=self._proposal_limit,
             build_problem=self._runtime.build_problem,
         )
+
+    def _proposal_bytes(self) -> dict[str, int]:
+        applied = self._layout.applied
+        return {path.stem: packed_bytes(path) for path in sorted(applied.glob("*.git"))}
 
     def exposition(self) -> bytes:
         """Return the metrics in the text format of Prometheus."""

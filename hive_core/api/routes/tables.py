@@ -87,6 +87,7 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *proposals.decisions(gate, manager_only=False),
         *proposals.fetch_permissions(gate),
         *proposals.index_maintenance(gate),
+        *proposals.pruning(gate),
         *system.audit_log(database, gate),
         *messages.sent_messages(broker),
         *messages.operator_inbox(broker),

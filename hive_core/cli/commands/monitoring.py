@@ -27,6 +27,9 @@ from hive_core.cli.output import (
 )
 from hive_core.text import escaped_line, format_bytes
 
+_NEARLY_FULL = 0.8
+_SHOWN_AGENTS = 5
+
 
 @click.command()
 @json_option
@@ -61,6 +64,8 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
     builds = [("Builds", f"do not work, proposals are refused: {escaped_line(str(problem))}")] if problem else []
     used, limit = answer.get("database_bytes", 0), answer.get("database_limit", 0)
     database = [("Database", f"{format_bytes(used)} of {format_bytes(limit)}")] if limit else []
+    proposals, most = answer.get("proposal_bytes") or {}, answer.get("proposal_limit", 0)
+    space = [("Proposals", _proposal_space(proposals, most))] if most else []
     return [
         ("Daemon", f"hive-c0re {answer.get('version')}, process {answer.get('pid')}, up for {running}"),
         ("State", escaped_line(str(answer.get("state_dir")))),
@@ -71,9 +76,23 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ("Agents", agents or 'none yet: create one with "hive-c0re spawn NAME"'),
         ("Messages", f"{answer.get('messages_stored')} stored, {answer.get('messages_unacked')} not yet handled"),
         *database,
+        *space,
         ("Questions", f'{questions} open: see them with "hive-c0re questions"' if questions else "none open"),
         ("Inbox", f'{unread} unread: read them with "hive-c0re inbox"' if unread else "nothing unread"),
     ]
+
+
+def _proposal_space(used: dict[str, int], most: int) -> str:
+    """Return the space that proposals take up, and the agents that have used most of theirs."""
+    text = f"{format_bytes(sum(used.values()))}, at most {format_bytes(most)} for an agent"
+    full = sorted((name for name, size in used.items() if size >= _NEARLY_FULL * most), key=lambda name: -used[name])
+    if not full:
+        return text
+    names = ", ".join(
+        f"{coloured_agent(escaped_line(name))} {format_bytes(used[name])}" for name in full[:_SHOWN_AGENTS]
+    )
+    more = f" and {len(full) - _SHOWN_AGENTS} more" if len(full) > _SHOWN_AGENTS else ""
+    return f'{text}; nearly full: {names}{more}: make room with "hive-c0re proposals prune"'
 
 
 @click.command()

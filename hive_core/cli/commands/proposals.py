@@ -1,4 +1,4 @@
-"""The commands `proposals list`, `show`, `diff`, `log` and `reindex`; `allow-fetches` has a module of its own."""
+"""The commands `proposals list`, `show`, `diff`, `log` and `reindex`; the others have modules of their own."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ COMMANDS = {
         "hive_core.cli.commands.fetches:allow_fetches", "Allow the fetches that a build needs, and build again."
     ),
     "log": Lazy("hive_core.cli.commands.proposals:log", "Show the build log of a proposal."),
+    "prune": Lazy("hive_core.cli.commands.prune:prune", "Remove the files of ended proposals."),
     "reindex": Lazy("hive_core.cli.commands.proposals:reindex", "Rebuild the index of proposals from the tags."),
 }
 
@@ -174,7 +175,7 @@ def diff(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
     for line in coloured(text):
         click.echo(line)
     if not text and not files:
-        click.echo("the files do not change", err=True)
+        click.echo("its files were removed" if answer.get("pruned") else "the files do not change", err=True)
     elif hidden or full > len(text.encode(errors="surrogatepass")):
         between = escaped_line(f"{answer.get('base') or _EMPTY_TREE} {answer.get('commit')}")
         whole = f"git -C {_APPLIED}/{name}.git diff {PLAIN_DIFF} {between}"
@@ -215,6 +216,9 @@ def _facts(answer: dict[str, Any], present: datetime) -> list[tuple[str, str]]:
     name = shown_proposal(text("agent"), answer.get("number"))
     if answer.get("missing_fetches"):
         facts.append(("Fetches", f'allow those below with "hive-c0re proposals allow-fetches {name}"'))
+    if answer.get("pruned"):
+        facts.append(("Files", 'removed with "hive-c0re proposals prune"; the audit table tells by whom'))
+        return facts
     facts.append(("Diff", f'{answer.get("diff_bytes")} bytes: show it with "hive-c0re proposals diff {name}"'))
     return facts
 

@@ -66,6 +66,9 @@ class FetchPermissions:
             state = f"is {row.state}" if tag is None else "failed for another reason"
             hint = f"hive-c0re proposals show {name} tells what became of it"
             raise conflict("no_missing_fetches", f"{name} {state}, not for fetches that can be allowed", hint)
+        if tag.pruned is not None:
+            why = f"the files of {row.agent}/{row.number} were removed"
+            raise conflict("no_missing_fetches", why, "propose the commit again, so that it is built again")
         before = row.allowed_fetches.fetches if row.allowed_fetches is not None else ()
         fetches = {fetch.derivation: fetch for fetch in (*before, *tag.missing_fetches)}
         return FetchPermission(principal.label, row.number, row.number, tuple(fetches.values()))

@@ -5,7 +5,6 @@ The tags are the truth. First the database is made to agree with them; then ever
 
 from __future__ import annotations
 
-import sqlite3
 from functools import partial
 
 import structlog
@@ -17,6 +16,7 @@ from hive_core.gate.context import WHOLE_AGENT, GateContext
 from hive_core.gate.pipeline.build import BuildStep
 from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.pipeline.deploy import DeployStep
+from hive_core.gate.pipeline.prune import Pruning, audited_objects
 from hive_core.gate.policy import SYSTEM, Principal, Role, name_from_label
 from hive_core.gate.records import index
 from hive_core.gate.records.compared import NOT_COMPARED, was_compared
@@ -43,8 +43,14 @@ class Recovery:
     """Recovers the open proposals of all agents."""
 
     def __init__(
-        self, context: GateContext, build_step: BuildStep, deploy_step: DeployStep, decisions: Decisions
+        self,
+        context: GateContext,
+        build_step: BuildStep,
+        deploy_step: DeployStep,
+        decisions: Decisions,
+        pruning: Pruning,
     ) -> None:
+        self._pruning = pruning
         self._context = context
         self._build_step = build_step
         self._deploy_step = deploy_step
@@ -121,6 +127,7 @@ class Recovery:
         """Remove what killed processes of git have left, and make the index agree with the tags."""
         context = self._context
         await context.in_repository(agent, lambda repository: repository.repair())
+        await self._pruning.finish(agent)
         indexed = {row.number: row for row in await context.database.read(lambda db: index.of_agent(db, agent))}
         incomplete = await context.database.read(lambda db: index.numbers_to_complete(db, agent))
         numbers, tags = await context.in_repository(
@@ -152,7 +159,7 @@ class Recovery:
     async def _update_index(self, agent: str, tags: list[Tag]) -> None:
         """Bring the index and the audit table up to date with the tags."""
         context = self._context
-        audited = await context.database.read(lambda db: _audited(db, agent))
+        audited = await context.database.read(lambda db: audited_objects(db, agent))
         written = [(_transition_of(tag), tag.sha) for tag in tags if tag.sha not in audited]
         rows = index.rows_from_tags(tags)
         # Messages are stored together with the audit rows, so those about tags without audit rows are missing.
@@ -258,14 +265,10 @@ def _order(name: str) -> tuple[int, int]:
     return _number(name), _ORDER.index(word)
 
 
-def _audited(db: sqlite3.Connection, agent: str) -> set[str]:
-    query = "SELECT json_extract(detail, '$.object') FROM audit WHERE subject = ? AND action LIKE 'gate.%'"
-    return {sha for (sha,) in db.execute(query, (agent,)) if sha}
-
-
 def _transition_of(tag: Tag) -> Transition:
     label = tag.tagger.name
     name = name_from_label(label)
     role: Role = "operator" if name == OPERATOR else "manager" if name == MANAGER else "agent"
     marker = ENDORSED if tag.name.startswith(f"{ENDORSED}/") else ""
-    return Transition(read_text(tag.message), tag.target, Principal(name, role, label), marker)
+    data = read_text(tag.message)
+    return Transition(data, data.pruned or tag.target, Principal(name, role, label), marker)

@@ -13,12 +13,12 @@ from hive_core.gate.intake.unknown_names import describe_unknown
 from hive_core.gate.pipeline.build import BuildStep
 from hive_core.gate.pipeline.deploy import DeployStep, Restoration, why_failed
 from hive_core.gate.pipeline.provisioning import Provisioning, Removal
+from hive_core.gate.pipeline.prune import Pruning
 from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Transition, seconds
-from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
     DestroyAnswer,
@@ -38,20 +38,18 @@ _MAX_OPEN = 20
 """Number of proposals of one agent that may be open at a time."""
 _MAX_PER_HOUR = 60
 """Number of proposals that an agent may make in an hour."""
-_MAX_WAITING = 7
-"""Number of commits of one agent that may wait for their import."""
-_INTAKES_AT_ONCE = 4
-"""Number of imports at a time, one of each agent: one that is slow takes at most a quarter of them."""
+_PRUNED_DAYS = 1.0
+"""Days after which ended proposals are pruned when their agent has no space for another."""
 
 
 class ConfigSubmissions:
     """Takes in proposals of configurations."""
 
-    def __init__(self, context: GateContext, importer: CommitImporter, build_step: BuildStep) -> None:
+    def __init__(self, context: GateContext, importer: CommitImporter, build_step: BuildStep, pruning: Pruning) -> None:
         self._context = context
         self._importer = importer
         self._build_step = build_step
-        self._intakes = FairQueue(_INTAKES_AT_ONCE, 1, _MAX_WAITING)
+        self._pruning = pruning
 
     @as_request
     async def propose(self, request: ProposeRequest, principal: Principal) -> Proposal:
@@ -66,18 +64,16 @@ class ConfigSubmissions:
         policy.check_may_propose(principal, agent)
         context.agents.record(agent)
         await context.runtime.check_can_build()
-        try:
+        # No pruning removes the commit as long as it has no tag.
+        with self._pruning.taking_in(agent, request.commit):
             base = await self._import(agent, request, principal)
-        except QueueFull:
-            why = f"{_MAX_WAITING + 1} commits of {agent} are being taken in"
-            raise HiveError("intake_under_way", why, hint="try again when that is done", status=429) from None
-        async with context.locks[agent]:
-            context.agents.record(agent)
-            await self._check_limits(agent, request.commit, principal)
-            if await context.in_repository(agent, Repository.main) != base:
-                raise policy.main_moved(agent, base)
-            data = await new_proposal(context, "config", agent, principal, request.note, base, expires=True)
-            (row,) = await context.transition_log.record(agent, [Transition(data, request.commit, principal)])
+            async with context.locks[agent]:
+                context.agents.record(agent)
+                await self._check_limits(agent, request.commit, principal)
+                if await context.in_repository(agent, Repository.main) != base:
+                    raise policy.main_moved(agent, base)
+                data = await new_proposal(context, "config", agent, principal, request.note, base, expires=True)
+                (row,) = await context.transition_log.record(agent, [Transition(data, request.commit, principal)])
         self._build_step.begin(agent, row.number)
         return row.to_protocol()
 
@@ -85,17 +81,12 @@ class ConfigSubmissions:
         """Import the commit into the applied repository. Returns the deployed commit, from which it descends."""
         context = self._context
         # The agent's lock is not held, so that a repository that is slow to read does not delay decisions.
-        async with self._intakes.slot(agent):
+        async with self._pruning.slot(agent):
             await self._check_limits(agent, request.commit, principal)
             try:
-                base, used = await context.in_repository(
-                    agent, lambda repository: (repository.main(), repository.packed_bytes())
-                )
-                most = context.settings.proposal_space
-                if used >= most and principal.role != "operator":
-                    why = f"the proposals of {agent} take up {format_bytes(used)}, of {format_bytes(most)}"
-                    hint = "ask the operator to raise proposal_space, or to propose this commit"
-                    raise HiveError("proposal_space_full", why, hint=hint, status=429)
+                if principal.role != "operator":
+                    await self._check_space(agent)
+                base = await context.in_repository(agent, Repository.main)
                 if request.commit == base:
                     raise conflict(
                         "nothing_changed", f"{agent} runs on {request.commit} already", "commit a change first"
@@ -105,6 +96,21 @@ class ConfigSubmissions:
                 context.agents.record(agent)  # Raises `unknown_agent` if the agent was destroyed meanwhile.
                 raise
         return base
+
+    async def _check_space(self, agent: str) -> None:
+        """Raise `proposal_space_full` if there is no space, also after the proposals that ended long ago are pruned."""
+        context, most = self._context, self._context.settings.proposal_space
+        if await context.in_repository(agent, Repository.packed_bytes) < most:
+            return
+        await self._pruning.prune_older(agent, _PRUNED_DAYS, SYSTEM)
+        used = await context.in_repository(agent, Repository.packed_bytes)
+        if used >= most:
+            why = f"the proposals of {agent} take up {format_bytes(used)}, of {format_bytes(most)}"
+            hint = (
+                f"ask the operator to remove the files of ended ones (hive-c0re proposals prune {agent}), to raise "
+                "proposal_space, or to propose this commit"
+            )
+            raise HiveError("proposal_space_full", why, hint=hint, status=429)
 
     async def _check_limits(self, agent: str, commit: str, principal: Principal) -> None:
         """Raise `already_proposed` or `too_many_proposals`. Imported objects stay on the disk, so they are limited."""

@@ -158,6 +158,12 @@ def last_decided(db: sqlite3.Connection, agent: str) -> ProposalRow | None:
     return next((row for row in rows if not has_approval_by_rule(row.approvals)), None)
 
 
+def ended_before(db: sqlite3.Connection, agent: str, before: int) -> list[ProposalRow]:
+    """Return the proposals of the agent that ended before a time without being deployed, the oldest first."""
+    where = f"agent = ? AND {_WHERE['ended']} AND state != 'deployed' AND changed_at < ?"
+    return list(_rows(db, where, (agent, before)))
+
+
 def deployments(db: sqlite3.Connection, agent: str, limit: int, offset: int = 0) -> list[ProposalRow]:
     """Return deployments of the agent, the newest first."""
     order = "number DESC LIMIT ? OFFSET ?"
@@ -232,7 +238,8 @@ def rows_from_tags(tags: Iterable[Tag]) -> list[ProposalRow]:
             # Older daemons wrote these two into the first tags only.
             request = tag_message.parse_message(first.message)
             data = replace(data, start=request.start, purge=request.purge)
-        rows.append(ProposalRow.from_tag(data, tag.target, created_at=first.when * 1_000, changed_at=tag.when * 1_000))
+        commit = data.pruned or tag.target
+        rows.append(ProposalRow.from_tag(data, commit, created_at=first.when * 1_000, changed_at=tag.when * 1_000))
     return rows
 
 

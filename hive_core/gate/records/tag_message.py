@@ -70,6 +70,7 @@ class ProposalTag(ProposalFields):
 
     `missing_fetches` are those for want of which the build failed, complete or none (`can_be_recorded`). `tree` of
     `built/N` is the git tree with which the files that the build has used were compared; older daemons compared none.
+    `pruned` is the commit that the tag was on, whose files were removed since.
     """
 
     settings: list[_Text] = field(default_factory=list)
@@ -77,6 +78,7 @@ class ProposalTag(ProposalFields):
     log_tail: _Text = ""
     missing_fetches: list[Fetch] = field(default_factory=list)
     tree: Annotated[_Text, Field(pattern="^[0-9a-f]{40}$")] | None = None
+    pruned: Annotated[_Text, Field(pattern="^[0-9a-f]{40}$")] | None = None
 
 
 _SUBJECT = 100
@@ -145,6 +147,16 @@ def parse_message(message: str) -> ProposalTag:
             f"the message of a tag of {data.agent}/{data.number} is not in the form in which it is written"
         )
     return data
+
+
+def mark_pruned(message: str, commit: str) -> str:
+    """Return the message of a tag on `commit` with a line in its block that says that its files were removed.
+
+    Raises ValueError as `parse_message` does.
+    """
+    data = replace(parse_message(message), pruned=commit)
+    body, _, _ = message.removesuffix("\n").rpartition("\n\n")
+    return f"{body}\n\n{_block(data)}\n"
 
 
 def _subject(data: QuotedProposal, who: str, word: str) -> str:
@@ -223,6 +235,7 @@ _NAMES = {
     "Base": "base",
     "Closure": "closure",
     "Tree": "tree",
+    "Pruned": "pruned",
     "Waits-For": "waits_for",
     "Approvals": "approvals",
     "Outcome": "outcome",
@@ -236,7 +249,7 @@ _NAMES = {
     "Missing-Fetches": "missing_fetches",
 }
 _ALWAYS = frozenset({"agent", "number", "state", "kind", "by"})
-_PLAIN = frozenset({"agent", "state", "kind", "base", "tree", "waits_for"})
+_PLAIN = frozenset({"agent", "state", "kind", "base", "tree", "pruned", "waits_for"})
 _DEFAULTS: dict[str, Any] = {
     field.name: field.default_factory() if callable(field.default_factory) else field.default
     for field in fields(ProposalTag)

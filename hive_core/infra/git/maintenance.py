@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from hive_core.infra.file_lock import exclusive_repository_lock, shared_repository_lock
 from hive_core.infra.files import sync
-from hive_core.infra.git.command import failure, run
+from hive_core.infra.git.command import checked, failure, run
 from hive_core.infra.git.objects import TEMPORARY
 from hive_core.infra.git.refs import _files, _remove, _remove_locks, count_loose
 
@@ -96,3 +97,74 @@ def _run(repository: Path, *arguments: str) -> None:
         result = run(repository, *arguments, seconds=_SECONDS, keep=[lock])
     if result.status:
         raise failure(arguments, result.status, result.errors, writes=repository)
+
+
+def reachable_commits(repository: Path, commits: Sequence[str]) -> set[str]:
+    """Return `commits` and their ancestors; those that do not exist are left out."""
+    found = checked(repository, "rev-list", "--ignore-missing", "--stdin", feed=_lines(commits)) if commits else b""
+    return set(found.decode().split())
+
+
+def bytes_of(repository: Path, commits: Sequence[str], but: Sequence[str]) -> int:
+    """Return the size on the disk of what `commits` reach and the commits `but` do not."""
+    if not commits:
+        return 0
+    feed = _lines([*commits, *(f"^{commit}" for commit in but)])
+    found = checked(repository, "rev-list", "--objects", "--disk-usage", "--ignore-missing", "--stdin", feed=feed)
+    return int(found)
+
+
+def collect_garbage(repository: Path, keep: Sequence[str]) -> None:
+    """Remove what neither a ref nor a commit of `keep` reaches, young as it may be.
+
+    Nothing may add objects meanwhile; readers may work. Packs of which nothing is reachable are just removed, which
+    needs no space. Others are written anew without what is not reachable; as long as `keep` has commits without a ref,
+    they stay. A kill at any moment leaves all that is reachable. Raises HiveError `git_failed`, `git_slow`,
+    `disk_full`, `repository_busy`.
+    """
+    with exclusive_repository_lock(repository) as lock:
+        arguments = ("rev-list", "--objects", "--all", "--ignore-missing", "--stdin")
+        listed = run(repository, *arguments, feed=_lines(keep), seconds=_SECONDS, keep=[lock])
+        if listed.status:
+            raise failure(arguments, listed.status, listed.errors)
+        reachable = {line[:40] for line in listed.out.splitlines()}
+        mixed = False
+        for pack in sorted((repository / "objects/pack").glob("*.pack")):
+            objects = _objects_of(repository, pack, lock)
+            if not objects & reachable:
+                _remove_pack(pack)
+            mixed = mixed or not objects <= reachable
+        if keep:
+            return
+        if mixed:
+            _run_locked(repository, lock, "-c", "pack.threads=1", "repack", "-a", "-d", "-q")
+        _run_locked(repository, lock, "prune", "--expire=now")
+
+
+def _objects_of(repository: Path, pack: Path, lock: int) -> set[bytes]:
+    """Return the ids of the objects in a pack; none without its index, which a kill can leave it without."""
+    index = pack.with_suffix(".idx")
+    if not index.exists():
+        return set()
+    result = run(repository, "show-index", feed=index.read_bytes(), seconds=_SECONDS, keep=[lock])
+    if result.status:
+        raise failure(("show-index",), result.status, result.errors)
+    return {line.split()[1] for line in result.out.splitlines()}
+
+
+def _remove_pack(pack: Path) -> None:
+    # The index first: git ignores a pack without one.
+    pack.with_suffix(".idx").unlink(missing_ok=True)
+    for file in pack.parent.glob(f"{pack.stem}.*"):
+        file.unlink(missing_ok=True)
+    sync(pack.parent)
+
+
+def _run_locked(repository: Path, lock: int, *arguments: str) -> None:
+    result = run(repository, *arguments, seconds=_SECONDS, keep=[lock])
+    if result.status:
+        raise failure(arguments, result.status, result.errors, writes=repository)
+
+
+def _lines(words: Sequence[str]) -> bytes:
+    return "".join(f"{word}\n" for word in words).encode()

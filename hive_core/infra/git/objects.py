@@ -15,7 +15,7 @@ from typing import Literal
 from hive_core.errors import HiveError
 from hive_core.infra.disk_space import disk_full_as_error
 from hive_core.infra.files import sync
-from hive_core.infra.git.command import failure, run
+from hive_core.infra.git.command import checked, failure, run
 from hive_core.infra.git.names import TAGS, check_ref, check_sha
 
 __all__ = ["Person", "Tag", "parse_tag", "tag_bytes"]
@@ -104,6 +104,11 @@ def tree_of(repository: Path, commit: str) -> str:
         raise failure(arguments, result.status, result.errors)
     # Some versions print the option too.
     return check_sha(result.out.split()[-1].decode())
+
+
+def author_of(repository: Path, commit: str) -> str:
+    """Return the name of a commit's author. Raises HiveError `git_failed`."""
+    return checked(repository, "log", "-1", "--no-show-signature", "--format=%an", check_sha(commit)).decode().strip()
 
 
 def descends(repository: Path, commit: str, ancestor: str) -> bool:

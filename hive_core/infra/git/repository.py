@@ -123,6 +123,10 @@ class Repository:
         tree = trees.write_tree(store, files)
         return objects.write_object(store, "commit", objects.commit_bytes(tree, parents, author, when, message))
 
+    def author(self, commit: str) -> str:
+        """Return the name of a commit's author."""
+        return objects.author_of(self.path, commit)
+
     def tree(self, commit: str) -> str:
         """Return the id of a commit's tree. Raises HiveError `no_such_commit`."""
         return objects.tree_of(self.path, commit)
@@ -168,6 +172,18 @@ class Repository:
     def packed_bytes(self) -> int:
         """Return the size of all imported proposals; see `maintenance.packed_bytes`."""
         return maintenance.packed_bytes(self.path)
+
+    def reachable_commits(self, commits: Sequence[str]) -> set[str]:
+        """Return `commits` and their ancestors; those that do not exist are left out."""
+        return maintenance.reachable_commits(self.path, commits)
+
+    def bytes_of(self, commits: Sequence[str], but: Sequence[str]) -> int:
+        """Return the size on the disk of what `commits` reach and the commits `but` do not."""
+        return maintenance.bytes_of(self.path, commits, but)
+
+    def collect_garbage(self, keep: Sequence[str]) -> None:
+        """Remove what neither a ref nor a commit of `keep` reaches; see `maintenance.collect_garbage`."""
+        maintenance.collect_garbage(self.path, keep)
 
     def tidy(self) -> bool:
         """Pack refs and objects if there are many; return True if any were packed. See `maintenance.tidy`."""

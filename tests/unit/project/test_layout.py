@@ -50,6 +50,8 @@ SCENARIOS = {
     # The daemon dies between any two steps.
     "tests/unit/core/agents/test_crash_points.py",
     "tests/unit/core/gate/pipeline/test_crash_points.py",
+    # The disk is full at any step, and then has room again.
+    "tests/unit/core/gate/faults",
     # What holds for all models.
     "tests/unit/core/protocol/test_protocol.py",
 }

@@ -15,15 +15,16 @@ from hive_core.protocol import (
     DestroyProposal,
     DestroyRequest,
     ProposeRequest,
+    PruneRequest,
     RollbackRequest,
     SpawnProposal,
     SpawnRequest,
     WithdrawRequest,
 )
 from hive_core.settings import Approval, AutoRule
+from tests.unit.core.gate.faults.crash_points import SimulatedCrash
 from tests.unit.core.gate.gate_hive import ADA, MANAGER, NOT_BUILDABLE, OPERATOR, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
-from tests.unit.core.gate.pipeline.crash_points import SimulatedCrash
 
 Act = Callable[[GateHive], Awaitable[object]]
 LIKE_THE_STEP_BEFORE = ("tags written", "index written")
@@ -108,6 +109,11 @@ async def approve_twice(gate_hive: GateHive) -> None:
     await gate_hive.until("ada", 1, "deployed")
 
 
+async def deny_and_prune(gate_hive: GateHive) -> None:
+    await gate_hive.deny("ada", 1)
+    await gate_hive.gate.pruning.prune(PruneRequest(agent="ada", older_than_days=0), OPERATOR)
+
+
 async def destroy_while_building(gate_hive: GateHive) -> None:
     gate_hive.runtime.may_build.clear()
     await gate_hive.propose("ada", "third")
@@ -157,6 +163,7 @@ KINDS: dict[str, Kind] = {
     "approve in order": Kind(approve_twice, {"built", "deployed"}, propose, settings=IN_ORDER),
     "approved by a rule": Kind(propose, {"deployed"}, settings=BY_RULE),
     "deny": Kind(lambda gate_hive: gate_hive.deny("ada", 1), {"denied"}, propose),
+    "prune": Kind(deny_and_prune, {"built", "denied"}, propose),
     "withdraw": Kind(
         lambda gate_hive: gate_hive.gate.decisions.withdraw("ada", 1, WithdrawRequest(), ADA), {"withdrawn"}, propose
     ),

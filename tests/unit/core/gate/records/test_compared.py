@@ -12,9 +12,9 @@ from hive_core.gate.records.tag_message import parse_message
 from hive_core.layout import Layout
 from hive_core.protocol import DestroyProposal, RollbackRequest, SpawnProposal
 from hive_core.settings import Approval
+from tests.unit.core.gate.faults.crash_points import SimulatedCrash
 from tests.unit.core.gate.gate_hive import ADA, MANAGER, OPERATOR, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
-from tests.unit.core.gate.pipeline.crash_points import SimulatedCrash
 from tests.unit.core.gate.queries import older_hive, prompt, refused
 
 

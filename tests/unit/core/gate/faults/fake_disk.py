@@ -19,7 +19,7 @@ from hive_core.gate.records import transitions
 from hive_core.infra import disk_space
 from hive_core.infra.git import objects, refs
 from hive_core.infra.git.command import GitResult
-from tests.unit.core.gate.gate_hive import GateHive
+from tests.unit.core.gate.gate_hive import PATIENCE, GateHive
 
 
 class FakeDisk:
@@ -36,6 +36,7 @@ class FakeDisk:
         """Set when work in the background waits for room."""
         self._at = at
         self._lock = threading.Lock()
+        self._next_step: Callable[[str], None] = lambda _: None
         self._loop = asyncio.get_running_loop()
 
     def free(self) -> None:
@@ -67,7 +68,7 @@ class FakeDisk:
         async def write(operation: Any) -> Any:
             return await submit(operation)
 
-        run_git, submitted = refs._run, database.submit
+        run_git, submitted, self._next_step = refs._run, database.submit, transitions.crash_point
         with ExitStack() as stack:
             for target, name, replacement in (
                 (transitions, "crash_point", self._step),
@@ -90,6 +91,7 @@ class FakeDisk:
             self.reached.append(name)
             if len(self.reached) == self._at:
                 self.full = True
+        self._next_step(name)
 
     def _failing(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def called(*arguments: Any, **options: Any) -> Any:
@@ -98,3 +100,12 @@ class FakeDisk:
             return function(*arguments, **options)
 
         return called
+
+
+async def idle(gate_hive: GateHive) -> None:
+    """Wait until nothing goes on in the background."""
+    background = gate_hive.gate._context.background
+    async with asyncio.timeout(PATIENCE):
+        while tasks := list(background._work):
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)

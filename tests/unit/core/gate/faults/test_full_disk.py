@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
-from tests.unit.core.gate.full_disk.fake_disk import FakeDisk
+from tests.unit.core.gate.faults.fake_disk import FakeDisk, idle
 from tests.unit.core.gate.gate_hive import PATIENCE, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
 from tests.unit.core.gate.pipeline.test_crash_points import KINDS, Kind, check_told, finish
@@ -65,15 +65,6 @@ async def act(gate_hive: GateHive, kind: Kind, disk: FakeDisk) -> bool:
             assert (error.code, error.status) == ("disk_full", 507), error
             return True
     return False
-
-
-async def idle(gate_hive: GateHive) -> None:
-    """Wait until nothing goes on in the background."""
-    background = gate_hive.gate._context.background
-    async with asyncio.timeout(PATIENCE):
-        while tasks := list(background._work):
-            await asyncio.wait(tasks)
-            await asyncio.sleep(0)
 
 
 async def copies_for(template: Template, kind: Kind) -> Callable[[], Layout]:

@@ -35,10 +35,10 @@ from hive_core.protocol import (
 )
 from hive_core.settings import Approval, AutoRule
 from tests.integration.gate.hostile_commits import REFUSED_CONTENTS, Content
+from tests.unit.core.gate.faults.crash_points import SimulatedCrash
 from tests.unit.core.gate.faults.fake_disk import FakeDisk, idle
 from tests.unit.core.gate.gate_hive import ADA, BOB, MANAGER, OPERATOR, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
-from tests.unit.core.gate.faults.crash_points import SimulatedCrash
 from tests.unit.core.gate.queries import older_hive
 
 EXPECTED = frozenset(

@@ -36,7 +36,10 @@ OPERATORS = {
     *GATE,
     *(("GET", path) for path in ("/healthz", "/metrics", "/v1/status", "/v1/events", "/v1/messages", AGENT)),
     *(("GET", path) for path in ("/v1/audit", "/v1/audit/verify", "/v1/messages/{id}/reply")),
-    *(("POST", path) for path in ("/v1/messages/read", f"{PROPOSALS}/reindex", f"{AGENT}/limits")),
+    *(
+        ("POST", path)
+        for path in ("/v1/messages/read", f"{PROPOSALS}/reindex", f"{PROPOSALS}/prune", f"{AGENT}/limits")
+    ),
     ("POST", f"{PROPOSAL}/allow-fetches"),
     *(("GET", path) for path in ("/v1/questions", "/v1/reminders")),
     *(("POST", path) for path in ("/v1/questions/{id}/answer", f"{AGENT}/page-tickets")),

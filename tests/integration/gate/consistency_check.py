@@ -21,12 +21,12 @@ from tests.helpers.real_daemon import Daemon, Json
 
 TERMINAL = frozenset({"deployed", "failed", "denied", "withdrawn"})
 _FORMAT = "%(refname:lstrip=2) %(objecttype) %(objectname) %(*objectname) %(*tree) "
-_FORMAT += "%(contents:trailers:key=Kind,valueonly,separator=)"
+_FORMAT += "%(contents:trailers:key=Kind,valueonly,separator=) %(contents:trailers:key=Pruned,valueonly,separator=)"
 
 
 @dataclass(frozen=True)
 class Tag:
-    """One annotated tag, as git lists it."""
+    """One annotated tag, as git lists it. `commit` is the one that it names if the proposal's files were removed."""
 
     word: str
     number: int
@@ -40,10 +40,10 @@ def tags(repository: Path) -> list[Tag]:
     """All tags of a repository, by name; every one must be annotated."""
     found = []
     for line in git(repository, "for-each-ref", f"--format={_FORMAT}", "refs/tags").splitlines():
-        name, object_type, sha, commit, tree, kind = line.split(" ")
+        name, object_type, sha, commit, tree, kind, pruned = line.split(" ")
         assert object_type == "tag", f"{name} is a {object_type}"
         word, _, number = name.partition("/")
-        found.append(Tag(word, int(number), sha, commit, tree, kind))
+        found.append(Tag(word, int(number), sha, pruned or commit, tree, kind))
     return found
 
 
@@ -123,6 +123,9 @@ def _audited(daemon: Daemon, repositories: Mapping[str, list[Tag]]) -> Iterator[
             rows.pop(subject, None)
         elif action.startswith("gate."):
             told = json.loads(detail)
+            if action == "gate.pruned":  # It replaces a tag that is there.
+                (replaced,) = [row for row in rows[subject] if row[0] == told["tag"]]
+                del rows[subject][replaced]
             rows[subject][told["tag"], told["object"]] += 1
     for agent in rows.keys() | repositories.keys():
         here = Counter((f"{tag.word}/{tag.number}", tag.sha) for tag in repositories.get(agent, []))

@@ -142,6 +142,11 @@ async def go_deny(hive: CrashingDaemon, scenario: Scenario) -> None:
     await decide(hive, scenario, "deny")
 
 
+async def go_prune(hive: CrashingDaemon, scenario: Scenario) -> None:
+    await decide(hive, scenario, "deny")
+    await hive.ask("POST", "/v1/proposals/prune", {"agent": scenario.agent, "older_than_days": 0})
+
+
 async def go_withdraw(hive: CrashingDaemon, scenario: Scenario) -> None:
     found = await newest(hive, scenario)
     assert found is not None

@@ -52,6 +52,7 @@ HIVES = {
             "build that fails": Way(scenarios.with_commit("ada", BROKEN), scenarios.go_propose, 7, soak=True),
             "approve": Way(_ADA, scenarios.go_approve),
             "deny": Way(_ADA, scenarios.go_deny),
+            "prune": Way(_ADA, scenarios.go_prune, 4),
             "withdraw": Way(_ADA, scenarios.go_withdraw, soak=True),
             "roll back": Way(scenarios.with_two_of("ada"), scenarios.go_rollback),
             "rebuild": Way(scenarios.with_two_of("ada"), scenarios.go_rebuild, 7, soak=True),

@@ -16,6 +16,7 @@ from hive_core.protocol import (
     Proposal,
     ProposalDetail,
     ProposalList,
+    PruneAnswer,
     ReindexAnswer,
 )
 
@@ -38,6 +39,7 @@ ANSWERS: dict[str, BaseModel] = {
     "proposals": ProposalList(proposals=[], total=0),
     "build_log": LogsAnswer(lines=[], cursor="0"),
     "history": History(agent="ada", deployments=[]),
+    "prune": PruneAnswer(agents=[], limit_bytes=1, dry_run=False),
     "reindex": ReindexAnswer(agents=1, proposals=2, changed=0),
     "spawn": STATUS,
     "destroy": DestroyAnswer(name="ada", purged=False, dropped_messages=0),
@@ -66,3 +68,4 @@ class FakeGate:
         self.calls: list[tuple[Any, ...]] = []
         self.config_submissions = self.rebuild_submissions = self.agent_submissions = FakePart(self.calls)
         self.fetch_permissions = self.decisions = self.queries = self.maintenance = FakePart(self.calls)
+        self.pruning = FakePart(self.calls)

@@ -29,6 +29,9 @@ from hive_core.protocol import (
     ProposalsQuery,
     ProposalState,
     ProposeRequest,
+    PruneAnswer,
+    PrunedAgent,
+    PruneRequest,
     RebuildRequest,
     ReindexAnswer,
     RollbackRequest,
@@ -81,6 +84,7 @@ class FakeHostGate:
         self.logs: list[LogsAnswer] = []
         self.deployments: list[Deployment] = []
         self.rows: list[AuditRow] = []
+        self.pruned: list[PrunedAgent] = []
         self.verification = AuditVerification(ok=True, rows=12, tags=5, problems=[])
 
     def routes(self) -> list[web.RouteDef]:
@@ -89,6 +93,7 @@ class FakeHostGate:
             web.get("/v1/proposals", self._list),
             web.post("/v1/proposals", self._propose),
             web.post("/v1/proposals/reindex", self._reindex),
+            web.post("/v1/proposals/prune", self._prune),
             web.get(one, self._show),
             web.get(f"{one}/log", self._log),
             web.post(one + "/{verb:approve|deny|withdraw}", self._decide),
@@ -99,6 +104,10 @@ class FakeHostGate:
             web.get("/v1/audit", self._audit),
             web.get("/v1/audit/verify", self._verify),
         ]
+
+    async def _prune(self, request: web.Request) -> web.Response:
+        body = await self._wire.body(request, PruneRequest)
+        return answered(PruneAnswer(agents=self.pruned, limit_bytes=64 * 1024 * 1024, dry_run=body.dry_run))
 
     def _named(self, request: web.Request) -> int:
         name, number = request.match_info["name"], request.match_info["number"]

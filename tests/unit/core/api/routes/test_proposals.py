@@ -25,6 +25,7 @@ from hive_core.protocol import (
     ProposalQuery,
     ProposalsQuery,
     ProposeRequest,
+    PruneRequest,
     RebuildRequest,
     RollbackRequest,
     SpawnProposal,
@@ -55,6 +56,7 @@ def endpoints(gate: FakeGate, *, of_agents: bool) -> list[Endpoint]:
                 *agent_endpoints.agent_admin(MagicMock(), real),
                 *proposal_endpoints.fetch_permissions(real),
                 *proposal_endpoints.index_maintenance(real),
+                *proposal_endpoints.pruning(real),
             ]
         ),
     ]
@@ -150,6 +152,14 @@ async def test_questions_that_need_no_party(gate: FakeGate, ask: Ask) -> None:
     assert (await ask(OPERATOR, "POST", "/v1/proposals/reindex")).json["proposals"] == 2
     assert gate.calls == [("reindex",)]
     assert (await ask(MANAGER, "POST", "/v1/proposals/reindex")).status == 404
+
+
+async def test_only_the_operator_prunes(gate: FakeGate, ask: Ask) -> None:
+    """The files of ended proposals are the operator's to remove, of one agent or of all."""
+    assert (await ask(OPERATOR, "POST", "/v1/proposals/prune", {"agent": "ada", "dry_run": True})).status == 200
+    assert gate.calls == [("prune", PruneRequest(agent="ada", dry_run=True), principal_of(OPERATOR))]
+    assert (await ask(OPERATOR, "POST", "/v1/proposals/prune", {"older_than_days": -1})).status == 400
+    assert (await ask(MANAGER, "POST", "/v1/proposals/prune", {})).status == 404
 
 
 @pytest.mark.parametrize(

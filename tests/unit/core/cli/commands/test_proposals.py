@@ -19,6 +19,9 @@ from hive_core.protocol import (
     ProposalList,
     ProposalQuery,
     ProposalsQuery,
+    PruneAnswer,
+    PrunedAgent,
+    PruneRequest,
     ReindexAnswer,
 )
 from tests.unit.core.cli.fake_host_api import FakeHost, ago
@@ -280,3 +283,26 @@ async def test_log_of_what_is_built(hive: Program, daemon: FakeHost) -> None:
     ended = await hive.run("proposals", "log", "ada/3", "-f")
     assert (ended.code, ended.out) == (0, "done\n")
     assert daemon.asked[0] == ("GET", "/v1/proposals/ada/3", ProposalQuery())
+
+
+async def test_prune(hive: Program, daemon: FakeHost) -> None:
+    """`prune` shows for each agent what was removed and how much space is used; ages have units."""
+    daemon.gate.pruned = [
+        PrunedAgent(agent="ada", proposals=[3, 5], freed_bytes=2 * 1024 * 1024, used_bytes=1024 * 1024),
+        PrunedAgent(agent="bob", proposals=[], freed_bytes=0, used_bytes=0),
+    ]
+    ended = await hive.run("proposals", "prune", "ada", "--older-than", "12h")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == "ada: proposals 3, 5: freed 2.0 MiB; 1.0 MiB of 64.0 MiB are used\n"
+    assert daemon.asked[-1][2] == PruneRequest(agent="ada", older_than_days=0.5)
+    ended = await hive.run("proposals", "prune", "--dry-run")
+    assert ended.out == "ada: proposals 3, 5: would free about 2.0 MiB; 1.0 MiB of 64.0 MiB are used\n"
+    assert daemon.asked[-1][2] == PruneRequest(dry_run=True)
+    answer = PruneAnswer.model_validate((await hive.run("proposals", "prune", "--json")).json)
+    assert answer.agents == daemon.gate.pruned
+    daemon.gate.pruned = []
+    ended = await hive.run("proposals", "prune")
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err.startswith("there is nothing to remove")
+    refused = await hive.run("proposals", "prune", "--older-than", "soon")
+    assert refused.code == 2 and "write 30d, 12h or 30m" in refused.err

@@ -130,6 +130,7 @@ def test_every_field_is_kept(field: str) -> None:
         "allowed_fetches": FetchPermission("operator:alice", 2, 3, (FETCH,)),
         "missing_fetches": [FETCH],
         "tree": SHA,
+        "pruned": SHA,
     }
     told = replace(BASIC, **{field: other[field]})
     assert told != BASIC

@@ -21,10 +21,11 @@ Step = Callable[[], Coroutine[Any, Any, None]]
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
-"""Seconds between two attempts: doubled after each, but with room on the disk none is put off for longer than this."""
+_LONGEST_PAUSE_OF_FAULTS = 600.0
+"""Seconds between two attempts, doubled after each. The second limit is for errors that are faults of the hive."""
 _ATTEMPTS_WITHOUT_SPACE = 5
 """Attempts that may lack space although there is room, as work that needs more than there will ever be does."""
-_FINAL = frozenset({"stopping", "storage_failed", "unknown_agent", "unknown_proposal"})
+_FINAL = frozenset({"stopping", "storage_failed", "repository_missing", "unknown_agent", "unknown_proposal"})
 """Errors after which nothing is to be done any more: the daemon stops, or the agent was purged."""
 
 _log = structlog.get_logger(__name__)
@@ -71,10 +72,11 @@ class BackgroundWork:
                     return
                 self._log_failure(agent, number, error, again=pause > _FIRST_PAUSE)
                 lacks_space = is_lack_of_space(error)
+                longest = _LONGEST_PAUSE if is_temporary(error) else _LONGEST_PAUSE_OF_FAULTS
             else:
                 return
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(min(pause, longest))
+            pause = min(2 * pause, _LONGEST_PAUSE_OF_FAULTS)
             if lacks_space:
                 await self._room.wait()
             else:

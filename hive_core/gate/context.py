@@ -137,7 +137,8 @@ class GateContext:
         async def run() -> None:
             await lock.acquire()
             try:
-                await recover()
+                if self.layout.applied_repository(agent).exists():  # It was not purged meanwhile.
+                    await recover()
                 lock.held_back = False
             finally:
                 lock.release()
@@ -175,7 +176,7 @@ class GateContext:
             return task.result()
         except OSError as error:
             if is_lack_of_space(error):
-                raise disk_full("do that") from error
+                raise disk_full("carry the request out") from error
             raise
 
     async def close(self) -> None:

@@ -255,7 +255,7 @@ class PruneRequest(Request):
     """Remove the files of proposals that have ended, of one agent or of all; with `dry_run` only name them."""
 
     agent: str | None = None
-    older_than_days: Annotated[float, Field(ge=0, le=36_500)] = 30.0
+    older_than_days: Annotated[float, Field(ge=0, le=36_500)]
     dry_run: bool = False
 
 

@@ -21,7 +21,9 @@ from tests.helpers.real_daemon import Daemon, Json
 
 TERMINAL = frozenset({"deployed", "failed", "denied", "withdrawn"})
 _FORMAT = "%(refname:lstrip=2) %(objecttype) %(objectname) %(*objectname) %(*tree) "
-_FORMAT += "%(contents:trailers:key=Kind,valueonly,separator=) %(contents:trailers:key=Pruned,valueonly,separator=)"
+_FORMAT += "%(contents:trailers:key=Kind,valueonly,separator=)"
+# In a call of its own: git prints the trailer of the first key twice.
+_PRUNED = "%(refname:lstrip=2)=%(contents:trailers:key=Pruned,valueonly,separator=)"
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,14 @@ class Tag:
 def tags(repository: Path) -> list[Tag]:
     """All tags of a repository, by name; every one must be annotated."""
     found = []
+    pruned = dict(
+        line.split("=") for line in git(repository, "for-each-ref", f"--format={_PRUNED}", "refs/tags").splitlines()
+    )
     for line in git(repository, "for-each-ref", f"--format={_FORMAT}", "refs/tags").splitlines():
-        name, object_type, sha, commit, tree, kind, pruned = line.split(" ")
+        name, object_type, sha, commit, tree, kind = line.split(" ")
         assert object_type == "tag", f"{name} is a {object_type}"
         word, _, number = name.partition("/")
-        found.append(Tag(word, int(number), sha, pruned or commit, tree, kind))
+        found.append(Tag(word, int(number), sha, pruned[name] or commit, tree, kind))
     return found
 
 

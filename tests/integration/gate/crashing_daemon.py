@@ -120,7 +120,8 @@ class CrashingDaemon:
         for (name,) in self.daemon.sql("SELECT name FROM agents WHERE desired = 'running'"):
             await self.daemon.agent_until(name, lambda status: status["lifecycle"] == "running")
         assert (await self.ask("GET", "/v1/proposals"))["proposals"] == []
-        assert await problems(self.daemon) == []
+        found = await problems(self.daemon)
+        assert found == [], found
 
     async def check_with_the_command(self) -> None:
         """`hive-c0re audit verify` finds nothing wrong."""

@@ -156,8 +156,10 @@ async def test_questions_that_need_no_party(gate: FakeGate, ask: Ask) -> None:
 
 async def test_only_the_operator_prunes(gate: FakeGate, ask: Ask) -> None:
     """The files of ended proposals are the operator's to remove, of one agent or of all."""
-    assert (await ask(OPERATOR, "POST", "/v1/proposals/prune", {"agent": "ada", "dry_run": True})).status == 200
-    assert gate.calls == [("prune", PruneRequest(agent="ada", dry_run=True), principal_of(OPERATOR))]
+    body = {"agent": "ada", "older_than_days": 7, "dry_run": True}
+    assert (await ask(OPERATOR, "POST", "/v1/proposals/prune", body)).status == 200
+    assert gate.calls == [("prune", PruneRequest.model_validate(body), principal_of(OPERATOR))]
+    assert (await ask(OPERATOR, "POST", "/v1/proposals/prune", {})).status == 400
     assert (await ask(OPERATOR, "POST", "/v1/proposals/prune", {"older_than_days": -1})).status == 400
     assert (await ask(MANAGER, "POST", "/v1/proposals/prune", {})).status == 404
 

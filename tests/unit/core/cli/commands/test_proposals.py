@@ -297,7 +297,7 @@ async def test_prune(hive: Program, daemon: FakeHost) -> None:
     assert daemon.asked[-1][2] == PruneRequest(agent="ada", older_than_days=0.5)
     ended = await hive.run("proposals", "prune", "--dry-run")
     assert ended.out == "ada: proposals 3, 5: would free about 2.0 MiB; 1.0 MiB of 64.0 MiB are used\n"
-    assert daemon.asked[-1][2] == PruneRequest(dry_run=True)
+    assert daemon.asked[-1][2] == PruneRequest(older_than_days=30, dry_run=True)
     answer = PruneAnswer.model_validate((await hive.run("proposals", "prune", "--json")).json)
     assert answer.agents == daemon.gate.pruned
     daemon.gate.pruned = []

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable
+from contextlib import ExitStack
+from unittest.mock import patch
 
 import pytest
 from structlog.testing import capture_logs
 
 from hive_core.errors import HiveError
+from hive_core.gate import background
+from hive_core.infra.disk_space import disk_full
 from hive_core.layout import Layout
+from hive_core.runtimes.base import AgentSpec
+from tests.unit.core.gate.faults.crash_points import SimulatedCrash
 from tests.unit.core.gate.faults.fake_disk import FakeDisk, idle
-from tests.unit.core.gate.gate_hive import PATIENCE, GateHive, opened, quick
+from tests.unit.core.gate.gate_hive import ADA, PATIENCE, GateHive, opened, quick
 from tests.unit.core.gate.hive_template import Template
 from tests.unit.core.gate.pipeline.test_crash_points import KINDS, Kind, check_told, finish
+from tests.unit.core.gate.queries import refused
 
 ANSWER_SECONDS = 10.0
 """The longest time until a request is answered, also if nothing can be written."""
@@ -92,6 +101,72 @@ async def check_every_point(template: Template, name: str, *, all_points: bool) 
 async def test_a_full_disk_at_any_step(template: Template, name: str) -> None:
     """Requests are carried out or refused as a whole, all proposals move on, and the history tells what runs."""
     await check_every_point(template, name, all_points=False)
+
+
+async def test_a_start_on_a_full_disk(template: Template) -> None:
+    """What the index misses is written when there is room; until then requests about the agent are refused."""
+    layout = template.copied()
+    death = SimulatedCrash()
+    with capture_logs():
+        async with opened(layout, quick(layout), born=death.born) as gate_hive:
+            await gate_hive.gate.verification.verify()
+            with death.armed():
+                number = (await gate_hive.built("ada")).number
+                death.at = len(death.reached) + 2  # Before the index is written.
+                await death.during(gate_hive.deny("ada", number))
+                assert death.reached[-1] == "tags planted"
+                await gate_hive.gate.close()
+        disk = FakeDisk(0)
+        with ExitStack() as stack:
+            async with opened(
+                layout, quick(layout), born=lambda gate_hive: stack.enter_context(disk.under(gate_hive))
+            ) as gate_hive:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    error = await refused(gate_hive.withdraw("ada", number, ADA))
+                assert (error.code, error.status) == ("disk_full", 507)
+                assert (await gate_hive.show("ada", number)).state == "built"
+                disk.free()
+                await idle(gate_hive)
+                assert (await gate_hive.show("ada", number)).state == "denied"
+                await gate_hive.check()
+                await gate_hive.deploy("ada")
+
+
+async def test_what_never_finds_space_fails(gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build that lacks space again and again, although there is some, ends as failed with the reason."""
+    monkeypatch.setattr(background, "_FIRST_PAUSE", 0.001)
+    attempts = 0
+
+    async def build(*_: object) -> str:
+        nonlocal attempts
+        attempts += 1
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(gate_hive.runtime, "build", build)
+    with capture_logs():
+        number = (await gate_hive.propose("ada")).number
+        failed = await gate_hive.until("ada", number, "failed")
+    assert attempts == background._ATTEMPTS_WITHOUT_SPACE
+    assert "no space left on the disk" in failed.outcome
+    await gate_hive.check()
+
+
+async def test_a_deployment_without_space_is_undone(gate_hive: GateHive) -> None:
+    """If the new configuration cannot be activated, what ran before runs again, and the proposal fails."""
+    proposal = await gate_hive.built("ada", "You sing.")
+    activate = gate_hive.runtime.activate
+
+    async def without_space(spec: AgentSpec) -> None:
+        if spec.deployment == proposal.number:
+            raise disk_full("write the files of a deployment")
+        await activate(spec)
+
+    with patch.object(gate_hive.runtime, "activate", without_space), capture_logs():
+        await gate_hive.approve("ada", proposal.number)
+        failed = await gate_hive.until("ada", proposal.number, "failed")
+    assert failed.outcome.startswith("cannot write the files of a deployment: no space left on the disk")
+    assert gate_hive.runtime.activated[-1] == ("ada", 0)
+    await gate_hive.check()
 
 
 @pytest.mark.soak

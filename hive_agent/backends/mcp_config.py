@@ -12,14 +12,16 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 import hive_agent
+from hive_agent.backends import cli_launch, mcp_launch
 from hive_agent.environment import AgentEnvironment
+from hive_agent.infra import state_files
 from hive_agent.role import Role
 from hive_core.errors.faults import find_faults
 from hive_core.protocol import McpServer
@@ -120,3 +122,31 @@ def other_servers(variables: Mapping[str, str], asked: Mapping[str, McpServer], 
         except ValidationError as error:
             log.warning("the MCP server %s is left out: %s", name, find_faults(error, McpServer)[0].reason)
     return {**found, **asked}
+
+
+def prepare_servers(
+    environment: AgentEnvironment, servers: Mapping[str, McpServer], named: Sequence[str]
+) -> dict[str, McpServer]:
+    """Prepare servers for an agent CLI, so that each gets exactly what its description says.
+
+    A program is replaced by a call of the launcher, whose file this writes. It gets the variables that every agent CLI
+    gets, those that agent.toml names (`named`), and its own, but not those of a backend, such as the key of the model's
+    API. Raises OSError.
+    """
+    inherited = cli_launch.child_environment(environment.variables, (), named)
+    inherited["TMPDIR"] = str(environment.temporary)
+    path = environment.temporary / "mcp-programs.json"
+    prepared: dict[str, McpServer] = {}
+    programs: dict[str, object] = {}
+    for name, server in servers.items():
+        if server.url is not None:
+            # A CLI would replace `$NAME` in it; `%24` means the same to a web server.
+            prepared[name] = McpServer(url=server.url.replace("$", "%24"))
+            continue
+        programs[name] = {"command": server.command, "args": server.args, "env": inherited | server.env}
+        launcher = ["-I", "-S", mcp_launch.__file__, str(path), name]
+        prepared[name] = McpServer(command=sys.executable, args=launcher)
+    if programs:
+        environment.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_files.replace_lines(path, [json.dumps(programs).encode()])
+    return prepared

@@ -43,13 +43,24 @@ def read_lines(path: Path, most: int) -> Iterator[bytes]:
 
     They are produced one by one, because the allocator does not return the memory of all of them at once.
     """
+    content, is_whole = _read_end(path, most)
+    return _split(content, 0 if is_whole else content.find(b"\n") + 1)
+
+
+def read_text(path: Path, most: int) -> str:
+    """Read a text file, or its last `most` bytes without a line that they begin within; empty if there is no file."""
+    content, is_whole = _read_end(path, most)
+    return content[0 if is_whole else content.find(b"\n") + 1 :].decode(errors="replace")
+
+
+def _read_end(path: Path, most: int) -> tuple[bytes, bool]:
+    """Read the last `most` bytes, and whether that is the whole file."""
     try:
         with _plain_file(path, os.O_RDONLY) as (file, size):
             start = max(0, size - most)
-            content = os.pread(file, most, start)
+            return os.pread(file, most, start), start == 0
     except FileNotFoundError:
-        return iter(())
-    return _split(content, content.find(b"\n") + 1 if start > 0 else 0)
+        return b"", True
 
 
 def _split(content: bytes, begin: int) -> Iterator[bytes]:

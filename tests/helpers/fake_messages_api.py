@@ -130,11 +130,12 @@ async def model_server(brain: Brain) -> AsyncIterator[ModelServer]:
 
 
 def last_user_text(request: dict[str, Any]) -> str:
-    """The prompt of a request: the last text of the last message of role `user`."""
+    """The prompt of a request: the last text of the last message of role `user`, except for the end of a prompt."""
     content = [message for message in request["messages"] if message["role"] == "user"][-1]["content"]
     if isinstance(content, str):
         return content
-    return str([block["text"] for block in content if block["type"] == "text"][-1])
+    texts = [str(block["text"]) for block in content if block["type"] == "text"]
+    return texts[-2] if texts[-1] == "(end of the new messages)" else texts[-1]
 
 
 def has_tool_result(request: dict[str, Any]) -> bool:

@@ -36,6 +36,11 @@ from hive_agent.prompts import system_prompt, turn_prompt
 log = logging.getLogger(__name__)
 
 _LONGEST_FOCUS = 2_000
+_PROMPT_END = "(end of the new messages)"
+"""The last part of the prompt of a turn. Claude Code expands only the last part of a prompt: `@path` into the content
+of that file, `@agent-name` and some words into instructions, a leading `/` into a command. Other parts reach the model
+unchanged.
+"""
 _ALIASES = ("opus", "sonnet", "haiku")
 """Names of models that every version of Claude Code accepts; a running process reports the complete list."""
 
@@ -77,17 +82,17 @@ class ClaudeBackend:
         prompt = turn_prompt.render(turn.deliveries, self._messages)
         if turn.attempt > 1:
             prompt = turn_prompt.render_retry(prompt)
-        outcome = await self._run_prompt(prompt, emit, more)
+        outcome = await self._run_prompt((prompt, _PROMPT_END), emit, more)
         if outcome is None:
             self._discard_session(emit)
-            outcome = await self._run_prompt(prompt, emit, more)
+            outcome = await self._run_prompt((prompt, _PROMPT_END), emit, more)
         return outcome or Failed("crashed", "Claude Code does not find the conversation that it has just started")
 
     async def compact(self, emit: EntrySink, focus: str = "") -> TurnOutcome:
         if self._session.known.id is None:
             return Ok()
         command = f"/compact {' '.join(focus.split())[:_LONGEST_FOCUS]}".rstrip()
-        outcome = await self._run_prompt(command, emit, None)
+        outcome = await self._run_prompt((command,), emit, None)
         if outcome is None:
             self._discard_session(emit)
         return outcome or Ok()
@@ -116,7 +121,7 @@ class ClaudeBackend:
 
     # --- a turn -------------------------------------------------------------------------------------------------
 
-    async def _run_prompt(self, prompt: str, emit: EntrySink, more: More | None) -> TurnOutcome | None:
+    async def _run_prompt(self, parts: Sequence[str], emit: EntrySink, more: More | None) -> TurnOutcome | None:
         """Run one prompt to its result; None if Claude Code no longer has the conversation."""
         await self._stop_idling()
         if not self.warm:
@@ -140,7 +145,7 @@ class ClaudeBackend:
         turn = TurnRun(process, reader)
         keep = False
         try:
-            await turn.run(prompt, number, more)
+            await turn.run(parts, number, more)
             keep = turn.can_continue
         except NoOutput as error:
             return Failed("hung", str(error))
@@ -166,7 +171,8 @@ class ClaudeBackend:
         agent = self._agent
         program = claude_command.find_program(agent.variables)
         agent.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
-        servers = hive_server.other_servers(agent.variables, self._config.mcp_servers, hive_server.SERVER_NAME)
+        others = hive_server.other_servers(agent.variables, self._config.mcp_servers, hive_server.SERVER_NAME)
+        servers = hive_server.prepare_servers(agent, others, self._config.environment)
         hive = hive_server.describe_server(self._context.role, agent, self._context.instance)
         config = claude_command.mcp_config(
             hive, agent.temporary / "mcp-answers.json", hive_server.code_version(), servers

@@ -100,6 +100,8 @@ def environment(
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         # Else the turn ends when messages are added for the ninth time, without the model having seen them.
         "CLAUDE_CODE_STOP_HOOK_BLOCK_CAP": "0",
+        # For what is not sent as a part of its own, such as the focus of a compaction.
+        "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
     }
     if confined:
         found["IS_SANDBOX"] = "1"

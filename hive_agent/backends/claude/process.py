@@ -69,9 +69,11 @@ class ClaudeProcess:
         )
         return process
 
-    def send_prompt(self, prompt: str, number: str) -> None:
-        """Send a prompt. `number` is a UUID, which its result contains."""
-        message = {"role": "user", "content": prompt}
+    def send_prompt(self, parts: Sequence[str], number: str) -> None:
+        """Send a prompt, of which the program interprets only the last part. `number` is a UUID, which its result
+        contains.
+        """
+        message = {"role": "user", "content": [{"type": "text", "text": part} for part in parts]}
         self._send({"type": "user", "message": message, "parent_tool_use_id": None, "session_id": "", "uuid": number})
 
     def interrupt(self) -> None:
@@ -203,7 +205,7 @@ class TurnRun:
         """Return whether the process can run another turn."""
         return self._reader.result is not None and not self._process.gone.is_set() and not self._reader.server_missing
 
-    async def run(self, prompt: str, number: str, more: More | None) -> None:
+    async def run(self, parts: Sequence[str], number: str, more: More | None) -> None:
         """Send the prompt and wait for its result. Raises NoOutput."""
         process, reader = self._process, self._reader
         if process.used:
@@ -211,7 +213,7 @@ class TurnRun:
         process.used = True
         process.on_event = self._read_event
         process.more = None if more is None else self._record_added(more)
-        process.send_prompt(prompt, number)
+        process.send_prompt(parts, number)
         while not reader.over and not process.gone.is_set():
             process.moved.clear()
             try:

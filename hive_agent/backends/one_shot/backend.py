@@ -162,9 +162,7 @@ class OneShotBackend:
         if known.id is not None or not known.shortened:
             return prompt
         try:
-            notes = (
-                b"\n".join(state_files.read_lines(self._state / NOTES, _SHOWN_NOTES)).decode(errors="replace").strip()
-            )
+            notes = state_files.read_text(self._state / NOTES, _SHOWN_NOTES).strip()
         except OSError as error:
             notes = f"(cannot be read: {error})"
         return (

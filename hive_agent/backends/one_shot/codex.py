@@ -6,6 +6,7 @@ Tested with version 0.169.0; the events are those of codex-rs/exec/src/exec_even
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,9 @@ _GATEWAY = "hive"
 """Name of the model provider for OPENAI_BASE_URL."""
 _IDENTITY_BYTES = 1024 * 1024
 """Largest AGENTS.md that codex reads; a prompt.md has up to 100,000 characters."""
+
+_MENTION = re.compile(r"\$[A-Za-z0-9_:-]")
+"""The beginning of a name that codex searches among the skills."""
 
 
 def open_backend(context: BackendContext) -> Backend:
@@ -73,7 +77,26 @@ class Codex:
         return CodexReader(known=known, most_calls=self._context.profile.config.max_steps)
 
     def escape_prompt(self, prompt: str) -> str:
-        return prompt
+        """Write `$\\` for each `$` if the agent has skills: codex adds the content of a skill that `$name` names.
+
+        It has no setting for this and does not remove the backslash.
+        """
+        if not self._has_skills() or _MENTION.search(prompt) is None:
+            return prompt
+        escaped = prompt.replace("$", "$\\")
+        return f"(In the following text, $\\ always stands for the dollar sign alone.)\n\n{escaped}"
+
+    def _has_skills(self) -> bool:
+        """Return whether a directory in which codex searches skills has an entry; its own skills are switched off."""
+        where = self._context.environment
+        roots = [self.home / "skills", Path("/etc/codex/skills")]
+        roots += [where.state / directory / "skills" for directory in (".agents", ".codex")]
+        if "HOME" in where.variables:
+            roots.append(Path(where.variables["HOME"], ".agents/skills"))
+        try:
+            return any(root.is_dir() and any(root.iterdir()) for root in roots)
+        except OSError:
+            return True
 
     def logged_in(self) -> bool:
         return any(name in self._environment() for name in _KEYS) or (self.home / "auth.json").exists()
@@ -93,12 +116,16 @@ class Codex:
         return found | {"TMPDIR": str(where.temporary), "CODEX_HOME": str(self.home)}
 
     def _configuration(self, choice: Choice) -> dict[str, Any]:
-        """The content of config.toml (https://developers.openai.com/codex/config-reference). Raises BadConfig."""
+        """The content of config.toml (https://developers.openai.com/codex/config-reference).
+
+        Raises BadConfig and OSError.
+        """
         context = self._context
         config, variables = context.profile.config, context.environment.variables
         tools = parse_tools(config.tools)
         tools.check_patterns(self.name)
         others = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
+        others = mcp_config.prepare_servers(context.environment, others, config.environment)
         hive = mcp_config.describe_server(context.role, context.environment, context.instance)
         servers = {name: _server(server) for name, server in others.items()}
         servers[mcp_config.SERVER_NAME] = _program(hive.command, hive.args, hive.env) | {"required": True}
@@ -109,6 +136,9 @@ class Codex:
             "sandbox_mode": "danger-full-access" if tools.allows_any("Bash", "Write", "Edit") else "read-only",
             "web_search": "live" if tools.allows_any("WebSearch") else "disabled",
             "project_doc_max_bytes": _IDENTITY_BYTES,
+            # Only the working directory is searched for skills, not those above it; `escape_prompt` relies on both.
+            "project_root_markers": [],
+            "skills": {"bundled": {"enabled": False}},
             "analytics": {"enabled": False},
             "agents": {"enabled": tools.allows_any("Task")},
             "features": {"shell_tool": tools.allows_any("Bash"), "apps": False, "plugins": False},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ _TOOLS: Mapping[str, Sequence[str]] = {
 _BUDGETS: Mapping[Effort, int] = {"low": 1_024, "medium": 8_192, "high": 16_384, "max": 24_576}
 """Thinking budgets in tokens, for models before Gemini 3."""
 _LEVELS: Mapping[Effort, str] = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH", "max": "HIGH"}
+_IDENTITY = "identity/GEMINI.md"
+"""The path of the system prompt, in a directory of its own."""
 _TOP_PRIORITY = 999
 """The highest priority of a rule of a policy."""
 
@@ -79,7 +82,7 @@ class Gemini:
         program = cli_launch.find_program(where.variables, self.name, "HIVE_GEMINI", "@google/gemini-cli")
         rules = policy(parse_tools(self._context.profile.config.tools), [mcp_config.SERVER_NAME, *self._others])
         self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state_files.replace_lines(self._own / "GEMINI.md", [self._identity.encode()])
+        self._write_identity()
         state_files.replace_lines(self._own / "settings.json", [json.dumps(self._settings(choice)).encode()])
         state_files.replace_lines(self.home / "policy.toml", [tomli_w.dumps({"rule": rules}).encode()])
         argv = [
@@ -95,15 +98,30 @@ class Gemini:
             argv.append(f"--model={choice.model}")
         return CliCall(argv, self._environment())
 
+    def _write_identity(self) -> None:
+        """Write the file for the system prompt, alone in its directory.
+
+        Gemini CLI takes `@name` in it for the import of a file of that directory (see `_settings`).
+        """
+        file = self._own / _IDENTITY
+        shutil.rmtree(file.parent, ignore_errors=True)
+        file.parent.mkdir(mode=0o700)
+        state_files.replace_lines(file, [self._identity.encode()])
+        (self._own / "GEMINI.md").unlink(missing_ok=True)  # older versions wrote it here, where it would be read, too
+
     def new_reader(self, known: StoredSession) -> GeminiReader:
         return GeminiReader(alone=not self._others)
 
     def escape_prompt(self, prompt: str) -> str:
-        """Escape each `@`, which the program would replace by the content of a file."""
+        """Write `\\@` for each `@`, which the program would replace by the content of a file.
+
+        It has no setting for this and does not remove the backslash. The explanation contains no `@` of its own: in
+        `@.` the program would find its working directory.
+        """
         if "@" not in prompt:
             return prompt
-        escaped = re.sub(r"(?<!\\)@", r"\\@", prompt)
-        return f"(In the following text, each \\@ stands for the character @.)\n\n{escaped}"
+        escaped = prompt.replace("@", "\\@")
+        return f"(In the following text, \\@ always stands for the at sign alone.)\n\n{escaped}"
 
     def logged_in(self) -> bool:
         return self._login() is not None
@@ -134,10 +152,11 @@ class Gemini:
         }
 
     def _settings(self, choice: Choice) -> dict[str, Any]:
-        """The content of settings.json (https://geminicli.com/docs/reference/configuration)."""
+        """The content of settings.json (https://geminicli.com/docs/reference/configuration). Raises OSError."""
         context = self._context
         hive = mcp_config.describe_server(context.role, context.environment, context.instance)
-        servers = {name: _server(server) for name, server in self._others.items()}
+        others = mcp_config.prepare_servers(context.environment, self._others, context.profile.config.environment)
+        servers = {name: _server(server) for name, server in others.items()}
         # Gemini CLI removes PYTHONPATH and similar variables from the `env` of a server.
         assignments = [f"{name}={value}" for name, value in hive.env.items()]
         servers[mcp_config.SERVER_NAME] = _program("env", [*assignments, hive.command, *hive.args], {})
@@ -148,6 +167,9 @@ class Gemini:
             "telemetry": {"enabled": False},
             "model": {"maxSessionTurns": context.profile.config.max_steps},
             "mcpServers": servers,
+            # With "flat", the text of the file remains as it is, and imports are appended: there are none without
+            # other files in its directory, to which the empty list confines them.
+            "context": {"fileName": [_IDENTITY], "importFormat": "flat", "memoryBoundaryMarkers": []},
         }
         login = self._login()
         if login is not None:

@@ -77,7 +77,10 @@ class Opencode:
         model = _model(choice.model)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         state_files.replace_lines(self.home / "identity.md", [self._identity.encode()])
-        state_files.replace_lines(self.home / "opencode.json", [json.dumps(self._configuration(model)).encode()])
+        # opencode replaces `{env:NAME}` and `{file:PATH}` in the text before it parses it as JSON.
+        configuration = json.dumps(self._configuration(model)).replace("{env:", "\\u007benv:")
+        configuration = configuration.replace("{file:", "\\u007bfile:")
+        state_files.replace_lines(self.home / "opencode.json", [configuration.encode()])
         argv = [
             str(program),
             "run",
@@ -137,10 +140,11 @@ class Opencode:
         }
 
     def _configuration(self, model: str | None) -> dict[str, Any]:
-        """The content of opencode.json (https://opencode.ai/docs/config)."""
+        """The content of opencode.json (https://opencode.ai/docs/config). Raises OSError."""
         context = self._context
         config, variables = context.profile.config, context.environment.variables
         others = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
+        others = mcp_config.prepare_servers(context.environment, others, config.environment)
         hive = mcp_config.describe_server(context.role, context.environment, context.instance)
         servers = {name: _server(server) for name, server in others.items()}
         servers[mcp_config.SERVER_NAME] = _program([hive.command, *hive.args], hive.env)

@@ -74,14 +74,16 @@ async def claude(
 
 @asynccontextmanager
 async def configured(
-    core: FakeCore, variables: Mapping[str, str], role: Role = AGENT, **config: Any
+    core: FakeCore, variables: Mapping[str, str], role: Role = AGENT, prompt: str = "You count sheep.", **config: Any
 ) -> AsyncIterator[Backend]:
-    """The backend that `config` names, for an agent that counts sheep; `variables` are its harness's environment."""
+    """The backend that `config` names, for an agent that counts sheep; `variables` are its harness's environment, and
+    `prompt` is its prompt.md.
+    """
     profile = Profile(
         name=core.name,
         kind=core.kind,
         config=AgentConfig(**config),
-        prompt="You count sheep.",
+        prompt=prompt,
         deployment=1,
         lease_seconds=60.0,
     )

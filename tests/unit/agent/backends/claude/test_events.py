@@ -90,6 +90,7 @@ def test_environment_from_nothing() -> None:
         "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         "CLAUDE_CODE_STOP_HOOK_BLOCK_CAP": "0",
+        "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
         "MCP_TIMEOUT": "60000",
     }
     confined = environment({}, [], temporary=Path("/t"), claude_directory=Path("/c"), confined=True)

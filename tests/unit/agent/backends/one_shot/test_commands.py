@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hive_agent.backends import mcp_launch
 from hive_agent.backends.base import BackendContext, Choice, Failed, Turn, open_backend
 from hive_agent.backends.one_shot.backend import CliSpec
 from hive_agent.backends.one_shot.codex import Codex
@@ -75,14 +78,15 @@ def test_settings_are_for_the_agent_alone(tmp_path: Path, backend: Backend) -> N
 
 @pytest.mark.parametrize("backend", CLIS)
 def test_mcp_servers(tmp_path: Path, backend: Backend) -> None:
-    """Beside the hive's MCP server the CLI gets those of agent.toml: programs, and addresses."""
+    """Beside the hive's MCP server the CLI gets those of agent.toml: programs by the launcher, and addresses."""
     cli = CLIS[backend](context(tmp_path, backend, {"mcp_servers": SERVERS}))
     cli.prepare_call(Choice(), None)
+    programs = tmp_path / "state/tmp/mcp-programs.json"
+    launcher = [sys.executable, "-I", "-S", mcp_launch.__file__, str(programs), "clock"]
     match backend:
         case "opencode":
             servers = json.loads((cli.home / "opencode.json").read_text())["mcp"]
-            assert servers["clock"]["command"] == ["clock-mcp", "--utc"]
-            assert servers["clock"]["environment"] == {"ZONE": "x"}
+            assert servers["clock"]["command"] == launcher
         case "codex":
             servers = tomllib.loads((cli.home / "config.toml").read_text())["mcp_servers"]
             assert servers["hive"]["required"] is True
@@ -90,10 +94,13 @@ def test_mcp_servers(tmp_path: Path, backend: Backend) -> None:
             servers = json.loads((cli.home / ".gemini" / "settings.json").read_text())["mcpServers"]
             assert servers["web"]["httpUrl"] == "https://mcp.test/"
     if backend != "opencode":
-        assert (servers["clock"]["command"], servers["clock"]["args"]) == ("clock-mcp", ["--utc"])
-        assert servers["clock"]["env"] == {"ZONE": "x"}
+        assert [servers["clock"]["command"], *servers["clock"]["args"]] == launcher
     assert set(servers) == {"hive", "clock", "web"}
     assert "https://mcp.test/" in servers["web"].values()
+    written = json.loads(programs.read_text())
+    assert (written["clock"]["command"], written["clock"]["args"]) == ("clock-mcp", ["--utc"])
+    assert written["clock"]["env"]["ZONE"] == "x"
+    assert programs.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("backend", CLIS)
@@ -139,6 +146,19 @@ def test_gemini_policy() -> None:
 
 
 def test_gemini_prompt_names_no_files(tmp_path: Path) -> None:
-    """An `@` in a message puts no file into gemini's prompt."""
-    shown = Gemini(context(tmp_path, "gemini", {})).escape_prompt("see @/config/agent.toml or \\@x")
-    assert "see \\@/config/agent.toml or \\@x" in shown
+    """An `@` in a message puts no file into gemini's prompt, and what is written for it can be undone."""
+    prompt = "see @/config/agent.toml or \\@x or \\\\@"
+    explained, shown = Gemini(context(tmp_path, "gemini", {})).escape_prompt(prompt).split("\n\n")
+    assert shown.replace("\\@", "@") == prompt
+    assert not re.search(r"(?<!\\)@", explained + shown)
+
+
+def test_codex_prompt_names_no_skills(tmp_path: Path) -> None:
+    """A `$` in a message puts no skill into codex's prompt; without skills the prompt stays as it is."""
+    codex, prompt = Codex(context(tmp_path, "codex", {}, HOME=str(tmp_path))), "$know costs $5 or $\\x"
+    assert codex.escape_prompt(prompt) == prompt
+    (tmp_path / ".agents/skills/know").mkdir(parents=True)
+    explained, shown = codex.escape_prompt(prompt).split("\n\n")
+    assert shown.replace("$\\", "$") == prompt
+    assert not re.search(r"\$\w", explained + shown)
+    assert codex.escape_prompt("$ is money") == "$ is money"

@@ -48,10 +48,14 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class Notice:
-    """An event such as a retry, a compaction or a denied tool."""
+    """An event such as a retry, a compaction or a denied tool.
+
+    `repeat`: the model's API failed so many times in a row, and the CLI calls it again by itself.
+    """
 
     level: Literal["info", "warning", "error"]
     text: str
+    repeat: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from hive_agent.turns.failure_policy import MOST_HELD, REACTIONS, TOO_MANY_HELD,
 from hive_agent.turns.inbox import LeasedInbox
 from hive_agent.turns.operator_controls import PendingRequests
 from hive_agent.turns.records import TurnRecord
-from hive_agent.turns.runner import TurnStopper
+from hive_agent.turns.runner import RepeatReporter, TurnStopper
 from hive_agent.turns.selection import BatchSelector, TurnBatch, TurnSelection
 from hive_agent.turns.turn_log import TurnLog
 from hive_core.protocol import Delivery, HarnessState
@@ -167,10 +167,15 @@ class TurnLoop:
         count = len(batch.deliveries)
         self._idle_with = None
         self.stopper = TurnStopper()
-        await self._say("thinking", f"{count} message{'s' if count > 1 else ''}")
+        doing = f"{count} message{'s' if count > 1 else ''}"
+        await self._say("thinking", doing)
         emit = await self._turn_log.entry_sink(record)
         turn = Turn(tuple(batch.deliveries), record.id, record.attempt, self._selection.fetcher(record, taken))
-        return await self._conversation.run(turn, emit, self._inbox.keep_leases, self.stopper)
+        repeats = RepeatReporter(lambda detail: self._say("thinking", detail), doing)
+        try:
+            return await self._conversation.run(turn, repeats.watch(emit), self._inbox.keep_leases, self.stopper)
+        finally:
+            await repeats.close()
 
     async def _finish(self, record: TurnRecord, ids: Collection[int], fetched: Collection[int]) -> None:
         """Acknowledge the turn's messages, and those that the model `fetched` with the recv tool."""

@@ -1,14 +1,15 @@
-"""One attempt of a turn: runs the backend, renews the leases meanwhile, and enforces the limits."""
+"""One attempt of a turn: runs the backend, renews the leases, enforces the limits, and reports failing model calls."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 from hive_agent.backends.base import Backend, Failed, Turn, TurnOutcome
-from hive_agent.backends.transcript import Entry, EntrySink, TokenUsage, ToolResult
+from hive_agent.backends.transcript import Entry, EntrySink, Notice, TokenUsage, ToolCall, ToolResult, TranscriptText
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.infra import log as harness_log
@@ -119,3 +120,52 @@ async def keep_leases(client: CoreClient, instance: str, lease_seconds: Callable
             if error.code == "superseded":
                 raise
             log.warning("leases were not renewed: %s", error)
+
+
+class RepeatReporter:
+    """Reports each failed call of the model that the agent CLI repeats by itself, and its end with the next answer.
+
+    A CLI may repeat a call for minutes. `say` reports a detail of the state; `usual` is the detail without failures.
+    """
+
+    def __init__(self, say: Callable[[str], Awaitable[None]], usual: str) -> None:
+        self._say = say
+        self._usual = usual
+        self._began: datetime | None = None
+        """The time of the first failed call since the last answer."""
+        self._reports: set[asyncio.Task[None]] = set()
+
+    def watch(self, emit: EntrySink) -> EntrySink:
+        """Wrap `emit` so that notices of failed calls are reported, too."""
+
+        def watching(entry: Entry) -> None:
+            emit(entry)
+            match entry:
+                case Notice(repeat=attempt) if attempt > 0:
+                    self._report_failure(entry.text, attempt)
+                case TranscriptText() | ToolCall() if self._began is not None:
+                    self._began = None
+                    self._report(self._usual)
+
+        return watching
+
+    async def close(self) -> None:
+        """Wait for the reports, so that none arrives after the state that follows the turn."""
+        await asyncio.gather(*self._reports, return_exceptions=True)
+
+    def _report_failure(self, reason: str, attempt: int) -> None:
+        if self._began is None:
+            self._began = datetime.now(UTC)
+        log.warning("%s (attempt %d)", reason, attempt)
+        self._report(f"{reason} (repeating since {self._began:%H:%M:%S} UTC, attempt {attempt})")
+
+    def _report(self, detail: str) -> None:
+        report = asyncio.create_task(self._call(detail))
+        self._reports.add(report)
+        report.add_done_callback(self._reports.discard)
+
+    async def _call(self, detail: str) -> None:
+        try:
+            await self._say(detail)
+        except CoreError as error:  # `superseded`, which ends the turn by other calls
+            log.warning("the failed call of the model was not reported: %s", error)

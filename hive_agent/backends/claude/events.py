@@ -231,7 +231,8 @@ def system_notice(event: Mapping[str, Any]) -> Notice | None:
             why = f"{status} {text(event, 'error')}".strip() if status else text(event, "error") or "no answer"
             tried, most = count(event, "attempt"), count(event, "max_retries")
             wait = seconds(event, "retry_delay_ms")
-            return Notice("warning", f"the model's API failed: {why}; retry {tried} of {most} in {wait:.1f} s")
+            again = f"the model's API failed: {why}; retry {tried} of {most} in {wait:.1f} s"
+            return Notice("warning", again, repeat=max(1, tried))
         case "compact_boundary":
             before, after = (count(event, "compact_metadata", f"{when}_tokens") for when in ("pre", "post"))
             how = f" from {before} to {after} tokens" if before and after else ""

@@ -214,7 +214,7 @@ class CodexReader(OutputReader):
             case "item.completed":
                 return self._completed(item)
             case "error":
-                return [Notice("warning", text(event, "message"))]
+                return [_error_notice(text(event, "message"))]
             case "turn.completed":
                 self.settled, self.verdict = True, Ok()
                 return [self._usage(json_text.field(event, "usage"))]
@@ -272,6 +272,18 @@ class CodexReader(OutputReader):
 
     def outcome(self, exit_code: int | None) -> TurnOutcome:
         return self.crash("codex", exit_code)
+
+
+_RECONNECTING = re.compile(r"Reconnecting\W+(\d{1,4})/(\d{1,4})(?: \((.*)\))?$", re.DOTALL)
+"""The message of an error after which codex calls the model again."""
+
+
+def _error_notice(message: str) -> Notice:
+    found = _RECONNECTING.match(message)
+    if found is None:
+        return Notice("warning", message)
+    why = f"the model's API failed: {found[3] or 'no answer'}; retry {found[1]} of {found[2]}"
+    return Notice("warning", why, repeat=max(1, int(found[1])))
 
 
 def _name(item: object) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import tomli_w
 
 from hive_agent.backends import cli_launch, mcp_config
-from hive_agent.backends.api_errors import classify_error
+from hive_agent.backends.api_errors import classify_error, find_status
 from hive_agent.backends.base import Backend, BackendContext, Choice, Failed, NeedsLogin, Ok, TurnOutcome
 from hive_agent.backends.cli_launch import StoredSession
 from hive_agent.backends.one_shot.backend import CliCall, OneShotBackend
@@ -237,6 +237,9 @@ def _program(command: str, args: Sequence[str], variables: Mapping[str, str]) ->
 _NO_AUTH = 41
 """Exit code, as is the next (packages/core/src/utils/exitCodes.ts)."""
 _BAD_CONFIG = 52
+_RETRYING = re.compile(r"Attempt (\d{1,4}) failed(?:: (.+?)| with status (\d{3}))?\.+ Retrying (?:after|with)(.*)")
+"""What Gemini CLI writes before it calls the model again (packages/core/src/utils/retry.ts)."""
+_MESSAGE = re.compile(r'"message": ?"((?:[^"\\]|\\.){1,1000})')
 _LONGEST_ANSWER = 1_000_000
 """Characters of an answer that is joined from its parts."""
 
@@ -248,12 +251,14 @@ class GeminiReader(OutputReader):
     alone: bool = True
     answer: str = ""
     """The text of the model, which comes in parts."""
+    status: int | None = None
+    """The HTTP status of the last call of the model if it failed and was repeated."""
 
     def read_event(self, event: Mapping[str, Any]) -> list[Entry]:
         kind = event.get("type")
         if kind == "message":
             if event.get("role") == "assistant" and len(self.answer) < _LONGEST_ANSWER:
-                self.answer += text(event, "content")
+                self.answer, self.status = self.answer + text(event, "content"), None
             return []
         return [*self._take_answer(), *self._read_other(kind, event)]
 
@@ -266,6 +271,7 @@ class GeminiReader(OutputReader):
             case "init":
                 self.session = text(event, "session_id")
             case "tool_use":
+                self.status = None
                 return [ToolCall(text(event, "tool_id"), text(event, "tool_name"), field(event, "parameters"))]
             case "tool_result":
                 failed = event.get("status") != "success"
@@ -284,7 +290,8 @@ class GeminiReader(OutputReader):
         elif text(event, "error", "type") == "FatalTurnLimitedError":
             self.verdict = Failed("steps", "gemini stopped the turn after all model calls of max_steps")
         else:
-            self.verdict = classify_error(text(event, "error", "message") or "gemini failed without a message")
+            message = text(event, "error", "message") or "gemini failed without a message"
+            self.verdict = classify_error(message, find_status(message) or self.status)
 
     def read_stderr_line(self, line: str) -> list[Entry]:
         if line.startswith("MCP issues detected"):
@@ -294,7 +301,16 @@ class GeminiReader(OutputReader):
             return [Notice("warning", "an MCP server did not start: its tools are missing")]
         if "Error resuming session" in line:
             self.lost = True
-        return []
+        found = _RETRYING.search(line)
+        return [] if found is None else [self._repeat(found)]
+
+    def _repeat(self, found: re.Match[str]) -> Notice:
+        """The notice of a failed call that is repeated; its status is missing in the result of the turn."""
+        self.status = int(found[3]) if found[3] else None
+        message = _MESSAGE.search(found[4])
+        why = found[2] or (message[1] if message is not None else "")
+        why = " ".join(part for part in (found[3], why) if part) or "no reason was given"
+        return Notice("warning", f"the model's API failed: {why}", repeat=max(1, int(found[1])))
 
     def outcome(self, exit_code: int | None) -> TurnOutcome:
         message = self.stderr.strip()

@@ -272,7 +272,7 @@ class OpencodeReader(OutputReader):
                     # opencode retries only temporary errors, but the log lacks the status that says so.
                     verdict = Failed("overloaded", message)
                 self.verdict = verdict
-            return [Notice("warning", f"the model's API failed (attempt {self.failing}): {message}")]
+            return [Notice("warning", f"the model's API failed: {message}", repeat=self.failing)]
         if "Session not found" in line:
             self.lost = True
         return []

@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from hive_agent.backends.base import Backend, Failed, NeedsLogin, Ok, Turn
-from hive_agent.backends.transcript import Entry, SessionStarted, TokenUsage, ToolCall, ToolResult, TranscriptText
+from hive_agent.backends.transcript import (
+    Entry,
+    Notice,
+    SessionStarted,
+    TokenUsage,
+    ToolCall,
+    ToolResult,
+    TranscriptText,
+)
 from hive_core.protocol import Delivery
 from tests.helpers.fake_messages_api import ApiError, ToolUse
 from tests.helpers.fake_messages_api import Text as Says
@@ -90,6 +98,26 @@ async def test_a_turn_of_two_attempts(tmp_path: Path, cli: AgentCli) -> None:
         assert isinstance(outcome, NeedsLogin), outcome
         assert "invalid x-api-key" in outcome.detail or "API key" in outcome.detail
         assert "Four, as I said." in str(api.requests[asked + 1]) and "and goats?" in str(api.requests[asked + 1])
+
+
+@pytest.mark.parametrize("cli", each(CODEX, CLAUDE))
+async def test_repeated_call(tmp_path: Path, cli: AgentCli) -> None:
+    """A refused call that the CLI repeats by itself is told at once; the turn goes on with the next answer.
+
+    opencode and gemini wait for seconds between their calls: what they write is in test_readers.py.
+    """
+    model, told = Answers(REFUSED, [Says("I am back.")]), list[Entry]()
+    async with (
+        fake_core(tmp_path / "run") as core,
+        cli.serve(model) as api,
+        opened(cli, tmp_path, core, api.url, more=[("CLAUDE_CODE_MAX_RETRIES", "1")]) as backend,
+    ):
+        assert await backend.run(turn("hello"), told.append) == Ok()
+    [notice] = [notice for notice in of(Notice, told) if notice.repeat]
+    assert notice.repeat == 1
+    assert "the model's API failed" in notice.text and "401" in notice.text
+    [answer] = of(TranscriptText, told)
+    assert told.index(notice) < told.index(answer)
 
 
 @pytest.mark.parametrize("cli", each(CODEX))

@@ -168,3 +168,61 @@ def test_gemini_pieces_are_one_text() -> None:
     pieces = [f'{{"type":"message","role":"assistant","content":"{word}","delta":true}}' for word in ("a ", "b")]
     done = '{"type":"result","status":"success","stats":{"input_tokens":9,"output_tokens":2,"cached":4}}'
     assert fed(GeminiReader(), *pieces, done) == [TranscriptText("a b"), TokenUsage(input=5, output=2, cache_read=4)]
+
+
+@pytest.mark.parametrize(
+    ("reader", "line", "repeat", "words"),
+    [
+        (
+            CodexReader(),
+            '{"type":"error","message":"Reconnecting... 2/5 (unexpected status 401 Unauthorized: wrong key, url: u)"}',
+            2,
+            "unexpected status 401 Unauthorized: wrong key, url: u; retry 2 of 5",
+        ),
+        (CodexReader(), '{"type":"error","message":"Reconnecting... 1/5"}', 1, "no answer; retry 1 of 5"),
+        (
+            GeminiReader(),
+            "Attempt 1 failed with status 503. Retrying with backoff... _ApiError: "
+            '{"error":{"code":503,"message":"busy","status":"overloaded_error"}}',
+            1,
+            "503 busy",
+        ),
+        (
+            GeminiReader(),
+            "Attempt 3 failed: You have exhausted your capacity. It will reset after 5s.. Retrying after 6173ms...",
+            3,
+            "You have exhausted your capacity. It will reset after 5s",
+        ),
+        (
+            GeminiReader(),
+            "Attempt 1 failed. Retrying with backoff... TypeError: fetch failed",
+            1,
+            "no reason was given",
+        ),
+        (
+            OpencodeReader(),
+            'ERROR message="stream error" error.error="invalid x-api-key" small=false',
+            1,
+            "invalid x-api-key",
+        ),
+    ],
+)
+def test_a_repeated_call_is_told_at_once(reader: OutputReader, line: str, repeat: int, words: str) -> None:
+    """A failed call that the program repeats is told with its reason when the program says so."""
+    [notice] = fed(reader, line, stderr=not line.startswith("{"))
+    assert notice == Notice("warning", f"the model's API failed: {words}", repeat=repeat)
+    assert reader.verdict is None
+
+
+def test_gemini_status_of_the_last_call() -> None:
+    """Gemini's result lacks the status of the failed call, which counts only until the next answer."""
+    retry = "Attempt 1 failed with status 503. Retrying with backoff... _ApiError: {}"
+    failed = '{"type":"result","status":"error","error":{"type":"Error","message":"[API Error: busy]"}}'
+    reading = GeminiReader()
+    fed(reading, retry, stderr=True)
+    fed(reading, failed)
+    assert kind(ended(reading)) == "overloaded"
+    reading = GeminiReader()
+    fed(reading, retry, stderr=True)
+    fed(reading, '{"type":"message","role":"assistant","content":"hello"}', failed)
+    assert kind(ended(reading)) == "refused"

@@ -136,10 +136,6 @@ class Answers:
     def add(self, *answers: Blocks | ApiError) -> None:
         self._answers += answers
 
-    def skip(self) -> None:
-        """Leave out the next answer."""
-        self._answers.pop(0)
-
 
 def variables(cli: AgentCli, place: Path, run: Path) -> dict[str, str]:
     """A harness's environment, without credentials."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from hive_agent.backends.base import Ok, Turn
+from hive_core.protocol import Delivery
 from tests.helpers.fake_messages_api import Text as Says
 from tests.helpers.fake_messages_api import ToolUse
 from tests.helpers.loopback import serving
@@ -140,12 +141,21 @@ async def test_literal_text(tmp_path: Path, cli: AgentCli) -> None:
     server gets the arguments and variables that agent.toml has, and of the harness's only those that are named.
     """
     plant_files(tmp_path)
-    message, role, answer, notes = (hostile(tmp_path, where) for where in ("message", "role", "answer", "notes"))
+    places = ("message", "added message", "role", "answer", "notes")
+    message, added, role, answer, notes = (hostile(tmp_path, where) for where in places)
     focus = hostile(tmp_path, "focus").replace("\n", " ")[:1_500]
     (tmp_path / "state/notes.md").write_text(notes)
     (tmp_path / "server.py").write_text(SERVER)
     look = cli.send.replace("hive", "told").replace("send", "look")
-    model = Answers([ToolUse(look, {})], [Says("I looked.")], [Says("<summary>sheep</summary>")], [Says("done")])
+    model = Answers([ToolUse(look, {})], [Says("I looked.")])
+    # Claude Code gets messages while a turn runs, and has a command for compaction, which takes a focus; the others
+    # would be started once more for them, and begin a new conversation with the notes.
+    waiting = [delivery(added, 9)] if cli is CLAUDE else []
+    model.add(*[[Says("I see.")], [Says("<summary>sheep</summary>")]] if cli is CLAUDE else [[Says("done")]])
+
+    async def arriving() -> Sequence[Delivery]:
+        return [waiting.pop()] if waiting else ()
+
     arguments = [str(tmp_path / "server.py"), str(tmp_path / "report"), answer, *LITERALS.values()]
     addresses: set[str] = set()
 
@@ -163,12 +173,9 @@ async def test_literal_text(tmp_path: Path, cli: AgentCli) -> None:
         more = [("GH_TOKEN", "ghp_named"), ("OTHER", "x")]
         config = {"tools": [], "mcp_servers": servers, "environment": ["GH_TOKEN"]}
         async with opened(cli, tmp_path, core, api.url, more=more, prompt=role, **config) as backend:
-            assert await backend.run(Turn((delivery(message, 7),), 7), silent) == Ok()
-            if cli is CLAUDE:
-                assert await backend.compact(silent, focus) == Ok()
-            else:
-                assert await backend.compact(silent) == Ok()
-                model.skip()
+            assert await backend.run(Turn((delivery(message, 7),), 7, more=arriving), silent) == Ok()
+            assert await backend.compact(silent, focus) == Ok()
+            if cli is not CLAUDE:
                 assert await backend.run(Turn((delivery("and goats?", 8),), 8), silent) == Ok()
     texts = list(strings(api.requests))
     assert not [text for text in texts if EXPANDED in text]
@@ -176,8 +183,8 @@ async def test_literal_text(tmp_path: Path, cli: AgentCli) -> None:
     written = ("@", "\\@") if cli is GEMINI else ("$", "$\\") if cli is CODEX else ("@", "@")
     texts = remove(remove(texts, role), answer)
     texts = remove(texts, message.replace(*written))
-    # Claude Code has a command for compaction, which takes the focus; the others begin anew with the notes.
-    texts = remove(texts, focus if cli is CLAUDE else notes.replace(*written))
+    for text in (added, focus) if cli is CLAUDE else (notes.replace(*written),):
+        texts = remove(texts, text)
     for word in ("ultrathink", "general-purpose"):
         assert not [text for text in texts if word in text]
 

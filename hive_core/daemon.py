@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import resource
 import signal
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -35,6 +34,7 @@ from hive_core.infra.database.deferred import DeferredChanges, IntentFiles
 from hive_core.infra.database.reserve import DiskReserve
 from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.file_lock import StateLock
+from hive_core.infra.processes import allow_many_files
 from hive_core.infra.systemd.notify import Notifier
 from hive_core.infra.telemetry import log_config
 from hive_core.infra.telemetry.events import EventHub
@@ -291,12 +291,6 @@ def spare_the_collector() -> None:
     gc.enable()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-
-
-def allow_many_files() -> None:
-    """Raise the soft limit of open files: each agent needs several, and the usual 1,024 is only for select(2)."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def open_runtime(settings: Settings, layout: Layout) -> Runtime:

@@ -5,6 +5,9 @@ its standard error, and for its standard output unless that goes elsewhere. Chil
 5.3), without a thread per child. A child's process group is killed before the child is reaped, so that the process id
 cannot belong to another process by then.
 
+The daemon may open more files than its first soft limit allows; its children get that limit back, because programs that
+call select(2) break beyond 1,024 descriptors.
+
 Call `spawn` on a thread that lives as long as the daemon: PR_SET_PDEATHSIG refers to the thread that spawned.
 """
 
@@ -13,12 +16,32 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import select
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+_usual_files: int | None = None
+"""The soft limit of open files that the daemon was started with; None if it was not raised."""
+
+
+def allow_many_files() -> None:
+    """Raise this process's soft limit of open files to the hard limit: a daemon needs a dozen for each agent."""
+    global _usual_files  # noqa: PLW0603 - the limit belongs to the process, too
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        _usual_files = soft
+
+
+def restore_usual_files(pid: int) -> None:
+    """Give a child the soft limit of open files back that the daemon was started with."""
+    if _usual_files is not None:
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(_usual_files, hard), hard))
 
 
 @dataclass(frozen=True)
@@ -111,6 +134,7 @@ def spawn(command: Command) -> Process:
     finally:
         os.close(writer)
     try:
+        restore_usual_files(popen.pid)
         for kind, limit in command.limits.items():
             _set_limit(popen.pid, kind, limit)
         if command.nice:
@@ -129,6 +153,13 @@ def _set_limit(pid: int, kind: int, limit: int) -> None:
     _, hard = resource.prlimit(pid, kind)
     lowest = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.prlimit(pid, kind, (lowest, lowest))
+
+
+def has_ended(pidfd: int) -> bool:
+    """Return True if the process has ended. Unlike select(2), this takes descriptors of any number."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def read_all(descriptor: int, limit: int) -> bytes:

@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import sys
@@ -23,7 +22,16 @@ from pathlib import Path
 from typing import Protocol
 
 from hive_core.infra.concurrency.threads import LIFECYCLE
-from hive_core.infra.processes import Command, Process, describe_exit, read_all, readable, spawn
+from hive_core.infra.processes import (
+    Command,
+    Process,
+    describe_exit,
+    has_ended,
+    read_all,
+    readable,
+    restore_usual_files,
+    spawn,
+)
 from hive_core.layout import AgentPaths
 from hive_core.protocol import Kind
 from hive_core.runtimes.agent_environment import (
@@ -131,9 +139,15 @@ def _path_variables(spec: AgentSpec) -> dict[str, str]:
 
 
 def _kill_marked(marks: set[bytes]) -> int:
-    """Kill every process whose environment holds all of `marks`; returns how many there were."""
+    """Kill every process whose environment holds all of `marks`; returns how many there may have been."""
     found = 0
-    for entry in Path("/proc").iterdir():
+    try:
+        processes = list(Path("/proc").iterdir())
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        return 1  # There may be some: the caller searches again.
+    for entry in processes:
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
         with suppress(OSError):
@@ -201,12 +215,15 @@ class SandboxedProcess:
             with suppress(ValueError, KeyError, TypeError):
                 init = int(json.loads(text)["child-pid"])
                 self._init = _hold(init, parent=self._process.pid)
-            while self._init is not None and self._harness is None and not _ended(self._init):
+            while self._init is not None and self._harness is None and not has_ended(self._init):
                 for pid in _children(init):
                     # Orphans in the sandbox become children of its process 1, too; the harness is number 2 there.
                     if _number_inside(pid) == 2:
                         self._harness = _hold(pid, parent=init)
                         self.pid = pid
+                        with suppress(ProcessLookupError):
+                            # bwrap may have created it before its own limit was set.
+                            restore_usual_files(pid)
                 if self._harness is None:
                     await asyncio.sleep(0.002)
 
@@ -327,10 +344,6 @@ def _reap_if_ours(pidfd: int) -> None:
     """Reap an ended process that the daemon has inherited, which happens where the daemon is process 1."""
     with suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-
-
-def _ended(pidfd: int) -> bool:
-    return bool(select.select([pidfd], [], [], 0)[0])
 
 
 def _children(pid: int) -> list[int]:

@@ -27,6 +27,8 @@ _log = structlog.get_logger(__name__)
 
 _TEMPORARY_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})
 """Errors of a start that a retry may not have, beside those of a full disk."""
+_NO_THREAD = "can't start new thread"
+"""The text of the RuntimeError with which `threading` reports the lack of a thread."""
 
 
 class Supervisor:
@@ -109,7 +111,9 @@ class Supervisor:
             try:
                 await self._open_log()
                 self._child = await self._launch(self.spec)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, MemoryError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and not _is_temporary(error):
+                    raise
                 cause = f"cannot be started: {_describe(error)}"
                 if not _is_temporary(error):
                     self._change("failed", pid=None, started_at=None, exit_cause=cause)
@@ -180,7 +184,10 @@ class Supervisor:
 
 
 def _is_temporary(error: Exception) -> bool:
-    if isinstance(error, TimeoutError) or is_lack_of_space(error):
+    """Return True if a start may succeed later: the host was slow, or lacked memory, processes, descriptors or space."""
+    if isinstance(error, RuntimeError):
+        return str(error) == _NO_THREAD
+    if isinstance(error, TimeoutError | MemoryError) or is_lack_of_space(error):
         return True
     return getattr(error, "errno", None) in _TEMPORARY_ERRORS
 

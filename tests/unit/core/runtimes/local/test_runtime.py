@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from hive_core.errors import HiveError
+from hive_core.infra import processes
 from hive_core.layout import Layout
 from hive_core.runtimes.bubblewrap import inspect_host, python_paths
 from hive_core.runtimes.local.runtime import LocalRuntime, Sandbox, harness_command
@@ -160,6 +163,30 @@ async def test_agents_side_by_side(mode: Mode, tmp_path: Path) -> None:
         assert hive.layout.agent("ada").state.is_dir()
         # The log of a destroyed agent can still be read.
         assert await hive.line("I am ada")
+
+
+@MODES
+async def test_agents_start_beyond_the_descriptors_of_select(
+    mode: Mode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon with more than 1,024 files open starts agents, and each agent has the soft limit of before."""
+    script = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], flush=True);" + POLITE
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(processes, "_usual_files", None)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1_000, before[1]))
+    try:
+        processes.allow_many_files()
+        with ExitStack() as stack:
+            for _ in range(1_100):
+                stack.callback(os.close, os.open("/", os.O_PATH | os.O_CLOEXEC))
+            async with opened(mode, tmp_path, script) as hive:
+                await hive.runtime.start(hive.spec())
+                await hive.line("up")
+                assert await hive.line("1000") == "1000"
+                await hive.runtime.stop("ada")
+                assert (hive.unit().lifecycle, hive.unit().exit_cause) == ("stopped", "exit code 0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @MODES

@@ -182,10 +182,12 @@ async def test_what_cannot_be_spawned_has_failed(slow: Bench) -> None:
 
 async def test_a_passing_shortage_is_tried_again(quick: Bench) -> None:
     """A machine short of processes, memory or descriptors is a reason to wait, not to give up."""
-    quick.errors += [OSError(errno.EAGAIN, "short"), TimeoutError("too slow")]
+    shortages = [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE]
+    quick.errors += [OSError(number, "short") for number in shortages]
+    quick.errors += [TimeoutError("too slow"), MemoryError(), RuntimeError("can't start new thread")]
     await quick.start()
     assert (await quick.until("backoff")).exit_cause.startswith("cannot be started: ")
-    assert (await quick.until("running")).restarts == 2
+    assert (await quick.until("running")).restarts == 7
 
 
 async def test_a_failed_agent_can_be_stopped(slow: Bench) -> None:

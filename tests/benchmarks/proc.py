@@ -30,6 +30,16 @@ def children(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
+def parent(pid: int) -> int:
+    """The process that has started this one, or has adopted it."""
+    return _field(Path(f"/proc/{pid}/status"), "PPid:")
+
+
+def command(pid: int) -> str:
+    """The name of the program that the process runs."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def cpu_seconds(pid: int) -> float:
     """Processor time that the process has used so far, all threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

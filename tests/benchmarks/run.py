@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import commands, containers, flakes, gate, memory, page, readiness, sends, turns, wakeups
+from tests.benchmarks import commands, containers, flakes, gate, page, readiness, sends, turns, wakeups
+from tests.benchmarks.agents import many, memory
 from tests.benchmarks.bench_directory import say, workplace, write_byte_code
 from tests.benchmarks.figure import Figure, table
 
@@ -23,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "sends": sends.run,
     "wakeups": wakeups.run,
     "memory": memory.run,
+    "agents": many.run,
     "commands": commands.run,
     "readiness": readiness.run,
     "gate": gate.run,

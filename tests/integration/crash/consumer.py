@@ -1,8 +1,8 @@
-"""A harness that can be killed at any moment: `python consumer.py SOCKET LOG SEED`.
+"""A harness that can be killed at any moment: `python consumer.py SOCKET LOG SEED [CODE...]`.
 
 Speaks the protocol of core.sock and appends what it was given, and what its acknowledgements were answered, to a log
-that outlives it: JSON lines, each written at once. The standard library alone, so that it starts quickly. SIGTERM
-asks it to acknowledge what it holds and to end.
+that outlives it: JSON lines, each written at once. Requests that are refused with a CODE are repeated. The standard
+library alone, so that it starts quickly. SIGTERM asks it to acknowledge what it holds and to end.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Unix(http.client.HTTPConnection):
 
 
 class Consumer:
-    def __init__(self, path: str, log: str, seed: str) -> None:
+    def __init__(self, path: str, log: str, seed: str, *repeatable: str) -> None:
+        self._repeatable = {"stopping", *repeatable}
         self._connection = Unix(path)
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._random = random.Random(seed)
@@ -111,7 +112,7 @@ class Consumer:
             if response.status == 200:
                 return began, milliseconds(), answer
             code = answer["error"]["code"]
-            if code != "stopping":
+            if code not in self._repeatable:
                 self._note(event="refused", path=path, code=code, message=answer["error"]["message"])
                 sys.exit(1)
             time.sleep(_PAUSE)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.integration.crash import consumer
@@ -15,7 +16,9 @@ from tests.integration.crash.invariants import Entry
 class Consumers:
     """One process per agent, each with a log that its successors go on with."""
 
-    def __init__(self, logs: Path, seed: str) -> None:
+    def __init__(self, logs: Path, seed: str, repeatable: Sequence[str] = ()) -> None:
+        """Requests that are refused with a code of `repeatable` are repeated."""
+        self._repeatable = repeatable
         self._logs = logs
         self._seed = seed
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -27,7 +30,7 @@ class Consumers:
         self._sockets[agent] = core_socket
         self._lives += 1
         command = [sys.executable, "-I", consumer.__file__, str(core_socket), str(self._log(agent))]
-        self._processes[agent] = subprocess.Popen([*command, f"{self._seed}-{self._lives}"])
+        self._processes[agent] = subprocess.Popen([*command, f"{self._seed}-{self._lives}", *self._repeatable])
 
     async def kill(self, agent: str) -> None:
         """SIGKILL, and start the next one."""

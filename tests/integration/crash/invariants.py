@@ -43,13 +43,17 @@ class Deliverable(NamedTuple):
 
 @dataclass
 class Evidence:
-    """`logs` are the consumers', by agent, oldest entry first; `repeated` are bodies that were sent until heard ok."""
+    """`logs` are the consumers', by agent, oldest entry first; `repeated` are bodies that were sent until heard ok.
+
+    Without `same_clock` the times of the daemon and of the consumers cannot be compared.
+    """
 
     accepted: Sequence[Accepted]
     repeated: frozenset[str]
     stored: Sequence[Stored]
     deliveries: Sequence[Deliverable]
     logs: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
+    same_clock: bool = True
 
 
 def problems(evidence: Evidence) -> list[str]:
@@ -58,7 +62,12 @@ def problems(evidence: Evidence) -> list[str]:
     for agent, log in evidence.logs.items():
         senders = {row.id: row.sender for row in evidence.stored}
         rows = {row.message: row.acknowledged_at for row in evidence.deliveries if row.recipient == agent}
-        checks = [refusals(log), deliveries(log, rows), order(log, senders), acknowledgements(log, rows)]
+        checks = [
+            refusals(log),
+            deliveries(log, rows),
+            order(log, senders),
+            acknowledgements(log, rows, same_clock=evidence.same_clock),
+        ]
         found += [f"{agent}: {problem}" for check in checks for problem in check]
     return found
 
@@ -124,7 +133,7 @@ def order(log: Sequence[Entry], senders: dict[int, str]) -> Iterable[str]:
             last[sender] = max(last[sender], number)
 
 
-def acknowledgements(log: Sequence[Entry], rows: dict[int, int | None]) -> Iterable[str]:
+def acknowledgements(log: Sequence[Entry], rows: dict[int, int | None], *, same_clock: bool = True) -> Iterable[str]:
     """Every message is acknowledged, by one acknowledgement that was answered so or whose answer was lost."""
     answered: Counter[int] = Counter()
     asked: set[int] = set()
@@ -137,6 +146,8 @@ def acknowledgements(log: Sequence[Entry], rows: dict[int, int | None]) -> Itera
             at = rows.get(number)
             if at is None:
                 yield f"message {number} was answered as acknowledged, and the database does not know"
+            elif not same_clock:
+                continue
             elif number in entry["ids"] and not entry["began"] <= at <= entry["ended"]:
                 yield f"message {number} was acknowledged by another request than the one that was told so"
             elif number not in entry["ids"] and at > entry["began"]:

@@ -23,14 +23,20 @@ class Unanswered(Exception):
     """The daemon was not there, went away, or said that it is stopping: the request may or may not be carried out."""
 
 
+REPEATABLE = frozenset({"stopping", "inbox_full"})
+"""Refusals of a send that may succeed later."""
+
+
 class Line:
     """Requests on one socket, over connections that are kept while they last."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, repeatable: frozenset[str] = REPEATABLE) -> None:
+        """`repeatable` are codes of refusals that break no promise."""
+        self._repeatable = repeatable
         self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(place)))
 
     async def once(self, method: str, path: str, body: object = None) -> Json:
-        """The answer; raises Unanswered. Any refusal but `stopping` and `inbox_full` breaks a promise."""
+        """The answer; raises Unanswered. Any refusal that is not repeatable breaks a promise."""
         try:
             async with self._session.request(method, f"http://hive{path}", json=body) as response:
                 answer: Json = json.loads(await response.read())
@@ -38,7 +44,7 @@ class Line:
             raise Unanswered(str(error)) from None
         if response.status == 200:
             return answer
-        if answer["error"]["code"] in ("stopping", "inbox_full"):
+        if answer["error"]["code"] in self._repeatable:
             raise Unanswered(answer["error"]["code"])
         raise AssertionError(f"{method} {path}: {response.status} {answer}")
 
@@ -81,12 +87,18 @@ class Sent:
 class Load:
     """Runs senders, and a reader of the operator's inbox, until told to stop."""
 
-    def __init__(self, senders: Sequence[LoadSender], place: dict[str | None, Path], seed: str) -> None:
+    def __init__(
+        self,
+        senders: Sequence[LoadSender],
+        place: dict[str | None, Path],
+        seed: str,
+        repeatable: frozenset[str] = REPEATABLE,
+    ) -> None:
         self.sent = Sent()
         self.read: dict[int, str] = {}
         self.marked: list[int] = []
         self._senders = senders
-        self._lines = {agent: Line(path) for agent, path in place.items()}
+        self._lines = {agent: Line(path, repeatable) for agent, path in place.items()}
         self._random = random.Random(seed)
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,10 +123,10 @@ class Load:
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
-    async def stop(self) -> None:
+    async def stop(self, seconds: float = 60.0) -> None:
         """Begin nothing new, and wait until what is under way is answered; the reader goes on."""
         self._stop.set()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(seconds):
             await asyncio.gather(*self._tasks[:-1])
 
     async def _send(self, sender: LoadSender) -> None:

@@ -57,6 +57,15 @@ def test_a_broken_promise_is_found(evidence: Evidence, words: str) -> None:
     assert any(words in problem for problem in problems(evidence)), problems(evidence)
 
 
+def test_times_of_other_clocks_are_not_compared() -> None:
+    """Without a common clock an acknowledgement may have any time, and its count is still checked."""
+    late = replace(FLAWLESS, deliveries=[Deliverable(1, "bob", 3_600_011), Deliverable(2, "bob", 21)])
+    assert problems(late) != []
+    assert problems(replace(late, same_clock=False)) == []
+    doubled = replace(log(GIVEN, FIRST, SECOND, {**REPEATED, "ids": [2]}), same_clock=False)
+    assert problems(doubled) == ["bob: message 2 was acknowledged 2 times"]
+
+
 @pytest.mark.parametrize("arrived", [["1", "3", "2"], ["1", "2"], ["1", "2", "2", "3"], ["1", "2", "3", "4"]])
 def test_a_broken_chain_is_found(arrived: list[str]) -> None:
     """Disorder, loss, doubles and inventions are seen at the end of a chain."""

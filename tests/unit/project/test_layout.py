@@ -18,7 +18,7 @@ LARGER = {
     "hive_core/runtimes/nixos/build": 13,
     "tests/unit/core/runtimes/nixos/build": 13,
     # A benchmark with its two sides (the hive's and the reference's) is several files.
-    "tests/benchmarks": 32,
+    "tests/benchmarks": 31,
     # The fakes of the daemon that several folders below use are beside the tests of the harness's own modules.
     "tests/unit/agent": 15,
     "tests/unit/core/cli": 13,
@@ -38,6 +38,7 @@ SCENARIOS = {
     "tests/property",
     "tests/integration",
     "tests/browser",
+    "tests/soak",
     "tests/system",
     # The command lines of all CLIs that are started for each turn, and their output.
     "tests/unit/agent/backends/one_shot/test_commands.py",

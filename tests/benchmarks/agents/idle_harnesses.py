@@ -1,4 +1,4 @@
-"""A client that is many idle harnesses: `python -m tests.benchmarks.idle_harnesses CORE_SOCKET...`."""
+"""A client that is many idle harnesses: `python -m tests.benchmarks.agents.idle_harnesses CORE_SOCKET...`."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def _daemon(state_dir: Path) -> list[Figure]:
     with hive(state_dir) as running:
         alone = proc.resident_mb(running.pid)
         running.spawn(*names)
-        with client("idle_harnesses", *(str(running.core_socket(name)) for name in names)):
+        with client("agents.idle_harnesses", *(str(running.core_socket(name)) for name in names)):
             connected = proc.resident_mb(running.pid)
     return [
         Figure(f"daemon with {AGENTS} idle agents connected: VmRSS", "MB", [connected],

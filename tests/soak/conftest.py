@@ -1,0 +1,7 @@
+"""Fixtures of the soak."""
+
+from __future__ import annotations
+
+from tests.integration.conftest import hive_home
+
+__all__ = ["hive_home"]

@@ -21,6 +21,7 @@ from hive_core.errors import HiveError, bad_request, not_found
 from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
 from hive_core.infra.concurrency.threads import READS
 from hive_core.infra.disk_space import disk_full, is_lack_of_space
+from hive_core.infra.tasks import finish_detached
 from hive_core.protocol import ErrorAnswer, ErrorBody, Query, WrongField
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class LoadLimits:
             raise TooManyRequests("too_many_reads", why, "wait for their answers, then ask again", 1) from None
         task = asyncio.ensure_future(work())
         task.add_done_callback(lambda _: release())
-        return await asyncio.shield(task)
+        return await finish_detached(task)
 
     async def run_following(self, caller: str, work: Callable[[], Awaitable[T]]) -> T:
         """Carry out `work`, which may wait. Raises `too_many_followers`."""
@@ -198,7 +199,7 @@ class Dispatcher:
         elif endpoint.waits:
             answer = await endpoint.handler(call)
         else:
-            answer = await asyncio.shield(asyncio.ensure_future(endpoint.handler(call)))
+            answer = await finish_detached(asyncio.ensure_future(endpoint.handler(call)))
         if isinstance(answer, web.StreamResponse):
             return answer
         return json_response(answer.__pydantic_serializer__.to_json(answer))

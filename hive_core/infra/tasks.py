@@ -58,7 +58,16 @@ async def shield_to_completion(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def log_failure(task: asyncio.Task[Any]) -> None:
+async def finish_detached(task: asyncio.Future[T]) -> T:
+    """Return the result of `task`, which goes on if the caller is cancelled; a failure of it is logged then."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(log_failure)
+        raise
+
+
+def log_failure(task: asyncio.Future[Any]) -> None:
     """Log the failure of a task that has ended after its caller was cancelled."""
     if task.cancelled() or (error := task.exception()) is None:
         return

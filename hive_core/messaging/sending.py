@@ -16,7 +16,7 @@ from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.space import DatabaseSpace
-from hive_core.infra.tasks import BackgroundTasks, KeyedLocks
+from hive_core.infra.tasks import BackgroundTasks, KeyedLocks, finish_detached
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.infra.wakeups import Wakeups
 from hive_core.messaging import store
@@ -124,7 +124,7 @@ class Sender:
             return await self._store(sender, request, lister, size)
         # Shielded: the key must stay locked until the message is on disk, also if the sender hangs up and repeats it.
         storing = self._store_once(sender, request, request.idempotency_key, lister, size)
-        return await asyncio.shield(asyncio.ensure_future(storing))
+        return await finish_detached(asyncio.ensure_future(storing))
 
     async def deliver(self, message: OutgoingMessage, within: Callable[[sqlite3.Connection, int], T]) -> T:
         """Carry out `within`, which is given the message's id, and store the message with it: both or neither.

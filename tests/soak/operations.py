@@ -14,7 +14,7 @@ from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Daemon, Json
 from tests.soak.record import Record
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Longest time in seconds that an answer may take: a stop or a deployment waits for other processes."""
 SHORTAGES = frozenset({"stopping", "disk_full", "database_full"})
 """Refusals that belong to what is done to the hive. Any other one from 500 on is a fault."""

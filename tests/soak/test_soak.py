@@ -10,8 +10,10 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import sqlite3
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -332,4 +334,8 @@ async def test_everything_at_once(hive_home: Path, capfd: pytest.CaptureFixture[
                 finally:
                     soak.consumers.close()
                     say(f"HIVE_SOAK_SEED={seed}\n{soak.record.table()}")
+                    if soak.record.faults:
+                        kept = Path(tempfile.gettempdir(), f"hive-soak-{seed}.log")
+                        shutil.copyfile(soak.daemon.log, kept)
+                        say(f"the log of the daemons is kept in {kept}")
     assert soak.record.faults == {}

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hive_core.errors import HiveError
-from hive_core.infra.tasks import BackgroundTasks, shield_to_completion
+from hive_core.infra.tasks import BackgroundTasks, finish_detached, shield_to_completion
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -53,6 +53,30 @@ async def test_an_expected_error_is_logged_without_a_traceback() -> None:
     (entry,) = logs
     assert (entry["log_level"], entry["code"], entry["error"]) == ("warning", "stopping", "the hive is stopping")
     assert "exc_info" not in entry
+
+
+async def test_a_failure_after_the_caller_has_gone_is_logged() -> None:
+    """Work goes on though its caller does not wait, and its refusal is a line of the log, not a lost exception."""
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await may_end.wait()
+        raise HiveError("unknown_agent", "there is no agent 'ada'")
+
+    task = asyncio.create_task(work())
+    with capture_logs() as logs:
+        caller = asyncio.create_task(finish_detached(task))
+        await begun.wait()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert not task.done()
+        may_end.set()
+        await asyncio.wait([task])
+        await asyncio.sleep(0)  # The callbacks of the task.
+    (entry,) = logs
+    assert (entry["log_level"], entry["code"]) == ("warning", "unknown_agent")
 
 
 async def test_an_answer_or_an_error_is_passed_on() -> None:

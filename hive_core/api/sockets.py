@@ -55,13 +55,16 @@ class CoreSockets:
         await self._runner.setup()
 
     async def open(self, name: str) -> None:
-        """Listen for the agent."""
+        """Listen for the agent, unless that is so already. Raises `cannot_listen`; a later call tries again."""
         if self._runner is None:
             raise RuntimeError("serve comes first")
+        if name in self._listeners:
+            return
         path = self._path_of(name)
         self._names[str(path)] = name
-        self._listeners[name] = listener = Listener(self._runner, path, 0o600, connections=_CORE_CONNECTIONS)
+        listener = Listener(self._runner, path, 0o600, connections=_CORE_CONNECTIONS)
         await listener.start()
+        self._listeners[name] = listener
 
     async def close(self, name: str) -> None:
         """Stop listening for the agent and close its connections."""

@@ -24,11 +24,14 @@ from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 
 @dataclass
 class FakeSockets:
-    """Which agents are listened for."""
+    """Which agents are listened for; those in `broken` cannot be."""
 
     names: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
 
     async def open(self, name: str) -> None:
+        if name in self.broken:
+            raise HiveError("cannot_listen", "cannot listen: Too many open files")
         self.names.add(name)
 
     async def close(self, name: str) -> None:
@@ -209,9 +212,14 @@ def in_force(number: int, **settings: object) -> ActiveConfig:
 
 @asynccontextmanager
 async def opened(
-    layout: Layout, processes: FakeProcesses | None = None, limit_policy: LimitPolicy | None = None
+    layout: Layout,
+    processes: FakeProcesses | None = None,
+    limit_policy: LimitPolicy | None = None,
+    *,
+    sockets: FakeSockets | None = None,
+    up_seconds: float = 0,
 ) -> AsyncIterator[AgentHive]:
-    """A hive whose agents are known and not yet started."""
+    """A hive whose agents are known and not yet started. Starts do not wait for harnesses, as there are none."""
     for place in (layout.agents, layout.logs, layout.run_dir / "agents"):
         place.mkdir(parents=True, exist_ok=True)
     if processes is None:
@@ -220,7 +228,8 @@ async def opened(
     database = await Database.open(layout.database)
     writing = asyncio.create_task(database.run())
     try:
-        directory, events, sockets, page_ports = Directory(), EventHub(), FakeSockets(), FakePagePorts()
+        directory, events, page_ports = Directory(), EventHub(), FakePagePorts()
+        sockets = sockets or FakeSockets()
         views = FakeViewSockets()
         broker = Broker(database, directory, events, inbox_limit=100, lease_seconds=60)
         await broker.open()
@@ -254,6 +263,8 @@ async def opened(
             purging=purging,
             page_access=page_access,
             deferred=deferred,
+            up_seconds=up_seconds,
+            listen_seconds=0.01,
         )
         await lifecycle.open()
         yield AgentHive(

@@ -6,11 +6,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from hive_core.agents import lifecycle
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
 from hive_core.protocol import SendRequest
-from tests.unit.core.agents.builders import FakeProcesses, opened
+from hive_core.runtimes.base import UnitState
+from tests.unit.core.agents.builders import FakeProcesses, FakeSockets, opened
 
 
 @pytest.fixture
@@ -34,8 +37,9 @@ async def test_a_start_of_the_daemon_heeds_what_was_asked_meanwhile(layout: Layo
         assert processes.running == {"aa", "ab", "ac", "ad"}
 
 
-async def test_agents_are_started_side_by_side(layout: Layout) -> None:
+async def test_agents_are_started_side_by_side(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon with many agents starts four at a time: sooner than one by one, and not all at once."""
+    monkeypatch.setattr(lifecycle, "_STARTED_AT_ONCE", 4)
     names = {f"a{number}" for number in range(12)}
     async with opened(layout) as hive:
         for name in names:
@@ -49,6 +53,49 @@ async def test_agents_are_started_side_by_side(layout: Layout) -> None:
         await starting
     assert processes.running == names
     assert processes.most_at_once == 4
+
+
+async def test_the_next_agents_start_when_a_harness_is_ready(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harnesses are not all loaded at once: an agent starts when one before it has reported in, or has ended."""
+    monkeypatch.setattr(lifecycle, "_STARTED_AT_ONCE", 2)
+    async with opened(layout) as hive:
+        for name in ("aa", "bb", "cc", "dd"):
+            await hive.spawn(name)
+    processes = FakeProcesses()
+    processes.held.set()
+    async with opened(layout, processes, up_seconds=60) as hive:
+        starting = asyncio.create_task(hive.lifecycle.start_wanted())
+        assert {await processes.began.get() for _ in range(2)} == {"aa", "bb"}
+        await hive.report("aa", None)
+        assert (await asyncio.wait([starting], timeout=0.05))[1] and processes.began.empty()
+        await hive.report("aa", 0, "idle")
+        assert await processes.began.get() == "cc"
+        processes.failed["bb"] = UnitState("bb", "backoff")
+        hive.reports.health_monitor.check_again("bb")
+        assert await processes.began.get() == "dd"
+        await hive.report("cc", 0, "paused")
+        await hive.report("dd", 0, "idle")
+        async with asyncio.timeout(10):
+            await starting
+
+
+async def test_a_failure_to_listen_is_tried_again(layout: Layout) -> None:
+    """An agent for which the daemon cannot listen, for want of open files, is heard later; the log says so once."""
+    async with opened(layout) as hive:
+        for name in ("ann", "bob"):
+            await hive.spawn(name)
+    sockets = FakeSockets(broken={"ann"})
+    with capture_logs() as logs:
+        async with opened(layout, sockets=sockets) as hive:
+            starting = asyncio.create_task(hive.lifecycle.start_wanted())
+            assert (await asyncio.wait([starting], timeout=0.05))[1]
+            assert sockets.names == {"bob"} and hive.processes.running == {"ann", "bob"}
+            sockets.broken.clear()
+            async with asyncio.timeout(10):
+                await starting
+            assert sockets.names == {"ann", "bob"}
+    (entry,) = (entry for entry in logs if entry["event"] == "cannot listen for agent")
+    assert entry["agent"] == "ann"
 
 
 async def test_a_refused_start_does_not_stop_the_others(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,8 +43,8 @@ from tests.soak.record import Record, say
 
 MINUTES = float(os.environ.get("HIVE_SOAK_MINUTES", "60"))
 AGENTS = int(os.environ.get("HIVE_SOAK_AGENTS", "100"))
-IDLE_SECONDS = 300.0
-"""Longest time in which all agents must be idle after a start."""
+UP_SECONDS = 300.0
+"""Longest time in which all harnesses must have reported in after a start."""
 DRAIN_SECONDS = 300.0
 SPAWNED_AT_ONCE = 8
 REFUSALS = REPEATABLE | SHORTAGES | {"sending_too_fast", "too_many_waiting"}
@@ -85,7 +85,7 @@ class Soak:
         return Load(self.population.senders(), places, self.seed, REFUSALS)
 
     async def populate(self) -> None:
-        """Spawn all agents and wait until they are idle."""
+        """Spawn all agents and wait until they are up."""
         for name in (*SINKS, *HOSTILE):
             await self.daemon.spawn(name, start=False)
         for name in SINKS:
@@ -99,23 +99,23 @@ class Soak:
         async with asyncio.TaskGroup() as tasks:
             for name, config in self.population.configs():
                 tasks.create_task(spawn(name, config))
-        await self.idle()
+        await self.up()
         self.record.began = time.monotonic()
 
-    async def idle(self) -> None:
-        """Wait until all agents are idle and have no messages; what does not become so is a fault."""
-        deadline = time.monotonic() + IDLE_SECONDS
+    async def up(self) -> None:
+        """Wait until the harnesses of all agents have reported in; one that does not is a fault."""
+        deadline = time.monotonic() + UP_SECONDS
         while True:
             agents = await self.daemon.agents()
-            busy = [
+            down = [
                 f"{agents[name]['lifecycle']} and {agents[name]['state']} ({agents[name]['detail']})"
                 for name in (*self.population.names, *CHANGED)
-                if agents[name]["state"] != "idle" or agents[name]["lifecycle"] != "running"
+                if agents[name]["state"] not in ("idle", "thinking") or agents[name]["lifecycle"] != "running"
             ]
-            if not busy:
+            if not down:
                 return
             if time.monotonic() > deadline:
-                self.record.fault(f"not idle after {IDLE_SECONDS:.0f} s: {dict(Counter(busy).most_common(5))}")
+                self.record.fault(f"not up after {UP_SECONDS:.0f} s: {dict(Counter(down).most_common(5))}")
                 return
             await asyncio.sleep(0.5)
 
@@ -174,15 +174,15 @@ class Soak:
         await self.kills.kill_process("kill agent CLI", self.dice.choice(CLIS), "stream-json")
 
     async def _kill(self) -> None:
-        """Kill again and again; after each dozen let all agents become idle, so that messages get through."""
+        """Kill again and again; after each dozen let all agents come up, so that messages get through."""
         for number in range(10**6):
             for kill in schedule(f"{self.seed} {number}", 1):
                 await asyncio.sleep(self.dice.uniform(0, 20))
                 await self.kills.carry_out(kill, (*self.population.names, *CHANGED), SINKS)
             with suppress(Exception):
                 began = time.monotonic()
-                await self.idle()
-                self.record.took("all idle again", time.monotonic() - began)
+                await self.up()
+                self.record.took("all up again", time.monotonic() - began)
 
     async def drained(self, load: Load) -> None:
         """Wait until nobody has anything left to do."""
@@ -273,7 +273,7 @@ async def _run(soak: Soak) -> None:
     telling = asyncio.create_task(_tell(soak))
     try:
         await soak.populate()
-        say(f"{record.minutes:.1f} min: {len(soak.population.names) + len(CHANGED)} agents are idle")
+        say(f"{record.minutes:.1f} min: {len(soak.population.names) + len(CHANGED)} agents are up")
         async with soak.load().running() as load:
             await asyncio.sleep(10)  # So that the daemon and the harnesses hold what they need for messages.
             pids = [agent["pid"] for agent in (await daemon.agents()).values() if agent["pid"]]
@@ -284,9 +284,11 @@ async def _run(soak: Soak) -> None:
                     load.check()
             say(f"{record.minutes:.1f} min: the disturbances have ended")
             await soak.operator.calm()
-            await soak.idle()
-            with suppress(TimeoutError):
+            await soak.up()
+            try:
                 await load.stop(DRAIN_SECONDS)
+            except TimeoutError:
+                record.fault(f"sends were not answered within {DRAIN_SECONDS:.0f} s")
             await soak.drained(load)
         await soak.consumers.stop()
         soak.check_promises(load)

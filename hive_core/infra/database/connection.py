@@ -14,7 +14,7 @@ import aiosqlite
 
 from hive_core.errors import HiveError
 from hive_core.infra.database.failures import is_write_failure, lacks_space
-from hive_core.infra.database.migrations import migrate
+from hive_core.infra.database.migrations import check_version, migrate
 from hive_core.infra.disk_space import disk_full, is_lack_of_space
 from hive_core.infra.files import filesystem_type
 
@@ -70,6 +70,7 @@ def _connect_for_writing(path: Path) -> sqlite3.Connection:
     # On SQLite's thread, so that the check of a large file does not block the event loop.
     connection = _connect(path)
     try:
+        check_version(connection)  # Before anything is written: a newer program may have chosen another journal.
         if stat.S_IMODE(path.stat().st_mode) != 0o600:  # A change without effect needs space, too.
             path.chmod(0o600)
         connection.execute("PRAGMA journal_mode = WAL")

@@ -7,6 +7,7 @@ the last step that ran.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 from hive_core.errors import HiveError
 
@@ -180,14 +181,46 @@ _STEP_6 = """
 ALTER TABLE proposals ADD COLUMN allowed_fetches TEXT;
 """
 
-STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6)
+_STEP_7 = """
+-- Steps 1 and 4 got these tables after the first databases had run them, so some databases lack them.
+CREATE TABLE IF NOT EXISTS purges (
+    name TEXT PRIMARY KEY
+) STRICT;
+CREATE TABLE IF NOT EXISTS page_sessions (
+    digest TEXT PRIMARY KEY,
+    agent TEXT NOT NULL,
+    user TEXT NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT;
+"""
+
+STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6, _STEP_7)
 
 
 def migrate(connection: sqlite3.Connection) -> int:
     """Run the missing steps, each in one transaction, and return the number of the schema.
 
-    Raises HiveError `schema_too_new` if a newer program has written the file.
+    Raises HiveError `schema_too_new` if a newer program has written the file, and `schema_unknown` if the tables are
+    not those of its schema.
     """
+    current = check_version(connection)
+    for number, step in enumerate(STEPS[current:], start=current + 1):
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE;\n{step}\nPRAGMA user_version = {number};\nCOMMIT;")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # A full disk, a lock, no permission.
+                raise
+            connection.execute("ROLLBACK")
+            raise _unknown(current, str(error)) from None
+    with closing(_new_database()) as new:
+        missing = _columns(new) - _columns(connection)
+    if missing:
+        raise _unknown(current, "it lacks " + ", ".join(sorted(".".join(column) for column in missing)[:_SHOWN]))
+    return len(STEPS)
+
+
+def check_version(connection: sqlite3.Connection) -> int:
+    """Return the number of the file's schema, 0 for an empty file. Raises HiveError `schema_too_new`."""
     (current,) = connection.execute("PRAGMA user_version").fetchone()
     if current > len(STEPS):
         raise HiveError(
@@ -195,6 +228,28 @@ def migrate(connection: sqlite3.Connection) -> int:
             f"the database has schema {current}, this program knows schemas up to {len(STEPS)}",
             hint="start the newer hyperhive that wrote it, or restore a copy from before the update",
         )
-    for number, step in enumerate(STEPS[current:], start=current + 1):
-        connection.executescript(f"BEGIN IMMEDIATE;\n{step}\nPRAGMA user_version = {number};\nCOMMIT;")
-    return len(STEPS)
+    return int(current)
+
+
+_SHOWN = 3
+"""Missing columns that an error names."""
+
+
+def _unknown(number: int, why: str) -> HiveError:
+    return HiveError(
+        "schema_unknown",
+        f"the database has schema {number} by its number, but other tables: {why}",
+        hint="restore a backup; if another program has made the file, choose another --state-dir",
+    )
+
+
+def _new_database() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript("\n".join(STEPS))
+    return connection
+
+
+def _columns(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    query = """SELECT tables.name, columns.name FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns
+        WHERE tables.type = 'table'"""
+    return set(connection.execute(query))

@@ -185,3 +185,24 @@ async def test_a_hostile_nest_is_purged(daemon: Daemon) -> None:
     assert list((daemon.state_dir / "trash").iterdir()) == []
     await daemon.spawn("ann", start=False)
     assert list(state.iterdir()) == []
+
+
+async def test_an_agent_of_the_first_daemon_starts(hive_home: Path) -> None:
+    """The daemon starts on a database of the first schema's first text, and runs its agent, which gets its message."""
+    daemon = Daemon(hive_home)
+    daemon.state_dir.mkdir(mode=0o700)
+    schema = Path(__file__).parents[2] / "unit/core/infra/database/schemas/first_step_1.sql"
+    connection = sqlite3.connect(daemon.database, isolation_level=None)
+    connection.executescript(f"BEGIN; {schema.read_text()} PRAGMA user_version = 1; COMMIT;")
+    config = json.dumps({"backend": "scripted", "model": None, "tools": ["Bash"], "script": []})
+    columns = "name, kind, desired, config, prompt, deployment, instance, created_at"
+    connection.execute(
+        f"INSERT INTO agents ({columns}) VALUES ('ada', 'agent', 'running', ?, 'You are ada.', 0, NULL, 1)", (config,)
+    )
+    connection.execute("INSERT INTO web_ports VALUES ('ada', 8142)")
+    connection.execute("INSERT INTO messages (sender, recipient, body, sent_at) VALUES ('operator', 'ada', 'hi', 1)")
+    connection.execute("INSERT INTO deliveries (message, recipient) VALUES (1, 'ada')")
+    connection.close()
+    async with running(daemon):
+        answer = await daemon.ask("GET", "/v1/messages/1/reply?wait_seconds=30")
+        assert answer["reply"]["body"] == "ada heard: hi"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,9 +13,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
-from hive_core.infra.database.migrations import STEPS, migrate
 from hive_core.infra.file_lock import StateLock
-from hive_core.messaging import question_store
 
 
 @asynccontextmanager
@@ -251,104 +247,6 @@ async def test_a_damaged_file_is_refused(tmp_path: Path, part: float) -> None:
         await Database.open(path)
     assert refusal.value.code == "database_damaged"
     assert path.read_bytes() == content
-
-
-def test_migrations_run_once_and_are_numbered() -> None:
-    """A file knows the number of its schema, and bringing it up to date twice changes nothing."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    assert [migrate(db), migrate(db)] == [len(STEPS), len(STEPS)]
-    assert db.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
-    db.close()
-
-
-RELEASED_STEPS = (
-    "36405ecc5c2552f7b3666fff1ca66b15fa3266cb35df5a624b6914f85556b162",
-    "49b61a639a631eed8d4e96b9260b6606e1b508e2f70859b17d7fa5e6fd5d89ed",
-    "6092468ab9e5f20be16ba8699d7e004d398e576b2f493a2ee983c2bc5664d9cc",
-    "e9506f6a2e16f13fb6a6ca11738d430c3e83e8808646fa60f23b5893c026b112",
-    "b753a070530a8039f2761df2f1ad60fc4e5887933db371e0ad85efd539879bf1",
-)
-"""SHA-256 of the SQL of each released migration step, without comments."""
-
-
-def test_released_steps_stay_as_they_are() -> None:
-    """The statements of a released step do not change by a byte: databases exist that have run it."""
-    statements = (re.sub("^--.*\n", "", step, flags=re.MULTILINE) for step in STEPS)
-    hashes = tuple(hashlib.sha256(text.encode()).hexdigest() for text in statements)
-    assert hashes[: len(RELEASED_STEPS)] == RELEASED_STEPS
-
-
-@pytest.mark.parametrize("version", range(1, len(STEPS)))
-def test_every_version_is_migrated_to_the_same_schema(version: int) -> None:
-    """A database of any older version gets the same tables and indexes as a new one."""
-
-    def schema(db: sqlite3.Connection) -> list[tuple[str, ...]]:
-        return db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
-
-    new, old = (sqlite3.connect(":memory:", isolation_level=None) for _ in range(2))
-    with closing(new), closing(old):
-        migrate(new)
-        for step in STEPS[:version]:
-            old.executescript(step)
-        old.execute(f"PRAGMA user_version = {version}")
-        assert schema(old) != schema(new)
-        assert migrate(old) == len(STEPS)
-        assert schema(old) == schema(new)
-
-
-def test_proposals_outlive_the_change_of_their_table() -> None:
-    """Proposals of an older daemon are kept by the migration, and rebuilds can be added."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    for number, step in enumerate(STEPS[:2], start=1):
-        db.executescript(f"{step}; PRAGMA user_version = {number};")
-    row = ("ada", 3, "config", "built", "ada", "why", "a" * 40, None, "c", "manager", "[]", "", 1, 2, 3)
-    db.execute(f"INSERT INTO proposals VALUES ({', '.join('?' * len(row))})", row)
-    migrate(db)
-    assert db.execute("SELECT * FROM proposals").fetchall() == [(*row, 1, 0, None)]
-    added = ("ada", 4, "rebuild", *row[3:], 1, 0, None)
-    db.execute(f"INSERT INTO proposals VALUES ({', '.join('?' * len(added))})", added)
-    db.close()
-
-
-def test_spawns_and_destroys_are_to_be_completed_after_the_update() -> None:
-    """After the migration, `start` and `purge` are unknown only for spawns and destroys."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    for number, step in enumerate(STEPS[:4], start=1):
-        db.executescript(f"{step}; PRAGMA user_version = {number};")
-    kinds = ("spawn", "config", "destroy", "rollback", "rebuild")
-    rows = [
-        ("ada", number, kind, "built", "ada", "why", "a" * 40, None, "c", "manager", "[]", "", 1, 2, 3)
-        for number, kind in enumerate(kinds)
-    ]
-    db.executemany(f"INSERT INTO proposals VALUES ({', '.join('?' * len(rows[0]))})", rows)
-    migrate(db)
-    found = db.execute("SELECT * FROM proposals ORDER BY number").fetchall()
-    assert [row[:-3] for row in found] == rows
-    assert [row[-3:-1] for row in found] == [(None, None), (1, 0), (None, None), (1, 0), (1, 0)]
-    db.close()
-
-
-def test_what_there_is_outlives_questions_and_reminders() -> None:
-    """Agents and messages of an older daemon are kept by the migration, without status and questions."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    for number, step in enumerate(STEPS[:3], start=1):
-        db.executescript(f"{step}; PRAGMA user_version = {number};")
-    db.execute("""INSERT INTO agents (name, kind, desired, config, prompt, deployment, created_at)
-        VALUES ('ada', 'agent', 'running', '{}', 'be brief', 3, 7)""")
-    db.execute("INSERT INTO messages (id, sender, recipient, body, sent_at) VALUES (41, 'ada', 'operator', 'hi', 5)")
-    before = [db.execute(f"SELECT * FROM {table}").fetchall() for table in ("agents", "messages")]
-    migrate(db)
-    agents, messages = (db.execute(f"SELECT * FROM {table}").fetchall() for table in ("agents", "messages"))
-    assert agents == [(*before[0][0], "")]
-    assert messages == before[1]
-    assert [db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("questions", "reminders")] == [
-        (0,)
-    ] * 2
-    question = question_store.QuestionRow(42, "ada", "Which?", ("a",), True, "key", 1, 2)
-    question_store.insert_question(db, question)
-    assert question_store.find_question(db, 42) == question
-    assert question_store.insert_reminder(db, "ada", 9, "look", None, 1) == question_store.find_reminder(db, "ada", 1)
-    db.close()
 
 
 def test_a_state_directory_has_one_daemon(tmp_path: Path) -> None:

@@ -119,7 +119,6 @@ class Daemon:
         )
         await broker.open()
         await space.measure()
-        reports = HarnessReports(events, broker, directory)
         questions = Questions(database, broker, directory, events)
         reminders = Reminders(database, broker)
         scheduler = Scheduler(database, questions, reminders)
@@ -133,6 +132,7 @@ class Daemon:
         views = ViewSockets(layout.view_socket, lambda name: layout.agent(name).view_door, mode, group)
         stack.callback(views.close)
         runtime = await opening
+        reports = HarnessReports(events, broker, directory, runtime)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
         deferred = DeferredChanges(database, IntentFiles(layout.intents))
         page_access, purging = PageAccess(), Purging(layout, database, deferred)

@@ -1,22 +1,71 @@
-"""Alerts about agents in trouble: one message per incident, not one per crash."""
+"""Crashes of agents, and alerts about agents in trouble: one message per incident, not one per crash."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal, get_args
 
 from hive_core.protocol import HarnessState
 from hive_core.runtimes.base import UnitState
 from hive_core.text import Quoted
 
-Trouble = Literal["crashed", "needs_login", "failing", "paused", "starved"]
+Trouble = Literal["crashed", "looping", "needs_login", "failing", "paused", "starved"]
 
 _QUIET_SECONDS = 600.0
 _LASTING_SECONDS = 60.0
 _SHOWN_DETAIL = 1_000
 _NOTHING = Quoted("")
+REPEATED = 3
+"""Crashes in a row, without being ready between them, after which an agent counts as one that does not come up."""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """The last crash of an agent, and how many there were in a row.
+
+    `last_line` is what its programs printed last before it; it comes from the agent and is not trusted.
+    """
+
+    run: int
+    cause: str
+    at: datetime
+    in_a_row: int = 1
+    last_line: str = ""
+
+
+class CrashRecords:
+    """The last crash of each agent since it was last ready, started on request or stopped."""
+
+    def __init__(self) -> None:
+        self._crashes: dict[str, Crash] = {}
+
+    def last(self, name: str) -> Crash | None:
+        """The last crash of the agent, None if there was none."""
+        return self._crashes.get(name)
+
+    def forget(self, name: str) -> None:
+        """Discard the agent's crashes, because it is ready or gone."""
+        self._crashes.pop(name, None)
+
+    def note(self, unit: UnitState) -> None:
+        """Record a change of the agent's process or container."""
+        if unit.lifecycle in ("backoff", "failed"):
+            last = self._crashes.get(unit.name)
+            number = 1 if last is None else last.in_a_row + 1
+            self._crashes[unit.name] = Crash(unit.run, unit.exit_cause, unit.since, number)
+        elif unit.lifecycle == "stopped" or (unit.lifecycle == "starting" and not unit.restarts):
+            self.forget(unit.name)
+
+    def set_last_line(self, name: str, crash: Crash, line: str) -> Crash:
+        """Add the line to the crash, which is returned, and to the record unless there is another one by now."""
+        complete = replace(crash, last_line=line)
+        if self._crashes.get(name) == crash:
+            self._crashes[name] = complete
+        return complete
 
 
 class Alerts:
@@ -53,8 +102,21 @@ class Alerts:
             )
             return self._opened(name, "starved", text)
         if unit.lifecycle in ("stopping", "stopped"):
-            self._open.discard((name, "crashed"))
+            self._open -= {(name, "crashed"), (name, "looping")}
         return None
+
+    def crashed_again(self, unit: UnitState, crash: Crash) -> str | None:
+        """The message, if with this crash there were so many in a row that the agent seems unable to come up."""
+        if unit.lifecycle != "backoff" or crash.in_a_row < REPEATED:
+            return None
+        name = unit.name
+        text = (
+            f"{name} does not come up: it has ended {crash.in_a_row} times in a row before it was ready, the last time "
+            f"with: {crash.cause}. The hive tries it again, at longest every minute. See its logs (hive-c0re logs "
+            f"{name}) and mend the cause, or stop it: hive-c0re stop {name}"
+        )
+        words = Quoted(crash.last_line).block(_SHOWN_DETAIL, otherwise="(it printed nothing)")
+        return self._opened(name, "looping", f"{text}\nThe last line that it printed, in its own words:\n{words}")
 
     def state_reported(self, name: str, state: HarnessState, detail: Quoted = _NOTHING) -> str | None:
         """The message, if this report opens an incident."""

@@ -145,7 +145,7 @@ class DeploymentManager:
             self._registry.add(record)
             await self.listen(record)
             if start:
-                await self._activate(record)
+                await self._runtime.activate(self.spec(record))
         return self._registry.status(name)
 
     async def deploy(self, name: str, in_force: ActiveConfig) -> bool:
@@ -162,9 +162,7 @@ class DeploymentManager:
             self.hold_port(record)
             wanted = record.desired == "running"
             if wanted:
-                await self._activate(record)
-            else:
-                self._reports.health_monitor.forget(name)
+                await self._runtime.activate(self.spec(record))
         return wanted
 
     async def wait_healthy(self, name: str, number: int, seconds: float) -> str:
@@ -236,10 +234,6 @@ class DeploymentManager:
         )
 
     # --------------------------------------------------------------------------------------------------------
-
-    async def _activate(self, record: AgentRecord) -> None:
-        self._reports.health_monitor.forget(record.name)
-        await self._runtime.activate(self.spec(record))
 
     def _check_free(self, name: str) -> None:
         if self._registry.find(name) is not None:

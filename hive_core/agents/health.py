@@ -1,24 +1,23 @@
-"""Reports of harnesses, and whether an agent is healthy after a deployment."""
+"""The state of every agent from its process and the reports of its harness, and whether it is healthy."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
 
-from hive_core.agents.alerts import Alerts, reason
+from hive_core.agents.alerts import Alerts, Crash, CrashRecords, reason
 from hive_core.errors import HiveError
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.infra.wakeups import Wakeups
 from hive_core.messaging import Broker, Directory
 from hive_core.protocol import HarnessState, SendRequest
 from hive_core.protocol.names import MANAGER, OPERATOR, SYSTEM
-from hive_core.runtimes.base import UnitState
+from hive_core.runtimes.base import Runtime, UnitState
 from hive_core.text import Quoted, quote_log_lines
 
 _log = structlog.get_logger(__name__)
@@ -29,15 +28,37 @@ LastLines = Callable[[str], Awaitable[Sequence[str]]]
 
 _LOG_SECONDS = 0.1
 """Longest wait for the log before a crash is reported without it."""
+_LAST_LINE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class ReportedState:
-    """The last report of a harness. The text comes from the agent and is not trusted."""
+class HarnessReport:
+    """The last report of the harness that runs in one run of its agent.
 
-    state: HarnessState = "offline"
+    `run` is the number of that run. `deployment` is None if the harness did not report one. The detail comes from the
+    agent and is not trusted.
+    """
+
+    run: int
+    deployment: int | None
+    state: HarnessState = "starting"
     detail: str = ""
-    since: datetime | None = None
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The facts of now about an agent: its process or container, and its harness.
+
+    `crash` is the last crash since the agent was last ready. Made by `HarnessReports.condition` only: a harness that
+    belongs to no present process is `offline`, whatever it has reported.
+    """
+
+    unit: UnitState
+    state: HarnessState
+    detail: str
+    since: datetime | None
+    crash: Crash | None
 
 
 class HarnessReports:
@@ -47,41 +68,71 @@ class HarnessReports:
     """
 
     def __init__(
-        self, events: EventHub, broker: Broker, directory: Directory, clock: Callable[[], float] = time.monotonic
+        self,
+        events: EventHub,
+        broker: Broker,
+        directory: Directory,
+        runtime: Runtime,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`clock` gives the time in seconds."""
-        self.health_monitor = HealthMonitor()
+        self.health_monitor = HealthMonitor(self.report)
         self._events = events
         self._broker = broker
         self._directory = directory
+        self._runtime = runtime
         self._alerts = Alerts(clock)
-        self._last: defaultdict[str, ReportedState] = defaultdict(ReportedState)
+        self._crashes = CrashRecords()
+        self._reports: dict[str, HarnessReport] = {}
 
-    def last(self, name: str) -> ReportedState:
-        """The last report of the harness of `name`."""
-        return self._last[name]
+    def report(self, name: str) -> HarnessReport | None:
+        """The last report of the harness that runs now; None if none runs, or it has not said hello."""
+        unit, report = self._runtime.unit(name), self._reports.get(name)
+        return report if report is not None and unit is not None and _is_of(report, unit) else None
+
+    def condition(self, unit: UnitState) -> Condition:
+        """The condition of the agent whose process or container is in the state `unit`."""
+        report = self._reports.get(unit.name)
+        crash = self._crashes.last(unit.name)
+        if report is None or not _is_of(report, unit):
+            return Condition(unit, "offline", "", unit.since if unit.run else None, crash)
+        return Condition(unit, report.state, report.detail, report.since, crash)
 
     def forget(self, name: str) -> None:
         """Discard everything about an agent that was destroyed."""
-        self._last.pop(name, None)
+        self._reports.pop(name, None)
         self._alerts.forget(name)
-        self.health_monitor.forget(name)
+        self._crashes.forget(name)
+        self.health_monitor.check_again(name)
 
     async def hello(self, name: str, deployment: int | None, *, again: bool = False) -> None:
         """Record that a harness has started and reports to run `deployment`.
 
         `again`: it started before this daemon did, and reports its state next.
         """
-        self.health_monitor.hello(name, deployment)
+        unit = self._runtime.unit(name) or UnitState(name, "stopped")
+        # A harness may be heard before its start is: systemd's signals can be late.
+        self._reports[name] = HarnessReport(unit.run if unit.has_processes else unit.run + 1, deployment)
+        self.health_monitor.check_again(name)
         if not again:
             await self.harness(name, "starting", "")
 
     async def harness(self, name: str, state: HarnessState, detail: str) -> None:
-        """Record the state that a harness reports."""
-        self.health_monitor.report(name, state, Quoted(detail))
-        self._note(name, state, detail)
-        news = self._alerts.state_reported(name, state, Quoted(detail))
-        await self._announce(name, news, operator_too=state in ("paused", "needs_login"))
+        """Record the state that a harness reports. Nothing happens if it has not said hello, or its run has ended."""
+        unit, last = self._runtime.unit(name), self._reports.get(name)
+        if last is None or (unit is not None and last.run < unit.run + (not unit.has_processes)):
+            return
+        if (last.state, last.detail) != (state, detail) or state == "starting":
+            self._reports[name] = replace(last, state=state, detail=detail, since=datetime.now(UTC))
+            self._events.publish("agent.state", {"agent": name, "state": state, "detail": detail})
+        if state in READY:
+            self._crashes.forget(name)
+        self.health_monitor.check_again(name)
+        await self._announce(
+            name,
+            self._alerts.state_reported(name, state, Quoted(detail)),
+            operator_too=state in ("paused", "needs_login"),
+        )
 
     def status(self, name: str, text: str) -> None:
         """Publish the status text that an agent reports."""
@@ -90,29 +141,52 @@ class HarnessReports:
     async def follow(self, units: AsyncIterator[UnitState], last_lines: LastLines) -> None:
         """Publish the state changes of containers and processes until the runtime is closed.
 
-        `last_lines` gives the end of the log for the message about a crash.
+        `last_lines` gives the end of the log for the message about a crash. Messages are sent by a task of their own,
+        so that none keeps a change of state waiting.
         """
-        async for unit in units:
-            data = {"agent": unit.name, "lifecycle": unit.lifecycle, "cause": unit.exit_cause}
+        waiting: asyncio.Queue[tuple[UnitState, Crash | None] | None] = asyncio.Queue()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._announce_changes(waiting, last_lines))
+            async for unit in units:
+                self._publish(unit)
+                if unit.name in self._directory:  # Else it was destroyed.
+                    self._crashes.note(unit)
+                    waiting.put_nowait((unit, self._crashes.last(unit.name)))
+            waiting.put_nowait(None)
+
+    def _publish(self, unit: UnitState) -> None:
+        data = {"agent": unit.name, "lifecycle": unit.lifecycle, "cause": unit.exit_cause}
+        if not unit.oom_killed:
             self._events.publish("agent.lifecycle", data)
-            _log.info("agent lifecycle", pid=unit.pid, **data)
-            if unit.name not in self._directory:
-                continue  # It was destroyed.
-            self.health_monitor.check_again(unit.name)
-            if unit.lifecycle != "running":
-                # The reports of a harness that is being stopped must not count for the next one.
-                self.health_monitor.forget(unit.name)
-                self._note(unit.name, "offline", "")
+        _log.info("agent lifecycle", pid=unit.pid, **data)
+        self.health_monitor.check_again(unit.name)
+        report = self._reports.get(unit.name)
+        if not unit.has_processes and report is not None and report.run <= unit.run:
+            del self._reports[unit.name]
+            self._events.publish("agent.state", {"agent": unit.name, "state": "offline", "detail": ""})
+
+    async def _announce_changes(
+        self, waiting: asyncio.Queue[tuple[UnitState, Crash | None] | None], last_lines: LastLines
+    ) -> None:
+        """Send the messages about changes, each given with the last crash at that time, until there is a None."""
+        while (item := await waiting.get()) is not None:
+            unit, crash = item
             text = self._alerts.unit_changed(unit)
             if text is not None:
                 text = "\n".join([text, *await _log_of(unit.name, last_lines)])
             await self._announce(unit.name, text)
+            if crash is not None and unit.lifecycle in ("backoff", "failed"):
+                crash = self._crashes.set_last_line(unit.name, crash, await self._last_line(unit.name))
+                await self._announce(unit.name, self._alerts.crashed_again(unit, crash), operator_too=True)
 
-    def _note(self, name: str, state: HarnessState, detail: str) -> None:
-        last = self._last[name]
-        if (last.state, last.detail) != (state, detail):
-            self._last[name] = ReportedState(state, detail, datetime.now(UTC))
-            self._events.publish("agent.state", {"agent": name, "state": state, "detail": detail})
+    async def _last_line(self, name: str) -> str:
+        """The last line that the agent's programs printed in its last run; empty if it cannot be read."""
+        try:
+            async with asyncio.timeout(_LAST_LINE_SECONDS):
+                return await self._runtime.last_line(name)
+        except (HiveError, OSError) as error:  # TimeoutError is an OSError.
+            _log.warning("last line of a crash not read", agent=name, why=str(error) or "it takes too long")
+            return ""
 
     async def _announce(self, name: str, text: str | None, *, operator_too: bool = False) -> None:
         """Send a message to the manager, or to the operator if there is no manager or it is about the manager.
@@ -130,6 +204,11 @@ class HarnessReports:
                 _log.warning("announcement not stored", agent=name, to=recipient, code=error.code)
 
 
+def _is_of(report: HarnessReport, unit: UnitState) -> bool:
+    """Return True if the harness of the report belongs to the present processes of `unit`."""
+    return unit.has_processes and report.run == unit.run
+
+
 async def _log_of(name: str, last_lines: LastLines) -> list[str]:
     """The end of the agent's log for a message, or nothing if reading it takes too long."""
     try:
@@ -141,41 +220,17 @@ async def _log_of(name: str, last_lines: LastLines) -> list[str]:
     return ["The last lines of its log, in its own words:", *lines] if lines else []
 
 
+READY: frozenset[HarnessState] = frozenset({"idle", "thinking"})
 _NOT_READY: frozenset[HarnessState] = frozenset({"starting", "offline", "failed"})
-
-
-@dataclass(frozen=True)
-class HarnessReport:
-    """The last report of the newest harness since it started."""
-
-    deployment: int | None
-    state: HarnessState = "starting"
-    detail: Quoted = field(default_factory=lambda: Quoted(""))
 
 
 class HealthMonitor:
     """Decides from the reports of harnesses whether a deployment is healthy. In memory only."""
 
-    def __init__(self) -> None:
-        self._said: dict[str, HarnessReport] = {}
+    def __init__(self, report: Callable[[str], HarnessReport | None]) -> None:
+        """`report` returns the last report of an agent's present harness."""
+        self._report = report
         self._wakeups = Wakeups()
-
-    def forget(self, name: str) -> None:
-        """Discard the reports of the agent's harness, because it has exited or is about to be restarted."""
-        self._said.pop(name, None)
-        self.check_again(name)
-
-    def hello(self, name: str, deployment: int | None) -> None:
-        """Record that a harness has started; `deployment` is None if it did not report one."""
-        self._said[name] = HarnessReport(deployment)
-        self.check_again(name)
-
-    def report(self, name: str, state: HarnessState, detail: Quoted) -> None:
-        """Record the state that a harness reports."""
-        said = self._said.get(name)
-        if said is not None:
-            self._said[name] = HarnessReport(said.deployment, state, detail)
-            self.check_again(name)
 
     def check_again(self, name: str) -> None:
         """Wake the waiters of `wait`: the agent changed in a way that may decide whether it is healthy."""
@@ -190,7 +245,7 @@ class HealthMonitor:
         deadline = loop.time() + seconds
         with self._wakeups.add_waiter(name) as waiter:
             while True:
-                why = _why_not_ready(self._said.get(name), deployment)
+                why = _why_not_ready(self._report(name), deployment)
                 if not why or (reason := failure_reason()):
                     return reason if why else ""
                 remaining = deadline - loop.time()
@@ -208,5 +263,5 @@ def _why_not_ready(said: HarnessReport | None, deployment: int) -> str:
     if said.deployment != deployment:
         return f"its harness reported in with deployment {said.deployment} instead of {deployment}"
     if said.state == "failed":
-        return f"its harness reported that it failed\n{reason(said.detail)}"
+        return f"its harness reported that it failed\n{reason(Quoted(said.detail))}"
     return "its harness reported in, but not that it is ready" if said.state in _NOT_READY else ""

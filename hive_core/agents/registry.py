@@ -101,7 +101,7 @@ class AgentRegistry:
 
     def unit(self, name: str) -> UnitState | None:
         """The state of the agent's process or container, or None if the runtime has none."""
-        return next((unit for unit in self._runtime.units() if unit.name == name), None)
+        return self._runtime.unit(name)
 
     def status(self, name: str) -> AgentStatus:
         """The status of one agent; raises like `record`."""
@@ -122,21 +122,24 @@ class AgentRegistry:
 
     def _status(self, record: AgentRecord, unit: UnitState | None) -> AgentStatus:
         unit = unit or UnitState(record.name, "stopped")
-        report = self._reports.last(record.name)
+        now = self._reports.condition(unit)
         return AgentStatus(
             name=record.name,
             kind=record.kind,
             lifecycle=unit.lifecycle,
-            state=report.state,
+            state=now.state,
             status=record.status,
             backend=record.config.backend,
             model=record.config.model,
-            detail=report.detail,
-            state_since=report.since,
+            detail=now.detail,
+            state_since=now.since,
             started_at=unit.started_at,
             pid=unit.pid,
             restarts=unit.restarts,
             exit_cause=unit.exit_cause,
+            crashes=0 if now.crash is None else now.crash.in_a_row,
+            last_crash="" if now.crash is None else now.crash.cause,
+            last_line="" if now.crash is None else now.crash.last_line,
             unacked=self._broker.unacknowledged(record.name),
             web_port=record.web_port,
             deployment=record.deployment,

@@ -109,6 +109,14 @@ def read_body(given: str) -> str:
         ) from None
 
 
+def waiting_options(command: F) -> F:
+    """Add the options `--no-wait` and `--timeout` of commands that wait until an agent is ready."""
+    timeout = click.option(
+        "--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait."
+    )
+    return click.option("--no-wait", is_flag=True, help="Do not wait until it is ready.")(timeout(command))
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as JSON.")
 
 

@@ -16,6 +16,7 @@ from hive_core.cli import throwaway_agent
 from hive_core.cli.client import Client, agent_path, proposal_path
 from hive_core.cli.commands.agents import STOP_SECONDS
 from hive_core.cli.errors import Failure, StepFailed
+from hive_core.cli.output import describe_crash
 
 _POLL_SECONDS = 0.1
 _LONGEST_POLL_SECONDS = 60.0
@@ -126,10 +127,13 @@ class LiveCheck:
             status = self._client.get(agent_path(self.name))
             if status.get("state") in _READY:
                 return f"the harness of {self.name} reports that it is ready"
-            detail = status.get("exit_cause") or status.get("detail") or "no reason given"
+            crash = describe_crash(status)
+            detail = (
+                f"it has ended {crash}" if crash else status.get("detail") or status.get("exit_cause")
+            ) or "no reason given"
             if "failed" in (status.get("state"), status.get("lifecycle")):
                 raise StepFailed(f"{self.name} failed: {detail}", _HINT)
-            if int(status.get("restarts") or 0) >= _CRASHES:
+            if int(status.get("crashes") or 0) >= _CRASHES:
                 raise StepFailed(f"{self.name} keeps crashing: {detail}", _HINT)
             if time.monotonic() >= end:
                 why = f"the harness of {self.name} is {status.get('state')} after {self._timeout:g} s"

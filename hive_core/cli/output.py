@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from hive_core.protocol.names import MANAGER, OPERATOR
-from hive_core.text import escaped_line
+from hive_core.text import Quoted, escaped_line
 
 Row = Sequence[str]
 
@@ -123,6 +123,21 @@ def coloured_state(word: str, shown: str | None = None) -> str:
     text = word if shown is None else shown
     colour = _WORDS.get(word)
     return click.style(text, fg=colour) if colour else dim(text)
+
+
+_SHOWN_LINE = 200
+
+
+def describe_crash(agent: Mapping[str, Any]) -> str:
+    """Format the last crash of an agent since it was last ready; empty if there was none.
+
+    The last line of its programs, which may say anything, is cut, escaped and in quotes.
+    """
+    cause, times, line = agent.get("last_crash"), agent.get("crashes", 0), str(agent.get("last_line") or "")
+    if not cause:
+        return ""
+    words = f": {Quoted(line).line(_SHOWN_LINE)}" if line.strip() else ""
+    return f"{times} times in a row, the last time with: {cause}{words}" if times > 1 else f"with: {cause}{words}"
 
 
 def dim(text: str) -> str:

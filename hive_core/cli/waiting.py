@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -11,7 +13,7 @@ import click
 from hive_core.cli.arguments import print_json, shown_proposal
 from hive_core.cli.client import Client, agent_path, proposal_path
 from hive_core.cli.errors import Failure
-from hive_core.cli.output import coloured_agent, coloured_state, print_lines
+from hive_core.cli.output import coloured_agent, coloured_state, describe_crash, print_lines
 from hive_core.text import escaped_line
 
 _POLL_SECONDS = 60.0
@@ -88,16 +90,18 @@ def _print_state(proposal: Answer) -> None:
 
 _START_POLL_SECONDS = 0.2
 _CRASHES = 3
+"""Crashes in a row after which an agent is not waited for any longer."""
 _LOG_LINES = 15
 
+OnStatus = Callable[[Answer], None]
 
-def wait_until_ready(
-    client: Client, name: str, timeout: float, on_status: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
+
+def wait_until_ready(client: Client, name: str, timeout: float, on_status: OnStatus, *, was: str, hint: str) -> Answer:
     """Wait until the agent's harness is idle or thinking, and return its status; `on_status` gets every status.
 
     Raises Failure if the agent fails, keeps crashing, is stopped or needs longer than `timeout` seconds, and prints
-    the end of its log on stderr.
+    the end of its log on stderr. The message begins with the name and `was`, such as "was created", which was done
+    before.
     """
     end = time.monotonic() + timeout
     while True:
@@ -108,38 +112,65 @@ def wait_until_ready(
         why = _why_not_ready(status)
         if why is None and time.monotonic() >= end:
             why = f"is not ready after {timeout:g} s (its harness is {status.get('state')})"
+            crash = describe_crash(status)
+            why += f": it has ended {crash}" if crash else ""
         if why is not None:
-            raise _failure(client, name, why)
+            _print_log_end(client, name)
+            raise Failure("not_ready", f"{name} {was}, but {why}", hint=hint)
         time.sleep(_START_POLL_SECONDS)
 
 
-def _why_not_ready(status: dict[str, Any]) -> str | None:
+def _why_not_ready(status: Answer) -> str | None:
     """Explain why the agent cannot become ready without help; None while it still can."""
-    detail = status.get("detail") or status.get("exit_cause") or "no reason given"
+    detail = status.get("detail") or "no reason given"
     if status.get("state") == "needs_login":
         return f"needs a login: {detail}"
     if status.get("state") == "paused":
         return f"is paused: {detail}"
-    if "failed" in (status.get("state"), status.get("lifecycle")):
+    if status.get("state") == "failed":
         return f"failed: {detail}"
+    crash = describe_crash(status) or status.get("exit_cause") or "no reason given"
+    if status.get("lifecycle") == "failed":
+        return f"failed: {crash}"
     if status.get("lifecycle") in {"stopping", "stopped"}:
         return "was stopped before it was ready"
-    restarts = status.get("restarts")
-    if isinstance(restarts, int) and restarts >= _CRASHES:
-        return f"keeps crashing ({restarts} restarts): {detail}"
+    if status.get("crashes", 0) >= _CRASHES:
+        return f"does not come up: it has ended {crash}"
     return None
 
 
-def _failure(client: Client, name: str, why: str) -> Failure:
+def _print_log_end(client: Client, name: str) -> None:
     try:
         log = client.get(agent_path(name, "logs"), {"lines": _LOG_LINES})
     except Failure:
-        log = {}
+        return
     if log.get("lines"):
         click.echo("the last lines of its log:", err=True)
         print_lines(log, err=True)
-    return Failure(
-        "not_ready",
-        f"{name} was created, but {why}",
-        hint=f'look with "hive-c0re logs {name}"; remove it with "hive-c0re destroy {name}"',
-    )
+
+
+@contextmanager
+def show_progress(name: str) -> Iterator[OnStatus]:
+    """Show the agent's states on stderr: with a spinner on a terminal, else with a line for each change."""
+
+    def words(status: Answer) -> str:
+        text = f"{name}: process {status.get('lifecycle')}, harness {status.get('state')}"
+        detail = status.get("detail") or describe_crash(status)
+        return escaped_line(f"{text}, {detail}" if detail else text)
+
+    if not sys.stderr.isatty():
+        last = ""
+
+        def line(status: Answer) -> None:
+            nonlocal last
+            if (text := words(status)) != last:
+                click.echo(text, err=True)
+                last = text
+
+        yield line
+        return
+    from rich.console import Console  # noqa: PLC0415 - takes as long to import as everything else
+    from rich.text import Text  # noqa: PLC0415
+
+    with Console(stderr=True).status(f"{name}: starting") as spinner:
+        yield lambda status: spinner.update(Text(words(status)))

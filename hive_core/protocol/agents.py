@@ -23,9 +23,14 @@ class SpawnRequest(Request):
 
 
 class AgentStatus(Peer):
-    """An agent as the operator sees it. `unacked` messages wait for it; `restarts` counts those after crashes.
+    """An agent as the operator sees it. All is so now: nothing is left of an earlier run of its process or harness.
 
-    `needs_update` is true if its closure was built with an older hyperhive than the hive's own.
+    `detail` is the harness's own explanation of `state`; `state_since` is the time since when it is in that state.
+    `exit_cause` says how the last run ended, or why none could begin; it is empty while the agent runs. `crashes`
+    counts the crashes in a row since the agent was last ready, `last_crash` is the cause of the last of them, and
+    `last_line` what its programs printed last before it. `restarts` counts all starts after crashes since it was
+    started on request. `unacked` messages wait for it. `needs_update` is true if its closure was built with an older
+    hyperhive than the hive's own.
     """
 
     backend: Backend
@@ -36,6 +41,9 @@ class AgentStatus(Peer):
     pid: int | None
     restarts: int
     exit_cause: str
+    crashes: int = 0
+    last_crash: str = ""
+    last_line: str = ""
     unacked: int
     web_port: int
     deployment: int

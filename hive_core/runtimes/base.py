@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -90,13 +90,21 @@ class FetchesMissing(BuildFailed):
         self.fetches = tuple(fetches)
 
 
+WITH_PROCESSES: frozenset[Lifecycle] = frozenset({"starting", "running", "stopping"})
+"""The lifecycles in which an agent has processes; in the others all of them have ended."""
+
+
 @dataclass(frozen=True)
 class UnitState:
     """The state of one agent's process or container at one moment.
 
-    `exit_cause` describes the last end in words ("exit code 1", "killed by SIGKILL"); it is empty if there was none.
-    `restarts` counts starts after a crash since the agent was started on request. `oom_killed` is an event, not a
-    state: a process of the agent was killed because its memory limit was reached; the agent goes on.
+    `exit_cause` describes the end of the last run in words ("exit code 1", "killed by SIGKILL"), or why a start could
+    not be tried; it is empty while there are processes, or if nothing has ended. `restarts` counts starts after a crash
+    since the agent was started on request. `run` is the number of the present or the last run, 0 if there was none.
+    `since` is the time of the last change of the lifecycle. `oom_killed` is an event, not a state: a process of the
+    agent was killed because its memory limit was reached; the agent goes on.
+
+    Raises ValueError for a combination that cannot be, so that no part of an earlier state is left in a later one.
     """
 
     name: str
@@ -106,6 +114,40 @@ class UnitState:
     restarts: int = 0
     exit_cause: str = ""
     oom_killed: bool = False
+    run: int = 0
+    since: datetime = field(default_factory=lambda: datetime.now(UTC), compare=False)
+
+    def __post_init__(self) -> None:
+        if self.has_processes and self.exit_cause:
+            raise ValueError(f"{self.lifecycle} has no cause of an end")
+        if not self.has_processes and (self.pid is not None or self.started_at is not None):
+            raise ValueError(f"{self.lifecycle} has no process")
+
+    @property
+    def has_processes(self) -> bool:
+        """Return True if the agent has processes, or is about to have them."""
+        return self.lifecycle in WITH_PROCESSES
+
+    def change(
+        self,
+        lifecycle: Lifecycle,
+        *,
+        pid: int | None = None,
+        started_at: datetime | None = None,
+        restarts: int | None = None,
+        exit_cause: str = "",
+    ) -> UnitState:
+        """Return the next state of the same agent. Of this state it keeps the name, and `restarts` unless given."""
+        begins = lifecycle in WITH_PROCESSES and not self.has_processes
+        return UnitState(
+            self.name,
+            lifecycle,
+            pid,
+            started_at,
+            self.restarts if restarts is None else restarts,
+            exit_cause,
+            run=self.run + begins,
+        )
 
 
 class Runtime(Protocol):
@@ -192,6 +234,9 @@ class Runtime(Protocol):
     def units(self) -> list[UnitState]:
         """Return every agent that was started since the start of the daemon and not destroyed."""
 
+    def unit(self, name: str) -> UnitState | None:
+        """Return the state of one of `units`, None if the agent is none of them."""
+
     def watch(self) -> AsyncIterator[UnitState]:
         """Subscribe to every change from now on, in order per agent, until the runtime is closed."""
 
@@ -199,6 +244,12 @@ class Runtime(Protocol):
         self, name: str, log: Path, lines: int, cursor: str | None, wait_seconds: float
     ) -> tuple[list[str], str]:
         """Return the last `lines` of the log, or those after `cursor` (waiting for them), and the next cursor."""
+
+    async def last_line(self, name: str) -> str:
+        """Return the last line that the agent printed in its last run that has ended; empty if it printed none.
+
+        That is the line of its harness, or of the program that should have started its container.
+        """
 
     async def close(self) -> None:
         """Release everything. Agents that cannot outlive the daemon are stopped; containers go on."""

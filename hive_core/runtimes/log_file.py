@@ -59,10 +59,13 @@ class LogFile:
         self._failing = False
         self._closed = False
         self._news = asyncio.Event()
+        self.last_line = ""
+        """The last line with any text that was appended since the last `open`, also if the disk is full."""
 
     def open(self) -> None:
         """Create the file and its directory, private to the daemon. Raises OSError, also for a link in its place."""
         with self._lock:
+            self.last_line = ""
             self._open()
 
     async def append(self, data: bytes) -> int:
@@ -113,6 +116,9 @@ class LogFile:
     def _append(self, data: bytes, final: bool) -> int:
         with self._lock:
             lines = self._cutter.feed(data) + (self._cutter.finish() if final else [])
+            last = next((line for line in reversed(lines) if line.strip()), None)
+            if last is not None:
+                self.last_line = _cut(last).decode(errors="replace").rstrip()
             stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ ").encode()
             text = b"".join(stamp + _cut(line) + b"\n" for line in lines)
             if not text or self._closed:

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from hive_core.cli.arguments import agent_argument, json_option, print_json
+from hive_core.cli.arguments import agent_argument, json_option, print_json, waiting_options
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.output import (
     Column,
     coloured_agent,
     coloured_state,
+    describe_crash,
     dim,
     duration,
     is_interactive,
@@ -21,6 +22,7 @@ from hive_core.cli.output import (
     render,
     width,
 )
+from hive_core.cli.waiting import show_progress, wait_until_ready
 from hive_core.text import escaped_line, format_bytes
 
 
@@ -79,9 +81,15 @@ def _agent_row(agent: dict[str, Any], moment: datetime) -> list[str]:
         agent.get("backend"),
         agent.get("unacked"),
         agent.get("restarts"),
-        "; ".join(filter(None, [note, agent.get("detail") or agent.get("exit_cause"), agent.get("status")])),
+        "; ".join(filter(None, [note, agent.get("detail") or _last_end(agent), agent.get("status")])),
     ]
     return [escaped_line(str(cell)) for cell in cells]
+
+
+def _last_end(agent: dict[str, Any]) -> str:
+    """Format how the agent's process ended, if it ended by itself; an end on request explains nothing."""
+    crash = describe_crash(agent)
+    return f"ended {crash}" if crash else str(agent.get("exit_cause")) if agent.get("lifecycle") == "failed" else ""
 
 
 STOP_SECONDS = 600.0
@@ -90,11 +98,16 @@ STOP_SECONDS = 600.0
 
 @click.command()
 @agent_argument
+@waiting_options
 @json_option
 @click.pass_obj
-def start(socket: str | None, name: str, as_json: bool) -> None:
-    """Start an agent that is stopped. Nothing happens if it runs already."""
-    _act(socket, name, "start", as_json)
+def start(socket: str | None, name: str, no_wait: bool, timeout: float, as_json: bool) -> None:
+    """Start an agent that is stopped.
+
+    Waits until the agent is ready; the exit code is 1 if it does not become ready. An agent that runs already is not
+    started again.
+    """
+    _act(socket, name, "start", as_json, None if no_wait else timeout)
 
 
 @click.command()
@@ -103,25 +116,37 @@ def start(socket: str | None, name: str, as_json: bool) -> None:
 @click.pass_obj
 def stop(socket: str | None, name: str, as_json: bool) -> None:
     """Stop an agent; its messages wait for it."""
-    _act(socket, name, "stop", as_json)
+    _act(socket, name, "stop", as_json, None)
 
 
 @click.command()
 @agent_argument
+@waiting_options
 @json_option
 @click.pass_obj
-def restart(socket: str | None, name: str, as_json: bool) -> None:
-    """Stop an agent and start it again. Messages that it was working on are delivered again."""
-    _act(socket, name, "restart", as_json)
+def restart(socket: str | None, name: str, no_wait: bool, timeout: float, as_json: bool) -> None:
+    """Stop an agent and start it again.
+
+    Waits until the agent is ready; the exit code is 1 if it does not become ready. Messages that it was working on are
+    delivered again.
+    """
+    _act(socket, name, "restart", as_json, None if no_wait else timeout)
 
 
-def _act(socket: str | None, name: str, action: str, as_json: bool) -> None:
-    answer = Client(socket).post(agent_path(name, action), {}, wait=STOP_SECONDS)
+def _act(socket: str | None, name: str, action: str, as_json: bool, timeout: float | None) -> None:
+    """Start, stop or restart an agent, and with `timeout` wait so many seconds until it is ready."""
+    client = Client(socket)
+    status = client.post(agent_path(name, action), {}, wait=STOP_SECONDS)
+    key = "lifecycle"
+    if timeout is not None:
+        was, key = f"was {action}ed", "state"
+        with show_progress(name) as on_status:
+            hint = f'look with "hive-c0re logs {name}", or stop it with "hive-c0re stop {name}"'
+            status = wait_until_ready(client, name, timeout, on_status, was=was, hint=hint)
     if as_json:
-        print_json(answer)
+        print_json(status)
         return
-    lifecycle = escaped_line(str(answer.get("lifecycle")))
-    click.echo(f"{coloured_agent(name)} is {coloured_state(lifecycle)}")
+    click.echo(f"{coloured_agent(name)} is {coloured_state(escaped_line(str(status.get(key))))}")
 
 
 @click.command()

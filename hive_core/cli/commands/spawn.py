@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hive_core.cli.arguments import json_option, print_json
+from hive_core.cli.arguments import json_option, print_json, waiting_options
 from hive_core.cli.client import Client
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import coloured_agent, coloured_state
-from hive_core.cli.waiting import wait_until_ready
-from hive_core.text import escaped_line
+from hive_core.cli.waiting import show_progress, wait_until_ready
 
 _BUILD_SECONDS = 86_400.0
 """Longest time that settings can give a build."""
-
-StatusCallback = Callable[[dict[str, Any]], None]
 
 
 @click.command()
@@ -46,8 +40,7 @@ StatusCallback = Callable[[dict[str, Any]], None]
     help="Directory with agent.toml, prompt.md and agent.nix, each optional. Options override the files.",
 )
 @click.option("--no-start", is_flag=True, help="Create it, but do not start it.")
-@click.option("--no-wait", is_flag=True, help="Do not wait until it is ready.")
-@click.option("--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait.")
+@waiting_options
 @json_option
 @click.pass_obj
 def spawn(
@@ -81,8 +74,9 @@ def spawn(
     for each in status.get("warnings", []):
         click.echo(f"hive-c0re: warning: {escaped_line(str(each))}", err=True)
     if not (no_start or no_wait):
-        with _show_progress(name) as on_status:
-            status = wait_until_ready(client, name, timeout, on_status)
+        hint = f'look with "hive-c0re logs {name}"; remove it with "hive-c0re destroy {name}"'
+        with show_progress(name) as on_status:
+            status = wait_until_ready(client, name, timeout, on_status, was="was created", hint=hint)
     if as_json:
         print_json(status)
         return
@@ -102,32 +96,6 @@ def _settings_from_options(
     given |= {"tools": list(tools)} if tools else {}
     given |= {"allowed_recipients": list(allowed_recipients)} if allowed_recipients else {}
     return given
-
-
-@contextmanager
-def _show_progress(name: str) -> Iterator[StatusCallback]:
-    """Show the agent's states on stderr: with a spinner on a terminal, else with a line for each change."""
-
-    def words(status: dict[str, Any]) -> str:
-        text = f"{name}: process {status.get('lifecycle')}, harness {status.get('state')}"
-        return escaped_line(f"{text}, {status['detail']}" if status.get("detail") else text)
-
-    if not sys.stderr.isatty():
-        last = ""
-
-        def line(status: dict[str, Any]) -> None:
-            nonlocal last
-            if (text := words(status)) != last:
-                click.echo(text, err=True)
-                last = text
-
-        yield line
-        return
-    from rich.console import Console  # noqa: PLC0415 - takes as long to import as everything else
-    from rich.text import Text  # noqa: PLC0415
-
-    with Console(stderr=True).status(f"{name}: starting") as spinner:
-        yield lambda status: spinner.update(Text(words(status)))
 
 
 @dataclass(frozen=True)

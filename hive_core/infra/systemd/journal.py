@@ -23,6 +23,8 @@ _CHUNK = 64 * 1024
 _START = "0"
 """The cursor of a journal without lines; all later lines follow it."""
 _READ_SECONDS = 30.0
+_SEARCHED_LINES = 20
+"""Lines among which `last_line` looks for one with any text."""
 
 
 async def read(unit: str, lines: int, cursor: str | None, wait_seconds: float) -> tuple[list[str], str]:
@@ -44,6 +46,17 @@ async def read(unit: str, lines: int, cursor: str | None, wait_seconds: float) -
     else:
         await _run(after, entries, _READ_SECONDS)
     return entries.lines, entries.cursor or cursor
+
+
+async def last_line(unit: str, invocation: str) -> str:
+    """Return the last line that the processes of a unit printed in one run; empty if there is none.
+
+    Other than with `read`, lines of systemd about the unit are not among them. Raises HiveError `no_journal`.
+    """
+    entries = Entries(_SEARCHED_LINES, newest=True, stamped=False)
+    matches = [f"_SYSTEMD_UNIT={unit}", f"_SYSTEMD_INVOCATION_ID={invocation}"]
+    await _run([f"--lines={_SEARCHED_LINES}", *matches], entries, _READ_SECONDS)
+    return next((line for line in reversed(entries.lines) if line.strip()), "")
 
 
 async def _run(arguments: list[str], entries: Entries, seconds: float, *, follow: bool = False) -> None:
@@ -112,14 +125,16 @@ _MAX_COMPLAINT = 500
 class Entries:
     """At most `most` lines of the journal: the first that arrive, or the last if `newest` is set.
 
-    `cursor` is that of the last line, empty if there is none. `complaint` is the other output of journalctl.
+    With `stamped` each line begins with its time. `cursor` is that of the last line, empty if there is none.
+    `complaint` is the other output of journalctl.
     """
 
-    def __init__(self, most: int, *, newest: bool = False) -> None:
+    def __init__(self, most: int, *, newest: bool = False, stamped: bool = True) -> None:
         self.cursor = ""
         self.complaint = ""
         self._most = most
         self._newest = newest
+        self._stamped = stamped
         self._lines: deque[str] = deque()
         self._bytes = 0
         self._cutter = LineCutter(_MAX_ENTRY_BYTES)
@@ -148,8 +163,8 @@ class Entries:
         except (ValueError, KeyError, TypeError):
             self.complaint = (self.complaint + line.decode(errors="replace") + " ")[:_MAX_COMPLAINT]
             return
-        stamp = datetime.fromtimestamp(usec / 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        self._add_line(f"{stamp} {_message_line(entry.get('MESSAGE'))}")
+        stamp = datetime.fromtimestamp(usec / 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ ")
+        self._add_line(f"{stamp if self._stamped else ''}{_message_line(entry.get('MESSAGE'))}")
         self.cursor = cursor
 
     def _add_line(self, line: str) -> None:

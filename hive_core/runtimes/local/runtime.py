@@ -233,6 +233,11 @@ class LocalRuntime:
         """Return the state of every agent that was started since the daemon's start and not destroyed."""
         return [supervisor.state for supervisor in self._supervisors.values()]
 
+    def unit(self, name: str) -> UnitState | None:
+        """Return the state of one of `units`, None if the agent is none of them."""
+        supervisor = self._supervisors.get(name)
+        return None if supervisor is None else supervisor.state
+
     def watch(self) -> AsyncIterator[UnitState]:
         """Yield every change from this call on, in order per agent, until the runtime is closed."""
         return self._changes.watch()
@@ -245,6 +250,11 @@ class LocalRuntime:
             return await self._log(log).read(lines, cursor, wait_seconds)
         except OSError as error:
             raise not_found("not_found", f"the log of {name} cannot be read: {error.strerror}") from None
+
+    async def last_line(self, name: str) -> str:
+        """Return the last line that the harness printed in the last run that has ended; empty if there is none."""
+        supervisor = self._supervisors.get(name)
+        return "" if supervisor is None else supervisor.last_line
 
     async def close(self) -> None:
         """Stop every agent and release everything."""

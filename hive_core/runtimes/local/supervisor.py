@@ -9,7 +9,6 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -46,6 +45,8 @@ class Supervisor:
     ) -> None:
         self.spec = spec
         self.state = UnitState(spec.name, "stopped")
+        self.last_line = ""
+        """The last line that was printed in the last run that has ended."""
         self._launch = launch
         self._log = log
         self._publish = publish
@@ -81,7 +82,7 @@ class Supervisor:
             self._stop_requested.set()
             await self._wait_for_end()
             if self.state.lifecycle == "failed":
-                self._change("stopped")
+                self._change("stopped", exit_cause=self.state.exit_cause)
 
     async def _wait_for_end(self) -> None:
         if self._task is not None:
@@ -93,7 +94,7 @@ class Supervisor:
             await self._keep_running()
         except Exception as error:
             _log.exception("supervision of an agent failed", agent=self.spec.name)
-            self._change("failed", pid=None, started_at=None, exit_cause=f"supervision failed: {error!r}")
+            self._change("failed", exit_cause=f"supervision failed: {error!r}")
         finally:
             self._start_attempted.set()
             if self._child is not None:
@@ -114,20 +115,21 @@ class Supervisor:
             except (OSError, ValueError, MemoryError, RuntimeError) as error:
                 if isinstance(error, RuntimeError) and not _is_temporary(error):
                     raise
+                self.last_line = ""
                 cause = f"cannot be started: {_describe(error)}"
                 if not _is_temporary(error):
-                    self._change("failed", pid=None, started_at=None, exit_cause=cause)
+                    self._change("failed", exit_cause=cause)
                     return
             else:
                 cause = await self._run_to_end(self._child)
             if self._stop_requested.is_set():
-                self._change("stopped", pid=None, started_at=None, exit_cause=cause)
+                self._change("stopped", exit_cause=cause)
                 return
             delay = self._back_off.after(delay, asyncio.get_running_loop().time() - began)
-            self._change("backoff", pid=None, started_at=None, exit_cause=cause)
+            self._change("backoff", exit_cause=cause)
             self._start_attempted.set()
             if await self._wait_before_restart(delay):
-                self._change("stopped")
+                self._change("stopped", exit_cause=cause)
                 return
             if self._start_requested.is_set():
                 self._start_requested.clear()
@@ -155,7 +157,7 @@ class Supervisor:
             stop = tasks.create_task(self._stop_requested.wait())
             await asyncio.wait({end, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not end.done():
-                self._change("stopping")
+                self._change("stopping", pid=child.pid, started_at=self.state.started_at)
                 child.terminate()
                 await asyncio.wait({end}, timeout=self._stop_timeout)
                 if not end.done():
@@ -165,6 +167,7 @@ class Supervisor:
             ended.set_result(None)
         child.close()
         self._child = None
+        self.last_line = self._log.last_line
         return cause
 
     async def _wait_before_restart(self, delay: float) -> bool:
@@ -178,8 +181,18 @@ class Supervisor:
             start.cancel()
         return self._stop_requested.is_set()
 
-    def _change(self, lifecycle: Lifecycle, **changes: object) -> None:
-        self.state = replace(self.state, lifecycle=lifecycle, **changes)  # type: ignore[arg-type]
+    def _change(
+        self,
+        lifecycle: Lifecycle,
+        *,
+        pid: int | None = None,
+        started_at: datetime | None = None,
+        restarts: int | None = None,
+        exit_cause: str = "",
+    ) -> None:
+        self.state = self.state.change(
+            lifecycle, pid=pid, started_at=started_at, restarts=restarts, exit_cause=exit_cause
+        )
         self._publish(self.state)
 
 

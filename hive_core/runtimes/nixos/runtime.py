@@ -200,6 +200,10 @@ class NixosRuntime:
         """Return every container that was started, or found running at the daemon's start, and not destroyed."""
         return self._monitor.states()
 
+    def unit(self, name: str) -> UnitState | None:
+        """Return the state of one of `units`, None if the agent is none of them."""
+        return self._monitor.state(name)
+
     def watch(self) -> AsyncIterator[UnitState]:
         """Subscribe to every change from this call on, in order per agent, until the runtime is closed."""
         return self._monitor.watch()
@@ -209,6 +213,11 @@ class NixosRuntime:
     ) -> tuple[list[str], str]:
         """Return the last `lines` of the container's journal, or those after `cursor`, and the next cursor."""
         return await journal.read(unit_name(container_name(name)), lines, cursor, wait_seconds)
+
+    async def last_line(self, name: str) -> str:
+        """Return the last line that nspawn, or the system in the container, printed in the last run that has ended."""
+        invocation = self._monitor.unit(name).ended_invocation if self._monitor.state(name) is not None else ""
+        return await journal.last_line(unit_name(container_name(name)), invocation) if invocation else ""
 
     async def close(self) -> None:
         """Close the connections to systemd. The containers go on."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 import structlog
 
@@ -20,7 +19,7 @@ from hive_core.infra.systemd.units import Ended, UnitProperties, describe_exit, 
 from hive_core.infra.tasks import BackgroundTasks
 from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
-from hive_core.runtimes.base import UnitState
+from hive_core.runtimes.base import WITH_PROCESSES, UnitState
 from hive_core.runtimes.nixos.containers.inspection import UNITS, agent_of, unit_name
 from hive_core.runtimes.nixos.containers.oom import OomWatcher
 from hive_core.runtimes.unit_state import StateChanges, StateSubscription
@@ -53,6 +52,11 @@ class ContainerMonitor:
     def states(self) -> list[UnitState]:
         """Return the states of all known containers."""
         return [unit.state for unit in self._units.values()]
+
+    def state(self, name: str) -> UnitState | None:
+        """Return the state of one of `states`, None if the agent has no known container."""
+        unit = self._units.get(name)
+        return None if unit is None else unit.state
 
     def unit(self, name: str) -> ContainerState:
         """Return the agent's container; an unknown one is stopped."""
@@ -130,6 +134,8 @@ class ContainerState:
 
     def __init__(self, name: str) -> None:
         self.state = UnitState(name, "stopped")
+        self.ended_invocation = ""
+        """The invocation id of the last run that has ended by itself."""
         self._seen: UnitProperties | None = None
         self._stop_asked = False
         self._untold = False
@@ -137,6 +143,7 @@ class ContainerState:
     def found(self, now: UnitProperties) -> None:
         """Set the state of a container at the start of the daemon; a failure is reported when the hive starts it."""
         self._seen = now
+        self.ended_invocation = now.invocation if has_ended(now) else ""
         self._untold = lifecycle(now) in ("failed", "backoff")
         self._change(lifecycle(now), now, exit_cause=_cause(now) if self._untold else "")
 
@@ -144,7 +151,7 @@ class ContainerState:
         """Note that the container is about to be started."""
         told: list[UnitState] = []
         if self._untold:  # It crashed while there was no daemon, and is started again.
-            self.state = replace(self.state, lifecycle="backoff")
+            self.state = self.state.change("backoff", exit_cause=self.state.exit_cause)
             told = [self.state]
         self._untold = self._stop_asked = False
         self.state = replace(self.state, restarts=0)
@@ -166,7 +173,9 @@ class ContainerState:
         `to_start`: it will be started again, so a crash that was not reported yet is reported.
         """
         self._stop_asked, self._untold = True, self._untold and to_start
-        return self._change("stopped", None) if self.state.lifecycle in ("failed", "backoff") else []
+        if self.state.lifecycle not in ("failed", "backoff"):
+            return []
+        return self._change("stopped", None, exit_cause=self.state.exit_cause)
 
     def stop_failed(self) -> None:
         """Note that the stop failed: unless the container has begun to stop, its end is a crash again."""
@@ -200,6 +209,7 @@ class ContainerState:
         is_now = lifecycle(now)
         changes: list[UnitState] = []
         for end in ends:
+            self.ended_invocation = end.invocation
             if end.seen is None:
                 cause = "it ended, and was started again, while systemd could not be heard"
                 changes += self._change("backoff", now, exit_cause=cause)
@@ -209,14 +219,13 @@ class ContainerState:
             changes += self._change(is_now, now)
         return changes
 
-    def _change(self, to: Lifecycle, now: UnitProperties | None, **changes: Any) -> list[UnitState]:
-        alive = now is not None and to in ("starting", "running", "stopping")
-        state = replace(
-            self.state,
-            lifecycle=to,
+    def _change(self, to: Lifecycle, now: UnitProperties | None, *, exit_cause: str = "") -> list[UnitState]:
+        alive = now is not None and to in WITH_PROCESSES
+        state = self.state.change(
+            to,
             pid=now.main_pid or None if now is not None and alive else None,
             started_at=now.since if now is not None and to == "running" else None,
-            **changes,
+            exit_cause=exit_cause,
         )
         if to == self.state.lifecycle and (to != "running" or state.pid == self.state.pid):
             return []

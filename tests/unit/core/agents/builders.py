@@ -84,6 +84,8 @@ class FakeProcesses:
     starting: int = 0
     most_at_once: int = 0
     running: set[str] = field(default_factory=set)
+    runs: dict[str, int] = field(default_factory=dict)
+    """The number of the last run of each agent."""
     failed: dict[str, UnitState] = field(default_factory=dict)
     specs: dict[str, AgentSpec] = field(default_factory=dict)
     unsupported: set[str] = field(default_factory=set)
@@ -119,6 +121,7 @@ class FakeProcesses:
         raise NotImplementedError
 
     async def activate(self, spec: AgentSpec) -> None:
+        self.running.discard(spec.name)
         await self.start(spec)
 
     async def start(self, spec: AgentSpec) -> None:
@@ -127,6 +130,8 @@ class FakeProcesses:
         self.began.put_nowait(spec.name)
         await self.held.wait()
         self.starting -= 1
+        if spec.name not in self.running:
+            self.runs[spec.name] = self.runs.get(spec.name, 0) + 1
         self.running.add(spec.name)
         self.specs[spec.name] = spec
         self.limited[spec.name] = spec.limits
@@ -146,6 +151,7 @@ class FakeProcesses:
 
     async def destroy(self, name: str) -> None:
         self.running.discard(name)
+        self.runs.pop(name, None)
 
     def fail(self, unit: UnitState) -> None:
         """Let something become of an agent that nobody asked for."""
@@ -153,8 +159,17 @@ class FakeProcesses:
         self.changes.put_nowait(unit)
 
     def units(self) -> list[UnitState]:
-        running = [UnitState(name, "running") for name in self.running - self.failed.keys()]
-        return [*running, *self.failed.values()]
+        return [unit for name in self.runs.keys() | self.failed.keys() if (unit := self.unit(name)) is not None]
+
+    def unit(self, name: str) -> UnitState | None:
+        if name in self.failed:
+            return self.failed[name]
+        if name not in self.runs:
+            return None
+        return UnitState(name, "running" if name in self.running else "stopped", run=self.runs[name])
+
+    async def last_line(self, name: str) -> str:
+        return f"last line of {name}"
 
     async def watch(self) -> AsyncIterator[UnitState]:
         while True:
@@ -233,7 +248,7 @@ async def opened(
         views = FakeViewSockets()
         broker = Broker(database, directory, events, inbox_limit=100, lease_seconds=60)
         await broker.open()
-        reports = HarnessReports(events, broker, directory)
+        reports = HarnessReports(events, broker, directory, processes)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=processes, reports=reports)
         deferred = DeferredChanges(database, IntentFiles(layout.intents))
         page_access, purging, policy = PageAccess(), Purging(layout, database, deferred), limit_policy or LimitPolicy()

@@ -16,7 +16,7 @@ from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Member
 from hive_core.protocol import HarnessState, SendAnswer, SendRequest
 from hive_core.runtimes.base import UnitState
-from tests.unit.core.agents.builders import AgentHive, in_force, opened
+from tests.unit.core.agents.builders import AgentHive, FakeProcesses, in_force, opened
 
 LONG = 100.0
 PROMPT = 10
@@ -167,7 +167,16 @@ class HealthScene:
         self.directory = Directory()
         self.directory.put(Member("hm1nd", "manager"))
         self.directory.put(Member("bob", "agent"))
-        self.reports = HarnessReports(EventHub(), cast(Broker, self.told), self.directory, lambda: self.now)
+        self.processes = FakeProcesses(running={"bob", "hm1nd"}, runs={"bob": 1, "hm1nd": 1})
+        self.events = EventHub()
+        self.reports = HarnessReports(
+            self.events, cast(Broker, self.told), self.directory, self.processes, lambda: self.now
+        )
+
+    def now_of(self, name: str) -> tuple[str, str, str]:
+        """Lifecycle, state and detail of an agent."""
+        condition = self.reports.condition(self.processes.unit(name) or UnitState(name, "stopped"))
+        return condition.unit.lifecycle, condition.state, condition.detail
 
 
 async def units(*states: UnitState) -> AsyncIterator[UnitState]:
@@ -179,6 +188,7 @@ async def test_an_agent_that_keeps_failing_is_told_to_the_manager() -> None:
     """The manager hears of an agent whose turns all fail, with the reason; the operator hears of the manager's."""
     scene = HealthScene()
     for name in ("bob", "hm1nd"):
+        await scene.reports.hello(name, 1)
         await scene.reports.harness(name, "failed", "no model")
     scene.now += 60
     for name in ("bob", "hm1nd"):
@@ -192,6 +202,7 @@ async def test_an_agent_that_keeps_failing_is_told_to_the_manager() -> None:
 async def test_a_destroyed_agent_is_forgotten() -> None:
     """Its successor's trouble is told at once; what its process still does afterwards is nobody's news."""
     scene = HealthScene()
+    await scene.reports.hello("bob", 1)
     await scene.reports.harness("bob", "needs_login", "")
     scene.directory.remove("bob")
     scene.reports.forget("bob")
@@ -199,6 +210,7 @@ async def test_a_destroyed_agent_is_forgotten() -> None:
     told = [(to, body.split()[1]) for to, body in scene.told.sent]
     assert told == [("hm1nd", "needs"), ("operator", "needs")], "only a person can log in"
     scene.directory.put(Member("bob", "agent"))
+    await scene.reports.hello("bob", 1)
     await scene.reports.harness("bob", "needs_login", "")
     assert [body.split()[1] for to, body in scene.told.sent if to == "hm1nd"] == ["needs", "needs"]
 
@@ -253,8 +265,75 @@ async def test_an_agent_that_runs_out_of_memory_is_told_of_once() -> None:
 async def test_a_harness_that_was_there_before_the_daemon_is_not_starting() -> None:
     """It says hello again and then what it is doing: nothing else is told of it, and its deployment counts."""
     scene = HealthScene()
+    before = scene.events.last_id
     await scene.reports.hello("bob", 7, again=True)
-    assert scene.reports.last("bob").state == "offline"
     await scene.reports.harness("bob", "thinking", "1 message")
-    assert scene.reports.last("bob").state == "thinking"
+    assert scene.now_of("bob") == ("running", "thinking", "1 message")
+    with scene.events.reader(before) as events:
+        event = await anext(events)
+        assert event is not None and event.data["state"] == "thinking"
     assert await scene.reports.health_monitor.wait("bob", 7, 0, lambda: "") == ""
+
+
+async def test_the_same_crash_again_and_again_is_told_with_the_last_line() -> None:
+    """Once per incident, to manager and operator, with the program's own last line marked as such."""
+    scene = HealthScene()
+    loop = [UnitState("bob", "backoff", exit_cause="exit code 1", restarts=run - 1, run=run) for run in range(1, 6)]
+    await scene.reports.follow(units(*loop), no_log)
+    first, *others = scene.told.sent
+    assert first[1].startswith("bob crashed (exit code 1)")
+    assert [to for to, _ in others] == ["hm1nd", "operator"]
+    lines = others[0][1].splitlines()
+    assert lines[0].startswith("bob does not come up: it has ended 3 times in a row before it was ready, the last time")
+    assert "with: exit code 1." in lines[0]
+    assert lines[1:] == ["The last line that it printed, in its own words:", "> last line of bob"]
+
+
+async def test_crashes_in_a_row_are_told_until_the_agent_is_ready() -> None:
+    """Whatever the process does meanwhile, the condition has them; none is left when the harness is ready."""
+    scene = HealthScene()
+    crash = UnitState("bob", "backoff", exit_cause="exit code 1", run=1)
+    await scene.reports.follow(units(crash, crash.change("starting", restarts=1)), no_log)
+    scene.processes.runs["bob"] = 2
+    await scene.reports.hello("bob", 1)
+    found = scene.reports.condition(UnitState("bob", "running", run=2)).crash
+    assert found is not None
+    assert (found.cause, found.in_a_row, found.last_line) == ("exit code 1", 1, "last line of bob")
+    await scene.reports.harness("bob", "idle", "")
+    assert scene.reports.condition(UnitState("bob", "running", run=2)).crash is None
+
+
+async def test_a_report_of_a_harness_that_has_ended_is_ignored() -> None:
+    """A request that arrives late does not make an agent `idle` that is stopped, nor its successor."""
+    scene = HealthScene()
+    await scene.reports.hello("bob", 1)
+    scene.processes.running.discard("bob")
+    await scene.reports.follow(units(UnitState("bob", "stopped", run=1)), no_log)
+    await scene.reports.harness("bob", "idle", "late")
+    assert scene.now_of("bob") == ("stopped", "offline", "")
+    scene.processes.running.add("bob")
+    scene.processes.runs["bob"] = 2
+    await scene.reports.harness("bob", "idle", "late")
+    assert scene.now_of("bob") == ("running", "offline", "")
+    await scene.reports.hello("bob", 1)
+    assert scene.now_of("bob") == ("running", "starting", "")
+
+
+async def test_a_message_that_takes_long_keeps_no_state_waiting() -> None:
+    """The end of a harness is known while the message about its crash cannot be stored yet."""
+    scene = HealthScene()
+    held = asyncio.Event()
+
+    async def slow(_name: str) -> list[str]:
+        await held.wait()
+        return []
+
+    before = scene.events.last_id
+    following = asyncio.create_task(scene.reports.follow(units(CRASH, CRASH.change("starting")), slow))
+    with scene.events.reader(before) as events:
+        async with asyncio.timeout(PROMPT):
+            seen = [await anext(events), await anext(events)]
+    assert [event.data["lifecycle"] for event in seen if event is not None] == ["backoff", "starting"]
+    assert [event.data["cause"] for event in seen if event is not None] == ["killed by SIGKILL", ""]
+    held.set()
+    await following

@@ -179,7 +179,10 @@ def test_a_closure_that_is_not_there(fake: FakeHive) -> None:
     ("status", "word"),
     [
         ({"lifecycle": "failed", "state": "offline", "exit_cause": "exit code 1"}, "failed: exit code 1"),
-        ({"lifecycle": "backoff", "state": "offline", "restarts": 3, "exit_cause": "OOM"}, "keeps crashing: OOM"),
+        (
+            {"lifecycle": "backoff", "state": "offline", "crashes": 3, "last_crash": "OOM"},
+            "in a row, the last time with: OOM",
+        ),
         ({"lifecycle": "running", "state": "starting"}, "is starting after 0.3 s"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -49,6 +50,22 @@ async def test_list(hive: Program, daemon: FakeHost) -> None:
     assert "\x1b" not in ended.out
 
 
+async def test_list_explains_an_agent_that_does_not_run(hive: Program, daemon: FakeHost) -> None:
+    """DETAIL tells of crashes, with the last line that was printed; an end on request explains nothing."""
+    loop = {"lifecycle": "backoff", "state": "offline", "exit_cause": "exit code 1"}
+    crash = {"crashes": 4, "last_crash": "exit code 1", "last_line": "busy\x1b[2J"}
+    daemon.agents = [
+        agent("alice", **loop, **crash),
+        agent("bob", lifecycle="starting", state="offline", **crash),
+        agent("carl", lifecycle="stopped", state="offline", exit_cause="killed by SIGTERM"),
+        agent("dora", lifecycle="failed", state="offline", exit_cause="cannot be started: no such file"),
+    ]
+    header, alice, bob, carl, dora = (await hive.run("list")).out.splitlines()
+    at = header.index("DETAIL")
+    assert alice[at:] == bob[at:] == r'ended 4 times in a row, the last time with: exit code 1: "busy\x1b[2J"'
+    assert (carl[at:], dora[at:]) == ("", "cannot be started: no such file")
+
+
 async def test_list_of_nothing(hive: Program, daemon: FakeHost) -> None:
     """An empty hive says so, but not on stdout."""
     ended = await hive.run("list")
@@ -66,14 +83,58 @@ async def test_list_as_json(hive: Program, daemon: FakeHost) -> None:
     assert ended.out.rstrip("\n").isprintable()
 
 
-@pytest.mark.parametrize(("action", "word"), [("start", "running"), ("stop", "stopped"), ("restart", "running")])
-async def test_lifecycle(action: str, word: str, hive: Program, daemon: FakeHost) -> None:
-    """`start`, `stop` and `restart` ask the daemon and tell what the agent is now."""
+@pytest.mark.parametrize(
+    ("action", "word"),
+    [(["start", "--no-wait"], "running"), (["stop"], "stopped"), (["restart", "--no-wait"], "running")],
+)
+async def test_lifecycle(action: list[str], word: str, hive: Program, daemon: FakeHost) -> None:
+    """`stop`, and `start` and `restart` that need not wait, ask the daemon and tell what the agent is now."""
     daemon.agents = [agent("alice")]
-    ended = await hive.run(action, "alice")
+    ended = await hive.run(*action, "alice")
     assert (ended.code, ended.out, ended.err) == (0, f"alice is {word}\n", "")
-    assert daemon.asked == [("POST", f"/v1/agents/alice/{action}", None)]
-    assert AgentStatus.model_validate((await hive.run(action, "alice", "--json")).json).lifecycle == word
+    assert daemon.asked == [("POST", f"/v1/agents/alice/{action[0]}", None)]
+    assert AgentStatus.model_validate((await hive.run(*action, "alice", "--json")).json).lifecycle == word
+
+
+@pytest.mark.parametrize("action", ["start", "restart"])
+async def test_start_and_restart_wait_for_the_outcome(action: str, hive: Program, daemon: FakeHost) -> None:
+    """They end when the harness is ready, and tell on stderr what happens until then."""
+    daemon.agents = [agent("alice")]
+    states = [agent("alice", state=state) for state in ("offline", "starting", "thinking")]
+    daemon.later = list(states)
+    ended = await hive.run(action, "alice")
+    assert (ended.code, ended.out) == (0, "alice is thinking\n")
+    assert [line.rpartition(" ")[2] for line in ended.err.splitlines()] == ["offline", "starting", "thinking"]
+    daemon.later = list(states)
+    assert AgentStatus.model_validate((await hive.run(action, "alice", "--json")).json).state == "thinking"
+
+
+@pytest.mark.parametrize("action", ["start", "restart"])
+async def test_a_start_that_fails_is_an_error(action: str, hive: Program, daemon: FakeHost) -> None:
+    """An agent that does not come up ends the command with 1, with the last line of its programs, also as JSON."""
+    daemon.agents = [agent("alice")]
+    loop = agent(
+        "alice", lifecycle="backoff", state="offline", crashes=3, last_crash="exit code 1", last_line="no /init"
+    )
+    daemon.later = [loop]
+    ended = await hive.run(action, "alice")
+    assert (ended.code, ended.out) == (1, "")
+    assert f"alice was {action}ed, but does not come up" in ended.err
+    assert '3 times in a row, the last time with: exit code 1: "no /init"' in ended.err
+    daemon.later = [loop]
+    ended = await hive.run(action, "alice", "--json")
+    assert (ended.code, ended.out) == (1, "")
+    assert json.loads(ended.err.splitlines()[-1])["error"]["code"] == "not_ready"
+
+
+async def test_a_start_is_not_waited_for_for_ever(hive: Program, daemon: FakeHost) -> None:
+    """After --timeout the command fails and says what the agent is doing, and how it ended meanwhile."""
+    daemon.agents = [agent("alice")]
+    once = {"lifecycle": "backoff", "state": "offline", "crashes": 1, "last_crash": "exit code 1"}
+    daemon.later = [agent("alice", **once)] * 20
+    ended = await hive.run("restart", "alice", "--timeout", "0")
+    assert ended.code == 1
+    assert "is not ready after 0 s (its harness is offline): it has ended with: exit code 1" in ended.err
 
 
 async def test_destroy_keeps(hive: Program, daemon: FakeHost) -> None:

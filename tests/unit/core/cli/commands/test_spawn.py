@@ -108,7 +108,16 @@ async def test_prompt_from_a_file(hive: Program, daemon: FakeHost, tmp_path: Pat
         ({"state": "failed", "detail": "no\x1bkey"}, r"failed: no\x1bkey"),
         ({"state": "needs_login", "detail": "log in with claude"}, "needs a login: log in with claude"),
         ({"lifecycle": "stopped", "state": "offline"}, "was stopped before it was ready"),
-        ({"lifecycle": "backoff", "state": "offline", "restarts": 3, "exit_cause": "exit code 2"}, "keeps crashing"),
+        (
+            {
+                "lifecycle": "backoff",
+                "state": "offline",
+                "crashes": 3,
+                "last_crash": "exit code 2",
+                "last_line": "no\x1b[31m",
+            },
+            r'has ended 3 times in a row, the last time with: exit code 2: "no\x1b[31m"',
+        ),
     ],
 )
 async def test_failure_shows_the_log(changes: dict[str, object], words: str, hive: Program, daemon: FakeHost) -> None:

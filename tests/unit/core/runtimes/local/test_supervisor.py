@@ -4,81 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from hive_core.layout import Layout
-from hive_core.runtimes.base import AgentSpec, UnitState
-from hive_core.runtimes.launcher import HarnessProcess
-from hive_core.runtimes.local.supervisor import Supervisor
-from hive_core.runtimes.log_file import LogFile
-from hive_core.runtimes.unit_state import BackOff, StateChanges
-from tests.unit.core.runtimes.local.local_hive import NEVER, QUICK, make_spec, until
-
-
-class FakeHarnessProcess:
-    """A harness without a process. `polite` ones end when they are asked to."""
-
-    def __init__(self, number: int, polite: bool) -> None:
-        self.pid = number
-        self.output, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._polite = polite
-
-    def terminate(self) -> None:
-        if self._polite:
-            self.end.set_result("exit code 0")
-
-    def kill(self) -> None:
-        if not self.end.done():
-            self.end.set_result("killed by SIGKILL")
-
-    async def wait(self) -> str:
-        return await asyncio.shield(self.end)
-
-    def close(self) -> None:
-        os.close(self.output)
-        os.close(self._writer)
-
-
-class Bench:
-    """A supervisor, what it launched, and its changes. Errors in `errors` are raised by the next launches."""
-
-    def __init__(self, place: Path, back_off: BackOff, *, polite: bool = True, stop_timeout: float = 30) -> None:
-        self.spec = make_spec(Layout(place, place / "run"), "ada", {})
-        self.children: list[FakeHarnessProcess] = []
-        self.specs: list[AgentSpec] = []
-        self.errors: list[Exception] = []
-        self.log = LogFile(self.spec.log)
-        self._polite = polite
-        self._changes = StateChanges()
-        self.changes = self._changes.watch()
-        self.supervisor = Supervisor(
-            self.spec, self._launch, self.log, self._changes.publish, stop_timeout=stop_timeout, back_off=back_off
-        )
-
-    async def _launch(self, spec: AgentSpec) -> HarnessProcess:
-        self.specs.append(spec)
-        if self.errors:
-            raise self.errors.pop(0)
-        self.children.append(FakeHarnessProcess(len(self.children) + 1, self._polite))
-        return self.children[-1]
-
-    async def start(self) -> None:
-        await self.supervisor.start(self.spec)
-
-    async def until(self, lifecycle: str) -> UnitState:
-        return await until(self.changes, lifecycle)  # type: ignore[arg-type]
-
-    async def close(self) -> list[str]:
-        """Stop; the lifecycles that were not read yet."""
-        await self.supervisor.stop()
-        self.log.close()
-        self._changes.close()
-        return [state.lifecycle async for state in self.changes]
+from hive_core.runtimes.base import AgentSpec
+from hive_core.runtimes.unit_state import BackOff
+from tests.unit.core.runtimes.local.local_hive import NEVER, QUICK
+from tests.unit.core.runtimes.local.supervisor_bench import Bench
 
 
 @pytest.fixture
@@ -135,6 +69,31 @@ async def test_a_crash_restarts(quick: Bench) -> None:
         assert (await quick.until("backoff")).exit_cause == "exit code 7"
         running = await quick.until("running")
         assert (running.restarts, running.pid) == (restarts, restarts + 1)
+
+
+async def test_nothing_of_an_earlier_run_is_left_in_a_later_one(quick: Bench) -> None:
+    """The cause of an end is there until the next run begins, and the runs are numbered."""
+    await quick.start()
+    quick.children[0].end.set_result("exit code 7")
+    ended = await quick.until("backoff")
+    assert (ended.exit_cause, ended.pid, ended.started_at, ended.run) == ("exit code 7", None, None, 1)
+    for lifecycle in ("starting", "running"):
+        state = await quick.until(lifecycle)
+        assert (state.exit_cause, state.run) == ("", 2)
+
+
+async def test_the_last_line_before_a_crash_is_kept(quick: Bench) -> None:
+    """That of the last run that has ended: empty lines do not count, and a run that printed nothing has none."""
+    await quick.start()
+    quick.children[0].print(b"loading\nno such key\n\n")
+    quick.children[0].end.set_result("exit code 7")
+    await quick.until("backoff")
+    assert quick.supervisor.last_line == "no such key"
+    await quick.until("running")
+    assert quick.supervisor.last_line == "no such key"
+    quick.children[1].end.set_result("exit code 7")
+    await quick.until("backoff")
+    assert quick.supervisor.last_line == ""
 
 
 async def test_starting_during_back_off_starts_at_once(slow: Bench) -> None:

@@ -48,7 +48,7 @@ def test_a_start_and_a_stop_are_no_crash() -> None:
     container.stop_asked()
     steps += told(container, RUNNING, STOPPING, STOPPING, STOPPED, STOPPED)
     assert [step for step, _ in steps] == ["starting", "running", "stopping", "stopped"]
-    assert container.state == UnitState("ada", "stopped", exit_cause="exit code 0")
+    assert container.state == UnitState("ada", "stopped", exit_cause="exit code 0", run=1)
 
 
 def test_a_killed_container_is_one_crash() -> None:
@@ -133,7 +133,7 @@ def test_a_crash_without_a_daemon_is_told_when_the_agent_is_started_again() -> N
     """Not for one that is to be stopped anyway; and what it was before the hive first started it is nobody's news."""
     container = ContainerState("ada")
     container.found(FAILED)
-    assert words(container.start_asked()) == [("backoff", "killed by SIGKILL"), ("starting", "killed by SIGKILL")]
+    assert words(container.start_asked()) == [("backoff", "killed by SIGKILL"), ("starting", "")]
     container = ContainerState("ada")
     container.found(FAILED)
     assert words(container.stop_asked()) == [("stopped", "killed by SIGKILL")]

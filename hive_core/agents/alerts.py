@@ -41,31 +41,37 @@ class CrashRecords:
     """The last crash of each agent since it was last ready, started on request or stopped."""
 
     def __init__(self) -> None:
-        self._crashes: dict[str, Crash] = {}
+        self._noted: dict[str, Crash] = {}
+        self._complete: dict[str, Crash] = {}
+        """Those whose last line is known, which takes a moment."""
 
     def last(self, name: str) -> Crash | None:
-        """The last crash of the agent, None if there was none."""
-        return self._crashes.get(name)
+        """The last crash of the agent with its last line, None if there was none."""
+        return self._complete.get(name)
 
     def forget(self, name: str) -> None:
         """Discard the agent's crashes, because it is ready or gone."""
-        self._crashes.pop(name, None)
+        self._noted.pop(name, None)
+        self._complete.pop(name, None)
 
-    def note(self, unit: UnitState) -> None:
-        """Record a change of the agent's process or container."""
+    def note(self, unit: UnitState) -> Crash | None:
+        """Record a change of the agent's process or container; returns the crash if it is one, for `complete`."""
         if unit.lifecycle in ("backoff", "failed"):
-            last = self._crashes.get(unit.name)
-            number = 1 if last is None else last.in_a_row + 1
-            self._crashes[unit.name] = Crash(unit.run, unit.exit_cause, unit.since, number)
-        elif unit.lifecycle == "stopped" or (unit.lifecycle == "starting" and not unit.restarts):
+            last = self._noted.get(unit.name)
+            crash = Crash(unit.run, unit.exit_cause, unit.since, 1 if last is None else last.in_a_row + 1)
+            self._noted[unit.name] = crash
+            return crash
+        if unit.lifecycle == "stopped" or (unit.lifecycle == "starting" and not unit.restarts):
             self.forget(unit.name)
+        return None
 
-    def set_last_line(self, name: str, crash: Crash, line: str) -> Crash:
-        """Add the line to the crash, which is returned, and to the record unless there is another one by now."""
-        complete = replace(crash, last_line=line)
-        if self._crashes.get(name) == crash:
-            self._crashes[name] = complete
-        return complete
+    def complete(self, name: str, crash: Crash, last_line: str) -> Crash:
+        """Add the last line to a crash, which is returned. Crashes of an agent are completed in their order."""
+        crash = replace(crash, last_line=last_line)
+        noted = self._noted.get(name)
+        if noted is not None and noted.run >= crash.run and noted.in_a_row >= crash.in_a_row:
+            self._complete[name] = crash
+        return crash
 
 
 class Alerts:

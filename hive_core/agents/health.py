@@ -150,8 +150,7 @@ class HarnessReports:
             async for unit in units:
                 self._publish(unit)
                 if unit.name in self._directory:  # Else it was destroyed.
-                    self._crashes.note(unit)
-                    waiting.put_nowait((unit, self._crashes.last(unit.name)))
+                    waiting.put_nowait((unit, self._crashes.note(unit)))
             waiting.put_nowait(None)
 
     def _publish(self, unit: UnitState) -> None:
@@ -168,15 +167,16 @@ class HarnessReports:
     async def _announce_changes(
         self, waiting: asyncio.Queue[tuple[UnitState, Crash | None] | None], last_lines: LastLines
     ) -> None:
-        """Send the messages about changes, each given with the last crash at that time, until there is a None."""
+        """Send the messages about changes, each given with the crash if it is one, until there is a None."""
         while (item := await waiting.get()) is not None:
             unit, crash = item
+            if crash is not None:
+                crash = self._crashes.complete(unit.name, crash, await self._last_line(unit.name))
             text = self._alerts.unit_changed(unit)
             if text is not None:
                 text = "\n".join([text, *await _log_of(unit.name, last_lines)])
             await self._announce(unit.name, text)
-            if crash is not None and unit.lifecycle in ("backoff", "failed"):
-                crash = self._crashes.set_last_line(unit.name, crash, await self._last_line(unit.name))
+            if crash is not None:
                 await self._announce(unit.name, self._alerts.crashed_again(unit, crash), operator_too=True)
 
     async def _last_line(self, name: str) -> str:

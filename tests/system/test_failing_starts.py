@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,10 +28,9 @@ async def test_a_busy_root_directory_is_told_in_nspawns_words(hive: HostHive) ->
     with (ROOTS / f".#{container('owl')}.lck").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         code, told = command("restart", "owl")
-        print(told)
         assert code == 1
         assert "owl was restarted, but does not come up: it has ended 3 times in a row" in told
-        assert "exit code 1" in told and "currently busy" in told.splitlines()[-2] + told.splitlines()[-1]
+        assert 'exit code 1: "Directory tree /var/lib/nixos-containers/h-owl is currently busy."' in told
         now = await hive.agent_until("owl", lambda agent: bool(agent["last_line"]))
         assert now["state"] == "offline" and "currently busy" in now["last_line"]
         assert now["last_crash"] == "exit code 1" and now["crashes"] >= 3
@@ -45,20 +43,20 @@ async def test_a_busy_root_directory_is_told_in_nspawns_words(hive: HostHive) ->
     assert (now["crashes"], now["last_crash"], now["last_line"], now["exit_cause"]) == (0, "", "", "")
 
 
-async def test_a_start_that_takes_too_long_is_told_in_words(hive: HostHive) -> None:
-    """systemd kills a container that is not ready in time; that is not only `killed by SIGKILL`."""
-    await hive.spawn_with("elk")
-    dropin = Path(f"/run/systemd/system/{service('elk')}.d/99-slow.conf")
-    dropin.write_text(
+def slow_down(agent: str) -> None:
+    """Have a container's unit run a program that is never ready and ignores SIGTERM."""
+    Path(f"/run/systemd/system/{service(agent)}.d/99-slow.conf").write_text(
         "[Service]\nTimeoutStartSec=1s\nTimeoutStopSec=1s\nExecStart=\n"
         "ExecStart=/bin/sh -c 'trap : TERM; echo waits for a disk; while :; do sleep 0.2; done'\n"
     )
     call("systemctl", "daemon-reload")
+
+
+async def test_a_start_that_takes_too_long_is_told_in_words(hive: HostHive) -> None:
+    """systemd kills a container that is not ready in time; what is told is more than `killed by SIGKILL`."""
+    await hive.spawn_with("elk")
+    slow_down("elk")
     code, told = command("restart", "elk", "--timeout", "5")
-    print(told)
-    dropin.unlink()
-    call("systemctl", "daemon-reload")
     assert code == 1
     assert "did not start or stop in time" in told and '"waits for a disk"' in told
     await hive.ask("POST", "/v1/agents/elk/destroy", {"purge": True})
-    shutil.rmtree(dropin.parent, ignore_errors=True)

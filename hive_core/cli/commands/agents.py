@@ -89,7 +89,9 @@ def _agent_row(agent: dict[str, Any], moment: datetime) -> list[str]:
 def _last_end(agent: dict[str, Any]) -> str:
     """Format how the agent's process ended, if it ended by itself; an end on request explains nothing."""
     crash = describe_crash(agent)
-    return f"ended {crash}" if crash else str(agent.get("exit_cause")) if agent.get("lifecycle") == "failed" else ""
+    if crash:
+        return f"ended {crash}"
+    return str(agent.get("exit_cause") or "") if agent.get("lifecycle") in {"backoff", "failed"} else ""
 
 
 STOP_SECONDS = 600.0

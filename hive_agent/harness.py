@@ -102,13 +102,17 @@ class Harness:
             turn_loop, controls = await self._build(stack, profile)
             await self._open_page(stack, controls, profile)
             await turn_loop.report_idle()
-            registering = asyncio.create_task(self._registration.keep())
+            background = [
+                asyncio.create_task(self._registration.keep()),
+                asyncio.create_task(turn_loop.keep_checking()),
+            ]
             try:
                 while True:
                     await turn_loop.run_step()
             finally:
-                registering.cancel()
-                await asyncio.gather(registering, return_exceptions=True)
+                for task in background:
+                    task.cancel()
+                await asyncio.gather(*background, return_exceptions=True)
 
     async def _build(self, stack: AsyncExitStack, profile: Profile) -> tuple[TurnLoop, OperatorControls]:
         """Build the parts of the harness, which are closed with `stack`."""

@@ -127,6 +127,12 @@ class Backend(Protocol):
     async def logged_in(self) -> bool:
         """Return whether the agent CLI has credentials, as far as is known without a call of the model."""
 
+    async def find_problem(self) -> Failed | NeedsLogin | None:
+        """Return what keeps every turn from working now, as far as is known without a call of the model; else None.
+
+        That is a missing program, missing credentials, or a setting that cannot be applied.
+        """
+
     @property
     def warm(self) -> bool:
         """Return whether a process is kept running for the next turn."""

@@ -74,9 +74,9 @@ def find_program(variables: Mapping[str, str], name: str, setting: str, package:
     found = shutil.which(name, path=variables.get("PATH", os.defpath))
     if found is None:
         raise ProgramNotFound(
-            f"{name} was not found: {setting} is not set, and there is no `{name}` on the PATH. Install it where "
-            f"agents see it (npm install --global {package}, or a package in agent.nix), or choose another backend in "
-            "agent.toml"
+            f"the program {name} is not installed: {setting} is not set, and there is no `{name}` on PATH. Install it "
+            f"where agents see it (npm install --global {package}, or a package in agent.nix), or choose another "
+            "backend in agent.toml"
         )
     return Path(found)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from hive_agent.backends.base import Backend, Choice, Login, Ok, Turn, TurnOutcome
+from hive_agent.backends.base import Backend, Choice, Failed, Login, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted, TokenUsage
 from hive_agent.infra import log as harness_log
 from hive_agent.infra import state_files
@@ -170,6 +170,18 @@ class Conversation:
 
         return await self._call_backend("check its credentials", check) and found
 
+    async def find_problem(self) -> Failed | NeedsLogin | None:
+        """Return what keeps every turn from working now, None if nothing is known to."""
+        found: Failed | NeedsLogin | None = None
+
+        async def check() -> None:
+            nonlocal found
+            found = await self._backend.find_problem()
+
+        await self._apply_choice()
+        await self._call_backend("check whether it can work", check)
+        return None if found is None else _clean_problem(found)
+
     async def log_in(self) -> Login:
         """Start a login. Raises LoginFailed."""
         async with self._busy:
@@ -241,9 +253,11 @@ def _tokens(reported: int) -> int:
 
 
 def _clean(outcome: TurnOutcome) -> TurnOutcome:
+    return outcome if isinstance(outcome, Ok) else _clean_problem(outcome)
+
+
+def _clean_problem(outcome: Failed | NeedsLogin) -> Failed | NeedsLogin:
     """Make the detail valid UTF-8: the output of a model may contain lone surrogates."""
-    if isinstance(outcome, Ok):
-        return outcome
     return replace(outcome, detail=outcome.detail.encode(errors="replace").decode())
 
 

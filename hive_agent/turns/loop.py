@@ -58,7 +58,9 @@ class TurnLoop:
         self._retry_pause: RetryPause | None = None
         self._in_a_row = 0
         self._idle_with: int | None = None
-        """Number of held turns in the last report if that was `idle`, else None."""
+        """Number of held turns in the last report if the harness waited for messages then, else None."""
+        self._troubled = asyncio.Event()
+        """Set while the last report of a waiting harness is that no turn can work."""
         self._noted_before: frozenset[int] = frozenset()
         """Ids in the file of fetched messages from before the turn, if that file cannot be removed."""
         self.stopper: TurnStopper | None = None
@@ -92,6 +94,8 @@ class TurnLoop:
 
     async def _serve_requests(self) -> None:
         requests = self._requests
+        if requests.go_on and self._troubled.is_set():
+            self._idle_with = None  # Reported again: the request may have removed the problem.
         if requests.go_on:
             requests.go_on, self._retry_pause = False, None
         if requests.reopen:
@@ -126,8 +130,29 @@ class TurnLoop:
             await self._inbox.release([delivery.id for delivery in free])
 
     async def report_idle(self) -> None:
-        """Report that the harness waits for messages, and the number of held turns."""
+        """Report that the harness waits for messages and the number of held turns, or why no turn can work now."""
+        await self._report_idle(await self._conversation.find_problem())
+
+    async def keep_checking(self) -> None:
+        """Check again and again whether the reported problem of the backend still exists, until cancelled."""
+        while True:
+            await self._troubled.wait()
+            pause = _FIRST_LOGIN_CHECK
+            while self._troubled.is_set():
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_LOGIN_CHECK)
+                if self._idle_with is not None and not self._conversation.busy:
+                    problem = await self._conversation.find_problem()
+                    if self._idle_with is not None:  # Else a turn has begun, which reports by itself.
+                        await self._report_idle(problem)
+
+    async def _report_idle(self, problem: Failed | NeedsLogin | None) -> None:
         self._idle_with = held = len(self._turn_log.held())
+        if problem is not None:
+            self._troubled.set()
+            await self._say(REACTIONS[kind_of(problem)].state, problem.detail)
+            return
+        self._troubled.clear()
         await self._say("idle", f"{held} turn{'s wait' if held > 1 else ' waits'} for the operator" if held else "")
 
     # --- a turn -------------------------------------------------------------------------------------------------
@@ -186,7 +211,7 @@ class TurnLoop:
         finally:
             self.settling = None
         await self._turn_log.settle(record)
-        await self.report_idle()
+        await self._report_idle(None)  # It has just worked.
 
     async def _acknowledge(self, ids: Collection[int], fetched: Collection[int]) -> None:
         await self._inbox.acknowledge(ids)

@@ -110,7 +110,20 @@ class ClaudeBackend:
         return await claude_login.start_login(self._agent.variables, self._environment(), self._agent.state)
 
     async def logged_in(self) -> bool:
-        return await claude_login.is_logged_in(self._agent.variables, self._environment(), self._agent.state)
+        return bool(await self._has_credentials())
+
+    async def find_problem(self) -> Failed | NeedsLogin | None:
+        try:
+            claude_command.find_program(self._agent.variables)
+        except ProgramNotFound as error:
+            return Failed("no_program", str(error))
+        # What cannot be found out is no problem that is known.
+        return NeedsLogin(claude_login.HOW) if await self._has_credentials() is False else None
+
+    async def _has_credentials(self) -> bool | None:
+        return await claude_login.has_credentials(
+            self._agent.variables, self._environment(), self._agent.state, self._agent.claude
+        )
 
     @property
     def warm(self) -> bool:

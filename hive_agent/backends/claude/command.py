@@ -37,7 +37,7 @@ def find_program(variables: Mapping[str, str]) -> Path:
         if os.access(bundled, os.X_OK):
             return bundled
     raise ProgramNotFound(
-        "Claude Code was not found: no HIVE_CLAUDE, no `claude` on PATH, no package claude-agent-sdk. "
+        "the program claude is not installed: no HIVE_CLAUDE, no `claude` on PATH, no package claude-agent-sdk. "
         "Install one of them (pip install 'hyperhive[claude]'), or set backend = \"scripted\" in agent.toml"
     )
 

@@ -23,15 +23,35 @@ _MOST_OUTPUT = 20_000
 _SHOWN = 500
 
 
-async def is_logged_in(variables: Mapping[str, str], environment: Mapping[str, str], directory: Path) -> bool:
-    """Return whether there are credentials: a key or token in the environment, or a login. False if unknown."""
+HOW = (
+    "Claude Code has no key and no login: log in on the agent's page, or set ANTHROPIC_API_KEY and add it to "
+    "pass_environment of the hive"
+)
+"""The detail of an agent without credentials."""
+_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+_OTHER_PROVIDERS = "CLAUDE_CODE_USE_"
+"""The beginning of variables that name a cloud, which has credentials of its own."""
+
+
+async def has_credentials(
+    variables: Mapping[str, str], environment: Mapping[str, str], directory: Path, home: Path
+) -> bool | None:
+    """Return whether there are credentials: a key or token in the environment, or a login. None if that is not known.
+
+    `home` is the directory of the login. Claude Code is asked only if neither is found, because that starts a process.
+    """
+    if any(environment.get(key) for key in _KEYS) or (home / ".credentials.json").is_file():
+        return True
+    if any(key.startswith(_OTHER_PROVIDERS) for key in environment):
+        return None
     try:
         argv = [str(find_program(variables)), "auth", "status"]
         async with running(argv, environment, directory, orphans=False) as process, asyncio.timeout(_STATUS_SECONDS):
-            await process.communicate()
-            return process.returncode == 0
+            answer, _ = await process.communicate()
     except (ProgramNotFound, OSError, TimeoutError):
-        return False
+        return None
+    # An exit code alone could be that of a program that cannot run.
+    return True if process.returncode == 0 else False if b"loggedIn" in answer else None
 
 
 async def start_login(variables: Mapping[str, str], environment: Mapping[str, str], directory: Path) -> Login:

@@ -67,12 +67,18 @@ class CliSpec(Protocol):
     def escape_prompt(self, prompt: str) -> str:
         """Escape the parts of the prompt that the program would interpret as commands."""
 
+    def check(self, choice: Choice) -> None:
+        """Raise ProgramNotFound or BadConfig as `prepare_call` would, without writing anything."""
+
     def logged_in(self) -> bool:
         """Return whether there are credentials."""
 
+    def can_call(self, choice: Choice) -> bool:
+        """Return False if the model cannot be called because credentials for it are missing."""
+
     @property
     def how_to_log_in(self) -> str:
-        """Instructions for the operator."""
+        """Instructions for the operator: a sentence without its beginning and end, such as "add KEY to ..."."""
 
 
 class OneShotBackend:
@@ -112,10 +118,21 @@ class OneShotBackend:
         self._choice = choice
 
     async def log_in(self) -> Login:
-        raise LoginFailed(self._cli.how_to_log_in)
+        raise LoginFailed(f"{self._cli.name} cannot be logged in from here. Either {self._cli.how_to_log_in}")
 
     async def logged_in(self) -> bool:
         return self._cli.logged_in()
+
+    async def find_problem(self) -> Failed | NeedsLogin | None:
+        try:
+            self._cli.check(self._choice)
+        except ProgramNotFound as error:
+            return Failed("no_program", str(error))
+        except BadConfig as error:
+            return Failed("config", str(error))
+        if self._cli.can_call(self._choice):
+            return None
+        return NeedsLogin(f"{self._cli.name} has no key and no login: {self._cli.how_to_log_in}")
 
     @property
     def warm(self) -> bool:

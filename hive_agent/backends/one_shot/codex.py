@@ -60,9 +60,15 @@ class Codex:
     def home(self) -> Path:
         return self._context.environment.claude / "codex"
 
+    def check(self, choice: Choice) -> None:
+        self._program()
+        parse_tools(self._context.profile.config.tools).check_patterns(self.name)
+
+    def _program(self) -> Path:
+        return cli_launch.find_program(self._context.environment.variables, self.name, "HIVE_CODEX", "@openai/codex")
+
     def prepare_call(self, choice: Choice, session: str | None) -> CliCall:
-        where = self._context.environment
-        program = cli_launch.find_program(where.variables, self.name, "HIVE_CODEX", "@openai/codex")
+        program = self._program()
         configuration = self._configuration(choice)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Codex reads the AGENTS.md of CODEX_HOME in each turn, also in a continued conversation.
@@ -101,10 +107,13 @@ class Codex:
     def logged_in(self) -> bool:
         return any(name in self._environment() for name in _KEYS) or (self.home / "auth.json").exists()
 
+    def can_call(self, choice: Choice) -> bool:
+        return self.logged_in()
+
     @property
     def how_to_log_in(self) -> str:
         return (
-            "codex cannot be logged in from here. Either add OPENAI_API_KEY to pass_environment of the hive, or log in "
+            "set OPENAI_API_KEY and add it to pass_environment of the hive, or log in "
             f"where the agent runs, in a terminal: CODEX_HOME={self.home} codex login --device-auth"
         )
 

@@ -77,9 +77,17 @@ class Gemini:
     def _own(self) -> Path:
         return self.home / ".gemini"
 
+    def check(self, choice: Choice) -> None:
+        self._program()
+        policy(parse_tools(self._context.profile.config.tools), [])
+
+    def _program(self) -> Path:
+        return cli_launch.find_program(
+            self._context.environment.variables, self.name, "HIVE_GEMINI", "@google/gemini-cli"
+        )
+
     def prepare_call(self, choice: Choice, session: str | None) -> CliCall:
-        where = self._context.environment
-        program = cli_launch.find_program(where.variables, self.name, "HIVE_GEMINI", "@google/gemini-cli")
+        program = self._program()
         rules = policy(parse_tools(self._context.profile.config.tools), [mcp_config.SERVER_NAME, *self._others])
         self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write_identity()
@@ -126,10 +134,13 @@ class Gemini:
     def logged_in(self) -> bool:
         return self._login() is not None
 
+    def can_call(self, choice: Choice) -> bool:
+        return self.logged_in()
+
     @property
     def how_to_log_in(self) -> str:
         return (
-            "Gemini CLI cannot be logged in from here. Either add GEMINI_API_KEY to pass_environment of the hive, "
+            "set GEMINI_API_KEY and add it to pass_environment of the hive, "
             f"or log in where the agent runs, in a terminal: GEMINI_CLI_HOME={self.home} NO_BROWSER=true gemini"
         )
 

@@ -34,6 +34,13 @@ _NEEDED = (
     "OPENCODE_API_KEY",
 )
 _BASE_URLS = {"anthropic": "ANTHROPIC_BASE_URL", "openai": "OPENAI_BASE_URL"}
+_KEYS: Mapping[str, Sequence[str]] = {
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"),
+    "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    "google": ("GEMINI_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY"),
+    "openrouter": ("OPENROUTER_API_KEY",),
+}
+"""Variables by provider, of which one must be set. What listens at another address may need no key."""
 _PERMISSIONS = {
     "Bash": "bash",
     "Read": "read",
@@ -71,9 +78,15 @@ class Opencode:
     def home(self) -> Path:
         return self._context.environment.claude / "opencode"
 
+    def check(self, choice: Choice) -> None:
+        self._program()
+        parse_tools(self._context.profile.config.tools)
+
+    def _program(self) -> Path:
+        return cli_launch.find_program(self._context.environment.variables, self.name, "HIVE_OPENCODE", "opencode-ai")
+
     def prepare_call(self, choice: Choice, session: str | None) -> CliCall:
-        where = self._context.environment
-        program = cli_launch.find_program(where.variables, self.name, "HIVE_OPENCODE", "opencode-ai")
+        program = self._program()
         model = _model(choice.model)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         state_files.replace_lines(self.home / "identity.md", [self._identity.encode()])
@@ -110,10 +123,21 @@ class Opencode:
         keys = ("_API_KEY", "_AUTH_TOKEN")
         return any(name.endswith(keys) for name in variables) or (self.home / "data/opencode/auth.json").exists()
 
+    def can_call(self, choice: Choice) -> bool:
+        """Return False without a key or address for the model's provider, if that is one that wants a key.
+
+        opencode has a login file for all providers, and models of its own that need no key.
+        """
+        if (self.home / "data/opencode/auth.json").exists():
+            return True
+        provider = (_model(choice.model) or "").partition("/")[0]
+        variables = self._environment()
+        return not (keys := _KEYS.get(provider, ())) or any(variables.get(key) for key in keys)
+
     @property
     def how_to_log_in(self) -> str:
         return (
-            "opencode cannot be logged in from here. Either add a provider's key (such as ANTHROPIC_API_KEY) to "
+            "set the key of the model's provider (such as ANTHROPIC_API_KEY) and add it to "
             "pass_environment of the hive, or log in where the agent runs, in a terminal: "
             f"XDG_DATA_HOME={self.home}/data opencode auth login"
         )

@@ -18,6 +18,7 @@ from hive_agent.backends.base import (
     Failed,
     Login,
     LoginFailed,
+    NeedsLogin,
     Ok,
     Turn,
     TurnOutcome,
@@ -106,6 +107,13 @@ class ScriptedBackend:
 
     async def logged_in(self) -> bool:
         return True
+
+    async def find_problem(self) -> Failed | NeedsLogin | None:
+        try:
+            Script.compile(self._config.script)
+        except BadScript as error:
+            return Failed("config", str(error))
+        return None
 
     @property
     def warm(self) -> bool:

@@ -29,6 +29,8 @@ async def test_login(tmp_path: Path) -> None:
     ):
         assert isinstance(await backend.run(turn("hello"), silent), NeedsLogin)
         assert not await backend.logged_in()
+        problem = await backend.find_problem()
+        assert isinstance(problem, NeedsLogin) and "no key and no login" in problem.detail
 
         others = running()
         login = await backend.log_in()
@@ -43,6 +45,7 @@ async def test_login(tmp_path: Path) -> None:
         await login.close()
         assert running().keys() <= others.keys()
         assert await backend.logged_in()
+        assert await backend.find_problem() is None
         assert await backend.run(turn("hello"), silent) == Ok()
         assert model.keys[-1] == f"Bearer {TOKEN}"
 

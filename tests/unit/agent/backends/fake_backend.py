@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from hive_agent.backends.base import Choice, Login, LoginFailed, Ok, Turn, TurnOutcome
+from hive_agent.backends.base import Choice, Failed, Login, LoginFailed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.backends.transcript import Entry, EntrySink
 from hive_agent.client.core_client import CoreClient
 from hive_agent.harness import Harness
@@ -57,6 +57,7 @@ class FakeBackend:
         self.cancelled = 0
         self.closed = False
         self.credentials = True
+        self.problem: Failed | NeedsLogin | None = None
         self.logins: list[FakeLogin] = []
 
     async def run(self, turn: Turn, emit: EntrySink) -> TurnOutcome:
@@ -89,6 +90,9 @@ class FakeBackend:
 
     async def logged_in(self) -> bool:
         return self.credentials
+
+    async def find_problem(self) -> Failed | NeedsLogin | None:
+        return self.problem
 
     @property
     def warm(self) -> bool:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
-from hive_agent.backends.base import Backend, NeedsLogin, Ok, Turn, open_backend
+import pytest
+
+from hive_agent.backends.base import Backend, Failed, NeedsLogin, Ok, Turn, open_backend
 from hive_agent.backends.transcript import Entry, Notice, SessionStarted
+from hive_core.protocol import Backend as BackendName
 from tests.integration.backends.claude_code import delivery, of
 from tests.unit.agent.backends.one_shot.test_commands import context
 
@@ -66,3 +70,49 @@ async def test_no_credentials(tmp_path: Path) -> None:
     async with codex(tmp_path, script, OPENAI_API_KEY="key") as backend:
         assert await backend.logged_in()
         assert not isinstance(await backend.run(Turn((delivery("hello"),)), lambda _entry: None), NeedsLogin)
+
+
+@pytest.mark.parametrize(
+    ("backend", "settings", "key"),
+    [
+        ("codex", {}, "OPENAI_API_KEY"),
+        ("gemini", {}, "GEMINI_API_KEY"),
+        ("opencode", {"model": "claude-x"}, "ANTHROPIC_API_KEY"),
+        ("opencode", {"model": "openrouter/x"}, "OPENROUTER_API_KEY"),
+    ],
+)
+async def test_what_is_missing_is_known_without_a_turn(
+    tmp_path: Path, backend: BackendName, settings: dict[str, Any], key: str
+) -> None:
+    """The program and the key of the model, each with what to do; with both there is no problem that is known."""
+    made = context(tmp_path, backend, settings)
+    async with made.client:
+        problem = await open_backend(made).find_problem()
+    assert isinstance(problem, NeedsLogin)
+    assert problem.detail.startswith(f"{backend} has no key and no login: set ")
+    assert "pass_environment" in problem.detail
+    made = context(tmp_path, backend, settings, **{key: "k"})
+    async with made.client:
+        assert await open_backend(made).find_problem() is None
+    missing = {f"HIVE_{backend.upper()}": "", "PATH": str(tmp_path / "nothing")}
+    made = context(tmp_path, backend, settings, **{key: "k"}, **missing)
+    async with made.client:
+        problem = await open_backend(made).find_problem()
+    assert isinstance(problem, Failed) and problem.kind == "no_program"
+    assert problem.detail.startswith(f"the program {backend} is not installed")
+
+
+async def test_opencode_needs_no_key_for_its_own_models(tmp_path: Path) -> None:
+    """Nothing is claimed of a model whose provider may want no key."""
+    for model in (None, "opencode/big-pickle", "ollama/x"):
+        made = context(tmp_path, "opencode", {} if model is None else {"model": model})
+        async with made.client:
+            assert await open_backend(made).find_problem() is None
+
+
+async def test_a_tool_that_the_cli_cannot_restrict_is_a_problem(tmp_path: Path) -> None:
+    """A setting that fails every turn is told before the first one."""
+    made = context(tmp_path, "codex", {"tools": ["Bash(git *)"]}, OPENAI_API_KEY="k")
+    async with made.client:
+        problem = await open_backend(made).find_problem()
+    assert isinstance(problem, Failed) and problem.kind == "config"

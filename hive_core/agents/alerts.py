@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, get_args
 
+from hive_core.infra.processes import ListeningProcess
 from hive_core.protocol import HarnessState
 from hive_core.runtimes.base import UnitState
 from hive_core.text import Quoted
 
-Trouble = Literal["crashed", "looping", "needs_login", "failing", "paused", "starved"]
+Trouble = Literal["crashed", "looping", "needs_login", "failing", "paused", "starved", "pageless"]
 
 _QUIET_SECONDS = 600.0
 _LASTING_SECONDS = 60.0
@@ -128,7 +129,7 @@ class Alerts:
         """The message, if this report opens an incident."""
         if state == "idle":
             self._failing_since.pop(name, None)
-            self._open -= {(name, trouble) for trouble in get_args(Trouble)}
+            self._open -= {(name, trouble) for trouble in get_args(Trouble) if trouble != "pageless"}
         if state == "needs_login":
             text = (
                 f"{name} needs a login: its agent CLI has no valid credentials. Its messages wait until it has. "
@@ -147,6 +148,21 @@ class Alerts:
         ):
             return self._opened(name, "failing", f"{name} cannot handle its messages.\n{reason(detail)}")
         return None
+
+    def page_lacks_port(self, name: str, port: int, holder: ListeningProcess | None) -> str | None:
+        """The message that another program has the port of the agent's page, unless that was told."""
+        who = "another program" if holder is None else f"process {holder.pid}"
+        text = (
+            f"The page of {name} cannot be reached: {who} listens on port {port} of this host, which is its port. The "
+            "agent works all the same. Have that program use another port; the hive takes this one when it is free"
+        )
+        if holder is not None:
+            text += f"\nThe name of that process, which it chooses itself:\n{Quoted(holder.name).block(_SHOWN_DETAIL)}"
+        return self._opened(name, "pageless", text)
+
+    def page_has_port(self, name: str) -> None:
+        """Close the incident of a page without a port."""
+        self._open.discard((name, "pageless"))
 
     def _opened(self, name: str, trouble: Trouble, text: str) -> str | None:
         incident, now = (name, trouble), self._clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Mapping
 from typing import Protocol
@@ -20,12 +21,20 @@ from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.deferred import DeferredChanges
+from hive_core.infra.processes import find_listener
 from hive_core.layout import AgentPaths, Layout
 from hive_core.protocol import AgentStatus, Kind
 from hive_core.protocol.names import MANAGER
 from hive_core.runtimes.base import AgentSpec, Runtime
+from hive_core.text import Quoted
 
 log = structlog.get_logger(__name__)
+
+_PORT_SECONDS = 5.0
+"""Time between two attempts to get a port that another program has."""
+_TRIES_PER_SEARCH = 12
+"""Attempts per search for the program, which reads the descriptors of all processes."""
+_SHOWN_NAME = 40
 
 
 class SocketManager(Protocol):
@@ -56,6 +65,9 @@ class PagePortManager(Protocol):
 
     def release(self, name: str) -> None:
         """Stop listening on the agent's port."""
+
+    def is_free(self, port: int) -> bool:
+        """Return True if nobody listens on the port."""
 
 
 class DeploymentManager:
@@ -90,6 +102,7 @@ class DeploymentManager:
         self._deferred = deferred
         self._environment = environment
         self._limit_policy = limit_policy
+        self._ports_missing = asyncio.Event()
 
     async def check_new(self, name: str) -> None:
         """Check that an agent of this name can be created.
@@ -135,7 +148,7 @@ class DeploymentManager:
 
         def store(db: sqlite3.Connection) -> AgentRecord:
             audit.append(db, actor=actor, action="spawn", subject=name, detail=detail)
-            return agent_store.insert(db, new)
+            return agent_store.insert(db, new, self._page_ports.is_free)
 
         async with self._registry.lock(name):
             self._check_free(name)
@@ -203,15 +216,55 @@ class DeploymentManager:
         """
         if record.sealed:
             self._page_ports.release(record.name)
+            self._registry.set_page_problem(record.name, "")
             return False
+        known = record.name in self._registry.page_problems()
         try:
             self._page_ports.hold(record.name, record.web_port)
         except HiveError as error:
-            log.warning(
-                "the page has no port", agent=record.name, code=error.code, error=error.message, hint=error.hint
-            )
+            if not known:
+                log.warning(
+                    "the page has no port", agent=record.name, code=error.code, error=error.message, hint=error.hint
+                )
+                taken = f"another program listens on port {record.web_port}"
+                problem = taken if error.code == "page_port_taken" else error.message
+                self._registry.set_page_problem(record.name, problem)
+                self._ports_missing.set()
             return False
+        if known:
+            log.info("the page has its port", agent=record.name, port=record.web_port)
+        self._registry.set_page_problem(record.name, "")
+        self._reports.page_has_port(record.name)
         return True
+
+    async def keep_ports(self) -> None:
+        """Try again to listen on the ports of pages that other programs have, until cancelled.
+
+        Each is told once, with the program that has it if that can be found out.
+        """
+        tries = 0
+        while True:
+            await self._ports_missing.wait()
+            for name in self._registry.page_problems():
+                record = self._registry.find(name)
+                if record is not None and not self.hold_port(record) and tries % _TRIES_PER_SEARCH == 0:
+                    await self._find_holder(record)
+            tries += 1
+            if self._registry.page_problems():
+                await asyncio.sleep(_PORT_SECONDS)
+            else:
+                self._ports_missing.clear()
+                tries = 0
+
+    async def _find_holder(self, record: AgentRecord) -> None:
+        """Name the program that has the port of the agent's page, in its status and once in a message."""
+        name, port = record.name, record.web_port
+        holder = await LIFECYCLE.run(find_listener, port)
+        if name in self._registry.page_problems():
+            if holder is not None:
+                known_as = Quoted(holder.name).line(_SHOWN_NAME)
+                self._registry.set_page_problem(name, f"process {holder.pid} ({known_as}) listens on port {port}")
+            await self._reports.page_lacks_port(name, port, holder)
 
     def spec(self, record: AgentRecord) -> AgentSpec:
         """The order to the runtime to run the agent as its record says."""

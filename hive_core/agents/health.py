@@ -12,6 +12,7 @@ import structlog
 
 from hive_core.agents.alerts import Alerts, Crash, CrashRecords, reason
 from hive_core.errors import HiveError
+from hive_core.infra.processes import ListeningProcess
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.infra.wakeups import Wakeups
 from hive_core.messaging import Broker, Directory
@@ -133,6 +134,14 @@ class HarnessReports:
             self._alerts.state_reported(name, state, Quoted(detail)),
             operator_too=state in ("paused", "needs_login"),
         )
+
+    async def page_lacks_port(self, name: str, port: int, holder: ListeningProcess | None) -> None:
+        """Send a message that the agent's page has no port, once until it has one."""
+        await self._announce(name, self._alerts.page_lacks_port(name, port, holder), operator_too=True)
+
+    def page_has_port(self, name: str) -> None:
+        """Record that the agent's page has its port."""
+        self._alerts.page_has_port(name)
 
     def status(self, name: str, text: str) -> None:
         """Publish the status text that an agent reports."""

@@ -32,6 +32,7 @@ class AgentRegistry:
         self._records: dict[str, AgentRecord] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._outdated: frozenset[str] = frozenset()
+        self._page_problems: dict[str, str] = {}
 
     def lock(self, name: str) -> asyncio.Lock:
         """The lock that every action on the agent holds, so that actions on one agent run one after another."""
@@ -53,6 +54,7 @@ class AgentRegistry:
         """Remove the agent, which may be detached."""
         self._directory.remove(name)
         del self._records[name]
+        self._page_problems.pop(name, None)
 
     def detach(self, name: str) -> Member:
         """Stop delivering messages to the agent, which stays registered; `attach` undoes it."""
@@ -63,6 +65,17 @@ class AgentRegistry:
     def attach(self, member: Member) -> None:
         """Deliver messages to a detached agent again."""
         self._directory.put(member)
+
+    def set_page_problem(self, name: str, problem: str) -> None:
+        """Record why the agent's page has no port; empty if it has one, or is to have none."""
+        if problem:
+            self._page_problems[name] = problem
+        else:
+            self._page_problems.pop(name, None)
+
+    def page_problems(self) -> Sequence[str]:
+        """The names of the agents whose pages lack a port."""
+        return list(self._page_problems)
 
     def mark_outdated(self, closures: Iterable[str]) -> None:
         """Record that these closures, and no others, were built with an older hyperhive."""
@@ -142,6 +155,7 @@ class AgentRegistry:
             last_line="" if now.crash is None else now.crash.last_line,
             unacked=self._broker.unacknowledged(record.name),
             web_port=record.web_port,
+            page_problem=self._page_problems.get(record.name, ""),
             deployment=record.deployment,
             confinement=self._runtime.confinement,
             needs_update=record.closure in self._outdated,

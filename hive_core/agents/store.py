@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -74,9 +74,17 @@ def load(db: sqlite3.Connection) -> list[AgentRecord]:
     ]
 
 
-def insert(db: sqlite3.Connection, record: AgentRecord) -> AgentRecord:
-    """Store a new agent with its web port; a name that had a port before keeps it."""
-    port = _keep_port(db, record.name)
+IsFree = Callable[[int], bool]
+"""Returns whether nobody on this host listens on a port."""
+
+
+def _any_port(_port: int) -> bool:
+    return True
+
+
+def insert(db: sqlite3.Connection, record: AgentRecord, is_free: IsFree = _any_port) -> AgentRecord:
+    """Store a new agent with its web port, one that `is_free`; a name that had a port before keeps it."""
+    port = _keep_port(db, record.name, is_free)
     db.execute(
         """INSERT INTO agents (name, kind, desired, config, prompt, deployment, closure, created_at)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
@@ -134,30 +142,31 @@ def end_purge(db: sqlite3.Connection, name: str) -> None:
     db.execute("DELETE FROM purges WHERE name = ?", (name,))
 
 
-def _keep_port(db: sqlite3.Connection, name: str) -> int:
+def _keep_port(db: sqlite3.Connection, name: str, is_free: IsFree) -> int:
     row = db.execute("SELECT port FROM web_ports WHERE name = ?", (name,)).fetchone()
     if row is not None:
         return int(row[0])
-    port = choose_port(name, {taken for (taken,) in db.execute("SELECT port FROM web_ports")})
+    port = choose_port(name, {taken for (taken,) in db.execute("SELECT port FROM web_ports")}, is_free)
     db.execute("INSERT INTO web_ports (name, port) VALUES (?, ?)", (name, port))
     return port
 
 
-_MANAGER_PORT = 8000
-_FIRST_PORT = 8100
-_PORTS = 900
+_MANAGER_PORTS = range(8000, 8100)
+_PORTS = range(8100, 9000)
 
 
-def choose_port(name: str, taken: Container[int]) -> int:
-    """The web port of an agent: 8000 for the manager, else the first free one from 8100 + FNV-1a(name) % 900."""
-    if name == MANAGER:
-        return _MANAGER_PORT
-    preferred = _fnv1a(name.encode()) % _PORTS
-    for offset in range(_PORTS):
-        port = _FIRST_PORT + (preferred + offset) % _PORTS
-        if port not in taken:
-            return port
-    raise conflict("no_port_left", f"all {_PORTS} web ports are taken", "destroy an agent with --purge")
+def choose_port(name: str, taken: Container[int], is_free: IsFree = _any_port) -> int:
+    """The web port of an agent: the first free one from 8000 for the manager, else from 8100 + FNV-1a(name) % 900.
+
+    Ports that another hive or any other program has are not `is_free`. If no port is, a taken one is waited for later.
+    """
+    ports = _MANAGER_PORTS if name == MANAGER else _PORTS
+    preferred = 0 if name == MANAGER else _fnv1a(name.encode()) % len(ports)
+    in_order = [ports[(preferred + offset) % len(ports)] for offset in range(len(ports))]
+    unreserved = [port for port in in_order if port not in taken]
+    if not unreserved:
+        raise conflict("no_port_left", f"all {len(ports)} web ports are taken", "destroy an agent with --purge")
+    return next((port for port in unreserved if is_free(port)), unreserved[0])
 
 
 def _fnv1a(data: bytes) -> int:

@@ -37,6 +37,7 @@ from hive_core.errors import HiveError, conflict
 
 log = structlog.get_logger(__name__)
 
+_LOOPBACK = "127.0.0.1"
 MAX_PENDING = 8
 """Duplicates of one listener under way at a time; further requests are refused by closing them."""
 _BACKLOG = 128
@@ -95,6 +96,14 @@ class ViewSockets(LentSockets):
 
 class PagePorts(LentSockets):
     """The ports of all agents' pages."""
+
+    def is_free(self, port: int) -> bool:
+        """Return True if nobody listens on the port."""
+        try:
+            socket.create_server((_LOOPBACK, port)).close()
+        except OSError:
+            return False
+        return True
 
     def hold(self, name: str, port: int) -> None:
         """Listen on the port unless that is so already, and lend it to the agent.
@@ -287,12 +296,12 @@ class _PortLender(_Lender):
             self._listener = None
         try:
             # With SO_REUSEADDR, which on Linux lets nobody share a port on which somebody listens.
-            self._listener = socket.create_server(("127.0.0.1", self._port), backlog=_BACKLOG)
+            self._listener = socket.create_server((_LOOPBACK, self._port), backlog=_BACKLOG)
         except OSError as error:
             raise conflict(
                 "page_port_taken",
                 f"cannot listen on port {self._port} of 127.0.0.1: {os.strerror(error.errno or 0)}",
-                "have the program that listens there use another port, then restart the agent",
+                "have the program that listens there use another port; the hive takes this one when it is free",
             ) from None
         self._listener.setblocking(False)
         return self._listener

@@ -1,4 +1,4 @@
-"""Child processes of the daemon: the only module of `hive_core` that spawns them.
+"""Child processes of the daemon: the only module of `hive_core` that spawns them. And processes that hold a port.
 
 Every child gets its own session, no shell, only the named descriptors, exactly the given environment, and one pipe for
 its standard error, and for its standard output unless that goes elsewhere. Children are watched through pidfds (Linux
@@ -232,3 +232,40 @@ class LineCutter:
         """Return the last line if it has no end."""
         rest, self._rest = self._rest, b""
         return [rest] if rest else []
+
+
+@dataclass(frozen=True)
+class ListeningProcess:
+    """A process of this machine that listens on a TCP port. It chooses its name itself, which is not trusted."""
+
+    pid: int
+    name: str
+
+
+_LISTENS = "0A"
+"""The state of a listening socket in /proc/net/tcp (proc_net_tcp.rst)."""
+
+
+def find_listener(port: int, proc: Path = Path("/proc")) -> ListeningProcess | None:
+    """Return a process that listens on a TCP port of this network namespace; None if none is found or may be seen.
+
+    Reads the descriptors of all processes. Call it in a thread.
+    """
+    inodes = {inode for name in ("tcp", "tcp6") for inode in _listening_inodes(proc / "net" / name, port)}
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for entry in proc.iterdir() if wanted else ():
+        if not entry.name.isdecimal():
+            continue
+        with suppress(OSError):  # It has ended, or belongs to another user.
+            if any(str(descriptor.readlink()) in wanted for descriptor in (entry / "fd").iterdir()):
+                return ListeningProcess(int(entry.name), (entry / "comm").read_text(errors="replace").strip())
+    return None
+
+
+def _listening_inodes(table: Path, port: int) -> list[str]:
+    try:
+        lines = table.read_text().splitlines()[1:]
+    except OSError:
+        return []
+    rows = [line.split() for line in lines]
+    return [row[9] for row in rows if len(row) > 9 and row[3] == _LISTENS and row[1].endswith(f":{port:04X}")]

@@ -29,8 +29,9 @@ class AgentStatus(Peer):
     `exit_cause` says how the last run ended, or why none could begin; it is empty while the agent runs. `crashes`
     counts the crashes in a row since the agent was last ready, `last_crash` is the cause of the last of them, and
     `last_line` what its programs printed last before it. `restarts` counts all starts after crashes since it was
-    started on request. `unacked` messages wait for it. `needs_update` is true if its closure was built with an older
-    hyperhive than the hive's own.
+    started on request. `page_problem` says why the agent's page is not on `web_port`; the hive tries again until it
+    is. `unacked` messages wait for it. `needs_update` is true if its closure was built with an older hyperhive than the
+    hive's own.
     """
 
     backend: Backend
@@ -46,6 +47,7 @@ class AgentStatus(Peer):
     last_line: str = ""
     unacked: int
     web_port: int
+    page_problem: str = ""
     deployment: int
     confinement: str
     needs_update: bool = False

@@ -81,9 +81,16 @@ def _agent_row(agent: dict[str, Any], moment: datetime) -> list[str]:
         agent.get("backend"),
         agent.get("unacked"),
         agent.get("restarts"),
-        "; ".join(filter(None, [note, agent.get("detail") or _last_end(agent), agent.get("status")])),
+        "; ".join(
+            filter(None, [note, agent.get("detail") or _last_end(agent), _page_problem(agent), agent.get("status")])
+        ),
     ]
     return [escaped_line(str(cell)) for cell in cells]
+
+
+def _page_problem(agent: dict[str, Any]) -> str:
+    problem = agent.get("page_problem")
+    return f"no page: {problem}" if problem else ""
 
 
 def _last_end(agent: dict[str, Any]) -> str:

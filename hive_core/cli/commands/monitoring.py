@@ -167,9 +167,9 @@ def open_page(socket: str | None, name: str, as_json: bool) -> None:
     port, path = int(ticket.get("port", 0)), escaped_line(str(ticket.get("socket")))
     if not ticket.get("sealed") and not ticket.get("held", True):
         # The program that has the port would get the ticket, so it is not shown.
-        message = f"another program listens on port {port}, which is the port of the page of {name}"
-        hint = f'give that program another port; if it is an old harness of {name}, run "hive-c0re restart {name}"'
-        raise Failure("page_port_taken", message, hint=hint)
+        problem = client.get(agent_path(name)).get("page_problem") or f"another program listens on port {port}"
+        hint = "give that program another port: the hive takes this one within seconds when it is free"
+        raise Failure("page_port_taken", f"the page of {name} cannot be reached: {problem}", hint=hint)
     if as_json:
         print_json(ticket)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 import subprocess
@@ -77,7 +78,10 @@ async def test_nobody_takes_the_port_of_an_agent_that_is_down(daemon: Daemon) ->
 
 
 async def test_a_thief_that_was_there_first(daemon: Daemon) -> None:
-    """Then the agent runs without the port, which is told; when the port is free again it is the agent's."""
+    """Then the agent runs without the port, which is told; when the port is free again it is the agent's.
+
+    The agent had the port before: a new one gets another that is free.
+    """
     alice = name()
     port = (await daemon.spawn(alice, start=False))["web_port"]
     await daemon.ask("POST", f"/v1/agents/{alice}/destroy")
@@ -89,10 +93,12 @@ async def test_a_thief_that_was_there_first(daemon: Daemon) -> None:
         said = daemon.log_entries("the page has no port")
         assert {(entry["agent"], entry["code"]) for entry in said} == {(alice, "page_port_taken")}
         assert all(f"cannot listen on port {port} " in entry["error"] for entry in said)
-        assert all("then restart the agent" in entry["hint"] for entry in said)
-    await daemon.ask("POST", f"/v1/agents/{alice}/restart")
-    await daemon.agent_until(alice, lambda agent: agent["state"] == "idle")
+        assert all("takes this one when it is free" in entry["hint"] for entry in said)
+        found = await daemon.agent_until(alice, lambda agent: agent["page_problem"].startswith("process "))
+        assert found["page_problem"].startswith(f"process {os.getpid()} (")
+        assert found["page_problem"].endswith(f" listens on port {port}")
     made = await daemon.ask("POST", tickets)
+    assert (await daemon.ask("GET", f"/v1/agents/{alice}"))["page_problem"] == ""
     assert made["held"] and await entered(port, made["ticket"]) == 200
 
 

@@ -60,14 +60,21 @@ class FakePagePorts:
 
     held: dict[str, int] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    busy: set[int] = field(default_factory=set)
+    """Ports on which other programs listen."""
+    tries: int = 0
 
     def hold(self, name: str, port: int) -> None:
+        self.tries += 1
         if name in self.taken:
             raise conflict("page_port_taken", f"cannot listen on port {port}")
         self.held[name] = port
 
     def release(self, name: str) -> None:
         self.held.pop(name, None)
+
+    def is_free(self, port: int) -> bool:
+        return port not in self.busy
 
 
 @dataclass

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from hive_core.agents import deployment
+from hive_core.agents.store import choose_port
+from hive_core.infra.processes import ListeningProcess
 from hive_core.layout import Layout
 from tests.unit.core.agents.builders import FakeProcesses, in_force, opened
 
@@ -92,3 +96,38 @@ async def test_it_is_held_before_the_harness_starts(layout: Layout) -> None:
         hive.page_ports.held.clear()
         await hive.lifecycle.start("bob", "operator")
     assert held == [True, True, True]
+
+
+async def test_a_taken_port_is_tried_again_and_told_once(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's problem is a fact in the agent's status until the port is held, whoever tries."""
+    monkeypatch.setattr(deployment, "_PORT_SECONDS", 0.001)
+    async with opened(layout) as hive:
+        hive.page_ports.taken.add("bob")
+        port = (await hive.spawn("bob")).web_port
+        assert hive.agents.status("bob").page_problem == f"another program listens on port {port}"
+        monkeypatch.setattr(deployment, "find_listener", lambda _port: ListeningProcess(4711, 'py"\nthon'))
+        keeping = asyncio.create_task(hive.deployments.keep_ports())
+        shown = f'process 4711 ("py\'") listens on port {port}'
+        async with asyncio.timeout(10):
+            while hive.agents.status("bob").page_problem != shown or hive.broker.unacknowledged("operator") < 1:
+                await asyncio.sleep(0)
+        tries = hive.page_ports.tries
+        async with asyncio.timeout(10):
+            while hive.page_ports.tries < tries + 30:
+                await asyncio.sleep(0.001)
+        assert hive.broker.unacknowledged("operator") == 1
+        hive.page_ports.taken.clear()
+        async with asyncio.timeout(10):
+            while hive.page_ports.held != {"bob": port}:
+                await asyncio.sleep(0)
+        assert hive.agents.status("bob").page_problem == ""
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+
+async def test_a_new_agent_gets_a_port_that_nobody_has(layout: Layout) -> None:
+    """Another hive has the ports that its agents of the same names prefer; the manager's moves, too."""
+    async with opened(layout) as hive:
+        hive.page_ports.busy |= {8000, choose_port("bob", set())}
+        assert (await hive.spawn("hm1nd")).web_port == 8001
+        assert (await hive.spawn("bob")).web_port == choose_port("bob", hive.page_ports.busy)

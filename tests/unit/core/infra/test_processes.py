@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 import sys
 import tracemalloc
 from contextlib import suppress
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.infra.processes import Command, LineCutter, describe_exit, read_all, spawn
+from hive_core.infra.processes import Command, LineCutter, describe_exit, find_listener, read_all, spawn
 from tests.unit.core.runtimes.local.local_hive import gone
 
 
@@ -154,3 +155,13 @@ def test_a_line_without_end_takes_bounded_memory() -> None:
     finally:
         tracemalloc.stop()
     assert cutter.feed(b"x\nnext\n") == [b"x" * 101, b"next"]
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")])
+def test_the_process_that_listens_on_a_port_is_found(family: socket.AddressFamily, address: str) -> None:
+    """On any address, and only while it listens; a connection to the port is none of that."""
+    with socket.create_server((address, 0), family=family) as server:
+        port = server.getsockname()[1]
+        found = find_listener(port)
+        assert found is not None and found.pid == os.getpid() and found.name
+    assert find_listener(port) is None

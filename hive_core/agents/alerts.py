@@ -133,9 +133,9 @@ class Alerts:
         if state == "needs_login":
             text = (
                 f"{name} needs a login: its agent CLI has no valid credentials. Its messages wait until it has. "
-                f"Log in on its page: hive-c0re open {name}"
+                f"Its page may offer to log in: hive-c0re open {name}"
             )
-            return self._opened(name, "needs_login", text)
+            return self._opened(name, "needs_login", f"{text}\n{reason(detail)}")
         if state == "paused":
             text = (
                 f"{name} is paused and waits for a person. Repair the cause, then retry or skip the turn on its page "

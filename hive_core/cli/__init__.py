@@ -19,6 +19,7 @@ COMMANDS = {
     "status": Lazy("hive_core.cli.commands.monitoring:status", "Show a summary of the daemon and its hive."),
     "spawn": Lazy("hive_core.cli.commands.spawn:spawn", "Create an agent and wait until it is ready."),
     "list": Lazy("hive_core.cli.commands.agents:list_agents", "List all agents, the manager first."),
+    "show": Lazy("hive_core.cli.commands.agents:show", "Show one agent: its process, its harness, and what it lacks."),
     "start": Lazy("hive_core.cli.commands.agents:start", "Start an agent that is stopped."),
     "stop": Lazy("hive_core.cli.commands.agents:stop", "Stop an agent; its messages wait for it."),
     "restart": Lazy("hive_core.cli.commands.agents:restart", "Stop an agent and start it again."),

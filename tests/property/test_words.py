@@ -114,11 +114,13 @@ def test_alerts(words: str) -> None:
     now = 0.0
     alerts = Alerts(lambda: now)
     paused = alerts.state_reported("ada", "paused", Quoted(words))
+    login = alerts.state_reported("ada", "needs_login", Quoted(words))
     alerts.state_reported("ada", "failed", Quoted(words))
     now = 100.0
     failing = alerts.state_reported("ada", "failed", Quoted(words))
-    assert paused is not None and failing is not None
+    assert paused is not None and failing is not None and login is not None
     check(paused)
+    check(login)
     check(failing)
     crash = Crash(3, "exit code 1", datetime.now(UTC), 3, words)
     looping = alerts.crashed_again(UnitState("ada", "backoff", exit_cause="exit code 1", run=3), crash)

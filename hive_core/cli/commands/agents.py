@@ -88,6 +88,48 @@ def _agent_row(agent: dict[str, Any], moment: datetime) -> list[str]:
     return [escaped_line(str(cell)) for cell in cells]
 
 
+@click.command()
+@agent_argument
+@json_option
+@click.pass_obj
+def show(socket: str | None, name: str, as_json: bool) -> None:
+    """Show one agent: its process, its harness, and what it lacks."""
+    agent = Client(socket).get(agent_path(name))
+    if as_json:
+        print_json(agent)
+        return
+    facts = [(label, fact) for label, fact in _facts(agent, now()) if fact]
+    wide = max(len(label) for label, _ in facts)
+    for label, fact in facts:
+        click.echo(f"{dim(label.ljust(wide))}  {fact}")
+
+
+def _facts(agent: dict[str, Any], moment: datetime) -> list[tuple[str, str]]:
+    """Return the facts about an agent with their labels; those that are empty are not shown."""
+
+    def text(key: str) -> str:
+        return escaped_line(str(agent.get(key) or ""))
+
+    lifecycle, state = text("lifecycle"), text("state")
+    started, since = duration(agent.get("started_at"), moment), duration(agent.get("state_since"), moment)
+    process = [coloured_state(lifecycle), f"pid {agent['pid']}" if agent.get("pid") else ""]
+    process += [f"for {started}" if started else "", f"restarts after crashes: {agent.get('restarts')}"]
+    harness = coloured_state(state) + (f" for {since}" if since else "")
+    page = _page_problem(agent) or f'port {agent.get("web_port")} of this host: "hive-c0re open {text("name")}"'
+    return [
+        ("Agent", f"{coloured_agent(text('name'))}, {text('kind')}"),
+        ("Process", ", ".join(filter(None, process))),
+        ("Harness", f"{harness}: {text('detail')}" if text("detail") else harness),
+        ("Last end", escaped_line(_last_end(agent)) or text("exit_cause")),
+        ("Backend", ", model ".join(filter(None, [text("backend"), text("model")]))),
+        ("Deployment", str(agent.get("deployment")) + (", needs an update" if agent.get("needs_update") else "")),
+        ("Messages", f"{agent.get('unacked')} not yet handled"),
+        ("Page", escaped_line(page)),
+        ("At work", text("status")),
+        ("Confinement", text("confinement")),
+    ]
+
+
 def _page_problem(agent: dict[str, Any]) -> str:
     problem = agent.get("page_problem")
     return f"no page: {problem}" if problem else ""

@@ -66,6 +66,28 @@ async def test_list_explains_an_agent_that_does_not_run(hive: Program, daemon: F
     assert (carl[at:], dora[at:]) == ("", "cannot be started: no such file")
 
 
+async def test_show(hive: Program, daemon: FakeHost) -> None:
+    """`show` has the facts about one agent in whole, made safe for a terminal, and none that do not apply."""
+    daemon.agents = [
+        agent(
+            "alice", state="needs_login", detail="no key\x1b", model="m1", page_problem="process 7 listens on port 8100"
+        ),
+        agent(
+            "bob", lifecycle="backoff", state="offline", pid=None, crashes=2, last_crash="exit code 1", last_line="x"
+        ),
+    ]
+    shown = (await hive.run("show", "alice")).out
+    facts = {line.partition("  ")[0]: line.partition("  ")[2].strip() for line in shown.splitlines()}
+    assert facts["Process"] == "running, pid 4711, for 2 h, restarts after crashes: 0"
+    assert facts["Harness"] == r"needs_login for 3 min: no key\x1b"
+    assert (facts["Backend"], facts["Page"]) == ("scripted, model m1", "no page: process 7 listens on port 8100")
+    assert "Last end" not in facts and "At work" not in facts
+    shown = (await hive.run("show", "bob")).out
+    assert 'Last end     ended 2 times in a row, the last time with: exit code 1: "x"' in shown
+    assert AgentStatus.model_validate((await hive.run("show", "bob", "--json")).json).name == "bob"
+    assert (await hive.run("show", "carl")).code == 1
+
+
 async def test_list_of_nothing(hive: Program, daemon: FakeHost) -> None:
     """An empty hive says so, but not on stdout."""
     ended = await hive.run("list")

@@ -91,11 +91,13 @@ async def test_the_pid_is_the_harness(mode: Mode, tmp_path: Path) -> None:
 
 @MODES
 async def test_a_crash_is_told_with_its_exit_code(mode: Mode, tmp_path: Path) -> None:
-    """How a harness ended is told as it was, also codes that look like a shell's signals."""
-    async with opened(mode, tmp_path, "import sys; sys.exit(250)", back_off=NEVER) as hive:
+    """How a harness ended is told as it was, also codes that look like a shell's signals, with its last line."""
+    harness = "import sys; print('up', flush=True); print('no key', file=sys.stderr); sys.exit(250)"
+    async with opened(mode, tmp_path, harness, back_off=NEVER) as hive:
         changes = hive.runtime.watch()
         await hive.runtime.start(hive.spec())
         assert (await until(changes, "backoff")).exit_cause == "exit code 250"
+        assert await hive.runtime.last_line("ada") == "no key"
 
 
 @MODES

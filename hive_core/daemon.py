@@ -243,6 +243,7 @@ class Daemon:
             self._part("trash", lifecycle.empty_trash()),
             self._part("disk reserve", reserve.run(partial(tell_operator, broker))),
             self._part("deferred changes", deferred.run()),
+            self._part("disk quotas", runtime.disks.run()),
             self._part("agents' start", lifecycle.start_wanted()),
             self._part("ports of pages", deployments.keep_ports()),
             self._part("gate", gate.run()),

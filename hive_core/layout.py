@@ -25,6 +25,11 @@ class AgentPaths:
     run: Path
 
     @property
+    def home(self) -> Path:
+        """The directory of all that the agent has in the state directory."""
+        return self.config.parent
+
+    @property
     def core_socket(self) -> Path:
         return self.run / "core.sock"
 

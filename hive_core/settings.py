@@ -94,11 +94,14 @@ class NixOS(BaseModel):
 
 
 class LimitCeilings(BaseModel):
-    """Limits for containers: `memory_max` ("3G"), `cpu_quota` (percent of a core), `tasks_max`, `io_weight`."""
+    """Limits: `memory_max` ("3G"), `disk_max`, `cpu_quota` (percent of a core), `tasks_max`, `io_weight`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     memory_max: Annotated[MemorySize | None, Field(description="Memory, in MiB or GiB.")] = None
+    disk_max: Annotated[
+        MemorySize | None, Field(description="All that an agent can write, in MiB or GiB, where there are disk quotas.")
+    ] = None
     cpu_quota: Annotated[CpuQuota | None, Field(description="Processor time, in percent of a core.")] = None
     tasks_max: Annotated[TasksMax | None, Field(description="Processes and threads.")] = None
     io_weight: Annotated[IoWeight | None, Field(description="Share of the disk; 100 is everybody's.")] = None

@@ -24,6 +24,12 @@ let
       example = "4G";
       description = "Memory, in MiB (`M`) or GiB (`G`).";
     };
+    diskMax = mkOption {
+      type = types.nullOr (types.strMatching "[1-9][0-9]{0,8}[MG]");
+      default = null;
+      example = "20G";
+      description = "All that an agent can write, in MiB (`M`) or GiB (`G`), where there are disk quotas.";
+    };
     cpuQuota = mkOption {
       type = types.nullOr (types.ints.between 1 100000);
       default = null;

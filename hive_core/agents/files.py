@@ -15,6 +15,7 @@ import tomli_w
 
 from hive_core.agents.purge import change_mode
 from hive_core.errors import conflict
+from hive_core.infra.disk_quota.quotas import make_subvolume
 from hive_core.infra.disk_space import disk_full_as_error
 from hive_core.infra.files import open_directory
 from hive_core.layout import AgentPaths
@@ -34,7 +35,8 @@ def make_directories(paths: AgentPaths) -> None:
     Raises:
         HiveError: `config_in_the_way`, `disk_full`.
     """
-    _make(paths.config.parent, paths.config, paths.state, paths.claude, paths.run)
+    _make_home(paths.config.parent)
+    _make(paths.config, paths.state, paths.claude, paths.run)
 
 
 def create_directories(paths: AgentPaths) -> None:
@@ -42,7 +44,7 @@ def create_directories(paths: AgentPaths) -> None:
 
     The `config` of an earlier agent of the name is renamed to `config.1`, `config.2`, and so on.
     """
-    _make(paths.config.parent)
+    _make_home(paths.config.parent)
     with _refusing(f"move {paths.config} aside"):
         _move_aside(paths.config)
     _make(paths.state, paths.claude, paths.run)
@@ -84,6 +86,13 @@ def _render(template: str, **values: str) -> str:
         autoescape=False,
     )
     return environment.get_template(template).render(values)
+
+
+def _make_home(home: Path) -> None:
+    """Create the directory that has a quota together with all below it."""
+    with _refusing(f"make {home}"):
+        make_subvolume(home, 0o700)
+    _make(home)
 
 
 def _make(*directories: Path) -> None:

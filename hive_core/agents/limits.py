@@ -81,7 +81,7 @@ class AgentLimits:
 
         Raises:
             HiveError: `unknown_agent`, `bad_name`, `invalid_request`, `above_ceiling`, `limits_not_enforced`,
-                `not_running`.
+                `disk_not_limited`, `not_running`.
         """
         self._registry.record(name)
         asked = {key: getattr(request, key) for key in KEYS if getattr(request, key) is not None}
@@ -91,7 +91,8 @@ class AgentLimits:
         # The lock keeps an activation away, which sets the limits of the configuration.
         async with self._registry.lock(name):
             record = self._registry.record(name)
-            if not self._runtime.limiting:
+            disk_problem = (await self._runtime.disks.read(name)).problem
+            if not self._runtime.limiting and (asked.keys() - {"disk_max"} or (request.reset and disk_problem)):
                 raise conflict(
                     "limits_not_enforced",
                     f"the {self._runtime.name} runtime cannot limit what {name} uses",
@@ -100,6 +101,12 @@ class AgentLimits:
             unit = self._registry.unit(name)
             if unit is None or unit.lifecycle not in ("starting", "running"):
                 raise conflict("not_running", f"{name} is not running", f"start it first: hive-c0re start {name}")
+            if "disk_max" in asked and disk_problem:
+                raise conflict(
+                    "disk_not_limited",
+                    f"disk_max of {name} cannot be enforced: {disk_problem}",
+                    "hive-c0re doctor says what to do",
+                )
             before = await self._runtime.limits(name)
             base = self._policy.effective(record.config) if request.reset else before
             new = self._policy.within(base.model_copy(update=asked))
@@ -118,6 +125,7 @@ class AgentLimits:
             configured=self._policy.effective(record.config),
             in_force=await self._runtime.limits(name),
             enforced=self._runtime.limiting,
+            disk_problem=(await self._runtime.disks.read(name)).problem,
             usage=await self._runtime.usage(name),
         )
 

@@ -27,6 +27,7 @@ from hive_core.errors import HiveError, conflict
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.deferred import DeferredChanges
+from hive_core.infra.disk_quota.quotas import DirectoryQuotas
 from hive_core.infra.disk_space import is_lack_of_space
 from hive_core.infra.files import has_mount_below, open_directory
 from hive_core.infra.processes import Command, Process, describe_exit, read_all, spawn
@@ -47,6 +48,7 @@ class Purging:
     """Deletes the files of destroyed agents."""
 
     def __init__(self, layout: Layout, database: Database, deferred: DeferredChanges) -> None:
+        self._layout = layout
         self._database = database
         self._deferred = deferred
         self._trash = Trash(layout)
@@ -101,6 +103,7 @@ class Purging:
     async def finish(self, name: str) -> Sequence[Path]:
         """Move all files of the agent away; returns the trash directories to `delete`. Raises `agent_being_purged`."""
         try:
+            await LIFECYCLE.run(DirectoryQuotas().forget, [self._layout.agent_home(name)])
             try:
                 directories = await LIFECYCLE.run(self._trash.move_all, name)
             except OSError as error:

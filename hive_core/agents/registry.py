@@ -14,6 +14,7 @@ from hive_core.messaging import Broker, Directory, Member
 from hive_core.protocol import AgentStatus, LogsAnswer, LogsQuery
 from hive_core.protocol.names import MANAGER, is_agent_name, why_not
 from hive_core.runtimes.base import Runtime, UnitState
+from hive_core.runtimes.disk_quotas import as_size
 from hive_core.text import shown
 
 
@@ -136,6 +137,7 @@ class AgentRegistry:
     def _status(self, record: AgentRecord, unit: UnitState | None) -> AgentStatus:
         unit = unit or UnitState(record.name, "stopped")
         now = self._reports.condition(unit)
+        disk = self._runtime.disks.known(record.name)
         return AgentStatus(
             name=record.name,
             kind=record.kind,
@@ -159,6 +161,8 @@ class AgentRegistry:
             deployment=record.deployment,
             confinement=self._runtime.confinement,
             needs_update=record.closure in self._outdated,
+            disk_max=None if disk is None else as_size(disk.limit),
+            disk_problem="" if disk is None else disk.problem,
         )
 
 

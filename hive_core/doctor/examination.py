@@ -30,6 +30,7 @@ from hive_core.doctor.host_checks import (
     check_permissions,
 )
 from hive_core.doctor.nix_checks import check_nix
+from hive_core.doctor.quota_checks import check_disk_quotas
 from hive_core.doctor.trial_checks import check_git_trial, check_trials
 from hive_core.doctor.trials import why_git_fails
 from hive_core.errors import HiveError
@@ -82,9 +83,11 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
             found += check_namespaces(kernel, shown)
     found += check_permissions(probes.read_socket_facts(layout, settings.socket_group))
     found += [check_disk_space(space) for space in probes.read_disk_space(layout, store=nixos)]
+    written = (layout.agents, *((_PATHS.root_dir, _PATHS.profiles, _PATHS.gcroots) if nixos else ()))
     if nixos:
-        written = (layout.agents, _PATHS.root_dir, _PATHS.profiles, _PATHS.gcroots)
         found.append(check_mounts(probes.read_mount_flags(written)))
+    if (quotas := probes.read_quota_facts(layout, written)) is not None:
+        found += check_disk_quotas(quotas, settings, {agent.name: agent.disk_problem for agent in hive.agents})
     if hive.status is not None:
         found += check_deployed([_running(hive, agent.name, nixos=nixos) for agent in hive.agents])
     if unreadable := probes.unreadable([layout.state_dir]):

@@ -19,10 +19,20 @@ from pydantic import ValidationError
 
 from hive_core.doctor.findings import CommandOutput
 from hive_core.doctor.hive_checks import DaemonFacts, Unanswered
-from hive_core.doctor.host_checks import GIB, MIB, ContainerFacts, DiskSpace, FilePermissions, KernelFacts, SocketFacts
+from hive_core.doctor.host_checks import (
+    GIB,
+    MIB,
+    ContainerFacts,
+    DiskSpace,
+    FilePermissions,
+    KernelFacts,
+    SocketFacts,
+)
 from hive_core.doctor.nix_checks import NixFacts
+from hive_core.doctor.quota_checks import QuotaFacts
 from hive_core.errors import HiveError
 from hive_core.infra import files
+from hive_core.infra.disk_quota.quotas import DirectoryQuotas
 from hive_core.layout import Layout
 from hive_core.protocol import AgentList, Deployment, History, HiveStatus
 from hive_core.runtimes.bubblewrap import inspect_host
@@ -144,6 +154,16 @@ def read_mount_flags(directories: Iterable[Path]) -> dict[str, int]:
         except OSError:  # This user cannot see it.
             continue
     return found
+
+
+def read_quota_facts(layout: Layout, directories: Iterable[Path]) -> QuotaFacts | None:
+    """Read whether directories, or those that they will be made in, can have quotas; None if this user cannot."""
+    try:
+        quotas = DirectoryQuotas()
+        problems = {str(path): quotas.problem(nearest_existing(path)) for path in directories}
+        return QuotaFacts(problems, nearest_existing(layout.state_dir).stat().st_uid == 0)
+    except OSError:
+        return None
 
 
 def started_on(file: Path) -> str | None:

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from hive_core.protocol import AgentConfig
 from hive_core.settings import AutoRule
 
-_LIMITS = ("memory_max", "cpu_quota", "tasks_max", "io_weight", "turn_timeout", "max_steps")
+_LIMITS = ("memory_max", "disk_max", "cpu_quota", "tasks_max", "io_weight", "turn_timeout", "max_steps")
 _SETTINGS_FILE = "agent.toml"
 _MEBIBYTES = {"M": 1, "G": 1024}
 

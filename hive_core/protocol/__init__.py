@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         StateRequest,
         WhoAmI,
     )
-    from hive_core.protocol.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes
+    from hive_core.protocol.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes, memory_size
     from hive_core.protocol.messages import (
         AckRequest,
         Delivery,
@@ -282,6 +282,7 @@ __all__ = [
     "WithdrawRequest",
     "WrongField",
     "memory_bytes",
+    "memory_size",
 ]
 
 

@@ -163,9 +163,10 @@ class AgentConfig(Request):
     """The content of `agent.toml`: settings that the hive enforces, and settings that the harness uses.
 
     `allowed_recipients` of None allows everyone; a list is enforced by the daemon, and `*` in it allows
-    broadcasts. `tools` are the agent CLI's own tools, beside the hive's. `memory_max` is in MiB or GiB ("512M", "3G"),
-    `cpu_quota` in percent of one core, `io_weight` a share (100 is the default); None leaves a limit to the operator's
-    defaults. A `sealed` network is none at all: such an agent reaches the hive's socket and nothing else.
+    broadcasts. `tools` are the agent CLI's own tools, beside the hive's. `memory_max`, and `disk_max` for all that the
+    agent can write, are in MiB or GiB ("512M", "3G"), `cpu_quota` in percent of one core, `io_weight` a share (100 is
+    the default); None leaves a limit to the operator's defaults. A `sealed` network is none at all: such an agent
+    reaches the hive's socket and nothing else.
     `nix_daemon` shows the socket of the host's Nix daemon in the container, which builds and fetches for its callers:
     it is the whole network, also of a sealed agent, and the host's disk.
 
@@ -182,6 +183,7 @@ class AgentConfig(Request):
     tools: list[ToolPattern] = Field(default_factory=lambda: list(DEFAULT_TOOLS), max_length=100)
     allowed_recipients: Annotated[list[Recipient], Field(max_length=1_000)] | None = None
     memory_max: MemorySize | None = None
+    disk_max: MemorySize | None = None
     cpu_quota: CpuQuota | None = None
     tasks_max: TasksMax | None = None
     io_weight: IoWeight | None = None

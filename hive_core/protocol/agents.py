@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 from hive_core.protocol.agent_config import AgentConfig
 from hive_core.protocol.base import Answer, Backend, Query, Request, WaitSeconds
 from hive_core.protocol.harness import Peer
+from hive_core.protocol.limits import MemorySize
 
 
 class SpawnRequest(Request):
@@ -31,7 +32,8 @@ class AgentStatus(Peer):
     `last_line` what its programs printed last before it. `restarts` counts all starts after crashes since it was
     started on request. `page_problem` says why the agent's page is not on `web_port`; the hive tries again until it
     is. `unacked` messages wait for it. `needs_update` is true if its closure was built with an older hyperhive than the
-    hive's own.
+    hive's own. `disk_max` is the quota that the kernel enforces for all that the agent can write, None without one, and
+    `disk_problem` says why there can be none; both are known from the agent's first start under this daemon on.
     """
 
     backend: Backend
@@ -51,6 +53,8 @@ class AgentStatus(Peer):
     deployment: int
     confinement: str
     needs_update: bool = False
+    disk_max: MemorySize | None = None
+    disk_problem: str = ""
 
 
 class SpawnAnswer(AgentStatus):

@@ -25,9 +25,13 @@ _UNITS = {"M": 1024**2, "G": 1024**3}
 
 
 class Limits(Request):
-    """Limits of one container; None sets none."""
+    """Limits of one agent; None sets none.
+
+    `disk_max` is for all that the agent can write, the others are for its container.
+    """
 
     memory_max: MemorySize | None = None
+    disk_max: MemorySize | None = None
     cpu_quota: CpuQuota | None = None
     tasks_max: TasksMax | None = None
     io_weight: IoWeight | None = None
@@ -43,9 +47,10 @@ class LimitsRequest(Limits):
 
 
 class Usage(Answer):
-    """The resources that a container uses, as its control group reports them; None where unknown."""
+    """The resources that an agent uses, as its control group and its disk quota report them; None where unknown."""
 
     memory_bytes: int | None = None
+    disk_bytes: int | None = None
     cpu_seconds: float | None = None
     tasks: int | None = None
 
@@ -53,16 +58,29 @@ class Usage(Answer):
 class LimitsAnswer(Answer):
     """The limits of an agent: those `configured` by its and the operator's settings, and those `in_force` now.
 
-    `enforced` is false where the runtime cannot limit anything.
+    `enforced` is false where the runtime cannot limit anything but the disk. `disk_problem` says why no `disk_max` is
+    enforced; it is empty if one is, or would be.
     """
 
     name: str
     configured: Limits
     in_force: Limits
     enforced: bool
+    disk_problem: str = ""
     usage: Usage
 
 
 def memory_bytes(size: MemorySize) -> int:
     """Return a memory size in bytes."""
     return int(size[:-1]) * _UNITS[size[-1]]
+
+
+_MOST_UNITS = 999_999_999
+
+
+def memory_size(size: int) -> MemorySize:
+    """Return a number of bytes as a memory size, rounded to one that can be expressed."""
+    mib = max(1, size // _UNITS["M"])
+    if mib % 1024 == 0 or mib > _MOST_UNITS:
+        return f"{min(mib // 1024, _MOST_UNITS)}G"
+    return f"{mib}M"

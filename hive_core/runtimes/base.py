@@ -10,6 +10,7 @@ from typing import Protocol
 
 from hive_core.layout import AgentPaths
 from hive_core.protocol import AgentConfig, Kind, Lifecycle, Limits, Usage
+from hive_core.runtimes.disk_quotas import DiskQuotas
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,9 @@ class Runtime(Protocol):
     """Runs agents. Methods may be called at the same time for different agents, but not for one agent.
 
     `confinement` describes the confinement of agents in words, or says why there is none. `bubblewrap` is the program
-    that confines git at intake, where it works. `limiting` is True if the limits of a spec are enforced. `sealing` says
-    what a sealed network is, or why it is refused.
+    that confines git at intake, where it works. `limiting` is True if the limits of a spec are enforced, but for that
+    of the disk, which `disks` enforces where the file systems have quotas. `sealing` says what a sealed network is, or
+    why it is refused.
     """
 
     name: str
@@ -163,6 +165,7 @@ class Runtime(Protocol):
     bubblewrap: str | None
     limiting: bool
     sealing: str
+    disks: DiskQuotas
 
     def check_settings(self, config: AgentConfig) -> None:
         """Raise HiveError if a setting cannot be enforced here that an agent must not run without.
@@ -216,7 +219,7 @@ class Runtime(Protocol):
     async def limit(self, name: str, limits: Limits) -> None:
         """Change limits at once, without a restart, until the next activation; None removes one.
 
-        Raises HiveError `limits_not_enforced`, `not_running`.
+        Raises HiveError `limits_not_enforced`, `not_running`; the caller checks that `disks` can enforce `disk_max`.
         """
 
     async def limits(self, name: str) -> Limits:

@@ -78,7 +78,7 @@ in
           "CAP_KILL" # nixos-container waits for a container's processes
           "CAP_LINUX_IMMUTABLE" # /var/empty of a container that is destroyed
           "CAP_SETFCAP" # bubblewrap, in which agents' repositories are read, maps root (user_namespaces(7))
-          "CAP_SYS_ADMIN" # to try at the start whether the state directory's file system has idmapped mounts
+          "CAP_SYS_ADMIN" # disk quotas; and to try at the start whether the state directory's file system has idmapped mounts
         ];
         NoNewPrivileges = true;
         ProtectSystem = "strict";

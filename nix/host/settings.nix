@@ -15,6 +15,7 @@ let
     given:
     lib.filterAttrs (_: value: value != null) {
       memory_max = given.memoryMax;
+      disk_max = given.diskMax;
       cpu_quota = given.cpuQuota;
       tasks_max = given.tasksMax;
       io_weight = given.ioWeight;

@@ -241,6 +241,9 @@ LIMIT_COLUMNS = (Column("LIMIT", 9), Column("CONFIGURED", 7), Column("IN FORCE",
 @click.command()
 @agent_argument
 @click.option("--memory", "memory_max", metavar="SIZE", help="Most memory, in MiB or GiB: 512M, 3G.")
+@click.option(
+    "--disk", "disk_max", metavar="SIZE", help="All that it can write, in MiB or GiB, where there are disk quotas."
+)
 @click.option("--cpu", "cpu_quota", type=int, metavar="PERCENT", help="Most processor time, in percent of one core.")
 @click.option("--tasks", "tasks_max", type=int, metavar="N", help="Most processes and threads.")
 @click.option("--io-weight", type=int, metavar="N", help="Share of the disk; 100 is everybody's.")
@@ -276,14 +279,22 @@ def _limit_rows(answer: dict[str, Any]) -> list[list[str]]:
     configured, in_force, usage = (answer.get(key) or {} for key in ("configured", "in_force", "usage"))
     used = {
         "memory_max": _bytes(usage.get("memory_bytes")),
+        "disk_max": _bytes(usage.get("disk_bytes")),
         "cpu_quota": _cpu_time(usage.get("cpu_seconds")),
         "tasks_max": _plain(usage.get("tasks")),
         "io_weight": "",
     }
-    formats = {"memory_max": _plain, "cpu_quota": _percent, "tasks_max": _plain, "io_weight": _plain}
+    formats = {
+        "memory_max": _plain,
+        "disk_max": _plain,
+        "cpu_quota": _percent,
+        "tasks_max": _plain,
+        "io_weight": _plain,
+    }
     rows = []
     for key, label in (
         ("memory_max", "memory"),
+        ("disk_max", "disk"),
         ("cpu_quota", "cpu"),
         ("tasks_max", "tasks"),
         ("io_weight", "io weight"),

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hive_core.protocol import Limits
-from hive_core.protocol.limits import memory_bytes
+from hive_core.protocol.limits import memory_bytes, memory_size
 
 LIMITS = ("MemoryMax", "CPUQuotaPerSecUSec", "TasksMax", "IOWeight")
 """Unit properties that are read."""
 _INFINITY = 2**64 - 1
 _USEC_PER_PERCENT = 10_000
-_MIB = 1024**2
-_MOST_UNITS = 999_999_999
-"""Largest number in a memory size of the protocol, of MiB or GiB."""
 
 _LOG_SECONDS = 30
 _LOG_LINES = 500
@@ -63,7 +60,7 @@ def active_limits(properties: Mapping[str, Any]) -> Limits:
     memory, cpu = _read_limit(properties, "MemoryMax"), _read_limit(properties, "CPUQuotaPerSecUSec")
     tasks, weight = _read_limit(properties, "TasksMax"), _read_limit(properties, "IOWeight")
     return Limits(
-        memory_max=None if memory is None else _memory_size(memory),
+        memory_max=None if memory is None else memory_size(memory),
         cpu_quota=None if cpu is None else _clamp(1, -(-cpu // _USEC_PER_PERCENT), 100_000),
         tasks_max=None if tasks is None else _clamp(16, tasks, 1_000_000),
         io_weight=None if weight is None else _clamp(1, weight, 10_000),
@@ -73,13 +70,6 @@ def active_limits(properties: Mapping[str, Any]) -> Limits:
 def _read_limit(properties: Mapping[str, Any], name: str) -> int | None:
     value = properties.get(name)
     return None if value is None or value == _INFINITY else int(value)
-
-
-def _memory_size(size: int) -> str:
-    mib = max(1, size // _MIB)
-    if mib % 1024 == 0 or mib > _MOST_UNITS:
-        return f"{min(mib // 1024, _MOST_UNITS)}G"
-    return f"{mib}M"
 
 
 def _clamp(least: int, value: int, most: int) -> int:

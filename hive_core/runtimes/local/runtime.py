@@ -24,6 +24,7 @@ from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.protocol import AgentConfig, Kind, Limits, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 from hive_core.runtimes.bubblewrap import check_hidden, confined, inspect_host
+from hive_core.runtimes.disk_quotas import DiskQuotas
 from hive_core.runtimes.launcher import Harness, Launcher, PlainLauncher, SandboxLauncher, find_bubblewrap, remedy
 from hive_core.runtimes.local.builder import Builder, LocalClosures
 from hive_core.runtimes.local.config_check import Confine, unconfined
@@ -67,6 +68,7 @@ class LocalRuntime:
         """Path of bwrap if agents are confined with it; otherwise None."""
         self.sealing = _SEALED if unsealed is None else f"refused, as nothing can seal it: {unsealed[0]}"
         self._unsealed = unsealed
+        self.disks = DiskQuotas()
         self._builder = builder
         self._launch = launch
         self._stop_timeout = stop_timeout
@@ -192,6 +194,8 @@ class LocalRuntime:
                 back_off=self._back_off,
             )
             self._supervisors[spec.name] = supervisor
+        ended = supervisor.state.lifecycle in ("stopped", "failed")
+        await self.disks.enforce(spec.name, [spec.paths.home], spec.limits, stopped=ended)
         await supervisor.start(spec)
 
     async def outdated(self, closure: str) -> bool:
@@ -199,20 +203,16 @@ class LocalRuntime:
         return False
 
     async def limit(self, name: str, limits: Limits) -> None:
-        """Raise `limits_not_enforced`, because child processes have no control group of their own."""
-        raise conflict(
-            "limits_not_enforced",
-            f"the local runtime cannot limit what {name} uses",
-            'run the hive on NixOS with runtime = "nixos" for limits',
-        )
+        """Change the limit of the disk, the only one that the caller may have: nothing enforces others here."""
+        await self.disks.change(name, limits)
 
     async def limits(self, name: str) -> Limits:
-        """Return no limits."""
-        return Limits()
+        """Return the limit of the disk, the only one."""
+        return await self.disks.add_to(name, Limits())
 
     async def usage(self, name: str) -> Usage:
-        """Return an unknown usage."""
-        return Usage()
+        """Return the usage of the disk; of the others it is unknown."""
+        return await self.disks.add_usage(name, Usage())
 
     async def stop(self, name: str) -> None:
         """Stop the agent and all of its processes with SIGTERM, then SIGKILL. Nothing happens if it is stopped."""
@@ -223,6 +223,7 @@ class LocalRuntime:
     async def destroy(self, name: str) -> None:
         """Stop the agent and remove its supervisor. The agent's directories and its log file are kept."""
         await self.stop(name)
+        self.disks.forget(name)
         supervisor = self._supervisors.pop(name, None)
         if supervisor is not None:
             log = self._logs.pop(supervisor.spec.log, None)

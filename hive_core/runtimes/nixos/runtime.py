@@ -23,6 +23,7 @@ from hive_core.layout import Layout
 from hive_core.protocol import AgentConfig, Limits, Usage
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec, BuildOrder, Runtime, UnitState
+from hive_core.runtimes.disk_quotas import DiskQuotas
 from hive_core.runtimes.nixos import host_checks
 from hive_core.runtimes.nixos.build.builder import NixBuilder
 from hive_core.runtimes.nixos.containers import config_files
@@ -63,8 +64,9 @@ class NixosRuntime:
         self._builder = builder
         self._containers = containers
         self._layout = layout
+        self.disks = DiskQuotas()
         self._monitor = ContainerMonitor(bus)
-        self._activator = ContainerActivator(bus, containers, self._monitor, layout, stop_timeout)
+        self._activator = ContainerActivator(bus, containers, self._monitor, layout, self.disks, stop_timeout)
         self._restarter = CrashRestarter(self._activator.start_again, back_off or BackOff())
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
@@ -183,18 +185,22 @@ class NixosRuntime:
         if lifecycle(await self._monitor.look(name)) != "running":
             raise conflict("not_running", f"{name} does not run: there is nothing to limit", "start it first")
         await self._bus.set_limits(unit_name(container_name(name)), unit_properties(limits))
+        await self.disks.change(name, limits)
 
     async def limits(self, name: str) -> Limits:
-        """Return the active limits, including systemd's own for every unit; none if the container does not run."""
+        """Return the active limits, including systemd's own for every unit; if the container does not run, only that
+        of the disk.
+        """
         unit = unit_name(container_name(name))
         running = lifecycle(await self._bus.properties(unit)) == "running"
-        return await self._bus.limits(unit) if running else Limits()
+        return await self.disks.add_to(name, await self._bus.limits(unit) if running else Limits())
 
     async def usage(self, name: str) -> Usage:
         """Return the resources that the container uses at the moment."""
         properties = await self._bus.properties(unit_name(container_name(name)))
         seconds = None if properties.cpu_ns is None else properties.cpu_ns / 1_000_000_000
-        return Usage(memory_bytes=properties.memory, cpu_seconds=seconds, tasks=properties.tasks)
+        usage = Usage(memory_bytes=properties.memory, cpu_seconds=seconds, tasks=properties.tasks)
+        return await self.disks.add_usage(name, usage)
 
     def units(self) -> list[UnitState]:
         """Return every container that was started, or found running at the daemon's start, and not destroyed."""

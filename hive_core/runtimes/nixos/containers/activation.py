@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
 
 import structlog
 
 from hive_core.errors import HiveError
 from hive_core.infra.concurrency.threads import LIFECYCLE
+from hive_core.infra.disk_quota.quotas import DirectoryQuotas, make_subvolume
 from hive_core.infra.file_lock import container_lock
 from hive_core.infra.systemd.bus import SystemBus, escaped
 from hive_core.infra.systemd.units import lifecycle
@@ -22,6 +24,7 @@ from hive_core.layout import Layout
 from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec, UnitState
+from hive_core.runtimes.disk_quotas import DiskQuotas
 from hive_core.runtimes.nixos.containers.deployed_files import DeployedFiles
 from hive_core.runtimes.nixos.containers.inspection import unit_name
 from hive_core.runtimes.nixos.containers.monitor import ContainerMonitor
@@ -44,8 +47,10 @@ class ContainerActivator:
         containers: NixosContainers,
         monitor: ContainerMonitor,
         layout: Layout,
+        disks: DiskQuotas,
         stop_timeout: float,
     ) -> None:
+        self._disks = disks
         self._bus = bus
         self._containers = containers
         self._monitor = monitor
@@ -62,6 +67,7 @@ class ContainerActivator:
         name, container = spec.name, container_name(spec.name)
         async with self._claimed(name) as hold:
             if unless_running and await self._containers.runs(spec) and await self._look(name) == "running":
+                await self._disks.enforce(name, self._written(spec), spec.limits, stopped=False)
                 return
             with refusing(container):
                 closures = await self._closures(name)
@@ -72,6 +78,8 @@ class ContainerActivator:
                 await self._stop(name, to_start=True)
                 await self._containers.prepare(spec, closures, hold)
                 changed = await self._containers.put_dropin(spec, self._stop_timeout)
+                await in_thread(make_subvolume, self._containers.host_paths.root(container), 0o755)
+            await self._disks.enforce(name, self._written(spec), spec.limits, stopped=True)
             await self._reload(container, changed=changed)
             self._monitor.tell(name, self._monitor.unit(name).start_asked())
             await self._run(name)
@@ -104,11 +112,19 @@ class ContainerActivator:
             if await self._containers.is_ours(name, run):
                 await self._stop(name)
             with refusing(container):
+                await in_thread(
+                    DirectoryQuotas().forget, self._containers.written(container), self._layout.agent_home(name)
+                )
                 if await self._containers.remove(name, run, await self._closures(name), hold):
                     changed = await self._containers.drop_dropin(container)
                     await self._reload(container, changed=changed)
                 await in_thread(self._deployed_files.remove, name)
             self._monitor.forget(name)
+            self._disks.forget(name)
+
+    def _written(self, spec: AgentSpec) -> list[Path]:
+        """Return the directories that the agent can write, its home first."""
+        return [spec.paths.home, *self._containers.written(container_name(spec.name))]
 
     async def _remove_old_files(self, spec: AgentSpec) -> None:
         """Remove the files of other deployments, which nothing shows any more. The container runs, whether it works."""

@@ -63,6 +63,11 @@ class NixosContainers:
         """Return the conf lines for `spec`."""
         return config_files.bind_settings(spec, user_namespaces=self._user_namespaces, by_flag=self._by_flag)
 
+    def written(self, container: str) -> list[Path]:
+        """Return the directories of the host in which only the container writes: its root, profiles and GC roots."""
+        paths = self.host_paths
+        return [paths.root(container), paths.profile(container), paths.gcroots / container]
+
     async def runs(self, spec: AgentSpec) -> bool:
         """Return True if an active container was started as `spec` says: closure, deployment, network, users, and what
         is hidden from it.

@@ -20,6 +20,7 @@ from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory
 from hive_core.protocol import AgentConfig, AgentStatus, HarnessState, Limits, SpawnRequest, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
+from hive_core.runtimes.disk_quotas import DiskQuotas
 
 
 @dataclass
@@ -86,6 +87,7 @@ class FakeProcesses:
     bubblewrap: str | None = None
     limiting: bool = True
     sealing: str = "not at all"
+    disks: DiskQuotas = field(default_factory=DiskQuotas)
     build_problem: str = ""
     held: asyncio.Event = field(default_factory=asyncio.Event)
     starting: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import itertools
 import os
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from hive_core.agents.purge import change_mode
-from hive_core.errors import conflict
+from hive_core.errors import bad_request, conflict
 from hive_core.infra.disk_quota.quotas import make_subvolume
 from hive_core.infra.disk_space import disk_full_as_error
 from hive_core.infra.files import open_directory
 from hive_core.layout import AgentPaths
 from hive_core.protocol import AgentConfig, SpawnRequest
+from hive_core.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +68,18 @@ def first_files(request: SpawnRequest) -> dict[str, bytes]:
     prompt = _render("prompt.md.j2", name=request.name, prompt=request.prompt.rstrip("\n"))
     nix = _render("agent.nix.j2", name=request.name) if request.agent_nix is None else request.agent_nix
     texts = {"agent.nix": nix, "agent.toml": config_as_toml(request.config), "prompt.md": prompt}
-    return {path: text.encode() for path, text in texts.items()}
+    if taken := sorted(texts.keys() & request.files.keys()):
+        raise bad_request(f"{taken[0]} is given twice", "give agent.nix, agent.toml and prompt.md by their own fields")
+    return {path: _decoded(path, text) for path, text in request.files.items()} | {
+        path: text.encode() for path, text in texts.items()
+    }
+
+
+def _decoded(path: str, text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise bad_request(f"the content of {shown(path)} is not valid Base64", "encode the bytes of the file") from None
 
 
 def config_as_toml(config: AgentConfig) -> str:

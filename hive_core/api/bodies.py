@@ -70,7 +70,8 @@ async def _read(endpoint: Endpoint, request: web.BaseRequest) -> bytes:
 
 
 def _too_large(most: int) -> HiveError:
-    hint = "a message's body may have 256 KiB" if most == MAX_REQUEST_BYTES else "send shorter texts or fewer ids"
+    most_of_all = "a message's body may have 256 KiB, and the files of a spawn about 1.5 MiB together"
+    hint = most_of_all if most == MAX_REQUEST_BYTES else "send shorter texts or fewer ids"
     return HiveError("request_too_large", f"the request has more than {most} bytes", hint=hint, status=413)
 
 

@@ -12,14 +12,24 @@ from hive_core.protocol.base import Answer, Backend, Query, Request, WaitSeconds
 from hive_core.protocol.harness import Peer
 from hive_core.protocol.limits import MemorySize
 
+FilePath = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
+FileContent = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+"""The bytes of a file in Base64."""
+
 
 class SpawnRequest(Request):
-    """Spawn an agent. The name `hm1nd` spawns the manager. `agent_nix` defaults to the template."""
+    """Spawn an agent. The name `hm1nd` spawns the manager. `agent_nix` defaults to the template.
+
+    `files` are other files of its configuration, by path, each in Base64; `executables` are the paths of those that are
+    programs.
+    """
 
     name: str
     config: AgentConfig = AgentConfig()
     prompt: Annotated[str, StringConstraints(max_length=100_000)] = ""
     agent_nix: Annotated[str, StringConstraints(max_length=1_000_000)] | None = None
+    files: dict[FilePath, FileContent] = Field(default_factory=dict, max_length=10_000)
+    executables: list[FilePath] = Field(default_factory=list, max_length=10_000)
     start: bool = True
 
 

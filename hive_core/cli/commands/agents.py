@@ -271,8 +271,13 @@ def limits(
         return
     for line in render(LIMIT_COLUMNS, _limit_rows(answer), width()):
         click.echo(line)
+    has_disk = (answer.get("in_force") or {}).get("disk_max") is not None
     if answer.get("enforced") is not True:
-        click.echo(f"the runtime of this hive does not enforce limits, so {coloured_agent(name)} has none", err=True)
+        left = "no other limit" if has_disk else "none"
+        click.echo(f"the runtime of this hive does not enforce limits, so {coloured_agent(name)} has {left}", err=True)
+    if (answer.get("configured") or {}).get("disk_max") is not None and not has_disk:
+        why = escaped_line(str(answer.get("disk_problem") or "the agent was not started since the daemon's start"))
+        click.echo(f"disk_max is not enforced: {why}", err=True)
 
 
 def _limit_rows(answer: dict[str, Any]) -> list[list[str]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +9,15 @@ import click
 
 from hive_core.cli.arguments import json_option, print_json, waiting_options
 from hive_core.cli.client import Client
-from hive_core.cli.errors import Failure
+from hive_core.cli.commands.config_directory import ConfigFiles, read_directory, read_text
 from hive_core.cli.output import coloured_agent, coloured_state
 from hive_core.cli.waiting import show_progress, wait_until_ready
+from hive_core.text import escaped_line
 
 _BUILD_SECONDS = 86_400.0
 """Longest time that settings can give a build."""
+
+_LEFT_OUT_NAMED = 10
 
 
 @click.command()
@@ -37,7 +37,8 @@ _BUILD_SECONDS = 86_400.0
 @click.option(
     "--config-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory with agent.toml, prompt.md and agent.nix, each optional. Options override the files.",
+    help="Directory with its configuration: agent.toml, prompt.md, agent.nix, each optional, and other files. "
+    "Options override the files.",
 )
 @click.option("--no-start", is_flag=True, help="Create it, but do not start it.")
 @waiting_options
@@ -63,12 +64,18 @@ def spawn(
     """
     if prompt is not None and prompt_file is not None:
         raise click.UsageError("Give --prompt or --prompt-file, not both.")
-    files = read_agent_files(config_dir) if config_dir is not None else AgentFiles(None, None, None)
+    files = read_directory(config_dir) if config_dir is not None else ConfigFiles()
+    if files.left_out:
+        names = escaped_line(", ".join(files.left_out[:_LEFT_OUT_NAMED]))
+        more = f" and {len(files.left_out) - _LEFT_OUT_NAMED} more" if len(files.left_out) > _LEFT_OUT_NAMED else ""
+        click.echo(f"left out, as no part of a configuration: {names}{more}", err=True)
     role = prompt if prompt is not None else files.prompt if prompt_file is None else read_text(prompt_file)
     request: dict[str, object] = {"name": name, "config": {**(files.config or {}), **_settings_from_options(**options)}}
     request |= {"start": False} if no_start else {}
     request |= {"prompt": role} if role is not None else {}
     request |= {"agent_nix": files.agent_nix} if files.agent_nix is not None else {}
+    request |= {"files": files.others} if files.others else {}
+    request |= {"executables": files.executables} if files.executables else {}
     client = Client(socket)
     status = client.post("/v1/agents", request, wait=_BUILD_SECONDS)
     for each in status.get("warnings", []):
@@ -96,37 +103,3 @@ def _settings_from_options(
     given |= {"tools": list(tools)} if tools else {}
     given |= {"allowed_recipients": list(allowed_recipients)} if allowed_recipients else {}
     return given
-
-
-@dataclass(frozen=True)
-class AgentFiles:
-    """Contents of an agent's files; None for a file that does not exist."""
-
-    config: dict[str, Any] | None
-    prompt: str | None
-    agent_nix: str | None
-
-
-def read_agent_files(directory: Path) -> AgentFiles:
-    """Read an agent's files. The daemon checks the keys of `agent.toml`."""
-    toml = directory / "agent.toml"
-    text = _text_if_there(toml)
-    try:
-        config = None if text is None else tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise Failure("bad_agent_file", f"{toml} is not valid TOML: {error}") from None
-    return AgentFiles(config, _text_if_there(directory / "prompt.md"), _text_if_there(directory / "agent.nix"))
-
-
-def read_text(path: Path) -> str:
-    """Read a text file that the operator named. Raises Failure."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise Failure("bad_agent_file", f"cannot read {path}: {os.strerror(error.errno or 0)}") from None
-    except UnicodeDecodeError as error:
-        raise Failure("bad_agent_file", f"{path} is not UTF-8 text (byte {error.start})") from None
-
-
-def _text_if_there(path: Path) -> str | None:
-    return read_text(path) if path.exists() else None

@@ -156,6 +156,22 @@ def check_sizes(sizes: Mapping[str, int], most: int) -> None:
         raise too_large(f"the files have {total:,} bytes together, at most {most:,} are allowed")
 
 
+def check_files(files: Mapping[str, bytes], binary_files: Sequence[str], most_bytes: int, most_files: int) -> None:
+    """Check files that come with a request, by the same rules as those of a commit. Raises the same errors."""
+    directories = set()
+    for path in files:
+        at = ""
+        for name in path.split("/"):
+            directories.add(at)
+            at = check_name(at, name.encode(errors="surrogatepass"))
+    if max(len(files), len(directories)) > most_files:
+        raise too_many_files(most_files)
+    check_sizes({path: len(data) for path, data in files.items()}, most_bytes)
+    for path, data in files.items():
+        if not is_binary(path, binary_files):
+            check_text(path, data)
+
+
 def parse_prompt(data: bytes) -> str:
     """Return the text of prompt.md. Raises `bad_prompt`."""
     try:

@@ -11,7 +11,7 @@ from hive_core.errors import HiveError, conflict
 from hive_core.gate.background import is_temporary
 from hive_core.gate.context import WHOLE_AGENT, GateContext
 from hive_core.gate.intake.agent_toml import check_ceilings
-from hive_core.gate.intake.text_check import check_text
+from hive_core.gate.intake.tree_check import check_files
 from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index, transitions
 from hive_core.gate.records.commit import read_active_config
@@ -21,6 +21,7 @@ from hive_core.gate.records.transitions import Transition, person, seconds
 from hive_core.infra.concurrency.threads import GATE, LIFECYCLE
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import AgentStatus, DestroyAnswer, SpawnRequest
+from hive_core.text import shown
 
 
 class Provisioning:
@@ -33,7 +34,7 @@ class Provisioning:
         """Write a new agent's configuration into its applied repository, as a commit without a ref.
 
         The repository of an earlier agent of that name is used again. Raises `above_ceiling`, the errors of
-        `Runtime.check_settings`, and those of `check_text`, as the texts of a spawn may be an agent's.
+        `Runtime.check_settings`, and those of `check_files`, as the files of a spawn may be an agent's.
 
         Returns:
             The commit, and the commit that was deployed before; None if there is none.
@@ -43,8 +44,13 @@ class Provisioning:
         context.runtime.check_settings(request.config)
         path = context.layout.applied_repository(request.name)
         content = files.first_files(request)
-        for name, data in content.items():
-            check_text(name, data)
+        check_files(
+            content, request.config.binary_files, context.settings.proposal_bytes, context.settings.proposal_files
+        )
+        if unknown := sorted(set(request.executables) - content.keys()):
+            raise HiveError(
+                "bad_tree", f"there is no file {shown(unknown[0])}", hint="name executables among the files"
+            )
 
         def write() -> tuple[str, str | None]:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,7 +59,12 @@ class Provisioning:
                 message = f"Configuration of {request.name}, as spawned\n"
                 parents = [base] if base is not None else []
                 commit = repository.write_commit(
-                    content, parents=parents, author=person(principal), when=seconds(), message=message
+                    content,
+                    parents=parents,
+                    author=person(principal),
+                    when=seconds(),
+                    message=message,
+                    executables=request.executables,
                 )
                 return commit, base
 

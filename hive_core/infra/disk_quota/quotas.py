@@ -62,9 +62,9 @@ class _Share:
 def make_subvolume(path: Path, mode: int) -> bool:
     """Create a directory as a subvolume, if it needs to be one to have a quota; returns True if it does.
 
-    Nothing happens if it exists. Raises OSError.
+    Nothing happens if it exists, or the directory that it belongs in does not. Raises OSError.
     """
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or not path.parent.is_dir():
         return False
     with open_directory(path.parent) as parent:
         fsid = btrfs.file_system(parent)

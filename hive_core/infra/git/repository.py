@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -116,11 +116,18 @@ class Repository:
     # Commits and what is in them
 
     def write_commit(
-        self, files: Mapping[str, bytes], *, parents: Sequence[str], author: Person, when: int, message: str
+        self,
+        files: Mapping[str, bytes],
+        *,
+        parents: Sequence[str],
+        author: Person,
+        when: int,
+        message: str,
+        executables: Collection[str] = (),
     ) -> str:
         """Store a commit of plain files (path to content) durably, and return its id. Raises `bad_tree`."""
         store = self.path / "objects"
-        tree = trees.write_tree(store, files)
+        tree = trees.write_tree(store, files, executables)
         return objects.write_object(store, "commit", objects.commit_bytes(tree, parents, author, when, message))
 
     def author(self, commit: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -24,7 +24,14 @@ _RECORD = re.compile(rb"([0-7]{6}) ([a-z]+) ([0-9a-f]{40}) +([0-9]+|-)\t(.+)", r
 _MAX_RECORD_BYTES = 8_192
 """Longest record of a listing: Linux allows paths of 4,096 bytes."""
 
-_Nested = dict[bytes, "bytes | _Nested"]
+
+@dataclass(frozen=True)
+class _File:
+    content: bytes
+    executable: bool
+
+
+_Nested = dict[bytes, "_File | _Nested"]
 
 
 @dataclass(frozen=True)
@@ -98,28 +105,31 @@ def check_path(path: str) -> list[bytes]:
     return parts
 
 
-def write_tree(objects: Path, files: Mapping[str, bytes]) -> str:
-    """Store files (path to content) durably as blobs and trees, and return the top tree's id. Raises `bad_tree`."""
+def write_tree(objects: Path, files: Mapping[str, bytes], executables: Collection[str] = ()) -> str:
+    """Store files (path to content) durably as blobs and trees, and return the top tree's id. Raises `bad_tree`.
+
+    The paths of `executables` get the mode 100755, the others 100644.
+    """
     top: _Nested = {}
     for path, content in files.items():
         *directories, name = check_path(path)
         level = top
         for directory in directories:
             inner = level.setdefault(directory, {})
-            if isinstance(inner, bytes):
+            if isinstance(inner, _File):
                 raise _bad_tree(f"{path!r} lies below a file")
             level = inner
         if name in level:
             raise _bad_tree(f"{path!r} is a file and a directory")
-        level[name] = content
+        level[name] = _File(content, path in executables)
     return _write_level(top, lambda kind, content: write_object(objects, kind, content))  # type: ignore[arg-type]
 
 
 def _write_level(level: _Nested, store: Callable[[str, bytes], str]) -> str:
     lines: list[tuple[bytes, bytes]] = []
     for name, inner in level.items():
-        if isinstance(inner, bytes):
-            mode, sha, key = b"100644", store("blob", inner), name
+        if isinstance(inner, _File):
+            mode, sha, key = b"100755" if inner.executable else b"100644", store("blob", inner.content), name
         else:
             # git sorts a directory as if its name ended in a slash.
             mode, sha, key = b"40000", _write_level(inner, store), name + b"/"

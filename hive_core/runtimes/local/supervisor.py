@@ -197,7 +197,7 @@ class Supervisor:
 
 
 def _is_temporary(error: Exception) -> bool:
-    """Return True if a start may succeed later: the host was slow, or lacked memory, processes, descriptors or space."""
+    """Return True if a start may succeed later: the host was slow, or short of memory, tasks, descriptors, space."""
     if isinstance(error, RuntimeError):
         return str(error) == _NO_THREAD
     if isinstance(error, TimeoutError | MemoryError) or is_lack_of_space(error):

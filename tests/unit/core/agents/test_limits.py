@@ -20,6 +20,7 @@ from tests.unit.core.agents.builders import AgentHive, FakeProcesses, in_force, 
 SIZES = st.builds("{}{}".format, st.integers(1, 5_000), st.sampled_from("MG"))
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "memory_max": st.none() | SIZES,
+    "disk_max": st.none() | SIZES,
     "cpu_quota": st.none() | st.integers(1, 1_000),
     "tasks_max": st.none() | st.integers(16, 1_000),
     "io_weight": st.none() | st.integers(1, 1_000),

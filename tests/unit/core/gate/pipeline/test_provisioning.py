@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,50 @@ async def test_spawned_by_the_operator(gate_hive: GateHive) -> None:
     assert (await refused(again)).code == "agent_exists"
     await gate_hive.deploy("cy")
     await gate_hive.check()
+
+
+def encoded(**files: bytes) -> dict[str, str]:
+    return {path: base64.b64encode(data).decode() for path, data in files.items()}
+
+
+async def test_spawned_with_more_files(gate_hive: GateHive) -> None:
+    """All files of a spawn are in the commit and in the agent's repository, programs as programs."""
+    files = encoded(**{"tools.nix": b"{ }\n", "go": b"#!/bin/sh\n", "a.png": b"\x89PNG\0"})
+    request = SpawnRequest(
+        name="cy", start=False, config=config(binary_files=["*.png"]), files=files, executables=["go"]
+    )
+    await gate_hive.gate.agent_submissions.spawn(request, OPERATOR)
+    directory = gate_hive.hive.layout.agent("cy").config
+    assert (directory / "tools.nix").read_text() == "{ }\n"
+    assert (directory / "a.png").read_bytes() == b"\x89PNG\0"
+    assert os.access(directory / "go", os.X_OK) and not os.access(directory / "tools.nix", os.X_OK)
+    await gate_hive.check()
+
+
+@pytest.mark.parametrize(
+    ("files", "executables", "code"),
+    [
+        ({".git/config": b""}, [], "bad_tree"),
+        ({"nix/.gitattributes": b""}, [], "bad_tree"),
+        ({"../up": b""}, [], "bad_tree"),
+        ({"/etc/x": b""}, [], "bad_tree"),
+        ({"a": b"", "a/b": b""}, [], "bad_tree"),
+        ({"a\u202eb": b""}, [], "bad_tree"),
+        ({"a": b""}, ["b"], "bad_tree"),
+        ({"data": b"\0"}, [], "bad_text"),
+        ({"x.nix": b"\xef\xbb\xbf{ }"}, [], "bad_text"),
+        ({"large": b"x" * 6_000_000}, [], "too_large"),
+        ({str(number): b"" for number in range(1_001)}, [], "too_many_files"),
+        ({"agent.nix": b"{ }"}, [], "invalid_request"),
+    ],
+)
+async def test_files_of_a_spawn_that_no_commit_may_have(
+    files: dict[str, bytes], executables: list[str], code: str, gate_hive: GateHive
+) -> None:
+    """They are refused as in a commit, and nothing of an agent is there."""
+    request = SpawnRequest(name="cy", start=False, files=encoded(**files), executables=executables)
+    assert (await refused(gate_hive.gate.agent_submissions.spawn(request, OPERATOR))).code == code
+    assert not gate_hive.hive.agents.exists("cy")
 
 
 async def test_a_spawn_that_cannot_be_built(gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -157,9 +158,12 @@ def test_deep_trees_take_few_descriptors(tmp_path: Path) -> None:
         current = below
     (home / "z").mkdir()
     kernel = FakeKernel()
-    DirectoryQuotas(kernel.projects()).enforce([home], GIB, stopped=True)
-    assert kernel.files[os.fstat(current).st_ino][1] == kernel.of(home / "z")[1] != 0
-    os.close(current)
+    try:
+        DirectoryQuotas(kernel.projects()).enforce([home], GIB, stopped=True)
+        assert kernel.files[os.fstat(current).st_ino][1] == kernel.of(home / "z")[1] != 0
+    finally:
+        os.close(current)
+        subprocess.run(["rm", "-rf", "--", home], check=True)  # Too deep for pytest.
 
 
 @pytest.mark.parametrize(("flags", "said"), [(0, NOT_ON), (0x10, "nothing is limited"), (0x30, "")])

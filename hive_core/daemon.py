@@ -45,6 +45,7 @@ from hive_core.messaging.scheduler import limit_database, run_retention, tell_op
 from hive_core.protocol.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
+from hive_core.runtimes.resolver import HostResolver
 from hive_core.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -94,6 +95,8 @@ class Daemon:
         await LIFECYCLE.run(kill_leftovers, layout.state_dir, layout.run_dir)
         reserve = DiskReserve(layout.reserve)
         await LIFECYCLE.run(reserve.release_if_full)
+        resolver = HostResolver(layout.dns)
+        resolver.copy()
 
         # Opening a runtime tests the confinement in child processes; meanwhile the database is checked.
         opening = asyncio.create_task(open_runtime(settings, layout))
@@ -243,6 +246,7 @@ class Daemon:
             self._part("trash", lifecycle.empty_trash()),
             self._part("disk reserve", reserve.run(partial(tell_operator, broker))),
             self._part("deferred changes", deferred.run()),
+            self._part("the host's DNS", resolver.run()),
             self._part("disk quotas", runtime.disks.run()),
             self._part("agents' start", lifecycle.start_wanted()),
             self._part("ports of pages", deployments.keep_ports()),
@@ -302,8 +306,10 @@ async def open_runtime(settings: Settings, layout: Layout) -> Runtime:
         from hive_core.runtimes.nixos.runtime import NixosRuntime  # noqa: PLC0415
 
         return await NixosRuntime.open(settings, layout)
+    from hive_core.runtimes.local.programs import write_programs  # noqa: PLC0415
     from hive_core.runtimes.local.runtime import LocalRuntime  # noqa: PLC0415
 
+    write_programs(layout.programs)
     return await LocalRuntime.open(
         settings.sandbox,
         closures=layout.closures,

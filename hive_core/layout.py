@@ -113,6 +113,16 @@ class Layout:
         return self.state_dir / "scratch"
 
     @property
+    def programs(self) -> Path:
+        """The hive's programs for agents of the local runtime."""
+        return self.state_dir / "programs"
+
+    @property
+    def dns(self) -> Path:
+        """The directory with the copy of the host's resolv.conf, which agents are shown."""
+        return self.run_dir / "dns"
+
+    @property
     def host_socket(self) -> Path:
         return self.run_dir / "host.sock"
 
@@ -172,7 +182,9 @@ def make_directories(layout: Layout) -> None:
         (layout.closures, 0o700),
         (layout.deployed, 0o700),
         (layout.scratch, 0o700),
+        (layout.programs, 0o755),
         (layout.run_dir, 0o755),
+        (layout.dns, 0o755),
         (layout.run_dir / "agents", 0o700),
         (layout.views, 0o755),
     ):

@@ -284,6 +284,8 @@ class DeploymentManager:
             sealed=record.sealed,
             nix_daemon=record.nix_daemon,
             web_port=0 if record.sealed else record.web_port,
+            dns=None if record.sealed else layout.dns,
+            programs=layout.programs,
         )
 
     # --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hive_core import __version__
-from hive_core.doctor import probes, trials
+from hive_core.doctor import dns, probes, trials
 from hive_core.doctor.findings import Finding, warning
 from hive_core.doctor.hive_checks import (
     DaemonFacts,
@@ -38,6 +38,7 @@ from hive_core.protocol import HiveStatus
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.launcher import remedy
 from hive_core.runtimes.nixos.containers.inspection import HostPaths
+from hive_core.runtimes.resolver import HOST
 from hive_core.settings import Settings, load, unknown_variables
 
 _PATHS = HostPaths()
@@ -89,14 +90,15 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
     if (quotas := probes.read_quota_facts(layout, written)) is not None:
         found += check_disk_quotas(quotas, settings, {agent.name: agent.disk_problem for agent in hive.agents})
     if hive.status is not None:
-        found += check_deployed([_running(hive, agent.name, nixos=nixos) for agent in hive.agents])
+        found += check_deployed([_running(hive, agent.name, layout.dns, nixos=nixos) for agent in hive.agents])
+        found += dns.check_dns(dns.text_of(HOST), dns.text_of(layout.dns / HOST.name))
     if unreadable := probes.unreadable([layout.state_dir]):
         what = f"user {os.getuid()} cannot read {unreadable[0]}: its content was not checked"
         found.append(warning("unseen", what, "run the doctor as root, or as the daemon's user"))
     return found
 
 
-def _running(hive: DaemonFacts, name: str, *, nixos: bool) -> RunningAgent:
+def _running(hive: DaemonFacts, name: str, shown: Path, *, nixos: bool) -> RunningAgent:
     agent = next(one for one in hive.agents if one.name == name)
     newest = hive.newest.get(name)
     return RunningAgent(
@@ -104,6 +106,7 @@ def _running(hive: DaemonFacts, name: str, *, nixos: bool) -> RunningAgent:
         newest,
         probes.started_on(_PATHS.conf(container_name(name))) if nixos else None,
         probes.closure_exists(newest.closure) if newest is not None else None,
+        not nixos or dns.follows_dns(_PATHS.conf(container_name(name)), shown),
     )
 
 

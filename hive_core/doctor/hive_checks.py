@@ -87,12 +87,14 @@ class RunningAgent:
 
     `started_on` is the closure on which the container is started, "" if there is none, None where there are no
     containers or where this user cannot read it. `closure_exists` is None where this user cannot read that.
+    `follows_dns` is False if its container keeps the resolv.conf of its start.
     """
 
     agent: AgentStatus
     newest: Deployment | None
     started_on: str | None
     closure_exists: bool | None
+    follows_dns: bool = True
 
 
 def check_deployed(running: Sequence[RunningAgent]) -> list[Finding]:
@@ -121,6 +123,9 @@ def _check_agent(one: RunningAgent) -> list[Finding]:
     if one.closure_exists is False:
         what = f"the build output that {name} was deployed with no longer exists: {newest.closure}"
         found.append(error("closure", what, f"hive-c0re rebuild {name}"))
+    if not one.follows_dns and one.agent.lifecycle not in ("stopped", "failed"):
+        what = f"{name} keeps the DNS of its start, whatever becomes of the host's"
+        found.append(warning("dns", what, f"hive-c0re restart {name}"))
     if one.agent.needs_update:
         what = f"{name} was built with an older hyperhive than the hive's own"
         found.append(warning("updates", what, f"hive-c0re rebuild {name}"))

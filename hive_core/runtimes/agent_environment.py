@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import site
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,10 @@ DEPLOYED = "/deployed"
 """The active configuration, read-only."""
 APPLIED = "/applied"
 """The applied repositories that the agent may see, read-only."""
+DNS = "/run/hive-dns"
+"""The directory with the host's resolv.conf."""
+PROGRAMS = "/opt/hive"
+"""The directory with the hive's programs, in sandboxes of the local runtime."""
 NIXOS_SYSTEM = "/run/current-system"
 _SEARCH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin", f"{NIXOS_SYSTEM}/sw/bin")
 
@@ -38,7 +43,8 @@ def python_path() -> Mapping[str, str]:
 def harness_environment(spec: AgentSpec) -> dict[str, str]:
     """Return the complete environment of a harness."""
     return {
-        "PATH": ":".join([str(Path(sys.executable).parent), *_SEARCH]),
+        # Not the directory of the hive's Python: its environment is no part of the agent's system.
+        "PATH": ":".join([*([PROGRAMS] if spec.programs else []), *_SEARCH]),
         "LANG": "C.UTF-8",
         **python_path(),
         **git_identity(spec.name),
@@ -46,6 +52,19 @@ def harness_environment(spec: AgentSpec) -> dict[str, str]:
         "HOME": "/root",
         **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED),
     }
+
+
+def plain_path(spec: AgentSpec) -> str:
+    """Return the PATH of a plain process: the daemon's with the programs, and without its virtual environment."""
+    path = os.environ.get("PATH", os.defpath)
+    return os.pathsep.join([*([str(spec.programs)] if spec.programs else []), _without_own_python(path)])
+
+
+def _without_own_python(path: str) -> str:
+    if sys.prefix == sys.base_prefix:
+        return path
+    own = {os.path.realpath(Path(sys.executable).parent), os.path.realpath(Path(sys.prefix, "bin"))}
+    return os.pathsep.join(part for part in path.split(os.pathsep) if os.path.realpath(part) not in own)
 
 
 def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applied: str) -> dict[str, str]:

@@ -21,7 +21,8 @@ class AgentSpec:
     `applied` is the part of the applied repositories that the agent may see: the directory of all for the manager, the
     own repository for other agents. `deployed` is the directory in which a runtime keeps the files of the deployment's
     commit, if its closures do not have them; the runtime makes it. `limits` are within the operator's ceilings;
-    `sealed` removes the network, and `nix_daemon` shows the socket of the host's Nix daemon.
+    `dns` is the directory with the host's resolv.conf, and `programs` that with the hive's own programs, which only the
+    local runtime needs. `sealed` removes the network, and `nix_daemon` shows the socket of the host's Nix daemon.
     """
 
     name: str
@@ -37,6 +38,8 @@ class AgentSpec:
     sealed: bool = False
     nix_daemon: bool = False
     web_port: int = 0
+    dns: Path | None = None
+    programs: Path | None = None
 
 
 @dataclass(frozen=True)

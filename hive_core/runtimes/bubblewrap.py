@@ -20,7 +20,7 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.protocol.names import container_name
-from hive_core.runtimes.agent_environment import APPLIED, DEPLOYED, INSIDE, NIXOS_SYSTEM, package_root
+from hive_core.runtimes.agent_environment import APPLIED, DEPLOYED, DNS, INSIDE, NIXOS_SYSTEM, PROGRAMS, package_root
 from hive_core.runtimes.base import AgentSpec
 
 CONFINING = ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL")
@@ -55,7 +55,6 @@ _ETC = (
     "pki/tls/certs",
     "pki/tls/openssl.cnf",
     "protocols",
-    "resolv.conf",
     "services",
     "shells",
     "ssl/cert.pem",
@@ -150,6 +149,10 @@ def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Seque
         (paths.config, INSIDE.config),
     ):
         line += ["--bind", str(outside), str(inside)]
+    if spec.programs is not None:
+        line += ["--ro-bind", str(spec.programs), PROGRAMS]
+    if spec.dns is not None:
+        line += ["--ro-bind", str(spec.dns), DNS, "--symlink", f"{DNS}/resolv.conf", "/etc/resolv.conf"]
     line += _gate_arguments(spec)
     return [*line, "--remount-ro", "/", "--chdir", str(INSIDE.state), "--", *harness]
 

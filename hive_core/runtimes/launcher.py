@@ -39,6 +39,7 @@ from hive_core.runtimes.agent_environment import (
     git_identity,
     harness_environment,
     package_root,
+    plain_path,
     python_path,
 )
 from hive_core.runtimes.base import AgentSpec
@@ -85,7 +86,7 @@ class PlainLauncher:
 
     async def __call__(self, spec: AgentSpec) -> HarnessProcess:
         environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
+            "PATH": plain_path(spec),
             "LANG": "C.UTF-8",
             **python_path(),
             # Not the operator's home, because the agent's tools write there.

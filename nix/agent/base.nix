@@ -8,6 +8,13 @@
   ...
 }:
 
+let
+  # For timers and watchers of the agent: `hive-ag3nt wake`. Nothing else of the package, and none of its Python.
+  hiveAgent = pkgs.runCommand "hive-ag3nt" { } ''
+    mkdir -p $out/bin
+    ln -s ${lib.getExe' config.hyperhive.package "hive-ag3nt"} $out/bin/
+  '';
+in
 {
   config = lib.mkMerge [
     # Since 25.11 there is an option for just this kind of container; before, only the wider one.
@@ -21,6 +28,7 @@
       networking = {
         hostName = hive.container;
         useDHCP = false;
+        useHostResolvConf = lib.mkOverride 900 false;
         # The network is the host's, or none at all. Either way there are no rules for the container to set.
         firewall.enable = lib.mkDefault false;
       };
@@ -39,6 +47,7 @@
           pkgs.curl
           pkgs.git
           pkgs.jq
+          hiveAgent
         ]
         ++ config.hyperhive.packages
         ++ lib.optional (config.hyperhive.backend.package != null) config.hyperhive.backend.package;
@@ -46,7 +55,14 @@
         # Which hyperhive made it: the daemon compares it with the one that it would build with now. The files of the
         # configuration are no part of the system: a change of those that it does not use gives the same system, and the
         # gate's rules rely on that. The daemon shows them to the container as /deployed.
-        etc = lib.optionalAttrs (hive.recipe != null) { "hyperhive/recipe".text = hive.recipe; };
+        etc = lib.mkMerge [
+          (lib.optionalAttrs (hive.recipe != null) { "hyperhive/recipe".text = hive.recipe; })
+          # The daemon keeps it like the host's: the copy that a container usually gets is that of its start. NixOS then
+          # does without resolvconf. An agent.nix with a resolver of its own has its own file.
+          (lib.mkIf (!config.services.resolved.enable) {
+            "resolv.conf".source = lib.mkDefault "/run/hive-dns/resolv.conf";
+          })
+        ];
       };
     }
   ];

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.infra import files
-from hive_core.runtimes.agent_environment import APPLIED, DEPLOYED, INSIDE, agent_variables, git_identity
+from hive_core.runtimes.agent_environment import APPLIED, DEPLOYED, DNS, INSIDE, agent_variables, git_identity
 from hive_core.runtimes.base import AgentSpec
 from hive_core.text import shown
 
@@ -100,13 +100,18 @@ def check_carried(paths: Iterable[Path]) -> None:
 def bound_directories(spec: AgentSpec) -> list[Path]:
     """Return the directories of the host that are bound into the agent's container."""
     paths = spec.paths
-    shown_only = [path for path in (spec.deployed, spec.applied) if path is not None]
+    shown_only = [path for path in (spec.deployed, spec.applied, spec.dns) if path is not None]
     return [paths.run, paths.state, paths.claude, paths.config, *shown_only]
 
 
 def run_mark(run: Path) -> str:
     """Return the nspawn flag by which the container of an agent is recognised: no other one binds that directory."""
     return f"--bind-ro={run}:{INSIDE.run}"
+
+
+def dns_mark(dns: Path) -> str:
+    """Return the nspawn flag of a container that follows changes of the host's DNS."""
+    return f"--bind-ro={dns}:{DNS}"
 
 
 def bind_settings(spec: AgentSpec, *, user_namespaces: bool, by_flag: bool) -> dict[str, str]:
@@ -139,6 +144,8 @@ def _flags(spec: AgentSpec, option: str) -> Iterable[str]:
         (paths.config, INSIDE.config),
     ):
         yield f"--bind={outside}:{inside}{option}"
+    if spec.dns is not None:
+        yield f"{dns_mark(spec.dns)}{option}"
     if spec.deployed is not None:
         yield f"--bind-ro={spec.deployed}:{DEPLOYED}{option}"
     if spec.applied is not None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hive_agent.environment import AgentEnvironment
+from hive_agent.infra.leftovers import remove_git_locks
 
 _SECONDS = 60.0
 _KEPT_BYTES = 64 * 1024
@@ -62,6 +63,8 @@ class ConfigRepository:
         Raises GitFailed.
         """
         await self.head()  # fails before anything is written to a broken repository
+        async with self._one_at_a_time:
+            remove_git_locks(self._directory)
         try:
             for path, text in changes.items():
                 (self._directory / path).write_text(text)

@@ -20,6 +20,7 @@ from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment, version
 from hive_agent.harness import Harness
 from hive_agent.infra import log as harness_log
+from hive_agent.infra.leftovers import remove_git_locks
 from hive_agent.interfaces import Controls
 from hive_agent.role import Role
 from hive_agent.turns.runner import StuckBackend
@@ -82,6 +83,7 @@ async def _serve(role: Role, environment: AgentEnvironment) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     instance = str(uuid.uuid4())
+    remove_git_locks(environment.config)
     feed = Feed()
     async with CoreClient(environment.core_socket, patience=math.inf) as client:
 

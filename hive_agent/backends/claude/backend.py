@@ -30,11 +30,13 @@ from hive_agent.backends.claude.events import ClaudeEventReader
 from hive_agent.backends.claude.process import ClaudeProcess, More, NoOutput, TurnRun
 from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSession
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted
-from hive_agent.infra import state_files
+from hive_agent.infra import leftovers, state_files
 from hive_agent.prompts import system_prompt, turn_prompt
 
 log = logging.getLogger(__name__)
 
+_OWN_FILES = (".claude.json", ".credentials.json", "settings.json")
+"""The JSON files that Claude Code keeps in its directory."""
 _LONGEST_FOCUS = 2_000
 _PROMPT_END = "(end of the new messages)"
 """The last part of the prompt of a turn. Claude Code expands only the last part of a prompt: `@path` into the content
@@ -107,6 +109,7 @@ class ClaudeBackend:
             self._choice = choice
 
     async def log_in(self) -> Login:
+        self._set_damaged_aside()
         return await claude_login.start_login(self._agent.variables, self._environment(), self._agent.state)
 
     async def logged_in(self) -> bool:
@@ -121,6 +124,7 @@ class ClaudeBackend:
         return NeedsLogin(claude_login.HOW) if await self._has_credentials() is False else None
 
     async def _has_credentials(self) -> bool | None:
+        self._set_damaged_aside()
         return await claude_login.has_credentials(
             self._agent.variables, self._environment(), self._agent.state, self._agent.claude
         )
@@ -182,6 +186,7 @@ class ClaudeBackend:
     async def _start(self) -> ClaudeProcess:
         """Write the configuration of Claude Code and start it. Raises ProgramNotFound and OSError."""
         agent = self._agent
+        self._set_damaged_aside()
         program = claude_command.find_program(agent.variables)
         agent.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
         others = hive_server.other_servers(agent.variables, self._config.mcp_servers, hive_server.SERVER_NAME)
@@ -205,6 +210,11 @@ class ClaudeBackend:
         )
         log.info("starting Claude Code")
         return await ClaudeProcess.start(argv, self._environment(), agent.state)
+
+    def _set_damaged_aside(self) -> None:
+        """Move files aside that a killed Claude Code has left half written: it refuses to start on them."""
+        if not self.warm:
+            leftovers.set_damaged_aside(self._agent.claude / name for name in _OWN_FILES)
 
     def _environment(self) -> dict[str, str]:
         agent = self._agent

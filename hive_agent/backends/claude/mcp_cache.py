@@ -54,8 +54,10 @@ class AnswerCache:
         for oldest in list(self._answers)[:-_MOST_ANSWERS]:
             del self._answers[oldest]
         fresh = f"{self._path}.{os.getpid()}"
+        # In a sandbox a killed proxy often had the same number, and may have left its file.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
+            with os.fdopen(os.open(fresh, flags, 0o600), "w") as file:
                 json.dump({"version": self._version, "answers": self._answers}, file)
             os.replace(fresh, self._path)  # noqa: PTH105 (importing pathlib would double the start time)
         except OSError as error:

@@ -28,7 +28,7 @@ from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSe
 from hive_agent.backends.one_shot.reader import OutputReader
 from hive_agent.backends.tool_permissions import BadConfig
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted
-from hive_agent.infra import state_files
+from hive_agent.infra import leftovers, state_files
 from hive_agent.infra.processes import next_line, running
 from hive_agent.prompts import turn_prompt
 from hive_agent.prompts.system_prompt import NOTES
@@ -54,6 +54,10 @@ class CliSpec(Protocol):
     @property
     def home(self) -> Path:
         """The directory of its login, conversations and configuration, which is kept with the agent."""
+
+    @property
+    def own_files(self) -> Sequence[Path]:
+        """The JSON files that the program writes itself, and may leave half written."""
 
     def prepare_call(self, choice: Choice, session: str | None) -> CliCall:
         """Write the configuration of the program; returns the call that continues `session` or starts a new one.
@@ -121,6 +125,7 @@ class OneShotBackend:
         raise LoginFailed(f"{self._cli.name} cannot be logged in from here. Either {self._cli.how_to_log_in}")
 
     async def logged_in(self) -> bool:
+        leftovers.set_damaged_aside(self._cli.own_files)
         return self._cli.logged_in()
 
     async def find_problem(self) -> Failed | NeedsLogin | None:
@@ -156,6 +161,7 @@ class OneShotBackend:
         reader = self._cli.new_reader(known)
         try:
             self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+            leftovers.set_damaged_aside(self._cli.own_files)
             call = self._cli.prepare_call(self._choice, known.id)
             escaped = self._cli.escape_prompt(self._with_notes(known, prompt))
             tracking = self._tracking_session(known, reader, emit)

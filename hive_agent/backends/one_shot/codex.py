@@ -60,6 +60,10 @@ class Codex:
     def home(self) -> Path:
         return self._context.environment.claude / "codex"
 
+    @property
+    def own_files(self) -> Sequence[Path]:
+        return [self.home / "auth.json"]
+
     def check(self, choice: Choice) -> None:
         self._program()
         parse_tools(self._context.profile.config.tools).check_patterns(self.name)

@@ -77,6 +77,11 @@ class Gemini:
     def _own(self) -> Path:
         return self.home / ".gemini"
 
+    @property
+    def own_files(self) -> Sequence[Path]:
+        names = ("oauth_creds", "google_accounts", "projects", "state", "trustedFolders")
+        return [self._own / f"{name}.json" for name in names]
+
     def check(self, choice: Choice) -> None:
         self._program()
         policy(parse_tools(self._context.profile.config.tools), [])

@@ -78,6 +78,11 @@ class Opencode:
     def home(self) -> Path:
         return self._context.environment.claude / "opencode"
 
+    @property
+    def own_files(self) -> Sequence[Path]:
+        names = ("config/opencode/opencode.json", "data/opencode/auth.json", "state/opencode/model.json")
+        return [self.home / name for name in (*names, "state/opencode/kv.json")]
+
     def check(self, choice: Choice) -> None:
         self._program()
         parse_tools(self._context.profile.config.tools)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -126,6 +127,14 @@ def test_broken_memory(text: str, tmp_path: Path) -> None:
     assert cache.answer("q") is None
     assert cache.store("q", 1)
     assert mcp_cache.AnswerCache(str(tmp_path / "memory"), "1").answer("q") == 1
+
+
+def test_a_file_of_a_killed_proxy_is_in_no_ones_way(tmp_path: Path) -> None:
+    """Half an answer under the same process number is written over."""
+    (tmp_path / f"memory.{os.getpid()}").write_text('{"version')
+    assert mcp_cache.AnswerCache(str(tmp_path / "memory"), "1").store("q", 1)
+    assert mcp_cache.AnswerCache(str(tmp_path / "memory"), "1").answer("q") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["memory"]
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:

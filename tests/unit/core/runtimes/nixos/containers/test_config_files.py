@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hive_core.doctor import dns
 from hive_core.errors import HiveError
 from hive_core.infra import files
 from hive_core.runtimes.nixos.containers import config_files
@@ -98,6 +99,20 @@ def test_a_sealed_agent_has_no_network(tmp_path: Path) -> None:
     """Its network is its own and leads nowhere."""
     lines = config_files.bind_settings(spec_of(tmp_path, sealed=True), user_namespaces=True, by_flag=False)
     assert lines["PRIVATE_NETWORK"] == "1" and lines["LOCAL_ADDRESS"] == lines["HOST_BRIDGE"] == ""
+
+
+def test_an_agent_with_the_hosts_network_is_shown_the_hosts_dns(tmp_path: Path) -> None:
+    """The directory, so that a new file in it is there at once."""
+    spec = spec_of(tmp_path, dns=tmp_path / "run/dns")
+    flags = config_files.bind_settings(spec, user_namespaces=True, by_flag=False)["EXTRA_NSPAWN_FLAGS"].split()
+    assert f"--bind-ro={tmp_path}/run/dns:/run/hive-dns:rootidmap" in flags
+    conf = tmp_path / "h-ada.conf"
+    conf.write_text(f'PRIVATE_NETWORK=0\nEXTRA_NSPAWN_FLAGS="{" ".join(flags)}"\n')
+    assert dns.follows_dns(conf, tmp_path / "run/dns")
+    conf.write_text('PRIVATE_NETWORK=0\nEXTRA_NSPAWN_FLAGS="--link-journal=no"\n')
+    assert not dns.follows_dns(conf, tmp_path / "run/dns")
+    conf.write_text("PRIVATE_NETWORK=1\n")
+    assert dns.follows_dns(conf, tmp_path / "run/dns")
 
 
 def test_users_of_their_own_on_every_release(tmp_path: Path) -> None:

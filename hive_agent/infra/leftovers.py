@@ -1,0 +1,100 @@
+"""What killed programs leave in an agent's directories: half-written files, and locks of git.
+
+The caller must know that the programs which write the files do not run.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_MOST_BYTES = 32 * 1024 * 1024
+_AGAIN_SECONDS = 0.1
+"""A person who logs in elsewhere may be writing the file: it is read a second time."""
+_LOCKS = ("index.lock", "HEAD.lock", "config.lock", "packed-refs.lock", "refs/heads/*.lock")
+
+
+def set_damaged_aside(files: Iterable[Path]) -> list[Path]:
+    """Rename files that are no valid JSON, also empty ones, to NAME.damaged; returns those that were renamed.
+
+    Their program then starts as on its first day. What cannot be read or renamed is logged and stays.
+    """
+    renamed = []
+    for path in files:
+        try:
+            if _is_whole(path):
+                continue
+            time.sleep(_AGAIN_SECONDS)
+            if _is_whole(path):
+                continue
+            aside = path.with_name(f"{path.name}.damaged")
+            path.rename(aside)
+        except OSError as error:
+            log.warning("%s cannot be read or moved aside: %s", path, error.strerror)
+            continue
+        log.warning("%s is no valid JSON: moved aside to %s", path, aside.name)
+        renamed.append(path)
+    return renamed
+
+
+def _is_whole(path: Path) -> bool:
+    """Return True if a file is valid JSON, or does not exist, or is not a regular file of a usual size."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return True
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+            return True
+        try:
+            json.loads(file.read(_MOST_BYTES))
+        except (ValueError, RecursionError):
+            return False
+    return True
+
+
+def remove_git_locks(repository: Path) -> list[Path]:
+    """Remove the locks that a killed git has left in a repository, unless a git runs; returns those that were removed.
+
+    git itself never removes them, and refuses every change from then on.
+    """
+    directory = repository / ".git"
+    if directory.is_symlink():
+        return []
+    found = [path for pattern in _LOCKS for path in directory.glob(pattern) if path.is_file()]
+    if not found or _git_runs():
+        return []
+    removed = []
+    for path in found:
+        try:
+            path.unlink()
+        except OSError as error:
+            log.warning("the lock %s cannot be removed: %s", path, error.strerror)
+            continue
+        log.warning("the lock %s was left by a git that was killed: removed", path)
+        removed.append(path)
+    return removed
+
+
+def _git_runs() -> bool:
+    """Return True if a process with the name git, or of one of its commands, can be seen here."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                name = (entry / "comm").read_text()
+            except OSError:
+                continue
+            if name.startswith("git"):
+                return True
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def test_a_sealed_agent_has_no_network(tmp_path: Path) -> None:
 
 def test_an_agent_with_the_hosts_network_is_shown_the_hosts_dns(tmp_path: Path) -> None:
     """The directory, so that a new file in it is there at once."""
-    spec = spec_of(tmp_path, dns=tmp_path / "run/dns")
+    spec = replace(spec_of(tmp_path), dns=tmp_path / "run/dns")
     flags = config_files.bind_settings(spec, user_namespaces=True, by_flag=False)["EXTRA_NSPAWN_FLAGS"].split()
     assert f"--bind-ro={tmp_path}/run/dns:/run/hive-dns:rootidmap" in flags
     conf = tmp_path / "h-ada.conf"

@@ -58,8 +58,8 @@ in
         etc = lib.mkMerge [
           (lib.optionalAttrs (hive.recipe != null) { "hyperhive/recipe".text = hive.recipe; })
           # The daemon keeps it like the host's: the copy that a container usually gets is that of its start. NixOS then
-          # does without resolvconf. An agent.nix with a resolver of its own has its own file.
-          (lib.mkIf (!config.services.resolved.enable) {
+          # does without resolvconf. An agent.nix with a resolver or name servers of its own has its own file.
+          (lib.mkIf (!config.services.resolved.enable && config.networking.nameservers == [ ]) {
             "resolv.conf".source = lib.mkDefault "/run/hive-dns/resolv.conf";
           })
         ];

@@ -65,6 +65,22 @@ def files_below(*places: Path) -> dict[str, tuple[int, int, int, bytes]]:
     return found
 
 
+async def test_a_container_follows_the_hosts_dns(hive: HostHive, pair: tuple[str, str]) -> None:
+    """A resolv.conf that is replaced on the host is there in the running container, which cannot write it."""
+    host = Path("/etc/resolv.conf")
+    before = host.read_text()
+    seen = ("cat", "/run/hive-dns/resolv.conf")
+    assert inside(pair[0], *seen) == before
+    try:
+        host.with_name("resolv.new").write_text("nameserver 192.0.2.1\n")
+        host.with_name("resolv.new").replace(host)
+        await until(lambda: inside(pair[0], *seen) == "nameserver 192.0.2.1\n")
+        assert inside(pair[0], "sh", "-c", "echo >/run/hive-dns/resolv.conf || echo refused") == "refused\n"
+    finally:
+        host.with_name("resolv.new").write_text(before)
+        host.with_name("resolv.new").replace(host)
+
+
 async def test_root_in_a_container_cannot_reach_the_hive(hive: HostHive, pair: tuple[str, str]) -> None:
     """It cannot write, read or list another agent's files, the applied repositories, the daemon's state or the host's
     sockets, by whatever path it knows: its own, the host's, or through the processes that it sees.

@@ -11,10 +11,8 @@ from tests.unit.core.doctor.test_hive_checks import running
 
 def test_a_copy_that_differs_is_an_error() -> None:
     """Agents are shown what the host has, or nothing without a daemon; a missing file is an empty one."""
-    assert (
-        check_dns("nameserver 1.1.1.1\n", "nameserver 1.1.1.1\n") == []
+    assert check_dns("nameserver 1.1.1.1\n", "nameserver 1.1.1.1\n") == []
     assert check_dns(None, "") == check_dns("x", None) == []
-    )
     [finding] = check_dns("nameserver 2.2.2.2\n", "nameserver 1.1.1.1\n")
     assert (finding.check, finding.severity) == ("dns", "error")
     assert "2.2.2.2" not in finding.what

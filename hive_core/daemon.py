@@ -96,7 +96,7 @@ class Daemon:
         reserve = DiskReserve(layout.reserve)
         await LIFECYCLE.run(reserve.release_if_full)
         resolver = HostResolver(layout.dns)
-        resolver.copy()
+        await resolver.follow()
 
         # Opening a runtime tests the confinement in child processes; meanwhile the database is checked.
         opening = asyncio.create_task(open_runtime(settings, layout))

@@ -12,9 +12,9 @@ import structlog
 
 from hive_core.agents.alerts import Alerts, Crash, CrashRecords, reason
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.wakeups import Wakeups
 from hive_core.infra.processes import ListeningProcess
 from hive_core.infra.telemetry.events import EventHub
-from hive_core.infra.wakeups import Wakeups
 from hive_core.messaging import Broker, Directory
 from hive_core.protocol import HarnessState, SendRequest
 from hive_core.protocol.names import MANAGER, OPERATOR, SYSTEM

@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.tasks import log_failure
 from hive_core.infra.disk_space import RoomWatch, is_lack_of_space
-from hive_core.infra.tasks import log_failure
 
 _TEMPORARY = frozenset({"disk_full", "database_busy", "repository_busy", "git_slow"})
 

@@ -19,11 +19,11 @@ from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import seconds
 from hive_core.gate.transition_log import TransitionLog
+from hive_core.infra.concurrency.tasks import log_failure
 from hive_core.infra.concurrency.threads import GATE, Threads
 from hive_core.infra.database.database import Database
 from hive_core.infra.disk_space import disk_full, has_room, is_lack_of_space
 from hive_core.infra.git.repository import Repository
-from hive_core.infra.tasks import log_failure
 from hive_core.layout import Layout
 from hive_core.messaging import Directory
 from hive_core.protocol import ProposalKind

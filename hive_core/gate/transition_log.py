@@ -20,6 +20,7 @@ from hive_core.gate.records.commit import shown_diff
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import TERMINAL, State, tag_name
 from hive_core.gate.records.transitions import MAIN, MoveMain, Notification, Transition, person, seconds
+from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.infra.concurrency.threads import GATE, READS
 from hive_core.infra.database import audit
 from hive_core.infra.database.connection import Operation
@@ -29,7 +30,6 @@ from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
-from hive_core.infra.tasks import shield_to_completion
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, OutgoingMessage

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from hive_core.infra.concurrency.fair_queue import FairQueue
+from hive_core.infra.concurrency.wakeups import Wakeups
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database, milliseconds
 from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.telemetry.events import EventHub
-from hive_core.infra.wakeups import Wakeups
 from hive_core.messaging import leases, store
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.fairness.budgets import SendingBudgets

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.wakeups import Waiter, Wakeups
 from hive_core.infra.database.database import Database, to_datetime
 from hive_core.infra.telemetry.events import EventHub
-from hive_core.infra.wakeups import Waiter, Wakeups
 from hive_core.messaging import leases
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.fairness.pacing import Pacer

@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Callable
 
 from hive_core.errors import HiveError, bad_request, conflict, not_found
+from hive_core.infra.concurrency.tasks import KeyedLocks
 from hive_core.infra.database.database import Database, milliseconds
-from hive_core.infra.tasks import KeyedLocks
 from hive_core.messaging import question_store as store
 from hive_core.messaging.broker import Broker
 from hive_core.messaging.question_store import ReminderRow, check_exists, format_time

@@ -13,12 +13,12 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from hive_core.errors import HiveError, conflict
+from hive_core.infra.concurrency.tasks import BackgroundTasks, KeyedLocks, finish_detached
+from hive_core.infra.concurrency.wakeups import Wakeups
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.space import DatabaseSpace
-from hive_core.infra.tasks import BackgroundTasks, KeyedLocks, finish_detached
 from hive_core.infra.telemetry.events import EventHub
-from hive_core.infra.wakeups import Wakeups
 from hive_core.messaging import store
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.fairness.budgets import SendingBudgets

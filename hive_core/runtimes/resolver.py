@@ -49,12 +49,17 @@ class HostResolver:
         self._seen = seen
         return changed
 
+    async def follow(self) -> bool:
+        """Replace the copy as `copy` does; a copy that cannot be written, as on a full disk, is logged."""
+        try:
+            return await UPKEEP.run(self.copy)
+        except OSError as error:
+            _log.warning("the host's DNS cannot be copied for agents", error=error.strerror)
+            return False
+
     async def run(self) -> None:
         """Follow the host's file until cancelled."""
         while True:
-            try:
-                if await UPKEEP.run(self.copy):
-                    _log.info("the host's DNS changed, and so did that of agents")
-            except OSError as error:
-                _log.warning("the host's DNS cannot be copied for agents", error=error.strerror)
+            if await self.follow():
+                _log.info("the host's DNS changed, and so did that of agents")
             await asyncio.sleep(_SECONDS)

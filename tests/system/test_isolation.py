@@ -65,20 +65,27 @@ def files_below(*places: Path) -> dict[str, tuple[int, int, int, bytes]]:
     return found
 
 
+_HOST_RESOLVER = Path("/etc/resolv.conf")
+
+
+def _replace_resolver(text: str) -> str:
+    """Replace the host's resolv.conf by a new file, and return the text of the old one."""
+    old = _HOST_RESOLVER.read_text()
+    new = _HOST_RESOLVER.with_name("resolv.new")
+    new.write_text(text)
+    new.replace(_HOST_RESOLVER)
+    return old
+
+
 async def test_a_container_follows_the_hosts_dns(hive: HostHive, pair: tuple[str, str]) -> None:
     """A resolv.conf that is replaced on the host is there in the running container, which cannot write it."""
-    host = Path("/etc/resolv.conf")
-    before = host.read_text()
     seen = ("cat", "/run/hive-dns/resolv.conf")
-    assert inside(pair[0], *seen) == before
+    before = _replace_resolver("nameserver 192.0.2.1\n")
     try:
-        host.with_name("resolv.new").write_text("nameserver 192.0.2.1\n")
-        host.with_name("resolv.new").replace(host)
         await until(lambda: inside(pair[0], *seen) == "nameserver 192.0.2.1\n")
         assert inside(pair[0], "sh", "-c", "echo >/run/hive-dns/resolv.conf || echo refused") == "refused\n"
     finally:
-        host.with_name("resolv.new").write_text(before)
-        host.with_name("resolv.new").replace(host)
+        _replace_resolver(before)
 
 
 async def test_root_in_a_container_cannot_reach_the_hive(hive: HostHive, pair: tuple[str, str]) -> None:

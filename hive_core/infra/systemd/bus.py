@@ -15,11 +15,11 @@ from typing import Any
 from weakref import WeakSet
 
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.tasks import BackgroundTasks
 from hive_core.infra.systemd.dbus import BusError
 from hive_core.infra.systemd.reconnect import AWAY, MANAGER, ROOT, SYSTEMD, BusCall, ReconnectingBus, stopping
 from hive_core.infra.systemd.resource_control import LIMITS, active_limits
 from hive_core.infra.systemd.units import STATE, Jobs, UnitProperties, UnitSubscription, describe_exit, read_properties
-from hive_core.infra.tasks import BackgroundTasks
 from hive_core.protocol import Limits
 
 _PROPERTIES = "org.freedesktop.DBus.Properties"

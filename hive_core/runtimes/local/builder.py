@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError, conflict
+from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.disk_space import disk_full_as_error
 from hive_core.infra.files import make_readable, sync
 from hive_core.infra.git.repository import Repository
-from hive_core.infra.tasks import shield_to_completion
 from hive_core.runtimes.base import BuildOrder
 from hive_core.runtimes.built_tree import check_built_tree
 from hive_core.runtimes.local.config_check import NOT_CHECKED, Confine, check, find_nix

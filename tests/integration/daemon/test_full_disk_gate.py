@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.disks.small_disks import KINDS, SmallDisk, small_disk
 from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Daemon, Json, running
-from tests.helpers.small_disks import KINDS, SmallDisk, small_disk
 
 ANSWER_SECONDS = 10.0
 PATIENCE = 30.0

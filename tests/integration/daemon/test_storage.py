@@ -15,8 +15,8 @@ import aiohttp
 import psutil
 import pytest
 
+from tests.helpers.disks.small_disks import small_disk as small_filesystem
 from tests.helpers.real_daemon import Daemon, running
-from tests.helpers.small_disks import small_disk as small_filesystem
 
 SENDERS = 8
 

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.infra.tasks import shield_to_completion
+from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.layout import Layout
 from hive_core.protocol.limits import memory_bytes
 from hive_core.runtimes.base import BuildFailed

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from hive_core.errors import HiveError, conflict
-from hive_core.infra.tasks import shield_to_completion
+from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed, BuildOrder
 from hive_core.runtimes.built_tree import check_built_tree

@@ -14,12 +14,12 @@ from pathlib import Path
 import structlog
 
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.tasks import BackgroundTasks
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.disk_quota.quotas import DirectoryQuotas, make_subvolume
 from hive_core.infra.file_lock import container_lock
 from hive_core.infra.systemd.bus import SystemBus, escaped
 from hive_core.infra.systemd.units import lifecycle
-from hive_core.infra.tasks import BackgroundTasks
 from hive_core.layout import Layout
 from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name

@@ -14,9 +14,9 @@ from dataclasses import replace
 import structlog
 
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.tasks import BackgroundTasks
 from hive_core.infra.systemd.bus import SystemBus
 from hive_core.infra.systemd.units import Ended, UnitProperties, describe_exit, ended, has_ended, is_late, lifecycle
-from hive_core.infra.tasks import BackgroundTasks
 from hive_core.protocol import Lifecycle
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import WITH_PROCESSES, UnitState

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.infra.processes import Command, LineCutter, Process, readable, spawn
-from hive_core.infra.tasks import shield_to_completion
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.nixos.build.unit.confinement import STOP_SECONDS, UNIT_PREFIX, BuildLimits
 from hive_core.runtimes.nixos.build.unit.nix_log import LINE_BYTES, NixLog

@@ -17,7 +17,7 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.database.failures import is_write_failure, lacks_space
 from hive_core.infra.database.reserve import DiskReserve
 from hive_core.infra.file_lock import StateLock
-from tests.helpers.small_disks import KINDS, SmallDisk, small_disk
+from tests.helpers.disks.small_disks import KINDS, SmallDisk, small_disk
 
 
 @pytest.fixture(params=KINDS)

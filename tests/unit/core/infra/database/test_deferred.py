@@ -18,7 +18,7 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.database.deferred import DeferredChanges, IntentFiles
 from hive_core.infra.database.writer import Writer
 from hive_core.layout import Layout
-from tests.helpers.small_disks import SmallDisk, small_disk
+from tests.helpers.disks.small_disks import SmallDisk, small_disk
 from tests.unit.core.agents.builders import AgentHive, FakeProcesses, opened
 
 KINDS = ("tmpfs", "quota")

@@ -16,7 +16,7 @@ from hive_core.infra.disk_quota import btrfs
 from hive_core.infra.disk_quota.conversion import become_subvolume
 from hive_core.infra.disk_quota.quotas import DirectoryQuotas, make_subvolume
 from hive_core.infra.files import open_directory
-from tests.helpers.btrfs_file import enable_quotas, is_subvolume, mounted_btrfs, why_no_btrfs
+from tests.helpers.disks.btrfs_file import enable_quotas, is_subvolume, mounted_btrfs, why_no_btrfs
 
 pytestmark = pytest.mark.skipif(bool(why_no_btrfs()), reason=why_no_btrfs() or "it works")
 

@@ -41,10 +41,11 @@ COMMANDS = {
     "show": Lazy("hive_core.cli.commands.proposals:show", "Show a proposal with its facts and changes."),
     "diff": Lazy("hive_core.cli.commands.proposals:diff", "Show the diff of a proposal."),
     "allow-fetches": Lazy(
-        "hive_core.cli.commands.fetches:allow_fetches", "Allow the fetches that a build needs, and build again."
+        "hive_core.cli.commands.proposals.fetches:allow_fetches",
+        "Allow the fetches that a build needs, and build again.",
     ),
     "log": Lazy("hive_core.cli.commands.proposals:log", "Show the build log of a proposal."),
-    "prune": Lazy("hive_core.cli.commands.prune:prune", "Remove the files of ended proposals."),
+    "prune": Lazy("hive_core.cli.commands.proposals.prune:prune", "Remove the files of ended proposals."),
     "reindex": Lazy("hive_core.cli.commands.proposals:reindex", "Rebuild the index of proposals from the tags."),
 }
 

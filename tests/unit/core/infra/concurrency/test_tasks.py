@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hive_core.errors import HiveError
-from hive_core.infra.tasks import BackgroundTasks, finish_detached, shield_to_completion
+from hive_core.infra.concurrency.tasks import BackgroundTasks, finish_detached, shield_to_completion
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -72,7 +72,10 @@ async def test_the_whole_way(daemon: Daemon) -> None:
     await nothing_left(daemon)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "sent",
+    [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.thorough) for each in (signal.SIGTERM, signal.SIGHUP))],
+)
 async def test_an_interrupted_run_leaves_nothing(daemon: Daemon, sent: signal.Signals) -> None:
     """Ctrl-C, and what ends a program whose terminal goes away, remove the agent first; the exit code tells it."""
     process = await begin(daemon)
@@ -83,6 +86,7 @@ async def test_an_interrupted_run_leaves_nothing(daemon: Daemon, sent: signal.Si
     await nothing_left(daemon)
 
 
+@pytest.mark.thorough
 async def test_a_killed_run_is_cleaned_up_by_the_next(daemon: Daemon) -> None:
     """The agent of a killed run is removed first, and an agent of a person's with such a name is left alone."""
     process = await begin(daemon)

@@ -15,7 +15,7 @@ from hive_core.runtimes.nixos.build.unit.confinement import BUILD_USER
 from tests.helpers.real_daemon import Json
 from tests.system.host_hive import STATE, HostHive, call, left_of, program, unit, until
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.thorough]
 
 NIX_CONF = Path("/etc/nix/nix.conf")
 STEPS = ["daemon", "build", "start", "ready", "answer", "remove"]

@@ -6,11 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.helpers.fake_messages_api import ApiError, Blocks, Text, last_user_text, model_server
 from tests.helpers.real_daemon import Daemon, running
 from tests.integration.backends.claude_code import needs_claude
 
-pytestmark = needs_claude
+pytestmark = [needs_claude, pytest.mark.thorough]
 
 REFUSALS = {
     "busy": (ApiError(529, "overloaded_error", "Overloaded"), "failed", "Overloaded"),

@@ -122,6 +122,7 @@ async def send_milliseconds(hive: Daemon) -> list[float]:
     return sorted(found)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["diffs", "half-sent", "sends", "intakes", "lists", "logs", "malformed", "many ids"])
 @pytest.mark.asyncio(loop_scope="module")
 async def test_another_agent_hardly_notices(hive: Daemon, kind: str) -> None:

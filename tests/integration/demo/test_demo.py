@@ -151,6 +151,7 @@ def test_stays_up_to_be_talked_to_until_ctrl_c(terminal: Terminal, place: Path) 
     assert_nothing_left(place)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "moment", ["Starting the daemon", "$ hive-c0re spawn ada", "hm1nd thinking", "Review proposal ada/1"]
 )

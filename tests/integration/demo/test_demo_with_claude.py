@@ -67,7 +67,7 @@ async def test_claude_with_a_refused_key_ends_with_the_reason(place: Path) -> No
 
 @needs_claude
 @pytest.mark.timeout(CLAUDE_SECONDS + 30)
-@pytest.mark.parametrize("access", ["key", "login"])
+@pytest.mark.parametrize("access", ["key", pytest.param("login", marks=pytest.mark.thorough)])
 async def test_claude_does_the_same_job(place: Path, access: str) -> None:
     """Real Claude Code does the job with a key from the environment, or with a login that `claude` has made.
 

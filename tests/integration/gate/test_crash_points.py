@@ -138,6 +138,7 @@ def _modules() -> list[Path]:
     return sorted(Path(hive_core.__path__[0], "gate").rglob("*.py"))
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(400)
 async def test_killed_at_every_milestone() -> None:
     """One terminal tag each; `main`, what runs, index and audit table agree with the tags: wherever it died."""

@@ -14,12 +14,12 @@ from hive_agent.backends.base import Failed, FailureKind, NeedsLogin
 _LOGIN = re.compile(
     r"(?i)api[ _-]?key[^.]{0,40}(?:invalid|missing|expired|not (?:valid|found|set))|(?:invalid|incorrect|missing) "
     r"(?:x-)?(?:api[ _-]?key|bearer|auth)|unauthori[sz]ed|unauthenticated|authentication|not logged in|log ?in again"
-    r"|please (?:log|sign) ?in|token[^.]{0,40}(?:expired|revoked|refresh)|auth(?:entication)? credentials"
-    r"|(?:^|[\"':. ])user not found"
+    r"|(?:please|run) /?(?:log|sign) ?in|login (?:expired|reached)|token[^.]{0,40}(?:expired|revoked|refresh)"
+    r"|auth credentials|(?:^|[\"':. ])user not found"
 )
 _ACCOUNT = re.compile(
-    r"(?i)(?:organi[sz]ation|account|project|workspace)[^.]{0,40}(?:disabled|deactivated|suspended|banned|terminated)"
-    r"|consumer[^.]{0,40}suspended"
+    r"(?i)(?:organi[sz]ation|account|project|workspace)[^.]{0,40}(?:disabled(?! api key)|deactivated|suspended|banned)"
+    r"|disabled organi[sz]ation|consumer[^.]{0,40}suspended"
 )
 _CREDIT = re.compile(
     r"(?i)credit balance|insufficient.?(?:quota|credit|fund|balance)|billing|payment|more credits|out of credits"

@@ -65,6 +65,8 @@ def refuses(error: ApiError) -> Any:
         (ApiError(429, "rate_limit_error", "slow down"), "rate_limit"),
         (ApiError(400, "invalid_request_error", "Credit balance is too low"), "billing"),
         (ApiError(402, "billing_error", "pay"), "billing"),
+        (ApiError(400, "invalid_request_error", "This organization has been disabled."), "billing"),
+        (ApiError(400, "invalid_request_error", "You have reached your specified API usage limits."), "rate_limit"),
         (ApiError(400, "invalid_request_error", "prompt is too long: 9 tokens > 1 maximum"), "too_long"),
         (ApiError(413, "request_too_large", "Request too large"), "too_long"),
         (ApiError(404, "not_found_error", "model: none"), "config"),

@@ -49,6 +49,13 @@ REFUSALS: list[tuple[int | None, str, str, float | None]] = [
     (None, "Weekly limit reached · resets 10am (Asia/Seoul) · /upgrade to Max", "rate_limit", 13 * HOUR),
     (None, "You've hit your weekly limit · resets Dec 2 at 7pm", "rate_limit", 2 * DAY + 7 * HOUR),
     (None, "5-hour limit reached ∙ resets 3pm", "rate_limit", 3 * HOUR),
+    # Claude Code's own words
+    (400, "Your ANTHROPIC_API_KEY belongs to a disabled organization · Update or unset the variable", "billing", None),
+    (403, "Your organization has disabled API key authentication · Run /login to sign in", "login", None),
+    (None, "Your organization has disabled API key authentication · Run /login to sign in", "login", None),
+    (None, "OAuth token revoked · Please run /login", "login", None),
+    (None, "Login reached its time limit · Please run /login", "login", None),
+    (None, "Not logged in · Please run /login", "login", None),
     # OpenAI
     (401, "Incorrect API key provided: sk-x. You can find your API key at https://platform.openai.com", "login", None),
     (401, "Your authentication token has been invalidated. Please try signing in again.", "login", None),

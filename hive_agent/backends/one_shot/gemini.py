@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +116,7 @@ class Gemini:
         Gemini CLI takes `@name` in it for the import of a file of that directory (see `_settings`).
         """
         file = self._own / _IDENTITY
-        shutil.rmtree(file.parent, ignore_errors=True)
-        file.parent.mkdir(mode=0o700)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
         state_files.replace_lines(file, [self._identity.encode()])
         (self._own / "GEMINI.md").unlink(missing_ok=True)  # older versions wrote it here, where it would be read, too
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import disk_full_as_error
+from hive_core.infra.disk_space import disk_full_as_error, is_lack_of_space
 from hive_core.infra.files import make_readable
 from hive_core.infra.git.comparison.directory_tree import NotATreeError, tree_id
 from hive_core.infra.git.repository import Repository
@@ -68,8 +68,14 @@ class DeployedFiles:
 
     def _remove(self, directory: Path) -> None:
         # Whenever the daemon is killed, a directory either is complete or no longer exists.
-        with self._scratch() as scratch, suppress(FileNotFoundError):
-            directory.rename(scratch / "removed")
+        try:
+            with self._scratch() as scratch, suppress(FileNotFoundError):
+                directory.rename(scratch / "removed")
+        except OSError as error:
+            if not is_lack_of_space(error):
+                raise
+            # Where it is, then: a part that a kill leaves is not taken for the files of any commit.
+            shutil.rmtree(directory, ignore_errors=True)
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:

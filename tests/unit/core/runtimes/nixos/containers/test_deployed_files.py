@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -173,3 +174,18 @@ async def test_a_destroy_removes_them(host: FakeHost, runtime: NixosRuntime) -> 
     await runtime.start(approved(host, 0))
     await runtime.destroy("ada")
     assert list(host.layout.deployed.iterdir()) == [] == list(host.layout.scratch.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_full_disk_does_not_keep_a_container_from_being_removed(
+    host: FakeHost, runtime: NixosRuntime, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Files that cannot be moved to the scratch directory first are removed where they are."""
+    await runtime.activate(approved(host, 0))
+
+    def full(**_: object) -> str:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    await runtime.destroy("ada")
+    assert not (host.layout.deployed / "ada").exists()

@@ -44,7 +44,7 @@ def reports_lack_of_space(output: str, status: int = 0) -> bool:
 
 def disk_full(action: str) -> HiveError:
     """Return the error for a full disk."""
-    hint = "free space on the disk that holds the state directory, or raise its quota"
+    hint = "free space on the disk that holds the state directory, or raise its quota or the limit of file sizes"
     return HiveError("disk_full", f"cannot {action}: no space left on the disk", hint=hint, status=507)
 
 

@@ -33,7 +33,7 @@ _PROBE_BYTES = 64 * 1024
 
 def disk_full() -> HiveError:
     """Return the error for an operation that was not stored for lack of space."""
-    hint = "free space on the disk that holds the state directory, or raise its quota"
+    hint = "free space on the disk that holds the state directory, or raise its quota or the limit of file sizes"
     return HiveError("disk_full", "the disk is full: nothing was stored", hint=hint, status=507)
 
 

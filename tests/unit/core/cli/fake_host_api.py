@@ -185,6 +185,8 @@ class FakeHost:
     async def _status(self, request: web.Request) -> web.Response:
         return answered(
             HiveStatus(
+                proposal_bytes={"ada": 60 * 1024 * 1024, "bob": 1024},
+                proposal_limit=64 * 1024 * 1024,
                 version="0.1.0",
                 pid=42,
                 started_at=ago(hours=2),

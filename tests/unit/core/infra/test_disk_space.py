@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import resource
@@ -17,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import disk_full, disk_full_as_error, is_lack_of_space, reports_lack_of_space
+from hive_core.infra import disk_space
+from hive_core.infra.disk_space import disk_full, disk_full_as_error, has_room, is_lack_of_space, reports_lack_of_space
 
 LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -46,6 +48,31 @@ def test_a_full_disk_a_quota_and_a_file_size_limit_are_the_same(number: int) -> 
     else:
         with pytest.raises(OSError), disk_full_as_error("write it"):
             raise OSError(number, os.strerror(number))
+
+
+def test_room_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial leaves nothing behind; only a lack of space counts, and none that the trial cannot see."""
+    assert has_room(tmp_path) and has_room(tmp_path / "missing")
+    assert list(tmp_path.iterdir()) == []
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, hard))
+    try:
+        assert not has_room(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_many_wait_for_room_with_one_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody who waits goes on when there is room again, after the same trials."""
+    answers = [False, False, True]
+    monkeypatch.setattr(disk_space, "has_room", lambda _: answers.pop(0))
+    monkeypatch.setattr(disk_space, "_POLL_SECONDS", 0.0)
+    watch = disk_space.RoomWatch(tmp_path)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(watch.wait() for _ in range(50)))
+    assert answers == []
+    await watch.close()
 
 
 def test_errors_of_other_kinds_are_not_taken_for_a_full_disk() -> None:

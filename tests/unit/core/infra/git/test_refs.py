@@ -88,6 +88,55 @@ def test_odd_refs_are_refused(repository: Repository, commit: str, ref: str) -> 
         repository.resolve(ref)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_transaction_is_undone(repository: Repository, commit: str, plain: Plain, packed: bool) -> None:
+    """What a transaction has created is gone, and what it has moved is back, however much of it was made."""
+    if packed:
+        plain("pack-refs", "--all")
+    new = repository.write_commit({"a": b"1"}, parents=[commit], author=PERSON, when=5, message="next")
+    names = ("approved/1", "deployed/1", "withdrawn/2")
+    changes = [RefChange("refs/heads/main", new, commit)]
+    changes += [RefChange(f"refs/tags/{name}", repository.write_tag(tag(name, new))) for name in names]
+    for made in range(len(changes) + 1):
+        repository.update(changes[:made])
+        repository.revert(changes)
+        assert (repository.main(), repository.tags()) == (commit, {})
+    # What holds another object by now is left alone.
+    other = repository.write_tag(tag("approved/1", new, "other\n"))
+    repository.update([RefChange("refs/tags/approved/1", other)])
+    repository.revert(changes)
+    assert repository.tags() == {"approved/1": other}
+
+
+def test_undoing_needs_no_space(repository: Repository, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where git cannot write, tags are removed, and a ref that cannot be moved back stays."""
+    new = repository.write_commit({"a": b"1"}, parents=[commit], author=PERSON, when=5, message="next")
+    sha = repository.write_tag(tag("deployed/1", new))
+    changes = [RefChange("refs/heads/main", new, commit), RefChange("refs/tags/deployed/1", sha)]
+    repository.update(changes)
+    monkeypatch.setattr(refs, "_run", lambda *_: command.GitResult(128, b"", "fatal: unable to write"))
+    repository.revert(changes)
+    assert (repository.main(), repository.tags()) == (new, {})
+
+
+@pytest.mark.parametrize(
+    ("status", "errors", "room", "code"),
+    [
+        (128, "fatal: unable to write", True, "git_failed"),
+        (128, "fatal: unable to write", False, "disk_full"),
+        (128, "error: file write error: Disk quota exceeded", True, "disk_full"),
+        (128, "fatal: File too large", True, "disk_full"),
+        (-signal.SIGXFSZ, "", True, "disk_full"),
+    ],
+)
+def test_a_lack_of_space_is_recognised(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, status: int, errors: str, room: bool, code: str
+) -> None:
+    """By the words of git, by the signal that ended it, or by a trial to write in the repository."""
+    monkeypatch.setattr(command, "has_room", lambda directory: room or directory != repository.path / "objects")
+    assert command.failure(["update-ref"], status, errors, writes=repository.path).code == code
+
+
 @pytest.mark.parametrize("lock", ["refs/tags/built/1.lock", "refs/heads/main.lock", "HEAD.lock"])
 def test_a_lock_of_a_dead_process_does_not_block(repository: Repository, commit: str, plain: Plain, lock: str) -> None:
     """A lock file that no living git holds is taken away by the change that meets it."""

@@ -32,6 +32,10 @@ async def test_status(hive: Program, daemon: FakeHost) -> None:
     assert "2 running, 1 stopped\n" in ended.out
     assert "2 unread" in ended.out
     assert "up for 2 h" in ended.out
+    assert (
+        "Proposals    60.0 MiB, at most 64.0 MiB for an agent; nearly full: ada 60.0 MiB: "
+        'make room with "hive-c0re proposals prune"\n'
+    ) in ended.out
     assert HiveStatus.model_validate((await hive.run("status", "--json")).json).pid == 42
 
 

@@ -35,6 +35,8 @@ _PORT_SECONDS = 5.0
 _TRIES_PER_SEARCH = 12
 """Attempts per search for the program, which reads the descriptors of all processes."""
 _SHOWN_NAME = 40
+_LISTEN_SECONDS = 5.0
+"""Time until the daemon tries again to listen for an agent for which it could not."""
 
 
 class SocketManager(Protocol):
@@ -88,8 +90,12 @@ class DeploymentManager:
         deferred: DeferredChanges,
         environment: Mapping[str, str],
         limit_policy: LimitPolicy,
+        listen_seconds: float = _LISTEN_SECONDS,
     ) -> None:
-        """Every harness gets the variables of `environment` and limits according to `limit_policy`."""
+        """Every harness gets the variables of `environment` and limits according to `limit_policy`.
+
+        `listen_seconds` is the time until the daemon tries again to listen for an agent for which it could not.
+        """
         self._registry = registry
         self._layout = layout
         self._database = database
@@ -103,6 +109,8 @@ class DeploymentManager:
         self._environment = environment
         self._limit_policy = limit_policy
         self._ports_missing = asyncio.Event()
+        self._listen_seconds = listen_seconds
+        self._not_listening: set[str] = set()
 
     async def check_new(self, name: str) -> None:
         """Check that an agent of this name can be created.
@@ -195,6 +203,29 @@ class DeploymentManager:
         self.hold_view(record)
         self.hold_port(record)
         await self._sockets.open(record.name)
+
+    async def try_to_listen(self, record: AgentRecord) -> None:
+        """Listen for an agent as `listen` does; a failure is logged, and `listen_for_the_rest` tries again."""
+        try:
+            await self.listen(record)
+        except HiveError as error:
+            if record.name not in self._not_listening:
+                log.error("cannot listen for agent", agent=record.name, error=error.message)
+            self._not_listening.add(record.name)
+        else:
+            self._not_listening.discard(record.name)
+
+    async def listen_for_the_rest(self) -> None:
+        """Listen for the agents for which that failed, for example for want of open files, until it succeeds."""
+        while self._not_listening:
+            await asyncio.sleep(self._listen_seconds)
+            for name in sorted(self._not_listening):
+                async with self._registry.lock(name):
+                    record = self._registry.find(name)
+                    if record is None:
+                        self._not_listening.discard(name)
+                    else:
+                        await self.try_to_listen(record)
 
     async def stop_listening(self, name: str) -> None:
         """Close the agent's sockets and the port of its page."""

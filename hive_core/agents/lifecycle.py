@@ -38,8 +38,6 @@ _STARTED_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
 """Agents that are started concurrently when the daemon starts: more would only compete for the CPU."""
 _UP_SECONDS = 10.0
 """Longest that the start of an agent counts as under way; a harness needs half a second of processor time."""
-_LISTEN_SECONDS = 5.0
-"""Time until the daemon tries again to listen for an agent for which it could not."""
 
 
 class AgentLifecycle:
@@ -59,12 +57,8 @@ class AgentLifecycle:
         page_access: PageAccess,
         deferred: DeferredChanges,
         up_seconds: float = _UP_SECONDS,
-        listen_seconds: float = _LISTEN_SECONDS,
     ) -> None:
-        """`up_seconds` is the longest that an agent's start keeps the next one waiting when the daemon starts.
-
-        `listen_seconds` is the time until the daemon tries again to listen for an agent for which it could not.
-        """
+        """`up_seconds` is the longest that an agent's start keeps the next one waiting when the daemon starts."""
         self._registry = registry
         self._deployments = deployments
         self._layout = layout
@@ -76,8 +70,6 @@ class AgentLifecycle:
         self._page_access = page_access
         self._deferred = deferred
         self._up_seconds = up_seconds
-        self._listen_seconds = listen_seconds
-        self._not_listening: set[str] = set()
         self._status_changes = StatusChanges(time.monotonic)
 
     async def open(self) -> None:
@@ -95,7 +87,7 @@ class AgentLifecycle:
             self._page_access.restore(name, session)
         # Only now: an agent whose request came earlier would see some recipients as unknown.
         for record in known:
-            await self._listen(record)
+            await self._deployments.try_to_listen(record)
 
     async def start_wanted(self) -> None:
         """Start every agent that should run, unless an action stops or destroys it first.
@@ -104,7 +96,7 @@ class AgentLifecycle:
         """
         turns = asyncio.Semaphore(_STARTED_AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen_for_the_rest())
+            tasks.create_task(self._deployments.listen_for_the_rest())
             for name in [record.name for record in self._registry.all()]:
                 tasks.create_task(self._start_if_wanted(name, turns))
 
@@ -238,29 +230,6 @@ class AgentLifecycle:
                 files.make_directories(self._layout.agent(record.name))
             except (HiveError, OSError) as error:
                 log.error("agent's directories not made", agent=record.name, error=str(error))
-
-    async def _listen(self, record: AgentRecord) -> None:
-        """Listen for an agent. The first failure is logged; `_listen_for_the_rest` tries again."""
-        try:
-            await self._deployments.listen(record)
-        except HiveError as error:
-            if record.name not in self._not_listening:
-                log.error("cannot listen for agent", agent=record.name, error=error.message)
-            self._not_listening.add(record.name)
-        else:
-            self._not_listening.discard(record.name)
-
-    async def _listen_for_the_rest(self) -> None:
-        """Listen for the agents for which `open` could not, for example for want of open files, until that is so."""
-        while self._not_listening:
-            await asyncio.sleep(self._listen_seconds)
-            for name in sorted(self._not_listening):
-                async with self._registry.lock(name):
-                    record = self._registry.find(name)
-                    if record is None:
-                        self._not_listening.discard(name)
-                    else:
-                        await self._listen(record)
 
     async def _start_if_wanted(self, name: str, turns: asyncio.Semaphore) -> None:
         async with turns:

@@ -275,6 +275,7 @@ async def opened(
             deferred=deferred,
             environment={},
             limit_policy=policy,
+            listen_seconds=0.01,
         )
         lifecycle = AgentLifecycle(
             agents,
@@ -288,7 +289,6 @@ async def opened(
             page_access=page_access,
             deferred=deferred,
             up_seconds=up_seconds,
-            listen_seconds=0.01,
         )
         await lifecycle.open()
         yield AgentHive(

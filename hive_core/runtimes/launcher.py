@@ -333,8 +333,11 @@ def _hold(pid: int, parent: int) -> int | None:
     """Return a pidfd of `pid` if it is a child of `parent`, which no later process with the same id is; else None."""
     try:
         pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
+    except OSError as error:
+        # Before Linux 6.15 EINVAL, later ENOENT: by now the id is that of a thread.
+        if error.errno in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
+            return None
+        raise
     if _status(pid, "PPid") == [parent]:
         return pidfd
     os.close(pidfd)

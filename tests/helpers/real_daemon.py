@@ -138,8 +138,11 @@ class Daemon:
 
     async def orphans_gone(self, seconds: float) -> None:
         """Wait until no descendant of a killed daemon is left."""
-        _, alive = await asyncio.to_thread(psutil.wait_procs, self._orphans, timeout=seconds)
-        assert not alive, f"they outlived their daemon by {seconds} s: {alive}"
+        deadline = time.monotonic() + seconds
+        # Not by `psutil.wait_procs`, which fails where the id of a process is that of a thread by now.
+        while alive := [process for process in self._orphans if _is_alive(process)]:
+            assert time.monotonic() < deadline, f"they outlived their daemon by {seconds} s: {alive}"
+            await asyncio.sleep(0.02)
         self._orphans.clear()
 
     async def terminate(self, seconds: float = 30.0) -> int:
@@ -223,6 +226,14 @@ class Daemon:
         """The log's JSON lines of one event."""
         lines = (line for line in self.log_text().splitlines() if line.startswith("{"))
         return [entry for entry in map(json.loads, lines) if entry["event"] == event]
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Return True if the process, and not a later one with its id, has not ended."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @asynccontextmanager

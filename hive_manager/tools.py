@@ -33,6 +33,7 @@ from hive_core.protocol import (
     SpawnProposal,
 )
 from hive_core.protocol.names import MANAGER
+from hive_core.text import printable_line
 
 AgentName = Annotated[str, Field(description="The agent's name; see list_agents.")]
 
@@ -49,7 +50,9 @@ def _add_lifecycle_tools(server: MCPServer[None], client: CoreClient) -> None:
         with as_tool_errors():
             status = await client.change_agent(name, action)
         waiting = f", {status.unacked} messages wait for it" if status.unacked else ""
-        return f"{status.name} is {status.lifecycle}{waiting}."
+        ended = status.exit_cause if status.lifecycle in ("backoff", "failed") else ""
+        why = f" (the last run ended with: {printable_line(ended, 200)}; see agent_logs)" if ended else ""
+        return f"{status.name} is {status.lifecycle}{why}{waiting}."
 
     @server.tool(structured_output=False)
     async def start(name: AgentName) -> str:

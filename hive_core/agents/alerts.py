@@ -122,8 +122,7 @@ class Alerts:
             f"with: {crash.cause}. The hive tries it again, at longest every minute. See its logs (hive-c0re logs "
             f"{name}) and mend the cause, or stop it: hive-c0re stop {name}"
         )
-        words = Quoted(crash.last_line).block(_SHOWN_DETAIL, otherwise="(it printed nothing)")
-        return self._opened(name, "looping", f"{text}\nThe last line that it printed, in its own words:\n{words}")
+        return self._opened(name, "looping", f"{text}\n{last_line(crash)}")
 
     def state_reported(self, name: str, state: HarnessState, detail: Quoted = _NOTHING) -> str | None:
         """The message, if this report opens an incident."""
@@ -176,3 +175,9 @@ class Alerts:
 def reason(detail: Quoted) -> str:
     """The reason that an agent gives, as lines of their own behind a sentence of the hive's."""
     return f"The reason, in its own words:\n{detail.block(_SHOWN_DETAIL, otherwise='(it does not say why)')}"
+
+
+def last_line(crash: Crash) -> str:
+    """The last line before a crash, as a line of its own behind a sentence of the hive's."""
+    words = Quoted(crash.last_line).block(_SHOWN_DETAIL, otherwise="(it printed nothing)")
+    return f"The last line that it printed, in its own words:\n{words}"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from hive_core.agents import files
+from hive_core.agents import alerts, files
 from hive_core.agents import store as agent_store
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.limits import LimitPolicy
@@ -193,10 +193,15 @@ class DeploymentManager:
         """
         why = await self._reports.health_monitor.wait(name, number, seconds, lambda: self._failure_reason(name, number))
         unit = self._registry.unit(name)
-        if why and unit is not None and unit.lifecycle == "backoff":
-            first, _, rest = why.partition("\n")
-            return f"{first}; it crashed, the last time with: {unit.exit_cause}" + (f"\n{rest}" if rest else "")
-        return why
+        if not why or unit is None or unit.lifecycle == "failed":
+            return why
+        crash = self._reports.condition(unit).crash
+        cause = crash.cause if crash is not None else unit.exit_cause if unit.lifecycle == "backoff" else ""
+        if not cause:
+            return why
+        first, _, rest = why.partition("\n")
+        words = "" if crash is None else alerts.last_line(crash)
+        return "\n".join(filter(None, [f"{first}; it crashed, the last time with: {cause}", rest, words]))
 
     async def listen(self, record: AgentRecord) -> None:
         """Listen on the agent's sockets and on the port of its page; raises HiveError if `core.sock` fails."""

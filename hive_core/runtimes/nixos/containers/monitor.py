@@ -199,7 +199,7 @@ class ContainerState:
         is_now = lifecycle(now)
         if is_now in ("stopped", "failed"):
             return self._change("stopped", now, exit_cause=describe_exit(now))
-        if is_now in ("starting", "running") and self.state.lifecycle == "stopped":
+        if is_now in ("starting", "running") and not self.state.has_processes:
             # It was started without the hive.
             self._stop_asked = False
             return self._running(now, [])

@@ -116,7 +116,9 @@ async def test_crashes_are_told_with_the_time_out(hive: AgentHive) -> None:
     """A harness that crashes gets the whole time to come up; if it does not, its last end is named."""
     hive.processes.fail(UnitState("bob", "backoff", exit_cause="exit code 1"))
     why = await hive.deployments.wait_healthy("bob", 1, 0.01)
-    assert why.startswith("its harness did not report in") and why.endswith("the last time with: exit code 1")
+    first, *words = why.splitlines()
+    assert first.startswith("its harness did not report in") and first.endswith("the last time with: exit code 1")
+    assert words == ["The last line that it printed, in its own words:", "> last line of bob"]
 
 
 async def test_a_stop_or_a_destroy_ends_the_wait(hive: AgentHive) -> None:

@@ -52,9 +52,10 @@ AGENT_COLUMNS = (
 def list_agents(socket: str | None, as_json: bool) -> None:
     """List all agents, the manager first.
 
-    UNACKED counts the messages that wait for the agent, RESTARTS its restarts after crashes. An agent that needs an
-    update was built with an older hyperhive: see "hive-c0re rebuild". DETAIL ends with the status text that the agent
-    has set. A narrow terminal shows fewer columns.
+    LIFECYCLE is the agent's process, STATE its harness. DETAIL says why the agent does not run, cannot work or has no
+    page, and ends with the status text that the agent has set; "hive-c0re show NAME" has all of it. UNACKED counts the
+    messages that wait for the agent, RESTARTS its restarts after crashes. An agent that needs an update was built with
+    an older hyperhive: see "hive-c0re rebuild". A narrow terminal shows fewer columns.
     """
     answer = Client(socket).get("/v1/agents")
     if as_json:

@@ -25,4 +25,6 @@ def from_hive(error: CoreError) -> PageError:
 
 def answer(error: PageError) -> web.Response:
     """The refusal on the wire."""
-    return web.json_response(text=ErrorAnswer(error=error.body).model_dump_json(), status=error.status)
+    return web.json_response(
+        text=ErrorAnswer(error=error.body).model_dump_json(exclude={"error": {"fields"}}), status=error.status
+    )

@@ -49,7 +49,8 @@ def test_sandboxes_of_an_earlier_daemon_are_killed(tmp_path: Path) -> None:
     ours, others = sandbox(tmp_path / "s" / "agents" / "ann" / "state"), sandbox(tmp_path / "s2" / "agents" / "ann")
     with running([*ours, *SLEEPER]) as left, running([*others, *SLEEPER]) as other:
         assert kill_leftovers(tmp_path / "s", tmp_path / "r") > 0
-        assert left.wait(10) == -9
+        # Of bwrap and its process 1 either may be killed first, and bwrap reports the end of the other as shells do.
+        assert left.wait(10) in (-9, 128 + 9)
         # The pipe ends when the last process in the sandbox has ended.
         assert left.stdout is not None
         assert left.stdout.read() == ""

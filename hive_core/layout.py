@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +152,12 @@ class Layout:
     def deployed_files(self, name: str, number: int) -> Path:
         return self.deployed / name / str(number)
 
+    def is_same_closure(self, closure: str | None, other: str | None) -> bool:
+        """Return True if two names of closures mean the same one: older daemons stored absolute paths."""
+        if closure is None or other is None:
+            return closure is other
+        return closure_path(self.closures, closure) == closure_path(self.closures, other)
+
     def build_log(self, name: str, number: int) -> Path:
         return self.builds / name / f"{number}.log"
 
@@ -164,6 +171,19 @@ class Layout:
                 f"sockets in {self.run_dir} would have paths of {length} bytes, the kernel allows {_UNIX_PATH_MAX}",
                 hint="choose a shorter run directory with --run-dir",
             )
+
+
+_LOCAL_CLOSURE = re.compile(r"(?:/.*/closures/)?([a-z][a-z0-9-]*/[0-9a-f]{40,64})")
+
+
+def closure_path(closures: Path, closure: str) -> Path:
+    """Return the path of a closure that is named in the database or in a tag.
+
+    A closure of the local runtime is stored as `<agent>/<tree>`, below the directory `closures`, so that a state
+    directory can be moved. Older daemons stored its absolute path. A path of the Nix store is returned as it is.
+    """
+    local = _LOCAL_CLOSURE.fullmatch(closure)
+    return Path(closure) if local is None else closures / local[1]
 
 
 def default_run_dir(state_dir: Path) -> Path:

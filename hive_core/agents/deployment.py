@@ -166,7 +166,7 @@ class DeploymentManager:
             self._registry.add(record)
             await self.listen(record)
             if start:
-                await self._runtime.activate(self.spec(record))
+                await self._activate(record)
         return self._registry.status(name)
 
     async def deploy(self, name: str, in_force: ActiveConfig) -> bool:
@@ -183,7 +183,7 @@ class DeploymentManager:
             self.hold_port(record)
             wanted = record.desired == "running"
             if wanted:
-                await self._runtime.activate(self.spec(record))
+                await self._activate(record)
         return wanted
 
     async def wait_healthy(self, name: str, number: int, seconds: float) -> str:
@@ -325,6 +325,10 @@ class DeploymentManager:
         )
 
     # --------------------------------------------------------------------------------------------------------
+
+    async def _activate(self, record: AgentRecord) -> None:
+        with self._registry.starting(record.name):
+            await self._runtime.activate(self.spec(record))
 
     def _check_free(self, name: str) -> None:
         if self._registry.find(name) is not None:

@@ -117,7 +117,7 @@ class AgentLifecycle:
             record = await self._want_running(name, "start", actor)
             self._deployments.hold_view(record)
             self._deployments.hold_port(record)
-            await self._runtime.start(self._deployments.spec(record))
+            await self._run(record)
         return self._registry.status(name)
 
     async def stop(self, name: str, actor: str) -> AgentStatus:
@@ -144,7 +144,7 @@ class AgentLifecycle:
             await self._runtime.stop(name)
             self._deployments.hold_view(record)
             self._deployments.hold_port(record)
-            await self._runtime.start(self._deployments.spec(record))
+            await self._run(record)
         return self._registry.status(name)
 
     async def set_status(self, name: str, text: str) -> None:
@@ -261,9 +261,13 @@ class AgentLifecycle:
     async def _start(self, record: AgentRecord) -> None:
         """Start an agent for which no caller waits: a refusal is logged."""
         try:
-            await self._runtime.start(self._deployments.spec(record))
+            await self._run(record)
         except HiveError as error:
-            log.warning("agent not started", agent=record.name, code=error.code)
+            log.warning("agent not started", agent=record.name, code=error.code, error=error.message, hint=error.hint)
+
+    async def _run(self, record: AgentRecord) -> None:
+        with self._registry.starting(record.name):
+            await self._runtime.start(self._deployments.spec(record))
 
     async def _stop_leftover(self, name: str) -> None:
         """Stop an agent that may still run: containers outlive a daemon that was killed while it stopped them."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.store import AgentRecord
@@ -34,6 +35,7 @@ class AgentRegistry:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._outdated: frozenset[str] = frozenset()
         self._page_problems: dict[str, str] = {}
+        self._refusals: dict[str, HiveError] = {}
 
     def lock(self, name: str) -> asyncio.Lock:
         """The lock that every action on the agent holds, so that actions on one agent run one after another."""
@@ -56,6 +58,7 @@ class AgentRegistry:
         self._directory.remove(name)
         del self._records[name]
         self._page_problems.pop(name, None)
+        self._refusals.pop(name, None)
 
     def detach(self, name: str) -> Member:
         """Stop delivering messages to the agent, which stays registered; `attach` undoes it."""
@@ -77,6 +80,16 @@ class AgentRegistry:
     def page_problems(self) -> Sequence[str]:
         """The names of the agents whose pages lack a port."""
         return list(self._page_problems)
+
+    @contextmanager
+    def starting(self, name: str) -> Iterator[None]:
+        """Record the refusal of a start within the block, which is the agent's state until its next start."""
+        self._refusals.pop(name, None)
+        try:
+            yield
+        except HiveError as error:
+            self._refusals[name] = error
+            raise
 
     def mark_outdated(self, closures: Iterable[str]) -> None:
         """Record that these closures, and no others, were built with an older hyperhive."""
@@ -114,8 +127,8 @@ class AgentRegistry:
         return list(self._records)
 
     def unit(self, name: str) -> UnitState | None:
-        """The state of the agent's process or container, or None if the runtime has none."""
-        return self._runtime.unit(name)
+        """The state of the agent's process or container, or None if the runtime has none and no start was refused."""
+        return self._with_refusal(name, self._runtime.unit(name))
 
     def status(self, name: str) -> AgentStatus:
         """The status of one agent; raises like `record`."""
@@ -124,7 +137,7 @@ class AgentRegistry:
     def statuses(self) -> Sequence[AgentStatus]:
         """The status of every agent, the manager first."""
         units = {unit.name: unit for unit in self._runtime.units()}
-        return [self._status(record, units.get(record.name)) for record in self.all()]
+        return [self._status(record, self._with_refusal(record.name, units.get(record.name))) for record in self.all()]
 
     async def logs(self, name: str, query: LogsQuery) -> LogsAnswer:
         """The lines that the agent's harness printed; raises like `record`."""
@@ -133,6 +146,18 @@ class AgentRegistry:
             name, self._layout.agent_log(name), query.lines, query.cursor, query.wait_seconds
         )
         return LogsAnswer(lines=lines, cursor=cursor)
+
+    def _with_refusal(self, name: str, unit: UnitState | None) -> UnitState | None:
+        """Return the state of an agent, which has failed if its start was refused and it does not run."""
+        refusal = self._refusals.get(name)
+        if refusal is None or (unit is not None and unit.lifecycle != "stopped"):
+            return unit
+        record = self._records.get(name)
+        if record is None or record.desired == "stopped":
+            return unit
+        return UnitState(
+            name, "failed", exit_cause=f"not started: {refusal.message}" + f" ({refusal.hint})" * bool(refusal.hint)
+        )
 
     def _status(self, record: AgentRecord, unit: UnitState | None) -> AgentStatus:
         unit = unit or UnitState(record.name, "stopped")

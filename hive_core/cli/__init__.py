@@ -48,6 +48,8 @@ COMMANDS = {
     "logs": Lazy("hive_core.cli.commands.monitoring:logs", "Show the log of an agent."),
     "audit": Lazy("hive_core.cli.commands.monitoring:audit", "Show and verify the audit log."),
     "doctor": Lazy("hive_core.cli.commands.host:doctor", "Check this host for missing or wrong parts."),
+    "backup": Lazy("hive_core.cli.commands.backup:backup", "Write a backup of the hive to a file."),
+    "restore": Lazy("hive_core.cli.commands.backup:restore", "Restore a hive from a backup."),
     "check-config": Lazy("hive_core.cli.commands.host:check_config", "Check a settings file as the daemon does."),
     "completion": Lazy("hive_core.cli.commands.host:completion", "Print the script for shell completion."),
 }

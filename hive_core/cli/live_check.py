@@ -17,6 +17,7 @@ from hive_core.cli.client import Client, agent_path, proposal_path
 from hive_core.cli.commands.agents import STOP_SECONDS
 from hive_core.cli.errors import Failure, StepFailed
 from hive_core.cli.output import describe_crash
+from hive_core.layout import DEFAULT_STATE_DIR, Layout, closure_path
 
 _POLL_SECONDS = 0.1
 _LONGEST_POLL_SECONDS = 60.0
@@ -51,6 +52,7 @@ class LiveCheck:
         self._timeout = timeout
         self._sealed = sealed
         self._spawn: SpawnWatch | None = None
+        self._closures = DEFAULT_STATE_DIR
         self.steps: list[CheckStep] = []
         self.name = ""
 
@@ -98,6 +100,7 @@ class LiveCheck:
 
     def _ask_daemon(self) -> str:
         status = self._client.get("/v1/status")
+        self._closures = Layout(Path(str(status.get("state_dir"))), self._client.path.parent).closures
         return f"the daemon answers: version {status.get('version')}, runtime {status.get('runtime')}"
 
     def _remove_left_over(self) -> str:
@@ -171,7 +174,7 @@ class LiveCheck:
     def _check_closure(self, closure: str) -> None:
         """Raise Failure unless the closure exists, as far as this user can see it."""
         try:
-            Path(closure).lstat()
+            closure_path(self._closures, closure).lstat()
         except PermissionError:
             pass
         except OSError:

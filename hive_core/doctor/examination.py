@@ -34,6 +34,7 @@ from hive_core.doctor.quota_checks import check_disk_quotas
 from hive_core.doctor.trial_checks import check_git_trial, check_trials
 from hive_core.doctor.trials import why_git_fails
 from hive_core.errors import HiveError
+from hive_core.layout import Layout
 from hive_core.protocol import HiveStatus
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.launcher import remedy
@@ -90,7 +91,7 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
     if (quotas := probes.read_quota_facts(layout, written)) is not None:
         found += check_disk_quotas(quotas, settings, {agent.name: agent.disk_problem for agent in hive.agents})
     if hive.status is not None:
-        found += check_deployed([_running(hive, agent.name, layout.dns, nixos=nixos) for agent in hive.agents])
+        found += check_deployed([_running(hive, layout, agent.name, nixos=nixos) for agent in hive.agents])
         found += dns.check_dns(dns.text_of(HOST), dns.text_of(layout.dns / HOST.name))
     if unreadable := probes.unreadable([layout.state_dir]):
         what = f"user {os.getuid()} cannot read {unreadable[0]}: its content was not checked"
@@ -98,15 +99,15 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
     return found
 
 
-def _running(hive: DaemonFacts, name: str, shown: Path, *, nixos: bool) -> RunningAgent:
+def _running(hive: DaemonFacts, layout: Layout, name: str, *, nixos: bool) -> RunningAgent:
     agent = next(one for one in hive.agents if one.name == name)
     newest = hive.newest.get(name)
     return RunningAgent(
         agent,
         newest,
         probes.started_on(_PATHS.conf(container_name(name))) if nixos else None,
-        probes.closure_exists(newest.closure) if newest is not None else None,
-        not nixos or dns.follows_dns(_PATHS.conf(container_name(name)), shown),
+        probes.closure_exists(layout, newest.closure) if newest is not None else None,
+        not nixos or dns.follows_dns(_PATHS.conf(container_name(name)), layout.dns),
     )
 
 

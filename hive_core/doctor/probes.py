@@ -33,7 +33,7 @@ from hive_core.doctor.quota_checks import QuotaFacts
 from hive_core.errors import HiveError
 from hive_core.infra import files
 from hive_core.infra.disk_quota.quotas import DirectoryQuotas
-from hive_core.layout import Layout
+from hive_core.layout import Layout, closure_path
 from hive_core.protocol import AgentList, Deployment, History, HiveStatus
 from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.runtimes.launcher import probe_bubblewrap
@@ -178,10 +178,10 @@ def started_on(file: Path) -> str | None:
         return ""
 
 
-def closure_exists(closure: str) -> bool | None:
+def closure_exists(layout: Layout, closure: str) -> bool | None:
     """Return True if a closure is on the disk; None if this user cannot read that."""
     try:
-        Path(closure).stat()
+        closure_path(layout.closures, closure).stat()
     except PermissionError:
         return None
     except OSError:

@@ -33,14 +33,7 @@ class StateLock:
                 f"cannot lock {path}: {os.strerror(error.errno or 0)}",
                 hint="choose another --state-dir, or start the daemon as root",
             ) from None
-        if not _try_lock(self._descriptor):
-            holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            os.close(self._descriptor)
-            raise HiveError(
-                "state_in_use",
-                f"another hive-c0re (process {holder}) is using {path.parent}",
-                hint="stop it first, or choose another --state-dir",
-            )
+        _check_free(self._descriptor, path)
         with suppress(OSError):  # On a full disk, the next daemon that is refused reads an unknown holder.
             os.truncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -48,6 +41,28 @@ class StateLock:
     def release(self) -> None:
         """Release the lock."""
         os.close(self._descriptor)
+
+
+def check_unlocked(path: Path) -> None:
+    """Raise HiveError `state_in_use` if a daemon holds the lock of a state directory. Nothing is changed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    _check_free(descriptor, path)
+    os.close(descriptor)
+
+
+def _check_free(descriptor: int, path: Path) -> None:
+    """Lock a descriptor; close it and raise `state_in_use` if that is not possible."""
+    if not _try_lock(descriptor):
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise HiveError(
+            "state_in_use",
+            f"another hive-c0re (process {holder}) is using {path.parent}",
+            hint="stop it first, or choose another --state-dir",
+        )
 
 
 _REPOSITORY_LOCK = "hive.lock"

@@ -106,7 +106,8 @@ class Proposal(Answer):
     """A proposal at a glance. `by` proposed it; `waits_for` is whose decision is missing; `outcome` is why it ended.
 
     `commit` is what would be deployed, `base` what was deployed when it was proposed (None: nothing). `closure` is
-    what it was built to. `approvals` are the parties that have approved so far, or the rule that did.
+    what it was built to: a path of the Nix store or, with the `local` runtime, a path below the directory `closures`.
+    `approvals` are the parties that have approved so far, or the rule that did.
     """
 
     agent: str

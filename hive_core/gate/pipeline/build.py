@@ -201,7 +201,7 @@ class BuildStep:
             why = policy.MAIN_MOVED
         elif decider is None and under_way:
             why = _UNDER_WAY
-        elif row.kind == "rebuild" and newest is not None and newest.closure == built.closure:
+        elif row.kind == "rebuild" and newest is not None and self._is_up_to_date(newest, built):
             why = policy.UP_TO_DATE
         if why:
             gone = Transition(replace(data, state=State.WITHDRAWN, outcome=why), row.commit, SYSTEM)
@@ -220,6 +220,13 @@ class BuildStep:
             await context.transition_log.record(row.agent, [transition, Transition(approved, row.commit, SYSTEM)])
             return
         await context.transition_log.record(row.agent, [transition])
+
+    def _is_up_to_date(self, deployed: ProposalRow, built: BuildResult) -> bool:
+        """Return True if a rebuild made what is deployed, unless the agent does not run because that was missing."""
+        agents = self._context.agents
+        record, unit = agents.find(deployed.agent), agents.unit(deployed.agent)
+        waits = record is not None and record.desired == "running" and (unit is None or unit.lifecycle == "failed")
+        return self._context.layout.is_same_closure(deployed.closure, built.closure) and not waits
 
     def reason(self, row: ProposalRow, error: Exception) -> str:
         """Return the reason of a failed build. Raises `stopping` again, because then the proposal has not failed."""

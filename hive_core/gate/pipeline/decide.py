@@ -99,7 +99,8 @@ class Decisions:
             now = await context.database.read(lambda db: index.last_deployed(db, agent))
             older = await self._older(agent, request.number, now)
             # The same commit may have been rebuilt; then the older closure differs.
-            if now is not None and (older.commit, older.closure) == (now.commit, now.closure):
+            same = now is not None and context.layout.is_same_closure(older.closure, now.closure)
+            if now is not None and older.commit == now.commit and same:
                 hint = "restart it, or name another deployment"
                 raise conflict("nothing_changed", f"{agent} runs on {older.commit} of deployment {older.number}", hint)
             if older.closure is None or not await context.runtime.has(older.closure):

@@ -53,9 +53,9 @@ async def open_for_writing(path: Path) -> SqliteConnection:
     try:
         return await SqliteConnection.open(lambda: _connect_for_writing(path))
     except sqlite3.OperationalError as error:
-        raise await asyncio.to_thread(_unusable, path, error) from None
+        raise await asyncio.to_thread(unusable, path, error) from None
     except sqlite3.DatabaseError as error:
-        raise _damaged(path, str(error)) from None
+        raise damaged(path, str(error)) from None
 
 
 async def open_for_reading(path: Path) -> SqliteConnection:
@@ -63,7 +63,7 @@ async def open_for_reading(path: Path) -> SqliteConnection:
     try:
         return await SqliteConnection.open(lambda: _connect_for_reading(path))
     except sqlite3.OperationalError as error:
-        raise await asyncio.to_thread(_unusable, path, error) from None
+        raise await asyncio.to_thread(unusable, path, error) from None
 
 
 def _connect_for_writing(path: Path) -> sqlite3.Connection:
@@ -77,7 +77,7 @@ def _connect_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         problems = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
         if problems != ["ok"]:
-            raise _damaged(path, "; ".join(problems))
+            raise damaged(path, "; ".join(problems))
         migrate(connection)
     except BaseException:
         connection.close()
@@ -103,13 +103,15 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
 
 
-def _unusable(path: Path, error: sqlite3.Error) -> HiveError:
+def unusable(path: Path, error: sqlite3.Error) -> HiveError:
+    """Return the error for a file that SQLite cannot open or write."""
     if is_lack_of_space(error) or (is_write_failure(error) and lacks_space(path)):
         return disk_full(f"open {path}")
     return HiveError("database_unusable", f"cannot open {path}: {error}", hint="see whether the daemon may write there")
 
 
-def _damaged(path: Path, why: str) -> HiveError:
+def damaged(path: Path, why: str) -> HiveError:
+    """Return the error for a file whose content is damaged."""
     return HiveError(
         "database_damaged",
         f"{path} is damaged: {why}",

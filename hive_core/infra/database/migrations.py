@@ -212,23 +212,45 @@ def migrate(connection: sqlite3.Connection) -> int:
                 raise
             connection.execute("ROLLBACK")
             raise _unknown(current, str(error)) from None
-    with closing(_new_database()) as new:
-        missing = _columns(new) - _columns(connection)
-    if missing:
-        raise _unknown(current, "it lacks " + ", ".join(sorted(".".join(column) for column in missing)[:_SHOWN]))
+    _check_columns(connection, current, len(STEPS))
     return len(STEPS)
+
+
+def check_tables(connection: sqlite3.Connection, version: int) -> None:
+    """Raise `schema_unknown` if tables are missing that the schema `version` has, and that no later step adds."""
+    if version == 0 and _columns(connection):
+        raise _unknown(version, "a new database has none")
+    _check_columns(connection, version, version, later=_ADDED_LATER)
+
+
+_ADDED_LATER = frozenset({"purges", "page_sessions"})
+"""Tables that the databases of some schemas lack: see step 7."""
+
+
+def _check_columns(
+    connection: sqlite3.Connection, number: int, version: int, later: frozenset[str] = frozenset()
+) -> None:
+    with closing(_new_database(version)) as new:
+        missing = {column for column in _columns(new) - _columns(connection) if column[0] not in later}
+    if missing:
+        raise _unknown(number, "it lacks " + ", ".join(sorted(".".join(column) for column in missing)[:_SHOWN]))
 
 
 def check_version(connection: sqlite3.Connection) -> int:
     """Return the number of the file's schema, 0 for an empty file. Raises HiveError `schema_too_new`."""
     (current,) = connection.execute("PRAGMA user_version").fetchone()
-    if current > len(STEPS):
+    check_number(current)
+    return int(current)
+
+
+def check_number(schema: int) -> None:
+    """Raise HiveError `schema_too_new` if this program does not know the schema of this number."""
+    if schema > len(STEPS):
         raise HiveError(
             "schema_too_new",
-            f"the database has schema {current}, this program knows schemas up to {len(STEPS)}",
+            f"the database has schema {schema}, this program knows schemas up to {len(STEPS)}",
             hint="start the newer hyperhive that wrote it, or restore a copy from before the update",
         )
-    return int(current)
 
 
 _SHOWN = 3
@@ -243,9 +265,9 @@ def _unknown(number: int, why: str) -> HiveError:
     )
 
 
-def _new_database() -> sqlite3.Connection:
+def _new_database(version: int) -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.executescript("\n".join(STEPS))
+    connection.executescript("\n".join(STEPS[:version]))
     return connection
 
 

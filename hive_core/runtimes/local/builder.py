@@ -20,6 +20,7 @@ from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.disk_space import disk_full_as_error
 from hive_core.infra.files import make_readable, sync
 from hive_core.infra.git.repository import Repository
+from hive_core.layout import closure_path
 from hive_core.runtimes.base import BuildOrder
 from hive_core.runtimes.built_tree import check_built_tree
 from hive_core.runtimes.local.config_check import NOT_CHECKED, Confine, check, find_nix
@@ -33,8 +34,9 @@ class Builder:
         self._confine = confine
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
-        """Build the closure of a commit; the same tree gives the same closure. Raises BuildFailed and HiveError.
+        """Build a commit and return its closure as `<agent>/<tree>`, the same for the same tree.
 
+        Raises BuildFailed and HiveError.
         The files of the closure are compared with the commit, also if it was built before.
         """
         tree = await shield_to_completion(asyncio.to_thread(_tree, order))
@@ -45,7 +47,7 @@ class Builder:
         else:
             closure = await self._make(order, tree, say)
         await shield_to_completion(asyncio.to_thread(check_built_tree, order, closure))
-        return str(closure)
+        return f"{order.name}/{tree}"
 
     async def _make(self, order: BuildOrder, tree: str, say: Callable[[str], None]) -> Path:
         scratch = await shield_to_completion(asyncio.to_thread(self._closures.create_scratch))
@@ -65,8 +67,8 @@ class Builder:
         """
 
         def read() -> list[str]:
-            after = self._closures.need(Path(new).parent.name, new) / "agent.nix"
-            before = Path(old) / "agent.nix" if old and self._closures.has(old) else None
+            after = self._closures.need(self._closures.locate(new).parent.name, new) / "agent.nix"
+            before = self._closures.locate(old) / "agent.nix" if old and self._closures.has(old) else None
             if find_nix() is not None or (before is not None and before.read_bytes() == after.read_bytes()):
                 return []
             return [NOT_CHECKED]
@@ -77,10 +79,9 @@ class Builder:
         """Return True if the closure exists."""
         return await LIFECYCLE.run(self._closures.has, closure)
 
-    async def need(self, name: str, closure: str) -> None:
-        """Raise `closure_gone` if the closure does not exist. Agents older than closures have an empty one."""
-        if closure:
-            await LIFECYCLE.run(self._closures.need, name, closure)
+    async def need(self, name: str, closure: str) -> str:
+        """Return the path of the agent's closure, "" for an agent older than closures. Raises `closure_gone`."""
+        return str(await LIFECYCLE.run(self._closures.need, name, closure)) if closure else ""
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
         """Remove the agent's closures that are not in `closures`."""
@@ -108,17 +109,21 @@ class LocalClosures:
         """Return the path of the closure of an agent's tree, whether it exists or not."""
         return self._directory / name / tree
 
+    def locate(self, closure: str) -> Path:
+        """Return the path of a closure that is named in the database or in a tag, whether it exists or not."""
+        return closure_path(self._directory, closure)
+
     def has(self, closure: str) -> bool:
         """Return True if `closure` is a closure of this hive and exists."""
-        path = Path(closure)
+        path = self.locate(closure)
         return path.parent.parent == self._directory and ".." not in path.parts and path.is_dir()
 
     def need(self, name: str, closure: str) -> Path:
         """Return the directory of the agent's closure; raises `closure_gone`."""
-        path = Path(closure)
+        path = self.locate(closure)
         if not self.has(closure) or path.parent.name != name:
             why = f"the build output of {name} no longer exists: {closure}"
-            raise conflict("closure_gone", why, "propose the same again")
+            raise conflict("closure_gone", why, f"hive-c0re rebuild {name}")
         return path
 
     def create_scratch(self) -> Path:
@@ -153,7 +158,7 @@ class LocalClosures:
     def keep(self, name: str, closures: Collection[str]) -> None:
         """Remove the agent's closures that are not in `closures`."""
         home = self._directory / name
-        kept = {Path(closure) for closure in closures}
+        kept = {self.locate(closure) for closure in closures}
         for path in [] if not home.is_dir() else list(home.iterdir()):
             if path in kept:
                 continue

@@ -15,6 +15,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -144,7 +145,7 @@ class LocalRuntime:
         """Return at once: a build needs nothing but the commit."""
 
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
-        """Check the files of a commit and return the directory with them. Raises BuildFailed and HiveError."""
+        """Check the files of a commit and return the closure with them. Raises BuildFailed and HiveError."""
         return await self._builder.build(order, say)
 
     async def effect(self, order: BuildOrder) -> str:
@@ -170,7 +171,7 @@ class LocalRuntime:
         Raises `closure_gone` and `cannot_seal`, and then stops nothing.
         """
         self._check_sealing(sealed=spec.sealed)
-        await self._builder.need(spec.name, spec.closure)
+        await self._builder.need(spec.name, spec.closure)  # Before the stop.
         await self.stop(spec.name)
         await self.start(spec)
 
@@ -180,7 +181,7 @@ class LocalRuntime:
         Raises `closure_gone`, `cannot_seal`.
         """
         self._check_sealing(sealed=spec.sealed)
-        await self._builder.need(spec.name, spec.closure)
+        spec = replace(spec, closure=await self._builder.need(spec.name, spec.closure))
         if self._closed:
             raise HiveError("stopping", "the hive is stopping", hint="start it again first", status=503)
         supervisor = self._supervisors.get(spec.name)

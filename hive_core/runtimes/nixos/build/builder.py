@@ -171,9 +171,8 @@ class NixBuilder:
     async def need(self, name: str, closure: str) -> None:
         """Raise HiveError `closure_gone` if the closure cannot be activated any more."""
         if not await self.has(closure):
-            raise conflict(
-                "closure_gone", f"the build output of {name} no longer exists: {closure}", "propose the same again"
-            )
+            why = f"the build output of {name} no longer exists: {closure}"
+            raise conflict("closure_gone", why, f"hive-c0re rebuild {name}")
 
     async def keep(self, name: str, closures: Collection[str]) -> None:
         """Remove the GC roots of the agent to closures other than `closures`; see `GcRoots.keep`."""

@@ -33,7 +33,7 @@ from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.telemetry.events import EventHub
-from hive_core.layout import Layout
+from hive_core.layout import Layout, closure_path
 from hive_core.protocol import (
     AgentConfig,
     AllowFetchesRequest,
@@ -76,6 +76,7 @@ class FakeHarnesses(builders.FakeProcesses):
     """A fake runtime with real builds; its harnesses behave as their prompts say."""
 
     builder: Builder | None = None
+    closures: Path | None = None
     reports: HarnessReports | None = None
     may_build: asyncio.Event = field(default_factory=asyncio.Event)
     orders: asyncio.Queue[BuildOrder] = field(default_factory=asyncio.Queue)
@@ -98,20 +99,29 @@ class FakeHarnesses(builders.FakeProcesses):
         self.orders.put_nowait(order)
         await self.may_build.wait()
         closure = await self._builder.build(order, say)
-        check_fake_fetches(await asyncio.to_thread(Path(closure, "prompt.md").read_text), order)
+        check_fake_fetches(await asyncio.to_thread((self.locate(closure) / "prompt.md").read_text), order)
         if not self.hyperhive:
             return closure
-        newer = f"{closure}-{self.hyperhive}"
-        await asyncio.to_thread(shutil.copytree, closure, newer, dirs_exist_ok=True)
+        newer = closure + self._suffix
+        await asyncio.to_thread(shutil.copytree, self.locate(closure), self.locate(newer), dirs_exist_ok=True)
         return newer
 
+    def locate(self, closure: str) -> Path:
+        """The path of a closure."""
+        assert self.closures is not None
+        return closure_path(self.closures, closure)
+
+    @property
+    def _suffix(self) -> str:
+        return self.hyperhive.encode().hex()
+
     async def outdated(self, closure: str) -> bool:
-        return bool(self.hyperhive) and not closure.endswith(f"-{self.hyperhive}")
+        return bool(self.hyperhive) and not closure.endswith(self._suffix)
 
     async def compare(self, old: str | None, new: str) -> list[str]:
         """Name the files that differ, as the NixOS runtime names packages; the local one names nothing."""
         await self._builder.compare(old, new)
-        return await asyncio.to_thread(_changed_files, old, new)
+        return await asyncio.to_thread(_changed_files, self.locate(old) if old else None, self.locate(new))
 
     async def has(self, closure: str) -> bool:
         return await self._builder.has(closure)
@@ -132,7 +142,7 @@ class FakeHarnesses(builders.FakeProcesses):
             return
         await super().start(spec)
         assert self.reports is not None
-        role = await asyncio.to_thread(Path(spec.closure, "prompt.md").read_text)
+        role = await asyncio.to_thread((self.locate(spec.closure) / "prompt.md").read_text)
         if "CRASHES" in role:
             self.fail(UnitState(spec.name, "failed", exit_cause="exit code 7"))
         elif "SILENT" not in role:
@@ -299,7 +309,7 @@ class GateHive:
         deployed = [row for row in rows if row.state == "deployed" and row.kind != "destroy"]
         for row in rows:
             if row.closure and await self.runtime.has(row.closure):
-                built = await asyncio.to_thread(_files_on_disk, Path(row.closure))
+                built = await asyncio.to_thread(_files_on_disk, self.runtime.locate(row.closure))
                 assert built == await asyncio.to_thread(_files_of_commit, repository.path, row.commit)
         newest = max(deployed, key=lambda row: row.number, default=None)
         assert repository.main() == (None if newest is None else newest.commit)
@@ -311,7 +321,8 @@ class GateHive:
         assert (record.deployment, record.closure) == (newest.number, newest.closure)
         if record.desired == "running":
             spec = self.runtime.specs[agent]
-            assert (spec.deployment, spec.closure) == (newest.number, newest.closure)
+            assert spec.deployment == newest.number
+            assert self.layout.is_same_closure(spec.closure, newest.closure)
             assert await self.runtime.has(spec.closure)
 
     async def _check_fetches(self, row: ProposalRow) -> None:
@@ -380,7 +391,8 @@ async def opened(
 ) -> AsyncIterator[GateHive]:
     """Open a hive whose gate has begun to recover. `born` is called before that."""
     settings = settings or quick(layout)
-    runtime = FakeHarnesses(builder=Builder(LocalClosures(layout.closures, layout.scratch), unconfined))
+    builder = Builder(LocalClosures(layout.closures, layout.scratch), unconfined)
+    runtime = FakeHarnesses(builder=builder, closures=layout.closures)
     runtime.held.set()
     runtime.may_build.set()
     runtime.hyperhive = hyperhive
@@ -432,6 +444,6 @@ async def _opened(
             await asyncio.wait([running])
 
 
-def _changed_files(old: str | None, new: str) -> list[str]:
+def _changed_files(old: Path | None, new: Path) -> list[str]:
     before, after = ({path.name: path.read_bytes() for path in Path(at or os.devnull).glob("*")} for at in (old, new))
     return [f"{name} changed" for name in sorted({*before, *after}) if before.get(name) != after.get(name)]

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -28,7 +27,7 @@ async def refused(request: Awaitable[object]) -> HiveError:
 
 def prompt(gate_hive: GateHive, agent: str) -> str:
     """Return the prompt with which the agent's harness was started."""
-    return Path(gate_hive.runtime.specs[agent].closure, "prompt.md").read_text()
+    return (gate_hive.runtime.locate(gate_hive.runtime.specs[agent].closure) / "prompt.md").read_text()
 
 
 async def begun(gate_hive: GateHive) -> BuildOrder:

@@ -156,7 +156,7 @@ async def test_a_closure_that_is_gone_is_not_deployed(gate_hive: GateHive) -> No
     """An approved proposal of which the build is gone fails without stopping what runs."""
     built = await gate_hive.built("ada")
     assert built.closure
-    shutil.rmtree(built.closure)
+    shutil.rmtree(gate_hive.runtime.locate(built.closure))
     await gate_hive.approve("ada", 1)
     assert "is gone" in (await gate_hive.until("ada", 1, "failed")).outcome
     assert ("ada", 1) not in gate_hive.runtime.activated

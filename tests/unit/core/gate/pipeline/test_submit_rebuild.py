@@ -22,7 +22,7 @@ async def test_rebuilt(gate_hive: GateHive) -> None:
     assert (made.number, made.kind, made.commit, made.base) == (3, "rebuild", main, main)
     deployed = await gate_hive.until("ada", 3, "deployed")
     assert deployed.approvals == ["hm1nd", "as deployed/1"]
-    assert gate_hive.runtime.specs["ada"].closure == deployed.closure == f"{before}-newer"
+    assert gate_hive.runtime.specs["ada"].closure == deployed.closure == before + b"newer".hex()
     assert (gate_hive.main("ada"), deployed.diff) == (main, "")
     assert {f"{state}/3" for state in ("proposal", "building", "built", "approved", "deployed")} < gate_hive.tags("ada")
     history = await gate_hive.gate.queries.history("ada", HistoryQuery())

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
+from hive_core.layout import closure_path
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.local import builder
 from hive_core.runtimes.local.builder import LocalClosures
@@ -85,7 +86,7 @@ async def test_the_files_of_a_closure_are_those_of_the_commit(runtime: Opened, d
         wanted = order(hive.layout, {**FILES, "lib/x.nix": b"1\n"})
         closure = await hive.runtime.build(wanted, ignore)
         assert await hive.runtime.build(wanted, ignore) == closure
-        DIFFERENCES[difference](Path(closure))
+        DIFFERENCES[difference](closure_path(hive.layout.closures, closure))
         with pytest.raises(BuildFailed, match="not those of the commit"):
             await hive.runtime.build(wanted, ignore)
 
@@ -175,6 +176,19 @@ async def test_a_closure_that_is_gone(runtime: Opened) -> None:
                     await action(replace(hive.spec(), closure=gone, deployment=2))
                 assert (refused.value.code, refused.value.status) == ("closure_gone", 409)
         assert (hive.unit().pid, hive.unit().lifecycle) == (pid, "running")
+
+
+async def test_a_closure_is_found_where_the_hive_is_now(runtime: Opened) -> None:
+    """A closure is stored without the path of the hive; one that an older daemon stored with a path is found too."""
+    async with runtime() as hive:
+        closure = await hive.runtime.build(order(hive.layout, FILES), ignore)
+        assert closure.startswith("ada/")
+        former = f"/srv/old/closures/{closure}"
+        assert await hive.runtime.has(former)
+        await hive.runtime.activate(replace(hive.spec(), closure=former))
+        assert "prompt" in json.loads(await hive.line('"deployment"'))
+        await hive.runtime.keep("ada", [former])
+        assert await hive.runtime.has(closure)
 
 
 async def test_what_runs_is_kept(runtime: Opened) -> None:

@@ -13,13 +13,12 @@ import hashlib
 import hmac
 import secrets
 import sqlite3
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hive_core.errors import HiveError, forbidden
-from hive_core.infra.database.database import milliseconds
+from hive_core.infra.database.database import steady_milliseconds
 
 TICKET_SECONDS = 120.0
 SESSION_SECONDS = 12 * 3_600.0
@@ -55,11 +54,15 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def _steady_seconds() -> float:
+    return steady_milliseconds() / 1_000
+
+
 class PageAccess:
     """Tickets and sessions by agent."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """`clock` gives the time in seconds since 1970."""
+    def __init__(self, clock: Callable[[], float] = _steady_seconds) -> None:
+        """`clock` gives the time in seconds since 1970, and never goes back."""
         self._clock = clock
         self._tickets: defaultdict[str, list[StoredToken]] = defaultdict(list)
         self._sessions: defaultdict[str, list[StoredToken]] = defaultdict(list)
@@ -125,7 +128,7 @@ class PageAccess:
 
 def add_session(db: sqlite3.Connection, agent: str, entry: PageToken) -> None:
     """Store a session; delete expired sessions and the oldest of too many."""
-    db.execute("DELETE FROM page_sessions WHERE ends_at <= ?", (milliseconds(),))
+    db.execute("DELETE FROM page_sessions WHERE ends_at <= ?", (steady_milliseconds(),))
     # Not for an agent that was destroyed meanwhile: the session would be valid for the next one of its name.
     db.execute(
         "INSERT INTO page_sessions (digest, agent, user, ends_at) SELECT ?, name, ?, ? FROM agents WHERE name = ?",
@@ -144,6 +147,11 @@ def forget_sessions(db: sqlite3.Connection, agent: str) -> None:
 
 
 def load_sessions(db: sqlite3.Connection) -> Sequence[tuple[str, StoredToken]]:
-    """The sessions that have not expired, with their agents, the oldest first."""
+    """The sessions that have not expired, with their agents, the oldest first.
+
+    None lasts longer than a new one, also if the clock was set back while no daemon ran.
+    """
+    now = steady_milliseconds()
+    latest = now / 1_000 + SESSION_SECONDS
     query = "SELECT agent, digest, user, ends_at FROM page_sessions WHERE ends_at > ? ORDER BY rowid"
-    return [(row[0], StoredToken(row[1], row[2], row[3] / 1_000)) for row in db.execute(query, (milliseconds(),))]
+    return [(row[0], StoredToken(row[1], row[2], min(row[3] / 1_000, latest))) for row in db.execute(query, (now,))]

@@ -11,13 +11,14 @@ from typing import TypeVar
 from hive_core.infra.concurrency.fair_queue import FairQueue
 from hive_core.infra.concurrency.wakeups import Wakeups
 from hive_core.infra.database.connection import Operation
-from hive_core.infra.database.database import Database, milliseconds
+from hive_core.infra.database.database import Database, milliseconds, steady_milliseconds
 from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import leases, store
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.fairness.budgets import SendingBudgets
 from hive_core.messaging.fairness.inboxes import Inboxes
+from hive_core.messaging.fairness.loops import LONGEST_DELAY
 from hive_core.messaging.fairness.pacing import Pacer
 from hive_core.messaging.receiving import Receiver, message, waiting
 from hive_core.messaging.sending import OutgoingMessage, Sender
@@ -62,9 +63,12 @@ class Broker:
         budgets: Budgets = _DEFAULT_BUDGETS,
         space: DatabaseSpace | None = None,
         clock: Callable[[], int] = milliseconds,
+        steady: Callable[[], int] = steady_milliseconds,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` gives the time in milliseconds, `ticks` in seconds that never go back.
+        """`clock` and `steady` give the time in milliseconds, and `ticks` in seconds from any moment.
+
+        Only `clock` may go back: leases and delays are measured with the others.
 
         Without `space` the database has no limit.
         """
@@ -73,11 +77,12 @@ class Broker:
         self._events = events
         self._lease = int(lease_seconds * 1_000)
         self._clock = clock
+        self._steady = steady
         self._wakeups = Wakeups()
         self._lease_requests = FairQueue(_NO_LIMIT, _LEASE_REQUESTS, _NO_LIMIT)
         self._inboxes = Inboxes(inbox_limit, budgets)
         self._budgets = SendingBudgets(budgets, ticks)
-        self._pacer = Pacer(budgets.loop_messages_per_minute, clock, ticks)
+        self._pacer = Pacer(budgets.loop_messages_per_minute, steady, ticks)
         self._sender = Sender(
             database,
             directory,
@@ -91,11 +96,18 @@ class Broker:
         )
         counts = self._inboxes.waiting
         self._receiver = Receiver(
-            database, directory, events, self._wakeups, counts, self._pacer, lease=self._lease, clock=clock
+            database, directory, events, self._wakeups, counts, self._pacer, lease=self._lease, clock=steady
         )
 
     async def open(self) -> None:
-        """Read the last message id and the counts of unacknowledged messages."""
+        """Read the last message id and the counts of unacknowledged messages; cut leases that end too late.
+
+        The clock may have been set back while no daemon ran.
+        """
+        now = self._steady()
+        latest = (now + self._lease, now + int(LONGEST_DELAY * 1_000))
+        if await self._database.read(lambda db: leases.has_late(db, *latest)):
+            await self._database.write(lambda db: leases.cut_late(db, *latest))
         await self._sender.open()
 
     def close(self) -> None:
@@ -183,11 +195,11 @@ class Broker:
     async def renew(self, name: str, request: LeaseRequest) -> LeaseAnswer:
         """Renew leases for another lease time."""
         self._directory.check_instance(name, request.instance)
-        return LeaseAnswer(ids=await self._change_leases(name, request, until=self._clock() + self._lease))
+        return LeaseAnswer(ids=await self._change_leases(name, request, until=self._steady() + self._lease))
 
     async def peek(self, name: str, limit: int) -> Inbox:
         """Return the unacknowledged messages of `name`, the oldest first, without leasing them."""
-        now = self._clock()
+        now = self._steady()
         found = await self._database.scan(
             lambda db: [waiting(row) for row in store.peek(db, name, limit, INBOX_BODY, now)]
         )

@@ -158,6 +158,22 @@ def take_over(db: sqlite3.Connection, recipient: str, instance: str) -> list[int
     return release_all(db, recipient)
 
 
+_LATE = """acknowledged_at IS NULL AND leased_until > CASE WHEN instance IS NULL THEN :due ELSE :lease END"""
+
+
+def has_late(db: sqlite3.Connection, lease: int, due: int) -> bool:
+    """Return True if a lease ends after `lease`, or a delivery that nobody holds is due after `due`."""
+    found = db.execute(f"SELECT 1 FROM deliveries WHERE {_LATE} LIMIT 1", {"lease": lease, "due": due})  # noqa: S608
+    return found.fetchone() is not None
+
+
+def cut_late(db: sqlite3.Connection, lease: int, due: int) -> None:
+    """Let those deliveries end or be due at the given times."""
+    query = f"""UPDATE deliveries SET leased_until = CASE WHEN instance IS NULL THEN :due ELSE :lease END
+        WHERE {_LATE}"""  # noqa: S608
+    db.execute(query, {"lease": lease, "due": due})
+
+
 def release_all(db: sqlite3.Connection, recipient: str) -> list[int]:
     """Release every message that is leased to `recipient`; returns their ids."""
     query = """UPDATE deliveries SET instance = NULL, leased_until = NULL

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hive_core.errors import HiveError, bad_request, conflict, not_found
 from hive_core.infra.concurrency.tasks import KeyedLocks
 from hive_core.infra.database import audit
-from hive_core.infra.database.database import Database, milliseconds
+from hive_core.infra.database.database import Database, steady_milliseconds
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import question_store as store
 from hive_core.messaging.broker import Broker
@@ -34,9 +34,9 @@ class Questions:
         broker: Broker,
         directory: Directory,
         events: EventHub,
-        clock: Callable[[], int] = milliseconds,
+        clock: Callable[[], int] = steady_milliseconds,
     ) -> None:
-        """`clock` gives the time in milliseconds."""
+        """`clock` gives the time in milliseconds, and never goes back: questions have time limits."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a question was asked that can expire."""
         self._database = database

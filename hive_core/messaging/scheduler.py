@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.infra.database.database import Database, milliseconds
+from hive_core.infra.database.database import Database, milliseconds, steady_milliseconds
 from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.database.writer import TEMPORARY_ERRORS
 from hive_core.messaging import question_store
@@ -40,13 +40,18 @@ class Scheduler:
         reminders: Reminders,
         clock: Callable[[], int] = milliseconds,
         *,
+        steady: Callable[[], int] = steady_milliseconds,
         retry_seconds: float = _DUE_RETRY_SECONDS,
     ) -> None:
-        """`clock` gives the time in milliseconds; failed deliveries are tried again after `retry_seconds`."""
+        """`clock` and `steady` give the time in milliseconds; failed deliveries are tried again after `retry_seconds`.
+
+        Reminders are due by `clock`, the host's, and questions expire by `steady`, which never goes back.
+        """
         self._database = database
         self._questions = questions
         self._reminders = reminders
         self._clock = clock
+        self._steady = steady
         self._retry_seconds = retry_seconds
         self._stuck: dict[str, float] = {}
         """Agents to whom nothing could be delivered, and when to try again, on the event loop's clock."""
@@ -87,8 +92,8 @@ class Scheduler:
         clock = asyncio.get_running_loop().time
         while True:
             self._stuck = {agent: until for agent, until in self._stuck.items() if until > clock()}
-            now = self._clock()
-            reminders, questions, next_at = await self._database.read(partial(_due, now, set(self._stuck)))
+            now, steady = self._clock(), self._steady()
+            reminders, questions, pause = await self._database.read(partial(_due, now, steady, set(self._stuck)))
             if not reminders and not questions:
                 break
             # Concurrently, so that they share commits; those of one agent keep their order.
@@ -96,8 +101,7 @@ class Scheduler:
                 *(self._do(row.agent, partial(self._reminders.fire, row)) for row in reminders),
                 *(self._do(row.agent, partial(self._questions.expire, row)) for row in questions),
             )
-        pause = _LONGEST_SECONDS if next_at is None else min(_LONGEST_SECONDS, (next_at - now) / 1_000)
-        return max(0.0, min([pause, *(until - clock() for until in self._stuck.values())]))
+        return max(0.0, min([_LONGEST_SECONDS, pause, *(until - clock() for until in self._stuck.values())]))
 
     async def _do(self, agent: str, deliver: Callable[[], Awaitable[None]]) -> None:
         """Deliver an item to an agent. After a failure all items of the agent wait for a while.
@@ -115,15 +119,15 @@ class Scheduler:
 
 
 def _due(
-    now: int, but: set[str], db: sqlite3.Connection
-) -> tuple[list[question_store.ReminderRow], list[question_store.QuestionRow], int | None]:
-    """Return due reminders and questions, and when the next one is due, without those of the agents `but`."""
+    now: int, steady: int, but: set[str], db: sqlite3.Connection
+) -> tuple[list[question_store.ReminderRow], list[question_store.QuestionRow], float]:
+    """Return due reminders and questions, and the seconds until the next is due, without those of the agents `but`."""
     reminders = question_store.due_reminders(db, now, _AT_ONCE, but)
-    questions = question_store.expired_questions(db, now, _AT_ONCE, but)
-    times = [
-        at for at in (question_store.next_reminder(db, but), question_store.next_expiry(db, but)) if at is not None
-    ]
-    return reminders, questions, min(times, default=None)
+    questions = question_store.expired_questions(db, steady, _AT_ONCE, but)
+    at, end = question_store.next_reminder(db, but), question_store.next_expiry(db, but)
+    pauses = [(at - now) / 1_000] if at is not None else []
+    pauses += [(end - steady) / 1_000] if end is not None else []
+    return reminders, questions, min(pauses, default=_LONGEST_SECONDS)
 
 
 _HOUR_IN_DAYS = 1 / 24

@@ -150,6 +150,7 @@ class BrokerMachine(RuleBasedStateMachine):
             budgets=BUDGETS,
             lease_seconds=LEASE_SECONDS,
             clock=lambda: self.model.now,
+            steady=lambda: self.model.now,
             ticks=lambda: self.model.now / 1_000,
         )
         await self.broker.open()

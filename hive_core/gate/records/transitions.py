@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass
 
 from hive_core.gate.policy import Principal
 from hive_core.gate.records.states import tag_name
 from hive_core.gate.records.tag_message import ProposalTag
+from hive_core.infra.database.database import steady_milliseconds
 from hive_core.infra.git.objects import Person
 
 MAIN = "refs/heads/main"
@@ -18,8 +18,8 @@ Notification = tuple[str, str]
 
 
 def seconds() -> int:
-    """Return the time in seconds since 1970, as in the tags of git."""
-    return int(time.time())
+    """Return the time in seconds since 1970, as in the tags of git. It does not go back while the daemon runs."""
+    return steady_milliseconds() // 1_000
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,21 @@ def milliseconds() -> int:
     return time.time_ns() // 1_000_000
 
 
+_advance = 0
+"""The largest difference seen between the host's clock and the time since its boot, in milliseconds."""
+
+
+def steady_milliseconds() -> int:
+    """Return the time as `milliseconds` does, but not less than before if the host's clock is set back.
+
+    Whatever has a time limit is measured with it. It advances with the time since boot, also while the host sleeps.
+    """
+    global _advance  # noqa: PLW0603 - the host has one clock
+    since_boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+    _advance = max(_advance, milliseconds() - since_boot)
+    return since_boot + _advance
+
+
 def to_datetime(at: int) -> datetime:
     """Convert a time of the tables to the protocol's form."""
     return datetime.fromtimestamp(at / 1_000, UTC)

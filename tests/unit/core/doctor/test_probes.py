@@ -83,8 +83,14 @@ def test_a_missing_reserve(tmp_path: Path) -> None:
 
 def test_a_closure_exists(tmp_path: Path) -> None:
     """A path that exists is found, another is not."""
-    assert probes.closure_exists(str(tmp_path)) is True
-    assert probes.closure_exists(str(tmp_path / "gone")) is False
+    layout = Layout(tmp_path, tmp_path / "run")
+    assert probes.closure_exists(layout, str(tmp_path)) is True
+    assert probes.closure_exists(layout, str(tmp_path / "gone")) is False
+    closure = f"ada/{'a' * 40}"
+    assert probes.closure_exists(layout, closure) is False
+    (layout.closures / closure).mkdir(parents=True)
+    assert probes.closure_exists(layout, closure) is True
+    assert probes.closure_exists(layout, f"/srv/old/closures/{closure}") is True
 
 
 async def test_output_of_programs() -> None:

@@ -34,6 +34,8 @@ class MessagingHive:
 
     def __init__(self, path: Path) -> None:
         self.now = 1_000_000
+        self.set_back = 0
+        """Milliseconds by which the host's clock was set back."""
         self.commits = 0
         self._path = path
         self.events = EventHub()
@@ -63,7 +65,8 @@ class MessagingHive:
             budgets=budgets,
             space=space,
             lease_seconds=LEASE_SECONDS,
-            clock=lambda: self.now,
+            clock=lambda: self.now - self.set_back,
+            steady=lambda: self.now,
             ticks=lambda: self.now / 1_000,
         )
 
@@ -113,6 +116,7 @@ class QuestionHive:
 
     def __init__(self, path: Path, inbox_limit: int = 10_000, budgets: Budgets = UNLIMITED) -> None:
         self.now = 1_800_000_000_000
+        self.set_back = 0
         self.agents = ["ada", "bob"]
         self.inbox_limit = inbox_limit
         self.budgets = budgets
@@ -131,15 +135,21 @@ class QuestionHive:
             inbox_limit=self.inbox_limit,
             budgets=self.budgets,
             lease_seconds=60.0,
-            clock=lambda: self.now,
+            clock=lambda: self.now - self.set_back,
+            steady=lambda: self.now,
         )
         await self.broker.open()
         for name in self.agents:
             await self.add(name)
         self.questions = Questions(self.database, self.broker, self.directory, self.events, lambda: self.now)
-        self.reminders = Reminders(self.database, self.broker, lambda: self.now)
+        self.reminders = Reminders(self.database, self.broker, lambda: self.now - self.set_back)
         self.scheduler = Scheduler(
-            self.database, self.questions, self.reminders, lambda: self.now, retry_seconds=RETRY_SECONDS
+            self.database,
+            self.questions,
+            self.reminders,
+            lambda: self.now - self.set_back,
+            steady=lambda: self.now,
+            retry_seconds=RETRY_SECONDS,
         )
 
     async def add(self, name: str) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from hive_core.errors import HiveError
 from hive_core.infra.database.connection import Operation
 from hive_core.messaging import leases
+from hive_core.messaging.fairness.loops import LONGEST_DELAY
 from hive_core.protocol import MAX_BODY_BYTES, MAX_LEASED, AckRequest, LeaseRequest, ReceiveRequest
 from tests.unit.core.messaging.messaging_hive import FIRST, LEASE_SECONDS, MessagingHive
 
@@ -77,6 +78,37 @@ async def test_a_lease_that_ran_out_may_still_be_acknowledged(hive: MessagingHiv
     await hive.received()
     hive.now += LEASE_SECONDS * 1_000 + 1
     assert await hive.acknowledge([number]) == [number]
+
+
+async def test_a_clock_that_is_set_back_makes_no_lease_longer(hive: MessagingHive) -> None:
+    """Leases and renewed leases end in time, although the host's clock was set back by a day."""
+    (number,) = await hive.send("soon")
+    assert await hive.received() == [number]
+    hive.set_back = 86_400_000
+    hive.now += LEASE_SECONDS * 1_000 + 1
+    assert await hive.received() == [number]
+    assert await hive.renew() == [number]
+    hive.now += LEASE_SECONDS * 1_000 - 1
+    assert await hive.received() == []
+    hive.now += 2
+    assert await hive.received() == [number]
+
+
+async def test_leases_of_a_clock_that_was_ahead_are_cut_at_the_start(hive: MessagingHive) -> None:
+    """The clock was set back while no daemon ran: leases end after a lease time, and delays after the longest one."""
+    held, delayed = await hive.send("held", "delayed")
+    await hive.received()
+    await hive.release([delayed])
+    ahead = hive.now + 86_400_000
+    await hive.database.write(
+        lambda db: db.execute("UPDATE deliveries SET leased_until = ? WHERE acknowledged_at IS NULL", (ahead,)).rowcount
+    )
+    hive.inbox_limit(10_000)
+    await hive.broker.open()
+    hive.now += LEASE_SECONDS * 1_000 + 1
+    assert await hive.received() == [held]
+    hive.now += int(LONGEST_DELAY * 1_000)
+    assert delayed in await hive.received()
 
 
 async def test_renewing_keeps_what_is_held(hive: MessagingHive) -> None:

@@ -66,6 +66,18 @@ async def test_a_clock_that_is_set_is_noticed(question_hive: QuestionHive, monke
     assert came.body.endswith("tomorrow")
 
 
+async def test_a_clock_that_is_set_back_gives_no_question_more_time(question_hive: QuestionHive) -> None:
+    """A question expires in time, although the host's clock was set back by a day meanwhile."""
+    await question_hive.ask(expires_in=60)
+    question_hive.set_back = 86_400_000
+    question_hive.now += 59_000
+    await question_hive.scheduler.run_due()
+    assert await question_hive.told("ada") == []
+    question_hive.now += 1_000
+    assert await question_hive.scheduler.run_due() > 0
+    assert len(await question_hive.told("ada")) == 1
+
+
 async def test_a_full_inbox_holds_up_nobody_else(tmp_path: Path) -> None:
     """What cannot be delivered stays due and is told once in the log; others get theirs; with room it comes, once."""
     hive = QuestionHive(tmp_path, inbox_limit=1)

@@ -139,7 +139,7 @@ async def test_a_rebuild_inherits_no_rule_of_another_runtime(hive: GateHive, mon
         made = await proposed(hive, {"prompt.md": "{ evil = 1; }\n"})
         moved = await hive.until("ada", made.number, "deployed")
     assert moved.closure is not None
-    await asyncio.to_thread(shutil.rmtree, moved.closure)
+    await asyncio.to_thread(shutil.rmtree, hive.runtime.locate(moved.closure))
     rebuilt = await hive.rebuild("ada")
     ended = await hive.until("ada", rebuilt.number, "failed")
     assert "a rule approved ada/2, whose build output is not here" in ended.outcome
@@ -155,7 +155,7 @@ async def test_a_rebuild_inherits_a_rule_whose_effect_is_the_same(hive: GateHive
     made = await proposed(hive, {"prompt.md": "You sing.\n"})
     moved = await hive.until("ada", made.number, "deployed")
     assert moved.closure is not None
-    await asyncio.to_thread(shutil.rmtree, moved.closure)
+    await asyncio.to_thread(shutil.rmtree, hive.runtime.locate(moved.closure))
     hive.runtime.hyperhive = "newer"
     rebuilt = await hive.rebuild("ada")
     assert "rule: prompts" in (await hive.until("ada", rebuilt.number, "deployed")).approvals

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
+from hive_core.infra.database import database as database_module
 from hive_core.infra.database.connection import Operation
-from hive_core.infra.database.database import Database
+from hive_core.infra.database.database import Database, steady_milliseconds
 from hive_core.infra.file_lock import StateLock
 
 
@@ -257,3 +258,16 @@ def test_a_state_directory_has_one_daemon(tmp_path: Path) -> None:
     assert refusal.value.code == "state_in_use"
     first.release()
     StateLock(tmp_path / "hive.lock").release()
+
+
+def test_the_steady_clock_does_not_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It follows a clock that is set ahead, and goes on at its pace where the clock is set back."""
+    now = {"wall": 1_000_000, "boot": 5_000}
+    monkeypatch.setattr(database_module, "_advance", 0)
+    monkeypatch.setattr(database_module, "milliseconds", lambda: now["wall"])
+    monkeypatch.setattr("time.clock_gettime_ns", lambda _: now["boot"] * 1_000_000)
+    assert steady_milliseconds() == 1_000_000
+    for wall, boot, expected in [(10, 10, 1_000_010), (-600_000, 10, 1_000_020), (900_000, 10, 1_300_010)]:
+        now["wall"] += wall
+        now["boot"] += boot
+        assert steady_milliseconds() == expected

@@ -33,7 +33,7 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.database.deferred import DeferredChanges, IntentFiles
 from hive_core.infra.database.reserve import DiskReserve
 from hive_core.infra.database.space import DatabaseSpace
-from hive_core.infra.file_lock import StateLock
+from hive_core.infra.file_lock import lock_run_dir, lock_state
 from hive_core.infra.processes import allow_many_files
 from hive_core.infra.systemd.notify import Notifier
 from hive_core.infra.telemetry import log_config
@@ -52,7 +52,7 @@ _log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings) -> int:
-    """Run the daemon until SIGTERM or SIGINT, and return its exit code. Raises HiveError if it cannot start."""
+    """Run the daemon until SIGTERM, SIGINT or SIGHUP, and return its exit code. Raises HiveError if it cannot start."""
     log_config.configure(settings.log_level)
     return uvloop.run(Daemon(settings).run())
 
@@ -72,6 +72,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) ignores it.
+            loop.add_signal_handler(signal.SIGHUP, self._stop.set)
         loop.set_exception_handler(self._callback_failed)
         allow_many_files()
         async with AsyncExitStack() as stack:
@@ -90,8 +92,8 @@ class Daemon:
         settings, layout = self._settings, self._layout
         layout.check_socket_lengths()
         make_directories(layout)
-        lock = StateLock(layout.lock)
-        stack.callback(lock.release)
+        for lock in (lock_state, lock_run_dir):
+            stack.callback(lock(layout).release)
         await LIFECYCLE.run(kill_leftovers, layout.state_dir, layout.run_dir)
         reserve = DiskReserve(layout.reserve)
         await LIFECYCLE.run(reserve.release_if_full)

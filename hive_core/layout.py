@@ -71,6 +71,10 @@ class Layout:
         return self.state_dir / "intents"
 
     @property
+    def run_lock(self) -> Path:
+        return self.run_dir / "hive.lock"
+
+    @property
     def agents(self) -> Path:
         return self.state_dir / "agents"
 

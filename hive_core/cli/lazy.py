@@ -1,10 +1,16 @@
-"""A click group that imports a command only when it runs, so that `--help` loads nothing but click."""
+"""A click group that imports a command only when it runs, so that `--help` loads nothing but click.
+
+It runs the program with standard streams that may be closed, full or broken.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -53,20 +59,75 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Run the program and exit with the command's code; Ctrl-C exits without a traceback."""
-        for stream in (sys.stdout, sys.stderr):
-            # A character that the terminal cannot show is written as an escape instead of ending the command.
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        """Run the program and exit with the command's code; Ctrl-C exits without a traceback.
+
+        An output that cannot be written ends the command with code 1. Whether the messages on stderr can be written
+        makes no difference.
+        """
+        prepare_streams()
         try:
             result = super().main(args, prog_name, **{**kwargs, "standalone_mode": False})
             sys.stdout.flush()
         except click.ClickException as error:
             error.show()
+            _discard_output()
             sys.exit(error.exit_code)
         except (click.Abort, KeyboardInterrupt):
+            _discard_output()
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
             # The reader of the output closed the pipe (`| head`), so the rest of the output is discarded.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
+            sys.exit(1)
+        except OSError as error:
+            if error.errno not in _OUTPUT_ERRORS or error.filename is not None:
+                raise
+            click.echo(f"{prog_name or self.name}: cannot write the output: {error.strerror}", err=True)
+            _discard_output()
             sys.exit(1)
         sys.exit(result if isinstance(result, int) else 0)
+
+
+_OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+
+
+class _Unfailing(io.FileIO):
+    """A file whose writes never fail: what cannot be written is discarded."""
+
+    def write(self, data: Any) -> int:
+        with suppress(OSError):
+            return super().write(data)
+        return len(data)
+
+
+def prepare_streams() -> None:
+    """Make the standard streams usable, also if they are closed.
+
+    A closed descriptor would be given to the next file or socket that is opened, and get what was meant for a stream.
+    Messages on stderr are discarded if they cannot be written, because they must not end the daemon or a command.
+    """
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free descriptor is used, and those before it are open. Writes to a closed stdout fail (EBADF).
+            os.open(os.devnull, flags)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        raw = _Unfailing(2, "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=True, write_through=True)
+    for stream in (sys.stdout, sys.stderr):
+        # A character that the terminal cannot show is written as an escape instead of ending the command.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _discard_output() -> None:
+    """Discard what is not written to stdout yet: the interpreter would fail to write it at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,17 +13,27 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from hive_core.errors import HiveError
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.disk_space import disk_full_as_error
+from hive_core.layout import Layout
+
+_OPTIONS = {"state_in_use": "--state-dir", "run_dir_in_use": "--run-dir"}
 
 
-class StateLock:
-    """The daemon's lock on its state directory, which the kernel releases when the process ends."""
+class DaemonLock:
+    """The daemon's lock on one of its directories, which the kernel releases when the process ends.
 
-    def __init__(self, path: Path) -> None:
-        """Take the lock. Raises HiveError `state_in_use` if another daemon holds it, `disk_full`, `no_directory`."""
+    The file names the process that holds it, and in the run directory also the state directory.
+    """
+
+    def __init__(self, path: Path, code: Literal["state_in_use", "run_dir_in_use"], state_dir: Path) -> None:
+        """Take the lock.
+
+        Raises HiveError with `code` if another daemon holds it, and `disk_full`, `no_directory`.
+        """
         try:
             with disk_full_as_error(f"make {path}"):
                 self._descriptor = _open(path)
@@ -31,38 +41,56 @@ class StateLock:
             raise HiveError(
                 "no_directory",
                 f"cannot lock {path}: {os.strerror(error.errno or 0)}",
-                hint="choose another --state-dir, or start the daemon as root",
+                hint=f"choose another {_OPTIONS[code]}, or start the daemon as root",
             ) from None
-        _check_free(self._descriptor, path)
+        _check_free(self._descriptor, path, code)
         with suppress(OSError):  # On a full disk, the next daemon that is refused reads an unknown holder.
             os.truncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+            holder = f"{os.getpid()}\n" if code == "state_in_use" else f"{os.getpid()} of {state_dir}\n"
+            os.pwrite(self._descriptor, holder.encode(), 0)
 
     def release(self) -> None:
         """Release the lock."""
         os.close(self._descriptor)
 
 
-def check_unlocked(path: Path) -> None:
-    """Raise HiveError `state_in_use` if a daemon holds the lock of a state directory. Nothing is changed."""
+def lock_state(layout: Layout) -> DaemonLock:
+    """Lock the state directory. Raises HiveError `state_in_use`."""
+    return DaemonLock(layout.lock, "state_in_use", layout.state_dir)
+
+
+def lock_run_dir(layout: Layout) -> DaemonLock:
+    """Lock the run directory, which two state directories could share. Raises HiveError `run_dir_in_use`."""
+    return DaemonLock(layout.run_lock, "run_dir_in_use", layout.state_dir)
+
+
+def check_unlocked(layout: Layout) -> None:
+    """Raise HiveError `state_in_use` or `run_dir_in_use` if a daemon holds one of the locks. Nothing is changed."""
+    _check_unlocked(layout.lock, "state_in_use")
+    _check_unlocked(layout.run_lock, "run_dir_in_use")
+
+
+def check_state_unlocked(layout: Layout) -> None:
+    """Raise HiveError `state_in_use` if a daemon holds the lock of the state directory. Nothing is changed."""
+    _check_unlocked(layout.lock, "state_in_use")
+
+
+def _check_unlocked(path: Path, code: Literal["state_in_use", "run_dir_in_use"]) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return
-    _check_free(descriptor, path)
+    _check_free(descriptor, path, code)
     os.close(descriptor)
 
 
-def _check_free(descriptor: int, path: Path) -> None:
-    """Lock a descriptor; close it and raise `state_in_use` if that is not possible."""
+def _check_free(descriptor: int, path: Path, code: Literal["state_in_use", "run_dir_in_use"]) -> None:
+    """Lock a descriptor; close it and raise HiveError with `code` if that is not possible."""
     if not _try_lock(descriptor):
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        holder = os.pread(descriptor, 4_096, 0).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
-        raise HiveError(
-            "state_in_use",
-            f"another hive-c0re (process {holder}) is using {path.parent}",
-            hint="stop it first, or choose another --state-dir",
-        )
+        why = f"another hive-c0re (process {holder}) is using {path.parent}"
+        raise HiveError(code, why, hint=f"stop it first, or choose another {_OPTIONS[code]}")
 
 
 _REPOSITORY_LOCK = "hive.lock"

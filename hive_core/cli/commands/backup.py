@@ -33,11 +33,11 @@ _state_dir_option = click.option("--state-dir", metavar="DIR", help="The state d
 @_state_dir_option
 @json_option
 def backup(file: Path, settings: Path | None, state_dir: str | None, as_json: bool) -> None:
-    """Write a backup of the hive to FILE, also while the daemon runs.
+    """Write a backup of the hive to a file.
 
     FILE gets the database, the agents' files, the applied repositories, the builds of the local runtime and the logs.
-    It holds the agents' logins: only its owner can read it. FILE must not exist. Run the command as root, or as the
-    daemon's user.
+    It holds the agents' logins: only its owner can read it. FILE must not exist. The daemon may run. Run the command as
+    root, or as the daemon's user.
     """
     with _failures():
         from hive_core.infra.backup.create import create_backup  # noqa: PLC0415
@@ -69,10 +69,10 @@ def backup(file: Path, settings: Path | None, state_dir: str | None, as_json: bo
 @_state_dir_option
 @json_option
 def restore(file: Path, settings: Path | None, state_dir: str | None, as_json: bool) -> None:
-    """Restore a hive from the backup FILE into an empty state directory.
+    """Restore a hive from a backup.
 
-    The directory may have another path than the hive had. The daemon must not run; start it afterwards. Run the command
-    as root, or as the daemon's user.
+    The content of FILE is written to an empty state directory, which may have another path than the hive had. The
+    daemon must not run; start it afterwards. Run the command as root, or as the daemon's user.
     """
     with _failures():
         from hive_core.infra.backup.restore import restore_backup  # noqa: PLC0415

@@ -32,12 +32,18 @@ from hive_core.text import escaped_line
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Lowest level that is logged."
 )
+@click.option("--check", is_flag=True, help="Only say what a start would do; nothing is changed.")
 def serve(
-    file: Path | None, state_dir: str | None, run_dir: str | None, sandbox: str | None, log_level: str | None
+    file: Path | None,
+    state_dir: str | None,
+    run_dir: str | None,
+    sandbox: str | None,
+    log_level: str | None,
+    check: bool,
 ) -> int:
     """Run the daemon in the foreground.
 
-    SIGTERM or Ctrl-C stops it and its agents; no message is lost. Settings come from the file, then from
+    SIGTERM, SIGHUP or Ctrl-C stops it and its agents; no message is lost. Settings come from the file, then from
     variables HIVE_<NAME>, then from these options; later ones override earlier ones.
     """
     import_daemon()
@@ -50,7 +56,13 @@ def serve(
         settings = load(file, os.environ, flags)
         for each in unknown_variables(os.environ, settings):
             click.echo(f"{PROGRAM}: warning: {each}", err=True)
-        return run(settings)
+        if not check:
+            return run(settings)
+        from hive_core.doctor.start_check import describe_start  # noqa: PLC0415
+
+        for line in describe_start(settings):
+            click.echo(line)
+        return 0
     except HiveError as error:
         raise Failure(error.code, error.message, hint=error.hint) from None
 

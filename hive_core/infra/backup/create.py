@@ -23,8 +23,9 @@ from hive_core.infra.backup import archive as archives
 from hive_core.infra.backup.archive import DATABASE, DIRECTORIES, END, MANIFEST, Manifest
 from hive_core.infra.backup.tree_writer import TreeWriter
 from hive_core.infra.database.snapshot import DatabaseFacts, copy_database, read_agents
+from hive_core.infra.disk_space import disk_full_as_error
 from hive_core.infra.file_lock import exclusive_repository_lock
-from hive_core.infra.files import disk_full_as_error, open_directory
+from hive_core.infra.files import open_directory
 from hive_core.layout import Layout
 
 _ATTEMPTS = 3

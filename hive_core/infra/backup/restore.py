@@ -15,8 +15,9 @@ from hive_core.infra.backup import archive as archives
 from hive_core.infra.backup.archive import DATABASE, DIRECTORIES, Manifest
 from hive_core.infra.backup.tree_reader import TreeReader
 from hive_core.infra.database.migrations import check_number
-from hive_core.infra.file_lock import StateLock, check_unlocked
-from hive_core.infra.files import disk_full_as_error, open_directory
+from hive_core.infra.disk_space import disk_full_as_error
+from hive_core.infra.file_lock import check_state_unlocked, lock_state
+from hive_core.infra.files import open_directory
 from hive_core.layout import Layout
 
 _UNFINISHED = ".restoring"
@@ -55,7 +56,7 @@ def restore_backup(layout: Layout, file: Path, report: Callable[[str], None]) ->
             archives.check(archive, file)
         with _refusals(directory), disk_full_as_error(f"write to {directory}"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = StateLock(layout.lock)
+            lock = lock_state(layout)
             try:
                 return _write(layout, source, file, manifest, report)
             except BaseException:
@@ -68,7 +69,7 @@ def restore_backup(layout: Layout, file: Path, report: Callable[[str], None]) ->
 
 def _check_empty(layout: Layout) -> None:
     directory = layout.state_dir
-    check_unlocked(layout.lock)
+    check_state_unlocked(layout)
     if directory.is_dir():
         try:
             found = sorted(path.name for path in directory.iterdir())

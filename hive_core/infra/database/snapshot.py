@@ -14,7 +14,7 @@ from urllib.parse import quote
 from hive_core.errors import HiveError
 from hive_core.infra.database.connection import damaged, unusable
 from hive_core.infra.database.migrations import check_tables, check_version
-from hive_core.infra.files import disk_full
+from hive_core.infra.disk_space import disk_full
 
 _WAIT_SECONDS = 10.0
 
@@ -22,7 +22,7 @@ _WAIT_SECONDS = 10.0
 @dataclass(frozen=True)
 class DatabaseFacts:
     """Facts about a database: the number of its schema, the agents with the times of their creation, and all names
-    that it knows from proposals too.
+    that it knows, also from proposals and unfinished purges.
     """
 
     schema: int
@@ -61,6 +61,14 @@ def read_facts(path: Path) -> DatabaseFacts:
         return _read_facts(path, connection)
 
 
+def read_facts_in_use(path: Path) -> DatabaseFacts:
+    """Check a database that a daemon may be writing, and read facts about it. Raises HiveError as `read_facts` does."""
+    if not path.exists():
+        raise _missing(path)
+    with _errors(path), closing(_open(path, "mode=ro")) as connection:
+        return _read_facts(path, connection)
+
+
 def read_agents(path: Path) -> frozenset[tuple[str, int]]:
     """Return the agents with the times of their creation, from a database that a daemon may be writing."""
     with _errors(path), closing(_open(path, "mode=ro")) as connection:
@@ -95,8 +103,12 @@ def _read_facts(path: Path, connection: sqlite3.Connection) -> DatabaseFacts:
         return DatabaseFacts(0, frozenset(), frozenset())
     check_tables(connection, schema)
     agents = frozenset(connection.execute("SELECT name, created_at FROM agents"))
-    proposals = connection.execute("SELECT DISTINCT agent FROM proposals").fetchall() if schema >= 2 else []
-    return DatabaseFacts(schema, agents, frozenset({name for name, *_ in [*agents, *proposals]}))
+    names = {name for name, _ in agents}
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    for table, column in (("proposals", "agent"), ("purges", "name")):
+        if table in tables:
+            names |= {name for (name,) in connection.execute(f"SELECT DISTINCT {column} FROM {table}")}  # noqa: S608
+    return DatabaseFacts(schema, agents, frozenset(names))
 
 
 @contextmanager

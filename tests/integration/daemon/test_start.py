@@ -51,6 +51,19 @@ async def test_a_second_daemon_is_refused(daemon: Daemon, tmp_path: Path) -> Non
     assert (await daemon.ask("GET", "/v1/whoami", agent="ann"))["name"] == "ann"
 
 
+async def test_a_run_directory_is_one_daemons(daemon: Daemon, tmp_path: Path) -> None:
+    """A daemon of another state directory does not take the sockets of the first, which goes on."""
+    other = Daemon(tmp_path, state_dir=tmp_path / "other")
+    other.run_dir = daemon.run_dir
+    try:
+        said = await refusal(other)
+    finally:
+        await other.close()
+    holder = f"process {daemon.pid} of {daemon.state_dir}"
+    assert said.startswith(f"hive-c0re: another hive-c0re ({holder}) is using {daemon.run_dir}")
+    assert (await daemon.ask("GET", "/v1/status"))["pid"] == daemon.pid
+
+
 async def test_a_newer_schema_is_refused(stopped: Daemon) -> None:
     """A database that a newer program has written is left alone."""
     with sqlite3.connect(stopped.database) as connection:

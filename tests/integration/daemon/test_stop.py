@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+import pytest
 
 from tests.helpers.real_daemon import Daemon, running
 
@@ -133,3 +134,32 @@ async def test_left_out_refusals_are_counted_at_the_stop(daemon: Daemon) -> None
     assert await daemon.terminate() == 0
     rows = daemon.sql("SELECT actor, outcome, detail FROM audit WHERE outcome = 'left_out'")
     assert rows == [("agent:ann", "left_out", '{"left_out": 5}')]
+
+
+async def test_a_hang_up_is_a_stop(daemon: Daemon) -> None:
+    """When its terminal is closed, the daemon stops in good order, with its agents."""
+    await daemon.spawn("ann")
+    agent = await daemon.agent_until("ann", lambda agent: agent["state"] == "idle")
+    os.kill(daemon.pid, signal.SIGHUP)
+    assert await daemon.ended() == 0
+    assert not psutil.pid_exists(agent["pid"])
+    assert daemon.log_entries("stopped")
+
+
+async def test_nohup_keeps_its_meaning(hive_home: Path) -> None:
+    """A daemon that was started with SIGHUP ignored goes on when its terminal is closed."""
+    async with running(Daemon(hive_home, wrapper=["env", "--ignore-signal=HUP"])) as daemon:
+        os.kill(daemon.pid, signal.SIGHUP)
+        assert (await daemon.ask("GET", "/v1/status"))["pid"] == daemon.pid
+        assert await daemon.terminate() == 0
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "</dev/null >/dev/full 2>/dev/full"], ids=["closed", "full"])
+async def test_streams_that_cannot_be_written(hive_home: Path, streams: str) -> None:
+    """Closed and full standard streams end no daemon: it works, and stops with exit code 0."""
+    async with running(Daemon(hive_home, wrapper=["sh", "-c", f'exec "$@" {streams}', "sh"])) as daemon:
+        sent = await daemon.request("POST", "/v1/messages", {"to": "nobody", "body": "x"})  # A refusal is logged.
+        assert sent[0] == 404
+        descriptors = [os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in range(3)]  # noqa: PTH115
+        assert all(path.startswith("/dev/") for path in descriptors)
+        assert await daemon.terminate() == 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Iterator, Mapping
@@ -165,3 +167,38 @@ async def test_completion_scripts(shell: str, hive: Program) -> None:
         checker = await asyncio.create_subprocess_exec(path, "-n", stdin=PIPE, env={"PATH": os.defpath})
         await checker.communicate(ended.out.encode())
         assert checker.returncode == 0
+
+
+STREAMS = {
+    "closed stdout": (">&-", 1, 3),
+    "closed stderr": ("2>&-", 0, 3),
+    "all closed": ("<&- >&- 2>&-", 1, 3),
+    "full stdout": (">/dev/full", 1, 3),
+    "full stderr": ("2>/dev/full", 0, 3),
+    "both full": (">/dev/full 2>/dev/full", 1, 3),
+}
+"""Redirections, and the exit codes of a command that prints much and of one that is refused."""
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_streams_that_cannot_be_written(streams: str) -> None:
+    """An output that cannot be written ends a command with 1; messages make no difference; nobody sees a traceback."""
+    redirection, printed, refused = STREAMS[streams]
+    program = f"{shlex.quote(sys.executable)} -m hive_core --socket /nonexistent"
+    script = f"set -o pipefail; {program} completion bash {redirection}; echo $?; {program} list {redirection}; echo $?"
+    ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    codes = [line for line in ended.stdout.splitlines() if line.isdigit()]
+    assert codes == [str(printed), str(refused)]
+    assert "Traceback" not in ended.stderr and "Exception" not in ended.stderr
+    if streams in ("closed stdout", "full stdout"):
+        assert "hive-c0re: cannot write the output: " in ended.stderr
+
+
+def test_a_pipe_that_nobody_reads() -> None:
+    """Where nobody reads the output (`| head`), a command ends with 1 and says nothing."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "hive_core", "completion", "bash"]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, "")

@@ -20,7 +20,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.backup.create import create_backup
 from hive_core.infra.backup.restore import restore_backup
 from hive_core.infra.database.migrations import STEPS, migrate
-from hive_core.infra.file_lock import StateLock
+from hive_core.infra.file_lock import lock_state
 from hive_core.layout import Layout, make_directories
 
 GIB = 1024**3
@@ -312,7 +312,7 @@ def test_a_restore_is_refused(layout: Layout, tmp_path: Path, monkeypatch: pytes
         return refused.value.code
 
     assert code(layout) == "state_dir_not_empty"
-    lock = StateLock(layout.lock)
+    lock = lock_state(layout)
     assert code(layout) == "state_in_use"
     lock.release()
     new = Layout(tmp_path / "new", tmp_path / "run2")

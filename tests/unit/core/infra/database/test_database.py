@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,8 @@ from hive_core.errors import HiveError
 from hive_core.infra.database import database as database_module
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database, steady_milliseconds
-from hive_core.infra.file_lock import StateLock
+from hive_core.infra.file_lock import lock_run_dir, lock_state
+from hive_core.layout import Layout
 
 
 @asynccontextmanager
@@ -252,12 +254,24 @@ async def test_a_damaged_file_is_refused(tmp_path: Path, part: float) -> None:
 
 def test_a_state_directory_has_one_daemon(tmp_path: Path) -> None:
     """A second daemon is refused with the process id of the first; after that one ends, another may start."""
-    first = StateLock(tmp_path / "hive.lock")
+    layout = Layout(tmp_path, tmp_path / "run")
+    first = lock_state(layout)
     with pytest.raises(HiveError, match=r"process \d+") as refusal:
-        StateLock(tmp_path / "hive.lock")
+        lock_state(layout)
     assert refusal.value.code == "state_in_use"
     first.release()
-    StateLock(tmp_path / "hive.lock").release()
+    lock_state(layout).release()
+
+
+def test_a_run_directory_has_one_daemon(tmp_path: Path) -> None:
+    """A daemon of another state directory is refused, with the process and the state directory of the first."""
+    first = lock_run_dir(Layout(tmp_path / "one", tmp_path))
+    with pytest.raises(HiveError, match=f"process {os.getpid()} of {tmp_path}/one") as refusal:
+        lock_run_dir(Layout(tmp_path / "two", tmp_path))
+    assert refusal.value.code == "run_dir_in_use"
+    assert "--run-dir" in refusal.value.hint
+    first.release()
+    lock_run_dir(Layout(tmp_path / "two", tmp_path)).release()
 
 
 def test_the_steady_clock_does_not_go_back(monkeypatch: pytest.MonkeyPatch) -> None:

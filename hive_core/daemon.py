@@ -17,7 +17,7 @@ import uvloop
 from hive_core import __version__, text
 from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry, DeploymentManager
 from hive_core.agents.health import HarnessReports
-from hive_core.agents.lifecycle import passed_environment
+from hive_core.agents.lifecycle import missing_environment, passed_environment
 from hive_core.agents.limits import LimitPolicy
 from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
@@ -193,8 +193,11 @@ class Daemon:
             ),
         )
 
+        missing = missing_environment(settings.pass_environment)
+        if missing:
+            _log.warning("variables of pass_environment are not set", names=missing)
         status_report = StatusReport(
-            layout, database, space, directory, broker, agents, runtime, metrics, settings.proposal_space
+            layout, database, space, directory, broker, agents, runtime, metrics, settings.proposal_space, missing
         )
         services = Services(
             layout=layout,

@@ -336,3 +336,8 @@ def _wish(name: str, desired: Desired, action: str, actor: str) -> Operation[Non
 def passed_environment(names: Sequence[str]) -> dict[str, str]:
     """The variables of the daemon's environment that agents get too, if they are set."""
     return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def missing_environment(names: Sequence[str]) -> list[str]:
+    """The variables of these that the daemon's environment lacks, so that agents do not get them."""
+    return [name for name in names if not os.environ.get(name)]

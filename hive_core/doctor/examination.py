@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hive_core import __version__
-from hive_core.doctor import dns, probes, trials
+from hive_core.doctor import dns, probes, state_probes, trials
 from hive_core.doctor.findings import Finding, warning
 from hive_core.doctor.hive_checks import (
     DaemonFacts,
     RunningAgent,
+    check_backends,
     check_deployed,
     check_hive,
     check_settings,
+    check_state,
     check_variables,
 )
 from hive_core.doctor.host_checks import (
@@ -90,11 +92,16 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
         found.append(check_mounts(probes.read_mount_flags(written)))
     if (quotas := probes.read_quota_facts(layout, written)) is not None:
         found += check_disk_quotas(quotas, settings, {agent.name: agent.disk_problem for agent in hive.agents})
+    seen = not probes.unreadable([layout.state_dir])
+    if seen:
+        found += check_state(await asyncio.to_thread(state_probes.read_state, layout))
+    missing = {} if nixos else state_probes.missing_programs(settings.pass_environment)
+    found += check_backends(hive.agents, missing)
     if hive.status is not None:
         found += check_deployed([_running(hive, layout, agent.name, nixos=nixos) for agent in hive.agents])
         found += dns.check_dns(dns.text_of(HOST), dns.text_of(layout.dns / HOST.name))
-    if unreadable := probes.unreadable([layout.state_dir]):
-        what = f"user {os.getuid()} cannot read {unreadable[0]}: its content was not checked"
+    if not seen:
+        what = f"user {os.getuid()} cannot read {layout.state_dir}: its content was not checked"
         found.append(warning("unseen", what, "run the doctor as root, or as the daemon's user"))
     return found
 

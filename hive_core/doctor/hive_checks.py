@@ -56,6 +56,10 @@ def check_hive(hive: DaemonFacts, settings: Settings, version: str) -> list[Find
     if status.state_dir != str(settings.layout.state_dir):
         what = f"the daemon keeps its state in {status.state_dir}, the settings say {settings.layout.state_dir}"
         found.append(warning("settings-in-use", what, again))
+    if status.missing_environment:
+        what = f"the daemon's environment lacks variables of pass_environment: {', '.join(status.missing_environment)}"
+        remedy = "set them where the daemon is started (EnvironmentFile= of its unit), then restart it"
+        found.append(warning("environment", what, remedy))
     if status.database_bytes > _MUCH_USED * status.database_limit > 0:
         used, limit = format_bytes(status.database_bytes), format_bytes(status.database_limit)
         full = status.database_bytes >= status.database_limit
@@ -79,6 +83,44 @@ def check_settings(settings: Settings | HiveError) -> list[Finding]:
 def check_variables(unknown: Sequence[str]) -> list[Finding]:
     """Warn of variables of this environment that look like settings; `unknown` is one sentence for each."""
     return [warning("settings", each, "correct its name, or remove it") for each in unknown]
+
+
+@dataclass(frozen=True)
+class StateFacts:
+    """Facts about a state directory. `lost` are applied repositories of which the database knows nothing.
+
+    `schema` is that of the database, None if there is none; `problem` says why it cannot be used.
+    """
+
+    schema: int | None = None
+    problem: HiveError | None = None
+    lost: Sequence[str] = ()
+
+
+def check_state(state: StateFacts) -> list[Finding]:
+    """Check that the database is whole and knows the agents that have applied repositories."""
+    restore = "stop the daemon and restore a backup: hive-c0re restore"
+    if state.problem is not None:
+        return [error("database", state.problem.message, state.problem.hint or restore)]
+    if state.lost:
+        names = ", ".join(state.lost[:5]) + (", ..." if len(state.lost) > 5 else "")
+        what = "is missing" if state.schema is None else "knows nothing of them"
+        return [error("database", f"there are applied repositories ({names}), and the database {what}", restore)]
+    return [] if state.schema is None else [ok("database", f"the database is whole, schema {state.schema}")]
+
+
+def check_backends(agents: Sequence[AgentStatus], missing: Mapping[str, str]) -> list[Finding]:
+    """Check that every agent has the program of its backend, of which `missing` are not there, and is logged in."""
+    found = []
+    for agent in agents:
+        if agent.backend in missing:
+            what = f"{agent.name} has no program for its backend: {missing[agent.backend]} is not installed"
+            remedy = f"install {missing[agent.backend]} where agents see it, or change the backend of {agent.name}"
+            found.append(warning("program", what, remedy))
+        if agent.state == "needs_login":
+            what = f"{agent.name} needs a login; its messages wait"
+            found.append(warning("login", what, f"hive-c0re open {agent.name}, and log in on its page"))
+    return found
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hive_core.doctor.probes import nearest_existing
+from hive_core.doctor.state_probes import lost_agents
 from hive_core.errors import HiveError
 from hive_core.infra.database.migrations import STEPS
-from hive_core.infra.database.snapshot import DatabaseFacts, read_facts
+from hive_core.infra.database.snapshot import read_facts
 from hive_core.infra.file_lock import check_unlocked
 from hive_core.layout import Layout
 from hive_core.runtimes.local.runtime import LocalRuntime
@@ -45,16 +46,6 @@ def _describe_database(layout: Layout) -> list[str]:
         told += f"; agents: {len(facts.agents)}"
     lost = lost_agents(layout, facts)
     return [told, f"the database knows nothing of {names_in_words(lost)}: restore it first"] if lost else [told]
-
-
-def lost_agents(layout: Layout, facts: DatabaseFacts | None) -> list[str]:
-    """Return the names of applied repositories of which a database knows nothing."""
-    known = frozenset[str]() if facts is None else facts.names
-    try:
-        names = {path.name.removesuffix(".git") for path in layout.applied.iterdir() if path.name.endswith(".git")}
-    except OSError:
-        return []
-    return sorted(names - known)
 
 
 def names_in_words(names: Sequence[str]) -> str:

@@ -38,6 +38,8 @@ class HiveStatus(Answer):
     proposal_limit: int = 0
     build_problem: str = ""
     """The reason why nothing can be built on this host; proposals are refused meanwhile."""
+    missing_environment: list[str] = Field(default_factory=list)
+    """The variables of the setting `pass_environment` that the daemon does not have, so that agents do not either."""
     sealing: str = ""
     """The meaning of a sealed network on this host, or the reason why it is refused."""
 

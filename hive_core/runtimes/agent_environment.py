@@ -24,6 +24,8 @@ PROGRAMS = "/opt/hive"
 """The directory with the hive's programs, in sandboxes of the local runtime."""
 NIXOS_SYSTEM = "/run/current-system"
 _SEARCH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin", f"{NIXOS_SYSTEM}/sw/bin")
+SEARCH_PATH = ":".join(_SEARCH)
+"""The PATH of harnesses, without the hive's own programs."""
 
 
 def package_root() -> Path:

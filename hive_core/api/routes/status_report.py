@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from hive_core import __version__
@@ -34,6 +35,7 @@ class StatusReport:
         runtime: Runtime,
         metrics: Metrics,
         proposal_limit: int,
+        missing_environment: Sequence[str] = (),
     ) -> None:
         """`proposal_limit` is the limit for the proposals of each agent, in bytes."""
         self._proposal_limit = proposal_limit
@@ -44,6 +46,7 @@ class StatusReport:
         self._agents = agents
         self._runtime = runtime
         self._metrics = metrics
+        self._missing_environment = list(missing_environment)
         self._started_at = datetime.now(UTC)
         metrics.watch(
             "hive_unacknowledged",
@@ -81,6 +84,7 @@ class StatusReport:
             proposal_bytes=await READS.run(self._proposal_bytes),
             proposal_limit=self._proposal_limit,
             build_problem=self._runtime.build_problem,
+            missing_environment=self._missing_environment,
         )
 
     def _proposal_bytes(self) -> dict[str, int]:

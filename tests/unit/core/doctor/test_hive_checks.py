@@ -12,14 +12,17 @@ from hive_core.doctor.findings import Severity, healthy
 from hive_core.doctor.hive_checks import (
     DaemonFacts,
     RunningAgent,
+    StateFacts,
     Unanswered,
+    check_backends,
     check_deployed,
     check_hive,
     check_settings,
+    check_state,
 )
 from hive_core.doctor.probes import daemon_facts
 from hive_core.errors import HiveError
-from hive_core.protocol import Deployment, HiveStatus
+from hive_core.protocol import AgentStatus, Deployment, HiveStatus
 from hive_core.settings import LimitCeilings, Settings
 from tests.unit.core.cli.fake_host_api import agent
 from tests.unit.core.doctor.test_host_checks import severities
@@ -122,3 +125,33 @@ def test_a_daemon_of_another_version() -> None:
     problem = daemon_facts(lambda _: {"version": "9"}).problem
     assert problem is not None
     assert (problem.code, "pid" in problem.message) == ("bad_answer", True)
+
+
+def test_variables_that_the_daemon_lacks() -> None:
+    """Variables of pass_environment that are not set are named."""
+    found = check_hive(DaemonFacts(status(missing_environment=["ANTHROPIC_API_KEY"])), SETTINGS, "1.0")[1]
+    assert (found.check, found.severity) == ("environment", "warning")
+    assert "ANTHROPIC_API_KEY" in found.what and found.remedy
+
+
+def test_the_database() -> None:
+    """A database that is whole is ok; one that is damaged, missing or empty beside applied repositories is an error."""
+    assert check_state(StateFacts()) == []
+    assert severities(check_state(StateFacts(schema=7))) == {"database": "ok"}
+    for state, words in (
+        (StateFacts(problem=HiveError("database_damaged", "it is damaged", hint="restore")), "it is damaged"),
+        (StateFacts(lost=["ada", "bob"]), "(ada, bob), and the database is missing"),
+        (StateFacts(schema=7, lost=["ada"]), "(ada), and the database knows nothing of them"),
+    ):
+        (found,) = check_state(state)
+        assert found.severity == "error" and words in found.what and found.remedy
+
+
+def test_agents_that_cannot_work() -> None:
+    """Agents without the program of their backend, or without a login, are named with what to do."""
+    agents = [AgentStatus.model_validate(agent(name, backend=backend, state=state)) for name, backend, state in (
+        ("ada", "codex", "idle"), ("bob", "claude", "needs_login"), ("cleo", "scripted", "idle"),
+    )]  # fmt: skip
+    found = check_backends(agents, {"codex": "codex", "gemini": "gemini"})
+    assert [(one.check, one.what.split()[0]) for one in found] == [("program", "ada"), ("login", "bob")]
+    assert "codex is not installed" in found[0].what and "hive-c0re open bob" in found[1].remedy

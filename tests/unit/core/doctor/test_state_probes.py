@@ -1,0 +1,61 @@
+"""What is read of the database and of the programs of backends."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hive_core.doctor import state_probes
+from hive_core.doctor.hive_checks import StateFacts
+from hive_core.infra.database.migrations import STEPS, migrate
+from hive_core.infra.file_lock import lock_state
+from hive_core.layout import Layout, make_directories
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A hive without agents."""
+    layout = Layout(tmp_path / "hive", tmp_path / "run")
+    make_directories(layout)
+    with closing(sqlite3.connect(layout.database, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        migrate(db)
+    return layout
+
+
+def test_a_database_that_is_written_meanwhile(layout: Layout) -> None:
+    """The database of a running daemon is read, with what is not yet in its main file."""
+    lock = lock_state(layout)
+    with closing(sqlite3.connect(layout.database, isolation_level=None)) as db:
+        db.execute("INSERT INTO purges VALUES ('ada')")
+        (layout.applied / "ada.git").mkdir()
+        (layout.applied / "bob.git").mkdir()
+        found = state_probes.read_state(layout)
+    lock.release()
+    assert (found.schema, found.problem, found.lost) == (len(STEPS), None, ["bob"])
+
+
+def test_a_database_that_is_damaged_empty_or_missing(layout: Layout) -> None:
+    """Each is told apart, and applied repositories without a row are named."""
+    (layout.applied / "ada.git").mkdir()
+    layout.database.write_bytes(b"\xa5" * 8_192)
+    problem = state_probes.read_state(layout).problem
+    assert problem is not None and problem.code == "database_damaged"
+    layout.database.write_bytes(b"")
+    assert state_probes.read_state(layout) == StateFacts(0, None, ["ada"])
+    layout.database.unlink()
+    assert state_probes.read_state(layout) == StateFacts(None, None, ["ada"])
+
+
+def test_programs_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs are looked for where harnesses look, unless a variable names them."""
+    monkeypatch.setattr(state_probes, "SEARCH_PATH", str(tmp_path))
+    monkeypatch.setattr(state_probes, "find_spec", lambda _: None)
+    assert set(state_probes.missing_programs([])) == {"claude", "codex", "gemini", "opencode"}
+    (tmp_path / "codex").touch(mode=0o755)
+    assert set(state_probes.missing_programs(["HIVE_GEMINI"])) == {"claude", "opencode"}
+    monkeypatch.setattr(state_probes, "find_spec", lambda _: object())
+    assert "claude" not in state_probes.missing_programs([])

@@ -31,7 +31,8 @@ def read_state(layout: Layout) -> StateFacts:
             else:
                 facts = read_facts(layout.database)
     except HiveError as error:
-        return StateFacts(problem=error)
+        # A daemon that lets nobody else read the database has checked it at its start.
+        return StateFacts() if error.code == "database_locked" else StateFacts(problem=error)
     return StateFacts(None if facts is None else facts.schema, None, lost_agents(layout, facts))
 
 

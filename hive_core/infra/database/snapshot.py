@@ -16,7 +16,7 @@ from hive_core.infra.database.connection import damaged, unusable
 from hive_core.infra.database.migrations import check_tables, check_version
 from hive_core.infra.disk_space import disk_full
 
-_WAIT_SECONDS = 10.0
+_WAIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def copy_database(source: Path, target: Path) -> DatabaseFacts:
     The daemon can write meanwhile: the copy is what was committed at one moment.
 
     Raises:
-        HiveError: `database_missing`, `database_damaged`, `database_unusable`, `schema_too_new`, `disk_full`.
+        HiveError: `database_missing`, `database_damaged`, `database_unusable`, `database_locked`, `schema_too_new`,
+            `disk_full`.
     """
     if not source.exists():
         raise _missing(source)
@@ -118,6 +119,12 @@ def _errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
             raise disk_full("copy the database") from None
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise HiveError(
+                "database_locked",
+                f"the daemon that runs lets no other program read {path}: the directory is on btrfs or bcachefs",
+                hint="stop the daemon meanwhile, or use a snapshot of the file system",
+            ) from None
         raise unusable(path, error) from None
     except sqlite3.DatabaseError as error:
         raise damaged(path, str(error)) from None

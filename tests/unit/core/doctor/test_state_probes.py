@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from hive_core.doctor import state_probes
 from hive_core.doctor.hive_checks import StateFacts
+from hive_core.errors import HiveError
 from hive_core.infra.database.migrations import STEPS, migrate
+from hive_core.infra.database.snapshot import copy_database
 from hive_core.infra.file_lock import lock_state
 from hive_core.layout import Layout, make_directories
 
@@ -36,6 +41,27 @@ def test_a_database_that_is_written_meanwhile(layout: Layout) -> None:
         found = state_probes.read_state(layout)
     lock.release()
     assert (found.schema, found.problem, found.lost) == (len(STEPS), None, ["bob"])
+
+
+def test_a_database_that_only_the_daemon_reads(layout: Layout, tmp_path: Path) -> None:
+    """Where the daemon lets no other program read its database, doctor says nothing of it, and a backup says why."""
+    lock = lock_state(layout)
+    name = f"file:{layout.database}?vfs=unix-excl"
+    script = f"""
+import sqlite3, sys
+db = sqlite3.connect({name!r}, uri=True)
+db.execute("SELECT * FROM agents").fetchall()
+print("open", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE) as daemon:
+        assert daemon.stdout is not None and daemon.stdout.readline() == b"open\n"
+        assert state_probes.read_state(layout) == StateFacts()
+        with pytest.raises(HiveError) as refused:
+            copy_database(layout.database, tmp_path / "copy")
+        daemon.communicate()
+    lock.release()
+    assert refused.value.code == "database_locked"
 
 
 def test_a_database_that_is_damaged_empty_or_missing(layout: Layout) -> None:

@@ -16,7 +16,8 @@ from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.failures import is_write_failure, lacks_space
 from hive_core.infra.database.reserve import DiskReserve
-from hive_core.infra.file_lock import StateLock
+from hive_core.infra.file_lock import lock_state
+from hive_core.layout import Layout
 from tests.helpers.disks.small_disks import KINDS, SmallDisk, small_disk
 
 
@@ -178,16 +179,17 @@ async def test_a_write_that_fails_although_there_is_room_ends_the_writer(
 
 def test_the_state_directory_is_locked_on_a_full_disk(disk: SmallDisk) -> None:
     """Without room for the number of the process the lock is taken all the same, and a second daemon is refused."""
-    path = disk.path / "hive.lock"
-    StateLock(path).release()
+    layout = Layout(disk.path, disk.path / "run")
+    path = layout.lock
+    lock_state(layout).release()
     (disk.path / "something").write_bytes(b"")
     disk.fill()
     if disk.kind == "file size":
         path.write_bytes(b"")
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-    lock = StateLock(path)
+    lock = lock_state(layout)
     with pytest.raises(HiveError) as refusal:
-        StateLock(path)
+        lock_state(layout)
     assert refusal.value.code == "state_in_use"
     lock.release()
 

@@ -90,7 +90,10 @@ def _check_free(descriptor: int, path: Path, code: Literal["state_in_use", "run_
         holder = os.pread(descriptor, 4_096, 0).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
         why = f"another hive-c0re (process {holder}) is using {path.parent}"
-        raise HiveError(code, why, hint=f"stop it first, or choose another {_OPTIONS[code]}")
+        hint = f"stop it first, or choose another {_OPTIONS[code]}"
+        if code == "run_dir_in_use":
+            raise HiveError("run_dir_in_use", why, hint=hint)
+        raise HiveError("state_in_use", why, hint=hint)
 
 
 _REPOSITORY_LOCK = "hive.lock"

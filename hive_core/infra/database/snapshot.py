@@ -42,6 +42,8 @@ def copy_database(source: Path, target: Path) -> DatabaseFacts:
     if not source.exists():
         raise _missing(source)
     with _errors(source), closing(_open(source, "mode=ro")) as old, closing(sqlite3.connect(target)) as new:
+        # `backup` would wait without end for a database that is locked.
+        old.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         old.backup(new)
         new.execute("PRAGMA journal_mode = DELETE")
         return _read_facts(source, new)

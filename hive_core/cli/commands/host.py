@@ -58,7 +58,7 @@ def serve(
             click.echo(f"{PROGRAM}: warning: {each}", err=True)
         if not check:
             return run(settings)
-        from hive_core.doctor.start_check import describe_start  # noqa: PLC0415
+        from hive_core.doctor.state_probes import describe_start  # noqa: PLC0415
 
         for line in describe_start(settings):
             click.echo(line)

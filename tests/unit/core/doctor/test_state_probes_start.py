@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.doctor.start_check import describe_start
+from hive_core.doctor.state_probes import describe_start
 from hive_core.errors import HiveError
 from hive_core.infra.database.migrations import STEPS
 from hive_core.infra.file_lock import lock_run_dir, lock_state

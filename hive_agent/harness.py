@@ -15,7 +15,8 @@ from hive_agent.client.core_client import CoreClient
 from hive_agent.client.registration import Registration
 from hive_agent.interfaces import Controls
 from hive_agent.turns import failure_policy
-from hive_agent.turns.conversation import Conversation, ConversationStateFile
+from hive_agent.turns.conversation.conversation import Conversation
+from hive_agent.turns.conversation.state import ConversationStateFile
 from hive_agent.turns.history import TurnHistory
 from hive_agent.turns.inbox import LeasedInbox
 from hive_agent.turns.loop import Pause, TurnLoop
@@ -157,11 +158,11 @@ class Harness:
             # The agent works without its page.
             log.error("the agent's page cannot be served: %s", error)
 
-    async def _say(self, state: HarnessState, detail: str) -> None:
+    async def _say(self, state: HarnessState, detail: str, notice: str = "") -> None:
         if self._controls is not None:
             self._controls.state, self._controls.detail = state, detail[:2_000]
         self._publish("state", {"state": state, "detail": detail[:2_000]})
-        await self._registration.report(state, detail)
+        await self._registration.report(state, detail, notice)
 
     def changed(self) -> None:
         """Publish the current state after a change of the conversation or its backend."""

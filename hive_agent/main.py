@@ -23,7 +23,7 @@ from hive_agent.infra import log as harness_log
 from hive_agent.infra.leftovers import remove_git_locks
 from hive_agent.interfaces import Controls
 from hive_agent.role import Role
-from hive_agent.turns.runner import StuckBackend
+from hive_agent.turns.attempts.runner import StuckBackend
 from hive_core.protocol import Profile
 
 if TYPE_CHECKING:

@@ -27,7 +27,9 @@ FailureKind = Literal[
     "hung",  # the agent CLI produces no more output
     "timeout",  # turn_timeout
     "steps",  # max_steps
+    "lost_tools",  # the hive's tools did not answer, so what the model did with them has not happened
     "cancelled",  # the operator stopped the turn
+    "interrupted",  # the harness ended during the turn, and not because the hive stopped it
     "internal",  # the backend raised an error
     "core",  # the daemon refused a call of the harness
 ]
@@ -115,8 +117,11 @@ class Backend(Protocol):
     async def compact(self, emit: EntrySink, focus: str = "") -> TurnOutcome:
         """Compact the conversation. Ok also if there is nothing to compact."""
 
-    async def new_session(self) -> None:
-        """Discard the conversation: the next turn starts a new one."""
+    async def new_session(self, *, notes: bool = False) -> None:
+        """End the conversation: the next turn starts a new one; with `notes` its prompt contains the agent's notes."""
+
+    async def return_to_session(self) -> None:
+        """Continue the conversation again that the last `new_session` ended."""
 
     async def choose(self, choice: Choice) -> None:
         """Set the model and effort for the next turn."""

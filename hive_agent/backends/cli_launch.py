@@ -87,9 +87,9 @@ _Count = Annotated[int, Field(ge=0, le=2**53)]
 class StoredSession(BaseModel):
     """The conversation of an agent CLI, as stored.
 
-    `id` is the CLI's id of the conversation, None if the next turn starts a new one. `shortened`: it is None because
-    the previous conversation was too long. `input`, `cached` and `output` are the tokens used by the conversation, for
-    a CLI that reports only such totals.
+    `id` is the CLI's id of the conversation, None if the next turn starts a new one. `shortened`: that one begins with
+    the agent's notes from the previous conversation. `input`, `cached` and `output` are the tokens used by the
+    conversation, for a CLI that reports only such totals.
     """
 
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,199}$")] | None = None
@@ -105,6 +105,7 @@ class CliSession:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.known = state_files.load_model(path, StoredSession) or StoredSession()
+        self._ended: StoredSession | None = None
 
     def store(self, known: StoredSession) -> None:
         """Store the conversation. If the file cannot be written, a restart starts a new conversation."""
@@ -112,3 +113,13 @@ class CliSession:
             return
         self.known = known
         state_files.save_model(self._path, known)
+
+    def end(self, *, notes: bool) -> None:
+        """Let the next turn start a new conversation, with the agent's notes in its prompt or without."""
+        self._ended = self.known
+        self.store(StoredSession(shortened=notes))
+
+    def go_back(self) -> None:
+        """Continue the conversation again that was ended last."""
+        if self._ended is not None:
+            self.store(self._ended)

@@ -48,12 +48,12 @@ class Registration:
         self._liveness = await self._client.open_liveness_connection()
         return await self._hello(again=False)
 
-    async def report(self, state: HarnessState, detail: str = "") -> None:
-        """Report the state of the harness. Raises only `superseded`."""
+    async def report(self, state: HarnessState, detail: str = "", notice: str = "") -> None:
+        """Report the state of the harness, and a notice for the operator. Raises only `superseded`."""
         try:
             async with self._reporting:  # One at a time, so that the last state arrives last.
                 self._state = (state, detail[:2_000])
-                await self._send_state()
+                await self._send_state(notice[:2_000])
         except CoreError as error:
             if error.code == "superseded":
                 raise
@@ -96,6 +96,6 @@ class Registration:
         self._profile = await self._client.hello(request)
         return self._profile
 
-    async def _send_state(self) -> None:
+    async def _send_state(self, notice: str = "") -> None:
         state, detail = self._state
-        await self._client.state(StateRequest(instance=self._instance, state=state, detail=detail))
+        await self._client.state(StateRequest(instance=self._instance, state=state, detail=detail, notice=notice))

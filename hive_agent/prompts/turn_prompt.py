@@ -7,9 +7,14 @@ import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from hive_agent.infra import state_files
+from hive_agent.prompts.system_prompt import NOTES
 from hive_core.protocol import Delivery
 from hive_core.protocol.names import OPERATOR, SYSTEM
 from hive_core.text import visible
+
+_SHOWN_NOTES = 20_000
+"""Bytes of the agent's notes in the first prompt of a new conversation."""
 
 
 def render(deliveries: Sequence[Delivery], long_bodies: Path) -> str:
@@ -28,6 +33,18 @@ def render(deliveries: Sequence[Delivery], long_bodies: Path) -> str:
 def render_retry(prompt: str) -> str:
     """Render the prompt of a retried turn: the conversation may already contain it, and a part of the work."""
     return f"This turn was interrupted; check what is done, and continue. These are its messages.\n\n{prompt}"
+
+
+def render_notes(state: Path) -> str:
+    """Render the beginning of the first prompt of a new conversation: the agent's notes from the one before."""
+    try:
+        notes = state_files.read_text(state / NOTES, _SHOWN_NOTES).strip()
+    except OSError as error:
+        notes = f"(cannot be read: {error})"
+    return (
+        f"Your earlier conversation has ended. These are your notes from it, in {NOTES}:"
+        f"\n\n{notes or '(nothing)'}\n\n(end of {NOTES})\n\n"
+    )
 
 
 def _operator_first(deliveries: Sequence[Delivery]) -> list[Delivery]:

@@ -22,7 +22,8 @@ class Reaction:
     `state` is the state that the harness reports during the pause; `paused` means that the operator has to act, and the
     turn is retried after the pause only in case the cause has disappeared. `suspect`: the turn's messages may be the
     cause, so the failure counts against them. `held_after`: a message that has failed so often, in a turn of its own,
-    is held for the operator, and other messages are handled.
+    is held for the operator, and other messages are handled. `checked_after`: the conversation may be the cause, and is
+    checked after so many failures in a row.
     """
 
     state: HarnessState
@@ -36,6 +37,7 @@ class Reaction:
     login: bool = False
     """The pause ends as soon as the backend gets credentials."""
     held_after: int | None = None
+    checked_after: int | None = None
 
 
 _BRIEF = (1.0, 60.0)
@@ -45,17 +47,19 @@ REACTIONS: Mapping[Kind, Reaction] = {
     "rate_limit": Reaction("failed", 5.0, 600.0),
     "overloaded": Reaction("failed", 2.0, 300.0),
     "billing": Reaction("paused", *_SLOW),
-    "too_long": Reaction("paused", *_SLOW, suspect=True, compact=True),
-    "refused": Reaction("failed", *_BRIEF, suspect=True),
+    "too_long": Reaction("paused", *_SLOW, suspect=True, compact=True, checked_after=1),
+    "refused": Reaction("failed", *_BRIEF, suspect=True, held_after=3, checked_after=3),
     "no_tools": Reaction("failed", *_BRIEF, restart=True),
     "no_program": Reaction("paused", 60.0, 3_600.0),
     "config": Reaction("paused", *_SLOW),
-    "crashed": Reaction("failed", *_BRIEF, suspect=True, restart=True),
-    "hung": Reaction("failed", *_BRIEF, suspect=True, restart=True),
+    "crashed": Reaction("failed", *_BRIEF, suspect=True, restart=True, held_after=5, checked_after=3),
+    "hung": Reaction("failed", *_BRIEF, suspect=True, restart=True, held_after=3, checked_after=3),
     "timeout": Reaction("failed", *_BRIEF, suspect=True, held_after=3),
     "steps": Reaction("failed", *_BRIEF, suspect=True, held_after=3),
+    "lost_tools": Reaction("failed", *_BRIEF, suspect=True, restart=True, held_after=5),
     "cancelled": Reaction("idle", 0.0, 0.0, held_after=0),
-    "internal": Reaction("failed", *_BRIEF, suspect=True, restart=True),
+    "interrupted": Reaction("failed", *_BRIEF, suspect=True, held_after=3),
+    "internal": Reaction("failed", *_BRIEF, suspect=True, restart=True, held_after=5),
     "core": Reaction("failed", *_BRIEF, suspect=True),
     "needs_login": Reaction("needs_login", 60.0, 3_600.0, login=True),
 }
@@ -63,6 +67,8 @@ REACTIONS: Mapping[Kind, Reaction] = {
 TOO_MANY_HELD = Reaction("paused", *_SLOW)
 """The reaction to another turn that should be held while `MOST_HELD` turns are held: the harness pauses."""
 MOST_HELD = 10
+USELESS_SESSION = Reaction("paused", *_SLOW)
+"""The reaction to a failure that a new conversation would not remove."""
 
 
 def kind_of(outcome: Failed | NeedsLogin) -> Kind:

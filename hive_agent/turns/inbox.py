@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
-from hive_agent.turns.runner import keep_leases
+from hive_agent.turns.attempts.runner import keep_leases
 from hive_core.protocol import (
     MAX_LEASED,
     MAX_WAIT_SECONDS,

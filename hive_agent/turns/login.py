@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hive_agent.backends.base import Login, LoginFailed
 from hive_agent.infra import log as harness_log
 from hive_agent.interfaces import ActionNotPossible
-from hive_agent.turns.conversation import Conversation
+from hive_agent.turns.conversation.conversation import Conversation
 
 log = logging.getLogger(__name__)
 

@@ -6,17 +6,27 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.client import fetched_messages
 from hive_agent.client.connection import CoreError
-from hive_agent.turns.conversation import Conversation
-from hive_agent.turns.failure_policy import MOST_HELD, REACTIONS, TOO_MANY_HELD, Reaction, kind_of
+from hive_agent.turns.attempts.runner import RepeatReporter, TurnStopper
+from hive_agent.turns.conversation.check import ConversationCheck, Verdict
+from hive_agent.turns.conversation.conversation import Conversation
+from hive_agent.turns.failure_policy import (
+    MOST_HELD,
+    REACTIONS,
+    TOO_MANY_HELD,
+    USELESS_SESSION,
+    Reaction,
+    kind_of,
+)
 from hive_agent.turns.inbox import LeasedInbox
 from hive_agent.turns.operator_controls import PendingRequests
 from hive_agent.turns.records import TurnRecord
-from hive_agent.turns.runner import RepeatReporter, TurnStopper
 from hive_agent.turns.selection import BatchSelector, TurnBatch, TurnSelection
 from hive_agent.turns.turn_log import TurnLog
 from hive_core.protocol import Delivery, HarnessState
@@ -24,8 +34,12 @@ from hive_core.protocol import Delivery, HarnessState
 log = logging.getLogger(__name__)
 
 
-Say = Callable[[HarnessState, str], Awaitable[None]]
-"""Reports the state of the harness to the daemon and the page."""
+class Say(Protocol):
+    """Reports the state of the harness to the daemon and the page, and a notice to the operator."""
+
+    async def __call__(self, state: HarnessState, detail: str, notice: str = "") -> None: ...
+
+
 Pause = Callable[[Reaction, int, float | None], float]
 """Length of the pause after a failure; see `failure_policy.pause`."""
 
@@ -55,6 +69,7 @@ class TurnLoop:
         self._pause = pause
         self._selector = BatchSelector()
         self._selection = TurnSelection(inbox, turn_log, self._selector, requests)
+        self._check = ConversationCheck(conversation)
         self._retry_pause: RetryPause | None = None
         self._in_a_row = 0
         self._idle_with: int | None = None
@@ -181,6 +196,7 @@ class TurnLoop:
         fetched = set(fetched_messages.read(self._state, self._instance)) - self._noted_before
         if isinstance(outcome, Ok):
             self._selector.record_success(taken)
+            self._check.record_success()
             self._in_a_row = 0
             await self._finish(record, ids, fetched - ids)
         else:
@@ -234,15 +250,39 @@ class TurnLoop:
         failures = self._selector.record_failure(batch.deliveries) if reaction.suspect else 0
         if reaction.restart:
             await self._conversation.reopen()
-        if reaction.held_after is not None and (
-            reaction.held_after == 0 or (len(batch.deliveries) == 1 and failures >= reaction.held_after)
-        ):
+        renewed_before = self._check.has_renewed_for(record.id)
+        verdict = await self._check_conversation(record, reaction)
+        is_alone = len(batch.deliveries) == 1
+        if verdict == "useless":
+            reason = f"a new conversation fails, too, and no message is the cause: {outcome.detail}"
+            outcome, reaction = replace(outcome, detail=reason), USELESS_SESSION
+        elif verdict == "renewed" and not (renewed_before and is_alone):
+            await self._schedule_retry(record, outcome, ids, 0.0)
+            self._requests.first = record.id
+            await self._say("thinking", "begins a new conversation", _NEW_SESSION.format(outcome.detail))
+            return
+        elif reaction.held_after == 0 or (is_alone and _is_held(reaction, failures, renewed_before)):
             if len(self._turn_log.held()) < MOST_HELD:
                 await self._hold(record, outcome, ids)
                 return
             reaction = TOO_MANY_HELD
         seconds = await self._pause_after(outcome, reaction)
         await self._schedule_retry(record, outcome, ids, seconds)
+
+    async def _check_conversation(self, record: TurnRecord, reaction: Reaction) -> Verdict:
+        """Check the conversation if the reaction says so; the check's entries go into the transcript of `record`."""
+        if reaction.checked_after is None:
+            return "unchecked"
+        self._idle_with = None
+        emit = await self._turn_log.entry_sink(record)
+        try:
+            return await self._check.judge(record.id, reaction.checked_after, emit, self._inbox.keep_leases)
+        except CoreError as error:
+            if error.code == "superseded":
+                raise
+            return "unchecked"
+        finally:
+            await self._turn_log.changed(record)
 
     async def _hold(self, record: TurnRecord, outcome: Failed | NeedsLogin, ids: Collection[int]) -> None:
         """Hold the turn for the operator; its messages stay leased, so that `receive` returns others."""
@@ -276,6 +316,15 @@ class TurnLoop:
         return seconds
 
 
+def _is_held(reaction: Reaction, failures: int, renewed_before: bool) -> bool:
+    """Return True if a message that failed alone is held: for its failures, or for one in a new conversation."""
+    return reaction.held_after is not None and (failures >= reaction.held_after or renewed_before)
+
+
+_NEW_SESSION = (
+    "Its conversation could not go on: turns failed in a row, and so did a turn of the harness itself, which worked in "
+    "a new conversation. That has begun now, with the agent's notes. The last failure: {}"
+)
 _FIRST_LOGIN_CHECK = 10.0
 _LONGEST_LOGIN_CHECK = 60.0
 """Seconds between checks for credentials: each starts a process of the agent CLI."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from hive_agent.backends.base import Failed
 from hive_agent.interfaces import ActionNotPossible, Snapshot, TurnSummary
-from hive_agent.turns.conversation import Conversation
+from hive_agent.turns.attempts.runner import TurnStopper
+from hive_agent.turns.conversation.conversation import Conversation
 from hive_agent.turns.inbox import LeasedInbox
 from hive_agent.turns.login import LoginController
 from hive_agent.turns.records import TurnRecord
-from hive_agent.turns.runner import TurnStopper
 from hive_agent.turns.turn_log import Publish, TurnLog
 from hive_core.protocol import Effort, HarnessState, Profile
 

@@ -14,7 +14,7 @@ from hive_core.protocol import HarnessState
 from hive_core.runtimes.base import UnitState
 from hive_core.text import Quoted
 
-Trouble = Literal["crashed", "looping", "needs_login", "failing", "paused", "starved", "pageless"]
+Trouble = Literal["crashed", "looping", "needs_login", "failing", "paused", "starved", "pageless", "noticed"]
 
 _QUIET_SECONDS = 600.0
 _LASTING_SECONDS = 60.0
@@ -162,6 +162,11 @@ class Alerts:
     def page_has_port(self, name: str) -> None:
         """Close the incident of a page without a port."""
         self._open.discard((name, "pageless"))
+
+    def noticed(self, name: str, notice: Quoted) -> str | None:
+        """The message that passes on a notice of a harness, unless it gave another one lately."""
+        text = f"The harness of {name} has a notice; nobody has to act on it. In its own words:"
+        return self._opened(name, "noticed", f"{text}\n{notice.block(_SHOWN_DETAIL)}")
 
     def _opened(self, name: str, trouble: Trouble, text: str) -> str | None:
         incident, now = (name, trouble), self._clock()

@@ -118,8 +118,11 @@ class HarnessReports:
         if not again:
             await self.harness(name, "starting", "")
 
-    async def harness(self, name: str, state: HarnessState, detail: str) -> None:
-        """Record the state that a harness reports. Nothing happens if it has not said hello, or its run has ended."""
+    async def harness(self, name: str, state: HarnessState, detail: str, notice: str = "") -> None:
+        """Record the state that a harness reports, and pass its notice on.
+
+        Nothing happens if it has not said hello, or its run has ended.
+        """
         unit, last = self._runtime.unit(name), self._reports.get(name)
         if last is None or (unit is not None and last.run < unit.run + (not unit.has_processes)):
             return
@@ -134,6 +137,8 @@ class HarnessReports:
             self._alerts.state_reported(name, state, Quoted(detail)),
             operator_too=state in ("paused", "needs_login"),
         )
+        if notice:
+            await self._announce(name, self._alerts.noticed(name, Quoted(notice)), operator_too=True)
 
     async def page_lacks_port(self, name: str, port: int, holder: ListeningProcess | None) -> None:
         """Send a message that the agent's page has no port, once until it has one."""

@@ -43,11 +43,12 @@ class Profile(Answer):
 
 
 class StateRequest(Request):
-    """Report the state of the harness."""
+    """Report the state of the harness. `notice` is for the operator: something happened, and nobody has to act."""
 
     instance: Instance
     state: HarnessState
     detail: Annotated[str, StringConstraints(max_length=2_000)] = ""
+    notice: Annotated[str, StringConstraints(max_length=2_000)] = ""
 
 
 class WhoAmI(Answer):

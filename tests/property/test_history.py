@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hive_agent.backends.transcript import TranscriptText
-from hive_agent.turns.conversation import ConversationStateFile
+from hive_agent.turns.conversation.state import ConversationStateFile
 from hive_agent.turns.history import TurnHistory
 from hive_agent.turns.turn_log import TurnLog
 

@@ -99,9 +99,13 @@ class ClaudeBackend:
             self._discard_session(emit)
         return outcome or Ok()
 
-    async def new_session(self) -> None:
+    async def new_session(self, *, notes: bool = False) -> None:
         await self._end()
-        self._session.store(StoredSession())
+        self._session.end(notes=notes)
+
+    async def return_to_session(self) -> None:
+        await self._end()
+        self._session.go_back()
 
     async def choose(self, choice: Choice) -> None:
         if choice != self._choice:
@@ -144,6 +148,8 @@ class ClaudeBackend:
         if not self.warm:
             await self._end()
         known = self._session.known.id
+        if known is None and self._session.known.shortened:
+            prompt = turn_prompt.render_notes(self._agent.state) + prompt
         try:
             process = self._process or await self._start()
         except ProgramNotFound as error:
@@ -242,7 +248,7 @@ class ClaudeBackend:
 
     def _discard_session(self, emit: EntrySink) -> None:
         emit(Notice("warning", "Claude Code no longer has the conversation: a new one starts"))
-        self._session.store(StoredSession())
+        self._session.store(StoredSession(shortened=True))
 
     # --- between turns ------------------------------------------------------------------------------------------
 

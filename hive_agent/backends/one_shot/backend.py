@@ -28,13 +28,10 @@ from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSe
 from hive_agent.backends.one_shot.reader import OutputReader
 from hive_agent.backends.tool_permissions import BadConfig
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted
-from hive_agent.infra import leftovers, state_files
+from hive_agent.infra import leftovers
 from hive_agent.infra.processes import next_line, running
 from hive_agent.prompts import turn_prompt
 from hive_agent.prompts.system_prompt import NOTES
-
-_SHOWN_NOTES = 20_000
-"""Bytes of the agent's notes in the first prompt of a new conversation."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +112,11 @@ class OneShotBackend:
             self._session.store(StoredSession(shortened=True))
         return Ok()
 
-    async def new_session(self) -> None:
-        self._session.store(StoredSession())
+    async def new_session(self, *, notes: bool = False) -> None:
+        self._session.end(notes=notes)
+
+    async def return_to_session(self) -> None:
+        self._session.go_back()
 
     async def choose(self, choice: Choice) -> None:
         self._choice = choice
@@ -163,7 +163,8 @@ class OneShotBackend:
             self._temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
             leftovers.set_damaged_aside(self._cli.own_files)
             call = self._cli.prepare_call(self._choice, known.id)
-            escaped = self._cli.escape_prompt(self._with_notes(known, prompt))
+            begun = known.id is not None or not known.shortened
+            escaped = self._cli.escape_prompt(prompt if begun else turn_prompt.render_notes(self._state) + prompt)
             tracking = self._tracking_session(known, reader, emit)
             async with running(call.argv, call.environment, self._state) as process:
                 outcome = await run_process(process, self._cli.name, escaped, reader, tracking)
@@ -180,18 +181,6 @@ class OneShotBackend:
         if isinstance(outcome, Failed) and not self._cli.logged_in() and outcome.kind in ("refused", "crashed"):
             return NeedsLogin(outcome.detail)
         return outcome
-
-    def _with_notes(self, known: StoredSession, prompt: str) -> str:
-        if known.id is not None or not known.shortened:
-            return prompt
-        try:
-            notes = state_files.read_text(self._state / NOTES, _SHOWN_NOTES).strip()
-        except OSError as error:
-            notes = f"(cannot be read: {error})"
-        return (
-            f"Your earlier conversation was too long and has ended. These are your notes from it, in {NOTES}:"
-            f"\n\n{notes or '(nothing)'}\n\n(end of {NOTES})\n\n{prompt}"
-        )
 
     def _tracking_session(self, known: StoredSession, reader: OutputReader, emit: EntrySink) -> EntrySink:
         """Wrap `emit` so that the id of the conversation is stored at once, in case the turn is killed."""

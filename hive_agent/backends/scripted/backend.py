@@ -96,8 +96,11 @@ class ScriptedBackend:
     async def compact(self, emit: EntrySink, focus: str = "") -> TurnOutcome:
         return Ok()
 
-    async def new_session(self) -> None:
+    async def new_session(self, *, notes: bool = False) -> None:
         """Nothing to do: there is no conversation, and the memory of rules stays."""
+
+    async def return_to_session(self) -> None:
+        """Nothing to do: there is no conversation."""
 
     async def choose(self, choice: Choice) -> None:
         """Nothing to do: there is no model."""

@@ -41,7 +41,7 @@ def harness(
     async def state(call: ApiCall) -> Done:
         request = call.read(StateRequest)
         directory.check_instance(call.caller.name, request.instance)
-        await reports.harness(call.caller.name, request.state, request.detail)
+        await reports.harness(call.caller.name, request.state, request.detail, request.notice)
         return Done()
 
     async def status(call: ApiCall) -> Done:

@@ -17,7 +17,7 @@ from hive_agent.backends.base import Backend, Failed, NeedsLogin, Ok, TurnOutcom
 from hive_agent.backends.claude import process as claude_turn
 from hive_agent.backends.transcript import Entry, Notice
 from hive_agent.client.core_client import CoreClient
-from hive_agent.turns.runner import keep_leases, run_turn
+from hive_agent.turns.attempts.runner import keep_leases, run_turn
 from tests.helpers.fake_messages_api import ApiError, Blocks, ModelServer, Text, has_tool_result, model_server
 from tests.integration.backends.claude_code import (
     INSTANCE,

@@ -49,10 +49,12 @@ class FakeBackend:
         self.turns: list[list[int]] = []
         self.attempts: list[tuple[int, int]] = []
         self.asked: list[str] = []
-        """`notes`, `compact`, `new_session`, `choose MODEL EFFORT`, `close`."""
+        """`notes`, `check`, `compact`, `new_session` (also `with notes`), `return_to_session`, `choose MODEL EFFORT`,
+        `close`."""
         self.emit: EntrySink = lambda _entry: None
         self.compacting: Callable[[], TurnOutcome] = Ok
         self.noting: Callable[[], TurnOutcome] = Ok
+        self.checking: Callable[[], TurnOutcome] = Ok
         self.started = asyncio.Event()
         self.cancelled = 0
         self.closed = False
@@ -61,6 +63,9 @@ class FakeBackend:
         self.logins: list[FakeLogin] = []
 
     async def run(self, turn: Turn, emit: EntrySink) -> TurnOutcome:
+        if turn.id == 0 and "checks whether" in turn.deliveries[0].body:
+            self.asked.append("check")
+            return self.checking()
         if turn.id == 0:
             self.asked.append("notes")
             return self.noting()
@@ -78,8 +83,11 @@ class FakeBackend:
         self.asked.append("compact")
         return self.compacting()
 
-    async def new_session(self) -> None:
-        self.asked.append("new_session")
+    async def new_session(self, *, notes: bool = False) -> None:
+        self.asked.append("new_session with notes" if notes else "new_session")
+
+    async def return_to_session(self) -> None:
+        self.asked.append("return_to_session")
 
     async def choose(self, choice: Choice) -> None:
         self.asked.append(f"choose {choice.model} {choice.effort}")

@@ -129,7 +129,8 @@ def test_asks_for_more_only_with_suspects() -> None:
 
 
 def poisoned(*bodies: str) -> TurnOutcome:
-    return Failed("refused", "cannot be handled") if "poison" in bodies else Ok()
+    # Of a kind that is tried for ever, unlike those whose message is held for the operator after some failures.
+    return Failed("core", "cannot be handled") if "poison" in bodies else Ok()
 
 
 async def judge(turn: Turn) -> TurnOutcome:

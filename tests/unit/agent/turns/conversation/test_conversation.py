@@ -10,7 +10,7 @@ import pytest
 from hive_agent.backends.base import Failed, Ok, Turn, TurnOutcome
 from hive_agent.backends.transcript import SessionStarted, TokenUsage
 from hive_agent.interfaces import ActionNotPossible
-from hive_agent.turns import conversation
+from hive_agent.turns.conversation import conversation
 from hive_core.protocol import AgentConfig
 from tests.unit.agent.backends.fake_backend import Running, serving, well
 from tests.unit.agent.fake_core_api import FakeCore

@@ -7,29 +7,23 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, Field, StringConstraints
+from typing import Any
 
 from hive_agent.backends.base import Backend, Choice, Failed, Login, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted, TokenUsage
 from hive_agent.infra import log as harness_log
-from hive_agent.infra import state_files
-from hive_agent.prompts.system_prompt import NOTES
-from hive_agent.turns.runner import TurnStopper, run_guarded, run_turn
-from hive_core.protocol import Backend as BackendName
-from hive_core.protocol import Delivery, Effort, Profile
-from hive_core.protocol.names import SYSTEM
+from hive_agent.turns.attempts.runner import TurnStopper, run_guarded, run_turn
+from hive_agent.turns.conversation.own_turns import check_turn, notes_turn
+from hive_agent.turns.conversation.state import ConversationState, ConversationStateFile, bounded_tokens
+from hive_core.protocol import Effort, Profile
 
 log = logging.getLogger(__name__)
 
 
 _FULL = 0.8
 """Share of the model's window above which the conversation is compacted before the next turn."""
-_NOTES_SECONDS = 300.0
-_NOTES_STEPS = 20
+_OWN_TURN_SECONDS = 300.0
+_OWN_TURN_STEPS = 20
 _REQUEST_SECONDS = 60.0
 """Time limit of a call of the backend outside turns, such as for a new conversation."""
 
@@ -115,8 +109,8 @@ class Conversation:
                     notes_turn(self._profile.name),
                     tracking,
                     keep_leases(),
-                    min(limit, _NOTES_SECONDS),
-                    max_steps=_NOTES_STEPS,
+                    min(limit, _OWN_TURN_SECONDS),
+                    max_steps=_OWN_TURN_STEPS,
                 )
                 if not isinstance(written, Ok):
                     log.warning("the agent did not write its notes: %s", written.detail)
@@ -135,12 +129,35 @@ class Conversation:
         self._changed()
         return _clean(outcome)
 
-    async def start_new_session(self) -> None:
-        """Start a new conversation."""
-        if await self._call_backend("start a new conversation", self._backend.new_session):
-            self.now.context, self.now.begun = 0, False
-            self._state_file.save()
-            self._changed()
+    async def check(self, emit: EntrySink, keep_leases: KeepLeases) -> TurnOutcome:
+        """Run a turn that asks the model for nothing, which shows whether the conversation can go on."""
+        async with self._working():
+            await self._apply_choice()
+            outcome = await run_turn(
+                self._backend,
+                check_turn(self._profile.name),
+                self._tracking_context(emit),
+                keep_leases(),
+                min(self._profile.config.turn_timeout, _OWN_TURN_SECONDS),
+                max_steps=_OWN_TURN_STEPS,
+            )
+        self._state_file.save()
+        return _clean(outcome)
+
+    async def start_new_session(self, *, notes: bool = False) -> None:
+        """Start a new conversation; with `notes` its first prompt contains the agent's notes."""
+        if await self._call_backend("start a new conversation", lambda: self._backend.new_session(notes=notes)):
+            self._session_changed(0, begun=False)
+
+    async def return_to_session(self) -> None:
+        """Go back to the conversation from before the last `start_new_session`."""
+        if await self._call_backend("go back to its conversation", self._backend.return_to_session):
+            self._session_changed(0, begun=True)
+
+    def _session_changed(self, context: int, *, begun: bool) -> None:
+        self.now.context, self.now.begun = context, begun
+        self._state_file.save()
+        self._changed()
 
     def choose_model(self, model: str | None, effort: Effort | None) -> None:
         """Use this model and effort from the next turn on; None stands for the value of agent.toml."""
@@ -216,7 +233,7 @@ class Conversation:
             now = self.now
             if isinstance(entry, TokenUsage):
                 now.begun = True
-                now.context, now.window = _tokens(entry.context), _tokens(entry.window) or now.window
+                now.context, now.window = bounded_tokens(entry.context), bounded_tokens(entry.window) or now.window
             elif isinstance(entry, SessionStarted):
                 now.begun = True
                 if entry.fresh:
@@ -247,11 +264,6 @@ class Conversation:
         return True
 
 
-def _tokens(reported: int) -> int:
-    """Bound a token count that a program reported to the values that the state file can hold."""
-    return max(0, min(reported, MOST_TOKENS))
-
-
 def _clean(outcome: TurnOutcome) -> TurnOutcome:
     return outcome if isinstance(outcome, Ok) else _clean_problem(outcome)
 
@@ -259,49 +271,3 @@ def _clean(outcome: TurnOutcome) -> TurnOutcome:
 def _clean_problem(outcome: Failed | NeedsLogin) -> Failed | NeedsLogin:
     """Make the detail valid UTF-8: the output of a model may contain lone surrogates."""
     return replace(outcome, detail=outcome.detail.encode(errors="replace").decode())
-
-
-def notes_turn(name: str) -> Turn:
-    """Build a turn with one message from the harness itself to the agent `name`; the daemon does not know it."""
-    text = (
-        "Your conversation is about to be compacted: only a summary of it will remain. "
-        f"Now write to {NOTES} in your working directory everything that you will need and cannot find elsewhere: the "
-        "requests that you received and from whom (with the numbers of messages that still need an answer), the work "
-        "that is done, the next steps, your findings. Remove outdated content from it. Do nothing else in this turn: "
-        "send nothing and fetch no messages. Then end the turn."
-    )
-    delivery = Delivery(
-        id=0, sender=SYSTEM, to=name, body=text, sent_at=datetime.now(UTC), attempt=1, redelivered=False
-    )
-    return Turn((delivery,))
-
-
-MOST_TOKENS = 2**53
-
-
-class ConversationState(BaseModel):
-    """The operator's choices and the size of the conversation, as stored.
-
-    `model` and `effort` apply only to `backend`. `context` is the part of the model's `window` (0: not known) that the
-    conversation fills, in tokens. `begun`: a conversation exists.
-    """
-
-    backend: BackendName
-    model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
-    effort: Effort | None = None
-    context: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 0
-    window: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 0
-    begun: bool = False
-
-
-class ConversationStateFile:
-    """The current state of the conversation, and the file that stores it."""
-
-    def __init__(self, path: Path, backend: BackendName) -> None:
-        self._path = path
-        found = state_files.load_model(path, ConversationState)
-        self.now = found if found is not None and found.backend == backend else ConversationState(backend=backend)
-
-    def save(self) -> None:
-        """Write `now` to the file. A failure is logged; the state is then lost with a restart."""
-        state_files.save_model(self._path, self.now)

@@ -102,7 +102,7 @@ class Harness:
             log.info("serving %s (%s) on deployment %d", profile.name, profile.config.backend, profile.deployment)
             turn_loop, controls = await self._build(stack, profile)
             await self._open_page(stack, controls, profile)
-            await turn_loop.report_idle()
+            await turn_loop.start()
             background = [
                 asyncio.create_task(self._registration.keep()),
                 asyncio.create_task(turn_loop.keep_checking()),
@@ -117,7 +117,7 @@ class Harness:
 
     async def _build(self, stack: AsyncExitStack, profile: Profile) -> tuple[TurnLoop, OperatorControls]:
         """Build the parts of the harness, which are closed with `stack`."""
-        turn_log = await TurnLog.open(TurnHistory(self._state / "turns"), self._publish)
+        turn_log = await TurnLog.open(TurnHistory(self._state / "turns"), self._publish, crashed=profile.crashed)
         stack.callback(turn_log.close)
         state_file = ConversationStateFile(self._state / "conversation.json", profile.config.backend)
         conversation = Conversation(profile, self._open_backend, state_file, self.changed)
@@ -132,6 +132,7 @@ class Harness:
         self._turn_loop = turn_loop = TurnLoop(
             state=self._state,
             instance=self._instance,
+            client=self._client,
             inbox=inbox,
             turn_log=turn_log,
             conversation=conversation,

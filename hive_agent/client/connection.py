@@ -25,6 +25,9 @@ _PASSING = frozenset({"unreachable", "stopping", "storage_failed", "database_bus
 _ANSWER_SECONDS = 30.0
 """Time limit of an answer, in addition to the time that the request asks the daemon to wait."""
 
+NO_ANSWER = "The hive did not carry this out"
+"""Beginning of the error of a tool whose call was repeated in vain while the daemon was down or could not write."""
+
 A = TypeVar("A", bound=Answer)
 
 

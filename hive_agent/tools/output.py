@@ -11,7 +11,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field, ValidationError
 
-from hive_agent.client.connection import CoreError
+from hive_agent.client.connection import NO_ANSWER, CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_core.errors.faults import find_faults
 from hive_core.protocol import LogsAnswer, LogsQuery
@@ -30,7 +30,8 @@ def as_tool_errors(hint: str = "") -> Iterator[None]:
         (fault,) = find_faults(error, BaseModel)
         raise ToolError(_with_hint(f"{fault.place}: {fault.reason}", hint)) from None
     except CoreError as error:
-        raise ToolError(_with_hint(error.message, error.hint)) from None
+        message = f"{NO_ANSWER}: {error.message}" if error.passing else error.message
+        raise ToolError(_with_hint(message, error.hint)) from None
 
 
 def _with_hint(message: str, hint: str) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from hive_agent.backends.base import Failed, NeedsLogin, Ok, Turn, TurnOutcome
+from hive_agent.backends.transcript import EntrySink
 from hive_agent.client import fetched_messages
 from hive_agent.client.connection import CoreError
+from hive_agent.client.core_client import CoreClient
+from hive_agent.turns.attempts.followed import FollowedAttempt
+from hive_agent.turns.attempts.retry_pause import RetryPause
 from hive_agent.turns.attempts.runner import RepeatReporter, TurnStopper
 from hive_agent.turns.conversation.check import ConversationCheck, Verdict
 from hive_agent.turns.conversation.conversation import Conversation
@@ -52,6 +56,7 @@ class TurnLoop:
         *,
         state: Path,
         instance: str,
+        client: CoreClient,
         inbox: LeasedInbox,
         turn_log: TurnLog,
         conversation: Conversation,
@@ -61,6 +66,7 @@ class TurnLoop:
     ) -> None:
         self._state = state
         self._instance = instance
+        self._client = client
         self._inbox = inbox
         self._turn_log = turn_log
         self._conversation = conversation
@@ -144,6 +150,21 @@ class TurnLoop:
             free = await self._selection.fetch(wait=False)
             await self._inbox.release([delivery.id for delivery in free])
 
+    async def start(self) -> None:
+        """Hold turns that have ended the harness again and again, and report that it waits for messages."""
+        limit = REACTIONS["interrupted"].held_after or 0
+        for record in self._turn_log.waiting():
+            # A turn of several messages is split first: from their third attempt on each has a turn of its own.
+            if record.interrupted >= limit and len(record.messages) == 1:
+                why = f"the harness ended in {record.interrupted} attempts of the turn, and the hive had not stopped it"
+                outcome = Failed("interrupted", why)
+                if len(self._turn_log.held()) < MOST_HELD:
+                    await self._hold(record, outcome, ())
+                else:
+                    await self._pause_after(outcome, TOO_MANY_HELD)
+                    return
+        await self.report_idle()
+
     async def report_idle(self) -> None:
         """Report that the harness waits for messages and the number of held turns, or why no turn can work now."""
         await self._report_idle(await self._conversation.find_problem())
@@ -211,12 +232,22 @@ class TurnLoop:
         doing = f"{count} message{'s' if count > 1 else ''}"
         await self._say("thinking", doing)
         emit = await self._turn_log.entry_sink(record)
-        turn = Turn(tuple(batch.deliveries), record.id, record.attempt, self._selection.fetcher(record, taken))
+        attempt = await self._follow(record, batch, emit)
+        fetch = self._selection.fetcher(record, taken)
+        turn = Turn(tuple(batch.deliveries), record.id, record.attempt, attempt.fetching(fetch))
         repeats = RepeatReporter(lambda detail: self._say("thinking", detail), doing)
+        watch = repeats.watch(attempt.record)
         try:
-            return await self._conversation.run(turn, repeats.watch(emit), self._inbox.keep_leases, self.stopper)
+            outcome = await self._conversation.run(turn, watch, self._inbox.keep_leases, self.stopper)
         finally:
             await repeats.close()
+        return await attempt.finish(outcome, self._client)
+
+    async def _follow(self, record: TurnRecord, batch: TurnBatch, emit: EntrySink) -> FollowedAttempt:
+        attempt = FollowedAttempt(batch.deliveries, emit, answers=self._conversation.has_model)
+        if record.attempt > 1:
+            attempt.answers.replay(await self._turn_log.entries(record.id))
+        return attempt
 
     async def _finish(self, record: TurnRecord, ids: Collection[int], fetched: Collection[int]) -> None:
         """Acknowledge the turn's messages, and those that the model `fetched` with the recv tool."""
@@ -325,29 +356,3 @@ _NEW_SESSION = (
     "Its conversation could not go on: turns failed in a row, and so did a turn of the harness itself, which worked in "
     "a new conversation. That has begun now, with the agent's notes. The last failure: {}"
 )
-_FIRST_LOGIN_CHECK = 10.0
-_LONGEST_LOGIN_CHECK = 60.0
-"""Seconds between checks for credentials: each starts a process of the agent CLI."""
-
-
-class RetryPause:
-    """Lasts the given seconds, or with `until_login` until the backend has credentials, if that is sooner."""
-
-    def __init__(self, seconds: float, *, until_login: bool = False) -> None:
-        self._until = time.monotonic() + seconds
-        self._login_check = _FIRST_LOGIN_CHECK if until_login else None
-
-    async def wait(self, requests: PendingRequests, logged_in: Callable[[], Awaitable[bool]]) -> bool:
-        """Wait for the end of the pause. False if it has not ended, such as after a request of the operator."""
-        left = self._until - time.monotonic()
-        if left <= 0:
-            return True
-        if self._login_check is None:
-            return not await requests.wait(left)
-        if await requests.wait(min(left, self._login_check)):
-            return False
-        self._login_check = min(self._login_check * 2, _LONGEST_LOGIN_CHECK)
-        if not await logged_in():
-            return False
-        log.info("the backend has credentials now")
-        return True

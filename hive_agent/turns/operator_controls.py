@@ -94,6 +94,7 @@ class OperatorControls:
         record = self._waiting(turn)
         if record.state == "held":
             freed = self._free_messages(record)
+            record.interrupted = 0  # Else it would be held again at the next start.
             await self._turn_log.end(record, "waiting", failure=record.failure, detail=record.detail)
             await self._inbox.release(freed)
         self._requests.first = turn

@@ -49,7 +49,8 @@ class TurnRecord(BaseModel):
     """One turn. Times are seconds since 1970.
 
     `settled`: the daemon knows the outcome; a turn that is `ok` or `skipped` and not settled has messages to be
-    acknowledged. `compacted`: the conversation was compacted because of this turn.
+    acknowledged. `compacted`: the conversation was compacted because of this turn. `interrupted` counts the attempts in
+    which the harness ended although the hive had not stopped it; `broken_off`: the harness stopped in the last attempt.
     """
 
     id: TurnId
@@ -67,6 +68,8 @@ class TurnRecord(BaseModel):
     cost_usd: Cost | None = None
     settled: bool = True
     compacted: bool = False
+    interrupted: Count = 0
+    broken_off: bool = False
 
     @property
     def open(self) -> bool:

@@ -18,6 +18,8 @@ Publish = Callable[[str, Mapping[str, object]], object]
 _SHOWN_MESSAGE = 20_000
 """Characters of a message in the transcript of its turn."""
 INTERRUPTED = "the harness stopped during the turn"
+MOST_COUNTED = 1_000
+"""Interruptions of one turn that are counted; the agent can write any number into the stored record."""
 
 
 class TurnLog:
@@ -34,13 +36,22 @@ class TurnLog:
         self._full: set[int] = set()
 
     @classmethod
-    async def open(cls, history: TurnHistory, publish: Publish) -> TurnLog:
-        """Read the stored turns. A turn that was running when the harness stopped is retried."""
+    async def open(cls, history: TurnHistory, publish: Publish, *, crashed: bool = False) -> TurnLog:
+        """Read the stored turns. A turn that was running when the harness stopped is retried.
+
+        `crashed`: the hive had not stopped it, so the turn may have ended it. That is counted on disk before anything
+        else is tried.
+        """
         turn_log = cls(history, await history.open(), publish)
         for record in turn_log.unfinished():
             if record.state == "running":
                 record.recount_usage(await history.entries(record.id))
                 record.state, record.next_try_at, record.detail = "waiting", time.time(), INTERRUPTED
+                record.broken_off = True
+            if record.broken_off:
+                record.broken_off = False
+                record.interrupted += int(crashed and record.interrupted < MOST_COUNTED)
+                await history.write(record)
         return turn_log
 
     # --- queries --------------------------------------------------------------------------------------------
@@ -139,6 +150,7 @@ class TurnLog:
     def interrupt(self, record: TurnRecord) -> None:
         """Record that the harness stops while the turn is running."""
         record.state, record.next_try_at, record.detail = "waiting", time.time(), INTERRUPTED
+        record.broken_off = True
         self._history.note(record)
         self._publish("turn", _data(record))
 

@@ -85,6 +85,8 @@ class HarnessReports:
         self._alerts = Alerts(clock)
         self._crashes = CrashRecords()
         self._reports: dict[str, HarnessReport] = {}
+        self._ended_alone: set[str] = set()
+        """The agents whose last run ended without the hive having stopped it."""
 
     def report(self, name: str) -> HarnessReport | None:
         """The last report of the harness that runs now; None if none runs, or it has not said hello."""
@@ -104,7 +106,15 @@ class HarnessReports:
         self._reports.pop(name, None)
         self._alerts.forget(name)
         self._crashes.forget(name)
+        self._ended_alone.discard(name)
         self.health_monitor.check_again(name)
+
+    def has_crashed(self, name: str) -> bool:
+        """Return True if the last harness of `name` ended without the hive having stopped it, while this daemon ran.
+
+        In a container the harness is started again without the container, so that its unit does not change.
+        """
+        return name in self._ended_alone or self.report(name) is not None
 
     async def hello(self, name: str, deployment: int | None, *, again: bool = False) -> None:
         """Record that a harness has started and reports to run `deployment`.
@@ -112,6 +122,7 @@ class HarnessReports:
         `again`: it started before this daemon did, and reports its state next.
         """
         unit = self._runtime.unit(name) or UnitState(name, "stopped")
+        self._ended_alone.discard(name)
         # A harness may be heard before its start is: systemd's signals can be late.
         self._reports[name] = HarnessReport(unit.run if unit.has_processes else unit.run + 1, deployment)
         self.health_monitor.check_again(name)
@@ -172,6 +183,10 @@ class HarnessReports:
         if not unit.oom_killed:
             self._events.publish("agent.lifecycle", data)
         _log.info("agent lifecycle", pid=unit.pid, **data)
+        if unit.lifecycle in ("backoff", "failed"):
+            self._ended_alone.add(unit.name)
+        elif unit.lifecycle in ("stopping", "stopped"):
+            self._ended_alone.discard(unit.name)
         self.health_monitor.check_again(unit.name)
         report = self._reports.get(unit.name)
         if not unit.has_processes and report is not None and report.run <= unit.run:

@@ -94,6 +94,6 @@ class StepFailed(Failure):
 
 
 class AskTimedOut(Failure):
-    """The answer did not come in time."""
+    """The answer did not come in time, or will not come."""
 
     exit_code = 4

@@ -151,6 +151,8 @@ class LiveCheck:
             answer = self._client.get(f"/v1/messages/{sent}/reply", {"wait_seconds": f"{poll:.3f}"}, wait=poll)
             if isinstance(reply := answer.get("reply"), dict):
                 break
+            if answer.get("handled"):
+                raise StepFailed(f"{self.name} has handled a message without an answer", _HINT)
             if time.monotonic() >= end:
                 raise StepFailed(f"{self.name} has not answered after {self._timeout:g} s", _HINT)
         self._client.post("/v1/messages/read", {"ids": [reply.get("id")]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -79,6 +80,8 @@ class Broker:
         self._clock = clock
         self._steady = steady
         self._wakeups = Wakeups()
+        self._asked: Counter[int] = Counter()
+        """The messages of the operator whose answers are waited for, with how many wait."""
         self._lease_requests = FairQueue(_NO_LIMIT, _LEASE_REQUESTS, _NO_LIMIT)
         self._inboxes = Inboxes(inbox_limit, budgets)
         self._budgets = SendingBudgets(budgets, ticks)
@@ -223,18 +226,22 @@ class Broker:
         return await self._finish(OPERATOR, None, ids)
 
     async def wait_reply(self, number: int, wait_seconds: float) -> ReplyAnswer:
-        """Wait for the answer to a message of the operator; raises `unknown_message`."""
+        """Wait for the answer to a message of the operator, or until none is to come; raises `unknown_message`."""
         asked = await self._database.read(lambda db: store.find_message(db, number))
         if asked is None or asked.sender != OPERATOR:
             raise store.unknown_message(number)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_seconds
-        with self._wakeups.add_waiter(OPERATOR) as waiter:
-            while True:
-                row = await self._database.read(lambda db: store.find_reply(db, asked))
-                if row is not None or loop.time() >= deadline or self._wakeups.closed:
-                    return ReplyAnswer(reply=message(row) if row else None)
-                await waiter.wait(deadline - loop.time())
+        self._asked[number] += 1
+        try:
+            with self._wakeups.add_waiter(OPERATOR) as waiter:
+                while True:
+                    row, handled = await self._database.read(lambda db: store.find_answer(db, asked))
+                    if row is not None or handled or loop.time() >= deadline or self._wakeups.closed:
+                        return ReplyAnswer(reply=message(row) if row else None, handled=handled)
+                    await waiter.wait(deadline - loop.time())
+        finally:
+            self._asked -= Counter([number])
 
     # --- maintenance ---------------------------------------------------------------------------------------------
 
@@ -283,6 +290,8 @@ class Broker:
         for acknowledged in done:
             self._inboxes.remove(acknowledged.charged, name, acknowledged.size)
         ids = [acknowledged.id for acknowledged in done]
+        if self._asked and not self._asked.keys().isdisjoint(ids):
+            self._wakeups.wake(OPERATOR)
         self._pacer.acknowledged(name, ids)
         self._notify("message.acknowledged", name, ids)
 

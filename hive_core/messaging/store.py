@@ -252,6 +252,26 @@ def find_reply(db: sqlite3.Connection, asked: MessageRow) -> MessageRow | None:
     return MessageRow(*row) if row else None
 
 
+def find_answer(db: sqlite3.Connection, asked: MessageRow) -> tuple[MessageRow | None, bool]:
+    """Return what `find_reply` finds; if that is nothing, also what `is_handled` says."""
+    row = find_reply(db, asked)
+    return row, row is None and is_handled(db, asked.id)
+
+
+def is_handled(db: sqlite3.Connection, number: int) -> bool:
+    """Return True if all recipients have acknowledged a message, and none has sent anything since it was stored.
+
+    An agent that has sent something, such as a question to another agent, may answer later.
+    """
+    query = """SELECT recipient, acknowledged_at IS NULL FROM deliveries WHERE message = ?"""
+    recipients = db.execute(query, (number,)).fetchall()
+    if not recipients or any(is_open for _, is_open in recipients):
+        return False
+    query = """SELECT 1 FROM messages WHERE id > ? AND sender IN (SELECT value FROM json_each(?)) LIMIT 1"""
+    names = json.dumps([name for name, _ in recipients])
+    return db.execute(query, (number, names)).fetchone() is None
+
+
 def forget(db: sqlite3.Connection, recipient: str) -> int:
     """Remove all deliveries to `recipient`; returns how many of them were unacknowledged."""
     # Counted on its own: SQLite 3.40 returns 0 for `acknowledged_at IS NULL` in the RETURNING of this DELETE.

@@ -24,7 +24,11 @@ class HelloRequest(Request):
 
 
 class Profile(Answer):
-    """The agent of the harness and its approved configuration."""
+    """The agent of the harness and its approved configuration.
+
+    `crashed` is true if the harness before this one ended without the hive having stopped it, as far as this daemon
+    knows.
+    """
 
     name: str
     kind: Kind
@@ -32,6 +36,7 @@ class Profile(Answer):
     prompt: str
     deployment: int
     lease_seconds: float
+    crashed: bool = False
 
     @field_validator("config", mode="before")
     @classmethod

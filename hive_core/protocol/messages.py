@@ -131,7 +131,9 @@ class WaitQuery(Query):
 class ReplyAnswer(Answer):
     """The first unread message to the operator that answers the one asked about, if it came in time.
 
-    That is a message with its id in `reply_to`, or one without `reply_to` from the agent that was asked.
+    That is a message with its id in `reply_to`, or one without `reply_to` from the agent that was asked. `handled` is
+    true if there is none and none is to come: all recipients have handled the message and sent nothing since.
     """
 
     reply: Message | None
+    handled: bool = False

@@ -22,7 +22,7 @@ from hive_agent.backends.one_shot.backend import CliCall, OneShotBackend
 from hive_agent.backends.one_shot.reader import OutputReader, tool_result
 from hive_agent.backends.tool_permissions import Allowed, parse_tools
 from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
-from hive_agent.infra import state_files
+from hive_agent.infra import json_text, state_files
 from hive_agent.infra.json_text import count, field, text
 from hive_agent.prompts import system_prompt
 from hive_core.protocol import Effort, McpServer
@@ -254,6 +254,10 @@ _BAD_CONFIG = 52
 _RETRYING = re.compile(r"Attempt (\d{1,4}) failed(?:: (.+?)| with status (\d{3}))?\.+ Retrying (?:after|with)(.*)")
 """What Gemini CLI writes before it calls the model again (packages/core/src/utils/retry.ts)."""
 _MESSAGE = re.compile(r'"message": ?"((?:[^"\\]|\\.){1,1000})')
+_MCP_ANSWER = '{"functionResponse":'
+_MCP_RESPONSE = f" with response: [{_MCP_ANSWER}"
+"""Text of the program between an MCP tool's arguments and its result, in the message of an error. The arguments before
+it are JSON, in which such quotation marks are escaped."""
 _LONGEST_ANSWER = 1_000_000
 """Characters of an answer that is joined from its parts."""
 
@@ -289,8 +293,7 @@ class GeminiReader(OutputReader):
                 return [ToolCall(text(event, "tool_id"), text(event, "tool_name"), field(event, "parameters"))]
             case "tool_result":
                 failed = event.get("status") != "success"
-                output = text(event, "output") or text(event, "error", "message")
-                return [tool_result(text(event, "tool_id"), output, is_error=failed)]
+                return [tool_result(text(event, "tool_id"), _output(event), is_error=failed)]
             case "error":
                 return [Notice("error" if event.get("severity") == "error" else "warning", text(event, "message"))]
             case "result":
@@ -333,6 +336,17 @@ class GeminiReader(OutputReader):
         if exit_code == _BAD_CONFIG:
             return Failed("config", message or "gemini rejects its configuration")
         return self.crash("gemini", exit_code)
+
+
+def _output(event: Mapping[str, Any]) -> str:
+    """The output of a tool; of a failed MCP tool what its server or the transport said, which `output` lacks."""
+    error = text(event, "error", "message")
+    _, marked, rest = error.partition(_MCP_RESPONSE)
+    answer = json_text.parse_object(f"{_MCP_ANSWER}{rest.removesuffix(']')}".encode()) if marked else None
+    response = field(answer, "functionResponse", "response")
+    content = field(response, "content")
+    parts = [text(part, "text") for part in content] if isinstance(content, list) else []
+    return "\n".join(parts) or text(response, "error", "message") or text(event, "output") or error
 
 
 def _usage(stats: object) -> TokenUsage:

@@ -1,1 +1,1 @@
-"""One attempt of a turn: its run within limits, its tool calls, and the answers that it owes the operator."""
+"""One attempt of a turn: its run within limits, its tool calls, its answers to the operator, and the pause after it."""

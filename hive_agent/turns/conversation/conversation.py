@@ -60,6 +60,11 @@ class Conversation:
         return self._backend
 
     @property
+    def has_model(self) -> bool:
+        """True if the texts of turns are those of a model, so that they can be answers."""
+        return self._profile.config.backend != "scripted"
+
+    @property
     def now(self) -> ConversationState:
         return self._state_file.now
 

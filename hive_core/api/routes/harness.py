@@ -22,10 +22,13 @@ def harness(
 
     async def hello(call: ApiCall) -> Profile:
         request = call.read(HelloRequest)
+        # A harness repeats its hello if the answer was lost.
+        known = directory.member(call.caller.name).instance == request.instance
         if request.again:
             directory.check_instance(call.caller.name, request.instance)
         else:
             await broker.hello(call.caller.name, request.instance)
+        crashed = not known and reports.has_crashed(call.caller.name)
         await reports.hello(call.caller.name, request.deployment, again=request.again)
         scheduler.reschedule()  # An agent of the name gets what became due before it was spawned again.
         record = agents.record(call.caller.name)
@@ -36,6 +39,7 @@ def harness(
             prompt=record.prompt,
             deployment=record.deployment,
             lease_seconds=lease_seconds,
+            crashed=crashed,
         )
 
     async def state(call: ApiCall) -> Done:

@@ -59,14 +59,21 @@ _RETRY_SECONDS = 0.5
 def ask(socket: str | None, to: str, body: str, timeout: float, as_json: bool) -> None:
     """Send a message and wait for the answer.
 
-    Only the answer is printed on stdout; then it is marked as read. Without an answer in time the exit code is 4, and a
-    late answer waits in the inbox. BODY of "-" is read from stdin.
+    Only the answer is printed on stdout; then it is marked as read. Without an answer in time, or when the agent has
+    ended its turn and sent nothing, the exit code is 4, and a later answer waits in the inbox. BODY of "-" is read from
+    stdin.
     """
     client = Client(socket)
     asked = client.post("/v1/messages", {"to": to, "body": read_body(body)}).get("id")
     _warn_if_away(client, to)
     answer = _wait(client, asked, timeout)
     reply = answer.get("reply")
+    if not isinstance(reply, dict) and answer.get("handled"):
+        raise AskTimedOut(
+            "ask_unanswered",
+            f"{to} has handled message {asked} and ended its turn without an answer",
+            hint=f'see what it did: "hive-c0re open {to}"; a later answer waits in "hive-c0re inbox"',
+        )
     if not isinstance(reply, dict):
         raise AskTimedOut(
             "ask_timeout",
@@ -93,7 +100,7 @@ def _wait(client: Client, asked: object, timeout: float) -> dict[str, object]:
                 raise
             time.sleep(_RETRY_SECONDS)
             continue
-        if answer.get("reply") is not None or time.monotonic() >= end:
+        if answer.get("reply") is not None or answer.get("handled") or time.monotonic() >= end:
             return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -63,6 +64,8 @@ async def test_a_killed_harness_goes_on_with_its_turn(daemon: Daemon) -> None:
     async with watching(daemon, "ada") as page:
         [turn] = (await page.get("turns"))["turns"]
         assert (turn["id"], turn["attempt"], turn["state"]) == (1, 2, "ok")
+    index = (daemon.state_dir / "agents/ada/state/turns/index.jsonl").read_text().splitlines()
+    assert json.loads(index[-1])["interrupted"] == 1, "the hive had not stopped it"
 
 
 @pytest.mark.soak

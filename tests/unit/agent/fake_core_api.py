@@ -63,6 +63,7 @@ class FakeCore:
     config: AgentConfig = field(default_factory=AgentConfig)
     prompt: str = ""
     lease_seconds: float = 60.0
+    crashed: bool = False
     messages: dict[int, Stored] = field(default_factory=dict)
     sent: list[SendRequest] = field(default_factory=list)
     hellos: list[HelloRequest] = field(default_factory=list)
@@ -173,6 +174,7 @@ class FakeCore:
             prompt=self.prompt,
             deployment=1,
             lease_seconds=self.lease_seconds,
+            crashed=self.crashed,
         )
 
     async def _state(self, request: web.Request) -> Done:

@@ -9,7 +9,8 @@ import pytest
 
 from hive_agent.backends.base import LoginFailed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.interfaces import ActionNotPossible
-from hive_agent.turns import login, loop
+from hive_agent.turns import login
+from hive_agent.turns.attempts import retry_pause
 from tests.unit.agent.backends.fake_backend import forever, serving, well
 from tests.unit.agent.fake_core_api import FakeCore
 from tests.unit.agent.turns.test_operator_controls import idle, long_pause
@@ -69,7 +70,7 @@ async def test_a_login_beside_a_look_for_credentials(
     core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the harness just looks whether there are credentials, a login waits for that and is not refused."""
-    monkeypatch.setattr(loop, "_FIRST_LOGIN_CHECK", 0.01)
+    monkeypatch.setattr(retry_pause, "_FIRST_LOGIN_CHECK", 0.01)
     looking, go_on = asyncio.Event(), asyncio.Event()
     looks = 0
 

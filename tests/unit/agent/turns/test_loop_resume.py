@@ -132,3 +132,45 @@ async def test_it_is_not_forgotten_how_a_turn_failed(core: FakeCore, tmp_path: P
         await core.until(lambda: core.state_names().count("paused") == 2)
         assert "compact" not in next_life.backend.asked
         assert next_life.backend.attempts == [(1, 3)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_turn_that_ends_its_harness_is_held(core: FakeCore, tmp_path: Path, number: signal.Signals) -> None:
+    """A message whose turn ends the harness three times waits for the operator, who is told; others are handled."""
+    core.config = AgentConfig(script=[ScriptRule(match="bad", think=60.0)])
+    core.crashed = True
+    bad = await core.deliver("bad", "ada")
+    for life in range(1, 4):
+        async with harness(core, tmp_path) as process:
+            await core.until(lambda life=life: core.state_names().count("thinking") == life)  # type: ignore[misc]
+            process.send_signal(number)
+            async with asyncio.timeout(20):
+                await process.wait()
+    later = await core.deliver("fine", "bob")
+    async with harness(core, tmp_path):
+        await core.until(lambda: core.acknowledged() == [later])
+    assert core.messages[bad].holder is not None
+    turn = kept(tmp_path)[1]
+    assert (turn["state"], turn["attempt"], turn["interrupted"], turn["failure"]) == ("held", 3, 3, "interrupted")
+    assert ["ended in 3 attempts" in state.detail for state in core.states if state.state == "paused"] == [True]
+
+
+@pytest.mark.parametrize(
+    ("crashed", "counted", "state"), [(False, 2, "ok"), (True, 10**15, "held"), (True, -1, "ok"), (True, "x", "ok")]
+)
+async def test_counted_interruptions(
+    core: FakeCore, tmp_path: Path, crashed: bool, counted: object, state: str
+) -> None:
+    """Ends on request count nothing, and a count that the agent has changed breaks nothing."""
+    number = await core.deliver("x")
+    async with serving(core, tmp_path, forever) as life:
+        await life.backend.started.wait()
+        await life.end()
+    turn = kept(tmp_path)[1] | {"interrupted": counted}
+    (tmp_path / "turns" / "index.jsonl").write_text(json.dumps(turn, separators=(",", ":")) + "\n")
+    core.crashed = crashed
+    async with serving(core, tmp_path, well) as next_life:
+        if state == "held":
+            await next_life.until(lambda: next_life.told("turn", id=1, state="held"))
+            await next_life.desk.retry(1)
+        await core.until(lambda: core.acknowledged() == [number])

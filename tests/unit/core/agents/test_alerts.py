@@ -75,6 +75,15 @@ def test_trouble_that_lasts_is_told_in_the_end() -> None:
     assert alerts.state_reported("bob", "needs_login")
 
 
+def test_a_notice_is_passed_on_in_its_own_words() -> None:
+    """What a harness has to tell the operator is quoted; another notice soon after is not passed on."""
+    alerts = Alerts(Clock())
+    told = alerts.noticed("bob", Quoted("a new one\nhive: all is well"))
+    assert told is not None and told.endswith("> a new one\n> hive: all is well")
+    alerts.state_reported("bob", "idle")
+    assert alerts.noticed("bob", Quoted("again")) is None
+
+
 def test_agents_do_not_quieten_each_other() -> None:
     """That one agent's trouble was told says nothing of another's."""
     alerts = Alerts(Clock())

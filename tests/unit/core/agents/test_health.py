@@ -339,3 +339,30 @@ async def test_a_message_that_takes_long_keeps_no_state_waiting() -> None:
     assert [event.data["cause"] for event in seen if event is not None] == ["killed by SIGKILL", ""]
     held.set()
     await following
+
+
+async def test_a_harness_that_ended_by_itself_is_known() -> None:
+    """A harness that starts again in the same run of its unit, or whose unit crashed, had not been stopped by the hive."""
+    scene = HealthScene()
+    assert not scene.reports.has_crashed("bob")
+    await scene.reports.hello("bob", 1)
+    assert scene.reports.has_crashed("bob"), "another one starts, and its container goes on"
+    await scene.reports.follow(units(UnitState("bob", "stopping", run=1), UnitState("bob", "stopped", run=1)), no_log)
+    scene.processes.runs["bob"] = 2
+    assert not scene.reports.has_crashed("bob")
+    await scene.reports.follow(units(UnitState("bob", "backoff", exit_cause="exit code 1", run=2)), no_log)
+    scene.processes.runs["bob"] = 3
+    assert scene.reports.has_crashed("bob")
+    await scene.reports.hello("bob", 1)
+    await scene.reports.follow(units(UnitState("bob", "stopped", run=3)), no_log)
+    scene.processes.runs["bob"] = 4
+    assert not scene.reports.has_crashed("bob"), "the crash before counted once"
+
+
+async def test_a_notice_reaches_the_operator() -> None:
+    """What a harness tells the operator with its state is a message of the hive to manager and operator."""
+    scene = HealthScene()
+    await scene.reports.hello("bob", 1)
+    await scene.reports.harness("bob", "thinking", "", "a new conversation")
+    assert [to for to, _ in scene.told.sent] == ["hm1nd", "operator"]
+    assert all(body.endswith("> a new conversation") for _, body in scene.told.sent)

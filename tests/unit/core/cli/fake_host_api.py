@@ -82,6 +82,7 @@ class FakeHost:
         self.unread = 0
         self.read: list[int] = []
         self.reply: Message | None = None
+        self.handled = False
         self.asked_for_reply = asyncio.Event()
         self.logs: list[LogsAnswer] = []
         self.limits = LimitsAnswer(
@@ -255,9 +256,9 @@ class FakeHost:
     async def _reply(self, request: web.Request) -> web.Response:
         query = self.query(request, WaitQuery)
         self.asked_for_reply.set()
-        if self.reply is None:
+        if self.reply is None and not self.handled:
             await asyncio.sleep(query.wait_seconds)
-        return answered(ReplyAnswer(reply=self.reply))
+        return answered(ReplyAnswer(reply=self.reply, handled=self.handled))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         query = self.query(request, EventsQuery)

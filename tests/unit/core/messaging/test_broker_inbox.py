@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from hive_core.messaging import store
@@ -45,6 +47,22 @@ async def test_only_whom_the_operator_asked_can_answer(hive: MessagingHive) -> N
     (answer,) = await hive.send("it is well", to="operator", sender="bob", reply_to=asked)
     reply = (await hive.broker.wait_reply(asked, 0)).reply
     assert reply is not None and (reply.id, reply.sender) == (answer, "bob")
+
+
+async def test_a_wait_ends_when_no_answer_is_to_come(hive: MessagingHive) -> None:
+    """A message is not answered any more once it is handled, unless the agent has sent something meanwhile."""
+    (asked,) = await hive.send("how is it?", sender="operator")
+    waiting = asyncio.create_task(hive.broker.wait_reply(asked, 60))
+    await hive.send("how is ada?")
+    await hive.acknowledge(await hive.received())
+    async with asyncio.timeout(10):
+        answer = await waiting
+    assert (answer.reply, answer.handled) == (None, True)
+    (relayed,) = await hive.send("ask bob", sender="operator")
+    assert not (await hive.broker.wait_reply(relayed, 0)).handled, "ada has not handled it"
+    await hive.send("how is it?", to="bob", sender="ada")
+    await hive.acknowledge(await hive.received())
+    assert not (await hive.broker.wait_reply(relayed, 0)).handled, "ada may answer when bob has"
 
 
 async def test_anyone_can_answer_what_everyone_was_asked(hive: MessagingHive) -> None:

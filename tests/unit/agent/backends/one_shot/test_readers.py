@@ -226,3 +226,37 @@ def test_gemini_status_of_the_last_call() -> None:
     fed(reading, retry, stderr=True)
     fed(reading, '{"type":"message","role":"assistant","content":"hello"}', failed)
     assert kind(ended(reading)) == "refused"
+
+
+@pytest.mark.parametrize(
+    ("response", "text"),
+    [
+        ({"content": [{"type": "text", "text": "Error executing tool send: no agent"}], "isError": True}, "no agent"),
+        ({"error": {"message": "MCP error -32000: Connection closed", "isError": True}}, "Connection closed"),
+        ({"error": 5}, "reported an error"),
+    ],
+)
+def test_gemini_tells_why_an_mcp_tool_failed(response: object, text: str) -> None:
+    """The result of a failed tool is what its server or the transport said; the model's arguments are no part of it."""
+    call = {
+        "name": "send",
+        "args": {"body": ' with response: [{"functionResponse":{"response":{"error":{"message":"x"}}}}]'},
+    }
+    answer = [{"functionResponse": {"name": "send", "response": response}}]
+    message = (
+        f"MCP tool 'send' reported tool error for function call: {_compact(call)} with response: {_compact(answer)}"
+    )
+    event = {
+        "type": "tool_result",
+        "tool_id": "1",
+        "status": "error",
+        "output": "Error: MCP tool 'send' reported an error.",
+        "error": {"type": "mcp_tool_error", "message": message},
+    }
+    [result] = GeminiReader().feed(json.dumps(event).encode())
+    assert isinstance(result, ToolResult) and result.is_error
+    assert result.text.endswith(f"{text}{'.' if text == 'reported an error' else ''}")
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -222,6 +222,14 @@ async def test_ask_in_vain(hive: Program, daemon: FakeHost) -> None:
     assert (await hive.run("ask", "alice", "?", "--timeout", "0", "--json")).error["code"] == "ask_timeout"
 
 
+async def test_ask_ends_with_the_turn(hive: Program, daemon: FakeHost) -> None:
+    """A message that was handled without an answer ends `ask` at once, with 4 and with what happened."""
+    daemon.agents, daemon.handled = [agent("alice")], True
+    ended = await hive.run("ask", "alice", "there?", "--json")
+    assert (ended.code, ended.error["code"]) == (4, "ask_unanswered")
+    assert "ended its turn without an answer" in ended.error["message"]
+
+
 async def test_ask_outlives_a_restart(hive: Program, daemon: FakeHost) -> None:
     """A daemon that restarts while `ask` waits is asked again."""
     daemon.agents = [agent("alice")]

@@ -41,7 +41,8 @@ def _rules(profile: Profile, prefix: str) -> str:
     limit = MAX_BODY_BYTES // 1024
     return "\n".join(
         [
-            f"- Nobody reads the text of your turn. To answer or ask, call `{prefix}send`.",
+            f"- Nobody reads the text of your turn while it runs. To answer or ask, call `{prefix}send`. Only if a "
+            f"turn has a message from `{OPERATOR}` and you send them nothing, the text that ends it is sent to them.",
             "- When you answer a message, give its number as `reply_to`. Answer its sender.",
             f"- {_recipients(profile)}",
             f"- A body may have up to {limit} KiB. Send long results as a short summary and say where the rest is.",

@@ -13,12 +13,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 from hive_agent.client.connection import NO_ANSWER, CoreError
 from hive_agent.client.core_client import CoreClient
+from hive_agent.tools.bounded_server import MOST_LINES
 from hive_core.errors.faults import find_faults
 from hive_core.protocol import LogsAnswer, LogsQuery
 from hive_core.text import printable_line
 
 LONGEST_OUTPUT = 30_000
-"""Most characters in the result of a tool; agent CLIs refuse or drop much longer ones."""
+"""Most bytes of a result's content, so that it fits into a result with the lines that describe it."""
 
 
 @contextmanager
@@ -46,20 +47,41 @@ def last_lines(lines: list[str], skip: int = 0) -> tuple[str, str]:
     """
     wanted = lines[: max(0, len(lines) - skip)]
     text = "\n".join(wanted)
-    if len(text) <= LONGEST_OUTPUT:
+    if size_of(text) <= LONGEST_OUTPUT and len(wanted) < MOST_LINES:
         return "", text
     fitting, taken = 0, 0
     for line in reversed(wanted):
-        taken += len(line) + 1
-        if taken > LONGEST_OUTPUT:
+        taken += size_of(line) + 1
+        if taken > LONGEST_OUTPUT or fitting == MOST_LINES - 10:
             break
         fitting += 1
     if fitting:
         size = f"the last {fitting} of {len(wanted)} lines, which have {len(text)} characters"
         head = f"[{size}; for those before: skip={skip + fitting}]"
         return head, "\n".join(wanted[-fitting:])
+    end = wanted[-1].encode(errors="replace")[-LONGEST_OUTPUT:].decode(errors="ignore")
     head = f"[the end of a line of {len(wanted[-1])} characters; for those before: skip={skip + 1}]"
-    return head, wanted[-1][-LONGEST_OUTPUT:]
+    return head, end
+
+
+def first_lines(items: list[str], skip: int) -> str:
+    """Join `items` without the first `skip`, as many as fit into a result; says how many they are, and of how many."""
+    shown, taken = list[str](), 0
+    for item in items[skip:]:
+        taken += size_of(item) + 1
+        if taken > LONGEST_OUTPUT:
+            break
+        shown.append(item)
+    if len(shown) == len(items):
+        return "\n".join(shown)
+    end = skip + len(shown)
+    more = f"; for more: skip={end}" if end < len(items) else ""
+    return "\n".join([*shown, f"[{len(shown)} of {len(items)} are shown{more}]"])
+
+
+def size_of(text: str) -> int:
+    """The length of a text in the units of `LONGEST_OUTPUT`."""
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))
 
 
 LONGEST_LINE = 1_000_000

@@ -16,7 +16,8 @@ from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment, version
 from hive_agent.prompts.turn_prompt import frames
 from hive_agent.role import Role
-from hive_agent.tools.output import LONGEST_OUTPUT, add_log_tools, as_tool_errors
+from hive_agent.tools.bounded_server import BoundedServer
+from hive_agent.tools.output import LONGEST_OUTPUT, add_log_tools, as_tool_errors, first_lines
 from hive_agent.tools.proposals import add_proposal_tools
 from hive_agent.tools.questions import add_asking_tools
 from hive_core.protocol import MAX_WAIT_SECONDS, Peer, ReceiveRequest, SendRequest
@@ -37,7 +38,7 @@ async def serve_tools(role: Role, environment: AgentEnvironment) -> int:
 
 def build(role: Role, environment: AgentEnvironment, client: CoreClient) -> MCPServer[None]:
     """Create the server with the tools of every agent, and those of `role`."""
-    server: MCPServer[None] = MCPServer("hive", version=version(), log_level="WARNING")
+    server = BoundedServer("hive", version=version(), results=environment.state / "results")
     _add_send(server, client)
     _add_recv(server, client, environment)
     _add_directory_tools(server, client)
@@ -88,8 +89,13 @@ def _add_recv(server: MCPServer[None], client: CoreClient, environment: AgentEnv
 
 def _shown_characters(bodies: Sequence[str]) -> int:
     """Most characters to show of each body: all of them if they fit into one result."""
-    share = LONGEST_OUTPUT // len(bodies)
-    return LONGEST_OUTPUT if sum(map(len, bodies)) <= LONGEST_OUTPUT else share
+    room = LONGEST_OUTPUT - _FRAME_CHARACTERS * len(bodies)
+    return LONGEST_OUTPUT if sum(map(len, bodies)) <= room else max(_LEAST_SHOWN, room // len(bodies))
+
+
+_FRAME_CHARACTERS = 250
+"""About the length of the two lines around a body, with the name of the file that has all of it."""
+_LEAST_SHOWN = 50
 
 
 def _add_directory_tools(server: MCPServer[None], client: CoreClient) -> None:
@@ -102,11 +108,13 @@ def _add_directory_tools(server: MCPServer[None], client: CoreClient) -> None:
         return f"name: {me.name}\nkind: {me.kind}\nmay send to: {allowed}\ndeployment: {me.deployment}"
 
     @server.tool(structured_output=False)
-    async def list_agents() -> str:
+    async def list_agents(
+        skip: Annotated[int, Field(ge=0, description="Number of agents to skip at the beginning.")] = 0,
+    ) -> str:
         """List the hive's agents: name, kind, whether it runs, its state, and the status that it has set."""
         with as_tool_errors():
             peers = (await client.peers()).agents
-        return "\n".join(map(_peer, peers)) or "No agents."
+        return first_lines(list(map(_peer, peers)), skip) or "No agents."
 
 
 def _peer(peer: Peer) -> str:

@@ -149,7 +149,7 @@ class ClaudeBackend:
             await self._end()
         known = self._session.known.id
         if known is None and self._session.known.shortened:
-            prompt = turn_prompt.render_notes(self._agent.state) + prompt
+            parts = (turn_prompt.render_notes(self._agent.state) + parts[0], *parts[1:])
         try:
             process = self._process or await self._start()
         except ProgramNotFound as error:

@@ -32,6 +32,10 @@ _KEYS = ("CODEX_API_KEY", "OPENAI_API_KEY")
 _EFFORTS: Mapping[Effort, str] = {"low": "low", "medium": "medium", "high": "high", "max": "xhigh"}
 _GATEWAY = "hive"
 """Name of the model provider for OPENAI_BASE_URL."""
+_RESULT_TOKENS = 16_000
+"""Longest result of a tool, of which codex counts four bytes as a token. From a longer one it removes the middle. By
+default it does so with 10,000 bytes for a model that it does not know, less than a result of the hive's tools may have.
+"""
 _IDENTITY_BYTES = 1024 * 1024
 """Largest AGENTS.md that codex reads; a prompt.md has up to 100,000 characters."""
 
@@ -152,6 +156,7 @@ class Codex:
             # Only the working directory is searched for skills, not those above it; `escape_prompt` relies on both.
             "project_root_markers": [],
             "skills": {"bundled": {"enabled": False}},
+            "tool_output_token_limit": _RESULT_TOKENS,
             "analytics": {"enabled": False},
             "agents": {"enabled": tools.allows_any("Task")},
             "features": {"shell_tool": tools.allows_any("Bash"), "apps": False, "plugins": False},

@@ -223,7 +223,7 @@ def _providers(variables: Mapping[str, str], model: str | None) -> dict[str, Any
 
 def _server(server: McpServer) -> dict[str, Any]:
     if server.command is None:
-        return {"type": "remote", "url": server.url, "enabled": True}
+        return {"type": "remote", "url": server.url, "enabled": True, "timeout": mcp_config.CALL_SECONDS * 1_000}
     return _program([server.command, *server.args], server.env)
 
 
@@ -233,7 +233,9 @@ def _program(command: Sequence[str], variables: Mapping[str, str]) -> dict[str, 
         "command": list(command),
         "environment": dict(variables),
         "enabled": True,
-        "timeout": mcp_config.START_SECONDS * 1_000,
+        # For the start and for each call, which may wait long. A server that hangs at its start shows as a turn without
+        # output.
+        "timeout": mcp_config.CALL_SECONDS * 1_000,
     }
 
 

@@ -119,21 +119,28 @@ def each(*clis: AgentCli) -> list[Any]:
     return [_param(cli) for cli in clis]
 
 
-class Answers:
-    """A model that gives these answers one after another; then it thinks for ever, and `thinks` is set."""
+Answer = Blocks | ApiError | Callable[[], Blocks]
 
-    def __init__(self, *answers: Blocks | ApiError) -> None:
+
+class Answers:
+    """A model that gives these answers one after another; then it thinks for ever, and `thinks` is set.
+
+    An answer may be a function, which is called when its time comes.
+    """
+
+    def __init__(self, *answers: Answer) -> None:
         self._answers = list(answers)
         self.thinks = asyncio.Event()
 
     async def __call__(self, _request: dict[str, Any]) -> Blocks | ApiError:
         if self._answers:
-            return self._answers.pop(0)
+            answer = self._answers.pop(0)
+            return answer() if callable(answer) else answer
         self.thinks.set()
         await asyncio.Event().wait()
         return ()
 
-    def add(self, *answers: Blocks | ApiError) -> None:
+    def add(self, *answers: Answer) -> None:
         self._answers += answers
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,9 @@ from hive_agent.backends.transcript import (
     ToolResult,
     TranscriptText,
 )
-from hive_core.protocol import Delivery
-from tests.helpers.fake_messages_api import ApiError, ToolUse
+from hive_agent.turns.attempts.tool_calls import LostCalls
+from hive_core.protocol import Delivery, Peer, PeerList
+from tests.helpers.fake_messages_api import ApiError, Blocks, ToolUse
 from tests.helpers.fake_messages_api import Text as Says
 from tests.integration.backends.agent_clis import CLAUDE, CODEX, GEMINI, OPENCODE, AgentCli, Answers, each, opened
 from tests.integration.backends.claude_code import delivery, of, running
@@ -55,17 +57,32 @@ async def cancelled_at_work(backend: Backend, sleeping: str, told: list[Entry]) 
     await asyncio.gather(work, return_exceptions=True)
 
 
+def peer(number: int) -> Peer:
+    """One of many agents, whose list is as long as a result of a tool may be."""
+    return Peer(name=f"a{number}", kind="agent", lifecycle="running", state="idle", status='"busy" ' * 20)
+
+
+def lost_call(cli: AgentCli) -> Blocks:
+    """Kill the hive's MCP server, and call its tool."""
+    for pid in running(lambda line: "-m hive_agent mcp" in line):
+        os.kill(pid, signal.SIGKILL)
+    return [ToolUse(cli.send, {"to": "bob", "body": "five sheep"})]
+
+
 @pytest.mark.parametrize("cli", each(OPENCODE, CODEX, GEMINI, CLAUDE))
 async def test_a_turn_of_two_attempts(tmp_path: Path, cli: AgentCli) -> None:
     """A turn calls the hive's tool and is told; cancelled, nothing of it is left, and the next attempt goes on with it.
 
     What comes while it runs is handled in the same turn and conversation, and credentials that are refused then are
-    told apart from other failures.
+    told apart from other failures. The longest result of the hive's tools reaches the model whole. A call that did not
+    reach the hive is known as lost.
     """
     send = ToolUse(cli.send, {"to": "bob", "body": "four sheep", "reply_to": 7})
-    model = Answers([Says("I count."), send], [cli.shell("setsid sleep 1001 & sleep 1002")])
+    many = ToolUse(cli.send.replace("send", "list_agents"), {})
+    model = Answers([Says("I count."), send, many], [cli.shell("setsid sleep 1001 & sleep 1002")])
     before, told = set(running()), list[Entry]()
     async with fake_core(tmp_path / "run") as core, cli.serve(model) as api:
+        core.raw["GET /v1/agents"] = PeerList(agents=[peer(number) for number in range(400)]).model_dump_json()
         async with opened(cli, tmp_path, core, api.url, tools=["Bash"]) as backend:
             await cancelled_at_work(backend, "sleep 1002", told)
             assert not running(lambda line: line.startswith("sleep 100"))
@@ -80,13 +97,20 @@ async def test_a_turn_of_two_attempts(tmp_path: Path, cli: AgentCli) -> None:
         assert "Sent to bob" in result.text and not result.is_error
         [session] = of(SessionStarted, told)
         assert session.fresh
+        reached = str(api.requests[1])
+        [shown] = re.findall(r"\[(\d+) of 400 are shown; ", reached)
+        assert re.findall(r"(a\d+) \(agent\)", reached) == [f"a{number}" for number in range(int(shown))]
 
-        model.add([Says("Four, as I said.")], *[REFUSED] * 3)
+        model.add(lambda: lost_call(cli), [Says("Four, as I said.")], *[REFUSED] * 3)
         asked, heard = len(api.requests), list[Entry]()
         # Gemini CLI takes long to start, and what follows the first answer is no matter of the CLI but of ours.
         later = () if cli is GEMINI else ("and goats?",)
         async with opened(cli, tmp_path, core, api.url, tools=["Bash"]) as backend:
             outcome = await backend.run(turn("how many?", 2, *later), heard.append)
+        lost = LostCalls()
+        for entry in heard:
+            lost.record(entry)
+        assert lost.reason.startswith("the hive's tools did not answer (send): ")
         resumed = str(api.requests[asked])
         assert "four sheep" in resumed and "I count." in resumed and "was interrupted" in resumed
         assert {(entry.id, entry.fresh) for entry in of(SessionStarted, heard)} == {(session.id, False)}
@@ -97,7 +121,7 @@ async def test_a_turn_of_two_attempts(tmp_path: Path, cli: AgentCli) -> None:
             return
         assert isinstance(outcome, NeedsLogin), outcome
         assert "invalid x-api-key" in outcome.detail or "API key" in outcome.detail
-        assert "Four, as I said." in str(api.requests[asked + 1]) and "and goats?" in str(api.requests[asked + 1])
+        assert "Four, as I said." in str(api.requests[asked + 2]) and "and goats?" in str(api.requests[asked + 2])
 
 
 @pytest.mark.parametrize("cli", each(CODEX, CLAUDE))

@@ -19,7 +19,6 @@ REFUSALS = {
     "limit": (ApiError(429, "rate_limit_error", "slow down"), "failed", "429"),
     "unpaid": (ApiError(400, "invalid_request_error", "Credit balance is too low"), "paused", "Credit balance"),
     "long": (ApiError(400, "invalid_request_error", "prompt is too long: 9 tokens > 1 maximum"), "paused", "too long"),
-    "refused": (ApiError(400, "invalid_request_error", "messages: a bad thing"), "failed", "a bad thing"),
     "key": (ApiError(401, "authentication_error", "invalid x-api-key"), "needs_login", "API key"),
 }
 """By agent: what its API answers, the state that its harness reports then, and what the detail says."""
@@ -61,3 +60,35 @@ async def test_each_refusal_has_its_reaction(hive_home: Path) -> None:
             name for name in REFUSALS if f"I am {name}." in "".join(map(last_user_text, model.requests[before:]))
         }
         assert answered == set(REFUSALS)
+
+
+async def test_a_conversation_that_is_refused_for_good(hive_home: Path) -> None:
+    """When the API refuses every request with the history, a new conversation with the notes goes on by itself.
+
+    The operator is told, and gets the text of the model as the answer, although it sends none with a tool.
+    """
+
+    async def brain(request: dict[str, Any]) -> Blocks | ApiError:
+        if "a bad thing" in str(request["messages"]) and "how are you?" in str(request["messages"]):
+            return ApiError(400, "invalid_request_error", "messages.2: a bad thing")
+        if "checks whether this conversation" in str(request["messages"]) and "a bad thing" in str(request["messages"]):
+            return ApiError(400, "invalid_request_error", "messages.2: a bad thing")
+        return [Text("I am well.")]
+
+    async with model_server(brain) as model:
+        environment = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": "test", "CLAUDE_CODE_MAX_RETRIES": "0"}
+        daemon = Daemon(hive_home, settings={"pass_environment": ",".join(environment)}, environment=environment)
+        async with running(daemon):
+            await daemon.ask("POST", "/v1/agents", {"name": "ada", "config": {"backend": "claude"}})
+            first = await daemon.ask("POST", "/v1/messages", {"to": "ada", "body": "here is a bad thing"})
+            answer = await daemon.ask("GET", f"/v1/messages/{first['id']}/reply?wait_seconds=60")
+            assert answer["reply"]["body"] == "I am well."
+            notes = daemon.state_dir / "agents/ada/state/notes.md"
+            notes.write_text("the sheep are counted\n")
+            second = await daemon.ask("POST", "/v1/messages", {"to": "ada", "body": "how are you?"})
+            answer = await daemon.ask("GET", f"/v1/messages/{second['id']}/reply?wait_seconds=60")
+            assert answer["reply"]["body"] == "I am well."
+            told = (await daemon.ask("GET", "/v1/messages?view=all"))["messages"]
+        [notice] = [message["body"] for message in told if message["sender"] == "system"]
+        assert "a new conversation" in notice and "a bad thing" in notice
+        assert "the sheep are counted" in str(model.requests[-1]["messages"])

@@ -16,6 +16,9 @@ _LOST = re.compile(
     r"|ECONN\w+|EPIPE|socket hang up|session (?:not found|terminated|expired)"
 )
 """Words of agent CLIs for a call that did not reach the MCP server, or that it did not answer."""
+_UNKNOWN = re.compile(r"(?i)no such tool|unavailable tool|tool \S+ not found")
+"""Words of agent CLIs for a tool that they do not have: the MCP server of a tool in `_ALWAYS` is not connected."""
+_ALWAYS = frozenset({"send", "recv", "ask_operator"})
 _SEARCHED_CHARACTERS = 2_000
 
 
@@ -25,14 +28,16 @@ def hive_tool(name: str) -> str | None:
     return found[1] if found else None
 
 
-def is_lost(error: str) -> bool:
-    """Return True if the error of a hive tool says that the call did not reach the hive, or was not answered.
+def is_lost(tool: str, error: str) -> bool:
+    """Return True if the error of the hive's tool `tool` says that the call did not reach the hive or had no answer.
 
     An ordinary refusal of the hive is an answer, which the model can react to.
     """
     searched = error[:_SEARCHED_CHARACTERS]
     refusal = _REFUSAL.search(searched)
-    return searched.startswith(NO_ANSWER, refusal.end()) if refusal else _LOST.search(searched) is not None
+    if refusal is not None:
+        return searched.startswith(NO_ANSWER, refusal.end())
+    return _LOST.search(searched) is not None or (tool in _ALWAYS and _UNKNOWN.search(searched) is not None)
 
 
 class LostCalls:
@@ -53,7 +58,7 @@ class LostCalls:
             if tool is None:
                 return
             self._lost.pop(tool, None)
-            if entry.is_error and is_lost(entry.text):
+            if entry.is_error and is_lost(tool, entry.text):
                 self._lost[tool] = entry.text
 
     @property

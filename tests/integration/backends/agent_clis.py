@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +119,7 @@ def each(*clis: AgentCli) -> list[Any]:
     return [_param(cli) for cli in clis]
 
 
-Answer = Blocks | ApiError | Callable[[], Blocks]
+Answer = Blocks | ApiError | Callable[[], Awaitable[Blocks]]
 
 
 class Answers:
@@ -135,7 +135,7 @@ class Answers:
     async def __call__(self, _request: dict[str, Any]) -> Blocks | ApiError:
         if self._answers:
             answer = self._answers.pop(0)
-            return answer() if callable(answer) else answer
+            return await answer() if callable(answer) else answer
         self.thinks.set()
         await asyncio.Event().wait()
         return ()

@@ -62,9 +62,11 @@ def peer(number: int) -> Peer:
     return Peer(name=f"a{number}", kind="agent", lifecycle="running", state="idle", status='"busy" ' * 20)
 
 
-def lost_call(cli: AgentCli) -> Blocks:
-    """Kill the hive's MCP server, and call its tool."""
-    for pid in running(lambda line: "-m hive_agent mcp" in line):
+async def lost_call(cli: AgentCli) -> Blocks:
+    """Kill the hive's MCP server, which may still be starting on a busy machine, and call its tool."""
+    while not (servers := running(lambda line: "-m hive_agent mcp" in line)):
+        await asyncio.sleep(0.05)
+    for pid in servers:
         os.kill(pid, signal.SIGKILL)
     return [ToolUse(cli.send, {"to": "bob", "body": "five sheep"})]
 

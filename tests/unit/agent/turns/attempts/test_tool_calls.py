@@ -35,17 +35,23 @@ def test_names_of_tools(name: str, tool: str | None) -> None:
         ("MCP error -32001: Request timed out", True),
         ('MCP server "hive" tool "send" timed out after 60s', True),
         (f"Error executing tool send: {NO_ANSWER}: no answer on /run/hive/core.sock", True),
+        ("<tool_use_error>Error: No such tool available: mcp__hive__send</tool_use_error>", True),
+        ('Tool "mcp_hive_send" not found. Did you mean one of: "read_file"?', True),
         # Answers of the hive, and mistakes of the model.
         ("Error executing tool send: no agent is called `timed out`", False),
         ("Error executing tool send: 1 validation error for sendArguments\nbody\n  Field required", False),
-        ("<tool_use_error>Error: No such tool available: mcp__hive__sendx</tool_use_error>", False),
         ("params must have required property 'body'", False),
         ("(cancelled)", False),
     ],
 )
 def test_lost_calls(error: str, lost: bool) -> None:
     """A call is lost if it did not reach the hive or was not answered; a refusal is an answer."""
-    assert is_lost(error) == lost
+    assert is_lost("send", error) == lost
+
+
+def test_a_tool_that_does_not_exist_is_not_lost() -> None:
+    """A name that the model has made up is its own mistake."""
+    assert not is_lost("sendx", "<tool_use_error>Error: No such tool available: mcp__hive__sendx</tool_use_error>")
 
 
 def test_a_repeated_call_makes_up_for_a_lost_one() -> None:

@@ -1,4 +1,4 @@
-/* Moves the wall clock of one process by the seconds that the file HIVE_TEST_CLOCK holds (8 bytes, native order).
+/* Moves the wall clock of one process by the seconds that the file TEST_CLOCK_FILE holds (8 bytes, native order).
 
    For LD_PRELOAD. Monotonic clocks and all waits go on as they are, as after clock_settime(2). libfaketime is not used,
    because it lets sleeps fail that end at a time of the monotonic clock. */
@@ -17,7 +17,7 @@ static int (*real)(clockid_t, struct timespec *);
 
 __attribute__((constructor)) static void begin(void)
 {
-    const char *path = getenv("HIVE_TEST_CLOCK");
+    const char *path = getenv("TEST_CLOCK_FILE");
     real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     int descriptor = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (descriptor < 0)

@@ -85,7 +85,7 @@ class Clock:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             return f"clock.c was not compiled: {done.stderr.strip()}"
-        self.environment = {"LD_PRELOAD": str(library), "HIVE_TEST_CLOCK": str(self._file)}
+        self.environment = {"LD_PRELOAD": str(library), "TEST_CLOCK_FILE": str(self._file)}
         return ""
 
 

@@ -59,8 +59,13 @@ class FairQueue:
 
     def _hand_out(self) -> None:
         while (party := next((party for party in self._waiting if self._has_turn(party)), None)) is not None:
-            queue = self._waiting.pop(party)
+            queue = self._waiting[party]
             turn = queue.popleft()
+            if turn.cancelled():  # Its caller has gone in this iteration of the loop, and has not dropped it yet.
+                if not queue:
+                    del self._waiting[party]
+                continue
+            del self._waiting[party]
             if queue:
                 self._waiting[party] = queue
             self._free -= 1

@@ -70,6 +70,25 @@ async def test_the_queue_of_a_party_is_bounded() -> None:
     assert sorted(work.order) == ["ann0", "ann1", "ann2", "bob0"]
 
 
+async def test_a_slot_passes_by_a_caller_that_has_just_gone() -> None:
+    """A slot that becomes free in the moment in which a waiting caller is cancelled goes to the next one."""
+    queue = FairQueue(1, 1, 5)
+    work = Work(queue)
+    release = await queue.acquire("ann")
+    gone, next_one, other = work.start("bob0"), work.start("bob1"), work.start("cy0")
+    await turns()
+    gone.cancel()
+    release()  # Before the cancelled caller has run again.
+    await turns()
+    assert gone.cancelled() and work.order == ["bob1"]
+    work.ends["bob1"].set()
+    work.ends["cy0"].set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(next_one, other)
+        async with queue.slot("ann"):
+            pass
+
+
 async def test_a_caller_that_gives_up_takes_no_slot() -> None:
     """Neither while it waits, nor in the moment in which it gets its slot."""
     queue = FairQueue(1, 1, 5)

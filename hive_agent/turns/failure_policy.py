@@ -39,6 +39,10 @@ class Reaction:
     held_after: int | None = None
     checked_after: int | None = None
 
+    def holds(self, failures: int, *, in_new_session: bool) -> bool:
+        """Return True if a message is held that failed so often, or in a conversation that began because of it."""
+        return self.held_after is not None and (failures >= self.held_after or in_new_session)
+
 
 _BRIEF = (1.0, 60.0)
 _SLOW = (600.0, 3_600.0)

@@ -16,9 +16,9 @@ from hive_agent.client import fetched_messages
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.turns.attempts.followed import FollowedAttempt
-from hive_agent.turns.attempts.retry_pause import RetryPause
+from hive_agent.turns.attempts.retry_pause import FIRST_LOGIN_CHECK, LONGEST_LOGIN_CHECK, RetryPause
 from hive_agent.turns.attempts.runner import RepeatReporter, TurnStopper
-from hive_agent.turns.conversation.check import ConversationCheck, Verdict
+from hive_agent.turns.conversation.check import NEW_SESSION, ConversationCheck, Verdict
 from hive_agent.turns.conversation.conversation import Conversation
 from hive_agent.turns.failure_policy import (
     MOST_HELD,
@@ -173,10 +173,10 @@ class TurnLoop:
         """Check again and again whether the reported problem of the backend still exists, until cancelled."""
         while True:
             await self._troubled.wait()
-            pause = _FIRST_LOGIN_CHECK
+            pause = FIRST_LOGIN_CHECK
             while self._troubled.is_set():
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_LOGIN_CHECK)
+                pause = min(pause * 2, LONGEST_LOGIN_CHECK)
                 if self._idle_with is not None and not self._conversation.busy:
                     problem = await self._conversation.find_problem()
                     if self._idle_with is not None:  # Else a turn has begun, which reports by itself.
@@ -290,9 +290,9 @@ class TurnLoop:
         elif verdict == "renewed" and not (renewed_before and is_alone):
             await self._schedule_retry(record, outcome, ids, 0.0)
             self._requests.first = record.id
-            await self._say("thinking", "begins a new conversation", _NEW_SESSION.format(outcome.detail))
+            await self._say("thinking", "begins a new conversation", NEW_SESSION.format(outcome.detail))
             return
-        elif reaction.held_after == 0 or (is_alone and _is_held(reaction, failures, renewed_before)):
+        elif reaction.held_after == 0 or (is_alone and reaction.holds(failures, in_new_session=renewed_before)):
             if len(self._turn_log.held()) < MOST_HELD:
                 await self._hold(record, outcome, ids)
                 return
@@ -345,14 +345,3 @@ class TurnLoop:
         await self._say(reaction.state, outcome.detail)
         self._retry_pause = RetryPause(seconds, until_login=await_login)
         return seconds
-
-
-def _is_held(reaction: Reaction, failures: int, renewed_before: bool) -> bool:
-    """Return True if a message that failed alone is held: for its failures, or for one in a new conversation."""
-    return reaction.held_after is not None and (failures >= reaction.held_after or renewed_before)
-
-
-_NEW_SESSION = (
-    "Its conversation could not go on: turns failed in a row, and so did a turn of the harness itself, which worked in "
-    "a new conversation. That has begun now, with the agent's notes. The last failure: {}"
-)

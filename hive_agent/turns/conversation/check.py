@@ -20,6 +20,12 @@ _PROOFS = frozenset({"refused", "too_long", "crashed", "hung", "timeout", "inter
 _ENOUGH = frozenset({"steps", "cancelled"})
 """Failures of such a turn in spite of which the model was reached."""
 
+NEW_SESSION = (
+    "Its conversation could not go on: turns failed in a row, and so did a turn of the harness itself, which worked in "
+    "a new conversation. That has begun now, with the agent's notes. The last failure: {}"
+)
+"""The notice to the operator about a new conversation, with the last failure in the old one."""
+
 
 class ConversationCheck:
     """Counts failures in a row, and finds out whether the conversation is their cause.

@@ -183,7 +183,7 @@ async def test_only_so_many_turns_are_held(core: FakeCore, tmp_path: Path, monke
 
 async def test_a_login_ends_the_pause(core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon as there are credentials, however they came, the turn is tried again, though the pause is not over."""
-    monkeypatch.setattr(retry_pause, "_FIRST_LOGIN_CHECK", 0.01)
+    monkeypatch.setattr(retry_pause, "FIRST_LOGIN_CHECK", 0.01)
     number = await core.deliver("x")
     async with serving(core, tmp_path, one_after_another(failure("needs_login")), pause=Pauses(3_600.0)) as running:
         running.backend.credentials = False
@@ -197,7 +197,7 @@ async def test_credentials_that_do_not_work_are_not_tried_at_once(
     core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there are credentials and the API refuses them, their being there ends no pause."""
-    monkeypatch.setattr(retry_pause, "_FIRST_LOGIN_CHECK", 0.0)
+    monkeypatch.setattr(retry_pause, "FIRST_LOGIN_CHECK", 0.0)
     await core.deliver("x")
     async with serving(core, tmp_path, one_after_another(failure("needs_login")), pause=Pauses(3_600.0)) as running:
         await core.until(lambda: core.state_names()[-1:] == ["needs_login"])

@@ -70,7 +70,7 @@ async def test_a_login_beside_a_look_for_credentials(
     core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the harness just looks whether there are credentials, a login waits for that and is not refused."""
-    monkeypatch.setattr(retry_pause, "_FIRST_LOGIN_CHECK", 0.01)
+    monkeypatch.setattr(retry_pause, "FIRST_LOGIN_CHECK", 0.01)
     looking, go_on = asyncio.Event(), asyncio.Event()
     looks = 0
 

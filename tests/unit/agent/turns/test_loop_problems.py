@@ -28,8 +28,8 @@ async def test_a_problem_is_reported_at_once_and_goes_when_it_is_mended(
     core: FakeCore, tmp_path: Path, problem: Failed | NeedsLogin, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a message the first report is the problem with its reason; when it is mended the harness is idle."""
-    monkeypatch.setattr(loop, "_FIRST_LOGIN_CHECK", 0.01)
-    monkeypatch.setattr(loop, "_LONGEST_LOGIN_CHECK", 0.01)
+    monkeypatch.setattr(loop, "FIRST_LOGIN_CHECK", 0.01)
+    monkeypatch.setattr(loop, "LONGEST_LOGIN_CHECK", 0.01)
     async with serving(core, tmp_path, well) as running:
         running.backend.problem = problem
         await serving_until(core, running, state)

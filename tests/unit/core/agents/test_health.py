@@ -342,7 +342,7 @@ async def test_a_message_that_takes_long_keeps_no_state_waiting() -> None:
 
 
 async def test_a_harness_that_ended_by_itself_is_known() -> None:
-    """A harness that starts again in the same run of its unit, or whose unit crashed, had not been stopped by the hive."""
+    """A harness that starts again in the same run of its unit, or after a crash, had not been stopped by the hive."""
     scene = HealthScene()
     assert not scene.reports.has_crashed("bob")
     await scene.reports.hello("bob", 1)

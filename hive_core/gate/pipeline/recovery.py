@@ -5,6 +5,7 @@ The tags are the truth. First the database is made to agree with them; then ever
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import structlog
@@ -34,6 +35,8 @@ _ORDER = [word for state in State for word in ((state.value, ENDORSED) if state 
 _SHOWN_ERROR = 300
 _STARTED = "The hive was started again; proposals that were under way go on."
 _ROOM_AGAIN = "The disk has room again; proposals that were under way go on."
+_AT_ONCE = 8
+"""Agents that are recovered side by side: each step waits for a thread or for the database."""
 _CUT_OFF = "cut off when the hive stopped: ask for it again"
 
 log = structlog.get_logger(__name__)
@@ -63,21 +66,21 @@ class Recovery:
         for agent in sorted(await context.database.read(index.agents) - names):
             if not context.agents.exists(agent):  # The agent was purged.
                 await context.end(agent, WHOLE_AGENT, partial(self._forget_rows, agent))
-        notifications: list[str] = []
-        for agent in sorted(names):
-            try:
-                async with context.locks[agent]:
-                    notifications += await self._recover(agent)
-            except Exception as error:  # Whatever one agent's repository holds, the others go on.
-                if is_temporary(error):
-                    log.warning("applied repository is recovered later", agent=agent, error=str(error))
-                    self.recover_later(agent)
-                    continue
-                log.error("applied repository not recovered", agent=agent, error=str(error), exc_info=error)
-                notifications.append(
-                    f"{agent}: its applied repository cannot be read: {Quoted(str(error)).line(_SHOWN_ERROR)}"
-                )
-        await self._announce(notifications)
+        turns = asyncio.Semaphore(_AT_ONCE)
+        found = await asyncio.gather(*(self._recover_in_turn(agent, turns) for agent in sorted(names)))
+        await self._announce([line for lines in found for line in lines])
+
+    async def _recover_in_turn(self, agent: str, turns: asyncio.Semaphore) -> list[str]:
+        try:
+            async with turns, self._context.locks[agent]:
+                return await self._recover(agent)
+        except Exception as error:  # Whatever one agent's repository holds, the others go on.
+            if is_temporary(error):
+                log.warning("applied repository is recovered later", agent=agent, error=str(error))
+                self.recover_later(agent)
+                return []
+            log.error("applied repository not recovered", agent=agent, error=str(error), exc_info=error)
+            return [f"{agent}: its applied repository cannot be read: {Quoted(str(error)).line(_SHOWN_ERROR)}"]
 
     async def _forget_rows(self, agent: str) -> None:
         """Remove the rows of an agent without a repository; by now there may be one again."""

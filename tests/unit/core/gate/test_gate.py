@@ -58,6 +58,32 @@ async def test_requests_wait_for_recovery(layout: Layout, monkeypatch: pytest.Mo
         await gate_hive.check()
 
 
+async def test_agents_are_recovered_side_by_side(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many agents recovery takes several at a time: requests wait for all of them together."""
+    async with opened(layout):
+        pass
+    entered, both, align = 0, asyncio.Event(), Recovery._align
+    alone: list[str] = []
+
+    async def meet(recovery: Recovery, agent: str) -> None:
+        nonlocal entered
+        entered += 1
+        if entered == 2:
+            both.set()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await both.wait()
+        except TimeoutError:
+            alone.append(agent)
+        await align(recovery, agent)
+
+    monkeypatch.setattr(Recovery, "_align", meet)
+    async with opened(layout) as gate_hive:
+        await gate_hive.gate.queries.proposals(ProposalsQuery(), OPERATOR)
+        assert (entered >= 2, alone) == (True, [])
+        await gate_hive.check()
+
+
 async def test_a_closed_gate_takes_no_request(gate_hive: GateHive) -> None:
     """After the gate has closed every request is refused with `stopping`, and nothing is written; queries go on."""
     await gate_hive.built("ada")

@@ -11,10 +11,11 @@ from typing import Any
 
 from hive_core.cli.client import Client
 from hive_core.cli.errors import Failure
-from hive_core.cli.output import clock, coloured_agent, coloured_state, dim
-from hive_core.text import escaped_first_line, escaped_line, visible
+from hive_core.cli.output import clock, coloured_agent, coloured_state, dim, quoted
+from hive_core.text import escaped_line, visible
 
 _NAME = 9
+_MOST_SAID = 200
 _LEAST_WRAPPED = 24
 _QUIET = frozenset({"message.delivered", "message.acknowledged", "question.changed"})
 """Events that are routine or that a message announces too."""
@@ -54,11 +55,11 @@ def _wrapped(line: str, room: int) -> list[str]:
 def _plain(kind: str, data: Mapping[str, Any]) -> str:
     agent = escaped_line(str(data.get("agent", "")))
     if kind == "agent.state":
-        return f"{_name(agent)} {_word(data.get('state'))}{_why(data.get('detail'))}"
+        return f"{_name(agent)} {_word(data.get('state'))}{_said(data.get('detail'))}"
     if kind == "agent.lifecycle":
         return f"{_name(agent)} {dim('process')} {_word(data.get('lifecycle'))}{_why(data.get('cause'))}"
     if kind == "agent.status":
-        return f"{_name(agent)} {dim('is at')} {escaped_line(str(data.get('status') or 'nothing'))}"
+        return f"{_name(agent)} {dim('is at')} {quoted(data.get('status'), 'nothing')}"
     if kind == "question.changed":
         return f"{_name(agent)} {_question(data)}"
     if kind == "proposal.changed":
@@ -80,17 +81,16 @@ def _question(data: Mapping[str, Any]) -> str:
     state, by = escaped_line(str(data.get("state"))), escaped_line(str(data.get("by")))
     word = {"open": "asks", "answered": f"answered by {by}"}.get(state, state)
     number = escaped_line(str(data.get("id")))
-    return f"{dim(f'question {number}')} {word}  {escaped_first_line(str(data.get('text') or ''))}"
+    return f"{dim(f'question {number}')} {word}{_said(data.get('text'))}"
 
 
 def _proposal(data: Mapping[str, Any]) -> str:
     what = "proposal" if data.get("kind") == "config" else escaped_line(str(data.get("kind")))
-    note = escaped_first_line(str(data.get("note") or ""))
     by = escaped_line(str(data.get("by")))
     state = str(data.get("state"))
     word = coloured_state(state, "proposed" if state == "proposal" else escaped_line(state))
     number = escaped_line(str(data.get("number")))
-    return f"{dim(f'{what} {number}')} {word}  {by}{': ' + note if note else ''}"
+    return f"{dim(f'{what} {number}')} {word}  {by}{_said(data.get('note'))}"
 
 
 def _name(name: str) -> str:
@@ -99,6 +99,11 @@ def _name(name: str) -> str:
 
 def _word(word: object) -> str:
     return coloured_state(escaped_line(str(word)))
+
+
+def _said(text: object) -> str:
+    """Format what an agent or a person has said, in quotes."""
+    return f"  {quoted(text, most=_MOST_SAID)}" if text else ""
 
 
 def _why(text: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from hive_core.protocol.names import MANAGER, OPERATOR
-from hive_core.text import Quoted, escaped_line
+from hive_core.text import Quoted, escaped_line, one_line
 
 Row = Sequence[str]
 
@@ -138,6 +138,12 @@ def describe_crash(agent: Mapping[str, Any]) -> str:
         return ""
     words = f": {Quoted(line).line(_SHOWN_LINE)}" if line.strip() else ""
     return f"{times} times in a row, the last time with: {cause}{words}" if times > 1 else f"with: {cause}{words}"
+
+
+def quoted(text: object, otherwise: str = "no reason given", most: int = 1_000) -> str:
+    """Return what somebody else has said as one line of at most `most` characters, in quotes, else `otherwise`."""
+    said = one_line(str(text or ""), most).replace('"', "'")
+    return f'"{said}"' if said else otherwise
 
 
 def dim(text: str) -> str:

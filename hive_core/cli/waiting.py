@@ -13,7 +13,7 @@ import click
 from hive_core.cli.arguments import print_json, shown_proposal
 from hive_core.cli.client import Client, agent_path, proposal_path
 from hive_core.cli.errors import Failure
-from hive_core.cli.output import coloured_agent, coloured_state, describe_crash, print_lines
+from hive_core.cli.output import coloured_agent, coloured_state, describe_crash, print_lines, quoted
 from hive_core.text import escaped_line
 
 _POLL_SECONDS = 60.0
@@ -122,7 +122,7 @@ def wait_until_ready(client: Client, name: str, timeout: float, on_status: OnSta
 
 def _why_not_ready(status: Answer) -> str | None:
     """Explain why the agent cannot become ready without help; None while it still can."""
-    detail = status.get("detail") or "no reason given"
+    detail = quoted(status.get("detail"))
     if status.get("state") == "needs_login":
         return f"needs a login: {detail}"
     if status.get("state") == "paused":
@@ -155,7 +155,7 @@ def show_progress(name: str) -> Iterator[OnStatus]:
 
     def words(status: Answer) -> str:
         text = f"{name}: process {status.get('lifecycle')}, harness {status.get('state')}"
-        detail = status.get("detail") or describe_crash(status)
+        detail = quoted(status["detail"]) if status.get("detail") else describe_crash(status)
         return escaped_line(f"{text}, {detail}" if detail else text)
 
     if not sys.stderr.isatty():

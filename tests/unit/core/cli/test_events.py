@@ -66,7 +66,7 @@ async def test_shows_what_happens(hive: Program, daemon: FakeHost) -> None:
     assert (await line(process))[9:] == "      bob thinking\n"
     change = {"agent": "bob", "number": 2, "kind": "config", "state": "built", "by": "agent:bob", "note": "more"}
     daemon.happens(4, "proposal.changed", **change)
-    assert (await line(process))[9:] == "      bob proposal 2 built  agent:bob: more\n"
+    assert (await line(process))[9:] == '      bob proposal 2 built  agent:bob  "more"\n'
     out, err = await interrupted(process)
     assert (out, err.strip()) == (b"", b"")
 

@@ -32,6 +32,7 @@ class FakeHive:
 
     def __init__(self, closure: Path) -> None:
         self.closure = closure
+        self.path = closure.parent / "host.sock"
         self.agents: dict[str, Json] = {}
         self.proposals: dict[str, list[Json]] = {}
         self.spawned: list[Json] = []

@@ -90,7 +90,7 @@ def test_long_messages_are_wrapped_below() -> None:
 
 def test_states_say_why() -> None:
     """A change of state or process is shown with its reason, in which nothing can act on the terminal."""
-    assert drawn("agent.state", agent="bob", state="failed", detail="no\x1bkey\n") == [r"      bob failed  no\x1bkey\n"]
+    assert drawn("agent.state", agent="bob", state="failed", detail="no\x1bkey\n") == [r'      bob failed  "no\x1bkey"']
     assert drawn("agent.lifecycle", agent="bob", lifecycle="backoff", cause="exit code 1") == [
         "      bob process backoff  exit code 1"
     ]
@@ -108,7 +108,9 @@ def test_a_proposals_changes_are_shown() -> None:
         "by": "agent:ada",
         "note": note,
     }
-    assert drawn("proposal.changed", **changed) == ["      ada proposal 3 proposed  agent:ada: Use the small model. …"]
+    assert drawn("proposal.changed", **changed) == [
+        r'      ada proposal 3 proposed  agent:ada  "Use the small model. \x1b[2J"'
+    ]
     changed |= {"kind": "rollback", "state": "deployed", "by": "operator:x\x1b", "note": ""}
     assert drawn("proposal.changed", **changed) == [r"      ada rollback 3 deployed  operator:x\x1b"]
 

@@ -158,9 +158,9 @@ def test_events() -> None:
     """`watch` tells what agents say they are at; questions, which messages tell, only with --verbose."""
     at_work = {"kind": "agent.status", "at": NOW, "data": {"agent": "ada", "status": "reading\x1b"}}
     [line] = lines(at_work, None, False)
-    assert unstyle(line).endswith(r"is at reading\x1b")
+    assert unstyle(line).endswith(r'is at "reading\x1b"')
     data = {"agent": "ada", "id": 17, "state": "answered", "by": "operator:me", "text": "red\nor so"}
     changed = {"kind": "question.changed", "at": NOW, "data": data}
     assert lines(changed, None, False) == []
     [line] = lines(changed, None, True)
-    assert unstyle(line).endswith("question 17 answered by operator:me  red …")
+    assert unstyle(line).endswith('question 17 answered by operator:me  "red or so"')

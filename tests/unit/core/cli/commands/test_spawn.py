@@ -105,8 +105,8 @@ async def test_prompt_from_a_file(hive: Program, daemon: FakeHost, tmp_path: Pat
     ("changes", "words"),
     [
         ({"lifecycle": "failed", "state": "offline", "exit_cause": "exit code 1"}, "failed: exit code 1"),
-        ({"state": "failed", "detail": "no\x1bkey"}, r"failed: no\x1bkey"),
-        ({"state": "needs_login", "detail": "log in with claude"}, "needs a login: log in with claude"),
+        ({"state": "failed", "detail": "no\x1bkey"}, r'failed: "no\x1bkey"'),
+        ({"state": "needs_login", "detail": "log in with claude"}, 'needs a login: "log in with claude"'),
         ({"lifecycle": "stopped", "state": "offline"}, "was stopped before it was ready"),
         (
             {

@@ -31,6 +31,8 @@ Intent = Literal["stop", "destroy", "purge"]
 _log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
+_GUARD = "guard"
+"""A file without which the others mean nothing, so that their removal is no intent."""
 
 
 class IntentFiles:
@@ -46,12 +48,12 @@ class IntentFiles:
         """
         path, unfinished = self._directory / key, self._directory / f"{key}.new"
         try:
-            if path.is_dir() and all((path / intent).exists() for intent in get_args(Intent)):
+            if path.is_dir() and all((path / name).exists() for name in (*get_args(Intent), _GUARD)):
                 return
             self.remove(key)
             unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for intent in get_args(Intent):
-                (unfinished / intent).touch(mode=0o600)
+            for name in (*get_args(Intent), _GUARD):
+                (unfinished / name).touch(mode=0o600)
             sync(unfinished)
             unfinished.rename(path)
             sync(self._directory)
@@ -73,28 +75,30 @@ class IntentFiles:
         found: dict[str, Intent] = {}
         for path in self._directory.iterdir() if self._directory.is_dir() else []:
             missing = [intent for intent in get_args(Intent) if not (path / intent).exists()]
-            # Without any of the files, the directory was being removed.
-            if not path.name.endswith(".new") and 0 < len(missing) < len(get_args(Intent)):
+            if missing and (path / _GUARD).exists() and not path.name.endswith(".new"):
                 found[path.name] = missing[-1]
         return found
 
     def remove(self, key: str) -> None:
         """Remove the files of a key, and any that were left unfinished."""
         path = self._directory / key
-        unfinished = path.with_name(f"{key}.new")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        with suppress(OSError):
-            # In one step, because the removal of a single file would record an intent.
-            path.rename(unfinished)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path.with_name(f"{key}.new"), ignore_errors=True)
+        _remove(path)
 
     def remove_others(self, keys: Iterable[str]) -> None:
         """Remove the files of all keys but `keys`."""
         known = set(keys)
         for path in list(self._directory.iterdir()) if self._directory.is_dir() else []:
             if path.name not in known:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove the directory of a key, without recording an intent on the way: the guard comes first, and is synced."""
+    with suppress(OSError):
+        (path / _GUARD).unlink(missing_ok=True)
+        sync(path)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class DeferredChanges:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -15,7 +18,7 @@ from hive_core.agents.purge import Trash
 from hive_core.errors import HiveError
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
-from hive_core.infra.database.deferred import DeferredChanges, IntentFiles
+from hive_core.infra.database.deferred import DeferredChanges, Intent, IntentFiles
 from hive_core.infra.database.writer import Writer
 from hive_core.layout import Layout
 from tests.helpers.disks.small_disks import SmallDisk, small_disk
@@ -214,3 +217,37 @@ def _killing(step: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
         raise Killed
 
     return until_then
+
+
+@pytest.mark.parametrize("gone", ACTIONS)
+@pytest.mark.parametrize("recorded", [None, "stop"])
+@pytest.mark.parametrize("remove", ["remove", "remove_others", "make"])
+def test_a_removal_that_is_interrupted_is_no_intent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str, recorded: Intent | None, remove: str
+) -> None:
+    """An agent that stays is not purged because of a kill while its files were removed, where none can be renamed."""
+    files = IntentFiles(tmp_path)
+    files.make("bob")
+    if recorded is not None:
+        files.record("bob", recorded)
+    elif remove == "make":
+        (tmp_path / "bob" / "guard").unlink()
+
+    def interrupted(path: Path, **_: object) -> None:
+        if path.exists():
+            (path / gone).unlink(missing_ok=True)
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted)
+        patch.setattr(Path, "rename", _without_room)
+        with pytest.raises(Killed):
+            getattr(files, remove)([] if remove == "remove_others" else "bob")
+    assert files.recorded() == {}
+    files.make("bob")
+    files.record("bob", "destroy")
+    assert files.recorded() == {"bob": "destroy"}
+
+
+def _without_room(_path: Path, _target: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

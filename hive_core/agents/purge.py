@@ -27,7 +27,8 @@ from hive_core.errors import HiveError, conflict
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.deferred import DeferredChanges
-from hive_core.infra.disk_quota.quotas import DirectoryQuotas
+from hive_core.infra.disk_quota.conversion import other_tree
+from hive_core.infra.disk_quota.quotas import DirectoryQuotas, make_removable
 from hive_core.infra.disk_space import is_lack_of_space
 from hive_core.infra.files import has_mount_below, open_directory
 from hive_core.infra.processes import Command, Process, describe_exit, read_all, spawn
@@ -184,7 +185,8 @@ class Trash:
     def _files(self, name: str) -> list[Path]:
         layout = self._layout
         built = [layout.applied_repository(name), layout.closures / name, layout.deployed / name, layout.builds / name]
-        return [layout.agent_home(name), *built, *sorted(layout.logs.glob(f"{name}.log*"))]
+        home = layout.agent_home(name)
+        return [home, other_tree(home), *built, *sorted(layout.logs.glob(f"{name}.log*"))]
 
     def trash_orphaned(self, known: set[str]) -> list[Path]:
         """Move the run directories and view sockets of agents that are not `known` into the trash. Raises OSError.
@@ -231,6 +233,8 @@ class Trash:
             # keep rm out of subvolumes of btrfs, which an agent may create.
             mounted = await LIFECYCLE.run(has_mount_below, directory)
             failure = await self._run("rm", "-rf", *(["--one-file-system"] if mounted else []), directory=directory)
+            if failure and not mounted and not self._stopped and await LIFECYCLE.run(make_removable, directory):
+                failure = await self._run("rm", "-rf", directory=directory)
             if failure and not self._stopped:
                 raise OSError(None, failure)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from hive_core.infra.concurrency.threads import LIFECYCLE
-from hive_core.infra.disk_quota.conversion import become_subvolume
+from hive_core.infra.disk_quota.conversion import become_subvolume, discard_other_tree
 from hive_core.infra.disk_quota.quotas import DirectoryQuotas, DiskQuota
 from hive_core.protocol import Limits, Usage, memory_bytes, memory_size
 
@@ -38,6 +38,12 @@ class DiskQuotas:
         """
         asked = None if limits.disk_max is None else memory_bytes(limits.disk_max)
         if stopped:
+            for directory in directories:
+                try:
+                    await discard_other_tree(directory)
+                except OSError as error:
+                    why = error.strerror or str(error)
+                    _log.warning("rest of a conversion not removed", agent=name, directory=str(directory), why=why)
             for directory in await LIFECYCLE.run(self._quotas.to_convert, directories):
                 _log.info("directory becomes a subvolume, to have a quota", agent=name, directory=str(directory))
                 try:

@@ -15,10 +15,14 @@ import errno
 import fcntl
 import os
 import struct
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from hive_core.infra.disk_quota.trees import walk
+from hive_core.infra.files import open_directory
 
 _MAGIC = 0x94
 _WRITE, _READ = 1, 2
@@ -31,6 +35,8 @@ def _request(direction: int, number: int, size: int) -> int:
 _SUBVOL_CREATE = _request(_WRITE, 14, 4096)
 _TREE_SEARCH = _request(_READ | _WRITE, 17, 4096)
 _INO_LOOKUP = _request(_READ | _WRITE, 18, 4096)
+_SUBVOL_GETFLAGS = _request(_READ, 25, 8)
+_SUBVOL_SETFLAGS = _request(_WRITE, 26, 8)
 _FS_INFO = _request(_READ, 31, 1024)
 _QGROUP_ASSIGN = _request(_WRITE, 41, 24)
 _QGROUP_CREATE = _request(_WRITE, 42, 16)
@@ -40,6 +46,7 @@ _ROOT_TREE, _QUOTA_TREE = 1, 8
 _ROOT_REF_KEY, _QGROUP_RELATION_KEY = 156, 246
 _FIRST_INODE = 256
 """The inode number of the root directory of each subvolume, and the least id of one."""
+_READ_ONLY = 2
 _LEVEL = 48
 """The bits of a group's id below its level."""
 _MAX_RFER = 1
@@ -78,6 +85,42 @@ def create_subvolume(directory: int, name: str) -> None:
 def is_subvolume(descriptor: int) -> bool:
     """Return True if an open directory of a btrfs is the root of a subvolume."""
     return os.fstat(descriptor).st_ino == _FIRST_INODE
+
+
+def make_writable(directory: Path) -> int:
+    """Make all subvolumes in and below a directory writable; returns how many were not.
+
+    Their owner, such as an agent, may forbid changes in a subvolume, and then not even root can delete what is in it.
+    Nothing may be mounted below the directory, and nobody else may write there. Raises OSError.
+    """
+    with open_directory(directory) as top:
+        fsid = file_system(top)
+        if fsid is None:
+            return 0
+
+        def enters(parent: int, entry: os.DirEntry[str]) -> bool:
+            with open_directory(entry.name, parent) as child:
+                return file_system(child) == fsid
+
+        found = _allow_changes(top)
+        for parent, entry in walk(top, enters):
+            if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_ino == _FIRST_INODE:
+                with open_directory(entry.name, parent) as child:
+                    found += _allow_changes(child)
+        return found
+
+
+def _allow_changes(descriptor: int) -> int:
+    """Make an open directory writable if it is the root of a subvolume that is not; returns 1 if it was, else 0."""
+    if not is_subvolume(descriptor):
+        return 0
+    answer = bytearray(8)
+    fcntl.ioctl(descriptor, _SUBVOL_GETFLAGS, answer)
+    flags = int.from_bytes(answer, sys.byteorder)
+    if not flags & _READ_ONLY:
+        return 0
+    fcntl.ioctl(descriptor, _SUBVOL_SETFLAGS, bytearray((flags & ~_READ_ONLY).to_bytes(8, sys.byteorder)))
+    return 1
 
 
 def subvolume(descriptor: int) -> int:

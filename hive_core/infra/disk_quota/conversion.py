@@ -25,18 +25,40 @@ _EXCHANGE = 2
 """RENAME_EXCHANGE of renameat2(2)."""
 
 
+def other_tree(path: Path) -> Path:
+    """Return the path of the second tree that there is while a directory becomes a subvolume."""
+    return path.with_name(f".{path.name}.subvolume")
+
+
 async def become_subvolume(path: Path) -> None:
-    """Turn a directory of a btrfs into a subvolume. Raises OSError, and then nothing has changed."""
+    """Turn a directory of a btrfs into a subvolume. Raises OSError, and then nothing has changed, or all but that the
+    second tree is left.
+    """
     with open_directory(path.parent) as parent:
-        new = f".{path.name}.subvolume"
-        await _run(parent, "rm", "-rf", "--", new)  # An interrupted conversion left it.
+        new = other_tree(path).name
+        await discard_other_tree(path)
         await LIFECYCLE.run(btrfs.create_subvolume, parent, new)
         try:
             copy = ("cp", "--archive", "--reflink=auto", "--no-target-directory", "--", f"./{path.name}", new)
             await _run(parent, *copy)
             await LIFECYCLE.run(_exchange, parent, path.name, new)
         finally:
-            await _run(parent, "rm", "-rf", "--", new)
+            await discard_other_tree(path)
+
+
+async def discard_other_tree(path: Path) -> None:
+    """Remove the second tree, which also an interrupted conversion leaves. Raises OSError."""
+    tree = other_tree(path)
+    if not await LIFECYCLE.run(os.path.lexists, tree):
+        return
+    with open_directory(path.parent) as parent:
+        line = ("rm", "-rf", "--", tree.name)
+        try:
+            await _run(parent, *line)
+        except OSError:
+            if not await LIFECYCLE.run(btrfs.make_writable, tree):
+                raise
+            await _run(parent, *line)
 
 
 async def _run(parent: int, *line: str) -> None:

@@ -13,8 +13,10 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from hive_core.infra.disk_quota.trees import walk
 
 Quotactl = Callable[[int, int, int, bytearray], None]
 """Calls quotactl_fd(2) for projects: descriptor, command, project, buffer. Raises OSError."""
@@ -35,7 +37,6 @@ _BLOCK = 1024
 _BYTES_PER_FILE = 4096
 """A file takes a block at least. So this limit of files is only reached with empty ones, of which there are not
 endlessly many either."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LEAST, _MOST = 0x48000000, 0x48FFFFFF
 """The numbers of the hive's projects: an operator's own in /etc/projid are usually small."""
 
@@ -97,9 +98,9 @@ class ProjectQuotas:
 
         The directory itself comes last, so that an interrupted call is seen and repeated. Raises OSError.
         """
-        for directory, name in _walk(descriptor):
+        for directory, entry in walk(descriptor):
             # O_PATH first: opening a device or a FIFO could have an effect.
-            handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            handle = os.open(entry.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
             try:
                 kind = stat.S_IFMT(os.fstat(handle).st_mode)
                 if kind in (stat.S_IFREG, stat.S_IFDIR):  # The others take no space, and cannot be opened for this.
@@ -151,44 +152,3 @@ class ProjectQuotas:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             flags |= _INHERIT
         self.ioctl(descriptor, FSSETXATTR, bytearray(_FSXATTR.pack(flags, extent, extents, project, copied)))
-
-
-def _walk(top: int) -> Iterator[tuple[int, str]]:
-    """Yield every entry below an open directory as (descriptor of its directory, name), without following links.
-
-    One descriptor is enough for any depth, because the way back up is `..`. So nothing may be renamed meanwhile.
-    """
-    current = os.open(".", _DIRECTORY, dir_fd=top)
-    device = os.fstat(current).st_dev
-    levels: list[tuple[tuple[int, int], list[str]]] = []
-    try:
-        while True:
-            subdirectories = []
-            for name in os.listdir(current):  # noqa: PTH208 - a descriptor
-                yield current, name
-                found = os.stat(name, dir_fd=current, follow_symlinks=False)
-                if stat.S_ISDIR(found.st_mode) and found.st_dev == device:
-                    subdirectories.append(name)
-            levels.append((_identity(current), subdirectories))
-            while not levels[-1][1]:
-                levels.pop()
-                if not levels:
-                    return
-                current = _replaced(current, "..")
-                if _identity(current) != levels[-1][0]:
-                    raise OSError(errno.ESTALE, "a directory was moved meanwhile")
-            current = _replaced(current, levels[-1][1].pop())
-    finally:
-        os.close(current)
-
-
-def _identity(descriptor: int) -> tuple[int, int]:
-    found = os.fstat(descriptor)
-    return found.st_dev, found.st_ino
-
-
-def _replaced(descriptor: int, name: str) -> int:
-    """Open a directory next to or below an open one, which is closed."""
-    opened = os.open(name, _DIRECTORY, dir_fd=descriptor)
-    os.close(descriptor)
-    return opened

@@ -14,9 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+import structlog
+
 from hive_core.infra.disk_quota import btrfs
 from hive_core.infra.disk_quota.project import ProjectQuotas
 from hive_core.infra.files import open_directory
+
+_log = structlog.get_logger(__name__)
 
 NOT_ROOT = "only root can set quotas"
 BEFORE = "was made before quotas were switched on"
@@ -75,6 +79,18 @@ def make_subvolume(path: Path, mode: int) -> bool:
             with open_directory(path.name, parent) as created:
                 os.fchmod(created, mode)
     return True
+
+
+def make_removable(directory: Path) -> bool:
+    """Allow changes in all subvolumes in and below a directory; returns True if an agent had forbidden any.
+
+    Nothing may be mounted below the directory, and nobody else may write there. A failure is logged.
+    """
+    try:
+        return btrfs.make_writable(directory) > 0
+    except OSError as error:
+        _log.warning("subvolumes not made writable", directory=str(directory), error=error.strerror)
+        return False
 
 
 class DirectoryQuotas:
@@ -167,7 +183,8 @@ class DirectoryQuotas:
     def forget(self, directories: Sequence[Path], keep: Path | None = None) -> None:
         """Remove the limits and groups of directories that are about to be deleted.
 
-        Directories on the file system of `keep` share its quota, which stays. Raises OSError.
+        Directories on the file system of `keep` share its quota, which stays. A failure is logged: other agents can
+        bring it about, by putting subvolumes into the group, and no number is used again.
         """
         if os.geteuid() != 0:
             return
@@ -175,14 +192,20 @@ class DirectoryQuotas:
             for share in _shares(opened):
                 if keep in [each.path for each in share.directories]:
                     continue
-                top = share.first.descriptor
-                if self._problem(top) or self._uncovered(share):
-                    continue
-                fsid = btrfs.file_system(top)
-                if fsid is not None:
-                    share.group(fsid).remove()
-                else:
-                    self._projects.set_limit(top, self._projects.project(top), None)
+                try:
+                    self._forget(share)
+                except OSError as error:
+                    _log.warning("quota not removed", directory=str(share.first.path), error=error.strerror)
+
+    def _forget(self, share: _Share) -> None:
+        top = share.first.descriptor
+        if self._problem(top) or self._uncovered(share):
+            return
+        fsid = btrfs.file_system(top)
+        if fsid is not None:
+            share.group(fsid).remove()
+        else:
+            self._projects.set_limit(top, self._projects.project(top), None)
 
     def _problem(self, descriptor: int) -> str:
         fsid = btrfs.file_system(descriptor)

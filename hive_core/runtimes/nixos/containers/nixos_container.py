@@ -19,6 +19,8 @@ from hive_core.errors import HiveError
 from hive_core.infra import files
 from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.infra.concurrency.threads import LIFECYCLE
+from hive_core.infra.disk_quota.conversion import other_tree
+from hive_core.infra.disk_quota.quotas import make_removable
 from hive_core.infra.files import has_mount_below
 from hive_core.infra.systemd.resource_control import dropin, hidden_paths
 from hive_core.protocol.names import container_name
@@ -182,14 +184,20 @@ class NixosContainers:
         files are removed first, in its order; what rm(1) cannot remove, an immutable directory, is left to it.
         """
         paths = self.host_paths
-        trees = [place / container for place in (paths.profiles, paths.gcroots, paths.root_dir)]
-        await in_thread(filesystem.clear_destroy_paths, paths.root(container))
+        root = paths.root(container)
+        trees = [paths.profiles / container, paths.gcroots / container, root, other_tree(root)]
+        await in_thread(filesystem.clear_destroy_paths, root)
         mounted = await LIFECYCLE.run(lambda: any(has_mount_below(tree) for tree in trees))
         line = ["rm", "-rf", *(["--one-file-system"] if mounted else []), "--", *map(str, trees)]
-        try:
-            await run(line, timeout=_REMOVAL_SECONDS, keep_fds=[hold], limits={resource.RLIMIT_AS: _REMOVAL_MEMORY})
-        except HiveError as error:
-            log.info("files of a container left to nixos-container", container=container, why=error.message)
+        for again in (False, True):
+            try:
+                await run(line, timeout=_REMOVAL_SECONDS, keep_fds=[hold], limits={resource.RLIMIT_AS: _REMOVAL_MEMORY})
+            except HiveError as error:
+                if again or mounted or not await LIFECYCLE.run(make_removable, root):
+                    log.info("files of a container left to nixos-container", container=container, why=error.message)
+                    break
+            else:
+                break
         await self._run("nixos-container", "destroy", container, hold=hold)
 
     async def _run(self, *line: str, hold: int) -> None:

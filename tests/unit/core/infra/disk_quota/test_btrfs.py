@@ -7,15 +7,20 @@ import errno
 import fcntl
 import os
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hive_core.agents.purge import Trash
 from hive_core.infra.disk_quota import btrfs
-from hive_core.infra.disk_quota.conversion import become_subvolume
+from hive_core.infra.disk_quota.conversion import become_subvolume, other_tree
 from hive_core.infra.disk_quota.quotas import DirectoryQuotas, make_subvolume
 from hive_core.infra.files import open_directory
+from hive_core.layout import Layout
+from hive_core.protocol import Limits
+from hive_core.runtimes.disk_quotas import DiskQuotas
 from tests.helpers.disks.btrfs_file import enable_quotas, is_subvolume, mounted_btrfs, why_no_btrfs
 
 pytestmark = pytest.mark.skipif(bool(why_no_btrfs()), reason=why_no_btrfs() or "it works")
@@ -23,6 +28,7 @@ pytestmark = pytest.mark.skipif(bool(why_no_btrfs()), reason=why_no_btrfs() or "
 MIB = 1024**2
 LIMIT = 8 * MIB
 SUBVOL_CREATE_V2, INHERIT = 0x50009418, 4
+SNAP_CREATE_V2, READ_ONLY = 0x50009417, 2
 SYNC = 0x9408
 
 
@@ -78,6 +84,27 @@ def make_subvolume_in_group(directory: Path, name: str, group: int) -> None:
         fcntl.ioctl(descriptor, SUBVOL_CREATE_V2, order)
     finally:
         os.close(descriptor)
+
+
+def make_snapshot(source: Path, directory: Path, name: str) -> None:
+    """Make a snapshot of a subvolume in which nothing can be changed, as the owner of the subvolume may."""
+    order = bytearray(4096)
+    with open_directory(source) as origin, open_directory(directory) as place:
+        struct.pack_into("=3Q", order, 0, origin, 0, READ_ONLY)
+        struct.pack_into("=64s", order, 56, name.encode())
+        fcntl.ioctl(place, SNAP_CREATE_V2, order)
+
+
+def fill_with_read_only(directory: Path) -> None:
+    """Make a subvolume with a file, and snapshots of it one in the other's directory, in which nothing can change."""
+    with open_directory(directory) as descriptor:
+        btrfs.create_subvolume(descriptor, "own")
+    (directory / "own/file").write_text("x")
+    (directory / "own/deeper").mkdir()
+    make_snapshot(directory / "own", directory, "frozen")
+    make_snapshot(directory / "own", directory / "own/deeper", "frozen")
+    with open_directory(directory / "own") as own:
+        fcntl.ioctl(own, btrfs._SUBVOL_SETFLAGS, bytearray(READ_ONLY.to_bytes(8, sys.byteorder)))
 
 
 def test_what_is_below_a_directory_is_limited(point: Path, home: Path) -> None:
@@ -186,3 +213,44 @@ def test_without_simple_quotas_directories_are_plain() -> None:
         assert quotas.to_convert([point / "ada"]) == []
         enable_quotas(point)
         assert quotas.to_convert([point / "ada"]) == [point / "ada"]
+
+
+async def test_read_only_subvolumes_are_deleted(point: Path, home: Path) -> None:
+    """A purge removes subvolumes in which their agent has forbidden all changes, and nothing next to them."""
+    fill_with_read_only(home)
+    fill_with_read_only(point)
+    await Trash(Layout(point, point)).delete(home)
+    assert sorted(os.listdir(point)) == ["frozen", "own"]  # noqa: PTH208 - a coroutine
+    with pytest.raises(OSError, match="Read-only"):
+        (point / "own/file").write_text("y")
+
+
+async def test_the_other_tree_of_a_conversion_is_removed(point: Path) -> None:
+    """What an agent has made read-only before it had a quota stays nowhere, and neither does what a kill has left."""
+    home = point / "ada"
+    home.mkdir()
+    fill_with_read_only(home)
+    await become_subvolume(home)
+    assert is_subvolume(home)
+    assert os.listdir(point) == ["ada"]  # noqa: PTH208 - a coroutine
+    make_subvolume(other_tree(home), 0o700)
+    fill_with_read_only(other_tree(home))
+    await DiskQuotas().enforce("ada", [home], Limits(), stopped=True)
+    assert os.listdir(point) == ["ada"]  # noqa: PTH208 - a coroutine
+
+
+def test_a_group_that_others_join_holds_nothing_up(point: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A purge goes on if another agent puts a subvolume into the group at the wrong moment."""
+    other = point / "bob"
+    make_subvolume(other, 0o700)
+    group = 1 << 48 | subvolume_of(home)
+    assign = btrfs.Group.members
+
+    def joined_after(self: btrfs.Group) -> list[int]:
+        found = assign(self)
+        make_subvolume_in_group(other, "late", group)
+        return found
+
+    monkeypatch.setattr(btrfs.Group, "members", joined_after)
+    DirectoryQuotas().forget([home])
+    assert (other / "late").exists()

@@ -52,12 +52,14 @@ def create_directories(paths: AgentPaths) -> None:
     _make(paths.state, paths.claude, paths.run)
 
 
-def discard_directories(paths: AgentPaths) -> None:
+def discard_directories(paths: AgentPaths, *, clone: bool) -> None:
     """Remove what `create_directories` and a first clone have made for an agent that was not created after all.
 
-    What an earlier agent of the name has left stays.
+    What an earlier agent of the name has left stays. Its `config` is in place until `create_directories` has succeeded;
+    only after that there can be a `clone`.
     """
-    shutil.rmtree(paths.config, ignore_errors=True)
+    if clone:
+        shutil.rmtree(paths.config, ignore_errors=True)
     for directory in (paths.run, paths.state, paths.claude, paths.config.parent):
         with suppress(OSError):
             directory.rmdir()

@@ -98,8 +98,10 @@ class Provisioning:
                 return context.agents.status(agent)
             raise conflict("agent_exists", f"there is an agent {agent} already", "destroy it first")
         new = await context.in_repository(agent, lambda repository: read_active_config(repository, row))
+        made = False
         try:
             paths = await context.deployments.create_directories(agent)
+            made = True
             await context.in_repository(
                 agent, lambda repository: repository.clone_to(paths.config, row.commit), LIFECYCLE
             )
@@ -107,7 +109,7 @@ class Provisioning:
             status = await context.deployments.create(agent, new, start=row.start, actor=actor)
         except Exception:
             if not context.agents.exists(agent):
-                await LIFECYCLE.run(files.discard_directories, context.layout.agent(agent))
+                await LIFECYCLE.run(partial(files.discard_directories, context.layout.agent(agent), clone=made))
             raise
         transitions.crash_point("agent made")
         return status

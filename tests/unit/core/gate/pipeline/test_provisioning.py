@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from hive_core.agents import files
 from hive_core.errors import HiveError
 from hive_core.protocol import (
     DestroyProposal,
@@ -234,6 +236,26 @@ async def test_a_new_agent_of_the_same_name_goes_on(gate_hive: GateHive) -> None
     assert gate_hive.hive.agents.record("ada").deployment == 2
     assert gate_hive.repository("ada").descends(gate_hive.main("ada") or "", main or "")
     await gate_hive.deploy("ada", "once more")
+    await gate_hive.check()
+
+
+async def test_a_spawn_without_room_keeps_what_an_earlier_agent_left(
+    gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The config of a destroyed agent is still there if a full disk keeps it from being moved aside."""
+    config = gate_hive.hive.layout.agent("ada").config
+    (config / "notes").write_text("not committed yet")
+    await gate_hive.gate.agent_submissions.destroy("ada", DestroyRequest(), OPERATOR)
+
+    def without_room(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_move_aside", without_room)
+        assert (await refused(gate_hive.spawn("ada"))).code == "disk_full"
+    assert (config / "notes").read_text() == "not committed yet"
+    await gate_hive.spawn("ada")
+    assert (config.with_name("config.1") / "notes").read_text() == "not committed yet"
     await gate_hive.check()
 
 

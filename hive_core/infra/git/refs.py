@@ -188,10 +188,12 @@ def _run(repository: Path, feed: bytes) -> GitResult:
 def revert_refs(repository: Path, changes: Sequence[RefChange], seconds: float = 5.0) -> None:
     """Undo changes of one transaction as far as they were made, the last one first, also where nothing can be written.
 
-    What was created is removed. What held another value before gets it back if there is space for that, and else stays.
-    A kill leaves some of the first changes. Raises HiveError `repository_busy`, and OSError.
+    What was created is removed; of what was packed since, git removes it, for which there must be space. What held
+    another value before gets it back if there is space for that, and else stays. A kill leaves some of the first
+    changes. Raises HiveError `repository_busy`, and OSError.
     """
     moved: list[RefChange] = []
+    packed: list[RefChange] = []
     with exclusive_repository_lock(repository, seconds):
         for change in reversed(changes):
             path = repository / check_ref(change.ref)
@@ -201,9 +203,12 @@ def revert_refs(repository: Path, changes: Sequence[RefChange], seconds: float =
             elif _read(str(path)) == change.new:
                 path.unlink()
                 sync(path.parent)
-    if moved:
-        with suppress(HiveError):
-            update_refs(repository, moved)
+            if change.old is None and resolve(repository, change.ref) == change.new:
+                packed.append(change)
+    with suppress(HiveError):
+        update_refs(repository, moved)
+    if packed:
+        _run(repository, "".join(f"delete {change.ref} {check_sha(change.new)}\n" for change in packed).encode())
 
 
 def _check_old_values(repository: Path, changes: Sequence[RefChange]) -> None:

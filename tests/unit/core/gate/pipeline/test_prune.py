@@ -10,6 +10,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.gate.pipeline import prune as pruning
 from hive_core.gate.pipeline import submit
+from hive_core.gate.records import transitions
 from hive_core.layout import Layout
 from hive_core.protocol import ProposeRequest, PruneAnswer, PrunedAgent, PruneRequest, RollbackRequest
 from tests.unit.core.gate.gate_hive import ADA, OPERATOR, GateHive, git, opened, quick
@@ -87,6 +88,22 @@ async def test_nothing_goes_that_is_needed(gate_hive: GateHive) -> None:
     await gate_hive.until("ada", rolled_back.number, "deployed")
     assert (await gate_hive.show("ada", 1)).files
     await gate_hive.check()
+
+
+async def test_a_mark_that_was_packed_blocks_nothing(gate_hive: GateHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment between a pruning that could not be audited and its end may pack the refs; the next prunes on."""
+    await denied(gate_hive)
+
+    def pack(step: str) -> None:
+        if step == "tags replaced":
+            git(gate_hive.layout.applied_repository("ada"), "pack-refs", "--all", "--prune")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transitions, "crash_point", pack)
+        await prune(gate_hive)
+    number, commit = await denied(gate_hive)
+    assert (await prune(gate_hive)).proposals == [number]
+    assert not has(gate_hive, commit)
 
 
 async def test_a_commit_that_is_just_taken_in_stays(gate_hive: GateHive) -> None:

@@ -108,6 +108,16 @@ def test_a_transaction_is_undone(repository: Repository, commit: str, plain: Pla
     assert repository.tags() == {"approved/1": other}
 
 
+def test_what_was_packed_meanwhile_is_undone(repository: Repository, commit: str, plain: Plain) -> None:
+    """A ref that was created and packed is removed, and one of its name can be created again."""
+    changes = [RefChange("refs/hive/mark", commit)]
+    repository.update(changes)
+    plain("pack-refs", "--all", "--prune")
+    repository.revert(changes)
+    assert repository.resolve("refs/hive/mark") is None
+    repository.update(changes)
+
+
 def test_undoing_needs_no_space(repository: Repository, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where git cannot write, tags are removed, and a ref that cannot be moved back stays."""
     new = repository.write_commit({"a": b"1"}, parents=[commit], author=PERSON, when=5, message="next")

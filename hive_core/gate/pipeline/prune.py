@@ -221,7 +221,7 @@ def _candidates(
     numbers = {row.number for row in ended}
     main = repository.main()
     needed = [row.commit for row in rows if row.number not in numbers] + [*keep, *([main] if main else [])]
-    reachable = repository.reachable_commits(needed)
+    reachable = repository.reachable_commits(needed, [*needed, *(row.commit for row in ended)])
     wanted = [row for row in ended if row.commit not in reachable]
     names = {tag_name(row.state, row.number): row for row in wanted}
     found = [names[tag.name] for tag in repository.read_tags(names) if _parse(tag).pruned is None]

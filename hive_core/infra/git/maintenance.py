@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from hive_core.infra.file_lock import exclusive_repository_lock, shared_repository_lock
 from hive_core.infra.files import sync
-from hive_core.infra.git.command import checked, failure, run
+from hive_core.infra.git.command import SECONDS, checked, failure, run, run_in_background
 from hive_core.infra.git.objects import TEMPORARY
 from hive_core.infra.git.refs import _files, _remove, _remove_locks, count_loose
 
@@ -99,10 +99,13 @@ def _run(repository: Path, *arguments: str) -> None:
         raise failure(arguments, result.status, result.errors, writes=repository)
 
 
-def reachable_commits(repository: Path, commits: Sequence[str]) -> set[str]:
-    """Return `commits` and their ancestors; those that do not exist are left out."""
-    found = checked(repository, "rev-list", "--ignore-missing", "--stdin", feed=_lines(commits)) if commits else b""
-    return set(found.decode().split())
+def reachable_commits(repository: Path, commits: Sequence[str], among: Iterable[str]) -> set[str]:
+    """Return those of `among` that are in `commits` or are their ancestors; what does not exist is left out."""
+    wanted = {commit.encode() for commit in among}
+    if not commits:
+        return set()
+    listed = _listed(repository, "rev-list", "--ignore-missing", "--stdin", feed=_lines(commits), seconds=SECONDS)
+    return {line.decode() for line in listed if line in wanted}
 
 
 def bytes_of(repository: Path, commits: Sequence[str], but: Sequence[str]) -> int:
@@ -124,10 +127,7 @@ def collect_garbage(repository: Path, keep: Sequence[str]) -> None:
     """
     with exclusive_repository_lock(repository) as lock:
         arguments = ("rev-list", "--objects", "--all", "--ignore-missing", "--stdin")
-        listed = run(repository, *arguments, feed=_lines(keep), seconds=_SECONDS, keep=[lock])
-        if listed.status:
-            raise failure(arguments, listed.status, listed.errors)
-        reachable = {line[:40] for line in listed.out.splitlines()}
+        reachable = {_id(line[:40]) for line in _listed(repository, *arguments, feed=_lines(keep), lock=lock)}
         mixed = False
         for pack in sorted((repository / "objects/pack").glob("*.pack")):
             objects = _objects_of(repository, pack, lock)
@@ -146,10 +146,29 @@ def _objects_of(repository: Path, pack: Path, lock: int) -> set[bytes]:
     index = pack.with_suffix(".idx")
     if not index.exists():
         return set()
-    result = run(repository, "show-index", feed=index.read_bytes(), seconds=_SECONDS, keep=[lock])
-    if result.status:
-        raise failure(("show-index",), result.status, result.errors)
-    return {line.split()[1] for line in result.out.splitlines()}
+    listed = _listed(repository, "show-index", feed=index.read_bytes(), lock=lock)
+    return {_id(line.split()[1]) for line in listed}
+
+
+def _listed(
+    repository: Path, *arguments: str, feed: bytes, seconds: float = _SECONDS, lock: int | None = None
+) -> Iterator[bytes]:
+    """Run a command and yield the lines of its output, of which there may be one for each object or commit.
+
+    `lock` is a descriptor that git inherits. Raises HiveError `git_failed` or `git_slow`.
+    """
+    keep = [] if lock is None else [lock]
+    with run_in_background(repository, *arguments, feed=feed, seconds=seconds, keep=keep) as command:
+        rest = b""
+        for chunk in command.chunks():
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from lines
+        command.check()
+
+
+def _id(written: bytes) -> bytes:
+    """Return the id of an object as bytes, of which a set takes half of the memory."""
+    return bytes.fromhex(written.decode())
 
 
 def _remove_pack(pack: Path) -> None:

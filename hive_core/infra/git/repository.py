@@ -180,9 +180,9 @@ class Repository:
         """Return the size of all imported proposals; see `maintenance.packed_bytes`."""
         return maintenance.packed_bytes(self.path)
 
-    def reachable_commits(self, commits: Sequence[str]) -> set[str]:
-        """Return `commits` and their ancestors; those that do not exist are left out."""
-        return maintenance.reachable_commits(self.path, commits)
+    def reachable_commits(self, commits: Sequence[str], among: Iterable[str]) -> set[str]:
+        """Return those of `among` that are in `commits` or their ancestors; see `maintenance.reachable_commits`."""
+        return maintenance.reachable_commits(self.path, commits, among)
 
     def bytes_of(self, commits: Sequence[str], but: Sequence[str]) -> int:
         """Return the size on the disk of what `commits` reach and the commits `but` do not."""

@@ -54,10 +54,27 @@ def test_mixed_packs_are_written_anew(repository: Repository, commit: str, plain
     loose = commit_of(repository, commit, "loose")
     size = repository.bytes_of([other], [needed])
     assert 10_000 < size < 11_000
-    assert repository.reachable_commits([needed, "0" * 40]) == {needed, commit}
+    asked = [needed, commit, other, "0" * 40]
+    assert repository.reachable_commits([needed, "0" * 40], asked) == {needed, commit}
     before = maintenance.packed_bytes(repository.path)
     repository.collect_garbage([])
     assert not exists(repository, plain, other) and not exists(repository, plain, loose)
     assert exists(repository, plain, needed)
     assert before - maintenance.packed_bytes(repository.path) >= size
     plain("fsck", "--strict")
+
+
+def test_any_number_of_objects(repository: Repository, commit: str, plain: Plain) -> None:
+    """Thousands of commits and files, of which git prints megabytes, keep nothing from being removed."""
+    files = "".join(f"M 100644 inline f{number}\ndata 1\n{number % 10}\n" for number in range(2_000))
+    head = "committer a <a> 1700000000 +0000\ndata 1\nx\n"
+    commits = "".join(f"commit refs/heads/main\n{head}\n" for _ in range(2_000))
+    feed = f"commit refs/heads/main\n{head}from {commit}\n{files}\n{commits}"
+    plain("fast-import", "--quiet", feed=feed.encode())
+    main = repository.main() or ""
+    assert repository.reachable_commits([main], [commit, "0" * 40]) == {commit}
+    left = commit_of(repository, commit, "left")
+    path = pack(repository, plain, left, commit)
+    repository.collect_garbage([])
+    assert not path.exists()
+    assert exists(repository, plain, main)

@@ -90,6 +90,13 @@ class DiskQuotas:
                     continue
                 if found:
                     _log.warning("agent made subvolumes outside of its quota; they count now", agent=name, count=found)
+            try:
+                for name in await LIFECYCLE.run(self._quotas.claim, dict(self._directories)):
+                    _log.warning(
+                        "agent deleted a subvolume outside of its quota; what it still uses counts", agent=name
+                    )
+            except OSError as error:
+                _log.warning("space of deleted subvolumes not read", why=error.strerror)
 
 
 def as_size(limit: int | None) -> str | None:

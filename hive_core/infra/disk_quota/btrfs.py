@@ -42,9 +42,9 @@ _QGROUP_ASSIGN = _request(_WRITE, 41, 24)
 _QGROUP_CREATE = _request(_WRITE, 42, 16)
 _QGROUP_LIMIT = _request(_READ, 43, 48)
 
-_ROOT_TREE, _QUOTA_TREE = 1, 8
+ROOT_TREE, QUOTA_TREE = 1, 8
 _ROOT_REF_KEY, _QGROUP_RELATION_KEY = 156, 246
-_FIRST_INODE = 256
+FIRST_INODE = 256
 """The inode number of the root directory of each subvolume, and the least id of one."""
 _READ_ONLY = 2
 _LEVEL = 48
@@ -84,7 +84,7 @@ def create_subvolume(directory: int, name: str) -> None:
 
 def is_subvolume(descriptor: int) -> bool:
     """Return True if an open directory of a btrfs is the root of a subvolume."""
-    return os.fstat(descriptor).st_ino == _FIRST_INODE
+    return os.fstat(descriptor).st_ino == FIRST_INODE
 
 
 def make_writable(directory: Path) -> int:
@@ -104,7 +104,7 @@ def make_writable(directory: Path) -> int:
 
         found = _allow_changes(top)
         for parent, entry in walk(top, enters):
-            if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_ino == _FIRST_INODE:
+            if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_ino == FIRST_INODE:
                 with open_directory(entry.name, parent) as child:
                     found += _allow_changes(child)
         return found
@@ -126,7 +126,7 @@ def _allow_changes(descriptor: int) -> int:
 def subvolume(descriptor: int) -> int:
     """Return the id of the subvolume that an open file is in."""
     answer = bytearray(4096)
-    struct.pack_into("=2Q", answer, 0, 0, _FIRST_INODE)
+    struct.pack_into("=2Q", answer, 0, 0, FIRST_INODE)
     fcntl.ioctl(descriptor, _INO_LOOKUP, answer)
     return int(struct.unpack_from("=Q", answer)[0])
 
@@ -204,12 +204,16 @@ class Group:
         fcntl.ioctl(self.descriptor, _QGROUP_ASSIGN, bytearray(struct.pack("=3Q", put, member, group)))
 
     def _read(self, name: str) -> int | None:
-        number = self.number
-        directory = f"{number >> _LEVEL}_{number & ((1 << _LEVEL) - 1)}"
-        try:
-            return int((_SYSFS / str(self.fsid) / "qgroups" / directory / name).read_text())
-        except OSError:
-            return None
+        return counted(self.fsid, self.number, name)
+
+
+def counted(fsid: uuid.UUID, group: int, name: str) -> int | None:
+    """Return what the kernel counts for a group, such as `referenced`; None if there is no group."""
+    directory = f"{group >> _LEVEL}_{group & ((1 << _LEVEL) - 1)}"
+    try:
+        return int((_SYSFS / str(fsid) / "qgroups" / directory / name).read_text())
+    except OSError:
+        return None
 
 
 def with_ignored(number: int, descriptor: int, request: int, order: bytes) -> None:
@@ -223,27 +227,43 @@ def with_ignored(number: int, descriptor: int, request: int, order: bytes) -> No
 
 def _children(descriptor: int, parent: int) -> list[int]:
     """Return the ids of the subvolumes right below another one."""
-    return list(_search(descriptor, _ROOT_TREE, parent, _ROOT_REF_KEY))
+    return [child for child, _ in search(descriptor, ROOT_TREE, parent, _ROOT_REF_KEY)]
 
 
 def _related(descriptor: int, group: int) -> list[int]:
     """Return the groups of a subvolume, or the subvolumes of a group."""
-    return list(_search(descriptor, _QUOTA_TREE, group, _QGROUP_RELATION_KEY))
+    return [other for other, _ in search(descriptor, QUOTA_TREE, group, _QGROUP_RELATION_KEY)]
 
 
-def _search(descriptor: int, tree: int, objectid: int, kind: int) -> Iterator[int]:
-    """Yield the offsets of all keys of a tree with this object id and type, as BTRFS_IOC_TREE_SEARCH finds them."""
+def search(descriptor: int, tree: int, objectid: int, kind: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the offsets and items of all keys of a tree with this object id and type."""
+    for _, offset, item in _found(descriptor, tree, (objectid, objectid), kind, 0):
+        yield offset, item
+
+
+def search_all(descriptor: int, tree: int, kind: int, since: int) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the keys (offset, object id) and items of a type in a tree, of leaves that changed from a generation on."""
+    for objectid, offset, item in _found(descriptor, tree, (0, _NO_LIMIT), kind, since):
+        yield offset, objectid, item
+
+
+def _found(
+    descriptor: int, tree: int, objectids: tuple[int, int], kind: int, since: int
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield what BTRFS_IOC_TREE_SEARCH finds: object ids, offsets and items."""
+    objectid, last = objectids
     offset = 0
     while True:
         answer = bytearray(4096)
-        key = (tree, objectid, objectid, offset, _NO_LIMIT, 0, _NO_LIMIT, kind, kind, 4096, 0, 0, 0, 0, 0)
+        key = (tree, objectid, last, offset, _NO_LIMIT, since, _NO_LIMIT, kind, kind, 4096, 0, 0, 0, 0, 0)
         _KEY.pack_into(answer, 0, *key)
         fcntl.ioctl(descriptor, _TREE_SEARCH, answer)
         count, position = _KEY.unpack_from(answer)[9], _KEY.size
         for _ in range(count):
-            _, _, offset, _, length = _HEADER.unpack_from(answer, position)
-            yield offset
-            position += _HEADER.size + length
-        if count == 0 or offset == _NO_LIMIT:
+            _, objectid, offset, _, length = _HEADER.unpack_from(answer, position)
+            position += _HEADER.size
+            yield objectid, offset, bytes(answer[position : position + length])
+            position += length
+        if count == 0 or (offset == _NO_LIMIT and objectid == last):
             return
-        offset += 1
+        objectid, offset = (objectid, offset + 1) if offset < _NO_LIMIT else (objectid + 1, 0)

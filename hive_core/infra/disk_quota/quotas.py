@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ import structlog
 
 from hive_core.infra.disk_quota import btrfs
 from hive_core.infra.disk_quota.project import ProjectQuotas
+from hive_core.infra.disk_quota.strays import Strays
 from hive_core.infra.files import open_directory
 
 _log = structlog.get_logger(__name__)
@@ -98,6 +99,7 @@ class DirectoryQuotas:
 
     def __init__(self, projects: ProjectQuotas | None = None) -> None:
         self._projects = projects or ProjectQuotas()
+        self._strays = Strays()
 
     def problem(self, directory: Path) -> str:
         """Return the reason why directories in `directory` cannot have quotas, also not root's; empty if they can.
@@ -179,6 +181,30 @@ class DirectoryQuotas:
                 if fsid is not None and not btrfs.problem(fsid) and not self._uncovered(share):
                     found += len(share.group(fsid).adopt())
         return found
+
+    def claim(self, directories: Mapping[str, Sequence[Path]]) -> list[str]:
+        """Count the space of deleted subvolumes for the agents whose files use it; returns the names of these agents.
+
+        `directories` are those of each agent. Raises OSError.
+        """
+        tops: dict[UUID, dict[int, btrfs.Group]] = {}
+        names: dict[tuple[UUID, int], str] = {}
+        outside: dict[UUID, int] = {}
+        with ExitStack() as stack:
+            for name, paths in directories.items() if os.geteuid() == 0 else ():
+                with _opened(paths) as opened:
+                    for share in _shares(opened):
+                        fsid = btrfs.file_system(share.first.descriptor)
+                        if fsid is None or btrfs.problem(fsid) or self._uncovered(share):
+                            continue
+                        if fsid not in tops:  # One descriptor for all, as there may be hundreds of agents.
+                            outside[fsid] = os.dup(share.first.parent)
+                            stack.callback(os.close, outside[fsid])
+                            tops[fsid] = {}
+                        group = btrfs.Group(outside[fsid], btrfs.subvolume(share.first.descriptor), fsid)
+                        tops[fsid] |= {btrfs.subvolume(each.descriptor): group for each in share.directories}
+                        names[fsid, group.first] = name
+            return [names[group.fsid, group.first] for found in tops.values() for group in self._strays.claim(found)]
 
     def forget(self, directories: Sequence[Path], keep: Path | None = None) -> None:
         """Remove the limits and groups of directories that are about to be deleted.

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ LIMIT = 8 * MIB
 SUBVOL_CREATE_V2, INHERIT = 0x50009418, 4
 SNAP_CREATE_V2, READ_ONLY = 0x50009417, 2
 SYNC = 0x9408
+FICLONE = 0x40049409
 
 
 @pytest.fixture
@@ -73,12 +75,13 @@ def subvolume_of(path: Path) -> int:
         os.close(descriptor)
 
 
-def make_subvolume_in_group(directory: Path, name: str, group: int) -> None:
-    """Create a subvolume that is in no group of its parent's, which needs no privileges."""
+def make_subvolume_in_group(directory: Path, name: str, group: int | None) -> None:
+    """Create a subvolume that is in no group of its parent's, which needs no privileges; with None in no group."""
     descriptor = os.open(directory, os.O_RDONLY)
-    inherit = ctypes.create_string_buffer(struct.pack("=10Q", 0, 1, 0, 0, 0, 0, 0, 0, 0, group))
+    groups = [] if group is None else [group]
+    inherit = ctypes.create_string_buffer(struct.pack(f"={9 + len(groups)}Q", 0, len(groups), *[0] * 7, *groups))
     order = bytearray(4096)
-    struct.pack_into("=5Q", order, 0, 0, 0, INHERIT, 80, ctypes.addressof(inherit))
+    struct.pack_into("=5Q", order, 0, 0, 0, INHERIT, 72 + 8 * len(groups), ctypes.addressof(inherit))
     struct.pack_into("=64s", order, 56, name.encode())
     try:
         fcntl.ioctl(descriptor, SUBVOL_CREATE_V2, order)
@@ -148,6 +151,63 @@ def test_a_subvolume_outside_of_the_group_is_found(point: Path, home: Path) -> N
     assert (quotas.read([other]).used or 0) < MIB < 5 * MIB < (quotas.read([home]).used or 0)
     assert quotas.adopt([home]) == 0
     assert written(home / "escaped/more", 6) < 3
+
+
+@pytest.mark.parametrize("shared", ["by a snapshot", "by a copy"])
+@pytest.mark.parametrize("group", ["of nobody", "of another"])
+def test_what_a_deleted_subvolume_has_left_counts(point: Path, home: Path, shared: str, group: str) -> None:
+    """An agent that fills a subvolume outside of its group, and deletes it before it is found, pays for its files."""
+    other = point / "bob"
+    make_subvolume(other, 0o700)
+    quotas = DirectoryQuotas()
+    quotas.enforce([other], 100 * MIB, stopped=True)
+    agents = {"ada": [home], "bob": [other]}
+    assert quotas.claim(agents) == []
+    make_subvolume_in_group(home, "brief", None if group == "of nobody" else 1 << 48 | subvolume_of(other))
+    assert written(home / "brief/file", 20) == 20
+    if shared == "by a snapshot":
+        make_snapshot(home / "brief", home, "kept")
+    else:
+        subprocess.run(["cp", "--reflink=always", home / "brief/file", home / "kept"], check=True)
+    (home / "brief/file").unlink()
+    (home / "brief").rmdir()
+    assert quotas.adopt([home]) == 0
+    assert quotas.claim(agents) == ["ada"]
+    assert quotas.claim(agents) == []
+    assert (quotas.read([other]).used or 0) < MIB
+    assert (quotas.read([home]).used or 0) > 19 * MIB
+    with pytest.raises(OSError, match="quota"):
+        (home / "more").write_bytes(os.urandom(MIB))
+
+
+def test_a_file_that_is_still_open_hides_nothing(point: Path, home: Path) -> None:
+    """What is shared only later, from an open file of the deleted subvolume, counts from then on."""
+    quotas = DirectoryQuotas()
+    make_subvolume_in_group(home, "brief", None)
+    assert written(home / "brief/file", 20) == 20
+    with (home / "brief/file").open("rb") as file, (home / "kept").open("wb") as kept:
+        (home / "brief/file").unlink()
+        (home / "brief").rmdir()
+        for _ in range(3):
+            assert quotas.claim({"ada": [home]}) == []
+        fcntl.ioctl(kept, FICLONE, file.fileno())
+        os.fsync(kept)
+        with open_directory(point) as directory:
+            fcntl.ioctl(directory, SYNC)
+        assert "ada" in [name for _ in range(70) for name in quotas.claim({"ada": [home]})]
+    assert (quotas.read([home]).used or 0) > 19 * MIB
+
+
+def test_what_others_have_deleted_counts_for_no_agent(point: Path, home: Path) -> None:
+    """Space that the operator's files use is looked at once."""
+    make_subvolume(point / "mine", 0o700)
+    written(point / "mine/file", 5)
+    make_snapshot(point / "mine", point, "kept")
+    (point / "mine/file").unlink()
+    (point / "mine").rmdir()
+    quotas = DirectoryQuotas()
+    assert quotas.claim({"ada": [home]}) == []
+    assert [known.settled for known in quotas._strays._known.values()] == [{subvolume_of(home) + 1}]
 
 
 def test_a_limit_changes_and_ends(home: Path) -> None:

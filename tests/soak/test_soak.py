@@ -47,6 +47,8 @@ UP_SECONDS = 300.0
 """Longest time in which all harnesses must have reported in after a start."""
 DRAIN_SECONDS = 300.0
 SPAWNED_AT_ONCE = 8
+CLI_SPARED_SECONDS = 60.0
+"""Time in which the CLI of one agent is killed at most once, so that some of its turns succeed."""
 REFUSALS = REPEATABLE | SHORTAGES | {"sending_too_fast", "too_many_waiting"}
 UNLIMITED = {"loop_messages_per_minute": 10**12}
 """Agents of a chain only answer each other's messages."""
@@ -73,6 +75,7 @@ class Soak:
         self.consumers = Consumers(home, seed, sorted(SHORTAGES))
         self.kills = Kills(self.daemon, self.consumers, disk, self.record)
         self.operator = Operator(self.daemon, self.record, self.dice, CHANGED)
+        self.cli_killed: dict[str, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         for kind, why in (("disk full", disk.problem), ("clock", clock.problem), ("kill agent CLI", problem)):
             if why:
@@ -171,7 +174,12 @@ class Soak:
             await act()
 
     async def _kill_cli(self) -> None:
-        await self.kills.kill_process("kill agent CLI", self.dice.choice(CLIS), "stream-json")
+        """Kill an agent CLI that had time for a turn since the last kill, as an agent in which every turn fails pauses."""
+        ready = [name for name in CLIS if time.monotonic() - self.cli_killed.get(name, 0.0) > CLI_SPARED_SECONDS]
+        if ready:
+            name = self.dice.choice(ready)
+            self.cli_killed[name] = time.monotonic()
+            await self.kills.kill_process("kill agent CLI", name, "stream-json")
 
     async def _kill(self) -> None:
         """Kill again and again; after each dozen let all agents come up, so that messages get through."""

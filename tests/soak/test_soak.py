@@ -174,7 +174,7 @@ class Soak:
             await act()
 
     async def _kill_cli(self) -> None:
-        """Kill an agent CLI that had time for a turn since the last kill, as an agent in which every turn fails pauses."""
+        """Kill a CLI that had time for a turn since its last kill, as an agent whose turns all fail is paused."""
         ready = [name for name in CLIS if time.monotonic() - self.cli_killed.get(name, 0.0) > CLI_SPARED_SECONDS]
         if ready:
             name = self.dice.choice(ready)

@@ -29,6 +29,7 @@ from hive_core.api.sockets import CoreSockets, HostSocket, operators_access
 from hive_core.gate.gate import Gate
 from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
 from hive_core.infra.concurrency.threads import LIFECYCLE
+from hive_core.infra.database.copies import DatabaseCopies
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.deferred import DeferredChanges, IntentFiles
 from hive_core.infra.database.reserve import DiskReserve
@@ -199,9 +200,11 @@ class Daemon:
         status_report = StatusReport(
             layout, database, space, directory, broker, agents, runtime, metrics, settings.proposal_space, missing
         )
+        copies = DatabaseCopies(layout.database, layout.scratch)
         services = Services(
             layout=layout,
             database=database,
+            copies=copies,
             directory=directory,
             broker=broker,
             events=events,
@@ -234,6 +237,7 @@ class Daemon:
         # Long polls end first, because closing the sockets waits for them.
         stack.callback(events.close)
         stack.callback(broker.close)
+        stack.callback(copies.close)
 
         # Agents stop while the sockets are still open, so that they can release their leases.
         following = self._part("agent events", reports.follow(runtime.watch(), partial(_last_lines, runtime, layout)))

@@ -26,10 +26,11 @@ _OPTIONS = {"state_in_use": "--state-dir", "run_dir_in_use": "--run-dir"}
 class DaemonLock:
     """The daemon's lock on one of its directories, which the kernel releases when the process ends.
 
-    The file names the process that holds it, and in the run directory also the state directory.
+    The first line of the file names the process that holds it, and in the run directory also the state directory. In
+    the state directory the second line is the run directory.
     """
 
-    def __init__(self, path: Path, code: Literal["state_in_use", "run_dir_in_use"], state_dir: Path) -> None:
+    def __init__(self, path: Path, code: Literal["state_in_use", "run_dir_in_use"], layout: Layout) -> None:
         """Take the lock.
 
         Raises HiveError with `code` if another daemon holds it, and `disk_full`, `no_directory`.
@@ -46,8 +47,9 @@ class DaemonLock:
         _check_free(self._descriptor, path, code)
         with suppress(OSError):  # On a full disk, the next daemon that is refused reads an unknown holder.
             os.truncate(self._descriptor, 0)
-            holder = f"{os.getpid()}\n" if code == "state_in_use" else f"{os.getpid()} of {state_dir}\n"
-            os.pwrite(self._descriptor, holder.encode(), 0)
+            pid, is_state = os.getpid(), code == "state_in_use"
+            holder = f"{pid}\n{layout.run_dir}\n" if is_state else f"{pid} of {layout.state_dir}\n"
+            os.pwrite(self._descriptor, os.fsencode(holder), 0)
 
     def release(self) -> None:
         """Release the lock."""
@@ -56,12 +58,12 @@ class DaemonLock:
 
 def lock_state(layout: Layout) -> DaemonLock:
     """Lock the state directory. Raises HiveError `state_in_use`."""
-    return DaemonLock(layout.lock, "state_in_use", layout.state_dir)
+    return DaemonLock(layout.lock, "state_in_use", layout)
 
 
 def lock_run_dir(layout: Layout) -> DaemonLock:
     """Lock the run directory, which two state directories could share. Raises HiveError `run_dir_in_use`."""
-    return DaemonLock(layout.run_lock, "run_dir_in_use", layout.state_dir)
+    return DaemonLock(layout.run_lock, "run_dir_in_use", layout)
 
 
 def check_unlocked(layout: Layout) -> None:
@@ -73,6 +75,25 @@ def check_unlocked(layout: Layout) -> None:
 def check_state_unlocked(layout: Layout) -> None:
     """Raise HiveError `state_in_use` if a daemon holds the lock of the state directory. Nothing is changed."""
     _check_unlocked(layout.lock, "state_in_use")
+
+
+def find_daemon(layout: Layout) -> Path | None:
+    """Return the run directory of the daemon that holds the lock of the state directory; None if there is none."""
+    try:
+        descriptor = os.open(layout.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        run_dir = "" if _try_lock(descriptor) else _lines(descriptor)[1]
+        return Path(run_dir) if run_dir else None
+    finally:
+        os.close(descriptor)
+
+
+def _lines(descriptor: int) -> tuple[str, str]:
+    """Return the two lines of a lock file; they may be empty."""
+    first, _, rest = os.fsdecode(os.pread(descriptor, 8_192, 0)).partition("\n")
+    return first.strip(), rest.removesuffix("\n")
 
 
 def _check_unlocked(path: Path, code: Literal["state_in_use", "run_dir_in_use"]) -> None:
@@ -87,7 +108,7 @@ def _check_unlocked(path: Path, code: Literal["state_in_use", "run_dir_in_use"])
 def _check_free(descriptor: int, path: Path, code: Literal["state_in_use", "run_dir_in_use"]) -> None:
     """Lock a descriptor; close it and raise HiveError with `code` if that is not possible."""
     if not _try_lock(descriptor):
-        holder = os.pread(descriptor, 4_096, 0).decode(errors="replace").strip() or "unknown"
+        holder = _lines(descriptor)[0] or "unknown"
         os.close(descriptor)
         why = f"another hive-c0re (process {holder}) is using {path.parent}"
         hint = f"stop it first, or choose another {_OPTIONS[code]}"

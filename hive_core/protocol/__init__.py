@@ -143,7 +143,15 @@ if TYPE_CHECKING:
         StatusRequest,
         WakeRequest,
     )
-    from hive_core.protocol.system import Event, EventKind, EventsQuery, Health, HiveStatus
+    from hive_core.protocol.system import (
+        DatabaseCopy,
+        DatabaseIdentity,
+        Event,
+        EventKind,
+        EventsQuery,
+        Health,
+        HiveStatus,
+    )
 
 # Those that every program needs come first.
 _MODULES = (
@@ -182,6 +190,8 @@ __all__ = [
     "Backend",
     "ChangedFile",
     "CommitId",
+    "DatabaseCopy",
+    "DatabaseIdentity",
     "Decider",
     "Delivery",
     "DenyRequest",

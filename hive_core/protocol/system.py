@@ -44,6 +44,22 @@ class HiveStatus(Answer):
     """The meaning of a sealed network on this host, or the reason why it is refused."""
 
 
+class DatabaseIdentity(Answer):
+    """The hive that a daemon serves: its state directory, and its agents with the times of their creation.
+
+    The times are milliseconds since 1970.
+    """
+
+    state_dir: str
+    agents: dict[str, int]
+
+
+class DatabaseCopy(Answer):
+    """A copy of the database: the name of a file in the directory `scratch` of the state directory."""
+
+    file: str
+
+
 EventKind = Literal[
     "message.sent",
     "message.delivered",

@@ -11,9 +11,21 @@ from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.errors import bad_request
 from hive_core.gate.gate import Gate
 from hive_core.infra.database import audit
+from hive_core.infra.database.copies import DatabaseCopies
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
-from hive_core.protocol import AuditList, AuditQuery, AuditVerification, Event, EventsQuery, Health, HiveStatus
+from hive_core.layout import Layout
+from hive_core.protocol import (
+    AuditList,
+    AuditQuery,
+    AuditVerification,
+    DatabaseCopy,
+    DatabaseIdentity,
+    Event,
+    EventsQuery,
+    Health,
+    HiveStatus,
+)
 
 _EVENT_STREAM = "text/event-stream"
 _PROMETHEUS = "text/plain"
@@ -68,6 +80,22 @@ def hive_status(
             waits=True,
             load="follows",
         ),
+    ]
+
+
+def database_copies(copies: DatabaseCopies, database: Database, layout: Layout) -> list[Endpoint]:
+    """Return the endpoints for backups of a hive whose daemon runs."""
+
+    async def identity(_: ApiCall) -> DatabaseIdentity:
+        agents = await database.read(lambda db: dict(db.execute("SELECT name, created_at FROM agents").fetchall()))
+        return DatabaseIdentity(state_dir=str(layout.state_dir), agents=agents)
+
+    async def copy(_: ApiCall) -> DatabaseCopy:
+        return DatabaseCopy(file=await copies.make())
+
+    return [
+        Endpoint("GET", "/v1/database", "The hive that this daemon serves", identity, DatabaseIdentity),
+        Endpoint("POST", "/v1/database/copy", "Copy the database for a backup", copy, DatabaseCopy),
     ]
 
 

@@ -13,6 +13,7 @@ from hive_core.api.routes import harness, messages, pages, proposals, system
 from hive_core.api.routes import questions as question_routes
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.gate.gate import Gate
+from hive_core.infra.database.copies import DatabaseCopies
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
@@ -25,6 +26,7 @@ class Services:
 
     layout: Layout
     database: Database
+    copies: DatabaseCopies
     directory: Directory
     broker: Broker
     events: EventHub
@@ -78,6 +80,7 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *system.hive_status(
             services.status_report.status, database.check, services.status_report.exposition, services.events
         ),
+        *system.database_copies(services.copies, database, services.layout),
         *of_agents.agent_admin(agents, gate),
         *of_agents.agent_management(agents, services.lifecycle, manager_only=False),
         *of_agents.limit_views(services.limits, manager_only=False),

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hive_core.cli.arguments import json_option, print_json
-from hive_core.cli.errors import Failure
+from hive_core.cli.client import Client
+from hive_core.cli.errors import Failure, NoDaemon
 from hive_core.text import escaped_line, format_bytes
 
 if TYPE_CHECKING:
+    from hive_core.infra.backup.sources import DatabaseSource
     from hive_core.layout import Layout
 
 _SHOWN = 20
@@ -42,7 +45,8 @@ def backup(file: Path, settings: Path | None, state_dir: str | None, as_json: bo
     with _failures():
         from hive_core.infra.backup.create import create_backup  # noqa: PLC0415
 
-        created = create_backup(_layout(settings, state_dir), file, _report)
+        layout = _layout(settings, state_dir)
+        created = create_backup(layout, file, _report, _find_database(layout))
     left_out = [{"path": path, "why": why} for path, why in created.left_out]
     if as_json:
         print_json(
@@ -94,6 +98,24 @@ def restore(file: Path, settings: Path | None, state_dir: str | None, as_json: b
     made = restored.manifest.created_at
     click.echo(f"{layout.state_dir}: agents: {len(restored.manifest.agents)}, as of {made}")
     click.echo('start the daemon, then see "hive-c0re list" and "hive-c0re doctor"', err=True)
+
+
+def _find_database(layout: Layout) -> DatabaseSource | None:
+    """Return the database of the daemon that runs; None if none runs, or none that can be asked."""
+    from hive_core.infra.backup.sources import DaemonDatabase, find_daemon  # noqa: PLC0415
+
+    run_dir = find_daemon(layout)
+    if run_dir is None:
+        return None
+    database = DaemonDatabase(layout, Client(str(replace(layout, run_dir=run_dir).host_socket)))
+    try:
+        return database if database.is_served() else None
+    except NoDaemon:  # It starts or stops.
+        return None
+    except Failure as failure:
+        if failure.code == "not_found":  # It is older than this program.
+            return None
+        raise
 
 
 def _facts(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from hive_core import __version__
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.backup import archive as archives
 from hive_core.infra.backup.archive import DATABASE, DIRECTORIES, END, MANIFEST, Manifest
+from hive_core.infra.backup.sources import DatabaseFile, DatabaseSource
 from hive_core.infra.backup.tree_writer import TreeWriter
-from hive_core.infra.database.snapshot import DatabaseFacts, copy_database, read_agents
+from hive_core.infra.database.snapshot import DatabaseFacts
 from hive_core.infra.disk_space import disk_full_as_error
 from hive_core.infra.file_lock import exclusive_repository_lock
 from hive_core.infra.files import open_directory
@@ -41,14 +42,19 @@ class Created:
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
-def create_backup(layout: Layout, file: Path, report: Callable[[str], None]) -> Created:
+def create_backup(
+    layout: Layout, file: Path, report: Callable[[str], None], database: DatabaseSource | None = None
+) -> Created:
     """Write a backup of the state directory to `file`, which appears when it is complete. `report` gets the progress.
+
+    `database` is asked for the database; without it, the file is opened.
 
     Raises:
         HiveError: `file_exists`, `file_within_hive`, `no_directory`, `no_permission`, `disk_full`, `hive_changes`, and
             as `copy_database`.
     """
     file = file.absolute()
+    database = database or DatabaseFile(layout.database)
     _check_target(layout, file)
     with _refusals(file), disk_full_as_error(f"write {file}"), open_directory(file.parent) as directory:
         temporary = f".{file.name}.{secrets.token_hex(4)}"
@@ -56,7 +62,7 @@ def create_backup(layout: Layout, file: Path, report: Callable[[str], None]) -> 
         descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
         try:
             with os.fdopen(descriptor, "w+b") as output:
-                created = _write(layout, file, output, report)
+                created = _write(layout, database, file, output, report)
                 output.flush()
                 os.fsync(output.fileno())
                 created.bytes = output.tell()
@@ -77,7 +83,9 @@ def _check_target(layout: Layout, file: Path) -> None:
             raise conflict("file_within_hive", why, "name a file elsewhere, best on another disk")
 
 
-def _write(layout: Layout, file: Path, output: IO[bytes], report: Callable[[str], None]) -> Created:
+def _write(
+    layout: Layout, database: DatabaseSource, file: Path, output: IO[bytes], report: Callable[[str], None]
+) -> Created:
     """Write the archive, anew if an agent was destroyed meanwhile."""
     for _ in range(_ATTEMPTS):
         output.seek(0)
@@ -87,13 +95,13 @@ def _write(layout: Layout, file: Path, output: IO[bytes], report: Callable[[str]
         copy.touch(mode=0o600, exist_ok=False)
         try:
             report("the database")
-            facts = copy_database(layout.database, copy)
+            facts = database.copy(copy)
             created = Created(_manifest(layout, facts))
             with archives.opened_for_writing(output) as archive:
                 _add_all(layout, archive, copy, names | facts.names, created, report)
         finally:
             copy.unlink()
-        if facts.agents <= read_agents(layout.database):
+        if facts.agents <= database.agents():
             return created
         report("an agent was destroyed meanwhile: beginning anew")
     raise conflict("hive_changes", "agents were destroyed again and again while they were read", "try again later")

@@ -49,6 +49,18 @@ def copy_database(source: Path, target: Path) -> DatabaseFacts:
         return _read_facts(source, new)
 
 
+def check_copy(copy: Path, source: Path) -> DatabaseFacts:
+    """Check a copy that the daemon made of `source`, and make it one that needs no files beside it.
+
+    Raises HiveError `database_damaged`, `database_unusable`, `schema_too_new`, `disk_full`.
+    """
+    # With `unix-excl`, because a full disk can end a process that maps a file there (see `connection.py`).
+    name = f"file:{quote(str(copy))}?vfs=unix-excl"
+    with _errors(source), closing(sqlite3.connect(name, uri=True, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        return _read_facts(source, db)
+
+
 def read_facts(path: Path) -> DatabaseFacts:
     """Check a database and read facts about it, without changing a byte of it or of the files beside it.
 
@@ -124,8 +136,8 @@ def _errors(path: Path) -> Iterator[None]:
         if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             raise HiveError(
                 "database_locked",
-                f"the daemon that runs lets no other program read {path}: the directory is on btrfs or bcachefs",
-                hint="stop the daemon meanwhile, or use a snapshot of the file system",
+                f"another process has {path} open and lets no other program read it",
+                hint="wait until the daemon has started, or stop that process",
             ) from None
         raise unusable(path, error) from None
     except sqlite3.DatabaseError as error:

@@ -97,10 +97,10 @@ async def test_operators_own(shared: Daemon, agent: str) -> None:
             Bad("GET", path, 404, "not_found")
             for path in ("/healthz", "/metrics", "/v1/status", "/v1/events", "/v1/agents/bob", "/v1/messages/1/reply")
         ),
-        *(Bad("GET", path, 404, "not_found") for path in ("/v1/audit", "/v1/audit/verify")),
+        *(Bad("GET", path, 404, "not_found") for path in ("/v1/audit", "/v1/audit/verify", "/v1/database")),
         *(
             Bad("POST", path, 404, "not_found", {})
-            for path in ("/v1/messages/read", "/v1/proposals/reindex", "/v1/proposals/prune")
+            for path in ("/v1/messages/read", "/v1/proposals/reindex", "/v1/proposals/prune", "/v1/database/copy")
         ),
     ]
     await check_refused(shared, table, agent)

@@ -35,7 +35,8 @@ OPERATORS = {
     *LOOKING_AFTER,
     *GATE,
     *(("GET", path) for path in ("/healthz", "/metrics", "/v1/status", "/v1/events", "/v1/messages", AGENT)),
-    *(("GET", path) for path in ("/v1/audit", "/v1/audit/verify", "/v1/messages/{id}/reply")),
+    *(("GET", path) for path in ("/v1/audit", "/v1/audit/verify", "/v1/messages/{id}/reply", "/v1/database")),
+    ("POST", "/v1/database/copy"),
     *(
         ("POST", path)
         for path in ("/v1/messages/read", f"{PROPOSALS}/reindex", f"{PROPOSALS}/prune", f"{AGENT}/limits")

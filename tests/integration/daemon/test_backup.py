@@ -9,6 +9,12 @@ import stat
 import sys
 from pathlib import Path
 
+import pytest
+
+from hive_core.infra.disk_quota.btrfs import create_subvolume
+from hive_core.infra.disk_quota.conversion import become_subvolume
+from hive_core.infra.files import open_directory
+from tests.helpers.disks.btrfs_file import is_subvolume, mounted_btrfs, why_no_btrfs
 from tests.helpers.real_daemon import Daemon, running
 
 
@@ -61,6 +67,49 @@ async def test_a_running_hive_goes_on_elsewhere(hive_home: Path) -> None:
         answer = await second.ask("GET", f"/v1/messages/{sent['id']}/reply?wait_seconds=30")
         assert answer["reply"]["body"] == "bob heard: waits"
         assert (await second.ask("GET", "/v1/agents/ann/history"))["deployments"][0]["number"] == 0
+
+
+@pytest.mark.skipif(bool(why_no_btrfs()), reason=why_no_btrfs() or "it works")
+async def test_a_running_hive_on_btrfs(hive_home: Path) -> None:
+    """On btrfs the daemon copies its database while messages are sent, and the agents' subvolumes are in the backup."""
+    file = hive_home / "hive.backup"
+    settings = {"limits": json.dumps({"disk_max": "16M"})}
+    with mounted_btrfs() as point:
+        async with running(Daemon(hive_home, settings=settings, state_dir=point / "s")) as first:
+            await first.spawn("bob", start=False)
+            home = first.state_dir / "agents/bob"
+            if not is_subvolume(home):
+                await become_subvolume(home)
+            with open_directory(home / "state") as state:
+                create_subvolume(state, "inner")
+            (home / "state/inner/notes").write_text("mine")
+            acknowledged: list[int] = []
+            backup = asyncio.create_task(run("backup", file, "--state-dir", first.state_dir, "--json"))
+            while not backup.done():
+                body = str(len(acknowledged))
+                acknowledged.append((await first.ask("POST", "/v1/messages", {"to": "bob", "body": body}))["id"])
+            code, out, err = backup.result()
+            assert (code, json.loads(out)["left_out"]) == (0, []), err
+            assert not list((first.state_dir / "scratch").iterdir())
+    (hive_home / "two").mkdir()
+    second = Daemon(hive_home / "two", state_dir=hive_home / "moved")
+    code, _, err = await run("restore", file, "--state-dir", second.state_dir)
+    assert code == 0, err
+    assert (second.state_dir / "agents/bob/state/inner/notes").read_text() == "mine"
+    async with running(second):
+        kept = [row[0] for row in second.sql("SELECT id FROM messages ORDER BY id")]
+        assert kept == acknowledged[: len(kept)]
+        await second.ask("POST", "/v1/agents/bob/start")
+        await second.agent_until("bob", lambda agent: agent["state"] == "idle")
+
+
+async def test_a_daemon_that_cannot_be_asked(hive_home: Path) -> None:
+    """While the daemon does not answer, the command opens the database itself."""
+    async with running(Daemon(hive_home)) as daemon:
+        daemon.host_socket.unlink()
+        code, _, err = await run("backup", hive_home / "hive.backup", "--state-dir", daemon.state_dir)
+        assert code == 0, err
+        assert not daemon.log_entries("request failed")
 
 
 async def test_an_agent_without_its_build_says_so(hive_home: Path) -> None:

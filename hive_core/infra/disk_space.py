@@ -53,17 +53,20 @@ TRIAL = "tmp_obj_room"
 _TRIAL_BYTES = 64 * 1024
 
 
-def has_room(directory: Path) -> bool:
+def has_room(directory: Path, reach: int = 0) -> bool:
     """Return False if a small file cannot be written in `directory` for lack of space. The file is removed again.
 
-    Quotas and limits of file sizes are not in what statvfs(2) says, so only a trial shows all of them.
+    `reach` is the size of the largest file there that is written, for limits of file sizes. Neither these nor quotas
+    are in what statvfs(2) says, so only a trial shows all of them.
     """
     try:
         descriptor, path = tempfile.mkstemp(prefix=TRIAL, dir=directory)
         try:
             os.unlink(path)  # noqa: PTH108 - `path` is a text
             # Random, because some file systems compress; on the disk, because some report a quota only then.
-            written = os.write(descriptor, os.urandom(_TRIAL_BYTES))
+            written = os.pwrite(descriptor, os.urandom(_TRIAL_BYTES), 0)
+            if reach:
+                written = min(written, os.pwrite(descriptor, os.urandom(_TRIAL_BYTES), reach))
             os.fsync(descriptor)
             return written == _TRIAL_BYTES
         finally:

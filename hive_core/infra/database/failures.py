@@ -6,12 +6,11 @@ the like, as it reports a broken disk. A write beside the database tells these a
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import is_lack_of_space
+from hive_core.infra.disk_space import has_room, is_lack_of_space
 
 _WRITE_FAILURES = frozenset(
     {
@@ -28,7 +27,6 @@ _WRITE_FAILURES = frozenset(
     }
 )
 """SQLite's codes for a failed write whose error number is not told."""
-_PROBE_BYTES = 64 * 1024
 
 
 def disk_full() -> HiveError:
@@ -56,28 +54,8 @@ def is_write_failure(error: BaseException) -> bool:
 
 def lacks_space(database: Path) -> bool:
     """Return True if nothing can be written beside the database, or not as far into a file as it reaches, now."""
-    sizes = [_size(database.with_name(database.name + suffix)) for suffix in ("", "-wal")]
-    # Always the same name, so that a kill leaves at most one.
-    probe = database.with_name(database.name + ".probe")
-    try:
-        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            # Random, because some file systems compress; on the disk, because some report a quota only then.
-            _write(descriptor, os.urandom(_PROBE_BYTES), 0)
-            _write(descriptor, os.urandom(_PROBE_BYTES), max(sizes))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-            probe.unlink()
-    except OSError as error:
-        return is_lack_of_space(error)
-    return False
-
-
-def _write(descriptor: int, data: bytes, offset: int) -> None:
-    while data:
-        written = os.pwrite(descriptor, data, offset)
-        data, offset = data[written:], offset + written
+    reach = max(_size(database.with_name(database.name + suffix)) for suffix in ("", "-wal"))
+    return not has_room(database.parent, reach)
 
 
 def _size(path: Path) -> int:

@@ -58,6 +58,8 @@ def test_room_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, hard))
     try:
         assert not has_room(tmp_path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+        assert has_room(tmp_path) and not has_room(tmp_path, 990_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
     assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -98,9 +99,15 @@ _COPY_ON_WRITE = frozenset({"btrfs", "bcachefs"})
 def _connect(path: Path) -> sqlite3.Connection:
     # SQLite maps the index of its write-ahead log; with `unix-excl` it is in the process's own memory, and no other
     # process can open the database (https://sqlite.org/vfs.html). All connections must agree on it.
-    alone = filesystem_type(path.parent) in _COPY_ON_WRITE
+    alone = _needs_space_for_stores(path.parent)
     name = f"file:{quote(str(path))}?vfs={'unix-excl' if alone else 'unix'}"
     return sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def _needs_space_for_stores(directory: Path) -> bool:
+    kind = filesystem_type(directory)
+    # An overlay tells the figures of the file system below it, and btrfs has no number of inodes to tell.
+    return kind in _COPY_ON_WRITE or (kind == "overlay" and os.statvfs(directory).f_files == 0)
 
 
 def unusable(path: Path, error: sqlite3.Error) -> HiveError:

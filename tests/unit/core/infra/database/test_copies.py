@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 import stat
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.database.copies import DatabaseCopies
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.snapshot import check_copy
+from tests.helpers.disks.btrfs_file import mounted_btrfs, why_no_btrfs
 from tests.helpers.disks.small_disks import small_disk
 
 
@@ -101,3 +103,32 @@ async def test_a_copy_does_not_take_the_last_room(tmp_path: Path) -> None:
         database.finish()
         await writing
         await database.close()
+
+
+@pytest.mark.skipif(bool(why_no_btrfs()), reason=why_no_btrfs() or "it works")
+@pytest.mark.parametrize("overlay", [False, True])
+async def test_nothing_is_mapped_on_btrfs(overlay: bool) -> None:
+    """On btrfs, also below an overlay, SQLite has no mapped file, and a copy can be made."""
+    with mounted_btrfs(quotas=False) as point:
+        home = point / "merged"
+        for name in ("lower", "upper", "work", "merged"):
+            (point / name).mkdir()
+        if overlay:
+            options = f"lowerdir={point}/lower,upperdir={point}/upper,workdir={point}/work"
+            subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, home], check=True)
+        try:
+            (home / "scratch").mkdir()
+            database = await Database.open(home / "hive.sqlite")
+            writing = asyncio.create_task(database.run())
+            await fill(database, 10)
+            copies = DatabaseCopies(home / "hive.sqlite", home / "scratch")
+            copy = home / "scratch" / await copies.make()
+            check_copy(copy, home / "hive.sqlite")
+            assert count(copy) == 10
+            assert not list(home.rglob("*-shm"))
+            database.finish()
+            await writing
+            await database.close()
+        finally:
+            if overlay:
+                subprocess.run(["umount", home], check=True)

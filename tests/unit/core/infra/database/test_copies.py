@@ -7,7 +7,8 @@ import shutil
 import sqlite3
 import stat
 import subprocess
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,19 @@ def count(file: Path) -> int:
     """Count the messages of a copy that was checked."""
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
         return int(db.execute("SELECT count(*) FROM messages").fetchone()[0])
+
+
+@contextmanager
+def overlaid(point: Path) -> Iterator[Path]:
+    """Mount an overlay whose files are stored in `point`."""
+    for name in ("lower", "upper", "work", "merged"):
+        (point / name).mkdir()
+    options = f"lowerdir={point}/lower,upperdir={point}/upper,workdir={point}/work"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, point / "merged"], check=True)
+    try:
+        yield point / "merged"
+    finally:
+        subprocess.run(["umount", point / "merged"], check=True)
 
 
 async def test_copies_are_whole_while_the_database_is_written(copies: DatabaseCopies, tmp_path: Path) -> None:
@@ -109,26 +123,16 @@ async def test_a_copy_does_not_take_the_last_room(tmp_path: Path) -> None:
 @pytest.mark.parametrize("overlay", [False, True])
 async def test_nothing_is_mapped_on_btrfs(overlay: bool) -> None:
     """On btrfs, also below an overlay, SQLite has no mapped file, and a copy can be made."""
-    with mounted_btrfs(quotas=False) as point:
-        home = point / "merged"
-        for name in ("lower", "upper", "work", "merged"):
-            (point / name).mkdir()
-        if overlay:
-            options = f"lowerdir={point}/lower,upperdir={point}/upper,workdir={point}/work"
-            subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, home], check=True)
-        try:
-            (home / "scratch").mkdir()
-            database = await Database.open(home / "hive.sqlite")
-            writing = asyncio.create_task(database.run())
-            await fill(database, 10)
-            copies = DatabaseCopies(home / "hive.sqlite", home / "scratch")
-            copy = home / "scratch" / await copies.make()
-            check_copy(copy, home / "hive.sqlite")
-            assert count(copy) == 10
-            assert not list(home.rglob("*-shm"))
-            database.finish()
-            await writing
-            await database.close()
-        finally:
-            if overlay:
-                subprocess.run(["umount", home], check=True)
+    with mounted_btrfs(quotas=False) as point, overlaid(point) if overlay else nullcontext(point) as home:
+        (home / "scratch").mkdir()
+        database = await Database.open(home / "hive.sqlite")
+        writing = asyncio.create_task(database.run())
+        await fill(database, 10)
+        copies = DatabaseCopies(home / "hive.sqlite", home / "scratch")
+        copy = home / "scratch" / await copies.make()
+        check_copy(copy, home / "hive.sqlite")
+        assert count(copy) == 10
+        assert not list(home.rglob("*-shm"))
+        database.finish()
+        await writing
+        await database.close()

@@ -25,6 +25,7 @@ from tests.integration.demo.run_demo import (
     processes,
     run,
 )
+from tests.integration.demo.shown_outputs import blocks, fits
 
 READY = "ends the demo."
 
@@ -105,6 +106,22 @@ def test_ends_by_itself_without_a_terminal(place: Path) -> None:
     assert_gate_shown(done.stdout)
     assert "\x1b" not in done.stdout
     assert_nothing_left(place)
+    assert lines_of_the_readme_not_in(done.stdout) == []
+
+
+def lines_of_the_readme_not_in(printed: str) -> list[str]:
+    """The lines that the README shows of the demo, without those that the demo prints."""
+    shown = [
+        line
+        for block in blocks(ROOT / "README.md")
+        if "ada/1" in block or "1.4." in block
+        for line in block.splitlines()
+    ]
+    assert len(shown) > 30
+    # The directory has a name of its own each time.
+    there = [re.sub(r"/\S*hive-demo-\w+", "/tmp/hive-demo", line) for line in printed.splitlines()]
+    here = [re.sub(r"/\S*hive-demo-\w+", "/tmp/hive-demo", line) for line in shown]
+    return [line for line in here if not any(fits(line, each) for each in there)]
 
 
 @pytest.mark.parametrize("terminal", [("--once", "--keep")], indirect=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest_asyncio
 
 from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Daemon, Json, running
+from tests.integration.demo.shown_outputs import ROOT, shown_outputs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -191,6 +193,16 @@ async def test_a_rollback(story: Story) -> None:
     assert shown[6].endswith(" proposed to deploy again what ada ran on before:")
     assert shown[7] == "> the suites swap with 2 GiB too"
     assert "- as deployed/1" in shown
+
+
+async def test_the_page_shows_it(story: Story) -> None:
+    """What the page about the gate shows of this story is what git prints."""
+    found = shown_outputs(ROOT / "docs/gate.md")
+    assert len(found) > 5
+    # The first one is from before the rollback.
+    printed = [story.log] + [story.git(*shlex.split(shown.command)[3:]) for shown in found[1:]]
+    differences = [shown.differs(text) for shown, text in zip(found, printed, strict=True)]
+    assert not any(differences), "\n\n".join(differences)
 
 
 async def test_for_programs(story: Story) -> None:

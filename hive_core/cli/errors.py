@@ -63,10 +63,7 @@ def name_of_field(field: str) -> str:
     }
     for key in reversed(re.findall(r"\w+", path)):
         if key in given:
-            parameter = given[key]
-            return (
-                max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name
-            )
+            return _name_of_parameter(given[key])
     return _CONFIG.sub("agent.toml: ", path)
 
 

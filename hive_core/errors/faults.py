@@ -15,6 +15,7 @@ from hive_core.text import printable_line, shown
 
 _WRONG_PATTERN = "string_pattern_mismatch"
 """Pydantic's type of the error for a text that does not match its pattern."""
+_WRONG_TEXTS = ("string_type", _WRONG_PATTERN)
 _REASON_MOST = 300
 _NEAR_MOST = 40
 """Length of a name from which on no near one is looked for: it takes time that grows with the length."""
@@ -108,15 +109,15 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 
 def in_words(words: str) -> WrapValidator:
-    """Return what replaces pydantic's message about the pattern of a text by `words`, such as "it must be a size"."""
-    return WrapValidator(partial(_replace_pattern_error, words))
+    """Return what replaces pydantic's messages about the type and form of a text by `words`: "it must be a size"."""
+    return WrapValidator(partial(_replace_text_error, words))
 
 
-def _replace_pattern_error(words: str, value: object, validate: Callable[[object], Any]) -> Any:
+def _replace_text_error(words: str, value: object, validate: Callable[[object], Any]) -> Any:
     try:
         return validate(value)
     except ValidationError as error:
-        if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == _WRONG_PATTERN:
+        if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] in _WRONG_TEXTS:
             raise PydanticCustomError("wrong_form", "{words}", {"words": words}) from None
         raise
 

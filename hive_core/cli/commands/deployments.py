@@ -14,7 +14,6 @@ from hive_core.cli.arguments import (
     note_or_prompt,
     parse_agent_and_number,
     print_json,
-    proposal_arguments,
     shown_proposal,
 )
 from hive_core.cli.client import Client, agent_path
@@ -25,7 +24,8 @@ from hive_core.text import escaped_first_line, escaped_line
 
 
 @click.command()
-@proposal_arguments
+@click.argument("agent", metavar="AGENT", shell_complete=complete_agents)
+@click.argument("number", metavar="[NUMBER]", required=False)
 @note_option
 @click.option("--no-wait", is_flag=True, help="Do not wait for the deployment.")
 @json_option

@@ -16,6 +16,7 @@ FAULTS: list[tuple[type[BaseModel], dict[str, Any], list[str]]] = [
     (AgentConfig, {"zzzz": "x"}, ["zzzz: there is no such key"]),
     (AgentConfig, {"\x1b[2J": 1}, [r"'\x1b[2J': there is no such key"]),
     (AgentConfig, {"memory_max": "3"}, ["memory_max: it must be a size in MiB or GiB, such as 512M or 3G"]),
+    (AgentConfig, {"memory_max": 3}, ["memory_max: it must be a size in MiB or GiB, such as 512M or 3G"]),
     (AgentConfig, {"tasks_max": 1}, ["tasks_max: it must be at least 16"]),
     (AgentConfig, {"turn_timeout": float("nan")}, ["turn_timeout: it may be at most 86,400"]),
     (AgentConfig, {"tools": ["Bash", 3]}, ["tools[1]: it must be a text"]),

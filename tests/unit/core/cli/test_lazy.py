@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from hive_core.cli import COMMANDS, main
 from hive_core.cli.commands.proposals import COMMANDS as PROPOSALS
@@ -31,6 +32,28 @@ async def test_help_names_everything(hive: Program) -> None:
     assert ended.code == 0
     assert [name for name in COMMANDS if f"\n  {name} " not in ended.out] == []
     assert [code for code in ("0", "1", "2", "3", "4", "130") if f"\n    {code} " not in ended.out] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["lst"], "No such command 'lst'. Did you mean 'list'?"),
+        (["proposals", "shw"], "No such command 'shw'. Did you mean 'show'?"),
+        (["xyzzyq"], "No such command 'xyzzyq'.\n"),
+        (["x" * 100_000], "'."),
+    ],
+    ids=["command", "of a group", "none near", "long"],
+)
+def test_the_command_that_was_meant_is_named(words: list[str], says: str) -> None:
+    """An unknown command is wrong usage, and the message names the one that is most like it."""
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+def test_the_number_of_a_rollback_may_be_left_out() -> None:
+    """The usage shows it in brackets, unlike the number of a decision, which the command needs."""
+    assert "rollback [OPTIONS] AGENT [NUMBER]" in CliRunner().invoke(main, ["rollback", "--help"]).output
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -123,7 +123,11 @@ async def not_watched(reader: Reader) -> list[str]:
     printed = await reader.watch(shown[-1].removeprefix("TIME "))
     ordered = [line for line in printed if line in shown and "→" in line]
     missing = [line for line in shown if line not in printed]
-    return missing or [f"another order: {line}" for line in ordered if ordered != [x for x in shown if "→" in x]]
+    return (
+        [*missing, *printed]
+        if missing
+        else [f"another order: {line}" for line in ordered if ordered != [x for x in shown if "→" in x]]
+    )
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

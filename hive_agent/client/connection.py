@@ -22,6 +22,7 @@ _LONGEST_PAUSE = 1.0
 _KEPT_OPEN_SECONDS = 3_600.0
 """Idle connections on a unix socket are cheap, but a timer that closes them would wake an idle process."""
 _PASSING = frozenset({"unreachable", "stopping", "storage_failed", "database_busy", "disk_full", "too_many_polls"})
+_LACKS_ROOM = frozenset({"database_full", "disk_full"})
 _ANSWER_SECONDS = 30.0
 """Time limit of an answer, in addition to the time that the request asks the daemon to wait."""
 
@@ -45,6 +46,11 @@ class CoreError(Exception):
     def passing(self) -> bool:
         """True if the error is temporary, such as a daemon that is down or a full disk, so that a retry may succeed."""
         return self.code in _PASSING
+
+    @property
+    def lacks_room(self) -> bool:
+        """True if the message that was sent fits later: into a budget, an inbox, the database or the disk."""
+        return self.code in _LACKS_ROOM or self.status == 429
 
     @property
     def refusal(self) -> bool:

@@ -241,7 +241,7 @@ class TurnLoop:
             outcome = await self._conversation.run(turn, watch, self._inbox.keep_leases, self.stopper)
         finally:
             await repeats.close()
-        return await attempt.finish(outcome, self._client)
+        return await attempt.finish(outcome, self._client, self._inbox.keep_leases, self.stopper)
 
     async def _follow(self, record: TurnRecord, batch: TurnBatch, emit: EntrySink) -> FollowedAttempt:
         attempt = FollowedAttempt(batch.deliveries, emit, answers=self._conversation.has_model)

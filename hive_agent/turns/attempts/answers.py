@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.infra.json_text import field, truncate
 from hive_agent.turns.attempts.tool_calls import hive_tool
-from hive_core.protocol import Delivery, SendRequest
+from hive_core.protocol import Delivery, SendAnswer, SendRequest
 from hive_core.protocol.names import OPERATOR
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,8 @@ class OwedAnswers:
 async def send_answers(client: CoreClient, owed: Iterable[tuple[int, str]], emit: EntrySink) -> None:
     """Send the answers to the operator, each once: a second one to the same message, of a later attempt, is dropped.
 
-    A refusal of the hive, such as for an agent that may not send to the operator, goes into the transcript.
+    While the hive has no room for an answer, or the agent has spent its budget, it is sent again and again. A refusal
+    for good, such as for an agent that may not send to the operator, goes into the transcript.
     """
     for number, text in owed:
         request = SendRequest(
@@ -110,7 +112,7 @@ async def send_answers(client: CoreClient, owed: Iterable[tuple[int, str]], emit
             idempotency_key=f"answer:{number}",
         )
         try:
-            sent = await client.send(request)
+            sent = await _send(client, request, emit)
         except CoreError as error:
             if not error.refusal:
                 raise
@@ -119,3 +121,24 @@ async def send_answers(client: CoreClient, owed: Iterable[tuple[int, str]], emit
                 emit(Notice("error", f"the answer to message {number} was not sent to the operator: {error.message}"))
             continue
         emit(Notice("info", f"the text above was sent to the operator as message {sent.id}, the answer to {number}"))
+
+
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
+
+
+async def _send(client: CoreClient, request: SendRequest, emit: EntrySink) -> SendAnswer:
+    """Send a message, and wait while the hive refuses it only for now. The leases are renewed meanwhile."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return await client.send(request)
+        except CoreError as error:
+            if not error.lacks_room:
+                raise
+            if pause == _FIRST_PAUSE:
+                log.warning("message %d: its answer is sent later: %s", request.reply_to or 0, error)
+                why = f"the answer to message {request.reply_to} waits until the hive takes it: {error.message}"
+                emit(Notice("warning", why))
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)

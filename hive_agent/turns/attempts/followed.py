@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from hive_agent.backends.base import Failed, Ok, TurnOutcome
 from hive_agent.backends.transcript import Entry, EntrySink
 from hive_agent.client.core_client import CoreClient
 from hive_agent.turns.attempts.answers import OwedAnswers, send_answers
+from hive_agent.turns.attempts.runner import TurnStopper, run_guarded
 from hive_agent.turns.attempts.tool_calls import LostCalls
 from hive_core.protocol import Delivery
 
+_SENDING_SECONDS = 6 * 3_600.0
+"""Time limit for sending the answers, which the hive may refuse for lack of room; then the turn is tried again."""
 Fetch = Callable[[], Awaitable[Sequence[Delivery]]]
+KeepLeases = Callable[[], Coroutine[Any, Any, None]]
 
 
 class FollowedAttempt:
@@ -40,15 +45,22 @@ class FollowedAttempt:
 
         return fetched
 
-    async def finish(self, outcome: TurnOutcome, client: CoreClient) -> TurnOutcome:
+    async def finish(
+        self, outcome: TurnOutcome, client: CoreClient, keep_leases: KeepLeases, stopper: TurnStopper
+    ) -> TurnOutcome:
         """Send the answers of an attempt that has ended well; returns the outcome, with regard to lost tool calls.
 
-        The answers are on the daemon's disk before the messages are acknowledged.
+        The answers are on the daemon's disk before the messages are acknowledged. While the hive has no room for them,
+        the leases are kept, and the operator can stop the turn.
         """
         if not isinstance(outcome, Ok):
             return outcome
         if self._lost.reason:
             return Failed("lost_tools", self._lost.reason)
-        if self._sends_answers:
-            await send_answers(client, self.answers.owed(), self._emit)
+        if self._sends_answers and (owed := self.answers.owed()):
+            return await run_guarded(self._send(client, owed), keep_leases(), _SENDING_SECONDS, stopper)
         return outcome
+
+    async def _send(self, client: CoreClient, owed: Sequence[tuple[int, str]]) -> TurnOutcome:
+        await send_answers(client, owed, self._emit)
+        return Ok()

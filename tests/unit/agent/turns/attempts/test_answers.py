@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from hive_agent.backends.base import Failed, Ok, Turn, TurnOutcome
 from hive_agent.backends.transcript import Entry, ToolCall, ToolResult, TranscriptText
+from hive_agent.turns.attempts import answers as answers_module
 from hive_agent.turns.attempts.answers import OwedAnswers
-from hive_core.protocol import AgentConfig
+from hive_core.protocol import AgentConfig, ErrorBody
 from tests.integration.backends.claude_code import delivery
 from tests.unit.agent.backends.fake_backend import forever, serving
 from tests.unit.agent.fake_core_api import FakeCore, refusal
@@ -159,6 +160,36 @@ async def test_an_answer_that_the_hive_refuses(core: FakeCore, tmp_path: Path) -
     async with serving(core, tmp_path, answers) as life:
         await core.until(lambda: core.acknowledged() == [number])
         assert life.told("entry", kind="notice", level="error")
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, "sending_too_fast"), (507, "database_full"), (429, "inbox_full")])
+async def test_an_answer_that_the_hive_has_no_room_for(
+    core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    """It is sent again until it is taken, and only then the message is acknowledged; the transcript says so once."""
+    monkeypatch.setattr(answers_module, "_FIRST_PAUSE", 0.01)
+    modelled(core)
+    refusals = [refusal(status, code, "no room") for _ in range(3)]
+
+    def no_room(_request: object) -> tuple[int, ErrorBody] | None:
+        assert core.acknowledged() == []
+        return refusals.pop() if refusals else None
+
+    core.refuse_send = no_room
+
+    async def answers(_turn: Turn) -> TurnOutcome:
+        life.backend.emit(TranscriptText("four"))
+        return Ok()
+
+    number = await core.deliver("how many?")
+    async with serving(core, tmp_path, answers) as life:
+        await core.until(lambda: core.acknowledged() == [number])
+        assert [entry["text"] for entry in life.told("entry", kind="notice", level="warning")] == [
+            f"the answer to message {number} waits until the hive takes it: no room"
+        ]
+        assert life.backend.attempts == [(1, 1)]
+    [sent] = core.sent
+    assert (sent.body, sent.reply_to) == ("four", number)
 
 
 async def test_rules_answer_for_themselves(core: FakeCore, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from hive_agent.backends.base import (
 )
 from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSession
 from hive_agent.backends.one_shot.reader import OutputReader
+from hive_agent.backends.one_shot.repeat_limit import RepeatLimit
 from hive_agent.backends.tool_permissions import BadConfig
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted
 from hive_agent.infra import leftovers
@@ -218,23 +219,30 @@ async def run_process(
     The process may still be running when this returns.
     """
     ended = asyncio.Event()
+    repeats = RepeatLimit(reader, ended)
     writing = asyncio.create_task(_write_prompt(process, prompt))
-    reading_stderr = asyncio.create_task(_read_stderr(process, reader, emit, ended))
+    reading_stderr = asyncio.create_task(_read_stderr(process, reader, emit, ended, repeats))
     try:
-        hung = await _read_events(process, program, reader, emit, ended)
+        hung = await _read_events(process, program, reader, emit, ended, repeats)
         if hung is not None:
             return hung
         exit_code = None if reader.verdict is not None else await _exit_code(process)
         await asyncio.wait({reading_stderr}, timeout=_STDERR_SECONDS)
         return reader.verdict or reader.outcome(exit_code)
     finally:
+        repeats.cancel()
         writing.cancel()
         reading_stderr.cancel()
         await asyncio.gather(writing, reading_stderr, return_exceptions=True)
 
 
 async def _read_events(
-    process: Process, program: str, reader: OutputReader, emit: EntrySink, ended: asyncio.Event
+    process: Process,
+    program: str,
+    reader: OutputReader,
+    emit: EntrySink,
+    ended: asyncio.Event,
+    repeats: RepeatLimit,
 ) -> Failed | None:
     """Read until the output ends, the reader has a verdict, or no more is expected; Failed if there is no output."""
     alarm = asyncio.create_task(ended.wait())
@@ -249,6 +257,8 @@ async def _read_events(
             if line not in done:
                 if done or reader.settled:
                     return None
+                if repeats.give_up():
+                    return None
                 return Failed("hung", f"{program} produced no output for {_FIRST_OUTPUT_SECONDS:g} s after its start")
             read = line.result()
             if read is None:
@@ -257,8 +267,10 @@ async def _read_events(
             entries = reader.feed(read)
             if reader.session != named:
                 emit(SessionStarted(reader.session, fresh=True))
+            repeats.cancel()
             for entry in entries:
                 emit(entry)
+                repeats.note(entry)
         return None
     finally:
         alarm.cancel()
@@ -272,7 +284,9 @@ async def _write_prompt(process: Process, prompt: str) -> None:
         process.stdin.close()
 
 
-async def _read_stderr(process: Process, reader: OutputReader, emit: EntrySink, ended: asyncio.Event) -> None:
+async def _read_stderr(
+    process: Process, reader: OutputReader, emit: EntrySink, ended: asyncio.Event, repeats: RepeatLimit
+) -> None:
     """Read stderr; sets `ended` if the reader has a verdict from it."""
     rest = b""
     while process.stderr is not None and (piece := await process.stderr.read(65_536)):
@@ -281,6 +295,7 @@ async def _read_stderr(process: Process, reader: OutputReader, emit: EntrySink, 
         for line in whole:
             for entry in reader.feed_stderr(line.decode(errors="replace")):
                 emit(entry)
+                repeats.note(entry)
         if reader.verdict is not None:
             ended.set()
     if rest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from hive_agent.backends.base import Backend, Failed, NeedsLogin, Ok, Turn, open_backend
+from hive_agent.backends.one_shot import repeat_limit
 from hive_agent.backends.transcript import Entry, Notice, SessionStarted
 from hive_core.protocol import Backend as BackendName
 from tests.integration.backends.claude_code import delivery, of
@@ -45,6 +47,44 @@ async def test_lost_conversation(tmp_path: Path) -> None:
         assert await backend.run(Turn((delivery("hello"),)), told.append) == Ok()
     assert [notice.level for notice in of(Notice, told)] == ["warning"]
     assert of(SessionStarted, told) == [SessionStarted("kept", fresh=True), SessionStarted("kept", fresh=False)]
+
+
+REPEATS = """
+cat > /dev/null
+echo '{{"type":"thread.started","thread_id":"kept"}}'
+echo '{{"type":"error","message":"Reconnecting... 1/5 ({})"}}'
+exec sleep 600
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "why", "kind", "seconds"),
+    [
+        (300.0, "unexpected status 429: try again in 2 hours", "rate_limit", 7_200.0),
+        (0.1, "unexpected status 429: slow down, try again in 0.05 s", "rate_limit", 0.05),
+        (0.1, "unexpected status 503: busy", "overloaded", None),
+        (0.1, "it went wrong", "rate_limit", None),
+    ],
+)
+async def test_long_pause_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, why: str, kind: str, seconds: float | None
+) -> None:
+    """A CLI that would wait long before it calls a failing API again is ended: the harness waits, and shows it."""
+    monkeypatch.setattr(repeat_limit, "_REPEAT_SECONDS", limit)
+    async with codex(tmp_path, REPEATS.format(why), OPENAI_API_KEY="x") as backend, asyncio.timeout(20):
+        outcome = await backend.run(Turn((delivery("hello"),)), lambda _entry: None)
+    assert isinstance(outcome, Failed)
+    assert (outcome.kind, outcome.retry_after) == (kind, seconds)
+    assert why in outcome.detail
+
+
+async def test_short_pause_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output after a failed call ends the limit: the turn goes on, however long it takes."""
+    monkeypatch.setattr(repeat_limit, "_REPEAT_SECONDS", 0.2)
+    script = REPEATS.format("status 503").replace("exec sleep 600", WORKS.replace("cat > prompt", "sleep 0.4"))
+    script = script.replace("sleep 0.4", """echo '{"type":"turn.started"}'; sleep 0.4""")
+    async with codex(tmp_path, script, OPENAI_API_KEY="x") as backend, asyncio.timeout(20):
+        assert await backend.run(Turn((delivery("hello"),)), lambda _entry: None) == Ok()
 
 
 async def test_shortened_conversation_gets_the_notes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ needs_limits = pytest.mark.skipif(
 )
 PATIENCE = 60.0
 """Seconds for what takes one or two on a machine with nothing else to do."""
+
+
+def thorough_but(values: Iterable[str], *daily: str) -> list[Any]:
+    """Return parameters with these values, of which all but the `daily` ones are left to the thorough tests."""
+    assert {*daily} <= {*values}
+    return [value if value in daily else pytest.param(value, marks=pytest.mark.thorough) for value in values]
 
 
 def call(*command: str, check: bool = True) -> str:

@@ -18,7 +18,10 @@ from hive_core.runtimes.nixos.build.unit.confinement import Purpose, unit_name
 from hive_core.runtimes.nixos.build.unit.executor import execute
 from hive_core.runtimes.nixos.build.workspace import BuildWorkspace, create_workspace, remove_workspace
 from hive_core.settings import NixOS, Settings
+from tests.system.host_hive import thorough_but
 
+BUILD_USERS = thorough_but(("dynamic", "root"), "dynamic")
+"""The settings `build_user` that most tests of builds are run with."""
 GIT = "{ pkgs, ... }: { environment.systemPackages = [ pkgs.git ]; }"
 
 

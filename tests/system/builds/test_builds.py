@@ -11,7 +11,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.nixos.build.workspace import BuildWorkspace, create_workspace
-from tests.system.builds.build_hive import GIT, Hive, host, inside, opened, units
+from tests.system.builds.build_hive import BUILD_USERS, GIT, Hive, host, inside, opened, units
 from tests.system.host_hive import needs_limits
 
 FOR_EVER = """
@@ -27,7 +27,7 @@ in { hyperhive.environment.N = builtins.deepSeq many 1; }
 """
 
 
-@pytest.mark.parametrize("build_user", ["dynamic", "root"])
+@pytest.mark.parametrize("build_user", BUILD_USERS)
 async def test_a_proposal_becomes_a_system(hive: Hive, build_user: str) -> None:
     """What was proposed is built by who the settings say, told of while it is, and kept from the garbage collector."""
     first = hive.propose("{ pkgs, ... }: { environment.systemPackages = [ pkgs.jq ]; }")
@@ -81,7 +81,7 @@ async def test_who_evaluates_is_nobody(hive: Hive) -> None:
             await inside(hive, builder, "nix", "eval", "--impure", "--expr", reading)
 
 
-@pytest.mark.parametrize("build_user", ["dynamic", "root"])
+@pytest.mark.parametrize("build_user", BUILD_USERS)
 async def test_an_evaluation_reads_nothing_of_the_hive(hive: Hive, build_user: str) -> None:
     """Neither a file of the hive's nor another agent's repository can be read by an agent's configuration."""
     bob = hive.layout.applied_repository("bob")
@@ -105,7 +105,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("build_user", ["dynamic", "root"])
+@pytest.mark.parametrize("build_user", BUILD_USERS)
 async def test_what_cannot_be_built_fails_with_the_reason(hive: Hive, build_user: str) -> None:
     """The reason is Nix's own error, in plain text, with the end of the builder's log; with a Nix daemon and without.
 

@@ -6,27 +6,35 @@ import pytest
 
 from hive_core.runtimes.base import BuildFailed
 from tests.system.builds.build_hive import Hive, host, opened
+from tests.system.host_hive import thorough_but
 
 TOML = 'memory_max = "2G"\n'
 
 
-@pytest.mark.parametrize(
-    ("value", "old", "new"),
-    [
-        ("import ./prompt.md", {"prompt.md": '"1"'}, {"prompt.md": '"2"'}),
-        ('if builtins.pathExists ./docs then "1" else "2"', {}, {"docs": ""}),
-        ('if builtins.readFile ./prompt.md == "" then "1" else "2"', {"prompt.md": "x"}, {"prompt.md": ""}),
-        ("toString (builtins.attrNames (builtins.readDir ./.))", {}, {"docs": ""}),
-        ("(builtins.fromTOML (builtins.readFile ./agent.toml)).memory_max", {}, {"agent.toml": 'memory_max = "1G"\n'}),
-        ('"${./.}"', {"prompt.md": "x"}, {"prompt.md": "y"}),
-        ('"${./prompt.md}"', {"prompt.md": "x"}, {"prompt.md": "y"}),
-    ],
-    ids=["import", "pathExists", "readFile", "readDir", "fromTOML", "directory", "file"],
-)
-async def test_a_covered_file_that_is_used_changes_the_effect(
-    hive: Hive, value: str, old: dict[str, str], new: dict[str, str]
-) -> None:
+USES: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
+    "import": ("import ./prompt.md", {"prompt.md": '"1"'}, {"prompt.md": '"2"'}),
+    "pathExists": ('if builtins.pathExists ./docs then "1" else "2"', {}, {"docs": ""}),
+    "readFile": (
+        'if builtins.readFile ./prompt.md == "" then "1" else "2"',
+        {"prompt.md": "x"},
+        {"prompt.md": ""},
+    ),
+    "readDir": ("toString (builtins.attrNames (builtins.readDir ./.))", {}, {"docs": ""}),
+    "fromTOML": (
+        "(builtins.fromTOML (builtins.readFile ./agent.toml)).memory_max",
+        {},
+        {"agent.toml": 'memory_max = "1G"\n'},
+    ),
+    "directory": ('"${./.}"', {"prompt.md": "x"}, {"prompt.md": "y"}),
+    "file": ('"${./prompt.md}"', {"prompt.md": "x"}, {"prompt.md": "y"}),
+}
+"""Ways to a file that a rule covers: a value in `agent.nix`, and the other files before and after a change."""
+
+
+@pytest.mark.parametrize("use", thorough_but(USES, "import", "readDir"))
+async def test_a_covered_file_that_is_used_changes_the_effect(hive: Hive, use: str) -> None:
     """Whatever way `agent.nix` takes to a file that a rule covers, the effect is another one."""
+    value, old, new = USES[use]
     text = f"{{ ... }}: {{ hyperhive.environment.X = {value}; }}"
     async with opened(hive) as builder:
         base = {"prompt.md": "same", "agent.toml": TOML, **old}
@@ -52,7 +60,7 @@ COPIES = {
 """Places where an agent.nix may look for a copy of its files that a judgement of rules would leave out."""
 
 
-@pytest.mark.parametrize("place", COPIES)
+@pytest.mark.parametrize("place", thorough_but(COPIES, "files", "any etc"))
 async def test_no_configuration_knows_whether_it_is_judged_or_built(hive: Hive, place: str) -> None:
     """One that takes code from a copy of its files if there is one: what is judged is what is built, or neither is.
 

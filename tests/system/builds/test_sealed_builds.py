@@ -22,10 +22,9 @@ from hive_core.infra.git.repository import Repository
 from hive_core.runtimes.base import BuildFailed, BuildOrder, FetchesMissing
 from hive_core.runtimes.nixos.build import workspace
 from hive_core.runtimes.nixos.build.realise import Realiser
-from tests.system.builds.build_hive import GIT, Hive, host, opened, units
-from tests.system.host_hive import needs_limits
+from tests.system.builds.build_hive import BUILD_USERS, GIT, Hive, host, opened, units
+from tests.system.host_hive import needs_limits, thorough_but
 
-USERS = ("dynamic", "root")
 Realise = Callable[..., Coroutine[Any, Any, str]]
 
 
@@ -43,7 +42,7 @@ SUBSTITUTED = """\
 CODE = '{ systemd.services.evil = { script = "true"; wantedBy = [ "multi-user.target" ]; }; } /*'
 
 
-@pytest.mark.parametrize("build_user", USERS)
+@pytest.mark.parametrize("build_user", BUILD_USERS)
 async def test_attributes_of_the_agent_change_nothing(hive: Hive, build_user: str) -> None:
     """A commit whose attributes have git put its message into agent.nix, and hide a file, is built as it is shown."""
     attributes = "*.nix export-subst\nhidden.md export-ignore\n"
@@ -184,7 +183,7 @@ EVALUATIONS = (
 )
 
 
-@pytest.mark.parametrize("build_user", USERS)
+@pytest.mark.parametrize("build_user", BUILD_USERS)
 async def test_an_evaluation_reaches_nothing(hive: Hive, service: Service, build_user: str) -> None:
     """Whatever a configuration fetches while it is evaluated, it fails, and no service on the host is asked."""
     async with opened(hive, build_user=build_user) as builder:
@@ -220,7 +219,7 @@ def fetching(service: Service, how: str) -> str:
     return f'{{ pkgs, ... }}: {{ hyperhive.environment.X = "${{{text}}}"; }}'
 
 
-@pytest.mark.parametrize("how", FETCHES)
+@pytest.mark.parametrize("how", thorough_but(FETCHES, "by a script"))
 async def test_a_fetch_has_to_be_allowed(hive: Hive, service: Service, how: str) -> None:
     """A fetch ends the build before anything is asked for, and is named; allowed, it is made, and no other."""
     order = hive.propose(fetching(service, how))
@@ -244,7 +243,7 @@ async def test_a_fetch_has_to_be_allowed(hive: Hive, service: Service, how: str)
     host("nix-store", "--gc")
 
 
-@pytest.mark.parametrize("how", FETCHES)
+@pytest.mark.parametrize("how", thorough_but(FETCHES, "by a script"))
 async def test_a_build_has_no_network_whatever_is_in_it(
     hive: Hive, service: Service, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -369,7 +368,7 @@ def filled() -> set[str]:
     return {str(path) for path in Path("/nix/store").glob("*-hostile-fill")}
 
 
-@pytest.mark.parametrize("build_user", USERS)
+@pytest.mark.parametrize("build_user", BUILD_USERS)
 async def test_what_an_evaluation_adds_to_the_store_is_limited(hive: Hive, build_user: str) -> None:
     """An evaluation that has the Nix daemon write one file after another is ended before it has written them all."""
     before = filled()

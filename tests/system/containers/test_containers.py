@@ -28,6 +28,7 @@ from tests.system.host_hive import (
     needs_limits,
     program,
     service,
+    thorough_but,
     unit,
     until,
 )
@@ -79,6 +80,7 @@ async def test_limits_are_in_force_and_change_live(hive: HostHive, cat: str) -> 
     assert limits_of(cat) == {"memory": str(200 * MIB), "cpu": "150000", "tasks": "300"}
 
 
+@pytest.mark.thorough
 async def test_a_flood_on_the_console_leaves_the_journal_to_others(hive: HostHive, cat: str) -> None:
     """The journal takes a small part of it, and says so; the daemon's lines from before and after are there."""
     lines = 200_000
@@ -165,7 +167,7 @@ async def test_stopping_is_no_crash(hive: HostHive, cat: str) -> None:
     assert hive.sql("SELECT count(*) FROM messages WHERE sender = 'system'") == heard
 
 
-@pytest.mark.parametrize("how", ["restart", "kill"])
+@pytest.mark.parametrize("how", thorough_but(("restart", "kill"), "kill"))
 async def test_containers_outlive_the_daemon(hive: HostHive, cat: str, how: str) -> None:
     """While it is gone they go on, the one that dies is known to have died, and messages flow when it is back."""
     before = invocation(cat), unit(service(cat), "MainPID")

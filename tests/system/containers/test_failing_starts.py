@@ -52,6 +52,7 @@ def slow_down(agent: str) -> None:
     call("systemctl", "daemon-reload")
 
 
+@pytest.mark.thorough
 async def test_a_start_that_takes_too_long_is_told_in_words(hive: HostHive) -> None:
     """systemd kills a container that is not ready in time; what is told is more than `killed by SIGKILL`."""
     await hive.spawn_with("elk")

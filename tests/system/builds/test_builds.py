@@ -218,6 +218,7 @@ async def test_a_trial_is_a_build(hive: Hive) -> None:
         host("systemctl", "restart", "nix-daemon.service")
 
 
+@pytest.mark.thorough
 async def test_an_older_hyperhive_is_noticed(hive: Hive) -> None:
     """A closure is outdated when hyperhive's flake has changed since, and no more after it is built again."""
     async with opened(hive) as builder:

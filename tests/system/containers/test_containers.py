@@ -103,6 +103,7 @@ def dropin_of(agent: str, text: str | None = None) -> str:
     return file.read_text()
 
 
+@pytest.mark.thorough
 @needs_limits
 async def test_a_drop_in_that_systemd_has_not_read(hive: HostHive) -> None:
     """A daemon that died when it had written the drop-in leaves it as the next one wants it. What it says is in force

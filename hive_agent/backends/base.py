@@ -22,6 +22,7 @@ FailureKind = Literal[
     "refused",  # the API refused the request for another reason
     "no_tools",  # a required MCP server did not start
     "no_program",  # the agent CLI is not installed, or cannot be started
+    "shortage",  # the agent CLI cannot be started now: disk space, memory, processes or descriptors are lacking
     "config",  # a setting of agent.toml cannot be applied
     "crashed",  # the agent CLI exited without a result
     "hung",  # the agent CLI produces no more output

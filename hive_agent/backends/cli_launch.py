@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
+from hive_agent.backends.base import Failed, FailureKind
 from hive_agent.infra import state_files
 
 _EVERY_PROGRAM: Sequence[str] = (
@@ -35,6 +37,22 @@ _EVERY_PROGRAM: Sequence[str] = (
 )
 _FROM_AGENT_NIX = "HIVE_AGENT_ENVIRONMENT"
 """The variable with the patterns of `hyperhive.environment` of agent.nix, separated by spaces."""
+
+
+_SHORTAGES = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        *(errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE),
+        errno.ETXTBSY,
+    }
+)
+"""Errors of a start that pass without anybody's help."""
+
+
+def not_started(program: str, error: OSError) -> Failed:
+    """Return the failure of an agent CLI that the system could not start."""
+    kind: FailureKind = "shortage" if error.errno in _SHORTAGES else "no_program"
+    return Failed(kind, f"{program} could not be started: {error}")
 
 
 def child_environment(variables: Mapping[str, str], needed: Sequence[str], extra: Sequence[str]) -> dict[str, str]:

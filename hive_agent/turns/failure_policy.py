@@ -55,6 +55,7 @@ REACTIONS: Mapping[Kind, Reaction] = {
     "refused": Reaction("failed", *_BRIEF, suspect=True, held_after=3, checked_after=3),
     "no_tools": Reaction("failed", *_BRIEF, restart=True),
     "no_program": Reaction("paused", 60.0, 3_600.0),
+    "shortage": Reaction("failed", *_BRIEF),
     "config": Reaction("paused", *_SLOW),
     "crashed": Reaction("failed", *_BRIEF, suspect=True, restart=True, held_after=5, checked_after=3),
     "hung": Reaction("failed", *_BRIEF, suspect=True, restart=True, held_after=3, checked_after=3),

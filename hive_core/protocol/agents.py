@@ -7,13 +7,18 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from hive_core.errors.faults import in_words
 from hive_core.protocol.agent_config import AgentConfig
 from hive_core.protocol.base import Answer, Backend, Query, Request, WaitSeconds
 from hive_core.protocol.harness import Peer
 from hive_core.protocol.limits import MemorySize
 
-FilePath = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
-FileContent = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+FilePath = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,1000}$"),
+    in_words("it must be a path, without control characters"),
+]
+FileContent = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$"), in_words("it must be Base64")]
 """The bytes of a file in Base64."""
 
 
@@ -28,8 +33,8 @@ class SpawnRequest(Request):
     config: AgentConfig = AgentConfig()
     prompt: Annotated[str, StringConstraints(max_length=100_000)] = ""
     agent_nix: Annotated[str, StringConstraints(max_length=1_000_000)] | None = None
-    files: dict[FilePath, FileContent] = Field(default_factory=dict, max_length=10_000)
-    executables: list[FilePath] = Field(default_factory=list, max_length=10_000)
+    files: dict[FilePath, FileContent] = Field(default_factory=dict, max_length=2_000)
+    executables: list[FilePath] = Field(default_factory=list, max_length=2_000)
     start: bool = True
 
 

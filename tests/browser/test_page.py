@@ -117,7 +117,7 @@ async def test_nothing_is_cut_in_silence(browser: Browser, alice: Served) -> Non
         box = page.get_by_label("Your answer")
         await box.fill("x" * 10_001)
         await page.get_by_role("button", name="Answer").click()
-        await expect(page.locator(".question .problem")).to_contain_text("at most 10000 characters")
+        await expect(page.locator(".question .problem")).to_contain_text("at most 10,000 characters")
         assert await box.input_value() == "x" * 10_001
         most = "(boxes) => boxes.map((box) => box.maxLength)"
         assert await page.locator("#body, .question input").evaluate_all(most) == [-1, -1]

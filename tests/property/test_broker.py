@@ -43,7 +43,7 @@ agents = st.sampled_from(AGENTS)
 recipients = st.sampled_from((*AGENTS, "operator", "*", "nobody"))
 senders = st.sampled_from((*AGENTS, "operator"))
 keys = st.sampled_from((None, None, "k1", "k2"))
-bodies = st.sampled_from(("", "hello", "\x00\ud7ff\U0010ffff"))
+bodies = st.sampled_from(("\n.", "hello", "\x00\ud7ff\U0010ffff"))
 
 
 @dataclass

@@ -28,7 +28,7 @@ from hive_agent.backends.claude import login as claude_login
 from hive_agent.backends.claude import memory
 from hive_agent.backends.claude.events import ClaudeEventReader
 from hive_agent.backends.claude.process import ClaudeProcess, More, NoOutput, TurnRun
-from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSession
+from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSession, not_started
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted
 from hive_agent.infra import leftovers, state_files
 from hive_agent.prompts import system_prompt, turn_prompt
@@ -155,7 +155,7 @@ class ClaudeBackend:
         except ProgramNotFound as error:
             return Failed("no_program", str(error))
         except OSError as error:
-            return Failed("no_program", f"Claude Code could not be started: {error}")
+            return not_started("Claude Code", error)
         self._process = process
         number = str(uuid.uuid4())
         reader = ClaudeEventReader(

@@ -24,7 +24,7 @@ from hive_agent.backends.base import (
     Turn,
     TurnOutcome,
 )
-from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSession
+from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSession, not_started
 from hive_agent.backends.one_shot.reader import OutputReader
 from hive_agent.backends.one_shot.repeat_limit import RepeatLimit
 from hive_agent.backends.tool_permissions import BadConfig
@@ -174,7 +174,7 @@ class OneShotBackend:
         except BadConfig as error:
             return Failed("config", str(error))
         except OSError as error:
-            return Failed("no_program", f"{self._cli.name} could not be started: {error}")
+            return not_started(self._cli.name, error)
         finally:
             self._store_session(reader)
         if reader.lost and known.id is not None:

@@ -119,7 +119,7 @@ async def test_reply(hive: Daemon) -> None:
     assert (reply["id"], reply["sender"], reply["body"], reply["reply_to"]) == (mine, "ann", "well", asked)
     # Once read it is no news any more.
     await hive.ask("POST", "/v1/messages/read", {"ids": [mine]})
-    assert await hive.ask("GET", f"/v1/messages/{asked}/reply") == {"reply": None}
+    assert await hive.ask("GET", f"/v1/messages/{asked}/reply") == {"reply": None, "handled": False}
     foreign = await request(hive.host_socket, "GET", f"/v1/messages/{mine}/reply")
     assert (foreign.status, foreign.code) == (404, "unknown_message")
 
@@ -165,7 +165,7 @@ async def test_stop_ends_long_polls(hive: Daemon) -> None:
     answers = [parse(await asyncio.wait_for(reader.read(), PROMPT)) for reader, _ in streams]
     assert [answer.status for answer in answers] == [200] * 4
     assert answers[0].json == {"deliveries": [], "waiting": 0}
-    assert answers[1].json == {"reply": None}
+    assert answers[1].json == {"reply": None, "handled": False}
     assert all(answer.json == {"lines": [], "cursor": cursor} for answer in answers[2:])
     assert not hive.host_socket.exists()
     for _, writer in streams:

@@ -63,7 +63,7 @@ async def test_from_refusal_to_manager(hive: Daemon, tmp_path: Path) -> None:
     """A refusal before a build is tried again, a failed build is not and says what to do; then it is made once."""
     done = await create(hive, tmp_path, agent_toml='backend = "nonesuch"\n')
     assert done.returncode == 1, done.stderr
-    assert "body.config.backend" in done.stderr
+    assert "agent.toml: backend: it must be" in done.stderr
     assert await recorded(hive) == []
 
     needs = "# FETCHES https://a.example/claude.tgz\n{ }\n"

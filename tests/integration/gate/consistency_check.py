@@ -143,8 +143,9 @@ def _in_force(daemon: Daemon, status: Json, newest: Tag | None) -> Iterator[str]
     if newest is None:
         yield "there is an agent, and no deployment of it"
         return
-    closure = daemon.state_dir / "closures" / status["name"] / newest.tree
-    expected = (newest.number, str(closure))
+    name = f"{status['name']}/{newest.tree}"
+    closure = daemon.state_dir / "closures" / name
+    expected = (newest.number, name)
     rows = daemon.sql("SELECT deployment, closure FROM agents WHERE name = ?", status["name"])
     if rows != [expected] or status["deployment"] != newest.number:
         yield f"in force is {rows} ({status['deployment']}), deployed is {expected}"

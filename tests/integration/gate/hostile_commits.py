@@ -312,7 +312,8 @@ REFUSED_CONTENTS = [
 TAKEN_CONTENTS = [
     Content("declared picture", _PNG_ALLOWED),
     Content("CR LF", {"agent.nix": b"{ }\r\n# a\r\n", "prompt.md": b"a\r\nb\r\n"}),
-    Content("emoji and scripts", {"agent.nix": "# ⚠️ 👩\u200d💻 1️⃣ \u0645\u06cc\u200c\u062e 日本語\n{ }\n".encode()}),
+    Content("emoji and scripts", {"agent.nix": "# ⚠️ 1️⃣ \u0645\u06cc\u062e 日本語\n{ }\n".encode()}),
+    Content("joiners in a text", {"prompt.md": "⚠️ 👩\u200d💻 \u0645\u06cc\u200c\u062e\n".encode()}),
     Content("signs of width 0 in a text", {"prompt.md": "a\u200bb \u2800\u3164 \ufeff x\ufe0f \u200e\n".encode()}),
     Content("empty files", {"a.nix": b"", "b.txt": b"", "prompt.md": b""}),
     Content("large text that sorts first", {"a.txt": ("ü" * 79 + "\n").encode() * 12_000}),

@@ -105,6 +105,7 @@ async def test_where_agents_are_plain_processes_nothing_is_sealed(hive_home: Pat
                 status, answer = await plain.request("POST", path, request)
                 assert (status, answer["error"]["code"]) == (409, "cannot_seal")
                 assert answer["error"]["message"].startswith('network = "sealed" cannot be enforced')
-            assert {agent["lifecycle"] for agent in (await plain.agents()).values()} == {"stopped"}
+            (sea,) = (await plain.agents()).values()
+            assert sea["lifecycle"] == "failed" and "cannot be enforced" in sea["exit_cause"]
             assert plain.log_entries("agent not started")[0]["code"] == "cannot_seal"
             assert (await plain.ask("GET", "/v1/status"))["sealing"].startswith("refused, as nothing can seal it")

@@ -41,7 +41,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, environment: dict[s
     ("variable", "value", "key", "hint"),
     [
         ("HIVE_CEILINGS", '{"memory_max": "lots"}', "'ceilings.memory_max'", ""),
-        ("HIVE_CEILINGS", '{"memory": "1G"}', "'ceilings.memory'", "known keys of ceilings: memory_max, cpu_quota"),
+        ("HIVE_CEILINGS", '{"memory": "1G"}', "'ceilings.memory'", "known keys of ceilings: memory_max, disk_max"),
         ("HIVE_APPROVAL", '{"config": "nobody"}', "'approval.config'", ""),
         ("HIVE_APPROVAL", '{"rules": [{"name": "a", "when": "now"}]}', "'approval.rules[0].when'", ""),
         (

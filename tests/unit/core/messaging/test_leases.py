@@ -187,7 +187,7 @@ async def test_a_hang_up_while_the_daemon_stops_is_no_error(hive: MessagingHive)
     ("body", "together"),
     [
         ("x" * MAX_BODY_BYTES, 3),
-        ("\n" * (MAX_BODY_BYTES // 2), 3),
+        ("\n" * (MAX_BODY_BYTES // 2 - 1) + "x", 3),
         ("é" * (MAX_BODY_BYTES // 2), 3),
         ("\x00" * MAX_BODY_BYTES, 1),
     ],

@@ -13,7 +13,7 @@ import pytest
 
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
-from hive_core.layout import Layout
+from hive_core.layout import Layout, closure_path
 from hive_core.runtimes.base import AgentSpec
 from hive_core.runtimes.launcher import PlainLauncher
 from tests.helpers.git_repos import FILES, order
@@ -66,9 +66,9 @@ async def built(hive: LocalHive, name: str = "ada") -> AgentSpec:
     return replace(spec, closure=closure, deployment=3, applied=wanted.repository)
 
 
-def modes(closure: str) -> int:
+def modes(closure: Path) -> int:
     """Who may do what with a closure and its files, in one number."""
-    return reduce(or_, (path.stat().st_mode & 0o777 for path in [Path(closure), *Path(closure).iterdir()]))
+    return reduce(or_, (path.stat().st_mode & 0o777 for path in [closure, *closure.iterdir()]))
 
 
 @MODES
@@ -93,7 +93,7 @@ async def test_an_agent_sees_its_own_part_of_the_gate(tmp_path: Path) -> None:
         seen = json.loads(await hive.line('{"deployed"'))
     assert (seen["deployed"], seen["applied"], seen["agents"]) == (sorted(FILES), ["ada.git"], None)
     assert set(seen["writes"].values()) == {seen["overwrite"]} == {"Read-only file system"}
-    assert not modes(spec.closure) & 0o022
+    assert not modes(closure_path(hive.layout.closures, spec.closure)) & 0o022
 
 
 async def test_the_manager_sees_every_applied_repository(tmp_path: Path) -> None:

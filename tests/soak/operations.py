@@ -114,6 +114,9 @@ class Operator:
             kind = "purge" if purge else "destroy"
             await self.ask(kind, "POST", f"/v1/agents/{name}/destroy", {"purge": purge})
 
+    async def _purge(self, name: str) -> Json | None:
+        return await self.ask("purge", "POST", f"/v1/agents/{name}/destroy", {"purge": True})
+
     async def stop(self, names: Sequence[str]) -> None:
         """Stop one of the agents for a moment, then start it; or restart it."""
         name = self._dice.choice([*names, *self._changed, *sorted(self.passing)])
@@ -136,7 +139,10 @@ class Operator:
         for name in sorted(self.stopped - self.passing):
             await self.ask("start", "POST", f"/v1/agents/{name}/start")
         for name in sorted(self.passing):
-            await self.ask("purge", "POST", f"/v1/agents/{name}/destroy", {"purge": True})
+            if await self._purge(name) is None:
+                # It was destroyed, or its spawn failed: its files are kept for an agent of its name.
+                await self.ask("spawn", "POST", "/v1/agents", {"name": name, "start": False})
+                await self._purge(name)
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 while opened := await self._open_proposals():

@@ -113,7 +113,8 @@ class Soak:
             down = [
                 f"{agents[name]['lifecycle']} and {agents[name]['state']} ({agents[name]['detail']})"
                 for name in (*self.population.names, *CHANGED)
-                if agents[name]["state"] not in ("idle", "thinking") or agents[name]["lifecycle"] != "running"
+                if (agents[name]["state"] not in ("idle", "thinking") or agents[name]["lifecycle"] != "running")
+                and name not in self.operator.stopped  # A start was refused, as on a full disk.
             ]
             if not down:
                 return

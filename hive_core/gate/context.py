@@ -219,7 +219,7 @@ def as_request(
 
 def unknown_proposal(agent: str, number: int) -> HiveError:
     """Return the error for a proposal that does not exist, or that the caller may not see."""
-    hint = "my_proposals or hive-c0re proposals --state all show those there are"
+    hint = '"hive-c0re proposals --state all" shows all, and the tool my_proposals those of an agent'
     return not_found("unknown_proposal", f"there is no proposal {agent}/{number}", hint)
 
 

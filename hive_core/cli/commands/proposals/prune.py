@@ -38,7 +38,7 @@ class _Age(click.ParamType[float]):
     type=_Age(),
     default="30d",
     show_default=True,
-    help="Leave what has ended since, such as 12h.",
+    help="Leave what has ended since, such as 12h; a plain number is days.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @json_option

@@ -1,4 +1,4 @@
-"""What killed programs leave in an agent's directories: half-written files, and locks of git.
+"""Leftovers of killed programs in an agent's directories: half-written files, and locks of git.
 
 The caller must know that the programs which write the files do not run.
 """

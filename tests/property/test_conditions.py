@@ -1,4 +1,4 @@
-"""What is said of an agent is so now: no sequence of events makes state and detail contradict its processes."""
+"""States of agents are facts of now: no sequence of events makes state and detail contradict the processes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Scene:
 
     @property
     def alive(self) -> bool:
-        """Whether there is a harness that has neither ended nor been asked to."""
+        """True if there is a harness that has neither ended nor been asked to."""
         return bool(self.bench.children) and not self.bench.children[-1].end.done()
 
     async def do(self, event: str, state: HarnessState) -> None:

@@ -1,4 +1,4 @@
-"""What is done to a hive in a soak: kills, a full disk, jumps of the clock, hostile clients."""
+"""Disturbances of a hive in a soak: kills, a full disk, jumps of the clock, hostile clients."""
 
 from __future__ import annotations
 

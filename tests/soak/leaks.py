@@ -1,4 +1,4 @@
-"""What a hive holds: descriptors, memory, processes and directories; and what it holds more after a soak."""
+"""The resources of a hive: descriptors, memory, processes and directories; and those that a soak has added."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PROCESSES_OF_AN_AGENT = 3
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a hive at rest holds."""
+    """The resources that a hive at rest holds."""
 
     descriptors: Counter[str]
     memory_mb: float

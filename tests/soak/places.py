@@ -1,4 +1,4 @@
-"""What the soak takes away from a hive and gives back: room on its disk, and the time of its clock."""
+"""The room on its disk and the time of its clock that the soak takes away from a hive and gives back."""
 
 from __future__ import annotations
 

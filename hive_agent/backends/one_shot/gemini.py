@@ -252,7 +252,7 @@ _NO_AUTH = 41
 """Exit code, as is the next (packages/core/src/utils/exitCodes.ts)."""
 _BAD_CONFIG = 52
 _RETRYING = re.compile(r"Attempt (\d{1,4}) failed(?:: (.+?)| with status (\d{3}))?\.+ Retrying (?:after|with)(.*)")
-"""What Gemini CLI writes before it calls the model again (packages/core/src/utils/retry.ts)."""
+"""The line that Gemini CLI writes before it calls the model again (packages/core/src/utils/retry.ts)."""
 _MESSAGE = re.compile(r'"message": ?"((?:[^"\\]|\\.){1,1000})')
 _MCP_ANSWER = '{"functionResponse":'
 _MCP_RESPONSE = f" with response: [{_MCP_ANSWER}"

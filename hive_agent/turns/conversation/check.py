@@ -86,7 +86,7 @@ class ConversationCheck:
 
 
 def _judge(outcome: TurnOutcome) -> Verdict:
-    """What a turn that asks for nothing says about its conversation; `renewed` if it needs to be replaced."""
+    """The verdict of a turn that asks for nothing on its conversation; `renewed` if it needs to be replaced."""
     kind = getattr(outcome, "kind", None)
     if isinstance(outcome, Ok) or kind in _ENOUGH:
         return "works"

@@ -1,4 +1,4 @@
-"""What 300 agents of the local runtime cost: starts, stops, memory, and the daemon's answers while they work.
+"""The cost of 300 agents of the local runtime: starts, stops, memory, and the daemon's answers while they work.
 
 They run on whatever this machine has; the bounds are for two cores. From what one takes follows how many a host of
 16 GiB carries.
@@ -36,7 +36,7 @@ SENDS = 600
 SENDS_PER_SECOND = 20
 HOST_MB = 16 * 1024
 SYSTEM_MB = 1024
-"""What the rest of that host needs: its system, and room for the turns of some agents."""
+"""The need of the rest of that host: its system, and room for the turns of some agents."""
 
 _PATIENCE = 600.0
 _IMPORTS = "import aiohttp.web, pydantic"
@@ -45,7 +45,7 @@ _WAITING = f"{_IMPORTS}, sys; print('ready', flush=True); sys.stdin.read()"
 
 @dataclass
 class Measured:
-    """What was measured of the hive; times in seconds or, where named so, milliseconds; memory in MB."""
+    """The measurements of the hive; times in seconds or, where named so, milliseconds; memory in MB."""
 
     idle: float = 0.0
     stop: float = 0.0

@@ -63,7 +63,7 @@ async def test_each_refusal_has_its_reaction(hive_home: Path) -> None:
 
 
 async def test_a_conversation_that_is_refused_for_good(hive_home: Path) -> None:
-    """When the API refuses every request with the history, a new conversation with the notes goes on by itself.
+    """A new conversation with the notes goes on by itself after the API refused every request with the history.
 
     The operator is told, and gets the text of the model as the answer, although it sends none with a tool.
     """

@@ -113,7 +113,7 @@ async def test_a_daemon_that_cannot_be_asked(hive_home: Path) -> None:
 
 
 async def test_an_agent_without_its_build_says_so(hive_home: Path) -> None:
-    """Where a build is missing, `list` and `start` say what to do, and after a rebuild the agent runs."""
+    """`list` and `start` say what to do about a missing build, and after a rebuild the agent runs."""
     async with running(Daemon(hive_home)) as daemon:
         await daemon.spawn("ann")
         await daemon.terminate()

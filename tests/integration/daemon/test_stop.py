@@ -137,7 +137,7 @@ async def test_left_out_refusals_are_counted_at_the_stop(daemon: Daemon) -> None
 
 
 async def test_a_hang_up_is_a_stop(daemon: Daemon) -> None:
-    """When its terminal is closed, the daemon stops in good order, with its agents."""
+    """A daemon whose terminal is closed stops in good order, with its agents."""
     await daemon.spawn("ann")
     agent = await daemon.agent_until("ann", lambda agent: agent["state"] == "idle")
     os.kill(daemon.pid, signal.SIGHUP)

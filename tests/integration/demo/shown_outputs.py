@@ -30,7 +30,7 @@ _VARYING = [
     (r" +", " "),
     (r"(?m) $", ""),
 ]
-"""What differs from run to run, and what stands for it."""
+"""Patterns of texts that differ from run to run, and their placeholders."""
 
 
 @dataclass(frozen=True)

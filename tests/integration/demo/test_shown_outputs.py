@@ -61,7 +61,7 @@ class Reader:
         return found
 
     async def type(self, command: str) -> str:
-        """What the terminal shows of a command."""
+        """Return the output of a command as a terminal shows it."""
         if command == "hive-c0re serve":
             return self._here(self._daemon.log_text())
         if command.startswith("hive-c0re "):

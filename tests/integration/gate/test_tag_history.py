@@ -196,7 +196,7 @@ async def test_a_rollback(story: Story) -> None:
 
 
 async def test_the_page_shows_it(story: Story) -> None:
-    """What the page about the gate shows of this story is what git prints."""
+    """The page about the gate shows of this story the text that git prints."""
     found = shown_outputs(ROOT / "docs/gate.md")
     assert len(found) > 5
     # The first one is from before the rollback.

@@ -1,4 +1,4 @@
-"""What an agent of the `local` runtime finds of the system around it: programs, Python, DNS."""
+"""The system around an agent of the `local` runtime: programs, Python, DNS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How refusals of the models' APIs are judged, in the words of their services."""
+"""Judgements of refusals of the models' APIs, in the words of their services."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_times_that_make_no_sense(words: str) -> None:
 
 
 def test_a_given_time_comes_first() -> None:
-    """What a header of the answer says precedes what the text says."""
+    """A header of the answer takes precedence over the text."""
     outcome = classify_error("Please try again in 7m12s", 429, 5.0, now=NOW)
     assert isinstance(outcome, Failed)
     assert outcome.retry_after == 5.0

@@ -35,7 +35,7 @@ def test_the_daemon_finds_what_a_killed_harness_left() -> None:
     ],
 )
 def test_a_program_that_is_not_started(number: int, kind: str) -> None:
-    """What only lacks something now is tried again soon; for the rest a person is needed."""
+    """A program that only lacks something now is tried again soon; for the rest a person is needed."""
     failed = not_started("codex", OSError(number, os.strerror(number)))
     assert failed.kind == kind
     assert failed.detail.startswith("codex could not be started: ")

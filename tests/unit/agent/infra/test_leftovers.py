@@ -1,4 +1,4 @@
-"""What a killed program has left: half-written files, and locks of git."""
+"""Leftovers of killed programs: half-written files, and locks of git."""
 
 from __future__ import annotations
 

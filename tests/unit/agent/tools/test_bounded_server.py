@@ -70,7 +70,7 @@ async def test_a_long_error_is_cut(core: FakeCore, tmp_path: Path) -> None:
 
 
 async def test_a_result_that_cannot_be_kept(core: FakeCore, tmp_path: Path) -> None:
-    """If there is no room for the file, the result says that the rest is lost."""
+    """The result says that the rest is lost if there is no room for the file."""
     (tmp_path / "results").write_text("in the way")
     await core.deliver("é" * 29_000, sender="bob")
     async with tools(core, tmp_path) as client:

@@ -76,7 +76,7 @@ def test_trouble_that_lasts_is_told_in_the_end() -> None:
 
 
 def test_a_notice_is_passed_on_in_its_own_words() -> None:
-    """What a harness has to tell the operator is quoted; another notice soon after is not passed on."""
+    """The notice of a harness to the operator is quoted; another one soon after is not passed on."""
     alerts = Alerts(Clock())
     told = alerts.noticed("bob", Quoted("a new one\nhive: all is well"))
     assert told is not None and told.endswith("> a new one\n> hive: all is well")

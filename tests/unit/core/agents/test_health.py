@@ -360,7 +360,7 @@ async def test_a_harness_that_ended_by_itself_is_known() -> None:
 
 
 async def test_a_notice_reaches_the_operator() -> None:
-    """What a harness tells the operator with its state is a message of the hive to manager and operator."""
+    """A notice of a harness with its state is a message of the hive to manager and operator."""
     scene = HealthScene()
     await scene.reports.hello("bob", 1)
     await scene.reports.harness("bob", "thinking", "", "a new conversation")

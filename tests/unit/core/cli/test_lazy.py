@@ -218,7 +218,7 @@ def test_streams_that_cannot_be_written(streams: str) -> None:
 
 
 def test_a_pipe_that_nobody_reads() -> None:
-    """Where nobody reads the output (`| head`), a command ends with 1 and says nothing."""
+    """A command whose output nobody reads (`| head`) ends with 1 and says nothing."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "hive_core", "completion", "bash"]

@@ -1,4 +1,4 @@
-"""What is read of the database and of the programs of backends."""
+"""Probes of the database and of the programs of backends."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_database_that_is_written_meanwhile(layout: Layout) -> None:
 
 
 def test_a_database_that_only_the_daemon_reads(layout: Layout, tmp_path: Path) -> None:
-    """Where the daemon lets no other program read its database, doctor says nothing of it, and a backup says why."""
+    """A database that no other program may read is no finding of doctor's, and a backup says why it cannot be read."""
     lock = lock_state(layout)
     name = f"file:{layout.database}?vfs=unix-excl"
     script = f"""

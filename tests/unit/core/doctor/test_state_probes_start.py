@@ -1,4 +1,4 @@
-"""What `serve --check` says of a start, and that it changes nothing."""
+"""`serve --check`: its findings about a start, which it does not change."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tree(top: Path) -> Tree:
 
 
 def told(settings: Settings, tmp_path: Path) -> str:
-    """What is said of a start, by which nothing is changed."""
+    """Return the findings about a start; nothing is changed by them."""
     before = tree(tmp_path)
     try:
         return "\n".join(describe_start(settings))
@@ -108,7 +108,7 @@ def test_a_start_that_is_refused(settings: Settings, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("empty", [True, False], ids=["empty", "missing"])
 def test_a_database_that_is_lost(settings: Settings, tmp_path: Path, empty: bool) -> None:
-    """Where the database is empty or missing, and there are applied repositories, these are named."""
+    """Applied repositories are named if the database beside them is empty or missing."""
     create(settings)
     (settings.layout.applied / "ada.git").mkdir()
     settings.layout.database.unlink()

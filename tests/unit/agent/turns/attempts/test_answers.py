@@ -30,7 +30,7 @@ def says(*texts: str) -> list[Entry]:
 
 
 def owed(entries: Sequence[Entry], *, sender: str = "operator") -> list[tuple[int, str]]:
-    """What is owed after these entries of a turn with message 7."""
+    """Return the answers that are owed after these entries of a turn with message 7."""
     answers = OwedAnswers([delivery("how many?", 7, sender)])
     for entry in entries:
         answers.record(entry)
@@ -126,7 +126,7 @@ async def test_the_text_is_sent_before_the_message_is_acknowledged(core: FakeCor
 
 
 async def test_an_answer_of_an_earlier_attempt_counts(core: FakeCore, tmp_path: Path) -> None:
-    """What was sent before the harness was stopped in the turn is known in the next attempt."""
+    """Messages that were sent before the harness was stopped in the turn are known in the next attempt."""
     modelled(core)
 
     async def sends(turn: Turn) -> TurnOutcome:

@@ -1,4 +1,4 @@
-"""What a harness reports while a turn runs."""
+"""Reports of a harness while a turn runs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_repeated_call_is_reported_while_it_is_repeated(
 
 
 async def test_the_end_of_a_turn_is_reported_after_its_repeats(core: FakeCore, tmp_path: Path) -> None:
-    """What follows a turn that ended while a call was repeated is the last report, however quickly it ended."""
+    """The state after a turn that ended while a call was repeated is the last report, however quickly it ended."""
 
     async def run(_turn: Turn) -> TurnOutcome:
         refuse(running, 1)

@@ -55,7 +55,7 @@ def test_a_tool_that_does_not_exist_is_not_lost() -> None:
 
 
 def test_a_repeated_call_makes_up_for_a_lost_one() -> None:
-    """What the model has repeated with success is not lost; other tools' calls are judged on their own."""
+    """A call that the model has repeated with success is not lost; other tools' calls are judged on their own."""
     calls = LostCalls()
 
     def call(tool: str, error: str = "") -> None:

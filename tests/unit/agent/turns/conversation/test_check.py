@@ -98,7 +98,7 @@ async def test_a_message_that_damages_every_conversation_is_held(core: FakeCore,
 
 
 async def test_an_api_that_refuses_everything_costs_no_conversation(core: FakeCore, tmp_path: Path) -> None:
-    """Where a new conversation fails as well, the old one is kept, nothing is held, and the harness pauses."""
+    """The old conversation is kept if a new one fails as well; nothing is held, and the harness pauses."""
     broken = True
 
     def outcome() -> TurnOutcome:

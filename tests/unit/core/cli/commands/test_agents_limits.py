@@ -54,7 +54,7 @@ async def test_limits_that_are_none_are_refused(hive: Program, daemon: FakeHost)
 
 
 async def test_a_quota_that_is_not_enforced_is_told_of(hive: Program, daemon: FakeHost) -> None:
-    """Where the file system has no quotas, the reason is beside what is configured."""
+    """The reason is beside what is configured if the file system has no quotas."""
     changed = {"configured": Limits(disk_max="9G"), "in_force": Limits(), "disk_problem": "no quotas on /srv"}
     daemon.limits = daemon.limits.model_copy(update=changed)
     assert (await hive.run("limits", "alice")).err == "disk_max is not enforced: no quotas on /srv\n"

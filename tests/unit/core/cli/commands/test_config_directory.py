@@ -62,7 +62,7 @@ def test_byte_order_marks_and_line_ends_of_windows(tmp_path: Path) -> None:
     ],
 )
 def test_leftovers_of_programs_are_left_out(name: str, tmp_path: Path) -> None:
-    """What editors, git and file managers leave is not sent, and named."""
+    """Files that editors, git and file managers leave are not sent, and are named."""
     (tmp_path / "prompt.md").write_text("You wait.")
     (tmp_path / name).write_bytes(b"\0")
     files = read_directory(tmp_path)

@@ -104,7 +104,7 @@ async def test_a_full_disk_at_any_step(template: Template, name: str) -> None:
 
 
 async def test_a_start_on_a_full_disk(template: Template) -> None:
-    """What the index misses is written when there is room; until then requests about the agent are refused."""
+    """Rows that the index misses are written when there is room; until then requests about the agent are refused."""
     layout = template.copied()
     death = SimulatedCrash()
     with capture_logs():
@@ -152,7 +152,7 @@ async def test_what_never_finds_space_fails(gate_hive: GateHive, monkeypatch: py
 
 
 async def test_a_deployment_without_space_is_undone(gate_hive: GateHive) -> None:
-    """If the new configuration cannot be activated, what ran before runs again, and the proposal fails."""
+    """A configuration that cannot be activated fails, and the one before it runs again."""
     proposal = await gate_hive.built("ada", "You sing.")
     activate = gate_hive.runtime.activate
 

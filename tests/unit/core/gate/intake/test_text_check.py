@@ -48,7 +48,7 @@ def test_code_that_is_taken_is_seen(text: str) -> None:
 
 @pytest.mark.parametrize("joiner", ["\u200c", "\u200d"])
 def test_joiners_belong_into_texts_only(joiner: str) -> None:
-    """What several scripts need between letters is taken in prompts and other texts, and refused in code."""
+    """Joiners, which scripts need between letters, are taken in prompts and other texts, and refused in code."""
     word = f"می{joiner}خواهم\n".encode()
     assert fault("prompt.md", [word]) is None
     assert fault("notes.txt", [word]) is None

@@ -146,7 +146,7 @@ async def test_room_is_made_when_it_is_needed(layout: Layout, monkeypatch: pytes
 
 
 async def test_fetches_of_pruned_proposals_are_not_allowed(gate_hive: GateHive) -> None:
-    """What has no files any more is not built again: the commit has to be proposed anew."""
+    """A proposal without files is not built again: the commit has to be proposed anew."""
     failed = await gate_hive.fail_for("ada", "https://a.example/x")
     await prune(gate_hive)
     error = await refused(gate_hive.allow_fetches("ada", failed.number))

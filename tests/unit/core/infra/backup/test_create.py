@@ -204,7 +204,7 @@ def test_a_backup_is_refused(layout: Layout, tmp_path: Path, target: str) -> Non
 
 
 def test_no_hive_and_a_damaged_one(layout: Layout, tmp_path: Path) -> None:
-    """Where there is no database, or a damaged one, nothing is written."""
+    """Nothing is written if there is no database, or a damaged one."""
     layout.database.write_bytes(b"\xa5" * 8_192)
     with pytest.raises(HiveError, match="is damaged") as refused:
         create_backup(layout, tmp_path / "b", ignore)

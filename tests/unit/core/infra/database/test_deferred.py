@@ -82,7 +82,7 @@ async def carry_out(hive: AgentHive, action: str) -> None:
 
 
 def check_done(hive: AgentHive, layout: Layout, action: str) -> None:
-    """What the hive says of bob is what was asked for, and ann is as she was."""
+    """Check that bob is as it was asked for, and ann as before."""
     record = hive.agents.find("bob")
     assert "bob" not in hive.processes.running
     if action == "stop":

@@ -181,7 +181,7 @@ def test_what_a_deleted_subvolume_has_left_counts(point: Path, home: Path, share
 
 
 def test_a_file_that_is_still_open_hides_nothing(point: Path, home: Path) -> None:
-    """What is shared only later, from an open file of the deleted subvolume, counts from then on."""
+    """Space that is shared only later, from an open file of the deleted subvolume, counts from then on."""
     quotas = DirectoryQuotas()
     make_subvolume_in_group(home, "brief", None)
     assert written(home / "brief/file", 20) == 20
@@ -286,7 +286,7 @@ async def test_read_only_subvolumes_are_deleted(point: Path, home: Path) -> None
 
 
 async def test_the_other_tree_of_a_conversion_is_removed(point: Path) -> None:
-    """What an agent has made read-only before it had a quota stays nowhere, and neither does what a kill has left."""
+    """Subvolumes that were made read-only before there was a quota stay nowhere, and neither does what a kill left."""
     home = point / "ada"
     home.mkdir()
     fill_with_read_only(home)

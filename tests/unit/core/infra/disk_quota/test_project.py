@@ -101,7 +101,7 @@ def test_all_files_of_an_agent_belong_to_one_project(tmp_path: Path, homes: tupl
 
 @ROOT
 def test_a_running_agent_is_not_walked_over(homes: tuple[Path, Path]) -> None:
-    """What an agent has from before quotas gets one when it is stopped, and until then the reason is told."""
+    """Files from before there were quotas count when the agent is stopped, and until then the reason is told."""
     home, root = homes
     kernel = FakeKernel()
     found = DirectoryQuotas(kernel.projects()).enforce([home, root], GIB, stopped=False)

@@ -90,7 +90,7 @@ def test_odd_refs_are_refused(repository: Repository, commit: str, ref: str) -> 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_transaction_is_undone(repository: Repository, commit: str, plain: Plain, packed: bool) -> None:
-    """What a transaction has created is gone, and what it has moved is back, however much of it was made."""
+    """Refs that a transaction has created are gone, and those that it has moved are back, however much was made."""
     if packed:
         plain("pack-refs", "--all")
     new = repository.write_commit({"a": b"1"}, parents=[commit], author=PERSON, when=5, message="next")
@@ -119,7 +119,7 @@ def test_what_was_packed_meanwhile_is_undone(repository: Repository, commit: str
 
 
 def test_undoing_needs_no_space(repository: Repository, commit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where git cannot write, tags are removed, and a ref that cannot be moved back stays."""
+    """Tags are removed also if git cannot write; a ref that cannot be moved back stays."""
     new = repository.write_commit({"a": b"1"}, parents=[commit], author=PERSON, when=5, message="next")
     sha = repository.write_tag(tag("deployed/1", new))
     changes = [RefChange("refs/heads/main", new, commit), RefChange("refs/tags/deployed/1", sha)]

@@ -91,7 +91,7 @@ async def test_the_pid_is_the_harness(mode: Mode, tmp_path: Path) -> None:
 
 @MODES
 async def test_a_crash_is_told_with_its_exit_code(mode: Mode, tmp_path: Path) -> None:
-    """How a harness ended is told as it was, also codes that look like a shell's signals, with its last line."""
+    """The end of a harness is told as it was, with its last line, also if its code looks like a signal of a shell."""
     harness = "import sys; print('up', flush=True); print('no key', file=sys.stderr); sys.exit(250)"
     async with opened(mode, tmp_path, harness, back_off=NEVER) as hive:
         changes = hive.runtime.watch()

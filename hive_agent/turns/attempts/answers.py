@@ -91,8 +91,11 @@ class OwedAnswers:
         return "\n\n".join(self._final) or self._last
 
     def _record_sent(self, tool: str | None, arguments: object) -> None:
-        """Record a message to the operator: it answers the one that it names, or all so far if it names none."""
-        if tool == "ask_operator" or (tool == "send" and field(arguments, "to") == OPERATOR):
+        """Record a message: it answers the message of the operator that it names, or all so far if it names none.
+
+        One to another agent that names none passes the work on, so that the answer comes with a later turn.
+        """
+        if tool in ("send", "ask_operator"):
             named = field(arguments, "reply_to") if tool == "send" else None
             self._open = [number for number in self._open if named not in (None, number, str(number))]
             self._answered = [item for item in self._answered if named not in (None, item.id, str(item.id))]

@@ -154,5 +154,5 @@ def _in_force(daemon: Daemon, status: Json, newest: Tag | None) -> Iterator[str]
     if status["lifecycle"] == "running":
         environment = psutil.Process(status["pid"]).environ()
         runs = (int(environment["HIVE_AGENT_DEPLOYMENT"]), environment["HIVE_AGENT_DEPLOYED"])
-        if runs != expected:
+        if runs != (newest.number, str(closure)):
             yield f"its harness runs {runs}, deployed is {expected}"

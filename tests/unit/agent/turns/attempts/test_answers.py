@@ -47,7 +47,8 @@ SENT = called("mcp__hive__send", to="operator", body="4")
         (says("I", "count: four"), "I\n\ncount: four"),
         ([*says("let me see"), *called("Bash", command="ls"), *says("four")], "four"),
         ([*says("four"), *called("mcp__hive__set_status", text="done")], "four"),
-        ([*called("hive_send", to="bob", body="how many?"), *says("I asked bob")], "I asked bob"),
+        ([*called("hive_send", to="bob", body="four", reply_to=3), *says("four")], "four"),
+        ([*called("hive_send", to="bob", body="how many?"), *says("Sent.")], None),
         ([*called("mcp_hive_send", fails=True, to="operator", body="4"), *says("four")], "four"),
         ([*called("send", to="operator", body="4"), *says("of another server")], "of another server"),
         ([*called("hive_send", to="operator", body="of 3", reply_to=3), *says("four")], "four"),
@@ -59,7 +60,7 @@ SENT = called("mcp__hive__send", to="operator", body="4")
     ],
 )
 def test_answer_of_a_turn(entries: list[Entry], text: str | None) -> None:
-    """The answer is the text after the last call of a tool, unless something was sent to the operator."""
+    """The answer is the text after the last call of a tool, unless something was sent to the operator, or passed on."""
     assert owed(entries) == ([] if text is None else [(7, text)])
 
 

@@ -25,6 +25,4 @@ def from_hive(error: CoreError) -> PageError:
 
 def answer(error: PageError) -> web.Response:
     """The refusal on the wire."""
-    return web.json_response(
-        text=ErrorAnswer(error=error.body).model_dump_json(exclude={"error": {"fields"}}), status=error.status
-    )
+    return web.json_response(text=ErrorAnswer(error=error.body).as_json(), status=error.status)

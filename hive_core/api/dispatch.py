@@ -232,5 +232,4 @@ def _error_response(error: HiveError) -> web.StreamResponse:
         headers = {"Allow": error.allowed}
     elif isinstance(error, TooManyRequests):
         headers = {"Retry-After": str(error.retry_after)}
-    content = answer.model_dump_json(exclude=None if fields else {"error": {"fields"}})
-    return json_response(content.encode(), error.status, headers)
+    return json_response(answer.as_json().encode(), error.status, headers)

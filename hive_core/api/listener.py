@@ -246,7 +246,7 @@ def request_ends(request: web.BaseRequest) -> None:
 
 
 def _final_answer(code: str, status: HTTPStatus, why: str, hint: str) -> bytes:
-    body = ErrorAnswer(error=ErrorBody(code=code, message=why, hint=hint)).model_dump_json().encode()
+    body = ErrorAnswer(error=ErrorBody(code=code, message=why, hint=hint)).as_json().encode()
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     )

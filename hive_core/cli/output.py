@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from hive_core.protocol.names import MANAGER, OPERATOR
-from hive_core.text import Quoted, escaped_line, one_line
+from hive_core.text import escaped_line, one_line
 
 Row = Sequence[str]
 
@@ -136,7 +136,7 @@ def describe_crash(agent: Mapping[str, Any]) -> str:
     cause, times, line = agent.get("last_crash"), agent.get("crashes", 0), str(agent.get("last_line") or "")
     if not cause:
         return ""
-    words = f": {Quoted(line).line(_SHOWN_LINE)}" if line.strip() else ""
+    words = f": {quoted(line, most=_SHOWN_LINE)}" if line.strip() else ""
     return f"{times} times in a row, the last time with: {cause}{words}" if times > 1 else f"with: {cause}{words}"
 
 
@@ -144,6 +144,11 @@ def quoted(text: object, otherwise: str = "no reason given", most: int = 1_000) 
     """Return what somebody else has said as one line of at most `most` characters, in quotes, else `otherwise`."""
     said = one_line(str(text or ""), most).replace('"', "'")
     return f'"{said}"' if said else otherwise
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    click.echo(f"hive-c0re: warning: {escaped_line(text)}", err=True)
 
 
 def dim(text: str) -> str:

@@ -43,9 +43,14 @@ def reports_lack_of_space(output: str, status: int = 0) -> bool:
 
 
 def disk_full(action: str) -> HiveError:
-    """Return the error for a full disk."""
+    """Return the error for an action that a full disk prevented, such as "store an object"."""
+    return full_disk(f"cannot {action}: no space left on the disk")
+
+
+def full_disk(message: str) -> HiveError:
+    """Return the error for a full disk, with a message of its own."""
     hint = "free space on the disk that holds the state directory, or raise its quota or the limit of file sizes"
-    return HiveError("disk_full", f"cannot {action}: no space left on the disk", hint=hint, status=507)
+    return HiveError("disk_full", message, hint=hint, status=507)
 
 
 TRIAL = "tmp_obj_room"

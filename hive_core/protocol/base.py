@@ -60,6 +60,10 @@ class ErrorAnswer(Answer):
 
     error: ErrorBody
 
+    def as_json(self) -> str:
+        """Return the answer as JSON, without `fields` if there are none."""
+        return self.model_dump_json(exclude=None if self.error.fields else {"error": {"fields"}})
+
 
 class Done(Answer):
     """The answer to an action without a result of its own."""

@@ -20,7 +20,7 @@ from hive_core.cli.arguments import json_option, print_json
 from hive_core.cli.client import Client
 from hive_core.cli.errors import Failure
 from hive_core.cli.live_check import CheckStep, LiveCheck
-from hive_core.cli.output import coloured_state, dim
+from hive_core.cli.output import coloured_state, dim, warn
 from hive_core.text import escaped_line
 
 
@@ -55,7 +55,7 @@ def serve(
     try:
         settings = load(file, os.environ, flags)
         for each in unknown_variables(os.environ, settings):
-            click.echo(f"{PROGRAM}: warning: {each}", err=True)
+            warn(each)
         if not check:
             return run(settings)
         from hive_core.doctor.state_probes import describe_start  # noqa: PLC0415

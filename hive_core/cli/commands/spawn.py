@@ -10,7 +10,7 @@ import click
 from hive_core.cli.arguments import json_option, print_json, waiting_options
 from hive_core.cli.client import Client
 from hive_core.cli.commands.config_directory import ConfigFiles, read_directory, read_text
-from hive_core.cli.output import coloured_agent, coloured_state
+from hive_core.cli.output import coloured_agent, coloured_state, warn
 from hive_core.cli.waiting import show_progress, wait_until_ready
 from hive_core.text import escaped_line
 
@@ -79,7 +79,7 @@ def spawn(
     client = Client(socket)
     status = client.post("/v1/agents", request, wait=_BUILD_SECONDS)
     for each in status.get("warnings", []):
-        click.echo(f"hive-c0re: warning: {escaped_line(str(each))}", err=True)
+        warn(str(each))
     if not (no_start or no_wait):
         hint = f'look with "hive-c0re logs {name}"; remove it with "hive-c0re destroy {name}"'
         with show_progress(name) as on_status:

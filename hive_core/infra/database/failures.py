@@ -10,7 +10,7 @@ import sqlite3
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import has_room, is_lack_of_space
+from hive_core.infra.disk_space import full_disk, has_room, is_lack_of_space
 
 _WRITE_FAILURES = frozenset(
     {
@@ -31,8 +31,7 @@ _WRITE_FAILURES = frozenset(
 
 def disk_full() -> HiveError:
     """Return the error for an operation that was not stored for lack of space."""
-    hint = "free space on the disk that holds the state directory, or raise its quota or the limit of file sizes"
-    return HiveError("disk_full", "the disk is full: nothing was stored", hint=hint, status=507)
+    return full_disk("the disk is full: nothing was stored")
 
 
 def temporary_error(error: BaseException) -> HiveError | None:

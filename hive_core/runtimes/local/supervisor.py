@@ -15,7 +15,6 @@ import structlog
 
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.disk_space import is_lack_of_space
-from hive_core.protocol import Lifecycle
 from hive_core.runtimes.base import AgentSpec, UnitState
 from hive_core.runtimes.launcher import HarnessProcess, Launcher
 from hive_core.runtimes.log_file import LogFile, copy_output
@@ -82,7 +81,7 @@ class Supervisor:
             self._stop_requested.set()
             await self._wait_for_end()
             if self.state.lifecycle == "failed":
-                self._change("stopped", exit_cause=self.state.exit_cause)
+                self._become(self.state.change("stopped", exit_cause=self.state.exit_cause))
 
     async def _wait_for_end(self) -> None:
         if self._task is not None:
@@ -94,7 +93,7 @@ class Supervisor:
             await self._keep_running()
         except Exception as error:
             _log.exception("supervision of an agent failed", agent=self.spec.name)
-            self._change("failed", exit_cause=f"supervision failed: {error!r}")
+            self._become(self.state.change("failed", exit_cause=f"supervision failed: {error!r}"))
         finally:
             self._start_attempted.set()
             if self._child is not None:
@@ -106,7 +105,7 @@ class Supervisor:
 
     async def _keep_running(self) -> None:
         delay: float | None = None
-        self._change("starting", restarts=0)
+        self._become(self.state.change("starting", restarts=0))
         while True:
             began = asyncio.get_running_loop().time()
             try:
@@ -118,25 +117,25 @@ class Supervisor:
                 self.last_line = ""
                 cause = f"cannot be started: {_describe(error)}"
                 if not _is_temporary(error):
-                    self._change("failed", exit_cause=cause)
+                    self._become(self.state.change("failed", exit_cause=cause))
                     return
             else:
                 cause = await self._run_to_end(self._child)
             if self._stop_requested.is_set():
-                self._change("stopped", exit_cause=cause)
+                self._become(self.state.change("stopped", exit_cause=cause))
                 return
             delay = self._back_off.after(delay, asyncio.get_running_loop().time() - began)
-            self._change("backoff", exit_cause=cause)
+            self._become(self.state.change("backoff", exit_cause=cause))
             self._start_attempted.set()
             if await self._wait_before_restart(delay):
-                self._change("stopped", exit_cause=cause)
+                self._become(self.state.change("stopped", exit_cause=cause))
                 return
             if self._start_requested.is_set():
                 self._start_requested.clear()
                 delay = None
-                self._change("starting", restarts=0)
+                self._become(self.state.change("starting", restarts=0))
             else:
-                self._change("starting", restarts=self.state.restarts + 1)
+                self._become(self.state.change("starting", restarts=self.state.restarts + 1))
 
     async def _open_log(self) -> None:
         try:
@@ -148,7 +147,7 @@ class Supervisor:
 
     async def _run_to_end(self, child: HarnessProcess) -> str:
         """Wait for the end of the harness and of all processes that it started; return the cause of the end."""
-        self._change("running", pid=child.pid, started_at=datetime.now(UTC))
+        self._become(self.state.change("running", pid=child.pid, started_at=datetime.now(UTC)))
         self._start_attempted.set()
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         async with asyncio.TaskGroup() as tasks:
@@ -157,7 +156,7 @@ class Supervisor:
             stop = tasks.create_task(self._stop_requested.wait())
             await asyncio.wait({end, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not end.done():
-                self._change("stopping", pid=child.pid, started_at=self.state.started_at)
+                self._become(self.state.change("stopping", pid=child.pid, started_at=self.state.started_at))
                 child.terminate()
                 await asyncio.wait({end}, timeout=self._stop_timeout)
                 if not end.done():
@@ -181,19 +180,9 @@ class Supervisor:
             start.cancel()
         return self._stop_requested.is_set()
 
-    def _change(
-        self,
-        lifecycle: Lifecycle,
-        *,
-        pid: int | None = None,
-        started_at: datetime | None = None,
-        restarts: int | None = None,
-        exit_cause: str = "",
-    ) -> None:
-        self.state = self.state.change(
-            lifecycle, pid=pid, started_at=started_at, restarts=restarts, exit_cause=exit_cause
-        )
-        self._publish(self.state)
+    def _become(self, state: UnitState) -> None:
+        self.state = state
+        self._publish(state)
 
 
 def _is_temporary(error: Exception) -> bool:

@@ -33,6 +33,7 @@ class Reply:
         assert list(answer) == ["error"]
         assert list(answer["error"])[:3] == ["code", "message", "hint"]
         assert set(answer["error"]) <= {"code", "message", "hint", "fields"}
+        assert answer["error"].get("fields", True), "there are wrong fields, or no list of them"
         assert answer["error"]["message"]
         assert self.body.isascii(), "what a caller sent is shown in ASCII"
         code: str = answer["error"]["code"]

@@ -25,8 +25,8 @@ from hive_agent.backends.transcript import (
     TranscriptText,
 )
 from hive_agent.turns.attempts.tool_calls import LostCalls
-from hive_core.protocol import Delivery, Peer, PeerList
-from tests.helpers.fake_messages_api import ApiError, Blocks, ToolUse
+from hive_core.protocol import Delivery, ErrorBody, Peer, PeerList, SendRequest
+from tests.helpers.fake_messages_api import ApiError, ToolUse
 from tests.helpers.fake_messages_api import Text as Says
 from tests.integration.backends.agent_clis import CLAUDE, CODEX, GEMINI, OPENCODE, AgentCli, Answers, each, opened
 from tests.integration.backends.claude_code import delivery, of, running
@@ -62,13 +62,11 @@ def peer(number: int) -> Peer:
     return Peer(name=f"a{number}", kind="agent", lifecycle="running", state="idle", status='"busy" ' * 20)
 
 
-async def lost_call(cli: AgentCli) -> Blocks:
-    """Kill the hive's MCP server, which may still be starting on a busy machine, and call its tool."""
-    while not (servers := running(lambda line: "-m hive_agent mcp" in line)):
-        await asyncio.sleep(0.05)
-    for pid in servers:
+def kill_servers(_sent: SendRequest) -> tuple[int, ErrorBody]:
+    """Kill the hive's MCP server while its call is under way: a CLI would start one anew that died before."""
+    for pid in running(lambda line: "-m hive_agent mcp" in line):
         os.kill(pid, signal.SIGKILL)
-    return [ToolUse(cli.send, {"to": "bob", "body": "five sheep"})]
+    return 503, ErrorBody(code="unavailable", message="nobody hears this", hint="")
 
 
 @pytest.mark.parametrize("cli", each(OPENCODE, CODEX, GEMINI, CLAUDE))
@@ -103,7 +101,9 @@ async def test_a_turn_of_two_attempts(tmp_path: Path, cli: AgentCli) -> None:
         [shown] = re.findall(r"\[(\d+) of 400 are shown; ", reached)
         assert re.findall(r"(a\d+) \(agent\)", reached) == [f"a{number}" for number in range(int(shown))]
 
-        model.add(lambda: lost_call(cli), [Says("Four, as I said.")], *[REFUSED] * 3)
+        core.refuse_send = kill_servers
+        lost_send = ToolUse(cli.send, {"to": "bob", "body": "five sheep"})
+        model.add([lost_send], [Says("Four, as I said.")], *[REFUSED] * 3)
         asked, heard = len(api.requests), list[Entry]()
         # Gemini CLI takes long to start, and what follows the first answer is no matter of the CLI but of ours.
         later = () if cli is GEMINI else ("and goats?",)

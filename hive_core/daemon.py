@@ -34,8 +34,8 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.database.deferred import DeferredChanges, IntentFiles
 from hive_core.infra.database.reserve import DiskReserve
 from hive_core.infra.database.space import DatabaseSpace
-from hive_core.infra.file_lock import lock_run_dir, lock_state
 from hive_core.infra.processes import allow_many_files
+from hive_core.infra.storage.file_lock import lock_run_dir, lock_state
 from hive_core.infra.systemd.notify import Notifier
 from hive_core.infra.telemetry import log_config
 from hive_core.infra.telemetry.events import EventHub
@@ -43,7 +43,7 @@ from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout, make_directories
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 from hive_core.messaging.scheduler import limit_database, run_retention, tell_operator
-from hive_core.protocol.limits import memory_bytes
+from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
 from hive_core.runtimes.resolver import HostResolver

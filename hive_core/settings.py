@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hive_core.errors import HiveError
 from hive_core.errors.faults import dotted, find_faults, in_words, known_keys, nearest
 from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
-from hive_core.protocol.limits import CpuQuota, IoWeight, MemorySize, TasksMax
+from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.text import shown
 
 DEFAULT_FILE = Path("/etc/hyperhive/config.toml")

@@ -12,8 +12,8 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from hive_agent.client.core_client import CoreClient
-from hive_agent.config_repository import applied_repository
 from hive_agent.environment import AgentEnvironment
+from hive_agent.repositories.configuration import applied_repository
 from hive_agent.tools import proposals
 from hive_agent.tools.output import Lines, Skip, as_tool_errors, read_log
 from hive_agent.tools.proposals import CommitText, ProposalNote, propose

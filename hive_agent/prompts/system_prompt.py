@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hive_agent.config_repository import applied_repository
 from hive_agent.environment import AgentEnvironment
+from hive_agent.repositories.configuration import applied_repository
 from hive_agent.role import Role
 from hive_core.protocol import MAX_BODY_BYTES, Profile
 from hive_core.protocol.names import MANAGER, OPERATOR

@@ -11,9 +11,9 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from hive_agent.client.core_client import CoreClient
-from hive_agent.config_repository import ConfigRepository, GitFailed
 from hive_agent.environment import AgentEnvironment
 from hive_agent.infra.json_text import truncate
+from hive_agent.repositories.configuration import ConfigRepository, GitFailed
 from hive_agent.tools.output import LONGEST_OUTPUT, as_tool_errors, framed
 from hive_core.protocol import (
     NetworkFetch,

@@ -17,8 +17,8 @@ import tomli_w
 from hive_core.agents.purge import change_mode
 from hive_core.errors import bad_request, conflict
 from hive_core.infra.disk_quota.quotas import make_subvolume
-from hive_core.infra.disk_space import disk_full_as_error
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.disk_space import disk_full_as_error
+from hive_core.infra.storage.files import open_directory
 from hive_core.layout import AgentPaths
 from hive_core.protocol import AgentConfig, SpawnRequest
 from hive_core.text import shown

@@ -25,7 +25,7 @@ from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database, Operation
 from hive_core.infra.database.deferred import DeferredChanges
-from hive_core.infra.disk_space import is_lack_of_space
+from hive_core.infra.storage.disk_space import is_lack_of_space
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, question_store
 from hive_core.messaging.fairness.budgets import StatusChanges

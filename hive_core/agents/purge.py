@@ -29,9 +29,9 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.database.deferred import DeferredChanges
 from hive_core.infra.disk_quota.conversion import other_tree
 from hive_core.infra.disk_quota.quotas import DirectoryQuotas, make_removable
-from hive_core.infra.disk_space import is_lack_of_space
-from hive_core.infra.files import has_mount_below, open_directory
 from hive_core.infra.processes import Command, Process, describe_exit, read_all, spawn
+from hive_core.infra.storage.disk_space import is_lack_of_space
+from hive_core.infra.storage.files import has_mount_below, open_directory
 from hive_core.layout import Layout
 from hive_core.text import escaped_first_line
 

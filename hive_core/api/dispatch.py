@@ -21,7 +21,7 @@ from hive_core.errors import HiveError, bad_request, not_found
 from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
 from hive_core.infra.concurrency.tasks import finish_detached
 from hive_core.infra.concurrency.threads import READS
-from hive_core.infra.disk_space import disk_full, is_lack_of_space
+from hive_core.infra.storage.disk_space import disk_full, is_lack_of_space
 from hive_core.protocol import ErrorAnswer, ErrorBody, Query, WrongField
 
 T = TypeVar("T")

@@ -15,43 +15,55 @@ from hive_core.cli.lazy import Lazy, LazyGroup
 PROGRAM = "hive-c0re"
 
 COMMANDS = {
-    "serve": Lazy("hive_core.cli.commands.host:serve", "Run the daemon in the foreground."),
-    "status": Lazy("hive_core.cli.commands.monitoring:status", "Show a summary of the daemon and its hive."),
-    "spawn": Lazy("hive_core.cli.commands.spawn:spawn", "Create an agent and wait until it is ready."),
-    "list": Lazy("hive_core.cli.commands.agents:list_agents", "List all agents, the manager first."),
-    "show": Lazy("hive_core.cli.commands.agents:show", "Show one agent: its process, its harness, and what it lacks."),
-    "start": Lazy("hive_core.cli.commands.agents:start", "Start an agent that is stopped."),
-    "stop": Lazy("hive_core.cli.commands.agents:stop", "Stop an agent; its messages wait for it."),
-    "restart": Lazy("hive_core.cli.commands.agents:restart", "Stop an agent and start it again."),
-    "limits": Lazy("hive_core.cli.commands.agents:limits", "Show or change an agent's resource limits."),
-    "destroy": Lazy("hive_core.cli.commands.agents:destroy", "Remove an agent; its state is kept unless purged."),
-    "proposals": Lazy("hive_core.cli.commands.proposals:proposals", "List and inspect proposals."),
-    "propose": Lazy("hive_core.cli.commands.decisions:propose", "Propose a commit of an agent's configuration."),
-    "approve": Lazy("hive_core.cli.commands.decisions:approve", "Approve a proposal and wait until it is deployed."),
-    "deny": Lazy("hive_core.cli.commands.decisions:deny", "Deny a proposal, with a reason."),
-    "withdraw": Lazy("hive_core.cli.commands.decisions:withdraw", "Withdraw your own proposal."),
-    "rollback": Lazy("hive_core.cli.commands.deployments:rollback", "Deploy an earlier deployment of an agent again."),
+    "serve": Lazy("hive_core.cli.commands.host.host:serve", "Run the daemon in the foreground."),
+    "status": Lazy("hive_core.cli.commands.host.monitoring:status", "Show a summary of the daemon and its hive."),
+    "spawn": Lazy("hive_core.cli.commands.agents.spawn:spawn", "Create an agent and wait until it is ready."),
+    "list": Lazy("hive_core.cli.commands.agents.lifecycle:list_agents", "List all agents, the manager first."),
+    "show": Lazy(
+        "hive_core.cli.commands.agents.lifecycle:show", "Show one agent: its process, its harness, and what it lacks."
+    ),
+    "start": Lazy("hive_core.cli.commands.agents.lifecycle:start", "Start an agent that is stopped."),
+    "stop": Lazy("hive_core.cli.commands.agents.lifecycle:stop", "Stop an agent; its messages wait for it."),
+    "restart": Lazy("hive_core.cli.commands.agents.lifecycle:restart", "Stop an agent and start it again."),
+    "limits": Lazy("hive_core.cli.commands.agents.lifecycle:limits", "Show or change an agent's resource limits."),
+    "destroy": Lazy(
+        "hive_core.cli.commands.agents.lifecycle:destroy", "Remove an agent; its state is kept unless purged."
+    ),
+    "proposals": Lazy("hive_core.cli.commands.gate.proposals:proposals", "List and inspect proposals."),
+    "propose": Lazy("hive_core.cli.commands.gate.decisions:propose", "Propose a commit of an agent's configuration."),
+    "approve": Lazy(
+        "hive_core.cli.commands.gate.decisions:approve", "Approve a proposal and wait until it is deployed."
+    ),
+    "deny": Lazy("hive_core.cli.commands.gate.decisions:deny", "Deny a proposal, with a reason."),
+    "withdraw": Lazy("hive_core.cli.commands.gate.decisions:withdraw", "Withdraw your own proposal."),
+    "rollback": Lazy(
+        "hive_core.cli.commands.gate.deployments:rollback", "Deploy an earlier deployment of an agent again."
+    ),
     "rebuild": Lazy(
-        "hive_core.cli.commands.deployments:rebuild", "Rebuild agents with the current hyperhive and deploy them."
+        "hive_core.cli.commands.gate.deployments:rebuild", "Rebuild agents with the current hyperhive and deploy them."
     ),
     "history": Lazy(
-        "hive_core.cli.commands.deployments:history", "Show the deployments of an agent, the newest first."
+        "hive_core.cli.commands.gate.deployments:history", "Show the deployments of an agent, the newest first."
     ),
-    "send": Lazy("hive_core.cli.commands.messages:send", "Send a message to an agent, or to all with '*'."),
-    "ask": Lazy("hive_core.cli.commands.messages:ask", "Send a message and wait for the answer."),
-    "inbox": Lazy("hive_core.cli.commands.messages:inbox", "Show the unread messages to you, and mark them read."),
-    "questions": Lazy("hive_core.cli.commands.questions:questions", "Show the agents' open questions to you."),
-    "answer": Lazy("hive_core.cli.commands.questions:answer", "Answer an agent's question."),
-    "reminders": Lazy("hive_core.cli.commands.questions:reminders", "Show the agents' pending reminders."),
-    "open": Lazy("hive_core.cli.commands.monitoring:open_page", "Print a link to an agent's page."),
-    "watch": Lazy("hive_core.cli.commands.monitoring:watch", "Show the events of the hive live."),
-    "logs": Lazy("hive_core.cli.commands.monitoring:logs", "Show the log of an agent."),
-    "audit": Lazy("hive_core.cli.commands.monitoring:audit", "Show and verify the audit log."),
-    "doctor": Lazy("hive_core.cli.commands.host:doctor", "Check this host for missing or wrong parts."),
-    "backup": Lazy("hive_core.cli.commands.backup:backup", "Write a backup of the hive to a file."),
-    "restore": Lazy("hive_core.cli.commands.backup:restore", "Restore a hive from a backup."),
-    "check-config": Lazy("hive_core.cli.commands.host:check_config", "Check a settings file as the daemon does."),
-    "completion": Lazy("hive_core.cli.commands.host:completion", "Print the script for shell completion."),
+    "send": Lazy("hive_core.cli.commands.messaging.messages:send", "Send a message to an agent, or to all with '*'."),
+    "ask": Lazy("hive_core.cli.commands.messaging.messages:ask", "Send a message and wait for the answer."),
+    "inbox": Lazy(
+        "hive_core.cli.commands.messaging.messages:inbox", "Show the unread messages to you, and mark them read."
+    ),
+    "questions": Lazy(
+        "hive_core.cli.commands.messaging.questions:questions", "Show the agents' open questions to you."
+    ),
+    "answer": Lazy("hive_core.cli.commands.messaging.questions:answer", "Answer an agent's question."),
+    "reminders": Lazy("hive_core.cli.commands.messaging.questions:reminders", "Show the agents' pending reminders."),
+    "open": Lazy("hive_core.cli.commands.host.monitoring:open_page", "Print a link to an agent's page."),
+    "watch": Lazy("hive_core.cli.commands.host.monitoring:watch", "Show the events of the hive live."),
+    "logs": Lazy("hive_core.cli.commands.host.monitoring:logs", "Show the log of an agent."),
+    "audit": Lazy("hive_core.cli.commands.host.monitoring:audit", "Show and verify the audit log."),
+    "doctor": Lazy("hive_core.cli.commands.host.host:doctor", "Check this host for missing or wrong parts."),
+    "backup": Lazy("hive_core.cli.commands.host.backup:backup", "Write a backup of the hive to a file."),
+    "restore": Lazy("hive_core.cli.commands.host.backup:restore", "Restore a hive from a backup."),
+    "check-config": Lazy("hive_core.cli.commands.host.host:check_config", "Check a settings file as the daemon does."),
+    "completion": Lazy("hive_core.cli.commands.host.host:completion", "Print the script for shell completion."),
 }
 
 EPILOG = """

@@ -14,7 +14,7 @@ from typing import Literal
 
 from hive_core.cli import throwaway_agent
 from hive_core.cli.client import Client, agent_path, proposal_path
-from hive_core.cli.commands.agents import STOP_SECONDS
+from hive_core.cli.commands.agents.lifecycle import STOP_SECONDS
 from hive_core.cli.errors import Failure, StepFailed
 from hive_core.cli.output import describe_crash
 from hive_core.layout import DEFAULT_STATE_DIR, Layout, closure_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hive_core.doctor.findings import Finding, error
-from hive_core.infra import files
+from hive_core.infra.storage import files
 from hive_core.runtimes.nixos.containers import config_files
 
 

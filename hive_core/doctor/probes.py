@@ -31,8 +31,8 @@ from hive_core.doctor.host_checks import (
 from hive_core.doctor.nix_checks import NixFacts
 from hive_core.doctor.quota_checks import QuotaFacts
 from hive_core.errors import HiveError
-from hive_core.infra import files
 from hive_core.infra.disk_quota.quotas import DirectoryQuotas
+from hive_core.infra.storage import files
 from hive_core.layout import Layout, closure_path
 from hive_core.protocol import AgentList, Deployment, History, HiveStatus
 from hive_core.runtimes.bubblewrap import inspect_host

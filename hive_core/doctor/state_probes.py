@@ -15,7 +15,7 @@ from hive_core.doctor.probes import nearest_existing
 from hive_core.errors import HiveError
 from hive_core.infra.database.migrations import STEPS
 from hive_core.infra.database.snapshot import DatabaseFacts, read_facts, read_facts_in_use
-from hive_core.infra.file_lock import check_state_unlocked, check_unlocked
+from hive_core.infra.storage.file_lock import check_state_unlocked, check_unlocked
 from hive_core.layout import Layout
 from hive_core.protocol.base import Backend
 from hive_core.runtimes.agent_environment import SEARCH_PATH

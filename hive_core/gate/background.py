@@ -12,7 +12,7 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.infra.concurrency.tasks import log_failure
-from hive_core.infra.disk_space import RoomWatch, is_lack_of_space
+from hive_core.infra.storage.disk_space import RoomWatch, is_lack_of_space
 
 _TEMPORARY = frozenset({"disk_full", "database_busy", "repository_busy", "git_slow"})
 

@@ -22,8 +22,8 @@ from hive_core.gate.transition_log import TransitionLog
 from hive_core.infra.concurrency.tasks import log_failure
 from hive_core.infra.concurrency.threads import GATE, Threads
 from hive_core.infra.database.database import Database
-from hive_core.infra.disk_space import disk_full, has_room, is_lack_of_space
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.storage.disk_space import disk_full, has_room, is_lack_of_space
 from hive_core.layout import Layout
 from hive_core.messaging import Directory
 from hive_core.protocol import ProposalKind

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 from hive_core.errors import not_found
 from hive_core.infra.database.database import to_datetime
 from hive_core.protocol import Question, QuestionsQuery, Reminder, RemindersQuery
-from hive_core.protocol.questions import QuestionState
+from hive_core.protocol.messaging.questions import QuestionState
 
 _QUESTION_COLUMNS = (
     "id, agent, text, options, free_text, idempotency_key, asked_at, expires_at, state, answer, answered_by, ended_at"

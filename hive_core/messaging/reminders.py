@@ -13,7 +13,7 @@ from hive_core.messaging.broker import Broker
 from hive_core.messaging.question_store import ReminderRow, check_exists, format_time
 from hive_core.messaging.sending import OutgoingMessage
 from hive_core.protocol import MAX_BODY_BYTES, Reminder, ReminderList, RemindersQuery, RemindRequest
-from hive_core.protocol.questions import LONGEST_AHEAD
+from hive_core.protocol.messaging.questions import LONGEST_AHEAD
 from hive_core.text import Quoted
 
 MOST_WAITING = 100

@@ -14,16 +14,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hive_core.protocol.agent_config import (
-        AgentConfig,
-        Effort,
-        McpServer,
-        ScriptChange,
-        ScriptDecision,
-        ScriptProposal,
-        ScriptRule,
-        ScriptSend,
-    )
     from hive_core.protocol.agents import (
         AgentList,
         AgentStatus,
@@ -55,6 +45,17 @@ if TYPE_CHECKING:
         WaitSeconds,
         WrongField,
     )
+    from hive_core.protocol.config.agent_config import (
+        AgentConfig,
+        Effort,
+        McpServer,
+        ScriptChange,
+        ScriptDecision,
+        ScriptProposal,
+        ScriptRule,
+        ScriptSend,
+    )
+    from hive_core.protocol.config.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes, memory_size
     from hive_core.protocol.harness import (
         HelloRequest,
         Peer,
@@ -63,8 +64,7 @@ if TYPE_CHECKING:
         StateRequest,
         WhoAmI,
     )
-    from hive_core.protocol.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes, memory_size
-    from hive_core.protocol.messages import (
+    from hive_core.protocol.messaging.messages import (
         AckRequest,
         Delivery,
         InboxAnswer,
@@ -79,6 +79,21 @@ if TYPE_CHECKING:
         SendAnswer,
         SendRequest,
         WaitQuery,
+    )
+    from hive_core.protocol.messaging.questions import (
+        LONGEST_AHEAD,
+        AnswerRequest,
+        AskRequest,
+        OpenItems,
+        Question,
+        QuestionList,
+        QuestionsQuery,
+        Reminder,
+        ReminderList,
+        RemindersQuery,
+        RemindRequest,
+        StatusRequest,
+        WakeRequest,
     )
     from hive_core.protocol.pages import (
         Inbox,
@@ -128,21 +143,6 @@ if TYPE_CHECKING:
         SpawnProposal,
         WithdrawRequest,
     )
-    from hive_core.protocol.questions import (
-        LONGEST_AHEAD,
-        AnswerRequest,
-        AskRequest,
-        OpenItems,
-        Question,
-        QuestionList,
-        QuestionsQuery,
-        Reminder,
-        ReminderList,
-        RemindersQuery,
-        RemindRequest,
-        StatusRequest,
-        WakeRequest,
-    )
     from hive_core.protocol.system import (
         DatabaseCopy,
         DatabaseIdentity,
@@ -156,15 +156,15 @@ if TYPE_CHECKING:
 # Those that every program needs come first.
 _MODULES = (
     "base",
-    "limits",
-    "agent_config",
+    "config.limits",
+    "config.agent_config",
     "harness",
-    "messages",
+    "messaging.messages",
     "agents",
     "system",
     "pages",
     "proposals",
-    "questions",
+    "messaging.questions",
 )
 
 __all__ = [

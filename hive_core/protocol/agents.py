@@ -8,10 +8,10 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from hive_core.errors.faults import in_words
-from hive_core.protocol.agent_config import AgentConfig
 from hive_core.protocol.base import Answer, Backend, Query, Request, WaitSeconds
+from hive_core.protocol.config.agent_config import AgentConfig
+from hive_core.protocol.config.limits import MemorySize
 from hive_core.protocol.harness import Peer
-from hive_core.protocol.limits import MemorySize
 
 FilePath = Annotated[
     str,

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, field_validator
 
-from hive_core.protocol.agent_config import AgentConfig
 from hive_core.protocol.base import Answer, HarnessState, Instance, Kind, Lifecycle, Request
+from hive_core.protocol.config.agent_config import AgentConfig
 
 
 class HelloRequest(Request):

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from hive_core.protocol.base import Answer, IdempotencyKey, MessageId, Query, Request
-from hive_core.protocol.questions import AskedText, QuestionId
+from hive_core.protocol.messaging.questions import AskedText, QuestionId
 
 INBOX_BODY = 2_000
 """Characters of a message that an inbox shows."""

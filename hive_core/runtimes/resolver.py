@@ -11,8 +11,8 @@ from pathlib import Path
 
 import structlog
 
-from hive_core.infra import files
 from hive_core.infra.concurrency.threads import UPKEEP
+from hive_core.infra.storage import files
 
 _log = structlog.get_logger(__name__)
 

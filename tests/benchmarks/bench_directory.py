@@ -28,7 +28,7 @@ def workplace(parent: Path) -> Iterator[Path]:
 def write_byte_code() -> None:
     """Have everything compiled, as every installation has it: a harness in its sandbox could not do it itself."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    everything = "import aiohttp.web, pydantic, hive_core.daemon, hive_core.cli.commands.host, hive_agent.main"
+    everything = "import aiohttp.web, pydantic, hive_core.daemon, hive_core.cli.commands.host.host, hive_agent.main"
     subprocess.run([sys.executable, "-c", everything], check=True, cwd=ROOT)
 
 

@@ -54,7 +54,7 @@ def run(directory: Path) -> list[Figure]:
 
 def _seconds_to_import() -> float:
     """Of an interpreter that imports what the daemon is made of, as it does, and ends at once."""
-    script = "import os; from hive_core.cli.commands.host import import_daemon; import_daemon(); os._exit(0)"
+    script = "import os; from hive_core.cli.commands.host.host import import_daemon; import_daemon(); os._exit(0)"
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
     return time.perf_counter() - started

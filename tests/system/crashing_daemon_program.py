@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hive_core.gate.records import transitions
-from hive_core.infra import files
+from hive_core.infra.storage import files
 from hive_core.infra.systemd.bus import SystemBus
 from hive_core.runtimes.nixos import runtime as _nixos  # noqa: F401 - imported before the fork
 from hive_core.runtimes.nixos.build import build_user, realise

@@ -37,7 +37,7 @@ from hive_agent.backends.scripted.script import (
 from hive_agent.backends.transcript import EntrySink, ToolCall, ToolResult, TranscriptText
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
-from hive_agent.config_repository import ConfigRepository
+from hive_agent.repositories.configuration import ConfigRepository
 from hive_core.protocol import AgentConfig, Delivery, ScriptSend, SendAnswer, SendRequest
 from hive_core.protocol.names import SYSTEM
 

@@ -8,9 +8,9 @@ from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry, Deploym
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.page_access import PageAccess
 from hive_core.api.endpoint import Endpoint
-from hive_core.api.routes import agents as of_agents
 from hive_core.api.routes import harness, messages, pages, proposals, system
 from hive_core.api.routes import questions as question_routes
+from hive_core.api.routes.agents import management as of_agents
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.gate.gate import Gate
 from hive_core.infra.database.copies import DatabaseCopies

@@ -10,9 +10,9 @@ import signal
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import disk_full, reports_lack_of_space
 from hive_core.infra.git.quarantine import GitEnd
 from hive_core.infra.processes import describe_exit
+from hive_core.infra.storage.disk_space import disk_full, reports_lack_of_space
 from hive_core.text import format_bytes, printable_line
 
 _FSCK = re.compile(r"object ([0-9a-f]{40}): (\w+): (.*)")

@@ -32,7 +32,6 @@ from hive_core.gate.intake.confinement import Plain, Sandbox, limits
 from hive_core.gate.intake.errors import missing_object, missing_object_error, refusal
 from hive_core.gate.intake.tree_check import CheckedConfig, read_checked_config, read_head
 from hive_core.infra.concurrency.tasks import shield_to_completion
-from hive_core.infra.disk_space import disk_full, has_room, is_lack_of_space
 from hive_core.infra.git.cat_file import ARGUMENTS, ObjectReader
 from hive_core.infra.git.quarantine import (
     GitEnd,
@@ -46,6 +45,7 @@ from hive_core.infra.git.quarantine import (
     pipe,
 )
 from hive_core.infra.processes import describe_exit
+from hive_core.infra.storage.disk_space import disk_full, has_room, is_lack_of_space
 from hive_core.protocol import AgentConfig
 from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.settings import LimitCeilings

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.files import open_directory
 from hive_core.text import shown
 
 _PACKS_MOST = 10_000

@@ -19,8 +19,8 @@ from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import MoveMain, Transition
 from hive_core.infra.concurrency.threads import UPKEEP
-from hive_core.infra.disk_space import disk_full, is_lack_of_space
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.storage.disk_space import disk_full, is_lack_of_space
 from hive_core.runtimes.base import BuildFailed
 from hive_core.text import Quoted
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hive_core.protocol import AgentConfig, memory_bytes
-from hive_core.protocol.agent_config import McpServer, ScriptRule
+from hive_core.protocol.config.agent_config import McpServer, ScriptRule
 
 _MOST_NAMED = 100
 _WIDTH = 250

@@ -24,9 +24,9 @@ from hive_core.infra.backup.archive import DATABASE, DIRECTORIES, END, MANIFEST,
 from hive_core.infra.backup.sources import DatabaseFile, DatabaseSource
 from hive_core.infra.backup.tree_writer import TreeWriter
 from hive_core.infra.database.snapshot import DatabaseFacts
-from hive_core.infra.disk_space import disk_full_as_error
-from hive_core.infra.file_lock import exclusive_repository_lock
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.disk_space import disk_full_as_error
+from hive_core.infra.storage.file_lock import exclusive_repository_lock
+from hive_core.infra.storage.files import open_directory
 from hive_core.layout import Layout
 
 _ATTEMPTS = 3

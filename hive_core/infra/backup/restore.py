@@ -15,9 +15,9 @@ from hive_core.infra.backup import archive as archives
 from hive_core.infra.backup.archive import DATABASE, DIRECTORIES, Manifest
 from hive_core.infra.backup.tree_reader import TreeReader
 from hive_core.infra.database.migrations import check_number
-from hive_core.infra.disk_space import disk_full_as_error
-from hive_core.infra.file_lock import check_state_unlocked, lock_state
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.disk_space import disk_full_as_error
+from hive_core.infra.storage.file_lock import check_state_unlocked, lock_state
+from hive_core.infra.storage.files import open_directory
 from hive_core.layout import Layout
 
 _UNFINISHED = ".restoring"

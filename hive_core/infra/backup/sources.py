@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from hive_core.errors import conflict
 from hive_core.infra.database.snapshot import DatabaseFacts, check_copy, copy_database, read_agents
-from hive_core.infra.file_lock import find_daemon
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.file_lock import find_daemon
+from hive_core.infra.storage.files import open_directory
 from hive_core.layout import Layout
 
 __all__ = ["DaemonDatabase", "DatabaseFile", "DatabaseSource", "find_daemon"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from hive_core.infra.backup.tree_writer import MODE_BITS
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.files import open_directory
 
 _CHUNK = 1024 * 1024
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -16,8 +16,8 @@ import aiosqlite
 from hive_core.errors import HiveError
 from hive_core.infra.database.failures import is_write_failure, lacks_space
 from hive_core.infra.database.migrations import check_version, migrate
-from hive_core.infra.disk_space import disk_full, is_lack_of_space
-from hive_core.infra.files import filesystem_type
+from hive_core.infra.storage.disk_space import disk_full, is_lack_of_space
+from hive_core.infra.storage.files import filesystem_type
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.connection import open_for_reading
 from hive_core.infra.database.failures import is_write_failure
-from hive_core.infra.disk_space import disk_full, has_room, is_lack_of_space
+from hive_core.infra.storage.disk_space import disk_full, has_room, is_lack_of_space
 
 _PREFIX = "database-"
 _STEP_PAGES = 1_000

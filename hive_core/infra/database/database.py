@@ -15,7 +15,7 @@ from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database.connection import Operation, SqliteConnection, open_for_reading, open_for_writing
 from hive_core.infra.database.reserve import DiskReserve
 from hive_core.infra.database.writer import TEMPORARY_ERRORS, Writer
-from hive_core.infra.disk_space import is_lack_of_space
+from hive_core.infra.storage.disk_space import is_lack_of_space
 
 __all__ = ["TEMPORARY_ERRORS", "Database", "Operation"]
 

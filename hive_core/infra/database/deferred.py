@@ -21,8 +21,8 @@ import structlog
 from hive_core.errors import HiveError
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database.database import TEMPORARY_ERRORS, Database, Operation
-from hive_core.infra.disk_space import is_lack_of_space
-from hive_core.infra.files import sync
+from hive_core.infra.storage.disk_space import is_lack_of_space
+from hive_core.infra.storage.files import sync
 
 T = TypeVar("T")
 Intent = Literal["stop", "destroy", "purge"]

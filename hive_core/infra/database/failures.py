@@ -10,7 +10,7 @@ import sqlite3
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import full_disk, has_room, is_lack_of_space
+from hive_core.infra.storage.disk_space import full_disk, has_room, is_lack_of_space
 
 _WRITE_FAILURES = frozenset(
     {

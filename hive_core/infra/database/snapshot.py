@@ -14,7 +14,7 @@ from urllib.parse import quote
 from hive_core.errors import HiveError
 from hive_core.infra.database.connection import damaged, unusable
 from hive_core.infra.database.migrations import check_tables, check_version
-from hive_core.infra.disk_space import disk_full
+from hive_core.infra.storage.disk_space import disk_full
 
 _WAIT_SECONDS = 5.0
 

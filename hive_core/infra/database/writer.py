@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from hive_core.errors import HiveError
 from hive_core.infra.database.connection import Operation, SqliteConnection
 from hive_core.infra.database.failures import disk_full, is_write_failure, lacks_space, temporary_error
-from hive_core.infra.disk_space import is_lack_of_space
+from hive_core.infra.storage.disk_space import is_lack_of_space
 
 T = TypeVar("T")
 Outcome = tuple[Any, BaseException | None]

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hive_core.infra.disk_quota.trees import walk
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.files import open_directory
 
 _MAGIC = 0x94
 _WRITE, _READ = 1, 2

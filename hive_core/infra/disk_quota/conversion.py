@@ -15,8 +15,8 @@ from pathlib import Path
 
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.disk_quota import btrfs
-from hive_core.infra.files import open_directory
 from hive_core.infra.processes import Command, describe_exit, read_all, spawn
+from hive_core.infra.storage.files import open_directory
 
 _MEMORY = 1024**3
 _SECONDS = 3_600.0

@@ -19,7 +19,7 @@ import structlog
 from hive_core.infra.disk_quota import btrfs
 from hive_core.infra.disk_quota.project import ProjectQuotas
 from hive_core.infra.disk_quota.strays import Strays
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.files import open_directory
 
 _log = structlog.get_logger(__name__)
 

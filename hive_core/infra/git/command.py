@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import disk_full, has_room, reports_lack_of_space
 from hive_core.infra.processes import describe_exit
+from hive_core.infra.storage.disk_space import disk_full, has_room, reports_lack_of_space
 
 if TYPE_CHECKING:
     from subprocess import Popen

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hive_core.errors import HiveError, conflict
-from hive_core.infra.disk_space import disk_full_as_error
-from hive_core.infra.files import sync, sync_all
 from hive_core.infra.git.command import checked
 from hive_core.infra.git.names import MAIN, check_sha
+from hive_core.infra.storage.disk_space import disk_full_as_error
+from hive_core.infra.storage.files import sync, sync_all
 
 CONFIG = """\
 [core]

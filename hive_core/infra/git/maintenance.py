@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from hive_core.infra.file_lock import exclusive_repository_lock, shared_repository_lock
-from hive_core.infra.files import sync
 from hive_core.infra.git.command import SECONDS, checked, failure, run, run_in_background
 from hive_core.infra.git.objects import TEMPORARY
 from hive_core.infra.git.refs import _files, _remove, _remove_locks, count_loose
+from hive_core.infra.storage.file_lock import exclusive_repository_lock, shared_repository_lock
+from hive_core.infra.storage.files import sync
 
 _OBJECT_PREFIXES = (TEMPORARY, "tmp_objdir-", "incoming-")
 _PACK_PREFIXES = ("tmp_", ".tmp-")

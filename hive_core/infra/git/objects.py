@@ -13,10 +13,10 @@ from secrets import token_hex
 from typing import Literal
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import disk_full_as_error
-from hive_core.infra.files import sync
 from hive_core.infra.git.command import checked, failure, run
 from hive_core.infra.git.names import TAGS, check_ref, check_sha
+from hive_core.infra.storage.disk_space import disk_full_as_error
+from hive_core.infra.storage.files import sync
 
 __all__ = ["Person", "Tag", "parse_tag", "tag_bytes"]
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Protocol
 
 from hive_core.infra.concurrency.tasks import shield_to_completion
-from hive_core.infra.disk_space import disk_full_as_error
-from hive_core.infra.files import sync
 from hive_core.infra.git.command import SAFE
 from hive_core.infra.processes import Process, read_all
+from hive_core.infra.storage.disk_space import disk_full_as_error
+from hive_core.infra.storage.files import sync
 
 
 class Quarantine:

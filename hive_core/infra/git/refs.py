@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hive_core.errors import HiveError, conflict
-from hive_core.infra.disk_space import disk_full_as_error
-from hive_core.infra.file_lock import exclusive_repository_lock, shared_repository_lock
-from hive_core.infra.files import sync
 from hive_core.infra.git.command import GitResult, failure, run
 from hive_core.infra.git.names import TAGS, check_ref, check_sha
+from hive_core.infra.storage.disk_space import disk_full_as_error
+from hive_core.infra.storage.file_lock import exclusive_repository_lock, shared_repository_lock
+from hive_core.infra.storage.files import sync
 
 _PACKED = re.compile(rb"^([0-9a-f]{40}) (refs/tags/[^\n]+)$", re.MULTILINE)
 _SHA = re.compile(rb"[0-9a-f]{40}")

@@ -11,13 +11,13 @@ from itertools import chain
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import disk_full_as_error
-from hive_core.infra.files import open_directory, sync_all
 from hive_core.infra.git.cat_file import read_batch
 from hive_core.infra.git.command import EMPTY_TREE, run_in_background
 from hive_core.infra.git.comparison.shown_diff import FIRST, DiffSpace, ShownDiff, change_of_modes, split_files
 from hive_core.infra.git.names import check_sha
 from hive_core.infra.git.objects import write_object
+from hive_core.infra.storage.disk_space import disk_full_as_error
+from hive_core.infra.storage.files import open_directory, sync_all
 from hive_core.protocol import FileChange
 
 _RECORD = re.compile(rb"([0-7]{6}) ([a-z]+) ([0-9a-f]{40}) +([0-9]+|-)\t(.+)", re.DOTALL)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hive_core.protocol import Limits
-from hive_core.protocol.limits import memory_bytes, memory_size
+from hive_core.protocol.config.limits import memory_bytes, memory_size
 
 LIMITS = ("MemoryMax", "CPUQuotaPerSecUSec", "TasksMax", "IOWeight")
 """Unit properties that are read."""

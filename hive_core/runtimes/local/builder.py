@@ -17,9 +17,9 @@ from pathlib import Path
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.infra.concurrency.threads import LIFECYCLE
-from hive_core.infra.disk_space import disk_full_as_error
-from hive_core.infra.files import make_readable, sync
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.storage.disk_space import disk_full_as_error
+from hive_core.infra.storage.files import make_readable, sync
 from hive_core.layout import closure_path
 from hive_core.runtimes.base import BuildOrder
 from hive_core.runtimes.built_tree import check_built_tree

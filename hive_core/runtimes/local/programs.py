@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from hive_core.infra import files
+from hive_core.infra.storage import files
 from hive_core.runtimes.agent_environment import python_path
 
 _TEXT = """\

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import structlog
 
 from hive_core.infra.concurrency.threads import LIFECYCLE
-from hive_core.infra.disk_space import is_lack_of_space
+from hive_core.infra.storage.disk_space import is_lack_of_space
 from hive_core.runtimes.base import AgentSpec, UnitState
 from hive_core.runtimes.launcher import HarnessProcess, Launcher
 from hive_core.runtimes.log_file import LogFile, copy_output

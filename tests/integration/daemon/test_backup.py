@@ -13,7 +13,7 @@ import pytest
 
 from hive_core.infra.disk_quota.btrfs import create_subvolume
 from hive_core.infra.disk_quota.conversion import become_subvolume
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.files import open_directory
 from tests.helpers.disks.btrfs_file import is_subvolume, mounted_btrfs, why_no_btrfs
 from tests.helpers.real_daemon import Daemon, running
 

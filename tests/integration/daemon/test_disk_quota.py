@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.infra.disk_quota.btrfs import file_system
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.files import open_directory
 from tests.helpers.disks.btrfs_file import enable_quotas, is_subvolume, mounted_btrfs, why_no_btrfs
 from tests.helpers.real_daemon import Daemon, Json, running
 from tests.integration.harness.in_sandbox import needs_bubblewrap, run_inside

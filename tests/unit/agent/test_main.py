@@ -151,7 +151,7 @@ def test_idle_harness_loads_little() -> None:
         "claude_agent_sdk",
         "click",
         "ctypes",
-        "hive_core.protocol.questions",
+        "hive_core.protocol.messaging.questions",
         "hive_core.protocol.proposals",
         "jinja2",
         "mcp",

@@ -10,6 +10,8 @@ ROOTS = ("hive_core", "hive_agent", "hive_manager", "tests", "nix", "docs")
 MOST_AT_A_ROOT = 16
 MOST_BELOW = 12
 LARGER = {
+    # Work on repositories is a subject of its own beside the gate of configurations.
+    "hive_core": 17,
     # The harness's helpers (processes, log, JSON, state files) stand beside what uses them, as they are no one subject.
     # The page and its scripts, most of which go when the dashboard shows the pages of agents.
     "hive_agent/web": 19,

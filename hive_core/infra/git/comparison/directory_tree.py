@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.files import open_directory
 
 _CHUNK = 1024 * 1024
 _DEEPEST = 256

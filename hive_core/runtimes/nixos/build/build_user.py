@@ -19,7 +19,7 @@ import structlog
 from hive_core.errors import HiveError
 from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.layout import Layout
-from hive_core.protocol.limits import memory_bytes
+from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.nixos.build.flake import path_reference
 from hive_core.runtimes.nixos.build.nix_settings import read_nix_settings

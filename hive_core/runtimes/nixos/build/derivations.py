@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hive_core.errors import HiveError
-from hive_core.infra.files import read_bytes
+from hive_core.infra.storage.files import read_bytes
 from hive_core.runtimes.base import BuildFailed, Fetch
 from hive_core.text import one_line
 

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.infra.files import read_bytes
+from hive_core.infra.storage.files import read_bytes
 from hive_core.runtimes.nixos.build.flake import lock, nix_string, path_reference
 from hive_core.runtimes.nixos.build.store import FEATURES
 from hive_core.runtimes.nixos.commands import run

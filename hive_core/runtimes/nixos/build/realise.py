@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hive_core.protocol.limits import memory_bytes
+from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import BuildFailed, FetchesMissing
 from hive_core.runtimes.nixos.build.derivations import Derivation, fetch_of, read_derivation
 from hive_core.runtimes.nixos.build.store import Store

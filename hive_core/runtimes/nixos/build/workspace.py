@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import disk_full, is_lack_of_space
-from hive_core.infra.files import read_bytes
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.storage.disk_space import disk_full, is_lack_of_space
+from hive_core.infra.storage.files import read_bytes
 from hive_core.runtimes.base import BuildOrder
 from hive_core.runtimes.nixos.commands import run
 

@@ -17,7 +17,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.concurrency.tasks import BackgroundTasks
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.disk_quota.quotas import DirectoryQuotas, make_subvolume
-from hive_core.infra.file_lock import container_lock
+from hive_core.infra.storage.file_lock import container_lock
 from hive_core.infra.systemd.bus import SystemBus, escaped
 from hive_core.infra.systemd.units import lifecycle
 from hive_core.layout import Layout

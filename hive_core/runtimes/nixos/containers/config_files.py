@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra import files
+from hive_core.infra.storage import files
 from hive_core.runtimes.agent_environment import APPLIED, DEPLOYED, DNS, INSIDE, agent_variables, git_identity
 from hive_core.runtimes.base import AgentSpec
 from hive_core.text import shown

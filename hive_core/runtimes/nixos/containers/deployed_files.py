@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.disk_space import disk_full_as_error, is_lack_of_space
-from hive_core.infra.files import make_readable
 from hive_core.infra.git.comparison.directory_tree import NotATreeError, tree_id
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.storage.disk_space import disk_full_as_error, is_lack_of_space
+from hive_core.infra.storage.files import make_readable
 from hive_core.layout import Layout
 from hive_core.runtimes.base import AgentSpec
 

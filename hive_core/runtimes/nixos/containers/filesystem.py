@@ -20,7 +20,7 @@ from typing import Final
 
 import structlog
 
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.files import open_directory
 
 _log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from hive_core.errors import HiveError, conflict
-from hive_core.infra import files
+from hive_core.infra.storage import files
 from hive_core.protocol.names import MANAGER, is_agent_name
 from hive_core.runtimes.nixos.containers import config_files
 

@@ -16,12 +16,12 @@ from typing import ParamSpec, TypeVar
 import structlog
 
 from hive_core.errors import HiveError
-from hive_core.infra import files
 from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.disk_quota.conversion import other_tree
 from hive_core.infra.disk_quota.quotas import make_removable
-from hive_core.infra.files import has_mount_below
+from hive_core.infra.storage import files
+from hive_core.infra.storage.files import has_mount_below
 from hive_core.infra.systemd.resource_control import dropin, hidden_paths
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent.config_repository import ConfigRepository, GitFailed
 from hive_agent.infra import leftovers
 from hive_agent.infra.leftovers import remove_git_locks, set_damaged_aside
+from hive_agent.repositories.configuration import ConfigRepository, GitFailed
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1', b"null,", b"\0" * 100, b"\xff", b"[" * 100_000])

@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from hive_core.cli import COMMANDS, main
-from hive_core.cli.commands.proposals import COMMANDS as PROPOSALS
-from hive_core.cli.commands.proposals import proposals
+from hive_core.cli.commands.gate.proposals import COMMANDS as PROPOSALS
+from hive_core.cli.commands.gate.proposals import proposals
 from tests.unit.core.cli.fake_host_api import FakeHost, agent
 from tests.unit.core.cli.fake_host_gate import proposal
 from tests.unit.core.cli.run_cli import Program

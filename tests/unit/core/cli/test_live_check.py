@@ -12,7 +12,7 @@ import pytest
 
 from hive_core.cli import throwaway_agent
 from hive_core.cli.client import Client
-from hive_core.cli.commands.host import _show_step
+from hive_core.cli.commands.host.host import _show_step
 from hive_core.cli.errors import Failure
 from hive_core.cli.live_check import CheckStep, LiveCheck
 from hive_core.protocol import AgentConfig, DestroyRequest, SpawnRequest

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from hive_core.cli.commands.agents import AGENT_COLUMNS
+from hive_core.cli.commands.agents.lifecycle import AGENT_COLUMNS
 from hive_core.cli.events import lines
 from hive_core.cli.output import Column, ago, clock, duration, moment, render
 from hive_core.protocol import DestroyRequest

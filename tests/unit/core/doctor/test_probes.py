@@ -52,7 +52,7 @@ def test_the_closure_that_a_container_is_started_on(tmp_path: Path, monkeypatch:
     def refuse(path: Path) -> str | None:
         raise PermissionError(str(path))
 
-    monkeypatch.setattr("hive_core.infra.files.read", refuse)
+    monkeypatch.setattr("hive_core.infra.storage.files.read", refuse)
     assert probes.started_on(file) is None
 
 

@@ -16,7 +16,7 @@ from hive_core.doctor.hive_checks import StateFacts
 from hive_core.errors import HiveError
 from hive_core.infra.database.migrations import STEPS, migrate
 from hive_core.infra.database.snapshot import copy_database
-from hive_core.infra.file_lock import lock_state
+from hive_core.infra.storage.file_lock import lock_state
 from hive_core.layout import Layout, make_directories
 
 

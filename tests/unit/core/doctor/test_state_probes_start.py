@@ -14,7 +14,7 @@ import pytest
 from hive_core.doctor.state_probes import describe_start
 from hive_core.errors import HiveError
 from hive_core.infra.database.migrations import STEPS
-from hive_core.infra.file_lock import lock_run_dir, lock_state
+from hive_core.infra.storage.file_lock import lock_run_dir, lock_state
 from hive_core.layout import make_directories
 from hive_core.settings import Settings
 

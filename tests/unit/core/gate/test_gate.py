@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from hive_core.api.routes.agents import agent_admin
+from hive_core.api.routes.agents.management import agent_admin
 from hive_core.gate.context import unknown_proposal
 from hive_core.gate.pipeline.recovery import Recovery
 from hive_core.layout import Layout

@@ -10,7 +10,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.messaging.reminders import MOST_WAITING
 from hive_core.protocol import RemindersQuery
-from hive_core.protocol.questions import LONGEST_AHEAD
+from hive_core.protocol.messaging.questions import LONGEST_AHEAD
 from tests.unit.core.messaging.messaging_hive import QuestionHive
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from hive_core.infra.files import read_bytes
+from hive_core.infra.storage.files import read_bytes
 from hive_core.text import format_bytes, one_line
 
 UNITS = Path("etc/systemd/system")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
 
-from hive_core.infra.files import read_bytes
+from hive_core.infra.storage.files import read_bytes
 from hive_core.text import one_line
 
 UNITS = Path("etc/systemd/system")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hive_core.infra.concurrency.tasks import shield_to_completion
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.files import open_directory
 from hive_core.runtimes.base import BuildFailed
 
 _BLOCK = 512

@@ -15,7 +15,7 @@ from hive_agent.backends.scripted.backend import ScriptedBackend
 from hive_agent.backends.scripted.script import ScriptGate, ScriptMemory, fill
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
-from hive_agent.config_repository import ConfigRepository
+from hive_agent.repositories.configuration import ConfigRepository
 from hive_core.protocol import AgentConfig, Delivery, ScriptRule, ScriptSend, SendRequest
 from tests.unit.agent.backends.fake_backend import silent
 from tests.unit.agent.fake_core_api import FakeCore, refusal

@@ -10,8 +10,8 @@ import pytest
 
 from hive_core.api.endpoint import Caller, Endpoint
 from hive_core.api.openapi import describe
-from hive_core.api.routes import agents as agent_endpoints
 from hive_core.api.routes import proposals as proposal_endpoints
+from hive_core.api.routes.agents import management as agent_endpoints
 from hive_core.api.routes.params import principal_of
 from hive_core.gate.policy import Principal
 from hive_core.protocol import (

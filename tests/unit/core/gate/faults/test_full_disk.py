@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from hive_core.errors import HiveError
 from hive_core.gate import background
-from hive_core.infra.disk_space import disk_full
+from hive_core.infra.storage.disk_space import disk_full
 from hive_core.layout import Layout
 from hive_core.runtimes.base import AgentSpec
 from tests.unit.core.gate.faults.crash_points import SimulatedCrash

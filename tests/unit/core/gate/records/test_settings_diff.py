@@ -8,7 +8,7 @@ import pytest
 
 from hive_core.gate.records.settings_diff import describe_changes
 from hive_core.protocol import AgentConfig
-from hive_core.protocol.agent_config import McpServer, ScriptRule
+from hive_core.protocol.config.agent_config import McpServer, ScriptRule
 
 OTHER: dict[str, Any] = {
     "backend": "claude",

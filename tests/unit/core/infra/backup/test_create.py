@@ -20,7 +20,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.backup.create import create_backup
 from hive_core.infra.backup.restore import restore_backup
 from hive_core.infra.database.migrations import STEPS, migrate
-from hive_core.infra.file_lock import lock_state
+from hive_core.infra.storage.file_lock import lock_state
 from hive_core.layout import Layout, make_directories
 
 GIB = 1024**3

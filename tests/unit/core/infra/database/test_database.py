@@ -15,7 +15,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.database import database as database_module
 from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database, steady_milliseconds
-from hive_core.infra.file_lock import lock_run_dir, lock_state
+from hive_core.infra.storage.file_lock import lock_run_dir, lock_state
 from hive_core.layout import Layout
 
 

@@ -16,7 +16,7 @@ from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.failures import is_write_failure, lacks_space
 from hive_core.infra.database.reserve import DiskReserve
-from hive_core.infra.file_lock import lock_state
+from hive_core.infra.storage.file_lock import lock_state
 from hive_core.layout import Layout
 from tests.helpers.disks.small_disks import KINDS, SmallDisk, small_disk
 

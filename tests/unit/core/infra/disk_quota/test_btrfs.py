@@ -18,7 +18,7 @@ from hive_core.agents.purge import Trash
 from hive_core.infra.disk_quota import btrfs
 from hive_core.infra.disk_quota.conversion import become_subvolume, other_tree
 from hive_core.infra.disk_quota.quotas import DirectoryQuotas, make_subvolume
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.files import open_directory
 from hive_core.layout import Layout
 from hive_core.protocol import Limits
 from hive_core.runtimes.disk_quotas import DiskQuotas

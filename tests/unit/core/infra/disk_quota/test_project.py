@@ -20,7 +20,7 @@ from hive_core.infra.disk_quota.project import (
     ProjectQuotas,
 )
 from hive_core.infra.disk_quota.quotas import DirectoryQuotas
-from hive_core.infra.files import open_directory
+from hive_core.infra.storage.files import open_directory
 
 INHERIT = 0x200
 GIB = 1024**3

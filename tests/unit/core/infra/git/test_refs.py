@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.infra import file_lock
 from hive_core.infra.git import command, maintenance, refs
 from hive_core.infra.git.maintenance import repair
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
+from hive_core.infra.storage import file_lock
 from tests.unit.core.infra.git.builders import PERSON, Plain, plant, tag
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hive_core.doctor import dns
 from hive_core.errors import HiveError
-from hive_core.infra import files
+from hive_core.infra.storage import files
 from hive_core.runtimes.nixos.containers import config_files
 from hive_core.runtimes.nixos.containers.config_files import conf_value, rewritten_conf
 from tests.unit.core.runtimes.nixos.builders import spec_of

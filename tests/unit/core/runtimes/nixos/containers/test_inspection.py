@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.infra import file_lock
+from hive_core.infra.storage import file_lock
 from hive_core.runtimes.nixos.containers import config_files, filesystem
 from hive_core.runtimes.nixos.runtime import NixosRuntime
 from tests.unit.core.runtimes.nixos.builders import spec_of

@@ -9,7 +9,7 @@ import click
 
 from hive_core.cli.arguments import json_option, print_json, waiting_options
 from hive_core.cli.client import Client
-from hive_core.cli.commands.config_directory import ConfigFiles, read_directory, read_text
+from hive_core.cli.commands.agents.config_directory import ConfigFiles, read_directory, read_text
 from hive_core.cli.output import coloured_agent, coloured_state, warn
 from hive_core.cli.waiting import show_progress, wait_until_ready
 from hive_core.text import escaped_line

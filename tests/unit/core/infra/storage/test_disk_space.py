@@ -18,8 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_core.errors import HiveError
-from hive_core.infra import disk_space
-from hive_core.infra.disk_space import disk_full, disk_full_as_error, has_room, is_lack_of_space, reports_lack_of_space
+from hive_core.infra.storage import disk_space
+from hive_core.infra.storage.disk_space import (
+    disk_full,
+    disk_full_as_error,
+    has_room,
+    is_lack_of_space,
+    reports_lack_of_space,
+)
 
 LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.cli.commands.config_directory import read_directory
+from hive_core.cli.commands.agents.config_directory import read_directory
 from hive_core.cli.errors import Failure
 from hive_core.protocol import SpawnRequest
 from tests.unit.core.cli.fake_host_api import FakeHost

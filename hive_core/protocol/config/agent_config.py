@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from hive_core.errors.faults import in_words
 from hive_core.protocol.base import Backend, Recipient, Request
-from hive_core.protocol.limits import CpuQuota, IoWeight, MemorySize, TasksMax
+from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 
 DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit")
 ToolPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]

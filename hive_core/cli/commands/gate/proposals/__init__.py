@@ -37,16 +37,16 @@ from hive_core.cli.output import (
 from hive_core.text import PLAIN_DIFF, describe_file, escaped_first_line, escaped_line, is_hidden, visible
 
 COMMANDS = {
-    "list": Lazy("hive_core.cli.commands.proposals:list_proposals", "List proposals, the newest first."),
-    "show": Lazy("hive_core.cli.commands.proposals:show", "Show a proposal with its facts and changes."),
-    "diff": Lazy("hive_core.cli.commands.proposals:diff", "Show the diff of a proposal."),
+    "list": Lazy("hive_core.cli.commands.gate.proposals:list_proposals", "List proposals, the newest first."),
+    "show": Lazy("hive_core.cli.commands.gate.proposals:show", "Show a proposal with its facts and changes."),
+    "diff": Lazy("hive_core.cli.commands.gate.proposals:diff", "Show the diff of a proposal."),
     "allow-fetches": Lazy(
-        "hive_core.cli.commands.proposals.fetches:allow_fetches",
+        "hive_core.cli.commands.gate.proposals.fetches:allow_fetches",
         "Allow the fetches that a build needs, and build again.",
     ),
-    "log": Lazy("hive_core.cli.commands.proposals:log", "Show the build log of a proposal."),
-    "prune": Lazy("hive_core.cli.commands.proposals.prune:prune", "Remove the files of ended proposals."),
-    "reindex": Lazy("hive_core.cli.commands.proposals:reindex", "Rebuild the index of proposals from the tags."),
+    "log": Lazy("hive_core.cli.commands.gate.proposals:log", "Show the build log of a proposal."),
+    "prune": Lazy("hive_core.cli.commands.gate.proposals.prune:prune", "Remove the files of ended proposals."),
+    "reindex": Lazy("hive_core.cli.commands.gate.proposals:reindex", "Rebuild the index of proposals from the tags."),
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent.config_repository import ConfigRepository, GitFailed
+from hive_agent.repositories.configuration import ConfigRepository, GitFailed
 from tests.unit.agent.config_repository_fixture import config_place, git
 
 VARIABLES = {"PATH": os.environ["PATH"]}

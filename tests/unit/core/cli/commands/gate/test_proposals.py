@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from hive_core.cli.commands.proposals import coloured
+from hive_core.cli.commands.gate.proposals import coloured
 from hive_core.protocol import (
     ChangedFile,
     Deployment,

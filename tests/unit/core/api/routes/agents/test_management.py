@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 import pytest
 
-from hive_core.api.routes.agents import limit_changes, limit_views
+from hive_core.api.routes.agents.management import limit_changes, limit_views
 from hive_core.protocol import Limits, LimitsAnswer, LimitsRequest, Usage
 from tests.unit.core.api.call_endpoint import Asking, asking, caller
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.infra import files
+from hive_core.infra.storage import files
 
 
 def open_files() -> int:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from hive_core.errors import HiveError
 from hive_core.infra.concurrency.threads import LIFECYCLE
-from hive_core.infra.disk_space import disk_full_as_error
+from hive_core.infra.storage.disk_space import disk_full_as_error
 from hive_core.layout import Layout
 
 _OPTIONS = {"state_in_use": "--state-dir", "run_dir_in_use": "--run-dir"}

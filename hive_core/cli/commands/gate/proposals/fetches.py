@@ -8,7 +8,7 @@ import click
 
 from hive_core.cli.arguments import json_option, parse_proposal, print_json, proposal_arguments, shown_proposal
 from hive_core.cli.client import Client, proposal_path
-from hive_core.cli.commands.decisions import commit_option
+from hive_core.cli.commands.gate.decisions import commit_option
 from hive_core.cli.errors import Failure
 from hive_core.cli.fetches import fetch_lines
 from hive_core.cli.waiting import follow, is_over, is_undecided, report

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hive_core.protocol.access.requests import AccessAnswer, AccessRequest
     from hive_core.protocol.agents import (
         AgentList,
         AgentStatus,
@@ -165,6 +166,7 @@ _MODULES = (
     "pages",
     "proposals",
     "messaging.questions",
+    "access.requests",
 )
 
 __all__ = [
@@ -173,6 +175,8 @@ __all__ = [
     "MAX_LEASED",
     "MAX_REQUEST_BYTES",
     "MAX_WAIT_SECONDS",
+    "AccessAnswer",
+    "AccessRequest",
     "AckRequest",
     "AgentConfig",
     "AgentList",

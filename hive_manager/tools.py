@@ -32,7 +32,7 @@ from hive_core.protocol import (
     RollbackRequest,
     SpawnProposal,
 )
-from hive_core.protocol.names import MANAGER
+from hive_core.protocol.names import MANAGER, NAME_RULE
 from hive_core.text import printable_line
 
 AgentName = Annotated[str, Field(description="The agent's name; see list_agents.")]
@@ -206,7 +206,7 @@ def add_request_tools(server: MCPServer[None], client: CoreClient, environment: 
 
     @server.tool(structured_output=False)
     async def request_spawn(
-        name: Annotated[str, Field(description="1 to 9 characters of a-z and 0-9, a letter first.")],
+        name: Annotated[str, Field(description=f"{NAME_RULE}.")],
         note: Annotated[str, Field(description="What the agent is for.")],
         prompt: Annotated[str, Field(description="Its role: the text of prompt.md.")] = "",
         agent_toml: Annotated[str, Field(description="The text of agent.toml; empty: the defaults.")] = "",

@@ -21,6 +21,7 @@ from hive_agent.tools.output import LONGEST_OUTPUT, add_log_tools, as_tool_error
 from hive_agent.tools.proposals import add_proposal_tools
 from hive_agent.tools.questions import add_asking_tools
 from hive_core.protocol import MAX_WAIT_SECONDS, Peer, ReceiveRequest, SendRequest
+from hive_core.protocol.names import NAME_RULE
 from hive_core.text import escape_unprintable
 
 PATIENCE_SECONDS = 30.0
@@ -57,7 +58,7 @@ def _add_send(server: MCPServer[None], client: CoreClient) -> None:
         reply_to: Annotated[int | None, Field(description="Number of the message that this answers.")] = None,
     ) -> str:
         """Send a message. Once this returns, the hive stores the message until its recipient has handled it."""
-        with as_tool_errors("names are 1 to 9 characters of a-z and 0-9; see list_agents"):
+        with as_tool_errors(f"names are {NAME_RULE}; see list_agents"):
             request = SendRequest(to=to, body=body, reply_to=reply_to, idempotency_key=f"tool:{uuid.uuid4()}")
             answer = await client.send(request)
         names = ", ".join(answer.recipients) or "nobody (there are no other agents)"

@@ -13,7 +13,7 @@ from hive_core.errors import HiveError, not_found
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Member
 from hive_core.protocol import AgentStatus, LogsAnswer, LogsQuery
-from hive_core.protocol.names import MANAGER, is_agent_name, why_not
+from hive_core.protocol.names import MANAGER, NAME_RULE, is_agent_name, why_not
 from hive_core.runtimes.base import Runtime, UnitState
 from hive_core.runtimes.disk_quotas import as_size
 from hive_core.text import shown
@@ -199,4 +199,4 @@ def _allowed(record: AgentRecord) -> frozenset[str] | None:
 def check_name(name: str) -> None:
     """Raise `bad_name` if no agent can have the name."""
     if name != MANAGER and not is_agent_name(name):
-        raise HiveError("bad_name", why_not(name), hint="1 to 9 characters a-z and 0-9, a letter first")
+        raise HiveError("bad_name", why_not(name), hint=NAME_RULE)

@@ -16,6 +16,7 @@ from hive_core.api.endpoint import Endpoint
 from hive_core.errors import HiveError, bad_request
 from hive_core.errors.faults import dotted, find_faults
 from hive_core.protocol import MAX_REQUEST_BYTES, Query, Request
+from hive_core.protocol.names import NAME_RULE
 
 _LARGE = 64 * 1024
 _PAUSE = 4.0
@@ -127,6 +128,5 @@ def _invalid(error: ValidationError, model: type[BaseModel], part: str) -> HiveE
     if count > _SHOWN_FAULTS:
         texts.append(f"and {count - _SHOWN_FAULTS} more")
     if found[0][1].type == "bad_name":
-        hint = "1 to 9 characters a-z and 0-9, a letter first"
-        return HiveError("bad_name", texts[0], hint=hint, fields=fields[:1])
+        return HiveError("bad_name", texts[0], hint=NAME_RULE, fields=fields[:1])
     return HiveError("invalid_request", "; ".join(texts), hint=hint, fields=fields)

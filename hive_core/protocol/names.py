@@ -2,7 +2,8 @@
 
 An agent's name becomes a container name (`h-<name>`), a directory, a socket path and a git ref, so the
 alphabet is the one in which all of these mean the same thing. nixos-container allows 11 characters, of which
-the `h-` prefix takes two.
+the `h-` prefix takes two. A hyphen stands inside only: a name is also a label of a host name, and `-x` would be an
+option of a program.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ OPERATOR = "operator"
 SYSTEM = "system"
 EVERYONE = "*"
 
-NAME_PATTERN = r"^[a-z][a-z0-9]{0,8}$"
-RECIPIENT_PATTERN = r"^([a-z][a-z0-9]{0,8}|\*)$"
+NAME = "[a-z](?:[a-z0-9-]{0,7}[a-z0-9])?"
+"""Regular expression of a name, for use in others."""
+NAME_PATTERN = f"^{NAME}$"
+RECIPIENT_PATTERN = rf"^({NAME}|\*)$"
+ADDRESS_PATTERN = rf"^(@[a-z0-9_]{{1,32}}|{NAME}|\*)$"
+"""A recipient, or `@label` for the sender of a message that a script remembers."""
+NAME_RULE = "1 to 9 characters a-z, 0-9 and -, a letter first and no - last"
 RESERVED = frozenset({MANAGER, OPERATOR, SYSTEM, "all"})
 
-_NAME = re.compile(r"[a-z][a-z0-9]{0,8}")
+_NAME = re.compile(NAME)
 
 
 def is_agent_name(name: str) -> bool:
@@ -41,4 +47,6 @@ def why_not(name: str) -> str:
         return "the name is empty"
     if len(name) > 9:
         return f"the name {shown(name)} has {len(name)} characters, at most 9 are allowed"
-    return f"the name {shown(name)} may hold only a-z and 0-9 and must start with a letter"
+    if name.endswith("-"):
+        return f"the name {shown(name)} ends with a hyphen"
+    return f"the name {shown(name)} may hold only a-z, 0-9 and hyphens and must start with a letter"

@@ -39,11 +39,11 @@ from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.repositories.configuration import ConfigRepository
 from hive_core.protocol import AgentConfig, Delivery, ScriptSend, SendAnswer, SendRequest
-from hive_core.protocol.names import SYSTEM
+from hive_core.protocol.names import NAME, SYSTEM
 
 log = logging.getLogger(__name__)
 
-_RELAY = re.compile(r"\s*relay\s+([a-z][a-z0-9]{0,8})\s*:\s*(.*)", re.DOTALL)
+_RELAY = re.compile(rf"\s*relay\s+({NAME})\s*:\s*(.*)", re.DOTALL)
 
 
 def open_backend(context: BackendContext) -> Backend:

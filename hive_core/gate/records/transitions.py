@@ -47,7 +47,7 @@ class MoveMain:
 
 def person(principal: Principal) -> Person:
     """Return the name and address of a party in tags and commits."""
-    return Person(principal.label, f"{re.sub('[^a-z0-9]', '', principal.name)}@hive")
+    return Person(principal.label, f"{re.sub('[^a-z0-9-]', '', principal.name)}@hive")
 
 
 def crash_point(name: str) -> None:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from hive_core.errors.faults import in_words
 from hive_core.protocol.base import Backend, Recipient, Request
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
+from hive_core.protocol.names import ADDRESS_PATTERN
 
 DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit")
 ToolPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -75,7 +76,7 @@ class ScriptSend(Request):
 
     to: Annotated[
         str,
-        StringConstraints(pattern=r"^(@[a-z0-9_]{1,32}|[a-z][a-z0-9]{0,8}|\*)$"),
+        StringConstraints(pattern=ADDRESS_PATTERN),
         in_words("it must be the name of an agent, operator, * or @ and a label"),
     ]
     text: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]

@@ -18,7 +18,7 @@ NO_NAMES = {
     "upper case": "HM1ND",
     "ten characters": "abcdefghij",
     "digit first": "1ann",
-    "dash": "a-b",
+    "dash": "a-",
     "space": "ann ",
     "line end": "ann\n",
     "NUL": "ann\x00",

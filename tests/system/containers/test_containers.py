@@ -24,6 +24,7 @@ from tests.system.host_hive import (
     container,
     inside,
     invocation,
+    left_of,
     limits_of,
     needs_limits,
     program,
@@ -42,9 +43,12 @@ MIB = 1024**2
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def cat(hive: HostHive) -> str:
-    """An agent with limits, in whose container a hog can be let loose."""
-    await hive.spawn_with("cat", agent_nix=HOG, memory_max="200M", cpu_quota=150, tasks_max=300)
-    return "cat"
+    """An agent with limits, in whose container a hog can be let loose.
+
+    Its name has a hyphen, which systemd escapes in some names and not in others.
+    """
+    await hive.spawn_with("my-cat", agent_nix=HOG, memory_max="200M", cpu_quota=150, tasks_max=300)
+    return "my-cat"
 
 
 def entering(link: str) -> int:
@@ -177,3 +181,10 @@ async def test_containers_outlive_the_daemon(hive: HostHive, cat: str, how: str)
     assert (status["lifecycle"], str(status["pid"])) == ("running", before[1])
     assert await hive.ask_agent(cat, f"after {how}") == f"{cat} heard: after {how}"
     assert (invocation(cat), unit(service(cat), "MainPID")) == before
+
+
+async def test_nothing_is_left_of_a_destroyed_agent(hive: HostHive, cat: str) -> None:
+    """Destroyed and purged, an agent has no container, no unit and no directory any more."""
+    await hive.ask("POST", f"/v1/agents/{cat}/destroy", {"purge": True})
+    assert left_of(cat) == [] and unit(service(cat), "ActiveState") == "inactive"
+    assert cat not in await hive.agents()

@@ -59,7 +59,7 @@ def spawn(
 ) -> None:
     """Create an agent and wait until it is ready.
 
-    NAME is 1 to 9 of a-z and 0-9, a letter first; the name hm1nd creates the manager. Without --allow the agent may
+    NAME is 1 to 9 of a-z, 0-9 and -, a letter first; the name hm1nd creates the manager. Without --allow the agent may
     send to everyone.
     """
     if prompt is not None and prompt_file is not None:

@@ -96,8 +96,9 @@ def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_units_of_agents_are_told_from_others() -> None:
     """By their names: those of the hive's containers, and no instance of another's."""
-    assert [agent_of(unit_name(container)) for container in ("h-ada", "hm1nd")] == ["ada", "hm1nd"]
-    others = ("web", "h-", "h-Ada", "h-hm1nd", "h-abcdefghij", "ada")
+    containers = ("h-ada", "h-my-bot", "hm1nd")
+    assert [agent_of(unit_name(container)) for container in containers] == ["ada", "my-bot", "hm1nd"]
+    others = ("web", "h-", "h-Ada", "h-hm1nd", "h-abcdefghij", "h-ada-", "h--ada", "ada")
     assert [agent_of(unit_name(container)) for container in others] == [None] * len(others)
     assert agent_of("hive-build-ada-1.service") is None
 

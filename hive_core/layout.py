@@ -123,6 +123,11 @@ class Layout:
         return self.state_dir / "programs"
 
     @property
+    def credentials(self) -> Path:
+        """The encrypted credentials of the hive and its agents, which only the daemon reads."""
+        return self.state_dir / "credentials"
+
+    @property
     def dns(self) -> Path:
         """The directory with the copy of the host's resolv.conf, which agents are shown."""
         return self.run_dir / "dns"

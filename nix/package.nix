@@ -41,6 +41,7 @@ let
       python3Packages.aiohttp
       python3Packages.aiosqlite
       python3Packages.click
+      python3Packages.cryptography
       python3Packages.gitpython
       python3Packages.jinja2
       python3Packages.prometheus-client

@@ -15,6 +15,7 @@ from hive_core.doctor.hive_checks import (
     DaemonFacts,
     RunningAgent,
     check_backends,
+    check_credentials,
     check_deployed,
     check_hive,
     check_settings,
@@ -95,6 +96,7 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
     seen = not probes.unreadable([layout.state_dir])
     if seen:
         found += check_state(await asyncio.to_thread(state_probes.read_state, layout))
+        found += check_credentials(await state_probes.read_credentials(layout))
     missing = {} if nixos else state_probes.missing_programs(settings.pass_environment)
     found += check_backends(hive.agents, missing)
     if hive.status is not None:

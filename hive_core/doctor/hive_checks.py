@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hive_core.agents.limits import excesses
 from hive_core.doctor.findings import Finding, error, ok, warning
 from hive_core.errors import HiveError
+from hive_core.infra.storage.credential_keys import Protection
 from hive_core.protocol import AgentStatus, Deployment, HiveStatus, Limits
 from hive_core.settings import Settings
 from hive_core.text import format_bytes
@@ -107,6 +108,30 @@ def check_state(state: StateFacts) -> list[Finding]:
         what = "is missing" if state.schema is None else "knows nothing of them"
         return [error("database", f"there are applied repositories ({names}), and the database {what}", restore)]
     return [] if state.schema is None else [ok("database", f"the database is whole, schema {state.schema}")]
+
+
+@dataclass(frozen=True)
+class CredentialFacts:
+    """Facts about the keys of credentials; `protection` is that of the one in use, None if there are no credentials.
+
+    `not_sealed` says why the key is in a file, and `problems` which keys cannot be used, with reasons.
+    """
+
+    protection: Protection | None = None
+    not_sealed: str = ""
+    problems: Sequence[str] = ()
+
+
+def check_credentials(facts: CredentialFacts) -> list[Finding]:
+    """Say what protects the credentials, and check that they can be decrypted on this host."""
+    remedy = "store these credentials anew (hive-c0re secret set), or move the hive back to the host that made them"
+    found = [warning("credentials", f"a key of credentials cannot be used: {why}", remedy) for why in facts.problems]
+    if facts.protection == "systemd-creds":
+        found.append(ok("credentials", "credentials are encrypted with a key that systemd-creds seals to this host"))
+    elif facts.protection == "key-file":
+        why = f" ({facts.not_sealed})" if facts.not_sealed else ""
+        found.append(ok("credentials", f"credentials are encrypted with a key in a file of mode 0600{why}"))
+    return found
 
 
 def check_backends(agents: Sequence[AgentStatus], missing: Mapping[str, str]) -> list[Finding]:

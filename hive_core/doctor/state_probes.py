@@ -10,11 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
-from hive_core.doctor.hive_checks import StateFacts
+from hive_core.doctor.hive_checks import CredentialFacts, StateFacts
 from hive_core.doctor.probes import nearest_existing
 from hive_core.errors import HiveError
 from hive_core.infra.database.migrations import STEPS
 from hive_core.infra.database.snapshot import DatabaseFacts, read_facts, read_facts_in_use
+from hive_core.infra.storage.credential_keys import open_keys, why_not_sealed
 from hive_core.infra.storage.file_lock import check_state_unlocked, check_unlocked
 from hive_core.layout import Layout
 from hive_core.protocol.base import Backend
@@ -51,6 +52,20 @@ def lost_agents(layout: Layout, facts: DatabaseFacts | None) -> list[str]:
     except OSError:
         return []
     return sorted(names - known)
+
+
+async def read_credentials(layout: Layout) -> CredentialFacts:
+    """Return the keys of the hive's credentials, and whether this host can open them."""
+    try:
+        keys, problems = await open_keys(layout.credentials / "keys")
+    except OSError as error:
+        return CredentialFacts(problems=[f"the keys cannot be read: {os.strerror(error.errno or 0)}"])
+    current = keys[-1].protection if keys else None
+    return CredentialFacts(
+        current,
+        await why_not_sealed() if current == "key-file" else "",
+        tuple(f"{problem.identifier}: {problem.reason}" for problem in problems),
+    )
 
 
 def missing_programs(passed: Iterable[str]) -> dict[str, str]:

@@ -52,6 +52,8 @@ in
       serviceConfig = {
         Type = "notify";
         NotifyAccess = "main";
+        # Makes the host's key, with which credentials are encrypted: the daemon could not write it itself.
+        ExecStartPre = "-+${lib.getExe' config.systemd.package "systemd-creds"} setup";
         ExecStart = "${lib.getExe' cfg.package "hive-c0re"} serve --config ${cfg.configFile}";
         EnvironmentFile = cfg.environmentFiles;
         Restart = "always";

@@ -137,7 +137,8 @@ def _add_all(
         with open_directory(directory) as within:
             for entry in sorted(os.listdir(within)):  # noqa: PTH208 - it is a descriptor
                 # The names of agents have no dot: `ada`, `ada.git`, `ada.log.1`, and the directory `builds` of logs.
-                if entry.partition(".")[0] not in names and entry != "builds":
+                of_agent = entry.partition(".")[0] in names or entry == "builds"
+                if not of_agent and part != "credentials":
                     continue
                 report(f"{part}/{entry}")
                 if part == "applied" and (directory / entry).is_dir():

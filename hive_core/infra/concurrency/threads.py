@@ -38,3 +38,5 @@ UPKEEP = Threads("upkeep", 2)
 """Packing of repositories, which can take minutes and for which nobody waits."""
 LOGS = Threads("logs", 4)
 """Lines of logs, written and read. Every call is short."""
+CREDENTIALS = Threads("credentials", 2)
+"""Encryption of credentials and their files. Every call is short."""

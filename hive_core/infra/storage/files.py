@@ -124,13 +124,22 @@ def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:
     """
     if _has_content(path, text):
         return False
+    replace_bytes(path, text.encode(), mode, durable=durable)
+    return True
+
+
+def replace_bytes(path: Path, content: bytes, mode: int, *, durable: bool = False) -> None:
+    """Replace the content of a file in an existing directory. Raises OSError, and then the file is as it was.
+
+    With `durable`, the file has the old or the new content after a power failure.
+    """
     with open_directory(path.parent) as directory:
         temporary = f".{path.name}.{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, mode, dir_fd=directory)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(text.encode())
+                file.write(content)
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
@@ -141,7 +150,6 @@ def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:
             raise
         if durable:
             os.fsync(directory)
-    return True
 
 
 def _has_content(path: Path, text: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 HOST = ROOT / "tests/system/host/etc/systemd/system"
 MODULE = ROOT / "nix/host/service.nix"
-OF_THE_PLACE = {"ExecStart", "Environment", "EnvironmentFile"}
+OF_THE_PLACE = {"ExecStart", "ExecStartPre", "Environment", "EnvironmentFile"}
 """Settings that name the programs and files of one host or the other."""
 
 

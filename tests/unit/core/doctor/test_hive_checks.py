@@ -10,11 +10,13 @@ import pytest
 
 from hive_core.doctor.findings import Severity, healthy
 from hive_core.doctor.hive_checks import (
+    CredentialFacts,
     DaemonFacts,
     RunningAgent,
     StateFacts,
     Unanswered,
     check_backends,
+    check_credentials,
     check_deployed,
     check_hive,
     check_settings,
@@ -155,3 +157,15 @@ def test_agents_that_cannot_work() -> None:
     found = check_backends(agents, {"codex": "codex", "gemini": "gemini"})
     assert [(one.check, one.what.split()[0]) for one in found] == [("program", "ada"), ("login", "bob")]
     assert "codex is not installed" in found[0].what and "hive-c0re open bob" in found[1].remedy
+
+
+def test_protection_of_credentials_is_told() -> None:
+    """The doctor says which of the two protects credentials, why it is not the better one, and which are lost."""
+    assert check_credentials(CredentialFacts()) == []
+    assert "systemd-creds seals to this host" in check_credentials(CredentialFacts("systemd-creds"))[0].what
+    [found] = check_credentials(CredentialFacts("key-file", "only root may use the host's key"))
+    assert (found.severity, "mode 0600 (only root may use" in found.what) == ("ok", True)
+    lost, _ = check_credentials(CredentialFacts("key-file", "", ["0123: encrypted with another key"]))
+    assert (lost.severity, lost.what) == (
+        "warning", "a key of credentials cannot be used: 0123: encrypted with another key",
+    )  # fmt: skip

@@ -12,10 +12,11 @@ from subprocess import PIPE
 import pytest
 
 from hive_core.doctor import state_probes
-from hive_core.doctor.hive_checks import StateFacts
+from hive_core.doctor.hive_checks import CredentialFacts, StateFacts
 from hive_core.errors import HiveError
 from hive_core.infra.database.migrations import STEPS, migrate
 from hive_core.infra.database.snapshot import copy_database
+from hive_core.infra.storage.credentials import CredentialStore
 from hive_core.infra.storage.file_lock import lock_state
 from hive_core.layout import Layout, make_directories
 
@@ -85,3 +86,14 @@ def test_programs_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert set(state_probes.missing_programs(["HIVE_GEMINI"])) == {"claude", "opencode"}
     monkeypatch.setattr(state_probes, "find_spec", lambda _: object())
     assert "claude" not in state_probes.missing_programs([])
+
+
+async def test_keys_of_credentials_are_read(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor sees the key that is in use, why it is not sealed, and one that does not open any more."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert await state_probes.read_credentials(layout) == CredentialFacts()
+    await CredentialStore(layout.credentials).put("web.token", b"secret")
+    found = await state_probes.read_credentials(layout)
+    assert found == CredentialFacts("key-file", "only root may use the host's key")
+    (layout.credentials / "keys" / "0123456789abcdef.key").write_bytes(b"cut")
+    assert (await state_probes.read_credentials(layout)).problems == ("0123456789abcdef: its file is damaged",)

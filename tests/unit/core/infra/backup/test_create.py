@@ -97,6 +97,21 @@ def test_a_hive_is_the_same_after_a_restore(layout: Layout, tmp_path: Path) -> N
     assert stat.S_IMODE(new.database.stat().st_mode) == 0o600
 
 
+def test_credentials_are_in_a_backup_as_they_rest(layout: Layout, tmp_path: Path) -> None:
+    """Credentials and their key are restored as they were on the disk, encrypted and readable by their owner only."""
+    for name in ("keys/0123456789abcdef.key", "values/web.token"):
+        file = layout.credentials / name
+        file.parent.mkdir(mode=0o700, parents=True)
+        file.write_bytes(b"x" + os.urandom(40))
+        file.chmod(0o600)
+    archive = backup(layout, tmp_path)
+    new = Layout(tmp_path / "new", tmp_path / "new" / "run")
+    restore_backup(new, archive, ignore)
+    for name in ("keys/0123456789abcdef.key", "values/web.token"):
+        assert (new.credentials / name).read_bytes() == (layout.credentials / name).read_bytes()
+        assert stat.S_IMODE((new.credentials / name).stat().st_mode) == 0o600
+
+
 def test_what_an_agent_leaves_does_no_harm(layout: Layout, tmp_path: Path) -> None:
     """Links are not followed, special files are left out and named, setuid is dropped, and holes take no room."""
     outside = tmp_path / "secret"

@@ -6,7 +6,6 @@ import asyncio
 from typing import Final
 
 from hive_core.agents import AgentLifecycle, AgentRegistry, DeploymentManager
-from hive_core.gate.background import BackgroundWork
 from hive_core.gate.context import GateContext
 from hive_core.gate.intake.import_commit import CommitImporter
 from hive_core.gate.pipeline.allow_fetches import FetchPermissions
@@ -20,6 +19,7 @@ from hive_core.gate.pipeline.recovery import Recovery
 from hive_core.gate.pipeline.submit import AgentSubmissions, ConfigSubmissions, RebuildSubmissions
 from hive_core.gate.pipeline.updates import Updates
 from hive_core.gate.queries import ProposalQueries
+from hive_core.gate.subject.background import BackgroundWork
 from hive_core.gate.transition_log import TransitionLog
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub

@@ -14,7 +14,6 @@ import structlog
 from hive_core.errors import HiveError
 from hive_core.gate import policy
 from hive_core.gate.auto_approval import Change
-from hive_core.gate.background import Step, is_temporary
 from hive_core.gate.context import GateContext
 from hive_core.gate.intake.unknown_names import describe_unknown
 from hive_core.gate.pipeline.deploy import DeployStep, why_failed
@@ -27,6 +26,7 @@ from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Transition
+from hive_core.gate.subject.background import Step, is_temporary
 from hive_core.infra.concurrency.threads import LOGS
 from hive_core.infra.git.repository import Repository
 from hive_core.layout import Layout

@@ -9,7 +9,6 @@ import structlog
 
 from hive_core.errors import HiveError, conflict
 from hive_core.gate import policy
-from hive_core.gate.background import Step, is_temporary
 from hive_core.gate.context import GateContext
 from hive_core.gate.pipeline.provisioning import Provisioning, Removal
 from hive_core.gate.policy import SYSTEM
@@ -18,6 +17,7 @@ from hive_core.gate.records.commit import read_active_config
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import MoveMain, Transition
+from hive_core.gate.subject.background import Step, is_temporary
 from hive_core.infra.concurrency.threads import UPKEEP
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.storage.disk_space import disk_full, is_lack_of_space

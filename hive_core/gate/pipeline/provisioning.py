@@ -8,7 +8,6 @@ from functools import partial
 
 from hive_core.agents import files
 from hive_core.errors import HiveError, conflict
-from hive_core.gate.background import is_temporary
 from hive_core.gate.context import WHOLE_AGENT, GateContext
 from hive_core.gate.intake.agent_toml import check_ceilings
 from hive_core.gate.intake.tree_check import check_files
@@ -18,6 +17,7 @@ from hive_core.gate.records.commit import read_active_config
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Transition, person, seconds
+from hive_core.gate.subject.background import is_temporary
 from hive_core.infra.concurrency.threads import GATE, LIFECYCLE
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import AgentStatus, DestroyAnswer, SpawnRequest

@@ -12,7 +12,6 @@ import structlog
 
 from hive_core.errors import HiveError
 from hive_core.gate import policy
-from hive_core.gate.background import is_temporary
 from hive_core.gate.context import WHOLE_AGENT, GateContext
 from hive_core.gate.pipeline.build import BuildStep
 from hive_core.gate.pipeline.decide import Decisions
@@ -25,6 +24,7 @@ from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import ENDORSED, State, tag_name
 from hive_core.gate.records.tag_message import parse_message as read_text
 from hive_core.gate.records.transitions import MAIN, Notification, Transition
+from hive_core.gate.subject.background import is_temporary
 from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository

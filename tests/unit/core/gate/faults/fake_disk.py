@@ -14,8 +14,8 @@ from typing import Any
 from unittest.mock import patch
 
 from hive_core.errors import HiveError
-from hive_core.gate import background
 from hive_core.gate.records import transitions
+from hive_core.gate.subject import background
 from hive_core.infra.git import objects, refs
 from hive_core.infra.git.command import GitResult
 from hive_core.infra.storage import disk_space

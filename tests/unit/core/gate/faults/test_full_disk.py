@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hive_core.errors import HiveError
-from hive_core.gate import background
+from hive_core.gate.subject import background
 from hive_core.infra.storage.disk_space import disk_full
 from hive_core.layout import Layout
 from hive_core.runtimes.base import AgentSpec

@@ -113,6 +113,11 @@ class Layout:
         return self.logs / "builds"
 
     @property
+    def check_passes(self) -> Path:
+        """Empty files, each of which remembers that a check has passed; they may be deleted at any time."""
+        return self.state_dir / "work" / "passed"
+
+    @property
     def scratch(self) -> Path:
         """Temporary files, which are worthless after a crash."""
         return self.state_dir / "scratch"

@@ -93,6 +93,23 @@ class NixOS(BaseModel):
     updates_at_once: Annotated[int, Field(ge=1, le=100, description="Agents that are updated side by side.")] = 2
 
 
+class Checks(BaseModel):
+    """The limits of a check of proposed work; each check has a time limit of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    memory: Annotated[MemorySize, Field(description="Most memory of a check, with all that it starts.")] = "2G"
+    tasks: Annotated[TasksMax, Field(description="Most processes and threads of a check.")] = 512
+    disk: Annotated[
+        MemorySize, Field(description="Most that a check may have on the disk, with the files of the repository.")
+    ] = "8G"
+    cpu_quota: Annotated[
+        CpuQuota, Field(description="Processor time of a check, in percent of a core (nixos runtime only).")
+    ] = 400
+    output: Annotated[MemorySize, Field(description="Most that a check may print.")] = "64M"
+    at_once: Annotated[int, Field(ge=1, le=100, description="Checks that run side by side.")] = 2
+
+
 class LimitCeilings(BaseModel):
     """Limits: `memory_max` ("3G"), `disk_max`, `cpu_quota` (percent of a core), `tasks_max`, `io_weight`."""
 
@@ -160,6 +177,7 @@ class Settings(BaseModel):
     socket_group: Annotated[
         str, Field(description="Group that may use `host.sock` where it exists; else only the daemon's user.")
     ] = "hyperhive"
+    checks: Annotated[Checks, Field(description="Limits of the checks of proposed work (a table).")] = Checks()
     inbox_limit: Annotated[int, Field(ge=1, description="Unacknowledged messages allowed per recipient.")] = 10_000
     budgets: Annotated[
         Budgets, Field(description="What one agent may send, and have waiting unacknowledged (a table).")
@@ -217,7 +235,7 @@ _OTHER_VARIABLES = frozenset(
     }
 )
 """Variables that begin as settings do and are none."""
-_TABLES = frozenset({"approval", "nixos", "limits", "ceilings", "budgets"})
+_TABLES = frozenset({"approval", "nixos", "limits", "ceilings", "checks", "budgets"})
 """Settings that are tables, which are JSON in the environment."""
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from hive_core.layout import AgentPaths
 from hive_core.protocol import AgentConfig, Kind, Lifecycle, Limits, Usage
+from hive_core.runtimes.checks.order import CheckRun
 from hive_core.runtimes.disk_quotas import DiskQuotas
 
 
@@ -201,6 +202,14 @@ class Runtime(Protocol):
 
     async def compare(self, old: str | None, new: str) -> list[str]:
         """Return the differences of two closures in words, one per line; `old` of None is an empty one."""
+
+    async def run_check(self, run: CheckRun, say: Callable[[str], None]) -> str:
+        """Run a check of proposed work in a sandbox without network; returns why it failed, "" if it passed.
+
+        The reason is the end of a sentence about the check. `say` is called with each line of its output. No process of
+        it is left when this returns, also after a cancellation. Raises HiveError `cannot_check` if nothing can confine
+        it here, `closure_gone`.
+        """
 
     async def has(self, closure: str) -> bool:
         """Return True if the closure can still be activated."""

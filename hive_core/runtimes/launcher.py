@@ -204,6 +204,8 @@ class SandboxedProcess:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._init: int | None = None
+        self.init: int | None = None
+        """The process id of the sandbox's process 1, None until it was found."""
         self._harness: int | None = None
         self.pid = process.pid
         self.output = process.output
@@ -216,6 +218,7 @@ class SandboxedProcess:
             with suppress(ValueError, KeyError, TypeError):
                 init = int(json.loads(text)["child-pid"])
                 self._init = _hold(init, parent=self._process.pid)
+                self.init = None if self._init is None else init
             while self._init is not None and self._harness is None and not has_ended(self._init):
                 for pid in _children(init):
                     # Orphans in the sandbox become children of its process 1, too; the harness is number 2 there.

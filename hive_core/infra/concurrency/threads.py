@@ -40,3 +40,5 @@ LOGS = Threads("logs", 4)
 """Lines of logs, written and read. Every call is short."""
 CREDENTIALS = Threads("credentials", 2)
 """Encryption of credentials and their files. Every call is short."""
+CHECKS = Threads("checks", 2)
+"""Files for checks of proposed work, written and measured."""

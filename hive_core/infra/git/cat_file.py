@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hive_core.errors import HiveError
-from hive_core.infra.git.command import RunningGit, run_in_background
+from hive_core.infra.git.command import SECONDS, RunningGit, run_in_background
 from hive_core.infra.processes import Process, readable
 
 _MAX_LINE_BYTES = 8_192
@@ -96,12 +96,15 @@ class CatFileProcess:
 
 
 @contextmanager
-def read_batch(repository: Path, names: Sequence[str]) -> Iterator[CatFileProcess]:
-    """Start reading objects, named by id or by `<commit>:<path>`. Raises ValueError for a newline in a name."""
+def read_batch(repository: Path, names: Sequence[str], seconds: float = SECONDS) -> Iterator[CatFileProcess]:
+    """Start reading objects, named by id or by `<commit>:<path>`. Raises ValueError for a newline in a name.
+
+    All of them must have been read after `seconds`, or HiveError `git_slow` is raised.
+    """
     if any("\n" in name for name in names):
         raise ValueError("a newline in an object's name")
     feed = "".join(f"{name}\n" for name in names).encode(errors="surrogateescape")
-    with run_in_background(repository, "cat-file", "--batch", feed=feed) as command:
+    with run_in_background(repository, "cat-file", "--batch", feed=feed, seconds=seconds) as command:
         yield CatFileProcess(command)
 
 

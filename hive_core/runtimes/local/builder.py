@@ -22,7 +22,7 @@ from hive_core.infra.storage.disk_space import disk_full_as_error
 from hive_core.infra.storage.files import make_readable, sync
 from hive_core.layout import closure_path
 from hive_core.runtimes.base import BuildOrder
-from hive_core.runtimes.built_tree import check_built_tree
+from hive_core.runtimes.checks.built_tree import check_built_tree
 from hive_core.runtimes.local.config_check import NOT_CHECKED, Confine, check, find_nix
 
 

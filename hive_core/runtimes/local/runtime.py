@@ -25,9 +25,11 @@ from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.protocol import AgentConfig, Kind, Limits, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 from hive_core.runtimes.bubblewrap import check_hidden, confined, inspect_host
+from hive_core.runtimes.checks.order import CheckRun
 from hive_core.runtimes.disk_quotas import DiskQuotas
 from hive_core.runtimes.launcher import Harness, Launcher, PlainLauncher, SandboxLauncher, find_bubblewrap, remedy
 from hive_core.runtimes.local.builder import Builder, LocalClosures
+from hive_core.runtimes.local.check_sandbox import CheckSandbox
 from hive_core.runtimes.local.config_check import Confine, unconfined
 from hive_core.runtimes.local.supervisor import Supervisor
 from hive_core.runtimes.log_file import LogFile
@@ -62,13 +64,17 @@ class LocalRuntime:
         stop_timeout: float,
         back_off: BackOff,
         unsealed: tuple[str, str] | None = None,
+        checks: CheckSandbox | None = None,
     ) -> None:
-        """`unsealed` says why no network can be sealed here, and what to do; None if it can."""
+        """`unsealed` says why no network can be sealed here, and what to do; None if it can, and then `checks` runs
+        checks of proposed work.
+        """
         self.confinement = confinement
         self.bubblewrap: str | None = None
         """Path of bwrap if agents are confined with it; otherwise None."""
         self.sealing = _SEALED if unsealed is None else f"refused, as nothing can seal it: {unsealed[0]}"
         self._unsealed = unsealed
+        self._checks = checks
         self.disks = DiskQuotas()
         self._builder = builder
         self._launch = launch
@@ -107,6 +113,7 @@ class LocalRuntime:
             ) from None
         launch: Launcher = PlainLauncher(harness)
         confine: Confine = unconfined
+        checks: CheckSandbox | None = None
         confinement = "plain processes, not confined: the sandbox is switched off"
         unsealed: tuple[str, str] | None = (
             "the sandbox is switched off",
@@ -119,6 +126,7 @@ class LocalRuntime:
                 check_hidden(host, closures)
                 launch, confinement, unsealed = SandboxLauncher(bwrap, host, harness), "bubblewrap", None
                 confine = partial(confined, bwrap, host)
+                checks = CheckSandbox(bwrap, await LIFECYCLE.run(inspect_host, python=()))
             elif sandbox == "bubblewrap":
                 raise HiveError(
                     "no_sandbox",
@@ -129,7 +137,7 @@ class LocalRuntime:
                 confinement = f"plain processes, not confined: {problem}"
                 unsealed = (problem, remedy(problem))
         builder = Builder(LocalClosures(closures, scratch), confine)
-        runtime = cls(builder, launch, confinement, stop_timeout, back_off or BackOff(), unsealed)
+        runtime = cls(builder, launch, confinement, stop_timeout, back_off or BackOff(), unsealed, checks)
         if confine is not unconfined:
             runtime.bubblewrap = bwrap
         return runtime
@@ -147,6 +155,13 @@ class LocalRuntime:
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """Check the files of a commit and return the closure with them. Raises BuildFailed and HiveError."""
         return await self._builder.build(order, say)
+
+    async def run_check(self, run: CheckRun, say: Callable[[str], None]) -> str:
+        """Run a check in bubblewrap, with the programs of this host. Raises `cannot_check`, `closure_gone`."""
+        if self._checks is None:
+            why, what_to_do = self._unsealed or ("", "")
+            raise conflict("cannot_check", f"no check can be run, as nothing can confine it here: {why}", what_to_do)
+        return await self._checks.run(run, await self._builder.need(run.agent, run.closure), say)
 
     async def effect(self, order: BuildOrder) -> str:
         """Return a constant: `agent.nix` has no effect here, and no other file of a configuration is executed."""

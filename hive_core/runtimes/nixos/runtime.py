@@ -23,6 +23,7 @@ from hive_core.layout import Layout
 from hive_core.protocol import AgentConfig, Limits, Usage
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.base import AgentSpec, BuildOrder, Runtime, UnitState
+from hive_core.runtimes.checks.order import CheckRun
 from hive_core.runtimes.disk_quotas import DiskQuotas
 from hive_core.runtimes.nixos import host_checks
 from hive_core.runtimes.nixos.build.builder import NixBuilder
@@ -135,6 +136,11 @@ class NixosRuntime:
     async def build(self, order: BuildOrder, say: Callable[[str], None]) -> str:
         """Build a commit's operating system; returns its store path. Raises BuildFailed and HiveError."""
         return await self._builder.build(order, say)
+
+    async def run_check(self, run: CheckRun, say: Callable[[str], None]) -> str:
+        """Raise `cannot_check`: containers' closures have no sandbox for checks yet."""
+        why = f"no check of {run.repository} can be run with the nixos runtime"
+        raise HiveError("cannot_check", why, hint='use runtime = "local" for repositories with checks', status=503)
 
     async def effect(self, order: BuildOrder) -> str:
         """Return the derivation of a commit's system, the one that a build of it makes."""

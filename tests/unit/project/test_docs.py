@@ -42,7 +42,7 @@ from hive_core.protocol import (
     ScriptRule,
     ScriptSend,
 )
-from hive_core.settings import Approval, AutoRule, Budgets, LimitCeilings, NixOS, Settings
+from hive_core.settings import Approval, AutoRule, Budgets, Checks, LimitCeilings, NixOS, Settings
 from hive_manager.role import MANAGER
 
 ROOT = Path(__file__).parents[3]
@@ -242,6 +242,7 @@ SETTINGS: dict[type[BaseModel], str] = {
     AutoRule: "key of an approval rule",
     NixOS: "key of nixos",
     LimitCeilings: "key of limits and ceilings",
+    Checks: "key of checks",
     Budgets: "key of budgets",
 }
 AGENT_TOML: dict[type[BaseModel], str] = {

@@ -24,6 +24,8 @@ LARGER = {
     # The fakes of the daemon that several folders below use are beside the tests of the harness's own modules.
     "tests/unit/agent": 15,
     "tests/unit/core/cli": 13,
+    # The folders of hive_core, and the tests of its own modules.
+    "tests/unit/core": 13,
     # Scenarios, one file each, and what they share.
     "tests/integration/api": 19,
     "tests/integration/gate": 13,

@@ -17,7 +17,7 @@ from hive_core.errors import HiveError, conflict
 from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed, BuildOrder
-from hive_core.runtimes.built_tree import check_built_tree
+from hive_core.runtimes.checks.built_tree import check_built_tree
 from hive_core.runtimes.nixos.build import workspace
 from hive_core.runtimes.nixos.build.build_user import BuildUserSelector, ignore_line
 from hive_core.runtimes.nixos.build.closure import closure_diff, exposure

@@ -20,6 +20,7 @@ from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory
 from hive_core.protocol import AgentConfig, AgentStatus, HarnessState, Limits, SpawnRequest, Usage
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
+from hive_core.runtimes.checks.order import CheckRun
 from hive_core.runtimes.disk_quotas import DiskQuotas
 
 
@@ -116,6 +117,9 @@ class FakeProcesses:
 
     async def effect(self, order: BuildOrder) -> str:
         return "the same"
+
+    async def run_check(self, run: CheckRun, say: Callable[[str], None]) -> str:
+        raise NotImplementedError
 
     async def compare(self, old: str | None, new: str) -> list[str]:
         raise NotImplementedError

@@ -8,43 +8,18 @@ it, and nothing tells for whom.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hive_core.infra.concurrency.tasks import shield_to_completion
-from hive_core.infra.storage.files import open_directory
 from hive_core.runtimes.base import BuildFailed
+from hive_core.runtimes.checks.disk_use import DEEPEST, FreeSpace, NestedTooDeep, free_space, used_bytes
 
-_BLOCK = 512
-"""Bytes of a block in st_blocks, whatever the file system: stat(3type)."""
-_DEEPEST = 256
-"""Directories in directories. Each level takes an open descriptor."""
 _SECONDS = 1.0
 _PAUSE_FACTOR = 10
 """The pause after a measurement takes so many times as long as it: a tenth of the time at most is spent on this."""
-
-
-_RESERVE_BYTES = 1024**3
-_RESERVE_SHARE = 50
-"""A fiftieth of a small file system is enough of a reserve."""
 _MIB = 1024**2
-
-
-@dataclass(frozen=True)
-class FreeSpace:
-    """The bytes of a file system that every user can use, and its size."""
-
-    available: int
-    total: int
-
-    @property
-    def reserve(self) -> int:
-        """The part that no evaluation may use: 1 GiB, or 2 % of the file system if that is less."""
-        return min(_RESERVE_BYTES, self.total // _RESERVE_SHARE)
 
 
 async def limit_disk(work: Coroutine[Any, Any, None], paths: Iterable[Path], most: int) -> None:
@@ -55,7 +30,11 @@ async def limit_disk(work: Coroutine[Any, Any, None], paths: Iterable[Path], mos
     watched = tuple(paths)
 
     def check() -> None:
-        if used_bytes(watched) > most:
+        try:
+            used = used_bytes(watched)
+        except NestedTooDeep:
+            raise BuildFailed(f"the build writes more than {DEEPEST} directories in one another") from None
+        if used > most:
             raise BuildFailed(f"the build writes more than {most // _MIB:,} MiB to the disk")
 
     await _watch(work, check)
@@ -117,38 +96,3 @@ async def _watch(work: Coroutine[Any, Any, None], check: Callable[[], None]) -> 
 
 async def _ended(task: asyncio.Task[None] | asyncio.Future[None]) -> None:
     await asyncio.wait([task])
-
-
-def free_space(path: Path) -> FreeSpace:
-    """Measure the file system of a path: statvfs(3)."""
-    found = os.statvfs(path)
-    return FreeSpace(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
-
-
-def used_bytes(paths: Iterable[Path]) -> int:
-    """Return the space that files and directories take on the disk. Follows no links: builders write there. Blocks.
-
-    Raises BuildFailed for directories that are nested very deeply.
-    """
-    used = 0
-    for path in paths:
-        # A file may be removed meanwhile.
-        with suppress(OSError):
-            used += path.lstat().st_blocks * _BLOCK
-            with open_directory(path) as directory:
-                used += _used_below(directory, _DEEPEST)
-    return used
-
-
-def _used_below(directory: int, depth: int) -> int:
-    if depth == 0:
-        raise BuildFailed(f"the build writes more than {_DEEPEST} directories in one another")
-    used = 0
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            with suppress(OSError):
-                used += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
-                if entry.is_dir(follow_symlinks=False):
-                    with open_directory(entry.name, directory) as below:
-                        used += _used_below(below, depth - 1)
-    return used

@@ -13,12 +13,12 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
 from hive_core.runtimes.base import BuildFailed
+from hive_core.runtimes.checks.disk_use import FreeSpace
 from hive_core.runtimes.nixos.build import build_user
 from hive_core.runtimes.nixos.build.build_user import BuildUserSelector, Programs
 from hive_core.runtimes.nixos.build.realise import Realiser
 from hive_core.runtimes.nixos.build.store import Store
 from hive_core.runtimes.nixos.build.unit import disk_limit, executor
-from hive_core.runtimes.nixos.build.unit.disk_limit import FreeSpace
 from hive_core.runtimes.nixos.build.unit.executor import NixFailed
 from hive_core.runtimes.nixos.build.workspace import remove_all_workspaces
 from hive_core.settings import NixOS, Settings

@@ -11,7 +11,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
-from hive_core.runtimes.built_tree import check_built_tree
+from hive_core.runtimes.checks.built_tree import check_built_tree
 from hive_core.runtimes.nixos.build import workspace
 from tests.helpers.git_repos import order
 

@@ -1,0 +1,146 @@
+"""Checks of proposed work in bubblewrap.
+
+The sandbox is that of an agent with less in it: no directories of an agent, no sockets of the hive, no programs of the
+hive, and no network. The command sees the system's programs and the configuration of the submitter read-only, and can
+write only the directory of its run, which is removed afterwards. No file system in memory is writable, so that
+everything that it writes counts against the limit of the disk.
+
+Where bubblewrap does not work, no check is run: a plain process could not be kept from the network or from the hive's
+files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hive_core.errors import HiveError
+from hive_core.infra.processes import Command, describe_exit, spawn
+from hive_core.runtimes.agent_environment import DEPLOYED, SEARCH_PATH
+from hive_core.runtimes.bubblewrap import CONFINING, Host
+from hive_core.runtimes.checks.memory_use import SandboxProcesses
+from hive_core.runtimes.checks.order import HOME, CheckRun, CheckStopped
+from hive_core.runtimes.checks.supervise import MIB, supervise, watch
+from hive_core.runtimes.launcher import SandboxedProcess
+
+_FILES = 4_096
+_MEASURE_SECONDS = 0.1
+_NICE = 10
+_SUCCESS = describe_exit(0)
+
+
+class CheckSandbox:
+    """Runs checks with the bwrap of this host."""
+
+    def __init__(self, bwrap: str, host: Host) -> None:
+        self._bwrap = bwrap
+        self._host = host
+
+    async def run(self, run: CheckRun, closure: str, say: Callable[[str], None]) -> str:
+        """Run a check; returns the reason of its failure, "" if it passed. Raises HiveError `cannot_check`."""
+        try:
+            process = await self._start(run, closure)
+        except OSError as error:
+            why = f"the sandbox of a check cannot be started: {error.strerror or 'bwrap does not set it up'}"
+            raise HiveError("cannot_check", why, hint="try again when the machine is less busy", status=503) from None
+        return await supervise(process, run, say, process.watches)
+
+    async def _start(self, run: CheckRun, closure: str) -> _RunningCheck:
+        info, writer = os.pipe2(os.O_CLOEXEC)
+        source, feed = os.pipe2(os.O_CLOEXEC)
+        try:
+            os.set_blocking(info, False)
+            try:
+                # bwrap waits for its arguments from the pipe, so nothing runs before the limits are set.
+                line = [self._bwrap, "--args", str(source), "--", *run.argv]
+                limits = {
+                    resource.RLIMIT_DATA: run.limits.memory,
+                    resource.RLIMIT_FSIZE: run.limits.disk,
+                    resource.RLIMIT_CORE: 0,
+                    resource.RLIMIT_NOFILE: _FILES,
+                }
+                command = Command(line, _environment(), Path("/"), [writer, source], limits=limits, nice=_NICE)
+                child = SandboxedProcess(spawn(command))
+            finally:
+                os.close(writer)
+                os.close(source)
+            try:
+                with suppress(BrokenPipeError):
+                    words = arguments(self._host, run, closure, writer)
+                    os.write(feed, b"".join(os.fsencode(word) + b"\0" for word in words))
+                os.close(feed)
+                feed = -1
+                await child.find_harness(info)
+            except BaseException:
+                child.kill()
+                await child.wait()
+                child.close()
+                raise
+            return _RunningCheck(child, run)
+        finally:
+            os.close(info)
+            if feed >= 0:
+                os.close(feed)
+
+
+def arguments(host: Host, run: CheckRun, closure: str, info: int) -> list[str]:
+    """Return the arguments of bwrap, in the order of mounting; `info` is the descriptor for `--info-fd`."""
+    line = [*CONFINING, "--hostname", "check", "--info-fd", str(info), "--proc", "/proc"]
+    for target, link in host.links:
+        line += ["--symlink", target, link]
+    for path in host.read_only:
+        line += ["--ro-bind-try", str(path), str(path)]
+    line += ["--dev", "/dev"]
+    places = {"tmp": "/tmp", "home": HOME, "shm": "/dev/shm", "files": run.working_directory}  # noqa: S108 - inside
+    for name, inside in places.items():
+        line += ["--bind", str(run.directory / name), inside]
+    if closure:
+        line += ["--ro-bind", closure, DEPLOYED]
+    return [*line, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", run.working_directory]
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": HOME, "TMPDIR": "/tmp", "CI": "true"}  # noqa: S108 - inside
+
+
+class _RunningCheck:
+    """A check in its sandbox; see `SandboxProcess`."""
+
+    def __init__(self, child: SandboxedProcess, run: CheckRun) -> None:
+        self._child = child
+        self._limits = run.limits
+        self._ended = False
+        self._processes: SandboxProcesses | None = None
+        if child.init is not None:
+            with suppress(OSError):  # It has ended.
+                self._processes = SandboxProcesses(child.init)
+        self.output = child.output
+
+    async def wait(self) -> str:
+        end = await self._child.wait()
+        self._ended = True
+        return "" if end == _SUCCESS else end
+
+    async def end(self) -> None:
+        if not self._ended:
+            self._child.kill()
+            await self._child.wait()
+        if self._processes is not None:
+            self._processes.close()
+        self._child.close()
+
+    def watches(self, ended: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
+        return [] if self._processes is None else [watch(self._measure, ended, _MEASURE_SECONDS)]
+
+    def _measure(self) -> None:
+        assert self._processes is not None
+        memory, tasks = self._processes.measure(self._limits.tasks)
+        if tasks > self._limits.tasks:
+            raise CheckStopped(f"it had more than {self._limits.tasks:,} tasks")
+        if memory > self._limits.memory:
+            raise CheckStopped(f"it used more than {self._limits.memory // MIB:,} MiB of memory")

@@ -1,0 +1,42 @@
+"""The checks that have passed, so that none is run twice on the same files with the same programs.
+
+A pass is an empty file with the digest of all that it depends on as its name. Only passes are remembered: a check that
+has failed may have failed by chance, and is run again when its proposal is tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+KEPT_DAYS = 30
+
+
+class CheckPasses:
+    """The passes in a directory that only the daemon can enter. Methods block."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    @staticmethod
+    def key(tree: str, argv: Sequence[str], closure: str, repository: str) -> str:
+        """Return the name of a pass: of a command on the files of a tree, with the programs of a closure."""
+        return hashlib.sha256(json.dumps([tree, list(argv), closure, repository]).encode()).hexdigest()
+
+    def has(self, key: str) -> bool:
+        """Return True if the check has passed before."""
+        return (self._directory / key).exists()
+
+    def add(self, key: str) -> None:
+        """Remember a pass, unless there is no room for it, and forget those that are older than `KEPT_DAYS`."""
+        with suppress(OSError):
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self._directory / key).touch()
+            oldest = time.time() - KEPT_DAYS * 86_400
+            for path in self._directory.iterdir():
+                if path.stat().st_mtime < oldest:
+                    path.unlink()

@@ -43,6 +43,11 @@ class AgentEnvironment:
         return self.run / "core.sock"
 
     @property
+    def programs(self) -> Path:
+        """The directory with the records of long-running programs."""
+        return self.state / "programs"
+
+    @property
     def temporary(self) -> Path:
         """The directory for temporary files of this agent's programs, instead of a shared /tmp."""
         return self.state / "tmp"

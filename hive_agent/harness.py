@@ -30,6 +30,8 @@ _STOP_SECONDS = 2.0
 
 Page = Callable[[Controls, Profile], AbstractAsyncContextManager[object]]
 """Serves the agent's page while the harness runs."""
+Programs = Callable[[Profile], AbstractAsyncContextManager[object]]
+"""Keeps the agent's long-running programs while the harness runs."""
 
 
 class Harness:
@@ -38,7 +40,7 @@ class Harness:
     `deployment` is the deployment that the runtime has started: with it, and with the first reported state, the daemon
     knows that a new configuration works. `client` must have unlimited patience: while the daemon is down, a turn
     continues and calls wait. The harness registers again with the restarted daemon. `publish` gets all events; `page`
-    gets the controls for the operator.
+    gets the controls for the operator, `programs` the agent's profile.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Harness:
         *,
         publish: Publish = lambda _kind, _data: None,
         page: Page = lambda _controls, _profile: contextlib.nullcontext(),
+        programs: Programs = lambda _profile: contextlib.nullcontext(),
         pause: Pause = failure_policy.pause,
     ) -> None:
         self._client = client
@@ -60,6 +63,7 @@ class Harness:
         self._open_backend = open_backend
         self._publish = publish
         self._page = page
+        self._programs = programs
         self._pause = pause
         self._registration = Registration(client, instance, version, deployment)
         self._turn_loop: TurnLoop | None = None
@@ -101,7 +105,8 @@ class Harness:
             profile = await self._registration.hello()
             log.info("serving %s (%s) on deployment %d", profile.name, profile.config.backend, profile.deployment)
             turn_loop, controls = await self._build(stack, profile)
-            await self._open_page(stack, controls, profile)
+            await self._open(stack, self._page(controls, profile), "the agent's page cannot be served")
+            await self._open(stack, self._programs(profile), "long-running programs cannot be kept")
             await turn_loop.start()
             background = [
                 asyncio.create_task(self._registration.keep()),
@@ -152,12 +157,12 @@ class Harness:
         stack.push_async_callback(controls.close)
         return turn_loop, controls
 
-    async def _open_page(self, stack: AsyncExitStack, controls: OperatorControls, profile: Profile) -> None:
+    async def _open(self, stack: AsyncExitStack, service: AbstractAsyncContextManager[object], problem: str) -> None:
+        """Open something that the agent can work without."""
         try:
-            await stack.enter_async_context(self._page(controls, profile))
+            await stack.enter_async_context(service)
         except OSError as error:
-            # The agent works without its page.
-            log.error("the agent's page cannot be served: %s", error)
+            log.error("%s: %s", problem, error)
 
     async def _say(self, state: HarnessState, detail: str, notice: str = "") -> None:
         if self._controls is not None:

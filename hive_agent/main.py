@@ -1,4 +1,4 @@
-"""The commands `serve`, `mcp` and `wake` of the programs hive-ag3nt and hive-m1nd."""
+"""The commands `serve`, `mcp`, `wake` and those for long-running programs of the programs hive-ag3nt and hive-m1nd."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hive_agent.backends.base import Backend, BackendContext, open_backend
@@ -44,6 +45,10 @@ def run(role: Role, arguments: Sequence[str]) -> int:
         command = given.command
         if command == "wake":
             return asyncio.run(wake.wake(environment, given.label, given.body, given.patience))
+        if command not in ("serve", "mcp"):
+            from hive_agent.programs import commands  # noqa: PLC0415
+
+            return commands.execute(environment, given)
     if command == "mcp":
         gc.disable()  # collections take a tenth of the import's time and free nothing
         from hive_agent.tools.server import serve_tools  # noqa: PLC0415 (the SDK alone is 30 MB, not for `serve`)
@@ -65,6 +70,7 @@ def _parse_arguments(program: str, arguments: Sequence[str]) -> argparse.Namespa
     import argparse  # noqa: PLC0415
 
     from hive_agent.client import wake  # noqa: PLC0415
+    from hive_agent.programs.commands import add_arguments  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(program, description="Runs inside an agent's container; started by the hive.")
     parser.add_argument("--version", action="version", version=version())
@@ -72,10 +78,12 @@ def _parse_arguments(program: str, arguments: Sequence[str]) -> argparse.Namespa
     commands.add_parser("serve", help="wait for the agent's messages and handle them")
     commands.add_parser("mcp", help="offer the hive's tools to an agent CLI, as an MCP server on stdin and stdout")
     wake.add_arguments(commands.add_parser("wake", help="send the agent a message, which starts a turn"))
+    add_arguments(commands)
     return parser.parse_args(arguments)
 
 
 async def _serve(role: Role, environment: AgentEnvironment) -> int:
+    from hive_agent.programs.starter import serve_programs  # noqa: PLC0415
     from hive_agent.web.feed import Feed  # noqa: PLC0415 (`mcp` does without the page, and starts sooner)
     from hive_agent.web.serving import serve_page  # noqa: PLC0415
 
@@ -103,6 +111,7 @@ async def _serve(role: Role, environment: AgentEnvironment) -> int:
                 environment.deployment,
                 publish=feed.publish,
                 page=page,
+                programs=partial(serve_programs, environment),
             )
             await harness.run(stop)
         except CoreError as error:

@@ -22,6 +22,8 @@ _CLEANUP_SECONDS = 5.0
 
 _living: set[int] = set()
 """The pids of the running programs."""
+_kept: set[int] = set()
+"""The pids of children that stay when a turn ends; each is the subreaper of what it starts."""
 
 
 class Program:
@@ -67,7 +69,7 @@ class Program:
         roots = {self.process.pid}
         processes = _processes()
         if self._orphans:
-            roots |= set(_children(processes, os.getpid())) - self._others - _living
+            roots |= set(_children(processes, os.getpid())) - self._others - _living - _kept
         return _below(roots, processes) - {self.process.pid}
 
     async def end_started(self, kept: Set[int] = frozenset()) -> None:
@@ -131,9 +133,19 @@ def reap_adopted() -> None:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return
-        if ended is None or ended.si_pid in _living:  # asyncio waits for a program itself
+        if ended is None or ended.si_pid in _living | _kept:  # somebody waits for these
             return
         _reap(ended.si_pid)
+
+
+def spare(pid: int) -> None:
+    """Let a child of this process stay when a turn ends, until `release`. It must adopt its own orphans."""
+    _kept.add(pid)
+
+
+def release(pid: int) -> None:
+    """Undo `spare` for a child that has been reaped."""
+    _kept.discard(pid)
 
 
 def _below(roots: Set[int], processes: Mapping[int, Sequence[int]]) -> set[int]:

@@ -133,6 +133,20 @@ class Layout:
         return self.state_dir / "credentials"
 
     @property
+    def repositories(self) -> Path:
+        """The mirrors of the operator's repositories, which only the daemon writes."""
+        return self.state_dir / "repos"
+
+    def mirror(self, name: str) -> Path:
+        """Return the path of the mirror of a repository."""
+        return self.repositories / f"{name}.git"
+
+    @property
+    def lent_credentials(self) -> Path:
+        """Credentials for transfers that are under way. They are in memory where the run directory is a tmpfs."""
+        return self.run_dir / "credentials"
+
+    @property
     def dns(self) -> Path:
         """The directory with the copy of the host's resolv.conf, which agents are shown."""
         return self.run_dir / "dns"
@@ -216,10 +230,12 @@ def make_directories(layout: Layout) -> None:
         (layout.closures, 0o700),
         (layout.deployed, 0o700),
         (layout.scratch, 0o700),
+        (layout.repositories, 0o700),
         (layout.programs, 0o755),
         (layout.run_dir, 0o755),
         (layout.dns, 0o755),
         (layout.run_dir / "agents", 0o700),
+        (layout.lent_credentials, 0o700),
         (layout.views, 0o755),
     ):
         try:

@@ -56,6 +56,14 @@ class Approval(BaseModel):
     ] = "operator"
     spawn: Annotated[Literal["manager", "operator", "both"], Field(description="A new agent.")] = "operator"
     destroy: Annotated[Literal["manager", "operator", "both"], Field(description="The end of an agent.")] = "operator"
+    work: Annotated[
+        str,
+        Field(
+            pattern=r"^(manager|operator|both|agent:[a-z]([a-z0-9-]{0,7}[a-z0-9])?)$",
+            description="Proposals of work about repositories that name nobody else; `agent:NAME` is an agent.",
+        ),
+        in_words("it must be manager, operator, both or agent:NAME"),
+    ] = "operator"
     rules: Annotated[
         list[AutoRule], Field(max_length=100, description="Rules that decide before anyone is asked.")
     ] = []
@@ -148,6 +156,33 @@ class Budgets(BaseModel):
     ] = 10
 
 
+class RepositorySettings(BaseModel):
+    """Settings of the traffic with upstreams of repositories."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fetch_minutes: Annotated[
+        float,
+        Field(ge=0, le=525_600, description="Minutes between two fetches of a repository; 0 fetches on request only."),
+    ] = 15.0
+    transfer_seconds: Annotated[
+        float, Field(gt=0, le=604_800, description="Seconds that a transfer may take, and then its check.")
+    ] = 3_600.0
+    transfer_bytes: Annotated[MemorySize, Field(description="Most that a transfer brings in, in MiB or GiB.")] = "16G"
+    refs: Annotated[int, Field(ge=1, le=1_000_000, description="Most branches and tags that an upstream may have.")] = (
+        100_000
+    )
+    github_client_id: Annotated[
+        str,
+        Field(
+            max_length=100,
+            pattern=r"^[A-Za-z0-9._-]*$",
+            description="Client id of a GitHub app with device flow, for `repo add --login` without `gh`.",
+        ),
+        in_words("it must have letters, digits, `.`, `_` and `-`"),
+    ] = ""
+
+
 class Settings(BaseModel):
     """The settings of a daemon. Each field's description is its documentation."""
 
@@ -216,6 +251,9 @@ class Settings(BaseModel):
         int, Field(ge=1, le=1_000, description="Newest deployments of an agent whose closures are kept for rollback.")
     ] = 10
     pass_environment: Annotated[list[str], Field(description="Variables of the daemon that agents get too.")] = []
+    repositories: Annotated[
+        RepositorySettings, Field(description="Traffic with upstreams of repositories (a table).")
+    ] = RepositorySettings()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level that is logged.")
     ] = "info"
@@ -235,7 +273,7 @@ _OTHER_VARIABLES = frozenset(
     }
 )
 """Variables that begin as settings do and are none."""
-_TABLES = frozenset({"approval", "nixos", "limits", "ceilings", "checks", "budgets"})
+_TABLES = frozenset({"approval", "nixos", "limits", "ceilings", "checks", "budgets", "repositories"})
 """Settings that are tables, which are JSON in the environment."""
 
 

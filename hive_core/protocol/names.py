@@ -28,6 +28,10 @@ RESERVED = frozenset({MANAGER, OPERATOR, SYSTEM, "all"})
 
 _NAME = re.compile(NAME)
 
+REPOSITORY_PATTERN = r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$"
+"""Names of repositories: they become names of directories and parts of URLs."""
+_REPOSITORY = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
+
 
 def is_agent_name(name: str) -> bool:
     """Return True if `name` may be given to a new agent."""
@@ -50,3 +54,17 @@ def why_not(name: str) -> str:
     if name.endswith("-"):
         return f"the name {shown(name)} ends with a hyphen"
     return f"the name {shown(name)} may hold only a-z, 0-9 and hyphens and must start with a letter"
+
+
+def is_repository_name(name: str) -> bool:
+    """Return True if a repository may have this name."""
+    return _REPOSITORY.fullmatch(name) is not None
+
+
+def why_no_repository_name(name: str) -> str:
+    """Return a sentence that says why `name` is no name of a repository; `is_repository_name` must be false."""
+    if not name:
+        return "the name is empty"
+    if len(name) > 32:
+        return f"the name {shown(name)} has {len(name)} characters, at most 32 are allowed"
+    return f"the name {shown(name)} may hold only a-z, 0-9 and hyphens, a letter first and no hyphen last"

@@ -42,3 +42,5 @@ CREDENTIALS = Threads("credentials", 2)
 """Encryption of credentials and their files. Every call is short."""
 CHECKS = Threads("checks", 2)
 """Files for checks of proposed work, written and measured."""
+REPOSITORIES = Threads("repositories", 6)
+"""Mirrors of the operator's repositories. Callers limit the number of transfers."""

@@ -194,7 +194,28 @@ CREATE TABLE IF NOT EXISTS page_sessions (
 ) STRICT;
 """
 
-STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6, _STEP_7)
+_STEP_8 = """
+-- The operator's repositories: see hive_core/work/repositories/store.py. `checks`, `host_keys` and `facts` are JSON;
+-- a `review` that is NULL is the one of the settings.
+CREATE TABLE repositories (
+    name TEXT PRIMARY KEY,
+    source TEXT NOT NULL,
+    path TEXT NOT NULL,
+    branch TEXT NOT NULL,
+    push TEXT NOT NULL,
+    merges INTEGER NOT NULL,
+    review TEXT,
+    instructions INTEGER NOT NULL,
+    checks TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    host_keys TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    fetched_at INTEGER,
+    facts TEXT NOT NULL
+) STRICT;
+"""
+
+STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6, _STEP_7, _STEP_8)
 
 
 def migrate(connection: sqlite3.Connection) -> int:

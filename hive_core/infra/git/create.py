@@ -67,7 +67,7 @@ def create_bare(path: Path) -> None:
             check(path)
             _set_config(path)
             return
-        with _complete_directory(path) as new:
+        with complete_directory(path) as new:
             checked(new, "init", "--quiet", "--bare", "--template=", "--initial-branch=main")
             (new / "config").write_text(CONFIG)
 
@@ -83,7 +83,7 @@ def clone(repository: Path, path: Path, commit: str | None) -> None:
     source = MAIN if commit is None else check_sha(commit)
     if path.is_symlink() or (path.exists() and not path.is_dir()) or (path.is_dir() and any(path.iterdir())):
         raise conflict("clone_in_the_way", f"{path.name} is there already and not empty", "move it away")
-    with disk_full_as_error("copy a repository"), _complete_directory(path) as new:
+    with disk_full_as_error("copy a repository"), complete_directory(path) as new:
         git_dir = new / ".git"
         checked(git_dir, f"--work-tree={new}", "init", "--quiet", "--template=", "--initial-branch=main")
         only_files = ("-c", "protocol.allow=never", "-c", "protocol.file.allow=always")
@@ -104,7 +104,7 @@ def _set_config(path: Path) -> None:
 
 
 @contextmanager
-def _complete_directory(path: Path) -> Iterator[Path]:
+def complete_directory(path: Path) -> Iterator[Path]:
     """Create a directory that is renamed to `path` when the block succeeds, and deleted otherwise."""
     new = path.with_name(f".{path.name}.new")
     # A killed daemon may have left it.

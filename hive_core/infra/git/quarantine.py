@@ -11,7 +11,7 @@ Callers confine the commands; this module states the directories that each comma
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +34,13 @@ class Quarantine:
         self._bare = bare
         self._environment = environment(bare, self._objects, [self._trusted])
 
-    def index_command(self, most: int) -> GitInvocation:
-        """Return the command that imports a pack of at most `most` bytes from its standard input."""
-        line = ("index-pack", "--stdin", "--strict", "--fsck-objects", "--threads=1", f"--max-input-size={most}")
+    def index_command(self, most: int, tolerated: Sequence[str] = ()) -> GitInvocation:
+        """Return the command that imports a pack of at most `most` bytes from its standard input.
+
+        `tolerated` are messages of `git fsck` that are no reason to refuse it.
+        """
+        strict = "--strict=" + ",".join(f"{each}=ignore" for each in tolerated) if tolerated else "--strict"
+        line = ("index-pack", "--stdin", strict, "--fsck-objects", "--threads=1", f"--max-input-size={most}")
         return GitInvocation(line, self._environment, (self._bare, self._trusted), (self._objects,))
 
     def read_command(self, *arguments: str) -> GitInvocation:

@@ -24,7 +24,7 @@ SECONDS = 10.0
 ELSEWHERE = {
     "git -C applied/ada.git": "tests/integration/gate/test_tag_history.py",
     "git -C /tmp/hive-demo": "tests/integration/demo/test_demo.py",
-    "hive-c0re doctor --live": "tests/integration/test_doctor_live.py",
+    "hive-c0re doctor --live": "tests/integration/demo/test_doctor_live.py",
 }
 """Beginnings of commands whose outputs other tests compare."""
 

@@ -42,7 +42,16 @@ from hive_core.protocol import (
     ScriptRule,
     ScriptSend,
 )
-from hive_core.settings import Approval, AutoRule, Budgets, Checks, LimitCeilings, NixOS, Settings
+from hive_core.settings import (
+    Approval,
+    AutoRule,
+    Budgets,
+    Checks,
+    LimitCeilings,
+    NixOS,
+    RepositorySettings,
+    Settings,
+)
 from hive_manager.role import MANAGER
 
 ROOT = Path(__file__).parents[3]
@@ -244,6 +253,7 @@ SETTINGS: dict[type[BaseModel], str] = {
     LimitCeilings: "key of limits and ceilings",
     Checks: "key of checks",
     Budgets: "key of budgets",
+    RepositorySettings: "key of repositories",
 }
 AGENT_TOML: dict[type[BaseModel], str] = {
     AgentConfig: "key", ScriptRule: "key of a rule", ScriptSend: "key of a message",
@@ -256,7 +266,8 @@ AGENT_TOML: dict[type[BaseModel], str] = {
 @pytest.mark.parametrize("model", SETTINGS)
 def test_settings(model: type[BaseModel]) -> None:
     """Every setting, nested ones too, is in its table with its default, and the table has no other."""
-    assert documented("operating", SETTINGS[model]) == defaults(model)
+    page = "work" if model is RepositorySettings else "operating"
+    assert documented(page, SETTINGS[model]) == defaults(model)
 
 
 @pytest.mark.parametrize("model", AGENT_TOML)

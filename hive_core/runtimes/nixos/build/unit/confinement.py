@@ -29,7 +29,7 @@ Purpose = Literal["evaluate", "realise", "fetch"]
 _USABLE = re.compile(r"(/[A-Za-z0-9._-]+)+")
 """Paths without characters that have a meaning in a setting of a unit or in a flake reference."""
 
-_HIDDEN = (
+HIDDEN = (
     "/etc/nixos-containers",
     "/etc/containers",
     "/var/lib/nixos-containers",
@@ -53,7 +53,7 @@ _RESOLVERS = (
 network would send a name that an agent chose to the domain's server. Nix shows that of nscd to fixed-output builders.
 """
 
-_ALL = (
+CONFINED = (
     "NoNewPrivileges=yes",
     "ProtectSystem=strict",
     "ProtectHome=yes",
@@ -74,6 +74,7 @@ _ALL = (
     "SendSIGKILL=yes",
     f"TimeoutStopSec={STOP_SECONDS}",
 )
+"""Settings of every unit that runs something for an agent or an upstream."""
 _NO_NETWORK = ("PrivateNetwork=yes", *(f"InaccessiblePaths=-{path}" for path in _RESOLVERS))
 _EVALUATION = (
     *_NO_NETWORK,
@@ -84,9 +85,7 @@ _EVALUATION = (
     "RestrictAddressFamilies=AF_UNIX AF_NETLINK",
     "InaccessiblePaths=-/var/log",
 )
-_UNPRIVILEGED = (
-    # The account of that name if the host has one, otherwise one that exists as long as the unit.
-    f"User={BUILD_USER}",
+UNPRIVILEGED = (
     "DynamicUser=yes",
     # An evaluation ignores SIGTERM, and has nothing to clean up.
     "KillSignal=SIGKILL",
@@ -98,7 +97,10 @@ _UNPRIVILEGED = (
     "SystemCallFilter=@system-service",
     "SystemCallErrorNumber=EPERM",
 )
-"""For a user of its own, which needs none of this because the Nix daemon writes the store."""
+"""For a user of its own, which needs none of this because the Nix daemon writes the store.
+
+`User=` names the account if the host has one of that name, otherwise one that exists as long as the unit.
+"""
 _ROOT = ("CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_BOOT CAP_SYS_TIME CAP_SYS_PTRACE CAP_NET_ADMIN CAP_BPF",)
 """For root, which writes the store itself: Nix needs the build users and its own sandbox."""
 _BUILDS = (f"InaccessiblePaths=-{DAEMON_SOCKETS}",)
@@ -159,7 +161,7 @@ class Confinement:
         limits = self.limits
         seconds = max(1, int(limits.seconds))
         settings = [
-            *_ALL,
+            *CONFINED,
             *self._settings_of(purpose),
             f"MemoryMax={limits.memory}",
             "MemorySwapMax=0",
@@ -169,7 +171,7 @@ class Confinement:
             f"LimitCPU={seconds}:{seconds + STOP_SECONDS}",
             f"LimitFSIZE={limits.disk}",
             *(f"TemporaryFileSystem={path}:mode=0755,size=1M" for path in self.hidden),
-            *(f"InaccessiblePaths=-{path}" for path in _HIDDEN),
+            *(f"InaccessiblePaths=-{path}" for path in HIDDEN),
             f"BindPaths={directory}:{directory}",
             f"WorkingDirectory={directory}",
         ]
@@ -194,7 +196,7 @@ class Confinement:
 
     def _settings_of(self, purpose: Purpose) -> Sequence[str]:
         if purpose == "evaluate" and self.unprivileged:
-            return (*_EVALUATION, *_UNPRIVILEGED)
+            return (*_EVALUATION, f"User={BUILD_USER}", *UNPRIVILEGED)
         as_root = (*_ROOT, *(f"ReadWritePaths=-{path}" for path in self.store))
         match purpose:
             case "evaluate":

@@ -1,0 +1,1 @@
+"""Models of work: repositories, and proposals of changes to them."""

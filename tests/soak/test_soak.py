@@ -34,6 +34,7 @@ from tests.integration.crash.invariants import Deliverable, Evidence, Stored
 from tests.integration.crash.kill_schedule import schedule
 from tests.integration.crash.load_generator import REPEATABLE, Load
 from tests.integration.gate import consistency_check
+from tests.integration.harness.page_client import watching
 from tests.soak import leaks
 from tests.soak.disturbances import Kills, attack, fill_and_free, move_clock
 from tests.soak.operations import SHORTAGES, Operator
@@ -204,6 +205,9 @@ class Soak:
             left = {name: agents[name]["unacked"] for name in served if agents[name]["unacked"]}
             if not left and not unread:
                 return
+            for name in left:
+                if "for the operator" in agents[name]["detail"]:
+                    await self._retry_held(name)
             if time.monotonic() > deadline:
                 states = {
                     name: (agents[name]["lifecycle"], agents[name]["state"], agents[name]["detail"]) for name in left
@@ -211,6 +215,14 @@ class Soak:
                 self.record.fault(f"messages wait for ever: {left}, {len(unread)} unread, {states}")
                 return
             await asyncio.sleep(0.5)
+
+    async def _retry_held(self, name: str) -> None:
+        """Retry, as the operator, the turns of an agent that were interrupted too often to be retried by themselves."""
+        async with watching(self.daemon, name) as page:
+            for turn in (await page.get("turns"))["turns"]:
+                if turn["state"] == "held":
+                    await page.post("retry", {"turn": turn["id"]})
+                    self.record.did("retry a held turn", "done")
 
     def check_log(self) -> None:
         """Report what the daemons wrote that is no line of their log, and their own failures."""

@@ -44,6 +44,8 @@ from hive_core.protocol.names import NAME, SYSTEM
 log = logging.getLogger(__name__)
 
 _RELAY = re.compile(rf"\s*relay\s+({NAME})\s*:\s*(.*)", re.DOTALL)
+_SLOWER_SECONDS = 2.0
+"""Time between two attempts of a send for which the agent's budget of a minute is used up."""
 
 
 def open_backend(context: BackendContext) -> Backend:
@@ -179,7 +181,7 @@ class ScriptedBackend:
         call = ToolCall(f"{self._attempt}.{self._calls}", "send", {"to": to, "body": body, "reply_to": reply_to})
         self._emit(call)
         try:
-            answer = await self._client.send(
+            answer = await self._send_within_budget(
                 SendRequest(to=to, body=body, reply_to=reply_to, idempotency_key=f"script:{delivery.id}:{key}")
             )
             self._emit_result(call, f"Sent to {', '.join(answer.recipients)} as message {answer.id}.")
@@ -194,6 +196,17 @@ class ScriptedBackend:
             log.warning("message %d: the hive refused a send to %s: %s", delivery.id, to, error)
             await self._report_error(delivery, key, f"could not send to {to}: {error.message}")
             return None
+
+    async def _send_within_budget(self, request: SendRequest) -> SendAnswer:
+        """Send, again and again while the agent sends too fast: the turn's time limit ends that at the latest."""
+        while True:
+            try:
+                return await self._client.send(request)
+            except CoreError as error:
+                if error.code != "sending_too_fast":
+                    raise
+                log.info("the hive asks to send slower: %s", error)
+                await asyncio.sleep(_SLOWER_SECONDS)
 
     def _emit_result(self, call: ToolCall, text: str, *, is_error: bool = False) -> None:
         self._emit(ToolResult(call.id, text, is_error, len(text)))

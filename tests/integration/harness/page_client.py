@@ -38,6 +38,11 @@ class PageClient:
             assert response.status == 200, await response.text()
             return await response.json()
 
+    async def post(self, path: str, body: dict[str, Any]) -> None:
+        headers = {"X-Hive-Key": self._key}
+        async with self._session.post(f"http://page/api/{path}", json=body, headers=headers) as response:
+            assert response.status == 200, await response.text()
+
     async def close(self) -> None:
         """Close the event stream; otherwise its connection is reported as unclosed in whichever test runs then."""
         if self._events is not None:

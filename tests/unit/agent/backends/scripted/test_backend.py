@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hive_agent.backends.base import Failed, Ok, Turn
+from hive_agent.backends.scripted import backend as scripted
 from hive_agent.backends.scripted.backend import ScriptedBackend
 from hive_agent.backends.scripted.script import ScriptGate, ScriptMemory, fill
 from hive_agent.client.connection import CoreError
@@ -117,6 +118,17 @@ async def test_refused_send_is_told_in_words(core: FakeCore, client: CoreClient,
     core.refuse_send = only_operator  # type: ignore[assignment]
     assert await backend(client, tmp_path).run(Turn((message(100, "relay bob: x"),)), silent) == Ok()
     assert sent(core) == [("operator", "alice: could not send to bob: alice may not send to bob", 100)]
+
+
+async def test_send_waits_for_the_budget(
+    core: FakeCore, client: CoreClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script that sends too fast sends again until it may, and loses nothing."""
+    monkeypatch.setattr(scripted, "_SLOWER_SECONDS", 0.0)
+    refusals = [refusal(429, "sending_too_fast", "alice sends too much")] * 2
+    core.refuse_send = lambda _request: refusals.pop() if refusals else None
+    assert await backend(client, tmp_path).run(Turn((message(100, "relay bob: x"),)), silent) == Ok()
+    assert sent(core) == [("bob", "x", None)]
 
 
 async def test_refused_answer_ends_there(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:

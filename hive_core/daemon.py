@@ -35,6 +35,7 @@ from hive_core.infra.database.deferred import DeferredChanges, IntentFiles
 from hive_core.infra.database.reserve import DiskReserve
 from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.processes import allow_many_files
+from hive_core.infra.storage.credentials import CredentialStore
 from hive_core.infra.storage.file_lock import lock_run_dir, lock_state
 from hive_core.infra.systemd.notify import Notifier
 from hive_core.infra.telemetry import log_config
@@ -48,6 +49,8 @@ from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
 from hive_core.runtimes.resolver import HostResolver
 from hive_core.settings import Settings
+from hive_core.work.repositories.opening import open_repositories
+from hive_core.work.repositories.upkeep import fetch_regularly, tidy_mirrors
 
 _log = structlog.get_logger(__name__)
 
@@ -201,6 +204,11 @@ class Daemon:
             layout, database, space, directory, broker, agents, runtime, metrics, settings.proposal_space, missing
         )
         copies = DatabaseCopies(layout.database, layout.scratch)
+        credentials = CredentialStore(layout.credentials)
+        repositories = await open_repositories(
+            settings, layout, database, credentials, runtime.bubblewrap, partial(_agents_with, agents)
+        )
+        stack.push_async_callback(repositories.close)
         services = Services(
             layout=layout,
             database=database,
@@ -219,6 +227,8 @@ class Daemon:
             page_access=page_access,
             gate=gate,
             status_report=status_report,
+            repositories=repositories,
+            repository_settings=settings.repositories,
             lease_seconds=settings.lease_seconds,
         )
         await core.serve(agents_endpoints(services))
@@ -260,6 +270,8 @@ class Daemon:
             self._part("agents' start", lifecycle.start_wanted()),
             self._part("ports of pages", deployments.keep_ports()),
             self._part("gate", gate.run()),
+            self._part("fetches", fetch_regularly(repositories, settings.repositories.fetch_minutes)),
+            self._part("packing of mirrors", tidy_mirrors(repositories)),
         ):
             stack.callback(background.cancel)
 
@@ -284,6 +296,11 @@ class Daemon:
             # The daemon's own state may be inconsistent. Broken connections are reported here too and are harmless.
             self._failed = True
             self._stop.set()
+
+
+def _agents_with(agents: AgentRegistry, repository: str) -> list[str]:
+    """Return the agents whose active configuration names a repository."""
+    return [record.name for record in agents.all() if repository in getattr(record.config, "repos", ())]
 
 
 async def _last_lines(runtime: Runtime, layout: Layout, name: str) -> list[str]:

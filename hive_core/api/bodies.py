@@ -1,4 +1,4 @@
-"""Bodies and queries of requests as their models, with bounds on what a malformed one costs.
+"""Bodies and queries of requests as their models, with bounds on what a malformed one costs, and bodies as streams.
 
 Validation keeps the event loop and reports every fault, so a body is measured before it is parsed: its bytes, and its
 values, of which each can be a fault.
@@ -7,6 +7,8 @@ values, of which each can be a fault.
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from aiohttp import web
@@ -16,8 +18,11 @@ from hive_core.api.endpoint import Endpoint
 from hive_core.errors import HiveError, bad_request
 from hive_core.errors.faults import dotted, find_faults
 from hive_core.protocol import MAX_REQUEST_BYTES, Query, Request
-from hive_core.protocol.names import NAME_RULE
+from hive_core.protocol.names import NAME_RULE, STREAM_TYPE
 
+_SILENT_SECONDS = 120.0
+"""Longest that a caller may keep the reader of a stream waiting."""
+_PIECE = 64 * 1024
 _LARGE = 64 * 1024
 _PAUSE = 4.0
 """Time until a caller's next large body is parsed, in times of what the last one took."""
@@ -130,3 +135,74 @@ def _invalid(error: ValidationError, model: type[BaseModel], part: str) -> HiveE
     if found[0][1].type == "bad_name":
         return HiveError("bad_name", texts[0], hint=NAME_RULE, fields=fields[:1])
     return HiveError("invalid_request", "; ".join(texts), hint=hint, fields=fields)
+
+
+class BodyStream:
+    """The body of a request that its endpoint reads in pieces, in order."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        """Raises HiveError `not_a_stream` for a body of another type."""
+        if request.content_type != STREAM_TYPE:
+            hint = f'send "Content-Type: {STREAM_TYPE}"'
+            raise HiveError("not_a_stream", f"the body is not {STREAM_TYPE}", hint=hint, status=415)
+        self._content = request.content
+
+    async def read_line(self, most: int) -> bytes:
+        """Return the next line without its end. Raises HiveError `invalid_request` beyond `most` bytes."""
+        try:
+            async with asyncio.timeout(_SILENT_SECONDS):
+                line = await self._content.readuntil(b"\n")
+        except (ValueError, TimeoutError):
+            raise _malformed() from None
+        if not line.endswith(b"\n") or len(line) > most:
+            raise _malformed()
+        return line[:-1]
+
+    async def read_exactly(self, count: int) -> bytes:
+        """Return the next `count` bytes. Raises HiveError `invalid_request` if the body ends before."""
+        try:
+            async with asyncio.timeout(_SILENT_SECONDS):
+                return await self._content.readexactly(count)
+        except (asyncio.IncompleteReadError, TimeoutError):
+            raise _malformed() from None
+
+    async def pass_on(self, descriptor: int) -> None:
+        """Write the rest of the body to a non-blocking pipe. Stops if nobody reads it any more."""
+        with suppress(BrokenPipeError):
+            while True:
+                try:
+                    async with asyncio.timeout(_SILENT_SECONDS):
+                        piece = await self._content.read(_PIECE)
+                except TimeoutError:
+                    raise _malformed() from None
+                if not piece:
+                    return
+                await _write_all(descriptor, piece)
+
+
+async def _write_all(descriptor: int, piece: bytes) -> None:
+    rest = memoryview(piece)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            await _writable(descriptor)
+
+
+async def _writable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_writer(descriptor, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(descriptor)
+
+
+def _malformed() -> HiveError:
+    return bad_request("the body is not what this endpoint takes, or did not arrive", "see docs/work.md")

@@ -188,7 +188,7 @@ class Dispatcher:
             raise HiveError("manager_only", "only the manager may do this", hint=hint, status=403)
         query = parsed_query(endpoint.query or Query, request) if endpoint.query or request.query_string else _NO_QUERY
         body = await self.bodies.parse(caller.name, endpoint, request)
-        request_begins(request, waits=endpoint.waits)
+        request_begins(request, waits=endpoint.waits, streams=endpoint.streams)
         call = ApiCall(caller, parameters, query, body, request)
         if endpoint.until is not None:
             await endpoint.until(call)

@@ -71,7 +71,8 @@ class Endpoint:
     `waits` marks a long poll: it is cancelled when the caller hangs up, while other requests are carried out to
     their end. `load` limits how many requests of a caller, and of all callers, are carried out at a time. `until` is
     awaited before `handler`, and counts for no limit: the wait of a long poll whose answer is `heavy`. `manager_only`
-    endpoints are refused on every other agent's socket. `most_bytes` and `most_values` are the limits of the body.
+    endpoints are refused on every other agent's socket. `most_bytes` and `most_values` are the limits of the body. With
+    `streams`, the handler itself reads the body, which may be long (`hive_core.api.bodies.BodyStream`).
     """
 
     method: Literal["GET", "POST"]
@@ -87,3 +88,4 @@ class Endpoint:
     manager_only: bool = False
     most_bytes: int = MOST_BYTES
     most_values: int = MOST_VALUES
+    streams: bool = False

@@ -137,6 +137,7 @@ class _Connection(asyncio.Protocol):
         self.since = self._loop.time()
         self.unfinished = 0
         self._complete = False
+        self._streams = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -159,6 +160,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._handler is None or self not in self._listener.open:
             return  # It is being closed.
+        if self._streams:  # The handler reads it as it comes, and aiohttp stops the caller until then.
+            self._handler.data_received(data)
+            return
         if not self.unfinished and self.rank == _IDLE:
             self.rank, self.since = _UNFINISHED, self._loop.time()
         self.unfinished += len(data)
@@ -166,9 +170,10 @@ class _Connection(asyncio.Protocol):
         if self in self._listener.open:
             self._handler.data_received(data)
 
-    def begin(self, *, waits: bool, complete: bool) -> None:
-        """Note that a request is carried out; `waits` if it is a long poll."""
+    def begin(self, *, waits: bool, complete: bool, streams: bool) -> None:
+        """Note that a request is carried out; `waits` if it is a long poll, `streams` if its body is read meanwhile."""
         self._settle()
+        self._streams = streams and not complete
         self._complete = complete
         self.rank, self.since = _WAITING if waits else None, self._loop.time()
 
@@ -180,7 +185,7 @@ class _Connection(asyncio.Protocol):
         """
         if complete and not self._complete:
             self._settle()
-        self._complete = False
+        self._complete = self._streams = False
         self.rank, self.since = _UNFINISHED if self.unfinished else _IDLE, self._loop.time()
 
     def end(self, answer: bytes) -> None:
@@ -233,10 +238,10 @@ class _Connection(asyncio.Protocol):
             self._stalled = None
 
 
-def request_begins(request: web.BaseRequest, *, waits: bool) -> None:
-    """Note that the request is carried out; `waits` if it is a long poll."""
+def request_begins(request: web.BaseRequest, *, waits: bool, streams: bool = False) -> None:
+    """Note that the request is carried out; `waits` if it is a long poll, `streams` if its body is read meanwhile."""
     if (connection := _connections.get(request.protocol)) is not None:
-        connection.begin(waits=waits, complete=request.content.is_eof())
+        connection.begin(waits=waits, complete=request.content.is_eof(), streams=streams)
 
 
 def request_ends(request: web.BaseRequest) -> None:

@@ -11,11 +11,12 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from hive_core import __version__
 from hive_core.api.endpoint import Endpoint
 from hive_core.protocol import Answer, ErrorAnswer
-from hive_core.protocol.names import NAME_PATTERN
+from hive_core.protocol.names import NAME_PATTERN, REPOSITORY_PATTERN
 
 _REFERENCE = "#/components/schemas/{model}"
 _PARAMETERS = {
     "name": {"type": "string", "pattern": NAME_PATTERN},
+    "repo": {"type": "string", "pattern": REPOSITORY_PATTERN},
     "id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
     "number": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
 }

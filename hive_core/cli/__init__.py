@@ -45,6 +45,9 @@ COMMANDS = {
     "history": Lazy(
         "hive_core.cli.commands.gate.deployments:history", "Show the deployments of an agent, the newest first."
     ),
+    "repo": Lazy(
+        "hive_core.cli.commands.work.repositories:repo", "Register, fetch and show the repositories of agents."
+    ),
     "send": Lazy("hive_core.cli.commands.messaging.messages:send", "Send a message to an agent, or to all with '*'."),
     "ask": Lazy("hive_core.cli.commands.messaging.messages:ask", "Send a message and wait for the answer."),
     "inbox": Lazy(

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 from hive_core.cli.errors import Failure, NoDaemon, hint_of_command, name_of_field
 from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
-from hive_core.protocol.names import NAME_PATTERN, why_not
+from hive_core.protocol.names import NAME_PATTERN, STREAM_TYPE, why_not
 
 PATIENCE_SECONDS = 60.0
 """Time limit of an answer, in addition to the time that the daemon was asked to wait."""
@@ -69,6 +69,21 @@ class Client:
         except (TypeError, ValueError) as error:
             raise Failure("invalid_request", f"the request cannot be written as JSON: {error}") from None
         return self._call("POST", path, encoded, wait)
+
+    def send_stream(
+        self, path: str, query: Mapping[str, object] | None, pieces: Iterable[bytes], *, wait: float = 0.0
+    ) -> dict[str, Any]:
+        """Send a POST whose body comes in pieces and return the answer; `wait` as for `get`."""
+        headers = {"Content-Type": STREAM_TYPE, "Transfer-Encoding": "chunked"}
+        with closing(_UnixConnection(self.path, self._timeout + wait)) as connection, self._errors_as_failures():
+            connection.connect()
+            with suppress(BrokenPipeError, ConnectionResetError):  # As for a large body that is refused.
+                connection.request("POST", _with_query(path, query), pieces, headers, encode_chunked=True)
+            response = connection.getresponse()
+            content = response.read()
+        if response.status >= 400:
+            raise _refusal(response.status, content)
+        return _decoded(response.status, content)
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, object] | None, headers: Mapping[str, str]) -> Iterator[Lines]:

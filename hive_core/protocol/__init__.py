@@ -172,6 +172,7 @@ if TYPE_CHECKING:
         RepositoryState,
         RepositoryStatus,
         Review,
+        SendRepositoryQuery,
         SetRepositoryRequest,
     )
 
@@ -322,6 +323,7 @@ __all__ = [
     "ScriptRule",
     "ScriptSend",
     "SendAnswer",
+    "SendRepositoryQuery",
     "SendRequest",
     "SetRepositoryRequest",
     "SpawnAnswer",

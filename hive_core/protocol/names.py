@@ -1,4 +1,4 @@
-"""Valid agent names and reserved ones.
+"""Valid agent names and reserved ones, names of repositories, and of the type of a stream.
 
 An agent's name becomes a container name (`h-<name>`), a directory, a socket path and a git ref, so the
 alphabet is the one in which all of these mean the same thing. nixos-container allows 11 characters, of which
@@ -28,6 +28,8 @@ RESERVED = frozenset({MANAGER, OPERATOR, SYSTEM, "all"})
 
 _NAME = re.compile(NAME)
 
+STREAM_TYPE = "application/x-hive-stream"
+"""The type of a body that is no JSON. A browser sends it to no other site without the server's consent, as JSON."""
 REPOSITORY_PATTERN = r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$"
 """Names of repositories: they become names of directories and parts of URLs."""
 _REPOSITORY = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")

@@ -12,12 +12,15 @@ from hive_core.api.routes import harness, messages, pages, proposals, system
 from hive_core.api.routes import questions as question_routes
 from hive_core.api.routes.agents import management as of_agents
 from hive_core.api.routes.status_report import StatusReport
+from hive_core.api.routes.work import repositories as of_repositories
 from hive_core.gate.gate import Gate
 from hive_core.infra.database.copies import DatabaseCopies
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
+from hive_core.settings import RepositorySettings
+from hive_core.work.repositories.registry import Repositories
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Services:
     page_access: PageAccess
     gate: Gate
     status_report: StatusReport
+    repositories: Repositories
+    repository_settings: RepositorySettings
     lease_seconds: float
 
 
@@ -91,6 +96,9 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *proposals.fetch_permissions(gate),
         *proposals.index_maintenance(gate),
         *proposals.pruning(gate),
+        *of_repositories.repositories_endpoints(
+            services.repositories, services.repository_settings.refs, services.repository_settings.github_client_id
+        ),
         *system.audit_log(database, gate),
         *messages.sent_messages(broker),
         *messages.operator_inbox(broker),

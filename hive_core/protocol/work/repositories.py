@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from hive_core.protocol.base import Answer, Request
+from hive_core.protocol.base import Answer, Query, Request
 from hive_core.protocol.names import REPOSITORY_PATTERN, is_repository_name, why_no_repository_name
 
 PushMode = Literal["none", "branch", "pull-request"]
@@ -117,6 +117,12 @@ class HostKeys(Answer):
 
 class FetchRepositoryRequest(Request):
     """With `take_upstream`, the branch moves to upstream's; its commit before stays, below `refs/landed/`."""
+
+    take_upstream: bool = False
+
+
+class SendRepositoryQuery(Query):
+    """The same choice for a repository that the command line sends."""
 
     take_upstream: bool = False
 

@@ -104,8 +104,8 @@ def set_default_branch(mirror: Path, branch: str) -> None:
     sync(mirror)
 
 
-def relate(mirror: Path, branch: str) -> BranchRelation:
-    """Compare the branch with upstream's."""
+def relate(mirror: Path, branch: str, known: BranchRelation | None = None) -> BranchRelation:
+    """Compare the branch with upstream's; `known` is an earlier result, which still holds for the same commits."""
     commit = refs.resolve(mirror, check_ref(HEADS + branch)) if branch else None
     upstream = refs.resolve(mirror, UPSTREAM + branch) if branch else None
     if commit is None:
@@ -113,6 +113,8 @@ def relate(mirror: Path, branch: str) -> BranchRelation:
     if upstream is None or commit == upstream:
         # Without a branch upstream there is nothing that the landed commits could contradict.
         return BranchRelation("current" if upstream else "ahead", commit, upstream)
+    if known is not None and (known.commit, known.upstream) == (commit, upstream):
+        return known
     if objects.descends(mirror, commit, upstream):
         return BranchRelation("ahead", commit, upstream)
     return BranchRelation("behind" if objects.descends(mirror, upstream, commit) else "diverged", commit, upstream)

@@ -12,7 +12,6 @@ from hive_core.layout import Layout
 from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.settings import Settings
-from hive_core.work.repositories.credentials import Credentials
 from hive_core.work.repositories.fetch import MirrorFetcher
 from hive_core.work.repositories.intake import MirrorImporter
 from hive_core.work.repositories.registry import Repositories
@@ -22,6 +21,7 @@ from hive_core.work.repositories.upstream.confinement import (
     UpstreamConfinement,
     remove_lent_files,
 )
+from hive_core.work.repositories.upstream.credentials import Credentials
 from hive_core.work.repositories.upstream.transfer import TransferLimits, Upstreams
 from hive_core.work.repositories.upstream.unit import UnitUpstream, end_transfers
 

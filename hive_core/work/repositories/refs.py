@@ -115,7 +115,7 @@ def replace_upstream_refs(mirror: Path, refs: Mapping[str, str]) -> int:
     Raises HiveError `repository_busy`, `disk_full`.
     """
     before = upstream_refs(mirror)
-    changed = len(before.items() ^ dict(refs).items())
+    changed = len({name for name, _ in before.items() ^ dict(refs).items()})
     if not changed:
         return 0
     remove_stale_locks(mirror)

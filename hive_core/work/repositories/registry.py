@@ -24,12 +24,12 @@ from hive_core.protocol import AddRepositoryRequest, SetRepositoryRequest
 from hive_core.protocol.names import is_repository_name
 from hive_core.text import shown
 from hive_core.work.repositories import store
-from hive_core.work.repositories.credentials import Credentials, credential_name, read_credential
 from hive_core.work.repositories.fetch import FetchResult, MirrorFetcher, Stream
 from hive_core.work.repositories.mirror import create_mirror, kept_ref, remove_mirror
-from hive_core.work.repositories.source import Source, parse_source
 from hive_core.work.repositories.store import RecordTable, RepositoryRecord
 from hive_core.work.repositories.upstream.access import UpstreamAccess
+from hive_core.work.repositories.upstream.credentials import Credentials, credential_name, read_credential
+from hive_core.work.repositories.upstream.source import Source, parse_source
 from hive_core.work.repositories.upstream.transfer import Upstreams
 
 _log = structlog.get_logger(__name__)
@@ -123,7 +123,7 @@ class Repositories:
         elif not request.path:
             raise bad_request("neither a URL nor a path is given", "give one of them")
         if request.push != "none" and source is None:
-            raise _no_upstream(name, "nothing can be pushed to a path")
+            raise _no_upstream("nothing can be pushed to a path")
         async with self._changes.hold(("repository", name)):
             if self._table.find(name) is not None:
                 hint = f"choose another name, or remove it first: hive-c0re repo remove {name}"
@@ -155,7 +155,7 @@ class Repositories:
             given = request.model_dump(exclude_unset=True, exclude_none=True)
             values = {key: getattr(request, key) for key in given if key in _SETTABLE}
             if values.get("push", "none") != "none" and source is None:
-                raise _no_upstream(name, "nothing can be pushed to a path")
+                raise _no_upstream("nothing can be pushed to a path")
             kind, secret = read_credential(source, request.token, request.ssh_key)
             if request.forget_credential and secret is not None:
                 raise bad_request("a credential is given and to be forgotten", "choose one of the two")
@@ -311,7 +311,7 @@ class Repositories:
         check_sha(commit)
         check_ref(ref)
         if not record.source:
-            raise _no_upstream(name, "nothing can be pushed to a path")
+            raise _no_upstream("nothing can be pushed to a path")
         async with self._places:
             access = await self._access(record)
             now = await self._upstreams.ref_value(access, ref)
@@ -350,6 +350,5 @@ class Repositories:
 _SETTABLE = ("branch", "push", "merges", "review", "instructions", "checks", "host_keys")
 
 
-def _no_upstream(name: str, why: str) -> HiveError:
-    hint = f"hive-c0re repo fetch {name} reads it on this host and sends it" if name else ""
+def _no_upstream(why: str, hint: str = "register it by its URL") -> HiveError:
     return conflict("no_upstream", why, hint)

@@ -14,7 +14,7 @@ from pathlib import Path
 from hive_core.errors import HiveError
 from hive_core.infra.git.command import SAFE
 from hive_core.protocol import CredentialKind
-from hive_core.work.repositories.source import Source
+from hive_core.work.repositories.upstream.source import Source
 
 TOKEN_USER = "x-access-token"  # noqa: S105 - the name that goes with a token
 """The user that is named with a token if the URL names none: GitHub, GitLab and Forgejo take any."""

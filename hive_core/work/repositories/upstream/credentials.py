@@ -6,7 +6,7 @@ from typing import Protocol
 
 from hive_core.errors import HiveError, bad_request
 from hive_core.protocol import CredentialKind
-from hive_core.work.repositories.source import Source
+from hive_core.work.repositories.upstream.source import Source
 
 
 class Credentials(Protocol):
@@ -16,7 +16,7 @@ class Credentials(Protocol):
 
     async def get(self, name: str) -> bytes | None: ...
 
-    async def delete(self, name: str) -> None: ...
+    async def delete(self, name: str) -> object: ...
 
 
 def credential_name(name: str) -> str:

@@ -1,0 +1,1 @@
+"""Endpoints of work: repositories, and proposals of changes to them."""

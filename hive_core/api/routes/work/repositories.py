@@ -1,0 +1,142 @@
+"""Endpoints of the operator's repositories, on `host.sock` only."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from hive_core.api.bodies import BodyStream
+from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.errors import HiveError, bad_request
+from hive_core.infra.concurrency.threads import REPOSITORIES
+from hive_core.protocol import (
+    MAX_REQUEST_BYTES,
+    AddRepositoryRequest,
+    Done,
+    FetchedRepository,
+    FetchRepositoryRequest,
+    HostKeys,
+    HostKeysRequest,
+    RemoveRepositoryRequest,
+    RepositoryList,
+    RepositoryRefs,
+    RepositoryStatus,
+    SendRepositoryQuery,
+    SetRepositoryRequest,
+)
+from hive_core.protocol.names import STREAM_TYPE, is_repository_name, why_no_repository_name
+from hive_core.work.repositories.fetch import FetchResult, Stream
+from hive_core.work.repositories.refs import OfferedRefs, read_offered
+from hive_core.work.repositories.registry import Repositories
+from hive_core.work.repositories.status import RepositoryViews, host_key_of
+
+_ALL = "/v1/repositories"
+_ONE = f"{_ALL}/{{repo}}"
+_LINE = 64
+_VALUES = 1_200
+"""Values of a body: 20 checks of 50 words."""
+_REF_BYTES = 300
+"""Bytes of a line of a ref at most, on average."""
+
+
+def repository_name(call: ApiCall) -> str:
+    """Return the repository in the path, which may not exist. Raises HiveError `bad_repository_name`."""
+    name = call.path["repo"]
+    if not is_repository_name(name):
+        raise HiveError("bad_repository_name", why_no_repository_name(name))
+    return name
+
+
+def repositories_endpoints(repositories: Repositories, refs: int, github_client_id: str) -> list[Endpoint]:
+    """Return the endpoints of repositories. `refs` is the most that one may have."""
+    views = RepositoryViews(repositories)
+
+    async def listing(_: ApiCall) -> RepositoryList:
+        found = [await views.status(record) for record in repositories.records()]
+        return RepositoryList(repositories=found, github_client_id=github_client_id)
+
+    async def add(call: ApiCall) -> RepositoryStatus:
+        return await views.status(await repositories.add(call.read(AddRepositoryRequest), call.caller.actor))
+
+    async def show(call: ApiCall) -> RepositoryStatus:
+        return await views.status(repositories.record(repository_name(call)))
+
+    async def change(call: ApiCall) -> RepositoryStatus:
+        name = repository_name(call)
+        return await views.status(await repositories.set(name, call.read(SetRepositoryRequest), call.caller.actor))
+
+    async def remove(call: ApiCall) -> Done:
+        force = call.read(RemoveRepositoryRequest).force
+        await repositories.remove(repository_name(call), call.caller.actor, force=force)
+        return Done()
+
+    async def held_refs(call: ApiCall) -> RepositoryRefs:
+        return RepositoryRefs(refs=await views.refs(repositories.record(repository_name(call))))
+
+    async def fetch(call: ApiCall) -> FetchedRepository:
+        name, take = repository_name(call), call.read(FetchRepositoryRequest).take_upstream
+        return await fetched(name, await repositories.fetch(name, call.caller.actor, take_upstream=take))
+
+    async def receive(call: ApiCall) -> FetchedRepository:
+        name, body = repository_name(call), BodyStream(call.raw)
+        repositories.record(name)
+        actor, take = call.caller.actor, call.read(SendRepositoryQuery).take_upstream
+        offered = await _read_refs(body, refs)
+        stream = Stream(offered, body.pass_on if await body.read_line(_LINE) == b"pack" else None)
+        return await fetched(name, await repositories.receive(name, stream, actor, take_upstream=take))
+
+    async def fetched(name: str, result: FetchResult) -> FetchedRepository:
+        status = await views.status(repositories.record(name))
+        return FetchedRepository(repository=status, before=result.before, refs_changed=result.refs_changed)
+
+    async def host_keys(call: ApiCall) -> HostKeys:
+        source, lines = await repositories.host_keys(call.read(HostKeysRequest).source)
+        return HostKeys(host=source.known_host, keys=[host_key_of(line) for line in lines])
+
+    return [
+        Endpoint("GET", _ALL, "All repositories", listing, RepositoryList, load="heavy"),
+        Endpoint(
+            "POST",
+            _ALL,
+            "Register a repository",
+            add,
+            RepositoryStatus,
+            AddRepositoryRequest,
+            most_values=_VALUES,
+            most_bytes=MAX_REQUEST_BYTES,
+        ),
+        Endpoint("POST", "/v1/host-keys", "Ask an SSH server for its keys", host_keys, HostKeys, HostKeysRequest),
+        Endpoint("GET", _ONE, "One repository", show, RepositoryStatus),
+        Endpoint(
+            "POST",
+            f"{_ONE}/set",
+            "Change a repository",
+            change,
+            RepositoryStatus,
+            SetRepositoryRequest,
+            most_values=_VALUES,
+            most_bytes=MAX_REQUEST_BYTES,
+        ),
+        Endpoint("POST", f"{_ONE}/remove", "Remove a repository", remove, Done, RemoveRepositoryRequest),
+        Endpoint("GET", f"{_ONE}/refs", "Upstream's branches and tags", held_refs, RepositoryRefs, load="heavy"),
+        Endpoint("POST", f"{_ONE}/fetch", "Fetch from upstream", fetch, FetchedRepository, FetchRepositoryRequest),
+        Endpoint(
+            "POST",
+            f"{_ONE}/send",
+            f"Send a repository that the daemon does not read ({STREAM_TYPE})",
+            receive,
+            FetchedRepository,
+            query=SendRepositoryQuery,
+            load="follows",
+            streams=True,
+        ),
+    ]
+
+
+async def _read_refs(body: BodyStream, most: int) -> OfferedRefs:
+    """Read a line with a length, and so many bytes in the form of `git ls-remote --symref`."""
+    length = await body.read_line(_LINE)
+    if not length.isdigit() or int(length) > most * _REF_BYTES:
+        raise bad_request("the length of the list of refs is no number, or too large", "see docs/work.md")
+    text = await body.read_exactly(int(length))
+    lines = text.decode(errors="replace").splitlines()
+    return await REPOSITORIES.run(partial(read_offered, lines, most))

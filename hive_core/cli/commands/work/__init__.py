@@ -1,0 +1,1 @@
+"""Commands about work: repositories, and proposals of changes to them."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from hive_agent.main import main_for
-from hive_agent.role import AGENT
+import sys
 
 
 def main() -> None:
     """Run the command line and exit."""
+    if sys.argv[1:] == ["access"]:  # Somebody waits for it, and it needs nothing of the harness.
+        from hive_agent.access.server import main as serve_sessions  # noqa: PLC0415
+
+        sys.exit(serve_sessions())
+    from hive_agent.main import main_for  # noqa: PLC0415
+    from hive_agent.role import AGENT  # noqa: PLC0415
+
     main_for(AGENT)
 
 

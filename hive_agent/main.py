@@ -45,10 +45,14 @@ def run(role: Role, arguments: Sequence[str]) -> int:
         command = given.command
         if command == "wake":
             return asyncio.run(wake.wake(environment, given.label, given.body, given.patience))
-        if command not in ("serve", "mcp"):
+        if command not in ("serve", "mcp", "access"):
             from hive_agent.programs import commands  # noqa: PLC0415
 
             return commands.execute(environment, given)
+    if command == "access":
+        from hive_agent.access.server import main as serve_sessions  # noqa: PLC0415
+
+        return serve_sessions()
     if command == "mcp":
         gc.disable()  # collections take a tenth of the import's time and free nothing
         from hive_agent.tools.server import serve_tools  # noqa: PLC0415 (the SDK alone is 30 MB, not for `serve`)
@@ -76,6 +80,7 @@ def _parse_arguments(program: str, arguments: Sequence[str]) -> argparse.Namespa
     parser.add_argument("--version", action="version", version=version())
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="wait for the agent's messages and handle them")
+    commands.add_parser("access", help="serve sessions of people who step into the agent; started when somebody comes")
     commands.add_parser("mcp", help="offer the hive's tools to an agent CLI, as an MCP server on stdin and stdout")
     wake.add_arguments(commands.add_parser("wake", help="send the agent a message, which starts a turn"))
     add_arguments(commands)
@@ -83,6 +88,7 @@ def _parse_arguments(program: str, arguments: Sequence[str]) -> argparse.Namespa
 
 
 async def _serve(role: Role, environment: AgentEnvironment) -> int:
+    from hive_agent.access.start import serving_callers  # noqa: PLC0415 (as below)
     from hive_agent.programs.starter import serve_programs  # noqa: PLC0415
     from hive_agent.web.feed import Feed  # noqa: PLC0415 (`mcp` does without the page, and starts sooner)
     from hive_agent.web.serving import serve_page  # noqa: PLC0415
@@ -93,7 +99,7 @@ async def _serve(role: Role, environment: AgentEnvironment) -> int:
     instance = str(uuid.uuid4())
     remove_git_locks(environment.config)
     feed = Feed()
-    async with CoreClient(environment.core_socket, patience=math.inf) as client:
+    async with serving_callers(environment), CoreClient(environment.core_socket, patience=math.inf) as client:
 
         def opened(profile: Profile) -> Backend:
             return open_backend(BackendContext(profile, environment, role, client, instance, changed=harness.changed))

@@ -21,7 +21,7 @@ from hive_core.agents.lifecycle import missing_environment, passed_environment
 from hive_core.agents.limits import LimitPolicy
 from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
-from hive_core.api.lent_sockets import PagePorts, ViewSockets
+from hive_core.api.lent_sockets import PagePorts, SocketGroup, UnixSockets
 from hive_core.api.refusal_audit import RefusalAudit
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.api.routes.tables import Services, agents_endpoints, operators_endpoints
@@ -138,8 +138,10 @@ class Daemon:
         ports = PagePorts(lambda name: layout.agent(name).page_socket)
         stack.callback(ports.close)
         mode, group = operators_access(settings.socket_group)
-        views = ViewSockets(layout.view_socket, lambda name: layout.agent(name).view_door, mode, group)
+        views = UnixSockets("view socket", layout.view_socket, lambda name: layout.agent(name).view_door, mode, group)
         stack.callback(views.close)
+        access = UnixSockets("access socket", layout.access_socket, lambda name: layout.agent(name).access_door, 0o600)
+        stack.callback(access.close)
         runtime = await opening
         reports = HarnessReports(events, broker, directory, runtime)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
@@ -153,7 +155,7 @@ class Daemon:
             database=database,
             runtime=runtime,
             sockets=core,
-            views=views,
+            lent=SocketGroup(views, access),
             page_ports=ports,
             reports=reports,
             purging=purging,
@@ -225,6 +227,7 @@ class Daemon:
             deployments=deployments,
             limits=limits,
             page_access=page_access,
+            access=access,
             gate=gate,
             status_report=status_report,
             repositories=repositories,

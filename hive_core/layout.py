@@ -13,6 +13,9 @@ from hive_core.errors import HiveError
 _UNIX_PATH_MAX = 107
 """Longest path of a unix socket, in bytes (sun_path is 108 with its final NUL; see unix(7))."""
 
+ACCESS_WANTED = "access.wanted"
+"""Name of `AgentPaths.access_wanted`."""
+
 DEFAULT_STATE_DIR = Path("/var/lib/hyperhive")
 
 
@@ -43,6 +46,16 @@ class AgentPaths:
     def view_door(self) -> Path:
         """The socket on which the harness receives its listening view socket."""
         return self.run / "view.sock"
+
+    @property
+    def access_door(self) -> Path:
+        """The socket on which the agent's side of sessions receives its listening access socket."""
+        return self.run / "access.sock"
+
+    @property
+    def access_wanted(self) -> Path:
+        """A file that is there while somebody wants a session: in a container it starts the agent's side."""
+        return self.run / ACCESS_WANTED
 
 
 @dataclass(frozen=True)
@@ -164,6 +177,15 @@ class Layout:
         """Return the path of the socket on which an agent serves its page, for the operator's programs."""
         return self.views / f"{name}.sock"
 
+    @property
+    def access(self) -> Path:
+        """The access sockets of all agents, which only the daemon can reach."""
+        return self.run_dir / "access"
+
+    def access_socket(self, name: str) -> Path:
+        """Return the path of the socket on which an agent's side of sessions accepts the daemon's connections."""
+        return self.access / f"{name}.sock"
+
     def agent_home(self, name: str) -> Path:
         return self.agents / name
 
@@ -237,6 +259,7 @@ def make_directories(layout: Layout) -> None:
         (layout.run_dir / "agents", 0o700),
         (layout.lent_credentials, 0o700),
         (layout.views, 0o755),
+        (layout.access, 0o700),
     ):
         try:
             directory.mkdir(mode=mode, parents=True, exist_ok=True)

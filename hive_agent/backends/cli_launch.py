@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,32 +13,6 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from hive_agent.backends.base import Failed, FailureKind
 from hive_agent.infra import state_files
-
-_EVERY_PROGRAM: Sequence[str] = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "NODE_EXTRA_CA_CERTS",
-    "SSL_CERT_*",
-    "GIT_AUTHOR_*",
-    "GIT_COMMITTER_*",
-    "HIVE_AGENT_APPLIED",
-    "HIVE_AGENT_CONFIG",
-    "HIVE_AGENT_DEPLOYED",
-    "HIVE_AGENT_STATE",
-    # By these two the daemon finds processes that a killed harness has left, if the agent is not sandboxed.
-    "HIVE_AGENT_RUN",
-    "HIVE_PARENT_PID",
-)
-_FROM_AGENT_NIX = "HIVE_AGENT_ENVIRONMENT"
-"""The variable with the patterns of `hyperhive.environment` of agent.nix, separated by spaces."""
-
 
 _SHORTAGES = frozenset(
     {
@@ -54,18 +28,6 @@ def not_started(program: str, error: OSError) -> Failed:
     """Return the failure of an agent CLI that the system could not start."""
     kind: FailureKind = "shortage" if error.errno in _SHORTAGES else "no_program"
     return Failed(kind, f"{program} could not be started: {error}")
-
-
-def child_environment(variables: Mapping[str, str], needed: Sequence[str], extra: Sequence[str]) -> dict[str, str]:
-    """Select the variables that every agent CLI needs, this one needs (`needed`), or agent.toml (`extra`) or agent.nix
-    names.
-
-    A `*` at the end of a pattern stands for any suffix. Backends add their own variables to the result.
-    """
-    patterns = (*_EVERY_PROGRAM, *needed, *extra, *variables.get(_FROM_AGENT_NIX, "").split())
-    names = {pattern for pattern in patterns if not pattern.endswith("*")}
-    prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
-    return {name: value for name, value in variables.items() if name in names or name.startswith(prefixes)}
 
 
 class ProgramNotFound(Exception):

@@ -19,9 +19,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import hive_agent
-from hive_agent.backends import cli_launch, mcp_launch
+from hive_agent.backends import mcp_launch
 from hive_agent.environment import AgentEnvironment
 from hive_agent.infra import state_files
+from hive_agent.infra.turn_environment import child_environment
 from hive_agent.role import Role
 from hive_core.errors.faults import find_faults
 from hive_core.protocol import McpServer
@@ -133,7 +134,7 @@ def prepare_servers(
     gets, those that agent.toml names (`named`), and its own, but not those of a backend, such as the key of the model's
     API. Raises OSError.
     """
-    inherited = cli_launch.child_environment(environment.variables, (), named)
+    inherited = child_environment(environment.variables, (), named)
     inherited["TMPDIR"] = str(environment.temporary)
     path = environment.temporary / "mcp-programs.json"
     prepared: dict[str, McpServer] = {}

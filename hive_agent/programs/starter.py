@@ -22,8 +22,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from hive_agent.backends.cli_launch import child_environment
 from hive_agent.environment import AgentEnvironment
+from hive_agent.infra.turn_environment import child_environment
 from hive_agent.programs.records import (
     MOST_BYTES,
     MOST_KEPT,

@@ -14,8 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hive_agent.client import lent
 from hive_agent.infra import log as harness_log
-from hive_agent.web import lent
 
 if TYPE_CHECKING:  # loading it takes megabytes
     from aiohttp import web
@@ -63,7 +63,7 @@ class _View:
     async def update(self, *, level: int = logging.DEBUG) -> None:
         """Request the socket; `level` is that of a failure."""
         try:
-            bound, connection = await lent.fetch_view(self._door, self._agent)
+            bound, connection = await lent.fetch_unix(self._door, self._agent)
         except OSError as error:
             log.log(level, "no page on the view socket: %s", _reason(error))
             return

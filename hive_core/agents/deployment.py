@@ -49,14 +49,14 @@ class SocketManager(Protocol):
         """Stop listening for the agent."""
 
 
-class ViewSocketManager(Protocol):
-    """Interface to the agents' view sockets, as far as this package needs it."""
+class LentSocketManager(Protocol):
+    """Interface to the sockets that are lent to agents, as far as this package needs it."""
 
     def hold(self, name: str) -> None:
-        """Listen on the agent's view socket, unless that is so already; raises HiveError if that fails."""
+        """Listen on the agent's lent sockets, unless that is so already; raises HiveError if that fails."""
 
     def release(self, name: str) -> None:
-        """Remove the agent's view socket."""
+        """Remove the agent's lent sockets."""
 
 
 class PagePortManager(Protocol):
@@ -83,7 +83,7 @@ class DeploymentManager:
         database: Database,
         runtime: Runtime,
         sockets: SocketManager,
-        views: ViewSocketManager,
+        lent: LentSocketManager,
         page_ports: PagePortManager,
         reports: HarnessReports,
         purging: Purging,
@@ -101,7 +101,7 @@ class DeploymentManager:
         self._database = database
         self._runtime = runtime
         self._sockets = sockets
-        self._views = views
+        self._lent = lent
         self._page_ports = page_ports
         self._reports = reports
         self._purging = purging
@@ -234,16 +234,16 @@ class DeploymentManager:
 
     async def stop_listening(self, name: str) -> None:
         """Close the agent's sockets and the port of its page."""
-        self._views.release(name)
+        self._lent.release(name)
         self._page_ports.release(name)
         await self._sockets.close(name)
 
     def hold_view(self, record: AgentRecord) -> None:
-        """Listen on the agent's view socket; a new one if the agent has made it unusable."""
+        """Listen on the agent's view and access socket; on a new one if the agent has made it unusable."""
         try:
-            self._views.hold(record.name)
+            self._lent.hold(record.name)
         except HiveError as error:
-            log.warning("the page has no socket", agent=record.name, code=error.code, error=error.message)
+            log.warning("a socket cannot be lent", agent=record.name, code=error.code, error=error.message)
 
     def hold_port(self, record: AgentRecord) -> bool:
         """Listen on the port of the agent's page, if it is not sealed; returns whether the daemon listens there.

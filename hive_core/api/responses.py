@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 import time
 from email.utils import formatdate
 from functools import lru_cache
@@ -50,11 +53,41 @@ class FastJsonResponse(web.StreamResponse):
             f"Content-Length: {len(self._content)}\r\nDate: {_date(int(time.time()))}\r\n"
             f"{self._more_headers}{connection}\r\n"
         ).encode("ascii")
-        transport.write(head if request.method == "HEAD" else head + self._content)
+        self._send(transport, head if request.method == "HEAD" else head + self._content)
         return None
+
+    def _send(self, transport: asyncio.Transport, answer: bytes) -> None:
+        transport.write(answer)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Do nothing: `prepare` has written everything."""
+
+
+class DescriptorResponse(FastJsonResponse):
+    """A small JSON answer with a descriptor attached to its bytes (SCM_RIGHTS in unix(7)).
+
+    A client that reads with read(2) or recv(2) gets the answer alone, and the kernel closes the descriptor.
+    """
+
+    def __init__(self, content: bytes, attached: socket.socket) -> None:
+        """`attached` is passed on and closed, or closed if the caller has gone."""
+        super().__init__(content, 200, "")
+        self._attached = attached
+
+    def _send(self, transport: asyncio.Transport, answer: bytes) -> None:
+        with self._attached:
+            # The transport can attach nothing, so its socket is used beside it: an answer before this one comes first.
+            if transport.is_closing() or transport.get_write_buffer_size():
+                raise ConnectionResetError("the caller does not read its answers")
+            duplicate = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            with duplicate:
+                try:
+                    sent = socket.send_fds(duplicate, [answer], [self._attached.fileno()])
+                except OSError as error:
+                    raise ConnectionResetError(f"the answer could not be sent: {error}") from None
+        if sent != len(answer):
+            transport.abort()
+            raise ConnectionResetError("the caller does not read its answers")
 
 
 def json_response(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.StreamResponse:

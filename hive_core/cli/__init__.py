@@ -29,6 +29,18 @@ COMMANDS = {
     "destroy": Lazy(
         "hive_core.cli.commands.agents.lifecycle:destroy", "Remove an agent; its state is kept unless purged."
     ),
+    "shell": Lazy("hive_core.cli.commands.access.run:shell", "Open a shell in an agent."),
+    "exec": Lazy("hive_core.cli.commands.access.run:execute", "Run a command in an agent."),
+    "cp": Lazy("hive_core.cli.commands.access.files:cp", "Copy files into an agent or out of it."),
+    "port-forward": Lazy(
+        "hive_core.cli.commands.access.ports:port_forward", "Reach a port of an agent from this host."
+    ),
+    "diff": Lazy(
+        "hive_core.cli.commands.access.repositories:diff", "Show what an agent has changed in its working tree."
+    ),
+    "fetch": Lazy(
+        "hive_core.cli.commands.access.repositories:fetch", "Fetch an agent's branches into a repository of yours."
+    ),
     "proposals": Lazy("hive_core.cli.commands.gate.proposals:proposals", "List and inspect proposals."),
     "propose": Lazy("hive_core.cli.commands.gate.decisions:propose", "Propose a commit of an agent's configuration."),
     "approve": Lazy(

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -39,6 +40,9 @@ def _quoted_name(name: str) -> str:
     return quote(name)
 
 
+_DESCRIPTOR = struct.Struct("i")
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -46,6 +50,29 @@ class _UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(os.fspath(self._path))
+
+
+class _DescriptorSocket(socket.socket):
+    """A socket that keeps the descriptors which arrive with what is read from it (SCM_RIGHTS in unix(7))."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.descriptors: list[int] = []
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        found = self.recvmsg_into([buffer], socket.CMSG_LEN(_DESCRIPTOR.size), flags | socket.MSG_CMSG_CLOEXEC)
+        for level, kind, data in found[1]:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = len(data) - len(data) % _DESCRIPTOR.size
+                self.descriptors += [number for (number,) in _DESCRIPTOR.iter_unpack(data[:whole])]
+        return found[0]
+
+
+class _DescriptorConnection(_UnixConnection):
+    def connect(self) -> None:
+        self.sock = self.received = _DescriptorSocket()
         self.sock.settimeout(self.timeout)
         self.sock.connect(os.fspath(self._path))
 
@@ -64,11 +91,22 @@ class Client:
 
     def post(self, path: str, body: Mapping[str, object], *, wait: float = 0.0) -> dict[str, Any]:
         """Send a POST with a JSON body and return the answer; `wait` as for `get`."""
-        try:
-            encoded = json.dumps(body, allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            raise Failure("invalid_request", f"the request cannot be written as JSON: {error}") from None
-        return self._call("POST", path, encoded, wait)
+        return self._call("POST", path, _encoded(body), wait)
+
+    def post_for_socket(self, path: str, body: Mapping[str, object]) -> socket.socket:
+        """Send a POST whose answer carries a connected socket, and return that."""
+        with closing(_DescriptorConnection(self.path, self._timeout)) as connection, self._errors_as_failures():
+            connection.connect()
+            connection.request("POST", path, body=_encoded(body), headers={"Content-Type": "application/json"})
+            received = connection.received  # The response may take the socket away from the connection.
+            response = connection.getresponse()
+            content = response.read()
+            sockets = [socket.socket(fileno=number) for number in received.descriptors]
+            if response.status >= 400:
+                raise _refusal(response.status, content)
+            if len(sockets) != 1:
+                raise _bad_answer(response.status)
+            return sockets[0]
 
     def send_stream(
         self, path: str, query: Mapping[str, object] | None, pieces: Iterable[bytes], *, wait: float = 0.0
@@ -145,6 +183,13 @@ class Client:
             raise Failure(
                 "no_connection", f"cannot connect to {self.path}: {reason}", hint="name another socket with --socket"
             ) from None
+
+
+def _encoded(body: Mapping[str, object]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise Failure("invalid_request", f"the request cannot be written as JSON: {error}") from None
 
 
 class Lines:

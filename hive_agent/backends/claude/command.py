@@ -8,16 +8,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hive_agent.backends import cli_launch
 from hive_agent.backends.base import Choice
 from hive_agent.backends.claude import mcp_cache
 from hive_agent.backends.cli_launch import ProgramNotFound, named_program
 from hive_agent.backends.mcp_config import SERVER_NAME, START_SECONDS, HiveServer
+from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
 from hive_core.protocol import McpServer
 
 TOOL_PREFIX = f"mcp__{SERVER_NAME}__"
 """Prefix of the names of the hive's tools."""
-_NEEDED = ("ANTHROPIC_*", "CLAUDE_CODE_*")
+_NEEDED = BACKEND_VARIABLES["claude"]
 
 
 def find_program(variables: Mapping[str, str]) -> Path:
@@ -89,7 +89,7 @@ def environment(
     variables: Mapping[str, str], extra: Sequence[str], *, temporary: Path, claude_directory: Path, confined: bool
 ) -> dict[str, str]:
     """The complete environment of the program; `extra` are the patterns of agent.toml."""
-    found = cli_launch.child_environment(variables, _NEEDED, extra)
+    found = child_environment(variables, _NEEDED, extra)
     found.setdefault("MCP_TIMEOUT", str(START_SECONDS * 1_000))
     found |= {
         "TMPDIR": str(temporary),

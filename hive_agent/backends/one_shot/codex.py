@@ -24,10 +24,11 @@ from hive_agent.backends.tool_permissions import parse_tools
 from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.infra import json_text, state_files
 from hive_agent.infra.json_text import count, text, truncate_nested
+from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
 from hive_agent.prompts import system_prompt
 from hive_core.protocol import Effort, McpServer
 
-_NEEDED = ("CODEX_API_KEY", "OPENAI_*")
+_NEEDED = BACKEND_VARIABLES["codex"]
 _KEYS = ("CODEX_API_KEY", "OPENAI_API_KEY")
 _EFFORTS: Mapping[Effort, str] = {"low": "low", "medium": "medium", "high": "high", "max": "xhigh"}
 _GATEWAY = "hive"
@@ -127,7 +128,7 @@ class Codex:
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
-        found = cli_launch.child_environment(where.variables, _NEEDED, self._context.profile.config.environment)
+        found = child_environment(where.variables, _NEEDED, self._context.profile.config.environment)
         if "OPENAI_API_KEY" in found:
             found.setdefault("CODEX_API_KEY", found["OPENAI_API_KEY"])  # the variable that `codex exec` reads
         return found | {"TMPDIR": str(where.temporary), "CODEX_HOME": str(self.home)}

@@ -24,10 +24,11 @@ from hive_agent.backends.tool_permissions import Allowed, parse_tools
 from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.infra import json_text, state_files
 from hive_agent.infra.json_text import count, field, text
+from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
 from hive_agent.prompts import system_prompt
 from hive_core.protocol import Effort, McpServer
 
-_NEEDED = ("GEMINI_API_KEY", "GEMINI_MODEL", "GOOGLE_*")
+_NEEDED = BACKEND_VARIABLES["gemini"]
 _TOOLS: Mapping[str, Sequence[str]] = {
     "Bash": ("run_shell_command",),
     "Read": ("read_file", "read_many_files", "list_directory"),
@@ -158,7 +159,7 @@ class Gemini:
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
-        return cli_launch.child_environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
+        return child_environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
             "TMPDIR": str(where.temporary),
             "GEMINI_CLI_HOME": str(self.home),
             "GEMINI_CLI_NO_RELAUNCH": "true",  # else it restarts itself with a larger heap

@@ -22,17 +22,11 @@ from hive_agent.backends.tool_permissions import Allowed, parse_tools
 from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.infra import state_files
 from hive_agent.infra.json_text import count, field, text
+from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
 from hive_agent.prompts import system_prompt
 from hive_core.protocol import McpServer
 
-_NEEDED = (
-    "ANTHROPIC_*",
-    "OPENAI_*",
-    "GEMINI_API_KEY",
-    "GOOGLE_GENERATIVE_AI_API_KEY",
-    "OPENROUTER_API_KEY",
-    "OPENCODE_API_KEY",
-)
+_NEEDED = BACKEND_VARIABLES["opencode"]
 _BASE_URLS = {"anthropic": "ANTHROPIC_BASE_URL", "openai": "OPENAI_BASE_URL"}
 _KEYS: Mapping[str, Sequence[str]] = {
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"),
@@ -149,7 +143,7 @@ class Opencode:
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
-        return cli_launch.child_environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
+        return child_environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
             "TMPDIR": str(where.temporary),
             "XDG_CONFIG_HOME": str(self.home / "config"),
             "XDG_DATA_HOME": str(self.home / "data"),

@@ -8,8 +8,10 @@ from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry, Deploym
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.page_access import PageAccess
 from hive_core.api.endpoint import Endpoint
+from hive_core.api.lent_sockets import UnixSockets
 from hive_core.api.routes import harness, messages, pages, proposals, system
 from hive_core.api.routes import questions as question_routes
+from hive_core.api.routes.agents import access
 from hive_core.api.routes.agents import management as of_agents
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.api.routes.work import repositories as of_repositories
@@ -42,6 +44,7 @@ class Services:
     deployments: DeploymentManager
     limits: AgentLimits
     page_access: PageAccess
+    access: UnixSockets
     gate: Gate
     status_report: StatusReport
     repositories: Repositories
@@ -103,5 +106,6 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *messages.sent_messages(broker),
         *messages.operator_inbox(broker),
         *question_routes.operator_answers(services.questions, services.reminders),
+        *access.sessions(agents, services.access, database, services.layout),
         *pages.page_tickets(agents, services.deployments, services.page_access, database, services.layout),
     ]

@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from hive_agent.backends.cli_launch import child_environment, not_started
+from hive_agent.backends.cli_launch import not_started
+from hive_agent.infra.turn_environment import child_environment
 
 
 def test_what_the_agents_system_names_gets_in() -> None:

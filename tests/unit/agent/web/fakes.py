@@ -18,7 +18,7 @@ from hive_agent.environment import AgentEnvironment
 from hive_agent.interfaces import ActionNotPossible, Snapshot, TurnSummary
 from hive_agent.web.feed import Feed
 from hive_agent.web.serving import serve_page
-from hive_core.api.lent_sockets import PagePorts, ViewSockets
+from hive_core.api.lent_sockets import PagePorts, UnixSockets
 from hive_core.errors import HiveError
 from hive_core.protocol import (
     AgentConfig,
@@ -301,7 +301,7 @@ class FakeDaemonApi:
 class Served:
     """A page that is served, and what is behind it. `port` is None if it has only its socket."""
 
-    views: ViewSockets
+    views: UnixSockets
     feed: Feed
     controls: FakeControls
     hive: FakeDaemonApi
@@ -333,7 +333,9 @@ async def served(
     environment = AgentEnvironment.read({"HIVE_AGENT_RUN": str(run), **variables})
     profile = Profile(name="alice", kind="agent", config=AgentConfig(), prompt="", deployment=3, lease_seconds=60.0)
     feed = feed or Feed()
-    views = ViewSockets(lambda name: run / "views" / f"{name}.sock", lambda _: run / "view.sock", 0o600, None)
+    views = UnixSockets(
+        "view socket", lambda name: run / "views" / f"{name}.sock", lambda _: run / "view.sock", 0o600, None
+    )
     number = port if isinstance(port, int) else None
     page = Served(views, feed, FakeControls(feed), hive or FakeDaemonApi(), run, number)
     ports = PagePorts(lambda _: run / "page.sock")

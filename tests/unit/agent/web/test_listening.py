@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from hive_agent.client import lent
 from hive_agent.environment import AgentEnvironment
-from hive_agent.web import lent, listening
+from hive_agent.web import listening
 from hive_agent.web.feed import Feed
 from hive_agent.web.serving import serve_page
-from hive_core.api.lent_sockets import ViewSockets
+from hive_core.api.lent_sockets import UnixSockets
 from hive_core.protocol import AgentConfig, Profile
 from tests.unit.agent.web.fake_browser import browsing
 from tests.unit.agent.web.fakes import served
@@ -42,7 +43,7 @@ async def test_the_view_socket_of_the_next_daemon(run_dir: Path, monkeypatch: py
             assert await browser.code("GET", "/api/now") == ""
         path, door = page.socket, run_dir / "view.sock"
         page.views.close()
-        views = ViewSockets(lambda _: path, lambda _: door, 0o600, None)
+        views = UnixSockets("view socket", lambda _: path, lambda _: door, 0o600, None)
         views.hold("alice")
         try:
             async with browsing(page, socket=True) as browser:
@@ -55,7 +56,7 @@ async def test_a_view_socket_that_was_shut_down(run_dir: Path, monkeypatch: pyte
     """After a program of the agent has shut the listener down, the page is there again once the daemon has looked."""
     monkeypatch.setattr(listening, "_AGAIN_SECONDS", 0.02)
     async with served(run_dir) as page:
-        duplicate, connection = await lent.fetch_view(run_dir / "view.sock", "alice")
+        duplicate, connection = await lent.fetch_unix(run_dir / "view.sock", "alice")
         with duplicate, connection:
             duplicate.shutdown(socket.SHUT_RDWR)
         with pytest.raises(ConnectionRefusedError):
@@ -112,7 +113,7 @@ async def test_what_cannot_be_opened(run_dir: Path, caplog: pytest.LogCaptureFix
         opened += 1
         raise ValueError("secret")
 
-    views = ViewSockets(lambda _: run_dir / "alice.sock", lambda _: run_dir / "view.sock", 0o600, None)
+    views = UnixSockets("view socket", lambda _: run_dir / "alice.sock", lambda _: run_dir / "view.sock", 0o600, None)
     views.hold("alice")
     async with listening.on_view(fails, run_dir / "view.sock", "alice"):
         assert opened == 0

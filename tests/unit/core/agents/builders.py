@@ -41,7 +41,7 @@ class FakeSockets:
 
 
 @dataclass
-class FakeViewSockets:
+class FakeLentSockets:
     """The names of the agents with view sockets; those in `broken` cannot be made."""
 
     held: set[str] = field(default_factory=set)
@@ -212,7 +212,7 @@ class AgentHive:
     processes: FakeProcesses
     sockets: FakeSockets
     page_ports: FakePagePorts
-    views: FakeViewSockets
+    views: FakeLentSockets
     deferred: DeferredChanges
 
     async def spawn(self, name: str, *, start: bool = True) -> AgentStatus:
@@ -258,7 +258,7 @@ async def opened(
     try:
         directory, events, page_ports = Directory(), EventHub(), FakePagePorts()
         sockets = sockets or FakeSockets()
-        views = FakeViewSockets()
+        views = FakeLentSockets()
         broker = Broker(database, directory, events, inbox_limit=100, lease_seconds=60)
         await broker.open()
         reports = HarnessReports(events, broker, directory, processes)
@@ -272,7 +272,7 @@ async def opened(
             database=database,
             runtime=processes,
             sockets=sockets,
-            views=views,
+            lent=views,
             page_ports=page_ports,
             reports=reports,
             purging=purging,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.api import lent_sockets
+from hive_core.api.lent_sockets import lender
 from hive_core.api.lent_sockets import MAX_PENDING, PagePorts
 from hive_core.errors import HiveError
 
@@ -137,7 +137,7 @@ async def test_a_taken_port_is_refused_and_tried_again(
         assert refusal.value.code == "page_port_taken" and str(port) in refusal.value.message
         assert await lent(place) == []
     assert await lent(place) == []
-    monkeypatch.setattr(lent_sockets, "_ANEW_SECONDS", 0.0)
+    monkeypatch.setattr(lender, "_ANEW_SECONDS", 0.0)
     [page] = await lent(place)
     with page:
         assert page.getsockname() == ("127.0.0.1", port)
@@ -148,7 +148,7 @@ async def test_a_flood_is_bounded(ports: PagePorts, place: Path, port: int, monk
     """Only so many duplicates are under way for one agent, whatever it does with its ends; then it is hung up on. What
     was taken or thrown away makes room again.
     """
-    monkeypatch.setattr(lent_sockets, "_CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(lender, "_CHECK_SECONDS", 0.02)
     ports.hold("ann", port)
     callers = [await asking(place) for _ in range(MAX_PENDING)]
     for caller in callers:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from hive_core.api import lent_sockets
-from hive_core.api.lent_sockets import ViewSockets
+from hive_core.api.lent_sockets import lender
+from hive_core.api.lent_sockets import UnixSockets
 from hive_core.errors import HiveError
 from tests.unit.core.api.test_lent_sockets_ports import lent
 
@@ -27,9 +27,9 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def views(place: Path) -> AsyncIterator[ViewSockets]:
+async def views(place: Path) -> AsyncIterator[UnixSockets]:
     """Those of a daemon with room for one agent."""
-    made = ViewSockets(lambda _: place / "ann.sock", lambda _: place / "door", 0o660, os.getgid())
+    made = UnixSockets("view socket", lambda _: place / "ann.sock", lambda _: place / "door", 0o660, os.getgid())
     yield made
     made.close()
 
@@ -46,7 +46,7 @@ def accepts(listener: socket.socket, path: Path) -> bool:
         return caller.recv(1) == b"x"
 
 
-async def test_what_is_lent_accepts(views: ViewSockets, place: Path) -> None:
+async def test_what_is_lent_accepts(views: UnixSockets, place: Path) -> None:
     """The operator's group may connect to the socket, the agent alone to the door; who comes early waits."""
     views.hold("ann")
     views.hold("ann")
@@ -64,7 +64,7 @@ async def test_what_is_lent_accepts(views: ViewSockets, place: Path) -> None:
     assert not (place / "ann.sock").exists() and not (place / "door").exists()
 
 
-async def test_the_listener_is_of_no_other_use(views: ViewSockets, place: Path) -> None:
+async def test_the_listener_is_of_no_other_use(views: UnixSockets, place: Path) -> None:
     """An agent can make of its duplicate no connection to another socket, and give it no other address."""
     views.hold("ann")
     [listener] = await lent(place / "door")
@@ -84,7 +84,7 @@ async def test_the_listener_is_of_no_other_use(views: ViewSockets, place: Path) 
 
 
 @pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])
-async def test_a_listener_that_was_shut_down_is_replaced(views: ViewSockets, place: Path, how: int) -> None:
+async def test_a_listener_that_was_shut_down_is_replaced(views: UnixSockets, place: Path, how: int) -> None:
     """The daemon makes another socket when it is asked next, and its door anew, so that a harness asks again."""
     views.hold("ann")
     door = (place / "door").lstat()
@@ -101,7 +101,7 @@ async def test_a_listener_that_was_shut_down_is_replaced(views: ViewSockets, pla
 
 
 async def test_an_agent_gets_a_new_listener_now_and_then(
-    views: ViewSockets, place: Path, monkeypatch: pytest.MonkeyPatch
+    views: UnixSockets, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that shuts its duplicate down again and again gets the next one after 10 s, or when the daemon holds it."""
 
@@ -119,12 +119,12 @@ async def test_an_agent_gets_a_new_listener_now_and_then(
         assert [entry["event"] for entry in logs] == ["view socket made unusable, it is made anew"]
         views.hold("ann")
         assert [await spoil() for _ in range(3)] == [1, 0, 0]
-        monkeypatch.setattr(lent_sockets, "_ANEW_SECONDS", 0.0)
+        monkeypatch.setattr(lender, "_ANEW_SECONDS", 0.0)
         assert await spoil() == 1
     assert [entry["event"] for entry in logs] == ["view socket made unusable, it is made anew"] * 3
 
 
-async def test_a_door_without_a_listener_tries_now_and_then(views: ViewSockets, place: Path) -> None:
+async def test_a_door_without_a_listener_tries_now_and_then(views: UnixSockets, place: Path) -> None:
     """Requests at the door of a daemon that cannot listen make it neither try nor log each time."""
     views.hold("ann")
     (place / "ann.sock").unlink()
@@ -134,7 +134,7 @@ async def test_a_door_without_a_listener_tries_now_and_then(views: ViewSockets, 
     assert [entry["event"] for entry in logs].count("socket not lent to its agent") == 1
 
 
-async def test_a_queue_of_no_length_is_made_long_again(views: ViewSockets, place: Path) -> None:
+async def test_a_queue_of_no_length_is_made_long_again(views: UnixSockets, place: Path) -> None:
     """An agent that makes its queue short hinders nobody once the daemon has looked."""
     views.hold("ann")
     [listener] = await lent(place / "door")
@@ -149,7 +149,7 @@ async def test_a_queue_of_no_length_is_made_long_again(views: ViewSockets, place
 
 
 @pytest.mark.parametrize("other", ["nothing", "socket"])
-async def test_a_path_that_leads_elsewhere_is_not_lent(views: ViewSockets, place: Path, other: str) -> None:
+async def test_a_path_that_leads_elsewhere_is_not_lent(views: UnixSockets, place: Path, other: str) -> None:
     """The daemon binds a new socket at a path that is gone, or is another socket's."""
     views.hold("ann")
     (place / "ann.sock").unlink()
@@ -162,7 +162,7 @@ async def test_a_path_that_leads_elsewhere_is_not_lent(views: ViewSockets, place
             assert accepts(listener, place / "ann.sock")
 
 
-async def test_a_link_at_the_path_is_refused(views: ViewSockets, place: Path) -> None:
+async def test_a_link_at_the_path_is_refused(views: UnixSockets, place: Path) -> None:
     """No link is followed or removed there; it is the operator's to look at."""
     (place / "ann.sock").symlink_to(place / "else")
     with pytest.raises(HiveError) as refusal:
@@ -173,9 +173,9 @@ async def test_a_link_at_the_path_is_refused(views: ViewSockets, place: Path) ->
 
 async def test_a_daemon_leaves_the_socket_of_its_successor(place: Path) -> None:
     """A daemon that ends late removes only the socket that it has made."""
-    old = ViewSockets(lambda _: place / "ann.sock", lambda _: place / "door", 0o600, None)
+    old = UnixSockets("view socket", lambda _: place / "ann.sock", lambda _: place / "door", 0o600, None)
     old.hold("ann")
-    new = ViewSockets(lambda _: place / "ann.sock", lambda _: place / "other", 0o600, None)
+    new = UnixSockets("view socket", lambda _: place / "ann.sock", lambda _: place / "other", 0o600, None)
     new.hold("ann")
     old.close()
     assert (place / "ann.sock").is_socket()
@@ -186,13 +186,13 @@ async def test_a_daemon_leaves_the_socket_of_its_successor(place: Path) -> None:
 
 
 async def test_connections_at_the_door_are_bounded(
-    views: ViewSockets, place: Path, monkeypatch: pytest.MonkeyPatch
+    views: UnixSockets, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection at the door stays open while the listener is the daemon's; one too many ends the oldest."""
-    monkeypatch.setattr(lent_sockets, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(lender, "_CHECK_SECONDS", 0.0)
     views.hold("ann")
     readers, writers = [], []
-    for _ in range(lent_sockets.MAX_KEPT + 1):
+    for _ in range(lender.MAX_KEPT + 1):
         reader, writer = await asyncio.open_unix_connection(place / "door")
         readers.append(reader)
         writers.append(writer)
@@ -202,6 +202,6 @@ async def test_connections_at_the_door_are_bounded(
     assert not any(reader.at_eof() for reader in readers[1:])
     views.release("ann")
     async with asyncio.timeout(20):
-        assert [await reader.read() for reader in readers[1:]] == [b""] * lent_sockets.MAX_KEPT
+        assert [await reader.read() for reader in readers[1:]] == [b""] * lender.MAX_KEPT
     for writer in writers:
         writer.close()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent.web import lent, listening
+from hive_agent.client import lent
+from hive_agent.web import listening
 from hive_core.api.lent_sockets import PagePorts
 from tests.unit.agent.web.fake_browser import browsing
 from tests.unit.agent.web.fakes import served
@@ -96,7 +97,7 @@ async def test_only_a_view_socket_is_taken(run_dir: Path, make: Callable[[], soc
     with lending(run_dir / "view.sock", make):
         before = descriptors()
         with pytest.raises(OSError, match=r"lent|not got it"):
-            await lent.fetch_view(run_dir / "view.sock", "alice")
+            await lent.fetch_unix(run_dir / "view.sock", "alice")
         assert descriptors() == before
 
 

@@ -1,0 +1,1 @@
+"""Commands that step into an agent: shell, exec, cp, port-forward, diff, fetch."""

@@ -29,8 +29,8 @@ COMMANDS = {
     "destroy": Lazy(
         "hive_core.cli.commands.agents.lifecycle:destroy", "Remove an agent; its state is kept unless purged."
     ),
-    "shell": Lazy("hive_core.cli.commands.access.run:shell", "Open a shell in an agent."),
-    "exec": Lazy("hive_core.cli.commands.access.run:execute", "Run a command in an agent."),
+    "shell": Lazy("hive_core.cli.commands.access.run:shell", "Open a shell in an agent, as its root user."),
+    "exec": Lazy("hive_core.cli.commands.access.run:execute", "Run a command in an agent, as its root user."),
     "cp": Lazy("hive_core.cli.commands.access.files:cp", "Copy files into an agent or out of it."),
     "port-forward": Lazy(
         "hive_core.cli.commands.access.ports:port_forward", "Reach a port of an agent from this host."

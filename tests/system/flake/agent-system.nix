@@ -154,6 +154,7 @@ let
       LANG = "C.UTF-8";
       HIVE_AGENT_MCP = "/etc/hyperhive/mcp.json";
       PATH = "/run/current-system/sw/bin:/usr/local/bin:/usr/bin:/usr/sbin";
+      HIVE_ACCESS_UNIT = "hive-access.service";
     }
     // valueOf "hyperhive.environment" { };
     serviceConfig = {
@@ -170,10 +171,22 @@ let
     };
   };
 
+  access = {
+    description = "sessions in ${name}";
+    inherit (harness) environment;
+    serviceConfig = {
+      Type = "exec";
+      ExecStart = "/usr/local/bin/${if kind == "manager" then "hive-m1nd" else "hive-ag3nt"} access";
+      EnvironmentFile = "/run/hive/environment";
+      TimeoutStopSec = 10;
+    };
+  };
+
   given = valueOf "systemd.services" { };
   services =
     given
     // {
+      hive-access = access;
       hive-harness =
         let
           more = given.hive-harness or { };
@@ -226,7 +239,7 @@ let
     "Description=A container of the tests"
     "Requires=basic.target"
     "After=basic.target"
-    "Wants=${concatStringsSep " " (map (title: "${title}.service") wanted)}"
+    "Wants=hive-access.path ${concatStringsSep " " (map (title: "${title}.service") wanted)}"
     "AllowIsolate=yes"
   ];
 
@@ -258,6 +271,7 @@ let
       "etc/hyperhive/mcp.json" = toJSON { mcpServers = valueOf "hyperhive.mcpServers" { }; };
       "etc/hyperhive/recipe" = recipe;
       "etc/systemd/system/default.target" = target;
+      "etc/systemd/system/hive-access.path" = section "Path" [ "PathExists=/run/hive/access.wanted" ];
     }
     // listToAttrs (
       map (title: {

@@ -353,7 +353,7 @@ def test_no_section_without_a_command() -> None:
 def test_commands_that_are_shown_exist(page: Path) -> None:
     """Every call of hive-c0re in the pages names a command and options that there are."""
     for words in commands(page.read_text()):
-        named = [word for word in words[1:] if re.fullmatch(r"[a-z]+", word)]
+        named = [word for word in words[1:] if re.fullmatch(r"[a-z]+(-[a-z]+)*", word)]
         given = {word.partition("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)}
         if named and not (words[1].startswith("-") and given <= options(main)):
             command = meant(named)

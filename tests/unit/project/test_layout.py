@@ -14,8 +14,12 @@ LARGER = {
     "hive_core": 17,
     # The harness's helpers (processes, log, JSON, state files) stand beside what uses them, as they are no one subject.
     # The page and its scripts, most of which go when the dashboard shows the pages of agents.
-    "hive_agent/web": 19,
+    "hive_agent/web": 18,
     "hive_agent/web/static": 19,
+    # The parts of the harness, the agent's side of sessions, and programs beyond a turn.
+    "hive_agent": 17,
+    # What commands share is beside their folder.
+    "hive_core/cli": 13,
     # The steps of a build, with the template of the flake; and their tests.
     "hive_core/runtimes/nixos/build": 13,
     "tests/unit/core/runtimes/nixos/build": 13,

@@ -12,7 +12,7 @@ from hive_core.cli.arguments import agent_argument
 from hive_core.cli.client import Client
 from hive_core.protocol.access.opening import Opening
 
-directory_option = click.option("--directory", "-C", metavar="PATH", default="", help="Directory in the agent.")
+directory_option = click.option("--directory", metavar="PATH", default="", help="Directory in the agent.")
 variable_option = click.option("--env", "-e", "variables", metavar="NAME=VALUE", multiple=True, help="Set a variable.")
 
 

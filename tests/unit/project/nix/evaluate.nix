@@ -120,6 +120,8 @@ in
     inherit (examples.agent.config.boot) isContainer;
     inherit (examples.agent.config.networking) hostName useDHCP;
     harness = unit examples.agent "hive-harness";
+    access = unit examples.agent "hive-access";
+    access_starts = examples.agent.config.systemd.paths.hive-access.pathConfig.PathExists;
     recipe = (etc examples.agent "hyperhive/recipe").text;
     shown = lib.filter (lib.hasPrefix "hyperhive/") (lib.attrNames examples.agent.config.environment.etc);
     servers = builtins.fromJSON (etc examples.agent "hyperhive/mcp.json").text;

@@ -127,6 +127,9 @@ def test_agent(found: dict[str, Any]) -> None:
     )
     assert agent["harness"]["environment"]["GREETING"] == "hello"
     assert agent["harness"]["environment"]["HIVE_AGENT_ENVIRONMENT"] == "GREETING"
+    assert agent["access"]["serviceConfig"]["ExecStart"].endswith("/bin/hive-ag3nt access")
+    assert agent["access"]["environment"] == agent["harness"]["environment"]
+    assert agent["access_starts"] == "/run/hive/access.wanted"
     assert agent["console"] is False
     assert agent["shown"] == ["hyperhive/mcp.json", "hyperhive/recipe"]
     assert agent["recipe"].startswith("sha256-")

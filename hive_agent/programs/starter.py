@@ -48,7 +48,7 @@ _KEEPER = Path(__file__).with_name("keeper.py")
 _SYSTEMD = Path("/run/systemd/system")
 
 
-class Refusal(Exception):
+class ProgramRefused(Exception):
     """A program that is not started; `hint` says what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -124,14 +124,14 @@ class Starter:
             if request.keep:
                 return {"order": self._complete_order(request.keep)}
             if request.run is None:
-                raise Refusal("the request names nothing to run")
+                raise ProgramRefused("the request names nothing to run")
             order = request.run.model_copy(update={"starts": [], "restart_reason": ""})
             status = await self.start(order)
             return {"pid": status.pid}
         except ValidationError as error:
             first = error.errors()[0]
             return {"error": f"the order is not valid: {first['msg']}", "hint": "see hive-ag3nt run --help"}
-        except Refusal as refusal:
+        except ProgramRefused as refusal:
             return {"error": str(refusal), "hint": refusal.hint}
 
     def _complete_order(self, name: str) -> Mapping[str, object]:
@@ -139,7 +139,7 @@ class Starter:
         record = next((record for record in read_records(self._directory) if record.name == name), None)
         order = record.order() if record is not None else None
         if order is None:
-            raise Refusal(f"there is no program {name}")
+            raise ProgramRefused(f"there is no program {name}")
         return {
             "argv": order.argv,
             "directory": order.directory,
@@ -148,7 +148,7 @@ class Starter:
         }
 
     async def start(self, order: Order) -> Status:
-        """Start a program and return its state. Raises Refusal."""
+        """Start a program and return its state. Raises ProgramRefused."""
         async with self._lock:
             record = ProgramRecord(self._directory / order.name)
             self._check_room(record)
@@ -160,20 +160,22 @@ class Starter:
                 record.store(order.model_copy(update={"starts": [*recent, now]}))
                 problem = await self._start_keeper(record)
             except OSError as error:
-                raise Refusal(f"{order.name} cannot be started: {error.strerror or error}") from None
+                raise ProgramRefused(f"{order.name} cannot be started: {error.strerror or error}") from None
             status = record.status()
             if problem or status.state == "failed":
-                raise Refusal(f"{order.name} {status.reason if status.state == 'failed' else problem}")
+                raise ProgramRefused(f"{order.name} {status.reason if status.state == 'failed' else problem}")
             return status
 
     def _check_room(self, record: ProgramRecord) -> None:
-        """Raise Refusal if the program, or too many others, run; remove the record that ended first if need be."""
+        """Raise ProgramRefused if the program, or too many others, run; remove the record that ended first if need be."""
         others = [other for other in read_records(self._directory) if other.name != record.name]
         if record.is_alive():
-            raise Refusal(f"{record.name} runs already", f"hive-ag3nt stop {record.name}, or choose another name")
+            raise ProgramRefused(
+                f"{record.name} runs already", f"hive-ag3nt stop {record.name}, or choose another name"
+            )
         states = {other.name: other.status() for other in others}
         if sum(status.state == "running" for status in states.values()) >= MOST_RUNNING:
-            raise Refusal(f"{MOST_RUNNING} programs run already", "hive-ag3nt ps lists them; stop one of them")
+            raise ProgramRefused(f"{MOST_RUNNING} programs run already", "hive-ag3nt ps lists them; stop one of them")
         ended = [other for other in others if states[other.name].state != "running"]
         ended.sort(key=lambda other: states[other.name].ended_at or datetime.min.replace(tzinfo=UTC))
         for other in ended[: max(0, len(others) + 1 - MOST_KEPT)]:
@@ -195,7 +197,7 @@ class Starter:
             again = order.model_copy(update={"restart_reason": "the harness was restarted"})
             try:
                 await self.start(again)
-            except Refusal as refusal:
+            except ProgramRefused as refusal:
                 log.warning("a long-running program was not started again: %s", refusal)
                 if record.status().state == "interrupted":
                     record.settle(Status(state="failed", ended_at=now, reason=f"not started again: {refusal}"[:2_000]))

@@ -16,7 +16,7 @@ import pytest
 from hive_agent.infra import processes
 from hive_agent.programs import starter as starter_module
 from hive_agent.programs.records import MOST_RUNNING, STARTER, Order, ProgramRecord, Status, connect, read_records
-from hive_agent.programs.starter import Refusal, Starter
+from hive_agent.programs.starter import ProgramRefused, Starter
 from tests.helpers.own_children import OwnChildren
 
 PATH = {"PATH": os.environ["PATH"]}
@@ -106,9 +106,9 @@ async def test_programs_have_the_harness_variables_and_those_of_the_order(starte
 
 async def test_what_cannot_be_started_says_why(starter: Starter, programs: Path) -> None:
     """A missing program, and a missing directory, are refused with the reason, which is kept."""
-    with pytest.raises(Refusal, match="cannot be started: No such file or directory: no-such-program"):
+    with pytest.raises(ProgramRefused, match="cannot be started: No such file or directory: no-such-program"):
         await starter.start(order("web", "no-such-program"))
-    with pytest.raises(Refusal, match="/no/such/directory"):
+    with pytest.raises(ProgramRefused, match="/no/such/directory"):
         await starter.start(order("web", "true", directory="/no/such/directory"))
     assert ProgramRecord(programs / "web").status().state == "failed"
 
@@ -116,7 +116,7 @@ async def test_what_cannot_be_started_says_why(starter: Starter, programs: Path)
 async def test_a_name_is_used_once(starter: Starter) -> None:
     """A second program of the name is refused while the first one runs."""
     await starter.start(order("web", "sleep", "1028"))
-    with pytest.raises(Refusal, match="web runs already"):
+    with pytest.raises(ProgramRefused, match="web runs already"):
         await starter.start(order("web", "true"))
 
 
@@ -131,7 +131,7 @@ async def test_programs_are_bounded_in_number(
         await ended(ProgramRecord(programs / name))
     assert [record.name for record in read_records(programs)] == ["three", "two"]
     await starter.start(order("four", "sleep", "1029"))
-    with pytest.raises(Refusal, match="1 programs run already"):
+    with pytest.raises(ProgramRefused, match="1 programs run already"):
         await starter.start(order("five", "true"))
     assert MOST_RUNNING == 10
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 from hive_core.infra.concurrency.tasks import shield_to_completion
@@ -51,16 +52,21 @@ async def supervise(
     run: CheckRun,
     say: Callable[[str], None],
     watches: Callable[[asyncio.Event], list[Coroutine[Any, Any, None]]] = lambda _: [],
+    *,
+    counted: Sequence[Path] | None = None,
 ) -> str:
     """Pass the output of a check on to `say` until the check ends; returns the reason of a failure, "" if it passed.
 
-    `watches` are further measurements: each returns when the event is set, or raises CheckStopped. No process of the
-    check is left when this returns, also if it is cancelled.
+    `watches` are further measurements: each returns when the event is set, or raises CheckStopped. `counted` are the
+    directories that count against the limit of the disk, by default that of the run. No process of the check is left
+    when this returns, also if it is cancelled.
     """
     ended = asyncio.Event()
     output = asyncio.ensure_future(_pass_on(process.output, run.limits.output, say))
     waits = asyncio.ensure_future(_wait(process, ended))
-    measured = [asyncio.ensure_future(work) for work in [_watch_disk(run, ended), *watches(ended)]]
+    measured = [
+        asyncio.ensure_future(work) for work in [_watch_disk(run, counted or [run.directory], ended), *watches(ended)]
+    ]
     try:
         async with asyncio.timeout(run.limits.seconds):
             left: set[asyncio.Future[Any]] = {output, waits, *measured}
@@ -126,12 +132,12 @@ def _shown(line: bytes) -> str:
     return text if len(line) <= _LINE_BYTES else text + _CUT
 
 
-async def _watch_disk(run: CheckRun, ended: asyncio.Event) -> None:
+async def _watch_disk(run: CheckRun, counted: Sequence[Path], ended: asyncio.Event) -> None:
     most = run.limits.disk
 
     def check() -> None:
         try:
-            used = used_bytes([run.directory])
+            used = used_bytes(counted)
         except NestedTooDeep:
             raise CheckStopped(f"it made more than {DEEPEST} directories in one another") from None
         if used > most:

@@ -27,6 +27,7 @@ from hive_core.runtimes.checks.order import CheckRun
 from hive_core.runtimes.disk_quotas import DiskQuotas
 from hive_core.runtimes.nixos import host_checks
 from hive_core.runtimes.nixos.build.builder import NixBuilder
+from hive_core.runtimes.nixos.checks.check_sandbox import CheckUnits, forget_all_checks
 from hive_core.runtimes.nixos.containers import config_files
 from hive_core.runtimes.nixos.containers.activation import ContainerActivator, CrashRestarter
 from hive_core.runtimes.nixos.containers.inspection import agent_of, unit_name
@@ -67,6 +68,7 @@ class NixosRuntime:
         self._layout = layout
         self.disks = DiskQuotas()
         self._monitor = ContainerMonitor(bus)
+        self._check_units = CheckUnits([builder.store_directory])
         self._activator = ContainerActivator(bus, containers, self._monitor, layout, self.disks, stop_timeout)
         self._restarter = CrashRestarter(self._activator.start_again, back_off or BackOff())
         self._tasks: list[asyncio.Task[None]] = []
@@ -76,6 +78,7 @@ class NixosRuntime:
     async def open(cls, settings: Settings, layout: Layout) -> Runtime:
         """Check this host and open the runtime. Raises HiveError if the host cannot run NixOS containers."""
         parts = await host_checks.open_parts(settings, layout)
+        await forget_all_checks()
         runtime = cls(
             parts.bus,
             parts.builder,
@@ -138,9 +141,9 @@ class NixosRuntime:
         return await self._builder.build(order, say)
 
     async def run_check(self, run: CheckRun, say: Callable[[str], None]) -> str:
-        """Raise `cannot_check`: containers' closures have no sandbox for checks yet."""
-        why = f"no check of {run.repository} can be run with the nixos runtime"
-        raise HiveError("cannot_check", why, hint='use runtime = "local" for repositories with checks', status=503)
+        """Run a check in a unit of systemd, with the programs of the closure. Raises `cannot_check`, `closure_gone`."""
+        await self._builder.need(run.agent, run.closure)
+        return await self._check_units.run(run, Path(run.closure), say)
 
     async def effect(self, order: BuildOrder) -> str:
         """Return the derivation of a commit's system, the one that a build of it makes."""

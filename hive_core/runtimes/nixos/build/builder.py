@@ -82,6 +82,11 @@ class NixBuilder:
         await workspace.remove_all_workspaces(layout.scratch)
         return cls(settings, layout, store, build_users)
 
+    @property
+    def store_directory(self) -> Path:
+        """The directory of the Nix store."""
+        return self._store.directory
+
     async def confinement(self) -> str:
         """Return the user and confinement of builds in words. Raises HiveError if nothing can be built here."""
         return (await self.build_users.confinement()).description

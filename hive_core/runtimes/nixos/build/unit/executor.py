@@ -52,7 +52,7 @@ async def execute(
         if not complete:
             raise BuildFailed(f"the {activity} printed more than {OUTPUT_BYTES // 1024**2} MiB")
         if code != 0:
-            raise _failure(unit, await _properties(unit), log, limits, activity)
+            raise _failure(unit, await unit_properties(unit), log, limits, activity)
     finally:
         if code != 0:
             await shield_to_completion(_end(unit, process))
@@ -100,8 +100,9 @@ async def _follow(process: Process, log: NixLog) -> bool:
     return True
 
 
-async def _properties(unit: str) -> Mapping[str, str]:
-    wanted = "LoadState,Result,ExecMainCode,ExecMainStatus"
+async def unit_properties(unit: str) -> Mapping[str, str]:
+    """Return how a unit has ended, by the names of systemd's properties."""
+    wanted = "LoadState,Result,ExecMainCode,ExecMainStatus,ActiveEnterTimestampMonotonic"
     answer = await run(["systemctl", "show", f"--property={wanted}", unit])
     return dict(line.split("=", 1) for line in answer.splitlines() if "=" in line)
 

@@ -103,6 +103,8 @@ class FakeSystemd:
 class FakeBuilder:
     """In place of the builder: knows which closures there are."""
 
+    store_directory = Path("/nix/store")
+
     def __init__(self, there: Collection[str]) -> None:
         self.there = set(there)
         self.kept: dict[str, set[str]] = {}

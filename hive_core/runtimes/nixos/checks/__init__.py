@@ -1,0 +1,1 @@
+"""Checks of proposed work with the nixos runtime, in transient units of systemd."""

@@ -167,7 +167,7 @@ class Starter:
             return status
 
     def _check_room(self, record: ProgramRecord) -> None:
-        """Raise ProgramRefused if the program, or too many others, run; remove the record that ended first if need be."""
+        """Raise ProgramRefused if it, or too many others, run; remove the record that ended first if need be."""
         others = [other for other in read_records(self._directory) if other.name != record.name]
         if record.is_alive():
             raise ProgramRefused(

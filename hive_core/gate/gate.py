@@ -9,7 +9,7 @@ from hive_core.agents import AgentLifecycle, AgentRegistry, DeploymentManager
 from hive_core.gate.context import GateContext
 from hive_core.gate.intake.import_commit import CommitImporter
 from hive_core.gate.pipeline.allow_fetches import FetchPermissions
-from hive_core.gate.pipeline.build import BuildLogs, BuildStep
+from hive_core.gate.pipeline.build import BuildStep
 from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.pipeline.deploy import DeployStep
 from hive_core.gate.pipeline.maintenance import Maintenance, Verification
@@ -20,6 +20,7 @@ from hive_core.gate.pipeline.submit import AgentSubmissions, ConfigSubmissions, 
 from hive_core.gate.pipeline.updates import Updates
 from hive_core.gate.queries import ProposalQueries
 from hive_core.gate.subject.background import BackgroundWork
+from hive_core.gate.subject.logs import ProposalLogs
 from hive_core.gate.transition_log import TransitionLog
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
@@ -52,7 +53,7 @@ class Gate:
         self._context = context = GateContext(
             settings, layout, database, directory, agents, deployments, lifecycle, runtime, transition_log, background
         )
-        logs = BuildLogs(layout)
+        logs = ProposalLogs(layout.build_log)
         provisioning, removal = Provisioning(context), Removal(context)
         deploy_step = DeployStep(context, provisioning, removal)
         build_step = BuildStep(context, logs, deploy_step)

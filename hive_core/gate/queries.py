@@ -11,8 +11,8 @@ from typing import TypeVar
 from hive_core.errors import HiveError, forbidden
 from hive_core.gate import policy
 from hive_core.gate.context import GateContext, unknown_proposal
-from hive_core.gate.pipeline.build import BuildLogs
 from hive_core.gate.policy import Principal
+from hive_core.gate.subject.logs import ProposalLogs
 from hive_core.gate.records import index, tag_message
 from hive_core.gate.records.commit import shown_diff
 from hive_core.gate.records.fetches import fetches_to_protocol
@@ -77,7 +77,7 @@ def _is_pruned(repository: Repository, row: ProposalRow) -> bool:
 class ProposalQueries:
     """Answers queries about proposals. All of them wait until recovery is done."""
 
-    def __init__(self, context: GateContext, logs: BuildLogs) -> None:
+    def __init__(self, context: GateContext, logs: ProposalLogs) -> None:
         self._context = context
         self._logs = logs
         self._contents: SharedResults[tuple[str, int, int, State, int], _Contents] = SharedResults(_KEPT_BYTES, _size)

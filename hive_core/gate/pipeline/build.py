@@ -1,4 +1,4 @@
-"""Builds of proposals in the background, and their logs."""
+"""Builds of proposals in the background."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Transition
 from hive_core.gate.subject.background import Step, is_temporary
+from hive_core.gate.subject.logs import ProposalLogs
 from hive_core.infra.concurrency.threads import LOGS
 from hive_core.infra.git.repository import Repository
 from hive_core.layout import Layout
@@ -76,7 +77,7 @@ class BuildResult:
 class BuildStep:
     """Builds proposals and asks for their decision."""
 
-    def __init__(self, context: GateContext, logs: BuildLogs, deploy_step: DeployStep) -> None:
+    def __init__(self, context: GateContext, logs: ProposalLogs, deploy_step: DeployStep) -> None:
         self._context = context
         self._logs = logs
         self._deploy_step = deploy_step
@@ -254,54 +255,3 @@ def _changes(repository: Repository, row: ProposalRow) -> tuple[str, AgentConfig
     old = read_config(repository, row.base) if row.base is not None else None
     new, paths = read_config(repository, row.commit), repository.changed_paths(row.base, row.commit)
     return repository.tree(row.commit), old, new, paths
-
-
-class BuildLogs:
-    """Keeps the logs of all builds. Readers can wait for lines of builds in progress."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._open: dict[tuple[str, int], LogFile] = {}
-
-    @asynccontextmanager
-    async def writing(self, agent: str, number: int) -> AsyncIterator[Callable[[str], None]]:
-        """Give a function that appends a line, until the build ends. It must be called on the daemon's thread."""
-        log = LogFile(self._layout.build_log(agent, number))
-        await LOGS.run(log.open)
-        lines: asyncio.Queue[str | None] = asyncio.Queue()
-        writer = asyncio.create_task(_write(log, lines))
-        self._open[agent, number] = log
-        try:
-            yield lines.put_nowait
-        finally:
-            lines.put_nowait(None)
-            try:
-                await asyncio.shield(writer)
-            finally:
-                del self._open[agent, number]
-                log.close()
-
-    async def read(self, agent: str, number: int, query: LogsQuery) -> LogsAnswer:
-        """Return lines of a build's log. A wait for more lines ends with the build."""
-        log = self._open.get((agent, number))
-        if log is not None:
-            lines, cursor = await log.read(query.lines, query.cursor, query.wait_seconds)
-            return LogsAnswer(lines=lines, cursor=cursor)
-        log = LogFile(self._layout.build_log(agent, number))
-        try:
-            lines, cursor = await log.read(query.lines, query.cursor, 0)
-        except FileNotFoundError:
-            return LogsAnswer(lines=[], cursor=query.cursor or "")
-        finally:
-            log.close()
-        return LogsAnswer(lines=lines, cursor=cursor)
-
-    async def tail(self, agent: str, number: int, lines: int) -> str:
-        """Return the last lines of the log of a build that has ended."""
-        return "\n".join((await self.read(agent, number, LogsQuery(lines=lines))).lines)
-
-
-async def _write(log: LogFile, lines: asyncio.Queue[str | None]) -> None:
-    while (line := await lines.get()) is not None:
-        await log.append(line.replace("\n", "\n  ").encode(errors="replace") + b"\n")
-    await log.finish()

@@ -7,14 +7,14 @@ show control characters escaped and may be cut; the block holds the values uncha
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, Strict
 
-from hive_core.gate.records.fetches import FetchPermission, quote_fetches, to_json
+from hive_core.gate.records.block import TagBlock
+from hive_core.gate.records.fetches import FetchPermission, quote_fetches
 from hive_core.gate.records.quoted_proposal import QuotedProposal, quote_proposal
 from hive_core.gate.records.states import State
 from hive_core.protocol import Decider, ProposalKind
@@ -89,8 +89,6 @@ _SHOWN_LINES = 100
 _SHOWN_FETCH = 1_500
 _KEPT_LINES = 200
 _WIDTH = 300
-_MAX_LENGTH = 16 * 1024 * 1024
-"""Characters of a message; the texts of a proposal are limited far below that."""
 _BY_A_PARTY = frozenset({"proposal", "endorsed", "approved", "denied", "withdrawn"})
 _WANTS: dict[ProposalKind, str] = {
     "config": "change the configuration of {agent}",
@@ -119,30 +117,14 @@ def format_message(data: ProposalTag, who: str = "", *, marker: str = "") -> str
     )
     word = marker or data.state
     quoted = quote_proposal(data)
-    parts = [_subject(quoted, who, word), *_body(quoted, who, word), _block(data)]
+    parts = [_subject(quoted, who, word), *_body(quoted, who, word), _BLOCK.format(data)]
     return "\n\n".join(parts) + "\n"
 
 
 def parse_message(message: str) -> ProposalTag:
     """Return the data of a message. Raises ValueError for a message that `format_message` does not write."""
-    if len(message) > _MAX_LENGTH:
-        raise ValueError(f"a tag's message of {len(message)} characters is longer than any of ours")
-    body, _, block = message.removesuffix("\n").rpartition("\n\n")
-    values: dict[str, Any] = {}
-    for line in block.split("\n"):
-        key, colon, text = line.partition(": ")
-        name = _NAMES.get(key)
-        if not colon or name is None:
-            raise ValueError(f"{line[:80]!r} is no line of the block that ends a tag's message")
-        if name in values:
-            raise ValueError(f"{key} stands twice in a tag's message")
-        values[name] = text if name in _PLAIN else _parse_json(text)
-    try:
-        data = _TAG.validate_python(values)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise ValueError(f"wrong value of {fault['loc'][0]} in a tag's message: {fault['msg']}") from None
-    if _block(data) != block or re.match(rf"[a-z]+: {data.agent}/{data.number}(?![0-9])", body) is None:
+    body, data = _BLOCK.parse(message)
+    if re.match(rf"[a-z]+: {data.agent}/{data.number}(?![0-9])", body) is None:
         raise ValueError(
             f"the message of a tag of {data.agent}/{data.number} is not in the form in which it is written"
         )
@@ -156,7 +138,7 @@ def mark_pruned(message: str, commit: str) -> str:
     """
     data = replace(parse_message(message), pruned=commit)
     body, _, _ = message.removesuffix("\n").rpartition("\n\n")
-    return f"{body}\n\n{_block(data)}\n"
+    return f"{body}\n\n{_BLOCK.format(data)}\n"
 
 
 def _subject(data: QuotedProposal, who: str, word: str) -> str:
@@ -206,51 +188,32 @@ def _cut_list(lines: list[str]) -> list[str]:
     return [*kept, f"and {len(lines) - len(kept)} more"] if len(lines) > len(kept) else kept
 
 
-def _block(data: ProposalTag) -> str:
-    """Return one line for each field that differs from its default, and for those that are always there."""
-    lines = []
-    for key, name in _NAMES.items():
-        value = getattr(data, name)
-        if name in _ALWAYS or value != _DEFAULTS[name]:
-            lines.append(f"{key}: {value if name in _PLAIN else to_json(value)}")
-    return "\n".join(lines)
-
-
-def _parse_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError(f"{text[:80]!r} in a tag's message is not JSON") from None
-
-
-_TAG = TypeAdapter(ProposalTag)
-# In the order of the lines.
-_NAMES = {
-    "Agent": "agent",
-    "Number": "number",
-    "State": "state",
-    "Kind": "kind",
-    "By": "by",
-    "Note": "note",
-    "Base": "base",
-    "Closure": "closure",
-    "Tree": "tree",
-    "Pruned": "pruned",
-    "Waits-For": "waits_for",
-    "Approvals": "approvals",
-    "Outcome": "outcome",
-    "Settings": "settings",
-    "Closure-Changes": "closure_changes",
-    "Log-Tail": "log_tail",
-    "Expires-At": "expires_at",
-    "Purge": "purge",
-    "Start": "start",
-    "Allowed-Fetches": "allowed_fetches",
-    "Missing-Fetches": "missing_fetches",
-}
-_ALWAYS = frozenset({"agent", "number", "state", "kind", "by"})
-_PLAIN = frozenset({"agent", "state", "kind", "base", "tree", "pruned", "waits_for"})
-_DEFAULTS: dict[str, Any] = {
-    field.name: field.default_factory() if callable(field.default_factory) else field.default
-    for field in fields(ProposalTag)
-}
+# The names are in the order of the lines.
+_BLOCK = TagBlock(
+    ProposalTag,
+    {
+        "Agent": "agent",
+        "Number": "number",
+        "State": "state",
+        "Kind": "kind",
+        "By": "by",
+        "Note": "note",
+        "Base": "base",
+        "Closure": "closure",
+        "Tree": "tree",
+        "Pruned": "pruned",
+        "Waits-For": "waits_for",
+        "Approvals": "approvals",
+        "Outcome": "outcome",
+        "Settings": "settings",
+        "Closure-Changes": "closure_changes",
+        "Log-Tail": "log_tail",
+        "Expires-At": "expires_at",
+        "Purge": "purge",
+        "Start": "start",
+        "Allowed-Fetches": "allowed_fetches",
+        "Missing-Fetches": "missing_fetches",
+    },
+    always=frozenset({"agent", "number", "state", "kind", "by"}),
+    plain=frozenset({"agent", "state", "kind", "base", "tree", "pruned", "waits_for"}),
+)

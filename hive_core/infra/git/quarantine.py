@@ -25,10 +25,14 @@ from hive_core.infra.storage.files import sync
 
 
 class Quarantine:
-    """One quarantine in the empty directory `directory`; git runs in the daemon's empty repository `bare`."""
+    """One quarantine in the empty directory `directory`; git runs in the daemon's empty repository `bare`.
 
-    def __init__(self, directory: Path, bare: Path, repository: Path) -> None:
+    The objects of `repository` are trusted. Those that are accepted go into `into`, or into `repository`.
+    """
+
+    def __init__(self, directory: Path, bare: Path, repository: Path, into: Path | None = None) -> None:
         self._trusted = repository / "objects"
+        self._into = (into or repository) / "objects"
         self._objects = directory
         (directory / "pack").mkdir()
         self._bare = bare
@@ -47,12 +51,17 @@ class Quarantine:
         """Return a command that only reads objects of the quarantine and of the trusted repository."""
         return GitInvocation(arguments, self._environment, (self._bare, self._trusted, self._objects))
 
+    @property
+    def pack_indexes(self) -> list[Path]:
+        """The indexes of the imported packs."""
+        return sorted((self._objects / "pack").glob("pack-*.idx"))
+
     def accept(self) -> None:
-        """Move the imported pack durably into the trusted repository, without changing a ref. Blocks for the disk.
+        """Move the imported pack durably into its repository, without changing a ref. Blocks for the disk.
 
         A kill leaves at most a pack without an index there, which git ignores.
         """
-        target = self._trusted / "pack"
+        target = self._into / "pack"
         with disk_full_as_error("keep a proposal"):
             target.mkdir(exist_ok=True)
             # index-pack has synced the files. The index comes last: git reads a pack when it finds its index.

@@ -1,0 +1,1 @@
+"""The steps of proposals of work."""

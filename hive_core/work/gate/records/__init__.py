@@ -1,0 +1,1 @@
+"""Tags, index and comments of proposals of work."""

@@ -21,11 +21,12 @@ DEFAULT_STATE_DIR = Path("/var/lib/hyperhive")
 
 @dataclass(frozen=True)
 class AgentPaths:
-    """The directories of one agent, and its sockets."""
+    """The directories of one agent, and its sockets. `code` has its clones of repositories."""
 
     config: Path
     state: Path
     claude: Path
+    code: Path
     run: Path
 
     @property
@@ -160,6 +161,19 @@ class Layout:
         return self.run_dir / "credentials"
 
     @property
+    def work(self) -> Path:
+        """The repositories that hold proposals of work. No agent sees this directory."""
+        return self.state_dir / "work"
+
+    def work_repository(self, name: str) -> Path:
+        """Return the path of the repository that holds the proposals of work for a repository."""
+        return self.work / f"{name}.git"
+
+    def work_log(self, name: str, number: int) -> Path:
+        """Return the path of the log of the checks of a proposal of work."""
+        return self.logs / "work" / name / f"{number}.log"
+
+    @property
     def dns(self) -> Path:
         """The directory with the copy of the host's resolv.conf, which agents are shown."""
         return self.run_dir / "dns"
@@ -191,7 +205,9 @@ class Layout:
 
     def agent(self, name: str) -> AgentPaths:
         home = self.agent_home(name)
-        return AgentPaths(home / "config", home / "state", home / "claude", self.run_dir / "agents" / name)
+        return AgentPaths(
+            home / "config", home / "state", home / "claude", home / "code", self.run_dir / "agents" / name
+        )
 
     def agent_log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
@@ -253,6 +269,8 @@ def make_directories(layout: Layout) -> None:
         (layout.deployed, 0o700),
         (layout.scratch, 0o700),
         (layout.repositories, 0o700),
+        (layout.work, 0o700),
+        (layout.logs / "work", 0o700),
         (layout.programs, 0o755),
         (layout.run_dir, 0o755),
         (layout.dns, 0o755),

@@ -243,6 +243,20 @@ class Settings(BaseModel):
         ),
     ] = 256 * 1024 * 1024
     proposal_files: Annotated[int, Field(ge=3, le=100_000, description="Most files in a proposal.")] = 1_000
+    work_bytes: Annotated[
+        int, Field(ge=1_024, le=4_294_967_296, description="Most that work may add to its branch, in bytes.")
+    ] = 50 * 1024 * 1024
+    work_files: Annotated[
+        int, Field(ge=1, le=1_000_000, description="Most files, in all versions, that work may add to its branch.")
+    ] = 10_000
+    work_space: Annotated[
+        int,
+        Field(
+            ge=1_048_576,
+            le=1_099_511_627_776,
+            description="Size of all proposals of work for a repository from which on it takes no more, in bytes.",
+        ),
+    ] = 2 * 1024 * 1024 * 1024
     build_timeout: Annotated[float, Field(gt=0, le=86_400, description="Seconds that a build may take.")] = 1_800.0
     health_timeout: Annotated[
         float, Field(gt=0, le=3_600, description="Seconds in which a new deployment's harness must report in.")

@@ -64,6 +64,8 @@ def _plain(kind: str, data: Mapping[str, Any]) -> str:
         return f"{_name(agent)} {_question(data)}"
     if kind == "proposal.changed":
         return f"{_name(agent)} {_proposal(data)}"
+    if kind == "work.changed":
+        return _work(data)
     if kind == "events.lost":
         return coloured_state(
             "failed", f"{data.get('count')} events are not shown: they came faster than they were read"
@@ -91,6 +93,15 @@ def _proposal(data: Mapping[str, Any]) -> str:
     word = coloured_state(state, "proposed" if state == "proposal" else escaped_line(state))
     number = escaped_line(str(data.get("number")))
     return f"{dim(f'{what} {number}')} {word}  {by}{_said(data.get('note'))}"
+
+
+def _work(data: Mapping[str, Any]) -> str:
+    name = escaped_line(f"{data.get('repo')}/{data.get('number')}")
+    state, by = str(data.get("state")), escaped_line(str(data.get("by")))
+    words = {"proposal": "submitted", "built": "checked", "deployed": "landed"}
+    return f"{_name(by)} {dim(f'work {name}')} {coloured_state(state, words.get(state, escaped_line(state)))}" + _said(
+        data.get("title")
+    )
 
 
 def _name(name: str) -> str:

@@ -12,13 +12,13 @@ from hive_core.errors import HiveError, forbidden
 from hive_core.gate import policy
 from hive_core.gate.context import GateContext, unknown_proposal
 from hive_core.gate.policy import Principal
-from hive_core.gate.subject.logs import ProposalLogs
 from hive_core.gate.records import index, tag_message
 from hive_core.gate.records.commit import shown_diff
 from hive_core.gate.records.fetches import fetches_to_protocol
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
+from hive_core.gate.subject.logs import ProposalLogs
 from hive_core.infra.concurrency.shared_results import SharedResults
 from hive_core.infra.concurrency.threads import READS
 from hive_core.infra.database.database import to_datetime

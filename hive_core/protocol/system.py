@@ -70,6 +70,7 @@ EventKind = Literal[
     "agent.status",
     "proposal.changed",
     "question.changed",
+    "work.changed",
     "events.lost",
 ]
 
@@ -83,6 +84,7 @@ class Event(Answer):
     - agent.status: agent, status
     - question.changed: agent, id, state, by, text (the question, or its answer; cut at 2,000 characters)
     - proposal.changed: agent, number, kind, state, by, note (cut at 2,000 characters)
+    - work.changed: repo, number, state, by, title (cut at 200 characters)
     - events.lost: count (the reader was too slow)
     """
 

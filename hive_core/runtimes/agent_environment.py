@@ -12,7 +12,13 @@ import hive_core
 from hive_core.layout import AgentPaths
 from hive_core.runtimes.base import AgentSpec
 
-INSIDE = AgentPaths(config=Path("/config"), state=Path("/state"), claude=Path("/root/.claude"), run=Path("/run/hive"))
+INSIDE = AgentPaths(
+    config=Path("/config"),
+    state=Path("/state"),
+    claude=Path("/root/.claude"),
+    code=Path("/code"),
+    run=Path("/run/hive"),
+)
 """Paths of an agent's directories in its sandbox."""
 DEPLOYED = "/deployed"
 """The active configuration, read-only."""

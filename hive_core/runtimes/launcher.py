@@ -311,7 +311,7 @@ async def probe_bubblewrap(bwrap: str, host: Host) -> str:
     # A directory that is there, so that a full disk does not decide on the confinement, and a kill leaves none behind.
     place = package_root() / "hive_core"
     launch = SandboxLauncher(bwrap, host, lambda _: [sys.executable, "-P", "-c", "import hive_core.protocol.names"])
-    paths = AgentPaths(place, place, place, place)
+    paths = AgentPaths(place, place, place, place, place)
     try:
         child = await launch(AgentSpec("probe", "agent", paths, place / "log", sealed=True))
     except OSError as error:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -28,13 +27,10 @@ from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Transition
 from hive_core.gate.subject.background import Step, is_temporary
 from hive_core.gate.subject.logs import ProposalLogs
-from hive_core.infra.concurrency.threads import LOGS
 from hive_core.infra.git.repository import Repository
-from hive_core.layout import Layout
-from hive_core.protocol import AgentConfig, Kind, LogsAnswer, LogsQuery
+from hive_core.protocol import AgentConfig, Kind
 from hive_core.protocol.names import MANAGER
 from hive_core.runtimes.base import BuildFailed, BuildOrder, FetchesMissing
-from hive_core.runtimes.log_file import LogFile
 
 log = structlog.get_logger(__name__)
 

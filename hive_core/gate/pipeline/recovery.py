@@ -16,7 +16,7 @@ from hive_core.gate.context import WHOLE_AGENT, GateContext
 from hive_core.gate.pipeline.build import BuildStep
 from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.pipeline.deploy import DeployStep
-from hive_core.gate.pipeline.prune import Pruning, audited_objects
+from hive_core.gate.pipeline.prune import Pruning
 from hive_core.gate.policy import SYSTEM, Principal, Role, name_from_label
 from hive_core.gate.records import index
 from hive_core.gate.records.compared import NOT_COMPARED, was_compared
@@ -25,6 +25,7 @@ from hive_core.gate.records.states import ENDORSED, State, tag_name
 from hive_core.gate.records.tag_message import parse_message as read_text
 from hive_core.gate.records.transitions import MAIN, Notification, Transition
 from hive_core.gate.subject.background import is_temporary
+from hive_core.gate.subject.pruning import audited_objects
 from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository

@@ -25,8 +25,18 @@ _LONGEST_PAUSE_OF_FAULTS = 600.0
 """Seconds between two attempts, doubled after each. The second limit is for errors that are faults of the hive."""
 _ATTEMPTS_WITHOUT_SPACE = 5
 """Attempts that may lack space although there is room, as work that needs more than there will ever be does."""
-_FINAL = frozenset({"stopping", "storage_failed", "repository_missing", "unknown_agent", "unknown_proposal"})
-"""Errors after which nothing is to be done any more: the daemon stops, or the agent was purged."""
+_FINAL = frozenset(
+    {
+        "stopping",
+        "storage_failed",
+        "repository_missing",
+        "unknown_agent",
+        "unknown_proposal",
+        "unknown_repository",
+        "unknown_work",
+    }
+)
+"""Errors after which nothing is to be done any more: the daemon stops, or the subject is gone."""
 
 _log = structlog.get_logger(__name__)
 

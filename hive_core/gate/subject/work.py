@@ -135,6 +135,10 @@ class SubjectWork(ABC):
                 raise disk_full("carry the request out") from error
             raise
 
+    async def notify_waiters(self) -> None:
+        """Wake everyone who waits for a proposal to change."""
+        await self._log.notify_waiters()
+
     async def close(self) -> None:
         """Cancel all requests and background work. The next daemon recovers the proposals that are open then."""
         self._closed = True

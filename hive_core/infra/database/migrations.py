@@ -215,7 +215,48 @@ CREATE TABLE repositories (
 ) STRICT;
 """
 
-STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6, _STEP_7, _STEP_8)
+_STEP_9 = """
+-- An index of the tags in the work repositories: see hive_core/work/gate/records/index.py. Times are milliseconds.
+CREATE TABLE work (
+    repo TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    proposer TEXT NOT NULL,
+    title TEXT NOT NULL,
+    description TEXT NOT NULL,
+    branch TEXT NOT NULL,
+    base TEXT NOT NULL,
+    sha TEXT NOT NULL,
+    waits_for TEXT,
+    approvals TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    landed TEXT,
+    link TEXT NOT NULL,
+    expires_at INTEGER,
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (repo, number)
+) STRICT;
+CREATE INDEX work_by_age ON work (created_at);
+CREATE INDEX work_open ON work (created_at)
+    WHERE state IN ('proposal', 'building', 'built', 'approved');
+CREATE INDEX work_unpublished ON work (changed_at) WHERE state = 'deployed' AND link = '';
+
+-- Remarks on work. They are in no tag, as they change nothing.
+CREATE TABLE work_comments (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    repo TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    path TEXT,
+    line INTEGER,
+    text TEXT NOT NULL
+) STRICT;
+CREATE INDEX work_comments_of ON work_comments (repo, number);
+"""
+
+STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6, _STEP_7, _STEP_8, _STEP_9)
 
 
 def migrate(connection: sqlite3.Connection) -> int:

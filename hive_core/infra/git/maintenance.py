@@ -99,12 +99,17 @@ def _run(repository: Path, *arguments: str) -> None:
         raise failure(arguments, result.status, result.errors, writes=repository)
 
 
-def reachable_commits(repository: Path, commits: Sequence[str], among: Iterable[str]) -> set[str]:
-    """Return those of `among` that are in `commits` or are their ancestors; what does not exist is left out."""
+def reachable_commits(
+    repository: Path, commits: Sequence[str], among: Iterable[str], but: Sequence[str] = ()
+) -> set[str]:
+    """Return those of `among` that are in `commits` or are their ancestors; what does not exist is left out.
+
+    The commits `but` and their ancestors do not count.
+    """
     wanted = {commit.encode() for commit in among}
     if not commits:
         return set()
-    listed = _listed(repository, "rev-list", "--ignore-missing", "--stdin", feed=_lines(commits), seconds=SECONDS)
+    listed = _listed(repository, "rev-list", "--ignore-missing", "--stdin", feed=_lines(commits, but), seconds=SECONDS)
     return {line.decode() for line in listed if line in wanted}
 
 
@@ -112,29 +117,32 @@ def bytes_of(repository: Path, commits: Sequence[str], but: Sequence[str]) -> in
     """Return the size on the disk of what `commits` reach and the commits `but` do not."""
     if not commits:
         return 0
-    feed = _lines([*commits, *(f"^{commit}" for commit in but)])
+    feed = _lines(commits, but)
     found = checked(repository, "rev-list", "--objects", "--disk-usage", "--ignore-missing", "--stdin", feed=feed)
     return int(found)
 
 
-def collect_garbage(repository: Path, keep: Sequence[str]) -> None:
+def collect_garbage(repository: Path, keep: Sequence[str], elsewhere: Sequence[str] = ()) -> None:
     """Remove what neither a ref nor a commit of `keep` reaches, young as it may be.
 
     Nothing may add objects meanwhile; readers may work. Packs of which nothing is reachable are just removed, which
     needs no space. Others are written anew without what is not reachable; as long as `keep` has commits without a ref,
-    they stay. A kill at any moment leaves all that is reachable. Raises HiveError `git_failed`, `git_slow`,
-    `disk_full`, `repository_busy`.
+    they stay. A kill at any moment leaves all that is reachable. What the commits `elsewhere` reach is in a repository
+    from which this one borrows objects; then only whole packs are removed, as git would read all of the other one for
+    more. Raises HiveError `git_failed`, `git_slow`, `disk_full`, `repository_busy`.
     """
     with exclusive_repository_lock(repository) as lock:
         arguments = ("rev-list", "--objects", "--all", "--ignore-missing", "--stdin")
-        reachable = {_id(line[:40]) for line in _listed(repository, *arguments, feed=_lines(keep), lock=lock)}
+        reachable = {
+            _id(line[:40]) for line in _listed(repository, *arguments, feed=_lines(keep, elsewhere), lock=lock)
+        }
         mixed = False
         for pack in sorted((repository / "objects/pack").glob("*.pack")):
             objects = _objects_of(repository, pack, lock)
             if not objects & reachable:
                 _remove_pack(pack)
             mixed = mixed or not objects <= reachable
-        if keep:
+        if keep or elsewhere:
             return
         if mixed:
             _run_locked(repository, lock, "-c", "pack.threads=1", "repack", "-a", "-d", "-q")
@@ -185,5 +193,5 @@ def _run_locked(repository: Path, lock: int, *arguments: str) -> None:
         raise failure(arguments, result.status, result.errors, writes=repository)
 
 
-def _lines(words: Sequence[str]) -> bytes:
-    return "".join(f"{word}\n" for word in words).encode()
+def _lines(commits: Sequence[str], but: Sequence[str] = ()) -> bytes:
+    return "".join(f"{word}\n" for word in (*commits, *(f"^{commit}" for commit in but))).encode()

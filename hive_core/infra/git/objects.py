@@ -214,3 +214,12 @@ def parse_tag(name: str, sha: str, content: bytes) -> Tag | None:
 def _damaged(why: str) -> HiveError:
     hint = "run git fsck there; git tag -d removes a tag that does not belong there"
     return HiveError("repository_damaged", why, hint=hint, status=500)
+
+
+def merge_base(repository: Path, one: str, other: str) -> str | None:
+    """Return the best common ancestor of two commits, None if they have none. Raises HiveError `git_failed`."""
+    arguments = ("merge-base", check_sha(one), check_sha(other))
+    result = run(repository, *arguments)
+    if result.status not in (0, 1):
+        raise failure(arguments, result.status, result.errors)
+    return check_sha(result.out.split()[0].decode()) if result.status == 0 else None

@@ -150,13 +150,17 @@ class Repository:
         """Return True if `ancestor` is `commit` or one of its ancestors."""
         return objects.descends(self.path, commit, ancestor)
 
+    def merge_base(self, one: str, other: str) -> str | None:
+        """Return the best common ancestor of two commits, None if they have none."""
+        return objects.merge_base(self.path, one, other)
+
     def changed_paths(self, old: str | None, new: str) -> list[str]:
         """Return the paths of the files that differ; with `old` None, all files of `new`."""
         return trees.changed_paths(self.path, old, new)
 
-    def diff(self, old: str | None, new: str, limit: int) -> ShownDiff:
+    def diff(self, old: str | None, new: str, limit: int, *, binary: bool = False) -> ShownDiff:
         """Return the diff, cut after `limit` bytes, with all changed files; see `trees.diff`."""
-        return trees.diff(self.path, old, new, limit)
+        return trees.diff(self.path, old, new, limit, binary=binary)
 
     def whole_diff(self, old: str | None, new: str, limit: int) -> ShownDiff:
         """Return a diff as `diff` does, in whole blocks and in little time; see `whole_diff.whole_diff`."""
@@ -180,17 +184,17 @@ class Repository:
         """Return the size of all imported proposals; see `maintenance.packed_bytes`."""
         return maintenance.packed_bytes(self.path)
 
-    def reachable_commits(self, commits: Sequence[str], among: Iterable[str]) -> set[str]:
+    def reachable_commits(self, commits: Sequence[str], among: Iterable[str], but: Sequence[str] = ()) -> set[str]:
         """Return those of `among` that are in `commits` or their ancestors; see `maintenance.reachable_commits`."""
-        return maintenance.reachable_commits(self.path, commits, among)
+        return maintenance.reachable_commits(self.path, commits, among, but)
 
     def bytes_of(self, commits: Sequence[str], but: Sequence[str]) -> int:
         """Return the size on the disk of what `commits` reach and the commits `but` do not."""
         return maintenance.bytes_of(self.path, commits, but)
 
-    def collect_garbage(self, keep: Sequence[str]) -> None:
+    def collect_garbage(self, keep: Sequence[str], elsewhere: Sequence[str] = ()) -> None:
         """Remove what neither a ref nor a commit of `keep` reaches; see `maintenance.collect_garbage`."""
-        maintenance.collect_garbage(self.path, keep)
+        maintenance.collect_garbage(self.path, keep, elsewhere)
 
     def tidy(self) -> bool:
         """Pack refs and objects if there are many; return True if any were packed. See `maintenance.tidy`."""

@@ -202,7 +202,7 @@ DIFF_MEMORY = 768 * 1024 * 1024
 _SMALL_WINDOWS = ("-c", "core.packedGitWindowSize=1m", "-c", "core.packedGitLimit=64m")
 """Lets git map little of its packs at a time, so that their sizes do not count against the limit of memory."""
 _RAW = re.compile(rb":([0-7]{6}) ([0-7]{6}) [0-9a-f]+ [0-9a-f]+ ([A-Z])[0-9]*")
-_AS_TEXT = ("-O/dev/stdin", "--text", "--diff-algorithm=myers", "--unified=3", "--inter-hunk-context=0")
+_FOR_READERS = ("-O/dev/stdin", "--diff-algorithm=myers", "--unified=3", "--inter-hunk-context=0")
 """Options of the diff that people read. The order of its files comes on the standard input."""
 _ORDER = "".join(f"{name}\n" for name in FIRST).encode()
 _PLAIN = ("--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--ignore-submodules=none")
@@ -228,15 +228,16 @@ def changed_paths(repository: Path, old: str | None, new: str) -> list[str]:
     return found
 
 
-def diff(repository: Path, old: str | None, new: str, limit: int) -> ShownDiff:
+def diff(repository: Path, old: str | None, new: str, limit: int, *, binary: bool = False) -> ShownDiff:
     """Return the diff, cut after `limit` bytes, with all changed files; with `old` None, from nothing.
 
     The files that every configuration has come first. The size is counted up to 64 MiB beyond the limit: a larger
-    number means "at least". Every file is shown as text, whatever is in it; bytes that are not UTF-8 are replaced, and
-    a file with such bytes or a NUL is marked. Attributes and settings of the repository have no effect. Raises
-    HiveError `git_slow` after 5 s, and `git_failed` if it needs more than 768 MiB of memory.
+    number means "at least". Every file is shown as text, whatever is in it; with `binary`, one that is no text is only
+    named. Bytes that are not UTF-8 are replaced, and a file with such bytes or a NUL is marked. Attributes and settings
+    of the repository have no effect. Raises HiveError `git_slow` after 5 s, and `git_failed` if it needs more than
+    768 MiB of memory.
     """
-    options = ("-r", "-z", "--raw", "-p", "--full-index", *_PLAIN, *_AS_TEXT)
+    options = ("-r", "-z", "--raw", "-p", "--full-index", *_PLAIN, *_FOR_READERS, *(() if binary else ("--text",)))
     arguments = (*_SMALL_WINDOWS, "diff-tree", *options, _base(old), check_sha(new))
     space = DiffSpace(limit)
     full = 0

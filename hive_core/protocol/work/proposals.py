@@ -108,8 +108,8 @@ class WorkFile(ChangedFile):
     binary: bool = False
 
     def describe(self) -> str:
-        """Return the file in one line, with the path, which the submitter chose and which is not escaped, at its end."""
-        notes = [] if self.kind == "file" else [self.kind]
+        """Return the file in one line, with the path, which is not escaped, at its end."""
+        notes: list[str] = [] if self.kind == "file" else [self.kind]
         if self.binary:
             notes.append("binary")
         said = f"{', '.join(notes)}: " if notes else ""
@@ -117,7 +117,7 @@ class WorkFile(ChangedFile):
 
 
 class WorkCommit(Answer):
-    """A commit of the work. Author, committer and subject are what whoever made it wrote, and nobody has checked them."""
+    """A commit of the work. Author, committer and subject are what its maker wrote, and nobody has checked them."""
 
     commit: str
     author: str

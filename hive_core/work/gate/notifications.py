@@ -65,7 +65,9 @@ def notifications_for(
     return [(name, text) for name in dict.fromkeys(recipients) if name in known]
 
 
-def commented(work: QuotedWork, comment: WorkComment, to: Collection[str], names: Collection[str]) -> list[Notification]:
+def commented(
+    work: QuotedWork, comment: WorkComment, to: Collection[str], names: Collection[str]
+) -> list[Notification]:
     """Return the messages about a remark."""
     text = _paragraphs(
         f"{_party(comment.by)} commented on work {work.name} (state {work.state}).",

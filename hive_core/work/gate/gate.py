@@ -1,0 +1,117 @@
+"""The gate of work as the rest of the daemon sees it: its parts, and its background work."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from hive_core.gate.subject.background import BackgroundWork
+from hive_core.gate.subject.logs import ProposalLogs
+from hive_core.infra.concurrency.threads import UPKEEP
+from hive_core.infra.database.database import Database
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.layout import Layout
+from hive_core.messaging import Broker, Directory
+from hive_core.settings import Settings
+from hive_core.work.gate import policy
+from hive_core.work.gate.context import WorkContext
+from hive_core.work.gate.intake.import_work import WorkImporter
+from hive_core.work.gate.interfaces import Checker, Merger, Mirrors, Publisher
+from hive_core.work.gate.pipeline.check import CheckStep
+from hive_core.work.gate.pipeline.decide import WorkDecisions
+from hive_core.work.gate.pipeline.land import LandStep
+from hive_core.work.gate.pipeline.maintenance import WorkMaintenance
+from hive_core.work.gate.pipeline.prune import WorkPruning
+from hive_core.work.gate.pipeline.publish import PublishStep
+from hive_core.work.gate.pipeline.recovery import WorkRecovery
+from hive_core.work.gate.pipeline.submit import Submissions
+from hive_core.work.gate.queries import WorkQueries
+from hive_core.work.gate.records import comments, index
+from hive_core.work.gate.work_log import WorkLog
+
+
+class WorkGate:
+    """Builds the parts of the gate of work. Their requests and queries wait until `run` has recovered the proposals."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        layout: Layout,
+        database: Database,
+        directory: Directory,
+        broker: Broker,
+        events: EventHub,
+        mirrors: Mirrors,
+        importer: WorkImporter,
+        checker: Checker,
+        merger: Merger,
+        publisher: Publisher,
+    ) -> None:
+        work_log = WorkLog(layout, database, directory, broker, events, self._recover_later)
+        background = BackgroundWork(layout.state_dir, self._catch_up)
+        self._context = context = WorkContext(
+            settings, layout, database, directory, broker, mirrors, work_log, background
+        )
+        logs = ProposalLogs(layout.work_log)
+        publish_step = PublishStep(context, publisher)
+        check_step = CheckStep(context, logs, checker)
+        land_step = LandStep(context, check_step, publish_step, merger)
+        self.pruning: Final = WorkPruning(context)
+        self.submissions: Final = Submissions(context, importer, check_step, self.pruning)
+        self.decisions: Final = WorkDecisions(context, land_step)
+        self.queries: Final = WorkQueries(context, logs)
+        self.maintenance: Final = WorkMaintenance(context, self.decisions)
+        self._recovery = WorkRecovery(context, check_step, land_step, publish_step, self.pruning)
+
+    async def run(self) -> None:
+        """Recover proposals, then expire them until cancelled."""
+        await self._recovery.run()
+        self._context.recovered.set()
+        await self.maintenance.expire()
+
+    async def open_work(self, repo: str) -> list[str]:
+        """Return the names of the open proposals for a repository."""
+        await self._context.ready()
+        return [row.name for row in await self._context.database.read(lambda db: index.open_of(db, repo))]
+
+    async def forget_repository(self, repo: str) -> None:
+        """End all work for a repository that the operator removes, and delete its proposals. The audit rows stay."""
+        context = self._context
+        await context.ready()
+        work = context.repository(repo)
+        if not work.is_dir():
+            return
+        await self._recovery.end_all(repo, policy.REPOSITORY_REMOVED)
+        async with context.locks[repo]:
+            await UPKEEP.run(_delete, work, context.layout.scratch, context.layout.work_log(repo, 0).parent)
+            await context.database.write(partial(_forget, repo=repo))
+        await context.notify_waiters()
+
+    def _recover_later(self, repo: str) -> None:
+        self._recovery.recover_later(repo)
+
+    async def _catch_up(self, repo: str) -> None:
+        await self._recovery.catch_up(repo)
+
+    async def close(self) -> None:
+        """End requests and background work. The next start of the daemon goes on with what is half done."""
+        await self._context.close()
+
+
+def _forget(db: sqlite3.Connection, repo: str) -> None:
+    index.delete_rows(db, repo)
+    comments.delete(db, repo)
+
+
+def _delete(work: Path, scratch: Path, logs: Path) -> None:
+    """Delete a work repository and its logs. After a kill it is there whole, or gone."""
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    gone = scratch / f"removed-{work.name}"
+    shutil.rmtree(gone, ignore_errors=True)
+    work.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+    shutil.rmtree(logs, ignore_errors=True)

@@ -1,0 +1,81 @@
+"""Expiry of work, and the rebuild of its index from the tags."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import structlog
+
+from hive_core.errors import HiveError
+from hive_core.gate.policy import SYSTEM
+from hive_core.gate.records.states import IllegalHistory, State
+from hive_core.gate.records.transitions import seconds
+from hive_core.gate.subject.work import as_request
+from hive_core.infra.concurrency.threads import READS
+from hive_core.work.gate import policy
+from hive_core.work.gate.context import WorkContext
+from hive_core.work.gate.pipeline.decide import WorkDecisions
+from hive_core.work.gate.records import index
+from hive_core.work.gate.records.index import WorkRow
+
+_LONGEST_PAUSE = 600.0
+
+log = structlog.get_logger(__name__)
+
+
+class WorkMaintenance:
+    """Expires work, and rebuilds its index."""
+
+    def __init__(self, context: WorkContext, decisions: WorkDecisions) -> None:
+        self._context = context
+        self._decisions = decisions
+
+    async def expire(self) -> None:
+        """Withdraw work on which nobody has decided in time, until cancelled."""
+        pause = min(_LONGEST_PAUSE, self._context.settings.proposal_days * 86_400 / 4)
+        while True:
+            await asyncio.sleep(pause)
+            await self.expire_now()
+
+    async def expire_now(self) -> None:
+        """Withdraw the work that has expired."""
+        for row in await self._context.database.read(lambda db: index.expired(db, seconds() * 1_000)):
+            try:
+                await self._expire(row)
+            except (HiveError, OSError) as error:
+                log.error("work not expired", repo=row.repo, number=row.number, error=str(error))
+
+    @as_request
+    async def reindex(self) -> int:
+        """Rebuild the index from the tags; returns the number of rows that were corrected.
+
+        Raises `repository_damaged` after the others are done.
+        """
+        context = self._context
+        changed = 0
+        damaged = []
+        for repo in sorted(path.name.removesuffix(".git") for path in context.layout.work.glob("*.git")):
+            try:
+                async with context.locks[repo]:
+                    rows = await context.in_repository(repo, index.rows_of_repository, READS)
+                    before = await context.database.read(partial(index.of_repo, repo=repo))
+                    old = {row.number: row for row in before}
+                    new = {row.number: row for row in rows}
+                    changed += sum(old.get(number) != new.get(number) for number in old.keys() | new.keys())
+                    await context.database.write(partial(index.replace_all, repo=repo, rows=rows))
+            except (IllegalHistory, ValueError) as error:
+                damaged.append(f"{repo}: {error}")
+        await context.notify_waiters()
+        if damaged:
+            why = f"tags that are not the gate's, in the work repository of {'; '.join(damaged)}"
+            hint = "see them with git tag; the index of the others was made anew"
+            raise HiveError("repository_damaged", why, hint=hint, status=500)
+        return changed
+
+    async def _expire(self, row: WorkRow) -> None:
+        context = self._context
+        async with context.locks[row.repo]:
+            now = await context.row(row.repo, row.number)
+            if now.state in (State.PROPOSAL, State.BUILT):
+                await self._decisions.take_back(now, policy.EXPIRED, SYSTEM)

@@ -1,0 +1,141 @@
+"""Queries about work: an agent sees what it submitted and what it reviews, the manager and the operator see all."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import dataclass
+
+from hive_core.errors import HiveError
+from hive_core.gate.policy import Principal
+from hive_core.gate.records.states import State
+from hive_core.gate.subject.logs import ProposalLogs
+from hive_core.infra.concurrency.shared_results import SharedResults
+from hive_core.infra.concurrency.threads import READS
+from hive_core.infra.git.comparison.shown_diff import ShownDiff
+from hive_core.infra.git.repository import Repository
+from hive_core.protocol import LogsAnswer, LogsQuery, WorkDetail, WorkList, WorkQuery, WorksQuery
+from hive_core.work.gate import policy
+from hive_core.work.gate.context import WorkContext
+from hive_core.work.gate.policy import unknown_work
+from hive_core.work.gate.records import comments, index, work_tag
+from hive_core.work.gate.records.changes import Contents, read_contents
+from hive_core.work.gate.records.index import WorkRow
+from hive_core.work.gate.records.work_tag import WorkTag
+
+_SHOWN_DIFF = 64 * 1024
+_KEPT_BYTES = 8 * 1024 * 1024
+"""Size of the contents of work that are kept for the next question about it."""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The part of an answer that is read from the work repository, which is the same as long as the state is."""
+
+    results: WorkTag
+    contents: Contents
+    pruned: bool
+
+
+def _size(shown: _Shown) -> int:
+    """Return about the memory that the contents take up."""
+    contents = shown.contents
+    return 1_000 + len(contents.diff.text) + 800 * len(contents.files) + 900 * len(contents.commits)
+
+
+class WorkQueries:
+    """Answers queries about work. All of them wait until recovery is done."""
+
+    def __init__(self, context: WorkContext, logs: ProposalLogs) -> None:
+        self._context = context
+        self._logs = logs
+        self._shown: SharedResults[tuple[str, int, int, State, int], _Shown] = SharedResults(_KEPT_BYTES, _size)
+
+    async def works(self, query: WorksQuery, principal: Principal) -> WorkList:
+        """Return the work that matches, the newest first; an agent sees only its own, and what it reviews."""
+        await self._context.recovered.wait()
+        seen_by = None if policy.sees_all(principal) else principal.name
+        rule = policy.AGENT + principal.name
+        reviews = {record.name for record in self._context.mirrors.records() if record.review == rule}
+
+        def read(db: sqlite3.Connection) -> WorkList:
+            rows, total = index.select(db, query, seen_by=seen_by, reviews=reviews)
+            return WorkList(work=[row.to_protocol() for row in rows], total=total)
+
+        return await self._context.database.scan(read)
+
+    async def wait_for_change(self, repo: str, number: int, query: WorkQuery, principal: Principal) -> None:
+        """Wait for another state than the query's, or until its time is over. Raises `unknown_work`."""
+        context = self._context
+        await context.recovered.wait()
+        row = await context.visible_row(repo, number, principal)
+        changed = context.work_log.changed
+        deadline = asyncio.get_running_loop().time() + query.wait_seconds
+        async with changed:
+            while row.state.value == query.unlike and not context.closed:
+                row = await context.row(repo, number)
+                if row.state.value != query.unlike:
+                    break
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await changed.wait()
+                except TimeoutError:
+                    break
+
+    async def show(self, repo: str, number: int, principal: Principal) -> WorkDetail:
+        """Return work with its diff, commits, checks and comments. Raises `unknown_work`."""
+        context = self._context
+        await context.recovered.wait()
+        row = await context.visible_row(repo, number, principal)
+        key = (repo, number, row.created_at, row.state, context.prunings[repo])
+        shown = await self._shown.get(key, lambda: self._read(row))
+        said = await context.database.read(lambda db: comments.of_work(db, repo, number))
+        contents = shown.contents
+        return WorkDetail(
+            **row.to_protocol().model_dump(),
+            checks=shown.results.checks,
+            commits=contents.commits,
+            commit_count=contents.commit_count,
+            files=contents.files,
+            diff=contents.diff.text,
+            diff_bytes=contents.diff.size,
+            comments=said,
+            pruned=shown.pruned,
+        )
+
+    async def log(self, repo: str, number: int, query: LogsQuery, principal: Principal) -> LogsAnswer:
+        """Return lines of the log of the checks. Raises `unknown_work`."""
+        await self._context.recovered.wait()
+        await self._context.visible_row(repo, number, principal)
+        return await self._logs.read(repo, number, query)
+
+    async def _read(self, row: WorkRow) -> _Shown:
+        def read(work: Repository) -> _Shown:
+            pruned = _is_pruned(work, row)
+            contents = Contents(ShownDiff(), [], [], 0)
+            if not pruned:
+                contents = read_contents(work, row.base, row.commit, _SHOWN_DIFF)
+            return _Shown(_results(work, row), contents, pruned)
+
+        try:
+            return await self._context.in_repository(row.repo, read, READS)
+        except (HiveError, OSError):
+            if self._context.repository(row.repo).exists():
+                raise
+            raise unknown_work(row.repo, row.number) from None  # The repository has been removed meanwhile.
+
+
+def _results(work: Repository, row: WorkRow) -> WorkTag:
+    """Return the data of the tag `built/N`, or of `failed/N` if the checks failed; without both that of the row."""
+    if row.state not in (State.PROPOSAL, State.BUILDING):
+        for tag in work.read_tags([f"built/{row.number}", f"failed/{row.number}"]):
+            return work_tag.parse_message(tag.message)
+    return row.tag(row.state)
+
+
+def _is_pruned(work: Repository, row: WorkRow) -> bool:
+    """Return True if the files of ended work were removed."""
+    if row.open or row.state is State.DEPLOYED:
+        return False
+    tags = work.read_tags([f"{row.state}/{row.number}"])
+    return any(work_tag.parse_message(tag.message).pruned is not None for tag in tags)

@@ -1,0 +1,125 @@
+"""Work from its submission to its landing."""
+
+from __future__ import annotations
+
+import pytest
+
+from hive_core.errors import HiveError
+from tests.unit.core.work.gate.work_hive import ADA, BOB, MANAGER, OPERATOR, FakeCheck, WorkHive, git
+
+
+async def test_approved_work_is_on_the_branch(hive: WorkHive) -> None:
+    """Submitted work without checks waits for its decision, and lands by fast-forward when it is approved."""
+    work = await hive.built({"app.py": "def f():\n    return 2\n"})
+    assert work.waits_for == "manager" and work.checks == []
+    await hive.approve(work.number)
+    landed = await hive.until(work.number, "deployed")
+    assert landed.landed == work.commit == hive.tip()
+    assert set(hive.work().tags()) == {
+        f"{state}/1" for state in ("proposal", "building", "built", "approved", "deployed")
+    }
+    assert [text.partition("\n")[0] for text in await hive.messages("ada")] == [
+        f"Work web/1 has landed: the branch is at {work.commit} now."
+    ]
+    assert (await hive.messages("hm1nd"))[0].startswith("Review work web/1: approve or deny it (state built).\n")
+    await hive.check()
+
+
+async def test_failed_checks_end_work_and_tell_why(hive: WorkHive) -> None:
+    """Work whose checks fail is decided on by nobody; its maker gets the reason and the end of the log."""
+    hive.set(checks=[FakeCheck("test")])
+    sha = hive.commit({"BROKEN": "x"})
+    number = (await hive.submit(sha)).number
+    work = await hive.until(number, "failed")
+    assert (work.outcome, work.checks) == ("the check test failed: exit code 1", ["test: exit code 1"])
+    (text,) = await hive.messages("ada")
+    assert text.startswith("Work web/1 failed.\n") and "Z it is broken" in text
+    assert await hive.messages("hm1nd") == []
+    await hive.check()
+
+
+async def test_branch_that_went_on_needs_a_rebase(hive: WorkHive) -> None:
+    """Without merges, work on an older commit of the branch fails with the commit to rebase onto; nothing lands."""
+    work = await hive.built({"a": "1"})
+    tip = hive.land_elsewhere({"b": "2"})
+    await hive.approve(work.number)
+    failed = await hive.until(work.number, "failed")
+    assert f"rebase the work onto {tip}" in failed.outcome
+    assert hive.tip() == tip
+    await hive.check()
+
+
+async def test_merged_tree_is_checked(hive: WorkHive) -> None:
+    """With merges, the branch gets a merge whose tree has passed the checks once more."""
+    hive.set(merges=True, checks=[FakeCheck("test")])
+    work = await hive.built({"a": "1"})
+    hive.land_elsewhere({"b": "2"})
+    await hive.approve(work.number)
+    landed = await hive.until(work.number, "deployed")
+    assert landed.landed == hive.tip() != work.commit
+    tree = git(hive.layout.mirror("web"), "rev-parse", f"{landed.landed}^{{tree}}")
+    assert hive.outside.checked[-1] == (1, tree)
+    await hive.check()
+
+
+async def test_landed_work_is_published_once(hive: WorkHive) -> None:
+    """Landed work is published until that succeeds, and the link is kept with it."""
+    hive.set(push="branch")
+    hive.outside.unpublishable.append(HiveError("upstream_unreachable", "no route", status=503))
+    work = await hive.built({"a": "1"})
+    await hive.approve(work.number)
+    while not (await hive.show(work.number)).link:
+        await hive.gate._context.background.ended.wait()
+        hive.gate._context.background.ended.clear()
+    assert hive.outside.published == [(1, work.commit)]
+    assert (await hive.show(1)).link == "https://forge.example/web/pulls/1"
+    await hive.check()
+
+
+async def test_nobody_decides_on_their_own_work(hive: WorkHive) -> None:
+    """Whoever submitted work does not approve it, and another decider is asked in their place."""
+    work = await hive.built({"a": "1"}, MANAGER)
+    assert work.waits_for == "operator"
+    with pytest.raises(HiveError, match="submitted web/1") as refused:
+        await hive.approve(work.number, MANAGER)
+    assert refused.value.code == "own_proposal"
+    await hive.approve(work.number, OPERATOR)
+    await hive.until(work.number, "deployed")
+
+
+async def test_an_agent_reviews(hive: WorkHive) -> None:
+    """An agent that is the reviewer of a repository sees its work and decides on it; others do neither."""
+    hive.set(review="agent:bob")
+    work = await hive.built({"a": "1"})
+    assert work.waits_for == "agent:bob"
+    assert (await hive.show(work.number, BOB)).diff
+    await hive.approve(work.number, BOB)
+    await hive.until(work.number, "deployed")
+    hive.set(review="manager")
+    with pytest.raises(HiveError) as unseen:
+        await hive.show(work.number, BOB)
+    assert unseen.value.code == "unknown_work"
+    assert (await hive.show(work.number, ADA)).state == "deployed"
+
+
+async def test_comments_reach_who_submitted(hive: WorkHive) -> None:
+    """A remark on a line is kept with the work, and its maker gets it quoted."""
+    work = await hive.built({"a": "1\n2\n"})
+    await hive.comment(work.number, "Why two?\nApprove it", path="a", line=2)
+    (kept,) = (await hive.show(work.number)).comments
+    assert (kept.by, kept.path, kept.line, kept.text) == ("hm1nd", "a", 2, "Why two?\nApprove it")
+    (text,) = await hive.messages("ada")
+    assert text.startswith("hm1nd commented on work web/1 (state built).\n")
+    assert "line 2:\n> a" in text and "> Why two?\n> Approve it" in text
+
+
+async def test_failed_work_is_tried_again(hive: WorkHive) -> None:
+    """A retry is a new proposal of the same commit by the same party, which nobody may approve who made it."""
+    hive.set(checks=[FakeCheck("test")])
+    number = (await hive.submit(hive.commit({"BROKEN": "x"}))).number
+    await hive.until(number, "failed")
+    hive.set()
+    again = await hive.retry(number)
+    assert (again.number, again.by, again.commit) == (2, "ada", (await hive.show(1)).commit)
+    await hive.until(2, "built")
+    await hive.check()

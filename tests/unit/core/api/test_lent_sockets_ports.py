@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.api.lent_sockets import lender
-from hive_core.api.lent_sockets import MAX_PENDING, PagePorts
+from hive_core.api.lent_sockets import MAX_PENDING, PagePorts, lender
 from hive_core.errors import HiveError
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from hive_core.api.lent_sockets import lender
-from hive_core.api.lent_sockets import UnixSockets
+from hive_core.api.lent_sockets import UnixSockets, lender
 from hive_core.errors import HiveError
 from tests.unit.core.api.test_lent_sockets_ports import lent
 

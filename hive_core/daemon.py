@@ -49,6 +49,7 @@ from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
 from hive_core.runtimes.resolver import HostResolver
 from hive_core.settings import Settings
+from hive_core.work.gate.parts import make_work_gate
 from hive_core.work.repositories.opening import open_repositories
 from hive_core.work.repositories.upkeep import fetch_regularly, tidy_mirrors
 
@@ -211,6 +212,17 @@ class Daemon:
             settings, layout, database, credentials, runtime.bubblewrap, partial(_agents_with, agents)
         )
         stack.push_async_callback(repositories.close)
+        work_gate = make_work_gate(
+            settings=settings,
+            layout=layout,
+            database=database,
+            directory=directory,
+            broker=broker,
+            events=events,
+            agents=agents,
+            runtime=runtime,
+            repositories=repositories,
+        )
         services = Services(
             layout=layout,
             database=database,
@@ -229,6 +241,7 @@ class Daemon:
             page_access=page_access,
             access=access,
             gate=gate,
+            work_gate=work_gate,
             status_report=status_report,
             repositories=repositories,
             repository_settings=settings.repositories,
@@ -258,6 +271,7 @@ class Daemon:
         # The gate closes before the agents stop, so that a stopped agent does not count as unhealthy. The next daemon
         # continues the deployments in progress.
         stack.push_async_callback(gate.close)
+        stack.push_async_callback(work_gate.close)
         for background in (
             self._part("vacuum", run_retention(broker.vacuum, settings.retention_days)),
             self._part("database limit", limit_database(space, broker, scheduler)),
@@ -275,6 +289,7 @@ class Daemon:
             self._part("gate", gate.run()),
             self._part("fetches", fetch_regularly(repositories, settings.repositories.fetch_minutes)),
             self._part("packing of mirrors", tidy_mirrors(repositories)),
+            self._part("gate of work", work_gate.run()),
         ):
             stack.callback(background.cancel)
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.repositories.configuration import applied_repository
-from hive_agent.tools import proposals
+from hive_agent.tools import proposals, work
 from hive_agent.tools.output import Lines, Skip, as_tool_errors, read_log
 from hive_agent.tools.proposals import CommitText, ProposalNote, propose
 from hive_core.protocol import (
@@ -43,6 +43,20 @@ def add_tools(server: MCPServer[None], client: CoreClient, environment: AgentEnv
     add_review_tools(server, client, environment)
     add_request_tools(server, client, environment)
     _add_lifecycle_tools(server, client)
+    _add_work_tools(server, client)
+
+
+def _add_work_tools(server: MCPServer[None], client: CoreClient) -> None:
+    server.remove_tool("my_work")
+
+    @server.tool(structured_output=False)
+    async def list_work(
+        repo: Annotated[str, Field(description="Only for this repository; empty: all.")] = "",
+        state: work.View = "open",
+        offset: work.Offset = 0,
+    ) -> str:
+        """List the work of all agents for repositories, the newest first, with state and pending decision."""
+        return await work.list_work(client, repo, state, offset)
 
 
 def _add_lifecycle_tools(server: MCPServer[None], client: CoreClient) -> None:

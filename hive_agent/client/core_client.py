@@ -23,7 +23,7 @@ from hive_core.protocol import (
     StateRequest,
     WhoAmI,
 )
-from hive_core.protocol.names import NAME_PATTERN
+from hive_core.protocol.names import NAME_PATTERN, is_repository_name
 from hive_core.text import shown
 
 # Names that are used as `protocol.NAME` are loaded with their first use; see hive_core.protocol.
@@ -131,6 +131,32 @@ class CoreClient(CoreConnection):
         """Send a message of this agent to itself, from a program in its container."""
         return await self.post("/v1/wake", request, SendAnswer)
 
+    async def submit_work(self, request: protocol.SubmitWork) -> protocol.WorkProposal:
+        """Submit a commit for a repository; returns after the intake, before the checks."""
+        return await self.post("/v1/work", request, protocol.WorkProposal, waits=_INTAKE_SECONDS)
+
+    async def works(self, query: protocol.WorksQuery) -> protocol.WorkList:
+        """List the work that this agent may see."""
+        return await self.call("GET", "/v1/work", protocol.WorkList, query=_values(query))
+
+    async def work(self, repo: str, number: int, query: protocol.WorkQuery) -> protocol.WorkDetail:
+        """Get work with everything that a decision needs; waits for a change if `query` says so."""
+        path = _work(repo, number)
+        return await self.call("GET", path, protocol.WorkDetail, query=_values(query), waits=query.wait_seconds)
+
+    async def withdraw_work(self, repo: str, number: int, request: protocol.WithdrawWork) -> protocol.WorkProposal:
+        return await self.post(f"{_work(repo, number)}/withdraw", request, protocol.WorkProposal)
+
+    async def comment_on_work(self, repo: str, number: int, request: protocol.CommentOnWork) -> protocol.WorkComment:
+        return await self.post(f"{_work(repo, number)}/comments", request, protocol.WorkComment)
+
+    async def approve_work(self, repo: str, number: int, request: protocol.ApproveWork) -> protocol.WorkProposal:
+        """Approve work; returns before the landing. Only for the party that it waits for."""
+        return await self.post(f"{_work(repo, number)}/approve", request, protocol.WorkProposal)
+
+    async def deny_work(self, repo: str, number: int, request: protocol.DenyWork) -> protocol.WorkProposal:
+        return await self.post(f"{_work(repo, number)}/deny", request, protocol.WorkProposal)
+
     async def approve(self, agent: str, number: int, request: protocol.ApproveRequest) -> protocol.Proposal:
         """Approve a proposal; returns before the deployment. Only for the manager, like all that follow."""
         return await self.post(f"{_proposal(agent, number)}/approve", request, protocol.Proposal)
@@ -178,6 +204,12 @@ def _proposal(agent: str, number: int) -> str:
     if number < 0:
         raise CoreError("bad_number", f"{number} is not the number of a proposal", "see the list of proposals", 400)
     return f"/v1/proposals/{_checked(agent)}/{number}"
+
+
+def _work(repo: str, number: int) -> str:
+    if number < 0 or not is_repository_name(repo):
+        raise CoreError("bad_number", f"{shown(repo)}/{number} is not the name of work", "see the tool my_work", 400)
+    return f"/v1/work/{repo}/{number}"
 
 
 def _checked(name: str) -> str:

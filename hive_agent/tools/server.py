@@ -20,6 +20,7 @@ from hive_agent.tools.bounded_server import BoundedServer
 from hive_agent.tools.output import LONGEST_OUTPUT, add_log_tools, as_tool_errors, first_lines
 from hive_agent.tools.proposals import add_proposal_tools
 from hive_agent.tools.questions import add_asking_tools
+from hive_agent.tools.work import add_work_tools
 from hive_core.protocol import MAX_WAIT_SECONDS, Peer, ReceiveRequest, SendRequest
 from hive_core.protocol.names import NAME_RULE
 from hive_core.text import escape_unprintable
@@ -46,6 +47,7 @@ def build(role: Role, environment: AgentEnvironment, client: CoreClient) -> MCPS
     add_asking_tools(server, client)
     add_log_tools(server, client)
     add_proposal_tools(server, client, environment)
+    add_work_tools(server, client)
     role.add_tools(server, client, environment)
     return server
 

@@ -54,6 +54,7 @@ COMMANDS = {
     "rebuild": Lazy(
         "hive_core.cli.commands.gate.deployments:rebuild", "Rebuild agents with the current hyperhive and deploy them."
     ),
+    "work": Lazy("hive_core.cli.commands.work.proposals:work", "Review and land the work of agents."),
     "history": Lazy(
         "hive_core.cli.commands.gate.deployments:history", "Show the deployments of an agent, the newest first."
     ),

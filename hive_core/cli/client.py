@@ -16,7 +16,13 @@ from urllib.parse import quote, urlencode
 
 from hive_core.cli.errors import Failure, NoDaemon, hint_of_command, name_of_field
 from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
-from hive_core.protocol.names import NAME_PATTERN, STREAM_TYPE, why_not
+from hive_core.protocol.names import (
+    NAME_PATTERN,
+    STREAM_TYPE,
+    is_repository_name,
+    why_no_repository_name,
+    why_not,
+)
 
 PATIENCE_SECONDS = 60.0
 """Time limit of an answer, in addition to the time that the daemon was asked to wait."""
@@ -32,6 +38,13 @@ def agent_path(name: str, action: str = "") -> str:
 def proposal_path(name: str, number: int, action: str = "") -> str:
     """Return the URL path of an agent's proposal. An invalid name raises Failure."""
     return f"/v1/proposals/{_quoted_name(name)}/{number}{'/' + action if action else ''}"
+
+
+def work_path(repo: str, number: int, action: str = "") -> str:
+    """Return the URL path of a proposal of work. An invalid name raises Failure."""
+    if not is_repository_name(repo):
+        raise Failure("bad_repository_name", why_no_repository_name(repo), hint='"hive-c0re work" shows what there is')
+    return f"/v1/work/{quote(repo)}/{number}{'/' + action if action else ''}"
 
 
 def _quoted_name(name: str) -> str:

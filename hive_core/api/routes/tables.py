@@ -14,6 +14,7 @@ from hive_core.api.routes import questions as question_routes
 from hive_core.api.routes.agents import access
 from hive_core.api.routes.agents import management as of_agents
 from hive_core.api.routes.status_report import StatusReport
+from hive_core.api.routes.work import proposals as of_work
 from hive_core.api.routes.work import repositories as of_repositories
 from hive_core.gate.gate import Gate
 from hive_core.infra.database.copies import DatabaseCopies
@@ -22,6 +23,7 @@ from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 from hive_core.settings import RepositorySettings
+from hive_core.work.gate.gate import WorkGate
 from hive_core.work.repositories.registry import Repositories
 
 
@@ -46,6 +48,7 @@ class Services:
     page_access: PageAccess
     access: UnixSockets
     gate: Gate
+    work_gate: WorkGate
     status_report: StatusReport
     repositories: Repositories
     repository_settings: RepositorySettings
@@ -78,6 +81,8 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
         *of_agents.agent_requests(gate),
         *proposals.submissions(gate),
         *proposals.decisions(gate, manager_only=True),
+        *of_work.submissions(services.work_gate),
+        *of_work.work_views(services.work_gate),
     ]
 
 
@@ -96,6 +101,7 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *of_agents.deployments(gate, manager_only=False),
         *proposals.submissions(gate),
         *proposals.decisions(gate, manager_only=False),
+        *of_work.work_views(services.work_gate),
         *proposals.fetch_permissions(gate),
         *proposals.index_maintenance(gate),
         *proposals.pruning(gate),

@@ -55,6 +55,9 @@ NOTHING_TO_DO = (
     "/v1/agents/{name}/rollback",
     "/v1/agents/{name}/limits",
     *(f"/v1/proposals/{{name}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw", "allow-fetches")),
+    # There is no repository.
+    "/v1/work",
+    *(f"/v1/work/{{repo}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw", "retry", "comments")),
 )
 # Every field may be missing, but not all of them, and so not the body.
 NOT_EMPTY = ("POST /v1/agents/{name}/limits", "POST /v1/questions/{id}/answer")

@@ -1,0 +1,117 @@
+"""The gate of work with the real checks, merges and repositories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hive_core.agents import AgentRegistry
+from hive_core.errors import HiveError
+from hive_core.gate.policy import SYSTEM, name_from_label
+from hive_core.gate.records.transitions import person
+from hive_core.infra.database.database import Database
+from hive_core.infra.telemetry.events import EventHub
+from hive_core.layout import Layout
+from hive_core.messaging import Broker, Directory
+from hive_core.runtimes.base import Runtime
+from hive_core.settings import Settings
+from hive_core.text import Quoted, escaped_line
+from hive_core.work.checks.runner import CheckOrder, CheckRunner
+from hive_core.work.gate.gate import WorkGate
+from hive_core.work.gate.intake.import_work import WorkImporter, WorkLimits
+from hive_core.work.gate.interfaces import CheckResult, MergedWork, Publisher, RepositorySettings
+from hive_core.work.gate.records.index import WorkRow
+from hive_core.work.landing.merge import Changed, Conflict, Merger
+from hive_core.work.repositories.registry import Repositories
+
+_TITLE = 200
+_BODY = 4_000
+
+
+class WorkChecker:
+    """Runs the checks of a repository on the active closure of the agent that submitted the work."""
+
+    def __init__(self, layout: Layout, agents: AgentRegistry, runner: CheckRunner) -> None:
+        self._layout = layout
+        self._agents = agents
+        self._runner = runner
+
+    async def __call__(
+        self, record: RepositorySettings, row: WorkRow, tree: str, say: Callable[[str], None]
+    ) -> CheckResult:
+        agent = name_from_label(row.by)
+        found = self._agents.find(agent)
+        if found is None or not found.closure:
+            why = f"the checks run with the programs of {agent}, which is gone"
+            return CheckResult([], why)
+        order = CheckOrder(
+            repository=self._layout.work_repository(record.name),
+            tree=tree,
+            closure=found.closure,
+            agent=agent,
+            checks=record.checks,  # type: ignore[arg-type]
+        )
+        outcome = await self._runner.run(order, say)
+        lines = []
+        for check in record.checks:
+            if check.name == outcome.failed:
+                lines.append(f"{check.name}: failed: {outcome.reason}")
+                break
+            lines.append(f"{check.name}: passed")
+        failure = "" if outcome.passed else f"the check {outcome.failed} failed: {outcome.reason}"
+        return CheckResult(lines, failure)
+
+
+class WorkMerger:
+    """Merges approved work into its branch."""
+
+    def __init__(self, layout: Layout, merger: Merger) -> None:
+        self._layout = layout
+        self._merger = merger
+
+    async def __call__(self, row: WorkRow, branch: str) -> MergedWork:
+        work = self._layout.work_repository(row.repo)
+        message = f"Merge work {row.name}\n\n{Quoted(row.title).block(_TITLE)}\n"
+        done = await self._merger.merge(work, branch, row.commit, row.base, message, person(SYSTEM))
+        if isinstance(done, Conflict):
+            return MergedWork(conflicts=done.paths)
+        if isinstance(done, Changed):
+            return MergedWork(changed=done.paths)
+        return MergedWork(commit=done.commit, tree=done.tree)
+
+
+async def no_publisher(record: RepositorySettings, row: WorkRow) -> str:
+    """Say that this hive has no way to publish."""
+    why = f"{escaped_line(record.push)} of {record.name} is not possible in this hive"
+    raise HiveError("cannot_publish", why, hint="set push to none", status=503)
+
+
+def make_work_gate(
+    *,
+    settings: Settings,
+    layout: Layout,
+    database: Database,
+    directory: Directory,
+    broker: Broker,
+    events: EventHub,
+    agents: AgentRegistry,
+    runtime: Runtime,
+    repositories: Repositories,
+    publisher: Publisher = no_publisher,
+) -> WorkGate:
+    """Return the gate of work."""
+    bwrap: str | None = runtime.bubblewrap
+    scratch: Path = layout.scratch
+    return WorkGate(
+        settings=settings,
+        layout=layout,
+        database=database,
+        directory=directory,
+        broker=broker,
+        events=events,
+        mirrors=repositories,
+        importer=WorkImporter(bwrap, scratch, WorkLimits(settings.work_bytes, settings.work_files)),
+        checker=WorkChecker(layout, agents, CheckRunner(runtime, layout, settings.checks)),
+        merger=WorkMerger(layout, Merger(bwrap, scratch)),
+        publisher=publisher,
+    )

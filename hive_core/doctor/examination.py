@@ -31,6 +31,7 @@ from hive_core.doctor.host_checks import (
     check_mounts,
     check_namespaces,
     check_permissions,
+    check_ssh,
 )
 from hive_core.doctor.nix_checks import check_nix
 from hive_core.doctor.quota_checks import check_disk_quotas
@@ -68,8 +69,9 @@ def examine(file: Path | None, environment: Mapping[str, str], socket: Path, ask
 async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
     layout = settings.layout
     nixos = settings.runtime == "nixos"
-    git, bwrap_version, problem = await asyncio.gather(
+    git, ssh, bwrap_version, problem = await asyncio.gather(
         probes.ask_host("git", "--version"),
+        probes.ask_host("ssh", "-V"),
         probes.ask_host("bwrap", "--version"),
         probes.bubblewrap(),
     )
@@ -77,6 +79,7 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
     if found[0].severity == "ok":
         bwrap = None if problem else shutil.which("bwrap")
         found.append(check_git_trial(await why_git_fails(bwrap)))
+    found.append(check_ssh(ssh))
     if nixos:
         nix, containers = await asyncio.gather(probes.nix(), probes.containers())
         kernel = probes.read_kernel()

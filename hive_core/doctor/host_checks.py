@@ -31,6 +31,14 @@ def check_git(said: CommandOutput) -> Finding:
     return ok("git", f"git is {dotted(found)}")
 
 
+def check_ssh(said: CommandOutput) -> Finding:
+    """Check that the client of OpenSSH is installed, which fetches repositories with ssh URLs."""
+    if said.missing:
+        remedy = "install the client of OpenSSH where the daemon finds it (its PATH); https URLs work without it"
+        return warning("ssh", "ssh is not installed: repositories with ssh URLs cannot be fetched", remedy)
+    return ok("ssh", "ssh is there, for repositories with ssh URLs")
+
+
 def check_bubblewrap(problem: str, remedy: str, settings: Settings, said: CommandOutput) -> Finding:
     """Check whether bubblewrap works, which the nixos runtime needs for intake.
 

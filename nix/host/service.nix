@@ -41,6 +41,7 @@ in
         pkgs.coreutils
         pkgs.e2fsprogs # chattr, for which nixos-container looks here
         pkgs.git
+        pkgs.openssh # repositories with ssh URLs
         pkgs.util-linux
       ];
       environment = {

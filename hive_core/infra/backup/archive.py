@@ -24,7 +24,7 @@ FORMAT = 1
 MANIFEST = "hyperhive-backup.json"
 END = "hyperhive-end.json"
 DATABASE = "hive.sqlite"
-DIRECTORIES = ("applied", "closures", "agents", "credentials", "logs")
+DIRECTORIES = ("applied", "closures", "repos", "work", "agents", "credentials", "logs")
 """The parts of a state directory that a backup has, in the order in which they are read.
 
 Not there: `flakes`, `deployed` and `gcroots`, which are made anew, and `scratch` and `trash`, which nothing needs.

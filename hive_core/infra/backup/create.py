@@ -1,6 +1,6 @@
 """Creation of a backup, also of a hive whose daemon runs.
 
-The database is copied first, then the applied repositories: the daemon writes tags before the database, so a backup
+The database is copied first, then the repositories: the daemon writes tags before the database, so a backup
 looks like a hive whose daemon was killed, and the recovery at the next start brings the index up to date. Agents that
 are created after that are not read, and the backup begins anew if one was destroyed meanwhile.
 """
@@ -30,6 +30,10 @@ from hive_core.infra.storage.files import open_directory
 from hive_core.layout import Layout
 
 _ATTEMPTS = 3
+_REPOSITORIES = ("applied", "repos", "work")
+"""Parts whose directories are git repositories, which are read while nobody changes their refs."""
+_WITHOUT_AGENTS = ("credentials", "repos", "work")
+"""Parts whose entries do not have the names of agents."""
 
 
 @dataclass
@@ -138,10 +142,10 @@ def _add_all(
             for entry in sorted(os.listdir(within)):  # noqa: PTH208 - it is a descriptor
                 # The names of agents have no dot: `ada`, `ada.git`, `ada.log.1`, and the directory `builds` of logs.
                 of_agent = entry.partition(".")[0] in names or entry == "builds"
-                if not of_agent and part != "credentials":
+                if not of_agent and part not in _WITHOUT_AGENTS:
                     continue
                 report(f"{part}/{entry}")
-                if part == "applied" and (directory / entry).is_dir():
+                if part in _REPOSITORIES and (directory / entry / "objects").is_dir():
                     with exclusive_repository_lock(directory / entry):
                         writer.add(within, entry, f"{part}/{entry}")
                 else:

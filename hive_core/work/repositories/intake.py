@@ -25,7 +25,7 @@ from hive_core.infra.git.quarantine import GitStarter, Quarantine, create_bare_r
 from hive_core.infra.processes import describe_exit
 from hive_core.infra.storage.disk_space import disk_full, has_room, reports_lack_of_space
 from hive_core.runtimes.bubblewrap import inspect_host
-from hive_core.text import shown
+from hive_core.text import printable_line
 from hive_core.work.repositories.upstream.confinement import find_program
 
 PREFIX = "mirror-"
@@ -134,7 +134,9 @@ class MirrorImporter:
             hint = "raise repositories.transfer_bytes in the settings if that much is right"
             return HiveError("upstream_too_large", why, hint=hint, status=502)
         lines = [line.strip() for line in output.splitlines() if line.strip()]
-        said = f": {shown(lines[-1][:_QUOTED])}" if lines else ""
+        # The line about the object comes before those about the end.
+        marked = [line for line in lines if line.startswith("error:")]
+        said = f': "{printable_line((marked or lines)[0], _QUOTED)}"' if lines else ""
         why = f"git does not accept what upstream has sent ({describe_exit(status)}){said}"
         hint = "git fsck in the repository shows what is wrong with it; nothing was taken over"
         return HiveError("bad_upstream", why, hint=hint, status=502)

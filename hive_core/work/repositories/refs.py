@@ -27,6 +27,7 @@ _HEADER = "# pack-refs with: sorted \n"
 _LONGEST = 200
 """Bytes of a name: as a file below a directory it must be possible on every file system."""
 _BAD_CHARACTERS = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\"']|\.\.|@\{|//")
+_NO_ID = "0" * 40
 _ID = re.compile(r"[0-9a-f]{40}")
 
 
@@ -78,7 +79,7 @@ def read_offered(lines: Iterable[str], most: int) -> OfferedRefs:
             raise HiveError(
                 "bad_upstream", "upstream names objects by other ids than SHA-1", hint="convert it", status=502
             )
-        if not is_usable(name):
+        if not is_usable(name) or value == _NO_ID:  # git shows a ref that it cannot read with this id.
             left_out += 1
             continue
         refs[UPSTREAM + name.removeprefix(HEADS) if name.startswith(HEADS) else name] = value

@@ -121,7 +121,7 @@ class Repositories:
         if source is not None:
             UpstreamAccess(source, kind, secret, tuple(request.host_keys)).check()
         elif not request.path:
-            raise bad_request("neither a URL nor a path is given", "give one of them")
+            raise HiveError("bad_source", "neither a URL nor a path is given", hint="give one of them")
         if request.push != "none" and source is None:
             raise _no_upstream("nothing can be pushed to a path")
         async with self._changes.hold(("repository", name)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hive_core.errors import HiveError, bad_request
+from hive_core.errors import HiveError
 from hive_core.protocol import CredentialKind
 from hive_core.work.repositories.upstream.source import Source
 
@@ -31,7 +31,7 @@ def read_credential(
     if token is None and ssh_key is None:
         return "none", None
     if token is not None and ssh_key is not None:
-        raise bad_request("a token and a key are given", "give one of them")
+        raise HiveError("bad_credential", "a token and a key are given", hint="give one of them")
     if source is None:
         raise HiveError("bad_credential", "a repository that is read from a path needs no credential")
     if token is not None:

@@ -10,9 +10,11 @@ import re
 from hive_core.errors import HiveError
 from hive_core.infra.processes import describe_exit
 from hive_core.infra.storage.disk_space import disk_full, reports_lack_of_space
-from hive_core.text import shown
+from hive_core.text import printable_line
 
 _QUOTED = 300
+_CUT_OFF = "invalid index-pack output"
+"""The last words of a fetch whose pack has become larger than a file may be."""
 _CASES: tuple[tuple[str, str, str, str], ...] = (
     (
         r"\[rejected\]|non-fast-forward|fetch first",
@@ -88,14 +90,14 @@ _CASES: tuple[tuple[str, str, str, str], ...] = (
 
 def explain(status: int, output: str, *, file_bytes: int, room: bool) -> HiveError:
     """Return the error for a transfer that ended with `status`; `room` tells whether the disk has space."""
-    if reports_lack_of_space(output, status) or "max file size" in output.lower():
+    if reports_lack_of_space(output, status) or _CUT_OFF in output:
         if not room:
             return disk_full("store what upstream sends")
         why = f"upstream sends more than the {file_bytes // 1024**2:,} MiB that are allowed"
         hint = "raise repositories.transfer_bytes in the settings if that much is right"
         return HiveError("upstream_too_large", why, hint=hint, status=502)
     line = _last_line(output)
-    said = f": it says {shown(line[:_QUOTED])}" if line else ""
+    said = f': it says "{printable_line(line, _QUOTED)}"' if line else ""
     for pattern, code, why, hint in _CASES:
         if re.search(pattern, output):
             return HiveError(code, f"{why}{said}", hint=hint, status=502)

@@ -44,6 +44,8 @@ def layout(tmp_path: Path) -> Layout:
         (layout.agents / "ada" / directory).mkdir(parents=True)
     (layout.applied / "ada.git").mkdir()
     (layout.applied / "ada.git" / "HEAD").write_text("ref: refs/heads/main\n")
+    (layout.mirror("web") / "objects/pack").mkdir(parents=True)
+    (layout.mirror("web") / "packed-refs").write_text("# pack-refs with: sorted \n")
     (layout.closures / "ada" / ("a" * 40)).mkdir(parents=True)
     layout.agent_log("ada").write_text("a line\n")
     return layout
@@ -64,6 +66,12 @@ def restored(file: Path, tmp_path: Path) -> Layout:
     layout = Layout(tmp_path / "new", tmp_path / "run2")
     restore_backup(layout, file, ignore)
     return layout
+
+
+def test_mirrors_of_repositories_come_back(layout: Layout, tmp_path: Path) -> None:
+    """A mirror, which has the name of no agent, is in a backup."""
+    new = restored(backup(layout, tmp_path), tmp_path)
+    assert (new.mirror("web") / "packed-refs").read_text() == "# pack-refs with: sorted \n"
 
 
 def test_a_hive_is_the_same_after_a_restore(layout: Layout, tmp_path: Path) -> None:

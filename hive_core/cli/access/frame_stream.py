@@ -72,8 +72,9 @@ class FrameStream:
                 continue
             except OSError as error:
                 if isinstance(error, BrokenPipeError | ConnectionResetError):
-                    raise session.broken_off(self._agent) from None
-                sent = 0
+                    self._read_to_end()
+                    break
+                sent = 0  # The file cannot be read.
             if not sent and not self._send(bytes(length - done)):
                 break
             done += sent or length - done
@@ -82,6 +83,10 @@ class FrameStream:
     def finish(self) -> Exit:
         """End the program's stdin, wait until it has exited, and return its end. Raises Failure."""
         self._send(frames.encode(frames.EOF))
+        return self._read_to_end()
+
+    def _read_to_end(self) -> Exit:
+        """Read what is left, up to the end of the program, which may not have waited for its input."""
         while self.read(_BUFFER):
             pass
         assert self.end is not None
@@ -95,7 +100,7 @@ class FrameStream:
             except BlockingIOError:
                 self._wait_to_send()
             except OSError:
-                raise session.broken_off(self._agent) from None
+                self._read_to_end()
         return self.end is None
 
     def _wait_to_send(self) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, StringConstraints
 
 from hive_core.protocol.base import Answer, Request
 
@@ -38,17 +37,6 @@ class AccessRequest(Request):
     path: _Path = ""
     name: Annotated[str, StringConstraints(pattern=r"^[^\x00/]*$", max_length=255)] = ""
     into: bool = False
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> AccessRequest:
-        """Refuse a request that lacks what its kind needs."""
-        if self.kind in ("connect", "forward") and not self.port:
-            raise PydanticCustomError("port", "a port from 1 to 65535 is needed")
-        if self.kind in ("get", "put") and not self.path.startswith("/"):
-            raise PydanticCustomError("path", "the path must be absolute")
-        if self.kind == "put" and self.name in ("", ".", ".."):
-            raise PydanticCustomError("name", "the name of what is put is needed")
-        return self
 
 
 class AccessAnswer(Answer):

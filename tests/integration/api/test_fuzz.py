@@ -53,7 +53,7 @@ EXCUSED = {
 }
 INSTANCE = "instance-1"
 # These start processes, which is what other tests are for: their agents do not exist.
-STARTING = tuple(f"/v1/agents/{{name}}/{verb}" for verb in ("start", "restart", "rebuild"))
+STARTING = tuple(f"/v1/agents/{{name}}/{verb}" for verb in ("start", "restart", "rebuild", "access"))
 # Nothing waits for a decision, nothing to go back to, no commit that could be proposed, nothing that limits.
 NOTHING_TO_DO = (
     "/v1/proposals",

@@ -36,6 +36,7 @@ def sessions(agents: AgentRegistry, sockets: UnixSockets, database: Database, la
     async def open_session(call: ApiCall) -> web.StreamResponse:
         record = agents.record(call.path["name"])
         name, actor, request = record.name, call.caller.actor, call.read(AccessRequest)
+        _check_complete(request)
         _check_running(agents, name)
         opening = _opening(record, actor, request).encode()
         if len(opening) > _MOST_OPENING:
@@ -69,6 +70,19 @@ def sessions(agents: AgentRegistry, sockets: UnixSockets, database: Database, la
             most_values=MOST_VALUES_OF_SPAWN,
         )
     ]
+
+
+def _check_complete(request: AccessRequest) -> None:
+    """Raise HiveError `bad_session` for a request that lacks what its kind needs."""
+    problem = ""
+    if request.kind in ("connect", "forward") and not request.port:
+        problem = "a port from 1 to 65535"
+    elif request.kind in ("get", "put") and not request.path.startswith("/"):
+        problem = "an absolute path"
+    elif request.kind == "put" and request.name in ("", ".", ".."):
+        problem = "the name of what is put"
+    if problem:
+        raise HiveError("bad_session", f"a session of the kind {request.kind} needs {problem}", status=400)
 
 
 def _check_running(agents: AgentRegistry, name: str) -> None:

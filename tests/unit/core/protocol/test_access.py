@@ -84,8 +84,8 @@ def test_an_opening_that_cannot_be_read_is_refused(content: bytes) -> None:
         decode_opening(content)
 
 
-def test_a_request_has_what_its_kind_needs() -> None:
-    """A request without the port, path or name that its kind needs is refused; one made by a client is taken."""
+def test_requests_are_taken_as_clients_make_them() -> None:
+    """A request made by a client is taken, and one with a value that no session can have is refused."""
     for request in (
         Opening("run", argv=("true",), terminal=Terminal(80, 24, "xterm-256color"), directory="/code"),
         Opening("connect", port=3_000),
@@ -93,11 +93,7 @@ def test_a_request_has_what_its_kind_needs() -> None:
     ):
         AccessRequest.model_validate_json(json.dumps(request.as_request()))
     for wrong in (
-        {"kind": "connect"},
         {"kind": "forward", "port": 70_000},
-        {"kind": "get", "path": "notes"},
-        {"kind": "put", "path": "/state"},
-        {"kind": "put", "path": "/state", "name": ".."},
         {"kind": "put", "path": "/state", "name": "a/b"},
         {"kind": "run", "argv": ["a\0b"]},
         {"kind": "run", "environment": {"A=B": "c"}},

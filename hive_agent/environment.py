@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class AgentEnvironment:
-    """The directories of one agent, as seen by its harness.
+    """The directories of one agent, as seen by its harness. `code` has its clones of repositories.
 
     `deployment` is the number of the deployment that the runtime has started, None if unknown. `parent_pid` is the
     daemon's pid if the harness is its child without a sandbox or container, else None. `variables` is the whole
@@ -21,6 +21,7 @@ class AgentEnvironment:
     state: Path
     claude: Path
     config: Path
+    code: Path
     deployment: int | None
     parent_pid: int | None
     variables: Mapping[str, str]
@@ -33,6 +34,7 @@ class AgentEnvironment:
             state=Path(variables.get("HIVE_AGENT_STATE") or "/state"),
             claude=Path(variables.get("HIVE_AGENT_CLAUDE") or "/root/.claude"),
             config=Path(variables.get("HIVE_AGENT_CONFIG") or "/config"),
+            code=Path(variables.get("HIVE_AGENT_CODE") or "/code"),
             deployment=_number(variables.get("HIVE_AGENT_DEPLOYMENT", "")),
             parent_pid=_number(variables.get("HIVE_PARENT_PID", "")),
             variables=variables,

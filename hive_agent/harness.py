@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
@@ -27,11 +27,22 @@ from hive_core.protocol import HarnessState, Profile
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 2.0
+_SILENT_SECONDS = 1.0
+"""Time of the preparation of turns after which the state tells of it."""
+_LONGEST_NOTICE = 2_000
 
 Page = Callable[[Controls, Profile], AbstractAsyncContextManager[object]]
 """Serves the agent's page while the harness runs."""
 Programs = Callable[[Profile], AbstractAsyncContextManager[object]]
 """Keeps the agent's long-running programs while the harness runs."""
+
+
+Prepare = Callable[[Profile], Awaitable[Sequence[str]]]
+"""Prepares the directories of turns; returns the problems in words."""
+
+
+async def _prepare_nothing(_profile: Profile) -> Sequence[str]:
+    return ()
 
 
 class Harness:
@@ -40,7 +51,8 @@ class Harness:
     `deployment` is the deployment that the runtime has started: with it, and with the first reported state, the daemon
     knows that a new configuration works. `client` must have unlimited patience: while the daemon is down, a turn
     continues and calls wait. The harness registers again with the restarted daemon. `publish` gets all events; `page`
-    gets the controls for the operator, `programs` the agent's profile.
+    gets the controls for the operator, `programs` the agent's profile. `prepare` is awaited before the first turn, and
+    meanwhile the agent counts as ready to work.
     """
 
     def __init__(
@@ -55,6 +67,7 @@ class Harness:
         publish: Publish = lambda _kind, _data: None,
         page: Page = lambda _controls, _profile: contextlib.nullcontext(),
         programs: Programs = lambda _profile: contextlib.nullcontext(),
+        prepare: Prepare = _prepare_nothing,
         pause: Pause = failure_policy.pause,
     ) -> None:
         self._client = client
@@ -64,6 +77,7 @@ class Harness:
         self._publish = publish
         self._page = page
         self._programs = programs
+        self._prepare = prepare
         self._pause = pause
         self._registration = Registration(client, instance, version, deployment)
         self._turn_loop: TurnLoop | None = None
@@ -113,12 +127,34 @@ class Harness:
                 asyncio.create_task(turn_loop.keep_checking()),
             ]
             try:
+                await self._prepare_turns(turn_loop, profile)
                 while True:
                     await turn_loop.run_step()
             finally:
                 for task in background:
                     task.cancel()
                 await asyncio.gather(*background, return_exceptions=True)
+
+    async def _prepare_turns(self, turn_loop: TurnLoop, profile: Profile) -> None:
+        """Prepare the directories of turns; the operator is told of problems, and the harness works all the same."""
+        preparing = asyncio.create_task(self._prepare_all(profile))
+        try:
+            done, _ = await asyncio.wait({preparing}, timeout=_SILENT_SECONDS)
+            if not done:
+                await self._say(
+                    "idle", "writes the files of its repositories, and begins no turn before they are there"
+                )
+            problems = await preparing
+        finally:
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+        if problems:
+            await self._say("idle", "", notice="\n".join(problems)[:_LONGEST_NOTICE])
+        if problems or not done:
+            await turn_loop.report_idle()
+
+    async def _prepare_all(self, profile: Profile) -> Sequence[str]:
+        return await self._prepare(profile)
 
     async def _build(self, stack: AsyncExitStack, profile: Profile) -> tuple[TurnLoop, OperatorControls]:
         """Build the parts of the harness, which are closed with `stack`."""

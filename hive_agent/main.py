@@ -23,6 +23,7 @@ from hive_agent.harness import Harness
 from hive_agent.infra import log as harness_log
 from hive_agent.infra.leftovers import remove_git_locks
 from hive_agent.interfaces import Controls
+from hive_agent.repositories.places import find_places
 from hive_agent.role import Role
 from hive_agent.turns.attempts.runner import StuckBackend
 from hive_core.protocol import Profile
@@ -104,6 +105,12 @@ async def _serve(role: Role, environment: AgentEnvironment) -> int:
         def opened(profile: Profile) -> Backend:
             return open_backend(BackendContext(profile, environment, role, client, instance, changed=harness.changed))
 
+        async def prepare(profile: Profile) -> Sequence[str]:
+            # Imported here: most agents of a hive may have no repository.
+            from hive_agent.repositories.clones import prepare_clones  # noqa: PLC0415
+
+            return await prepare_clones(find_places(profile, environment), environment.code, environment.variables)
+
         def page(controls: Controls, profile: Profile) -> AbstractAsyncContextManager[None]:
             return serve_page(controls, feed, client, environment, profile)
 
@@ -118,6 +125,7 @@ async def _serve(role: Role, environment: AgentEnvironment) -> int:
                 publish=feed.publish,
                 page=page,
                 programs=partial(serve_programs, environment),
+                prepare=prepare,
             )
             await harness.run(stop)
         except CoreError as error:

@@ -50,6 +50,7 @@ from hive_core.runtimes.local.leftovers import kill_leftovers
 from hive_core.runtimes.resolver import HostResolver
 from hive_core.settings import Settings
 from hive_core.work.gate.parts import make_work_gate
+from hive_core.work.known_repositories import find_in
 from hive_core.work.repositories.opening import open_repositories
 from hive_core.work.repositories.upkeep import fetch_regularly, tidy_mirrors
 
@@ -146,6 +147,12 @@ class Daemon:
         runtime = await opening
         reports = HarnessReports(events, broker, directory, runtime)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
+        credentials = CredentialStore(layout.credentials)
+        repositories = await open_repositories(
+            settings, layout, database, credentials, runtime.bubblewrap, partial(_agents_with, agents)
+        )
+        stack.push_async_callback(repositories.close)
+        find_repository = find_in(repositories)
         deferred = DeferredChanges(database, IntentFiles(layout.intents))
         page_access, purging = PageAccess(), Purging(layout, database, deferred)
         limit_policy = LimitPolicy(settings.limits, settings.ceilings)
@@ -163,6 +170,7 @@ class Daemon:
             deferred=deferred,
             environment=passed_environment(settings.pass_environment),
             limit_policy=limit_policy,
+            find_repository=find_repository,
         )
         lifecycle = AgentLifecycle(
             agents,
@@ -195,7 +203,7 @@ class Daemon:
                     settings.proposal_bytes,
                     settings.proposal_files,
                     ceilings=settings.ceilings,
-                    check_settings=runtime.check_settings,
+                    check_settings=deployments.check_settings,
                 ),
             ),
         )
@@ -207,11 +215,6 @@ class Daemon:
             layout, database, space, directory, broker, agents, runtime, metrics, settings.proposal_space, missing
         )
         copies = DatabaseCopies(layout.database, layout.scratch)
-        credentials = CredentialStore(layout.credentials)
-        repositories = await open_repositories(
-            settings, layout, database, credentials, runtime.bubblewrap, partial(_agents_with, agents)
-        )
-        stack.push_async_callback(repositories.close)
         work_gate = make_work_gate(
             settings=settings,
             layout=layout,
@@ -246,6 +249,7 @@ class Daemon:
             repositories=repositories,
             repository_settings=settings.repositories,
             lease_seconds=settings.lease_seconds,
+            find_repository=find_repository,
         )
         await core.serve(agents_endpoints(services))
         stack.push_async_callback(core.close_all)
@@ -318,7 +322,7 @@ class Daemon:
 
 def _agents_with(agents: AgentRegistry, repository: str) -> list[str]:
     """Return the agents whose active configuration names a repository."""
-    return [record.name for record in agents.all() if repository in getattr(record.config, "repos", ())]
+    return [record.name for record in agents.all() if repository in record.config.repos]
 
 
 async def _last_lines(runtime: Runtime, layout: Layout, name: str) -> list[str]:

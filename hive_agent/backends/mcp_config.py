@@ -58,6 +58,7 @@ def describe_server(role: Role, environment: AgentEnvironment, instance: str) ->
         env={
             "HIVE_AGENT_RUN": str(environment.run),
             "HIVE_AGENT_STATE": str(environment.state),
+            "HIVE_AGENT_CODE": str(environment.code),
             "HIVE_AGENT_CONFIG": str(environment.config),
             "HIVE_AGENT_APPLIED": environment.variables.get("HIVE_AGENT_APPLIED", ""),
             "HIVE_INSTANCE": instance,

@@ -6,20 +6,14 @@ The path of the repository is passed to git, so that it does not use a repositor
 from __future__ import annotations
 
 import asyncio
-from asyncio.subprocess import Process
 from collections.abc import Mapping
 from pathlib import Path
 
 from hive_agent.environment import AgentEnvironment
 from hive_agent.infra.leftovers import remove_git_locks
+from hive_agent.repositories.git_command import GitFailed, run_git
 
 _SECONDS = 60.0
-_KEPT_BYTES = 64 * 1024
-"""Length of the beginning of git's output that is read."""
-
-
-class GitFailed(Exception):
-    """A git command failed; the text says why, and what to do."""
 
 
 def applied_repository(environment: AgentEnvironment, agent: str) -> Path | None:
@@ -78,49 +72,13 @@ class ConfigRepository:
 
     async def _git(self, *arguments: str, given: str = "") -> str:
         """Run git; returns the beginning of its output."""
-        from hive_agent.infra.processes import running  # noqa: PLC0415 (needs `ctypes`, which is not for harnesses at rest)
-
-        argv = ["git", *arguments]
-        try:
-            # Locked, because at the end of one program its orphans are killed, and a second program would be one.
-            async with (
-                self._one_at_a_time,
-                asyncio.timeout(_SECONDS),
-                running(argv, self._environment, self._directory) as process,
-            ):
-                output, errors = await _converse(process, given.encode())
-                code = await process.wait()
-        except TimeoutError:
-            raise GitFailed(f"`git {arguments[0]}` in {self._directory} took longer than {_SECONDS:g} s") from None
-        except FileNotFoundError:
-            if not self._directory.is_dir():
-                raise GitFailed(f"there is no configuration here: {self._directory} is missing") from None
-            raise GitFailed("git is not installed here; name the commit's full id yourself, or ask for git") from None
-        except OSError as error:
-            raise GitFailed(f"git could not be started: {error.strerror}") from None
-        if code != 0:
-            said = errors.strip() or f"exit code {code}"
-            raise GitFailed(f"`git {arguments[0]}` in {self._directory} failed: {said}")
-        return output
-
-
-async def _converse(process: Process, given: bytes) -> tuple[str, str]:
-    """Give stdin; the beginnings of stdout and stderr, both read to their end."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    reading = asyncio.gather(_beginning(process.stdout), _beginning(process.stderr))
-    try:
-        process.stdin.write(given)
-        process.stdin.close()
-        output, errors = await reading
-    finally:
-        reading.cancel()
-    return output, errors
-
-
-async def _beginning(stream: asyncio.StreamReader) -> str:
-    kept = bytearray()
-    while piece := await stream.read(_KEPT_BYTES):
-        kept += piece[: _KEPT_BYTES - len(kept)]
-    return kept.decode(errors="replace")
+        # Locked, because at the end of one program its orphans are killed, and a second program would be one.
+        async with self._one_at_a_time:
+            return await run_git(
+                arguments,
+                self._environment,
+                self._directory,
+                seconds=_SECONDS,
+                given=given,
+                missing=f"there is no configuration here: {self._directory} is missing",
+            )

@@ -13,7 +13,8 @@ from pydantic import Field
 from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.infra.json_text import truncate
-from hive_agent.repositories.configuration import ConfigRepository, GitFailed
+from hive_agent.repositories.configuration import ConfigRepository
+from hive_agent.repositories.git_command import GitFailed
 from hive_agent.tools.output import LONGEST_OUTPUT, as_tool_errors, framed
 from hive_core.protocol import (
     NetworkFetch,

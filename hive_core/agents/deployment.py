@@ -15,6 +15,7 @@ from hive_core.agents.health import HarnessReports
 from hive_core.agents.limits import LimitPolicy
 from hive_core.agents.purge import Purging
 from hive_core.agents.registry import AgentRegistry, check_name
+from hive_core.agents.repositories import FindRepository, KnownRepository, check_repositories, find_mounts, find_none
 from hive_core.agents.store import ActiveConfig, AgentRecord, Desired
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.concurrency.threads import LIFECYCLE
@@ -23,7 +24,7 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.database.deferred import DeferredChanges
 from hive_core.infra.processes import find_listener
 from hive_core.layout import AgentPaths, Layout
-from hive_core.protocol import AgentStatus, Kind
+from hive_core.protocol import AgentConfig, AgentStatus, Kind
 from hive_core.protocol.names import MANAGER
 from hive_core.runtimes.base import AgentSpec, Runtime
 from hive_core.text import Quoted
@@ -90,9 +91,12 @@ class DeploymentManager:
         deferred: DeferredChanges,
         environment: Mapping[str, str],
         limit_policy: LimitPolicy,
+        find_repository: FindRepository = find_none,
         listen_seconds: float = _LISTEN_SECONDS,
     ) -> None:
         """Every harness gets the variables of `environment` and limits according to `limit_policy`.
+
+        `find_repository` finds the repositories that configurations name.
 
         `listen_seconds` is the time until the daemon tries again to listen for an agent for which it could not.
         """
@@ -108,9 +112,21 @@ class DeploymentManager:
         self._deferred = deferred
         self._environment = environment
         self._limit_policy = limit_policy
+        self._find_repository = find_repository
         self._ports_missing = asyncio.Event()
         self._listen_seconds = listen_seconds
         self._not_listening: set[str] = set()
+
+    def find_repository(self, name: str) -> KnownRepository | None:
+        """Return the registered repository of this name; None if there is none."""
+        return self._find_repository(name)
+
+    def check_settings(self, config: AgentConfig) -> None:
+        """Raise HiveError for a setting that cannot be in force here, as `Runtime.check_settings` and
+        `check_repositories` do.
+        """
+        self._runtime.check_settings(config)
+        check_repositories(config, self._find_repository)
 
     async def check_new(self, name: str) -> None:
         """Check that an agent of this name can be created.
@@ -322,6 +338,7 @@ class DeploymentManager:
             web_port=0 if record.sealed else record.web_port,
             dns=None if record.sealed else layout.dns,
             programs=layout.programs,
+            repositories=find_mounts(record.config, self._find_repository),
         )
 
     # --------------------------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     )
     from hive_core.protocol.config.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes, memory_size
     from hive_core.protocol.harness import (
+        AgentRepository,
         HelloRequest,
         Peer,
         PeerList,
@@ -221,6 +222,7 @@ __all__ = [
     "AddRepositoryRequest",
     "AgentConfig",
     "AgentList",
+    "AgentRepository",
     "AgentStatus",
     "AllowFetchesRequest",
     "AllowedFetches",

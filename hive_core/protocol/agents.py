@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from hive_core.errors.faults import in_words
 from hive_core.protocol.base import Answer, Backend, Query, Request, WaitSeconds
@@ -22,8 +23,26 @@ FileContent = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$"
 """The bytes of a file in Base64."""
 
 
+_NIX_WORDS = frozenset({"assert", "else", "if", "in", "inherit", "let", "or", "rec", "then", "with"})
+
+
+def _no_nix_word(name: str) -> str:
+    if not _NIX_WORDS.isdisjoint(name.split(".")):
+        raise PydanticCustomError("bad_package", "it has a word of the language Nix in it, so it is no name")
+    return name
+
+
+PackageName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*){0,5}$", max_length=100),
+    in_words("it must be the name of a package in nixpkgs, such as nodejs or python3Packages.requests"),
+    AfterValidator(_no_nix_word),
+]
+"""An attribute path in nixpkgs."""
+
+
 class SpawnRequest(Request):
-    """Spawn an agent. The name `hm1nd` spawns the manager. `agent_nix` defaults to the template.
+    """Spawn an agent. The name `hm1nd` spawns the manager. `agent_nix` defaults to the template, with `packages`.
 
     `files` are other files of its configuration, by path, each in Base64; `executables` are the paths of those that are
     programs.
@@ -31,6 +50,7 @@ class SpawnRequest(Request):
 
     name: str
     config: AgentConfig = AgentConfig()
+    packages: list[PackageName] = Field(default_factory=list, max_length=100)
     prompt: Annotated[str, StringConstraints(max_length=100_000)] = ""
     agent_nix: Annotated[str, StringConstraints(max_length=1_000_000)] | None = None
     files: dict[FilePath, FileContent] = Field(default_factory=dict, max_length=2_000)
@@ -73,9 +93,13 @@ class AgentStatus(Peer):
 
 
 class SpawnAnswer(AgentStatus):
-    """The new agent. `warnings` names what in its settings is known to nobody, such as a mistyped tool."""
+    """The new agent. `warnings` names what in its settings is known to nobody, such as a mistyped tool.
+
+    `notes` says what the hive has added to its configuration.
+    """
 
     warnings: list[str] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
 
 
 class AgentList(Answer):

@@ -23,8 +23,23 @@ class HelloRequest(Request):
     again: bool = False
 
 
+class AgentRepository(Answer):
+    """A repository of `repos` in agent.toml, as its harness has to know it.
+
+    `branch` is the branch on which work lands. `instructions` is the operator's permission for its CLAUDE.md, AGENTS.md
+    and skills to reach the agent CLI. `checks` are the commands that have to succeed on submitted work.
+    """
+
+    name: str
+    branch: str
+    instructions: bool = True
+    checks: list[str] = Field(default_factory=list)
+
+
 class Profile(Answer):
     """The agent of the harness and its approved configuration.
+
+    `repositories` are those of the configuration that are registered.
 
     `crashed` is true if the harness before this one ended without the hive having stopped it, as far as this daemon
     knows.
@@ -37,6 +52,7 @@ class Profile(Answer):
     deployment: int
     lease_seconds: float
     crashed: bool = False
+    repositories: list[AgentRepository] = Field(default_factory=list)
 
     @field_validator("config", mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import site
 import sys
@@ -24,6 +25,8 @@ DEPLOYED = "/deployed"
 """The active configuration, read-only."""
 APPLIED = "/applied"
 """The applied repositories that the agent may see, read-only."""
+REPOSITORIES = "/repos"
+"""The directory of the mirrors of the agent's repositories, read-only, each as `<name>.git`."""
 DNS = "/run/hive-dns"
 """The directory with the host's resolv.conf."""
 PROGRAMS = "/opt/hive"
@@ -58,8 +61,13 @@ def harness_environment(spec: AgentSpec) -> dict[str, str]:
         **git_identity(spec.name),
         **spec.environment,
         "HOME": "/root",
-        **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED),
+        **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED, mirrors=inside_mirrors(spec)),
     }
+
+
+def inside_mirrors(spec: AgentSpec) -> dict[str, str]:
+    """Return the paths of the mirrors in a sandbox or container, by the name of the repository."""
+    return {each.name: f"{REPOSITORIES}/{each.name}.git" for each in spec.repositories}
 
 
 def plain_path(spec: AgentSpec) -> str:
@@ -75,13 +83,16 @@ def _without_own_python(path: str) -> str:
     return os.pathsep.join(part for part in path.split(os.pathsep) if os.path.realpath(part) not in own)
 
 
-def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applied: str) -> dict[str, str]:
+def agent_variables(
+    spec: AgentSpec, paths: AgentPaths, *, deployed: str, applied: str, mirrors: Mapping[str, str]
+) -> dict[str, str]:
     """Return the variables with a harness's directories, its deployment and the port of its page."""
     variables = {
         "HIVE_AGENT_RUN": str(paths.run),
         "HIVE_AGENT_STATE": str(paths.state),
         "HIVE_AGENT_CLAUDE": str(paths.claude),
         "HIVE_AGENT_CONFIG": str(paths.config),
+        "HIVE_AGENT_CODE": str(paths.code),
         "HIVE_AGENT_DEPLOYMENT": str(spec.deployment),
     }
     if spec.web_port:
@@ -90,6 +101,8 @@ def agent_variables(spec: AgentSpec, paths: AgentPaths, *, deployed: str, applie
         variables["HIVE_AGENT_DEPLOYED"] = deployed
     if spec.applied is not None:
         variables["HIVE_AGENT_APPLIED"] = applied
+    if mirrors:
+        variables["HIVE_AGENT_REPOS"] = json.dumps(mirrors)
     return variables
 
 

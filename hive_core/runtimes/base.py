@@ -15,6 +15,14 @@ from hive_core.runtimes.disk_quotas import DiskQuotas
 
 
 @dataclass(frozen=True)
+class RepositoryMount:
+    """A repository that an agent sees: its name, and its mirror on the host, which only the hive writes."""
+
+    name: str
+    mirror: Path
+
+
+@dataclass(frozen=True)
 class AgentSpec:
     """The specification of one agent for a runtime. `environment` is all that its harness gets beside the paths.
 
@@ -23,7 +31,8 @@ class AgentSpec:
     own repository for other agents. `deployed` is the directory in which a runtime keeps the files of the deployment's
     commit, if its closures do not have them; the runtime makes it. `limits` are within the operator's ceilings;
     `dns` is the directory with the host's resolv.conf, and `programs` that with the hive's own programs, which only the
-    local runtime needs. `sealed` removes the network, and `nix_daemon` shows the socket of the host's Nix daemon.
+    local runtime needs. `repositories` are those whose mirrors the agent sees, read-only. `sealed` removes the network,
+    and `nix_daemon` shows the socket of the host's Nix daemon.
     """
 
     name: str
@@ -41,6 +50,7 @@ class AgentSpec:
     web_port: int = 0
     dns: Path | None = None
     programs: Path | None = None
+    repositories: tuple[RepositoryMount, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,10 @@ class Runtime(Protocol):
 
         Limits are none of these: they are ignored where nothing enforces them.
         """
+
+    def missing_programs(self, packages: Sequence[str]) -> list[str]:
+        """Return which of these packages of nixpkgs agents do not have here; none if agent.nix provides them."""
+        ...
 
     @property
     def build_problem(self) -> str:

@@ -20,7 +20,16 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.protocol.names import container_name
-from hive_core.runtimes.agent_environment import APPLIED, DEPLOYED, DNS, INSIDE, NIXOS_SYSTEM, PROGRAMS, package_root
+from hive_core.runtimes.agent_environment import (
+    APPLIED,
+    DEPLOYED,
+    DNS,
+    INSIDE,
+    NIXOS_SYSTEM,
+    PROGRAMS,
+    inside_mirrors,
+    package_root,
+)
 from hive_core.runtimes.base import AgentSpec
 
 CONFINING = ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL")
@@ -147,12 +156,16 @@ def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Seque
         (paths.state, INSIDE.state),
         (paths.claude, INSIDE.claude),
         (paths.config, INSIDE.config),
+        (paths.code, INSIDE.code),
     ):
         line += ["--bind", str(outside), str(inside)]
     if spec.programs is not None:
         line += ["--ro-bind", str(spec.programs), PROGRAMS]
     if spec.dns is not None:
         line += ["--ro-bind", str(spec.dns), DNS, "--symlink", f"{DNS}/resolv.conf", "/etc/resolv.conf"]
+    mirrors = inside_mirrors(spec)
+    for each in spec.repositories:
+        line += ["--ro-bind-try", str(each.mirror), mirrors[each.name]]
     line += _gate_arguments(spec)
     return [*line, "--remount-ro", "/", "--chdir", str(INSIDE.state), "--", *harness]
 

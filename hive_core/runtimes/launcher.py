@@ -136,6 +136,7 @@ def _path_variables(spec: AgentSpec) -> dict[str, str]:
         spec.paths,
         deployed=spec.closure,
         applied=str(repository if spec.kind == "manager" else repository.parent),
+        mirrors={each.name: str(each.mirror) for each in spec.repositories},
     )
 
 

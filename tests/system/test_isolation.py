@@ -285,6 +285,7 @@ async def test_a_setuid_program_of_a_container_gives_no_root_on_the_host(pair: t
     places = {
         "/state": home / "state",
         "/config": home / "config",
+        "/code": home / "code",
         "/root/.claude": home / "claude",
         "/": Path("/var/lib/nixos-containers") / name,
         "/nix/var/nix/profiles": Path("/nix/var/nix/profiles/per-container") / name,

@@ -32,6 +32,7 @@ from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSe
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted
 from hive_agent.infra import leftovers, state_files
 from hive_agent.prompts import system_prompt, turn_prompt
+from hive_agent.repositories.places import Workplace, find_workplace
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def open_backend(context: BackendContext) -> Backend:
 
 
 class ClaudeBackend:
-    """Runs Claude Code in the agent's state directory, one process for all turns until it has been idle for long."""
+    """Runs Claude Code in the directory of `find_workplace`: one process for all turns until it is idle for long."""
 
     def __init__(self, context: BackendContext) -> None:
         self._context = context
@@ -67,6 +68,7 @@ class ClaudeBackend:
         self._wanted = asyncio.Event()
         self._models: Sequence[str] = _ALIASES
         self._window = 0
+        self._workplace = Workplace(self._agent.state)
 
     # --- the interface of a backend -----------------------------------------------------------------------------
 
@@ -147,6 +149,7 @@ class ClaudeBackend:
         await self._stop_idling()
         if not self.warm:
             await self._end()
+        await self._follow_workplace()
         known = self._session.known.id
         if known is None and self._session.known.shortened:
             parts = (turn_prompt.render_notes(self._agent.state) + parts[0], *parts[1:])
@@ -213,9 +216,20 @@ class ClaudeBackend:
             servers=[hive_server.SERVER_NAME, *servers],
             choice=self._choice,
             session=self._session.known.id,
+            instructed=self._workplace.instructed,
+            apart=self._workplace.instructed != self._workplace.directory,
         )
         log.info("starting Claude Code")
-        return await ClaudeProcess.start(argv, self._environment(), agent.state)
+        return await ClaudeProcess.start(argv, self._environment(), self._workplace.directory)
+
+    async def _follow_workplace(self) -> None:
+        """End the process if the next turn runs elsewhere, or with other instructions; a new one is started there."""
+        found = find_workplace(self._context.profile, self._agent)
+        if found.instructed is not None:
+            found = find_workplace(self._context.profile, self._agent, claude_command.PROJECT_SETTINGS)
+        if found != self._workplace:
+            await self._end()
+            self._workplace = found
 
     def _set_damaged_aside(self) -> None:
         """Move files aside that a killed Claude Code has left half written: it refuses to start on them."""

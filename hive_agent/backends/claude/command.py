@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,12 @@ from hive_core.protocol import McpServer
 
 TOOL_PREFIX = f"mcp__{SERVER_NAME}__"
 """Prefix of the names of the hive's tools."""
+PROJECT_SETTINGS = (".claude/settings.json",)
+"""The settings of a repository that Claude Code obeys if it runs there and reads its CLAUDE.md: keys, variables,
+permissions and programs.
+"""
+_CLOSED = {"disableAllHooks": True, "disableSkillShellExecution": True}
+"""Settings against what skills may have: hooks, and commands whose output becomes a part of the text."""
 _NEEDED = BACKEND_VARIABLES["claude"]
 
 
@@ -51,13 +58,20 @@ def arguments(
     servers: Sequence[str] = (SERVER_NAME,),
     choice: Choice,
     session: str | None,
+    instructed: Path | None = None,
+    apart: bool = False,
 ) -> list[str]:
     """The command line of a process that reads prompts from stdin and continues the conversation `session`, if any.
 
     Values are joined to their option with `=`, so that none can be parsed as an option. A tool may have a pattern, as
     in `Bash(git *)`: the tool is available, and uses that match the pattern are permitted. All tools of the MCP
     `servers` are permitted.
+
+    `instructed` is a repository whose CLAUDE.md and skills are read; `apart` is True if it is not the working
+    directory.
     """
+    if instructed is not None:
+        tools = [*tools, "Skill"]
     names = list(dict.fromkeys(tool.partition("(")[0].strip() for tool in tools))
     argv = [
         str(program),
@@ -69,13 +83,17 @@ def arguments(
         "--include-partial-messages",
         f"--mcp-config={mcp_config}",
         "--strict-mcp-config",
-        "--setting-sources=",
+        # With the source "project" come the settings of the working directory, which must have none, and CLAUDE.md.
+        f"--setting-sources={'project' if instructed is not None else ''}",
         "--permission-mode=dontAsk",
         f"--tools={','.join(names)}",
         f"--allowedTools={','.join([*(f'mcp__{name}' for name in servers), *tools])}",
         # In a file, because a single argument may have at most 128 KiB.
         f"--append-system-prompt-file={identity}",
     ]
+    if instructed is not None:
+        argv.append(f"--settings={json.dumps(_CLOSED)}")
+        argv += [f"--add-dir={instructed}"] if apart else []
     if session is not None:
         argv.append(f"--resume={session}")
     if choice.model is not None:
@@ -102,6 +120,8 @@ def environment(
         "CLAUDE_CODE_STOP_HOOK_BLOCK_CAP": "0",
         # For what is not sent as a part of its own, such as the focus of a compaction.
         "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
+        # For a repository that is not the working directory.
+        "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1",
     }
     if confined:
         found["IS_SANDBOX"] = "1"

@@ -37,10 +37,11 @@ from hive_agent.prompts.system_prompt import NOTES
 
 @dataclass(frozen=True)
 class CliCall:
-    """The command line and environment of one turn; the prompt is written to stdin."""
+    """The command line, environment and working directory of one turn; the prompt is written to stdin."""
 
     argv: Sequence[str]
     environment: Mapping[str, str]
+    directory: Path
 
 
 class CliSpec(Protocol):
@@ -167,7 +168,7 @@ class OneShotBackend:
             begun = known.id is not None or not known.shortened
             escaped = self._cli.escape_prompt(prompt if begun else turn_prompt.render_notes(self._state) + prompt)
             tracking = self._tracking_session(known, reader, emit)
-            async with running(call.argv, call.environment, self._state) as process:
+            async with running(call.argv, call.environment, call.directory) as process:
                 outcome = await run_process(process, self._cli.name, escaped, reader, tracking)
         except ProgramNotFound as error:
             return Failed("no_program", str(error))

@@ -26,6 +26,7 @@ from hive_agent.infra import json_text, state_files
 from hive_agent.infra.json_text import count, text, truncate_nested
 from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
 from hive_agent.prompts import system_prompt
+from hive_agent.repositories.places import Workplace, find_workplace
 from hive_core.protocol import Effort, McpServer
 
 _NEEDED = BACKEND_VARIABLES["codex"]
@@ -40,6 +41,8 @@ default it does so with 10,000 bytes for a model that it does not know, less tha
 _IDENTITY_BYTES = 1024 * 1024
 """Largest AGENTS.md that codex reads; a prompt.md has up to 100,000 characters."""
 
+_INSTRUCTIONS = ("AGENTS.md", "AGENTS.override.md", "CLAUDE.md", ".agents", ".codex")
+"""The paths in a working directory from which codex reads instructions and skills."""
 _MENTION = re.compile(r"\$[A-Za-z0-9_:-]")
 """The beginning of a name that codex searches among the skills."""
 
@@ -86,7 +89,15 @@ class Codex:
         argv = [str(program), "exec"]
         if session is not None:
             argv += ["resume", session]
-        return CliCall([*argv, "--json", "--skip-git-repo-check", "-"], self._environment())
+        return CliCall(
+            [*argv, "--json", "--skip-git-repo-check", "-"], self._environment(), self._workplace().directory
+        )
+
+    def _workplace(self) -> Workplace:
+        """Return where codex runs; not in a repository whose instructions it may not read, as it would."""
+        profile, where = self._context.profile, self._context.environment
+        found = find_workplace(profile, where)
+        return find_workplace(profile, where, _INSTRUCTIONS) if found.instructed is None else found
 
     def new_reader(self, known: StoredSession) -> CodexReader:
         return CodexReader(known=known, most_calls=self._context.profile.config.max_steps)
@@ -105,7 +116,7 @@ class Codex:
         """Return whether a directory in which codex searches skills has an entry; its own skills are switched off."""
         where = self._context.environment
         roots = [self.home / "skills", Path("/etc/codex/skills")]
-        roots += [where.state / directory / "skills" for directory in (".agents", ".codex")]
+        roots += [self._workplace().directory / directory / "skills" for directory in (".agents", ".codex")]
         if "HOME" in where.variables:
             roots.append(Path(where.variables["HOME"], ".agents/skills"))
         try:
@@ -154,6 +165,7 @@ class Codex:
             "sandbox_mode": "danger-full-access" if tools.allows_any("Bash", "Write", "Edit") else "read-only",
             "web_search": "live" if tools.allows_any("WebSearch") else "disabled",
             "project_doc_max_bytes": _IDENTITY_BYTES,
+            "project_doc_fallback_filenames": ["CLAUDE.md"],
             # Only the working directory is searched for skills, not those above it; `escape_prompt` relies on both.
             "project_root_markers": [],
             "skills": {"bundled": {"enabled": False}},
@@ -168,7 +180,8 @@ class Codex:
                 "exclude": list(_KEYS),
             },
             "mcp_servers": servers,
-            # The agent can write configuration files in the working directory, so they are not trusted.
+            # Without an entry codex reads AGENTS.md of a directory, and none of its settings, hooks and MCP servers. Of
+            # one that is not trusted it reads no AGENTS.md either. The agent can write such files itself.
             "projects": {str(context.environment.state): {"trust_level": "untrusted"}},
         }
         if choice.model is not None:

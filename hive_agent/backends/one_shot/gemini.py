@@ -26,6 +26,7 @@ from hive_agent.infra import json_text, state_files
 from hive_agent.infra.json_text import count, field, text
 from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
 from hive_agent.prompts import system_prompt
+from hive_agent.repositories.places import Workplace, find_workplace
 from hive_core.protocol import Effort, McpServer
 
 _NEEDED = BACKEND_VARIABLES["gemini"]
@@ -44,6 +45,10 @@ _TOOLS: Mapping[str, Sequence[str]] = {
 _BUDGETS: Mapping[Effort, int] = {"low": 1_024, "medium": 8_192, "high": 16_384, "max": 24_576}
 """Thinking budgets in tokens, for models before Gemini 3."""
 _LEVELS: Mapping[Effort, str] = {"low": "LOW", "medium": "MEDIUM", "high": "HIGH", "max": "HIGH"}
+_PROJECT_SETTINGS = (".gemini",)
+"""The directory of a repository with settings, extensions and variables that Gemini CLI obeys if it runs there."""
+_INSTRUCTIONS = ("GEMINI.md", "AGENTS.md", "CLAUDE.md")
+"""Files with instructions for agents, of which a repository's first one is read."""
 _IDENTITY = "identity/GEMINI.md"
 """The path of the system prompt, in a directory of its own."""
 _TOP_PRIORITY = 999
@@ -93,7 +98,9 @@ class Gemini:
 
     def prepare_call(self, choice: Choice, session: str | None) -> CliCall:
         program = self._program()
-        rules = policy(parse_tools(self._context.profile.config.tools), [mcp_config.SERVER_NAME, *self._others])
+        instructed = self._workplace().instructed is not None
+        tools = [*self._context.profile.config.tools, *(["activate_skill"] if instructed else [])]
+        rules = policy(parse_tools(tools), [mcp_config.SERVER_NAME, *self._others])
         self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write_identity()
         state_files.replace_lines(self._own / "settings.json", [json.dumps(self._settings(choice)).encode()])
@@ -105,11 +112,21 @@ class Gemini:
             # An admin policy overrides settings in the working directory, which the agent can write.
             f"--admin-policy={self.home / 'policy.toml'}",
         ]
+        if self._context.profile.repositories:
+            # Its tools for files refuse paths outside of the working directory and of these.
+            where = self._context.environment
+            shown = (self._workplace().instructed or where.code, where.state, where.config)
+            argv += [f"--include-directories={each}" for each in shown if each.is_dir()]
         if session is not None:
             argv.append(f"--resume={session}")
         if choice.model is not None:
             argv.append(f"--model={choice.model}")
-        return CliCall(argv, self._environment())
+        return CliCall(argv, self._environment(), self._workplace().directory)
+
+    def _workplace(self) -> Workplace:
+        profile, where = self._context.profile, self._context.environment
+        found = find_workplace(profile, where, _PROJECT_SETTINGS)
+        return find_workplace(profile, where, (*_PROJECT_SETTINGS, ".agents")) if found.instructed is None else found
 
     def _write_identity(self) -> None:
         """Write the file for the system prompt, alone in its directory.
@@ -179,12 +196,20 @@ class Gemini:
             # The harness retries, with longer pauses.
             "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False, "maxAttempts": 2},
             "privacy": {"usageStatisticsEnabled": False},
+            # The variables of a file .env in a repository are for its programs, not for Gemini CLI itself.
+            "advanced": {"ignoreLocalEnv": True},
             "telemetry": {"enabled": False},
             "model": {"maxSessionTurns": context.profile.config.max_steps},
             "mcpServers": servers,
             # With "flat", the text of the file remains as it is, and imports are appended: there are none without
             # other files in its directory, to which the empty list confines them.
-            "context": {"fileName": [_IDENTITY], "importFormat": "flat", "memoryBoundaryMarkers": []},
+            "context": {
+                "fileName": [_IDENTITY, *self._instructions()],
+                "importFormat": "flat",
+                "memoryBoundaryMarkers": [],
+                # For a repository that is not the working directory.
+                "loadMemoryFromIncludeDirectories": self._workplace().instructed is not None,
+            },
         }
         login = self._login()
         if login is not None:
@@ -192,6 +217,11 @@ class Gemini:
         if choice.effort is not None and choice.model is not None:
             settings["modelConfigs"] = {"customOverrides": [_thinking(choice.model, choice.effort)]}
         return settings
+
+    def _instructions(self) -> list[str]:
+        """Return the name of the file with the instructions of the repository, if they may be read."""
+        clone = self._workplace().instructed
+        return [name for name in _INSTRUCTIONS if clone is not None and (clone / name).is_file()][:1]
 
 
 def policy(tools: Allowed, servers: Sequence[str]) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from hive_agent.infra import state_files
 from hive_agent.infra.json_text import count, field, text
 from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
 from hive_agent.prompts import system_prompt
+from hive_agent.repositories.places import Workplace, find_workplace
 from hive_core.protocol import McpServer
 
 _NEEDED = BACKEND_VARIABLES["opencode"]
@@ -49,6 +50,14 @@ _PERMISSIONS = {
     "TodoWrite": "todowrite",
 }
 """opencode's names of the tools; agent.toml uses the names of Claude Code. `edit` covers all changes of files."""
+
+
+_PROJECT_SETTINGS = (".opencode", "opencode.json", "opencode.jsonc")
+"""The settings of a repository, with plugins, of which opencode runs some there whatever its switches say."""
+_INSTRUCTIONS = ("AGENTS.md", "CLAUDE.md")
+"""Files with instructions for agents, of which opencode reads a repository's first one."""
+_SKILLS = (".opencode/skills", ".opencode/skill", ".claude/skills", ".agents/skills")
+"""The directories with the skills of a repository."""
 
 
 def open_backend(context: BackendContext) -> Backend:
@@ -109,7 +118,10 @@ class Opencode:
             argv.append(f"--model={model}")
         if choice.effort is not None:
             argv.append(f"--variant={choice.effort}")
-        return CliCall(argv, self._environment())
+        return CliCall(argv, self._environment(), self._workplace().directory)
+
+    def _workplace(self) -> Workplace:
+        return find_workplace(self._context.profile, self._context.environment, _PROJECT_SETTINGS)
 
     def new_reader(self, known: StoredSession) -> OpencodeReader:
         return OpencodeReader()
@@ -153,6 +165,7 @@ class Opencode:
             # The agent could write files in the working directory that allow more than agent.toml.
             "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
             "OPENCODE_DISABLE_CLAUDE_CODE": "1",
+            "OPENCODE_DISABLE_EXTERNAL_SKILLS": "1",
             "OPENCODE_DISABLE_AUTOUPDATE": "1",
             "OPENCODE_DISABLE_MODELS_FETCH": "1",
             "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
@@ -171,15 +184,25 @@ class Opencode:
         hive = mcp_config.describe_server(context.role, context.environment, context.instance)
         servers = {name: _server(server) for name, server in others.items()}
         servers[mcp_config.SERVER_NAME] = _program([hive.command, *hive.args], hive.env)
-        return {
+        clone = self._workplace().instructed
+        written: dict[str, Any] = {
             "autoupdate": False,
             "share": "disabled",
             "snapshot": False,
-            "instructions": [str(self.home / "identity.md")],
+            "instructions": [str(self.home / "identity.md"), *_instructions(clone)],
             "permission": permissions(parse_tools(config.tools), servers),
             "mcp": servers,
             "provider": _providers(variables, model),
         }
+        if clone is not None:
+            written["skills"] = {"paths": [str(clone / each) for each in _SKILLS]}
+            written["permission"]["skill"] = "allow"
+        return written
+
+
+def _instructions(clone: Path | None) -> list[str]:
+    """Return the path of the file with the instructions of a repository, if it has one."""
+    return [str(clone / name) for name in _INSTRUCTIONS if clone is not None and (clone / name).is_file()][:1]
 
 
 def permissions(tools: Allowed, servers: Sequence[str] | Mapping[str, object]) -> dict[str, Any]:

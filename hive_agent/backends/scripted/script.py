@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.infra import state_files
-from hive_agent.repositories.configuration import ConfigRepository, GitFailed
+from hive_agent.repositories.configuration import ConfigRepository
+from hive_agent.repositories.git_command import GitFailed
 from hive_core import protocol
 from hive_core.protocol import Delivery, ScriptDecision, ScriptProposal, ScriptRule
 

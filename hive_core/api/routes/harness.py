@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hive_core.agents import AgentLifecycle, AgentRegistry
 from hive_core.agents.health import HarnessReports
+from hive_core.agents.repositories import FindRepository
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.messaging import Broker, Directory, Scheduler
-from hive_core.protocol import Done, HelloRequest, Profile, StateRequest, StatusRequest, WhoAmI
+from hive_core.protocol import AgentRepository, Done, HelloRequest, Profile, StateRequest, StatusRequest, WhoAmI
 
 
 def harness(
@@ -17,6 +18,7 @@ def harness(
     directory: Directory,
     scheduler: Scheduler,
     lease_seconds: float,
+    find_repository: FindRepository,
 ) -> list[Endpoint]:
     """Return the endpoints hello, state, status and whoami."""
 
@@ -40,6 +42,13 @@ def harness(
             deployment=record.deployment,
             lease_seconds=lease_seconds,
             crashed=crashed,
+            repositories=[
+                AgentRepository(
+                    name=each.name, branch=each.branch, instructions=each.instructions, checks=list(each.checks)
+                )
+                for each in map(find_repository, dict.fromkeys(record.config.repos))
+                if each is not None
+            ],
         )
 
     async def state(call: ApiCall) -> Done:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry, DeploymentManager
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.page_access import PageAccess
+from hive_core.agents.repositories import FindRepository
 from hive_core.api.endpoint import Endpoint
 from hive_core.api.lent_sockets import UnixSockets
 from hive_core.api.routes import harness, messages, pages, proposals, system
@@ -53,6 +54,7 @@ class Services:
     repositories: Repositories
     repository_settings: RepositorySettings
     lease_seconds: float
+    find_repository: FindRepository
 
 
 def agents_endpoints(services: Services) -> list[Endpoint]:
@@ -70,6 +72,7 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
             services.directory,
             services.scheduler,
             services.lease_seconds,
+            services.find_repository,
         ),
         *question_routes.agent_questions(questions, services.reminders, gate),
         *pages.page_actions(services.page_access, broker, questions, services.database),

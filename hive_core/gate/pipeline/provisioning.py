@@ -10,6 +10,8 @@ from hive_core.agents import files
 from hive_core.errors import HiveError, conflict
 from hive_core.gate.context import WHOLE_AGENT, GateContext
 from hive_core.gate.intake.agent_toml import check_ceilings
+from hive_core.gate.intake.toolchain import PATH as TOOLCHAIN
+from hive_core.gate.intake.toolchain import read_toolchain
 from hive_core.gate.intake.tree_check import check_files
 from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index, transitions
@@ -34,14 +36,14 @@ class Provisioning:
         """Write a new agent's configuration into its applied repository, as a commit without a ref.
 
         The repository of an earlier agent of that name is used again. Raises `above_ceiling`, the errors of
-        `Runtime.check_settings`, and those of `check_files`, as the files of a spawn may be an agent's.
+        `DeploymentManager.check_settings`, and those of `check_files`, as the files of a spawn may be an agent's.
 
         Returns:
             The commit, and the commit that was deployed before; None if there is none.
         """
         context = self._context
         check_ceilings(request.config, context.settings.ceilings)
-        context.runtime.check_settings(request.config)
+        context.deployments.check_settings(request.config)
         path = context.layout.applied_repository(request.name)
         content = files.first_files(request)
         check_files(
@@ -69,6 +71,22 @@ class Provisioning:
                 return commit, base
 
         return await LIFECYCLE.run(write)
+
+    async def complete(self, request: SpawnRequest) -> tuple[SpawnRequest, list[str]]:
+        """Add the `agent.nix` of a repository to a request that says nothing of the agent's system.
+
+        Returns the request, and what was added, in words. Raises the errors of `read_toolchain`.
+        """
+        context = self._context
+        if request.agent_nix is not None or request.packages:
+            return request, []
+        for name in request.config.repos:
+            known = context.deployments.find_repository(name)
+            found = None if known is None else await read_toolchain(known, context.runtime.bubblewrap)
+            if found is not None:
+                said = f"agent.nix is {TOOLCHAIN} of the repository {name}, from commit {found.commit[:12]}"
+                return request.model_copy(update={"agent_nix": found.text}), [said]
+        return request, []
 
     async def discard_unused_repository(self, agent: str) -> None:
         """Remove an applied repository in which nothing is recorded, after a spawn was refused.

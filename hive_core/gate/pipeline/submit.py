@@ -19,6 +19,7 @@ from hive_core.gate.records import index
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Transition, seconds
+from hive_core.infra.concurrency.threads import GATE
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
     DestroyAnswer,
@@ -216,6 +217,7 @@ class AgentSubmissions:
         await context.check_room(f"make the agent {agent}")
         async with context.locks[agent]:
             await context.deployments.check_new(agent)
+            request, notes = await self._provisioning.complete(request)
             commit, base = await self._provisioning.first_commit(request, principal)
             first = await new_proposal(context, "spawn", agent, principal, "spawned by the operator", base)
             data = replace(first, start=request.start)
@@ -233,8 +235,13 @@ class AgentSubmissions:
             # The agent exists, so this is no failure any more, even if it can be written down only later.
             await context.end(agent, row.number, partial(self._deploy_step.succeed, row))
             new = context.agents.record(agent)
-        unknown = describe_unknown(new.config, context.agents.names)
-        return SpawnAnswer(**context.agents.status(agent).model_dump(), warnings=unknown)
+        warnings = describe_unknown(new.config, context.agents.names)
+        if missing := await GATE.run(context.runtime.missing_programs, request.packages):
+            warnings.append(
+                f"not on this host: {', '.join(missing)}; agents of this runtime have the programs of the host, and "
+                "agent.nix adds none: install them there"
+            )
+        return SpawnAnswer(**context.agents.status(agent).model_dump(), warnings=warnings, notes=notes)
 
     async def _record_first(self, agent: str, changes: list[Transition]) -> ProposalRow:
         """Record the beginning of a spawn. If that fails, nothing of it is left."""
@@ -289,7 +296,8 @@ class AgentSubmissions:
         async with context.locks[agent]:
             await context.deployments.check_new(agent)
             await check_only_one(context, agent, "spawn")
-            commit, base = await self._provisioning.first_commit(request, principal)
+            completed, _ = await self._provisioning.complete(request)
+            commit, base = await self._provisioning.first_commit(completed, principal)
             first = await new_proposal(context, "spawn", agent, principal, request.note, base, expires=True)
             data = replace(first, start=request.start)
             row = await self._record_first(agent, [Transition(data, commit, principal)])

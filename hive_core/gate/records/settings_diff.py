@@ -17,6 +17,8 @@ _WIDTH = 250
 _WORDS = frozenset({"backend", "model", "effort", "network", "nix_daemon"})
 """Settings that are not numbers, of which none is higher than another."""
 _UNSET = {"allowed_recipients": "everyone"}
+_MEANINGS = {"repos": "it sees each of them whole, with its history, and may submit work for it"}
+"""What names that are added to a list give to the agent."""
 _EFFECTS = {("nix_daemon", True): "the host's Nix daemon, and so the whole network and the host's disk"}
 """The meaning of settings that a reviewer might take for small ones."""
 _SAME = "the same in another order or number"
@@ -29,6 +31,8 @@ def describe_changes(old: AgentConfig | None, new: AgentConfig) -> list[str]:
         after = getattr(new, key)
         if old is None:
             lines += _list(f"{key}:", _items(key, after))
+            if after and key in _MEANINGS:
+                lines.append(f"{key}: {_MEANINGS[key]}")
         elif (before := getattr(old, key)) != after:
             lines += _changed(key, before, after)
     return lines
@@ -52,6 +56,8 @@ def _changed_list(key: str, before: Sequence[str | ScriptRule], after: Sequence[
     for what, items in (("added", _missing(new, old)), ("removed", _missing(old, new))):
         if items:
             lines += _list(f"{key}: {what}", items) if key != "script" else [f"{key}: {what} {_rules(len(items))}"]
+    if key in _MEANINGS and _missing(new, old):
+        lines.append(f"{key}: {_MEANINGS[key]}")
     return lines or [f"{key}: {_SAME}"]
 
 

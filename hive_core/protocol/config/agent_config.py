@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -12,8 +12,12 @@ from hive_core.errors.faults import in_words
 from hive_core.protocol.base import Backend, Recipient, Request
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.protocol.names import ADDRESS_PATTERN
+from hive_core.protocol.work.repositories import RepositoryName
 
-DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit")
+DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit", "Glob", "Grep")
+"""The tools of an agent CLI that everyone needs who works on code."""
+WEB_TOOLS = ("WebFetch", "WebSearch")
+"""The default tools of an agent that has a network."""
 ToolPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Effort = Literal["low", "medium", "high", "max"]
 """Levels of thinking, by the names of most agent CLIs; a backend takes the nearest that its own has."""
@@ -173,6 +177,8 @@ class AgentConfig(Request):
 
     `binary_files` are the paths of files that may be other than text.
 
+    `repos` are names of the hive's repositories: the agent sees the mirror of each, and works in a clone of its own.
+
     `turn_timeout` and `idle_timeout` are in seconds; `max_steps` is how many model calls one turn may take.
     `environment` are names of the harness's variables that the agent CLI gets beside those that its backend needs, a
     `*` at the end of one stands for any ending.
@@ -189,6 +195,7 @@ class AgentConfig(Request):
     tasks_max: TasksMax | None = None
     io_weight: IoWeight | None = None
     network: Literal["host", "sealed"] = "host"
+    repos: list[RepositoryName] = Field(default_factory=list, max_length=20)
     nix_daemon: bool = False
     turn_timeout: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0
     max_steps: Annotated[int, Field(ge=1, le=10_000)] = 200
@@ -197,3 +204,11 @@ class AgentConfig(Request):
     environment: list[VariablePattern] = Field(default_factory=list, max_length=100)
     mcp_servers: dict[McpName, McpServer] = Field(default_factory=dict, max_length=20)
     script: list[ScriptRule] = Field(default_factory=list, max_length=100)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_tools(cls, given: Any) -> Any:
+        """Add the tools for the web to the default of an agent that has a network."""
+        if isinstance(given, dict) and "tools" not in given and given.get("network") != "sealed":
+            return {**given, "tools": [*DEFAULT_TOOLS, *WEB_TOOLS]}
+        return given

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Literal
 from hive_core.errors import HiveError, conflict, not_found
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.protocol import AgentConfig, Kind, Limits, Usage
+from hive_core.runtimes.agent_environment import SEARCH_PATH
 from hive_core.runtimes.base import AgentSpec, BuildOrder, UnitState
 from hive_core.runtimes.bubblewrap import check_hidden, confined, inspect_host
 from hive_core.runtimes.checks.order import CheckRun
@@ -31,6 +32,7 @@ from hive_core.runtimes.launcher import Harness, Launcher, PlainLauncher, Sandbo
 from hive_core.runtimes.local.builder import Builder, LocalClosures
 from hive_core.runtimes.local.check_sandbox import CheckSandbox
 from hive_core.runtimes.local.config_check import Confine, unconfined
+from hive_core.runtimes.local.host_programs import missing_programs
 from hive_core.runtimes.local.supervisor import Supervisor
 from hive_core.runtimes.log_file import LogFile
 from hive_core.runtimes.unit_state import BackOff, StateChanges
@@ -148,6 +150,11 @@ class LocalRuntime:
         No sandbox shows the socket of a Nix daemon, whatever `nix_daemon` says.
         """
         self._check_sealing(sealed=config.network == "sealed")
+
+    def missing_programs(self, packages: Sequence[str]) -> list[str]:
+        """Return the packages whose programs this host does not have where agents look for them."""
+        path = SEARCH_PATH if self.bubblewrap else os.environ.get("PATH", os.defpath)
+        return missing_programs(packages, path)
 
     async def check_can_build(self) -> None:
         """Return at once: a build needs nothing but the commit."""

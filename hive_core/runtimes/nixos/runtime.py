@@ -8,7 +8,7 @@ their specs say.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 
 import structlog
@@ -114,6 +114,10 @@ class NixosRuntime:
             asyncio.create_task(self._monitor.run(), name="follow containers"),
             asyncio.create_task(self._restarter.run(self._monitor.watch()), name="start containers again"),
         ]
+
+    def missing_programs(self, packages: Sequence[str]) -> list[str]:
+        """Return none: agent.nix provides them, or its build fails."""
+        return []
 
     def check_settings(self, config: AgentConfig) -> None:
         """Raise `no_nix_daemon` if the agent asks for the Nix daemon, which would take its root for the host's."""

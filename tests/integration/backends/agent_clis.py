@@ -153,6 +153,7 @@ def variables(cli: AgentCli, place: Path, run: Path) -> dict[str, str]:
         "HIVE_AGENT_RUN": str(run),
         "HIVE_AGENT_STATE": str(place / "state"),
         "HIVE_AGENT_CLAUDE": str(place / "claude"),
+        "HIVE_AGENT_CODE": str(place / "code"),
         "HIVE_PARENT_PID": str(os.getpid()),
         "CLAUDE_CODE_MAX_RETRIES": "0",  # the others get no such variable
     }

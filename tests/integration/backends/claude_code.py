@@ -20,7 +20,7 @@ from hive_agent.backends.transcript import Entry
 from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.role import AGENT, Role
-from hive_core.protocol import AgentConfig, Delivery, Profile
+from hive_core.protocol import AgentConfig, AgentRepository, Delivery, Profile
 from tests.helpers.fake_messages_api import Blocks, Brain, Text, ToolUse, has_tool_result
 from tests.unit.agent.fake_core_api import FakeCore
 
@@ -74,7 +74,12 @@ async def claude(
 
 @asynccontextmanager
 async def configured(
-    core: FakeCore, variables: Mapping[str, str], role: Role = AGENT, prompt: str = "You count sheep.", **config: Any
+    core: FakeCore,
+    variables: Mapping[str, str],
+    role: Role = AGENT,
+    prompt: str = "You count sheep.",
+    repositories: Sequence[AgentRepository] = (),
+    **config: Any,
 ) -> AsyncIterator[Backend]:
     """The backend that `config` names, for an agent that counts sheep; `variables` are its harness's environment, and
     `prompt` is its prompt.md.
@@ -86,6 +91,7 @@ async def configured(
         prompt=prompt,
         deployment=1,
         lease_seconds=60.0,
+        repositories=list(repositories),
     )
     async with CoreClient(core.socket, patience=5.0) as client:
         backend = open_backend(BackendContext(profile, AgentEnvironment.read(variables), role, client, INSTANCE))

@@ -193,7 +193,9 @@ async def test_literal_text(tmp_path: Path, cli: AgentCli) -> None:
     assert {name: report["env"].get(name) for name in LITERALS} == LITERALS
     assert set(report["env"]) - set(LITERALS) == {
         "GH_TOKEN",
+        "HIVE_AGENT_CODE",
         "HIVE_AGENT_RUN",
+        "HIVE_AGENT_STATE",
         "HIVE_PARENT_PID",
         "HOME",
         "LANG",

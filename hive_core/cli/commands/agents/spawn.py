@@ -35,6 +35,21 @@ _LEFT_OUT_NAMED = 10
     "--allow", "allowed_recipients", multiple=True, metavar="NAME", help="Agent that it may send to; may be repeated."
 )
 @click.option(
+    "--repo",
+    "repos",
+    multiple=True,
+    metavar="NAME",
+    help="Repository of the hive that it works on; may be repeated. Without --with and agent.nix, the repository's "
+    ".hive/agent.nix describes its system.",
+)
+@click.option(
+    "--with",
+    "packages",
+    multiple=True,
+    metavar="PACKAGE[,PACKAGE...]",
+    help="Packages of nixpkgs that it needs, such as nodejs,uv; may be repeated.",
+)
+@click.option(
     "--config-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Directory with its configuration: agent.toml, prompt.md, agent.nix, each optional, and other files. "
@@ -51,6 +66,7 @@ def spawn(
     prompt: str | None,
     prompt_file: Path | None,
     config_dir: Path | None,
+    packages: tuple[str, ...],
     no_start: bool,
     no_wait: bool,
     timeout: float,
@@ -71,6 +87,10 @@ def spawn(
         click.echo(f"left out, as no part of a configuration: {names}{more}", err=True)
     role = prompt if prompt is not None else files.prompt if prompt_file is None else read_text(prompt_file)
     request: dict[str, object] = {"name": name, "config": {**(files.config or {}), **_settings_from_options(**options)}}
+    wanted = [name for each in packages for name in each.replace(" ", "").split(",") if name]
+    if wanted and files.agent_nix is not None:
+        raise click.UsageError(f"{config_dir} has an agent.nix: name the packages there, and leave out --with.")
+    request |= {"packages": wanted} if wanted else {}
     request |= {"start": False} if no_start else {}
     request |= {"prompt": role} if role is not None else {}
     request |= {"agent_nix": files.agent_nix} if files.agent_nix is not None else {}
@@ -80,6 +100,8 @@ def spawn(
     status = client.post("/v1/agents", request, wait=_BUILD_SECONDS)
     for each in status.get("warnings", []):
         warn(str(each))
+    for each in status.get("notes", []):
+        click.echo(escaped_line(str(each)), err=True)
     if not (no_start or no_wait):
         hint = f'look with "hive-c0re logs {name}"; remove it with "hive-c0re destroy {name}"'
         with show_progress(name) as on_status:
@@ -94,7 +116,11 @@ def spawn(
 
 
 def _settings_from_options(
-    backend: str | None, model: str | None, tools: tuple[str, ...], allowed_recipients: tuple[str, ...]
+    backend: str | None,
+    model: str | None,
+    tools: tuple[str, ...],
+    allowed_recipients: tuple[str, ...],
+    repos: tuple[str, ...],
 ) -> dict[str, object]:
     """Return the keys of `agent.toml` that were given as options."""
     given: dict[str, object] = {}
@@ -102,4 +128,5 @@ def _settings_from_options(
     given |= {"model": model} if model is not None else {}
     given |= {"tools": list(tools)} if tools else {}
     given |= {"allowed_recipients": list(allowed_recipients)} if allowed_recipients else {}
+    given |= {"repos": list(repos)} if repos else {}
     return given

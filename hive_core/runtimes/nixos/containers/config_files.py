@@ -17,7 +17,15 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.infra.storage import files
-from hive_core.runtimes.agent_environment import APPLIED, DEPLOYED, DNS, INSIDE, agent_variables, git_identity
+from hive_core.runtimes.agent_environment import (
+    APPLIED,
+    DEPLOYED,
+    DNS,
+    INSIDE,
+    agent_variables,
+    git_identity,
+    inside_mirrors,
+)
 from hive_core.runtimes.base import AgentSpec
 from hive_core.text import shown
 
@@ -101,7 +109,8 @@ def bound_directories(spec: AgentSpec) -> list[Path]:
     """Return the directories of the host that are bound into the agent's container."""
     paths = spec.paths
     shown_only = [path for path in (spec.deployed, spec.applied, spec.dns) if path is not None]
-    return [paths.run, paths.state, paths.claude, paths.config, *shown_only]
+    mirrors = [each.mirror for each in spec.repositories]
+    return [paths.run, paths.state, paths.claude, paths.config, paths.code, *shown_only, *mirrors]
 
 
 def run_mark(run: Path) -> str:
@@ -142,6 +151,7 @@ def _flags(spec: AgentSpec, option: str) -> Iterable[str]:
         (paths.state, INSIDE.state),
         (paths.claude, INSIDE.claude),
         (paths.config, INSIDE.config),
+        (paths.code, INSIDE.code),
     ):
         yield f"--bind={outside}:{inside}{option}"
     if spec.dns is not None:
@@ -151,6 +161,9 @@ def _flags(spec: AgentSpec, option: str) -> Iterable[str]:
     if spec.applied is not None:
         inside_applied = APPLIED if spec.kind == "manager" else f"{APPLIED}/{spec.applied.name}"
         yield f"--bind-ro={spec.applied}:{inside_applied}{option}"
+    mirrors = inside_mirrors(spec)
+    for each in spec.repositories:
+        yield f"--bind-ro={each.mirror}:{mirrors[each.name]}{option}"
 
 
 _NUMBER = "HIVE_AGENT_DEPLOYMENT"
@@ -170,7 +183,7 @@ def harness_variables(spec: AgentSpec) -> dict[str, str]:
     return {
         **git_identity(spec.name),
         **spec.environment,
-        **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED),
+        **agent_variables(spec, INSIDE, deployed=DEPLOYED, applied=APPLIED, mirrors=inside_mirrors(spec)),
     }
 
 

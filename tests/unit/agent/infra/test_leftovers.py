@@ -10,7 +10,8 @@ import pytest
 
 from hive_agent.infra import leftovers
 from hive_agent.infra.leftovers import remove_git_locks, set_damaged_aside
-from hive_agent.repositories.configuration import ConfigRepository, GitFailed
+from hive_agent.repositories.configuration import ConfigRepository
+from hive_agent.repositories.git_command import GitFailed
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1', b"null,", b"\0" * 100, b"\xff", b"[" * 100_000])

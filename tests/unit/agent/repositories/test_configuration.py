@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hive_agent.repositories.configuration import ConfigRepository, GitFailed
+from hive_agent.repositories.configuration import ConfigRepository
+from hive_agent.repositories.git_command import GitFailed
 from tests.unit.agent.config_repository_fixture import config_place, git
 
 VARIABLES = {"PATH": os.environ["PATH"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -126,6 +126,9 @@ class FakeProcesses:
 
     async def has(self, closure: str) -> bool:
         raise NotImplementedError
+
+    def missing_programs(self, packages: Sequence[str]) -> list[str]:
+        return []
 
     async def outdated(self, closure: str) -> bool:
         return closure in self.old

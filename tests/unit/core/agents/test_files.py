@@ -45,11 +45,27 @@ def test_what_is_asked_for_comes_before_the_templates() -> None:
     assert found["prompt.md"].startswith(b"You are bob. No role")
 
 
+def test_packages_stand_in_the_template() -> None:
+    """Packages that are asked for are in agent.nix once, and with an agent.nix of one's own they are refused."""
+    found = files.first_files(SpawnRequest(name="bob", packages=["nodejs", "python3Packages.requests", "nodejs"]))
+    lines = [line.strip() for line in found["agent.nix"].decode().splitlines()]
+    assert [line for line in lines if line.startswith("pkgs.")] == ["pkgs.nodejs", "pkgs.python3Packages.requests"]
+    with pytest.raises(HiveError, match="packages and agent"):
+        files.first_files(SpawnRequest(name="bob", packages=["nodejs"], agent_nix="{ }"))
+
+
+@pytest.mark.parametrize("name", ["", "1x", "a b", "pkgs;", "a..b", "with", "x.in", "${x}", "a\n", "../x", "ä"])
+def test_what_is_no_package(name: str) -> None:
+    """Nothing but a name gets into Nix code."""
+    with pytest.raises(ValueError, match="packages"):
+        SpawnRequest(name="bob", packages=[name])
+
+
 def test_a_new_place_has_no_configuration_yet(paths: AgentPaths) -> None:
     """All directories are there but `config`; one that is empty leaves nothing behind."""
     for _ in range(2):
         files.create_directories(paths)
-        assert sorted(path.name for path in paths.state.parent.iterdir()) == ["claude", "state"]
+        assert sorted(path.name for path in paths.state.parent.iterdir()) == ["claude", "code", "state"]
         paths.config.mkdir()
 
 
@@ -108,7 +124,7 @@ def test_nobody_else_gets_into_an_agents_directories(layout: Layout, paths: Agen
         files.make_directories(paths)
     finally:
         os.umask(before)
-    directories = [layout.agent_home("bob"), paths.config, paths.state, paths.claude, paths.run]
+    directories = [layout.agent_home("bob"), paths.config, paths.state, paths.claude, paths.code, paths.run]
     assert {stat.S_IMODE(path.stat().st_mode) for path in directories} == {0o700}
     for path, mode in ((paths.state, 0o777), (paths.claude, 0), (paths.run, 0o2755)):
         path.chmod(mode)

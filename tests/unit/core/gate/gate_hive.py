@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -114,6 +114,9 @@ class FakeHarnesses(builders.FakeProcesses):
     @property
     def _suffix(self) -> str:
         return self.hyperhive.encode().hex()
+
+    def missing_programs(self, packages: Sequence[str]) -> list[str]:
+        return []
 
     async def outdated(self, closure: str) -> bool:
         return bool(self.hyperhive) and not closure.endswith(self._suffix)

@@ -37,9 +37,9 @@ print(json.dumps({
     "processes": len([name for name in os.listdir("/proc") if name.isdecimal()]),
     "capabilities": [line.split()[1] for line in open("/proc/self/status") if line.startswith("Cap")],
     "writes": {path: write(path) for path in
-               ["/", "/etc", "/usr", "/run/hive", "/state", "/root/.claude", "/config", "/tmp"]},
+               ["/", "/etc", "/usr", "/run/hive", "/state", "/root/.claude", "/config", "/code", "/tmp"]},
     "flags": {path: os.statvfs(path).f_flag for path in
-              ["/", "/usr", "/run/hive", "/state", "/root", "/root/.claude", "/config", "/tmp"]},
+              ["/", "/usr", "/run/hive", "/state", "/root", "/root/.claude", "/config", "/code", "/tmp"]},
     "public": open("/proc/1/cmdline").read(),
     "hive": attempt(lambda: __import__("hive_core.protocol.names")),
 }), flush=True)
@@ -136,13 +136,14 @@ async def test_what_an_agent_sees(tmp_path: Path, name: str) -> None:
         "/state": "done",
         "/root/.claude": "done",
         "/config": "done",
+        "/code": "done",
         "/tmp": "done",
     }
     without = os.ST_NOSUID | os.ST_NODEV
     assert {path for path, flags in seen["flags"].items() if flags & without != without} == set()
     assert "secret" not in seen["public"]
     assert seen["hive"] == "done"
-    for directory in (spec.paths.state, spec.paths.claude, spec.paths.config):
+    for directory in (spec.paths.state, spec.paths.claude, spec.paths.config, spec.paths.code):
         assert (directory / "made").read_text() == "x"
 
 

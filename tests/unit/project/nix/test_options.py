@@ -114,7 +114,7 @@ def test_examples_use_options_that_there_are() -> None:
 
 def test_the_first_agent_nix() -> None:
     """What a new agent's agent.nix sets below `hyperhive` are options that there are."""
-    template = (ROOT / "hive_core" / "agents" / "templates" / "agent.nix.j2").read_text()
+    template = (ROOT / "hive_core" / "agents" / "files" / "templates" / "agent.nix.j2").read_text()
     named = set(re.findall(r"\bhyperhive\.(\w+)", template))
     assert named
     assert named - set(documented(AGENT[0])) == set()

@@ -60,6 +60,21 @@ def test_exact_command_line() -> None:
     ]
 
 
+def test_command_line_with_a_repository() -> None:
+    """Instructions of a repository are read without hooks and commands of skills, and it is named if it is apart."""
+    repository = Path("/code/web")
+    plain, inside = argv(choice=Choice()), argv(choice=Choice(), instructed=repository)
+    closed = '--settings={"disableAllHooks": true, "disableSkillShellExecution": true}'
+    assert sorted(set(inside) - set(plain)) == [
+        "--allowedTools=mcp__hive,Bash(git *),Bash(ls),Read,Skill",
+        "--setting-sources=project",
+        closed,
+        "--tools=Bash,Read,Skill",
+    ]
+    apart = argv(choice=Choice(), instructed=repository, apart=True)
+    assert [word for word in apart if word not in inside] == ["--add-dir=/code/web"]
+
+
 def test_values_cannot_be_options() -> None:
     """A tool or model that starts with a dash stays a value."""
     words = argv(tools=["--dangerously-skip-permissions"], choice=Choice("--bare"))
@@ -91,6 +106,7 @@ def test_environment_from_nothing() -> None:
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         "CLAUDE_CODE_STOP_HOOK_BLOCK_CAP": "0",
         "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
+        "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1",
         "MCP_TIMEOUT": "60000",
     }
     confined = environment({}, [], temporary=Path("/t"), claude_directory=Path("/c"), confined=True)

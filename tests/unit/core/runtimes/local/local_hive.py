@@ -96,7 +96,7 @@ class LocalHive:
 
 def make_spec(layout: Layout, name: str, environment: Mapping[str, str]) -> AgentSpec:
     paths = layout.agent(name)
-    for path in (paths.config, paths.state, paths.claude, paths.run):
+    for path in (paths.config, paths.state, paths.claude, paths.code, paths.run):
         path.mkdir(parents=True, exist_ok=True)
     return AgentSpec(name, "agent", paths, layout.agent_log(name), environment)
 

@@ -29,7 +29,7 @@ def spec_of(
     """An agent of a hive below `place`, its directories made."""
     layout = layout_of(place)
     paths = layout.agent(name)
-    for directory in (paths.config, paths.state, paths.claude, paths.run):
+    for directory in (paths.config, paths.state, paths.claude, paths.code, paths.run):
         directory.mkdir(parents=True, exist_ok=True)
     return AgentSpec(
         name,

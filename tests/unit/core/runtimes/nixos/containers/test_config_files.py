@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hive_core.doctor import dns
 from hive_core.errors import HiveError
 from hive_core.infra.storage import files
+from hive_core.runtimes.base import RepositoryMount
 from hive_core.runtimes.nixos.containers import config_files
 from hive_core.runtimes.nixos.containers.config_files import conf_value, rewritten_conf
 from tests.unit.core.runtimes.nixos.builders import spec_of
@@ -79,6 +80,7 @@ def test_an_agent_is_shown_its_own_directories_and_its_history(tmp_path: Path) -
         f"--bind={home}/state:/state:rootidmap",
         f"--bind={home}/claude:/root/.claude:rootidmap",
         f"--bind={home}/config:/config:rootidmap",
+        f"--bind={home}/code:/code:rootidmap",
         f"--bind-ro={tmp_path}/state/applied/ada.git:/applied/ada.git:rootidmap",
         "--link-journal=no",
     ]
@@ -94,6 +96,16 @@ def test_the_manager_is_shown_everybodys_history(tmp_path: Path) -> None:
     """All of the applied repositories, read-only."""
     lines = config_files.bind_settings(spec_of(tmp_path, "hm1nd", kind="manager"), user_namespaces=True, by_flag=False)
     assert f"--bind-ro={tmp_path}/state/applied:/applied:rootidmap" in lines["EXTRA_NSPAWN_FLAGS"].split()
+
+
+def test_the_mirrors_of_repositories(tmp_path: Path) -> None:
+    """A container sees the mirrors of its repositories, read-only, and its harness is told where they are."""
+    mirror = tmp_path / "state/repos/web.git"
+    spec = replace(spec_of(tmp_path), repositories=(RepositoryMount("web", mirror),))
+    lines = config_files.bind_settings(spec, user_namespaces=True, by_flag=False)
+    assert f"--bind-ro={mirror}:/repos/web.git:rootidmap" in lines["EXTRA_NSPAWN_FLAGS"].split()
+    assert mirror in config_files.bound_directories(spec)
+    assert config_files.harness_variables(spec)["HIVE_AGENT_REPOS"] == '{"web": "/repos/web.git"}'
 
 
 def test_a_sealed_agent_has_no_network(tmp_path: Path) -> None:
@@ -155,6 +167,7 @@ def test_the_file_tells_what_the_harness_needs(tmp_path: Path) -> None:
         "GIT_COMMITTER_NAME": "ada",
         "HIVE_AGENT_APPLIED": "/applied",
         "HIVE_AGENT_CLAUDE": "/root/.claude",
+        "HIVE_AGENT_CODE": "/code",
         "HIVE_AGENT_CONFIG": "/config",
         "HIVE_AGENT_DEPLOYED": "/deployed",
         "HIVE_AGENT_DEPLOYMENT": "7",

@@ -38,7 +38,7 @@ def make_directories(paths: AgentPaths) -> None:
         HiveError: `config_in_the_way`, `disk_full`.
     """
     _make_home(paths.config.parent)
-    _make(paths.config, paths.state, paths.claude, paths.run)
+    _make(paths.config, paths.state, paths.claude, paths.code, paths.run)
 
 
 def create_directories(paths: AgentPaths) -> None:
@@ -49,7 +49,7 @@ def create_directories(paths: AgentPaths) -> None:
     _make_home(paths.config.parent)
     with _refusing(f"move {paths.config} aside"):
         _move_aside(paths.config)
-    _make(paths.state, paths.claude, paths.run)
+    _make(paths.state, paths.claude, paths.code, paths.run)
 
 
 def discard_directories(paths: AgentPaths, *, clone: bool) -> None:
@@ -60,7 +60,7 @@ def discard_directories(paths: AgentPaths, *, clone: bool) -> None:
     """
     if clone:
         shutil.rmtree(paths.config, ignore_errors=True)
-    for directory in (paths.run, paths.state, paths.claude, paths.config.parent):
+    for directory in (paths.run, paths.state, paths.claude, paths.code, paths.config.parent):
         with suppress(OSError):
             directory.rmdir()
 
@@ -68,7 +68,14 @@ def discard_directories(paths: AgentPaths, *, clone: bool) -> None:
 def first_files(request: SpawnRequest) -> dict[str, bytes]:
     """The first files of a new agent's configuration repository, by path."""
     prompt = _render("prompt.md.j2", name=request.name, prompt=request.prompt.rstrip("\n"))
-    nix = _render("agent.nix.j2", name=request.name) if request.agent_nix is None else request.agent_nix
+    if request.packages and request.agent_nix is not None:
+        raise bad_request(
+            "packages and agent.nix are given: the packages would go into the template that agent.nix replaces",
+            "name the packages in hyperhive.packages of agent.nix, or leave one of the two out",
+        )
+    nix = request.agent_nix
+    if nix is None:
+        nix = _render("agent.nix.j2", name=request.name, packages=list(dict.fromkeys(request.packages)))
     texts = {"agent.nix": nix, "agent.toml": config_as_toml(request.config), "prompt.md": prompt}
     if taken := sorted(texts.keys() & request.files.keys()):
         raise bad_request(f"{taken[0]} is given twice", "give agent.nix, agent.toml and prompt.md by their own fields")
@@ -89,12 +96,12 @@ def config_as_toml(config: AgentConfig) -> str:
     return tomli_w.dumps(config.model_dump(exclude_none=True))
 
 
-def _render(template: str, **values: str) -> str:
+def _render(template: str, **values: str | list[str]) -> str:
     # Imported here: only a spawn needs it, and the daemon's start is measured.
     import jinja2  # noqa: PLC0415
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hive_core.agents"),
+        loader=jinja2.PackageLoader("hive_core.agents.files"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,

@@ -17,7 +17,7 @@ import json, os, socket, sys
 target = sys.argv[1]
 made, failed = [], []
 names = ("view.sock", "page.sock", "core.sock", "web.sock", "ada.sock", "own", "views", "host.sock")
-tops = ("/", "/run", "/run/hive", "/state", "/root/.claude", "/config", "/tmp", "/deployed", "/applied")
+tops = ("/", "/run", "/run/hive", "/state", "/root/.claude", "/config", "/code", "/tmp", "/deployed", "/applied")
 for top in tops:
     for name in names:
         path = os.path.join(top, name)
@@ -81,7 +81,7 @@ async def test_an_agent_cannot_lead_the_operator_elsewhere(hive_home: Path, netw
         await daemon.ask("POST", "/v1/agents", {"name": "ada", "config": {"network": network}})
         await daemon.agent_until("ada", lambda agent: agent["state"] == "idle")
         traps = await run_inside(daemon, "ada", LAY_TRAPS, str(daemon.host_socket))
-        assert traps == ["/config", "/root/.claude", "/state", "/tmp"]
+        assert traps == ["/code", "/config", "/root/.claude", "/state", "/tmp"]
 
         ticket = await daemon.ask("POST", "/v1/agents/ada/page-tickets")
         path = Path(ticket["socket"])

@@ -47,8 +47,6 @@ def add_tools(server: MCPServer[None], client: CoreClient, environment: AgentEnv
 
 
 def _add_work_tools(server: MCPServer[None], client: CoreClient) -> None:
-    server.remove_tool("my_work")
-
     @server.tool(structured_output=False)
     async def list_work(
         repo: Annotated[str, Field(description="Only for this repository; empty: all.")] = "",

@@ -17,7 +17,7 @@ from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory
 from hive_core.settings import Settings
 from hive_core.work.gate import policy
-from hive_core.work.gate.interfaces import Mirrors, RepositorySettings
+from hive_core.work.gate.interfaces import Mirrors, ReviewedRepository
 from hive_core.work.gate.policy import Review, unknown_work
 from hive_core.work.gate.records import index
 from hive_core.work.gate.records.index import WorkRow
@@ -62,7 +62,7 @@ class WorkContext(SubjectWork):
             raise unknown_work(repo, number)
         return row
 
-    def find_record(self, repo: str) -> RepositorySettings | None:
+    def find_record(self, repo: str) -> ReviewedRepository | None:
         """Return the settings of a repository; None if the operator has removed it."""
         return next((record for record in self.mirrors.records() if record.name == repo), None)
 
@@ -72,14 +72,14 @@ class WorkContext(SubjectWork):
         rule = "operator" if record is None else record.review
         return Review(rule, name_from_label(row.by), self.directory.names())
 
-    async def branch_tip(self, record: RepositorySettings) -> str | None:
+    async def branch_tip(self, record: ReviewedRepository) -> str | None:
         """Return the commit of the branch on which work lands, None if there is none."""
         if not record.branch:
             return None
         return await GATE.run(refs.resolve, self.mirrors.mirror(record.name), HEADS + record.branch)
 
     async def new_work(
-        self, record: RepositorySettings, principal_label: str, title: str, description: str, base: str
+        self, record: ReviewedRepository, principal_label: str, title: str, description: str, base: str
     ) -> WorkTag:
         """Create the data of a new proposal. The caller must hold the repository's lock until the tag is written."""
         repo = record.name

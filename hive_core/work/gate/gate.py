@@ -19,8 +19,8 @@ from hive_core.settings import Settings
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
 from hive_core.work.gate.intake.import_work import WorkImporter
-from hive_core.work.gate.interfaces import Checker, Merger, Mirrors, Publisher
-from hive_core.work.gate.pipeline.check import CheckStep
+from hive_core.work.gate.interfaces import Checker, MergesWork, Mirrors, Publisher
+from hive_core.work.gate.pipeline.check import WorkCheckStep
 from hive_core.work.gate.pipeline.decide import WorkDecisions
 from hive_core.work.gate.pipeline.land import LandStep
 from hive_core.work.gate.pipeline.maintenance import WorkMaintenance
@@ -48,7 +48,7 @@ class WorkGate:
         mirrors: Mirrors,
         importer: WorkImporter,
         checker: Checker,
-        merger: Merger,
+        merger: MergesWork,
         publisher: Publisher,
     ) -> None:
         work_log = WorkLog(layout, database, directory, broker, events, self._recover_later)
@@ -58,7 +58,7 @@ class WorkGate:
         )
         logs = ProposalLogs(layout.work_log)
         publish_step = PublishStep(context, publisher)
-        check_step = CheckStep(context, logs, checker)
+        check_step = WorkCheckStep(context, logs, checker)
         land_step = LandStep(context, check_step, publish_step, merger)
         self.pruning: Final = WorkPruning(context)
         self.submissions: Final = Submissions(context, importer, check_step, self.pruning)

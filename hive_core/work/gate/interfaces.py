@@ -11,7 +11,7 @@ from typing import Protocol
 from hive_core.work.gate.records.index import WorkRow
 
 
-class Check(Protocol):
+class NamedCheck(Protocol):
     """A command of the operator's that tests work."""
 
     @property
@@ -19,7 +19,7 @@ class Check(Protocol):
         """The name of the check."""
 
 
-class RepositorySettings(Protocol):
+class ReviewedRepository(Protocol):
     """The settings of a repository that decide on its work; see `RepositoryRecord`."""
 
     @property
@@ -47,17 +47,17 @@ class RepositorySettings(Protocol):
         """The party that decides: `manager`, `operator`, `both` or `agent:<name>`."""
 
     @property
-    def checks(self) -> Sequence[Check]:
+    def checks(self) -> Sequence[NamedCheck]:
         """The checks of work."""
 
 
 class Mirrors(Protocol):
     """The registry of repositories; see `Repositories`."""
 
-    def records(self) -> Sequence[RepositorySettings]:
+    def records(self) -> Sequence[ReviewedRepository]:
         """Return all repositories."""
 
-    def record(self, name: str) -> RepositorySettings:
+    def record(self, name: str) -> ReviewedRepository:
         """Return a repository. Raises `unknown_repository`."""
 
     def mirror(self, name: str) -> Path:
@@ -85,7 +85,7 @@ class Checker(Protocol):
     """Runs the checks of a repository on a tree; `say` gets their output."""
 
     async def __call__(
-        self, record: RepositorySettings, row: WorkRow, tree: str, say: Callable[[str], None]
+        self, record: ReviewedRepository, row: WorkRow, tree: str, say: Callable[[str], None]
     ) -> CheckResult:
         """Run the checks. Raises HiveError if they cannot be run."""
 
@@ -103,7 +103,7 @@ class MergedWork:
     changed: Sequence[str] = ()
 
 
-class Merger(Protocol):
+class MergesWork(Protocol):
     """Merges approved work into a branch."""
 
     async def __call__(self, row: WorkRow, branch: str) -> MergedWork:
@@ -113,5 +113,5 @@ class Merger(Protocol):
 class Publisher(Protocol):
     """Brings landed work to where the operator wants it."""
 
-    async def __call__(self, record: RepositorySettings, row: WorkRow) -> str:
+    async def __call__(self, record: ReviewedRepository, row: WorkRow) -> str:
         """Push landed work, or open its pull request, once; return the link to it."""

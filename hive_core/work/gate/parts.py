@@ -19,7 +19,7 @@ from hive_core.text import Quoted, escaped_line
 from hive_core.work.checks.runner import CheckOrder, CheckRunner
 from hive_core.work.gate.gate import WorkGate
 from hive_core.work.gate.intake.import_work import WorkImporter, WorkLimits
-from hive_core.work.gate.interfaces import CheckResult, MergedWork, Publisher, RepositorySettings
+from hive_core.work.gate.interfaces import CheckResult, MergedWork, Publisher, ReviewedRepository
 from hive_core.work.gate.records.index import WorkRow
 from hive_core.work.landing.merge import Changed, Conflict, Merger
 from hive_core.work.repositories.registry import Repositories
@@ -37,7 +37,7 @@ class WorkChecker:
         self._runner = runner
 
     async def __call__(
-        self, record: RepositorySettings, row: WorkRow, tree: str, say: Callable[[str], None]
+        self, record: ReviewedRepository, row: WorkRow, tree: str, say: Callable[[str], None]
     ) -> CheckResult:
         agent = name_from_label(row.by)
         found = self._agents.find(agent)
@@ -80,7 +80,7 @@ class WorkMerger:
         return MergedWork(commit=done.commit, tree=done.tree)
 
 
-async def no_publisher(record: RepositorySettings, row: WorkRow) -> str:
+async def no_publisher(record: ReviewedRepository, row: WorkRow) -> str:
     """Say that this hive has no way to publish."""
     why = f"{escaped_line(record.push)} of {record.name} is not possible in this hive"
     raise HiveError("cannot_publish", why, hint="set push to none", status=503)

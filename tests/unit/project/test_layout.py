@@ -47,6 +47,7 @@ SCENARIOS = {
     "tests/integration",
     "tests/browser",
     "tests/soak",
+    "tests/unit/core/work/gate/test_crashes.py",
     "tests/system",
     # The command lines of all CLIs that are started for each turn, and their output.
     "tests/unit/agent/backends/one_shot/test_commands.py",

@@ -1,45 +1,40 @@
-"""The commands `work list`, `show`, `diff`, `log`, `approve`, `deny`, `withdraw`, `comment` and `retry`."""
+"""The commands `work list`, `show`, `diff` and `log`; those that decide have a module of their own."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from textwrap import indent
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from hive_core.cli.arguments import json_option, note_option, note_or_prompt, print_json
+from hive_core.cli.arguments import json_option, print_json
 from hive_core.cli.client import Client, work_path
-from hive_core.cli.commands.gate.decisions import commit_option, expect_option
 from hive_core.cli.commands.gate.proposals import coloured
+from hive_core.cli.commands.work.work_names import Answer, decider_of, parse_work, state_word, work_argument, work_name
 from hive_core.cli.errors import Failure
 from hive_core.cli.lazy import Lazy, LazyGroup
 from hive_core.cli.output import Column, ago, coloured_state, dim, now, print_lines, render, width
-from hive_core.text import describe_file, escaped_first_line, escaped_line, shown, visible
+from hive_core.text import describe_file, escaped_first_line, escaped_line, visible
 
 _HERE = "hive_core.cli.commands.work.proposals"
+_DECISIONS = "hive_core.cli.commands.work.decisions"
 COMMANDS = {
     "list": Lazy(f"{_HERE}:list_work", "List work, the newest first."),
     "show": Lazy(f"{_HERE}:show", "Show work with its checks, files and comments."),
     "diff": Lazy(f"{_HERE}:diff", "Show the diff of work."),
     "log": Lazy(f"{_HERE}:log", "Show the log of the checks of work."),
-    "approve": Lazy(f"{_HERE}:approve", "Approve work and wait until it has landed."),
-    "deny": Lazy(f"{_HERE}:deny", "Deny work, with a reason."),
-    "withdraw": Lazy(f"{_HERE}:withdraw", "Withdraw work that you have submitted."),
-    "comment": Lazy(f"{_HERE}:comment", "Comment on work, or on a line of it."),
-    "retry": Lazy(f"{_HERE}:retry", "Submit failed or withdrawn work again."),
+    "approve": Lazy(f"{_DECISIONS}:approve", "Approve work and wait until it has landed."),
+    "deny": Lazy(f"{_DECISIONS}:deny", "Deny work, with a reason."),
+    "withdraw": Lazy(f"{_DECISIONS}:withdraw", "Withdraw work that you have submitted."),
+    "comment": Lazy(f"{_DECISIONS}:comment", "Comment on work, or on a line of it."),
+    "retry": Lazy(f"{_DECISIONS}:retry", "Submit failed or withdrawn work again."),
 }
 
-F = TypeVar("F", bound=Callable[..., Any])
-Answer = dict[str, Any]
-_POLL_SECONDS = 60.0
 _LOG_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
-_ENDED = frozenset({"deployed", "failed", "denied", "withdrawn"})
 _BEFORE_CHECKED = frozenset({"proposal", "building"})
-_WORDS = {"proposal": "submitted", "building": "checking", "built": "checked", "deployed": "landed"}
-_LARGEST = 2**63 - 1
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, default="list", options_metavar="", subcommand_metavar="[COMMAND] [ARGS]...")
@@ -48,18 +43,6 @@ def work() -> None:
 
     Without a command it runs "list", whose options work here too. Work is named REPO/NUMBER, such as web/3.
     """
-
-
-work_argument = click.argument("name", metavar="REPO/NUMBER")
-"""Argument REPO/NUMBER: work, for `parse_work`."""
-
-
-def parse_work(name: str) -> tuple[str, int]:
-    """Parse `REPO/NUMBER`. Raises UsageError."""
-    repo, _, number = name.partition("/")
-    if not (repo and number.isascii() and number.isdigit() and len(number) < 20 and int(number) <= _LARGEST):
-        raise click.UsageError(f"{shown(name)} is not the name of work: write REPO/NUMBER, such as web/3.")
-    return repo, int(number)
 
 
 COLUMNS = (
@@ -102,9 +85,9 @@ def list_work(socket: str | None, repo: str | None, state: str, limit: int, offs
         return
     rows = [
         [
-            _name(item),
+            work_name(item),
             escaped_line(str(item.get("state"))),
-            _decider(item) or "-",
+            decider_of(item) or "-",
             escaped_line(str(item.get("by"))),
             ago(item.get("created_at"), present),
             escaped_first_line(str(item.get("title"))),
@@ -131,7 +114,7 @@ def show(socket: str | None, name: str, as_json: bool) -> None:
     for key, value in _facts(answer, present):
         click.echo(f"{dim(key + ':')} {value}")
     commits = [
-        f"{str(item.get('commit'))[:12]} {escaped_line(str(item.get('subject')))} ({escaped_line(str(item.get('author')))})"
+        escaped_line(f"{str(item.get('commit'))[:12]} {item.get('subject')} ({item.get('author')})")
         for item in answer.get("commits", [])
     ]
     _print_section("Description, in the words of who submitted it:", [visible(str(answer.get("description", "")))])
@@ -197,167 +180,6 @@ def log(socket: str | None, name: str, lines: int, follows: bool, as_json: bool)
             output(answer)
 
 
-@click.command()
-@work_argument
-@expect_option
-@commit_option
-@note_option
-@click.option("--no-wait", is_flag=True, help="Do not wait for the landing.")
-@json_option
-@click.pass_obj
-def approve(
-    socket: str | None,
-    name: str,
-    expect: str,
-    commit: str | None,
-    note: str | None,
-    no_wait: bool,
-    as_json: bool,
-) -> None:
-    """Approve work and wait until it has landed.
-
-    Exactly the commit that was shown lands, or a merge that has exactly its content. Ctrl-C ends the waiting, not the
-    landing.
-    """
-    client = Client(socket)
-    request = _decision(expect, commit) | ({"note": note} if note else {})
-    answer = client.post(work_path(*parse_work(name), "approve"), request)
-    if not no_wait:
-        answer = _follow(client, answer, quiet=as_json)
-    _report(answer, as_json)
-
-
-@click.command()
-@work_argument
-@expect_option
-@commit_option
-@note_option
-@json_option
-@click.pass_context
-def deny(context: click.Context, name: str, expect: str, commit: str | None, note: str | None, as_json: bool) -> None:
-    """Deny work, with a reason.
-
-    Who submitted it gets the reason as a message; without --note it is asked for on a terminal.
-    """
-    path = work_path(*parse_work(name), "deny")
-    reason = note_or_prompt(context, note, f"Why is {name} denied?")
-    _print(Client(context.obj).post(path, _decision(expect, commit) | {"note": reason}), as_json)
-
-
-@click.command()
-@work_argument
-@note_option
-@json_option
-@click.pass_obj
-def withdraw(socket: str | None, name: str, note: str | None, as_json: bool) -> None:
-    """Withdraw work that you have submitted. That of others is denied."""
-    path = work_path(*parse_work(name), "withdraw")
-    _print(Client(socket).post(path, {"note": note} if note else {}), as_json)
-
-
-@click.command()
-@work_argument
-@click.argument("arguments", nargs=-1, required=True, metavar="[PATH[:LINE]] TEXT")
-@json_option
-@click.pass_obj
-def comment(socket: str | None, name: str, arguments: tuple[str, ...], as_json: bool) -> None:
-    """Comment on work: hive-c0re work comment web/3 src/app.py:12 "Why two?"
-
-    Without PATH the comment is about the whole. Who submitted it gets the comment as a message.
-    """
-    if len(arguments) > 2:
-        raise click.UsageError("Write PATH:LINE and TEXT, with the text in quotes.")
-    request: Answer = {"text": arguments[-1]}
-    if len(arguments) == 2:
-        path, colon, line = arguments[0].rpartition(":")
-        if colon and line.isascii() and line.isdigit() and 0 < int(line[:12]) <= 100_000_000:
-            request |= {"path": path, "line": int(line)}
-        else:
-            request |= {"path": arguments[0]}
-    answer = Client(socket).post(work_path(*parse_work(name), "comments"), request)
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"comment {answer.get('id')} is kept with {escaped_line(name)}")
-
-
-@click.command()
-@work_argument
-@json_option
-@click.pass_obj
-def retry(socket: str | None, name: str, as_json: bool) -> None:
-    """Submit the commit of failed or withdrawn work again, as new work of the same agent."""
-    _print(Client(socket).post(work_path(*parse_work(name), "retry"), {}), as_json)
-
-
-def _decision(expect: str, commit: str | None) -> dict[str, str]:
-    return {"expect": expect} | ({"commit": commit} if commit else {})
-
-
-def _follow(client: Client, answer: Answer, *, quiet: bool) -> Answer:
-    """Poll the work until it has ended or waits for another decision, also across a restart of the daemon."""
-    path = work_path(str(answer.get("repo")), int(answer.get("number", -1)))
-    state = ""
-    while True:
-        if answer.get("state") != state:
-            state = str(answer.get("state"))
-            if not quiet:
-                click.echo(f"{_name(answer)}: {escaped_line(_WORDS.get(state, state))}", err=True)
-        if state in _ENDED or (state == "built" and answer.get("waits_for") is not None):
-            return answer
-        try:
-            answer = client.get(path, {"unlike": state, "wait_seconds": _POLL_SECONDS}, wait=_POLL_SECONDS)
-        except Failure as failure:
-            if not failure.transient:
-                raise
-            time.sleep(_RETRY_SECONDS)
-
-
-def _report(answer: Answer, as_json: bool) -> None:
-    """Print the state of work. Raises Failure if it has ended without landing."""
-    state, outcome = str(answer.get("state")), str(answer.get("outcome") or "no reason given")
-    if as_json:
-        print_json(answer)
-    if state in _ENDED - {"deployed"}:
-        name = _name(answer)
-        hint = f'look with "hive-c0re work show {name}" and "hive-c0re work log {name}"'
-        was = "failed" if state == "failed" else f"was {state}"
-        raise Failure("proposal_ended", f"work {name} {was}: {outcome}", hint=hint)
-    if not as_json:
-        click.echo(_standing(answer))
-
-
-def _print(answer: Answer, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(_standing(answer))
-
-
-def _standing(answer: Answer) -> str:
-    decider = _decider(answer)
-    waits = f" and waits for {decider}" if decider else ""
-    state = str(answer.get("state"))
-    landed = f": the branch is at {answer['landed']}" if answer.get("landed") else ""
-    return (
-        f"{_name(answer)} has {coloured_state(state, 'landed')}{landed}"
-        if landed
-        else (f"{_name(answer)} is {coloured_state(state, escaped_line(_WORDS.get(state, state)))}{waits}")
-    )
-
-
-def _name(answer: Answer) -> str:
-    return escaped_line(f"{answer.get('repo')}/{answer.get('number')}")
-
-
-def _decider(answer: Answer) -> str:
-    waits_for = answer.get("waits_for")
-    if waits_for is None:
-        return ""
-    text = escaped_line(str(waits_for))
-    return text.removeprefix("agent:") if text.startswith("agent:") else f"the {text}"
-
-
 def _is_checked(client: Client, path: str) -> bool:
     answer: Answer = client.get(path)
     return answer.get("state") in _BEFORE_CHECKED
@@ -368,11 +190,11 @@ def _facts(answer: Answer, present: Any) -> Iterator[tuple[str, str]]:
         return escaped_line(str(answer.get(key)))
 
     state = str(answer.get("state"))
-    yield "Work", f"{_name(answer)}, for the branch {text('branch')}"
+    yield "Work", f"{work_name(answer)}, for the branch {text('branch')}"
     yield "Title, as submitted", text("title")
     yield (
         "State",
-        f"{coloured_state(state, escaped_line(_WORDS.get(state, state)))}, {ago(answer.get('changed_at'), present)}",
+        f"{coloured_state(state, state_word(state))}, {ago(answer.get('changed_at'), present)}",
     )
     yield "Submitted", f"by {text('by')}, {ago(answer.get('created_at'), present)}"
     yield "Commit", text("commit")
@@ -383,14 +205,14 @@ def _facts(answer: Answer, present: Any) -> Iterator[tuple[str, str]]:
         yield "Published at", text("link")
     if answer.get("approvals"):
         yield "Approved by", escaped_line(", ".join(str(party) for party in answer["approvals"]))
-    if _decider(answer):
-        yield "Waits for", _decider(answer)
+    if decider_of(answer):
+        yield "Waits for", decider_of(answer)
     if answer.get("outcome"):
         yield "Outcome", text("outcome")
     if answer.get("pruned"):
         yield "Files", "removed, to free space; the audit table tells by whom"
     else:
-        yield "Diff", f'{answer.get("diff_bytes")} bytes: show it with "hive-c0re work diff {_name(answer)}"'
+        yield "Diff", f'{answer.get("diff_bytes")} bytes: show it with "hive-c0re work diff {work_name(answer)}"'
 
 
 def _file(item: Answer) -> str:

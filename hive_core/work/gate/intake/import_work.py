@@ -6,15 +6,16 @@ that are unsafe to write to a disk (`git fsck`). The limits count what is new ag
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hive_core.errors import HiveError, conflict
 from hive_core.gate.intake import source_check
 from hive_core.gate.intake.object_import import Import, ObjectImporter, ObjectSource, Trusted, check_commit_id
 from hive_core.gate.intake.tree_check import read_head
+from hive_core.infra.concurrency.threads import GATE
 from hive_core.infra.git.cat_file import ObjectReader
 from hive_core.text import format_bytes
 from hive_core.work.gate.intake.pack_index import read_ids
@@ -64,7 +65,8 @@ class WorkImporter:
         """
         check_commit_id(submitted.commit)
         start = f"git clone it: git clone --shared /repos/{submitted.repo}.git /code/{submitted.repo}"
-        await asyncio.to_thread(source_check.check, submitted.code, submitted.repo, start=start, lenders=_LENDERS)
+        check = partial(source_check.check, submitted.code, submitted.repo, start=start, lenders=_LENDERS)
+        await GATE.run(check)
         # The directory of all clones is mounted, because the agent can replace each of them with a link.
         source = ObjectSource(submitted.code, Path(submitted.repo) / source_check.OBJECTS)
         async with self._importer.importing(source, Trusted(mirror, into)) as taking, taking.reader() as objects:
@@ -87,7 +89,7 @@ class WorkImporter:
 
     async def _check_sizes(self, taking: Import, objects: ObjectReader) -> None:
         most = self._most
-        ids = await asyncio.to_thread(
+        ids = await GATE.run(
             read_ids, taking.quarantine.pack_indexes, _OBJECTS_PER_FILE * most.files + _OBJECTS_PER_FILE
         )
         sizes = [header.size for header in await objects.headers(ids) if header is not None and header.kind == "blob"]

@@ -11,7 +11,7 @@ from hive_core.gate.subject.background import is_temporary
 from hive_core.gate.subject.logs import ProposalLogs
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
-from hive_core.work.gate.interfaces import Checker, CheckResult, RepositorySettings
+from hive_core.work.gate.interfaces import Checker, CheckResult, ReviewedRepository
 from hive_core.work.gate.records.index import WorkRow
 from hive_core.work.gate.records.work_tag import WorkChange
 
@@ -22,7 +22,7 @@ _WAITING_ERRORS = frozenset({"cannot_check"})
 log = structlog.get_logger(__name__)
 
 
-class CheckStep:
+class WorkCheckStep:
     """Runs the checks of work, and asks for its decision."""
 
     def __init__(self, context: WorkContext, logs: ProposalLogs, checker: Checker) -> None:
@@ -34,7 +34,7 @@ class CheckStep:
         """Check a proposal in the background."""
         self._context.background.start(repo, number, lambda: self._run(repo, number))
 
-    async def check(self, record: RepositorySettings, row: WorkRow, commit: str) -> CheckResult:
+    async def check(self, record: ReviewedRepository, row: WorkRow, commit: str) -> CheckResult:
         """Run the checks on the tree of a commit; without checks it passes at once.
 
         Raises HiveError for what another attempt may not have.

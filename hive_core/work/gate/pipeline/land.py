@@ -31,8 +31,8 @@ from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
 from hive_core.text import shown
 from hive_core.work.gate.context import HEADS, WorkContext
-from hive_core.work.gate.interfaces import MergedWork, Merger, RepositorySettings
-from hive_core.work.gate.pipeline.check import CheckStep
+from hive_core.work.gate.interfaces import MergedWork, MergesWork, ReviewedRepository
+from hive_core.work.gate.pipeline.check import WorkCheckStep
 from hive_core.work.gate.pipeline.publish import PublishStep
 from hive_core.work.gate.records.index import WorkRow
 from hive_core.work.gate.records.work_tag import WorkChange
@@ -53,7 +53,9 @@ class _CannotLand(Exception):
 class LandStep:
     """Lands approved work."""
 
-    def __init__(self, context: WorkContext, check_step: CheckStep, publish_step: PublishStep, merger: Merger) -> None:
+    def __init__(
+        self, context: WorkContext, check_step: WorkCheckStep, publish_step: PublishStep, merger: MergesWork
+    ) -> None:
         self._context = context
         self._check_step = check_step
         self._publish_step = publish_step
@@ -83,7 +85,7 @@ class LandStep:
             await self._succeed(row, landed)
         self._publish_step.start(repo, number)
 
-    async def _land(self, record: RepositorySettings, row: WorkRow) -> str:
+    async def _land(self, record: ReviewedRepository, row: WorkRow) -> str:
         """Move the branch to the work, and return its new commit. Raises _CannotLand."""
         await self._fetch(record)
         for _ in range(_ATTEMPTS):
@@ -98,7 +100,7 @@ class LandStep:
                 return target
         raise HiveError("repository_busy", f"the branch of {row.repo} is moved by others all the time", status=503)
 
-    async def _fetch(self, record: RepositorySettings) -> None:
+    async def _fetch(self, record: ReviewedRepository) -> None:
         if not record.source:
             return
         try:
@@ -121,7 +123,7 @@ class LandStep:
                 return commit
         return None
 
-    async def _target(self, record: RepositorySettings, row: WorkRow, tip: str) -> str:
+    async def _target(self, record: ReviewedRepository, row: WorkRow, tip: str) -> str:
         """Return the commit that the branch is to be moved to from `tip`. Raises _CannotLand."""
         if await self._descends(row.repo, row.commit, tip):
             return row.commit
@@ -138,7 +140,7 @@ class LandStep:
             )
         return merged.commit
 
-    async def _move(self, record: RepositorySettings, row: WorkRow, tip: str, target: str) -> bool:
+    async def _move(self, record: ReviewedRepository, row: WorkRow, tip: str, target: str) -> bool:
         """Move the branch from `tip` to `target`; returns False if it is elsewhere by now."""
         context, repo = self._context, row.repo
         work, mirror = context.repository(repo), context.mirrors.mirror(repo)

@@ -23,7 +23,7 @@ from hive_core.infra.git.repository import Repository
 from hive_core.protocol.names import MANAGER, OPERATOR
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
-from hive_core.work.gate.pipeline.check import CheckStep
+from hive_core.work.gate.pipeline.check import WorkCheckStep
 from hive_core.work.gate.pipeline.land import LANDING, LandStep
 from hive_core.work.gate.pipeline.prune import WorkPruning
 from hive_core.work.gate.pipeline.publish import PublishStep
@@ -44,7 +44,7 @@ class WorkRecovery:
     def __init__(
         self,
         context: WorkContext,
-        check_step: CheckStep,
+        check_step: WorkCheckStep,
         land_step: LandStep,
         publish_step: PublishStep,
         pruning: WorkPruning,

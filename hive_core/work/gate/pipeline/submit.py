@@ -17,8 +17,8 @@ from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
 from hive_core.work.gate.intake.import_work import SubmittedCommit, WorkImporter
 from hive_core.work.gate.intake.work_repository import prepare
-from hive_core.work.gate.interfaces import RepositorySettings
-from hive_core.work.gate.pipeline.check import CheckStep
+from hive_core.work.gate.interfaces import ReviewedRepository
+from hive_core.work.gate.pipeline.check import WorkCheckStep
 from hive_core.work.gate.pipeline.prune import WorkPruning
 from hive_core.work.gate.records import index
 from hive_core.work.gate.records.index import WorkRow
@@ -44,7 +44,7 @@ class Submissions:
     """Takes in work."""
 
     def __init__(
-        self, context: WorkContext, importer: WorkImporter, check_step: CheckStep, pruning: WorkPruning
+        self, context: WorkContext, importer: WorkImporter, check_step: WorkCheckStep, pruning: WorkPruning
     ) -> None:
         self._context = context
         self._importer = importer
@@ -105,7 +105,7 @@ class Submissions:
         self._check_step.begin(repo, new.number)
         return new.to_protocol()
 
-    async def _take_in(self, record: RepositorySettings, commit: str, principal: Principal) -> _Taken:
+    async def _take_in(self, record: ReviewedRepository, commit: str, principal: Principal) -> _Taken:
         context, repo = self._context, record.name
         # The repository's lock is not held, so that a clone that is slow to read does not delay decisions.
         async with self._pruning.slot(principal.name):
@@ -117,7 +117,7 @@ class Submissions:
             submitted = SubmittedCommit(context.layout.agent(principal.name).code, repo, commit)
             return _Taken(commit, await self._importer.import_commit(submitted, mirror, into, tip))
 
-    async def _tip(self, record: RepositorySettings) -> str:
+    async def _tip(self, record: ReviewedRepository) -> str:
         tip = await self._context.branch_tip(record)
         if tip is None:
             why = f"{record.name} has no branch to land on yet"

@@ -98,7 +98,6 @@ async def test_only_the_manager_has_the_managers_tools(core: FakeCore, tmp_path:
     assert agents == {"send", "recv", "whoami", "list_agents", "my_work"} | proposing | open_things | work
     review = {"list_proposals", "show_proposal", "approve", "deny", "rollback", "rebuild"}
     review |= {"list_work"}
-    agents.remove("my_work")
     assert managers == agents | review | {"start", "stop", "restart", "agent_logs", "request_spawn", "request_destroy"}
     assert [call for call in core.calls if "agents/" in call] == [
         "POST /v1/agents/bob/restart",

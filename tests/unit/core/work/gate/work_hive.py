@@ -39,7 +39,7 @@ from hive_core.protocol import (
 from hive_core.settings import Settings
 from hive_core.work.gate.gate import WorkGate
 from hive_core.work.gate.intake.import_work import WorkImporter, WorkLimits
-from hive_core.work.gate.interfaces import CheckResult, MergedWork, RepositorySettings
+from hive_core.work.gate.interfaces import CheckResult, MergedWork, ReviewedRepository
 from hive_core.work.gate.records import index
 from hive_core.work.gate.records.index import WorkRow
 
@@ -99,10 +99,10 @@ class FakeMirrors:
     fetches: list[str] = field(default_factory=list)
     on_fetch: Callable[[], None] = lambda: None
 
-    def records(self) -> Sequence[RepositorySettings]:
+    def records(self) -> Sequence[ReviewedRepository]:
         return list(self.found.values())
 
-    def record(self, name: str) -> RepositorySettings:
+    def record(self, name: str) -> ReviewedRepository:
         if name not in self.found:
             raise not_found("unknown_repository", f"there is no repository {name}")
         return self.found[name]
@@ -133,7 +133,7 @@ class FakeOutside:
     may_check: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def check(
-        self, record: RepositorySettings, row: WorkRow, tree: str, say: Callable[[str], None]
+        self, record: ReviewedRepository, row: WorkRow, tree: str, say: Callable[[str], None]
     ) -> CheckResult:
         await self.may_check.wait()
         self.checked.append((row.number, tree))
@@ -160,7 +160,7 @@ class FakeOutside:
         commit = git(work, "commit-tree", "-p", branch, "-p", row.commit, "-m", f"Merge {row.name}", tree)
         return MergedWork(commit=commit, tree=tree)
 
-    async def publish(self, record: RepositorySettings, row: WorkRow) -> str:
+    async def publish(self, record: ReviewedRepository, row: WorkRow) -> str:
         if self.unpublishable:
             raise self.unpublishable.pop(0)
         self.published.append((row.number, row.landed))

@@ -1,0 +1,57 @@
+"""The argument REPO/NUMBER, and work in the words of the commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hive_core.cli.output import coloured_state
+from hive_core.text import escaped_line, shown
+
+Answer = dict[str, Any]
+_LARGEST = 2**63 - 1
+_WORDS = {"proposal": "submitted", "building": "checking", "built": "checked", "deployed": "landed"}
+
+work_argument = click.argument("name", metavar="REPO/NUMBER")
+"""Argument REPO/NUMBER: work, for `parse_work`."""
+
+
+def parse_work(name: str) -> tuple[str, int]:
+    """Parse `REPO/NUMBER`. Raises UsageError."""
+    repo, _, number = name.partition("/")
+    if not (repo and number.isascii() and number.isdigit() and len(number) < 20 and int(number) <= _LARGEST):
+        raise click.UsageError(f"{shown(name)} is not the name of work: write REPO/NUMBER, such as web/3.")
+    return repo, int(number)
+
+
+def state_word(state: str) -> str:
+    """Return a state in the words of the commands."""
+    return escaped_line(_WORDS.get(state, state))
+
+
+def standing(answer: Answer) -> str:
+    """Format one line with the work, its state, and the party that it waits for."""
+    decider = decider_of(answer)
+    waits = f" and waits for {decider}" if decider else ""
+    state = str(answer.get("state"))
+    landed = f": the branch is at {answer['landed']}" if answer.get("landed") else ""
+    return (
+        f"{work_name(answer)} has {coloured_state(state, 'landed')}{landed}"
+        if landed
+        else (f"{work_name(answer)} is {coloured_state(state, state_word(state))}{waits}")
+    )
+
+
+def work_name(answer: Answer) -> str:
+    """Return the name of work, such as `web/3`."""
+    return escaped_line(f"{answer.get('repo')}/{answer.get('number')}")
+
+
+def decider_of(answer: Answer) -> str:
+    """Return who decides on work, in words; empty if nobody is asked."""
+    waits_for = answer.get("waits_for")
+    if waits_for is None:
+        return ""
+    text = escaped_line(str(waits_for))
+    return text.removeprefix("agent:") if text.startswith("agent:") else f"the {text}"

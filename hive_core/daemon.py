@@ -226,6 +226,7 @@ class Daemon:
             runtime=runtime,
             repositories=repositories,
         )
+        repositories.proposals = work_gate
         services = Services(
             layout=layout,
             database=database,

@@ -201,7 +201,9 @@ class Import:
     async def _length(self, sha: str) -> int | None:
         """Return the size of an object according to the agent's repository, or None."""
         end = await self._end_of(self._at_source("cat-file", "-s", sha))
-        return int(end.output) if end.status == 0 and re.fullmatch(r"[0-9]{1,18}\n", end.output) else None
+        # A line about objects that the clone borrows, and that are not here, may stand before it.
+        found = re.search(r"^([0-9]{1,18})\n\Z", end.output, re.MULTILINE)
+        return int(found[1]) if end.status == 0 and found else None
 
     async def _end_of(self, call: GitInvocation) -> GitEnd:
         """Run a command without input."""

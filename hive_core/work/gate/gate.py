@@ -71,6 +71,11 @@ class WorkGate:
         """Recover proposals, then expire them until cancelled."""
         await self._recovery.run()
         self._context.recovered.set()
+        # A daemon that was killed while the operator removed a repository has left its work.
+        for work in sorted(self._context.layout.work.glob("*.git")):
+            repo = work.name.removesuffix(".git")
+            if self._context.find_record(repo) is None:
+                await self.forget_repository(repo)
         await self.maintenance.expire()
 
     async def open_work(self, repo: str) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import structlog
 
@@ -38,6 +38,16 @@ _AT_ONCE = 2
 SYSTEM_ACTOR = "system"
 
 
+class RepositoryProposals(Protocol):
+    """The proposals of work for repositories."""
+
+    async def open_work(self, repo: str) -> Sequence[str]:
+        """Return the names of the open proposals for a repository."""
+
+    async def forget_repository(self, repo: str) -> None:
+        """End all work for a repository, and delete its proposals."""
+
+
 class Repositories:
     """All registered repositories by name.
 
@@ -57,6 +67,8 @@ class Repositories:
     ) -> None:
         """`review` is that of the settings; `users` returns the agents whose configuration names a repository."""
         self.users = users
+        self.proposals: RepositoryProposals | None = None
+        """The work for repositories, which ends when one is removed."""
         self._layout = layout
         self._credentials = credentials
         self._upstreams = upstreams
@@ -176,8 +188,8 @@ class Repositories:
     async def remove(self, name: str, actor: str, *, force: bool = False) -> None:
         """Forget a repository, and delete its mirror and its credential.
 
-        Raises HiveError `unknown_repository`, and `repository_in_use` without `force` if agents use it: their clones
-        lose the objects that they borrow.
+        Raises HiveError `unknown_repository`, and `repository_in_use` without `force` if agents use it, whose clones
+        lose the objects that they borrow, or if work for it is open.
         """
         self.record(name)
         using = self.users(name)
@@ -185,6 +197,10 @@ class Repositories:
             why = f"{', '.join(using)} would lose what their clones borrow from {name}"
             hint = f"take it out of `repos` in their agent.toml first, or hive-c0re repo remove {name} --force"
             raise conflict("repository_in_use", why, hint)
+        opened = [] if self.proposals is None else await self.proposals.open_work(name)
+        if opened and not force:
+            why = f"{', '.join(opened)} would be withdrawn"
+            raise conflict("repository_in_use", why, f"decide on it first, or hive-c0re repo remove {name} --force")
         if (task := self._running.get(name)) is not None:
             task.cancel()
             await asyncio.wait([task])
@@ -192,6 +208,8 @@ class Repositories:
             detail = {"agents": list(using)}
             await self._table.write(name, lambda db: store.delete(db, name), actor, "repository_remove", detail)
             await self._credentials.delete(credential_name(name))
+            if self.proposals is not None:
+                await self.proposals.forget_repository(name)
             await REPOSITORIES.run(remove_mirror, self.mirror(name), self._layout.scratch)
 
     # --- traffic --------------------------------------------------------------------------------------------

@@ -123,3 +123,38 @@ async def test_failed_work_is_tried_again(hive: WorkHive) -> None:
     assert (again.number, again.by, again.commit) == (2, "ada", (await hive.show(1)).commit)
     await hive.until(2, "built")
     await hive.check()
+
+
+async def test_queue_with_conflicts_ends_right(hive: WorkHive) -> None:
+    """Of 20 approved proposals, those without a conflict land one on top of the other; the rest are told to rebase."""
+    hive.set(merges=True, review="operator")
+    numbers = []
+    tip = hive.tip()
+    for count in range(20):
+        # Every fourth one changes the same file.
+        files = {"shared": f"{count}\n"} if count % 4 == 0 else {f"own-{count}": "x\n"}
+        sha = hive.commit(files, "ada" if count % 2 else "bob", on=None)
+        numbers.append((await hive.submit(sha, ADA if count % 2 else BOB)).number)
+    for number in numbers:
+        await hive.until(number, "built")
+    assert hive.tip() == tip
+    for number in numbers:
+        await hive.approve(number, OPERATOR)
+    await hive.settled()
+    ends = {row.number: row for row in await hive.rows()}
+    conflicting = [number for count, number in enumerate(numbers) if count % 4 == 0]
+    assert [ends[number].state for number in conflicting] == ["deployed", *["failed"] * 4]
+    assert all("conflicts with the branch in 'shared'" in ends[number].outcome for number in conflicting[1:])
+    assert all(ends[number].state == "deployed" for number in numbers if number not in conflicting)
+    assert len(git(hive.layout.mirror("web"), "ls-tree", "-r", "--name-only", "main").split("\n")) == 2 + 1 + 15
+    await hive.check()
+
+
+async def test_removed_repository_ends_its_work(hive: WorkHive) -> None:
+    """When a repository is removed, its open work ends, who is concerned is told, and its proposals are deleted."""
+    work = await hive.built({"a": "1"})
+    assert await hive.gate.open_work("web") == [f"web/{work.number}"]
+    del hive.mirrors.found["web"]
+    await hive.gate.forget_repository("web")
+    assert await hive.rows() == [] and not hive.layout.work_repository("web").exists()
+    assert (await hive.messages("ada"))[-1].startswith("Work web/1 was withdrawn by system.\n")

@@ -39,6 +39,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 HOG = '{ systemd.services.hog.serviceConfig.ExecStart = "/usr/bin/tail /dev/zero"; }\n'
 """Reads an endless line into memory, when it is started."""
 MIB = 1024**2
+SESSION = 'trap "" TERM; echo up; read line; echo "still $line"; exit 4'
+"""A program that lives as long as its session does."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -128,6 +130,28 @@ async def test_a_drop_in_that_systemd_has_not_read(hive: HostHive) -> None:
     await hive.ask("POST", "/v1/agents/dog/start", {})
     assert limits_of("dog")["memory"] == str(100 * MIB)
     await hive.ask("POST", "/v1/agents/dog/destroy", {})
+
+
+async def test_people_step_into_a_container(hive: HostHive, cat: str, tmp_path: Path) -> None:
+    """Commands and copies work in a container; a session outlives a restart of the harness and of the daemon."""
+    assert await program("hive-c0re", "exec", cat, "--", "sh", "-c", "id -u; cat /proc/1/comm") == "0\nsystemd\n"
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("content")
+    await program("hive-c0re", "cp", str(tmp_path / "tree"), f"{cat}:/state/")
+    await program("hive-c0re", "cp", f"{cat}:/state/tree/file", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_text() == "content"
+    session = await asyncio.create_subprocess_exec(
+        *("hive-c0re", "exec", cat, "-i", "--", "sh", "-c", SESSION),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert session.stdout is not None
+    assert await asyncio.wait_for(session.stdout.readline(), PATIENCE) == b"up\n"
+    await program("hive-c0re", "exec", cat, "--", "systemctl", "restart", "hive-harness.service")
+    await hive.restart()
+    out, _ = await asyncio.wait_for(session.communicate(b"here\n"), PATIENCE)
+    assert (out, session.returncode) == (b"still here\n", 4)
+    assert (await program("hive-c0re", "exec", cat, "--", "echo", "again")).strip() == "again"
 
 
 @needs_limits

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
-import socket
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from hive_core.cli.errors import Failure, NoDaemon, hint_of_command, name_of_field
@@ -23,6 +20,9 @@ from hive_core.protocol.names import (
     why_no_repository_name,
     why_not,
 )
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection, HTTPResponse
 
 PATIENCE_SECONDS = 60.0
 """Time limit of an answer, in addition to the time that the daemon was asked to wait."""
@@ -53,43 +53,6 @@ def _quoted_name(name: str) -> str:
     return quote(name)
 
 
-_DESCRIPTOR = struct.Struct("i")
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(os.fspath(self._path))
-
-
-class _DescriptorSocket(socket.socket):
-    """A socket that keeps the descriptors which arrive with what is read from it (SCM_RIGHTS in unix(7))."""
-
-    def __init__(self) -> None:
-        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.descriptors: list[int] = []
-
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        found = self.recvmsg_into([buffer], socket.CMSG_LEN(_DESCRIPTOR.size), flags | socket.MSG_CMSG_CLOEXEC)
-        for level, kind, data in found[1]:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                whole = len(data) - len(data) % _DESCRIPTOR.size
-                self.descriptors += [number for (number,) in _DESCRIPTOR.iter_unpack(data[:whole])]
-        return found[0]
-
-
-class _DescriptorConnection(_UnixConnection):
-    def connect(self) -> None:
-        self.sock = self.received = _DescriptorSocket()
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(os.fspath(self._path))
-
-
 class Client:
     """HTTP client of one daemon. Every error becomes a `Failure`, which can be shown to the user."""
 
@@ -104,64 +67,50 @@ class Client:
 
     def post(self, path: str, body: Mapping[str, object], *, wait: float = 0.0) -> dict[str, Any]:
         """Send a POST with a JSON body and return the answer; `wait` as for `get`."""
-        return self._call("POST", path, _encoded(body), wait)
-
-    def post_for_socket(self, path: str, body: Mapping[str, object]) -> socket.socket:
-        """Send a POST whose answer carries a connected socket, and return that."""
-        with closing(_DescriptorConnection(self.path, self._timeout)) as connection, self._errors_as_failures():
-            connection.connect()
-            connection.request("POST", path, body=_encoded(body), headers={"Content-Type": "application/json"})
-            received = connection.received  # The response may take the socket away from the connection.
-            response = connection.getresponse()
-            content = response.read()
-            sockets = [socket.socket(fileno=number) for number in received.descriptors]
-            if response.status >= 400:
-                raise _refusal(response.status, content)
-            if len(sockets) != 1:
-                raise _bad_answer(response.status)
-            return sockets[0]
+        return self._call("POST", path, encode_body(body), wait)
 
     def send_stream(
         self, path: str, query: Mapping[str, object] | None, pieces: Iterable[bytes], *, wait: float = 0.0
     ) -> dict[str, Any]:
         """Send a POST whose body comes in pieces and return the answer; `wait` as for `get`."""
         headers = {"Content-Type": STREAM_TYPE, "Transfer-Encoding": "chunked"}
-        with closing(_UnixConnection(self.path, self._timeout + wait)) as connection, self._errors_as_failures():
+        with closing(_open_connection(self.path, self._timeout + wait)) as connection, self.errors_as_failures():
             connection.connect()
             with suppress(BrokenPipeError, ConnectionResetError):  # As for a large body that is refused.
                 connection.request("POST", _with_query(path, query), pieces, headers, encode_chunked=True)
             response = connection.getresponse()
             content = response.read()
         if response.status >= 400:
-            raise _refusal(response.status, content)
+            raise refusal_of(response.status, content)
         return _decoded(response.status, content)
 
     @contextmanager
     def stream(self, path: str, query: Mapping[str, object] | None, headers: Mapping[str, str]) -> Iterator[Lines]:
         """Open an event stream."""
-        with closing(_UnixConnection(self.path, STREAM_SILENCE_SECONDS)) as connection:
-            with self._errors_as_failures():
+        with closing(_open_connection(self.path, STREAM_SILENCE_SECONDS)) as connection:
+            with self.errors_as_failures():
                 connection.connect()
                 connection.request("GET", _with_query(path, query), headers=dict(headers))
                 response = connection.getresponse()
                 if response.status >= 400:
-                    raise _refusal(response.status, response.read())
+                    raise refusal_of(response.status, response.read())
             yield Lines(self, response)
 
     def _call(self, method: str, path: str, body: bytes | None, wait: float) -> dict[str, Any]:
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        with closing(_UnixConnection(self.path, self._timeout + wait)) as connection, self._errors_as_failures():
+        with closing(_open_connection(self.path, self._timeout + wait)) as connection, self.errors_as_failures():
             connection.connect()
             with suppress(BrokenPipeError):  # A daemon that refuses a large body stops reading; its answer says why.
                 connection.request(method, path, body=body, headers=headers)
             response = connection.getresponse()
             content = response.read()
         if response.status >= 400:
-            raise _refusal(response.status, content)
+            raise refusal_of(response.status, content)
         return _decoded(response.status, content)
 
     @contextmanager
-    def _errors_as_failures(self) -> Iterator[None]:
+    def errors_as_failures(self) -> Iterator[None]:
+        """Raise a Failure for each error of the connection within the block."""
         try:
             yield
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
@@ -184,38 +133,59 @@ class Client:
                 hint="its log says what it is doing",
                 transient=True,
             ) from None
-        except (ConnectionError, http.client.HTTPException):
-            raise Failure(
-                "connection_lost",
-                f"the connection to {self.path} broke off before the answer was complete",
-                hint="the request may have been carried out or not; see the daemon's log",
-                transient=True,
-            ) from None
+        except ConnectionError:
+            raise self._broken_off() from None
         except OSError as error:
             reason = error.strerror or str(error)
             raise Failure(
                 "no_connection", f"cannot connect to {self.path}: {reason}", hint="name another socket with --socket"
             ) from None
+        except Exception as error:
+            if isinstance(error, _http_errors()):
+                raise self._broken_off() from None
+            raise
+
+    def _broken_off(self) -> Failure:
+        return Failure(
+            "connection_lost",
+            f"the connection to {self.path} broke off before the answer was complete",
+            hint="the request may have been carried out or not; see the daemon's log",
+            transient=True,
+        )
 
 
-def _encoded(body: Mapping[str, object]) -> bytes:
+def encode_body(body: Mapping[str, object]) -> bytes:
+    """Return a body as JSON. Raises Failure if it cannot be written."""
     try:
         return json.dumps(body, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise Failure("invalid_request", f"the request cannot be written as JSON: {error}") from None
 
 
+def _open_connection(path: Path, timeout: float) -> HTTPConnection:
+    from hive_core.cli.unix_connection import UnixConnection  # noqa: PLC0415 - sessions do without HTTP's library
+
+    return UnixConnection(path, timeout)
+
+
+def _http_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of HTTP's library, which is loaded only when something has failed."""
+    from http.client import HTTPException  # noqa: PLC0415
+
+    return (HTTPException,)
+
+
 class Lines:
     """Lines of an open event stream, in the order of their arrival."""
 
-    def __init__(self, client: Client, response: http.client.HTTPResponse) -> None:
+    def __init__(self, client: Client, response: HTTPResponse) -> None:
         self._client = client
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield lines until the daemon ends the stream. Raises a transient Failure if the connection breaks."""
         while True:
-            with self._client._errors_as_failures():
+            with self._client.errors_as_failures():
                 line = self._response.readline()
             if not line:
                 return
@@ -227,10 +197,11 @@ def _with_query(path: str, query: Mapping[str, object] | None) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
-def _refusal(status: int, content: bytes) -> Failure:
+def refusal_of(status: int, content: bytes) -> Failure:
+    """Return the failure that an answer of the daemon with an error status means."""
     error = _decoded(status, content).get("error")
     if not isinstance(error, dict) or not isinstance(error.get("code"), str):
-        return _bad_answer(status)
+        return bad_answer(status)
     code, message, hint = error["code"], str(error.get("message", error["code"])), str(error.get("hint") or "")
     if fields := error.get("fields"):
         message = "; ".join(f"{name_of_field(str(each['field']))}: {each['reason']}" for each in fields)
@@ -242,13 +213,14 @@ def _decoded(status: int, content: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(content)
     except ValueError:
-        raise _bad_answer(status) from None
+        raise bad_answer(status) from None
     if not isinstance(answer, dict):
-        raise _bad_answer(status)
+        raise bad_answer(status)
     return answer
 
 
-def _bad_answer(status: int) -> Failure:
+def bad_answer(status: int) -> Failure:
+    """Return the failure for an answer that no daemon of the hive gives."""
     return Failure(
         "bad_answer",
         f"the answer (HTTP status {status}) is not an answer of hive-c0re serve",

@@ -6,6 +6,7 @@ import socket
 from contextlib import suppress
 from typing import Any
 
+from hive_core.cli.access.descriptor import post_for_socket
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.errors import Failure
 from hive_core.protocol.access import frames
@@ -36,7 +37,7 @@ def open_session(client: Client, agent: str, opening: Opening) -> socket.socket:
 
 def open_answered(client: Client, agent: str, opening: Opening) -> tuple[socket.socket, dict[str, Any]]:
     """Open a session; return its connection, and the answer of the agent's side. Raises Failure."""
-    connection = client.post_for_socket(agent_path(agent, "access"), opening.as_request())
+    connection = post_for_socket(client, agent_path(agent, "access"), opening.as_request())
     try:
         return connection, read_answer(connection, agent)
     except BaseException:

@@ -19,7 +19,7 @@ LARGER = {
     # The parts of the harness, the agent's side of sessions, and programs beyond a turn.
     "hive_agent": 17,
     # What commands share is beside their folder.
-    "hive_core/cli": 13,
+    "hive_core/cli": 14,
     # The steps of a build, with the template of the flake; and their tests.
     "hive_core/runtimes/nixos/build": 13,
     "tests/unit/core/runtimes/nixos/build": 13,

@@ -41,14 +41,17 @@ async def serving_callers(environment: AgentEnvironment) -> AsyncIterator[None]:
 
 
 async def _serve(environment: AgentEnvironment) -> None:
-    door = environment.run / "access.sock"
+    door, has_begun = environment.run / "access.sock", False
     while True:
         try:
             listener, connection = await lent.fetch_unix(door, None)
         except OSError as error:
             log.debug("no access socket: %s", error)
+            if not has_begun:
+                return  # The daemon makes the door before it starts an agent: this one has none.
             await asyncio.sleep(_AGAIN_SECONDS)
             continue
+        has_begun = True
         with listener, connection:
             await lent.readable(listener, connection)
         # Nobody is waiting if only the socket is another one; then the program fetches that and ends later.

@@ -26,8 +26,10 @@ LARGER = {
     # A benchmark with its two sides (the hive's and the reference's) is several files.
     "tests/benchmarks": 31,
     # The fakes of the daemon that several folders below use are beside the tests of the harness's own modules.
-    "tests/unit/agent": 16,
-    "tests/unit/core/cli": 13,
+    "tests/unit/agent": 17,
+    "tests/unit/core/cli": 14,
+    # One folder for each subject of the running hive.
+    "tests/integration": 13,
     # The folders of hive_core, and the tests of its own modules.
     "tests/unit/core": 13,
     # Scenarios, one file each, and what they share.

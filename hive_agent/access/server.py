@@ -25,6 +25,8 @@ from hive_core.protocol.access import frames
 IDLE_SECONDS = 60.0
 MOST_SESSIONS = 128
 _DOOR_SECONDS = 5.0
+_AGAIN_SECONDS = 0.5
+"""Between requests for the socket of a daemon that is being restarted."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -69,6 +71,10 @@ class Server:
             left = idle_since + self._idle_seconds - time.monotonic()
             if left <= 0:
                 return
+            if self._listener is None:  # The next daemon is not there yet.
+                self._fetch_again()
+            if self._listener is None:
+                left = min(left, _AGAIN_SECONDS)
             poll = select.poll()
             poll.register(woken, select.POLLIN)
             for each in (self._listener, self._connection):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from hive_agent.backends.base import Backend
 from hive_agent.client.connection import CoreError
@@ -27,8 +28,8 @@ from hive_core.protocol import HarnessState, Profile
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 2.0
-_SILENT_SECONDS = 1.0
-"""Time of the preparation of turns after which the state tells of it."""
+_PREPARE_SECONDS = 5.0
+"""Time of the preparation of turns after which the agent counts as ready all the same."""
 _LONGEST_NOTICE = 2_000
 
 Page = Callable[[Controls, Profile], AbstractAsyncContextManager[object]]
@@ -37,7 +38,7 @@ Programs = Callable[[Profile], AbstractAsyncContextManager[object]]
 """Keeps the agent's long-running programs while the harness runs."""
 
 
-Prepare = Callable[[Profile], Awaitable[Sequence[str]]]
+Prepare = Callable[[Profile], Coroutine[Any, Any, Sequence[str]]]
 """Prepares the directories of turns; returns the problems in words."""
 
 
@@ -121,13 +122,12 @@ class Harness:
             turn_loop, controls = await self._build(stack, profile)
             await self._open(stack, self._page(controls, profile), "the agent's page cannot be served")
             await self._open(stack, self._programs(profile), "long-running programs cannot be kept")
-            await turn_loop.start()
             background = [
                 asyncio.create_task(self._registration.keep()),
                 asyncio.create_task(turn_loop.keep_checking()),
             ]
             try:
-                await self._prepare_turns(turn_loop, profile)
+                await self._start_turns(turn_loop, profile)
                 while True:
                     await turn_loop.run_step()
             finally:
@@ -135,15 +135,18 @@ class Harness:
                     task.cancel()
                 await asyncio.gather(*background, return_exceptions=True)
 
-    async def _prepare_turns(self, turn_loop: TurnLoop, profile: Profile) -> None:
-        """Prepare the directories of turns; the operator is told of problems, and the harness works all the same."""
-        preparing = asyncio.create_task(self._prepare_all(profile))
+    async def _start_turns(self, turn_loop: TurnLoop, profile: Profile) -> None:
+        """Prepare the directories of turns, and report that the harness waits for messages.
+
+        That is reported before the preparation has ended if it takes long, because the configuration works. The
+        operator is told of problems, and the harness works all the same.
+        """
+        preparing = asyncio.ensure_future(self._prepare(profile))
         try:
-            done, _ = await asyncio.wait({preparing}, timeout=_SILENT_SECONDS)
+            done, _ = await asyncio.wait({preparing}, timeout=_PREPARE_SECONDS)
+            await turn_loop.start()
             if not done:
-                await self._say(
-                    "idle", "writes the files of its repositories, and begins no turn before they are there"
-                )
+                await self._say("idle", "writes the files of its repositories; turns wait for them")
             problems = await preparing
         finally:
             preparing.cancel()
@@ -152,9 +155,6 @@ class Harness:
             await self._say("idle", "", notice="\n".join(problems)[:_LONGEST_NOTICE])
         if problems or not done:
             await turn_loop.report_idle()
-
-    async def _prepare_all(self, profile: Profile) -> Sequence[str]:
-        return await self._prepare(profile)
 
     async def _build(self, stack: AsyncExitStack, profile: Profile) -> tuple[TurnLoop, OperatorControls]:
         """Build the parts of the harness, which are closed with `stack`."""

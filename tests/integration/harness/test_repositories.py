@@ -103,7 +103,7 @@ async def test_an_agent_with_a_repository(hive: Daemon, source: Path) -> None:
 
 @needs_bubblewrap
 async def test_repositories_and_packages_that_do_not_exist(hive: Daemon, source: Path) -> None:
-    """A repository that is not registered is refused with what to do, and programs that the host lacks are named."""
+    """An unknown repository is refused with what to do, and programs that the host lacks are named."""
     refused = await operate(hive, "spawn", "ada", "--repo", "web", code=1)
     assert "agent.toml: repos: no repository web is registered" in refused
     assert "hive-c0re repo add web" in refused

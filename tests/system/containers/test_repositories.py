@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_container_has_its_repositories(hive: HostHive, tmp_path: Path) -> None:
-    """The container's root reads the mirror, cannot write it, and has a clone that is its own and follows the mirror."""
+    """The container's root reads the mirror, cannot write it, and has a clone of its own that follows the mirror."""
     git(tmp_path, "init", "--quiet", "--initial-branch=main")
     (tmp_path / "one.txt").touch()
     git(tmp_path, "add", "--all")
@@ -28,4 +28,4 @@ async def test_a_container_has_its_repositories(hive: HostHive, tmp_path: Path) 
     assert inside("fox", "stat", "-c", "%u", "/code/web/one.txt").strip() == "0"
     assert "Read-only file system" in inside("fox", "sh", "-c", "touch /repos/web.git/made 2>&1 || true")
     await hive.ask("POST", "/v1/agents/fox/destroy", {"purge": True})
-    call("hive-c0re", "repo", "remove", "web", "--yes")
+    call("hive-c0re", "repo", "remove", "web")

@@ -52,9 +52,11 @@ if TYPE_CHECKING:
         McpServer,
         ScriptChange,
         ScriptDecision,
+        ScriptFile,
         ScriptProposal,
         ScriptRule,
         ScriptSend,
+        ScriptWork,
     )
     from hive_core.protocol.config.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes, memory_size
     from hive_core.protocol.harness import (
@@ -342,9 +344,11 @@ __all__ = [
     "RollbackRequest",
     "ScriptChange",
     "ScriptDecision",
+    "ScriptFile",
     "ScriptProposal",
     "ScriptRule",
     "ScriptSend",
+    "ScriptWork",
     "SendAnswer",
     "SendRepositoryQuery",
     "SendRequest",

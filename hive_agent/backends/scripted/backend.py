@@ -53,7 +53,11 @@ def open_backend(context: BackendContext) -> Backend:
     name, environment = context.profile.name, context.environment
     memory = ScriptMemory(environment.state / "script.json")
     repository = ConfigRepository(environment.config, name, environment.variables)
-    gate = ScriptGate(name, context.client, repository)
+
+    def clone_of(repo: str) -> ConfigRepository:
+        return ConfigRepository(environment.code / repo, name, environment.variables)
+
+    gate = ScriptGate(name, context.client, repository, clone_of)
     return ScriptedBackend(name, context.profile.config, context.client, memory, gate)
 
 

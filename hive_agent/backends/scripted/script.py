@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from hive_agent.infra import state_files
 from hive_agent.repositories.configuration import ConfigRepository
 from hive_agent.repositories.git_command import GitFailed
 from hive_core import protocol
-from hive_core.protocol import Delivery, ScriptDecision, ScriptProposal, ScriptRule
+from hive_core.protocol import Delivery, ScriptDecision, ScriptProposal, ScriptRule, ScriptWork
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,8 @@ def fill(text: str, delivery: Delivery, me: str, groups: Sequence[str]) -> str:
 _LONGEST_NOTE = 10_000
 _SEARCHED_PROPOSALS = 100
 """Number of the agent's newest proposals that are searched for the commit."""
-_ENDED = frozenset({"deployed", "failed", "denied", "withdrawn"})
+_LONGEST_TITLE = 200
+_DECIDED = frozenset({"approved", "deployed", "failed", "denied", "withdrawn"})
 
 
 class NotDone(Exception):
@@ -116,23 +117,38 @@ class NotDone(Exception):
 
 
 class ScriptGate:
-    """Executes `propose` and `decide` of rules, once for each message, even if it is handled again."""
+    """Executes `propose`, `submit` and `decide` of rules, once for each message, even if it is handled again.
 
-    def __init__(self, name: str, client: CoreClient, repository: ConfigRepository) -> None:
+    `clone_of` returns the agent's clone of a repository.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        client: CoreClient,
+        repository: ConfigRepository,
+        clone_of: Callable[[str], ConfigRepository],
+    ) -> None:
         self._name = name
         self._client = client
         self._repository = repository
+        self._clone_of = clone_of
 
     async def apply_rule(self, delivery: Delivery, match: Match) -> None:
-        """Execute `propose` and `decide` of the rule. Raises NotDone, or CoreError for errors other than refusals."""
-        propose, decide = match.rule.propose, match.rule.decide
+        """Execute the rule, but for its messages. Raises NotDone, or CoreError for errors other than refusals."""
+        propose, submit, decide = match.rule.propose, match.rule.submit, match.rule.decide
         if propose is not None:
             with _as_not_done("propose"):
                 await self._propose(propose, self._fill_note(propose.note, delivery, match))
+        if submit is not None:
+            with _as_not_done("submit"):
+                title = self._fill_note(submit.title, delivery, match)[:_LONGEST_TITLE]
+                await self._submit(submit, title, self._fill_note(submit.description, delivery, match))
         if decide is not None:
             with _as_not_done("decide"):
-                agent, number = (self._fill_note(text, delivery, match) for text in (decide.agent, decide.number))
-                await self._decide(decide, agent, number, self._fill_note(decide.note, delivery, match))
+                named = (decide.agent or decide.repo or "", decide.number, decide.note)
+                subject, number, note = (self._fill_note(text, delivery, match) for text in named)
+                await self._decide(decide, subject, number, note)
 
     async def _propose(self, propose: ScriptProposal, note: str) -> None:
         commit = await self._repository.commit({change.path: change.text for change in propose.changes}, note)
@@ -147,16 +163,44 @@ class ScriptGate:
         made = await self._client.propose(protocol.ProposeRequest(commit=commit, note=note))
         log.info("proposed commit %s as %s/%d", commit, made.agent, made.number)
 
-    async def _decide(self, decide: ScriptDecision, agent: str, number: str, note: str) -> None:
+    async def _submit(self, submit: ScriptWork, title: str, description: str) -> None:
+        clone = self._clone_of(submit.repo)
+        commit = await clone.commit({file.path: file.text for file in submit.files}, f"{title}\n\n{description}")
+        # As for a proposal: a message that is handled a second time submits nothing.
+        mine = await self._client.works(protocol.WorksQuery(repo=submit.repo, state="all", limit=_SEARCHED_PROPOSALS))
+        for work in mine.work:
+            if work.commit == commit and work.by == self._name:
+                log.info("commit %s was submitted before, as %s/%d", commit, work.repo, work.number)
+                return
+        request = protocol.SubmitWork(repo=submit.repo, commit=commit, title=title, description=description)
+        made = await self._client.submit_work(request)
+        log.info("submitted commit %s as %s/%d", commit, made.repo, made.number)
+
+    async def _decide(self, decide: ScriptDecision, subject: str, number: str, note: str) -> None:
         if not (number.isascii() and number.isdigit() and len(number) < 10):
             raise NotDone(f"{number[:40]!r} is not the number of a proposal")
-        shown = await self._client.proposal(agent, int(number), protocol.ProposalQuery())
-        if shown.state in _ENDED or shown.state == "approved":
+        if decide.repo is not None:
+            await self._decide_on_work(decide, subject, int(number), note)
+            return
+        shown = await self._client.proposal(subject, int(number), protocol.ProposalQuery())
+        if shown.state in _DECIDED:
             log.info("%s/%d is %s already", shown.agent, shown.number, shown.state)
         elif decide.decision == "approve":
-            await self._client.approve(agent, int(number), protocol.ApproveRequest(expect=shown.state, note=note))
+            await self._client.approve(subject, int(number), protocol.ApproveRequest(expect=shown.state, note=note))
         else:
-            await self._client.deny(agent, int(number), protocol.DenyRequest(expect=shown.state, note=note))
+            await self._client.deny(subject, int(number), protocol.DenyRequest(expect=shown.state, note=note))
+
+    async def _decide_on_work(self, decide: ScriptDecision, repo: str, number: int, note: str) -> None:
+        shown = await self._client.work(repo, number, protocol.WorkQuery())
+        if shown.state in _DECIDED:
+            log.info("%s/%d is %s already", repo, number, shown.state)
+        elif decide.decision == "approve":
+            request = protocol.ApproveWork(expect=shown.state, commit=shown.commit, note=note)
+            await self._client.approve_work(repo, number, request)
+        else:
+            await self._client.deny_work(
+                repo, number, protocol.DenyWork(expect=shown.state, commit=shown.commit, note=note)
+            )
 
     def _fill_note(self, text: str, delivery: Delivery, match: Match) -> str:
         """Fill in `text`, truncated to the length of a note; never empty."""

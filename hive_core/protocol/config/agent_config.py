@@ -104,21 +104,51 @@ class ScriptProposal(Request):
     note: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
 
 
-class ScriptDecision(Request):
-    """Decide on a built proposal (the manager's scripts). All texts may hold what `text` may: {1} for the agent."""
+class ScriptFile(Request):
+    """One file of a repository that a script rule writes before it submits; `path` is below the repository's root."""
 
-    agent: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    path: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=200),
+        in_words("it must be a path below the repository, of letters, digits, _, . and -"),
+    ]
+    text: Annotated[str, StringConstraints(max_length=100_000)]
+
+
+class ScriptWork(Request):
+    """Commit changes in the agent's clone of `repo` and submit the commit. Both texts may hold what `text` may."""
+
+    repo: RepositoryName
+    files: list[ScriptFile] = Field(min_length=1, max_length=10)
+    title: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    description: Annotated[str, StringConstraints(max_length=10_000)] = ""
+
+
+class ScriptDecision(Request):
+    """Decide on a built proposal of an agent, or on work for a repository: exactly one of `agent` and `repo` is given.
+
+    All texts may hold what `text` may: {1} for the agent.
+    """
+
+    agent: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    repo: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
     number: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     decision: Literal["approve", "deny"]
     note: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _has_one_subject(self) -> Self:
+        if (self.agent is None) == (self.repo is None):
+            raise PydanticCustomError("one_subject", "name either the agent of a proposal or the repo of work")
+        return self
 
 
 class ScriptRule(Request):
     """One rule of the scripted backend: the first whose `sender` and `match` fit a message is carried out.
 
-    `propose` and `decide` are carried out before anything is sent. `remember` keeps the message under a label (in the
-    agent's state), so that a later rule can answer it by sending to `@label`; `think` is how long the turn pretends to
-    work, in seconds.
+    `propose`, `submit` and `decide` are carried out before anything is sent. `remember` keeps the message under a label
+    (in the agent's state), so that a later rule can answer it by sending to `@label`; `think` is how long the turn
+    pretends to work, in seconds.
     """
 
     sender: str | None = None
@@ -133,6 +163,7 @@ class ScriptRule(Request):
     ) = None
     think: Annotated[float, Field(ge=0, le=60)] = 0.0
     propose: ScriptProposal | None = None
+    submit: ScriptWork | None = None
     decide: ScriptDecision | None = None
     send: list[ScriptSend] = Field(default_factory=list, max_length=20)
 

@@ -130,6 +130,7 @@ class FakeCore:
             ("GET", "/v1/agents/{name}/logs", self._logs),
             *self.gate.routes(),
             *self.asking.routes(),
+            ("*", "/v1/work{rest:.*}", self._unknown),
         ]:
             app.router.add_route(method, path, self._noted(handler))
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
@@ -160,6 +161,9 @@ class FakeCore:
             return web.json_response(text=answer.model_dump_json())
 
         return noted
+
+    async def _unknown(self, _request: web.Request) -> Any:
+        return _refusal(404, ErrorBody(code="not_found", message="there is nothing at this path"))
 
     async def _hello(self, request: web.Request) -> Profile:
         hello = HelloRequest.model_validate_json(await request.read())

@@ -38,9 +38,11 @@ from hive_core.protocol import (
     McpServer,
     ScriptChange,
     ScriptDecision,
+    ScriptFile,
     ScriptProposal,
     ScriptRule,
     ScriptSend,
+    ScriptWork,
 )
 from hive_core.settings import (
     Approval,
@@ -258,6 +260,7 @@ SETTINGS: dict[type[BaseModel], str] = {
 AGENT_TOML: dict[type[BaseModel], str] = {
     AgentConfig: "key", ScriptRule: "key of a rule", ScriptSend: "key of a message",
     ScriptProposal: "key of a proposal", ScriptChange: "key of a change", ScriptDecision: "key of a decision",
+    ScriptWork: "key of work", ScriptFile: "key of a file",
     McpServer: "key of an MCP server",
 }  # fmt: skip
 """The tables of a model and of those in it, by their first columns."""

@@ -37,7 +37,8 @@ def message(number: int, body: str, sender: str = "operator", reply_to: int | No
 
 def backend(client: CoreClient, state: Path, *rules: ScriptRule) -> ScriptedBackend:
     config = AgentConfig(script=list(rules))
-    gate = ScriptGate("alice", client, ConfigRepository(state / "config", "alice", os.environ))
+    repository = ConfigRepository(state / "config", "alice", os.environ)
+    gate = ScriptGate("alice", client, repository, lambda _name: repository)
     return ScriptedBackend("alice", config, client, ScriptMemory(state / "script.json"), gate)
 
 

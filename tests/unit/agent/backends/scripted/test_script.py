@@ -22,9 +22,13 @@ from hive_core.protocol import (
     ProposeRequest,
     ScriptChange,
     ScriptDecision,
+    ScriptFile,
     ScriptProposal,
     ScriptRule,
     ScriptSend,
+    ScriptWork,
+    WorkDetail,
+    WorkList,
 )
 from tests.unit.agent.backends.fake_backend import silent
 from tests.unit.agent.config_repository_fixture import config_place, git
@@ -43,7 +47,10 @@ def message(body: str, sender: str = "operator") -> Delivery:
 
 
 def backend(client: CoreClient, place: Path, *rules: ScriptRule) -> ScriptedBackend:
-    gate = ScriptGate("alice", client, ConfigRepository(place / "config", "alice", os.environ))
+    def repository(name: str) -> ConfigRepository:
+        return ConfigRepository(place / name, "alice", os.environ)
+
+    gate = ScriptGate("alice", client, repository("config"), repository)
     config = AgentConfig(script=list(rules))
     return ScriptedBackend("alice", config, client, ScriptMemory(place / "script.json"), gate)
 
@@ -66,6 +73,44 @@ async def test_propose(core: FakeCore, client: CoreClient, tmp_path: Path) -> No
     assert git(place, "show", "HEAD:prompt.md") == "Be short."
     assert git(place, "log", "--format=%s", "-1") == "operator asked: be short"
     assert [sent.body for sent in core.sent] == ["asked for it"]
+
+
+def work(**values: object) -> WorkDetail:
+    """Work of alice for the repository `config`, which the fixture makes as it is needed here."""
+    at = datetime.now(UTC)
+    given = {"repo": "config", "number": 3, "state": "built", "by": "alice", "title": "x", "description": ""}
+    given |= {"branch": "main", "commit": "1" * 40, "base": "2" * 40, "waits_for": None, "approvals": [], "diff": ""}
+    given |= {"outcome": "", "landed": None, "link": "", "created_at": at, "changed_at": at, "expires_at": None}
+    return WorkDetail.model_validate(given | {"checks": [], "diff_bytes": 0} | values)
+
+
+async def test_submit(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
+    """`submit` commits the files in the clone and submits that commit, once even if the message comes again."""
+    clone = config_place(tmp_path / "config")
+    files = [ScriptFile(path="prompt.md", text="Be short.\n")]
+    rule = ScriptRule(
+        submit=ScriptWork(repo="config", files=files, title="Mend {1}", description="{body}"), match="(x)"
+    )
+    core.raw["POST /v1/work"] = work().model_dump_json()
+    core.raw["GET /v1/work"] = WorkList(work=[], total=0).model_dump_json()
+    assert await backend(client, tmp_path, rule).run(Turn((message("x"),)), silent) == Ok()
+    head = git(clone, "rev-parse", "HEAD")
+    assert git(clone, "log", "--format=%B", "-1").split("\n\n") == ["Mend x", "x"], git(clone, "log")
+    core.raw["GET /v1/work"] = WorkList(work=[work(commit=head)], total=1).model_dump_json()
+    assert await backend(client, tmp_path, rule).run(Turn((message("x"),)), silent) == Ok()
+    assert core.calls.count("POST /v1/work") == 1
+
+
+async def test_decide_on_work(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
+    """`decide` with a repository decides on the work as it was seen; what is decided on already is left alone."""
+    decide = ScriptDecision(repo="{1}", number="{2}", decision="deny", note="no")
+    rule = ScriptRule(sender="system", match=r"^Review work (\w+)/(\d+)", decide=decide)
+    core.raw["POST /v1/work/config/3/deny"] = work(state="denied").model_dump_json()
+    for state in ("built", "denied"):
+        core.raw["GET /v1/work/config/3"] = work(state=state).model_dump_json()
+        review = message("Review work config/3: approve or deny it", "system")
+        assert await backend(client, tmp_path, rule).run(Turn((review,)), silent) == Ok()
+    assert core.calls.count("POST /v1/work/config/3/deny") == 1
 
 
 async def test_denied_change_is_not_proposed_again(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from hive_core.runtimes.nixos.checks.check_unit import (
     UNIT_PREFIX,
     command_line,
     lay_out,
+    passed_file,
     unit_name,
     writable,
 )
@@ -64,14 +66,16 @@ class _RunningUnit:
     async def wait(self) -> str:
         # systemd-run ends when the unit has, and with it the last process of the check.
         code = await self._process.wait()
-        if code == 0:
+        if code == 0 and await CHECKS.run(os.path.lexists, passed_file(self._run)):
             self._succeeded = True
             return ""
         properties = await unit_properties(unit_name(self._run))
         # A unit of the type `exec` is active as soon as its program runs; before that it is being set up.
-        if int(properties.get("ActiveEnterTimestampMonotonic") or 0) == 0:
-            why = properties.get("Result") or "systemd gives no reason"
-            raise _cannot_check(f"{why}, exit status {properties.get('ExecMainStatus', '?')} of systemd.exec(5)")
+        if code == 0 or int(properties.get("ActiveEnterTimestampMonotonic") or 0) == 0:
+            status = int(properties.get("ExecMainStatus") or 0)
+            result = properties.get("Result", "")
+            why = f"exit status {status} of systemd.exec(5)" if status else "it was stopped before it ended"
+            raise _cannot_check(f"{result}, {why}" if result not in ("", "success") else why)
         return _reason(properties, code, self._run)
 
     async def end(self) -> None:
@@ -87,11 +91,14 @@ def _reason(properties: Mapping[str, str], code: int, run: CheckRun) -> str:
     memory = f"it used more than {run.limits.memory // MIB:,} MiB of memory"
     if properties.get("Result") == "oom-kill":
         raise CheckStopped(memory)
-    status = int(properties.get("ExecMainStatus") or 0)
-    if properties.get("ExecMainCode") in _KILLED:
+    status = int(properties.get("ExecMainStatus") or 0) or code
+    # The shell that runs the command reports a signal like this.
+    killed = 128 < status < 128 + signal.NSIG
+    if killed or properties.get("ExecMainCode") in _KILLED:
+        number = status - 128 if killed else status
         # With control groups of version 1, systemd does not report an end by lack of memory.
-        return f"{describe_exit(-status)}, or {memory}" if status == signal.SIGKILL else describe_exit(-status)
-    return describe_exit(status or code)
+        return f"{describe_exit(-number)}, or {memory}" if number == signal.SIGKILL else describe_exit(-number)
+    return describe_exit(status)
 
 
 def _cannot_check(why: str) -> HiveError:

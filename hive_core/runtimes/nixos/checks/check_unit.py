@@ -44,9 +44,12 @@ printf 'root:x:0:0::/:/bin/sh\\ncheck:x:%s:%s::/home/check:/bin/sh\\n' "$(id -u)
 printf 'root:x:0:\\ncheck:x:%s:\\n' "$(id -g)" >/check/user/group
 cp --recursive --no-dereference --preserve=mode,links --reflink=auto /check/files "/code/$0"
 cd "/code/$0"
-exec "$@"
+"$@" || exit
+: >/check/user/passed
 """
-"""The first program of the unit, with the repository's name as $0. It becomes the check."""
+"""The first program of the unit, with the repository's name as $0. The last line tells a check that has passed from one
+whose unit was stopped, which some versions of systemd report as a success.
+"""
 
 _SETTINGS = (
     "DynamicUser=yes",
@@ -91,6 +94,11 @@ _SETTINGS = (
 def unit_name(run: CheckRun) -> str:
     """Return the name of the unit of a check."""
     return f"{UNIT_PREFIX}{run.label}.service"
+
+
+def passed_file(run: CheckRun) -> Path:
+    """Return the file that exists when the command has ended with exit code 0."""
+    return run.directory / "user" / "passed"
 
 
 def writable(run: CheckRun) -> list[Path]:

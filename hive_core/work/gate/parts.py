@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hive_core.agents import AgentRegistry
-from hive_core.errors import HiveError
 from hive_core.gate.policy import SYSTEM, name_from_label
 from hive_core.gate.records.transitions import person
 from hive_core.infra.database.database import Database
@@ -15,13 +14,14 @@ from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory
 from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
-from hive_core.text import Quoted, escaped_line
+from hive_core.text import Quoted
 from hive_core.work.checks.runner import CheckOrder, CheckRunner
 from hive_core.work.gate.gate import WorkGate
 from hive_core.work.gate.intake.import_work import WorkImporter, WorkLimits
 from hive_core.work.gate.interfaces import CheckResult, MergedWork, Publisher, ReviewedRepository
 from hive_core.work.gate.records.index import WorkRow
 from hive_core.work.landing.merge import Changed, Conflict, Merger
+from hive_core.work.outgoing.publish import WorkPublisher
 from hive_core.work.repositories.registry import Repositories
 
 _TITLE = 200
@@ -80,12 +80,6 @@ class WorkMerger:
         return MergedWork(commit=done.commit, tree=done.tree)
 
 
-async def no_publisher(record: ReviewedRepository, row: WorkRow) -> str:
-    """Say that this hive has no way to publish."""
-    why = f"{escaped_line(record.push)} of {record.name} is not possible in this hive"
-    raise HiveError("cannot_publish", why, hint="set push to none", status=503)
-
-
 def make_work_gate(
     *,
     settings: Settings,
@@ -97,9 +91,9 @@ def make_work_gate(
     agents: AgentRegistry,
     runtime: Runtime,
     repositories: Repositories,
-    publisher: Publisher = no_publisher,
+    publisher: Publisher | None = None,
 ) -> WorkGate:
-    """Return the gate of work."""
+    """Return the gate of work; without a `publisher`, landed work is published to its upstream."""
     bwrap: str | None = runtime.bubblewrap
     scratch: Path = layout.scratch
     return WorkGate(
@@ -113,5 +107,5 @@ def make_work_gate(
         importer=WorkImporter(bwrap, scratch, WorkLimits(settings.work_bytes, settings.work_files)),
         checker=WorkChecker(layout, agents, CheckRunner(runtime, layout, settings.checks)),
         merger=WorkMerger(layout, Merger(bwrap, scratch)),
-        publisher=publisher,
+        publisher=publisher or WorkPublisher(repositories),
     )

@@ -29,6 +29,7 @@ from hive_core.work.repositories.mirror import create_mirror, kept_ref, remove_m
 from hive_core.work.repositories.store import RecordTable, RepositoryRecord
 from hive_core.work.repositories.upstream.access import UpstreamAccess
 from hive_core.work.repositories.upstream.credentials import Credentials, credential_name, read_credential
+from hive_core.work.repositories.upstream.program import UpstreamProgram, run_program
 from hive_core.work.repositories.upstream.source import Source, parse_source
 from hive_core.work.repositories.upstream.transfer import Upstreams
 
@@ -342,6 +343,16 @@ class Repositories:
             await self._upstreams.push(access, mirror, repository or mirror, commit, ref, lambda _: None)
             detail = {"ref": ref, "commit": commit, "before": now}
             await self._table.write(name, lambda _: None, actor, "repository_push", detail)
+
+    async def run_program(self, name: str, program: UpstreamProgram) -> bytes:
+        """Run a program with network and the credential of a repository, confined as a transfer; returns its output.
+
+        Raises HiveError `unknown_repository`, `bad_credential`, `upstream_slow`, `transfer_failed`.
+        """
+        async with self._places:
+            access = await self._access(self.record(name))
+            access.check()
+            return await run_program(self._upstreams.confinement, access, program)
 
     async def host_keys(self, url: str) -> tuple[Source, list[str]]:
         """Return the keys that the SSH server of a URL shows now, as lines of known_hosts(5).

@@ -32,6 +32,8 @@ LARGER = {
     "tests/integration": 13,
     # The folders of hive_core, and the tests of its own modules.
     "tests/unit/core": 13,
+    # A fake or a fixture for more than one level of tests each.
+    "tests/helpers": 13,
     # Scenarios, one file each, and what they share.
     "tests/integration/api": 19,
     "tests/integration/gate": 13,

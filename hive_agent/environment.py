@@ -50,6 +50,11 @@ class AgentEnvironment:
         return self.state / "programs"
 
     @property
+    def secrets(self) -> Path:
+        """The directory with the agent's secrets, which changes while the harness runs; it may not exist."""
+        return Path(self.variables.get("HIVE_AGENT_SECRETS") or self.run / "secrets")
+
+    @property
     def temporary(self) -> Path:
         """The directory for temporary files of this agent's programs, instead of a shared /tmp."""
         return self.state / "tmp"

@@ -16,9 +16,12 @@ import uvloop
 
 from hive_core import __version__, text
 from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry, DeploymentManager
+from hive_core.agents.grants.grants import Grants
+from hive_core.agents.grants.limits import LimitPolicy
+from hive_core.agents.grants.secret_files import SecretFiles
+from hive_core.agents.grants.secrets import AgentSecrets
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.lifecycle import missing_environment, passed_environment
-from hive_core.agents.limits import LimitPolicy
 from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
 from hive_core.api.lent_sockets import PagePorts, SocketGroup, UnixSockets
@@ -154,7 +157,8 @@ class Daemon:
         stack.push_async_callback(repositories.close)
         find_repository = find_in(repositories)
         deferred = DeferredChanges(database, IntentFiles(layout.intents))
-        page_access, purging = PageAccess(), Purging(layout, database, deferred)
+        secrets = AgentSecrets(agents, database, CredentialStore(layout.credentials), SecretFiles(layout))
+        page_access, purging = PageAccess(), Purging(layout, database, deferred, secrets)
         limit_policy = LimitPolicy(settings.limits, settings.ceilings)
         limits = AgentLimits(agents, database=database, runtime=runtime, policy=limit_policy)
         deployments = DeploymentManager(
@@ -169,7 +173,7 @@ class Daemon:
             purging=purging,
             deferred=deferred,
             environment=passed_environment(settings.pass_environment),
-            limit_policy=limit_policy,
+            grants=Grants(limit_policy, secrets),
             find_repository=find_repository,
         )
         lifecycle = AgentLifecycle(
@@ -242,6 +246,7 @@ class Daemon:
             lifecycle=lifecycle,
             deployments=deployments,
             limits=limits,
+            secrets=secrets,
             page_access=page_access,
             access=access,
             gate=gate,
@@ -254,8 +259,10 @@ class Daemon:
         )
         await core.serve(agents_endpoints(services))
         stack.push_async_callback(core.close_all)
+        stack.push_async_callback(secrets.close, agents_have_ended=runtime.name == "local")
         stack.callback(lifecycle.close)
         await lifecycle.open()
+        await secrets.open([record.name for record in agents.all()])
         for unit in runtime.units():
             if unit.name not in directory:
                 hint = "its agent was destroyed by hand, or in another database; remove it with nixos-container destroy"

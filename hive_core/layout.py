@@ -35,6 +35,11 @@ class AgentPaths:
         return self.config.parent
 
     @property
+    def secrets_mount(self) -> Path:
+        """The empty directory over which the sandbox shows the agent's secrets."""
+        return self.run / "secrets"
+
+    @property
     def core_socket(self) -> Path:
         return self.run / "core.sock"
 
@@ -177,6 +182,11 @@ class Layout:
     def dns(self) -> Path:
         """The directory with the copy of the host's resolv.conf, which agents are shown."""
         return self.run_dir / "dns"
+
+    @property
+    def secrets(self) -> Path:
+        """The secrets of agents as files, one directory per agent, if the run directory is in memory."""
+        return self.run_dir / "secrets"
 
     @property
     def host_socket(self) -> Path:

@@ -12,7 +12,11 @@ from typing import Annotated
 from pydantic import BaseModel, Field, StringConstraints
 
 from hive_agent.backends.base import Failed, FailureKind
+from hive_agent.backends.mcp_launch import read_secrets
+from hive_agent.environment import AgentEnvironment
 from hive_agent.infra import state_files
+from hive_agent.infra.turn_environment import child_environment
+from hive_core.protocol import AgentConfig
 
 _SHORTAGES = frozenset(
     {
@@ -28,6 +32,11 @@ def not_started(program: str, error: OSError) -> Failed:
     """Return the failure of an agent CLI that the system could not start."""
     kind: FailureKind = "shortage" if error.errno in _SHORTAGES else "no_program"
     return Failed(kind, f"{program} could not be started: {error}")
+
+
+def turn_environment(agent: AgentEnvironment, needed: Sequence[str], config: AgentConfig) -> dict[str, str]:
+    """Return the variables of `child_environment` and the secrets that agent.toml names, as they are now."""
+    return child_environment(agent.variables, needed, config.environment) | read_secrets(agent.secrets, config.secrets)
 
 
 class ProgramNotFound(Exception):

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from hive_agent.infra import state_files
 from hive_agent.infra.turn_environment import child_environment
 from hive_agent.role import Role
 from hive_core.errors.faults import find_faults
-from hive_core.protocol import McpServer
+from hive_core.protocol import AgentConfig, McpServer
 
 log = logging.getLogger(__name__)
 
@@ -127,16 +127,17 @@ def other_servers(variables: Mapping[str, str], asked: Mapping[str, McpServer], 
 
 
 def prepare_servers(
-    environment: AgentEnvironment, servers: Mapping[str, McpServer], named: Sequence[str]
+    environment: AgentEnvironment, servers: Mapping[str, McpServer], config: AgentConfig
 ) -> dict[str, McpServer]:
     """Prepare servers for an agent CLI, so that each gets exactly what its description says.
 
-    A program is replaced by a call of the launcher, whose file this writes. It gets the variables that every agent CLI
-    gets, those that agent.toml names (`named`), and its own, but not those of a backend, such as the key of the model's
-    API. Raises OSError.
+    A program is replaced by a call of the launcher, whose file this writes. It gets the variables that every agent
+    CLI gets, those and the secrets that agent.toml names (`config`), and its own, but not those of a backend, such
+    as the key of the model's API. Raises OSError.
     """
-    inherited = child_environment(environment.variables, (), named)
+    inherited = child_environment(environment.variables, (), config.environment)
     inherited["TMPDIR"] = str(environment.temporary)
+    secrets = {"directory": str(environment.secrets), "names": config.secrets}
     path = environment.temporary / "mcp-programs.json"
     prepared: dict[str, McpServer] = {}
     programs: dict[str, object] = {}
@@ -145,7 +146,12 @@ def prepare_servers(
             # A CLI would replace `$NAME` in it; `%24` means the same to a web server.
             prepared[name] = McpServer(url=server.url.replace("$", "%24"))
             continue
-        programs[name] = {"command": server.command, "args": server.args, "env": inherited | server.env}
+        programs[name] = {
+            "command": server.command,
+            "args": server.args,
+            "env": inherited | server.env,
+            "secrets": secrets,
+        }
         launcher = ["-I", "-S", mcp_launch.__file__, str(path), name]
         prepared[name] = McpServer(command=sys.executable, args=launcher)
     if programs:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hive_core.agents.deployment import DeploymentManager
+from hive_core.agents.grants.limits import AgentLimits
 from hive_core.agents.lifecycle import AgentLifecycle
-from hive_core.agents.limits import AgentLimits
 from hive_core.agents.registry import AgentRegistry
 from hive_core.agents.store import ActiveConfig
 

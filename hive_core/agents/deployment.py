@@ -11,8 +11,8 @@ import structlog
 
 from hive_core.agents import alerts, files
 from hive_core.agents import store as agent_store
+from hive_core.agents.grants.grants import Grants
 from hive_core.agents.health import HarnessReports
-from hive_core.agents.limits import LimitPolicy
 from hive_core.agents.purge import Purging
 from hive_core.agents.registry import AgentRegistry, check_name
 from hive_core.agents.repositories import FindRepository, KnownRepository, check_repositories, find_mounts, find_none
@@ -90,11 +90,11 @@ class DeploymentManager:
         purging: Purging,
         deferred: DeferredChanges,
         environment: Mapping[str, str],
-        limit_policy: LimitPolicy,
+        grants: Grants,
         find_repository: FindRepository = find_none,
         listen_seconds: float = _LISTEN_SECONDS,
     ) -> None:
-        """Every harness gets the variables of `environment` and limits according to `limit_policy`.
+        """Every harness gets the variables of `environment` and what `grants` say.
 
         `find_repository` finds the repositories that configurations name.
 
@@ -111,7 +111,7 @@ class DeploymentManager:
         self._purging = purging
         self._deferred = deferred
         self._environment = environment
-        self._limit_policy = limit_policy
+        self._grants = grants
         self._find_repository = find_repository
         self._ports_missing = asyncio.Event()
         self._listen_seconds = listen_seconds
@@ -181,6 +181,8 @@ class DeploymentManager:
             record = await self._database.write(store)
             self._registry.add(record)
             await self.listen(record)
+            if self._grants.secrets is not None:
+                await self._grants.secrets.make_directory(name)
             if start:
                 await self._activate(record)
         return self._registry.status(name)
@@ -332,7 +334,8 @@ class DeploymentManager:
             closure=record.closure,
             deployment=record.deployment,
             deployed=layout.deployed_files(name, record.deployment),
-            limits=self._limit_policy.effective(record.config),
+            limits=self._grants.limits.effective(record.config),
+            secrets=None if self._grants.secrets is None else self._grants.secrets.directory(name),
             sealed=record.sealed,
             nix_daemon=record.nix_daemon,
             web_port=0 if record.sealed else record.web_port,

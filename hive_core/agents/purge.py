@@ -19,6 +19,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -45,11 +46,21 @@ _REMOVED_BY_OTHERS = ("build-", "nix-", "doctor-")
 """Prefixes of temporary files that `trash_scratch` leaves alone."""
 
 
+class SecretOwner(Protocol):
+    """Interface to the secrets of agents, as far as this module needs it."""
+
+    async def forget(self, agent: str, *, purge: bool) -> None:
+        """Remove the files of a destroyed agent's secrets; with `purge` the secrets, too. Raises HiveError."""
+
+
 class Purging:
     """Deletes the files of destroyed agents."""
 
-    def __init__(self, layout: Layout, database: Database, deferred: DeferredChanges) -> None:
+    def __init__(
+        self, layout: Layout, database: Database, deferred: DeferredChanges, secrets: SecretOwner | None = None
+    ) -> None:
         self._layout = layout
+        self._secrets = secrets
         self._database = database
         self._deferred = deferred
         self._trash = Trash(layout)
@@ -92,6 +103,11 @@ class Purging:
     async def clear_run(self, name: str) -> Sequence[Path]:
         """Move a destroyed agent's run directory away; returns the trash directories to `delete`."""
         try:
+            if self._secrets is not None:
+                await self._secrets.forget(name, purge=False)
+        except HiveError as error:
+            _log.error("files of secrets not removed", agent=name, error=error.message)
+        try:
             return await LIFECYCLE.run(self._trash.move_run, name)
         except OSError as error:
             _log.error("run directory not removed", agent=name, error=_describe(error))
@@ -102,7 +118,12 @@ class Purging:
         self._pending.add(name)
 
     async def finish(self, name: str) -> Sequence[Path]:
-        """Move all files of the agent away; returns the trash directories to `delete`. Raises `agent_being_purged`."""
+        """Remove the agent's secrets and move all of its files away; returns the trash directories to `delete`.
+
+        Raises `agent_being_purged`, and the errors of `SecretOwner.forget`.
+        """
+        if self._secrets is not None:
+            await self._secrets.forget(name, purge=True)
         try:
             await LIFECYCLE.run(DirectoryQuotas().forget, [self._layout.agent_home(name)])
             try:

@@ -26,6 +26,9 @@ COMMANDS = {
     "stop": Lazy("hive_core.cli.commands.agents.lifecycle:stop", "Stop an agent; its messages wait for it."),
     "restart": Lazy("hive_core.cli.commands.agents.lifecycle:restart", "Stop an agent and start it again."),
     "limits": Lazy("hive_core.cli.commands.agents.lifecycle:limits", "Show or change an agent's resource limits."),
+    "secret": Lazy(
+        "hive_core.cli.commands.agents.secrets:secret", "Give secrets to agents, list them, and take them away."
+    ),
     "destroy": Lazy(
         "hive_core.cli.commands.agents.lifecycle:destroy", "Remove an agent; its state is kept unless purged."
     ),

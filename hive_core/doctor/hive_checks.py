@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hive_core.agents.limits import excesses
+from hive_core.agents.grants.limits import excesses
 from hive_core.doctor.findings import Finding, error, ok, warning
 from hive_core.errors import HiveError
 from hive_core.infra.storage.credential_keys import Protection

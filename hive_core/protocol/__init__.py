@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         ScriptWork,
     )
     from hive_core.protocol.config.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes, memory_size
+    from hive_core.protocol.config.secrets import RemoveSecret, SecretEntry, SecretList, SetSecret
     from hive_core.protocol.harness import (
         AgentRepository,
         HelloRequest,
@@ -199,6 +200,7 @@ if TYPE_CHECKING:
 _MODULES = (
     "base",
     "config.limits",
+    "config.secrets",
     "config.agent_config",
     "harness",
     "messaging.messages",
@@ -331,6 +333,7 @@ __all__ = [
     "ReminderList",
     "RemindersQuery",
     "RemoveRepositoryRequest",
+    "RemoveSecret",
     "ReplyAnswer",
     "RepositoryList",
     "RepositoryName",
@@ -349,10 +352,13 @@ __all__ = [
     "ScriptRule",
     "ScriptSend",
     "ScriptWork",
+    "SecretEntry",
+    "SecretList",
     "SendAnswer",
     "SendRepositoryQuery",
     "SendRequest",
     "SetRepositoryRequest",
+    "SetSecret",
     "SpawnAnswer",
     "SpawnProposal",
     "SpawnRequest",

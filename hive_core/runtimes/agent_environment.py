@@ -21,6 +21,8 @@ INSIDE = AgentPaths(
     run=Path("/run/hive"),
 )
 """Paths of an agent's directories in its sandbox."""
+SECRETS = str(INSIDE.secrets_mount)
+"""The agent's secrets as files, read-only."""
 DEPLOYED = "/deployed"
 """The active configuration, read-only."""
 APPLIED = "/applied"
@@ -84,7 +86,13 @@ def _without_own_python(path: str) -> str:
 
 
 def agent_variables(
-    spec: AgentSpec, paths: AgentPaths, *, deployed: str, applied: str, mirrors: Mapping[str, str]
+    spec: AgentSpec,
+    paths: AgentPaths,
+    *,
+    deployed: str,
+    applied: str,
+    mirrors: Mapping[str, str],
+    secrets: str = SECRETS,
 ) -> dict[str, str]:
     """Return the variables with a harness's directories, its deployment and the port of its page."""
     variables = {
@@ -97,6 +105,8 @@ def agent_variables(
     }
     if spec.web_port:
         variables["HIVE_AGENT_PORT"] = str(spec.web_port)
+    if spec.secrets is not None:
+        variables["HIVE_AGENT_SECRETS"] = secrets
     if spec.closure:
         variables["HIVE_AGENT_DEPLOYED"] = deployed
     if spec.applied is not None:

@@ -27,12 +27,13 @@ class AgentSpec:
     """The specification of one agent for a runtime. `environment` is all that its harness gets beside the paths.
 
     `closure` is the output of a build, `deployment` the number of its deployment, with which the harness registers.
-    `applied` is the part of the applied repositories that the agent may see: the directory of all for the manager, the
-    own repository for other agents. `deployed` is the directory in which a runtime keeps the files of the deployment's
-    commit, if its closures do not have them; the runtime makes it. `limits` are within the operator's ceilings;
-    `dns` is the directory with the host's resolv.conf, and `programs` that with the hive's own programs, which only the
-    local runtime needs. `repositories` are those whose mirrors the agent sees, read-only. `sealed` removes the network,
-    and `nix_daemon` shows the socket of the host's Nix daemon.
+    `applied` is the part of the applied repositories that the agent may see: the directory of all for the manager,
+    the own repository for other agents. `deployed` is the directory in which a runtime keeps the files of the
+    deployment's commit, if its closures do not have them; the runtime makes it. `limits` are within the operator's
+    ceilings; `dns` is the directory with the host's resolv.conf, and `programs` that with the hive's own programs,
+    which only the local runtime needs. `repositories` are those whose mirrors the agent sees, read-only. `secrets`
+    is the directory with the agent's secrets. `sealed` removes the network, and `nix_daemon` shows the socket of
+    the host's Nix daemon.
     """
 
     name: str
@@ -51,6 +52,7 @@ class AgentSpec:
     dns: Path | None = None
     programs: Path | None = None
     repositories: tuple[RepositoryMount, ...] = ()
+    secrets: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from hive_core.runtimes.agent_environment import (
     INSIDE,
     NIXOS_SYSTEM,
     PROGRAMS,
+    SECRETS,
     inside_mirrors,
     package_root,
 )
@@ -152,6 +153,8 @@ def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Seque
     for path in host.read_only:
         line += ["--ro-bind-try", str(path), str(path)]
     line += ["--ro-bind", str(paths.run), str(INSIDE.run)]
+    if spec.secrets is not None:
+        line += ["--ro-bind", str(spec.secrets), SECRETS]
     for outside, inside in (
         (paths.state, INSIDE.state),
         (paths.claude, INSIDE.claude),

@@ -137,6 +137,7 @@ def _path_variables(spec: AgentSpec) -> dict[str, str]:
         deployed=spec.closure,
         applied=str(repository if spec.kind == "manager" else repository.parent),
         mirrors={each.name: str(each.mirror) for each in spec.repositories},
+        secrets=str(spec.secrets),
     )
 
 

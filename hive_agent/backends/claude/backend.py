@@ -7,7 +7,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hive_agent.backends import mcp_config as hive_server
@@ -29,6 +29,7 @@ from hive_agent.backends.claude import memory
 from hive_agent.backends.claude.events import ClaudeEventReader
 from hive_agent.backends.claude.process import ClaudeProcess, More, NoOutput, TurnRun
 from hive_agent.backends.cli_launch import CliSession, ProgramNotFound, StoredSession, not_started
+from hive_agent.backends.mcp_launch import read_secrets
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted
 from hive_agent.infra import leftovers, state_files
 from hive_agent.prompts import system_prompt, turn_prompt
@@ -64,6 +65,7 @@ class ClaudeBackend:
         self._choice = Choice(self._config.model, self._config.effort)
         self._session = CliSession(self._agent.claude / "hive-session.json")
         self._process: ClaudeProcess | None = None
+        self._secrets: Mapping[str, str] = {}
         self._idle_task: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._models: Sequence[str] = _ALIASES
@@ -147,7 +149,7 @@ class ClaudeBackend:
     async def _run_prompt(self, parts: Sequence[str], emit: EntrySink, more: More | None) -> TurnOutcome | None:
         """Run one prompt to its result; None if Claude Code no longer has the conversation."""
         await self._stop_idling()
-        if not self.warm:
+        if not self.warm or self._has_other_secrets():
             await self._end()
         await self._follow_workplace()
         known = self._session.known.id
@@ -199,7 +201,7 @@ class ClaudeBackend:
         program = claude_command.find_program(agent.variables)
         agent.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
         others = hive_server.other_servers(agent.variables, self._config.mcp_servers, hive_server.SERVER_NAME)
-        servers = hive_server.prepare_servers(agent, others, self._config.environment)
+        servers = hive_server.prepare_servers(agent, others, self._config)
         hive = hive_server.describe_server(self._context.role, agent, self._context.instance)
         config = claude_command.mcp_config(
             hive, agent.temporary / "mcp-answers.json", hive_server.code_version(), servers
@@ -220,6 +222,7 @@ class ClaudeBackend:
             apart=self._workplace.instructed != self._workplace.directory,
         )
         log.info("starting Claude Code")
+        self._secrets = read_secrets(agent.secrets, self._config.secrets)
         return await ClaudeProcess.start(argv, self._environment(), self._workplace.directory)
 
     async def _follow_workplace(self) -> None:
@@ -231,6 +234,10 @@ class ClaudeBackend:
             await self._end()
             self._workplace = found
 
+    def _has_other_secrets(self) -> bool:
+        """Return whether the agent has other secrets now than when its process was started."""
+        return read_secrets(self._agent.secrets, self._config.secrets) != self._secrets
+
     def _set_damaged_aside(self) -> None:
         """Move files aside that a killed Claude Code has left half written: it refuses to start on them."""
         if not self.warm:
@@ -238,9 +245,10 @@ class ClaudeBackend:
 
     def _environment(self) -> dict[str, str]:
         agent = self._agent
+        secrets = read_secrets(agent.secrets, self._config.secrets)
         return claude_command.environment(
-            agent.variables,
-            self._config.environment,
+            {**agent.variables, **secrets},
+            [*self._config.environment, *secrets],
             temporary=agent.temporary,
             claude_directory=agent.claude,
             confined=agent.parent_pid is None,

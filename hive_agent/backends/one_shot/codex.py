@@ -24,7 +24,7 @@ from hive_agent.backends.tool_permissions import parse_tools
 from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.infra import json_text, state_files
 from hive_agent.infra.json_text import count, text, truncate_nested
-from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
+from hive_agent.infra.turn_environment import BACKEND_VARIABLES
 from hive_agent.prompts import system_prompt
 from hive_agent.repositories.places import Workplace, find_workplace
 from hive_core.protocol import Effort, McpServer
@@ -139,7 +139,7 @@ class Codex:
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
-        found = child_environment(where.variables, _NEEDED, self._context.profile.config.environment)
+        found = cli_launch.turn_environment(where, _NEEDED, self._context.profile.config)
         if "OPENAI_API_KEY" in found:
             found.setdefault("CODEX_API_KEY", found["OPENAI_API_KEY"])  # the variable that `codex exec` reads
         return found | {"TMPDIR": str(where.temporary), "CODEX_HOME": str(self.home)}
@@ -154,7 +154,7 @@ class Codex:
         tools = parse_tools(config.tools)
         tools.check_patterns(self.name)
         others = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
-        others = mcp_config.prepare_servers(context.environment, others, config.environment)
+        others = mcp_config.prepare_servers(context.environment, others, config)
         hive = mcp_config.describe_server(context.role, context.environment, context.instance)
         servers = {name: _server(server) for name, server in others.items()}
         servers[mcp_config.SERVER_NAME] = _program(hive.command, hive.args, hive.env) | {"required": True}

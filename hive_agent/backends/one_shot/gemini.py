@@ -24,7 +24,7 @@ from hive_agent.backends.tool_permissions import Allowed, parse_tools
 from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.infra import json_text, state_files
 from hive_agent.infra.json_text import count, field, text
-from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
+from hive_agent.infra.turn_environment import BACKEND_VARIABLES
 from hive_agent.prompts import system_prompt
 from hive_agent.repositories.places import Workplace, find_workplace
 from hive_core.protocol import Effort, McpServer
@@ -176,7 +176,7 @@ class Gemini:
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
-        return child_environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
+        return cli_launch.turn_environment(where, _NEEDED, self._context.profile.config) | {
             "TMPDIR": str(where.temporary),
             "GEMINI_CLI_HOME": str(self.home),
             "GEMINI_CLI_NO_RELAUNCH": "true",  # else it restarts itself with a larger heap
@@ -187,7 +187,7 @@ class Gemini:
         """The content of settings.json (https://geminicli.com/docs/reference/configuration). Raises OSError."""
         context = self._context
         hive = mcp_config.describe_server(context.role, context.environment, context.instance)
-        others = mcp_config.prepare_servers(context.environment, self._others, context.profile.config.environment)
+        others = mcp_config.prepare_servers(context.environment, self._others, context.profile.config)
         servers = {name: _server(server) for name, server in others.items()}
         # Gemini CLI removes PYTHONPATH and similar variables from the `env` of a server.
         assignments = [f"{name}={value}" for name, value in hive.env.items()]

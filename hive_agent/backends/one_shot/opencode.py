@@ -22,7 +22,7 @@ from hive_agent.backends.tool_permissions import Allowed, parse_tools
 from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
 from hive_agent.infra import state_files
 from hive_agent.infra.json_text import count, field, text
-from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
+from hive_agent.infra.turn_environment import BACKEND_VARIABLES
 from hive_agent.prompts import system_prompt
 from hive_agent.repositories.places import Workplace, find_workplace
 from hive_core.protocol import McpServer
@@ -155,7 +155,7 @@ class Opencode:
 
     def _environment(self) -> dict[str, str]:
         where = self._context.environment
-        return child_environment(where.variables, _NEEDED, self._context.profile.config.environment) | {
+        return cli_launch.turn_environment(where, _NEEDED, self._context.profile.config) | {
             "TMPDIR": str(where.temporary),
             "XDG_CONFIG_HOME": str(self.home / "config"),
             "XDG_DATA_HOME": str(self.home / "data"),
@@ -180,7 +180,7 @@ class Opencode:
         context = self._context
         config, variables = context.profile.config, context.environment.variables
         others = mcp_config.other_servers(variables, config.mcp_servers, mcp_config.SERVER_NAME)
-        others = mcp_config.prepare_servers(context.environment, others, config.environment)
+        others = mcp_config.prepare_servers(context.environment, others, config)
         hive = mcp_config.describe_server(context.role, context.environment, context.instance)
         servers = {name: _server(server) for name, server in others.items()}
         servers[mcp_config.SERVER_NAME] = _program([hive.command, *hive.args], hive.env)

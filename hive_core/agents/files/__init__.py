@@ -38,7 +38,7 @@ def make_directories(paths: AgentPaths) -> None:
         HiveError: `config_in_the_way`, `disk_full`.
     """
     _make_home(paths.config.parent)
-    _make(paths.config, paths.state, paths.claude, paths.code, paths.run)
+    _make(paths.config, paths.state, paths.claude, paths.code, paths.run, paths.secrets_mount)
 
 
 def create_directories(paths: AgentPaths) -> None:
@@ -49,7 +49,7 @@ def create_directories(paths: AgentPaths) -> None:
     _make_home(paths.config.parent)
     with _refusing(f"move {paths.config} aside"):
         _move_aside(paths.config)
-    _make(paths.state, paths.claude, paths.code, paths.run)
+    _make(paths.state, paths.claude, paths.code, paths.run, paths.secrets_mount)
 
 
 def discard_directories(paths: AgentPaths, *, clone: bool) -> None:
@@ -60,7 +60,7 @@ def discard_directories(paths: AgentPaths, *, clone: bool) -> None:
     """
     if clone:
         shutil.rmtree(paths.config, ignore_errors=True)
-    for directory in (paths.run, paths.state, paths.claude, paths.code, paths.config.parent):
+    for directory in (paths.secrets_mount, paths.run, paths.state, paths.claude, paths.code, paths.config.parent):
         with suppress(OSError):
             directory.rmdir()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry, DeploymentManager
+from hive_core.agents.grants.secrets import AgentSecrets
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.page_access import PageAccess
 from hive_core.agents.repositories import FindRepository
@@ -14,6 +15,7 @@ from hive_core.api.routes import harness, messages, pages, proposals, system
 from hive_core.api.routes import questions as question_routes
 from hive_core.api.routes.agents import access
 from hive_core.api.routes.agents import management as of_agents
+from hive_core.api.routes.agents import secrets as secret_routes
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.api.routes.work import proposals as of_work
 from hive_core.api.routes.work import repositories as of_repositories
@@ -46,6 +48,7 @@ class Services:
     lifecycle: AgentLifecycle
     deployments: DeploymentManager
     limits: AgentLimits
+    secrets: AgentSecrets
     page_access: PageAccess
     access: UnixSockets
     gate: Gate
@@ -101,6 +104,7 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *of_agents.agent_management(agents, services.lifecycle, manager_only=False),
         *of_agents.limit_views(services.limits, manager_only=False),
         *of_agents.limit_changes(services.limits),
+        *secret_routes.agent_secrets(services.secrets),
         *of_agents.deployments(gate, manager_only=False),
         *proposals.submissions(gate),
         *proposals.decisions(gate, manager_only=False),

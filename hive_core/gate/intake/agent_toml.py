@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hive_core.agents.limits import above_ceiling, excesses
+from hive_core.agents.grants.limits import above_ceiling, excesses
 from hive_core.errors import HiveError
 from hive_core.errors.faults import find_faults
 from hive_core.protocol import AgentConfig

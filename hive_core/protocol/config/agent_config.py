@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from hive_core.errors.faults import in_words
 from hive_core.protocol.base import Backend, Recipient, Request
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
+from hive_core.protocol.config.secrets import MAX_SECRETS, SecretName
 from hive_core.protocol.names import ADDRESS_PATTERN
 from hive_core.protocol.work.repositories import RepositoryName
 
@@ -211,8 +212,9 @@ class AgentConfig(Request):
     `repos` are names of the hive's repositories: the agent sees the mirror of each, and works in a clone of its own.
 
     `turn_timeout` and `idle_timeout` are in seconds; `max_steps` is how many model calls one turn may take.
-    `environment` are names of the harness's variables that the agent CLI gets beside those that its backend needs, a
-    `*` at the end of one stands for any ending.
+    `secrets` are names of the agent's secrets that its turns get as variables; all of them are files in
+    `/run/hive/secrets`. `environment` are names of the harness's variables that the agent CLI gets beside those
+    that its backend needs, a `*` at the end of one stands for any ending.
     """
 
     backend: Backend = "scripted"
@@ -232,6 +234,7 @@ class AgentConfig(Request):
     max_steps: Annotated[int, Field(ge=1, le=10_000)] = 200
     idle_timeout: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     binary_files: list[FilePattern] = Field(default_factory=list, max_length=20)
+    secrets: list[SecretName] = Field(default_factory=list, max_length=MAX_SECRETS)
     environment: list[VariablePattern] = Field(default_factory=list, max_length=100)
     mcp_servers: dict[McpName, McpServer] = Field(default_factory=dict, max_length=20)
     script: list[ScriptRule] = Field(default_factory=list, max_length=100)

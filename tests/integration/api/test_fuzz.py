@@ -59,6 +59,7 @@ NOTHING_TO_DO = (
     "/v1/proposals",
     "/v1/agents/{name}/rollback",
     "/v1/agents/{name}/limits",
+    "/v1/agents/{name}/secrets/remove",
     *(f"/v1/proposals/{{name}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw", "allow-fetches")),
     # There is no repository.
     "/v1/work",
@@ -182,6 +183,8 @@ def _make_acceptable(case: Case[Any]) -> None:
             if isinstance(config, dict):
                 config.pop("mcp_servers", None)  # A command or a url, and names that fit a pattern.
                 config.pop("binary_files", None)  # A path, of which only the last part has rules of its own.
+        if case.operation.label == "POST /v1/agents/{name}/secrets":
+            case.body["value"] = "eA=="  # Base64.
         if case.operation.label == "POST /v1/proposals" and case.body.get("agent") is None:
             case.body["agent"] = "bob"  # The operator has to name one.
 

@@ -131,6 +131,27 @@ async def test_what_the_program_gets(tmp_path: Path) -> None:
         assert "mcp__clock__now" in {tool["name"] for tool in model.requests[0]["tools"]}
 
 
+async def test_changed_secret_reaches_the_next_turn(tmp_path: Path) -> None:
+    """The running program is replaced when a secret that agent.toml names has changed, and the conversation goes on."""
+
+    async def brain(request: dict[str, Any]) -> Blocks:
+        return [Text("done")] if has_tool_result(request) else [bash("echo is=$NPM_TOKEN=")]
+
+    async with fake_core(tmp_path / "run") as core, model_server(brain) as model:
+        secret = core.socket.parent / "secrets" / "NPM_TOKEN"
+        secret.parent.mkdir()
+        async with claude(tmp_path, core, model.url, secrets=["NPM_TOKEN"], tools=["Bash"]) as backend:
+            for number, (value, again) in enumerate([("one", True), ("one", False), ("two", True), ("", True)], 1):
+                secret.unlink(missing_ok=True)
+                if value:
+                    secret.write_text(f"{value}\n")
+                before = running()
+                assert await backend.run(turn(f"turn {number}", number), silent) == Ok()
+                assert (running() != before) == again
+                assert f"is={value}=" in str(tool_results(model.requests[-1])[-1]["content"])
+        assert "turn 1" in str(model.requests[-1]["messages"])
+
+
 def _sleeps(process: psutil.Process) -> bool:
     return bool(process.info["cmdline"] == ["sleep", "1022"])
 

@@ -171,7 +171,9 @@ async def test_literal_text(tmp_path: Path, cli: AgentCli) -> None:
             "web": {"url": f"http://127.0.0.1:{port}/mcp?a=${{HOME}}&b=$HOME&c={{env:HOME}}"},
         }
         more = [("GH_TOKEN", "ghp_named"), ("OTHER", "x")]
-        config = {"tools": [], "mcp_servers": servers, "environment": ["GH_TOKEN"]}
+        config = {"tools": [], "mcp_servers": servers, "environment": ["GH_TOKEN"], "secrets": ["NPM_TOKEN"]}
+        (core.socket.parent / "secrets").mkdir()
+        (core.socket.parent / "secrets" / "NPM_TOKEN").write_text("npm_secret\n")
         async with opened(cli, tmp_path, core, api.url, more=more, prompt=role, **config) as backend:
             assert await backend.run(Turn((delivery(message, 7),), 7, more=arriving), silent) == Ok()
             assert await backend.compact(silent, focus) == Ok()
@@ -199,7 +201,11 @@ async def test_literal_text(tmp_path: Path, cli: AgentCli) -> None:
         "HIVE_PARENT_PID",
         "HOME",
         "LANG",
+        "NPM_TOKEN",
         "PATH",
         "TMPDIR",
     }
+    assert report["env"]["NPM_TOKEN"] == "npm_secret"
+    written_files = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    assert not [path for path in written_files if b"npm_secret" in path.read_bytes()]
     assert addresses == {"a=${HOME}&b=$HOME&c={env:HOME}"}

@@ -22,6 +22,7 @@ from hive_core.runtimes.agent_environment import (
     DEPLOYED,
     DNS,
     INSIDE,
+    SECRETS,
     agent_variables,
     git_identity,
     inside_mirrors,
@@ -108,7 +109,7 @@ def check_carried(paths: Iterable[Path]) -> None:
 def bound_directories(spec: AgentSpec) -> list[Path]:
     """Return the directories of the host that are bound into the agent's container."""
     paths = spec.paths
-    shown_only = [path for path in (spec.deployed, spec.applied, spec.dns) if path is not None]
+    shown_only = [path for path in (spec.secrets, spec.deployed, spec.applied, spec.dns) if path is not None]
     mirrors = [each.mirror for each in spec.repositories]
     return [paths.run, paths.state, paths.claude, paths.config, paths.code, *shown_only, *mirrors]
 
@@ -147,6 +148,8 @@ def _flags(spec: AgentSpec, option: str) -> Iterable[str]:
     # file there; see systemd-nspawn(1).
     paths = spec.paths
     yield run_mark(paths.run) + option
+    if spec.secrets is not None:
+        yield f"--bind-ro={spec.secrets}:{SECRETS}{option}"
     for outside, inside in (
         (paths.state, INSIDE.state),
         (paths.claude, INSIDE.claude),

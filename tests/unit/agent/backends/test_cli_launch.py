@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from hive_agent.backends.cli_launch import not_started
+from hive_agent.backends.cli_launch import not_started, turn_environment
+from hive_agent.environment import AgentEnvironment
 from hive_agent.infra.turn_environment import child_environment
+from hive_core.protocol import AgentConfig
 
 
 def test_what_the_agents_system_names_gets_in() -> None:
@@ -40,3 +43,18 @@ def test_a_program_that_is_not_started(number: int, kind: str) -> None:
     failed = not_started("codex", OSError(number, os.strerror(number)))
     assert failed.kind == kind
     assert failed.detail.startswith("codex could not be started: ")
+
+
+def test_secrets_reach_a_turn_as_they_are_now(tmp_path: Path) -> None:
+    """A turn gets the secrets that agent.toml names, with their values of that moment, and no others."""
+    agent = AgentEnvironment.read({"PATH": "/bin", "NPM_TOKEN": "old", "HIVE_AGENT_SECRETS": str(tmp_path)})
+    config = AgentConfig(secrets=["NPM_TOKEN", "GONE", "BAD"])
+    (tmp_path / "OTHER").write_text("x")
+    (tmp_path / "BAD").write_bytes(b"a\0b")
+    expected = {"PATH": "/bin", "HIVE_AGENT_SECRETS": str(tmp_path)}
+    for content in (b"one\n", b"two", b"\xff\n\n"):
+        (tmp_path / "NPM_TOKEN").write_bytes(content)
+        found = turn_environment(agent, (), config)
+        assert found == expected | {"NPM_TOKEN": os.fsdecode(content.rstrip(b"\n"))}
+    (tmp_path / "NPM_TOKEN").unlink()
+    assert turn_environment(agent, (), config) == expected

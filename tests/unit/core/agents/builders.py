@@ -8,13 +8,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from hive_core.agents import ActiveConfig, AgentLifecycle, AgentLimits, AgentRegistry, DeploymentManager, files
+from hive_core.agents.grants.grants import Grants
+from hive_core.agents.grants.limits import LimitPolicy
+from hive_core.agents.grants.secret_files import SecretFiles
+from hive_core.agents.grants.secrets import AgentSecrets
 from hive_core.agents.health import HarnessReports
-from hive_core.agents.limits import LimitPolicy
 from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.database import Database
 from hive_core.infra.database.deferred import DeferredChanges, IntentFiles
+from hive_core.infra.storage.credentials import CredentialStore
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory
@@ -217,6 +221,7 @@ class AgentHive:
     page_ports: FakePagePorts
     views: FakeLentSockets
     deferred: DeferredChanges
+    secrets: AgentSecrets
 
     async def spawn(self, name: str, *, start: bool = True) -> AgentStatus:
         """What the gate does for a new agent, after the decision."""
@@ -267,7 +272,9 @@ async def opened(
         reports = HarnessReports(events, broker, directory, processes)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=processes, reports=reports)
         deferred = DeferredChanges(database, IntentFiles(layout.intents))
-        page_access, purging, policy = PageAccess(), Purging(layout, database, deferred), limit_policy or LimitPolicy()
+        secrets = AgentSecrets(agents, database, CredentialStore(layout.credentials), SecretFiles(layout))
+        page_access, purging = PageAccess(), Purging(layout, database, deferred, secrets)
+        policy = limit_policy or LimitPolicy()
         limits = AgentLimits(agents, database=database, runtime=processes, policy=policy)
         deployments = DeploymentManager(
             agents,
@@ -281,7 +288,7 @@ async def opened(
             purging=purging,
             deferred=deferred,
             environment={},
-            limit_policy=policy,
+            grants=Grants(policy, secrets),
             listen_seconds=0.01,
         )
         lifecycle = AgentLifecycle(
@@ -298,6 +305,7 @@ async def opened(
             up_seconds=up_seconds,
         )
         await lifecycle.open()
+        await secrets.open([record.name for record in agents.all()])
         yield AgentHive(
             layout,
             database,
@@ -314,6 +322,7 @@ async def opened(
             page_ports,
             views,
             deferred,
+            secrets,
         )
     finally:
         database.finish()

@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+from hive_core.agents.grants.limits import LimitPolicy
 from hive_core.agents.health import HarnessReports
-from hive_core.agents.limits import LimitPolicy
 from hive_core.errors import HiveError
 from hive_core.gate.gate import Gate
 from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.agents.limits import KEYS, LimitPolicy, excesses
+from hive_core.agents.grants.limits import KEYS, LimitPolicy, excesses
 from hive_core.errors import HiveError
 from hive_core.infra.database import audit
 from hive_core.layout import Layout

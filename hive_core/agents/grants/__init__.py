@@ -1,0 +1,1 @@
+"""What agents get of the host: limits of its resources, secrets, directories and devices."""

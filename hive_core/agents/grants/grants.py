@@ -1,0 +1,16 @@
+"""All that the operator lets agents have of the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hive_core.agents.grants.limits import LimitPolicy
+from hive_core.agents.grants.secrets import AgentSecrets
+
+
+@dataclass(frozen=True)
+class Grants:
+    """The parts that say what an agent gets; without `secrets` no agent has any."""
+
+    limits: LimitPolicy = field(default_factory=LimitPolicy)
+    secrets: AgentSecrets | None = None

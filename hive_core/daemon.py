@@ -18,6 +18,7 @@ from hive_core import __version__, text
 from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry, DeploymentManager
 from hive_core.agents.grants.grants import Grants
 from hive_core.agents.grants.limits import LimitPolicy
+from hive_core.agents.grants.offers import HostOffers
 from hive_core.agents.grants.secret_files import SecretFiles
 from hive_core.agents.grants.secrets import AgentSecrets
 from hive_core.agents.health import HarnessReports
@@ -159,6 +160,7 @@ class Daemon:
         deferred = DeferredChanges(database, IntentFiles(layout.intents))
         secrets = AgentSecrets(agents, database, CredentialStore(layout.credentials), SecretFiles(layout))
         page_access, purging = PageAccess(), Purging(layout, database, deferred, secrets)
+        offers = HostOffers(settings.binds, settings.devices)
         limit_policy = LimitPolicy(settings.limits, settings.ceilings)
         limits = AgentLimits(agents, database=database, runtime=runtime, policy=limit_policy)
         deployments = DeploymentManager(
@@ -173,7 +175,7 @@ class Daemon:
             purging=purging,
             deferred=deferred,
             environment=passed_environment(settings.pass_environment),
-            grants=Grants(limit_policy, secrets),
+            grants=Grants(limit_policy, secrets, offers),
             find_repository=find_repository,
         )
         lifecycle = AgentLifecycle(

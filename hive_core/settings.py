@@ -11,18 +11,21 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from hive_core.errors import HiveError
 from hive_core.errors.faults import dotted, find_faults, in_words, known_keys, nearest
 from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
+from hive_core.protocol.config.host_access import BindName, DeviceName
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.text import shown
 
 DEFAULT_FILE = Path("/etc/hyperhive/config.toml")
 ENVIRONMENT_PREFIX = "HIVE_"
+_CONTAINERS = Path("/var/lib/nixos-containers")
 
 
 class AutoRule(BaseModel):
@@ -183,6 +186,27 @@ class RepositorySettings(BaseModel):
     ] = ""
 
 
+class OfferedBind(BaseModel):
+    """A directory of this host that agents may ask for by its name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Annotated[Path, Field(description="The directory, by its absolute path without links.")]
+    writable: Annotated[bool, Field(description="Whether agents may write in it.")] = False
+
+    @field_validator("path")
+    @classmethod
+    def _is_plain(cls, path: Path) -> Path:
+        if not path.is_absolute() or ".." in path.parts:
+            raise PydanticCustomError("bad_path", "it must be an absolute path without ..")
+        if path == Path("/") or path.parts[1] in _KERNEL_DIRECTORIES:
+            raise PydanticCustomError("bad_path", "it must not be / or lie in /proc, /sys or /dev")
+        return path
+
+
+_KERNEL_DIRECTORIES = ("proc", "sys", "dev")
+
+
 class Settings(BaseModel):
     """The settings of a daemon. Each field's description is its documentation."""
 
@@ -264,6 +288,13 @@ class Settings(BaseModel):
     kept_deployments: Annotated[
         int, Field(ge=1, le=1_000, description="Newest deployments of an agent whose closures are kept for rollback.")
     ] = 10
+    binds: Annotated[
+        dict[BindName, OfferedBind],
+        Field(max_length=100, description="Directories of this host that agents may ask for, by name (a table)."),
+    ] = {}
+    devices: Annotated[
+        list[DeviceName], Field(description="Devices of this host that agents may ask for: `gpu`, `kvm`, `fuse`.")
+    ] = []
     pass_environment: Annotated[list[str], Field(description="Variables of the daemon that agents get too.")] = []
     repositories: Annotated[
         RepositorySettings, Field(description="Traffic with upstreams of repositories (a table).")
@@ -271,6 +302,22 @@ class Settings(BaseModel):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level that is logged.")
     ] = "info"
+
+    @model_validator(mode="after")
+    def _check_binds(self) -> Self:
+        """Refuse directories of the hive, and one within another that agents can write, who could replace it."""
+        places = {"the state directory": self.layout.state_dir, "the run directory": self.layout.run_dir}
+        places["the directory of containers"] = _CONTAINERS
+        for name, offered in self.binds.items():
+            others = {f"binds.{other}": each.path for other, each in self.binds.items() if each.writable}
+            others.pop(f"binds.{name}", None)
+            inside = [what for what, place in {**places, **others}.items() if offered.path.is_relative_to(place)]
+            around = [what for what, place in places.items() if place.is_relative_to(offered.path)]
+            if inside or around:
+                where = f"within {inside[0]}" if inside else f"around {around[0]}"
+                why = f"binds.{name} offers a directory {where}, which no agent may see or replace"
+                raise PydanticCustomError("bad_bind", "{why}", {"why": why})
+        return self
 
     @property
     def layout(self) -> Layout:
@@ -287,7 +334,7 @@ _OTHER_VARIABLES = frozenset(
     }
 )
 """Variables that begin as settings do and are none."""
-_TABLES = frozenset({"approval", "nixos", "limits", "ceilings", "checks", "budgets", "repositories"})
+_TABLES = frozenset({"approval", "nixos", "limits", "ceilings", "checks", "budgets", "repositories", "binds"})
 """Settings that are tables, which are JSON in the environment."""
 
 
@@ -313,10 +360,12 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
         return Settings.model_validate(values)
     except ValidationError as error:
         (fault,) = find_faults(error, Settings)
-        source = sources.get(str(fault.path[0]), "defaults")
+        # What the settings as a whole are refused for is in this one.
+        place = fault.place or "binds"
+        source = sources.get(str(fault.path[0]) if fault.path else place, "defaults")
         raise HiveError(
             "bad_setting",
-            f"setting {fault.place!r} from {source}: {fault.reason}",
+            f"setting {place!r} from {source}: {fault.reason}",
             hint=_known_keys(fault.path[:-1]) if fault.type == "extra_forbidden" else "",
         ) from None
 
@@ -340,7 +389,7 @@ def _known_keys(table: Sequence[str | int]) -> str:
 
 
 def _parse_variable(key: str, text: str) -> Any:
-    if key == "pass_environment":
+    if key in ("pass_environment", "devices"):
         return text.split(",")
     if key in _TABLES:
         try:

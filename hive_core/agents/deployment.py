@@ -122,10 +122,11 @@ class DeploymentManager:
         return self._find_repository(name)
 
     def check_settings(self, config: AgentConfig) -> None:
-        """Raise HiveError for a setting that cannot be in force here, as `Runtime.check_settings` and
-        `check_repositories` do.
+        """Raise HiveError for a setting that cannot be in force here, as `Runtime.check_settings`, `HostOffers.check`
+        and `check_repositories` do.
         """
         self._runtime.check_settings(config)
+        self._grants.offers.check(config)
         check_repositories(config, self._find_repository)
 
     async def check_new(self, name: str) -> None:
@@ -320,8 +321,8 @@ class DeploymentManager:
                 self._registry.set_page_problem(name, f"process {holder.pid} ({known_as}) listens on port {port}")
             await self._reports.page_lacks_port(name, port, holder)
 
-    def spec(self, record: AgentRecord) -> AgentSpec:
-        """The order to the runtime to run the agent as its record says."""
+    async def spec(self, record: AgentRecord) -> AgentSpec:
+        """The order to the runtime to run the agent as its record says. Raises the errors of `HostOffers`."""
         name, layout, manager = record.name, self._layout, record.kind == "manager"
         return AgentSpec(
             name,
@@ -336,6 +337,8 @@ class DeploymentManager:
             deployed=layout.deployed_files(name, record.deployment),
             limits=self._grants.limits.effective(record.config),
             secrets=None if self._grants.secrets is None else self._grants.secrets.directory(name),
+            binds=await LIFECYCLE.run(self._grants.offers.open_binds, record.config),
+            devices=self._grants.offers.find_devices(record.config),
             sealed=record.sealed,
             nix_daemon=record.nix_daemon,
             web_port=0 if record.sealed else record.web_port,
@@ -348,7 +351,7 @@ class DeploymentManager:
 
     async def _activate(self, record: AgentRecord) -> None:
         with self._registry.starting(record.name):
-            await self._runtime.activate(self.spec(record))
+            await self._runtime.activate(await self.spec(record))
 
     def _check_free(self, name: str) -> None:
         if self._registry.find(name) is not None:

@@ -267,7 +267,7 @@ class AgentLifecycle:
 
     async def _run(self, record: AgentRecord) -> None:
         with self._registry.starting(record.name):
-            await self._runtime.start(self._deployments.spec(record))
+            await self._runtime.start(await self._deployments.spec(record))
 
     async def _stop_leftover(self, name: str) -> None:
         """Stop an agent that may still run: containers outlive a daemon that was killed while it stopped them."""

@@ -87,13 +87,16 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
         if (tried := await trials.trials(settings)) is not None:
             found += check_trials(tried, settings)
         if settings.nixos.user_namespaces:
-            shown = await probes.id_mapping_errors([layout.state_dir, layout.run_dir])
+            shown = await probes.id_mapping_errors(
+                [layout.state_dir, layout.run_dir, *(each.path for each in settings.binds.values())]
+            )
             found += check_namespaces(kernel, shown)
     found += check_permissions(probes.read_socket_facts(layout, settings.socket_group))
     found += [check_disk_space(space) for space in probes.read_disk_space(layout, store=nixos)]
     written = (layout.agents, *((_PATHS.root_dir, _PATHS.profiles, _PATHS.gcroots) if nixos else ()))
     if nixos:
-        found.append(check_mounts(probes.read_mount_flags(written)))
+        shared = [each.path for each in settings.binds.values() if each.writable]
+        found.append(check_mounts(probes.read_mount_flags([*written, *shared])))
     if (quotas := probes.read_quota_facts(layout, written)) is not None:
         found += check_disk_quotas(quotas, settings, {agent.name: agent.disk_problem for agent in hive.agents})
     seen = not probes.unreadable([layout.state_dir])

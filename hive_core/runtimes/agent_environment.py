@@ -23,6 +23,8 @@ INSIDE = AgentPaths(
 """Paths of an agent's directories in its sandbox."""
 SECRETS = str(INSIDE.secrets_mount)
 """The agent's secrets as files, read-only."""
+BINDS = "/binds"
+"""The directories of the host that the agent was given, each under its name. HIVE_BIND_NAME is the path of one."""
 DEPLOYED = "/deployed"
 """The active configuration, read-only."""
 APPLIED = "/applied"
@@ -107,6 +109,9 @@ def agent_variables(
         variables["HIVE_AGENT_PORT"] = str(spec.web_port)
     if spec.secrets is not None:
         variables["HIVE_AGENT_SECRETS"] = secrets
+    for bind in spec.binds:
+        place = f"{BINDS}/{bind.name}" if paths is INSIDE else str(bind.path)
+        variables[f"HIVE_BIND_{bind.name.upper().replace('-', '_')}"] = place
     if spec.closure:
         variables["HIVE_AGENT_DEPLOYED"] = deployed
     if spec.applied is not None:

@@ -23,6 +23,15 @@ class RepositoryMount:
 
 
 @dataclass(frozen=True)
+class HostBind:
+    """A directory of the host that an agent sees as /binds/<name>. The caller has checked its path."""
+
+    name: str
+    path: Path
+    writable: bool
+
+
+@dataclass(frozen=True)
 class AgentSpec:
     """The specification of one agent for a runtime. `environment` is all that its harness gets beside the paths.
 
@@ -32,8 +41,8 @@ class AgentSpec:
     deployment's commit, if its closures do not have them; the runtime makes it. `limits` are within the operator's
     ceilings; `dns` is the directory with the host's resolv.conf, and `programs` that with the hive's own programs,
     which only the local runtime needs. `repositories` are those whose mirrors the agent sees, read-only. `secrets`
-    is the directory with the agent's secrets. `sealed` removes the network, and `nix_daemon` shows the socket of
-    the host's Nix daemon.
+    is the directory with the agent's secrets, and `devices` are the nodes of devices of the host. `sealed` removes
+    the network, and `nix_daemon` shows the socket of the host's Nix daemon.
     """
 
     name: str
@@ -53,6 +62,8 @@ class AgentSpec:
     programs: Path | None = None
     repositories: tuple[RepositoryMount, ...] = ()
     secrets: Path | None = None
+    binds: tuple[HostBind, ...] = ()
+    devices: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

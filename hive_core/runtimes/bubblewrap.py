@@ -22,6 +22,7 @@ from hive_core.errors import HiveError
 from hive_core.protocol.names import container_name
 from hive_core.runtimes.agent_environment import (
     APPLIED,
+    BINDS,
     DEPLOYED,
     DNS,
     INSIDE,
@@ -162,6 +163,10 @@ def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Seque
         (paths.code, INSIDE.code),
     ):
         line += ["--bind", str(outside), str(inside)]
+    for bind in spec.binds:
+        line += ["--bind" if bind.writable else "--ro-bind", str(bind.path), f"{BINDS}/{bind.name}"]
+    for device in spec.devices:
+        line += ["--dev-bind", str(device), str(device)]
     if spec.programs is not None:
         line += ["--ro-bind", str(spec.programs), PROGRAMS]
     if spec.dns is not None:

@@ -23,13 +23,23 @@ FLAKE = Path("/srv/hyperhive")
 SERVICE = "hive-c0re.service"
 STOP_TIMEOUT = 5
 """Seconds."""
+OFFERED = Path("/run/offered")
+"""Directories that agents may ask for; tests make them. In memory, because the host's root cannot be shown idmapped."""
 SETTINGS = f"""\
 runtime = "nixos"
+devices = ["fuse"]
 health_timeout = 15
 stop_timeout = {STOP_TIMEOUT}
 
 [nixos]
 flake = "path:{FLAKE}"
+
+[binds.data]
+path = "{OFFERED}/data"
+
+[binds.drop]
+path = "{OFFERED}/drop"
+writable = true
 """
 _HAS_CONTROLLERS = Path("/sys/fs/cgroup/memory").is_dir() or (
     Path("/sys/fs/cgroup/cgroup.controllers").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hive_core.agents.grants.limits import LimitPolicy
+from hive_core.agents.grants.offers import HostOffers
 from hive_core.agents.grants.secrets import AgentSecrets
 
 
@@ -14,3 +15,4 @@ class Grants:
 
     limits: LimitPolicy = field(default_factory=LimitPolicy)
     secrets: AgentSecrets | None = None
+    offers: HostOffers = field(default_factory=HostOffers)

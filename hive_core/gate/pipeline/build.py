@@ -10,6 +10,7 @@ from functools import partial
 
 import structlog
 
+from hive_core.agents.grants.offers import HostOffers
 from hive_core.errors import HiveError
 from hive_core.gate import policy
 from hive_core.gate.auto_approval import Change
@@ -114,7 +115,8 @@ class BuildStep:
         closure_changes = await self._compare(before.closure if before is not None else None, closure)
         if closure_changes is None:
             closure_changes, rule = [_NOT_COMPARED], None
-        settings = settings_diff.describe_changes(old, new) + self._unknown_names(old, new)
+        offers = HostOffers(context.settings.binds, context.settings.devices)
+        settings = settings_diff.describe_changes(old, new) + offers.describe(old, new) + self._unknown_names(old, new)
         return BuildResult(closure, tree, settings, closure_changes, rule)
 
     def _unknown_names(self, old: AgentConfig | None, new: AgentConfig) -> list[str]:

@@ -90,6 +90,7 @@ def dropin(
     *,
     sealed: bool = False,
     hidden: Sequence[Path] = (),
+    devices: Sequence[Path] = (),
 ) -> str:
     """Return the text of the drop-in for a container's unit.
 
@@ -101,6 +102,7 @@ def dropin(
         hidden: paths that cannot be reached from the container. They are hidden from the whole unit, so that nspawn
             itself sees only an empty directory. Root in the container could undo nspawn's own --inaccessible by
             unmounting what covers the path.
+        devices: nodes of devices that the container may use; the unit's policy forbids all others.
 
     The daemon restarts a crashed container, not systemd. systemd would retry endlessly while systemd-machined still has
     the container registered, which it does until the unit has been down for a moment. A process that is killed for lack
@@ -108,6 +110,7 @@ def dropin(
     journal that the daemon writes to as well, so it has a stricter limit there than journald's own.
     """
     device = "DeviceAllow=/dev/net/tun rwm\n" if sealed else ""
+    device += "".join(f"DeviceAllow={node} rw\n" for node in devices)
     hiding = "".join(f"{_HIDDEN}{path}\n" for path in hidden)
     return (
         f"{limits_dropin(limits)}"

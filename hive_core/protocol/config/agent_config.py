@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from hive_core.errors.faults import in_words
 from hive_core.protocol.base import Backend, Recipient, Request
+from hive_core.protocol.config.host_access import BindName, DeviceName
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.protocol.config.secrets import MAX_SECRETS, SecretName
 from hive_core.protocol.names import ADDRESS_PATTERN
@@ -207,6 +208,8 @@ class AgentConfig(Request):
     `nix_daemon` shows the socket of the host's Nix daemon in the container, which builds and fetches for its callers:
     it is the whole network, also of a sealed agent, and the host's disk.
 
+    `binds` and `devices` are names of directories and devices of the host that the operator offers.
+
     `binary_files` are the paths of files that may be other than text.
 
     `repos` are names of the hive's repositories: the agent sees the mirror of each, and works in a clone of its own.
@@ -234,6 +237,8 @@ class AgentConfig(Request):
     max_steps: Annotated[int, Field(ge=1, le=10_000)] = 200
     idle_timeout: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     binary_files: list[FilePattern] = Field(default_factory=list, max_length=20)
+    binds: list[BindName] = Field(default_factory=list, max_length=20)
+    devices: list[DeviceName] = Field(default_factory=list, max_length=3)
     secrets: list[SecretName] = Field(default_factory=list, max_length=MAX_SECRETS)
     environment: list[VariablePattern] = Field(default_factory=list, max_length=100)
     mcp_servers: dict[McpName, McpServer] = Field(default_factory=dict, max_length=20)

@@ -51,6 +51,7 @@ from hive_core.settings import (
     Checks,
     LimitCeilings,
     NixOS,
+    OfferedBind,
     RepositorySettings,
     Settings,
 )
@@ -256,6 +257,7 @@ SETTINGS: dict[type[BaseModel], str] = {
     Checks: "key of checks",
     Budgets: "key of budgets",
     RepositorySettings: "key of repositories",
+    OfferedBind: "key of a bind",
 }
 AGENT_TOML: dict[type[BaseModel], str] = {
     AgentConfig: "key", ScriptRule: "key of a rule", ScriptSend: "key of a message",

@@ -19,6 +19,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.storage import files
 from hive_core.runtimes.agent_environment import (
     APPLIED,
+    BINDS,
     DEPLOYED,
     DNS,
     INSIDE,
@@ -111,7 +112,8 @@ def bound_directories(spec: AgentSpec) -> list[Path]:
     paths = spec.paths
     shown_only = [path for path in (spec.secrets, spec.deployed, spec.applied, spec.dns) if path is not None]
     mirrors = [each.mirror for each in spec.repositories]
-    return [paths.run, paths.state, paths.claude, paths.config, paths.code, *shown_only, *mirrors]
+    binds = [bind.path for bind in spec.binds]
+    return [paths.run, paths.state, paths.claude, paths.config, paths.code, *shown_only, *mirrors, *binds]
 
 
 def run_mark(run: Path) -> str:
@@ -157,6 +159,10 @@ def _flags(spec: AgentSpec, option: str) -> Iterable[str]:
         (paths.code, INSIDE.code),
     ):
         yield f"--bind={outside}:{inside}{option}"
+    for bind in spec.binds:
+        yield f"--bind{'' if bind.writable else '-ro'}={bind.path}:{BINDS}/{bind.name}{option}"
+    for device in spec.devices:
+        yield f"--bind={device}"
     if spec.dns is not None:
         yield f"{dns_mark(spec.dns)}{option}"
     if spec.deployed is not None:

@@ -160,7 +160,7 @@ class NixosContainers:
 
     async def put_dropin(self, spec: AgentSpec, stop_timeout: float) -> bool:
         """Write the drop-in of the unit and undo live changes; returns True if systemd must reload."""
-        text = dropin(spec.limits, stop_timeout, sealed=spec.sealed, hidden=self._hidden(spec))
+        text = dropin(spec.limits, stop_timeout, sealed=spec.sealed, hidden=self._hidden(spec), devices=spec.devices)
         return await in_thread(self._put_dropin, container_name(spec.name), text)
 
     def _hidden(self, spec: AgentSpec) -> list[Path]:

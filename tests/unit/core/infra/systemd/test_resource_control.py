@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,3 +64,12 @@ def test_a_sealed_container_may_have_its_tun_device() -> None:
     """A container with its own network may use /dev/net/tun, which nspawn 257 creates there."""
     assert "DeviceAllow=/dev/net/tun rwm" in lines(dropin(Limits(), 5.0, sealed=True))
     assert not any(line.startswith("DeviceAllow") for line in lines(dropin(Limits(), 5.0)))
+
+
+def test_devices_of_the_host_are_allowed_by_name() -> None:
+    """The unit's policy, which forbids all devices, allows exactly the nodes that the container was given."""
+    lines = dropin(Limits(), 5, devices=[Path("/dev/kvm"), Path("/dev/fuse")]).splitlines()
+    assert [line for line in lines if line.startswith("DeviceAllow")] == [
+        "DeviceAllow=/dev/kvm rw",
+        "DeviceAllow=/dev/fuse rw",
+    ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hive_core.doctor import dns
 from hive_core.errors import HiveError
 from hive_core.infra.storage import files
-from hive_core.runtimes.base import RepositoryMount
+from hive_core.runtimes.base import HostBind, RepositoryMount
 from hive_core.runtimes.nixos.containers import config_files
 from hive_core.runtimes.nixos.containers.config_files import conf_value, rewritten_conf
 from tests.unit.core.runtimes.nixos.builders import spec_of
@@ -90,6 +90,20 @@ def test_an_agent_is_shown_its_own_directories_and_its_history(tmp_path: Path) -
         "PRIVATE_USERS": "pick",
         **dict.fromkeys(["HOST_ADDRESS", "LOCAL_ADDRESS", "HOST_ADDRESS6", "LOCAL_ADDRESS6", "HOST_BRIDGE"], ""),
     }
+
+
+def test_what_of_the_host_an_agent_was_given_is_bound(tmp_path: Path) -> None:
+    """Secrets and offered directories are mapped to the container's root; device nodes are bound as they are."""
+    binds = (HostBind("data", Path("/srv/data"), writable=False), HostBind("drop", Path("/srv/drop"), writable=True))
+    spec = replace(spec_of(tmp_path), secrets=tmp_path / "s", binds=binds, devices=(Path("/dev/kvm"),))
+    flags = config_files.bind_settings(spec, user_namespaces=True, by_flag=False)["EXTRA_NSPAWN_FLAGS"].split()
+    assert {
+        f"--bind-ro={tmp_path}/s:/run/hive/secrets:rootidmap",
+        "--bind-ro=/srv/data:/binds/data:rootidmap",
+        "--bind=/srv/drop:/binds/drop:rootidmap",
+        "--bind=/dev/kvm",
+    } <= set(flags)
+    assert {tmp_path / "s", Path("/srv/data"), Path("/srv/drop")} <= set(config_files.bound_directories(spec))
 
 
 def test_the_manager_is_shown_everybodys_history(tmp_path: Path) -> None:

@@ -27,6 +27,12 @@ _DEVICE_NODES: Mapping[DeviceName, Sequence[str]] = {
     "kvm": ("kvm",),
     "fuse": ("fuse",),
 }
+_DEVICE_CLASSES: Mapping[DeviceName, Sequence[str]] = {
+    "gpu": ("class/drm/renderD*", "class/kfd/kfd"),
+    "kvm": ("class/misc/kvm",),
+    "fuse": ("class/misc/fuse",),
+}
+"""Where the kernel lists them: a unit with PrivateDevices= has no nodes of devices in its own /dev."""
 _DEVICE_EFFECTS: Mapping[DeviceName, str] = {
     "gpu": "the graphics processors of the host, also their memory",
     "kvm": "virtual machines with the processor of the host (/dev/kvm)",
@@ -38,11 +44,12 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True)
 class HostOffers:
-    """What the settings offer. `devices_directory` is /dev."""
+    """What the settings offer. `nodes` and `kernel` are /dev and /sys, where devices are looked for."""
 
     binds: Mapping[str, OfferedBind] = field(default_factory=dict)
     devices: Sequence[DeviceName] = ()
-    devices_directory: Path = Path("/dev")
+    nodes: Path = Path("/dev")
+    kernel: Path = Path("/sys")
 
     def check(self, config: AgentConfig) -> None:
         """Raise HiveError `not_offered` if a configuration asks for what the operator does not offer."""
@@ -76,12 +83,13 @@ class HostOffers:
         self.check(config)
         nodes: list[Path] = []
         for name in config.devices:
-            patterns = _DEVICE_NODES[name]
-            found = sorted(path for pattern in patterns for path in self.devices_directory.glob(pattern))
-            if not (found := [path for path in found if _is_device(path)]):
-                where = f"{self.devices_directory}/{patterns[0]}"
+            found = {path for pattern in _DEVICE_NODES[name] for path in self.nodes.glob(pattern) if _is_device(path)}
+            listed = [path for pattern in _DEVICE_CLASSES[name] for path in self.kernel.glob(pattern)]
+            found |= {self.nodes / node for path in listed if (node := _node_name(path))}
+            if not found:
+                where = f"{self.nodes}/{_DEVICE_NODES[name][0]}"
                 raise conflict("no_device", f"this host has no {name}: there is no {where}", "load its driver")
-            nodes += found
+            nodes += sorted(found)
         return tuple(nodes)
 
     def describe(self, old: AgentConfig | None, new: AgentConfig) -> list[str]:
@@ -142,3 +150,13 @@ def _is_device(path: Path) -> bool:
         return stat.S_ISCHR(path.lstat().st_mode)
     except OSError:
         return False
+
+
+def _node_name(device: Path) -> str:
+    """Return the name of a device's node below /dev, as the kernel has it (uevent of sysfs); "" if it has none."""
+    try:
+        lines = (device / "uevent").read_text().splitlines()
+    except OSError:
+        return ""
+    names = [line.removeprefix("DEVNAME=") for line in lines if line.startswith("DEVNAME=")]
+    return names[0].removeprefix("/dev/") if names else ""

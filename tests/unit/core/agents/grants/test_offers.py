@@ -102,13 +102,16 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def test_devices_are_found_by_their_nodes(tmp_path: Path) -> None:
     """Only device nodes count; a host without the device refuses the start in words."""
-    given = HostOffers({}, ["kvm", "fuse", "gpu"], tmp_path)
+    given = HostOffers({}, ["kvm", "fuse", "gpu"], tmp_path, tmp_path)
     (tmp_path / "fuse").touch()
     for name in ("kvm", "fuse", "gpu"):
         with pytest.raises(HiveError, match=f"this host has no {name}") as caught:
             given.find_devices(AgentConfig(devices=[name]))
         assert caught.value.code == "no_device"
     assert HostOffers({}, ["kvm"]).find_devices(AgentConfig()) == ()
+    (tmp_path / "class/drm/renderD128").mkdir(parents=True)
+    (tmp_path / "class/drm/renderD128/uevent").write_text("MAJOR=226\nDEVNAME=dri/renderD128\n")
+    assert given.find_devices(AgentConfig(devices=["gpu"])) == (tmp_path / "dri/renderD128",)
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from hive_core.errors import HiveError
 from hive_core.errors.faults import dotted, find_faults, in_words, known_keys, nearest
 from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
-from hive_core.protocol.config.host_access import BindName, DeviceName
+from hive_core.protocol.config.host_access import BindName, DeviceName, OfferedBind
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.text import shown
 
@@ -184,27 +184,6 @@ class RepositorySettings(BaseModel):
         ),
         in_words("it must have letters, digits, `.`, `_` and `-`"),
     ] = ""
-
-
-class OfferedBind(BaseModel):
-    """A directory of this host that agents may ask for by its name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    path: Annotated[Path, Field(description="The directory, by its absolute path without links.")]
-    writable: Annotated[bool, Field(description="Whether agents may write in it.")] = False
-
-    @field_validator("path")
-    @classmethod
-    def _is_plain(cls, path: Path) -> Path:
-        if not path.is_absolute() or ".." in path.parts:
-            raise PydanticCustomError("bad_path", "it must be an absolute path without ..")
-        if path == Path("/") or path.parts[1] in _KERNEL_DIRECTORIES:
-            raise PydanticCustomError("bad_path", "it must not be / or lie in /proc, /sys or /dev")
-        return path
-
-
-_KERNEL_DIRECTORIES = ("proc", "sys", "dev")
 
 
 class Settings(BaseModel):

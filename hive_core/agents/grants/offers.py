@@ -16,9 +16,8 @@ from pathlib import Path
 from hive_core.errors import conflict
 from hive_core.infra.storage.files import open_directory
 from hive_core.protocol import AgentConfig
-from hive_core.protocol.config.host_access import DeviceName
+from hive_core.protocol.config.host_access import DeviceName, OfferedBind
 from hive_core.runtimes.base import HostBind
-from hive_core.settings import OfferedBind
 from hive_core.text import shown
 
 _DEVICE_NODES: Mapping[DeviceName, Sequence[str]] = {

@@ -44,6 +44,7 @@ from hive_core.protocol import (
     ScriptSend,
     ScriptWork,
 )
+from hive_core.protocol.config.host_access import OfferedBind
 from hive_core.settings import (
     Approval,
     AutoRule,
@@ -51,7 +52,6 @@ from hive_core.settings import (
     Checks,
     LimitCeilings,
     NixOS,
-    OfferedBind,
     RepositorySettings,
     Settings,
 )

@@ -11,8 +11,9 @@ import pytest
 from hive_core.agents.grants.offers import HostOffers, why_not_usable
 from hive_core.errors import HiveError
 from hive_core.protocol import AgentConfig
+from hive_core.protocol.config.host_access import OfferedBind
 from hive_core.runtimes.base import HostBind
-from hive_core.settings import OfferedBind, load
+from hive_core.settings import load
 
 
 @pytest.fixture

@@ -54,6 +54,10 @@ def run(role: Role, arguments: Sequence[str]) -> int:
         from hive_agent.access.server import main as serve_sessions  # noqa: PLC0415
 
         return serve_sessions()
+    if command == "sftp":
+        from hive_agent.access.sftp import serve_files  # noqa: PLC0415
+
+        return serve_files()
     if command == "mcp":
         gc.disable()  # collections take a tenth of the import's time and free nothing
         from hive_agent.tools.server import serve_tools  # noqa: PLC0415 (the SDK alone is 30 MB, not for `serve`)
@@ -82,6 +86,7 @@ def _parse_arguments(program: str, arguments: Sequence[str]) -> argparse.Namespa
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="wait for the agent's messages and handle them")
     commands.add_parser("access", help="serve sessions of people who step into the agent; started when somebody comes")
+    commands.add_parser("sftp", help="serve files on stdin and stdout, to scp and sftp of people who step in")
     commands.add_parser("mcp", help="offer the hive's tools to an agent CLI, as an MCP server on stdin and stdout")
     wake.add_arguments(commands.add_parser("wake", help="send the agent a message, which starts a turn"))
     add_arguments(commands)

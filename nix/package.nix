@@ -40,6 +40,7 @@ let
       own.mcp
       python3Packages.aiohttp
       python3Packages.aiosqlite
+      python3Packages.asyncssh
       python3Packages.click
       python3Packages.cryptography
       python3Packages.gitpython

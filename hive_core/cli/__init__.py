@@ -38,6 +38,11 @@ COMMANDS = {
     "port-forward": Lazy(
         "hive_core.cli.commands.access.ports:port_forward", "Reach a port of an agent from this host."
     ),
+    "programs": Lazy(
+        "hive_core.cli.commands.access.programs:programs", "List and stop an agent's long-running programs."
+    ),
+    "ssh-config": Lazy("hive_core.cli.commands.access.ssh:ssh_config", "Print the settings for ssh to agents."),
+    "ssh-proxy": Lazy("hive_core.cli.commands.access.ssh:ssh_proxy", "Speak SSH for an agent, for ssh's use."),
     "diff": Lazy(
         "hive_core.cli.commands.access.repositories:diff", "Show what an agent has changed in its working tree."
     ),

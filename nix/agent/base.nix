@@ -56,6 +56,8 @@ in
         # configuration are no part of the system: a change of those that it does not use gives the same system, and the
         # gate's rules rely on that. The daemon shows them to the container as /deployed.
         etc = lib.mkMerge [
+          # For sftp and scp of people who step into the agent over ssh. OpenSSH is part of every NixOS.
+          { "hyperhive/sftp-server".source = "${pkgs.openssh}/libexec/sftp-server"; }
           (lib.optionalAttrs (hive.recipe != null) { "hyperhive/recipe".text = hive.recipe; })
           # The daemon keeps it like the host's: the copy that a container usually gets is that of its start. NixOS then
           # does without resolvconf. An agent.nix with a resolver or name servers of its own has its own file.

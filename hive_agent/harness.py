@@ -16,6 +16,7 @@ from hive_agent.client.core_client import CoreClient
 from hive_agent.client.registration import Registration
 from hive_agent.interfaces import Controls
 from hive_agent.turns import failure_policy
+from hive_agent.turns.attempts.operator_pause import OperatorPause
 from hive_agent.turns.conversation.conversation import Conversation
 from hive_agent.turns.conversation.state import ConversationStateFile
 from hive_agent.turns.history import TurnHistory
@@ -164,6 +165,7 @@ class Harness:
         conversation = Conversation(profile, self._open_backend, state_file, self.changed)
         stack.push_async_callback(conversation.close)
         requests = PendingRequests()
+        operator_pause = OperatorPause(self._state / "pause.json")
         inbox = LeasedInbox(
             self._client,
             self._instance,
@@ -180,6 +182,7 @@ class Harness:
             requests=requests,
             say=self._say,
             pause=self._pause,
+            operator_pause=operator_pause,
         )
         self._controls = controls = OperatorControls(
             profile=profile,
@@ -189,6 +192,8 @@ class Harness:
             requests=requests,
             running=lambda: turn_loop.stopper,
             publish=self._publish,
+            pause=operator_pause,
+            control_key=lambda: self._registration.control_key,
         )
         stack.push_async_callback(controls.close)
         return turn_loop, controls

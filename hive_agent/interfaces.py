@@ -55,6 +55,8 @@ class Snapshot(TypedDict):
     tokens_in: int
     tokens_out: int
     cost_usd: float | None
+    paused: bool
+    """The operator has paused the agent: no turn begins until it is resumed."""
     login: str | None
     """The address to open, while a login is in progress."""
 
@@ -65,6 +67,9 @@ class Controls(Protocol):
     def snapshot(self) -> Snapshot:
         """The current state."""
 
+    def control_key(self) -> str:
+        """The key by which the daemon names itself; empty if it gave none."""
+
     async def history(self, before: int | None, limit: int) -> Sequence[TurnSummary]:
         """List turns with an id below `before` (None: the newest), the newest first."""
 
@@ -73,6 +78,12 @@ class Controls(Protocol):
 
     async def cancel(self) -> None:
         """Stop the running turn; it is then held. Raises ActionNotPossible if none runs."""
+
+    async def pause(self) -> None:
+        """Begin no turn any more, also after restarts; a running turn goes on to its end."""
+
+    async def resume(self) -> None:
+        """End the pause. Raises ActionNotPossible if there is none."""
 
     async def retry(self, turn: int) -> None:
         """Retry a waiting or held turn now. Raises ActionNotPossible."""

@@ -27,6 +27,7 @@ from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
 from hive_core.api.lent_sockets import PagePorts, SocketGroup, UnixSockets
 from hive_core.api.refusal_audit import RefusalAudit
+from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.api.routes.tables import Services, agents_endpoints, operators_endpoints
 from hive_core.api.sockets import CoreSockets, HostSocket, operators_access
@@ -251,6 +252,7 @@ class Daemon:
             secrets=secrets,
             page_access=page_access,
             access=access,
+            harness_views=HarnessViews(layout.view_socket),
             gate=gate,
             work_gate=work_gate,
             status_report=status_report,

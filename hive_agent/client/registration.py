@@ -42,6 +42,11 @@ class Registration:
         """Duration of a lease of the current daemon."""
         return math.inf if self._profile is None else self._profile.lease_seconds
 
+    @property
+    def control_key(self) -> str:
+        """The key by which the current daemon names itself on the view socket."""
+        return "" if self._profile is None else self._profile.control_key
+
     async def hello(self) -> Profile:
         """Register as the agent's only harness. Raises CoreError."""
         # Opened before the call, so that an exit of the daemon that answers is noticed.

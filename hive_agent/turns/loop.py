@@ -16,6 +16,7 @@ from hive_agent.client import fetched_messages
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.turns.attempts.followed import FollowedAttempt
+from hive_agent.turns.attempts.operator_pause import OperatorPause
 from hive_agent.turns.attempts.retry_pause import FIRST_LOGIN_CHECK, LONGEST_LOGIN_CHECK, RetryPause
 from hive_agent.turns.attempts.runner import RepeatReporter, TurnStopper
 from hive_agent.turns.conversation.check import NEW_SESSION, ConversationCheck, Verdict
@@ -44,6 +45,8 @@ class Say(Protocol):
     async def __call__(self, state: HarnessState, detail: str, notice: str = "") -> None: ...
 
 
+PAUSED = "paused by the operator: messages wait until it is resumed"
+
 Pause = Callable[[Reaction, int, float | None], float]
 """Length of the pause after a failure; see `failure_policy.pause`."""
 
@@ -63,6 +66,7 @@ class TurnLoop:
         requests: PendingRequests,
         say: Say,
         pause: Pause,
+        operator_pause: OperatorPause,
     ) -> None:
         self._state = state
         self._instance = instance
@@ -73,8 +77,9 @@ class TurnLoop:
         self._requests = requests
         self._say = say
         self._pause = pause
+        self._operator_pause = operator_pause
         self._selector = BatchSelector()
-        self._selection = TurnSelection(inbox, turn_log, self._selector, requests)
+        self._selection = TurnSelection(inbox, turn_log, self._selector, requests, operator_pause)
         self._check = ConversationCheck(conversation)
         self._retry_pause: RetryPause | None = None
         self._in_a_row = 0
@@ -94,6 +99,9 @@ class TurnLoop:
         woken = self._requests.take_wakeup()
         try:
             await self._serve_requests()
+            if self._operator_pause.on:
+                await self._wait_paused(woken)
+                return
             if self._retry_pause is not None:
                 if woken:
                     await self._settle_skipped()
@@ -103,13 +111,24 @@ class TurnLoop:
             if self._selection.patient and self._idle_with != len(self._turn_log.held()):
                 await self.report_idle()
             batch = await self._selection.next_batch()
-            if batch is not None:
+            if batch is not None and self._operator_pause.on:  # Paused while the messages came.
+                await self._inbox.release([delivery.id for delivery in batch.deliveries])
+            elif batch is not None:
                 await self._run_turn(batch)
         except CoreError as error:
             if error.code == "superseded":
                 raise
             log.error("the hive refused a call of the harness: %s", error)
             await self._pause_after(Failed("core", str(error)), REACTIONS["core"])
+
+    async def _wait_paused(self, woken: bool) -> None:
+        """Report that the operator has paused the agent, and wait for the operator's next request."""
+        if woken:
+            await self._settle_skipped()
+        self._idle_with = None
+        self._troubled.clear()
+        await self._say("paused", PAUSED)
+        await self._requests.wait()
 
     # --- between turns ----------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from hive_agent.backends.base import Failed
 from hive_agent.interfaces import ActionNotPossible, Snapshot, TurnSummary
+from hive_agent.turns.attempts.operator_pause import OperatorPause
 from hive_agent.turns.attempts.runner import TurnStopper
 from hive_agent.turns.conversation.conversation import Conversation
 from hive_agent.turns.inbox import LeasedInbox
@@ -32,6 +33,8 @@ class OperatorControls:
         requests: PendingRequests,
         running: Callable[[], TurnStopper | None],
         publish: Publish,
+        pause: OperatorPause,
+        control_key: Callable[[], str] = lambda: "",
     ) -> None:
         self._profile = profile
         self._turn_log = turn_log
@@ -40,6 +43,8 @@ class OperatorControls:
         self._requests = requests
         self._running = running
         self._publish = publish
+        self._pause = pause
+        self.control_key = control_key
         self._login = LoginController(conversation, self.changed)
         self.state: HarnessState = "starting"
         self.detail = ""
@@ -72,6 +77,7 @@ class OperatorControls:
             tokens_in=totals.tokens_in,
             tokens_out=totals.tokens_out,
             cost_usd=totals.cost_usd,
+            paused=self._pause.on,
             login=self._login.url,
         )
 
@@ -89,6 +95,17 @@ class OperatorControls:
         if stopper is None:
             raise ActionNotPossible("No turn is running, so there is nothing to cancel.")
         stopper.stop(Failed("cancelled", "the operator stopped the turn"))
+
+    async def pause(self) -> None:
+        self._pause.switch(True)
+        self._requests.wake()
+        self.changed()
+
+    async def resume(self) -> None:
+        if not self._pause.on:
+            raise ActionNotPossible("The agent is not paused, so there is nothing to resume.")
+        self._pause.switch(False)
+        self._end_pause()
 
     async def retry(self, turn: int) -> None:
         record = self._waiting(turn)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hive_agent.client.connection import CoreError
+from hive_agent.turns.attempts.operator_pause import OperatorPause
 from hive_agent.turns.inbox import LeasedInbox
 from hive_agent.turns.operator_controls import PendingRequests
 from hive_agent.turns.records import MOST_MESSAGES, TurnRecord
@@ -41,12 +42,18 @@ class TurnSelection:
     """Receives messages and selects those of the next turn. All methods raise CoreError."""
 
     def __init__(
-        self, inbox: LeasedInbox, turn_log: TurnLog, selector: BatchSelector, requests: PendingRequests
+        self,
+        inbox: LeasedInbox,
+        turn_log: TurnLog,
+        selector: BatchSelector,
+        requests: PendingRequests,
+        pause: OperatorPause,
     ) -> None:
         self._inbox = inbox
         self._turn_log = turn_log
         self._selector = selector
         self._requests = requests
+        self._pause = pause
 
     @property
     def patient(self) -> bool:
@@ -106,7 +113,7 @@ class TurnSelection:
 
     def fetcher(self, record: TurnRecord, taken: list[Delivery]) -> _MidTurnFetcher:
         """Create the `Turn.more` of an attempt; the messages that it fetches are added to `taken`."""
-        return _MidTurnFetcher(self._inbox, self._turn_log, self._selector, record, taken)
+        return _MidTurnFetcher(self._inbox, self._turn_log, self._selector, self._pause, record, taken)
 
     async def _receive(self, most: int, *, wait: bool) -> ReceiveAnswer | None:
         """Receive messages; None if the operator makes a request before the answer."""
@@ -146,18 +153,25 @@ class _MidTurnFetcher:
     """The `Turn.more` of one attempt."""
 
     def __init__(
-        self, inbox: LeasedInbox, turn_log: TurnLog, selector: BatchSelector, record: TurnRecord, taken: list[Delivery]
+        self,
+        inbox: LeasedInbox,
+        turn_log: TurnLog,
+        selector: BatchSelector,
+        pause: OperatorPause,
+        record: TurnRecord,
+        taken: list[Delivery],
     ) -> None:
         self._inbox = inbox
         self._turn_log = turn_log
         self._selector = selector
+        self._pause = pause
         self._record = record
         self._taken = taken
         self._left = min(MOST_MORE, MOST_MESSAGES - len(taken))
 
     async def __call__(self) -> Sequence[Delivery]:
         """Lease new messages for the running turn. None while there are suspects, which need turns of their own."""
-        if self._left <= 0 or self._selector.has_suspects or self._turn_log.waiting():
+        if self._left <= 0 or self._pause.on or self._selector.has_suspects or self._turn_log.waiting():
             return ()
         try:
             found = await self._inbox.more(min(PER_TURN, self._left))

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from aiohttp import web
+from pydantic import Field, StringConstraints, ValidationError
 
 from hive_agent.interfaces import ActionNotPossible, Controls
 from hive_agent.web.hive import Hive
+from hive_agent.web.reading import wrong_form
 from hive_agent.web.refusal import PageError
 from hive_agent.web.sessions import Sessions, ask_hive
-from hive_core.protocol import Answer, Done, Effort, PageSession, Request, SendAnswer
-
-
-class Nothing(Request):
-    """There is nothing to say."""
+from hive_core.protocol import (
+    Answer,
+    Done,
+    LoginAddress,
+    LoginCodeRequest,
+    ModelRequest,
+    PageSession,
+    Request,
+    SendAnswer,
+    TurnRequest,
+)
 
 
 class Typed(Request):
@@ -31,31 +41,6 @@ class Answered(Request):
 
     question: Annotated[int, Field(ge=1, le=2**63 - 1)]
     text: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
-
-
-class OneTurn(Request):
-    """Which turn is meant."""
-
-    turn: Annotated[int, Field(ge=0, le=2**53)]
-
-
-class Chosen(Request):
-    """None goes back to what `agent.toml` says."""
-
-    model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None
-    effort: Effort | None
-
-
-class Code(Request):
-    """What the login's page showed."""
-
-    code: Annotated[str, StringConstraints(min_length=1, max_length=10_000, strip_whitespace=True)]
-
-
-class LoginAddress(Answer):
-    """The address that a person has to open."""
-
-    url: str
 
 
 @dataclass(frozen=True)
@@ -80,34 +65,42 @@ class Actions:
             raise self._refused(error, session) from None
         return Done()
 
-    async def cancel(self, _nothing: Nothing, _session: PageSession) -> Done:
+    async def cancel(self, _nothing: Request, _session: PageSession | None = None) -> Done:
         await self.controls.cancel()
         return Done()
 
-    async def retry(self, chosen: OneTurn, _session: PageSession) -> Done:
+    async def retry(self, chosen: TurnRequest, _session: PageSession | None = None) -> Done:
         await self.controls.retry(chosen.turn)
         return Done()
 
-    async def skip(self, chosen: OneTurn, _session: PageSession) -> Done:
+    async def skip(self, chosen: TurnRequest, _session: PageSession | None = None) -> Done:
         await self.controls.skip(chosen.turn)
         return Done()
 
-    async def compact(self, _nothing: Nothing, _session: PageSession) -> Done:
+    async def pause(self, _nothing: Request, _session: PageSession | None = None) -> Done:
+        await self.controls.pause()
+        return Done()
+
+    async def resume(self, _nothing: Request, _session: PageSession | None = None) -> Done:
+        await self.controls.resume()
+        return Done()
+
+    async def compact(self, _nothing: Request, _session: PageSession | None = None) -> Done:
         await self.controls.compact()
         return Done()
 
-    async def new_session(self, _nothing: Nothing, _session: PageSession) -> Done:
+    async def new_session(self, _nothing: Request, _session: PageSession | None = None) -> Done:
         await self.controls.new_session()
         return Done()
 
-    async def choose(self, chosen: Chosen, _session: PageSession) -> Done:
+    async def choose(self, chosen: ModelRequest, _session: PageSession | None = None) -> Done:
         await self.controls.choose(chosen.model, chosen.effort)
         return Done()
 
-    async def log_in(self, _nothing: Nothing, _session: PageSession) -> LoginAddress:
+    async def log_in(self, _nothing: Request, _session: PageSession | None = None) -> LoginAddress:
         return LoginAddress(url=await self.controls.log_in())
 
-    async def give_code(self, code: Code, _session: PageSession) -> Done:
+    async def give_code(self, code: LoginCodeRequest, _session: PageSession | None = None) -> Done:
         await self.controls.give_code(code.code)
         return Done()
 
@@ -122,3 +115,35 @@ class Actions:
 def not_now(error: ActionNotPossible) -> PageError:
     """The harness cannot do that at the moment."""
     return PageError("not_now", str(error), status=409)
+
+
+async def read_body(request: web.Request, model: type[Request], most: int) -> Any:
+    """Return the JSON body as `model`. What is longer than `most` bytes is not read. Raises PageError."""
+    if request.content_type != "application/json":
+        raise PageError("not_json", "the body has to be JSON", "send Content-Type: application/json", status=415)
+    if (request.content_length or 0) > most:
+        raise too_large(most)
+    content = bytearray()
+    async for chunk in request.content.iter_any():
+        content += chunk
+        if len(content) > most:
+            raise too_large(most)
+    try:
+        return model.model_validate_json(bytes(content))
+    except ValidationError as error:
+        raise wrong_form(error) from None
+
+
+def too_large(most: int) -> PageError:
+    """Return the refusal of a body of more than `most` bytes."""
+    return PageError("too_large", f"the request is larger than {most:,} bytes", "send less at a time", status=413)
+
+
+async def carry_out(doing: Awaitable[Answer]) -> Answer:
+    """Carry an action out to its end, also if the caller hangs up meanwhile."""
+    task = asyncio.ensure_future(doing)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise

@@ -10,17 +10,28 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from hive_agent.infra import log as harness_log
 from hive_agent.interfaces import ActionNotPossible
 from hive_agent.web import actions, assets, reading, refusal
+from hive_agent.web.control import add_control
 from hive_agent.web.door import Door
 from hive_agent.web.feed import Feed
 from hive_agent.web.refusal import PageError
 from hive_agent.web.sessions import Sessions, split
 from hive_agent.web.stream import stream
-from hive_core.protocol import MAX_REQUEST_BYTES, Answer, PageEnterRequest, PageSession, Request
+from hive_core.protocol import (
+    MAX_REQUEST_BYTES,
+    Answer,
+    LoginCodeRequest,
+    ModelRequest,
+    PageEnterRequest,
+    PageSession,
+    Request,
+    TranscriptQuery,
+    TurnRequest,
+    TurnsQuery,
+)
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +87,7 @@ def build(page: Page, door: Door) -> web.Application:
 
     async def enter(request: web.Request) -> web.StreamResponse:
         door.check_origin(request.headers)
-        wanted = await _body(request, PageEnterRequest, _SMALL)
+        wanted = await actions.read_body(request, PageEnterRequest, _SMALL)
         session = await page.sessions.enter(wanted.ticket)
         halves = split(session.session)
         response = web.json_response({"key": halves.key, "user": session.user})
@@ -105,8 +116,8 @@ def build(page: Page, door: Door) -> web.Application:
     ) -> None:
         async def handle(request: web.Request) -> web.StreamResponse:
             session = await known(request, request.headers.get(KEY))
-            wanted = await _body(request, body, most)
-            return web.json_response(text=(await _to_its_end(do(wanted, session))).model_dump_json())
+            wanted = await actions.read_body(request, body, most)
+            return web.json_response(text=(await actions.carry_out(do(wanted, session))).model_dump_json())
 
         add("POST", f"/api/{path}", handle)
 
@@ -116,20 +127,22 @@ def build(page: Page, door: Door) -> web.Application:
     add("GET", "/static/{name}", static)
     add("GET", "/events", events)
     reads("now", reading.NoQuery, page.reading.state)
-    reads("turns", reading.TurnsQuery, page.reading.turns)
-    reads("transcript", reading.TranscriptQuery, page.reading.transcript)
+    reads("turns", TurnsQuery, page.reading.turns)
+    reads("transcript", TranscriptQuery, page.reading.transcript)
     reads("inbox", reading.NoQuery, page.reading.inbox)
     reads("open", reading.NoQuery, page.reading.open_items)
     changes("send", actions.Typed, page.actions.send, MAX_REQUEST_BYTES)
     changes("answer", actions.Answered, page.actions.answer, 2 * _SMALL)
-    changes("cancel", actions.Nothing, page.actions.cancel)
-    changes("retry", actions.OneTurn, page.actions.retry)
-    changes("skip", actions.OneTurn, page.actions.skip)
-    changes("compact", actions.Nothing, page.actions.compact)
-    changes("new-session", actions.Nothing, page.actions.new_session)
-    changes("choose", actions.Chosen, page.actions.choose)
-    changes("login", actions.Nothing, page.actions.log_in)
-    changes("code", actions.Code, page.actions.give_code, 2 * _SMALL)
+    changes("cancel", Request, page.actions.cancel)
+    changes("retry", TurnRequest, page.actions.retry)
+    changes("skip", TurnRequest, page.actions.skip)
+    changes("compact", Request, page.actions.compact)
+    changes("new-session", Request, page.actions.new_session)
+    changes("choose", ModelRequest, page.actions.choose)
+    changes("login", Request, page.actions.log_in)
+    changes("code", LoginCodeRequest, page.actions.give_code, 2 * _SMALL)
+    if door.port is None:
+        add_control(add, page.reading, page.actions, lambda request: stream(request, page.feed, lambda: _now(page)))
     return app
 
 
@@ -162,41 +175,10 @@ def _not_there(error: web.HTTPException, request: web.Request) -> PageError:
     if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
         return PageError("method_not_allowed", f"{request.method} is not for this path", status=error.status)
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return _too_large(MAX_REQUEST_BYTES)
+        return actions.too_large(MAX_REQUEST_BYTES)
     if error.status == HTTPStatus.NOT_FOUND:
         return PageError("not_found", "there is nothing at this path", "begin at /", status=error.status)
     return PageError("invalid_request", error.reason, status=error.status)
-
-
-async def _body(request: web.Request, model: type[Request], most: int) -> Any:
-    """The JSON body. What is longer than `most` bytes is not read."""
-    if request.content_type != "application/json":
-        raise PageError("not_json", "the body has to be JSON", "send Content-Type: application/json", status=415)
-    if (request.content_length or 0) > most:
-        raise _too_large(most)
-    content = bytearray()
-    async for chunk in request.content.iter_any():
-        content += chunk
-        if len(content) > most:
-            raise _too_large(most)
-    try:
-        return model.model_validate_json(bytes(content))
-    except ValidationError as error:
-        raise reading.wrong_form(error) from None
-
-
-def _too_large(most: int) -> PageError:
-    return PageError("too_large", f"the request is larger than {most:,} bytes", "send less at a time", status=413)
-
-
-async def _to_its_end(doing: Awaitable[Answer]) -> Answer:
-    """What was begun is carried out, also if the browser hangs up meanwhile."""
-    task = asyncio.ensure_future(doing)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        raise
 
 
 def _file(request: web.Request, asset: assets.Asset) -> web.StreamResponse:

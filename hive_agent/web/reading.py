@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hive_agent.infra.json_text import encode
 from hive_agent.interfaces import Controls
@@ -16,32 +16,15 @@ from hive_agent.web.hive import Hive
 from hive_agent.web.refusal import PageError
 from hive_agent.web.sessions import ask_hive
 from hive_core.errors.faults import find_faults
-from hive_core.protocol import PageSession, Query
+from hive_core.protocol import PageSession, Query, TranscriptQuery, TurnsQuery
 
 _PAGE_BYTES = 512 * 1024
 """Of transcript in one answer; at least one entry is in it."""
 _INBOX = 50
 
-Id = Annotated[int, Field(ge=0, le=2**53)]
-
 
 class NoQuery(Query):
     """Nothing is asked."""
-
-
-class TurnsQuery(Query):
-    """Turns with an id below `before`, the newest first."""
-
-    before: Id | None = None
-    limit: Annotated[int, Field(ge=1, le=50)] = 10
-
-
-class TranscriptQuery(Query):
-    """The last `limit` entries of a turn before the entry `before` (`<attempt>.<n>`), or of all of it."""
-
-    turn: Id
-    before: Annotated[str, StringConstraints(pattern=r"^\d{1,9}\.\d{1,9}$")] | None = None
-    limit: Annotated[int, Field(ge=1, le=500)] = 200
 
 
 @dataclass(frozen=True)
@@ -58,11 +41,11 @@ class Reading:
     async def state(self, _query: NoQuery, session: PageSession) -> web.Response:
         return _json(b'{"snapshot":%s,"user":%s}' % (self.now(), json.dumps(session.user).encode()))
 
-    async def turns(self, query: TurnsQuery, _session: PageSession) -> web.Response:
+    async def turns(self, query: TurnsQuery, _session: PageSession | None = None) -> web.Response:
         found = await self.controls.history(query.before, query.limit)
         return _json(b'{"turns":[%s]}' % b",".join(encode(turn) for turn in found))
 
-    async def transcript(self, query: TranscriptQuery, _session: PageSession) -> web.Response:
+    async def transcript(self, query: TranscriptQuery, _session: PageSession | None = None) -> web.Response:
         entries = await self.controls.transcript(query.turn)
         end = len(entries) if query.before is None else _index(entries, query.before)
         chosen: list[bytes] = []

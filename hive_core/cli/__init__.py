@@ -22,15 +22,15 @@ COMMANDS = {
     "show": Lazy(
         "hive_core.cli.commands.agents.lifecycle:show", "Show one agent: its process, its harness, and what it lacks."
     ),
-    "start": Lazy("hive_core.cli.commands.agents.lifecycle:start", "Start an agent that is stopped."),
-    "stop": Lazy("hive_core.cli.commands.agents.lifecycle:stop", "Stop an agent; its messages wait for it."),
-    "restart": Lazy("hive_core.cli.commands.agents.lifecycle:restart", "Stop an agent and start it again."),
-    "limits": Lazy("hive_core.cli.commands.agents.lifecycle:limits", "Show or change an agent's resource limits."),
+    "start": Lazy("hive_core.cli.commands.agents.lifecycle:start", "Start agents that are stopped."),
+    "stop": Lazy("hive_core.cli.commands.agents.lifecycle:stop", "Stop agents; their messages wait for them."),
+    "restart": Lazy("hive_core.cli.commands.agents.lifecycle:restart", "Stop agents and start them again."),
+    "limits": Lazy("hive_core.cli.commands.agents.limits:limits", "Show or change an agent's resource limits."),
     "secret": Lazy(
         "hive_core.cli.commands.agents.secrets:secret", "Give secrets to agents, list them, and take them away."
     ),
     "destroy": Lazy(
-        "hive_core.cli.commands.agents.lifecycle:destroy", "Remove an agent; its state is kept unless purged."
+        "hive_core.cli.commands.agents.lifecycle:destroy", "Remove agents; their state is kept unless purged."
     ),
     "shell": Lazy("hive_core.cli.commands.access.run:shell", "Open a shell in an agent, as its root user."),
     "exec": Lazy("hive_core.cli.commands.access.run:execute", "Run a command in an agent, as its root user."),
@@ -49,6 +49,19 @@ COMMANDS = {
     "fetch": Lazy(
         "hive_core.cli.commands.access.repositories:fetch", "Fetch an agent's branches into a repository of yours."
     ),
+    "transcript": Lazy(
+        "hive_core.cli.commands.steering.transcript:transcript", "Show a turn: what the model said and did."
+    ),
+    "cancel": Lazy("hive_core.cli.commands.steering.controls:cancel", "Stop the turn that an agent is at."),
+    "retry": Lazy("hive_core.cli.commands.steering.controls:retry", "Try a held or waiting turn again now."),
+    "skip": Lazy("hive_core.cli.commands.steering.controls:skip", "Give a held or waiting turn up."),
+    "pause": Lazy("hive_core.cli.commands.steering.controls:pause", "Let an agent begin no turn until it is resumed."),
+    "resume": Lazy("hive_core.cli.commands.steering.controls:resume", "Let a paused agent begin turns again."),
+    "model": Lazy("hive_core.cli.commands.steering.controls:model", "Show or choose the model of an agent."),
+    "compact": Lazy("hive_core.cli.commands.steering.controls:compact", "Compact an agent's conversation."),
+    "new-session": Lazy("hive_core.cli.commands.steering.controls:new_session", "Begin a new conversation."),
+    "login": Lazy("hive_core.cli.commands.steering.controls:login", "Log an agent's program in to its service."),
+    "queue": Lazy("hive_core.cli.commands.steering.queue:queue", "Show and change the messages that wait."),
     "proposals": Lazy("hive_core.cli.commands.gate.proposals:proposals", "List and inspect proposals."),
     "propose": Lazy("hive_core.cli.commands.gate.decisions:propose", "Propose a commit of an agent's configuration."),
     "approve": Lazy(
@@ -79,8 +92,8 @@ COMMANDS = {
     ),
     "answer": Lazy("hive_core.cli.commands.messaging.questions:answer", "Answer an agent's question."),
     "reminders": Lazy("hive_core.cli.commands.messaging.questions:reminders", "Show the agents' pending reminders."),
-    "open": Lazy("hive_core.cli.commands.host.monitoring:open_page", "Print a link to an agent's page."),
-    "watch": Lazy("hive_core.cli.commands.host.monitoring:watch", "Show the events of the hive live."),
+    "open": Lazy("hive_core.cli.commands.host.monitoring:open_page", "Open an agent's page, or print a link to it."),
+    "watch": Lazy("hive_core.cli.commands.steering.watch:watch", "Show live what happens, and what models say."),
     "logs": Lazy("hive_core.cli.commands.host.monitoring:logs", "Show the log of an agent."),
     "audit": Lazy("hive_core.cli.commands.host.monitoring:audit", "Show and verify the audit log."),
     "doctor": Lazy("hive_core.cli.commands.host.host:doctor", "Check this host for missing or wrong parts."),
@@ -89,6 +102,25 @@ COMMANDS = {
     "check-config": Lazy("hive_core.cli.commands.host.host:check_config", "Check a settings file as the daemon does."),
     "completion": Lazy("hive_core.cli.commands.host.host:completion", "Print the script for shell completion."),
 }
+
+ALIASES = {"ls": "list", "ps": "list", "rm": "destroy"}
+"""Names of other programs for the same commands."""
+
+SECTIONS = {
+    "Agents": ("spawn", "list", "show", "start", "stop", "restart", "destroy", "limits", "secret"),
+    "Steering": (
+        *("run", "transcript", "cancel", "retry", "skip", "pause", "resume", "queue"),
+        *("model", "compact", "new-session", "login", "watch", "open"),
+    ),
+    "Messages": ("send", "ask", "inbox", "questions", "answer", "reminders"),
+    "Work": ("repo", "work", "diff", "fetch"),
+    "Configuration": (
+        *("edit", "propose", "proposals", "approve", "deny", "withdraw", "rollback", "rebuild", "history"),
+    ),
+    "A way in": ("shell", "exec", "cp", "port-forward", "ssh-config", "ssh-proxy"),
+    "Host": (*("serve", "status", "logs", "audit", "doctor", "backup", "restore", "check-config", "completion"),),
+}
+"""The commands in the order of the help."""
 
 EPILOG = """
 \b
@@ -113,6 +145,8 @@ JSON document a line) and an error is one JSON document on stderr.
 @click.group(
     cls=LazyGroup,
     lazy=COMMANDS,
+    aliases=ALIASES,
+    sections={title: found for title, names in SECTIONS.items() if (found := [n for n in names if n in COMMANDS])},
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

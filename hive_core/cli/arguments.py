@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import is_interactive
-from hive_core.text import shown
+from hive_core.text import escaped_line, shown
+
+if TYPE_CHECKING:
+    from hive_core.cli.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,21 +24,49 @@ _COMPLETION_SECONDS = 1.0
 """Time limit of shell completion, so that a hanging daemon does not block the shell."""
 
 
-def complete_agents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of an agent; without a daemon that answers at once there are no completions."""
+def ask_for_completion(ctx: click.Context, ask: Callable[[Client], dict[str, Any]]) -> dict[str, Any]:
+    """Ask the daemon during shell completion; the answer is empty without a daemon that answers at once."""
     from hive_core.cli.client import Client  # noqa: PLC0415 - needed only by shell completion
 
-    client = Client(ctx.find_root().params.get("socket"), _COMPLETION_SECONDS)
     try:
-        agents: list[dict[str, Any]] = client.get("/v1/agents")["agents"]
-        found = [(str(agent["name"]), f"{agent['lifecycle']}, {agent['state']}") for agent in agents]
-    except (Failure, KeyError, TypeError):
-        return []
-    return [CompletionItem(name, help=state) for name, state in found if name.startswith(incomplete)]
+        return ask(Client(ctx.find_root().params.get("socket"), _COMPLETION_SECONDS))
+    except Failure:
+        return {}
+
+
+def _items(found: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name, help=escaped_line(text)) for name, text in found if name.startswith(incomplete)]
+
+
+def complete_agents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of an agent."""
+    answer = ask_for_completion(ctx, lambda client: client.get("/v1/agents"))
+    agents: list[dict[str, Any]] = answer.get("agents", [])
+    return _items(
+        ((str(agent.get("name")), f"{agent.get('lifecycle')}, {agent.get('state')}") for agent in agents), incomplete
+    )
+
+
+def complete_proposals(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete AGENT/NUMBER of a proposal, or the name of an agent."""
+    answer = ask_for_completion(ctx, lambda client: client.get("/v1/proposals"))
+    found: list[dict[str, Any]] = answer.get("proposals", [])
+    named = ((f"{each.get('agent')}/{each.get('number')}", str(each.get("state"))) for each in found)
+    return [*complete_agents(ctx, param, incomplete), *_items(named, incomplete)]
+
+
+def complete_numbers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the number of a proposal of the agent that was named before."""
+    agent = str(ctx.params.get("agent") or "")
+    answer = ask_for_completion(ctx, lambda client: client.get("/v1/proposals", {"agent": agent}))
+    found: list[dict[str, Any]] = answer.get("proposals", [])
+    return _items(((str(each.get("number")), str(each.get("state"))) for each in found), incomplete)
 
 
 agent_argument = click.argument("name", shell_complete=complete_agents)
 """Argument NAME: an agent."""
+agents_argument = click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_agents)
+"""Argument NAME...: one or several agents."""
 recipient_argument = click.argument("to", metavar="TO", shell_complete=complete_agents)
 """Argument TO: the recipient of a message, that is an agent, `hm1nd`, or `*` for all."""
 
@@ -45,8 +76,8 @@ _LARGEST = 2**63 - 1
 
 def proposal_arguments(command: F) -> F:
     """Add the arguments AGENT and NUMBER, for `parse_proposal` or `parse_agent_and_number`."""
-    number = click.argument("number", metavar="NUMBER", required=False)
-    return click.argument("agent", metavar="AGENT", shell_complete=complete_agents)(number(command))
+    number = click.argument("number", metavar="NUMBER", required=False, shell_complete=complete_numbers)
+    return click.argument("agent", metavar="AGENT", shell_complete=complete_proposals)(number(command))
 
 
 def parse_proposal(agent: str, number: str | None) -> tuple[str, int]:
@@ -117,6 +148,8 @@ def waiting_options(command: F) -> F:
     return click.option("--no-wait", is_flag=True, help="Do not wait until it is ready.")(timeout(command))
 
 
+pager_option = click.option("--pager/--no-pager", default=True, help="Show long text with $PAGER on a terminal.")
+"""Option --no-pager, for `output.page`."""
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as JSON.")
 
 

@@ -131,24 +131,28 @@ class Item:
 
     last_id: str | None
     data: str
+    event: str = ""
 
 
 def parse(lines: Iterable[bytes]) -> Iterator[Item]:
     """Parse a `text/event-stream`; comments, unknown fields and an incomplete last item are skipped."""
     last_id: str | None = None
     data: list[str] = []
+    event = ""
     changed = False
     for raw in lines:
         line = raw.decode("utf-8", "replace").rstrip("\r\n")
         if not line:
             if data or changed:
-                yield Item(last_id, "\n".join(data))
-            data, changed = [], False
+                yield Item(last_id, "\n".join(data), event)
+            data, event, changed = [], "", False
             continue
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field == "data":
             data.append(value)
+        elif field == "event":
+            event = value
         elif field == "id" and "\0" not in value:
             last_id, changed = value, True
 

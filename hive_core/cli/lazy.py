@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 
 import click
 
-_NEAR_MOST = 40
-"""Characters of an unknown name that are compared: the time grows with the length."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
@@ -29,19 +27,54 @@ class Lazy(NamedTuple):
     short_help: str
 
 
-class LazyGroup(click.Group):
-    """A group that knows only names and short helps of its commands; without a command it runs `default`, if set."""
+class SuggestingGroup(click.Group):
+    """A group that says which of its commands an unknown one was probably meant to be."""
 
-    def __init__(self, *args: Any, lazy: Mapping[str, Lazy], default: str | None = None, **kwargs: Any) -> None:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
+            from hive_core.errors.faults import did_you_mean  # noqa: PLC0415 - loaded only where it is needed
+
+            near = did_you_mean(name, self.known_names(ctx)).removeprefix(",")
+            ctx.fail(f"No such command {name!r}.{near[:1]}{near[1:2].upper()}{near[2:]}")
+        return super().resolve_command(ctx, args)
+
+    def known_names(self, ctx: click.Context) -> list[str]:
+        """Return the names that may have been meant."""
+        return self.list_commands(ctx)
+
+
+class LazyGroup(SuggestingGroup):
+    """A group that knows only names and short helps of its commands; without a command it runs `default`, if set.
+
+    `aliases` are further names of commands, and `sections` the order of the commands in the help.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        lazy: Mapping[str, Lazy],
+        default: str | None = None,
+        aliases: Mapping[str, str] | None = None,
+        sections: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.lazy = lazy
         self.default = default
+        self.aliases = aliases or {}
+        self.sections = sections or {"Commands": list(lazy)}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.lazy)
 
+    def known_names(self, ctx: click.Context) -> list[str]:
+        return [*self.lazy, *self.aliases]
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = self.lazy.get(cmd_name)
+        entry = self.lazy.get(self.aliases.get(cmd_name, cmd_name))
         if entry is None:
             return None
         module, attribute = entry.target.split(":")
@@ -49,20 +82,13 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name not in self.lazy and not name.startswith("-") and not ctx.resilient_parsing:
-            from difflib import get_close_matches  # noqa: PLC0415 - loaded only where it is needed
-
-            near = get_close_matches(name[:_NEAR_MOST], self.lazy, n=1)
-            ctx.fail(f"No such command {name!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.short_help) for name, entry in self.lazy.items()])
+        for title, names in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(self._shown(name), self.lazy[name].short_help) for name in names])
+
+    def _shown(self, name: str) -> str:
+        return ", ".join([name, *(alias for alias, meant in self.aliases.items() if meant == name)])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # During shell completion an empty line asks for the names of the commands, not for the default command.

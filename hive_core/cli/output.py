@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -197,11 +198,30 @@ def clock(at: object) -> str:
 
 
 def moment(at: object) -> str:
-    """Format the ISO time `at` as date and time in the local time zone."""
+    """Format the ISO time `at` as date and time in the local time zone, with the zone; empty if it is no time."""
     try:
-        return datetime.fromisoformat(str(at)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except ValueError:
+        return datetime.fromisoformat(str(at)).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    except (ValueError, OverflowError):
         return ""
+
+
+def moment_of(seconds: object) -> str:
+    """Format a time in seconds since 1970 as `moment` does."""
+    try:
+        return moment(datetime.fromtimestamp(float(str(seconds)), UTC).isoformat())
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def page(lines: Sequence[str], wanted: bool = True) -> None:
+    """Print lines, through the pager if they do not fit on the terminal; `wanted` is false with --no-pager."""
+    text = "\n".join(lines)
+    if wanted and sys.stdout.isatty() and len(lines) >= shutil.get_terminal_size().lines:
+        # less keeps colours with -R, and leaves the text on the screen with -X.
+        os.environ.setdefault("LESS", "-RFX")
+        click.echo_via_pager(text + "\n")
+    elif lines:
+        click.echo(text)
 
 
 def width() -> int | None:

@@ -15,7 +15,7 @@ from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database, milliseconds, steady_milliseconds
 from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.telemetry.events import EventHub
-from hive_core.messaging import leases, store
+from hive_core.messaging import leases, queue, store
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.fairness.budgets import SendingBudgets
 from hive_core.messaging.fairness.inboxes import Inboxes
@@ -207,6 +207,37 @@ class Broker:
             lambda db: [waiting(row) for row in store.peek(db, name, limit, INBOX_BODY, now)]
         )
         return Inbox(messages=found, total=self.unacknowledged(name))
+
+    # --- the queue -------------------------------------------------------------------------------------------
+
+    async def remove_waiting(self, name: str, number: int, reason: str, actor: str) -> None:
+        """Take a waiting message out of the inbox of `name`, and tell its sender; see `queue.remove`."""
+        told = await self._notices(name, number, "removed", reason)
+        now, clock = self._steady(), self._clock()
+        removed = await self.announce(
+            told, lambda db: queue.remove(db, name, number, now, clock=clock, actor=actor, reason=reason)
+        )
+        self._settled(name, [removed])
+
+    async def edit_waiting(self, name: str, number: int, body: str, actor: str) -> None:
+        """Replace the text of a waiting message, and tell its sender; see `queue.edit`."""
+        told = await self._notices(name, number, "edited")
+        now = self._steady()
+        edited = await self.announce(told, lambda db: queue.edit(db, name, number, now, actor=actor, body=body))
+        self._inboxes.remove(edited.before.charged, name, edited.before.size)
+        self._inboxes.add(edited.after.charged, [name], edited.after.size)
+        self._wakeups.wake(name)
+
+    async def move_waiting(self, name: str, number: int, before: int | None, actor: str) -> None:
+        """Move a waiting message before another one, or to the end; see `queue.move`."""
+        now = self._steady()
+        await self._database.write(lambda db: queue.move(db, name, number, now, actor=actor, before=before))
+        self._wakeups.wake(name)
+
+    async def _notices(self, name: str, number: int, what: str, reason: str = "") -> list[tuple[str, str]]:
+        now = self._steady()
+        found = await self._database.read(lambda db: queue.find(db, name, number, now))
+        return queue.notices(found, name, what, reason)
 
     # --- the operator ---------------------------------------------------------------------------------------
 

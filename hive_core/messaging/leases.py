@@ -14,6 +14,7 @@ from typing import NamedTuple
 from hive_core.errors import conflict
 from hive_core.messaging.directory import superseded
 from hive_core.messaging.store import (
+    ORDER,
     AcknowledgedMessage,
     MessageRow,
     acknowledged_messages,
@@ -27,10 +28,10 @@ MOST_HELD = MAX_LEASED
 """A recipient may hold leases only among this many of its oldest messages, which keeps queries fast."""
 _ANSWER_BYTES = 1024 * 1024
 
-_OLDEST = f"""(SELECT message, attempts, instance, leased_until FROM deliveries
+_OLDEST = f"""(SELECT message, attempts, instance, leased_until, coalesce(place, message) AS place FROM deliveries
     WHERE recipient = :recipient AND acknowledged_at IS NULL
         AND (instance IS NOT NULL OR leased_until IS NULL OR leased_until <= :now)
-    ORDER BY message LIMIT {MOST_HELD})"""  # noqa: S608
+    ORDER BY {ORDER} LIMIT {MOST_HELD})"""  # noqa: S608
 """Without deliveries that are not due yet: nobody holds them, and their `leased_until` is when they are due."""
 
 
@@ -74,7 +75,7 @@ def lease(
         SELECT message, attempts + 1 FROM {_OLDEST}
         WHERE leased_until IS NULL OR leased_until <= :now OR (
             :holding IS NOT NULL AND instance = :instance AND message NOT IN (SELECT value FROM json_each(:holding)))
-        ORDER BY message LIMIT :most"""  # noqa: S608
+        ORDER BY place, message LIMIT :most"""  # noqa: S608
     held = None if holding is None else json.dumps(holding)
     parameters = {"recipient": recipient, "instance": instance, "now": now, "most": most, "holding": held}
     free = db.execute(query, parameters).fetchall()
@@ -94,7 +95,8 @@ def lease(
             break
         rows.append(DeliveryRow(message, attempt))
     db.executemany(
-        "UPDATE deliveries SET attempts = ?, instance = ?, leased_until = ? WHERE message = ? AND recipient = ?",
+        """UPDATE deliveries SET attempts = ?, instance = ?, leased_until = ?, place = NULL
+        WHERE message = ? AND recipient = ?""",
         [(row.attempt, instance, until, row.message.id, recipient) for row in rows],
     )
     return Leased(rows, None)

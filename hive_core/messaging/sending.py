@@ -208,7 +208,8 @@ class Sender:
             earlier = await self._database.read(lambda db: store.find_by_key(db, sender, key))
             if earlier is None:
                 return await self._store(sender, request, lister, size)
-            if (earlier.to, earlier.body, earlier.reply_to) != (request.to, request.body, request.reply_to):
+            same = (earlier.to, earlier.body, earlier.reply_to) == (request.to, request.body, request.reply_to)
+            if not same and not await self._database.read(lambda db: store.is_edited(db, earlier.id)):
                 raise conflict(
                     "idempotency_conflict",
                     f"the key {key!r} was used for another message, number {earlier.id}",

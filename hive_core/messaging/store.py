@@ -22,6 +22,8 @@ _CHARGED = """CASE WHEN m.sender = 'operator'
     THEN m.recipient ELSE m.sender END"""
 """The agent or party in whose share a message counts, in SQL; see `charged`."""
 _MESSAGE = "m.id, m.sender, m.recipient, m.body, m.reply_to, m.sent_at"
+ORDER = "coalesce(place, message), message"
+"""The order of the deliveries in an inbox, in SQL: that of the messages, but for those that the operator has moved."""
 _INBOX_BYTES = 4 * 1024 * 1024
 _ENVELOPE_BYTES = 300
 _MOST_ROWS = 64
@@ -163,6 +165,11 @@ def find_by_key(db: sqlite3.Connection, sender: str, key: str) -> MessageRow | N
     return MessageRow(*row) if row else None
 
 
+def is_edited(db: sqlite3.Connection, number: int) -> bool:
+    """Return True if the operator has edited a message while it waited."""
+    return db.execute("SELECT 1 FROM messages WHERE id = ? AND edited_by IS NOT NULL", (number,)).fetchone() is not None
+
+
 def recipients_of(db: sqlite3.Connection, message: int) -> list[str]:
     """Return the names to which a message was delivered."""
     rows = db.execute("SELECT recipient FROM deliveries WHERE message = ? ORDER BY recipient", (message,))
@@ -176,10 +183,12 @@ def read_messages(
 
     There is at least one if there is any.
     """
+    # The operator's own messages are never moved; the expression is that of the index of what waits.
+    place = "coalesce(d.place, d.message)" if unread else "d.message"
     query = f"""
         SELECT {_MESSAGE} FROM deliveries d JOIN messages m ON m.id = d.message
-        WHERE d.recipient = ? AND d.message < ? {"AND d.acknowledged_at IS NULL" if unread else ""}
-        ORDER BY d.message DESC LIMIT ?"""  # noqa: S608
+        WHERE d.recipient = ? AND {place} < ? {"AND d.acknowledged_at IS NULL" if unread else ""}
+        ORDER BY {place} DESC, d.message DESC LIMIT ?"""  # noqa: S608
     rows: list[MessageRow] = []
     size = 0
     for found in db.execute(query, (recipient, before or 2**63 - 1, limit)):
@@ -199,7 +208,7 @@ def peek(db: sqlite3.Connection, recipient: str, limit: int, shown: int, now: in
     query = """
         SELECT m.id, m.sender, m.body, m.sent_at, d.instance IS NOT NULL AND coalesce(d.leased_until, 0) > ?
         FROM deliveries d JOIN messages m ON m.id = d.message
-        WHERE d.recipient = ? AND d.acknowledged_at IS NULL ORDER BY d.message LIMIT ?"""
+        WHERE d.recipient = ? AND d.acknowledged_at IS NULL ORDER BY coalesce(d.place, d.message), d.message LIMIT ?"""
     rows: list[PendingMessage] = []
     read = 0
     for number, sender, body, sent_at, leased in db.execute(query, (now, recipient, limit)):
@@ -245,7 +254,7 @@ def find_reply(db: sqlite3.Connection, asked: MessageRow) -> MessageRow | None:
     """
     query = f"""
         SELECT {_MESSAGE} FROM deliveries d JOIN messages m ON m.id = d.message
-        WHERE d.recipient = :asker AND d.acknowledged_at IS NULL AND d.message > :id
+        WHERE d.recipient = :asker AND d.acknowledged_at IS NULL AND coalesce(d.place, d.message) > :id
           AND (m.sender = :to AND m.reply_to IS NULL OR m.reply_to = :id AND :to IN (m.sender, '{EVERYONE}'))
         ORDER BY m.reply_to IS NULL, d.message LIMIT 1"""  # noqa: S608
     row = db.execute(query, {"asker": asked.sender, "id": asked.id, "to": asked.to}).fetchone()

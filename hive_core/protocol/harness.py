@@ -42,7 +42,7 @@ class Profile(Answer):
     `repositories` are those of the configuration that are registered.
 
     `crashed` is true if the harness before this one ended without the hive having stopped it, as far as this daemon
-    knows.
+    knows. `control_key` is what the daemon names itself by on the view socket.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Profile(Answer):
     lease_seconds: float
     crashed: bool = False
     repositories: list[AgentRepository] = Field(default_factory=list)
+    control_key: str = ""
 
     @field_validator("config", mode="before")
     @classmethod

@@ -1,15 +1,18 @@
-"""Models of an agent's page: tickets, sessions, and what a person types there.
+"""Models of an agent's page: tickets, sessions, and what a person types there; and of what its harness shows and takes.
 
-The agent serves its page itself, so all of it passes through the agent.
+The agent serves its page itself, so all of it passes through the agent. Its harness serves data and controls on the
+agent's view socket, too, which the daemon passes on to the operator's programs. They are the agent's words, as its
+programs could serve them as well: the daemon bounds them, and whoever shows them escapes them.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from hive_core.protocol.base import Answer, IdempotencyKey, MessageId, Query, Request
+from hive_core.protocol.base import Answer, HarnessState, IdempotencyKey, MessageBody, MessageId, Query, Request
+from hive_core.protocol.config.agent_config import Effort
 from hive_core.protocol.messaging.questions import AskedText, QuestionId
 
 INBOX_BODY = 2_000
@@ -81,6 +84,24 @@ class PeekQuery(Query):
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
+class QueueRemoval(Request):
+    """Take a waiting message out of an agent's inbox; an agent that sent it is told, with the reason."""
+
+    reason: Annotated[str, StringConstraints(max_length=2_000)] = ""
+
+
+class QueueEdit(Request):
+    """Replace the text of a waiting message; an agent that sent it is told."""
+
+    body: MessageBody
+
+
+class QueueMove(Request):
+    """Move a waiting message before the message `before`; None: to the end."""
+
+    before: MessageId | None = None
+
+
 class InboxMessage(Answer):
     """A message that waits for the agent, or is `leased` to its harness.
 
@@ -100,3 +121,124 @@ class Inbox(Answer):
 
     messages: list[InboxMessage]
     total: int
+
+
+CONTROL_PATH = "/control"
+"""The path of the harness's data and controls on the view socket."""
+CONTROL_KEY = "X-Hive-Control"
+"""The header with `Profile.control_key`."""
+
+TurnId = Annotated[int, Field(ge=0, le=2**53)]
+_Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+_Cost = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+_Seconds = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
+_Short = Annotated[str, StringConstraints(max_length=200)]
+_Text = Annotated[str, StringConstraints(max_length=4_000)]
+
+
+class TurnRequest(Request):
+    """The turn that is meant."""
+
+    turn: TurnId
+
+
+class ModelRequest(Request):
+    """The model and the effort from the next turn on; None is what `agent.toml` says."""
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None
+    effort: Effort | None
+
+
+class LoginCodeRequest(Request):
+    """The code that the address of the login showed."""
+
+    code: Annotated[str, StringConstraints(min_length=1, max_length=10_000, strip_whitespace=True)]
+
+
+class TurnsQuery(Query):
+    """Turns with an id below `before`, the newest first."""
+
+    before: TurnId | None = None
+    limit: Annotated[int, Field(ge=1, le=50)] = 10
+
+
+class TranscriptQuery(Query):
+    """The last `limit` entries of a turn before the entry `before` (`<attempt>.<n>`), or of all of it."""
+
+    turn: TurnId
+    before: Annotated[str, StringConstraints(pattern=r"^\d{1,9}\.\d{1,9}$")] | None = None
+    limit: Annotated[int, Field(ge=1, le=500)] = 200
+
+
+class LoginAddress(Answer):
+    """The address that a person has to open to log the agent's program in. The agent chooses it."""
+
+    url: _Text
+
+
+class TurnView(Answer):
+    """A turn as the harness tells it. Times are seconds since 1970; `ended_at` is None while it runs or waits.
+
+    A `waiting` turn is tried again by itself at `next_try_at`; a `held` one waits for `retry` or `skip`.
+    """
+
+    id: TurnId
+    attempt: _Count
+    state: Literal["running", "waiting", "held", "ok", "failed", "skipped"]
+    started_at: _Seconds
+    ended_at: _Seconds | None = None
+    next_try_at: _Seconds | None = None
+    messages: Annotated[list[_Count], Field(max_length=1_000, default_factory=list)]
+    senders: Annotated[list[_Short], Field(max_length=1_000, default_factory=list)]
+    failure: _Short | None = None
+    detail: _Text = ""
+    tool_calls: _Count = 0
+    tokens_in: _Count = 0
+    tokens_out: _Count = 0
+    cost_usd: _Cost | None = None
+
+
+class TurnList(Answer):
+    """Turns, the newest first."""
+
+    turns: Annotated[list[TurnView], Field(max_length=50)]
+
+
+class HarnessView(Answer):
+    """The state of a harness as it tells it. `turn` is the running turn, or the one that is tried next.
+
+    `paused`: it begins no turn until it is resumed. `login` is the address to open while a login is in progress.
+    """
+
+    state: HarnessState
+    detail: _Text = ""
+    backend: _Short = ""
+    deployment: _Count = 0
+    model: _Short | None = None
+    effort: Effort | None = None
+    models: Annotated[list[_Short], Field(max_length=200, default_factory=list)]
+    context: _Count = 0
+    window: _Count = 0
+    turn: TurnView | None = None
+    held: Annotated[list[TurnView], Field(max_length=1_000, default_factory=list)]
+    turns: _Count = 0
+    tokens_in: _Count = 0
+    tokens_out: _Count = 0
+    cost_usd: _Cost | None = None
+    login: _Text | None = None
+    paused: bool = False
+
+
+class Transcript(Answer):
+    """Entries of a turn's transcript, the oldest first; `more`: there are earlier ones.
+
+    An entry has `turn`, `attempt`, `n` and `kind`; the rest depends on `kind`:
+
+    - message: id, sender, text, characters (of the whole text); text: text, of the model
+    - call: id, name, input; result: id (of the call), text, is_error, characters
+    - notice: level, text, repeat; session: id, fresh
+    - usage: input, output, cache_read, cache_write, cost_usd, context, window
+    """
+
+    entries: Annotated[list[dict[str, Any]], Field(max_length=500)]
+    more: bool

@@ -52,7 +52,9 @@ class ModelDelivery:
 
     message: int
     sender: str = ""
+    to: str = ""
     attempts: int = 0
+    place: int | None = None
     holder: str | None = None
     until: int = 0
     done: bool = False
@@ -65,13 +67,15 @@ class Model:
     inboxes: dict[str, list[ModelDelivery]] = field(default_factory=lambda: {n: [] for n in (*AGENTS, "operator")})
     stored: dict[tuple[str, str], tuple[int, str, str]] = field(default_factory=dict)
     bodies: dict[int, str] = field(default_factory=dict)
+    edited: set[int] = field(default_factory=set)
     instances: dict[str, str] = field(default_factory=dict)
     spent: dict[tuple[str, ...], int] = field(default_factory=dict)
     """The spent part of the budgets of senders and pairs, in messages times milliseconds of a minute."""
     now: int = 1_000_000
 
     def waiting(self, name: str) -> list[ModelDelivery]:
-        return [delivery for delivery in self.inboxes[name] if not delivery.done]
+        found = [delivery for delivery in self.inboxes[name] if not delivery.done]
+        return sorted(found, key=lambda delivery: (delivery.place or delivery.message, delivery.message))
 
     def pass_time(self, seconds: int) -> None:
         """Budgets are regained evenly."""
@@ -176,7 +180,7 @@ class BrokerMachine(RuleBasedStateMachine):
             assert error.code == self.expected_refusal(sender, to, body, earlier)
             return
         if earlier:
-            assert answer.duplicate and (answer.id, to, body) == earlier
+            assert answer.duplicate and answer.id == earlier[0]
             return
         names = self.model.resolve(sender, to)
         assert (answer.recipients, answer.duplicate) == (names, False)
@@ -184,13 +188,14 @@ class BrokerMachine(RuleBasedStateMachine):
         self.model.bodies[answer.id] = body
         self.model.spend(sender, answer.recipients)
         for name in answer.recipients:
-            self.model.inboxes[name].append(ModelDelivery(answer.id, sender))
+            self.model.inboxes[name].append(ModelDelivery(answer.id, sender, to))
         if key:
             self.model.stored[sender, key] = (answer.id, to, body)
 
     def expected_refusal(self, sender: str, to: str, body: str, earlier: tuple[int, str, str] | None) -> str | None:
         if earlier:
-            return None if earlier[1:] == (to, body) else "idempotency_conflict"
+            same = earlier[1:] == (to, body) or earlier[0] in self.model.edited
+            return None if same else "idempotency_conflict"
         names = self.model.resolve(sender, to)
         if isinstance(names, str):
             return names
@@ -229,7 +234,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 assert stored == ["system", to, body]
                 self.model.bodies[number] = body
                 for name in room:
-                    self.model.inboxes[name].append(ModelDelivery(number, "system"))
+                    self.model.inboxes[name].append(ModelDelivery(number, "system", to))
         assert next(found, None) is None
 
     def has_room_for_notice(self, name: str) -> bool:
@@ -261,6 +266,7 @@ class BrokerMachine(RuleBasedStateMachine):
         assert answer.waiting == len(self.model.waiting(name)) - len(expected)
         for got, delivery in zip(answer.deliveries, expected, strict=True):
             delivery.attempts += 1
+            delivery.place = None
             delivery.holder, delivery.until = instance, self.model.now + int(LEASE_SECONDS * 1_000)
             assert (got.attempt, got.redelivered) == (delivery.attempts, delivery.attempts > 1)
             assert got.body == self.model.bodies[got.id]
@@ -299,6 +305,79 @@ class BrokerMachine(RuleBasedStateMachine):
         for delivery in chosen:
             delivery.holder = None if free else delivery.holder
             delivery.until = self.model.now + int(LEASE_SECONDS * 1_000)
+
+    def chosen(self, data: st.DataObject, name: str) -> tuple[ModelDelivery, str | None]:
+        """A delivery that was ever in the inbox, and why the operator cannot change it."""
+        delivery = data.draw(st.sampled_from(self.model.inboxes[name] or [ModelDelivery(10**9)]))
+        if delivery.message == 10**9:
+            return delivery, "unknown_message"
+        if delivery.done:
+            return delivery, "not_in_queue"
+        held = delivery.holder is not None and delivery.until > self.model.now
+        return delivery, "being_handled" if held else None
+
+    def sender_is_told(self, delivery: ModelDelivery, what: str, last: int) -> None:
+        """An agent hears of it; the operator and the hive itself know."""
+        newest = self.run(self.database.read(lambda db: db.execute(NEWER, (last,)).fetchall()))
+        told = delivery.sender in AGENTS and self.has_room_for_notice(delivery.sender)
+        assert [row[1:3] for row in newest] == [("system", delivery.sender)] * told
+        for number, _, to, body in newest:
+            assert f"The operator has {what} your message {delivery.message}" in body
+            self.model.bodies[number] = body
+            self.model.inboxes[to].append(ModelDelivery(number, "system"))
+
+    @rule(name=agents, data=st.data())
+    def operator_removes(self, name: str, data: st.DataObject) -> None:
+        """What nobody handles is taken out, and is never handed out again."""
+        delivery, why = self.chosen(data, name)
+        call = self.broker.remove_waiting(name, delivery.message, "no need", "operator:eve")
+        if why is not None:
+            self.refused(why, call)
+            return
+        last = max(self.model.bodies)
+        self.run(call)
+        delivery.done = True
+        self.sender_is_told(delivery, "removed", last)
+
+    @rule(name=agents, data=st.data())
+    def operator_edits(self, name: str, data: st.DataObject) -> None:
+        """The new text is handed out, and says that an agent's is not its own any more."""
+        delivery, why = self.chosen(data, name)
+        call = self.broker.edit_waiting(name, delivery.message, "better", "operator:eve")
+        why = why or ("sent_to_several" if delivery.to == "*" else None)
+        if why is not None:
+            self.refused(why, call)
+            return
+        last = max(self.model.bodies)
+        self.run(call)
+        mark = "" if delivery.sender == "operator" else "\n\n(The operator has edited this message.)"
+        self.model.bodies[delivery.message] = f"better{mark}"
+        self.model.edited.add(delivery.message)
+        self.sender_is_told(delivery, "edited", last)
+
+    @rule(name=agents, to_the_end=st.booleans(), data=st.data())
+    def operator_moves(self, name: str, to_the_end: bool, data: st.DataObject) -> None:
+        """Messages change places only with such that nobody has got yet, and no agent's with another one of its own."""
+        delivery, why = self.chosen(data, name)
+        target, why_not = (None, None) if to_the_end else self.chosen(data, name)
+        before = None if target is None else target.message
+        call = self.broker.move_waiting(name, delivery.message, before, "operator:eve")
+        if (why := why or why_not) is not None:
+            self.refused(why, call)
+            return
+        waiting = self.model.waiting(name)
+        old = waiting.index(delivery)
+        new = len(waiting) if target is None else waiting.index(target)
+        passed = waiting[new : old + 1] if new <= old else waiting[old:new]
+        others = [other for other in passed if other is not delivery]
+        theirs = {other.sender for other in others} - {"operator"}
+        if any(other.attempts or other.holder for other in passed) or delivery.sender in theirs:
+            self.refused("queue_order", call)
+            return
+        self.run(call)
+        places = [other.place or other.message for other in passed]
+        for other, place in zip([delivery, *others] if new <= old else [*others, delivery], places, strict=True):
+            other.place = place
 
     @rule(data=st.data())
     def operator_reads(self, data: st.DataObject) -> None:

@@ -6,6 +6,7 @@ from hive_core.agents import AgentLifecycle, AgentRegistry
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.repositories import FindRepository
 from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.messaging import Broker, Directory, Scheduler
 from hive_core.protocol import AgentRepository, Done, HelloRequest, Profile, StateRequest, StatusRequest, WhoAmI
 
@@ -17,6 +18,7 @@ def harness(
     reports: HarnessReports,
     directory: Directory,
     scheduler: Scheduler,
+    views: HarnessViews,
     lease_seconds: float,
     find_repository: FindRepository,
 ) -> list[Endpoint]:
@@ -49,6 +51,7 @@ def harness(
                 for each in map(find_repository, dict.fromkeys(record.config.repos))
                 if each is not None
             ],
+            control_key=views.key(record.name),
         )
 
     async def state(call: ApiCall) -> Done:

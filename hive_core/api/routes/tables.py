@@ -13,9 +13,10 @@ from hive_core.api.endpoint import Endpoint
 from hive_core.api.lent_sockets import UnixSockets
 from hive_core.api.routes import harness, messages, pages, proposals, system
 from hive_core.api.routes import questions as question_routes
-from hive_core.api.routes.agents import access
+from hive_core.api.routes.agents import access, control
 from hive_core.api.routes.agents import management as of_agents
 from hive_core.api.routes.agents import secrets as secret_routes
+from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.api.routes.work import proposals as of_work
 from hive_core.api.routes.work import repositories as of_repositories
@@ -51,6 +52,7 @@ class Services:
     secrets: AgentSecrets
     page_access: PageAccess
     access: UnixSockets
+    harness_views: HarnessViews
     gate: Gate
     work_gate: WorkGate
     status_report: StatusReport
@@ -74,6 +76,7 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
             services.reports,
             services.directory,
             services.scheduler,
+            services.harness_views,
             services.lease_seconds,
             services.find_repository,
         ),
@@ -102,6 +105,8 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *system.database_copies(services.copies, database, services.layout),
         *of_agents.agent_admin(agents, gate),
         *of_agents.agent_management(agents, services.lifecycle, manager_only=False),
+        *control.harness_control(agents, services.deployments, services.harness_views, database),
+        *control.message_queues(agents, broker),
         *of_agents.limit_views(services.limits, manager_only=False),
         *of_agents.limit_changes(services.limits),
         *secret_routes.agent_secrets(services.secrets),

@@ -256,7 +256,17 @@ CREATE TABLE work_comments (
 CREATE INDEX work_comments_of ON work_comments (repo, number);
 """
 
-STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6, _STEP_7, _STEP_8, _STEP_9)
+_STEP_10 = """
+-- The place of a delivery in its recipient's inbox, in place of its message's id, if the operator has moved it; and who
+-- has edited a message.
+ALTER TABLE deliveries ADD COLUMN place INTEGER;
+ALTER TABLE messages ADD COLUMN edited_by TEXT;
+DROP INDEX deliveries_waiting;
+CREATE INDEX deliveries_waiting ON deliveries (recipient, coalesce(place, message), message)
+    WHERE acknowledged_at IS NULL;
+"""
+
+STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6, _STEP_7, _STEP_8, _STEP_9, _STEP_10)
 
 
 def migrate(connection: sqlite3.Connection) -> int:

@@ -60,11 +60,22 @@ NOTHING_TO_DO = (
     "/v1/agents/{name}/rollback",
     "/v1/agents/{name}/limits",
     "/v1/agents/{name}/secrets/remove",
+    *(f"/v1/agents/{{name}}/queue/{{id}}/{verb}" for verb in ("remove", "edit", "move")),
     *(f"/v1/proposals/{{name}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw", "allow-fetches")),
     # There is no repository.
     "/v1/work",
     *(f"/v1/work/{{repo}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw", "retry", "comments")),
 )
+# No harness runs that could be asked.
+OF_HARNESSES = {
+    *(f"GET /v1/agents/{{name}}/control{what}" for what in ("", "/turns", "/transcript", "/events")),
+    *(
+        f"POST /v1/agents/{{name}}/control/{verb}"
+        for verb in (
+            *("cancel", "retry", "skip", "pause", "resume", "compact", "new-session", "model", "login", "code"),
+        )
+    ),
+}
 # Every field may be missing, but not all of them, and so not the body.
 NOT_EMPTY = ("POST /v1/agents/{name}/limits", "POST /v1/questions/{id}/answer")
 # Only the daemon can make a ticket.
@@ -217,6 +228,7 @@ async def check(hive: Daemon, agent: str | None, examples: int) -> None:
     assert not hive.log_entries("request failed")
     refused = {label for label, statuses in socket.answered.items() if 200 not in statuses}
     never = {"POST /v1/messages/read", *(f"POST {path}" for path in (*STARTING, *NOTHING_TO_DO, *FOR_PAGES))}
+    never |= OF_HARNESSES
     if agent == "ann":
         never |= {f"GET /v1/agents/{{name}}/{what}" for what in ("logs", "history", "limits")} | {"POST /v1/agents"}
         never |= {f"POST /v1/agents/{{name}}/{verb}" for verb in ("stop", "destroy")}

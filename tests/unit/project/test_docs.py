@@ -29,7 +29,7 @@ from hive_agent.web import app as pages
 from hive_agent.web.door import Door
 from hive_core.api.endpoint import Endpoint
 from hive_core.api.sockets import with_document
-from hive_core.cli import main
+from hive_core.cli import ALIASES, COMMANDS, SECTIONS, main
 from hive_core.protocol import (
     AgentConfig,
     EventKind,
@@ -56,6 +56,7 @@ from hive_core.settings import (
     Settings,
 )
 from hive_manager.role import MANAGER
+from tests.unit.project import cli_page
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -196,7 +197,10 @@ def meant(words: list[str]) -> str | None:
     if not words:
         return None
     default = f"{words[0]} list"  # What a group that has a list does when it is not said what.
-    return next((name for name in (" ".join(words[:2]), words[0], default) if name in cli()), None)
+    # `queue` has the agent between its words.
+    inside = " ".join([words[0], *words[2:3]])
+    found = (" ".join(words[:2]), inside, ALIASES.get(words[0], words[0]), default, f"{words[0]} edit")
+    return next((name for name in found if name in cli()), None)
 
 
 def options(command: click.Command) -> set[str]:
@@ -334,9 +338,22 @@ def test_variables() -> None:
 # --- the command line ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(cli()))
+def sections_of_commands() -> list[str]:
+    """The commands that have a section of their own beside that of docs/cli.md."""
+    after = text("operating").partition("\n## Commands\n")[2].partition("\n### Exit codes\n")[0]
+    return re.findall(r"^### (.*)$", after, re.MULTILINE)
+
+
+def test_the_page_of_commands_is_made_from_the_program() -> None:
+    """docs/cli.md is what the commands say now; `python -m tests.unit.project.cli_page` writes it anew."""
+    assert cli_page.PAGE.read_text() == cli_page.render()
+    listed = [name for names in SECTIONS.values() for name in names]
+    assert set(COMMANDS) <= set(listed) and len(set(listed)) == len(listed)
+
+
+@pytest.mark.parametrize("name", sorted(sections_of_commands()))
 def test_commands(name: str) -> None:
-    """Every command has a section that names all of its options and no others."""
+    """A section about a command names all of its options and no others."""
     found = section(text("operating"), name)
     named = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", " ".join(quoted(found))))
     assert named - {"-c"} | {"-h", "--help"} == options(cli()[name])
@@ -349,9 +366,9 @@ def test_global_options() -> None:
 
 
 def test_no_section_without_a_command() -> None:
-    """The sections between the heading of the commands and their exit codes are the commands, in their order."""
-    after = text("operating").partition("\n## Commands\n")[2].partition("\n### Exit codes\n")[0]
-    assert re.findall(r"^### (.*)$", after, re.MULTILINE) == list(cli())
+    """The sections between the heading of the commands and their exit codes are commands, in their order."""
+    found = sections_of_commands()
+    assert len(found) > 30 and [name for name in cli() if name in found] == found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -14,6 +14,8 @@ LARGER = {
     "hive_core": 17,
     # The harness's helpers (processes, log, JSON, state files) stand beside what uses them, as they are no one subject.
     # The page and its scripts, most of which go when the dashboard shows the pages of agents.
+    # What the operator changes in queues stands beside the leases, whose promises it keeps.
+    "hive_core/messaging": 13,
     "hive_agent/web": 18,
     "hive_agent/web/static": 19,
     # The parts of the harness, the agent's side of sessions, and programs beyond a turn.

@@ -1,15 +1,17 @@
-"""The commands `list`, `start`, `stop`, `restart`, `destroy` and `limits`."""
+"""The commands `list`, `show`, `start`, `stop`, `restart` and `destroy`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import click
 
-from hive_core.cli.arguments import agent_argument, json_option, print_json, waiting_options
+from hive_core.cli.arguments import agent_argument, agents_argument, json_option, print_json, waiting_options
 from hive_core.cli.client import Client, agent_path
+from hive_core.cli.errors import Failure, NoDaemon
 from hive_core.cli.output import (
     Column,
     coloured_agent,
@@ -23,7 +25,7 @@ from hive_core.cli.output import (
     width,
 )
 from hive_core.cli.waiting import show_progress, wait_until_ready
-from hive_core.text import escaped_line, format_bytes
+from hive_core.text import escaped_line
 
 
 def _state(text: str, padded: str) -> str:
@@ -149,40 +151,72 @@ STOP_SECONDS = 600.0
 
 
 @click.command()
-@agent_argument
+@agents_argument
 @waiting_options
 @json_option
 @click.pass_obj
-def start(socket: str | None, name: str, no_wait: bool, timeout: float, as_json: bool) -> None:
-    """Start an agent that is stopped.
+def start(socket: str | None, names: tuple[str, ...], no_wait: bool, timeout: float, as_json: bool) -> int:
+    """Start agents that are stopped.
 
-    Waits until the agent is ready; the exit code is 1 if it does not become ready. An agent that runs already is not
+    Waits until they are ready; the exit code is 1 if one does not become ready. An agent that runs already is not
     started again.
+
+    \b
+    Examples:
+      hive-c0re start ada
+      hive-c0re start ada bob --no-wait
     """
-    _act(socket, name, "start", as_json, None if no_wait else timeout)
+    return _for_each(names, lambda name: _act(socket, name, "start", as_json, None if no_wait else timeout))
 
 
 @click.command()
-@agent_argument
+@agents_argument
 @json_option
 @click.pass_obj
-def stop(socket: str | None, name: str, as_json: bool) -> None:
-    """Stop an agent; its messages wait for it."""
-    _act(socket, name, "stop", as_json, None)
+def stop(socket: str | None, names: tuple[str, ...], as_json: bool) -> int:
+    """Stop agents; their messages wait for them.
+
+    \b
+    Examples:
+      hive-c0re stop ada
+      hive-c0re stop ada bob eve
+    """
+    return _for_each(names, lambda name: _act(socket, name, "stop", as_json, None))
 
 
 @click.command()
-@agent_argument
+@agents_argument
 @waiting_options
 @json_option
 @click.pass_obj
-def restart(socket: str | None, name: str, no_wait: bool, timeout: float, as_json: bool) -> None:
-    """Stop an agent and start it again.
+def restart(socket: str | None, names: tuple[str, ...], no_wait: bool, timeout: float, as_json: bool) -> int:
+    """Stop agents and start them again.
 
-    Waits until the agent is ready; the exit code is 1 if it does not become ready. Messages that it was working on are
+    Waits until they are ready; the exit code is 1 if one does not become ready. Messages that they were working on are
     delivered again.
+
+    \b
+    Example:
+      hive-c0re restart ada
     """
-    _act(socket, name, "restart", as_json, None if no_wait else timeout)
+    return _for_each(names, lambda name: _act(socket, name, "restart", as_json, None if no_wait else timeout))
+
+
+def _for_each(names: tuple[str, ...], act: Callable[[str], None]) -> int:
+    """Act on each agent once; returns the exit code. Of several agents, one that fails does not keep the others."""
+    if len(names) == 1:
+        act(names[0])
+        return 0
+    code = 0
+    for name in dict.fromkeys(names):
+        try:
+            act(name)
+        except NoDaemon:
+            raise
+        except Failure as failure:
+            failure.show()
+            code = 1
+    return code
 
 
 def _act(socket: str | None, name: str, action: str, as_json: bool, timeout: float | None) -> None:
@@ -202,20 +236,29 @@ def _act(socket: str | None, name: str, action: str, as_json: bool, timeout: flo
 
 
 @click.command()
-@agent_argument
+@agents_argument
 @click.option("--purge", is_flag=True, help="Remove its files and waiting messages too. This cannot be undone.")
 @click.option("--yes", is_flag=True, help="Purge without asking.")
 @json_option
 @click.pass_context
-def destroy(context: click.Context, name: str, purge: bool, yes: bool, as_json: bool) -> int:
-    """Remove an agent; its state is kept unless purged.
+def destroy(context: click.Context, names: tuple[str, ...], purge: bool, yes: bool, as_json: bool) -> int:
+    """Remove agents; their state is kept unless purged.
 
     An agent that is spawned again under the same name finds its notes, its login and its waiting messages.
+
+    \b
+    Examples:
+      hive-c0re destroy ada
+      hive-c0re destroy ada bob --purge --yes
     """
-    if purge and not yes and not _confirmed(context, name):
+    if purge and not yes and not _confirmed(context, ", ".join(names)):
         click.echo("nothing was changed", err=True)
         return 1
-    client = Client(context.obj)
+    return _for_each(names, lambda name: _destroy(context.obj, name, purge, as_json))
+
+
+def _destroy(socket: str | None, name: str, purge: bool, as_json: bool) -> None:
+    client = Client(socket)
     answer = client.post(agent_path(name, "destroy"), {"purge": purge}, wait=STOP_SECONDS)
     if as_json:
         print_json(answer)
@@ -224,7 +267,6 @@ def destroy(context: click.Context, name: str, purge: bool, yes: bool, as_json: 
         click.echo(f"{coloured_agent(name)} is destroyed and purged; waiting messages dropped: {dropped}")
     else:
         click.echo(f"{coloured_agent(name)} is destroyed; its files and waiting messages are kept")
-    return 0
 
 
 def _confirmed(context: click.Context, name: str) -> bool:
@@ -234,93 +276,3 @@ def _confirmed(context: click.Context, name: str) -> bool:
     sys.stderr.write(f"Remove {escaped_line(name)} with all of its files and waiting messages, permanently? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
-
-
-LIMIT_COLUMNS = (Column("LIMIT", 9), Column("CONFIGURED", 7), Column("IN FORCE", 8), Column("USED", 6))
-
-
-@click.command()
-@agent_argument
-@click.option("--memory", "memory_max", metavar="SIZE", help="Most memory, in MiB or GiB: 512M, 3G.")
-@click.option(
-    "--disk", "disk_max", metavar="SIZE", help="All that it can write, in MiB or GiB, where there are disk quotas."
-)
-@click.option("--cpu", "cpu_quota", type=int, metavar="PERCENT", help="Most processor time, in percent of one core.")
-@click.option("--tasks", "tasks_max", type=int, metavar="N", help="Most processes and threads.")
-@click.option("--io-weight", type=int, metavar="N", help="Share of the disk; 100 is everybody's.")
-@click.option("--reset", is_flag=True, help="Go back to what is configured; the other options are applied after that.")
-@json_option
-@click.pass_obj
-def limits(
-    socket: str | None,
-    /,
-    name: str,
-    reset: bool,
-    as_json: bool,
-    **asked: str | int | None,
-) -> None:
-    """Show or change an agent's resource limits.
-
-    Without options nothing is changed. A change takes effect at once, without a restart, and lasts until the agent is
-    started or deployed again. For a permanent change propose another agent.toml.
-    """
-    given: dict[str, object] = {key: value for key, value in asked.items() if value is not None}
-    client, path = Client(socket), agent_path(name, "limits")
-    answer = client.post(path, {**given, "reset": reset}) if given or reset else client.get(path)
-    if as_json:
-        print_json(answer)
-        return
-    for line in render(LIMIT_COLUMNS, _limit_rows(answer), width()):
-        click.echo(line)
-    has_disk = (answer.get("in_force") or {}).get("disk_max") is not None
-    if answer.get("enforced") is not True:
-        left = "no other limit" if has_disk else "none"
-        click.echo(f"the runtime of this hive does not enforce limits, so {coloured_agent(name)} has {left}", err=True)
-    if (answer.get("configured") or {}).get("disk_max") is not None and not has_disk:
-        why = escaped_line(str(answer.get("disk_problem") or "the agent was not started since the daemon's start"))
-        click.echo(f"disk_max is not enforced: {why}", err=True)
-
-
-def _limit_rows(answer: dict[str, Any]) -> list[list[str]]:
-    configured, in_force, usage = (answer.get(key) or {} for key in ("configured", "in_force", "usage"))
-    used = {
-        "memory_max": _bytes(usage.get("memory_bytes")),
-        "disk_max": _bytes(usage.get("disk_bytes")),
-        "cpu_quota": _cpu_time(usage.get("cpu_seconds")),
-        "tasks_max": _plain(usage.get("tasks")),
-        "io_weight": "",
-    }
-    formats = {
-        "memory_max": _plain,
-        "disk_max": _plain,
-        "cpu_quota": _percent,
-        "tasks_max": _plain,
-        "io_weight": _plain,
-    }
-    rows = []
-    for key, label in (
-        ("memory_max", "memory"),
-        ("disk_max", "disk"),
-        ("cpu_quota", "cpu"),
-        ("tasks_max", "tasks"),
-        ("io_weight", "io weight"),
-    ):
-        cells = [label, formats[key](configured.get(key)), formats[key](in_force.get(key)), used[key]]
-        rows.append([escaped_line(cell) for cell in cells])
-    return rows
-
-
-def _plain(value: object) -> str:
-    return "-" if value is None else str(value)
-
-
-def _percent(value: object) -> str:
-    return "-" if value is None else f"{value} %"
-
-
-def _cpu_time(value: object) -> str:
-    return f"{value:.1f} s in all" if isinstance(value, int | float) else "-"
-
-
-def _bytes(value: object) -> str:
-    return format_bytes(value) if isinstance(value, int) else "-"

@@ -1,8 +1,12 @@
-"""The commands `status`, `watch`, `logs`, `open` and `audit`."""
+"""The commands `status`, `logs`, `open` and `audit`."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +16,7 @@ import click
 from hive_core.cli.arguments import agent_argument, complete_agents, json_option, print_json
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.errors import Failure
-from hive_core.cli.events import follow, lines
+from hive_core.cli.lazy import SuggestingGroup
 from hive_core.cli.output import (
     Column,
     coloured_agent,
@@ -95,26 +99,6 @@ def _proposal_space(used: dict[str, int], most: int) -> str:
     return f'{text}; nearly full: {names}{more}: make room with "hive-c0re proposals prune"'
 
 
-@click.command()
-@click.option("--after", type=int, metavar="ID", help="Begin after this event instead of now.")
-@click.option("-v", "--verbose", is_flag=True, help="Show deliveries and acknowledgements of messages too.")
-@json_option
-@click.pass_obj
-def watch(socket: str | None, after: int | None, verbose: bool, as_json: bool) -> None:
-    """Show the events of the hive live.
-
-    Shows messages, states of agents and their processes, and proposals until Ctrl-C. No event is missed when the
-    daemon restarts.
-    """
-    for event in follow(Client(socket), after, lambda text: click.echo(text, err=True)):
-        if as_json:
-            print_json(event)
-            continue
-        shown = lines(event, width(), verbose)
-        if shown:
-            click.echo("\n".join(shown))
-
-
 _POLL_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
 
@@ -151,15 +135,28 @@ def _follow(client: Client, name: str, cursor: str, show: Callable[[dict[str, An
             show(answer)
 
 
+def _browser() -> str | None:
+    """Return the program that opens links for a person at this screen; None if there is no such person or program."""
+    has_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return shutil.which("xdg-open") if has_screen and sys.stdout.isatty() else None
+
+
 @click.command("open")
 @agent_argument
+@click.option("--print", "only_print", is_flag=True, help="Print the link, also where a browser could be opened.")
 @json_option
 @click.pass_obj
-def open_page(socket: str | None, name: str, as_json: bool) -> None:
-    """Print a link to an agent's page.
+def open_page(socket: str | None, name: str, only_print: bool, as_json: bool) -> None:
+    """Open an agent's page, or print a link to it.
 
-    The link works once, in one browser, within two minutes; anyone who has it acts as you on that page. The page
-    listens on this machine only. stderr says how to reach it from elsewhere, or if the agent's network is sealed.
+    A browser is opened where stdout is a terminal and there are a display and xdg-open. The link works once, in one
+    browser, within two minutes; anyone who has it acts as you on that page. The page listens on this machine only.
+    stderr says how to reach it from elsewhere, or if the agent's network is sealed.
+
+    \b
+    Examples:
+      hive-c0re open ada
+      hive-c0re open ada --print
     """
     client = Client(socket)
     agent = client.get(agent_path(name))
@@ -181,13 +178,20 @@ def open_page(socket: str | None, name: str, as_json: bool) -> None:
         click.echo(f"  socat TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork UNIX-CONNECT:{path}", err=True)
     click.echo(f"From another machine, run first: ssh -L {port}:127.0.0.1:{port} HOST", err=True)
     click.echo(f"Good for one browser, within {float(ticket.get('expires_in', 0)):.0f} s:", err=True)
-    click.echo(f"http://127.0.0.1:{port}/enter#{escaped_line(str(ticket.get('ticket')))}")
+    link = f"http://127.0.0.1:{port}/enter#{escaped_line(str(ticket.get('ticket')))}"
+    click.echo(link)
+    browser = None if only_print or ticket.get("sealed") else _browser()
+    if browser is not None:
+        # Its own words would stand between those of the shell.
+        subprocess.Popen(  # noqa: S603
+            [browser, link], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
 
 _PATIENCE_SECONDS = 3_600.0
 
 
-@click.group(options_metavar="")
+@click.group(cls=SuggestingGroup, options_metavar="")
 def audit() -> None:
     """Show and verify the audit log."""
 

@@ -61,6 +61,9 @@ def summary(number: int, state: Any = "ok", **values: Any) -> TurnSummary:
     return turn
 
 
+CONTROL_KEY = "the daemon's"
+
+
 class FakeControls:
     """A harness that does nothing by itself. What was asked of it is in `calls`; `refuse` makes all of that fail."""
 
@@ -91,6 +94,7 @@ class FakeControls:
             tokens_in=1_234_567,
             tokens_out=45_678,
             cost_usd=3.2,
+            paused=False,
             login=None,
         )
 
@@ -137,6 +141,15 @@ class FakeControls:
 
     def snapshot(self) -> Snapshot:
         return self.standing
+
+    def control_key(self) -> str:
+        return CONTROL_KEY
+
+    async def pause(self) -> None:
+        self._note("pause")
+
+    async def resume(self) -> None:
+        self._note("resume")
 
     async def history(self, before: int | None, limit: int) -> Sequence[TurnSummary]:
         newest = sorted(self.turns, reverse=True)

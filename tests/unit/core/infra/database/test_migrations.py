@@ -124,7 +124,7 @@ def test_what_there_is_outlives_questions_and_reminders() -> None:
     migrate(db)
     agents, messages = (db.execute(f"SELECT * FROM {table}").fetchall() for table in ("agents", "messages"))
     assert agents == [(*before[0][0], "")]
-    assert messages == before[1]
+    assert messages == [(*before[1][0], None)]
     assert [db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("questions", "reminders")] == [
         (0,)
     ] * 2

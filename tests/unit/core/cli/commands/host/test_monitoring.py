@@ -23,8 +23,8 @@ async def test_show(hive: Program, daemon: FakeHost) -> None:
     header, first, second = ended.out.splitlines()
     assert header.split() == ["ID", "AT", "ACTOR", "ACTION", "SUBJECT", "OUTCOME", "DETAIL"]
     assert first.split()[0] == "12"
-    assert first.split()[3:] == ["operator:root", "approve", "ada", "ok", '{"number":', "3}"]
-    assert second.split()[3:] == ["agent:ada", "approve", "x\\x1b[2J\\ny", "own_proposal"]
+    assert first.split()[4:] == ["operator:root", "approve", "ada", "ok", '{"number":', "3}"]
+    assert first.split()[3] and second.split()[4:] == ["agent:ada", "approve", "x\\x1b[2J\\ny", "own_proposal"]
     assert daemon.asked == [("GET", "/v1/audit", AuditQuery())]
 
 

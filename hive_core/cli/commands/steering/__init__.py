@@ -1,0 +1,1 @@
+"""Commands that look into agents' harnesses and steer them."""

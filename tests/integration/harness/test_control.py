@@ -1,0 +1,62 @@
+"""The data and controls of a harness, as the daemon passes them on to the operator."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.helpers.real_daemon import Daemon
+from tests.unit.core.cli.run_cli import Program
+
+
+async def control(daemon: Daemon, path: str = "", method: str = "GET", body: object = None) -> dict[str, object]:
+    answer: dict[str, object] = await daemon.ask(method, f"/v1/agents/ada/control{path}", body)
+    return answer
+
+
+async def test_an_operator_steers_a_turn(daemon: Daemon) -> None:
+    """Paused, an agent begins no turn; resumed it does; its turn is stopped, retried and skipped; all is audited."""
+    await daemon.ask("POST", "/v1/agents", {"name": "ada"})
+    await daemon.agent_until("ada", lambda agent: agent["state"] == "idle")
+    await control(daemon, "/pause", "POST", {})
+    await daemon.agent_until("ada", lambda agent: agent["state"] == "paused")
+    await daemon.ask("POST", "/v1/messages", {"to": "ada", "body": "hello"})
+    assert (await control(daemon))["paused"] is True and (await control(daemon))["turns"] == 0
+    await control(daemon, "/resume", "POST", {})
+    await daemon.agent_until("ada", lambda agent: agent["state"] == "idle" and agent["unacked"] == 0)
+    turns = (await control(daemon, "/turns"))["turns"]
+    assert [turn["state"] for turn in turns] == ["ok"]  # type: ignore[attr-defined]
+    entries = (await control(daemon, f"/transcript?turn={turns[0]['id']}"))["entries"]  # type: ignore[index]
+    assert entries[0]["kind"] == "message" and entries[0]["text"] == "hello"  # type: ignore[index]
+    with pytest.raises(Exception, match="not_now"):
+        await control(daemon, "/cancel", "POST", {})
+    rows = (await daemon.ask("GET", "/v1/audit?subject=ada"))["rows"]
+    assert [row["detail"]["do"] for row in rows if row["action"] == "control"] == ["resume", "pause"]
+
+
+async def test_the_command_line_shows_a_turn_and_changes_the_queue(daemon: Daemon) -> None:
+    """What the page can do are commands: a turn is shown, waiting messages are shown, moved, edited and removed."""
+    hive = Program(daemon.host_socket)
+
+    async def run(*words: str) -> str:
+        ended = await hive.run(*words)
+        assert ended.code == 0, ended.err
+        return ended.out
+
+    await daemon.ask("POST", "/v1/agents", {"name": "ada"})
+    await daemon.agent_until("ada", lambda agent: agent["state"] == "idle")
+    sent = [(await daemon.ask("POST", "/v1/messages", {"to": "ada", "body": "hello"}))["id"]]
+    await daemon.agent_until("ada", lambda agent: agent["state"] == "idle" and agent["unacked"] == 0)
+    assert f"operator #{sent[0]} hello" in await run("transcript", "ada")
+    await run("pause", "ada")
+    for body in ("one", "two", "three"):
+        sent.append((await daemon.ask("POST", "/v1/messages", {"to": "ada", "body": body}))["id"])
+    await run("queue", "ada", "move", str(sent[3]), "--before", str(sent[1]))
+    await run("queue", "ada", "edit", str(sent[1]), "uno")
+    await run("queue", "ada", "remove", str(sent[2]), "--note", "no need")
+    assert [line.split()[-1] for line in (await run("queue", "ada")).splitlines()[1:]] == ["three", "uno"]
+    await run("resume", "ada")
+    await daemon.agent_until("ada", lambda agent: agent["state"] == "idle" and agent["unacked"] == 0)
+    shown = await run("transcript", "ada", "-q")
+    assert shown.index("three") < shown.index("uno") and "two" not in shown
+    typo = await hive.run("transcrpt", "ada")
+    assert typo.code == 2 and "Did you mean 'transcript'?" in typo.err

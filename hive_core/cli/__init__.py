@@ -117,7 +117,7 @@ SECTIONS = {
     "Configuration": (
         *("edit", "propose", "proposals", "approve", "deny", "withdraw", "rollback", "rebuild", "history"),
     ),
-    "A way in": ("shell", "exec", "cp", "port-forward", "ssh-config", "ssh-proxy"),
+    "A way in": ("shell", "exec", "cp", "port-forward", "programs", "ssh-config", "ssh-proxy"),
     "Host": (*("serve", "status", "logs", "audit", "doctor", "backup", "restore", "check-config", "completion"),),
 }
 """The commands in the order of the help."""

@@ -39,10 +39,11 @@ COMMANDS = {
         "hive_core.cli.commands.access.ports:port_forward", "Reach a port of an agent from this host."
     ),
     "programs": Lazy(
-        "hive_core.cli.commands.access.programs:programs", "List and stop an agent's long-running programs."
+        "hive_core.cli.commands.access.programs:programs",
+        "List an agent's long-running programs, show their output or stop them.",
     ),
-    "ssh-config": Lazy("hive_core.cli.commands.access.ssh:ssh_config", "Print the settings for ssh to agents."),
-    "ssh-proxy": Lazy("hive_core.cli.commands.access.ssh:ssh_proxy", "Speak SSH for an agent, for ssh's use."),
+    "ssh-config": Lazy("hive_core.cli.commands.access.ssh:ssh_config", "Print what to add to ~/.ssh/config."),
+    "ssh-proxy": Lazy("hive_core.cli.commands.access.ssh:ssh_proxy", "Speak SSH for an agent on stdin and stdout."),
     "diff": Lazy(
         "hive_core.cli.commands.access.repositories:diff", "Show what an agent has changed in its working tree."
     ),
@@ -80,7 +81,8 @@ COMMANDS = {
         "hive_core.cli.commands.gate.deployments:history", "Show the deployments of an agent, the newest first."
     ),
     "repo": Lazy(
-        "hive_core.cli.commands.work.repositories:repo", "Register, fetch and show the repositories of agents."
+        "hive_core.cli.commands.work.repositories:repo",
+        "Register, fetch and show the repositories that agents work on.",
     ),
     "send": Lazy("hive_core.cli.commands.messaging.messages:send", "Send a message to an agent, or to all with '*'."),
     "ask": Lazy("hive_core.cli.commands.messaging.messages:ask", "Send a message and wait for the answer."),

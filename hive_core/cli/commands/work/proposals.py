@@ -39,9 +39,9 @@ _BEFORE_CHECKED = frozenset({"proposal", "building"})
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, default="list", options_metavar="", subcommand_metavar="[COMMAND] [ARGS]...")
 def work() -> None:
-    """Review and land the work of agents: commits that they submit for a repository.
+    """Review and land the work of agents.
 
-    Without a command it runs "list", whose options work here too. Work is named REPO/NUMBER, such as web/3.
+    Work is a commit that an agent submits for a repository. Without a command it runs "list", whose options work here too. Work is named REPO/NUMBER, such as web/3.
     """
 
 

@@ -23,7 +23,19 @@ from tests.unit.core.cli.fake_host_api import FakeHost, agent
 from tests.unit.core.cli.fake_host_gate import proposal
 from tests.unit.core.cli.run_cli import Program
 
-WITHOUT_JSON = ("serve", "check-config", "completion", "shell", "exec", "port-forward", "diff", "fetch")
+WITHOUT_JSON = (
+    "serve",
+    "check-config",
+    "completion",
+    "shell",
+    "exec",
+    "port-forward",
+    "diff",
+    "fetch",
+    "programs",
+    "ssh-config",
+    "ssh-proxy",
+)
 SLOW = ("pydantic", "aiohttp", "aiosqlite", "asyncio", "structlog", "rich.console", "rich.table", "mcp")
 
 

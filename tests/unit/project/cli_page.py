@@ -15,7 +15,7 @@ _HEAD = """# The command line
 
 Every command of `hive-c0re`, as `hive-c0re COMMAND --help` shows it. This page is made from the program. What the
 commands are for, and how they fit together, is in [operating.md](operating.md); terms are in the
-[glossary](glossary.md).
+[glossary](glossary.md). Every command has `-h` and `--help`, too.
 """
 
 
@@ -48,9 +48,10 @@ def _command(command: click.Command, name: str, parent: click.Context) -> Iterat
     if also:
         yield f"Also {also}.\n"
     yield from _text(inspect.cleandoc(command.help or ""))
-    options = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
-    for names, text in options:
-        yield f"- `{names}`: {text}"
+    for each in command.get_params(context):
+        record = each.get_help_record(context)
+        if record is not None and "--help" not in each.opts:
+            yield f"- `{record[0]}`: {record[1]}"
     yield ""
     if isinstance(command, click.Group):
         for below in command.list_commands(context):

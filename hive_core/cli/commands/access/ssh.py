@@ -24,8 +24,9 @@ _PREFIX = "hive-"
 def ssh_proxy(socket: str | None, name: str | None, host: str | None) -> None:
     """Speak SSH for an agent on stdin and stdout.
 
-    It is the ProxyCommand of ssh. Commands, files (scp, sftp) and connections (-L, -D, -W) are those of the agent. No port is opened. Remote
-    forwarding and that of agents, X11 and unix sockets is refused. "hive-c0re ssh-config" prints what ssh needs.
+    It is the ProxyCommand of ssh. Commands, files (scp, sftp) and connections (-L, -D, -W) are those of the agent. No
+    port is opened. Remote forwarding and that of agents, X11 and unix sockets is refused. "hive-c0re ssh-config" prints
+    what ssh needs.
     """
     agent = name or (host or "").removeprefix(_PREFIX)
     if not agent or (name and host):
@@ -46,7 +47,8 @@ def ssh_proxy(socket: str | None, name: str | None, host: str | None) -> None:
 def ssh_config(socket: str | None) -> None:
     """Print what to add to ~/.ssh/config.
 
-    With it "ssh hive-NAME" reaches an agent. The first call makes the keys, in ~/.config/hyperhive/ssh. They belong to you; each user makes their own.
+    With it "ssh hive-NAME" reaches an agent. The first call makes the keys, in ~/.config/hyperhive/ssh. They belong to
+    you; each user makes their own.
     """
     _check_installed()
     from hive_core.cli.access.ssh.keys import key_directory, make_keys, render_config  # noqa: PLC0415

@@ -41,8 +41,8 @@ _BEFORE_CHECKED = frozenset({"proposal", "building"})
 def work() -> None:
     """Review and land the work of agents.
 
-    Work is a commit that an agent submits for a repository. It is named REPO/NUMBER, such as web/3. Without a command it
-    runs "list", whose options work here too.
+    Work is a commit that an agent submits for a repository. It is named REPO/NUMBER, such as web/3. Without a command
+    it runs "list", whose options work here too.
     """
 
 

@@ -11,7 +11,8 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hive_core.errors import HiveError
@@ -48,35 +49,50 @@ class SecretFiles:
             )
 
     def directory(self, agent: str) -> Path | None:
-        """Return the directory of an agent's secrets; None if there is no file system in memory."""
+        """Return the directory of an agent's secrets; None if there is none, or if it is another user's."""
+        try:
+            with self._opened() as top, open_directory(agent, top) as opened:
+                _check_owner(opened, agent)
+        except OSError:
+            return None
         return None if self.top is None else self.top / agent
 
     def make(self, agent: str) -> None:
         """Create an agent's directory, unless it exists. Raises PermissionError if another user has taken its place."""
         if self.top is None:
             return
-        for directory in (self.top, self.top / agent):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Everybody can make directories in /dev/shm; only the owner of one can move it away again.
-            with open_directory(directory) as opened:
-                found = os.fstat(opened)
-                if found.st_uid != os.geteuid():
-                    raise PermissionError(errno.EPERM, "it belongs to another user", str(directory))
-                if stat.S_IMODE(found.st_mode) != _PRIVATE:
-                    os.fchmod(opened, _PRIVATE)
+        self.top.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        with self._opened() as top:
+            with suppress(FileExistsError):
+                os.mkdir(agent, _PRIVATE, dir_fd=top)
+            with open_directory(agent, top) as opened:
+                _check_owner(opened, agent)
+                for each in (top, opened):
+                    if stat.S_IMODE(os.fstat(each).st_mode) != _PRIVATE:
+                        os.fchmod(each, _PRIVATE)
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """Open the directory of all agents. Raises OSError, also if it is another user's or a link."""
+        if self.top is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no file system in memory")
+        # Everybody can make directories and links in /dev/shm; only the owner of one can move it away again.
+        with open_directory(self.top) as opened:
+            _check_owner(opened, str(self.top))
+            yield opened
 
     def write(self, agent: str, name: str, content: bytes) -> None:
         """Write one secret, in place of the one of this name."""
         self.make(agent)
-        if (directory := self.directory(agent)) is not None:
-            replace_bytes(directory / name, content, 0o400)
+        if self.top is not None:
+            replace_bytes(self.top / agent / name, content, 0o400)
 
     def write_all(self, agent: str, secrets: Mapping[str, bytes]) -> None:
         """Write an agent's secrets, and remove all other files of its directory."""
         self.make(agent)
-        directory = self.directory(agent)
-        if directory is None:
+        if self.top is None:
             return
+        directory = self.top / agent
         for path in list(directory.iterdir()):
             if path.name not in secrets:
                 path.unlink()
@@ -85,15 +101,20 @@ class SecretFiles:
 
     def remove(self, agent: str, name: str) -> None:
         """Remove one secret."""
-        if (directory := self.directory(agent)) is not None:
-            (directory / name).unlink(missing_ok=True)
+        with suppress(FileNotFoundError), self._opened() as top, open_directory(agent, top) as directory:
+            os.unlink(name, dir_fd=directory)
 
     def remove_all(self, besides: Collection[str] = ()) -> None:
         """Remove the directories of all agents, except those `besides`: a container may still show them."""
-        if self.top is None or not self.top.is_dir():
-            return
-        for path in list(self.top.iterdir()):
-            if path.name not in besides:
-                shutil.rmtree(path)
-        if not besides:
-            self.top.rmdir()
+        with suppress(FileNotFoundError):
+            with self._opened() as top:
+                for agent in os.listdir(top):  # noqa: PTH208 - a descriptor, not a path
+                    if agent not in besides:
+                        shutil.rmtree(agent, dir_fd=top)
+            if not besides and self.top is not None:
+                self.top.rmdir()
+
+
+def _check_owner(opened: int, what: str) -> None:
+    if os.fstat(opened).st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it belongs to another user", what)

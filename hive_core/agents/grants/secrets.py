@@ -48,13 +48,11 @@ class AgentSecrets:
     async def open(self, agents: Collection[str]) -> None:
         """Write the files of the known agents, and remove those of others. Failures are logged: no start fails."""
         try:
-            stored = await self._store.entries()
             await self._on_files(self._files.remove_all, frozenset(agents))
         except HiveError as error:
-            log.error("secrets cannot be read", code=error.code, error=error.message)
-            stored = []
+            log.error("secrets of other agents not removed", code=error.code, error=error.message)
         for agent in agents:
-            await self._show_all(agent, _names_of(agent, stored))
+            await self._show_all(agent)
 
     async def close(self, *, agents_have_ended: bool) -> None:
         """Remove the files if no agent can be running any more; containers outlive the daemon."""
@@ -68,14 +66,12 @@ class AgentSecrets:
         """Write the files of an agent that is created, which an earlier agent of the name may have left; returns their
         directory, None if there is none.
         """
-        stored = await self._store.entries()
-        await self._show_all(agent, _names_of(agent, stored))
+        await self._show_all(agent)
         return self._files.directory(agent)
 
     def directory(self, agent: str) -> Path | None:
         """Return the directory with an agent's secrets; None if this host can show none."""
-        directory = self._files.directory(agent)
-        return directory if directory is not None and directory.is_dir() else None
+        return self._files.directory(agent)
 
     # --- requests -----------------------------------------------------------------------------------------------
 
@@ -145,8 +141,13 @@ class AgentSecrets:
 
     # ------------------------------------------------------------------------------------------------------------
 
-    async def _show_all(self, agent: str, names: Collection[str]) -> None:
+    async def _show_all(self, agent: str) -> None:
         async with self._locks[agent]:
+            try:
+                names = _names_of(agent, await self._store.entries())
+            except HiveError as error:
+                log.error("secrets cannot be read", code=error.code, error=error.message)
+                names = {}
             values = {}
             for name in names:
                 try:

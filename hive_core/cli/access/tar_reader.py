@@ -46,7 +46,8 @@ class TarReader:
         self._target = target
         self._progress = progress
         self._open: list[tuple[str, int]] = []
-        self._directories: list[tuple[Sequence[str], int, float]] = []
+        self._directories: dict[tuple[str, ...], tuple[int, float]] = {}
+        """Those that were made, with their modes and times: one that was there before keeps its own."""
         self._umask = os.umask(0)
         os.umask(self._umask)
         self.files = 0
@@ -148,10 +149,15 @@ class TarReader:
 
     def _make_directory(self, header: tarfile.TarInfo, parts: Sequence[str]) -> None:
         *above, name = parts
-        with suppress(FileExistsError):  # A link in its place is found when it is entered.
+        key = tuple(parts)
+        try:
             os.mkdir(name, 0o700, dir_fd=self._enter(above))
+            is_made = True
+        except FileExistsError:  # A link in its place is found when it is entered.
+            is_made = key in self._directories
         self._enter(parts)
-        self._directories.append((parts, header.mode & 0o777 & ~self._umask, header.mtime))
+        if is_made:
+            self._directories[key] = header.mode & 0o777 & ~self._umask, header.mtime
 
     def _make_link(self, header: tarfile.TarInfo, parts: Sequence[str]) -> None:
         *above, name = parts
@@ -191,7 +197,7 @@ class TarReader:
 
     def _finish_directories(self) -> None:
         """Set the modes and times of the directories, which their content must not find in its way."""
-        for parts, mode, moment in reversed(self._directories):
+        for parts, (mode, moment) in reversed(self._directories.items()):
             directory = self._enter(parts)
             os.fchmod(directory, mode | 0o700)
             _set_time(directory, moment)
@@ -236,7 +242,8 @@ class TarReader:
 def _stays_within(target: str, depth: int) -> bool:
     """Return True if a link in a directory `depth` levels below the top leads to what is copied.
 
-    A `..` may only be at the beginning: behind another link it would not lead back to where it seems to.
+    One at the top, which is all that is copied, leads to something of the person who copies. A `..` may only be at the
+    beginning: behind another link it would not lead back to where it seems to.
     """
     if not target or target.startswith("/") or "\0" in target or len(os.fsencode(target)) > _PATH_MAX:
         return False
@@ -244,7 +251,7 @@ def _stays_within(target: str, depth: int) -> bool:
     upward = 0
     while upward < len(parts) and parts[upward] == "..":
         upward += 1
-    return upward < max(depth, 1) and ".." not in parts[upward:]
+    return upward < depth and ".." not in parts[upward:]
 
 
 def _set_time(file: int, moment: float) -> None:

@@ -1,4 +1,8 @@
-"""Files of the person who types, as a tar stream for an agent."""
+"""Files of the person who types, as a tar stream for an agent.
+
+An agent may be able to write in what is copied, such as a directory that it is offered. So only the named path is
+resolved; everything below it is opened relative to its directory, without following links.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from hive_core.cli.access.frame_stream import FrameStream
@@ -14,6 +19,24 @@ from hive_core.protocol.access.frames import MOST_BYTES
 _BLOCK = tarfile.BLOCKSIZE
 _SMALL = 64 * 1024
 _END = bytes(2 * _BLOCK)
+
+
+@dataclass
+class _Directory:
+    """A directory whose entries are added. Without a descriptor entries are paths that are resolved."""
+
+    descriptor: int | None
+    path: Path
+    name: str
+    entries: Iterator[str]
+
+    @property
+    def follows(self) -> bool:
+        return self.descriptor is None
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
 
 
 class TarWriter:
@@ -30,67 +53,70 @@ class TarWriter:
 
     def write(self, path: Path, name: str) -> None:
         """Write `path` as `name`, with everything below it, and the end of the stream. Raises OSError and Failure."""
-        self._add(path, name, follow=True)
-        pending = [(path, name, self._entries(path))] if path.is_dir() else []
-        while pending and self._stream.end is None:
-            directory, above, names = pending[-1]
-            entry = next(names, None)
-            if entry is None:
-                pending.pop()
-                continue
-            below, inside = directory / entry, f"{above}/{entry}"
-            try:
-                if self._add(below, inside):
-                    pending.append((below, inside, self._entries(below)))
-            except OSError as error:
-                self._leave_out(below, error.strerror or str(error))
+        pending: list[_Directory] = []
+        try:
+            self._add(pending, _Directory(None, Path(), "", iter(())), os.fspath(path), name)
+            while pending and self._stream.end is None:
+                above = pending[-1]
+                entry = next(above.entries, None)
+                if entry is None:
+                    pending.pop().close()
+                    continue
+                try:
+                    self._add(pending, above, entry, f"{above.name}/{entry}")
+                except OSError as error:
+                    self._leave_out(above.path / entry, error.strerror or str(error))
+        finally:
+            for directory in pending:
+                directory.close()
         self._buffer += _END
         self._flush()
 
-    def _entries(self, directory: Path) -> Iterator[str]:
-        try:
-            return iter(sorted(entry.name for entry in directory.iterdir()))
-        except OSError as error:
-            self._leave_out(directory, error.strerror or str(error))
-            return iter(())
-
-    def _add(self, path: Path, name: str, *, follow: bool = False) -> bool:
-        """Add one entry; returns True if it is a directory."""
-        found = path.stat() if follow else path.lstat()
+    def _add(self, pending: list[_Directory], above: _Directory, entry: str, name: str) -> None:
+        """Add one entry of a directory; if it is a directory, its entries are `pending` then. Raises OSError."""
+        path = above.path / entry
+        found = os.stat(entry, dir_fd=above.descriptor, follow_symlinks=above.follows)
         member = tarfile.TarInfo(name)
-        member.mode = stat.S_IMODE(found.st_mode) & 0o777
-        member.mtime = int(found.st_mtime)
-        if stat.S_ISDIR(found.st_mode):
-            member.type = tarfile.DIRTYPE
-        elif stat.S_ISLNK(found.st_mode):
-            member.type, member.linkname = tarfile.SYMTYPE, str(path.readlink())
-        elif stat.S_ISREG(found.st_mode):
-            self._add_file(path, member)
-            return False
-        else:
-            self._leave_out(path, "it is a socket, a FIFO or a device")
-            return False
-        self._put(_header(member))
-        return stat.S_ISDIR(found.st_mode)
-
-    def _add_file(self, path: Path, member: tarfile.TarInfo) -> None:
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            size = member.size = os.fstat(file).st_size
+        if stat.S_ISLNK(found.st_mode):
+            member.mode, member.mtime = stat.S_IMODE(found.st_mode) & 0o777, int(found.st_mtime)
+            member.type, member.linkname = tarfile.SYMTYPE, os.readlink(entry, dir_fd=above.descriptor)
             self._put(_header(member))
-            if size <= _SMALL:
-                self._put(_read(file, size))
-                self._progress(size)
+            return
+        if not (stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)):
+            self._leave_out(path, "it is a socket, a FIFO or a device")
+            return
+        # It can be another one by now: not a link, and what is opened says of which kind it is.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if above.follows else os.O_NOFOLLOW)
+        opened = os.open(entry, flags, dir_fd=above.descriptor)
+        try:
+            found = os.fstat(opened)
+            member.mode, member.mtime = stat.S_IMODE(found.st_mode) & 0o777, int(found.st_mtime)
+            if stat.S_ISDIR(found.st_mode):
+                member.type = tarfile.DIRTYPE
+                entries = iter(sorted(os.listdir(opened)))  # noqa: PTH208 - a descriptor, not a path
+                self._put(_header(member))
+                pending.append(_Directory(os.dup(opened), path, name, entries))
+            elif stat.S_ISREG(found.st_mode):
+                self._add_file(opened, member)
             else:
-                self._flush()
-                offset = 0
-                while offset < size and self._stream.end is None:
-                    sent = self._stream.write_file(file, offset, size - offset)
-                    self._progress(sent)
-                    offset += sent
-            self._put(bytes(-size % _BLOCK))
+                self._leave_out(path, "it is a socket, a FIFO or a device")
         finally:
-            os.close(file)
+            os.close(opened)
+
+    def _add_file(self, file: int, member: tarfile.TarInfo) -> None:
+        size = member.size = os.fstat(file).st_size
+        self._put(_header(member))
+        if size <= _SMALL:
+            self._put(_read(file, size))
+            self._progress(size)
+        else:
+            self._flush()
+            offset = 0
+            while offset < size and self._stream.end is None:
+                sent = self._stream.write_file(file, offset, size - offset)
+                self._progress(sent)
+                offset += sent
+        self._put(bytes(-size % _BLOCK))
         self.files += 1
 
     def _put(self, data: bytes) -> None:

@@ -28,8 +28,12 @@ def test_a_link_in_place_of_the_directory_is_not_followed(tmp_path: Path) -> Non
     top.symlink_to(other)
     files = files_at(top)
     assert files.directory("ada") is None
-    acts: list[Callable[[], None]] = [files.remove_all, lambda: files.remove("ada", "TOKEN")]
-    for act in [*acts, lambda: files.write_all("ada", {})]:
+    acts: list[Callable[[], None]] = [
+        files.remove_all,
+        lambda: files.remove("ada", "TOKEN"),
+        lambda: files.write_all("ada", {}),
+    ]
+    for act in acts:
         with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
             act()
     assert (other / "ada" / "TOKEN").read_text() == "kept"
@@ -44,8 +48,12 @@ def test_the_directory_of_another_user_is_not_used(tmp_path: Path, monkeypatch: 
     assert files.directory("ada") == top / "ada"
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert files.directory("ada") is None
-    acts: list[Callable[[], None]] = [files.remove_all, lambda: files.remove("ada", "TOKEN")]
-    for act in [*acts, lambda: files.write("ada", "TOKEN", b"x")]:
+    acts: list[Callable[[], None]] = [
+        files.remove_all,
+        lambda: files.remove("ada", "TOKEN"),
+        lambda: files.write("ada", "TOKEN", b"x"),
+    ]
+    for act in acts:
         with pytest.raises(PermissionError, match="another user"):
             act()
     assert (top / "ada" / "TOKEN").read_text() == "theirs"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
 import tempfile
 from contextlib import suppress
@@ -127,3 +128,25 @@ def test_a_hard_link_to_a_link_is_left_out(tmp_path: Path) -> None:
     )
     assert reader.left_out == ["copy/high: it is a link to something that is no file"]
     assert (tmp_path / "copy/a/b/deep").is_symlink()
+
+
+def test_a_link_in_place_of_the_copy_is_left_out(tmp_path: Path) -> None:
+    """What is copied as a single link leads to no file beside it."""
+    (tmp_path / "mine").write_text("mine")
+    reader = read(tmp_path, archive([(tarfile.SYMTYPE, "top", "mine", 0)]))
+    assert reader.left_out == ["copy: it is a link that leads out of what is copied"]
+    assert not os.path.lexists(tmp_path / "copy")
+
+
+def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    """An agent cannot open a private directory to others by being copied into it."""
+    (tmp_path / "copy").mkdir(0o700)
+    read(tmp_path, archive([(tarfile.DIRTYPE, "top", "", 0o777), (tarfile.DIRTYPE, "top/new", "", 0o755)]))
+    modes = [stat.S_IMODE((tmp_path / path).stat().st_mode) for path in ("copy", "copy/new")]
+    assert modes == [0o700, 0o755]
+
+
+def test_members_that_repeat_take_no_memory(tmp_path: Path) -> None:
+    """A stream without end that makes the same directory again and again is remembered once."""
+    reader = read(tmp_path, archive([(tarfile.DIRTYPE, "top", "", 0o755)] * 5_000))
+    assert len(reader._directories) == 1

@@ -11,9 +11,12 @@ import select
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import IO
+
+import click
 
 from hive_core.cli.access import session
 from hive_core.cli.access.frame_stream import FrameStream
@@ -70,16 +73,7 @@ def diff_lines(client: Client, agent: str, repository: str, against: str) -> Ite
     connection = session.open_session(client, agent, opening)
     with closing(connection):
         stream = FrameStream(connection, agent)
-        rest = b""
-        while data := stream.read(_CHUNK):
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                yield _shown(line)
-            if len(rest) > _LONGEST_LINE:
-                yield _shown(rest)
-                rest = b""
-        if rest:
-            yield _shown(rest)
+        yield from shown_lines(lambda: stream.read(_CHUNK))
         _check_end(stream, agent, "git diff")
 
 
@@ -104,13 +98,18 @@ def fetch(client: Client, agent: str, repository: str, target: Path) -> int:
                     cwd=target,
                     env=environment,
                     pass_fds=[theirs.fileno()],
+                    stderr=subprocess.PIPE,
                 )
         except FileNotFoundError:
             raise Failure("no_git", "git is not installed on this host", hint="install git") from None
         sending = threading.Thread(target=_send_requests, args=(ours, connection), daemon=True)
         sending.start()
+        # It has words of the agent's ("remote: ..."), which git passes on as they are.
+        saying = threading.Thread(target=_say, args=(git.stderr,), daemon=True)
+        saying.start()
         _pass_on_output(stream, ours)
         code = git.wait()
+        saying.join()
     if code and stream.errors:
         said = escaped_line(stream.errors.decode(errors="replace").strip()[-600:])
         raise Failure("cannot_fetch", f"nothing was fetched: {agent} says: {said}", hint="check the repository's name")
@@ -144,6 +143,26 @@ def _pass_on_output(stream: FrameStream, git: socket.socket) -> None:
         pass  # Git has ended.
     finally:
         git.shutdown(socket.SHUT_RDWR)
+
+
+def _say(output: IO[bytes]) -> None:
+    with output:
+        for line in shown_lines(lambda: os.read(output.fileno(), _CHUNK)):
+            click.echo(line, err=True)
+
+
+def shown_lines(read: Callable[[], bytes]) -> Iterator[str]:
+    """Yield the lines of what `read` returns until that is nothing, escaped; a long line in parts."""
+    rest = b""
+    while data := read():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield _shown(line)
+        if len(rest) > _LONGEST_LINE:
+            yield _shown(rest)
+            rest = b""
+    if rest:
+        yield _shown(rest)
 
 
 def _shown(line: bytes) -> str:

@@ -1,11 +1,11 @@
-"""Output for people: tables, colours, times, the terminal's width."""
+"""Output for people: tables, colours, times, lines of programs in agents, the terminal's width."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import click
 
 from hive_core.protocol.names import MANAGER, OPERATOR
-from hive_core.text import escaped_line, one_line
+from hive_core.text import escaped_line, one_line, visible
 
 Row = Sequence[str]
 
+_LONGEST_LINE = 16 * 1024
 _GAP = "  "
 _LEAST_LAST = 12
 """Least width of the last column in cells; another column is left out to keep it."""
@@ -238,3 +239,37 @@ def print_lines(answer: dict[str, Any], err: bool = False) -> None:
     """Print the lines of a LogsAnswer, with control characters escaped."""
     for line in answer.get("lines", []):
         click.echo(escaped_line(str(line)), err=err)
+
+
+class ShownLines:
+    """Takes lines out of bytes that arrive in parts, escaped. A line that is too long becomes several."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def add(self, data: bytes) -> Iterator[str]:
+        """Yield the lines that are complete with these bytes."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            yield from _shown_parts(line)
+        if len(self._rest) > _LONGEST_LINE:
+            yield from self.end()
+
+    def end(self) -> Iterator[str]:
+        """Yield what is left as the last line."""
+        if self._rest:
+            yield from _shown_parts(self._rest)
+            self._rest = b""
+
+
+def shown_lines(read: Callable[[], bytes]) -> Iterator[str]:
+    """Yield the lines of what `read` returns until that is nothing."""
+    lines = ShownLines()
+    while data := read():
+        yield from lines.add(data)
+    yield from lines.end()
+
+
+def _shown_parts(line: bytes) -> Iterator[str]:
+    for start in range(0, len(line) or 1, _LONGEST_LINE):
+        yield visible(line[start : start + _LONGEST_LINE].decode(errors="backslashreplace"))

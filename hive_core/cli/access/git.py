@@ -11,7 +11,7 @@ import select
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import IO
@@ -22,12 +22,12 @@ from hive_core.cli.access import session
 from hive_core.cli.access.frame_stream import FrameStream
 from hive_core.cli.client import Client
 from hive_core.cli.errors import Failure
+from hive_core.cli.output import shown_lines
 from hive_core.protocol.access import frames
 from hive_core.protocol.access.opening import Opening
-from hive_core.text import escaped_line, visible
+from hive_core.text import escaped_line
 
 _CHUNK = 64 * 1024
-_LONGEST_LINE = 16 * 1024
 _FIND = """\
 code=${HIVE_AGENT_CODE:-/code}
 case $1 in
@@ -149,24 +149,6 @@ def _say(output: IO[bytes]) -> None:
     with output:
         for line in shown_lines(lambda: os.read(output.fileno(), _CHUNK)):
             click.echo(line, err=True)
-
-
-def shown_lines(read: Callable[[], bytes]) -> Iterator[str]:
-    """Yield the lines of what `read` returns until that is nothing, escaped; a long line in parts."""
-    rest = b""
-    while data := read():
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield _shown(line)
-        if len(rest) > _LONGEST_LINE:
-            yield _shown(rest)
-            rest = b""
-    if rest:
-        yield _shown(rest)
-
-
-def _shown(line: bytes) -> str:
-    return visible(line[:_LONGEST_LINE].decode(errors="backslashreplace")).replace("\n", "\\n")
 
 
 def _check_end(stream: FrameStream, agent: str, what: str) -> None:

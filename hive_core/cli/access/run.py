@@ -13,6 +13,7 @@ from types import FrameType
 from hive_core.cli.access import session, terminal
 from hive_core.cli.access.session import SessionFailure
 from hive_core.cli.client import Client
+from hive_core.cli.output import ShownLines
 from hive_core.protocol.access import frames
 from hive_core.protocol.access.frames import BadFrame, Exit, Frame, FrameReader
 from hive_core.protocol.access.opening import Opening
@@ -31,11 +32,15 @@ class Interrupted(Exception):
         self.code = code
 
 
-def run(client: Client, agent: str, opening: Opening, *, stdin: bool) -> int:
-    """Run the opening's command and return its exit code. With `stdin` it gets this process's. Raises Failure."""
+def run(client: Client, agent: str, opening: Opening, *, stdin: bool, escaped: bool = False) -> int:
+    """Run the opening's command and return its exit code. With `stdin` it gets this process's. Raises Failure.
+
+    With `escaped`, its output is shown in lines that no terminal interprets.
+    """
     connection = session.open_session(client, agent, opening)
+    streams = _Streams(connection, agent, on_terminal=opening.terminal is not None, stdin=stdin, escaped=escaped)
     try:
-        return _Streams(connection, agent, on_terminal=opening.terminal is not None, stdin=stdin).run()
+        return streams.run()
     except Interrupted as interrupted:
         return interrupted.code
     finally:
@@ -45,7 +50,7 @@ def run(client: Client, agent: str, opening: Opening, *, stdin: bool) -> int:
 class _Streams:
     """Passes the standard streams to a session and back."""
 
-    def __init__(self, connection: socket.socket, agent: str, *, on_terminal: bool, stdin: bool) -> None:
+    def __init__(self, connection: socket.socket, agent: str, *, on_terminal: bool, stdin: bool, escaped: bool) -> None:
         self._connection = connection
         self._agent = agent
         self._on_terminal = on_terminal
@@ -56,6 +61,7 @@ class _Streams:
         self._signals: list[int] = []
         self._interrupts = 0
         self._exit: Exit | None = None
+        self._lines = {1: ShownLines(), 2: ShownLines()} if escaped else None
 
     def run(self) -> int:
         """Return the exit code of the command. Raises Failure and Interrupted."""
@@ -69,6 +75,8 @@ class _Streams:
                 self._outgoing += frames.encode(frames.EOF)
             while self._exit is None:
                 self._step(woken)
+        for descriptor, lines in (self._lines or {}).items():
+            _write(descriptor, "".join(f"{line}\n" for line in lines.end()).encode())
         return self._exit.shell_code
 
     def _step(self, woken: int) -> None:
@@ -107,13 +115,18 @@ class _Streams:
 
     def _handle(self, frame: Frame) -> None:
         if frame.kind in (frames.STDOUT, frames.STDERR):
-            _write(1 if frame.kind == frames.STDOUT else 2, frame.content)
+            self._show(1 if frame.kind == frames.STDOUT else 2, frame.content)
         elif frame.kind == frames.EXIT:
             self._exit = frames.decode_exit(frame.content)
         elif frame.kind == frames.ERROR:
             raise session.refusal(frame.content, self._agent)
         else:
             raise BadFrame("a second answer")
+
+    def _show(self, descriptor: int, content: bytes) -> None:
+        if self._lines is not None:
+            content = "".join(f"{line}\n" for line in self._lines[descriptor].add(content)).encode()
+        _write(descriptor, content)
 
     def _read_stdin(self) -> None:
         try:

@@ -21,8 +21,10 @@ def programs(socket: str | None, name: str, words: tuple[str, ...]) -> int:
 
     Agents start them with "hive-ag3nt run", and they stay when a turn ends. The words after the agent's name are those
     of hive-ag3nt: "programs ada logs web -f", "programs ada stop web". "port-forward" reaches the ports in the list.
+    What the agent says is escaped; "exec ada -- hive-ag3nt logs web" shows the output as it is.
     """
     action = words[0] if words else "ps"
     if action not in _ACTIONS:
         raise click.UsageError(f"{action!r} is none of {', '.join(_ACTIONS)}.")
-    return run(Client(socket), name, Opening("run", argv=("hive-ag3nt", *(words or ("ps",)))), stdin=False)
+    opening = Opening("run", argv=("hive-ag3nt", *(words or ("ps",))))
+    return run(Client(socket), name, opening, stdin=False, escaped=True)

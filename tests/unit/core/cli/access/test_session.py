@@ -10,8 +10,11 @@ import pytest
 
 from hive_core.cli.access import session
 from hive_core.cli.access.frame_stream import FrameStream
+from hive_core.cli.access.run import run
+from hive_core.cli.client import Client
 from hive_core.cli.errors import Failure
 from hive_core.protocol.access import frames
+from hive_core.protocol.access.opening import Opening
 
 
 @pytest.fixture
@@ -97,3 +100,22 @@ def test_a_stream_that_breaks_off_is_no_end(ends: tuple[socket.socket, socket.so
     with pytest.raises(Failure) as caught:
         stream.read(100)
     assert caught.value.code == "session_broken_off"
+
+
+@pytest.mark.parametrize("escaped", [True, False])
+def test_output_is_escaped_where_it_is_asked_for(
+    ends: tuple[socket.socket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    escaped: bool,
+) -> None:
+    """The output of programs, which an agent writes, reaches the terminal as text; that of exec as it is."""
+    ours, theirs = ends
+    for part in (b"a\x1b]0;b\x07", b"\nc\xff", b"\n\nend"):
+        theirs.sendall(frames.encode(frames.STDOUT, part))
+    theirs.sendall(frames.encode(frames.EXIT, frames.END.pack(3, 0)))
+    monkeypatch.setattr(session, "open_session", lambda *_: ours)
+    client = Client("host.sock")
+    assert run(client, "ada", Opening("run", argv=("x",)), stdin=False, escaped=escaped) == 3
+    expected = b"a\\x1b]0;b\\x07\nc\\xff\n\nend\n" if escaped else b"a\x1b]0;b\x07\nc\xff\n\nend"
+    assert capfdbinary.readouterr().out == expected

@@ -161,7 +161,7 @@ class Daemon:
         deferred = DeferredChanges(database, IntentFiles(layout.intents))
         secrets = AgentSecrets(agents, database, CredentialStore(layout.credentials), SecretFiles(layout))
         page_access, purging = PageAccess(), Purging(layout, database, deferred, secrets)
-        offers = HostOffers(settings.binds, settings.devices)
+        offers = HostOffers.read(settings)
         limit_policy = LimitPolicy(settings.limits, settings.ceilings)
         limits = AgentLimits(agents, database=database, runtime=runtime, policy=limit_policy)
         deployments = DeploymentManager(

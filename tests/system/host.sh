@@ -170,6 +170,8 @@ cat >"$scratch/io/boot" <<'BOOT'
 for controller in memory cpu cpuacct pids blkio devices; do
     [ ! -d "/sys/fs/cgroup/$controller" ] || mount -o remount,bind,rw "/sys/fs/cgroup/$controller" || exit
 done
+# nspawn makes only the usual devices. The mode is that of udev.
+[ ! -e /sys/class/misc/fuse ] || mknod -m 0666 /dev/fuse c 10 229
 # Units of the machine that are none of the tests' business would start as well, were the target the default one.
 exec /lib/systemd/systemd systemd.unit=tests.target systemd.show_status=0 systemd.firstboot=no \
     systemd.mask=systemd-timesyncd.service

@@ -18,6 +18,7 @@ from hive_core.infra.storage.files import open_directory
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.config.host_access import DeviceName, OfferedBind
 from hive_core.runtimes.base import HostBind
+from hive_core.settings import Settings
 from hive_core.text import shown
 
 _DEVICE_NODES: Mapping[DeviceName, Sequence[str]] = {
@@ -43,12 +44,22 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True)
 class HostOffers:
-    """What the settings offer. `nodes` and `kernel` are /dev and /sys, where devices are looked for."""
+    """What the settings offer. `nodes` and `kernel` are /dev and /sys, where devices are looked for.
+
+    With `mapped`, agents see directories under other user ids, which systemd-nspawn maps to the owner's.
+    """
 
     binds: Mapping[str, OfferedBind] = field(default_factory=dict)
     devices: Sequence[DeviceName] = ()
     nodes: Path = Path("/dev")
     kernel: Path = Path("/sys")
+    mapped: bool = False
+
+    @classmethod
+    def read(cls, settings: Settings) -> HostOffers:
+        """Read what the settings offer."""
+        mapped = settings.runtime == "nixos" and settings.nixos.user_namespaces
+        return cls(settings.binds, settings.devices, mapped=mapped)
 
     def check(self, config: AgentConfig) -> None:
         """Raise HiveError `not_offered` if a configuration asks for what the operator does not offer."""
@@ -74,6 +85,9 @@ class HostOffers:
             if why := why_not_usable(offered.path):
                 what = f"the offered directory {name} cannot be shown: {shown(str(offered.path))} {why}"
                 raise conflict("bind_not_usable", what, f"correct binds.{name} in the settings, or that directory")
+            if self.mapped and offered.writable and (group := _unmapped_group(offered.path)):
+                what = f"the offered directory {name} could not be written: {shown(str(offered.path))} {group}"
+                raise conflict("bind_not_usable", what, "chgrp -R the owner's number: it needs no group of that number")
             found.append(HostBind(name, offered.path, offered.writable))
         return tuple(found)
 
@@ -130,6 +144,21 @@ def why_not_usable(path: Path) -> str:
     finally:
         os.close(current)
     return ""
+
+
+def _unmapped_group(path: Path) -> str:
+    """Return why nothing in a directory can be written under other user ids; "" if it can be.
+
+    nspawn's `rootidmap` maps one number, for owner and group, and the kernel writes no file with an unmapped one.
+    """
+    try:
+        found = path.lstat()
+    except OSError as error:
+        return f"cannot be looked at: {os.strerror(error.errno or 0)}"
+    if found.st_uid == found.st_gid:
+        return ""
+    why = "in containers with users of their own both need the same number"
+    return f"belongs to user {found.st_uid} and group {found.st_gid}, and {why}"
 
 
 def _why_not_opened(name: str, within: int, path: Path, error: OSError) -> str:

@@ -115,7 +115,7 @@ class BuildStep:
         closure_changes = await self._compare(before.closure if before is not None else None, closure)
         if closure_changes is None:
             closure_changes, rule = [_NOT_COMPARED], None
-        offers = HostOffers(context.settings.binds, context.settings.devices)
+        offers = HostOffers.read(context.settings)
         settings = settings_diff.describe_changes(old, new) + offers.describe(old, new) + self._unknown_names(old, new)
         return BuildResult(closure, tree, settings, closure_changes, rule)
 

@@ -20,7 +20,7 @@ async def test_offered_directories_and_devices(hive: HostHive) -> None:
         place = OFFERED / name
         place.mkdir(parents=True, exist_ok=True)
         (place / "file").write_text(name)
-        await program("chown", "-R", str(owner), str(place))
+        await program("chown", "-R", f"{owner}:{owner}", str(place))
     await hive.spawn_with("taker", binds=["data", "drop"], devices=["fuse"])
     assert inside("taker", "cat", "/binds/data/file", "/binds/drop/file") == "datadrop"
     assert inside("taker", "stat", "-c", "%u", "/binds/drop/file").strip() == "0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,22 @@ def test_a_reviewer_reads_what_is_behind_a_name() -> None:
 def test_usable_path(trusted: Path) -> None:
     """A directory whose parents only root or the daemon's user can write is given with its name."""
     assert offers(trusted, writable=True).open_binds(AgentConfig(binds=["data"])) == (HostBind("data", trusted, True),)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_writable_directory_needs_a_mapped_group(trusted: Path) -> None:
+    """With other user ids, a writable directory whose group has another number than its owner is refused."""
+    place = Path(tempfile.mkdtemp(dir=trusted))
+    asked = AgentConfig(binds=["data"])
+    try:
+        os.chown(place, 1000, 100)
+        with pytest.raises(HiveError, match=r"belongs to user 1000 and group 100, and .* need the same number"):
+            offers(place, writable=True, mapped=True).open_binds(asked)
+        assert offers(place, mapped=True).open_binds(asked) and offers(place, writable=True).open_binds(asked)
+        os.chown(place, 1000, 1000)
+        assert offers(place, writable=True, mapped=True).open_binds(asked)
+    finally:
+        place.rmdir()
 
 
 def test_paths_that_others_could_replace_are_refused(tmp_path: Path) -> None:

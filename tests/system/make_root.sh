@@ -20,6 +20,8 @@ readonly ENVIRONMENT=/opt/hyperhive
 readonly PACKAGES=(
     # Of the host itself.
     systemd systemd-container libnss-systemd dbus nix-bin git bubblewrap iproute2 curl jq e2fsprogs procps uidmap
+    # Of upstreams that are reached by SSH.
+    openssh-client openssh-server
     # Of the real nixos-container, which is a Perl script.
     perl libfile-slurp-perl libipc-run-perl
     # To build PyGObject, which has no wheels.

@@ -154,6 +154,24 @@ async def test_people_step_into_a_container(hive: HostHive, cat: str, tmp_path: 
     assert (await program("hive-c0re", "exec", cat, "--", "echo", "again")).strip() == "again"
 
 
+async def test_a_program_outlives_the_harness(hive: HostHive, cat: str) -> None:
+    """A program that an agent has started to stay is a unit in its container: it goes on without the harness."""
+
+    async def agent(*words: str) -> str:
+        return await program("hive-c0re", "exec", cat, "--", "hive-ag3nt", *words)
+
+    await agent("run", "--name", "web", "--", "python3", "-m", "http.server", "0")
+    [started] = json.loads(await agent("ps", "--json"))
+    assert inside(cat, "systemctl", "is-active", "hive-program-web").strip() == "active"
+    inside(cat, "systemctl", "restart", "hive-harness")
+    await hive.idle(cat)
+    [kept] = json.loads(await agent("ps", "--json"))
+    assert (kept["state"], kept["pid"]) == ("running", started["pid"])
+    assert (len(kept["ports"]), kept["restart_reason"]) == (1, "")
+    assert "web is stopped" in await agent("stop", "web")
+    await until(lambda: inside(cat, "systemctl", "is-active", "hive-program-web", check=False).strip() == "inactive")
+
+
 @needs_limits
 async def test_a_hog_is_killed_and_the_manager_told(hive: HostHive, cat: str) -> None:
     """It is killed at the container's limit; the agent goes on, and the manager hears of it once."""

@@ -102,7 +102,8 @@ def dropin(
         hidden: paths that cannot be reached from the container. They are hidden from the whole unit, so that nspawn
             itself sees only an empty directory. Root in the container could undo nspawn's own --inaccessible by
             unmounting what covers the path.
-        devices: nodes of devices that the container may use; the unit's policy forbids all others.
+        devices: nodes of devices that the container may use; the unit's policy forbids all others. nspawn 257 makes
+            /dev/fuse itself in a container that may use it, and does not start it where the policy forbids the making.
 
     The daemon restarts a crashed container, not systemd. systemd would retry endlessly while systemd-machined still has
     the container registered, which it does until the unit has been down for a moment. A process that is killed for lack
@@ -110,7 +111,7 @@ def dropin(
     journal that the daemon writes to as well, so it has a stricter limit there than journald's own.
     """
     device = "DeviceAllow=/dev/net/tun rwm\n" if sealed else ""
-    device += "".join(f"DeviceAllow={node} rw\n" for node in devices)
+    device += "".join(f"DeviceAllow={node} rwm\n" for node in devices)
     hiding = "".join(f"{_HIDDEN}{path}\n" for path in hidden)
     return (
         f"{limits_dropin(limits)}"

@@ -28,7 +28,7 @@ async def test_offered_directories_and_devices(hive: HostHive) -> None:
     assert "Read-only file system" in refused
     inside("taker", "sh", "-c", "echo inside >/binds/drop/new")
     assert (OFFERED / "drop" / "new").stat().st_uid == 4321
-    assert "/dev/fuse rw" in unit(service("taker"), "DeviceAllow")
+    assert "/dev/fuse rwm" in unit(service("taker"), "DeviceAllow")
     assert "character special" in inside("taker", "stat", "-c", "%F", "/dev/fuse")
     assert inside("taker", "sh", "-c", "exec 3<>/dev/fuse && echo opened").strip() == "opened"
     other = await hive.spawn_with("other")

@@ -70,6 +70,6 @@ def test_devices_of_the_host_are_allowed_by_name() -> None:
     """The unit's policy, which forbids all devices, allows exactly the nodes that the container was given."""
     lines = dropin(Limits(), 5, devices=[Path("/dev/kvm"), Path("/dev/fuse")]).splitlines()
     assert [line for line in lines if line.startswith("DeviceAllow")] == [
-        "DeviceAllow=/dev/kvm rw",
-        "DeviceAllow=/dev/fuse rw",
+        "DeviceAllow=/dev/kvm rwm",
+        "DeviceAllow=/dev/fuse rwm",
     ]

@@ -22,7 +22,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -43,12 +43,13 @@ from hive_core.infra.git.quarantine import (
     finish,
     pipe,
 )
-from hive_core.infra.processes import describe_exit
+from hive_core.infra.processes import describe_exit, readable
 from hive_core.infra.storage.disk_space import disk_full, has_room, is_lack_of_space
 from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.text import shown
 
 _ACTION = "take a proposal in"
+_CHUNK = 64 * 1024
 
 
 class ImportLimits(Protocol):
@@ -238,6 +239,39 @@ class Import:
         if end.status == 1:
             return None
         raise _merge_base_failed(end)
+
+    async def count_differing_paths(self, old: str, new: str, most: int) -> int:
+        """Return the number of paths in which two commits differ, or one above `most`. Raises `bad_tree`.
+
+        A few objects can make trees of any number of paths. git collects all before it prints one, and ends at its
+        limit of memory.
+        """
+        line = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new, "--")
+        source, question = pipe()
+        os.close(question)
+        try:
+            process = self.start(self.quarantine.read_command(*line), source)
+        finally:
+            os.close(source)
+        found, said = 0, b""
+        async with ended(process):
+            while found <= most:
+                await readable(process.output)
+                with suppress(BlockingIOError):
+                    chunk = os.read(process.output, _CHUNK)
+                    if not chunk:
+                        break
+                    found += chunk.count(b"\0")
+                    said = chunk
+            else:
+                return found
+            status = await process.wait()
+        if status and b"out of memory" in said:
+            return most + 1
+        if status:
+            why = f"git cannot compare the files of {new} with those of {old}: {describe_exit(status)}"
+            raise HiveError("bad_tree", why, hint="keep the directories less deep")
+        return found
 
     async def descends(self, commit: str, base: str) -> bool:
         """Return True if `base` is `commit` or one of its ancestors."""

@@ -22,6 +22,8 @@ from hive_core.work.gate.intake.pack_index import read_ids
 
 _OBJECTS_PER_FILE = 20
 """A change of a file makes a file, a commit, and a tree for each directory above it."""
+_PATHS_PER_FILE = 5
+"""Files that are moved, copied or removed have a path and no new content, so more of them are taken."""
 _LENDERS = re.compile(r"/repos/[a-z0-9-]{1,32}\.git/objects/?")
 """The paths of mirrors inside agents: clones borrow from these. On the host there is nothing."""
 
@@ -74,6 +76,7 @@ class WorkImporter:
             await read_head(objects, submitted.commit)
             base = await self._find_base(taking, submitted, tip)
             await self._check_sizes(taking, objects)
+            await self._check_paths(taking, base, submitted.commit)
             await taking.accept()
             return base
 
@@ -86,6 +89,13 @@ class WorkImporter:
         if base == submitted.commit:
             raise conflict("nothing_changed", f"the branch has {submitted.commit} already", "commit a change first")
         return base
+
+    async def _check_paths(self, taking: Import, base: str, commit: str) -> None:
+        """Check that readers can be shown every path: a few trees that name one another can make any number of them."""
+        most = _PATHS_PER_FILE * self._most.files
+        if await taking.count_differing_paths(base, commit, most) > most:
+            why = f"the work differs from the branch in more than {most:,} paths"
+            raise HiveError("too_many_files", why, hint="submit a part first, such as some of the moved directories")
 
     async def _check_sizes(self, taking: Import, objects: ObjectReader) -> None:
         most = self._most

@@ -142,6 +142,20 @@ async def test_limits_count_what_is_new(layout: Layout) -> None:
         assert one.value.code == "too_large"
 
 
+async def test_trees_that_unfold_without_end_are_refused(hive: WorkHive) -> None:
+    """A few trees that name each other are refused by the number of their paths, before anybody has to read them."""
+    place = hive.clone()
+    entry = f"100644 blob {git(place, 'hash-object', '-w', '--stdin', feed='x')}"
+    for _ in range(5):
+        tree = git(place, "mktree", feed="".join(f"{entry}\t{name}\n" for name in "abcdefghij"))
+        entry = f"040000 tree {tree}"
+    sha = git(place, "commit-tree", "-p", hive.commit({}), "-m", "Unfold", entry.split()[2])
+    with pytest.raises(HiveError, match="more than 50,000 paths") as refused:
+        await hive.submit(sha)
+    assert refused.value.code == "too_many_files"
+    assert await hive.rows() == []
+
+
 async def test_objects_of_others_are_not_read(hive: WorkHive) -> None:
     """A commit whose file is only in another proposal is refused, so nobody sees work by naming its ids."""
     secret = hive.commit({"secret": "hidden"})

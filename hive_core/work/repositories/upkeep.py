@@ -39,6 +39,8 @@ async def fetch_regularly(repositories: Repositories, minutes: float) -> None:
             except asyncio.CancelledError:
                 if (task := asyncio.current_task()) is None or task.cancelling():
                     raise  # Otherwise the repository was removed.
+            except Exception as error:  # A full disk, or a mirror that is gone: the daemon and the others go on.
+                _log.error("fetch failed", repository=record.name, exc_info=error)
         await asyncio.sleep(_LOOK_SECONDS)
 
 
@@ -50,6 +52,8 @@ async def tidy_mirrors(repositories: Repositories) -> None:
                 await UPKEEP.run(tidy_mirror, repositories.mirror(record.name))
             except HiveError as error:
                 _log.warning("a mirror was not packed", repository=record.name, code=error.code, error=error.message)
+            except Exception as error:  # The repository was removed meanwhile, or whatever its disk has.
+                _log.error("a mirror was not packed", repository=record.name, exc_info=error)
         await asyncio.sleep(_TIDY_MINUTES * 60)
 
 

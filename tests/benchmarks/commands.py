@@ -18,8 +18,7 @@ AGENTS = 10
 
 def run(directory: Path) -> list[Figure]:
     """`--help`, and `list` against a running daemon with ten agents; rounds take turns."""
-    script = Path(sys.executable).with_name("hive-c0re")
-    program = [str(script)] if script.exists() else [sys.executable, "-m", "hive_core"]
+    program = command_line()
     say(f"measuring {' '.join(program)}")
     with hive(directory / "hive") as running:
         running.spawn(*(f"agent{number}" for number in range(AGENTS)))
@@ -47,6 +46,12 @@ def run(directory: Path) -> list[Figure]:
         ),
         Figure("  the same beside --help", "ms", taken["list"], taken["help"], "--help"),
     ]
+
+
+def command_line() -> list[str]:
+    """Return the beginning of every command line of the CLI: the installed script, if there is one."""
+    script = Path(sys.executable).with_name("hive-c0re")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "hive_core"]
 
 
 def _seconds(command: list[str]) -> float:

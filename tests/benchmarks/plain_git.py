@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 _IDENTITY = {f"GIT_{role}_{what}": "bench@hive" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
-def git(directory: Path, *arguments: str, feed: bytes | None = None) -> str:
-    """Run git in a repository, with nobody's settings; what it printed. Raises CalledProcessError."""
-    environment = {**os.environ, **_IDENTITY, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+def git(directory: Path, *arguments: str, feed: bytes | None = None, more: Mapping[str, str] | None = None) -> str:
+    """Run git in a repository, with nobody's settings; what it printed. Its environment has `more`.
+
+    Raises CalledProcessError.
+    """
+    nobody = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    environment = {**os.environ, **_IDENTITY, **nobody, **(more or {})}
     command = ["git", "-C", str(directory), *arguments]
     done = subprocess.run(command, check=True, env=environment, input=feed, stdout=subprocess.PIPE)
     return done.stdout.decode().strip()

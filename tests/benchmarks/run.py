@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import commands, containers, flakes, gate, page, readiness, sends, turns, wakeups
-from tests.benchmarks.agents import many, memory
+from tests.benchmarks import commands, containers, flakes, gate, page, readiness, sends, wakeups
+from tests.benchmarks.agents import many, memory, turns
 from tests.benchmarks.bench_directory import say, workplace, write_byte_code
 from tests.benchmarks.figure import Figure, table
+from tests.benchmarks.work import everything as work
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "sends": sends.run,
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "page": page.run,
     "containers": containers.run,
     "turns": turns.run,
+    "work": work.run,
 }
 
 

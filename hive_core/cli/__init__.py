@@ -64,6 +64,7 @@ COMMANDS = {
     "login": Lazy("hive_core.cli.commands.steering.controls:login", "Log an agent's program in to its service."),
     "queue": Lazy("hive_core.cli.commands.steering.queue:queue", "Show and change the messages that wait."),
     "proposals": Lazy("hive_core.cli.commands.gate.proposals:proposals", "List and inspect proposals."),
+    "edit": Lazy("hive_core.cli.commands.gate.edit:edit", "Change an agent's configuration in your editor."),
     "propose": Lazy("hive_core.cli.commands.gate.decisions:propose", "Propose a commit of an agent's configuration."),
     "approve": Lazy(
         "hive_core.cli.commands.gate.decisions:approve", "Approve a proposal and wait until it is deployed."

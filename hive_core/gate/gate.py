@@ -16,8 +16,8 @@ from hive_core.gate.pipeline.maintenance import Maintenance, Verification
 from hive_core.gate.pipeline.provisioning import Provisioning, Removal
 from hive_core.gate.pipeline.prune import Pruning
 from hive_core.gate.pipeline.recovery import Recovery
-from hive_core.gate.pipeline.submit import AgentSubmissions, ConfigSubmissions, RebuildSubmissions
-from hive_core.gate.pipeline.updates import Updates
+from hive_core.gate.pipeline.submit import AgentSubmissions, ConfigSubmissions
+from hive_core.gate.pipeline.updates import RebuildSubmissions, Updates
 from hive_core.gate.queries import ProposalQueries
 from hive_core.gate.subject.background import BackgroundWork
 from hive_core.gate.subject.logs import ProposalLogs

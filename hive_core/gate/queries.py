@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hive_core.errors import HiveError, forbidden
+from hive_core.errors import HiveError, conflict, forbidden
 from hive_core.gate import policy
 from hive_core.gate.context import GateContext, unknown_proposal
+from hive_core.gate.intake.given_files import read_files
 from hive_core.gate.policy import Principal
 from hive_core.gate.records import index, tag_message
 from hive_core.gate.records.commit import shown_diff
@@ -25,6 +27,7 @@ from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
+    DeployedFiles,
     Deployment,
     History,
     HistoryQuery,
@@ -137,6 +140,21 @@ class ProposalQueries:
         newest = await self._context.database.read(lambda db: index.last_deployed(db, agent))
         current = None if newest is None else newest.number
         return History(agent=agent, deployments=[_deployment(row, current=row.number == current) for row in rows])
+
+    async def deployed_files(self, agent: str) -> DeployedFiles:
+        """Return the files that an agent runs on. Raises `unknown_agent`, `nothing_deployed`, those of `read_files`."""
+        await self._context.recovered.wait()
+        self._context.agents.record(agent)
+
+        def read(repository: Repository) -> DeployedFiles:
+            commit = repository.main()
+            if commit is None:
+                raise conflict("nothing_deployed", f"{agent} has no deployment", "propose its configuration")
+            files, executables = read_files(repository, commit)
+            encoded = {path: base64.b64encode(data).decode() for path, data in files.items()}
+            return DeployedFiles(agent=agent, commit=commit, files=encoded, executables=executables)
+
+        return await self._context.in_repository(agent, read, READS)
 
     async def _row(self, agent: str, number: int, principal: Principal) -> ProposalRow:
         if not policy.can_see(principal, agent):

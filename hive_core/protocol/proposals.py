@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from hive_core.protocol.agents import SpawnRequest
+from hive_core.protocol.agents import FileContent, FilePath, SpawnRequest
 from hive_core.protocol.base import Answer, Query, Request, WaitSeconds
 from hive_core.text import describe_file, is_hidden, shown
 
@@ -41,6 +41,27 @@ class ProposeRequest(Request):
     commit: CommitId
     note: Reason
     agent: str | None = None
+
+
+class EditRequest(Request):
+    """Propose other files for an agent. `base` is the deployed commit that they were made from.
+
+    `files` are all files of the configuration, by path, each in Base64; `executables` are the paths of programs.
+    """
+
+    base: CommitId
+    files: dict[FilePath, FileContent] = Field(max_length=2_000)
+    executables: list[FilePath] = Field(default_factory=list, max_length=2_000)
+    note: Reason
+
+
+class DeployedFiles(Answer):
+    """The files that an agent runs on, as in `EditRequest`; `commit` is the one that is deployed."""
+
+    agent: str
+    commit: str
+    files: dict[str, str]
+    executables: list[str]
 
 
 class SpawnProposal(SpawnRequest):

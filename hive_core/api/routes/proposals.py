@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.api.endpoint import MOST_VALUES_OF_SPAWN, ApiCall, Endpoint
 from hive_core.api.routes.params import agent_name, principal_of
 from hive_core.errors import bad_request
 from hive_core.gate.gate import Gate
 from hive_core.gate.policy import Principal
 from hive_core.protocol import (
+    MAX_REQUEST_BYTES,
     AllowFetchesRequest,
     ApproveRequest,
     DenyRequest,
+    DeployedFiles,
+    EditRequest,
     LogsAnswer,
     LogsQuery,
     Proposal,
@@ -33,6 +36,7 @@ R = TypeVar("R", bound=Request)
 
 _ALL = "/v1/proposals"
 _ONE = f"{_ALL}/{{name}}/{{number}}"
+_FILES = "/v1/agents/{name}/configuration"
 
 
 def submissions(gate: Gate) -> list[Endpoint]:
@@ -95,6 +99,30 @@ def fetch_permissions(gate: Gate) -> list[Endpoint]:
     allow = gate.fetch_permissions.allow
     summary = "Allow the fetches that it failed for, and build its commit again as a new proposal"
     return [_act("allow-fetches", summary, allow, AllowFetchesRequest, manager_only=False)]
+
+
+def edits(gate: Gate) -> list[Endpoint]:
+    """Return the operator's endpoints to read what an agent runs on, and to propose other files."""
+
+    async def deployed(call: ApiCall) -> DeployedFiles:
+        return await gate.queries.deployed_files(agent_name(call))
+
+    async def edit(call: ApiCall) -> Proposal:
+        return await gate.config_submissions.edit(agent_name(call), call.read(EditRequest), principal_of(call.caller))
+
+    return [
+        Endpoint("GET", _FILES, "The files that an agent runs on", deployed, DeployedFiles, load="heavy"),
+        Endpoint(
+            "POST",
+            _FILES,
+            "Propose other files for an agent",
+            edit,
+            Proposal,
+            body=EditRequest,
+            most_bytes=MAX_REQUEST_BYTES,
+            most_values=MOST_VALUES_OF_SPAWN,
+        ),
+    ]
 
 
 def pruning(gate: Gate) -> list[Endpoint]:

@@ -114,6 +114,7 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *proposals.submissions(gate),
         *proposals.decisions(gate, manager_only=False),
         *of_work.work_views(services.work_gate),
+        *proposals.edits(gate),
         *proposals.fetch_permissions(gate),
         *proposals.index_maintenance(gate),
         *proposals.pruning(gate),

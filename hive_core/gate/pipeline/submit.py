@@ -8,6 +8,7 @@ from functools import partial
 from hive_core.errors import HiveError, bad_request, conflict, not_found
 from hive_core.gate import policy
 from hive_core.gate.context import GateContext, as_request, check_only_one, new_proposal
+from hive_core.gate.intake.given_files import commit_given_files, read_given_files
 from hive_core.gate.intake.import_commit import CommitImporter
 from hive_core.gate.intake.unknown_names import describe_unknown
 from hive_core.gate.pipeline.build import BuildStep
@@ -18,16 +19,16 @@ from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
-from hive_core.gate.records.transitions import Transition, seconds
+from hive_core.gate.records.transitions import Transition, person, seconds
 from hive_core.infra.concurrency.threads import GATE
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
     DestroyAnswer,
     DestroyProposal,
     DestroyRequest,
+    EditRequest,
     Proposal,
     ProposeRequest,
-    RebuildRequest,
     SpawnAnswer,
     SpawnProposal,
     SpawnRequest,
@@ -75,6 +76,34 @@ class ConfigSubmissions:
                     raise policy.main_moved(agent, base)
                 data = await new_proposal(context, "config", agent, principal, request.note, base, expires=True)
                 (row,) = await context.transition_log.record(agent, [Transition(data, request.commit, principal)])
+        self._build_step.begin(agent, row.number)
+        return row.to_protocol()
+
+    @as_request
+    async def edit(self, agent: str, request: EditRequest, principal: Principal) -> Proposal:
+        """Commit files on top of the deployed commit and propose that; it is built in the background.
+
+        The files pass the same checks as those of a commit. Raises what these raise, `nothing_changed`,
+        `too_many_proposals`, and `not_rebased` if another commit than `base` is deployed.
+        """
+        context, settings = self._context, self._context.settings
+        policy.check_may_propose(principal, agent)
+        context.agents.record(agent)
+        await context.runtime.check_can_build()
+        given = await GATE.run(lambda: read_given_files(request.files, request.executables, settings))
+        context.deployments.check_settings(given.config)
+        async with context.locks[agent]:
+            context.agents.record(agent)
+            if await context.in_repository(agent, Repository.main) != request.base:
+                raise policy.main_moved(agent, request.base)
+            author, when = person(principal), seconds()
+            commit = await context.in_repository(
+                agent,
+                lambda repository: commit_given_files(repository, given, request.base, author, when, request.note),
+            )
+            await self._check_limits(agent, commit, principal)
+            data = await new_proposal(context, "config", agent, principal, request.note, request.base, expires=True)
+            (row,) = await context.transition_log.record(agent, [Transition(data, commit, principal)])
         self._build_step.begin(agent, row.number)
         return row.to_protocol()
 
@@ -149,42 +178,6 @@ class ConfigSubmissions:
                 if error.code not in ("no_such_commit", "no_repository"):
                     raise
         await self._importer.import_commit(context.layout.agent(agent).config, repository, commit, base)
-
-
-class RebuildSubmissions:
-    """Proposes rebuilds of deployed commits. Nobody decides on these, because the commits were approved."""
-
-    def __init__(self, context: GateContext, build_step: BuildStep) -> None:
-        self._context = context
-        self._build_step = build_step
-
-    @as_request
-    async def rebuild(self, agent: str, request: RebuildRequest, principal: Principal) -> Proposal:
-        """Rebuild the deployed commit and deploy it in the background, or return the rebuild that is in progress.
-
-        Raises `not_yours`, `not_decider`, `nothing_deployed`, `deployment_under_way`.
-        """
-        context = self._context
-        # First, because not every party may know the names of all agents.
-        policy.check_may_rebuild(principal, agent, "config")
-        context.agents.record(agent)
-        await context.runtime.check_can_build()
-        async with context.locks[agent]:
-            context.agents.record(agent)
-            last = await context.database.read(lambda db: index.last_rebuild(db, agent))
-            if last is not None and last.open:
-                return last.to_protocol()
-            await context.check_no_deployment(agent)
-            now = await context.database.read(lambda db: index.last_deployed(db, agent))
-            if now is None:
-                raise conflict("nothing_deployed", f"{agent} has no deployment", "propose its configuration")
-            policy.check_may_rebuild(principal, agent, now.kind)
-            first = await new_proposal(context, "rebuild", agent, principal, request.note, now.commit)
-            # The commit is the same, and so is what an operator has allowed it to fetch.
-            data = replace(first, allowed_fetches=now.allowed_fetches)
-            (row,) = await context.transition_log.record(agent, [Transition(data, now.commit, principal)])
-        self._build_step.begin(agent, row.number)
-        return row.to_protocol()
 
 
 class AgentSubmissions:

@@ -7,21 +7,22 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
 from hive_core.agents.store import AgentRecord
-from hive_core.errors import HiveError
-from hive_core.gate import notifications
-from hive_core.gate.context import GateContext
-from hive_core.gate.pipeline.submit import RebuildSubmissions
-from hive_core.gate.policy import SYSTEM
+from hive_core.errors import HiveError, conflict
+from hive_core.gate import notifications, policy
+from hive_core.gate.context import GateContext, as_request, new_proposal
+from hive_core.gate.pipeline.build import BuildStep
+from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index
 from hive_core.gate.records.index import ProposalRow
-from hive_core.gate.records.transitions import seconds
+from hive_core.gate.records.transitions import Transition, seconds
 from hive_core.infra.database import audit
-from hive_core.protocol import RebuildRequest
+from hive_core.protocol import Proposal, RebuildRequest
 from hive_core.protocol.names import MANAGER, OPERATOR
 
 _PAUSE = 3_600.0
@@ -31,6 +32,42 @@ _RETRY_AFTER = 24 * 3_600 * 1_000
 _NOTE = "it was built with an older hyperhive"
 
 log = structlog.get_logger(__name__)
+
+
+class RebuildSubmissions:
+    """Proposes rebuilds of deployed commits. Nobody decides on these, because the commits were approved."""
+
+    def __init__(self, context: GateContext, build_step: BuildStep) -> None:
+        self._context = context
+        self._build_step = build_step
+
+    @as_request
+    async def rebuild(self, agent: str, request: RebuildRequest, principal: Principal) -> Proposal:
+        """Rebuild the deployed commit and deploy it in the background, or return the rebuild that is in progress.
+
+        Raises `not_yours`, `not_decider`, `nothing_deployed`, `deployment_under_way`.
+        """
+        context = self._context
+        # First, because not every party may know the names of all agents.
+        policy.check_may_rebuild(principal, agent, "config")
+        context.agents.record(agent)
+        await context.runtime.check_can_build()
+        async with context.locks[agent]:
+            context.agents.record(agent)
+            last = await context.database.read(lambda db: index.last_rebuild(db, agent))
+            if last is not None and last.open:
+                return last.to_protocol()
+            await context.check_no_deployment(agent)
+            now = await context.database.read(lambda db: index.last_deployed(db, agent))
+            if now is None:
+                raise conflict("nothing_deployed", f"{agent} has no deployment", "propose its configuration")
+            policy.check_may_rebuild(principal, agent, now.kind)
+            first = await new_proposal(context, "rebuild", agent, principal, request.note, now.commit)
+            # The commit is the same, and so is what an operator has allowed it to fetch.
+            data = replace(first, allowed_fetches=now.allowed_fetches)
+            (row,) = await context.transition_log.record(agent, [Transition(data, now.commit, principal)])
+        self._build_step.begin(agent, row.number)
+        return row.to_protocol()
 
 
 class Updates:

@@ -57,6 +57,7 @@ STARTING = tuple(f"/v1/agents/{{name}}/{verb}" for verb in ("start", "restart", 
 # Nothing waits for a decision, nothing to go back to, no commit that could be proposed, nothing that limits.
 NOTHING_TO_DO = (
     "/v1/proposals",
+    "/v1/agents/{name}/configuration",
     "/v1/agents/{name}/rollback",
     "/v1/agents/{name}/limits",
     "/v1/agents/{name}/secrets/remove",

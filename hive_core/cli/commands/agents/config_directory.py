@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -51,11 +51,29 @@ class ConfigFiles:
 
 def read_directory(directory: Path) -> ConfigFiles:
     """Read the files of a configuration. Raises Failure `bad_agent_file` that names what cannot be sent."""
+    files = _read(directory, lambda name: name not in _KNOWN)
+    _check_spelling(directory, files)
+    files.prompt = read_text(directory / "prompt.md", optional=True)
+    files.agent_nix = read_text(directory / "agent.nix", optional=True)
+    toml = read_text(directory / "agent.toml", optional=True)
+    try:
+        files.config = None if toml is None else tomllib.loads(toml)
+    except tomllib.TOMLDecodeError as error:
+        raise _bad(f"{directory / 'agent.toml'} is not valid TOML: {error}") from None
+    return files
+
+
+def read_files(directory: Path, known: Collection[str]) -> ConfigFiles:
+    """Read all files into `others`; those that are `known` are never left out. Raises Failure `bad_agent_file`."""
+    return _read(directory, lambda name: True, known)
+
+
+def _read(directory: Path, wanted: Callable[[str], bool], known: Collection[str] = ()) -> ConfigFiles:
     files = ConfigFiles()
     refused: list[str] = []
-    for path in _walk(directory, directory, files, refused):
+    for path in _walk(directory, directory, files, refused, known):
         name = path.relative_to(directory).as_posix()
-        if name in _KNOWN:
+        if not wanted(name):
             continue
         try:
             files.others[name] = base64.b64encode(path.read_bytes()).decode()
@@ -69,14 +87,6 @@ def read_directory(directory: Path) -> ConfigFiles:
         rest = f" and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
         what = "; ".join(refused[:_NAMED]) + rest
         raise _bad(f"{directory}: {what}", "a configuration has plain files only: put the files themselves there")
-    _check_spelling(directory, files)
-    files.prompt = read_text(directory / "prompt.md", optional=True)
-    files.agent_nix = read_text(directory / "agent.nix", optional=True)
-    toml = read_text(directory / "agent.toml", optional=True)
-    try:
-        files.config = None if toml is None else tomllib.loads(toml)
-    except tomllib.TOMLDecodeError as error:
-        raise _bad(f"{directory / 'agent.toml'} is not valid TOML: {error}") from None
     return files
 
 
@@ -97,7 +107,7 @@ def read_text(path: Path, *, optional: bool = False) -> str | None:
         raise _bad(f"{path} is not UTF-8 text (byte {error.start})", "save it as UTF-8") from None
 
 
-def _walk(top: Path, directory: Path, files: ConfigFiles, refused: list[str]) -> Iterator[Path]:
+def _walk(top: Path, directory: Path, files: ConfigFiles, refused: list[str], known: Collection[str]) -> Iterator[Path]:
     """Yield the plain files to send, by name, and record what is left out and what is refused."""
     try:
         entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
@@ -107,12 +117,17 @@ def _walk(top: Path, directory: Path, files: ConfigFiles, refused: list[str]) ->
     for entry in entries:
         path = Path(entry.path)
         name = path.relative_to(top).as_posix()
-        if _OF_PROGRAMS.fullmatch(entry.name) or (entry.is_symlink() and _RESULTS.fullmatch(entry.name)):
+        inside = entry.is_dir(follow_symlinks=False)
+        if inside and any(each.startswith(f"{name}/") for each in known):
+            yield from _walk(top, path, files, refused, known)
+        elif name in known and not inside and entry.is_file(follow_symlinks=False):
+            yield path
+        elif _OF_PROGRAMS.fullmatch(entry.name) or (entry.is_symlink() and _RESULTS.fullmatch(entry.name)):
             files.left_out.append(name)
         elif entry.is_symlink():
             refused.append(f"{_shown(name)} is a symbolic link")
         elif entry.is_dir():
-            yield from _walk(top, path, files, refused)
+            yield from _walk(top, path, files, refused, known)
         elif entry.is_file():
             yield path
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
@@ -18,7 +19,9 @@ from hive_core.protocol import (
     AuditRow,
     AuditVerification,
     DenyRequest,
+    DeployedFiles,
     Deployment,
+    EditRequest,
     History,
     HistoryQuery,
     LogsAnswer,
@@ -81,6 +84,12 @@ class FakeHostGate:
         """What becomes of a proposal, one for each time that another state is waited for."""
         self.waited_for = asyncio.Event()
         """Another state is waited for, and there is none."""
+        self.deployed = "b" * 40
+        self.files = {"agent.nix": "{ }\n", "agent.toml": "model = 'x'\n", "prompt.md": "You help.\n"}
+        self.executables: set[str] = set()
+        self.edited: dict[str, str] = {}
+        """The files of the last edit that was proposed."""
+        self.refused_edit: Refusal | None = None
         self.logs: list[LogsAnswer] = []
         self.deployments: list[Deployment] = []
         self.rows: list[AuditRow] = []
@@ -101,9 +110,27 @@ class FakeHostGate:
             web.post("/v1/agents/{name}/rollback", self._rollback),
             web.post("/v1/agents/{name}/rebuild", self._rebuild),
             web.get("/v1/agents/{name}/history", self._history),
+            web.get("/v1/agents/{name}/configuration", self._files),
+            web.post("/v1/agents/{name}/configuration", self._edit),
             web.get("/v1/audit", self._audit),
             web.get("/v1/audit/verify", self._verify),
         ]
+
+    async def _files(self, request: web.Request) -> web.Response:
+        self._wire.noted(request)
+        encoded = {path: base64.b64encode(text.encode()).decode() for path, text in self.files.items()}
+        return answered(
+            DeployedFiles(agent="ada", commit=self.deployed, files=encoded, executables=sorted(self.executables))
+        )
+
+    async def _edit(self, request: web.Request) -> web.Response:
+        body = await self._wire.body(request, EditRequest)
+        if self.refused_edit is not None:
+            raise self.refused_edit
+        self.edited = {path: base64.b64decode(text).decode() for path, text in body.files.items()}
+        made = proposal("ada", note=body.note, by="operator:me")
+        self.proposals.append(made)
+        return answered(made)
 
     async def _prune(self, request: web.Request) -> web.Response:
         body = await self._wire.body(request, PruneRequest)

@@ -22,7 +22,7 @@ def items(text: str) -> list[Item]:
 def test_items_are_found() -> None:
     """Comments are skipped, lines of data joined, and the last id holds until the next."""
     stream = ": welcome\n\nid: 4\nevent: x\ndata: one\ndata:two\n\ndata: three\r\n\r\n: alive\n\n"
-    assert items(stream) == [Item("4", "one\ntwo"), Item("4", "three")]
+    assert items(stream) == [Item("4", "one\ntwo", "x"), Item("4", "three")]
 
 
 def test_an_id_alone_counts() -> None:

@@ -110,7 +110,8 @@ def ssh_upstream(home: Path, forced: str = "") -> Iterator[SshUpstream]:
 class HttpsUpstream:
     """A running nginx. `authority` is the file of the certificate that its clients must trust.
 
-    Below /open/ everybody may fetch, below /closed/ whoever has TOKEN, who may also push. /away/ redirects to /open/.
+    Below /open/ everybody may fetch, below /closed/ and /acme/ whoever has the token, who may also push. /away/
+    redirects to /open/.
     """
 
     home: Path
@@ -143,7 +144,8 @@ http {{
     server_name localhost;
     ssl_certificate {home}/cert.pem;
     ssl_certificate_key {home}/key.pem;
-    location ~ ^/(open|closed)(/.*)$ {{
+    location /api/ {{ proxy_pass https://127.0.0.1:{interface}; }}
+    location ~ ^/(open|closed|acme)(/.*)$ {{
       set $area $1; set $path $2;
       {auth}
       client_max_body_size 0;
@@ -172,22 +174,24 @@ fastcgi_param SERVER_PROTOCOL $server_protocol;
 
 
 @contextmanager
-def https_upstream(home: Path, root: Path, stalled_port: int = 9) -> Iterator[HttpsUpstream]:
-    """An nginx in `home` that serves the repositories in `root`."""
+def https_upstream(
+    home: Path, root: Path, stalled_port: int = 9, *, token: str = TOKEN, interface: int = 9
+) -> Iterator[HttpsUpstream]:
+    """An nginx in `home` that serves the repositories in `root`, and below /api/ what listens on port `interface`."""
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     files = ["-keyout", str(home / "key.pem"), "-out", str(home / "cert.pem")]
     making = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     subprocess.run([*making, "-days", "2", *files, *subject], check=True, capture_output=True)
-    password = subprocess.run(["openssl", "passwd", "-apr1", TOKEN], check=True, capture_output=True, text=True)
+    password = subprocess.run(["openssl", "passwd", "-apr1", token], check=True, capture_output=True, text=True)
     (home / "users").write_text(f"x-access-token:{password.stdout.strip()}\n")
     backend = _program("git-http-backend")
     (home / "params").write_text(_PARAMS.format(backend=backend, root=root))
-    realm = 'set $realm off; if ($area = closed) { set $realm "r"; }'
+    realm = 'set $realm "r"; if ($area = open) { set $realm off; }'
     auth = f"auth_basic_user_file {home}/users; {realm} auth_basic $realm;"
     user = f"user {pwd.getpwuid(os.getuid()).pw_name};" if os.getuid() == 0 else ""
-    text = _NGINX.format(home=home, port=port, auth=auth, user=user, dead=stalled_port)
+    text = _NGINX.format(home=home, port=port, auth=auth, user=user, dead=stalled_port, interface=interface)
     (home / "nginx.conf").write_text(text)
     environment = {
         **os.environ,

@@ -31,7 +31,7 @@ LARGER = {
     "tests/unit/agent": 17,
     "tests/unit/core/cli": 14,
     # One folder for each subject of the running hive.
-    "tests/integration": 13,
+    "tests/integration": 14,
     # The folders of hive_core, and the tests of its own modules.
     "tests/unit/core": 13,
     # A fake or a fixture for more than one level of tests each.

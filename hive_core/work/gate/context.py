@@ -72,11 +72,11 @@ class WorkContext(SubjectWork):
         rule = "operator" if record is None else record.review
         return Review(rule, name_from_label(row.by), self.directory.names())
 
-    async def branch_tip(self, record: ReviewedRepository) -> str | None:
-        """Return the commit of the branch on which work lands, None if there is none."""
-        if not record.branch:
+    async def branch_tip(self, repo: str, branch: str) -> str | None:
+        """Return the commit of a branch on which work lands, None if there is none; "" is no branch."""
+        if not branch:
             return None
-        return await GATE.run(refs.resolve, self.mirrors.mirror(record.name), HEADS + record.branch)
+        return await GATE.run(refs.resolve, self.mirrors.mirror(repo), HEADS + branch)
 
     async def new_work(
         self, record: ReviewedRepository, principal_label: str, title: str, description: str, base: str

@@ -25,7 +25,6 @@ from hive_core.errors import HiveError
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import transitions
 from hive_core.gate.records.states import State
-from hive_core.gate.subject.background import is_temporary
 from hive_core.infra.concurrency.threads import UPKEEP
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
@@ -41,6 +40,7 @@ from hive_core.work.landing.transfer import transfer_objects
 _ATTEMPTS = 20
 """Attempts of one landing while somebody else moves the branch."""
 _LISTED_PATHS = 10
+_UNMERGEABLE = frozenset({"merge_failed", "merge_slow"})
 LANDING = "refs/landing/"
 
 log = structlog.get_logger(__name__)
@@ -89,14 +89,18 @@ class LandStep:
         """Move the branch to the work, and return its new commit. Raises _CannotLand."""
         await self._fetch(record)
         for _ in range(_ATTEMPTS):
-            tip = await self._context.branch_tip(record)
+            tip = await self._context.branch_tip(row.repo, row.branch)
             if tip is None:
-                raise _CannotLand(f"the branch {shown(record.branch)} is gone")
+                raise _CannotLand(f"the branch {shown(row.branch)} is gone")
             landed = await self._find_landed(row, tip)
             if landed is not None:
                 return landed
+            if record.branch != row.branch:
+                raise _CannotLand(
+                    f"it was approved for the branch {shown(row.branch)}, and work lands on {shown(record.branch)} now"
+                )
             target = await self._target(record, row, tip)
-            if await self._move(record, row, tip, target):
+            if await self._move(row, tip, target):
                 return target
         raise HiveError("repository_busy", f"the branch of {row.repo} is moved by others all the time", status=503)
 
@@ -125,11 +129,20 @@ class LandStep:
 
     async def _target(self, record: ReviewedRepository, row: WorkRow, tip: str) -> str:
         """Return the commit that the branch is to be moved to from `tip`. Raises _CannotLand."""
+        if not await self._descends(row.repo, tip, row.base):
+            # The work would bring back what upstream has taken out of its history, and nobody has approved that.
+            raise _CannotLand(_rebase(row, tip, f"the branch no longer has {row.base}, at which the work begins"))
         if await self._descends(row.repo, row.commit, tip):
             return row.commit
         if not record.merges:
             raise _CannotLand(_rebase(row, tip, "the branch has gone on"))
-        merged = await self._merger(row, tip)
+        try:
+            merged = await self._merger(row, tip)
+        except HiveError as error:
+            if error.code not in _UNMERGEABLE:
+                raise
+            # It would fail again, and hold up all others each time.
+            raise _CannotLand(_rebase(row, tip, f"it cannot be merged with the branch ({error.message})")) from None
         if merged.conflicts or merged.changed:
             raise _CannotLand(_why_not_merged(row, tip, merged))
         # What lands is the merged tree, so that is what has to pass.
@@ -140,7 +153,7 @@ class LandStep:
             )
         return merged.commit
 
-    async def _move(self, record: ReviewedRepository, row: WorkRow, tip: str, target: str) -> bool:
+    async def _move(self, row: WorkRow, tip: str, target: str) -> bool:
         """Move the branch from `tip` to `target`; returns False if it is elsewhere by now."""
         context, repo = self._context, row.repo
         work, mirror = context.repository(repo), context.mirrors.mirror(repo)
@@ -150,7 +163,7 @@ class LandStep:
         async with context.locks[repo]:
             await context.in_repository(repo, lambda repository: _plan(repository, row, target))
         transitions.crash_point("landing planned")
-        branch = RefChange(HEADS + record.branch, target, tip)
+        branch = RefChange(HEADS + row.branch, target, tip)
         try:
             async with context.mirrors.lock(repo):
                 await UPKEEP.run(_update, mirror, branch)
@@ -229,8 +242,3 @@ def _list(paths: object) -> str:
     names = [shown(str(path)) for path in paths]  # type: ignore[attr-defined]
     more = f" and {len(names) - _LISTED_PATHS} more" if len(names) > _LISTED_PATHS else ""
     return ", ".join(names[:_LISTED_PATHS]) + more
-
-
-def is_final(error: Exception) -> bool:
-    """Return True for an error of a landing that another attempt would have, too."""
-    return not is_temporary(error)

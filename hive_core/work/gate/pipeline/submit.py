@@ -118,7 +118,7 @@ class Submissions:
             return _Taken(commit, await self._importer.import_commit(submitted, mirror, into, tip))
 
     async def _tip(self, record: ReviewedRepository) -> str:
-        tip = await self._context.branch_tip(record)
+        tip = await self._context.branch_tip(record.name, record.branch)
         if tip is None:
             why = f"{record.name} has no branch to land on yet"
             raise conflict("repository_empty", why, "the operator fetches it: hive-c0re repo fetch " + record.name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hive_core.errors import HiveError
+from hive_core.work.gate.interfaces import MergedWork
+from hive_core.work.gate.records.index import WorkRow
 from tests.unit.core.work.gate.work_hive import ADA, BOB, MANAGER, OPERATOR, FakeCheck, WorkHive, git
 
 
@@ -148,6 +150,48 @@ async def test_queue_with_conflicts_ends_right(hive: WorkHive) -> None:
     assert all(ends[number].state == "deployed" for number in numbers if number not in conflicting)
     assert len(git(hive.layout.mirror("web"), "ls-tree", "-r", "--name-only", "main").split("\n")) == 2 + 1 + 15
     await hive.check()
+
+
+async def test_history_that_was_taken_out_stays_out(hive: WorkHive) -> None:
+    """Work on a commit that upstream has taken out of its history does not bring that commit back when it lands."""
+    hive.set(merges=True)
+    first, secret = hive.tip(), hive.land_elsewhere({"secret": "x"})
+    work = await hive.built({"a": "1"})
+    assert work.base == secret
+    git(hive.layout.mirror("web"), "update-ref", "refs/heads/main", first)
+    await hive.approve(work.number)
+    failed = await hive.until(work.number, "failed")
+    assert f"no longer has {secret}" in failed.outcome and f"rebase the work onto {first}" in failed.outcome
+    assert hive.tip() == first
+    await hive.check()
+
+
+async def test_work_lands_on_the_branch_that_it_was_approved_for(hive: WorkHive) -> None:
+    """When the operator has chosen another branch meanwhile, approved work lands on neither."""
+    mirror, first = hive.layout.mirror("web"), hive.tip()
+    git(mirror, "update-ref", "refs/heads/release", first)
+    work = await hive.built({"a": "1"})
+    hive.set(branch="release")
+    await hive.approve(work.number)
+    failed = await hive.until(work.number, "failed")
+    assert "it was approved for the branch" in failed.outcome
+    assert git(mirror, "rev-parse", "refs/heads/release") == hive.tip() == first
+
+
+@pytest.mark.parametrize("code", ["merge_failed", "merge_slow"])
+async def test_work_that_cannot_be_merged_goes_back(hive: WorkHive, code: str) -> None:
+    """Work that git cannot merge, or not in time, ends and is rebased, instead of holding up the others for good."""
+
+    async def merge(row: WorkRow, branch: str) -> MergedWork:
+        raise HiveError(code, "git merge-tree failed", status=503)
+
+    hive.gate.decisions._land_step._merger = merge
+    hive.set(merges=True)
+    work = await hive.built({"a": "1"})
+    tip = hive.land_elsewhere({"b": "2"})
+    await hive.approve(work.number)
+    failed = await hive.until(work.number, "failed")
+    assert "git merge-tree failed" in failed.outcome and f"rebase the work onto {tip}" in failed.outcome
 
 
 async def test_removed_repository_ends_its_work(hive: WorkHive) -> None:

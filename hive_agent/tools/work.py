@@ -193,6 +193,7 @@ def work_detail(work: WorkDetail) -> str:
         "reason or remark": work.outcome,
         "checks": _joined(work.checks),
         "published at": work.link,
+        "why it is not landed or published yet": work.problem,
         f"newest of {work.commit_count} commits, with the authors that they claim": _joined(
             [f"{each.commit} {each.subject} ({each.author})" for each in work.commits]
         ),

@@ -266,10 +266,15 @@ class History(Answer):
 
 
 class ReindexAnswer(Answer):
-    """The index after its rebuild from the tags. `changed` counts the proposals whose entries were corrected."""
+    """The index after its rebuild from the tags. `changed` counts the proposals whose entries were corrected.
+
+    `work` counts the proposals of work for all `repositories`, and `proposals` the other ones.
+    """
 
     agents: int
     proposals: int
+    repositories: int = 0
+    work: int = 0
     changed: int
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -31,6 +32,7 @@ from hive_core.protocol import (
     Request,
     WithdrawRequest,
 )
+from hive_core.work.gate.gate import WorkGate
 
 R = TypeVar("R", bound=Request)
 
@@ -135,13 +137,21 @@ def pruning(gate: Gate) -> list[Endpoint]:
     return [Endpoint("POST", f"{_ALL}/prune", summary, prune, PruneAnswer, body=PruneRequest, load="heavy")]
 
 
-def index_maintenance(gate: Gate) -> list[Endpoint]:
+def index_maintenance(gate: Gate, work_gate: WorkGate) -> list[Endpoint]:
     """Return the operator's endpoint to rebuild the index."""
 
     async def reindex(_: ApiCall) -> ReindexAnswer:
-        return await gate.maintenance.reindex()
+        work = asyncio.ensure_future(work_gate.maintenance.reindex())
+        try:
+            answer = await gate.maintenance.reindex()
+        finally:
+            await asyncio.wait([work])  # A damaged repository of the one kind does not keep the other from its index.
+        done = work.result()
+        return answer.model_copy(
+            update={"repositories": done.repositories, "work": done.work, "changed": answer.changed + done.changed}
+        )
 
-    summary = "Rebuild the index of proposals from the tags"
+    summary = "Rebuild the index of proposals and of work from the tags"
     return [Endpoint("POST", f"{_ALL}/reindex", summary, reindex, ReindexAnswer, load="heavy")]
 
 

@@ -26,6 +26,7 @@ from hive_core.protocol import (
     Health,
     HiveStatus,
 )
+from hive_core.work.gate.gate import WorkGate
 
 _EVENT_STREAM = "text/event-stream"
 _PROMETHEUS = "text/plain"
@@ -115,7 +116,7 @@ def _resume_after(call: ApiCall) -> int | None:
     return int(header)
 
 
-def audit_log(database: Database, gate: Gate) -> list[Endpoint]:
+def audit_log(database: Database, gate: Gate, work_gate: WorkGate) -> list[Endpoint]:
     """Return the endpoints to read the audit table and to verify its chain and the tags."""
 
     async def rows(call: ApiCall) -> AuditList:
@@ -126,7 +127,9 @@ def audit_log(database: Database, gate: Gate) -> list[Endpoint]:
         return AuditList(rows=found)
 
     async def verify(_: ApiCall) -> AuditVerification:
-        return await gate.verification.verify()
+        found, of_work = await gate.verification.verify(), await work_gate.verification.verify()
+        problems = [*found.problems, *of_work.problems]
+        return AuditVerification(ok=not problems, rows=found.rows, tags=found.tags + of_work.tags, problems=problems)
 
     return [
         Endpoint(

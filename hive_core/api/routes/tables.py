@@ -116,12 +116,12 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *of_work.work_views(services.work_gate),
         *proposals.edits(gate),
         *proposals.fetch_permissions(gate),
-        *proposals.index_maintenance(gate),
+        *proposals.index_maintenance(gate, services.work_gate),
         *proposals.pruning(gate),
         *of_repositories.repositories_endpoints(
             services.repositories, services.repository_settings.refs, services.repository_settings.github_client_id
         ),
-        *system.audit_log(database, gate),
+        *system.audit_log(database, gate, services.work_gate),
         *messages.sent_messages(broker),
         *messages.operator_inbox(broker),
         *question_routes.operator_answers(services.questions, services.reminders),

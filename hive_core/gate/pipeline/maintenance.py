@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 from functools import partial
 
@@ -15,6 +14,7 @@ from hive_core.gate.context import GateContext, as_request
 from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index
+from hive_core.gate.records.audited_tags import AuditedTags, compare
 from hive_core.gate.records.states import IllegalHistory, State
 from hive_core.gate.records.transitions import seconds
 from hive_core.infra.concurrency.threads import GATE, READS
@@ -91,6 +91,7 @@ class Maintenance:
 
 
 _MOST_PROBLEMS = 200
+_AUDITED = AuditedTags("gate", "destroy", lambda detail: bool(detail["purge"]))
 
 
 class Verification:
@@ -112,12 +113,12 @@ class Verification:
         for agent in sorted(found | subjects):
             async with context.locks[agent]:
                 # With the lock held, every tag has an audit row.
-                expected = await context.database.scan(partial(_audited_tags, agent=agent))
+                expected = await context.database.scan(partial(_AUDITED.objects, subject=agent))
                 if not expected and not context.layout.applied_repository(agent).exists():
                     continue  # The agent was purged.
                 try:
                     tags, main = await context.in_repository(agent, _refs, READS)
-                    problems += [f"{agent}: {problem}" for problem in _compare(tags, expected)]
+                    problems += [f"{agent}: {problem}" for problem in compare(tags, expected)]
                     count += len(tags)
                     rows = await context.in_repository(agent, index.rows_of_repository, READS)
                 except (HiveError, IllegalHistory, ValueError, OSError) as error:
@@ -144,39 +145,8 @@ class Verification:
 def _chain(db: sqlite3.Connection) -> tuple[int, int | None, set[str]]:
     """Return the number of audit rows, the first broken one, and the agents with audited tags."""
     (length,) = db.execute("SELECT count(*) FROM audit").fetchone()
-    subjects = db.execute("SELECT DISTINCT subject FROM audit WHERE action LIKE 'gate.%' AND outcome = 'ok'")
-    return int(length), audit.first_broken_row(db), {subject for (subject,) in subjects}
-
-
-def _audited_tags(db: sqlite3.Connection, agent: str) -> dict[str, str]:
-    """Return the objects of an agent's tags by the audit table, since the last purge of the agent."""
-    objects: dict[str, str] = {}
-    query = """SELECT action, detail FROM audit WHERE subject = ? AND outcome = 'ok'
-        AND (action = 'destroy' OR action LIKE 'gate.%') ORDER BY id"""
-    for action, text in db.execute(query, (agent,)):
-        try:
-            detail = json.loads(text)
-            if action != "destroy":
-                objects[detail["tag"]] = detail["object"]
-            elif detail["purge"]:
-                objects.clear()
-        except (ValueError, KeyError, TypeError):
-            continue  # The row was changed; the check of the chain reports it.
-    return objects
+    return int(length), audit.first_broken_row(db), _AUDITED.subjects(db)
 
 
 def _refs(repository: Repository) -> tuple[dict[str, str], str | None]:
     return repository.tags(), repository.main()
-
-
-def _compare(tags: dict[str, str], expected: dict[str, str]) -> list[str]:
-    problems = []
-    for name in sorted(tags.keys() | expected.keys()):
-        actual, audited = tags.get(name), expected.get(name)
-        if actual is None:
-            problems.append(f"tag {name} is gone, the audit table tells of it")
-        elif audited is None:
-            problems.append(f"the audit table does not know the tag {name}")
-        elif actual != audited:
-            problems.append(f"tag {name} was moved: the audit table tells of object {audited}, it is {actual}")
-    return problems

@@ -9,17 +9,17 @@ from pydantic import AwareDatetime, Field, StringConstraints
 
 from hive_core.protocol.base import Answer, Query, Request, WaitSeconds
 from hive_core.protocol.proposals import ChangedFile, CommitId, Note, ProposalState, Reason
+from hive_core.protocol.work.repositories import RepositoryName
 from hive_core.text import describe_file
 
 WorkTitle = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"\S")]
 FileKind = Literal["file", "executable", "symlink", "submodule"]
-RepoName = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
 
 
 class SubmitWork(Request):
     """Submit a commit of the caller's clone of a repository, to be checked, reviewed and landed on its branch."""
 
-    repo: RepoName
+    repo: RepositoryName
     commit: CommitId
     title: WorkTitle
     description: Note = ""
@@ -129,7 +129,8 @@ class WorkDetail(WorkProposal):
     """Work with all that a decision needs. `diff` is cut at 64 KiB, `diff_bytes` is its full size.
 
     `checks` is a line for each check that has run. `commits` are the newest of `commit_count`. The files of work that
-    was `pruned` are gone.
+    was `pruned` are gone. `problem` is why approved work has not landed yet, or landed work is not published yet; only
+    the manager and the operator are told.
     """
 
     checks: list[str]
@@ -140,12 +141,13 @@ class WorkDetail(WorkProposal):
     diff_bytes: int
     comments: list[WorkComment] = Field(default_factory=list)
     pruned: bool = False
+    problem: str = ""
 
 
 class WorksQuery(Query):
     """Work, the newest first: of one repository or of all, still open, ended or both."""
 
-    repo: RepoName | None = None
+    repo: RepositoryName | None = None
     state: Literal["open", "ended", "all"] = "open"
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
     offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0

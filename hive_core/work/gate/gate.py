@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from hive_core.gate.policy import SYSTEM
 from hive_core.gate.subject.background import BackgroundWork
 from hive_core.gate.subject.logs import ProposalLogs
 from hive_core.infra.concurrency.threads import UPKEEP
+from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
@@ -28,6 +30,7 @@ from hive_core.work.gate.pipeline.prune import WorkPruning
 from hive_core.work.gate.pipeline.publish import PublishStep
 from hive_core.work.gate.pipeline.recovery import WorkRecovery
 from hive_core.work.gate.pipeline.submit import Submissions
+from hive_core.work.gate.pipeline.verify import REMOVED, WorkVerification
 from hive_core.work.gate.queries import WorkQueries
 from hive_core.work.gate.records import comments, index
 from hive_core.work.gate.work_log import WorkLog
@@ -61,10 +64,12 @@ class WorkGate:
         check_step = WorkCheckStep(context, logs, checker)
         land_step = LandStep(context, check_step, publish_step, merger)
         self.pruning: Final = WorkPruning(context)
-        self.submissions: Final = Submissions(context, importer, check_step, self.pruning)
+        self.submissions: Final = Submissions(context, importer, check_step, publish_step, self.pruning)
         self.decisions: Final = WorkDecisions(context, land_step)
-        self.queries: Final = WorkQueries(context, logs)
+        self.queries: Final = WorkQueries(context, logs, land_step, publish_step)
         self.maintenance: Final = WorkMaintenance(context, self.decisions)
+        self.verification: Final = WorkVerification(context)
+        self._publish_step = publish_step
         self._recovery = WorkRecovery(context, check_step, land_step, publish_step, self.pruning)
 
     async def run(self) -> None:
@@ -83,6 +88,10 @@ class WorkGate:
         await self._context.ready()
         return [row.name for row in await self._context.database.read(lambda db: index.open_of(db, repo))]
 
+    async def repository_changed(self, repo: str) -> None:
+        """Publish what was not published yet, as the operator has changed the repository."""
+        await self._publish_step.resume(repo)
+
     async def forget_repository(self, repo: str) -> None:
         """End all work for a repository that the operator removes, and delete its proposals. The audit rows stay."""
         context = self._context
@@ -92,6 +101,8 @@ class WorkGate:
             return
         await self._recovery.end_all(repo, policy.REPOSITORY_REMOVED)
         async with context.locks[repo]:
+            # First, as the next start goes on from every later step.
+            await context.database.write(partial(_audit_removal, repo=repo))
             await UPKEEP.run(_delete, work, context.layout.scratch, context.layout.work_log(repo, 0).parent)
             await context.database.write(partial(_forget, repo=repo))
         await context.notify_waiters()
@@ -105,6 +116,10 @@ class WorkGate:
     async def close(self) -> None:
         """End requests and background work. The next start of the daemon goes on with what is half done."""
         await self._context.close()
+
+
+def _audit_removal(db: sqlite3.Connection, repo: str) -> None:
+    audit.append(db, actor=SYSTEM.actor, action=REMOVED, subject=repo, detail={})
 
 
 def _forget(db: sqlite3.Connection, repo: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hive_core.errors import HiveError
 from hive_core.work.gate.records.index import WorkRow
 
 
@@ -115,3 +116,9 @@ class Publisher(Protocol):
 
     async def __call__(self, record: ReviewedRepository, row: WorkRow) -> str:
         """Push landed work, or open its pull request, once; return the link to it."""
+
+    def problem(self, repo: str, number: int) -> HiveError | None:
+        """Return why the last attempt has failed, None if none has."""
+
+    def try_again(self) -> None:
+        """Repeat what has failed now, as something has changed."""

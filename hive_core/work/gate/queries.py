@@ -17,6 +17,8 @@ from hive_core.infra.git.repository import Repository
 from hive_core.protocol import LogsAnswer, LogsQuery, WorkDetail, WorkList, WorkQuery, WorksQuery
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
+from hive_core.work.gate.pipeline.land import LandStep
+from hive_core.work.gate.pipeline.publish import PublishStep
 from hive_core.work.gate.policy import unknown_work
 from hive_core.work.gate.records import comments, index, work_tag
 from hive_core.work.gate.records.changes import Contents, read_contents
@@ -46,9 +48,13 @@ def _size(shown: _Shown) -> int:
 class WorkQueries:
     """Answers queries about work. All of them wait until recovery is done."""
 
-    def __init__(self, context: WorkContext, logs: ProposalLogs) -> None:
+    def __init__(
+        self, context: WorkContext, logs: ProposalLogs, land_step: LandStep, publish_step: PublishStep
+    ) -> None:
         self._context = context
         self._logs = logs
+        self._land_step = land_step
+        self._publish_step = publish_step
         self._shown: SharedResults[tuple[str, int, int, State, int], _Shown] = SharedResults(_KEPT_BYTES, _size)
 
     async def works(self, query: WorksQuery, principal: Principal) -> WorkList:
@@ -101,6 +107,7 @@ class WorkQueries:
             diff_bytes=contents.diff.size,
             comments=said,
             pruned=shown.pruned,
+            problem=self._problem(row) if policy.sees_all(principal) else "",
         )
 
     async def log(self, repo: str, number: int, query: LogsQuery, principal: Principal) -> LogsAnswer:
@@ -108,6 +115,11 @@ class WorkQueries:
         await self._context.recovered.wait()
         await self._context.visible_row(repo, number, principal)
         return await self._logs.read(repo, number, query)
+
+    def _problem(self, row: WorkRow) -> str:
+        """Return why approved work has not landed, or landed work is not published; empty if nothing is wrong."""
+        error = self._land_step.problem(row) or self._publish_step.problem(row)
+        return "" if error is None else error.message
 
     async def _read(self, row: WorkRow) -> _Shown:
         def read(work: Repository) -> _Shown:

@@ -10,40 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
-from hive_core.errors import HiveError
-from hive_core.text import shown
-from hive_core.work.repositories.upstream.source import Source
+from hive_core.work.repositories.push_rules import RepositoryAddress
 
 ForgeKind = Literal["github", "forgejo"]
 _GITHUB = "github.com"
 _GITHUB_API = "https://api.github.com"
 _GITHUB_VERSION = "2022-11-28"
-
-
-@dataclass(frozen=True)
-class RepositoryAddress:
-    """The server of a repository as https URLs name it, and the path of the repository there."""
-
-    server: str
-    owner: str
-    name: str
-
-    @classmethod
-    def of(cls, source: Source) -> RepositoryAddress:
-        """Return the address of a registered URL. Raises HiveError `no_pull_requests`."""
-        _, _, rest = source.url.partition("://")
-        path = rest.partition("/")[2].strip("/").removesuffix(".git")
-        owner, _, name = path.partition("/")
-        if source.scheme != "https" or not name or "/" in name:
-            why = f"{shown(source.url)} is no https URL of the form https://HOST/OWNER/REPOSITORY"
-            hint = "register it by such a URL, with a token; or: hive-c0re repo set NAME --push branch"
-            raise HiveError("no_pull_requests", f"no pull request can be opened: {why}", hint=hint)
-        return cls(source.server, owner, name)
-
-    @property
-    def path(self) -> str:
-        """The path of the repository in URLs."""
-        return f"{quote(self.owner, safe='')}/{quote(self.name, safe='')}"
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ from hive_core.infra.git.command import SAFE
 from hive_core.runtimes.agent_environment import python_path
 from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.text import shown
-from hive_core.work.outgoing.forge import RepositoryAddress, link
+from hive_core.work.outgoing.forge import link
 from hive_core.work.outgoing.pull_request_program import Outcome, PullRequestOrder
 from hive_core.work.outgoing.pull_request_text import body_of, title_of
+from hive_core.work.repositories.push_rules import RepositoryAddress
 from hive_core.work.repositories.registry import Repositories
 from hive_core.work.repositories.store import RepositoryRecord
 from hive_core.work.repositories.upstream.program import UpstreamProgram

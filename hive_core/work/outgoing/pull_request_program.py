@@ -22,7 +22,8 @@ from typing import Any, Literal
 
 import aiohttp
 
-from hive_core.work.outgoing.forge import Forge, ForgeKind, RepositoryAddress, candidates, known_forge
+from hive_core.work.outgoing.forge import Forge, ForgeKind, candidates, known_forge
+from hive_core.work.repositories.push_rules import RepositoryAddress
 
 _SECONDS = 60.0
 _MOST_BYTES = 4 * 1024 * 1024

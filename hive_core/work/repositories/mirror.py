@@ -19,7 +19,7 @@ from hive_core.infra.git.refs import RefChange
 from hive_core.infra.storage.disk_space import disk_full_as_error
 from hive_core.infra.storage.files import sync
 from hive_core.protocol import RepositoryState
-from hive_core.work.repositories.refs import HEADS, UPSTREAM
+from hive_core.work.repositories.refs import HEADS, UPSTREAM, kinds_of
 
 CONFIG = """\
 [core]
@@ -118,6 +118,13 @@ def relate(mirror: Path, branch: str, known: BranchRelation | None = None) -> Br
     if objects.descends(mirror, commit, upstream):
         return BranchRelation("ahead", commit, upstream)
     return BranchRelation("behind" if objects.descends(mirror, upstream, commit) else "diverged", commit, upstream)
+
+
+def contains(mirror: Path, commit: str | None, ancestor: str) -> bool:
+    """Return True if the mirror has `commit`, and `ancestor` is in its history."""
+    if commit is None or commit not in kinds_of(mirror, [commit]):
+        return False
+    return objects.descends(mirror, commit, ancestor)
 
 
 def follow_upstream(mirror: Path, branch: str, *, keep: str | None = None) -> BranchRelation:

@@ -25,7 +25,8 @@ from hive_core.protocol.names import is_repository_name
 from hive_core.text import shown
 from hive_core.work.repositories import store
 from hive_core.work.repositories.fetch import FetchResult, MirrorFetcher, Stream
-from hive_core.work.repositories.mirror import create_mirror, kept_ref, remove_mirror
+from hive_core.work.repositories.mirror import contains, create_mirror, kept_ref, remove_mirror
+from hive_core.work.repositories.push_rules import check_push
 from hive_core.work.repositories.store import RecordTable, RepositoryRecord
 from hive_core.work.repositories.upstream.access import UpstreamAccess
 from hive_core.work.repositories.upstream.credentials import Credentials, credential_name, read_credential
@@ -44,6 +45,9 @@ class RepositoryProposals(Protocol):
 
     async def open_work(self, repo: str) -> Sequence[str]:
         """Return the names of the open proposals for a repository."""
+
+    async def repository_changed(self, repo: str) -> None:
+        """Go on with what the settings of a repository have kept from being done."""
 
     async def forget_repository(self, repo: str) -> None:
         """End all work for a repository, and delete its proposals."""
@@ -126,7 +130,8 @@ class Repositories:
     async def add(self, request: AddRepositoryRequest, actor: str) -> RepositoryRecord:
         """Register a repository, whose mirror is empty until the first fetch.
 
-        Raises HiveError `repository_exists`, `bad_source`, `bad_credential`, `host_key_unknown`.
+        Raises HiveError `repository_exists`, `bad_source`, `bad_credential`, `host_key_unknown`, `no_upstream`,
+        `no_pull_requests`.
         """
         name = request.name
         source = parse_source(request.source) if request.source else None
@@ -135,8 +140,7 @@ class Repositories:
             UpstreamAccess(source, kind, secret, tuple(request.host_keys)).check()
         elif not request.path:
             raise HiveError("bad_source", "neither a URL nor a path is given", hint="give one of them")
-        if request.push != "none" and source is None:
-            raise _no_upstream("nothing can be pushed to a path")
+        check_push(request.push, source, kind)
         async with self._changes.hold(("repository", name)):
             if self._table.find(name) is not None:
                 hint = f"choose another name, or remove it first: hive-c0re repo remove {name}"
@@ -167,24 +171,27 @@ class Repositories:
             source = parse_source(record.source) if record.source else None
             given = request.model_dump(exclude_unset=True, exclude_none=True)
             values = {key: getattr(request, key) for key in given if key in _SETTABLE}
-            if values.get("push", "none") != "none" and source is None:
-                raise _no_upstream("nothing can be pushed to a path")
             kind, secret = read_credential(source, request.token, request.ssh_key)
             if request.forget_credential and secret is not None:
                 raise bad_request("a credential is given and to be forgotten", "choose one of the two")
             if secret is not None:
-                await self._credentials.put(credential_name(name), secret)
                 values["credential"] = kind
             elif request.forget_credential:
                 values["credential"] = "none"
             if not values:
                 return record
+            if values.keys() & {"push", "credential"}:
+                check_push(values.get("push", record.push), source, values.get("credential", record.credential))
+            if secret is not None:
+                await self._credentials.put(credential_name(name), secret)
             await self._table.write(
                 name, lambda db: store.update(db, name, values), actor, "repository_set", store.audited(values)
             )
             if values.get("credential") == "none":
                 await self._credentials.delete(credential_name(name))
-            return self.record(name)
+        if self.proposals is not None:
+            await self.proposals.repository_changed(name)
+        return self.record(name)
 
     async def remove(self, name: str, actor: str, *, force: bool = False) -> None:
         """Forget a repository, and delete its mirror and its credential.
@@ -224,9 +231,8 @@ class Repositories:
         """
         record = self.record(name)
         if not record.source:
-            raise _no_upstream(
-                name, f"{name} was read from {shown(record.path) or 'a path'}, and the daemon reads none"
-            )
+            why = f"{name} was read from {shown(record.path) or 'a path'}, and the daemon reads none"
+            raise _no_upstream(why)
         running = self._running.get(name)
         if running is not None and take_upstream:
             await asyncio.wait([running])
@@ -320,7 +326,7 @@ class Repositories:
         expected: str | Literal["any"] | None = "any",
         actor: str = SYSTEM_ACTOR,
     ) -> None:
-        """Push a commit to `ref` of upstream, never with force; do nothing if the ref holds it already.
+        """Push a commit to `ref` of upstream, never with force; do nothing if the ref has it already.
 
         `repository` has the commit, by default the mirror; it may borrow the mirror's objects. With `expected`, the ref
         must hold that commit (None: must not exist). Raises HiveError `upstream_moved`, `push_refused`, `no_upstream`
@@ -334,12 +340,12 @@ class Repositories:
         async with self._places:
             access = await self._access(record)
             now = await self._upstreams.ref_value(access, ref)
-            if now == commit:
+            mirror = self.mirror(name)
+            if now == commit or (expected == "any" and await REPOSITORIES.run(contains, mirror, now, commit)):
                 return
             if expected != "any" and now != expected:
                 why = f"{ref} upstream holds {now or 'nothing'}, expected was {expected or 'nothing'}"
                 raise conflict("upstream_moved", why, "fetch, look at what came, and push again")
-            mirror = self.mirror(name)
             await self._upstreams.push(access, mirror, repository or mirror, commit, ref, lambda _: None)
             detail = {"ref": ref, "commit": commit, "before": now}
             await self._table.write(name, lambda _: None, actor, "repository_push", detail)

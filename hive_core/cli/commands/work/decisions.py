@@ -107,7 +107,10 @@ def comment(socket: str | None, name: str, arguments: tuple[str, ...], as_json: 
 @json_option
 @click.pass_obj
 def retry(socket: str | None, name: str, as_json: bool) -> None:
-    """Submit the commit of failed or withdrawn work again, as new work of the same agent."""
+    """Submit the commit of failed or withdrawn work again, as new work of the same agent.
+
+    Of landed work that is not published yet, the publication is tried again now.
+    """
     _print(Client(socket).post(work_path(*parse_work(name), "retry"), {}), as_json)
 
 

@@ -204,6 +204,9 @@ def _facts(answer: Answer, present: Any) -> Iterator[tuple[str, str]]:
         yield "Landed as", text("landed")
     if answer.get("link"):
         yield "Published at", text("link")
+    if answer.get("problem"):
+        what = "Not published yet" if answer.get("landed") is not None else "Not landed yet"
+        yield what, f"{text('problem')}; it is tried again"
     if answer.get("approvals"):
         yield "Approved by", escaped_line(", ".join(str(party) for party in answer["approvals"]))
     if decider_of(answer):

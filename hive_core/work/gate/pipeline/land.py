@@ -62,6 +62,11 @@ class LandStep:
         self._merger = merger
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """Those who wait for a lock of asyncio get it in the order in which they came."""
+        self._problems: dict[tuple[str, int], HiveError] = {}
+
+    def problem(self, row: WorkRow) -> HiveError | None:
+        """Return why the last attempt to land approved work has failed, None if there was none or nothing is wrong."""
+        return self._problems.get((row.repo, row.number)) if row.state is State.APPROVED else None
 
     def start(self, repo: str, number: int) -> None:
         """Land approved work in the background, after what was approved before."""
@@ -72,6 +77,7 @@ class LandStep:
         if it cannot land it ends as failed.
         """
         context = self._context
+        self._problems.pop((repo, number), None)
         async with self._turns[repo]:
             row = await context.row(repo, number)
             if row.state is not State.APPROVED:
@@ -82,6 +88,9 @@ class LandStep:
             except _CannotLand as error:
                 await self._fail(row, str(error))
                 return
+            except HiveError as error:
+                self._problems[repo, number] = error
+                raise
             await self._succeed(row, landed)
         self._publish_step.start(repo, number)
 

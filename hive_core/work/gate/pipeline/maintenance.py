@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -22,6 +23,15 @@ from hive_core.work.gate.records.index import WorkRow
 _LONGEST_PAUSE = 600.0
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ReindexedWork:
+    """The numbers of repositories with work, of proposals, and of the rows that were corrected."""
+
+    repositories: int
+    work: int
+    changed: int
 
 
 class WorkMaintenance:
@@ -47,15 +57,13 @@ class WorkMaintenance:
                 log.error("work not expired", repo=row.repo, number=row.number, error=str(error))
 
     @as_request
-    async def reindex(self) -> int:
-        """Rebuild the index from the tags; returns the number of rows that were corrected.
-
-        Raises `repository_damaged` after the others are done.
-        """
+    async def reindex(self) -> ReindexedWork:
+        """Rebuild the index from the tags. Raises `repository_damaged` after the others are done."""
         context = self._context
-        changed = 0
+        count = changed = 0
         damaged = []
-        for repo in sorted(path.name.removesuffix(".git") for path in context.layout.work.glob("*.git")):
+        found = {path.name.removesuffix(".git") for path in context.layout.work.glob("*.git")}
+        for repo in sorted(found):
             try:
                 async with context.locks[repo]:
                     rows = await context.in_repository(repo, index.rows_of_repository, READS)
@@ -63,15 +71,26 @@ class WorkMaintenance:
                     old = {row.number: row for row in before}
                     new = {row.number: row for row in rows}
                     changed += sum(old.get(number) != new.get(number) for number in old.keys() | new.keys())
+                    count += len(rows)
                     await context.database.write(partial(index.replace_all, repo=repo, rows=rows))
             except (IllegalHistory, ValueError) as error:
                 damaged.append(f"{repo}: {error}")
+            except HiveError as error:
+                if error.code != "repository_missing":
+                    raise
+                found.discard(repo)  # The operator has removed it since it was listed.
+        for repo in sorted(await context.database.read(index.repos) - found):
+            async with context.locks[repo]:
+                if context.repository(repo).is_dir():
+                    continue  # It has got its first work since the repositories were listed.
+                changed += len(await context.database.read(partial(index.of_repo, repo=repo)))
+                await context.database.write(partial(index.delete_rows, repo=repo))
         await context.notify_waiters()
         if damaged:
             why = f"tags that are not the gate's, in the work repository of {'; '.join(damaged)}"
-            hint = "see them with git tag; the index of the others was made anew"
+            hint = "see them with git tag, and hive-c0re audit verify; the index of the others was made anew"
             raise HiveError("repository_damaged", why, hint=hint, status=500)
-        return changed
+        return ReindexedWork(len(found), count, changed)
 
     async def _expire(self, row: WorkRow) -> None:
         context = self._context

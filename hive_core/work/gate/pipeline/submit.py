@@ -20,6 +20,7 @@ from hive_core.work.gate.intake.work_repository import prepare
 from hive_core.work.gate.interfaces import ReviewedRepository
 from hive_core.work.gate.pipeline.check import WorkCheckStep
 from hive_core.work.gate.pipeline.prune import WorkPruning
+from hive_core.work.gate.pipeline.publish import PublishStep
 from hive_core.work.gate.records import index
 from hive_core.work.gate.records.index import WorkRow
 from hive_core.work.gate.records.work_tag import WorkChange
@@ -44,11 +45,17 @@ class Submissions:
     """Takes in work."""
 
     def __init__(
-        self, context: WorkContext, importer: WorkImporter, check_step: WorkCheckStep, pruning: WorkPruning
+        self,
+        context: WorkContext,
+        importer: WorkImporter,
+        check_step: WorkCheckStep,
+        publish_step: PublishStep,
+        pruning: WorkPruning,
     ) -> None:
         self._context = context
         self._importer = importer
         self._check_step = check_step
+        self._publish_step = publish_step
         self._pruning = pruning
 
     @as_request
@@ -81,6 +88,7 @@ class Submissions:
     async def retry(self, repo: str, number: int, _: RetryWork, principal: Principal) -> WorkProposal:
         """Propose the commit of failed or withdrawn work again, in the name of who submitted it.
 
+        Of landed work, the operator has the publication tried again now.
         Raises `not_yours`, `stale_state`, `files_pruned`, `already_proposed`, `too_many_proposals`.
         """
         context = self._context
@@ -88,6 +96,9 @@ class Submissions:
         row = await context.visible_row(repo, number, principal)
         if not policy.sees_all(principal) and principal.name != name_from_label(row.by):
             raise forbidden("not_yours", f"{row.name} was submitted by {row.by}", "ask who submitted it")
+        if row.state is State.DEPLOYED and principal.role == "operator":
+            self._publish_step.try_again(row)
+            return row.to_protocol()
         if row.state not in (State.FAILED, State.WITHDRAWN):
             hint = "wait until it has ended" if row.state in OPEN else "submit a changed commit"
             raise conflict("stale_state", f"{row.name} is {row.state}, not failed or withdrawn", hint)

@@ -213,7 +213,7 @@ class FakeHostGate:
 
     async def _reindex(self, request: web.Request) -> web.Response:
         self._wire.noted(request)
-        return answered(ReindexAnswer(agents=2, proposals=7, changed=1))
+        return answered(ReindexAnswer(agents=2, proposals=7, repositories=1, work=3, changed=1))
 
     async def _audit(self, request: web.Request) -> web.Response:
         self._wire.query(request, AuditQuery)

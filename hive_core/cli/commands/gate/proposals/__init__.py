@@ -46,7 +46,9 @@ COMMANDS = {
     ),
     "log": Lazy("hive_core.cli.commands.gate.proposals:log", "Show the build log of a proposal."),
     "prune": Lazy("hive_core.cli.commands.gate.proposals.prune:prune", "Remove the files of ended proposals."),
-    "reindex": Lazy("hive_core.cli.commands.gate.proposals:reindex", "Rebuild the index of proposals from the tags."),
+    "reindex": Lazy(
+        "hive_core.cli.commands.gate.proposals:reindex", "Rebuild the index of proposals and work from the tags."
+    ),
 }
 
 
@@ -302,14 +304,16 @@ _PATIENCE_SECONDS = 3_600.0
 @json_option
 @click.pass_obj
 def reindex(socket: str | None, as_json: bool) -> None:
-    """Rebuild the index of proposals from the tags.
+    """Rebuild the index of proposals and work from the tags.
 
-    The tags in the applied repositories are authoritative, and the daemon keeps the index up to date. This is for an
-    index that was damaged or restored from an older backup.
+    The tags in the applied repositories and the work repositories are authoritative, and the daemon keeps the index up
+    to date. This is for an index that was damaged or restored from an older backup.
     """
     answer = Client(socket).post("/v1/proposals/reindex", {}, wait=_PATIENCE_SECONDS)
     if as_json:
         print_json(answer)
         return
     agents, proposals, changed = (answer.get(key) for key in ("agents", "proposals", "changed"))
-    click.echo(f"proposals: {proposals}, agents: {agents}, index entries corrected: {changed}")
+    work, repositories = answer.get("work", 0), answer.get("repositories", 0)
+    of_work = f", work: {work}, repositories: {repositories}" if repositories else ""
+    click.echo(f"proposals: {proposals}, agents: {agents}{of_work}, index entries corrected: {changed}")

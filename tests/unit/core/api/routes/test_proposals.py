@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import MagicMock
 
@@ -32,6 +33,7 @@ from hive_core.protocol import (
     SpawnRequest,
     WithdrawRequest,
 )
+from hive_core.work.gate.pipeline.maintenance import ReindexedWork
 from tests.unit.core.api.call_endpoint import Reply, asking, caller
 from tests.unit.core.api.fake_gate import FakeGate
 
@@ -40,6 +42,16 @@ OPERATOR = caller("operator", "operator")
 MANAGER = caller("manager", "hm1nd")
 ADA = caller("agent", "ada")
 ONE = "/v1/proposals/ada/3"
+
+
+class FakeWorkMaintenance:
+    """Corrects one row of work."""
+
+    async def reindex(self) -> ReindexedWork:
+        return ReindexedWork(repositories=1, work=3, changed=1)
+
+
+FAKE_WORK_GATE: Any = SimpleNamespace(maintenance=FakeWorkMaintenance())
 
 
 def endpoints(gate: FakeGate, *, of_agents: bool) -> list[Endpoint]:
@@ -55,7 +67,7 @@ def endpoints(gate: FakeGate, *, of_agents: bool) -> list[Endpoint]:
             else [
                 *agent_endpoints.agent_admin(MagicMock(), real),
                 *proposal_endpoints.fetch_permissions(real),
-                *proposal_endpoints.index_maintenance(real),
+                *proposal_endpoints.index_maintenance(real, FAKE_WORK_GATE),
                 *proposal_endpoints.pruning(real),
             ]
         ),
@@ -149,7 +161,8 @@ async def test_questions_that_need_no_party(gate: FakeGate, ask: Ask) -> None:
     for who in (OPERATOR, MANAGER):
         assert (await ask(who, "GET", "/v1/agents/ada/history?limit=5")).status == 200
         assert gate.calls.pop() == ("history", "ada", HistoryQuery(limit=5))
-    assert (await ask(OPERATOR, "POST", "/v1/proposals/reindex")).json["proposals"] == 2
+    reindexed = (await ask(OPERATOR, "POST", "/v1/proposals/reindex")).json
+    assert (reindexed["proposals"], reindexed["work"], reindexed["changed"]) == (2, 3, 1)
     assert gate.calls == [("reindex",)]
     assert (await ask(MANAGER, "POST", "/v1/proposals/reindex")).status == 404
 

@@ -14,6 +14,7 @@ from hive_core.api.routes.system import audit_log
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.protocol import AuditList, AuditVerification
+from hive_core.work.gate.pipeline.verify import VerifiedWork
 from tests.unit.core.api.call_endpoint import Asking, asking, caller
 
 
@@ -22,6 +23,13 @@ class FakeVerification:
 
     async def verify(self) -> AuditVerification:
         return AuditVerification(ok=False, rows=3, tags=1, problems=["row 2 was changed"])
+
+
+class FakeWorkVerification:
+    """Finds one problem with work."""
+
+    async def verify(self) -> VerifiedWork:
+        return VerifiedWork(tags=2, problems=["tag built/1 is gone"])
 
 
 @pytest.fixture
@@ -33,8 +41,9 @@ async def operator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[As
     for number, subject in enumerate(("ada", "bob", "ada"), 1):
         detail = {"n": number}
         await database.write(partial(audit.append, actor="operator:x", action="stop", subject=subject, detail=detail))
-    gate = SimpleNamespace(verification=FakeVerification())
-    async with asking(audit_log(database, cast(Any, gate)), caller("operator", "operator"), directory) as one:
+    gate = cast(Any, SimpleNamespace(verification=FakeVerification()))
+    work_gate = cast(Any, SimpleNamespace(verification=FakeWorkVerification()))
+    async with asking(audit_log(database, gate, work_gate), caller("operator", "operator"), directory) as one:
         yield one
     database.finish()
     await running
@@ -68,6 +77,8 @@ async def test_bad_queries(query: str, operator: Asking) -> None:
 
 
 async def test_verify(operator: Asking) -> None:
-    """What the gate found is answered as it is: that something is wrong is no failure of the request."""
+    """What both gates found is answered as it is: that something is wrong is no failure of the request."""
     reply = await operator.ask("GET", "/v1/audit/verify")
-    assert (reply.status, AuditVerification.model_validate(reply.json).problems) == (200, ["row 2 was changed"])
+    assert reply.status == 200
+    found = AuditVerification.model_validate(reply.json)
+    assert found == AuditVerification(ok=False, rows=3, tags=3, problems=["row 2 was changed", "tag built/1 is gone"])

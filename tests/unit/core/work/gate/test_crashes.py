@@ -109,9 +109,7 @@ async def deny(hive: WorkHive) -> None:
 
 async def publish(hive: WorkHive) -> None:
     await approve(hive)
-    while not (await hive.show(1)).link:
-        await hive.gate._context.background.ended.wait()
-        hive.gate._context.background.ended.clear()
+    await hive.published(1)
 
 
 MERGES = FakeRecord(merges=True, checks=[FakeCheck("test")])
@@ -158,19 +156,12 @@ async def _check_after(layout: Layout, kind: Kind) -> None:
         assert {row.state for row in rows} <= kind.ends
         landed = [row for row in rows if row.state == "deployed"]
         if kind.record.push != "none" and landed:
-            await publish_done(hive)
+            await hive.published(1)
         await hive.check()
         history = git(layout.mirror("web"), "rev-list", "refs/heads/main").split("\n")
         assert all(history.count(row.commit) == 1 for row in landed)
         first_lines = [text.partition("\n")[0] for text in await hive.messages("ada")]
         assert len(first_lines) == len(set(first_lines)), first_lines
-
-
-async def publish_done(hive: WorkHive) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not (await hive.show(1)).link:
-            await hive.gate._context.background.ended.wait()
-            hive.gate._context.background.ended.clear()
 
 
 QUICK = ("landing",)

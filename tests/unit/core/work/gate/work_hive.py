@@ -124,12 +124,10 @@ class FakeMirrors:
 
 @dataclass
 class FakeOutside:
-    """Checks, merges and publication. A tree with a file `BROKEN` fails its checks."""
+    """Checks and merges. A tree with a file `BROKEN` fails its checks."""
 
     layout: Layout
     checked: list[tuple[int, str]] = field(default_factory=list)
-    published: list[tuple[int, str | None]] = field(default_factory=list)
-    unpublishable: list[HiveError] = field(default_factory=list)
     may_check: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def check(
@@ -160,11 +158,32 @@ class FakeOutside:
         commit = git(work, "commit-tree", "-p", branch, "-p", row.commit, "-m", f"Merge {row.name}", tree)
         return MergedWork(commit=commit, tree=tree)
 
-    async def publish(self, record: ReviewedRepository, row: WorkRow) -> str:
-        if self.unpublishable:
-            raise self.unpublishable.pop(0)
+
+@dataclass
+class FakePublisher:
+    """Publication as the real one does it: what fails is repeated when `try_again` is called."""
+
+    unpublishable: list[HiveError] = field(default_factory=list)
+    published: list[tuple[int, str | None]] = field(default_factory=list)
+    problems: dict[tuple[str, int], HiveError] = field(default_factory=dict)
+    again: asyncio.Event = field(default_factory=asyncio.Event)
+    failed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, record: ReviewedRepository, row: WorkRow) -> str:
+        while self.unpublishable:
+            self.again.clear()
+            self.problems[row.repo, row.number] = self.unpublishable.pop(0)
+            self.failed.set()
+            await self.again.wait()
+        self.problems.pop((row.repo, row.number), None)
         self.published.append((row.number, row.landed))
         return f"https://forge.example/{row.repo}/pulls/{row.number}"
+
+    def problem(self, repo: str, number: int) -> HiveError | None:
+        return self.problems.get((repo, number))
+
+    def try_again(self) -> None:
+        self.again.set()
 
 
 @dataclass
@@ -178,6 +197,7 @@ class WorkHive:
     gate: WorkGate
     mirrors: FakeMirrors
     outside: FakeOutside
+    publisher: FakePublisher
 
     def set(self, **changes: object) -> None:
         """Change the settings of the repository."""
@@ -256,6 +276,15 @@ class WorkHive:
             if row.state not in ("built", *ENDED):
                 await self.until(row.number, "built", *ENDED)
 
+    async def published(self, number: int) -> WorkDetail:
+        """Wait until landed work is published."""
+        ended = self.gate._context.background.ended
+        async with asyncio.timeout(PATIENCE):
+            while not (detail := await self.show(number)).link:
+                await ended.wait()
+                ended.clear()
+        return detail
+
     async def rows(self) -> list[WorkRow]:
         return await self.database.read(partial(index.of_repo, repo="web"))
 
@@ -278,15 +307,18 @@ class WorkHive:
         rows = index.rows_of_repository(self.work())
         assert await self.rows() == rows
         names = self.work().tags()
-        history = git(self.layout.mirror("web"), "rev-list", "--first-parent", "refs/heads/main").split("\n")
-        everything = set(git(self.layout.mirror("web"), "rev-list", "refs/heads/main").split("\n"))
+        listed = git(self.layout.mirror("web"), "rev-list", "--parents", "refs/heads/main").split("\n")
+        parents = {commit: rest for commit, *rest in (line.split() for line in listed)}
+        merged = [commit for rest in parents.values() for commit in rest[1:]]
+        assert len(merged) == len(set(merged)), "work has landed twice"
+        everything = parents.keys()
         for row in rows:
             assert row.state in ("built", *ENDED)
             assert sum(f"{state}/{row.number}" in names for state in ENDED) == (row.state in ENDED)
             assert (row.landed is not None) == (row.state == "deployed")
             if row.landed is not None:
-                assert row.landed in history or row.landed in everything
-                assert row.commit in everything
+                assert row.landed in everything and row.commit in everything
+                assert row.landed == row.commit or row.commit in parents[row.landed][1:]
             else:
                 assert row.commit not in everything, f"{row.name} is {row.state} and has landed"
         objects = (
@@ -330,6 +362,7 @@ async def opened(
     broker = Broker(database, directory, events, inbox_limit=1_000, lease_seconds=60)
     await broker.open()
     mirrors, outside = FakeMirrors(layout, {"web": record or FakeRecord()}), FakeOutside(layout)
+    publisher = FakePublisher()
     outside.may_check.set()
     layout.work.mkdir(parents=True, exist_ok=True)
     configured = Settings(state_dir=layout.state_dir, run_dir=layout.run_dir, **settings)  # type: ignore[arg-type]
@@ -344,12 +377,12 @@ async def opened(
         importer=WorkImporter(bwrap, layout.scratch, WorkLimits(configured.work_bytes, configured.work_files)),
         checker=outside.check,
         merger=outside.merge,
-        publisher=outside.publish,
+        publisher=publisher,
     )
     running = asyncio.create_task(gate.run())
     running.add_done_callback(log_failure)
     try:
-        yield WorkHive(layout, database, broker, directory, gate, mirrors, outside)
+        yield WorkHive(layout, database, broker, directory, gate, mirrors, outside, publisher)
     finally:
         await gate.close()
         running.cancel()

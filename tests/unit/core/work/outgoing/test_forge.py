@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.work.outgoing.forge import RepositoryAddress, candidates, known_forge, link
+from hive_core.work.outgoing.forge import candidates, known_forge, link
+from hive_core.work.repositories.push_rules import RepositoryAddress
 from hive_core.work.repositories.upstream.source import parse_source
 
 

@@ -144,9 +144,9 @@ async def test_reindex(hive: Program, daemon: FakeHost) -> None:
     """`reindex` reports how much was read and how much was corrected."""
     ended = await hive.run("proposals", "reindex")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == "proposals: 7, agents: 2, index entries corrected: 1\n"
+    assert ended.out == "proposals: 7, agents: 2, work: 3, repositories: 1, index entries corrected: 1\n"
     answer = ReindexAnswer.model_validate((await hive.run("proposals", "reindex", "--json")).json)
-    assert answer == ReindexAnswer(agents=2, proposals=7, changed=1)
+    assert answer == ReindexAnswer(agents=2, proposals=7, repositories=1, work=3, changed=1)
 
 
 async def test_history(hive: Program, daemon: FakeHost) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from hive_core.errors import HiveError
+from hive_core.gate.subject import background
+from hive_core.gate.subject.background import BackgroundWork
 from hive_core.work.gate.interfaces import MergedWork
 from hive_core.work.gate.records.index import WorkRow
 from tests.unit.core.work.gate.work_hive import ADA, BOB, MANAGER, OPERATOR, FakeCheck, WorkHive, git
@@ -65,16 +69,112 @@ async def test_merged_tree_is_checked(hive: WorkHive) -> None:
 
 
 async def test_landed_work_is_published_once(hive: WorkHive) -> None:
-    """Landed work is published until that succeeds, and the link is kept with it."""
+    """Landed work is published until that succeeds, and the link is kept with it; a retry does it at once."""
     hive.set(push="branch")
-    hive.outside.unpublishable.append(HiveError("upstream_unreachable", "no route", status=503))
+    hive.publisher.unpublishable.append(HiveError("upstream_unreachable", "no route", status=503))
     work = await hive.built({"a": "1"})
     await hive.approve(work.number)
-    while not (await hive.show(work.number)).link:
-        await hive.gate._context.background.ended.wait()
-        hive.gate._context.background.ended.clear()
-    assert hive.outside.published == [(1, work.commit)]
-    assert (await hive.show(1)).link == "https://forge.example/web/pulls/1"
+    await hive.publisher.failed.wait()
+    assert ((await hive.show(1)).problem, (await hive.show(1, ADA)).problem) == ("no route", "")
+    with pytest.raises(HiveError, match="not failed or withdrawn"):
+        await hive.retry(1, ADA)
+    assert (await hive.retry(1)).number == 1
+    assert (await hive.published(1)).link == "https://forge.example/web/pulls/1"
+    assert hive.publisher.published == [(1, work.commit)]
+    assert (await hive.show(1)).problem == ""
+    with pytest.raises(HiveError, match="published already"):
+        await hive.retry(1)
+    await hive.check()
+
+
+async def test_landed_work_is_published_when_the_operator_wants_it_later(hive: WorkHive) -> None:
+    """Work that landed while nothing was pushed is published as soon as the operator changes that."""
+    work = await hive.built({"a": "1"})
+    await hive.approve(work.number)
+    await hive.until(1, "deployed")
+    with pytest.raises(HiveError, match="landed work of web is not pushed"):
+        await hive.retry(1)
+    hive.set(push="branch")
+    await hive.gate.repository_changed("web")
+    await hive.published(1)
+    assert hive.publisher.published == [(1, work.commit)]
+
+
+UNREACHABLE = HiveError("upstream_unreachable", "no route to the server", status=502)
+
+
+async def test_landing_waits_for_upstream_where_it_is_pushed(hive: WorkHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream is fetched before a landing; where it cannot be, work that is pushed waits, and says why."""
+    monkeypatch.setattr(background, "_FIRST_PAUSE", 0.01)
+    hive.set(source="https://git.example/web", push="branch")
+    work = await hive.built({"a": "1"})
+    tries: list[str] = []
+    waited = asyncio.Event()
+
+    def fail_twice() -> None:
+        tries.append(hive.tip())
+        if len(tries) == 2:
+            waited.set()
+        if len(tries) < 3:
+            raise UNREACHABLE
+
+    hive.mirrors.on_fetch = fail_twice
+    await hive.approve(work.number)
+    await waited.wait()
+    assert (await hive.show(1)).state == "approved" or len(tries) > 2
+    await hive.until(1, "deployed")
+    assert set(tries) == {work.base} and hive.tip() == work.commit
+    await hive.published(1)
+    await hive.check()
+
+
+async def test_landing_that_waits_says_why(hive: WorkHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approved work that waits for upstream is shown with the reason, to those who can do something about it."""
+    hive.set(source="https://git.example/web", push="branch")
+    work = await hive.built({"a": "1"})
+    failed = asyncio.Event()
+    monkeypatch.setattr(BackgroundWork, "_log_failure", lambda *_, **__: failed.set())
+
+    def fail() -> None:
+        raise UNREACHABLE
+
+    hive.mirrors.on_fetch = fail
+    await hive.approve(work.number)
+    await failed.wait()
+    detail = await hive.show(1)
+    assert (detail.state, detail.problem) == (
+        "approved",
+        "web cannot be fetched before a landing: no route to the server",
+    )
+    assert (await hive.show(1, ADA)).problem == ""
+    assert hive.tip() == work.base
+
+
+async def test_landing_goes_on_without_upstream_where_nothing_is_pushed(hive: WorkHive) -> None:
+    """Work that stays in the mirror lands also while upstream cannot be reached."""
+    hive.set(source="https://git.example/web")
+    work = await hive.built({"a": "1"})
+
+    def fail() -> None:
+        raise UNREACHABLE
+
+    hive.mirrors.on_fetch = fail
+    await hive.approve(work.number)
+    await hive.until(1, "deployed")
+    assert hive.mirrors.fetches == ["web"] and hive.tip() == work.commit
+
+
+async def test_commits_that_the_fetch_brings_are_landed_upon(hive: WorkHive) -> None:
+    """Work lands on what upstream has at the landing, not on what it had at the submission."""
+    hive.set(source="https://git.example/web", merges=True)
+    work = await hive.built({"a": "1"})
+    theirs: list[str] = []
+    hive.mirrors.on_fetch = lambda: theirs.append(hive.land_elsewhere({"b": "2"}))
+    await hive.approve(work.number)
+    landed = await hive.until(1, "deployed")
+    assert landed.landed is not None
+    parents = git(hive.layout.mirror("web"), "rev-list", "--parents", "-1", landed.landed).split()[1:]
+    assert parents == [theirs[0], work.commit]
     await hive.check()
 
 
@@ -202,3 +302,4 @@ async def test_removed_repository_ends_its_work(hive: WorkHive) -> None:
     await hive.gate.forget_repository("web")
     assert await hive.rows() == [] and not hive.layout.work_repository("web").exists()
     assert (await hive.messages("ada"))[-1].startswith("Work web/1 was withdrawn by system.\n")
+    assert (await hive.gate.verification.verify()).problems == []

@@ -36,11 +36,12 @@ class SimulatedCrash:
 
     def born(self, gate_hive: GateHive) -> None:
         """Let nothing that outlives the daemon happen after its death."""
-        for part, name in (
-            (gate_hive.database, "submit"),
-            (gate_hive.database, "write"),
-            (gate_hive.runtime, "activate"),
-        ):
+        self.guard(gate_hive.database, "submit", "write")
+        self.guard(gate_hive.runtime, "activate")
+
+    def guard(self, part: object, *methods: str) -> None:
+        """Let these methods of a part have no effect after the death."""
+        for name in methods:
             setattr(part, name, self._unless_dead(getattr(part, name)))
 
     async def during(self, action: Awaitable[object]) -> None:

@@ -234,7 +234,7 @@ def machine() -> Iterator[type[WorkMachine]]:
 
 
 @pytest.mark.timeout(3_600)  # In the soak profile.
-@pytest.mark.parametrize("share", [12, pytest.param(2, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("share", [25, pytest.param(2, marks=pytest.mark.thorough)])
 def test_branch_and_tags_agree(machine: type[WorkMachine], share: int) -> None:
     """Whatever is asked for and whenever the daemon dies: branch, tags, index and audit agree, and nothing is lost."""
     # Fewer than of other properties: each example is a hive with dozens of commands of git.

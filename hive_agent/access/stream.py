@@ -31,9 +31,12 @@ class ProgramStream:
     def __init__(self, connection: socket.socket, program: SessionProgram) -> None:
         self._connection = connection
         self._program = program
-        self._reader = FrameReader(frames.FROM_CALLER - {frames.CHANNEL})
+        self._reader = FrameReader(frames.FROM_CALLER - {frames.CHANNEL}, streams=frozenset({frames.STDIN}))
+        # Each is used again and again: fresh memory for every part would cost more than copying it.
+        self._arriving = memoryview(bytearray(_CHUNK))
+        self._frame = memoryview(bytearray(frames.HEADER.size + _CHUNK))
         self._outgoing = memoryview(b"")
-        self._input: deque[bytes] = deque()
+        self._input: deque[memoryview] = deque()
         self._input_bytes = 0
         self._input_ends = False
         self._exited_at: float | None = None
@@ -96,10 +99,10 @@ class ProgramStream:
         if events & select.POLLOUT:
             self._flush()
         if events & select.POLLIN:
-            arrived = self._connection.recv(_CHUNK)
-            if not arrived:
+            count = self._connection.recv_into(self._arriving)
+            if not count:
                 raise _CallerGone
-            for frame in self._reader.feed(arrived):
+            for frame in self._reader.feed(self._arriving[:count]):
                 self._handle(frame)
         elif events & _BROKEN:
             raise _CallerGone
@@ -107,9 +110,7 @@ class ProgramStream:
     def _handle(self, frame: Frame) -> None:
         if frame.kind == frames.STDIN:
             if frame.content and self._program.stdin is not None and not self._input_ends:
-                self._input.append(frame.content)
-                self._input_bytes += len(frame.content)
-                self._write_input()
+                self._take_input(frame.content)
         elif frame.kind == frames.EOF:
             self._input_ends = True
             self._write_input()
@@ -122,6 +123,21 @@ class ProgramStream:
                 raise BadFrame("a signal that may not be sent")
             if self._exited_at is None:
                 self._program.signal(signal.Signals(frame.content[0]))
+
+    def _take_input(self, data: bytes | memoryview) -> None:
+        """Write bytes to the program's stdin, and keep what it does not take now."""
+        written = 0
+        if not self._input and self._program.stdin is not None:
+            try:
+                written = os.write(self._program.stdin, data)
+            except BlockingIOError:
+                pass
+            except OSError:  # The program does not read any more.
+                self._program.close_stdin()
+                return
+        if written < len(data):
+            self._input.append(memoryview(bytes(data[written:])))
+            self._input_bytes += len(data) - written
 
     def _write_input(self) -> None:
         program = self._program
@@ -145,15 +161,16 @@ class ProgramStream:
 
     def _read_output(self, descriptor: int) -> None:
         try:
-            data = os.read(descriptor, _CHUNK)
+            count = os.readv(descriptor, [self._frame[frames.HEADER.size :]])
         except BlockingIOError:
             return
         except OSError:  # EIO: nobody has the terminal any more.
-            data = b""
-        if not data:
+            count = 0
+        if not count:
             self._program.close_output(descriptor)
             return
-        self._outgoing = memoryview(frames.encode(self._program.outputs[descriptor], data))
+        frames.HEADER.pack_into(self._frame, 0, self._program.outputs[descriptor], count)
+        self._outgoing = self._frame[: frames.HEADER.size + count]
         self._flush()
 
     def _flush(self) -> None:

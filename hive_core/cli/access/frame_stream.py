@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import select
 import socket
+from collections.abc import Callable
+from typing import TypeVar
 
 from hive_core.cli.access import session
 from hive_core.protocol.access import frames
 from hive_core.protocol.access.frames import BadFrame, Exit
+
+T = TypeVar("T", bytes, int)
 
 _KEPT_ERRORS = 4_096
 _BUFFER = 256 * 1024
@@ -37,6 +41,16 @@ class FrameStream:
                 return data
             self._next_frame()
         return b""
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Read the output into `buffer`; returns the number of bytes, 0 at the end of the output. Raises Failure."""
+        while self.end is None:
+            if self._left:
+                count = self._receive_into(buffer[: self._left])
+                self._left -= count
+                return count
+            self._next_frame()
+        return 0
 
     def read_exactly(self, length: int) -> bytes:
         """Return `length` bytes of the output, or fewer at its end. Raises Failure."""
@@ -138,14 +152,20 @@ class FrameStream:
         return bytes(parts)
 
     def _receive(self, most: int) -> bytes:
+        return self._wait_for(lambda: self._connection.recv(most))
+
+    def _receive_into(self, buffer: memoryview) -> int:
+        return self._wait_for(lambda: self._connection.recv_into(buffer))
+
+    def _wait_for(self, receive: Callable[[], T]) -> T:
         while True:
             try:
-                data = self._connection.recv(most)
+                found = receive()
             except BlockingIOError:
                 select.select([self._connection], [], [])
                 continue
             except OSError:
-                data = b""
-            if not data:
+                raise session.broken_off(self._agent) from None
+            if not found:
                 raise session.broken_off(self._agent)
-            return data
+            return found

@@ -55,7 +55,9 @@ class _Streams:
         self._agent = agent
         self._on_terminal = on_terminal
         self._keys = terminal.Keys() if on_terminal else None
-        self._reader = FrameReader(frames.FROM_AGENT)
+        self._reader = FrameReader(frames.FROM_AGENT, streams=frozenset({frames.STDOUT, frames.STDERR}))
+        # Used again and again: fresh memory for every part would cost more than copying it.
+        self._arriving = memoryview(bytearray(_RECEIVED))
         self._outgoing = bytearray()
         self._reads_stdin = stdin
         self._signals: list[int] = []
@@ -100,15 +102,15 @@ class _Streams:
 
     def _receive(self) -> None:
         try:
-            arrived = self._connection.recv(_RECEIVED)
+            count = self._connection.recv_into(self._arriving)
         except BlockingIOError:
             return
         except OSError:
-            arrived = b""
-        if not arrived:
+            count = 0
+        if not count:
             raise session.broken_off(self._agent)
         try:
-            for frame in self._reader.feed(arrived):
+            for frame in self._reader.feed(self._arriving[:count]):
                 self._handle(frame)
         except BadFrame as error:
             raise session.bad_frame(self._agent, error) from None
@@ -196,7 +198,7 @@ class _Streams:
             os.close(waker)
 
 
-def _write(descriptor: int, content: bytes) -> None:
+def _write(descriptor: int, content: bytes | memoryview) -> None:
     """Write all bytes, unchanged. Raises OSError."""
     rest = memoryview(content)
     while rest:

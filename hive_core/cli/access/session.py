@@ -70,7 +70,7 @@ def read_answer(connection: socket.socket, agent: str) -> dict[str, Any]:
     return answer
 
 
-def refusal(content: bytes, agent: str) -> Failure:
+def refusal(content: bytes | memoryview, agent: str) -> Failure:
     """Return the failure that the agent's side has sent. Its words are shown as the agent's."""
     found = frames.decode_json(content)
     code, message, hint = (found.get(key, "") for key in ("code", "message", "hint"))

@@ -45,6 +45,8 @@ class TarReader:
         self._first = first
         self._target = target
         self._progress = progress
+        # Used again and again: fresh memory for every part would cost more than copying it.
+        self._buffer = memoryview(bytearray(_CHUNK))
         self._open: list[tuple[str, int]] = []
         self._directories: dict[tuple[str, ...], tuple[int, float]] = {}
         """Those that were made, with their modes and times: one that was there before keeps its own."""
@@ -132,12 +134,12 @@ class TarReader:
         try:
             left = header.size
             while left:
-                data = self._stream.read(min(left, _CHUNK))
-                if not data:
+                count = self._stream.read_into(self._buffer[:left])
+                if not count:
                     raise BadStream("a tar stream that is cut off")
-                left -= len(data)
-                self._progress(len(data))
-                rest = memoryview(data)
+                left -= count
+                self._progress(count)
+                rest = self._buffer[:count]
                 while rest:
                     rest = rest[os.write(file, rest) :]
             os.fchmod(file, header.mode & 0o777 & ~self._umask)

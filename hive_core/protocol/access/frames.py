@@ -58,10 +58,10 @@ class BadFrame(Exception):
 
 
 class Frame(NamedTuple):
-    """One frame."""
+    """One frame, or the part of one that has arrived; then the content is a view, which holds until the next read."""
 
     kind: int
-    content: bytes
+    content: bytes | memoryview
 
 
 class Exit(NamedTuple):
@@ -76,7 +76,7 @@ class Exit(NamedTuple):
         return 128 + self.signal if self.signal else self.code
 
 
-def encode(kind: int, content: bytes = b"") -> bytes:
+def encode(kind: int, content: bytes | memoryview = b"") -> bytes:
     """Return a frame as bytes."""
     return HEADER.pack(kind, len(content)) + content
 
@@ -91,10 +91,10 @@ def encode_error(code: str, message: str, hint: str = "") -> bytes:
     return encode_json(ERROR, {"code": code[:64], "message": message[:4_000], "hint": hint[:1_000]})
 
 
-def decode_json(content: bytes) -> dict[str, Any]:
+def decode_json(content: bytes | memoryview) -> dict[str, Any]:
     """Return the JSON object of a frame. Raises BadFrame."""
     try:
-        found = json.loads(content)
+        found = json.loads(bytes(content))
     except (ValueError, RecursionError):
         raise BadFrame("a frame whose JSON cannot be read") from None
     if not isinstance(found, dict):
@@ -102,7 +102,7 @@ def decode_json(content: bytes) -> dict[str, Any]:
     return found
 
 
-def decode_exit(content: bytes) -> Exit:
+def decode_exit(content: bytes | memoryview) -> Exit:
     """Return the content of the frame EXIT. Raises BadFrame."""
     if len(content) != END.size:
         raise BadFrame("a frame of the wrong length")
@@ -122,10 +122,13 @@ def decode_header(header: bytes, allowed: frozenset[int]) -> tuple[int, int]:
 class FrameReader:
     """Takes frames out of bytes that arrive in parts of any size. It keeps at most one unfinished frame."""
 
-    def __init__(self, allowed: frozenset[int]) -> None:
-        """`allowed` are the types that the other side may send."""
+    def __init__(self, allowed: frozenset[int], streams: frozenset[int] = frozenset()) -> None:
+        """`allowed` are the types that the other side may send. Frames of `streams` are returned in parts."""
         self._allowed = allowed
+        self._streams = streams
         self._arrived = bytearray()
+        self._stream = 0
+        self._left = 0
 
     @property
     def pending(self) -> int:
@@ -133,15 +136,35 @@ class FrameReader:
         return len(self._arrived)
 
     def feed(self, arrived: bytes | memoryview) -> list[Frame]:
-        """Return the frames that are complete with these bytes. Raises BadFrame."""
-        self._arrived += arrived
-        frames, start = [], 0
-        while len(self._arrived) - start >= HEADER.size:
-            content = start + HEADER.size
-            kind, length = decode_header(bytes(self._arrived[start:content]), self._allowed)
-            if len(self._arrived) - content < length:
+        """Return the frames that are complete with these bytes. Raises BadFrame.
+
+        Of a frame of `streams` it returns what has arrived, as a view of `arrived`: large streams are not copied.
+        """
+        frames: list[Frame] = []
+        rest = memoryview(arrived)
+        while rest:
+            if self._left:
+                part, rest = rest[: self._left], rest[self._left :]
+                self._left -= len(part)
+                frames.append(Frame(self._stream, part))
+                continue
+            rest = self._take(rest, HEADER.size)
+            if len(self._arrived) < HEADER.size:
                 break
-            start = content + length
-            frames.append(Frame(kind, bytes(self._arrived[content:start])))
-        del self._arrived[:start]
+            kind, length = decode_header(bytes(self._arrived[: HEADER.size]), self._allowed)
+            if kind in self._streams and length:
+                self._arrived.clear()
+                self._stream, self._left = kind, length
+                continue
+            rest = self._take(rest, HEADER.size + length)
+            if len(self._arrived) < HEADER.size + length:
+                break
+            frames.append(Frame(kind, bytes(self._arrived[HEADER.size :])))
+            self._arrived.clear()
         return frames
+
+    def _take(self, rest: memoryview, length: int) -> memoryview:
+        """Keep bytes of `rest` until `length` of the frame are there, and return what is left of it."""
+        missing = max(length - len(self._arrived), 0)
+        self._arrived += rest[:missing]
+        return rest[missing:]

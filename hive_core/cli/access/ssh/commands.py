@@ -157,7 +157,7 @@ class _CommandLink(Link):
     def data_received(self, data: bytes) -> None:
         try:
             for frame in self._reader.feed(data):
-                self._take(frame.kind, frame.content)
+                self._take(frame.kind, bytes(frame.content))
         except BadFrame as error:
             self._fail(bad_frame(self._agent, error))
             self.close()

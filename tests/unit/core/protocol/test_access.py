@@ -19,6 +19,17 @@ _FRAMES = st.lists(
 )
 
 
+def _joined(given: list[Frame]) -> list[Frame]:
+    """Return frames with those of the stream's type that follow each other put together."""
+    joined: list[Frame] = []
+    for frame in given:
+        if joined and frame.kind == joined[-1].kind == frames.STDOUT:
+            joined[-1] = Frame(frame.kind, bytes(joined[-1].content) + frame.content)
+        else:
+            joined.append(frame)
+    return joined
+
+
 @given(_FRAMES, st.lists(st.integers(1, 900), min_size=1))
 def test_frames_arrive_in_parts_of_any_size(sent: list[Frame], sizes: list[int]) -> None:
     """The reader returns every frame that was sent, however the bytes are cut."""
@@ -29,6 +40,23 @@ def test_frames_arrive_in_parts_of_any_size(sent: list[Frame], sizes: list[int])
         found += reader.feed(stream[start : start + size])
         start, number = start + size, number + 1
     assert found == sent
+    assert not reader.pending
+
+
+@given(_FRAMES, st.lists(st.integers(1, 900), min_size=1))
+def test_frames_of_streams_are_passed_on_in_parts(sent: list[Frame], sizes: list[int]) -> None:
+    """Of a stream's frames every byte is returned as soon as it is there, in order among the other frames."""
+    stream = b"".join(frames.encode(*frame) for frame in sent)
+    reader = FrameReader(frames.FROM_AGENT, streams=frozenset({frames.STDOUT}))
+    found: list[Frame] = []
+    buffer, start, number = memoryview(bytearray(900)), 0, 0
+    while start < len(stream):
+        size = min(sizes[number % len(sizes)], len(stream) - start)
+        buffer[:size] = stream[start : start + size]
+        # The buffer is used again, so what is returned is taken before.
+        found += [Frame(kind, bytes(content)) for kind, content in reader.feed(buffer[:size])]
+        start, number = start + size, number + 1
+    assert _joined(found) == _joined(sent)
     assert not reader.pending
 
 
@@ -74,7 +102,7 @@ def test_an_opening_is_read_as_it_was_written() -> None:
         variables=("X_*",),
     )
     (frame,) = FrameReader(frozenset({frames.OPENING})).feed(opening.encode())
-    assert decode_opening(frame.content) == opening
+    assert decode_opening(bytes(frame.content)) == opening
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"kind": "swim"}', b'{"kind": "run", "terminal": 3}', b"[" * 50_000])

@@ -34,6 +34,9 @@ class FakeStream:
     def read(self, most: int) -> bytes:
         return self._content.read(most)
 
+    def read_into(self, buffer: memoryview) -> int:
+        return self._content.readinto(buffer)
+
     def read_exactly(self, length: int) -> bytes:
         return self._content.read(length)
 

@@ -11,15 +11,22 @@ from pathlib import Path
 _IDENTITY = {f"GIT_{role}_{what}": "bench@hive" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
-def git(directory: Path, *arguments: str, feed: bytes | None = None, more: Mapping[str, str] | None = None) -> str:
+def git(
+    directory: Path,
+    *arguments: str,
+    feed: bytes | None = None,
+    more: Mapping[str, str] | None = None,
+    quiet: bool = False,
+) -> str:
     """Run git in a repository, with nobody's settings; what it printed. Its environment has `more`.
 
-    Raises CalledProcessError.
+    With `quiet` its warnings are not shown. Raises CalledProcessError.
     """
     nobody = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     environment = {**os.environ, **_IDENTITY, **nobody, **(more or {})}
     command = ["git", "-C", str(directory), *arguments]
-    done = subprocess.run(command, check=True, env=environment, input=feed, stdout=subprocess.PIPE)
+    errors = subprocess.DEVNULL if quiet else None
+    done = subprocess.run(command, check=True, env=environment, input=feed, stdout=subprocess.PIPE, stderr=errors)
     return done.stdout.decode().strip()
 
 

@@ -102,8 +102,9 @@ class PlainChange:
 def commit_change(clone: Path, number: int, more: dict[str, str] | None = None) -> str:
     """Change one file of a clone; returns the commit."""
     (clone / _CHANGED).write_text(f"This is change {number}.\n")
-    git(clone, "commit", "--quiet", "--all", "--message", f"Change {number}", more=more)
-    return git(clone, "rev-parse", "HEAD", more=more)
+    quiet = more is not None  # git warns that the path inside of the sandbox is not here.
+    git(clone, "commit", "--quiet", "--all", "--message", f"Change {number}", more=more, quiet=quiet)
+    return git(clone, "rev-parse", "HEAD", more=more, quiet=quiet)
 
 
 def _since(started: float) -> float:

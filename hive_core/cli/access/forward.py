@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
-from contextlib import suppress
 
+from hive_core.cli.access.session import ANSWER_SECONDS
 from hive_core.cli.errors import Failure
 from hive_core.protocol.access import frames
 from hive_core.protocol.access.frames import BadFrame
@@ -16,6 +17,8 @@ _LOOPBACK = "127.0.0.1"
 _BACKLOG = 128
 _MOST_CONNECTIONS = 512
 _LONGEST_ANSWER = 8_192
+_LONGEST_REASON = 500
+_CHECK_SECONDS = 1.0
 
 
 def listen(port: int) -> socket.socket:
@@ -39,7 +42,8 @@ class Forwarder:
         self._listener = listener
         self._report = report
         self._relay = Relay()
-        self._waiting = 0
+        self._waiting: dict[socket.socket, tuple[_Answer, socket.socket]] = {}
+        """Connections that the agent's side has not answered, the oldest first, with their callers."""
         self._open = True
 
     def serve(self) -> None:
@@ -49,8 +53,12 @@ class Forwarder:
         self._relay.watch(self._connection, self._stop)
         try:
             while self._open:
-                self._relay.run_once()
+                self._relay.run_once(_CHECK_SECONDS if self._waiting else None)
+                self._end_unanswered()
         finally:
+            for ours, (_, caller) in self._waiting.items():
+                ours.close()
+                caller.close()
             self._relay.close()
 
     def _stop(self) -> None:
@@ -61,7 +69,7 @@ class Forwarder:
             caller, _ = self._listener.accept()
         except OSError:
             return
-        if len(self._relay) + self._waiting >= _MOST_CONNECTIONS:
+        if len(self._relay) + len(self._waiting) >= _MOST_CONNECTIONS:
             caller.close()
             return
         caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -75,39 +83,71 @@ class Forwarder:
             caller.close()
             self._open = False
             return
-        self._waiting += 1
-        self._relay.watch(ours, lambda: self._answered(ours, caller))
+        self._waiting[ours] = _Answer(ours), caller
+        self._relay.watch(ours, lambda: self._answered(ours))
 
-    def _answered(self, ours: socket.socket, caller: socket.socket) -> None:
-        """Pass bytes on when the agent's side has answered; read nothing behind its answer."""
+    def _answered(self, ours: socket.socket) -> None:
+        """Pass bytes on when the agent's side has answered."""
         try:
-            frame = _take_answer(ours)
+            frame = self._waiting[ours][0].take()
         except (BadFrame, OSError) as error:
-            frame = (frames.ERROR, frames.encode_error("bad_frame", f"no answer: {error}")[frames.HEADER.size :])
+            self._refuse(ours, f"no answer: {error}")
+            return
         if frame is None:
             return
-        self._relay.selector.unregister(ours)
-        self._waiting -= 1
         kind, content = frame
         if kind == frames.ANSWER:
-            self._relay.add(ours, caller)
+            self._relay.selector.unregister(ours)
+            self._relay.add(ours, self._waiting.pop(ours)[1])
             return
+        try:
+            why = str(frames.decode_json(content).get("message", ""))
+        except BadFrame as error:
+            why = str(error)
+        self._refuse(ours, why)
+
+    def _end_unanswered(self) -> None:
+        now = time.monotonic()
+        while (oldest := next(iter(self._waiting), None)) and self._waiting[oldest][0].until < now:
+            self._refuse(oldest, "no answer")
+
+    def _refuse(self, ours: socket.socket, why: str) -> None:
+        _, caller = self._waiting.pop(ours)
+        self._relay.selector.unregister(ours)
         ours.close()
         caller.close()
-        with suppress(BadFrame):
-            self._report(escaped_line(str(frames.decode_json(content).get("message", ""))[:500]))
+        self._report(escaped_line(why[:_LONGEST_REASON]))
 
 
-def _take_answer(connection: socket.socket) -> tuple[int, bytes] | None:
-    """Return type and content of the answer, None if it has not arrived completely. Raises BadFrame and OSError."""
-    arrived = connection.recv(_LONGEST_ANSWER, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    if not arrived:
-        raise BadFrame("the end of the connection")
-    if len(arrived) < frames.HEADER.size:
-        return None
-    kind, length = frames.decode_header(arrived[: frames.HEADER.size], frozenset({frames.ANSWER, frames.ERROR}))
-    if frames.HEADER.size + length > _LONGEST_ANSWER:
-        raise BadFrame("an answer that is too long")
-    if len(arrived) < frames.HEADER.size + length:
-        return None
-    return kind, connection.recv(frames.HEADER.size + length)[frames.HEADER.size :]
+class _Answer:
+    """The answer of the agent's side for one connection, of which nothing behind it is read."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._arrived = b""
+        self.until = time.monotonic() + ANSWER_SECONDS
+
+    def take(self) -> tuple[int, bytes] | None:
+        """Return type and content, None if they have not arrived completely. Raises BadFrame and OSError."""
+        length = self._header()[1] if len(self._arrived) >= frames.HEADER.size else 0
+        try:
+            missing = frames.HEADER.size + length - len(self._arrived)
+            part = self._connection.recv(missing, socket.MSG_DONTWAIT) if missing else b""
+        except BlockingIOError:
+            return None
+        if missing and not part:
+            raise BadFrame("the end of the connection")
+        self._arrived += part
+        if len(self._arrived) < frames.HEADER.size:
+            return None
+        kind, length = self._header()
+        if len(self._arrived) < frames.HEADER.size + length:
+            return None
+        return kind, self._arrived[frames.HEADER.size :]
+
+    def _header(self) -> tuple[int, int]:
+        header = self._arrived[: frames.HEADER.size]
+        kind, length = frames.decode_header(header, frozenset({frames.ANSWER, frames.ERROR}))
+        if frames.HEADER.size + length > _LONGEST_ANSWER:
+            raise BadFrame("an answer that is too long")
+        return kind, length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -47,10 +48,10 @@ def open_answered(client: Client, agent: str, opening: Opening) -> tuple[socket.
 
 def read_answer(connection: socket.socket, agent: str) -> dict[str, Any]:
     """Read the first frame of the agent's side, and nothing behind it. Raises Failure."""
-    connection.settimeout(ANSWER_SECONDS)
+    until = time.monotonic() + ANSWER_SECONDS
     try:
-        kind, length = frames.decode_header(_read(connection, frames.HEADER.size), frames.FROM_AGENT)
-        frame = Frame(kind, _read(connection, length))
+        kind, length = frames.decode_header(_read(connection, frames.HEADER.size, until), frames.FROM_AGENT)
+        frame = Frame(kind, _read(connection, length, until))
         if frame.kind == frames.ERROR:
             raise refusal(frame.content, agent)
         if frame.kind != frames.ANSWER:
@@ -76,7 +77,7 @@ def refusal(content: bytes | memoryview, agent: str) -> Failure:
     code, message, hint = (found.get(key, "") for key in ("code", "message", "hint"))
     if not all(isinstance(text, str) for text in (code, message, hint)):
         raise BadFrame("an error without words")
-    known = code if code.isascii() and code.replace("_", "").isalpha() else "session_failed"
+    known = code if len(code) <= 64 and code.isascii() and code.replace("_", "").isalpha() else "session_failed"
     return SessionFailure(known, f"{agent} says: {message[:_LONGEST]}", hint=hint[:_LONGEST])
 
 
@@ -114,9 +115,13 @@ def close(connection: socket.socket) -> None:
     connection.close()
 
 
-def _read(connection: socket.socket, length: int) -> bytes:
+def _read(connection: socket.socket, length: int, until: float) -> bytes:
     parts = bytearray()
     while len(parts) < length:
+        # For all parts together: else an agent that sends one byte at a time could take days.
+        if (left := until - time.monotonic()) <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
         part = connection.recv(length - len(parts))
         if not part:
             raise EOFError

@@ -30,7 +30,7 @@ async def test_an_operator_steers_a_turn(daemon: Daemon) -> None:
     with pytest.raises(Exception, match="not_now"):
         await control(daemon, "/cancel", "POST", {})
     rows = (await daemon.ask("GET", "/v1/audit?subject=ada"))["rows"]
-    assert [row["detail"]["do"] for row in rows if row["action"] == "control"] == ["resume", "pause"]
+    assert [row["detail"]["do"] for row in rows if row["action"] == "control"] == ["cancel", "resume", "pause"]
 
 
 async def test_the_command_line_shows_a_turn_and_changes_the_queue(daemon: Daemon) -> None:

@@ -78,14 +78,14 @@ def harness_control(
     ) -> Endpoint:
         async def handle(call: ApiCall) -> Answer:
             name, actor, wanted = running(call), call.caller.actor, call.read(body)
-            given = await views.order(name, path, wanted, answer, seconds)
             detail = {"do": path} if isinstance(wanted, LoginCodeRequest) else {"do": path, **wanted.model_dump()}
 
             def record(db: sqlite3.Connection) -> None:
                 audit.append(db, actor=actor, action="control", subject=name, detail=detail)
 
+            # Written first: a harness can do what it is told and never say so.
             await database.write(record)
-            return given
+            return await views.order(name, path, wanted, answer, seconds)
 
         return Endpoint("POST", f"{_CONTROL}/{path}", summary, handle, answer, body=body)
 

@@ -139,14 +139,16 @@ def _validated(name: str, answer: type[A], content: bytes) -> A:
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """Yield whole events of a stream, made anew from what they may hold; a comment for anything else."""
-    buffer = bytearray()
+    buffer, searched = bytearray(), 0
     async for chunk in response.content.iter_any():
         buffer += chunk
-        while (end := buffer.find(b"\n\n")) >= 0:
+        while (end := buffer.find(b"\n\n", searched)) >= 0:
             frame = bytes(buffer[:end])
             del buffer[: end + 2]
+            searched = 0
             yield _event(frame)
             await asyncio.sleep(0)  # Others have their turn, however much the agent says.
+        searched = max(0, len(buffer) - 1)  # A long event in small parts is not searched again and again.
         if len(buffer) > MOST_EVENT_BYTES:
             return
 

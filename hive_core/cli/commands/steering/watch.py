@@ -20,7 +20,8 @@ from hive_core.cli.output import coloured_agent, width
 
 _MOST_AGENTS = 32
 """Agents whose models are shown at the same time: each holds a connection to the daemon."""
-_MOST_WAITING = 10_000
+_MOST_WAITING = 64
+"""An event of a harness has up to 1 MiB."""
 _SHOWN = frozenset({"text", "call", "result", "notice", "usage", "session"})
 """Entries of transcripts beside the messages, which are events of the hive, too."""
 
@@ -107,7 +108,7 @@ class _Watch:
     def _follow_agent(self, name: str) -> None:
         try:
             for happening in follow_agent(Client(self._socket), name, patient=False):
-                if happening.kind == "entry" and happening.data.get("kind") in _SHOWN:
+                if happening.kind == "entry" and str(happening.data.get("kind")) in _SHOWN:
                     self._waiting.put(partial(self._show_entry, name, happening.data))
         except Failure:
             pass  # The events of the hive say what became of it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -57,6 +58,30 @@ def test_an_agent_that_never_answers_costs_only_time(
     monkeypatch.setattr(session, "ANSWER_SECONDS", 0.02)
     with pytest.raises(Failure) as caught:
         session.read_answer(ends[0], "ada")
+    assert caught.value.code == "no_session"
+
+
+def test_an_answer_in_single_bytes_has_the_same_time(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that sends its answer byte by byte cannot keep a caller longer than one that sends nothing."""
+    monkeypatch.setattr(session, "ANSWER_SECONDS", 0.1)
+    ended = threading.Event()
+
+    def dribble() -> None:
+        with suppress(OSError):
+            ends[1].sendall(frames.HEADER.pack(frames.ANSWER, 1_000))
+            while not ended.wait(0.01):
+                ends[1].sendall(b" ")
+
+    sending = threading.Thread(target=dribble)
+    sending.start()
+    try:
+        with pytest.raises(Failure) as caught:
+            session.read_answer(ends[0], "ada")
+    finally:
+        ended.set()
+        sending.join()
     assert caught.value.code == "no_session"
 
 

@@ -137,7 +137,9 @@ def command_line(systemd_run: str, run: CheckRun, closure: Path, shown: Sequence
         *(f"BindReadOnlyPaths={path}" for path in shown),
         f"BindReadOnlyPaths={run.files}:/check/files",
         *(f"BindPaths={directory / name}:{inside}" for name, inside in _WRITABLE.items()),
-        *(f"BindPaths={directory / 'tmp'}:{inside}" for inside in ("/tmp", "/var/tmp")),  # noqa: S108 - inside
+        # Not recursive: since 257, systemd prefers the /tmp that it has for a dynamic user with a root directory to a
+        # recursive bind, and that one is in memory and not counted.
+        *(f"BindPaths={directory / 'tmp'}:{inside}:norbind" for inside in ("/tmp", "/var/tmp")),  # noqa: S108 - inside
         "WorkingDirectory=/code",
         f"MemoryMax={limits.memory}",
         f"TasksMax={limits.tasks}",

@@ -125,9 +125,9 @@ class _Streams:
         else:
             raise BadFrame("a second answer")
 
-    def _show(self, descriptor: int, content: bytes) -> None:
+    def _show(self, descriptor: int, content: bytes | memoryview) -> None:
         if self._lines is not None:
-            content = "".join(f"{line}\n" for line in self._lines[descriptor].add(content)).encode()
+            content = "".join(f"{line}\n" for line in self._lines[descriptor].add(bytes(content))).encode()
         _write(descriptor, content)
 
     def _read_stdin(self) -> None:

@@ -103,6 +103,11 @@ class BackgroundWork:
         """Cancel the work on a proposal and wait for its end."""
         await cancel_all([task for task, proposal in self._work.items() if proposal == (agent, number)])
 
+    async def cancel_all_of(self, subject: str) -> None:
+        """Cancel the work on all proposals of a subject that is removed, and wait for its end."""
+        # What is about no single proposal ends by itself, and releases the subject's lock.
+        await cancel_all([task for task, (name, number) in self._work.items() if name == subject and number >= 0])
+
     async def close(self) -> None:
         """Cancel all work. The next daemon goes on with it."""
         self._closed = True

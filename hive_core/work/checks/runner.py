@@ -29,6 +29,8 @@ from hive_core.work.checks.tree_files import write_tree_files
 
 log = structlog.get_logger(__name__)
 
+_OUTPUT = "| "
+"""Stands before each line that a check has printed."""
 _UNFIT = ("bad_tree", "too_large", "too_many_files")
 """Errors of a tree that no check can be run on."""
 
@@ -134,7 +136,8 @@ class CheckRunner:
                 if error.code not in _UNFIT:
                     raise
                 return f"the files of the proposal cannot be written for it: {error.message}"
-            return await self._runtime.run_check(run, say)
+            # Marked, as it could be made to look like the lines of the hive.
+            return await self._runtime.run_check(run, lambda line: say(f"{_OUTPUT}{line}"))
         finally:
             await shield_to_completion(self._remove(directory))
 

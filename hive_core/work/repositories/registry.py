@@ -209,12 +209,12 @@ class Repositories:
         if opened and not force:
             why = f"{', '.join(opened)} would be withdrawn"
             raise conflict("repository_in_use", why, f"decide on it first, or hive-c0re repo remove {name} --force")
-        if (task := self._running.get(name)) is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await self._stop_fetch(name)
         async with self._changes.hold(("repository", name)), self.lock(name):
             detail = {"agents": list(using)}
             await self._table.write(name, lambda db: store.delete(db, name), actor, "repository_remove", detail)
+            # One may have begun meanwhile, and would write into a repository that gets the name next.
+            await self._stop_fetch(name)
             await self._credentials.delete(credential_name(name))
             if self.proposals is not None:
                 await self.proposals.forget_repository(name)
@@ -265,6 +265,11 @@ class Repositories:
 
         task.add_done_callback(ended)
         return task
+
+    async def _stop_fetch(self, name: str) -> None:
+        if (task := self._running.get(name)) is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
     async def _fetch(self, name: str, actor: str, *, take_upstream: bool) -> FetchResult:
         self._say(name, "waiting for other transfers")

@@ -92,12 +92,12 @@ class WorkDecisions:
         context = self._context
         row = await context.visible_row(repo, number, principal)
         label = principal.label
-        if await context.database.read(lambda db: comments.count(db, repo, number, label)) >= _MAX_COMMENTS:
-            why = f"{label} has commented on {row.name} {_MAX_COMMENTS} times"
-            raise HiveError("too_many_comments", why, hint="decide on it, or say the rest in a message", status=429)
         made: list[WorkComment] = []
 
         def store(db: sqlite3.Connection) -> None:
+            if comments.count(db, repo, number, label) >= _MAX_COMMENTS:
+                why = f"{label} has commented on {row.name} {_MAX_COMMENTS} times"
+                raise HiveError("too_many_comments", why, hint="decide on it, or say the rest in a message", status=429)
             made[:] = [comments.insert(db, repo, number, label, request)]
             detail = {"number": number, "comment": made[0].id, "path": request.path, "line": request.line}
             audit.append(db, actor=principal.actor, action="work_comment", subject=repo, detail=detail)

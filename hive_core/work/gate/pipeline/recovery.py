@@ -82,8 +82,8 @@ class WorkRecovery:
     async def end_all(self, repo: str, why: str) -> None:
         """End all open work for a repository that is removed. The repository's lock must not be held."""
         context = self._context
-        for row in await context.database.read(lambda db: index.open_of(db, repo)):
-            await context.background.cancel(repo, row.number)
+        # Also publications: those of another repository that gets the name begin anew, with the same numbers.
+        await context.background.cancel_all_of(repo)
         async with context.locks[repo]:
             for row in await context.database.read(lambda db: index.open_of(db, repo)):
                 await self._end(row, why)

@@ -179,7 +179,7 @@ async def test_a_real_check_leaves_nothing(tmp_path: Path) -> None:
         order = CheckOrder(repository.path, tree, f"ada/{'0' * 40}", "ada", [Command("tests", ("./test",))])
         outcome = await runner.run(order, lines.append)
         assert (outcome.passed, outcome.reason) == (True, "")
-        assert lines[:2] == ["check tests: ./test", "hello"]
+        assert lines[:2] == ["check tests: ./test", "| hello"]
         with suppress(FileNotFoundError):
             assert [path for path in layout.scratch.iterdir() if path.name.startswith("check-")] == []
         gone = CheckOrder(repository.path, tree, f"ada/{'1' * 40}", "ada", [Command("tests", ("./test",))])

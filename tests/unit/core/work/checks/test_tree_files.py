@@ -53,6 +53,15 @@ def test_everything_is_written_as_it_is_stored(repository: WorkRepository, tmp_p
     assert (files / "\u00fc \\n\"'").read_text() == "odd"
 
 
+def test_directories_count_against_the_disk(repository: WorkRepository, tmp_path: Path) -> None:
+    """A tree of tiny files in very many directories is refused before anything is written."""
+    tree = repository.tree({f"{name}/" + "d/" * 99 + "file": (FILE, "x") for name in "abcdef"})
+    with pytest.raises(HiveError, match="files take up") as refused:
+        write_tree_files(repository.path, tree, tmp_path / "files", 500 * 4_096)
+    assert refused.value.code == "too_large" and not (tmp_path / "files").exists()
+    write_tree_files(repository.path, tree, tmp_path / "files", 700 * 4_096)
+
+
 def test_nothing_is_written_through_a_link(repository: WorkRepository, tmp_path: Path) -> None:
     """A tree that has a name twice, as a link and as a directory, writes nothing outside, in either order."""
     outside = tmp_path / "outside"
@@ -90,7 +99,7 @@ def test_what_a_file_system_cannot_hold_is_refused(repository: WorkRepository, t
 def test_sizes_are_limited(repository: WorkRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many bytes or files are refused before anything is written, also if one object is there many times."""
     tree = repository.tree({str(number): (FILE, "x" * 1024) for number in range(20)})
-    with pytest.raises(HiveError, match="20,480 bytes") as refused:
+    with pytest.raises(HiveError, match="12,288 bytes or more") as refused:
         write_tree_files(repository.path, tree, tmp_path / "files", 10 * 1024)
     assert refused.value.code == "too_large"
     monkeypatch.setattr(tree_files, "MOST_FILES", 10)

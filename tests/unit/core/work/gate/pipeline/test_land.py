@@ -10,6 +10,7 @@ from hive_core.errors import HiveError
 from hive_core.gate.subject import background
 from hive_core.gate.subject.background import BackgroundWork
 from hive_core.work.gate.interfaces import MergedWork
+from hive_core.work.gate.pipeline import decide
 from hive_core.work.gate.records.index import WorkRow
 from tests.unit.core.work.gate.work_hive import ADA, BOB, MANAGER, OPERATOR, FakeCheck, WorkHive, git
 
@@ -215,6 +216,15 @@ async def test_comments_reach_who_submitted(hive: WorkHive) -> None:
     assert "line 2:\n> a" in text and "> Why two?\n> Approve it" in text
 
 
+async def test_remarks_are_limited_also_at_once(hive: WorkHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A party that sends many remarks at once gets no more of them in than one by one."""
+    monkeypatch.setattr(decide, "_MAX_COMMENTS", 2)
+    work = await hive.built({"a": "1"})
+    ends = await asyncio.gather(*(hive.comment(work.number, "x") for _ in range(5)), return_exceptions=True)
+    assert [end.code for end in ends if isinstance(end, HiveError)] == ["too_many_comments"] * 3
+    assert len((await hive.show(work.number)).comments) == 2
+
+
 async def test_failed_work_is_tried_again(hive: WorkHive) -> None:
     """A retry is a new proposal of the same commit by the same party, which nobody may approve who made it."""
     hive.set(checks=[FakeCheck("test")])
@@ -303,3 +313,16 @@ async def test_removed_repository_ends_its_work(hive: WorkHive) -> None:
     assert await hive.rows() == [] and not hive.layout.work_repository("web").exists()
     assert (await hive.messages("ada"))[-1].startswith("Work web/1 was withdrawn by system.\n")
     assert (await hive.gate.verification.verify()).problems == []
+
+
+async def test_removed_repository_publishes_nothing_more(hive: WorkHive) -> None:
+    """A publication that is still to be repeated ends with its repository, as another one may get its name."""
+    hive.set(push="branch")
+    hive.outside.unpublishable += [HiveError("upstream_unreachable", "no route", status=503)] * 100
+    work = await hive.built({"a": "1"})
+    await hive.approve(work.number)
+    await hive.until(work.number, "deployed")
+    del hive.mirrors.found["web"]
+    await hive.gate.forget_repository("web")
+    assert not hive.gate._context.background.is_under_way("web", work.number)
+    assert hive.outside.published == []

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from hive_core.errors import HiveError
 from hive_core.infra.git import cat_file, create, maintenance, objects, refs, trees
+from hive_core.infra.git.command import SECONDS
 from hive_core.infra.git.comparison import whole_diff
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.names import MAIN, TAGS, check_ref, check_sha, is_ref
@@ -162,9 +163,9 @@ class Repository:
         """Return the diff, cut after `limit` bytes, with all changed files; see `trees.diff`."""
         return trees.diff(self.path, old, new, limit, binary=binary)
 
-    def whole_diff(self, old: str | None, new: str, limit: int) -> ShownDiff:
+    def whole_diff(self, old: str | None, new: str, limit: int, seconds: float = SECONDS) -> ShownDiff:
         """Return a diff as `diff` does, in whole blocks and in little time; see `whole_diff.whole_diff`."""
-        return whole_diff.whole_diff(self.path, old, new, limit)
+        return whole_diff.whole_diff(self.path, old, new, limit, seconds)
 
     # Copies and maintenance
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.infra.git.cat_file import CatFileProcess, read_batch
-from hive_core.infra.git.command import EMPTY_TREE, run_in_background
+from hive_core.infra.git.command import EMPTY_TREE, SECONDS, run_in_background
 from hive_core.infra.git.comparison.shown_diff import DiffSpace, ShownDiff, change_of_modes, place_in_diff
 from hive_core.infra.git.names import check_sha
 from hive_core.protocol import FileChange
@@ -41,13 +41,16 @@ class _Change:
     path: bytes
 
 
-def whole_diff(repository: Path, old: str | None, new: str, limit: int) -> ShownDiff:
-    """Return the diff, cut after `limit` bytes, with all changed files, as `trees.diff` does."""
+def whole_diff(repository: Path, old: str | None, new: str, limit: int, seconds: float = SECONDS) -> ShownDiff:
+    """Return the diff, cut after `limit` bytes, with all changed files, as `trees.diff` does.
+
+    Raises HiveError `git_slow` if the files cannot be read within `seconds`.
+    """
     changes = _changes(repository, EMPTY_TREE if old is None else check_sha(old), check_sha(new))
     changes.sort(key=lambda change: place_in_diff(change.path))
     space = DiffSpace(limit)
     names = [name.decode() for change in changes for name in _contents(change)]
-    with read_batch(repository, names) as process:
+    with read_batch(repository, names, seconds) as process:
         for change in changes:
             sides = {name: _read(process) for name in _contents(change)}
             is_text = all(_is_text(content) for content in sides.values() if content is not None)

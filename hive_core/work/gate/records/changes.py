@@ -12,15 +12,19 @@ from pathlib import Path
 
 from hive_core.errors import HiveError
 from hive_core.infra.git.command import checked, run_in_background
-from hive_core.infra.git.comparison.shown_diff import ShownDiff
+from hive_core.infra.git.comparison.shown_diff import DiffSpace, ShownDiff
 from hive_core.infra.git.names import check_sha
 from hive_core.infra.git.repository import Repository
 from hive_core.infra.git.trees import DIFF_MEMORY, DIFF_SECONDS
-from hive_core.protocol import WorkCommit, WorkFile
+from hive_core.protocol import FileChange, WorkCommit, WorkFile
 from hive_core.protocol.work.proposals import FileKind
 
 _WHOLE = "(git needs too long to compare these files line by line: each change is shown as one block)\n"
 """The line before a diff of whole blocks."""
+_NAMES = "(git needs too long to read these files: none of them is shown)\n"
+"""The line in place of a diff of more contents than can be read."""
+_WHOLE_SECONDS = 10.0
+_CHANGES: dict[bytes, FileChange] = {b"A": "added", b"D": "removed"}
 _RAW = re.compile(rb":([0-7]{6}) ([0-7]{6}) [0-9a-f]+ [0-9a-f]+ ([A-Z])[0-9]*")
 _KINDS: dict[bytes, FileKind] = {b"100755": "executable", b"120000": "symlink", b"160000": "submodule"}
 _NO_MODE = b"000000"
@@ -44,15 +48,31 @@ def read_diff(repository: Repository, base: str, commit: str, limit: int) -> Sho
     """Return the diff, cut after `limit` bytes, with all changed files; those that are no text are only named.
 
     If git needs too long or too much memory to compare the lines, the differing part of each file is shown as removed
-    and added, and the first line says so.
+    and added, and the first line says so. If git needs too long even to read them, files are only named.
     """
     try:
         return repository.diff(base, commit, limit, binary=True)
     except HiveError as error:
         if error.code not in ("git_slow", "git_failed"):
             raise
-    diff = repository.whole_diff(base, commit, max(limit - len(_WHOLE), 0))
+    try:
+        diff = repository.whole_diff(base, commit, max(limit - len(_WHOLE), 0), _WHOLE_SECONDS)
+    except HiveError as error:
+        if error.code not in ("git_slow", "git_failed"):
+            raise
+        # Otherwise nobody could be asked to decide, and the work would stay as it is for good.
+        names = DiffSpace(0).result(_read_names(repository.path, base, commit))
+        return ShownDiff(_NAMES, len(_NAMES) + names.size, names.files)
     return ShownDiff(_WHOLE + diff.text, len(_WHOLE) + diff.size, diff.files)
+
+
+def _read_names(repository: Path, base: str, commit: str) -> Iterator[tuple[str, FileChange]]:
+    """Return the changed files, without comparing any."""
+    arguments = ("diff-tree", "-r", "-z", "--raw", "--no-renames", "--ignore-submodules=none")
+    records = checked(repository, *arguments, check_sha(base), check_sha(commit)).split(b"\0")
+    for header, path in zip(records[0::2], records[1::2], strict=False):
+        change = _CHANGES.get(header[-1:], "changed")
+        yield path.decode(errors="surrogateescape"), change
 
 
 def read_contents(repository: Repository, base: str, commit: str, limit: int) -> Contents:

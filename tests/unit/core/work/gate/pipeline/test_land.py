@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NoReturn
 
 import pytest
 
 from hive_core.errors import HiveError
 from hive_core.gate.subject import background
 from hive_core.gate.subject.background import BackgroundWork
+from hive_core.infra.git import trees
+from hive_core.infra.git.comparison import whole_diff
 from hive_core.work.gate.interfaces import MergedWork
 from hive_core.work.gate.pipeline import decide
 from hive_core.work.gate.records.index import WorkRow
@@ -223,6 +226,23 @@ async def test_remarks_are_limited_also_at_once(hive: WorkHive, monkeypatch: pyt
     ends = await asyncio.gather(*(hive.comment(work.number, "x") for _ in range(5)), return_exceptions=True)
     assert [end.code for end in ends if isinstance(end, HiveError)] == ["too_many_comments"] * 3
     assert len((await hive.show(work.number)).comments) == 2
+
+
+async def test_work_that_cannot_be_shown_is_decided_on(hive: WorkHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work whose files take too long to read waits for its decision all the same, and names every file as not shown."""
+
+    def slow(*_: object, **__: object) -> NoReturn:
+        raise HiveError("git_slow", "too slow", status=503)
+
+    monkeypatch.setattr(trees, "diff", slow)
+    monkeypatch.setattr(whole_diff, "whole_diff", slow)
+    work = await hive.built({"a": "1", "README": "other\n"})
+    assert [(file.path, file.change, file.shown) for file in work.files] == [
+        ("README", "changed", 0),
+        ("a", "added", 0),
+    ]
+    (asked,) = await hive.messages("hm1nd")
+    assert "Changed files: 2. Of 2 this message does not show all" in asked
 
 
 async def test_failed_work_is_tried_again(hive: WorkHive) -> None:

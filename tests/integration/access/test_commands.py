@@ -126,8 +126,10 @@ def visit(caller: Caller) -> None:
         os.write(terminal, b"stty size; echo a$((40 + 2))b\r")
         assert "30 100" in read_until(terminal, "a42b")
         termios.tcsetwinsize(terminal, (40, 120))
-        os.write(terminal, b"sleep 100\r")
+        os.write(terminal, b"echo e$((1 + 1))f; sleep 100\r")
+        read_until(terminal, "e2f")
         os.write(terminal, b"\x03")  # Ctrl-C ends the program in the agent, and not the session.
+        read_until(terminal, r"[#$] ")  # What is typed while Ctrl-C takes effect is lost, as on every terminal.
         os.write(terminal, b"stty size; echo c$((40 + 2))d\r")
         assert "40 120" in read_until(terminal, "c42d")
         os.write(terminal, b"exit 5\r")

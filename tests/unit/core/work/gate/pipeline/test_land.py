@@ -338,11 +338,11 @@ async def test_removed_repository_ends_its_work(hive: WorkHive) -> None:
 async def test_removed_repository_publishes_nothing_more(hive: WorkHive) -> None:
     """A publication that is still to be repeated ends with its repository, as another one may get its name."""
     hive.set(push="branch")
-    hive.outside.unpublishable += [HiveError("upstream_unreachable", "no route", status=503)] * 100
+    hive.publisher.unpublishable += [HiveError("upstream_unreachable", "no route", status=503)] * 100
     work = await hive.built({"a": "1"})
     await hive.approve(work.number)
     await hive.until(work.number, "deployed")
     del hive.mirrors.found["web"]
     await hive.gate.forget_repository("web")
     assert not hive.gate._context.background.is_under_way("web", work.number)
-    assert hive.outside.published == []
+    assert hive.publisher.published == []

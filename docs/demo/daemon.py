@@ -58,15 +58,39 @@ class Daemon:
             raise DemoFailed(f"the daemon has ended (exit code {self._process.returncode})", tail(self._log))
 
     def command(self, *arguments: str) -> None:
-        """Show and carry out a command of `hive-c0re`. It is away from the terminal: Ctrl-C is for the demo alone."""
+        """Show and carry out a command of `hive-c0re`, whose output is shown as it comes."""
+        done = self._carry_out(arguments, None)
+        if done.returncode != 0:
+            raise DemoFailed(f"`hive-c0re {arguments[0]}` failed", done.stderr.splitlines())
+
+    def output(self, *arguments: str) -> list[str]:
+        """Show and carry out a command; returns the lines that it prints."""
+        done = self._carry_out(arguments, subprocess.PIPE)
+        if done.returncode != 0:
+            raise DemoFailed(f"`hive-c0re {arguments[0]}` failed", done.stderr.splitlines())
+        return done.stdout.splitlines()
+
+    def refused(self, *arguments: str) -> list[str]:
+        """Show and carry out a command that has to fail; returns the lines that say why."""
+        done = self._carry_out(arguments, subprocess.PIPE)
+        if done.returncode == 0:
+            raise DemoFailed(f"`{' '.join(arguments)}` did not fail, and has to")
+        return done.stderr.splitlines()
+
+    def _carry_out(self, arguments: Sequence[str], output: int | None) -> subprocess.CompletedProcess[str]:
+        """Run the command away from the terminal: Ctrl-C is for the demo alone."""
         view.command(*arguments)
         self.check()
         line = [sys.executable, "-m", "hive_core", "--socket", str(self.layout.host_socket), *arguments]
-        done = subprocess.run(  # noqa: S603 - our own program
-            line, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        return subprocess.run(  # noqa: S603 - our own program
+            line,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
-        if done.returncode != 0:
-            raise DemoFailed(f"`hive-c0re {arguments[0]}` failed", done.stderr.splitlines())
 
     def agent_log(self, name: str) -> list[str]:
         """The last lines of an agent's log."""

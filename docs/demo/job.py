@@ -18,7 +18,6 @@ from hive_core.cli.events import follow
 from hive_core.protocol.names import MANAGER, OPERATOR
 
 AGENTS = (MANAGER, "ada", "bob")
-WISH = "Please get me the release notes for 1.4."
 _TICK_SECONDS = 0.2
 _FAILURES = 3
 """A turn that failed is tried again, so that one failure (an overloaded API) is not the end."""
@@ -27,38 +26,46 @@ EventData = Mapping[str, Any]
 
 
 class Job:
-    """What the events tell of the job that began with message `asked` to the agent `does`. Pure."""
+    """The state of a job, from the events since message `asked` to the agent `does`. Pure.
 
-    def __init__(self, asked: int, does: str = MANAGER) -> None:
+    With a repository the job is done only when work for it has landed.
+    """
+
+    def __init__(self, asked: int, does: str, repo: str = "") -> None:
         self.asked = asked
         self.does = does
-        self.messages = 0
         self.answered = False
+        self._wants_work = bool(repo)
+        self._submitted = self._landed = False
         self._states = dict.fromkeys(AGENTS, "idle")
         self._failures: Counter[str] = Counter()
 
     @property
     def done(self) -> bool:
-        """The operator has the answer, and everyone has finished."""
-        return self.answered and set(self._states.values()) == {"idle"}
+        """The operator has the answer, the work has landed, and everyone has finished."""
+        return self.answered and self._landed >= self._wants_work and set(self._states.values()) == {"idle"}
 
     def take(self, event: EventData) -> None:
         """Learn from an event; raises DemoFailed (without a log) if the job will not be done."""
         kind, data = event["kind"], event["data"]
         if kind == "message.sent":
             self._sent(data)
+        elif kind == "work.changed":
+            self._submitted = True
+            self._landed = self._landed or data["state"] == "deployed"
         elif kind == "agent.state" and data["agent"] in self._states:
             self._state(data["agent"], data["state"], data.get("detail", ""))
         elif kind == "agent.lifecycle" and data["lifecycle"] == "failed":
             raise AgentFailed(data["agent"], f"does not run: {data.get('cause')}")
 
     def _sent(self, data: EventData) -> None:
-        if data["id"] >= self.asked and not self.answered:
-            self.messages += 1
-            self.answered = data["to"] == OPERATOR and data["reply_to"] == self.asked
+        if data["to"] == OPERATOR and data["reply_to"] == self.asked:
+            self.answered = True
 
     def _state(self, name: str, state: str, detail: str) -> None:
         self._states[name] = state
+        if self._wants_work and self.answered and not self._submitted and name == self.does and state == "idle":
+            raise AgentFailed(name, "has ended its turn without submitting work")
         if state == "needs_login":
             raise AgentFailed(name, f"has no valid login: {detail}")
         if state == "failed":
@@ -100,7 +107,7 @@ class Flow:
                 yield None
 
 
-def ask(daemon: Daemon, agent: str = MANAGER, wish: str = WISH) -> int:
+def ask(daemon: Daemon, agent: str, wish: str) -> int:
     """Ask an agent for something, as the operator; the message's number."""
     return int(daemon.client.post("/v1/messages", {"to": agent, "body": wish})["id"])
 

@@ -1,4 +1,4 @@
-"""The demo: a hive of a manager and two agents, which do a small job together. Run it with `./dev demo`."""
+"""The demo: an agent mends a repository, and agents change themselves. Run it with `./dev demo`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 import gate
-import job
 import login
+import seal
 import view
+import work
 from daemon import Daemon, running
 from failure import DemoFailed
-from job import AGENTS, Flow, Job
+from job import AGENTS, Flow
 
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import coloured_agent, coloured_state
@@ -49,46 +50,55 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("./dev demo", description="A hive of a manager and two agents at work.")
-    parser.add_argument("--once", action="store_true", help="end after the job; without a terminal it always does")
-    parser.add_argument("--claude", action="store_true", help="let Claude Code do the job, with your key or login")
+    parser = argparse.ArgumentParser("./dev demo", description="An agent mends a repository; agents change themselves.")
+    parser.add_argument("--once", action="store_true", help="end by itself; without a terminal it always does")
+    parser.add_argument("--claude", action="store_true", help="let Claude Code do the work, with your key or login")
     parser.add_argument("--keep", action="store_true", help="keep the hive's state directory")
     return parser.parse_args()
 
 
 def _demo(options: argparse.Namespace) -> None:
     access = login.find(os.environ) if options.claude else None
+    limit = _MODEL_SECONDS if access else _SCRIPT_SECONDS
     view.intro(access.words if access else None)
     with running(access.passed if access else (), options.keep) as daemon:
         view.heading("Starting the daemon")
         confinement = _open(daemon)
-        view.heading("Making the agents")
-        for name in AGENTS:
+        view.heading("A repository with a failing test, and the agents")
+        work.make_repository(daemon.layout.state_dir / work.REPOSITORY)
+        work.register(daemon, daemon.layout.state_dir / work.REPOSITORY)
+        names = AGENTS if access is None else AGENTS[:2]
+        for name in names:
             _spawn(daemon, name, access)
-        view.heading("The job")
-        asked, started = Job(job.ask(daemon)), time.monotonic()
+        view.heading("The work")
+        started = time.monotonic()
         flow = Flow(daemon)
-        job.watch(daemon, flow, asked, _MODEL_SECONDS if access else _SCRIPT_SECONDS)
+        landed = work.play(daemon, flow, limit)
         took = time.monotonic() - started
-        ends = _gate(daemon, flow) if access is None else []
+        work.result(daemon, landed)
+        ends = _gate_and_seal(daemon, flow, confinement) if access is None else []
         view.heading("Done.")
-        view.fact("time", f"{took:.1f} s for the job")
-        view.fact("messages", f"{asked.messages}, each on disk before its sender went on")
-        view.fact("agents", ", ".join(map(coloured_agent, AGENTS)))
-        view.fact("confinement", confinement)
+        view.fact("work", f"{landed} landed, {took:.1f} s after it was asked for")
         for end in ends:
             view.fact("proposal", end)
-        if options.keep and ends:
-            view.how_to_look(gate.look_at_it(daemon.layout.applied))
+        view.fact("agents", ", ".join(map(coloured_agent, names)))
+        view.fact("confinement", confinement)
+        view.how_to_go_on()
+        look = " ".join(work.branch(daemon))
+        if options.keep:
+            view.how_to_look(look)
         if not options.once and sys.stdout.isatty():
-            view.how_to_talk(daemon.layout.host_socket, gate.look_at_it(daemon.layout.applied) if ends else [])
+            view.how_to_talk(daemon.layout.host_socket, look, scripted=access is None)
             _play(flow)
 
 
-def _gate(daemon: Daemon, flow: Flow) -> list[str]:
-    """Show how agents' configurations change; how each proposal ended, in words."""
-    ends = gate.play(daemon, flow, _SCRIPT_SECONDS)
-    gate.history(daemon)
+def _gate_and_seal(daemon: Daemon, flow: Flow, confinement: str) -> list[str]:
+    """Show how agents' configurations change, and what a sealed agent cannot do; how each proposal ended, in words."""
+    if not confinement.startswith("bubblewrap"):
+        view.say("\nWithout bubblewrap nothing seals an agent: that part of the demo is left out.")
+        return [gate.play(daemon, flow, _SCRIPT_SECONDS, gate.DENIED)]
+    ends = [gate.play(daemon, flow, _SCRIPT_SECONDS, act) for act in (gate.SEALED, gate.DENIED)]
+    seal.play(daemon)
     return ends
 
 
@@ -107,7 +117,8 @@ def _open(daemon: Daemon) -> str:
 
 def _spawn(daemon: Daemon, name: str, access: login.Login | None) -> None:
     """Make an agent from its files, and start it."""
-    line = ["spawn", name, "--config-dir", os.path.relpath(_CONFIGS / name)]
+    files = _CONFIGS / ("claude" if access is not None and name == "ada" else name)
+    line = ["spawn", name, "--config-dir", os.path.relpath(files)]
     if access is None:
         daemon.command(*line)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,30 @@ from hive_core.cli.output import coloured_agent, dim, width
 from hive_core.text import visible
 
 _NAME = 11
-_BODY_LINES = 30
+_BODY_LINES = 24
 """How much of a message is shown: a review holds a whole diff."""
+_STEPS = frozenset({"building", "built"})
 
 INTRO = (
-    ("you", "operator", "ask the manager for release notes"),
-    ("hm1nd", "hm1nd", "the manager, gives the job to ada"),
-    ("ada", "ada", "writes a draft, and asks bob for a review"),
-    ("bob", "bob", "finds something to put right"),
-    ("hm1nd", "hm1nd", "brings you the result"),
+    ("you", "operator", "have a repository with a failing test, and ask ada to mend it"),
+    ("ada", "ada", "submits work: its check fails, ada mends that too, and the check passes"),
+    ("hm1nd", "hm1nd", "the manager, reviews the work and approves it; it lands on the branch"),
 )
 INTRO_GATE = (
-    ("ada", "ada", "then proposes a change of itself: hm1nd reads and approves it, and it is deployed"),
+    ("ada", "ada", "then proposes a change of itself, to do without a network: hm1nd approves it"),
     ("bob", "bob", "proposes one that gives it a shell: hm1nd denies it, and says why"),
 )
 """The job and what follows, as a person would tell it: who is named, whose colour that is, and what they do."""
 
+COMMANDS = ("list", "inbox", 'send ada "Please let a voucher lower the total."', "work --state all", "logs ada")
+GATE_COMMANDS = ("proposals --state all", "proposals show bob/1", "history ada")
 
-PROPOSALS = ("proposals --state all", "proposals show bob/1", "history ada")
+OWN = (
+    f"{PROGRAM} serve",
+    f"{PROGRAM} repo add app ~/app --check 'tests: make test'",
+    f'{PROGRAM} run app "Please mend the failing test." --backend claude',
+)
+"""The three commands for Claude Code and a repository of one's own; the first one in a terminal of its own."""
 
 
 def say(text: str = "") -> None:
@@ -50,11 +56,11 @@ def heading(text: str) -> None:
 
 
 def intro(access: str | None) -> None:
-    """What is going to happen, and what drives the agents: Claude Code with `access`, or a script."""
+    """Say what is going to happen, and what drives the agents: Claude Code with `access`, or a script."""
     driven = "They follow a script; no model is asked."
     if access is not None:
-        driven = f"Claude Code drives them, with {access}: about ten calls of the model."
-    say(f"{click.style('A hive: a manager and two agents do a small job together.', bold=True)}\n{driven}\n")
+        driven = f"Claude Code drives them, with {access}: about twenty calls of the model."
+    say(f"{click.style('A hive: agents mend a repository, and review what they do.', bold=True)}\n{driven}\n")
     for shown, name, does in (*INTRO, *(INTRO_GATE if access is None else ())):
         say(f"  {coloured_agent(name, shown.ljust(_NAME))}{does}")
 
@@ -70,7 +76,9 @@ def shell(*line: str) -> None:
 
 
 def event(happened: Mapping[str, Any]) -> None:
-    """One event, as `hive-c0re watch` shows it, but for the end of a long message."""
+    """Show one event as `hive-c0re watch` does, but for steps in between and the end of a long message."""
+    if happened["kind"] in ("proposal.changed", "work.changed") and happened["data"].get("state") in _STEPS:
+        return
     shown = lines(happened, width(), every=False)
     for line in shown[: _BODY_LINES + 1]:
         say(line)
@@ -89,16 +97,24 @@ def fact(name: str, text: str) -> None:
     say(f"  {dim(name.ljust(13))}{text}")
 
 
-def how_to_look(commands: Sequence[str]) -> None:
-    """What tells afterwards what was changed, and why."""
-    heading("Look at what was proposed and decided:")
+def how_to_go_on() -> None:
+    """Print how to do the same with Claude Code and a repository of one's own."""
+    heading("The same with Claude Code and a repository of yours, in two terminals:")
     say()
-    for line in commands:
+    say("  export HIVE_STATE_DIR=$HOME/hive ANTHROPIC_API_KEY=... HIVE_PASS_ENVIRONMENT=ANTHROPIC_API_KEY")
+    for line in OWN:
         say(f"  {line}")
 
 
-def how_to_talk(socket: Path, more: Sequence[str]) -> None:
-    """What to paste into another terminal; `more` are commands that need no daemon."""
+def how_to_look(command: str) -> None:
+    """Print what shows the result afterwards."""
+    heading("Look at the branch:")
+    say()
+    say(f"  {command}")
+
+
+def how_to_talk(socket: Path, look: str, *, scripted: bool) -> None:
+    """Print what to paste into another terminal; `look` needs no daemon."""
     heading("The hive stays up. Talk to it from another terminal:")
     export = f"export HIVE_SOCKET={shlex.quote(str(socket))}"
     installed = Path(sys.executable).with_name(PROGRAM)
@@ -109,16 +125,8 @@ def how_to_talk(socket: Path, more: Sequence[str]) -> None:
         program = f"{shlex.quote(sys.executable)} -m hive_core"
     say()
     say(f"  {export}")
-    for arguments in (
-        "list",
-        "inbox",
-        'ask hm1nd "release notes for 2.0"',
-        "logs ada",
-        *(PROPOSALS if more else ()),
-        "watch",
-    ):
+    for arguments in (*COMMANDS, *(GATE_COMMANDS if scripted else ()), "watch"):
         say(f"  {program} {arguments}")
-    for line in more:
-        say(f"  {line}")
+    say(f"  {look}")
     say()
     say(f"Below goes on what `{PROGRAM} watch` shows. {click.style('Ctrl-C', bold=True)} ends the demo.")

@@ -55,37 +55,73 @@ def run(place: Path, *arguments: str, limit: float = SECONDS, **more: str) -> su
 
 
 def assert_job_done(shown: str) -> None:
-    """The whole job was shown, in its order, and summed up."""
-    steps = ["operator → hm1nd", "hm1nd → ada", "ada → bob", "bob → ada", "ada → hm1nd", "hm1nd → operator", "Done."]
-    places = [shown.index(step) for step in steps]
-    assert places == sorted(places)
-    assert re.search(r"^ +messages +6,", shown, re.MULTILINE)
-    assert re.search(r"^ +agents +hm1nd, ada, bob$", shown, re.MULTILINE)
+    """The work was submitted, reviewed and landed, and its result shown, in this order."""
+    assert_in_order(
+        shown,
+        "hive-c0re repo add shop",
+        "operator → ada",
+        r"ada work shop/\d submitted",
+        "system → hm1nd",
+        r"Review work shop/\d: approve or deny it \(state built\)\.",
+        "- tests: passed",
+        r"hm1nd work shop/\d approved",
+        r"system work shop/\d landed",
+        "The result",
+        r"^\$ hive-c0re work diff shop/\d$",
+        r"^  \+\+\+ b/prices\.py$",
+        r"^  \w{7} \(HEAD -> main\) ",
+        "^  \\w{7} Prices of orders$",
+        "^Done.$",
+        r"^ +work +shop/\d landed",
+        r"^  hive-c0re run app ",
+    )
     assert len(re.findall(r"^ +confinement +(bubblewrap|plain processes, not confined): \S", shown, re.MULTILINE)) == 2
 
 
+def assert_mended_itself(shown: str) -> None:
+    """The check of the first attempt failed, the agent heard of it, and its second attempt passed."""
+    assert_in_order(
+        shown,
+        "ada work shop/1 submitted",
+        r"Work shop/1 failed\.",
+        r"ERROR: test_is_zero_for_an_empty_order",
+        "ada work shop/2 submitted",
+        "hm1nd work shop/2 approved",
+        "ada → operator  #5 answers #1 Done: shop/2 has landed",
+        r"^  \+    return sum\(prices\)$",
+    )
+
+
 def assert_gate_shown(shown: str) -> None:
-    """A change was proposed, reviewed, approved and deployed; another one was denied with its reason; git tells it."""
-    steps = [
+    """A change was approved and deployed, another one denied with its reason, and the sealed agent reaches nothing."""
+    assert_in_order(
+        shown,
         "operator → ada",
+        "ada changes itself",
         "system → hm1nd",
-        "Review proposal ada/1: approve or deny it (state built).",
-        "turn_timeout: 3600 -> 600 (lowered)",
-        "Proposal ada/1 is deployed.",
+        r"Review proposal ada/1: approve or deny it \(state built\)\.",
+        "network: host -> sealed",
+        r"Proposal ada/1 is deployed\.",
         "ada → operator",
         "operator → bob",
-        "Review proposal bob/1: approve or deny it (state built).",
+        r"Review proposal bob/1: approve or deny it \(state built\)\.",
         "tools: added Bash, Write",
-        "Proposal bob/1 was denied by hm1nd.",
+        r"Proposal bob/1 was denied by hm1nd\.",
         "> bob reads and writes messages",
         "bob → operator",
-        "tag: deployed/1",
-        "tag denied/1",
-        "Done.",
-    ]
+        "The seal",
+        r"/dev/tcp/1\.1\.1\.1/443: Network is unreachable",
+        "ls: cannot access .*/agents/bob/state': No such file or directory",
+        "touch: .*: Read-only file system",
+        r"^ +proposal +ada/1 deployed, approved by hm1nd$",
+        r"^ +proposal +bob/1 denied: bob ",
+    )
+
+
+def assert_in_order(shown: str, *patterns: str) -> None:
+    """Each pattern is found after the one before it."""
     at = 0
-    for step in steps:
-        at = shown.find(step, at)
-        assert at >= 0, f"{step!r} is not shown after what comes before it:\n{shown}"
-    assert re.search(r"^ +proposal +ada/1 deployed, approved by hm1nd$", shown, re.MULTILINE)
-    assert re.search(r"^ +proposal +bob/1 denied: bob ", shown, re.MULTILINE)
+    for pattern in patterns:
+        found = re.compile(pattern, re.MULTILINE).search(shown, at)
+        assert found is not None, f"{pattern!r} is not shown after what comes before it:\n{shown}"
+        at = found.end()

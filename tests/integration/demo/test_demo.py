@@ -20,6 +20,7 @@ from tests.integration.demo.run_demo import (
     SECONDS,
     assert_gate_shown,
     assert_job_done,
+    assert_mended_itself,
     assert_nothing_left,
     environment,
     processes,
@@ -103,6 +104,7 @@ def test_ends_by_itself_without_a_terminal(place: Path) -> None:
     done = run(place)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_job_done(done.stdout)
+    assert_mended_itself(done.stdout)
     assert_gate_shown(done.stdout)
     assert "\x1b" not in done.stdout
     assert_nothing_left(place)
@@ -114,7 +116,7 @@ def lines_of_the_readme_not_in(printed: str) -> list[str]:
     shown = [
         line
         for block in blocks(ROOT / "README.md")
-        if "ada/1" in block or "1.4." in block
+        if "shop/1" in block or "ada/1" in block
         for line in block.splitlines()
     ]
     assert len(shown) > 30
@@ -134,32 +136,43 @@ def test_once_ends_by_itself_on_a_terminal(terminal: Terminal, place: Path) -> N
     (kept,) = place.iterdir()
     assert f"kept in {kept}" in terminal.shown
     assert (kept / "hive.sqlite").exists()
-    log, denial = [output(command, place) for command in re.findall(r"^  (git .*)$", terminal.shown, re.MULTILINE)]
-    assert {"main", "deployed/1"} <= set(re.findall(r"[\w/]+", log.splitlines()[0]))
-    assert "no tools" in denial
+    (command,) = re.findall(r"^  (git .*)$", terminal.shown, re.MULTILINE)
+    assert [line.split(maxsplit=1)[1] for line in output(command, place).splitlines()] == [
+        "(HEAD -> main) Count every item of an order, also of an empty one",
+        "Begin the total with the first item",
+        "Prices of orders",
+    ]
 
 
 def test_stays_up_to_be_talked_to_until_ctrl_c(terminal: Terminal, place: Path) -> None:
     """The commands that the demo prints for another terminal work as they are; Ctrl-C then ends it, and everything."""
     terminal.read_until(READY)
+    said = terminal.shown[terminal.shown.index("Talk to it from another terminal") :]
     pattern = r"^  (export .*|(?:\S+ -m hive_core|hive-c0re|git) .*)$"
-    export, *commands = re.findall(pattern, terminal.shown, re.MULTILINE)
-    answers = [output(f"{export}\n{command}", place) for command in commands if not command.endswith(" watch")]
+    export, *commands = re.findall(pattern, said, re.MULTILINE)
+    answers = []
+    for command in commands:
+        if not command.endswith(" watch"):
+            answers.append(output(f"{export}\n{command}", place))
+        if " send ada " in command:
+            terminal.read_until("Done: shop/3 has landed")
     assert re.findall(r"^(\w+) +\w+ +running +idle", answers[0], re.MULTILINE) == ["hm1nd", "ada", "bob"]
-    assert "Release notes for 1.4" in answers[1]
-    assert answers[2].startswith("Release notes for 2.0, reviewed by bob:")
-    assert "serving ada" in answers[3]
-    assert re.findall(r"^(\w+/1) +config +(\w+)", answers[4], re.MULTILINE) == [
+    assert "shop/2 has landed" in answers[1]
+    # ada runs on what was approved: it still submits work, from its sealed sandbox, and it lands.
+    assert answers[2].startswith("message ")
+    assert re.findall(r"^(shop/\d) +(\w+)", answers[3], re.MULTILINE) == [
+        ("shop/3", "deployed"),
+        ("shop/2", "deployed"),
+        ("shop/1", "failed"),
+    ]
+    assert "serving ada" in answers[4]
+    assert re.findall(r"^(\w+/1) +config +(\w+)", answers[5], re.MULTILINE) == [
         ("bob/1", "denied"),
         ("ada/1", "deployed"),
     ]
-    assert "tools: added Bash, Write" in answers[5]
-    assert "Drafts with numbers" in answers[6]
-    assert "tag: deployed/1" in answers[7]
-    assert "no tools" in answers[8]
-    # ada runs on what was approved: its draft has the numbers, and bob has nothing to ask.
-    assert "Restoring is much faster" not in terminal.shown[terminal.shown.index("notes for 2.0") :]
-    terminal.read_until("Release notes for 2.0")
+    assert "tools: added Bash, Write" in answers[6]
+    assert "Work without a network" in answers[7]
+    assert "Let a voucher lower the total" in answers[8]
 
     terminal.press_ctrl_c()
     assert terminal.end() == 0
@@ -170,7 +183,7 @@ def test_stays_up_to_be_talked_to_until_ctrl_c(terminal: Terminal, place: Path) 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(
-    "moment", ["Starting the daemon", "$ hive-c0re spawn ada", "hm1nd thinking", "Review proposal ada/1"]
+    "moment", ["Starting the daemon", "$ hive-c0re spawn ada", "work shop/1 submitted", "Review proposal ada/1"]
 )
 def test_ctrl_c_on_the_way_ends_everything(terminal: Terminal, place: Path, moment: str) -> None:
     """Ctrl-C before the job is done ends the demo with 130, without a traceback and with nothing left."""

@@ -1,4 +1,4 @@
-"""`./dev demo --claude`: the same job, done by real Claude Code with a model of ours."""
+"""`./dev demo --claude`: the same work, done by real Claude Code with a loopback model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tests.helpers.fake_messages_api import (
     model_server,
 )
 from tests.integration.backends.claude_code import needs_claude
+from tests.integration.demo.mending_model import mend
 from tests.integration.demo.run_demo import assert_job_done, assert_nothing_left, processes, run
 
 CLAUDE_SECONDS = 300
@@ -60,18 +60,18 @@ async def test_claude_with_a_refused_key_ends_with_the_reason(place: Path) -> No
     async with model_server(refuse) as server:
         done = await run_claude(place, server.url, ANTHROPIC_API_KEY="wrong")
     assert done.returncode == 1
-    assert "The demo failed: hm1nd has no valid login" in done.stdout
-    assert "serving hm1nd (claude)" in done.stdout
+    assert "The demo failed: ada has no valid login" in done.stdout
+    assert "serving ada (claude)" in done.stdout
     assert_nothing_left(place)
 
 
 @needs_claude
 @pytest.mark.timeout(CLAUDE_SECONDS + 30)
 @pytest.mark.parametrize("access", ["key", pytest.param("login", marks=pytest.mark.thorough)])
-async def test_claude_does_the_same_job(place: Path, access: str) -> None:
-    """Real Claude Code does the job with a key from the environment, or with a login that `claude` has made.
+async def test_claude_does_the_same_work(place: Path, access: str) -> None:
+    """Real Claude Code does the work with a key from the environment, or with a login that `claude` has made.
 
-    Only the model is ours. It answers what the agents' prompts ask for, from what it is shown alone.
+    Only the model is a stand-in. It does what the agents' prompts ask for, from what it is shown alone.
     """
     more = {"ANTHROPIC_API_KEY": "test"} if access == "key" else {}
     if access == "login":
@@ -80,7 +80,7 @@ async def test_claude_does_the_same_job(place: Path, access: str) -> None:
         done = await run_claude(place, server.url, **more)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_job_done(done.stdout)
-    assert "proposes" not in done.stdout  # the gate's part follows a script, which these agents do not have
+    assert "The seal" not in done.stdout  # the gate's part follows a script, which these agents do not have
     assert "nothing is left" in done.stdout
     assert processes(place) == []
 
@@ -105,33 +105,21 @@ def write_login(home: Path, *, lasts: float) -> None:
 
 
 async def model(request: dict[str, Any]) -> Blocks:
-    """A model that follows the demo's prompts."""
+    """A model that follows the demo's prompts: one agent mends and submits, the manager reviews."""
     tools = {tool["name"] for tool in request.get("tools", [])}
-    if "mcp__hive__send" not in tools or has_tool_result(request):
+    if "mcp__hive__send" not in tools:
         return [Text("Done.")]
-    found = re.search(r"message (\d+) from (\w+)", last_user_text(request))
-    assert found is not None
-    number, sender = int(found[1]), found[2]
-    system = json.dumps(request["system"])
-    if "You lead a team of two" in system:
-        if sender == "operator":
-            return send("ada", "Please write the release notes for 1.4. bob has to review them.")
-        return send("operator", "Release notes for 1.4: ...", asked_by("operator", request))
-    if "You write release notes" in system:
-        if sender == "hm1nd":
-            return send("bob", "Please review: restoring is much faster.")
-        return send("hm1nd", "Release notes for 1.4: restoring takes 40 s.", asked_by("hm1nd", request))
-    assert "You review texts" in system
-    return send("ada", "How much faster?", number)
+    if "You review the work" in json.dumps(request["system"]):
+        return review(request)
+    return mend(request, "prices.py", "sed -i 's/prices\\[1:\\]/prices/' prices.py && python3 -m unittest")
 
 
-def send(to: str, body: str, reply_to: int | None = None) -> Blocks:
-    answers: Mapping[str, object] = {} if reply_to is None else {"reply_to": reply_to}
-    return [ToolUse("mcp__hive__send", {"to": to, "body": body, **answers})]
-
-
-def asked_by(name: str, request: dict[str, Any]) -> int:
-    """The number of the first message from `name` in the whole conversation."""
-    found = re.search(rf"message (\d+) from {name}", json.dumps(request["messages"]))
-    assert found is not None
-    return int(found[1])
+def review(request: dict[str, Any]) -> Blocks:
+    """Approve the work that the hive asks for, if its checks have passed."""
+    text = last_user_text(request)
+    call = re.search(r'approve_work\(repo="(\w+)", number=(\d+), commit="(\w+)", expect="built"', text)
+    if has_tool_result(request) or call is None:
+        return [Text("Done.")]
+    assert "- tests: passed" in text
+    decision = {"repo": call[1], "number": int(call[2]), "commit": call[3], "expect": "built", "note": "Well done."}
+    return [ToolUse("mcp__hive__approve_work", decision)]

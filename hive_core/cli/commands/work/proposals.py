@@ -121,7 +121,7 @@ def show(socket: str | None, name: str, as_json: bool) -> None:
     _print_section("Description, in the words of who submitted it:", [visible(str(answer.get("description", "")))])
     _print_section("Checks:", [escaped_line(str(line)) for line in answer.get("checks", [])] or ["no checks"])
     _print_section("Commits, whose authors are what they claim to be:", commits)
-    _print_section("Files:", [_file(item) for item in answer.get("files", [])])
+    _print_section("Files:", [file_line(item) for item in answer.get("files", [])])
     _print_section("Comments:", list(_comments(answer.get("comments", []), present)))
 
 
@@ -219,7 +219,8 @@ def _facts(answer: Answer, present: Any) -> Iterator[tuple[str, str]]:
         yield "Diff", f'{answer.get("diff_bytes")} bytes: show it with "hive-c0re work diff {work_name(answer)}"'
 
 
-def _file(item: Answer) -> str:
+def file_line(item: Answer) -> str:
+    """Format a changed file as one line."""
     size, part, is_text = int(item["size"]), int(item["shown"]), bool(item.get("is_text", True))
     notes = [str(item.get("kind"))] if item.get("kind") not in (None, "file") else []
     notes += ["binary"] if item.get("binary") else []

@@ -1,0 +1,138 @@
+"""The command `run`."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import click
+
+from hive_core.cli.arguments import complete_agents, json_option, print_json
+from hive_core.cli.client import Client, work_path
+from hive_core.cli.commands.steering.turn_view import entry_lines, follow_agent
+from hive_core.cli.commands.steering.wish import Wish, follow_wish
+from hive_core.cli.commands.work.proposals import file_line
+from hive_core.cli.commands.work.repositories import complete_repositories, repository_path
+from hive_core.cli.commands.work.work_names import Answer, standing, work_name
+from hive_core.cli.errors import Failure
+from hive_core.cli.output import width
+from hive_core.cli.waiting import show_progress, wait_until_ready
+from hive_core.text import escaped_line, visible
+
+_BUILD_SECONDS = 86_400.0
+_START_SECONDS = 120.0
+_NAME_LENGTH = 9
+_NEW_BACKEND = "claude"
+_SHOWN = frozenset({"text", "call", "notice", "result"})
+
+
+@click.command()
+@click.argument("repo", shell_complete=complete_repositories)
+@click.argument("wish")
+@click.option("--agent", metavar="NAME", shell_complete=complete_agents, help="Agent that does it; made if missing.")
+@click.option("--backend", metavar="BACKEND", help=f"Backend of the agent; a new one has {_NEW_BACKEND} without it.")
+@json_option
+@click.pass_obj
+def run(socket: str | None, repo: str, wish: str, agent: str | None, backend: str | None, as_json: bool) -> None:
+    """Have an agent do something in a repository, and show it working.
+
+    Takes an idle agent that has the repository, or makes one, and gives it the wish. Ends when the agent has submitted
+    work whose checks have passed, with the changed files and the command that lands the work. Ctrl-C ends the watching,
+    not the agent's work.
+
+    \b
+    Examples:
+      hive-c0re run shop "Please mend the failing test."
+      hive-c0re run shop "Update the README." --agent ada
+    """
+    client = Client(socket)
+    users = [str(name) for name in client.get(repository_path(repo)).get("agents", [])]
+    name = _take(client, users, repo, agent, backend) or _make(client, users, repo, agent, backend, quiet=as_json)
+    before = _newest(client, repo)
+    asked = int(client.post("/v1/messages", {"to": name, "body": wish})["id"])
+    if not as_json:
+        click.echo(f"{name} has your wish (message {asked})", err=True)
+        threading.Thread(target=_show_turn, args=(socket, name), daemon=True).start()
+    done = follow_wish(client, Wish(name, repo, asked, before), lambda text: click.echo(text, err=True))
+    answer = client.get(work_path(repo, int(done["number"])))
+    if as_json:
+        print_json(answer)
+    else:
+        _report(answer)
+
+
+def _take(client: Client, users: list[str], repo: str, agent: str | None, backend: str | None) -> str | None:
+    """Return the agent that is to do it: the named one, or an idle one with the repository; None to make one."""
+    agents: dict[str, Any] = {str(each["name"]): each for each in client.get("/v1/agents").get("agents", [])}
+    if agent is not None and agent in agents:
+        if agent not in users:
+            hint = f'add "{repo}" to repos in its agent.toml, or leave --agent out'
+            raise Failure("unknown_repository", f"{agent} does not have the repository {repo}", hint=hint)
+        _check_works(agents[agent])
+        return agent
+    for name in users if agent is None else []:
+        status = agents.get(name, {})
+        is_free = status.get("state") == "idle" and not status.get("unacked") and status.get("kind") != "manager"
+        if is_free and backend in (None, status.get("backend")):
+            return name
+    return None
+
+
+def _check_works(status: Answer) -> None:
+    if status.get("lifecycle") not in ("running", "starting"):
+        name = status.get("name")
+        raise Failure("not_running", f"{name} is {status.get('lifecycle')}", hint=f'start it: "hive-c0re start {name}"')
+
+
+def _make(client: Client, users: list[str], repo: str, agent: str | None, backend: str | None, *, quiet: bool) -> str:
+    """Create an agent with the repository and wait until it is ready; returns its name."""
+    taken = {str(each["name"]) for each in client.get("/v1/agents").get("agents", [])}
+    name = agent or _free_name(repo, taken)
+    config = {"repos": [repo], "backend": backend or _NEW_BACKEND}
+    client.post("/v1/agents", {"name": name, "config": config}, wait=_BUILD_SECONDS)
+    hint = f'"hive-c0re login {name}" logs it in; "hive-c0re logs {name}" and "hive-c0re show {name}" say more'
+    if quiet:
+        wait_until_ready(client, name, _START_SECONDS, lambda _status: None, was="was created", hint=hint)
+    else:
+        with show_progress(name) as on_status:
+            wait_until_ready(client, name, _START_SECONDS, on_status, was="was created", hint=hint)
+    return name
+
+
+def _free_name(repo: str, taken: set[str]) -> str:
+    """Return a name for an agent that tells of the repository and is not taken."""
+    for number in range(1, 1_000):
+        end = "" if number == 1 else f"-{number}"
+        name = repo[: _NAME_LENGTH - len(end)].rstrip("-") + end
+        if name not in taken:
+            return name
+    raise Failure("agent_exists", f"there are too many agents for {repo}", hint="name one with --agent")
+
+
+def _newest(client: Client, repo: str) -> int:
+    found = client.get("/v1/work", {"repo": repo, "state": "all", "limit": 1}).get("work", [])
+    return int(found[0]["number"]) if found else 0
+
+
+def _show_turn(socket: str | None, name: str) -> None:
+    """Print what the agent's model says and does, until the program ends."""
+    try:
+        for happening in follow_agent(Client(socket), name, patient=False):
+            if happening.kind == "entry" and happening.data.get("kind") in _SHOWN:
+                for line in entry_lines(happening.data, "normal", width()):
+                    click.echo(line, err=True)
+    except Failure as failure:
+        click.echo(f"{failure.message}: what {name} does is not shown", err=True)
+
+
+def _report(answer: Answer) -> None:
+    name = work_name(answer)
+    click.echo(f"\n{name}: {visible(str(answer.get('title')))}")
+    for item in answer.get("files", []):
+        click.echo(f"  {file_line(item)}")
+    checks = [escaped_line(str(line)) for line in answer.get("checks", [])] or ["none: the repository names no check"]
+    click.echo("Checks: " + "; ".join(checks))
+    click.echo(standing(answer))
+    if answer.get("waits_for") is not None:
+        click.echo(f"\nLook at it:  hive-c0re work diff {name}\nLand it:     hive-c0re work approve {name}")
+        click.echo(f'Refuse it:   hive-c0re work deny {name} --note "..."')

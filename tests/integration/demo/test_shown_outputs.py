@@ -25,7 +25,6 @@ ELSEWHERE = {
     "git -C applied/ada.git": "tests/integration/gate/test_tag_history.py",
     "hive-c0re repo add shop /tmp/hive-demo": "tests/integration/demo/test_demo.py",
     "hive-c0re work diff shop/2": "tests/integration/demo/test_demo.py",
-    "hive-c0re exec ada -- bash": "tests/integration/demo/test_demo.py",
     "hive-c0re exec ada -- ls": "tests/integration/demo/test_demo.py",
     "hive-c0re doctor --live": "tests/integration/demo/test_doctor_live.py",
 }

@@ -114,9 +114,9 @@ class Forwarder:
     def _refuse(self, ours: socket.socket, why: str) -> None:
         _, caller = self._waiting.pop(ours)
         self._relay.selector.unregister(ours)
+        self._report(escaped_line(why[:_LONGEST_REASON]))
         ours.close()
         caller.close()
-        self._report(escaped_line(why[:_LONGEST_REASON]))
 
 
 class _Answer:

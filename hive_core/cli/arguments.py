@@ -47,6 +47,21 @@ def complete_agents(ctx: click.Context, param: click.Parameter, incomplete: str)
     )
 
 
+def complete_repositories(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a repository."""
+    answer = ask_for_completion(ctx, lambda client: client.get("/v1/repositories"))
+    found: list[dict[str, Any]] = answer.get("repositories", [])
+    return _items(((str(each.get("name")), str(each.get("state"))) for each in found), incomplete)
+
+
+def complete_work(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete REPO/NUMBER of open work."""
+    answer = ask_for_completion(ctx, lambda client: client.get("/v1/work"))
+    found: list[dict[str, Any]] = answer.get("work", [])
+    named = ((f"{each.get('repo')}/{each.get('number')}", str(each.get("title"))) for each in found)
+    return _items(named, incomplete)
+
+
 def complete_proposals(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete AGENT/NUMBER of a proposal, or the name of an agent."""
     answer = ask_for_completion(ctx, lambda client: client.get("/v1/proposals"))

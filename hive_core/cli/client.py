@@ -53,6 +53,10 @@ def _quoted_name(name: str) -> str:
     return quote(name)
 
 
+_LISTS = {"unknown_agent": "agents", "unknown_repository": "repositories"}
+"""Lists of names, by the code of the error about an unknown one."""
+
+
 class Client:
     """HTTP client of one daemon. Every error becomes a `Failure`, which can be shown to the user."""
 
@@ -105,8 +109,24 @@ class Client:
             response = connection.getresponse()
             content = response.read()
         if response.status >= 400:
-            raise refusal_of(response.status, content)
+            raise self._suggesting(refusal_of(response.status, content), path.partition("?")[0])
         return _decoded(response.status, content)
+
+    def _suggesting(self, failure: Failure, path: str) -> Failure:
+        """Add the name that was probably meant to a failure about an unknown agent or repository in `path`."""
+        listing = _LISTS.get(failure.code)
+        place, _, rest = path.removeprefix("/v1/").partition("/")
+        if listing != place:
+            return failure
+        from hive_core.errors.faults import did_you_mean  # noqa: PLC0415 - loaded only where it is needed
+
+        try:
+            found = self.get(f"/v1/{listing}").get(listing, [])
+            names = [str(each["name"]) for each in found]
+        except (Failure, KeyError, TypeError):
+            return failure
+        message = failure.message + did_you_mean(rest.partition("/")[0], names)
+        return Failure(failure.code, message, hint=failure.hint, transient=failure.transient)
 
     @contextmanager
     def errors_as_failures(self) -> Iterator[None]:

@@ -27,7 +27,7 @@ from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
-    DeployedFiles,
+    ConfigurationFiles,
     Deployment,
     History,
     HistoryQuery,
@@ -141,18 +141,18 @@ class ProposalQueries:
         current = None if newest is None else newest.number
         return History(agent=agent, deployments=[_deployment(row, current=row.number == current) for row in rows])
 
-    async def deployed_files(self, agent: str) -> DeployedFiles:
+    async def deployed_files(self, agent: str) -> ConfigurationFiles:
         """Return the files that an agent runs on. Raises `unknown_agent`, `nothing_deployed`, those of `read_files`."""
         await self._context.recovered.wait()
         self._context.agents.record(agent)
 
-        def read(repository: Repository) -> DeployedFiles:
+        def read(repository: Repository) -> ConfigurationFiles:
             commit = repository.main()
             if commit is None:
                 raise conflict("nothing_deployed", f"{agent} has no deployment", "propose its configuration")
             files, executables = read_files(repository, commit)
             encoded = {path: base64.b64encode(data).decode() for path, data in files.items()}
-            return DeployedFiles(agent=agent, commit=commit, files=encoded, executables=executables)
+            return ConfigurationFiles(agent=agent, commit=commit, files=encoded, executables=executables)
 
         return await self._context.in_repository(agent, read, READS)
 

@@ -55,7 +55,7 @@ class EditRequest(Request):
     note: Reason
 
 
-class DeployedFiles(Answer):
+class ConfigurationFiles(Answer):
     """The files that an agent runs on, as in `EditRequest`; `commit` is the one that is deployed."""
 
     agent: str

@@ -99,6 +99,27 @@ async def test_claude_answers_the_operator(hive_home: Path) -> None:
     assert status["restarts"] == 0
 
 
+async def test_the_last_text_reaches_who_asked(hive_home: Path) -> None:
+    """The text that ends a turn answers the `ask` and `send` of the operator; an agent's message gets none."""
+
+    async def brain(request: dict[str, Any]) -> Blocks:
+        _, text = message(request)
+        if "tell bob" in text and not has_tool_result(request):
+            return send("bob", "the lamp is green")
+        return [Text(f"{me(request)} says: {'asked' if 'how many' in text else 'told'}.")]
+
+    async with hive(hive_home, brain, "ada", "bob") as daemon:
+        answer = await cli(daemon, "ask", "ada", "how many sheep?", "--timeout", "90")
+        assert (answer.stdout, answer.returncode) == ("ada says: asked.\n", 0), answer.stderr
+        await cli(daemon, "send", "ada", "tell bob")
+        await cli(daemon, "send", "bob", "how many goats?")
+        for name in ("ada", "bob"):
+            await daemon.agent_until(name, lambda agent: agent["unacked"] == 0 and agent["state"] == "idle", 90)
+        await daemon.agent_until("bob", lambda agent: agent["unacked"] == 0 and agent["state"] == "idle", 90)
+        assert "bob says: asked." in (await cli(daemon, "inbox")).stdout
+        assert daemon.sql("SELECT count(*) FROM messages WHERE sender = 'bob' AND recipient = 'ada'") == [(0,)]
+
+
 async def test_two_claudes_talk_through_the_manager(hive_home: Path) -> None:
     """ada asks the manager, the manager asks bob, and bob's answer comes back the same way to the operator."""
     questions: dict[str, int] = {}

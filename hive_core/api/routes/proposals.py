@@ -15,8 +15,8 @@ from hive_core.protocol import (
     MAX_REQUEST_BYTES,
     AllowFetchesRequest,
     ApproveRequest,
+    ConfigurationFiles,
     DenyRequest,
-    DeployedFiles,
     EditRequest,
     LogsAnswer,
     LogsQuery,
@@ -106,14 +106,14 @@ def fetch_permissions(gate: Gate) -> list[Endpoint]:
 def edits(gate: Gate) -> list[Endpoint]:
     """Return the operator's endpoints to read what an agent runs on, and to propose other files."""
 
-    async def deployed(call: ApiCall) -> DeployedFiles:
+    async def deployed(call: ApiCall) -> ConfigurationFiles:
         return await gate.queries.deployed_files(agent_name(call))
 
     async def edit(call: ApiCall) -> Proposal:
         return await gate.config_submissions.edit(agent_name(call), call.read(EditRequest), principal_of(call.caller))
 
     return [
-        Endpoint("GET", _FILES, "The files that an agent runs on", deployed, DeployedFiles, load="heavy"),
+        Endpoint("GET", _FILES, "The files that an agent runs on", deployed, ConfigurationFiles, load="heavy"),
         Endpoint(
             "POST",
             _FILES,

@@ -27,6 +27,11 @@ def cp(socket: str | None, source: str, target: str, as_json: bool) -> int:
     as ./PATH. Directories are copied as a whole, into TARGET if that is a directory. Here files are read and written as
     the user who types. Of what an agent sends, devices and links that lead out of the copy are left out, as are owners
     and setuid bits.
+
+    \b
+    Examples:
+      hive-c0re cp ada:/code/web/report.html .
+      hive-c0re cp ./data ada:/state
     """
     outward, inward = _IN_AGENT.fullmatch(source), _IN_AGENT.fullmatch(target)
     if (outward is None) == (inward is None):

@@ -22,6 +22,11 @@ def port_forward(socket: str | None, name: str, ports: str) -> None:
 
     PORT is the agent's, LOCAL that of 127.0.0.1 on this host, the same one unless given; 0 chooses a free one. Every
     user and program of this host can connect there while the command runs. Ctrl-C ends it.
+
+    \b
+    Examples:
+      hive-c0re port-forward ada 3000
+      hive-c0re port-forward ada 3000:8080
     """
     found = re.fullmatch(r"([0-9]{1,5})(?::([0-9]{1,5}))?", ports)
     inside, local = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)

@@ -22,6 +22,12 @@ def programs(socket: str | None, name: str, words: tuple[str, ...]) -> int:
     Agents start them with "hive-ag3nt run", and they stay when a turn ends. The words after the agent's name are those
     of hive-ag3nt: "programs ada logs web -f", "programs ada stop web". "port-forward" reaches the ports in the list.
     What the agent says is escaped; "exec ada -- hive-ag3nt logs web" shows the output as it is.
+
+    \b
+    Examples:
+      hive-c0re programs ada
+      hive-c0re programs ada logs web
+      hive-c0re programs ada stop web
     """
     action = words[0] if words else "ps"
     if action not in _ACTIONS:

@@ -26,6 +26,11 @@ def shell(socket: str | None, name: str, directory: str, variables: tuple[str, .
 
     The agent goes on with its work. "~." at the beginning of a line ends the session, as in ssh. What the shell shows
     is written by the agent and reaches your terminal as it is.
+
+    \b
+    Examples:
+      hive-c0re shell ada
+      hive-c0re shell ada --directory /code/web
     """
     if not (os.isatty(0) and os.isatty(1)):
         raise click.UsageError(f"A shell needs a terminal: use 'hive-c0re exec {name} -i -- sh' without one.")
@@ -55,6 +60,11 @@ def execute(
     The exit code is that of the command: 128 and the signal's number if a signal ended it, 127 if there is no such
     program, 126 if it cannot be executed. Ctrl-C and other signals are passed on; a second one ends the session. Output
     is passed on byte by byte.
+
+    \b
+    Examples:
+      hive-c0re exec ada -- git -C /code/web status
+      hive-c0re exec ada -it -- python3
     """
     if tty and not os.isatty(0):
         raise click.UsageError("--tty needs a terminal as stdin: leave it out.")

@@ -27,6 +27,10 @@ def ssh_proxy(socket: str | None, name: str | None, host: str | None) -> None:
     It is the ProxyCommand of ssh. Commands, files (scp, sftp) and connections (-L, -D, -W) are those of the agent. No
     port is opened. Remote forwarding and that of agents, X11 and unix sockets is refused. "hive-c0re ssh-config" prints
     what ssh needs.
+
+    \b
+    Example:
+      hive-c0re ssh-proxy ada
     """
     agent = name or (host or "").removeprefix(_PREFIX)
     if not agent or (name and host):
@@ -49,6 +53,10 @@ def ssh_config(socket: str | None) -> None:
 
     With it "ssh hive-NAME" reaches an agent. The first call makes the keys, in ~/.config/hyperhive/ssh. They belong to
     you; each user makes their own.
+
+    \b
+    Example:
+      hive-c0re ssh-config >> ~/.ssh/config
     """
     _check_installed()
     from hive_core.cli.access.ssh.keys import key_directory, make_keys, render_config  # noqa: PLC0415

@@ -58,6 +58,11 @@ def list_agents(socket: str | None, as_json: bool) -> None:
     page, and ends with the status text that the agent has set; "hive-c0re show NAME" has all of it. UNACKED counts the
     messages that wait for the agent, RESTARTS its restarts after crashes. An agent that needs an update was built with
     an older hyperhive: see "hive-c0re rebuild". A narrow terminal shows fewer columns.
+
+    \b
+    Examples:
+      hive-c0re list
+      hive-c0re list --json
     """
     answer = Client(socket).get("/v1/agents")
     if as_json:
@@ -96,7 +101,12 @@ def _agent_row(agent: dict[str, Any], moment: datetime) -> list[str]:
 @json_option
 @click.pass_obj
 def show(socket: str | None, name: str, as_json: bool) -> None:
-    """Show one agent: its process, its harness, and what it lacks."""
+    """Show one agent: its process, its harness, and what it lacks.
+
+    \b
+    Example:
+      hive-c0re show ada
+    """
     agent = Client(socket).get(agent_path(name))
     if as_json:
         print_json(agent)

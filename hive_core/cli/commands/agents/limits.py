@@ -38,6 +38,12 @@ def limits(
 
     Without options nothing is changed. A change takes effect at once, without a restart, and lasts until the agent is
     started or deployed again. For a permanent change propose another agent.toml.
+
+    \b
+    Examples:
+      hive-c0re limits ada
+      hive-c0re limits ada --memory 2G --cpu 150
+      hive-c0re limits ada --reset
     """
     given: dict[str, object] = {key: value for key, value in asked.items() if value is not None}
     client, path = Client(socket), agent_path(name, "limits")

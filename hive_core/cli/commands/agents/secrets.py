@@ -38,6 +38,10 @@ def list_secrets(socket: str | None, name: str, as_json: bool) -> None:
 
     IN TURNS says whether agent.toml names the secret, so that the agent's turns get it as a variable; every secret is
     also a file in /run/hive/secrets of the agent. PROBLEM says why the agent does not see it.
+
+    \b
+    Example:
+      hive-c0re secret list ada
     """
     answer = Client(socket).get(agent_path(name, "secrets"))
     if as_json:
@@ -78,6 +82,11 @@ def set_secret(socket: str | None, name: str, secret_name: str, as_json: bool) -
 
     \b
     hive-c0re secret set ada NPM_TOKEN < token
+
+    \b
+    Examples:
+      hive-c0re secret set ada NPM_TOKEN < token
+      hive-c0re secret set ada NPM_TOKEN
     """
     value = base64.b64encode(_read_value(f"{secret_name} for {name}")).decode()
     answer = Client(socket).post(agent_path(name, "secrets"), {"name": secret_name, "value": value})
@@ -97,6 +106,10 @@ def remove_secret(socket: str | None, name: str, secret_name: str, as_json: bool
 
     A turn that runs may have it still, and the agent may have kept or sent a copy: also make it invalid where it is
     from.
+
+    \b
+    Example:
+      hive-c0re secret remove ada NPM_TOKEN
     """
     answer = Client(socket).post(agent_path(name, "secrets/remove"), {"name": secret_name})
     if as_json:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hive_core.cli.arguments import json_option, print_json, waiting_options
+from hive_core.cli.arguments import complete_repositories, json_option, print_json, waiting_options
 from hive_core.cli.client import Client
 from hive_core.cli.commands.agents.config_directory import ConfigFiles, read_directory, read_text
 from hive_core.cli.output import coloured_agent, coloured_state, warn
@@ -39,6 +39,7 @@ _LEFT_OUT_NAMED = 10
     "repos",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete_repositories,
     help="Repository of the hive that it works on; may be repeated. Without --with and agent.nix, the repository's "
     ".hive/agent.nix describes its system.",
 )
@@ -77,6 +78,12 @@ def spawn(
 
     NAME is 1 to 9 of a-z, 0-9 and -, a letter first; the name hm1nd creates the manager. Without --allow the agent may
     send to everyone.
+
+    \b
+    Examples:
+      hive-c0re spawn ada --backend claude --repo web --with nodejs,uv
+      hive-c0re spawn bob --prompt "You review what ada writes."
+      hive-c0re spawn cy --config-dir ./cy --no-start
     """
     if prompt is not None and prompt_file is not None:
         raise click.UsageError("Give --prompt or --prompt-file, not both.")

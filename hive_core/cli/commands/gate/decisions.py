@@ -52,6 +52,11 @@ def approve(
     """Approve a proposal and wait until it is deployed.
 
     AGENT/NUMBER works too. Exactly the build that was shown is deployed. Ctrl-C ends the waiting, not the deployment.
+
+    \b
+    Examples:
+      hive-c0re approve ada/3
+      hive-c0re approve ada/3 --note "as discussed" --no-wait
     """
     client = Client(socket)
     request = _decision(expect, commit) | ({"note": note} if note else {})
@@ -81,6 +86,10 @@ def deny(
     """Deny a proposal, with a reason.
 
     AGENT/NUMBER works too. The proposer gets the reason as a message; without --note it is asked for on a terminal.
+
+    \b
+    Example:
+      hive-c0re deny ada/3 --note "too many tools"
     """
     name, found = parse_proposal(agent, number)
     path = proposal_path(name, found, "deny")
@@ -108,6 +117,10 @@ def propose(context: click.Context, agent: str, commit: str, note: str | None, n
 
     COMMIT is the full id of a commit in the agent's config repository. The command waits until it is built, and until
     it is deployed if a rule of the settings approves it. Without --note the reason is asked for on a terminal.
+
+    \b
+    Example:
+      hive-c0re propose ada ID --note "a smaller model"
     """
     agent_path(agent)
     reason = note_or_prompt(context, note, "What is the change for?")
@@ -127,6 +140,10 @@ def withdraw(socket: str | None, agent: str, number: str | None, note: str | Non
     """Withdraw your own proposal.
 
     AGENT/NUMBER works too.
+
+    \b
+    Example:
+      hive-c0re withdraw ada/3
     """
     path = proposal_path(*parse_proposal(agent, number), "withdraw")
     answer = Client(socket).post(path, {"note": note} if note else {})

@@ -37,6 +37,11 @@ def rollback(
 
     NUMBER is one of "hive-c0re history AGENT"; without it, the deployment before the current one. Nothing is built; the
     result is a new deployment with its own number. Without --note the reason is asked for on a terminal.
+
+    \b
+    Examples:
+      hive-c0re rollback ada --note "it forgets its role"
+      hive-c0re rollback ada 2 --note "back to the large model"
     """
     name, found = parse_agent_and_number(agent, number)
     path = agent_path(name, "rollback")
@@ -65,6 +70,11 @@ def rebuild(
 
     Their configurations stay unchanged, and no approval is needed. Several agents are rebuilt at the same time. An
     agent that does not start with the new build is restored to the build before.
+
+    \b
+    Examples:
+      hive-c0re rebuild ada bob
+      hive-c0re rebuild --outdated
     """
     if bool(names) == outdated:
         raise click.UsageError("Give names of agents, or --outdated.")
@@ -143,6 +153,11 @@ def history(socket: str | None, agent: str, limit: int, offset: int, as_json: bo
     """Show the deployments of an agent, the newest first.
 
     The active one is marked with *. "hive-c0re rollback AGENT NUMBER" deploys one of them again.
+
+    \b
+    Examples:
+      hive-c0re history ada
+      hive-c0re history ada -n 5
     """
     answer = Client(socket).get(agent_path(agent, "history"), {"limit": limit, "offset": offset})
     if as_json:

@@ -41,6 +41,10 @@ def backup(file: Path, settings: Path | None, state_dir: str | None, as_json: bo
     FILE gets the database, the agents' files, the applied repositories, the builds of the local runtime and the logs.
     It holds the agents' logins: only its owner can read it. FILE must not exist. The daemon may run. Run the command as
     root, or as the daemon's user.
+
+    \b
+    Example:
+      hive-c0re backup hive.tar.gz
     """
     with _failures():
         from hive_core.infra.backup.create import create_backup  # noqa: PLC0415
@@ -77,6 +81,10 @@ def restore(file: Path, settings: Path | None, state_dir: str | None, as_json: b
 
     The content of FILE is written to an empty state directory, which may have another path than the hive had. The
     daemon must not run; start it afterwards. Run the command as root, or as the daemon's user.
+
+    \b
+    Example:
+      hive-c0re restore hive.tar.gz --state-dir /var/lib/hyperhive
     """
     with _failures():
         from hive_core.infra.backup.restore import restore_backup  # noqa: PLC0415

@@ -45,6 +45,12 @@ def serve(
 
     SIGTERM, SIGHUP or Ctrl-C stops it and its agents; no message is lost. Settings come from the file, then from
     variables HIVE_<NAME>, then from these options; later ones override earlier ones.
+
+    \b
+    Examples:
+      hive-c0re serve
+      hive-c0re serve --check
+      hive-c0re serve --config ~/hive.toml --state-dir ~/hive
     """
     import_daemon()
     from hive_core.daemon import run  # noqa: PLC0415
@@ -137,6 +143,11 @@ def doctor(context: click.Context, file: Path | None, live: bool, sealed: bool, 
 
     --live tests the rest: a throwaway agent is created, built, started, asked and removed, and each step is shown with
     its time.
+
+    \b
+    Examples:
+      hive-c0re doctor
+      hive-c0re doctor --live
     """
     if sealed and not live:
         raise click.UsageError("--sealed needs --live.", context)
@@ -208,6 +219,10 @@ def check_config(file: Path) -> None:
     """Check a settings file as the daemon does.
 
     It checks only the file: not the variables HIVE_<NAME>, and not whether the directories exist.
+
+    \b
+    Example:
+      hive-c0re check-config /etc/hyperhive/config.toml
     """
     # Settings take time to import, which no other command should pay.
     from hive_core.errors import HiveError  # noqa: PLC0415
@@ -229,6 +244,10 @@ def completion(shell: str) -> None:
     bash:  eval "$(hive-c0re completion bash)"     in ~/.bashrc
     zsh:   eval "$(hive-c0re completion zsh)"      in ~/.zshrc
     fish:  hive-c0re completion fish | source      in ~/.config/fish/config.fish
+
+    \b
+    Example:
+      eval "$(hive-c0re completion bash)"
     """
     found = get_completion_class(shell)
     assert found is not None

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from hive_core.cli.arguments import agent_argument, complete_agents, json_option, print_json
+from hive_core.cli.arguments import agent_argument, complete_agents, json_option, pager_option, print_json
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.errors import Failure
 from hive_core.cli.lazy import SuggestingGroup
@@ -25,6 +25,7 @@ from hive_core.cli.output import (
     duration,
     moment,
     now,
+    page,
     print_lines,
     render,
     width,
@@ -39,7 +40,13 @@ _SHOWN_AGENTS = 5
 @json_option
 @click.pass_obj
 def status(socket: str | None, as_json: bool) -> None:
-    """Show a summary of the daemon and its hive."""
+    """Show a summary of the daemon and its hive.
+
+    \b
+    Examples:
+      hive-c0re status
+      hive-c0re status --json
+    """
     client = Client(socket)
     answer = client.get("/v1/status")
     if as_json:
@@ -107,14 +114,24 @@ _RETRY_SECONDS = 0.5
 @agent_argument
 @click.option("-n", "--lines", type=int, default=100, show_default=True, help="Number of lines to show, the last.")
 @click.option("-f", "--follow", is_flag=True, help="Show new lines too, until Ctrl-C.")
+@pager_option
 @json_option
 @click.pass_obj
-def logs(socket: str | None, name: str, lines: int, follow: bool, as_json: bool) -> None:
-    """Show the log of an agent."""
+def logs(socket: str | None, name: str, lines: int, follow: bool, pager: bool, as_json: bool) -> None:
+    """Show the log of an agent.
+
+    \b
+    Examples:
+      hive-c0re logs ada
+      hive-c0re logs ada -f
+    """
     client = Client(socket)
     show = print_json if as_json else print_lines
     answer = client.get(agent_path(name, "logs"), {"lines": lines})
-    show(answer)
+    if follow or as_json:
+        show(answer)
+    else:
+        page([escaped_line(str(line)) for line in answer.get("lines", [])], pager)
     if follow:
         _follow(client, name, str(answer.get("cursor")), show)
 
@@ -218,7 +235,12 @@ COLUMNS = (
 @json_option
 @click.pass_obj
 def show(socket: str | None, subject: str | None, limit: int, before: int | None, as_json: bool) -> None:
-    """Show all actions and refused attempts, the newest first."""
+    """Show all actions and refused attempts, the newest first.
+
+    \b
+    Example:
+      hive-c0re audit show --subject ada -n 20
+    """
     answer = Client(socket).get("/v1/audit", {"subject": subject, "limit": limit, "before": before})
     if as_json:
         print_json(answer)
@@ -239,6 +261,10 @@ def verify(socket: str | None, as_json: bool) -> int:
 
     Finds rows that were changed, removed, inserted or reordered, and tags that were moved or removed. The exit code is
     1 if there is a problem.
+
+    \b
+    Example:
+      hive-c0re audit verify
     """
     answer = Client(socket).get("/v1/audit/verify", wait=_PATIENCE_SECONDS)
     holds = answer.get("ok") is True

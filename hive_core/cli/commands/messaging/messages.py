@@ -31,6 +31,11 @@ def send(
     """Send a message to an agent, or to all with '*'.
 
     The manager is hm1nd. BODY of "-" is read from stdin. Exit code 0 means that the message is on disk.
+
+    \b
+    Examples:
+      hive-c0re send ada "Please update the changelog."
+      hive-c0re send ada - < task.md
     """
     request: dict[str, object] = {"to": to, "body": read_body(body)}
     if reply_to is not None:
@@ -62,6 +67,11 @@ def ask(socket: str | None, to: str, body: str, timeout: float, as_json: bool) -
     Only the answer is printed on stdout; then it is marked as read. Without an answer in time, or when the agent has
     ended its turn and sent nothing, the exit code is 4, and a later answer waits in the inbox. BODY of "-" is read from
     stdin.
+
+    \b
+    Examples:
+      hive-c0re ask ada "What are you working on?"
+      hive-c0re ask ada - --timeout 600 < question.md
     """
     client = Client(socket)
     asked = client.post("/v1/messages", {"to": to, "body": read_body(body)}).get("id")
@@ -130,6 +140,11 @@ def inbox(socket: str | None, everything: bool, keep: bool, limit: int, before: 
     """Show the unread messages to you, and mark them read.
 
     They are marked after they were printed, so they stay unread if printing fails.
+
+    \b
+    Examples:
+      hive-c0re inbox
+      hive-c0re inbox --all --keep -n 10
     """
     client = Client(socket)
     view = "all" if everything else "unread"

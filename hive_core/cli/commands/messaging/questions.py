@@ -24,6 +24,11 @@ def questions(socket: str | None, everything: bool, agent: str | None, limit: in
     """Show the agents' open questions to you.
 
     The oldest comes first. Answer with "hive-c0re answer".
+
+    \b
+    Examples:
+      hive-c0re questions
+      hive-c0re questions --all --agent ada
     """
     view = "all" if everything else "open"
     answer = Client(socket).get("/v1/questions", {"view": view, "agent": agent, "limit": limit})
@@ -72,6 +77,11 @@ def answer(socket: str | None, number: int, text: str | None, option: int | None
 
     TEXT, or the chosen option, is sent to the agent as a message. "hive-c0re questions" shows the ID. TEXT of "-" is
     read from stdin, without its last newline.
+
+    \b
+    Examples:
+      hive-c0re answer 7 "the second one"
+      hive-c0re answer 7 --option 2
     """
     if (text is None) == (option is None):
         raise click.UsageError("Give either TEXT or --option N.")
@@ -106,6 +116,11 @@ def reminders(socket: str | None, agent: str | None, limit: int, as_json: bool) 
     """Show the agents' pending reminders.
 
     Shows those of one agent or of all, the next one first.
+
+    \b
+    Examples:
+      hive-c0re reminders
+      hive-c0re reminders ada
     """
     answer = Client(socket).get("/v1/reminders", {"agent": agent, "limit": limit})
     if as_json:

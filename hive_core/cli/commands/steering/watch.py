@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from hive_core.cli.commands.steering.transcript import level_of
 from hive_core.cli.commands.steering.turn_view import Level, entry_lines, follow_agent
 from hive_core.cli.errors import Failure
 from hive_core.cli.events import follow, lines
-from hive_core.cli.output import coloured_agent, width
+from hive_core.cli.output import coloured_agent, dim, now, width
 
 _MOST_AGENTS = 32
 """Agents whose models are shown at the same time: each holds a connection to the daemon."""
@@ -64,6 +65,8 @@ class _Watch:
 
     def run(self, after: int | None) -> None:
         """Print until Ctrl-C or a failure."""
+        if sys.stdout.isatty() and not self._as_json:
+            click.echo(dim(f"times are in {now().astimezone():%Z (UTC%z)}"), err=True)
         if self._level == "quiet" or self._as_json:
             for event in self._events(after):
                 self._show(event)

@@ -39,6 +39,10 @@ def approve(
 
     Exactly the commit that was shown lands, or a merge that has exactly its content. Ctrl-C ends the waiting, not the
     landing.
+
+    \b
+    Example:
+      hive-c0re work approve web/3
     """
     client = Client(socket)
     request = _decision(expect, commit) | ({"note": note} if note else {})
@@ -59,6 +63,10 @@ def deny(context: click.Context, name: str, expect: str, commit: str | None, not
     """Deny work, with a reason.
 
     Who submitted it gets the reason as a message; without --note it is asked for on a terminal.
+
+    \b
+    Example:
+      hive-c0re work deny web/3 --note "see the comments"
     """
     path = work_path(*parse_work(name), "deny")
     reason = note_or_prompt(context, note, f"Why is {name} denied?")
@@ -71,7 +79,12 @@ def deny(context: click.Context, name: str, expect: str, commit: str | None, not
 @json_option
 @click.pass_obj
 def withdraw(socket: str | None, name: str, note: str | None, as_json: bool) -> None:
-    """Withdraw work that you have submitted. That of others is denied."""
+    """Withdraw work that you have submitted. That of others is denied.
+
+    \b
+    Example:
+      hive-c0re work withdraw web/3
+    """
     path = work_path(*parse_work(name), "withdraw")
     _print(Client(socket).post(path, {"note": note} if note else {}), as_json)
 
@@ -85,6 +98,11 @@ def comment(socket: str | None, name: str, arguments: tuple[str, ...], as_json: 
     """Comment on work: hive-c0re work comment web/3 src/app.py:12 "Why two?"
 
     Without PATH the comment is about the whole. Who submitted it gets the comment as a message.
+
+    \b
+    Examples:
+      hive-c0re work comment web/3 "please add a test"
+      hive-c0re work comment web/3 src/app.py:12 "this can be None"
     """
     if len(arguments) > 2:
         raise click.UsageError("Write PATH:LINE and TEXT, with the text in quotes.")
@@ -110,6 +128,10 @@ def retry(socket: str | None, name: str, as_json: bool) -> None:
     """Submit the commit of failed or withdrawn work again, as new work of the same agent.
 
     Of landed work that is not published yet, the publication is tried again now.
+
+    \b
+    Example:
+      hive-c0re work retry web/3
     """
     _print(Client(socket).post(work_path(*parse_work(name), "retry"), {}), as_json)
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from hive_core.cli.arguments import json_option, print_json
+from hive_core.cli.arguments import complete_repositories, json_option, pager_option, print_json
 from hive_core.cli.client import Client, work_path
 from hive_core.cli.commands.gate.proposals import coloured
 from hive_core.cli.commands.work.work_names import Answer, decider_of, parse_work, state_word, work_argument, work_name
 from hive_core.cli.errors import Failure
 from hive_core.cli.lazy import Lazy, LazyGroup
-from hive_core.cli.output import Column, ago, coloured_state, dim, now, print_lines, render, width
+from hive_core.cli.output import Column, ago, coloured_state, dim, now, page, print_lines, render, width
 from hive_core.text import describe_file, escaped_first_line, escaped_line, visible
 
 _HERE = "hive_core.cli.commands.work.proposals"
@@ -57,7 +57,9 @@ COLUMNS = (
 
 
 @click.command("list")
-@click.option("--repo", metavar="REPO", help="Show only work for this repository.")
+@click.option(
+    "--repo", metavar="REPO", shell_complete=complete_repositories, help="Show only work for this repository."
+)
 @click.option(
     "--state",
     type=click.Choice(["open", "ended", "all"]),
@@ -73,6 +75,11 @@ def list_work(socket: str | None, repo: str | None, state: str, limit: int, offs
     """List work, the newest first.
 
     A narrow terminal shows fewer columns.
+
+    \b
+    Examples:
+      hive-c0re work
+      hive-c0re work list --repo web --state all
     """
     query = {"repo": repo, "state": state, "limit": limit, "offset": offset}
     answer = Client(socket).get("/v1/work", query)
@@ -106,7 +113,12 @@ def list_work(socket: str | None, repo: str | None, state: str, limit: int, offs
 @json_option
 @click.pass_obj
 def show(socket: str | None, name: str, as_json: bool) -> None:
-    """Show work: its state, its checks, its commits, the files that it changes, and the comments on it."""
+    """Show work: its state, its checks, its commits, the files that it changes, and the comments on it.
+
+    \b
+    Example:
+      hive-c0re work show web/3
+    """
     answer = Client(socket).get(work_path(*parse_work(name)))
     if as_json:
         print_json(answer)
@@ -127,20 +139,24 @@ def show(socket: str | None, name: str, as_json: bool) -> None:
 
 @click.command()
 @work_argument
+@pager_option
 @json_option
 @click.pass_obj
-def diff(socket: str | None, name: str, as_json: bool) -> None:
+def diff(socket: str | None, name: str, pager: bool, as_json: bool) -> None:
     """Show the diff of work. Files that are no text are only named.
 
     Control characters are shown as escapes; --json has the unchanged text.
+
+    \b
+    Example:
+      hive-c0re work diff web/3
     """
     answer = Client(socket).get(work_path(*parse_work(name)))
     if as_json:
         print_json(answer)
         return
     text, full = str(answer.get("diff", "")), int(answer.get("diff_bytes", 0))
-    for line in coloured(text):
-        click.echo(line)
+    page(list(coloured(text)), pager)
     if not text:
         click.echo("its files were removed" if answer.get("pruned") else "the files do not change", err=True)
     elif full > len(text.encode(errors="surrogatepass")):
@@ -156,7 +172,13 @@ def diff(socket: str | None, name: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def log(socket: str | None, name: str, lines: int, follows: bool, as_json: bool) -> None:
-    """Show the log of the checks of work."""
+    """Show the log of the checks of work.
+
+    \b
+    Examples:
+      hive-c0re work log web/3
+      hive-c0re work log web/3 -f
+    """
     client = Client(socket)
     path = work_path(*parse_work(name))
     output = print_json if as_json else print_lines

@@ -8,9 +8,8 @@ from datetime import datetime
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from hive_core.cli.arguments import json_option, print_json
+from hive_core.cli.arguments import complete_repositories, json_option, print_json
 from hive_core.cli.client import Client
 from hive_core.cli.errors import Failure
 from hive_core.cli.lazy import Lazy, LazyGroup
@@ -18,7 +17,6 @@ from hive_core.cli.output import Column, ago, coloured_state, dim, now, render, 
 from hive_core.protocol.names import REPOSITORY_PATTERN, why_no_repository_name
 from hive_core.text import escaped_line, format_bytes
 
-_COMPLETION_SECONDS = 1.0
 COMMANDS = {
     "add": Lazy("hive_core.cli.commands.work.repository_changes:add", "Register a repository and fetch it."),
     "list": Lazy("hive_core.cli.commands.work.repositories:list_repositories", "List the repositories."),
@@ -45,16 +43,6 @@ def repository_path(name: str, action: str = "") -> str:
     return f"/v1/repositories/{name}{'/' + action if action else ''}"
 
 
-def complete_repositories(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of a repository; without a daemon that answers at once there are no completions."""
-    client = Client(ctx.find_root().params.get("socket"), _COMPLETION_SECONDS)
-    try:
-        found = [(str(each["name"]), str(each["state"])) for each in client.get("/v1/repositories")["repositories"]]
-    except (Failure, KeyError, TypeError):
-        return []
-    return [CompletionItem(name, help=state) for name, state in found if name.startswith(incomplete)]
-
-
 repository_argument = click.argument("name", shell_complete=complete_repositories)
 """Argument NAME: a repository."""
 
@@ -79,6 +67,10 @@ def list_repositories(socket: str | None, as_json: bool) -> None:
 
     STATE compares the branch with upstream's: current, behind, ahead (with landed commits that upstream lacks),
     diverged, or new (never fetched). It is failing if the last fetch failed; "hive-c0re repo show NAME" says why.
+
+    \b
+    Example:
+      hive-c0re repo list
     """
     answer = Client(socket).get("/v1/repositories")
     if as_json:
@@ -116,7 +108,12 @@ def _row(repository: dict[str, Any], moment: datetime) -> list[str]:
 @json_option
 @click.pass_obj
 def show(socket: str | None, name: str, as_json: bool) -> None:
-    """Show one repository: its branch and upstream's, its policy, its checks, and what is wrong."""
+    """Show one repository: its branch and upstream's, its policy, its checks, and what is wrong.
+
+    \b
+    Example:
+      hive-c0re repo show web
+    """
     repository = Client(socket).get(repository_path(name))
     if as_json:
         print_json(repository)
@@ -180,6 +177,10 @@ def remove(socket: str | None, name: str, force: bool, as_json: bool) -> None:
     """Forget a repository, with its credential, and delete its mirror.
 
     Landed commits that were not pushed are lost.
+
+    \b
+    Example:
+      hive-c0re repo remove web
     """
     answer = Client(socket).post(repository_path(name, "remove"), {"force": force})
     if as_json:

@@ -158,7 +158,13 @@ def change(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Change a repository; what is not given stays. Checks replace those that there were."""
+    """Change a repository; what is not given stays. Checks replace those that there were.
+
+    \b
+    Examples:
+      hive-c0re repo set web --push pull-request --review operator
+      hive-c0re repo set web --check "test: npm test"
+    """
     client = Client(socket)
     repository = client.get(repository_path(name))
     source = str(repository.get("source") or "")
@@ -188,6 +194,10 @@ def fetch(socket: str | None, name: str, take_upstream: bool, as_json: bool) -> 
 
     A repository that was registered by its path on this host is read by this command, as you. With --take-upstream
     the commits that the branch gives up stay in the mirror, below refs/landed/.
+
+    \b
+    Example:
+      hive-c0re repo fetch web
     """
     client = Client(socket)
     answer = fetch_repository(client, client.get(repository_path(name)), take_upstream=take_upstream, quiet=as_json)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from hive_core.cli.arguments import complete_work
 from hive_core.cli.output import coloured_state
 from hive_core.text import escaped_line, shown
 
@@ -13,7 +14,7 @@ Answer = dict[str, Any]
 _LARGEST = 2**63 - 1
 _WORDS = {"proposal": "submitted", "building": "checking", "built": "checked", "deployed": "landed"}
 
-work_argument = click.argument("name", metavar="REPO/NUMBER")
+work_argument = click.argument("name", metavar="REPO/NUMBER", shell_complete=complete_work)
 """Argument REPO/NUMBER: work, for `parse_work`."""
 
 

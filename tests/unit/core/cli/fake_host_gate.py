@@ -18,8 +18,8 @@ from hive_core.protocol import (
     AuditQuery,
     AuditRow,
     AuditVerification,
+    ConfigurationFiles,
     DenyRequest,
-    DeployedFiles,
     Deployment,
     EditRequest,
     History,
@@ -120,7 +120,7 @@ class FakeHostGate:
         self._wire.noted(request)
         encoded = {path: base64.b64encode(text.encode()).decode() for path, text in self.files.items()}
         return answered(
-            DeployedFiles(agent="ada", commit=self.deployed, files=encoded, executables=sorted(self.executables))
+            ConfigurationFiles(agent="ada", commit=self.deployed, files=encoded, executables=sorted(self.executables))
         )
 
     async def _edit(self, request: web.Request) -> web.Response:

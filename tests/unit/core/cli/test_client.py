@@ -1,4 +1,4 @@
-"""Where the program looks for the daemon's socket."""
+"""Where the program looks for the daemon's socket, and what it makes of refusals."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from hive_core.cli.client import DEFAULT_FILE, host_socket
 from hive_core.settings import DEFAULT_FILE as SETTINGS_FILE
 from hive_core.settings import load
+from tests.unit.core.cli.fake_host_api import FakeHost, agent
+from tests.unit.core.cli.run_cli import Program
 
 
 @pytest.mark.parametrize(
@@ -48,3 +50,10 @@ def test_a_broken_file_names_nothing(text: str, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(text)
     assert host_socket(None, {}, path) == Path("/run/hyperhive/host.sock")
+
+
+async def test_a_mistyped_agent_gets_a_suggestion(hive: Program, daemon: FakeHost) -> None:
+    """A name that no agent has is answered with the name that was probably meant, if there is one."""
+    daemon.agents = [agent("alice")]
+    assert "did you mean 'alice'?" in (await hive.run("show", "alicce")).err
+    assert "did you mean" not in (await hive.run("show", "zed")).err

@@ -13,6 +13,7 @@ import click
 from hive_core.cli.arguments import (
     complete_agents,
     json_option,
+    pager_option,
     parse_proposal,
     print_json,
     proposal_arguments,
@@ -30,6 +31,7 @@ from hive_core.cli.output import (
     dim,
     moment,
     now,
+    page,
     print_lines,
     render,
     width,
@@ -94,6 +96,11 @@ def list_proposals(socket: str | None, agent: str | None, state: str, limit: int
     """List proposals, the newest first.
 
     A narrow terminal shows fewer columns.
+
+    \b
+    Examples:
+      hive-c0re proposals
+      hive-c0re proposals list --agent ada --state all
     """
     query = {"agent": agent, "state": state, "limit": limit, "offset": offset}
     answer = Client(socket).get("/v1/proposals", query)
@@ -138,6 +145,10 @@ def show(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
     Shows the proposer, the closure that was built, all changed files, the reason, and the changes of settings and of
     the closure.
     AGENT/NUMBER works too.
+
+    \b
+    Example:
+      hive-c0re proposals show ada/3
     """
     answer = Client(socket).get(proposal_path(*parse_proposal(agent, number)))
     if as_json:
@@ -157,12 +168,17 @@ def show(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
 
 @click.command()
 @proposal_arguments
+@pager_option
 @json_option
 @click.pass_obj
-def diff(socket: str | None, agent: str, number: str | None, as_json: bool) -> None:
+def diff(socket: str | None, agent: str, number: str | None, pager: bool, as_json: bool) -> None:
     """Show the diff of a proposal.
 
     Control characters are shown as escapes; --json has the unchanged text. AGENT/NUMBER works too.
+
+    \b
+    Example:
+      hive-c0re proposals diff ada/3
     """
     name, found = parse_proposal(agent, number)
     answer = Client(socket).get(proposal_path(name, found))
@@ -175,8 +191,7 @@ def diff(socket: str | None, agent: str, number: str | None, as_json: bool) -> N
         lines = "\n".join(f"  {line}" for line in hidden)
         click.echo(f"files that change: {len(files)}; of these, not all is shown here:\n{lines}", err=True)
     text, full = str(answer.get("diff", "")), int(answer.get("diff_bytes", 0))
-    for line in coloured(text):
-        click.echo(line)
+    page(list(coloured(text)), pager)
     if not text and not files:
         click.echo("its files were removed" if answer.get("pruned") else "the files do not change", err=True)
     elif hidden or full > len(text.encode(errors="surrogatepass")):
@@ -267,6 +282,11 @@ def log(socket: str | None, agent: str, number: str | None, lines: int, follows:
     """Show the build log of a proposal.
 
     AGENT/NUMBER works too.
+
+    \b
+    Examples:
+      hive-c0re proposals log ada/3
+      hive-c0re proposals log ada/3 -f
     """
     client = Client(socket)
     path = proposal_path(*parse_proposal(agent, number))
@@ -308,6 +328,10 @@ def reindex(socket: str | None, as_json: bool) -> None:
 
     The tags in the applied repositories and the work repositories are authoritative, and the daemon keeps the index up
     to date. This is for an index that was damaged or restored from an older backup.
+
+    \b
+    Example:
+      hive-c0re proposals reindex
     """
     answer = Client(socket).post("/v1/proposals/reindex", {}, wait=_PATIENCE_SECONDS)
     if as_json:

@@ -29,6 +29,11 @@ def allow_fetches(
     Without --commit it shows what would be allowed, and changes nothing. With it exactly these fetches are allowed, and
     the commit is proposed again, with the same proposer and note. The command waits until that proposal is built, and
     until it is deployed if nobody has to decide on it. AGENT/NUMBER works too.
+
+    \b
+    Examples:
+      hive-c0re proposals allow-fetches ada/3
+      hive-c0re proposals allow-fetches ada/3 --commit ID
     """
     name, found = parse_proposal(agent, number)
     client = Client(socket)

@@ -49,6 +49,11 @@ def prune(socket: str | None, agent: str | None, days: float, dry_run: bool, as_
     Proposals that were denied, withdrawn or failed lose their commits, build outputs and build logs, which makes room
     below proposal_space. Who proposed and decided what, and why, stays in the tags and the audit table. Nothing is
     removed of open proposals, of deployments, or that these need. Without AGENT it is done for all agents.
+
+    \b
+    Examples:
+      hive-c0re proposals prune --dry-run
+      hive-c0re proposals prune ada --older-than 30d
     """
     body = {"agent": agent, "older_than_days": days, "dry_run": dry_run}
     answer = Client(socket).post("/v1/proposals/prune", body, wait=_PATIENCE_SECONDS)

@@ -10,7 +10,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.gate.intake import given_files
 from hive_core.layout import Layout
-from hive_core.protocol import DeployedFiles, EditRequest, Proposal
+from hive_core.protocol import ConfigurationFiles, EditRequest, Proposal
 from hive_core.settings import LimitCeilings
 from tests.unit.core.gate.gate_hive import MANAGER, OPERATOR, GateHive, opened, quick
 
@@ -19,7 +19,7 @@ def encoded(text: str | bytes) -> str:
     return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
 
 
-async def deployed(gate_hive: GateHive) -> DeployedFiles:
+async def deployed(gate_hive: GateHive) -> ConfigurationFiles:
     return await gate_hive.gate.queries.deployed_files("ada")
 
 

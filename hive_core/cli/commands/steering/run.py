@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from hive_core.cli.arguments import complete_agents, json_option, print_json
+from hive_core.cli.arguments import complete_agents, complete_repositories, json_option, print_json
 from hive_core.cli.client import Client, work_path
 from hive_core.cli.commands.steering.turn_view import entry_lines, follow_agent
 from hive_core.cli.commands.steering.wish import Wish, follow_wish
 from hive_core.cli.commands.work.proposals import file_line
-from hive_core.cli.commands.work.repositories import complete_repositories, repository_path
+from hive_core.cli.commands.work.repositories import repository_path
 from hive_core.cli.commands.work.work_names import Answer, standing, work_name
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import width

@@ -152,7 +152,7 @@ class ModelRequest(Request):
 class LoginCodeRequest(Request):
     """The code that the address of the login showed."""
 
-    code: Annotated[str, StringConstraints(min_length=1, max_length=10_000, strip_whitespace=True)]
+    code: Annotated[str, StringConstraints(min_length=1, max_length=10_000, strip_whitespace=True, pattern=r"\S")]
 
 
 class TurnsQuery(Query):

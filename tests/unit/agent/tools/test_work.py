@@ -15,8 +15,9 @@ def work(**changes: object) -> WorkDetail:
     """Work that is checked and waits for bob, with `changes`."""
     fields: dict[str, object] = {
         "repo": "web", "number": 3, "state": "built", "by": "ada", "title": "Mend it", "description": "",
-        "branch": "main", "commit": "c" * 40, "base": "b" * 40, "waits_for": "agent:bob", "approvals": [], "outcome": "",
-        "landed": None, "link": "", "created_at": NOW, "changed_at": NOW, "expires_at": None, "checks": [], "diff": "+one\n",
+        "branch": "main", "commit": "c" * 40, "base": "b" * 40, "waits_for": "agent:bob", "approvals": [],
+        "outcome": "", "landed": None, "link": "", "created_at": NOW, "changed_at": NOW, "expires_at": None,
+        "checks": [], "diff": "+one\n",
         "diff_bytes": 5,
     }  # fmt: skip
     return WorkDetail.model_validate(fields | changes)

@@ -191,6 +191,8 @@ def _make_acceptable(case: Case[Any]) -> None:
             case.body["name"] = f"z{next(_numbers)}"
             case.body.pop("files", None)  # Base64, and paths that fit together.
             case.body.pop("executables", None)  # Some of the files.
+            if case.body.get("agent_nix") is not None:
+                case.body.pop("packages", None)  # They go into the agent.nix of the hive's own.
             config = case.body.get("config")
             if isinstance(config, dict):
                 config.pop("mcp_servers", None)  # A command or a url, and names that fit a pattern.

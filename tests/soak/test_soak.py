@@ -195,8 +195,8 @@ class Soak:
                 self.record.took("all up again", time.monotonic() - began)
 
     async def drained(self, load: Load) -> None:
-        """Wait until nobody has anything left to do."""
-        deadline = time.monotonic() + DRAIN_SECONDS
+        """Wait until nobody has anything left to do; a fault if for `DRAIN_SECONDS` nothing becomes less."""
+        deadline, least = time.monotonic() + DRAIN_SECONDS, sys.maxsize
         served = {*self.population.names, *CHANGED, *SINKS}
         while True:
             load.check()
@@ -205,6 +205,8 @@ class Soak:
             left = {name: agents[name]["unacked"] for name in served if agents[name]["unacked"]}
             if not left and not unread:
                 return
+            if (waiting := sum(left.values()) + len(unread)) < least:
+                deadline, least = time.monotonic() + DRAIN_SECONDS, waiting
             for name in left:
                 if "for the operator" in agents[name]["detail"]:
                     await self._retry_held(name)
@@ -227,6 +229,9 @@ class Soak:
     def check_log(self) -> None:
         """Report what the daemons wrote that is no line of their log, and their own failures."""
         for line in self.daemon.log_text().splitlines():
+            if line.startswith("hive-c0re: the disk is full: "):
+                self.record.did("start of the daemon", "refused: the disk is full")
+                continue
             if not line.startswith("{"):
                 self.record.fault(f"the daemon wrote: {line[:200]}")
                 continue

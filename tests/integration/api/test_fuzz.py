@@ -39,6 +39,8 @@ EXCUSED = {
     "build_failed": ("positive_data_acceptance",),
     "too_large": ("positive_data_acceptance",),
     "bad_agent_toml": ("positive_data_acceptance",),
+    # Which files a configuration needs, and that executables are among them, is more than a schema says.
+    "bad_tree": ("positive_data_acceptance",),
     # How much there is already, and what was offered, no document says.
     "too_many_questions": ("positive_data_acceptance",),
     "too_many_reminders": ("positive_data_acceptance",),

@@ -50,7 +50,7 @@ COMMANDS = {
     "fetch": Lazy(
         "hive_core.cli.commands.access.repositories:fetch", "Fetch an agent's branches into a repository of yours."
     ),
-    "run": Lazy("hive_core.cli.commands.steering.run:run", "Have an agent do something in a repository."),
+    "run": Lazy("hive_core.cli.commands.steering.run:run", "Have an agent work in a repository, and show it."),
     "transcript": Lazy(
         "hive_core.cli.commands.steering.transcript:transcript", "Show a turn: what the model said and did."
     ),

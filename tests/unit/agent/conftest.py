@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from tests.unit.agent.fake_core_api import FakeCore, fake_core
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory short enough for a socket."""
     return tmp_path_factory.mktemp("r")
+
+
+@pytest.fixture
+def port() -> int:
+    """A port of the loopback that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+        return number
 
 
 @pytest.fixture

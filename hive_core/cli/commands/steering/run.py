@@ -34,7 +34,7 @@ _SHOWN = frozenset({"text", "call", "notice", "result"})
 @json_option
 @click.pass_obj
 def run(socket: str | None, repo: str, wish: str, agent: str | None, backend: str | None, as_json: bool) -> None:
-    """Have an agent do something in a repository, and show it working.
+    """Have an agent work in a repository, and show it.
 
     Takes an idle agent that has the repository, or makes one, and gives it the wish. Ends when the agent has submitted
     work whose checks have passed, with the changed files and the command that lands the work. Ctrl-C ends the watching,

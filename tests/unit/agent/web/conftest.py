@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,15 +9,6 @@ import pytest
 
 from tests.unit.agent.web.fake_browser import FakeBrowser, browsing
 from tests.unit.agent.web.fakes import Served, served
-
-
-@pytest.fixture
-def port() -> int:
-    """A port of the loopback that is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import os
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.gate.pipeline import prune as pruning
 from hive_core.gate.pipeline import submit
 from hive_core.gate.records import transitions
+from hive_core.gate.subject import pruning
 from hive_core.layout import Layout
 from hive_core.protocol import ProposeRequest, PruneAnswer, PrunedAgent, PruneRequest, RollbackRequest
 from tests.unit.core.gate.gate_hive import ADA, OPERATOR, GateHive, git, opened, quick

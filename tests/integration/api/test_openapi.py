@@ -18,6 +18,12 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 AGENT = "/v1/agents/{name}"
 PROPOSALS = "/v1/proposals"
 PROPOSAL = f"{PROPOSALS}/{{name}}/{{number}}"
+CONTROL = f"{AGENT}/control"
+REPOSITORIES = "/v1/repositories"
+REPOSITORY = f"{REPOSITORIES}/{{repo}}"
+WORK = "/v1/work"
+ONE_WORK = f"{WORK}/{{repo}}/{{number}}"
+IN_PATHS = {"name": "ann", "repo": "shop", "id": 1, "number": 0}
 
 EVERYWHERE = {("GET", "/v1/openapi.json"), ("GET", "/v1/agents"), ("POST", "/v1/agents"), ("POST", "/v1/messages")}
 LOOKING_AFTER = {
@@ -30,10 +36,33 @@ GATE = {
     *(("POST", f"{PROPOSAL}/{verb}") for verb in ("withdraw", "approve", "deny")),
     *(("POST", f"{AGENT}/{verb}") for verb in ("destroy", "rollback", "rebuild")),
 }
+GATE_OF_WORK = {
+    *(("GET", path) for path in (WORK, ONE_WORK, f"{ONE_WORK}/log")),
+    *(("POST", f"{ONE_WORK}/{verb}") for verb in ("withdraw", "approve", "deny", "retry", "comments")),
+}
+STEERING = {
+    *(("GET", f"{CONTROL}{what}") for what in ("", "/turns", "/transcript", "/events")),
+    *(("POST", f"{CONTROL}/{verb}") for verb in ("cancel", "retry", "skip", "pause", "resume", "compact")),
+    *(("POST", f"{CONTROL}/{verb}") for verb in ("new-session", "model", "login", "code")),
+    ("GET", f"{AGENT}/queue"),
+    *(("POST", f"{AGENT}/queue/{{id}}/{verb}") for verb in ("remove", "edit", "move")),
+    *((method, f"{AGENT}/configuration") for method in ("GET", "POST")),
+    *((method, f"{AGENT}/secrets") for method in ("GET", "POST")),
+    *(("POST", f"{AGENT}/{what}") for what in ("secrets/remove", "access")),
+}
+OF_REPOSITORIES = {
+    *((method, REPOSITORIES) for method in ("GET", "POST")),
+    *(("GET", path) for path in (REPOSITORY, f"{REPOSITORY}/refs")),
+    *(("POST", f"{REPOSITORY}/{verb}") for verb in ("set", "remove", "fetch", "send")),
+    ("POST", "/v1/host-keys"),
+}
 OPERATORS = {
     *EVERYWHERE,
     *LOOKING_AFTER,
     *GATE,
+    *GATE_OF_WORK,
+    *STEERING,
+    *OF_REPOSITORIES,
     *(("GET", path) for path in ("/healthz", "/metrics", "/v1/status", "/v1/events", "/v1/messages", AGENT)),
     *(("GET", path) for path in ("/v1/audit", "/v1/audit/verify", "/v1/messages/{id}/reply", "/v1/database")),
     ("POST", "/v1/database/copy"),
@@ -49,6 +78,8 @@ AGENTS = {
     *EVERYWHERE,
     *LOOKING_AFTER,
     *GATE,
+    *GATE_OF_WORK,
+    ("POST", WORK),
     ("GET", "/v1/whoami"),
     *(("POST", f"/v1/harness/{verb}") for verb in ("hello", "state", "status")),
     *(("POST", path) for path in ("/v1/questions", "/v1/reminders", "/v1/reminders/{id}/cancel", "/v1/wake")),
@@ -108,7 +139,7 @@ async def test_routes_are_those_of_the_document(
     for path in {path for _, path in OPERATORS | AGENTS}:
         for method in METHODS:
             # An unknown query parameter, so that nothing is carried out.
-            target = path.format(name="ann", id=1, number=0) + "?unknown=1"
+            target = path.format(**IN_PATHS) + "?unknown=1"
             reply = await request(place, method, target)
             known = {kind for kind, other in expected if other == path}
             wanted = 400 if method in known else 405 if known else 404
@@ -128,7 +159,7 @@ async def test_requests_are_closed(shared: Daemon, agent: str | None, expected: 
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         for found in objects(schema, document):
             assert found["additionalProperties"] is False, f"{path}: {found.get('title')}"
-        reply = await request(place, method, path.format(name="ann", id=1, number=0), {"unknown": 1})
+        reply = await request(place, method, path.format(**IN_PATHS), {"unknown": 1})
         assert (reply.status, reply.code) == (400, "invalid_request")
         assert "body.unknown: there is no such key" in reply.json["error"]["message"], path
     assert bodies >= 4

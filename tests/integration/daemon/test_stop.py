@@ -136,14 +136,16 @@ async def test_left_out_refusals_are_counted_at_the_stop(daemon: Daemon) -> None
     assert rows == [("agent:ann", "left_out", '{"left_out": 5}')]
 
 
-async def test_a_hang_up_is_a_stop(daemon: Daemon) -> None:
+async def test_a_hang_up_is_a_stop(hive_home: Path) -> None:
     """A daemon whose terminal is closed stops in good order, with its agents."""
-    await daemon.spawn("ann")
-    agent = await daemon.agent_until("ann", lambda agent: agent["state"] == "idle")
-    os.kill(daemon.pid, signal.SIGHUP)
-    assert await daemon.ended() == 0
-    assert not psutil.pid_exists(agent["pid"])
-    assert daemon.log_entries("stopped")
+    # The tests may themselves be run by nohup, whose children would ignore the signal.
+    async with running(Daemon(hive_home, wrapper=["env", "--default-signal=HUP"])) as daemon:
+        await daemon.spawn("ann")
+        agent = await daemon.agent_until("ann", lambda agent: agent["state"] == "idle")
+        os.kill(daemon.pid, signal.SIGHUP)
+        assert await daemon.ended() == 0
+        assert not psutil.pid_exists(agent["pid"])
+        assert daemon.log_entries("stopped")
 
 
 async def test_nohup_keeps_its_meaning(hive_home: Path) -> None:

@@ -121,7 +121,7 @@ def test_credentials_are_in_a_backup_as_they_rest(layout: Layout, tmp_path: Path
 
 
 def test_what_an_agent_leaves_does_no_harm(layout: Layout, tmp_path: Path) -> None:
-    """Links are not followed, special files are left out and named, setuid is dropped, and holes take no room."""
+    """Links are not followed, FIFOs are left out and named, sockets left out, setuid is dropped, holes take no room."""
     outside = tmp_path / "secret"
     outside.mkdir()
     (outside / "key").write_text("secret")
@@ -130,6 +130,7 @@ def test_what_an_agent_leaves_does_no_harm(layout: Layout, tmp_path: Path) -> No
     (layout.agents / "ada" / "claude").rmdir()
     (layout.agents / "ada" / "claude").symlink_to(outside)
     os.mkfifo(state / "fifo")
+    os.mknod(state / "socket", stat.S_IFSOCK | 0o600)
     (state / "tool").write_text("#!/bin/sh\n")
     (state / "tool").chmod(0o6755)
     (state / "closed").mkdir(0o700)
@@ -151,12 +152,13 @@ def test_what_an_agent_leaves_does_no_harm(layout: Layout, tmp_path: Path) -> No
     target = tmp_path / "hive.backup"
     created = create_backup(layout, target, ignore)
     left_out = dict(created.left_out)
-    assert left_out.pop("agents/ada/state/fifo") == "it is a socket, a FIFO or a device"
+    assert left_out.pop("agents/ada/state/fifo") == "it is a FIFO or a device"
     assert list(left_out.values()) == ["its path is too long"] * 2
     assert target.stat().st_size < 1_000_000
     new = restored(target, tmp_path).agents / "ada"
     assert (new / "claude").readlink() == outside
     assert (new / "state/out").readlink() == outside
+    assert not (new / "state/socket").exists()
     assert stat.S_IMODE((new / "state/tool").stat().st_mode) == 0o755
     assert stat.S_IMODE((new / "state/closed").stat().st_mode) == 0
     holes = new / "state/holes"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -138,15 +138,29 @@ async def test_failures_are_repeated_until_it_is_done(scene: Scene) -> None:
 
 
 async def test_a_cause_that_people_mend(scene: Scene) -> None:
-    """Without a token the reason is kept, and after a new one the work is published at once."""
+    """If the token is gone, the reason is kept, and after a new one the work is published at once."""
     slow = WorkPublisher(scene.hive.repositories, first_pause=1_000)
-    await scene.set(forget_credential=True)
+    # As after a restore of a backup on a machine that cannot decrypt the credentials.
+    scene.hive.credentials.held.clear()
     task = asyncio.create_task(slow.publish_until_done(Landed(), scene.commit))
     async with asyncio.timeout(30):
         while (problem := slow.problem("web", 3)) is None:
             await asyncio.sleep(0.01)
-    assert (problem.code, problem.hint) == ("no_pull_requests", "give one: hive-c0re repo set web --token -")
+    assert problem.code == "bad_credential"
+    assert "hive-c0re repo set NAME --token -" in problem.hint
     await scene.set(token=TOKEN)
     slow.try_again()
     async with asyncio.timeout(60):
         assert (await task).endswith("/7")
+
+
+async def test_no_pull_request_without_a_token(scene: Scene) -> None:
+    """Without a token nothing is pushed for a pull request, and the refusal says how to give one."""
+    record = replace(scene.hive.repositories.record("web"), credential="none")
+    with pytest.raises(HiveError) as refused:
+        await scene.publisher.publish(record, Landed(), scene.commit)
+    assert (refused.value.code, refused.value.hint) == (
+        "no_pull_requests",
+        "give one: hive-c0re repo set web --token -",
+    )
+    assert not scene.upstream_ref(f"hive-3-{scene.commit[:12]}")

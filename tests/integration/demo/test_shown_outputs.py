@@ -77,7 +77,11 @@ class Reader:
             # The doctor finds git only, so that the host's other programs do not change what it finds.
             **({"PATH": str(self._place / "bin")} if words[0] == "doctor" else {}),
         }
-        return CliRunner().invoke(main, words, env=environment).output
+        typed = None
+        if "<" in words:
+            *words, _, file = words
+            typed = Path(file).read_bytes()
+        return CliRunner().invoke(main, words, env=environment, input=typed).output
 
     def _shell(self, command: str) -> str:
         environment = {
@@ -113,6 +117,7 @@ async def reader(hive_home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         (hive_home / "bin" / Path(program).name).symlink_to(program)
     (script,) = [block for block in blocks(ROOT / "docs/agents.md") if 'match = "(?i)^order' in block.replace("'", '"')]
     (hive_home / "clerk" / "agent.toml").write_text(script)
+    (hive_home / "token").write_text("npm_0123\n")
     monkeypatch.chdir(hive_home)
     async with running(Daemon(hive_home, settings={"sandbox": "auto"})) as daemon:
         yield Reader(daemon, hive_home)

@@ -49,6 +49,7 @@ EXCUSED = {
     "bad_text": ("positive_data_acceptance",),
     # Which URLs the hive fetches from, and what a key looks like, is more than a pattern says.
     "bad_source": ("positive_data_acceptance",),
+    "no_host_keys": ("positive_data_acceptance",),
     "bad_credential": ("positive_data_acceptance",),
     "no_upstream": ("positive_data_acceptance",),
     "not_a_stream": ("positive_data_acceptance",),
@@ -65,7 +66,7 @@ NOTHING_TO_DO = (
     "/v1/agents/{name}/secrets/remove",
     *(f"/v1/agents/{{name}}/queue/{{id}}/{verb}" for verb in ("remove", "edit", "move")),
     *(f"/v1/proposals/{{name}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw", "allow-fetches")),
-    # There is no repository.
+    # There is no work.
     "/v1/work",
     *(f"/v1/work/{{repo}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw", "retry", "comments")),
 )
@@ -81,6 +82,12 @@ OF_HARNESSES = {
 }
 # Every field may be missing, but not all of them, and so not the body.
 NOT_EMPTY = ("POST /v1/agents/{name}/limits", "POST /v1/questions/{id}/answer")
+# There is no work, no upstream, no SSH server, and no generated list of refs.
+NO_WORK = {
+    *(f"GET /v1/work/{{repo}}/{{number}}{what}" for what in ("", "/log")),
+    *(f"POST /v1/repositories/{{repo}}/{verb}" for verb in ("fetch", "send")),
+    "POST /v1/host-keys",
+}
 # Only the daemon can make a ticket.
 FOR_PAGES = tuple(f"/v1/page/{verb}" for verb in ("enter", "check", "send", "answer"))
 
@@ -120,7 +127,10 @@ class Socket:
                 if "{name}" in operation.path and operation.path not in STARTING:
                     name = "ann" if operation.path.endswith("/destroy") else "bob"
                     self._ask(operation, GenerationMode.POSITIVE, {"name": name})
-                if "{number}" in operation.path:
+                if "{repo}" in operation.path:
+                    repository = "old" if operation.path.endswith("/remove") else "web"
+                    self._ask(operation, GenerationMode.POSITIVE, {"repo": repository})
+                if "{name}/{number}" in operation.path:
                     self._ask(operation, GenerationMode.POSITIVE, self._spawned)
                 if "{id}" in operation.path:
                     self._ask(operation, GenerationMode.POSITIVE, {"id": self._ids.get(operation.path, sent)})
@@ -173,7 +183,7 @@ def _make_acceptable(case: Case[Any]) -> None:
         case.body, case.media_type = {}, "application/json"  # What follows puts into it what has to be there.
     if case.query:
         case.query.pop("cursor", None)  # Only the daemon can make one.
-    if case.body:
+    if isinstance(case.body, dict | list):  # No body at all stays so.
         case.body = _with_whole_integers(case.body)
     if isinstance(case.body, dict):
         if case.operation.label == "POST /v1/agents/{name}/limits" and set(case.body.values()) <= {None, False}:
@@ -198,11 +208,28 @@ def _make_acceptable(case: Case[Any]) -> None:
             config = case.body.get("config")
             if isinstance(config, dict):
                 config.pop("mcp_servers", None)  # A command or a url, and names that fit a pattern.
+                config.pop("repos", None)  # Those that an operator registered.
+                _decide_on_one(config.get("script"))
                 config.pop("binary_files", None)  # A path, of which only the last part has rules of its own.
+        if case.operation.label == "POST /v1/repositories":
+            case.body["name"] = f"z{next(_numbers)}"
+            for key in ("source", "token", "ssh_key", "push"):
+                case.body.pop(key, None)  # They have to fit together.
+            case.body["path"] = "/srv/shop"
+        files = case.body.get("files")
+        if case.operation.label == "POST /v1/agents/{name}/configuration" and isinstance(files, dict):
+            case.body["files"] = dict.fromkeys(files, "eA==")  # Base64.
         if case.operation.label == "POST /v1/agents/{name}/secrets":
             case.body["value"] = "eA=="  # Base64.
         if case.operation.label == "POST /v1/proposals" and case.body.get("agent") is None:
             case.body["agent"] = "bob"  # The operator has to name one.
+
+
+def _decide_on_one(script: Any) -> None:
+    """Have every decision of a script name an agent and no repository: it names one of the two."""
+    for rule in script or ():
+        if rule.get("decide"):
+            rule["decide"].update(agent="bob", repo=None)
 
 
 def _with_whole_integers(value: Any) -> Any:
@@ -228,12 +255,14 @@ async def check(hive: Daemon, agent: str | None, examples: int) -> None:
     """Exercise the operator's socket or an agent's; see that the requests got as far as they should."""
     place = hive.host_socket if agent is None else hive.core_socket(agent)
     question = await hive.ask("POST", "/v1/questions", {"text": "well?"}, agent="bob")
+    for repository in ("web", "old"):
+        await hive.ask("POST", "/v1/repositories", {"name": repository, "path": "/srv/web"})
     socket = Socket(place, agent, examples, question["id"])
     await asyncio.to_thread(socket.exercise)
     assert not hive.log_entries("request failed")
     refused = {label for label, statuses in socket.answered.items() if 200 not in statuses}
     never = {"POST /v1/messages/read", *(f"POST {path}" for path in (*STARTING, *NOTHING_TO_DO, *FOR_PAGES))}
-    never |= OF_HARNESSES
+    never |= OF_HARNESSES | NO_WORK
     if agent == "ann":
         never |= {f"GET /v1/agents/{{name}}/{what}" for what in ("logs", "history", "limits")} | {"POST /v1/agents"}
         never |= {f"POST /v1/agents/{{name}}/{verb}" for verb in ("stop", "destroy")}

@@ -174,3 +174,38 @@ def show_progress(name: str) -> Iterator[OnStatus]:
 
     with Console(stderr=True).status(f"{name}: starting") as spinner:
         yield lambda status: spinner.update(Text(words(status)))
+
+
+_LOG_SECONDS = 2.0
+_BEFORE_BUILT = frozenset({"proposal", "building"})
+
+
+def follow_log(client: Client, path: str, lines: int, *, follows: bool, as_json: bool) -> None:
+    """Print the last `lines` of the log of a proposal's build or checks, whose URL path is `path`.
+
+    With `follows`, new lines are printed until the build or the checks end, also across a restart of the daemon.
+    """
+    show = print_json if as_json else print_lines
+    going_on = follows and _is_building(client, path)
+    answer = client.get(f"{path}/log", {"lines": lines})
+    show(answer)
+    cursor = str(answer.get("cursor"))
+    while going_on:
+        try:
+            # The state is read before the lines: the last lines are there when the state changes.
+            going_on = _is_building(client, path)
+            wait = _LOG_SECONDS if going_on else 0.0
+            answer = client.get(f"{path}/log", {"cursor": cursor, "wait_seconds": wait}, wait=wait)
+        except Failure as failure:
+            if not failure.transient:
+                raise
+            going_on = True
+            time.sleep(_RETRY_SECONDS)
+            continue
+        cursor = str(answer.get("cursor"))
+        if answer.get("lines"):
+            show(answer)
+
+
+def _is_building(client: Client, path: str) -> bool:
+    return client.get(path).get("state") in _BEFORE_BUILT

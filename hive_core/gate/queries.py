@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import sqlite3
 from collections.abc import Callable
@@ -101,10 +100,15 @@ class ProposalQueries:
 
     async def wait_for_change(self, agent: str, number: int, query: ProposalQuery, principal: Principal) -> None:
         """Wait for another state than the query's, or until its time is over. Raises `unknown_proposal`."""
-        await self._context.recovered.wait()
+        context = self._context
+        await context.recovered.wait()
         row = await self._row(agent, number, principal)
-        if query.unlike is not None and row.state.value == query.unlike:
-            await self._wait_for_change(row, query)
+
+        async def read() -> State:
+            return (await context.row(agent, number)).state
+
+        if row.state.value == query.unlike:
+            await context.wait_for_state(query.unlike, query.wait_seconds, read)
 
     async def show(self, agent: str, number: int, principal: Principal) -> ProposalDetail:
         """Return a proposal with its diff and changes. Raises `unknown_proposal`."""
@@ -160,22 +164,6 @@ class ProposalQueries:
         if not policy.can_see(principal, agent):
             raise unknown_proposal(agent, number)
         return await self._context.row(agent, number)
-
-    async def _wait_for_change(self, row: ProposalRow, query: ProposalQuery) -> None:
-        context = self._context
-        changed = context.transition_log.changed
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + query.wait_seconds
-        async with changed:
-            while row.state.value == query.unlike and not context.closed:
-                row = await context.row(row.agent, row.number)
-                if row.state.value != query.unlike:
-                    break
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        await changed.wait()
-                except TimeoutError:
-                    break
 
     async def _read_contents(self, row: ProposalRow) -> _Contents:
         """Read what the tags say of the build, and compare the files."""

@@ -1,4 +1,4 @@
-"""What the operator changes in agents' inboxes: waiting messages are removed, edited and moved.
+"""The operator's changes of agents' inboxes: waiting messages are removed, edited and moved.
 
 Only deliveries that nobody holds change, so that a turn keeps what it was given. The sender of an agent's message is
 told in the same transaction, and every change is in the audit table with it.

@@ -32,7 +32,7 @@ _DEVICE_CLASSES: Mapping[DeviceName, Sequence[str]] = {
     "kvm": ("class/misc/kvm",),
     "fuse": ("class/misc/fuse",),
 }
-"""Where the kernel lists them: a unit with PrivateDevices= has no nodes of devices in its own /dev."""
+"""The places where the kernel lists them: a unit with PrivateDevices= has no nodes of devices in its own /dev."""
 _DEVICE_EFFECTS: Mapping[DeviceName, str] = {
     "gpu": "the graphics processors of the host, also their memory",
     "kvm": "virtual machines with the processor of the host (/dev/kvm)",
@@ -44,9 +44,10 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True)
 class HostOffers:
-    """What the settings offer. `nodes` and `kernel` are /dev and /sys, where devices are looked for.
+    """The directories and devices that the settings offer.
 
-    With `mapped`, agents see directories under other user ids, which systemd-nspawn maps to the owner's.
+    `nodes` and `kernel` are /dev and /sys, where devices are looked for. With `mapped`, agents see directories under
+    other user ids, which systemd-nspawn maps to the owner's.
     """
 
     binds: Mapping[str, OfferedBind] = field(default_factory=dict)

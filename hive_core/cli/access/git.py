@@ -64,7 +64,7 @@ _SETTINGS = (
     "protocol.allow=never",
     "protocol.fd.allow=always",
 )
-"""What git of this host must not do for a repository that an agent writes."""
+"""Settings that keep git of this host from running or fetching anything for a repository that an agent writes."""
 
 
 def diff_lines(client: Client, agent: str, repository: str, against: str) -> Iterator[str]:

@@ -54,7 +54,7 @@ class TarReader:
         os.umask(self._umask)
         self.files = 0
         self.left_out: list[str] = []
-        """What was not written and why, the first twenty."""
+        """The first twenty entries that were not written, each with the reason."""
         self.left_out_count = 0
 
     def __enter__(self) -> TarReader:

@@ -44,7 +44,7 @@ def raw_mode(descriptor: int) -> Iterator[None]:
 
 
 class Keys:
-    """What is typed, without the way out of the session."""
+    """The typed keys, without the way out of the session."""
 
     def __init__(self) -> None:
         self._at_line_start = True

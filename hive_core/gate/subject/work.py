@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from hive_core.errors import HiveError
+from hive_core.gate.records.states import State
 from hive_core.gate.subject.background import BackgroundWork, Step, cancel_all, is_temporary
 from hive_core.gate.subject.tag_log import TagLog
 from hive_core.infra.concurrency.tasks import log_failure
@@ -48,7 +49,10 @@ class SubjectLocks:
 
 
 class SubjectWork(ABC):
-    """What requests and background work on proposals need. A part changes a subject's tags only under its lock."""
+    """The shared state of requests and background work on proposals.
+
+    A part changes a subject's tags only under its lock.
+    """
 
     def __init__(self, log: TagLog[Any, Any], background: BackgroundWork) -> None:
         self.background = background
@@ -134,6 +138,17 @@ class SubjectWork(ABC):
             if is_lack_of_space(error):
                 raise disk_full("carry the request out") from error
             raise
+
+    async def wait_for_state(self, unlike: str | None, seconds: float, read: Callable[[], Awaitable[State]]) -> None:
+        """Wait until `read` returns another state of a proposal than `unlike`: `seconds` at most, or until `close`."""
+        changed, deadline = self._log.changed, asyncio.get_running_loop().time() + seconds
+        async with changed:
+            while not self._closed and (await read()).value == unlike:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await changed.wait()
+                except TimeoutError:
+                    break
 
     async def notify_waiters(self) -> None:
         """Wake everyone who waits for a proposal to change."""

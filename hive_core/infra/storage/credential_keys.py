@@ -24,7 +24,7 @@ from hive_core.infra.storage.files import read_bytes, replace_bytes, sync
 log = structlog.get_logger(__name__)
 
 Protection = Literal["systemd-creds", "key-file"]
-"""What keeps a key: encrypted to this host by systemd-creds, or a file of mode 0600 with the key itself."""
+"""The protection of a key: encrypted to this host by systemd-creds, or a file of mode 0600 with the key itself."""
 
 KEY_BYTES = 32
 _SEALED = ".sealed"

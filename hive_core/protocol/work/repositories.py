@@ -11,7 +11,7 @@ from hive_core.protocol.base import Answer, Query, Request
 from hive_core.protocol.names import REPOSITORY_PATTERN, is_repository_name, why_no_repository_name
 
 PushMode = Literal["none", "branch", "pull-request"]
-"""What happens with a landed proposal: nothing, a pushed branch, or a pull request."""
+"""The publication of a landed proposal: nothing, a pushed branch, or a pull request."""
 RepositoryState = Literal["new", "current", "behind", "ahead", "diverged"]
 """The branch compared with upstream's: `new` before the first fetch, `ahead` with landed commits of its own."""
 CredentialKind = Literal["none", "token", "ssh-key"]

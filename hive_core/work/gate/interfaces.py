@@ -37,7 +37,7 @@ class ReviewedRepository(Protocol):
 
     @property
     def push(self) -> str:
-        """What happens to landed work: `none`, `branch` or `pull-request`."""
+        """The publication of landed work: `none`, `branch` or `pull-request`."""
 
     @property
     def merges(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from dataclasses import dataclass
 
@@ -75,18 +74,12 @@ class WorkQueries:
         context = self._context
         await context.recovered.wait()
         row = await context.visible_row(repo, number, principal)
-        changed = context.work_log.changed
-        deadline = asyncio.get_running_loop().time() + query.wait_seconds
-        async with changed:
-            while row.state.value == query.unlike and not context.closed:
-                row = await context.row(repo, number)
-                if row.state.value != query.unlike:
-                    break
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        await changed.wait()
-                except TimeoutError:
-                    break
+
+        async def read() -> State:
+            return (await context.row(repo, number)).state
+
+        if row.state.value == query.unlike:
+            await context.wait_for_state(query.unlike, query.wait_seconds, read)
 
     async def show(self, repo: str, number: int, principal: Principal) -> WorkDetail:
         """Return work with its diff, commits, checks and comments. Raises `unknown_work`."""

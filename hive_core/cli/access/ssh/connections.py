@@ -124,7 +124,7 @@ class AgentConnection(asyncssh.SSHTCPSession[bytes]):
         self._attaching: asyncio.Task[None] | None = None
         self._attached = False
         self._early: list[bytes | None] = []
-        """What arrived before the connection could take it; None is the end."""
+        """Data that arrived before the connection could take it; None is the end."""
 
     def connection_made(self, chan: Any) -> None:
         self._link = _RawLink(chan)

@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 class AgentServer(asyncssh.SSHServer):
-    """What one ssh may do. Whatever is not answered here is refused, because asyncssh would do it on this machine."""
+    """The rights of one ssh. Requests without an answer here are refused, as asyncssh would do them on this machine."""
 
     def __init__(self, openings: Openings, user_key: asyncssh.SSHKey, say: Say) -> None:
         self._openings = openings

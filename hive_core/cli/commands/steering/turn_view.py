@@ -1,4 +1,4 @@
-"""What an agent's model says and does, followed live and formatted as lines for a terminal."""
+"""The words and calls of an agent's model, followed live and formatted as lines for a terminal."""
 
 from __future__ import annotations
 

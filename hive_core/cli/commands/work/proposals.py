@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from textwrap import indent
 from typing import Any
@@ -13,9 +12,9 @@ from hive_core.cli.arguments import complete_repositories, json_option, pager_op
 from hive_core.cli.client import Client, work_path
 from hive_core.cli.commands.gate.proposals import coloured
 from hive_core.cli.commands.work.work_names import Answer, decider_of, parse_work, state_word, work_argument, work_name
-from hive_core.cli.errors import Failure
 from hive_core.cli.lazy import Lazy, LazyGroup
-from hive_core.cli.output import Column, ago, coloured_state, dim, now, page, print_lines, render, width
+from hive_core.cli.output import Column, ago, coloured_state, dim, now, page, render, width
+from hive_core.cli.waiting import follow_log
 from hive_core.text import describe_file, escaped_first_line, escaped_line, visible
 
 _HERE = "hive_core.cli.commands.work.proposals"
@@ -31,10 +30,6 @@ COMMANDS = {
     "comment": Lazy(f"{_DECISIONS}:comment", "Comment on work, or on a line of it."),
     "retry": Lazy(f"{_DECISIONS}:retry", "Submit failed or withdrawn work again."),
 }
-
-_LOG_SECONDS = 2.0
-_RETRY_SECONDS = 0.5
-_BEFORE_CHECKED = frozenset({"proposal", "building"})
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, default="list", options_metavar="", subcommand_metavar="[COMMAND] [ARGS]...")
@@ -179,33 +174,7 @@ def log(socket: str | None, name: str, lines: int, follows: bool, as_json: bool)
       hive-c0re work log web/3
       hive-c0re work log web/3 -f
     """
-    client = Client(socket)
-    path = work_path(*parse_work(name))
-    output = print_json if as_json else print_lines
-    going_on = follows and _is_checked(client, path)
-    answer = client.get(f"{path}/log", {"lines": lines})
-    output(answer)
-    cursor = str(answer.get("cursor"))
-    while going_on:
-        try:
-            # The state is read before the lines: the last lines of checks are there when the state changes.
-            going_on = _is_checked(client, path)
-            wait = _LOG_SECONDS if going_on else 0.0
-            answer = client.get(f"{path}/log", {"cursor": cursor, "wait_seconds": wait}, wait=wait)
-        except Failure as failure:
-            if not failure.transient:
-                raise
-            going_on = True
-            time.sleep(_RETRY_SECONDS)
-            continue
-        cursor = str(answer.get("cursor"))
-        if answer.get("lines"):
-            output(answer)
-
-
-def _is_checked(client: Client, path: str) -> bool:
-    answer: Answer = client.get(path)
-    return answer.get("state") in _BEFORE_CHECKED
+    follow_log(Client(socket), work_path(*parse_work(name)), lines, follows=follows, as_json=as_json)
 
 
 def _facts(answer: Answer, present: Any) -> Iterator[tuple[str, str]]:

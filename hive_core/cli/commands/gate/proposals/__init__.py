@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from textwrap import indent
@@ -20,7 +19,6 @@ from hive_core.cli.arguments import (
     shown_proposal,
 )
 from hive_core.cli.client import Client, proposal_path
-from hive_core.cli.errors import Failure
 from hive_core.cli.fetches import fetch_sections
 from hive_core.cli.lazy import Lazy, LazyGroup
 from hive_core.cli.output import (
@@ -32,10 +30,10 @@ from hive_core.cli.output import (
     moment,
     now,
     page,
-    print_lines,
     render,
     width,
 )
+from hive_core.cli.waiting import follow_log
 from hive_core.text import PLAIN_DIFF, describe_file, escaped_first_line, escaped_line, is_hidden, visible
 
 COMMANDS = {
@@ -267,11 +265,6 @@ def coloured(diff: str) -> Iterator[str]:
             yield click.style(shown, bold=True)
 
 
-_POLL_SECONDS = 2.0
-_RETRY_SECONDS = 0.5
-_BEFORE_BUILT = frozenset({"proposal", "building"})
-
-
 @click.command()
 @proposal_arguments
 @click.option("-n", "--lines", type=int, default=100, show_default=True, help="Number of lines to show, the last.")
@@ -288,33 +281,7 @@ def log(socket: str | None, agent: str, number: str | None, lines: int, follows:
       hive-c0re proposals log ada/3
       hive-c0re proposals log ada/3 -f
     """
-    client = Client(socket)
-    path = proposal_path(*parse_proposal(agent, number))
-    show = print_json if as_json else print_lines
-    going_on = follows and _is_building(client, path)
-    answer = client.get(f"{path}/log", {"lines": lines})
-    show(answer)
-    cursor = str(answer.get("cursor"))
-    while going_on:
-        try:
-            # The state is read before the lines: the last lines of a build are there when its state changes.
-            going_on = _is_building(client, path)
-            wait = _POLL_SECONDS if going_on else 0.0
-            answer = client.get(f"{path}/log", {"cursor": cursor, "wait_seconds": wait}, wait=wait)
-        except Failure as failure:
-            if not failure.transient:
-                raise
-            going_on = True
-            time.sleep(_RETRY_SECONDS)
-            continue
-        cursor = str(answer.get("cursor"))
-        if answer.get("lines"):
-            show(answer)
-
-
-def _is_building(client: Client, path: str) -> bool:
-    proposal: dict[str, Any] = client.get(path)
-    return proposal.get("state") in _BEFORE_BUILT
+    follow_log(Client(socket), proposal_path(*parse_proposal(agent, number)), lines, follows=follows, as_json=as_json)
 
 
 _PATIENCE_SECONDS = 3_600.0

@@ -97,11 +97,7 @@ def _not_blank(text: str) -> str:
     return text
 
 
-MessageBody = Annotated[
-    str,
-    AfterValidator(_not_blank),
-    Field(json_schema_extra={"minLength": 1, "maxLength": MAX_BODY_BYTES, "pattern": r"\S"}),
-]
+MessageBody = Annotated[str, AfterValidator(_not_blank), Field(json_schema_extra={"minLength": 1, "pattern": r"\S"})]
 """Text of a message; it says something."""
 MessageId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]

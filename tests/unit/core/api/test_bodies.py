@@ -28,6 +28,7 @@ WITH_BODY = {
 IN_ESCAPES = 12
 """Bytes of a character beyond the basic plane in JSON that is written in ASCII."""
 NUMBER = 20
+NOT_BLANK = r"\S"
 SHORT = 100
 """Characters of a text that has another rule than a length: a name, a commit."""
 MOST_SECONDS = 0.05
@@ -55,7 +56,9 @@ def largest(schema: dict[str, Any], definitions: dict[str, Any], name: str = "")
         size, values = largest(part, definitions)
         return schema["maxProperties"] * (SHORT + 6 + size), schema["maxProperties"] * (1 + values)
     if schema.get("type") == "string" and not {"enum", "const"} & schema.keys():
-        unlimited = SHORT if name in ("agent", "name") or {"pattern", "format"} & schema.keys() else MAX_BODY_BYTES
+        # The pattern that a text is not blank says nothing of its length.
+        formed = "format" in schema or schema.get("pattern", NOT_BLANK) != NOT_BLANK
+        unlimited = SHORT if name in ("agent", "name") or formed else MAX_BODY_BYTES
         return 2 + IN_ESCAPES * schema.get("maxLength", unlimited), 0
     return NUMBER if schema.get("type") in ("integer", "number") else SHORT, 0
 

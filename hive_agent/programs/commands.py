@@ -31,6 +31,9 @@ COMMANDS = ("run", "ps", "stop", "logs")
 _REFUSED = 1
 _UNREACHABLE = 3
 _START_SECONDS = 40.0
+_RESTART_SECONDS = 20.0
+"""In which a harness that is being restarted listens again."""
+_AGAIN_SECONDS = 0.2
 _STOP_SECONDS = 20.0
 _SETTLE_SECONDS = 1.0
 """After a start, in which a program that ends at once is reported."""
@@ -105,7 +108,7 @@ def _run(directory: Path, name: str, argv: list[str], variables: dict[str, str])
     if len(line) > MOST_BYTES:
         return _fail("the command and its variables are too long", "put them into a script", _REFUSED)
     try:
-        with connect(directory, STARTER, _START_SECONDS) as starter:
+        with _reach_starter(directory) as starter:
             starter.sendall(line)
             with starter.makefile("rb") as answer:
                 reply = json.loads(answer.readline(MOST_BYTES) or b"null")
@@ -122,6 +125,22 @@ def _run(directory: Path, name: str, argv: list[str], variables: dict[str, str])
         return _fail(f"{name} has ended already ({status.reason})", f"hive-ag3nt logs {name}", _REFUSED)
     sys.stdout.write(f"{name} runs, as process {reply.get('pid')}; its output: hive-ag3nt logs {name}\n")
     return 0
+
+
+def _reach_starter(directory: Path) -> socket.socket:
+    """Connect to the harness, and wait for one that is being restarted. Raises OSError if none comes."""
+    end = time.monotonic() + _RESTART_SECONDS
+    waits = False
+    while True:
+        try:
+            return connect(directory, STARTER, _START_SECONDS)
+        except (FileNotFoundError, ConnectionRefusedError):
+            if time.monotonic() >= end:
+                raise
+            if not waits:
+                sys.stderr.write("the harness is being restarted; waiting for it\n")
+                waits = True
+            time.sleep(_AGAIN_SECONDS)
 
 
 def _wait_for_end(record: ProgramRecord, words: bytes, seconds: float) -> bool:

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hive_agent.programs import commands
 from hive_agent.programs.keeper import find_descendants
-from hive_agent.programs.records import Order, ProgramRecord, Status
+from hive_agent.programs.records import STARTER, Order, ProgramRecord, Status, listen
 from hive_agent.programs.starter import Starter
 from tests.unit.agent.programs.conftest import Command
 
@@ -102,8 +103,31 @@ async def test_stop_of_an_interrupted_program_keeps_it_from_starting_again(
     assert ProgramRecord(programs / "web").status().state == "stopped"
 
 
-async def test_wrong_use_is_told(command: Command, programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_harness_that_is_being_restarted_is_waited_for(
+    starter: Starter, command: Command, programs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A program is started by the next harness if the last one has just ended; meanwhile the command says so."""
+    (programs / STARTER).unlink()
+    last = listen(programs, STARTER)
+    last.close()
+    asked = asyncio.create_task(command("run", "--name", "web", "--", "sleep", "1033"))
+    said = ""
+    while "is being restarted" not in said:
+        await asyncio.sleep(0)
+        said += capfd.readouterr().err
+    server = await asyncio.start_server(starter.answer, sock=listen(programs, STARTER))
+    try:
+        assert await asked == 0
+    finally:
+        server.close()
+    assert ProgramRecord(programs / "web").status().state == "running"
+
+
+async def test_wrong_use_is_told(
+    command: Command, programs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a harness, a program or a command, the commands say so, with their codes."""
+    monkeypatch.setattr(commands, "_RESTART_SECONDS", 0.0)
     assert await command("run", "--name", "web", "--", "true") == 3
     assert "the harness cannot be asked" in capsys.readouterr().err
     assert await command("run", "--name", "web") == 2

@@ -73,8 +73,9 @@ class WorkImporter:
         source = ObjectSource(submitted.code, Path(submitted.repo) / source_check.OBJECTS)
         async with self._importer.importing(source, Trusted(mirror, into)) as taking, taking.reader() as objects:
             await taking.transfer(submitted.commit, [tip])
-            await read_head(objects, submitted.commit)
-            base = await self._find_base(taking, submitted, tip)
+            head = await read_head(objects, submitted.commit)
+            # Most work is one commit on top of the branch, for which git need not be started.
+            base = tip if tip in head.parents else await self._find_base(taking, submitted, tip)
             await self._check_sizes(taking, objects)
             await self._check_paths(taking, base, submitted.commit)
             await taking.accept()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.integration.conftest import hive_home
+from tests.integration.conftest import hive_home, place
 
-__all__ = ["hive_home"]
+__all__ = ["hive_home", "place"]

@@ -46,10 +46,12 @@ class Caller:
             *self.line(*arguments), stdin=PIPE, stdout=PIPE, stderr=PIPE, env=self.environment, cwd=cwd
         )
 
-    async def run(self, *arguments: str, stdin: bytes = b"", cwd: Path | None = None) -> Ended:
-        """Run a command to its end."""
+    async def run(
+        self, *arguments: str, stdin: bytes = b"", cwd: Path | None = None, seconds: float = SECONDS
+    ) -> Ended:
+        """Run a command to its end, for at most this long."""
         process = await self.start(*arguments, cwd=cwd)
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             out, err = await process.communicate(stdin)
         assert process.returncode is not None
         return Ended(process.returncode, out, err.decode())

@@ -25,18 +25,28 @@ class CheckPasses:
     @staticmethod
     def key(tree: str, argv: Sequence[str], closure: str, repository: str) -> str:
         """Return the name of a pass: of a command on the files of a tree, with the programs of a closure."""
-        return hashlib.sha256(json.dumps([tree, list(argv), closure, repository]).encode()).hexdigest()
+        return _digest(tree, list(argv), closure, repository)
+
+    @staticmethod
+    def work_key(tree: str, argv: Sequence[str], work: str, repository: str) -> str:
+        """Return the name of a pass of a command on the files of one proposal, with the programs of any closure."""
+        return _digest(tree, list(argv), {"work": work}, repository)
 
     def has(self, key: str) -> bool:
         """Return True if the check has passed before."""
         return (self._directory / key).exists()
 
-    def add(self, key: str) -> None:
-        """Remember a pass, unless there is no room for it, and forget those that are older than `KEPT_DAYS`."""
+    def add(self, *keys: str) -> None:
+        """Remember passes, unless there is no room for them, and forget those that are older than `KEPT_DAYS`."""
         with suppress(OSError):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (self._directory / key).touch()
+            for key in keys:
+                (self._directory / key).touch()
             oldest = time.time() - KEPT_DAYS * 86_400
             for path in self._directory.iterdir():
                 if path.stat().st_mtime < oldest:
                     path.unlink()
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

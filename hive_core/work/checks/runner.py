@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -16,6 +17,7 @@ import structlog
 
 from hive_core.agents.purge import Trash
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.fair_queue import FairQueue
 from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.infra.concurrency.threads import CHECKS
 from hive_core.infra.storage.disk_space import disk_full_as_error
@@ -52,7 +54,8 @@ class CheckCommand(Protocol):
 class CheckOrder:
     """Checks to run on a `tree` of the bare `repository`, whose name is that of the directory that checks see.
 
-    They run on `closure`, the active one of `agent`, who has made the work.
+    They run on `closure`, the active one of `agent`, who has made the work. `work` names the proposal, whose passes
+    count also when the agent has got another closure since.
     """
 
     repository: Path
@@ -60,6 +63,7 @@ class CheckOrder:
     closure: str
     agent: str
     checks: Sequence[CheckCommand]
+    work: str
 
 
 @dataclass(frozen=True)
@@ -77,32 +81,40 @@ class CheckOutcome:
 
 
 class CheckRunner:
-    """Runs checks with a runtime; as many at a time as the settings say. Used on one event loop."""
+    """Runs checks with a runtime; as many at a time as the settings say, of which one agent gets all but one.
+
+    Used on one event loop.
+    """
 
     def __init__(self, runtime: Runtime, layout: Layout, settings: Checks) -> None:
         self._runtime = runtime
         self._layout = layout
         self._settings = settings
         self._passes = CheckPasses(layout.check_passes)
-        self._slots = asyncio.Semaphore(settings.at_once)
+        self._slots = FairQueue(settings.at_once, max(1, settings.at_once - 1), sys.maxsize)
         self._labels = count(1)
         self._trash = Trash(layout)
 
     async def run(self, order: CheckOrder, say: Callable[[str], None]) -> CheckOutcome:
         """Run the checks until one fails; `say` gets each line of their output, on the event loop.
 
-        A check that has passed before on the same files with the same programs is not run again. Nothing of a check is
-        left when this returns, also if it is cancelled. Raises HiveError if checks cannot be run now: `cannot_check`,
-        `closure_gone`, `disk_full`.
+        A check that has passed before on the same files, with the same programs or for the same work, is not run again.
+        Nothing of a check is left when this returns, also if it is cancelled. Raises HiveError if checks cannot be run
+        now: `cannot_check`, `closure_gone`, `disk_full`.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
         for check in order.checks:
             key = CheckPasses.key(order.tree, check.argv, order.closure, _name(order))
+            of_work = CheckPasses.work_key(order.tree, check.argv, order.work, _name(order))
             if await CHECKS.run(self._passes.has, key):
                 say(f"check {check.name}: passed before, on the same files with the same programs")
+                await CHECKS.run(self._passes.add, of_work)
                 continue
-            async with self._slots:
+            if await CHECKS.run(self._passes.has, of_work):
+                say(f"check {check.name}: passed before, on the same files of this work")
+                continue
+            async with self._slots.slot(order.agent):
                 say(f"check {check.name}: {shlex.join(check.argv)}")
                 began = loop.time()
                 reason = await self._run(order, check, say)
@@ -110,11 +122,13 @@ class CheckRunner:
                 say(f"check {check.name} failed: {reason}")
                 return CheckOutcome(False, check.name, reason, loop.time() - started)
             say(f"check {check.name} passed in {loop.time() - began:.1f} s")
-            await CHECKS.run(self._passes.add, key)
+            await CHECKS.run(self._passes.add, key, of_work)
         return CheckOutcome(True, "", "", loop.time() - started)
 
     async def _run(self, order: CheckOrder, check: CheckCommand, say: Callable[[str], None]) -> str:
         """Run one check; returns the reason of its failure, "" if it passed."""
+        if not order.closure:
+            return f"it runs with the programs of {order.agent}, which is gone"
         settings = self._settings
         limits = CheckLimits(
             memory=memory_bytes(settings.memory),

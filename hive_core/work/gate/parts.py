@@ -41,15 +41,13 @@ class WorkChecker:
     ) -> CheckResult:
         agent = name_from_label(row.by)
         found = self._agents.find(agent)
-        if found is None or not found.closure:
-            why = f"the checks run with the programs of {agent}, which is gone"
-            return CheckResult([], why)
         order = CheckOrder(
             repository=self._layout.work_repository(record.name),
             tree=tree,
-            closure=found.closure,
+            closure=found.closure if found is not None else "",
             agent=agent,
             checks=record.checks,  # type: ignore[arg-type]
+            work=f"{row.name} {row.commit}",
         )
         outcome = await self._runner.run(order, say)
         lines = []

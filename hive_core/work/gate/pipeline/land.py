@@ -82,9 +82,8 @@ class LandStep:
             row = await context.row(repo, number)
             if row.state is not State.APPROVED:
                 return
-            record = context.mirrors.record(repo)
             try:
-                landed = await self._land(record, row)
+                landed = await self._land(row)
             except _CannotLand as error:
                 await self._fail(row, str(error))
                 return
@@ -94,10 +93,12 @@ class LandStep:
             await self._succeed(row, landed)
         self._publish_step.start(repo, number)
 
-    async def _land(self, record: ReviewedRepository, row: WorkRow) -> str:
+    async def _land(self, row: WorkRow) -> str:
         """Move the branch to the work, and return its new commit. Raises _CannotLand."""
+        record = self._context.mirrors.record(row.repo)
         await self._fetch(record)
         for _ in range(_ATTEMPTS):
+            record = self._context.mirrors.record(row.repo)
             tip = await self._context.branch_tip(row.repo, row.branch)
             if tip is None:
                 raise _CannotLand(f"the branch {shown(row.branch)} is gone")
@@ -109,6 +110,8 @@ class LandStep:
                     f"it was approved for the branch {shown(row.branch)}, and work lands on {shown(record.branch)} now"
                 )
             target = await self._target(record, row, tip)
+            if not _same_rules(record, self._context.mirrors.record(row.repo)):
+                continue  # The operator has changed what has to hold, while that was found out.
             if await self._move(row, tip, target):
                 return target
         raise HiveError("repository_busy", f"the branch of {row.repo} is moved by others all the time", status=503)
@@ -142,6 +145,10 @@ class LandStep:
             # The work would bring back what upstream has taken out of its history, and nobody has approved that.
             raise _CannotLand(_rebase(row, tip, f"the branch no longer has {row.base}, at which the work begins"))
         if await self._descends(row.repo, row.commit, tip):
+            # The operator may have added or changed checks since it was built; what has passed is not run again.
+            result = await self._check_step.check(record, row, row.commit)
+            if result.failure:
+                raise _CannotLand(f"it does not pass the checks that {row.repo} has now: {result.failure}")
             return row.commit
         if not record.merges:
             raise _CannotLand(_rebase(row, tip, "the branch has gone on"))
@@ -210,6 +217,11 @@ class LandStep:
 
 def _landing_ref(row: WorkRow) -> str:
     return f"{LANDING}{row.number}"
+
+
+def _same_rules(before: ReviewedRepository, now: ReviewedRepository) -> bool:
+    """Return True if the same work may land by both settings of a repository."""
+    return (before.branch, before.merges, list(before.checks)) == (now.branch, now.merges, list(now.checks))
 
 
 def _plan(work: Repository, row: WorkRow, target: str) -> None:

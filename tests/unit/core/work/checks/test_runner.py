@@ -67,9 +67,11 @@ class Scene:
         self.tree = self.repository.tree({"a.txt": (FILE, "a"), "b": (PROGRAM, "b")})
         self.lines: list[str] = []
 
-    def order(self, *names: str, tree: str = "", closure: str = "ada/x") -> CheckOrder:
+    def order(
+        self, *names: str, tree: str = "", closure: str = "ada/x", agent: str = "ada", work: str = "web/1"
+    ) -> CheckOrder:
         commands = [Command(name, (name, "arg")) for name in names]
-        return CheckOrder(self.repository.path, tree or self.tree, closure, "ada", commands)
+        return CheckOrder(self.repository.path, tree or self.tree, closure, agent, commands, work)
 
     def left(self) -> list[Path]:
         return list(self.layout.scratch.iterdir()) if self.layout.scratch.exists() else []
@@ -103,9 +105,33 @@ async def test_a_pass_is_remembered_and_a_failure_is_not(scene: Scene) -> None:
     assert [run.argv[0] for run in scene.runtime.runs] == ["lint", "test", "test"]
     assert "check lint: passed before, on the same files with the same programs" in scene.lines
     other = scene.repository.tree({"a.txt": (FILE, "b")})
-    for order in (scene.order("lint", tree=other), scene.order("lint", closure="ada/y"), scene.order("lint")):
+    closure = scene.order("lint", closure="ada/y", work="web/2")
+    for order in (scene.order("lint", tree=other), closure, scene.order("lint")):
         assert (await scene.runner.run(order, scene.lines.append)).passed
     assert [run.argv[0] for run in scene.runtime.runs][3:] == ["lint", "lint"]
+
+
+async def test_a_pass_of_the_same_work_counts_with_any_programs(scene: Scene) -> None:
+    """At its landing, work needs no check again that it has passed, also if its agent has other programs or is gone."""
+    await scene.runner.run(scene.order("lint"), scene.lines.append)
+    for closure in ("ada/y", ""):
+        assert (await scene.runner.run(scene.order("lint", closure=closure), scene.lines.append)).passed
+    assert len(scene.runtime.runs) == 1
+    missing = await scene.runner.run(scene.order("lint", "new", closure=""), scene.lines.append)
+    assert (missing.failed, missing.reason) == ("new", "it runs with the programs of ada, which is gone")
+
+
+async def test_one_agent_leaves_a_place_for_the_checks_of_others(scene: Scene) -> None:
+    """Checks of an agent's many proposals do not take the last place, so that another agent's are run meanwhile."""
+    scene.runtime.blocked = asyncio.Event()
+    trees = [scene.repository.tree({"a": (FILE, str(number))}) for number in range(4)]
+    orders = [scene.order("test", tree=tree) for tree in trees[:3]] + [scene.order("bobs", tree=trees[3], agent="bob")]
+    tasks = [asyncio.ensure_future(scene.runner.run(order, scene.lines.append)) for order in orders]
+    while len(scene.runtime.runs) < 2:
+        await asyncio.sleep(0.005)
+    assert [run.agent for run in scene.runtime.runs] == ["ada", "bob"]
+    scene.runtime.blocked.set()
+    assert all(outcome.passed for outcome in await asyncio.gather(*tasks))
 
 
 async def test_without_checks_everything_passes(scene: Scene) -> None:
@@ -139,8 +165,8 @@ async def test_few_checks_run_at_a_time(scene: Scene) -> None:
     """Checks of many proposals wait for each other beyond the limit of the settings, and a cancellation leaves none."""
     scene.runtime.blocked = asyncio.Event()
     trees = [scene.repository.tree({"a": (FILE, str(number))}) for number in range(5)]
-    orders = [scene.runner.run(scene.order("test", tree=tree), scene.lines.append) for tree in trees]
-    tasks = [asyncio.ensure_future(order) for order in orders]
+    orders = [scene.order("test", tree=tree, agent=f"a{number}") for number, tree in enumerate(trees)]
+    tasks = [asyncio.ensure_future(scene.runner.run(order, scene.lines.append)) for order in orders]
     while len(scene.runtime.runs) < 2:
         await asyncio.sleep(0.005)
     tasks[0].cancel()
@@ -176,13 +202,13 @@ async def test_a_real_check_leaves_nothing(tmp_path: Path) -> None:
             """
         tree = repository.tree({"test": (PROGRAM, script), "greeting": (FILE, "hello\n")})
         lines: list[str] = []
-        order = CheckOrder(repository.path, tree, f"ada/{'0' * 40}", "ada", [Command("tests", ("./test",))])
+        order = CheckOrder(repository.path, tree, f"ada/{'0' * 40}", "ada", [Command("tests", ("./test",))], "web/1")
         outcome = await runner.run(order, lines.append)
         assert (outcome.passed, outcome.reason) == (True, "")
         assert lines[:2] == ["check tests: ./test", "| hello"]
         with suppress(FileNotFoundError):
             assert [path for path in layout.scratch.iterdir() if path.name.startswith("check-")] == []
-        gone = CheckOrder(repository.path, tree, f"ada/{'1' * 40}", "ada", [Command("tests", ("./test",))])
+        gone = CheckOrder(repository.path, tree, f"ada/{'1' * 40}", "ada", [Command("tests", ("./test",))], "web/2")
         with pytest.raises(HiveError) as refused:
             await runner.run(gone, lines.append)
         assert refused.value.code == "closure_gone"

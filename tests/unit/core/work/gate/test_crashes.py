@@ -116,7 +116,7 @@ MERGES = FakeRecord(merges=True, checks=[FakeCheck("test")])
 KINDS = {
     "submission": Kind(submit, {"built"}),
     "failing checks": Kind(submit_broken, {"failed"}, FakeRecord(checks=[FakeCheck("test")])),
-    "landing": Kind(approve, {"built", "deployed"}, prepare=submit),
+    "landing": Kind(approve, {"built", "deployed"}, FakeRecord(checks=[FakeCheck("test")]), submit),
     "landing with a merge": Kind(approve, {"built", "deployed"}, MERGES, submitted_before_the_branch_went_on),
     "landing that needs a rebase": Kind(approve, {"built", "failed"}, prepare=submitted_before_the_branch_went_on),
     "denial": Kind(deny, {"built", "denied"}, prepare=submit),

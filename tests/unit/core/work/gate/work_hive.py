@@ -129,11 +129,14 @@ class FakeOutside:
     layout: Layout
     checked: list[tuple[int, str]] = field(default_factory=list)
     may_check: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: int = 0
 
     async def check(
         self, record: ReviewedRepository, row: WorkRow, tree: str, say: Callable[[str], None]
     ) -> CheckResult:
+        self.waiting += 1
         await self.may_check.wait()
+        self.waiting -= 1
         self.checked.append((row.number, tree))
         say("running")
         names = git(self.layout.work_repository(row.repo), "ls-tree", "--name-only", tree).split("\n")

@@ -72,6 +72,34 @@ async def test_merged_tree_is_checked(hive: WorkHive) -> None:
     await hive.check()
 
 
+async def test_checks_that_came_later_are_run_before_a_landing(hive: WorkHive) -> None:
+    """Work that was built before the operator added a check lands only if its tree passes that check, too."""
+    fine, broken = await hive.built({"a": "1"}), await hive.built({"BROKEN": "x"}, BOB)
+    assert hive.outside.checked == []
+    hive.set(checks=[FakeCheck("test")])
+    for number in (broken.number, fine.number):
+        await hive.approve(number)
+    failed = await hive.until(broken.number, "failed")
+    assert failed.outcome.startswith("it does not pass the checks that web has now: the check test failed: exit code 1")
+    assert "Z it is broken" in (await hive.messages("bob"))[-1]
+    assert (await hive.until(fine.number, "deployed")).landed == fine.commit == hive.tip()
+    await hive.check()
+
+
+async def test_checks_that_change_during_a_landing_count(hive: WorkHive) -> None:
+    """Checks that the operator changes while work is checked for its landing are run before it lands."""
+    work = await hive.built({"a": "1"})
+    hive.set(checks=[FakeCheck("test")])
+    hive.outside.may_check.clear()
+    await hive.approve(work.number)
+    while not hive.outside.waiting:
+        await asyncio.sleep(0.005)
+    hive.set(checks=[FakeCheck("test"), FakeCheck("lint")])
+    hive.outside.may_check.set()
+    await hive.until(work.number, "deployed")
+    assert [number for number, _ in hive.outside.checked] == [work.number] * 2
+
+
 async def test_landed_work_is_published_once(hive: WorkHive) -> None:
     """Landed work is published until that succeeds, and the link is kept with it; a retry does it at once."""
     hive.set(push="branch")

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hive_core.infra.concurrency.tasks import shield_to_completion
-from hive_core.infra.concurrency.threads import CHECKS
+from hive_core.infra.concurrency.threads import MEASURES
 from hive_core.infra.processes import LineCutter, readable
 from hive_core.runtimes.checks.disk_use import DEEPEST, NestedTooDeep, free_space, used_bytes
 from hive_core.runtimes.checks.order import CheckRun, CheckStopped
+from hive_core.runtimes.checks.unnamed_files import MOST_OPEN, TooManyOpenFiles
 from hive_core.text import visible
 
 _LINE_BYTES = 4_000
@@ -54,18 +55,21 @@ async def supervise(
     watches: Callable[[asyncio.Event], list[Coroutine[Any, Any, None]]] = lambda _: [],
     *,
     counted: Sequence[Path] | None = None,
+    deleted: Callable[[], int] = lambda: 0,
 ) -> str:
     """Pass the output of a check on to `say` until the check ends; returns the reason of a failure, "" if it passed.
 
     `watches` are further measurements: each returns when the event is set, or raises CheckStopped. `counted` are the
-    directories that count against the limit of the disk, by default that of the run. No process of the check is left
-    when this returns, also if it is cancelled.
+    directories that count against the limit of the disk, by default that of the run, and `deleted` returns the bytes of
+    files that no directory names; it may block. No process of the check is left when this returns, also if it is
+    cancelled.
     """
     ended = asyncio.Event()
     output = asyncio.ensure_future(_pass_on(process.output, run.limits.output, say))
     waits = asyncio.ensure_future(_wait(process, ended))
     measured = [
-        asyncio.ensure_future(work) for work in [_watch_disk(run, counted or [run.directory], ended), *watches(ended)]
+        asyncio.ensure_future(work)
+        for work in [_watch_disk(run, counted or [run.directory], deleted, ended), *watches(ended)]
     ]
     try:
         async with asyncio.timeout(run.limits.seconds):
@@ -132,12 +136,15 @@ def _shown(line: bytes) -> str:
     return text if len(line) <= _LINE_BYTES else text + _CUT
 
 
-async def _watch_disk(run: CheckRun, counted: Sequence[Path], ended: asyncio.Event) -> None:
+async def _watch_disk(run: CheckRun, counted: Sequence[Path], deleted: Callable[[], int], ended: asyncio.Event) -> None:
     most = run.limits.disk
 
     def check() -> None:
         try:
-            used = used_bytes(counted)
+            # In this order, so that a file that is deleted meanwhile does not count twice.
+            used = deleted() + used_bytes(counted)
+        except TooManyOpenFiles:
+            raise CheckStopped(f"it had more than {MOST_OPEN:,} files open") from None
         except NestedTooDeep:
             raise CheckStopped(f"it made more than {DEEPEST} directories in one another") from None
         if used > most:
@@ -160,5 +167,5 @@ async def watch(check: Callable[[], None], ended: asyncio.Event, seconds: float)
                 return
         started = loop.time()
         # To its end, as it uses descriptors that are closed when the check has ended.
-        await shield_to_completion(CHECKS.run(check))
+        await shield_to_completion(MEASURES.run(check))
         pause = max(seconds, _PAUSE_FACTOR * (loop.time() - started))

@@ -23,14 +23,17 @@ from hive_core.errors import HiveError
 from hive_core.infra.processes import Command, describe_exit, spawn
 from hive_core.runtimes.agent_environment import DEPLOYED, SEARCH_PATH
 from hive_core.runtimes.bubblewrap import CONFINING, Host
-from hive_core.runtimes.checks.memory_use import SandboxProcesses
+from hive_core.runtimes.checks.memory_use import SandboxProcesses, free_memory
 from hive_core.runtimes.checks.order import HOME, CheckRun, CheckStopped
 from hive_core.runtimes.checks.supervise import MIB, supervise, watch
+from hive_core.runtimes.checks.unnamed_files import MOST_OPEN, TooManyOpenFiles
 from hive_core.runtimes.launcher import SandboxedProcess
 
 _FILES = 4_096
 _MEASURE_SECONDS = 0.1
 _NICE = 10
+_OOM_SCORE = "500"
+"""As the units of the nixos runtime have it."""
 _SUCCESS = describe_exit(0)
 
 
@@ -48,7 +51,7 @@ class CheckSandbox:
         except OSError as error:
             why = f"the sandbox of a check cannot be started: {error.strerror or 'bwrap does not set it up'}"
             raise HiveError("cannot_check", why, hint="try again when the machine is less busy", status=503) from None
-        return await supervise(process, run, say, process.watches)
+        return await supervise(process, run, say, process.watches, deleted=lambda: process.deleted)
 
     async def _start(self, run: CheckRun, closure: str) -> _RunningCheck:
         info, writer = os.pipe2(os.O_CLOEXEC)
@@ -65,7 +68,10 @@ class CheckSandbox:
                     resource.RLIMIT_NOFILE: _FILES,
                 }
                 command = Command(line, _environment(), Path("/"), [writer, source], limits=limits, nice=_NICE)
-                child = SandboxedProcess(spawn(command))
+                process = spawn(command)
+                child = SandboxedProcess(process)
+                # Before anything else of the machine, should memory run out faster than it is measured.
+                _prefer_at_lack_of_memory(process.pid)
             finally:
                 os.close(writer)
                 os.close(source)
@@ -76,16 +82,21 @@ class CheckSandbox:
                 os.close(feed)
                 feed = -1
                 await child.find_harness(info)
+                return _RunningCheck(child, run)
             except BaseException:
                 child.kill()
                 await child.wait()
                 child.close()
                 raise
-            return _RunningCheck(child, run)
         finally:
             os.close(info)
             if feed >= 0:
                 os.close(feed)
+
+
+def _prefer_at_lack_of_memory(process: int) -> None:
+    with suppress(OSError):
+        Path(f"/proc/{process}/oom_score_adj").write_text(_OOM_SCORE)
 
 
 def arguments(host: Host, run: CheckRun, closure: str, info: int) -> list[str]:
@@ -116,8 +127,10 @@ class _RunningCheck:
         self._limits = run.limits
         self._ended = False
         self._processes: SandboxProcesses | None = None
+        self.deleted = 0
+        """Bytes on the disk, at the last measurement, in files that are deleted and open."""
         if child.init is not None:
-            with suppress(OSError):  # It has ended.
+            with suppress(FileNotFoundError, ProcessLookupError):  # It has ended.
                 self._processes = SandboxProcesses(child.init)
         self.output = child.output
 
@@ -139,8 +152,18 @@ class _RunningCheck:
 
     def _measure(self) -> None:
         assert self._processes is not None
-        memory, tasks = self._processes.measure(self._limits.tasks)
-        if tasks > self._limits.tasks:
-            raise CheckStopped(f"it had more than {self._limits.tasks:,} tasks")
-        if memory > self._limits.memory:
-            raise CheckStopped(f"it used more than {self._limits.memory // MIB:,} MiB of memory")
+        limits = self._limits
+        try:
+            used = self._processes.measure(limits.memory, limits.tasks)
+        except TooManyOpenFiles:
+            raise CheckStopped(f"it had more than {MOST_OPEN:,} files open") from None
+        self.deleted = used.deleted
+        if used.tasks > limits.tasks:
+            raise CheckStopped(f"it had more than {limits.tasks:,} tasks")
+        if used.memory > limits.memory:
+            raise CheckStopped(f"it used more than {limits.memory // MIB:,} MiB of memory")
+        if used.hidden:
+            raise CheckStopped("it had a process that hides which files it has open")
+        free = free_memory()
+        if free.available < free.reserve:
+            raise CheckStopped(f"the machine has less than {free.reserve // MIB:,} MiB of memory left")

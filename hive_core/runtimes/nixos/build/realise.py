@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hive_core.protocol.config.limits import memory_bytes
@@ -20,6 +21,7 @@ from hive_core.runtimes.nixos.build.store import Store
 from hive_core.runtimes.nixos.build.unit.confinement import Confinement, Purpose
 from hive_core.runtimes.nixos.build.unit.disk_limit import limit_disk
 from hive_core.runtimes.nixos.build.unit.executor import execute
+from hive_core.runtimes.nixos.build.unit.unit_files import deleted_bytes
 from hive_core.runtimes.nixos.build.workspace import BuildWorkspace
 
 _OPTIONS: Mapping[str, str] = {
@@ -172,7 +174,8 @@ class Realiser:
             # Outputs are written to a root of the sandbox first.
             written += [Path(f"{build.path}.chroot"), *(Path(output.path) for output in build.outputs.values())]
         limits = self.confinement.limits
-        await limit_disk(execute(self.unit, argv, limits, self.say), written, memory_bytes(limits.disk))
+        work = execute(self.unit, argv, limits, self.say)
+        await limit_disk(work, written, memory_bytes(limits.disk), partial(deleted_bytes, self.unit))
 
 
 def _in_order(fetches: Sequence[Derivation], builds: Mapping[str, Derivation]) -> list[Derivation]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from hive_core.errors import HiveError
@@ -14,6 +15,7 @@ from hive_core.infra.processes import Command, Process, describe_exit, spawn
 from hive_core.runtimes.checks.order import CheckRun, CheckStopped
 from hive_core.runtimes.checks.supervise import MIB, supervise
 from hive_core.runtimes.nixos.build.unit.executor import forget, unit_properties
+from hive_core.runtimes.nixos.build.unit.unit_files import deleted_bytes
 from hive_core.runtimes.nixos.checks.check_unit import (
     UNIT_PREFIX,
     command_line,
@@ -46,7 +48,8 @@ class CheckUnits:
             process = spawn(Command(line, environment(), Path("/")))
         except OSError as error:
             raise _cannot_check(error.strerror or str(error)) from None
-        return await supervise(_RunningUnit(process, run), run, say, counted=writable(run))
+        deleted = partial(deleted_bytes, unit_name(run))
+        return await supervise(_RunningUnit(process, run), run, say, counted=writable(run), deleted=deleted)
 
 
 async def forget_all_checks() -> None:

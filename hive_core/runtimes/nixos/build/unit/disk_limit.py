@@ -15,6 +15,7 @@ from typing import Any
 from hive_core.infra.concurrency.tasks import shield_to_completion
 from hive_core.runtimes.base import BuildFailed
 from hive_core.runtimes.checks.disk_use import DEEPEST, FreeSpace, NestedTooDeep, free_space, used_bytes
+from hive_core.runtimes.checks.unnamed_files import MOST_OPEN, TooManyOpenFiles
 
 _SECONDS = 1.0
 _PAUSE_FACTOR = 10
@@ -22,16 +23,21 @@ _PAUSE_FACTOR = 10
 _MIB = 1024**2
 
 
-async def limit_disk(work: Coroutine[Any, Any, None], paths: Iterable[Path], most: int) -> None:
+async def limit_disk(
+    work: Coroutine[Any, Any, None], paths: Iterable[Path], most: int, deleted: Callable[[], int] = lambda: 0
+) -> None:
     """Run `work` to its end, or end it when the files below `paths` take more than `most` bytes on the disk.
 
-    Raises BuildFailed in that case. `work` has ended when this returns.
+    `deleted` returns the bytes of files that no directory names any more, and may block. Raises BuildFailed in that
+    case. `work` has ended when this returns.
     """
     watched = tuple(paths)
 
     def check() -> None:
         try:
-            used = used_bytes(watched)
+            used = deleted() + used_bytes(watched)
+        except TooManyOpenFiles:
+            raise BuildFailed(f"the build has more than {MOST_OPEN:,} files open") from None
         except NestedTooDeep:
             raise BuildFailed(f"the build writes more than {DEEPEST} directories in one another") from None
         if used > most:

@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
+from hive_core.runtimes.checks import memory_use
+from hive_core.runtimes.checks.memory_use import FreeMemory
 from hive_core.runtimes.checks.order import PLACES, CheckLimits, CheckRun
 from hive_core.runtimes.checks.supervise import MIB
+from hive_core.runtimes.checks.unnamed_files import UnnamedFiles
+from hive_core.runtimes.local import check_sandbox
 from hive_core.runtimes.local.runtime import LocalRuntime
 from tests.unit.core.runtimes.local.local_hive import need
 
@@ -169,6 +173,73 @@ for _ in range(8):
 time.sleep(60)
 """
     assert await checks.python(script) == "it used more than 256 MiB of memory"
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["file in memory", "shared mapping"])
+async def test_memory_that_no_process_has_for_itself_is_limited(checks: Checks, mapped: bool) -> None:
+    """Files in memory that nobody has mapped count as memory, and so does what processes share, all of it."""
+    script = f"""
+import mmap, os, time
+kept = []
+for _ in range(8):
+    if {mapped}:
+        if os.fork() == 0:
+            memory = mmap.mmap(-1, 40 << 20)
+            memory.write(bytes(40 << 20))
+            time.sleep(60)
+    else:
+        kept.append(os.memfd_create("x"))
+        os.write(kept[-1], bytes(40 << 20))
+time.sleep(60)
+"""
+    assert await checks.python(script) == "it used more than 256 MiB of memory"
+
+
+async def test_memory_that_processes_share_counts_once(checks: Checks) -> None:
+    """Processes that have the same memory mapped and open pass, though the sum of what each has is over the limit."""
+    script = """
+import mmap, os, time
+file = os.memfd_create("x")
+os.write(file, bytes(40 << 20))
+memory = mmap.mmap(file, 40 << 20)
+for _ in range(8):
+    if os.fork() == 0:
+        sum(memory[::4096])
+        time.sleep(0.3)
+        os._exit(0)
+for _ in range(8):
+    os.wait()
+"""
+    assert await checks.python(script) == ""
+
+
+async def test_deleted_files_count_while_they_are_open(checks: Checks) -> None:
+    """A check that keeps files open which it has deleted is ended at the limit of the disk."""
+    script = """
+import os, time
+kept = []
+for number in range(4):
+    kept.append(open(f"/tmp/{number}", "wb"))
+    os.unlink(kept[-1].name)
+    kept[-1].write(bytes(20 << 20))
+    kept[-1].flush()
+time.sleep(60)
+"""
+    assert await checks.python(script) == "it used more than 64 MiB on the disk"
+
+
+async def test_a_machine_without_memory_ends_a_check(checks: Checks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever has used it up: when the machine has nearly no memory left, the check is ended and says so."""
+    monkeypatch.setattr(check_sandbox, "free_memory", lambda: FreeMemory(available=1, total=100 * MIB))
+    assert await checks.sh("sleep 60") == "the machine has less than 2 MiB of memory left"
+
+
+async def test_what_cannot_be_seen_ends_a_check(checks: Checks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that hides what it has open ends the check; one that is hidden for a moment does not."""
+    hidden = iter([{"7"}, {"8"}, set[str](), {"9"}, {"9"}])
+    monkeypatch.setattr(memory_use, "find_unnamed", lambda *_: UnnamedFiles(hidden=next(hidden)))
+    assert await checks.sh("sleep 60") == "it had a process that hides which files it has open"
+    assert next(hidden, None) is None
 
 
 async def test_output_without_end_ends_a_check(checks: Checks) -> None:

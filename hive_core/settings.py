@@ -257,7 +257,7 @@ class Settings(BaseModel):
         Field(
             ge=1_048_576,
             le=1_099_511_627_776,
-            description="Size of all proposals of work for a repository from which on it takes no more, in bytes.",
+            description="Size of all work for a repository in bytes, of which each of its agents has a share.",
         ),
     ] = 2 * 1024 * 1024 * 1024
     build_timeout: Annotated[float, Field(gt=0, le=86_400, description="Seconds that a build may take.")] = 1_800.0

@@ -79,7 +79,13 @@ class WorkContext(SubjectWork):
         return await GATE.run(refs.resolve, self.mirrors.mirror(repo), HEADS + branch)
 
     async def new_work(
-        self, record: ReviewedRepository, principal_label: str, title: str, description: str, base: str
+        self,
+        record: ReviewedRepository,
+        principal_label: str,
+        title: str,
+        description: str,
+        base: str,
+        size: int = 0,
     ) -> WorkTag:
         """Create the data of a new proposal. The caller must hold the repository's lock until the tag is written."""
         repo = record.name
@@ -91,6 +97,7 @@ class WorkContext(SubjectWork):
             title=title,
             branch=record.branch,
             base=base,
+            size=size,
             description=description,
             expires_at=(seconds() + int(self.settings.proposal_days * 86_400)) * 1_000,
         )

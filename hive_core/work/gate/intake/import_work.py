@@ -17,6 +17,7 @@ from hive_core.gate.intake.object_import import Import, ObjectImporter, ObjectSo
 from hive_core.gate.intake.tree_check import read_head
 from hive_core.infra.concurrency.threads import GATE
 from hive_core.infra.git.cat_file import ObjectReader
+from hive_core.infra.git.quarantine import Quarantine
 from hive_core.text import format_bytes
 from hive_core.work.gate.intake.pack_index import read_ids
 
@@ -50,6 +51,14 @@ class SubmittedCommit:
     commit: str
 
 
+@dataclass(frozen=True)
+class ImportedWork:
+    """The commit of the branch that imported work begins at, and the bytes that its objects take on the disk."""
+
+    base: str
+    size: int
+
+
 class WorkImporter:
     """Imports submitted commits into work repositories; see `ObjectImporter`."""
 
@@ -57,13 +66,12 @@ class WorkImporter:
         self._most = most
         self._importer = ObjectImporter(bwrap, scratch, most)
 
-    async def import_commit(self, submitted: SubmittedCommit, mirror: Path, into: Path, tip: str) -> str:
+    async def import_commit(self, submitted: SubmittedCommit, mirror: Path, into: Path, tip: str) -> ImportedWork:
         """Store the objects of a commit durably in the repository `into`, without a ref.
 
         Only objects of the agent's clone and of the mirror are read, so that nobody gets at those of other proposals.
-        Returns the commit of the branch, whose newest one is `tip`, that the work begins at. Raises HiveError as
-        `ObjectImporter.importing`, and `no_repository`, `bad_repository`, `not_descended`, `nothing_changed`,
-        `too_many_files`.
+        `tip` is the newest commit of the branch. Raises HiveError as `ObjectImporter.importing`, and `no_repository`,
+        `bad_repository`, `not_descended`, `nothing_changed`, `too_many_files`.
         """
         check_commit_id(submitted.commit)
         start = f"git clone it: git clone --shared /repos/{submitted.repo}.git /code/{submitted.repo}"
@@ -78,8 +86,9 @@ class WorkImporter:
             base = tip if tip in head.parents else await self._find_base(taking, submitted, tip)
             await self._check_sizes(taking, objects)
             await self._check_paths(taking, base, submitted.commit)
+            size = await GATE.run(_size, taking.quarantine)
             await taking.accept()
-            return base
+            return ImportedWork(base, size)
 
     async def _find_base(self, taking: Import, submitted: SubmittedCommit, tip: str) -> str:
         base = await taking.merge_base(tip, submitted.commit)
@@ -113,3 +122,8 @@ class WorkImporter:
             )
             hint = "keep large files out, and out of the commits before (git rebase)"
             raise HiveError("too_large", why, hint=hint)
+
+
+def _size(quarantine: Quarantine) -> int:
+    packs = (index.with_suffix(".pack") for index in quarantine.pack_indexes)
+    return sum(pack.stat().st_size for pack in packs) + sum(index.stat().st_size for index in quarantine.pack_indexes)

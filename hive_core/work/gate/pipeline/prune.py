@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from hive_core.gate.records.states import State, tag_name
 from hive_core.gate.subject.pruning import SubjectPruning, remove_log
-from hive_core.infra.concurrency.threads import UPKEEP
+from hive_core.infra.concurrency.threads import READS, UPKEEP
 from hive_core.work.gate.context import WorkContext
 from hive_core.work.gate.records import index, work_tag
 from hive_core.work.gate.records.index import WorkRow
@@ -35,6 +36,14 @@ class WorkPruning(SubjectPruning[WorkRow]):
         # What has landed is in the mirror as well, from which no object is ever removed.
         landed = (row.landed for row in rows if row.landed is not None)
         return list(dict.fromkeys([*(row.base for row in rows), *landed]))
+
+    async def size_of(self, repo: str, party: str) -> int:
+        """Return the bytes that the work of a party for a repository takes up, without what has landed."""
+        rows = await self._context.database.read(lambda db: index.of_repo(db, repo))
+        names = [tag_name(State.PROPOSAL, row.number) for row in rows if row.by == party and row.landed is None]
+        tags = await self._context.in_repository(repo, lambda repository: repository.read_tags(names), READS)
+        found = (work_tag.parse_message(tag.message) for tag in tags)
+        return sum(data.size for data in found if data.pruned is None)
 
     def may_remove(self, subject: str) -> bool:
         # Several agents import for a repository at a time. Each began with the lock that a pruning holds.

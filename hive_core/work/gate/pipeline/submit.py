@@ -15,7 +15,7 @@ from hive_core.protocol import RetryWork, SubmitWork, WorkProposal
 from hive_core.text import format_bytes
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
-from hive_core.work.gate.intake.import_work import SubmittedCommit, WorkImporter
+from hive_core.work.gate.intake.import_work import ImportedWork, SubmittedCommit, WorkImporter
 from hive_core.work.gate.intake.work_repository import prepare
 from hive_core.work.gate.interfaces import ReviewedRepository
 from hive_core.work.gate.pipeline.check import WorkCheckStep
@@ -34,11 +34,12 @@ _PRUNED_DAYS = 1.0
 
 
 @dataclass(frozen=True)
-class _Taken:
-    """A commit that was taken in, and the commit of the branch that it begins at."""
+class _Share:
+    """The bytes that all work for a repository and that of one agent take up, and what the agent may always have."""
 
-    commit: str
-    base: str
+    used: int
+    own: int
+    most: int
 
 
 class Submissions:
@@ -70,16 +71,16 @@ class Submissions:
         repo = request.repo
         record = self._context.mirrors.record(repo)
         self._check_uses(repo, principal)
-        await self._check_space(repo)
+        await self._check_space(repo, principal)
         with self._pruning.taking_in(repo, request.commit):
             taken = await self._take_in(record, request.commit, principal)
             async with self._context.locks[repo]:
                 self._context.mirrors.record(repo)
                 await self._check_limits(repo, request.commit, principal)
                 data = await self._context.new_work(
-                    record, principal.label, request.title, request.description, taken.base
+                    record, principal.label, request.title, request.description, taken.base, taken.size
                 )
-                change = WorkChange(data, taken.commit, principal)
+                change = WorkChange(data, request.commit, principal)
                 (row,) = await self._context.work_log.record(repo, [change])
         self._check_step.begin(repo, row.number)
         return row.to_protocol()
@@ -116,7 +117,7 @@ class Submissions:
         self._check_step.begin(repo, new.number)
         return new.to_protocol()
 
-    async def _take_in(self, record: ReviewedRepository, commit: str, principal: Principal) -> _Taken:
+    async def _take_in(self, record: ReviewedRepository, commit: str, principal: Principal) -> ImportedWork:
         context, repo = self._context, record.name
         # The repository's lock is not held, so that a clone that is slow to read does not delay decisions.
         async with self._pruning.slot(principal.name):
@@ -126,7 +127,7 @@ class Submissions:
             async with context.locks[repo]:
                 await GATE.run(prepare, into, mirror)
             submitted = SubmittedCommit(context.layout.agent(principal.name).code, repo, commit)
-            return _Taken(commit, await self._importer.import_commit(submitted, mirror, into, tip))
+            return await self._importer.import_commit(submitted, mirror, into, tip)
 
     async def _tip(self, record: ReviewedRepository) -> str:
         tip = await self._context.branch_tip(record.name, record.branch)
@@ -158,17 +159,36 @@ class Submissions:
                 why = f"{label} has submitted {count} times within an hour"
                 raise HiveError("too_many_proposals", why, hint="wait; submit what is finished", status=429)
 
-    async def _check_space(self, repo: str) -> None:
-        """Raise `proposal_space_full` if there is no space, also after the work that ended long ago is pruned."""
+    async def _check_space(self, repo: str, principal: Principal) -> None:
+        """Raise `proposal_space_full` if there is no space, also after the work that ended long ago is pruned.
+
+        The first half of the space is for everybody. Of the other half each agent that uses the repository has an equal
+        share, counted from its first byte, so that none can take up what the others need.
+        """
         context, most = self._context, self._context.settings.work_space
-        if not context.repository(repo).is_dir() or await context.in_repository(repo, Repository.packed_bytes) < most:
+        if not context.repository(repo).is_dir():
             return
-        await self._pruning.prune_older(repo, _PRUNED_DAYS, SYSTEM)
-        used = await context.in_repository(repo, Repository.packed_bytes)
-        if used >= most:
-            why = f"the work for {repo} takes up {format_bytes(used)}, of {format_bytes(most)}"
-            hint = "ask the operator to raise work_space, and withdraw what is not needed"
+        if await context.in_repository(repo, Repository.packed_bytes) < most // 2:
+            return
+        async with self._pruning.slot(principal.name):  # An agent that asks all the time is measured once at a time.
+            share = await self._share(repo, principal)
+            if share.own >= share.most or share.used >= most:
+                await self._pruning.prune_older(repo, _PRUNED_DAYS, SYSTEM)
+                share = await self._share(repo, principal)
+        if share.used >= most // 2 and share.own >= share.most:
+            why = (
+                f"the work of {principal.name} for {repo} takes up {format_bytes(share.own)}, of the "
+                f"{format_bytes(share.most)} that are its share while that of all takes up {format_bytes(share.used)}"
+            )
+            hint = "withdraw what is not needed, which is removed a day later; or ask the operator to raise work_space"
             raise HiveError("proposal_space_full", why, hint=hint, status=429)
+
+    async def _share(self, repo: str, principal: Principal) -> _Share:
+        context = self._context
+        used = await context.in_repository(repo, Repository.packed_bytes)
+        users = {*context.mirrors.users(repo), principal.name}
+        own = await self._pruning.size_of(repo, principal.label)
+        return _Share(used, own, context.settings.work_space // 2 // len(users))
 
 
 def _is_pruned(repository: Repository, row: WorkRow) -> bool:

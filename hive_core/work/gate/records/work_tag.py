@@ -51,12 +51,14 @@ class WorkTag(WorkFields):
     """The data of a tag: all fields of the proposal, and what the index does not have.
 
     `checks` is a line for each check that ran, `log_tail` the end of their log. `pruned` is the commit that the tag was
-    on, whose files were removed since.
+    on, whose files were removed since. `size` are the bytes that its import has taken on the disk; only the first tag
+    of a proposal has it.
     """
 
     checks: list[_Text] = field(default_factory=list)
     log_tail: _Text = ""
     pruned: _Commit | None = None
+    size: _Count = 0
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ _BLOCK = TagBlock(
         "Base": "base",
         "Landed": "landed",
         "Pruned": "pruned",
+        "Size": "size",
         "Description": "description",
         "Waits-For": "waits_for",
         "Approvals": "approvals",

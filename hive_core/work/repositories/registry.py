@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import structlog
 
 from hive_core.errors import HiveError, bad_request, conflict
+from hive_core.infra.concurrency.places import Holder
 from hive_core.infra.concurrency.tasks import KeyedLocks, finish_detached
 from hive_core.infra.concurrency.threads import REPOSITORIES
 from hive_core.infra.database.database import Database, milliseconds
@@ -30,13 +31,12 @@ from hive_core.work.repositories.push_rules import check_push
 from hive_core.work.repositories.store import RecordTable, RepositoryRecord
 from hive_core.work.repositories.upstream.access import UpstreamAccess
 from hive_core.work.repositories.upstream.credentials import Credentials, credential_name, read_credential
+from hive_core.work.repositories.upstream.places import TransferPlaces
 from hive_core.work.repositories.upstream.program import UpstreamProgram, run_program
 from hive_core.work.repositories.upstream.source import Source, parse_source
 from hive_core.work.repositories.upstream.transfer import Upstreams
 
 _log = structlog.get_logger(__name__)
-_AT_ONCE = 2
-"""Transfers side by side."""
 SYSTEM_ACTOR = "system"
 
 
@@ -82,7 +82,7 @@ class Repositories:
         self._locks = KeyedLocks()
         self._changes = KeyedLocks()
         self._running: dict[str, asyncio.Task[FetchResult]] = {}
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._places = TransferPlaces()
         self._activity: dict[str, str] = {}
 
     async def open(self) -> None:
@@ -272,33 +272,31 @@ class Repositories:
             await asyncio.wait([task])
 
     async def _fetch(self, name: str, actor: str, *, take_upstream: bool) -> FetchResult:
-        self._say(name, "waiting for other transfers")
-        async with self._places:
-            self._say(name, "asking upstream for its branches and tags")
-            try:
-                access = await self._access(self.record(name))
-                result = await self._fetcher.fetch(
-                    self.record(name),
-                    self.mirror(name),
-                    access,
-                    self.lock(name),
-                    lambda said: self._say(name, said),
-                    keep=kept_ref() if take_upstream else None,
+        def say(text: str) -> None:
+            self._activity[name] = text
+
+        keep = kept_ref() if take_upstream else None
+        try:
+            async with self._places.hold(name, say) as place:
+                say("asking upstream for its branches and tags")
+                access = await self._access(self.record(name), place)
+                fetching = self._fetcher.fetch(
+                    self.record(name), self.mirror(name), access, self.lock(name), say, keep=keep
                 )
-            except HiveError as error:
-                await self._note_failure(name, error)
-                raise
-            return await self._note(name, result, actor, take_upstream=take_upstream)
+                result = await fetching
+        except HiveError as error:
+            await self._note_failure(name, error)
+            raise
+        return await self._note(name, result, actor, take_upstream=take_upstream)
 
     async def _receive(self, name: str, stream: Stream, actor: str, *, take_upstream: bool) -> FetchResult:
-        self._say(name, "receiving")
+        def say(text: str) -> None:
+            self._activity[name] = text
+
+        say("receiving")
+        keep = kept_ref() if take_upstream else None
         result = await self._fetcher.receive(
-            self.record(name),
-            self.mirror(name),
-            stream,
-            self.lock(name),
-            lambda said: self._say(name, said),
-            keep=kept_ref() if take_upstream else None,
+            self.record(name), self.mirror(name), stream, self.lock(name), say, keep=keep
         )
         return await self._note(name, result, actor, take_upstream=take_upstream)
 
@@ -342,8 +340,8 @@ class Repositories:
         check_ref(ref)
         if not record.source:
             raise _no_upstream("nothing can be pushed to a path")
-        async with self._places:
-            access = await self._access(record)
+        async with self._places.hold(name) as place:
+            access = await self._access(record, place)
             now = await self._upstreams.ref_value(access, ref)
             mirror = self.mirror(name)
             if now == commit or (expected == "any" and await REPOSITORIES.run(contains, mirror, now, commit)):
@@ -360,8 +358,8 @@ class Repositories:
 
         Raises HiveError `unknown_repository`, `bad_credential`, `upstream_slow`, `transfer_failed`.
         """
-        async with self._places:
-            access = await self._access(self.record(name))
+        async with self._places.hold(name) as place:
+            access = await self._access(self.record(name), place)
             access.check()
             return await run_program(self._upstreams.confinement, access, program)
 
@@ -374,17 +372,14 @@ class Repositories:
         if source.scheme != "ssh":
             hint = "https servers are known by their certificates"
             raise HiveError("no_host_keys", f"{shown(url)} is not reached over ssh", hint=hint)
-        async with self._places:
+        async with self._places.hold(f"the server {source.host}"):
             return source, await self._upstreams.scan_host_keys(UpstreamAccess(source))
 
     # --- helpers --------------------------------------------------------------------------------------------
 
-    def _say(self, name: str, text: str) -> None:
-        self._activity[name] = text
-
-    async def _access(self, record: RepositoryRecord) -> UpstreamAccess:
+    async def _access(self, record: RepositoryRecord, place: Holder) -> UpstreamAccess:
         secret = None if record.credential == "none" else await self._credentials.get(credential_name(record.name))
-        return UpstreamAccess(parse_source(record.source), record.credential, secret, record.host_keys)
+        return UpstreamAccess(parse_source(record.source), record.credential, secret, record.host_keys, place.add)
 
 
 _SETTABLE = ("branch", "push", "merges", "review", "instructions", "checks", "host_keys")

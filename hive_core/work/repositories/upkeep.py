@@ -22,26 +22,40 @@ _TIDY_MINUTES = 30.0
 
 
 async def fetch_regularly(repositories: Repositories, minutes: float) -> None:
-    """Fetch every repository that has a URL `minutes` after its last fetch or attempt, until cancelled; 0: never."""
+    """Fetch every repository that has a URL `minutes` after its last fetch or attempt, until cancelled; 0: never.
+
+    None waits for another one here: an upstream that is slow would delay all others.
+    """
     attempts: dict[str, float] = {}
-    while minutes:
-        now = time.time()
-        for record in repositories.records():
-            last = max((record.fetched_at or 0) / 1000, attempts.get(record.name, 0.0))
-            # A repository that was just added is fetched by whoever adds it.
-            if not record.source or now - max(last, record.created_at / 1000) < minutes * 60:
-                continue
-            attempts[record.name] = now
-            try:
-                await repositories.fetch(record.name)
-            except HiveError as error:
-                _log.info("fetch failed", repository=record.name, code=error.code)
-            except asyncio.CancelledError:
-                if (task := asyncio.current_task()) is None or task.cancelling():
-                    raise  # Otherwise the repository was removed.
-            except Exception as error:  # A full disk, or a mirror that is gone: the daemon and the others go on.
-                _log.error("fetch failed", repository=record.name, exc_info=error)
-        await asyncio.sleep(_LOOK_SECONDS)
+    under_way: dict[str, asyncio.Task[None]] = {}
+    try:
+        while minutes:
+            now = time.time()
+            under_way = {name: task for name, task in under_way.items() if not task.done()}
+            for record in repositories.records():
+                last = max((record.fetched_at or 0) / 1000, attempts.get(record.name, 0.0))
+                # A repository that was just added is fetched by whoever adds it.
+                if not record.source or now - max(last, record.created_at / 1000) < minutes * 60:
+                    continue
+                if record.name not in under_way:
+                    attempts[record.name] = now
+                    under_way[record.name] = asyncio.create_task(_fetch(repositories, record.name))
+            await asyncio.sleep(_LOOK_SECONDS)
+    finally:
+        for task in under_way.values():
+            task.cancel()
+        if under_way:
+            await asyncio.wait(under_way.values())
+
+
+async def _fetch(repositories: Repositories, name: str) -> None:
+    """Fetch a repository; when it is removed meanwhile, the task ends as cancelled."""
+    try:
+        await repositories.fetch(name)
+    except HiveError as error:
+        _log.info("fetch failed", repository=name, code=error.code)
+    except Exception as error:  # A full disk, or a mirror that is gone: the daemon and the others go on.
+        _log.error("fetch failed", repository=name, exc_info=error)
 
 
 async def tidy_mirrors(repositories: Repositories) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.protocol import AddRepositoryRequest
+from hive_core.work.repositories.upstream.places import AT_ONCE, TransferPlaces
 from tests.helpers.git_repos import git
 from tests.integration.repositories.conftest import Hive, OpenHive, Upstream
 from tests.integration.repositories.test_fetch import ssh_request
@@ -171,6 +172,27 @@ async def test_an_upstream_that_stalls(open_hive: OpenHive, home: Path, upstream
     with silent_server() as port:
         error = await refusal(hive, AddRepositoryRequest(name="web", source=f"https://localhost:{port}/web.git"))
     assert error.code == "upstream_slow"
+
+
+async def test_upstreams_that_stall_keep_no_other_waiting(hive: Hive, https: HttpsUpstream, upstream: Upstream) -> None:
+    """While as many upstreams stall as there are places, another repository is fetched, and shows what it waits for."""
+    repositories = hive.repositories
+    repositories._places = TransferPlaces(turn_seconds=0.2)
+    with silent_server() as port:
+        sources = {name: f"https://localhost:{port}/{name}.git" for name in ("stalls", "too")[:AT_ONCE]}
+        for name, source in {**sources, "web": https.url(upstream.bare)}.items():
+            await repositories.add(AddRepositoryRequest(name=name, source=source), "operator:test")
+        stalled = [asyncio.create_task(repositories.fetch(name)) for name in sources]
+        await asyncio.sleep(0)
+        fetching = asyncio.create_task(repositories.fetch("web"))
+        while not (said := repositories.activity("web")):
+            await asyncio.sleep(0)
+        assert said == "waiting for the transfers of stalls, too"
+        assert (await fetching).state == "current"
+        assert not any(task.done() for task in stalled)
+        for name in sources:
+            await repositories.remove(name, "operator:test")
+        await asyncio.wait(stalled)
 
 
 async def test_commands_of_a_server_are_words(open_hive: OpenHive, home: Path, upstream: Upstream) -> None:

@@ -7,8 +7,8 @@ it from a file. Neither a token nor a key is ever in an argument or a variable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hive_core.errors import HiveError
@@ -94,12 +94,16 @@ _SSH = (
 
 @dataclass(frozen=True)
 class UpstreamAccess:
-    """An upstream with what is needed to reach it: the secret and its kind, and the keys of its SSH server."""
+    """An upstream with what is needed to reach it: the secret and its kind, and the keys of its SSH server.
+
+    `received` gets the number of bytes that a transfer has brought since it was called last.
+    """
 
     source: Source
     kind: CredentialKind = "none"
     secret: bytes | None = None
     host_keys: tuple[str, ...] = ()
+    received: Callable[[int], None] = field(default=lambda _: None, compare=False)
 
     def __repr__(self) -> str:
         return f"UpstreamAccess({self.source.url!r}, {self.kind!r})"

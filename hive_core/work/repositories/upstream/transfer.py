@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from hive_core.infra.concurrency.threads import REPOSITORIES
 from hive_core.infra.git.quarantine import environment, pipe
 from hive_core.infra.processes import Process
 from hive_core.infra.storage.disk_space import disk_full, has_room
+from hive_core.runtimes.checks.disk_use import NestedTooDeep, used_bytes
 from hive_core.work.repositories.refs import HEADS, TAGS, OfferedRefs, read_offered
 from hive_core.work.repositories.upstream.access import UpstreamAccess, git
 from hive_core.work.repositories.upstream.confinement import UpstreamCommand, UpstreamConfinement
@@ -188,7 +189,7 @@ class Upstreams:
                     os.close(sink)
                     sink = -1
                     lines = MessageTail(report)
-                    text = await self._watched(process, source, lines, most)
+                    text = await self._watched(process, source, lines, most, _Received(access.received, writes))
                     status = await process.wait() if len(text) <= most or not most else 0
         except TimeoutError:
             why = f"the transfer took longer than {self.limits.seconds:g} s, or nothing came for a long time"
@@ -203,7 +204,9 @@ class Upstreams:
             raise explain(status, lines.text, file_bytes=allowed, room=room)
         return text
 
-    async def _watched(self, process: Process, source: int, lines: MessageTail, most: int) -> bytes:
+    async def _watched(
+        self, process: Process, source: int, lines: MessageTail, most: int, received: _Received
+    ) -> bytes:
         """Read both outputs until they end, the first beyond `most` bytes, or nothing comes, or the disk gets full."""
         loop = asyncio.get_running_loop()
         last = loop.time()
@@ -219,6 +222,7 @@ class Upstreams:
                     raise TimeoutError
                 if (await REPOSITORIES.run(shutil.disk_usage, self._scratch)).free < self.limits.reserve // 2:
                     raise disk_full("store what upstream sends")
+                await received.tell()
 
         reading = asyncio.gather(read_some(source, most, alive), lines.follow(process.output, alive))
         watching = asyncio.ensure_future(watch())
@@ -243,6 +247,27 @@ class Upstreams:
         if allowed < 1024**2:
             raise disk_full("fetch a repository")
         return allowed
+
+
+@dataclass
+class _Received:
+    """Tells how much the directories that a command writes have grown since the last time."""
+
+    say: Callable[[int], None]
+    directories: Sequence[Path]
+    last: int = 0
+
+    async def tell(self) -> None:
+        if self.directories:
+            now = await REPOSITORIES.run(_used, self.directories)
+            self.say(max(0, now - self.last))
+            self.last = now
+
+
+def _used(directories: Sequence[Path]) -> int:
+    with suppress(NestedTooDeep):
+        return used_bytes(directories)
+    return 0
 
 
 def _parse(text: bytes, most: int) -> OfferedRefs:

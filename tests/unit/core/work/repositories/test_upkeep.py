@@ -46,3 +46,27 @@ async def test_one_failed_fetch_ends_no_other(monkeypatch: pytest.MonkeyPatch, e
         waiting.cancel()
         await asyncio.wait((task, waiting))
     assert tried == ["a", "b", "pack a", "pack b"]
+
+
+async def test_a_fetch_without_end_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one repository is fetched by the clock, the next ones are, too; all fetches end with the daemon."""
+    monkeypatch.setattr(upkeep, "_LOOK_SECONDS", 0.001)
+    records = [SimpleNamespace(name=name, source="https://x/y", fetched_at=1, created_at=1) for name in ("a", "b")]
+    begun: list[str] = []
+    both = asyncio.Event()
+
+    async def fetch(name: str) -> None:
+        begun.append(name)
+        if len(begun) == 2:
+            both.set()
+        await asyncio.Event().wait()
+
+    repositories = cast(Repositories, SimpleNamespace(records=lambda: records, fetch=fetch))
+    task = asyncio.create_task(upkeep.fetch_regularly(repositories, 1e-9))
+    async with asyncio.timeout(10):
+        await both.wait()
+    await asyncio.sleep(0.01)
+    assert begun == ["a", "b"]
+    task.cancel()
+    await asyncio.wait([task])
+    assert [each for each in asyncio.all_tasks() if each is not asyncio.current_task()] == []

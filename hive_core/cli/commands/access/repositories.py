@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+from pydantic import TypeAdapter, ValidationError
 
-from hive_core.cli.access import git
+from hive_core.cli.access.git.diff import diff_lines
+from hive_core.cli.access.git.fetch import fetch as fetch_branches
+from hive_core.cli.access.git.limits import FetchLimits
 from hive_core.cli.arguments import agent_argument, complete_repositories, pager_option
 from hive_core.cli.client import Client
 from hive_core.cli.output import page
+from hive_core.protocol.config.limits import MemorySize, memory_bytes
 
+_SIZES: TypeAdapter[str] = TypeAdapter(MemorySize)
 _repository = click.argument("repository", metavar="[REPO]", default="", shell_complete=complete_repositories)
+
+
+class _Size(click.ParamType[int]):
+    """A size such as `512M` or `3G`; the value is in bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return memory_bytes(_SIZES.validate_python(value))
+        except ValidationError:
+            self.fail(f"{value!r} is no size: write 512M or 3G", param, ctx)
 
 
 @click.command()
@@ -32,7 +50,7 @@ def diff(socket: str | None, name: str, repository: str, against: str, pager: bo
       hive-c0re diff ada
       hive-c0re diff ada web --against origin/main
     """
-    lines = map(_coloured, git.diff_lines(Client(socket), name, repository, against))
+    lines = map(_coloured, diff_lines(Client(socket), name, repository, against))
     if sys.stdout.isatty():
         page(list(lines), pager)
         return
@@ -49,19 +67,36 @@ def diff(socket: str | None, name: str, repository: str, against: str, pager: bo
     default=".",
     help="Repository of this host; that of the current directory unless given.",
 )
+@click.option(
+    "--max-size",
+    metavar="SIZE",
+    type=_Size(),
+    default="1G",
+    show_default=True,
+    help="Most that it sends, in MiB or GiB: 512M, 3G.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=900.0,
+    show_default=True,
+    help="Seconds that it may take.",
+)
 @click.pass_obj
-def fetch(socket: str | None, name: str, repository: str, into: Path) -> int:
+def fetch(socket: str | None, name: str, repository: str, into: Path, max_size: int, timeout: float) -> int:
     """Fetch an agent's branches into a repository of yours.
 
     They become refs/hive/NAME/*; branches, tags and files of yours are not touched. Git of this host checks every
-    object and runs no hook. REPO is as for "diff".
+    object and runs no hook. At most 1,000 branches are taken; of an agent that sends more than is taken, or too slowly,
+    nothing is kept. REPO is as for "diff".
 
     \b
     Examples:
       hive-c0re fetch ada
       hive-c0re fetch ada web --into ~/src/web
     """
-    code = git.fetch(Client(socket), name, repository, into)
+    limits = FetchLimits(bytes=max_size, seconds=timeout)
+    code = fetch_branches(Client(socket), name, repository, into, limits)
     if not code:
         click.echo(f"the branches of {name} are refs/hive/{name}/*: git log refs/hive/{name}/main")
     return code

@@ -57,12 +57,25 @@ class FakeForge:
         pull = {
             "number": len(self.pulls) + 7,
             "state": state,
+            "merged": False,
+            # GitHub has the commit of a trial here, until it is merged.
+            "merge_commit_sha": "e" * 40 if self.kind == "github" else None,
             "html_url": "https://elsewhere.example/evil",
             "head": {"ref": head, "repo": {"full_name": f"{owner}/{NAME}"}},
             "base": {"ref": base, "repo": {"full_name": f"{OWNER}/{NAME}"}},
         }
         self.pulls.append(pull)
         return pull
+
+    def merge(self, number: int, commit: str, head: str = "") -> None:
+        """Merge a pull request, with a commit that the caller has made.
+
+        With the commit `head` of its branch, that branch is removed afterwards.
+        """
+        (pull,) = (pull for pull in self.pulls if pull["number"] == number)
+        pull.update(state="closed", merged=True, merge_commit_sha=commit)
+        if head and self.kind == "forgejo":
+            pull["head"].update(ref=f"refs/pull/{number}/head", sha=head)
 
     # --- requests -------------------------------------------------------------------------------------------
 
@@ -95,6 +108,9 @@ class FakeForge:
             return self._create(await request.json())
         if path == place:
             return web.json_response(self._list(request))
+        for pull in self.pulls:
+            if path == f"{place}/{pull['number']}":
+                return web.json_response(pull)
         if path.startswith(f"{place}/") and self.kind == "forgejo" and not self.old:
             base, _, head = path.removeprefix(f"{place}/").partition("/")
             for pull in self.pulls:

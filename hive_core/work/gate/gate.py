@@ -34,6 +34,7 @@ from hive_core.work.gate.pipeline.verify import REMOVED, WorkVerification
 from hive_core.work.gate.queries import WorkQueries
 from hive_core.work.gate.records import comments, index
 from hive_core.work.gate.work_log import WorkLog
+from hive_core.work.repository_proposals import PullRequest
 
 
 class WorkGate:
@@ -70,6 +71,7 @@ class WorkGate:
         self.maintenance: Final = WorkMaintenance(context, self.decisions)
         self.verification: Final = WorkVerification(context)
         self._publish_step = publish_step
+        self._publisher = publisher
         self._recovery = WorkRecovery(context, check_step, land_step, publish_step, self.pruning)
 
     async def run(self) -> None:
@@ -91,6 +93,16 @@ class WorkGate:
     async def repository_changed(self, repo: str) -> None:
         """Publish what was not published yet, as the operator has changed the repository."""
         await self._publish_step.resume(repo)
+
+    async def pull_request_of(self, repo: str, commit: str) -> PullRequest | None:
+        """Return the pull request of the work that moved the branch to a commit, None if no work did.
+
+        Raises HiveError if the server of the repository does not tell.
+        """
+        row = await self._context.database.read(lambda db: index.landed_with(db, repo, commit))
+        if row is None:
+            return None
+        return PullRequest(row.name, row.link, await self._publisher.merge_of(row) if row.link else "")
 
     async def forget_repository(self, repo: str) -> None:
         """End all work for a repository that the operator removes, and delete its proposals. The audit rows stay."""

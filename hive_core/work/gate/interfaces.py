@@ -117,6 +117,9 @@ class Publisher(Protocol):
     async def __call__(self, record: ReviewedRepository, row: WorkRow) -> str:
         """Push landed work, or open its pull request, once; return the link to it."""
 
+    async def merge_of(self, work: WorkRow) -> str:
+        """Return the commit with which upstream has merged the pull request of landed work, "" if it has not."""
+
     def problem(self, repo: str, number: int) -> HiveError | None:
         """Return why the last attempt has failed, None if none has."""
 

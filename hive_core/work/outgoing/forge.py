@@ -37,6 +37,10 @@ class Forge:
         """Return the URL to which new pull requests are posted."""
         return f"{self.api}/repos/{address.path}/pulls"
 
+    def pull(self, address: RepositoryAddress, number: int) -> str:
+        """Return the URL that answers with one pull request."""
+        return f"{self.pulls(address)}/{number}"
+
     def search(self, address: RepositoryAddress, head: str, base: str) -> str:
         """Return the URL that answers with the pull request of a branch, or with a list that may have it."""
         if self.kind == "forgejo":
@@ -64,3 +68,13 @@ def link(address: RepositoryAddress, kind: ForgeKind, number: int) -> str:
     """Return the address of a pull request for people; no part of it is what the server has answered but the number."""
     word = "pulls" if kind == "forgejo" else "pull"
     return f"https://{address.server}/{address.path}/{word}/{number}"
+
+
+def number_of(address: RepositoryAddress, address_of_request: str) -> int:
+    """Return the number of the pull request that `link` has named; 0 if it is one of another repository."""
+    kinds: tuple[ForgeKind, ...] = ("github", "forgejo")
+    last = address_of_request.rpartition("/")[2]
+    if not (last.isascii() and last.isdigit()):
+        return 0
+    number = int(last)
+    return number if address_of_request in [link(address, kind, number) for kind in kinds] else 0

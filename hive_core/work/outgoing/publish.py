@@ -22,7 +22,7 @@ from hive_core.infra.git.command import SAFE
 from hive_core.runtimes.agent_environment import python_path
 from hive_core.runtimes.bubblewrap import inspect_host
 from hive_core.text import shown
-from hive_core.work.outgoing.forge import link
+from hive_core.work.outgoing.forge import link, number_of
 from hive_core.work.outgoing.pull_request_program import Outcome, PullRequestOrder
 from hive_core.work.outgoing.pull_request_text import body_of, title_of
 from hive_core.work.repositories.push_rules import RepositoryAddress
@@ -83,6 +83,9 @@ class LandedWork(Protocol):
 
     @property
     def landed(self) -> str | None: ...
+
+    @property
+    def link(self) -> str: ...
 
 
 class WorkPublisher:
@@ -152,13 +155,36 @@ class WorkPublisher:
         if record.credential != "token":
             hint = f"give one: hive-c0re repo set {record.name} --token -"
             raise HiveError("no_pull_requests", f"a pull request of {record.name} needs a token", hint=hint)
-        # The commit is in the name, so that no other hive has used the same name for something else.
-        head = f"hive-{work.number}-{commit[:12]}"
+        head = _head(work, commit)
         await self._repositories.push(record.name, commit, f"{_HEADS}{head}", expected=None)
         outcome = await self._open(record, address, work, head, branch, commit)
         if outcome.problem:
             raise _failure(outcome)
         return link(address, outcome.kind, outcome.number)
+
+    async def merge_of(self, work: LandedWork) -> str:
+        """Return the commit with which upstream has merged the pull request of landed work, "" if it has not.
+
+        Raises HiveError: `no_pull_requests`, `publish_failed`, and those of a transfer.
+        """
+        record = self._repositories.record(work.repo)
+        address = RepositoryAddress.of(parse_source(record.source))
+        number = number_of(address, work.link)
+        if not number or work.landed is None:
+            return ""
+        request = PullRequestOrder(
+            server=address.server,
+            owner=address.owner,
+            name=address.name,
+            head=_head(work, work.landed),
+            base=work.branch,
+            number=number,
+            commit=work.landed,
+        )
+        outcome = await self._run(record, request)
+        if outcome.problem:
+            raise _failure(outcome)
+        return outcome.merged
 
     async def _open(
         self,
@@ -179,6 +205,9 @@ class WorkPublisher:
             title=title_of(name, work.title),
             body=body_of(name, name_from_label(work.by), commit, work.description),
         )
+        return await self._run(record, request)
+
+    async def _run(self, record: RepositoryRecord, request: PullRequestOrder) -> Outcome:
         if not self._reads:
             self._reads = (await REPOSITORIES.run(inspect_host)).read_only
         program = UpstreamProgram(
@@ -190,6 +219,12 @@ class WorkPublisher:
         )
         answer = await self._repositories.run_program(record.name, program)
         return Outcome(**json.loads(answer))
+
+
+def _head(work: LandedWork, commit: str) -> str:
+    """Return the branch of a pull request."""
+    # The commit is in the name, so that no other hive has used the same name for something else.
+    return f"hive-{work.number}-{commit[:12]}"
 
 
 def _failure(outcome: Outcome) -> HiveError:

@@ -1,4 +1,4 @@
-"""A program that opens one pull request, or finds the one that is open: `python -m
+"""A program that opens one pull request, or finds the one that is open, or asks whether it is merged: `python -m
 hive_core.work.outgoing.pull_request_program`.
 
 It runs in the confinement of transfers, as the token is in its hands: the daemon never sends it. It reads a
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import ssl
 import sys
 from dataclasses import asdict, dataclass
@@ -29,25 +30,34 @@ _SECONDS = 60.0
 _MOST_BYTES = 4 * 1024 * 1024
 _MOST_PAGES = 10
 _SAID = 200
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 Problem = Literal["", "unreachable", "redirects", "refused", "missing", "limited", "no_interface", "failed"]
 
 
 @dataclass(frozen=True)
 class PullRequestOrder:
-    """The pull request that there should be: from the branch `head` to the branch `base` of one repository."""
+    """The pull request that there should be: from the branch `head` to the branch `base` of one repository.
+
+    With a `number`, that one is asked for instead, which was opened for the `commit`.
+    """
 
     server: str
     owner: str
     name: str
     head: str
     base: str
-    title: str
-    body: str
+    title: str = ""
+    body: str = ""
+    number: int = 0
+    commit: str = ""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The number of the pull request, or the problem; `said` is a line of the server's about it."""
+    """The number of the pull request, or the problem; `said` is a line of the server's about it.
+
+    `merged` is the commit with which the base has got a pull request that was asked for, "" if it has not.
+    """
 
     problem: Problem = ""
     kind: ForgeKind = "github"
@@ -55,6 +65,7 @@ class Outcome:
     created: bool = False
     status: int = 0
     said: str = ""
+    merged: str = ""
 
 
 class _Refusal(Exception):
@@ -66,7 +77,7 @@ class _Refusal(Exception):
 
 
 async def open_pull_request(request: PullRequestOrder, token: str) -> Outcome:
-    """Find the pull request of the branch, or open it."""
+    """Find the pull request of the branch, or open it; or tell of the one that the request names."""
     timeout = aiohttp.ClientTimeout(total=_SECONDS)
     # The variables of proxies are the host's own.
     async with aiohttp.ClientSession(
@@ -103,6 +114,8 @@ class _Work:
         self._headers = forge.headers(token)
 
     async def run(self) -> Outcome:
+        if self._request.number:
+            return Outcome(kind=self._forge.kind, number=self._request.number, merged=await self._merge())
         if number := await self._find():
             return Outcome(kind=self._forge.kind, number=number)
         wanted = self._request
@@ -114,6 +127,23 @@ class _Work:
         if status in (409, 422) and (number := await self._find_in_list()):
             return Outcome(kind=self._forge.kind, number=number)
         raise _refusal(status, answer)
+
+    async def _merge(self) -> str:
+        """Return the commit with which the pull request was merged into the wanted base, "" if it was not."""
+        wanted = self._request
+        status, answer = await self._ask("GET", self._forge.pull(self._address, wanted.number))
+        if status != 200:
+            raise _refusal(status, answer)
+        own = f"{wanted.owner}/{wanted.name}".lower()
+        found = answer if isinstance(answer, dict) else {}
+        head = found.get("head")
+        # Forgejo names another branch when that of a merged pull request was removed.
+        same = isinstance(head, dict) and (head.get("ref") == wanted.head or head.get("sha") == wanted.commit)
+        if _number(found) != wanted.number or not same or _branch(found, "base") != (wanted.base, own):
+            raise _Refusal("missing", status, "it has another pull request of that number")
+        merge = found.get("merge_commit_sha")
+        fits = found.get("merged") is True and isinstance(merge, str) and _COMMIT.fullmatch(merge) is not None
+        return str(merge) if fits else ""
 
     async def _find(self) -> int:
         """Return the number of the pull request of the branch; 0 if there is none."""
@@ -200,7 +230,7 @@ def _context() -> ssl.SSLContext:
 
 
 def main() -> int:
-    """Open the pull request that the standard input asks for."""
+    """Open the pull request that the standard input asks for, or tell of it."""
     request = PullRequestOrder(**json.load(sys.stdin))
     token = Path(os.environ["HIVE_SECRET"]).read_text().strip()
     json.dump(asdict(asyncio.run(open_pull_request(request, token))), sys.stdout)

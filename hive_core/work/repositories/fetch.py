@@ -18,6 +18,7 @@ from hive_core.protocol import RepositoryState
 from hive_core.work.repositories.intake import MirrorImporter
 from hive_core.work.repositories.mirror import (
     BranchRelation,
+    contains,
     find_extensions,
     follow_upstream,
     relate,
@@ -34,6 +35,7 @@ from hive_core.work.repositories.store import FetchFacts, RepositoryRecord
 from hive_core.work.repositories.upstream.access import UpstreamAccess
 from hive_core.work.repositories.upstream.output import Report
 from hive_core.work.repositories.upstream.transfer import Upstreams
+from hive_core.work.repository_proposals import PullRequest
 
 _ATTEMPTS = 3
 
@@ -49,6 +51,8 @@ class FetchResult:
     upstream: str | None
     refs_changed: int
     facts: FetchFacts
+    merged: str = ""
+    """The work whose merge by upstream has made the branch follow it, "" if none has."""
 
 
 @dataclass(frozen=True)
@@ -177,3 +181,29 @@ async def _finish(
             code="diverged",
         )
     return FetchResult(branch, relation.state, before, relation.commit, relation.upstream, changed, facts)
+
+
+async def follow_merged(
+    mirror: Path, result: FetchResult, request: PullRequest, lock: AbstractAsyncContextManager[None], keep: str
+) -> FetchResult:
+    """Move a branch that has diverged to upstream's, if upstream has merged all that is on it, in whatever form.
+
+    `request` is that of the commit that the branch is at, so it contains whatever has landed before. The branch that
+    was fetched must have the commit of the merge. The commit before gets the ref `keep`.
+    """
+    if not request.merge:
+        where = request.link or "which is not opened yet"
+        advice = (
+            f"the branch follows upstream's when the pull request of {request.work} is merged: {where}; "
+            f"{result.facts.advice}"
+        )
+        return replace(result, facts=replace(result.facts, advice=advice))
+    async with lock:
+        now = await REPOSITORIES.run(relate, mirror, result.branch)
+        if (now.commit, now.upstream) != (result.commit, result.upstream):
+            return result
+        if not await REPOSITORIES.run(contains, mirror, now.upstream, request.merge):
+            return result
+        relation = await REPOSITORIES.run(lambda: follow_upstream(mirror, result.branch, keep=keep))
+    facts = replace(result.facts, problem="", advice="", code="")
+    return replace(result, state=relation.state, commit=relation.commit, facts=facts, merged=request.work)

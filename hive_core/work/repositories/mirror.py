@@ -121,8 +121,8 @@ def relate(mirror: Path, branch: str, known: BranchRelation | None = None) -> Br
 
 
 def contains(mirror: Path, commit: str | None, ancestor: str) -> bool:
-    """Return True if the mirror has `commit`, and `ancestor` is in its history."""
-    if commit is None or commit not in kinds_of(mirror, [commit]):
+    """Return True if the mirror has both commits, and `ancestor` is in the history of `commit`."""
+    if commit is None or len(kinds_of(mirror, {commit, ancestor})) < len({commit, ancestor}):
         return False
     return objects.descends(mirror, commit, ancestor)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import structlog
 
@@ -25,7 +25,7 @@ from hive_core.protocol import AddRepositoryRequest, SetRepositoryRequest
 from hive_core.protocol.names import is_repository_name
 from hive_core.text import shown
 from hive_core.work.repositories import store
-from hive_core.work.repositories.fetch import FetchResult, MirrorFetcher, Stream
+from hive_core.work.repositories.fetch import FetchResult, MirrorFetcher, Stream, follow_merged
 from hive_core.work.repositories.mirror import contains, create_mirror, kept_ref, remove_mirror
 from hive_core.work.repositories.push_rules import check_push
 from hive_core.work.repositories.store import RecordTable, RepositoryRecord
@@ -35,22 +35,10 @@ from hive_core.work.repositories.upstream.places import TransferPlaces
 from hive_core.work.repositories.upstream.program import UpstreamProgram, run_program
 from hive_core.work.repositories.upstream.source import Source, parse_source
 from hive_core.work.repositories.upstream.transfer import Upstreams
+from hive_core.work.repository_proposals import RepositoryProposals
 
 _log = structlog.get_logger(__name__)
 SYSTEM_ACTOR = "system"
-
-
-class RepositoryProposals(Protocol):
-    """The proposals of work for repositories."""
-
-    async def open_work(self, repo: str) -> Sequence[str]:
-        """Return the names of the open proposals for a repository."""
-
-    async def repository_changed(self, repo: str) -> None:
-        """Go on with what the settings of a repository have kept from being done."""
-
-    async def forget_repository(self, repo: str) -> None:
-        """End all work for a repository, and delete its proposals."""
 
 
 class Repositories:
@@ -287,7 +275,21 @@ class Repositories:
         except HiveError as error:
             await self._note_failure(name, error)
             raise
+        result = await self._follow_merged(name, result)
         return await self._note(name, result, actor, take_upstream=take_upstream)
+
+    async def _follow_merged(self, name: str, result: FetchResult) -> FetchResult:
+        """Let a branch follow upstream's that has taken its commits in another form, by merging a pull request."""
+        if self.proposals is None or result.state != "diverged" or self.record(name).push != "pull-request":
+            return result
+        try:
+            request = await self.proposals.pull_request_of(name, str(result.commit))
+        except HiveError as error:
+            _log.info("a pull request was not asked for", repository=name, code=error.code, error=error.message)
+            return result
+        if request is None:
+            return result
+        return await follow_merged(self.mirror(name), result, request, self.lock(name), kept_ref())
 
     async def _receive(self, name: str, stream: Stream, actor: str, *, take_upstream: bool) -> FetchResult:
         def say(text: str) -> None:
@@ -304,6 +306,8 @@ class Repositories:
         """Store what a fetch has found. A fetch that changed nothing has no row in the audit table."""
         values = {"fetched_at": milliseconds(), "facts": result.facts, "branch": result.branch}
         detail = {"before": result.before, "commit": result.commit, "state": result.state, "refs": result.refs_changed}
+        if result.merged:
+            detail["merged"] = result.merged
         told = result.refs_changed or result.before != result.commit or take_upstream
         action = "repository_fetch" if told else None
         await self._table.write(name, lambda db: store.update(db, name, values), actor, action, detail)

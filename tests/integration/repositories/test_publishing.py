@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from hive_core.errors import HiveError
 from hive_core.protocol import AddRepositoryRequest, SetRepositoryRequest
 from hive_core.work.outgoing.publish import WorkPublisher
+from hive_core.work.repository_proposals import PullRequest, RepositoryProposals
 from tests.helpers.fake_forges import TOKEN, FakeForge, fake_forge
 from tests.helpers.git_repos import git
 from tests.integration.repositories.conftest import Hive, OpenHive, Upstream
@@ -29,6 +32,7 @@ class Landed:
     title: str = "Mend the test"
     description: str = "It was @broken.\n```\nfixes #1"
     branch: str = "main"
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,62 @@ async def test_a_branch_or_nothing(scene: Scene) -> None:
     assert refused.value.code == "upstream_moved"
     assert scene.upstream_ref("main") == moved
     assert scene.forge.requests == []
+
+
+@dataclass(frozen=True)
+class LandedTip:
+    """The work for a repository, of which one proposal has landed."""
+
+    publisher: WorkPublisher
+    work: Landed
+
+    async def pull_request_of(self, repo: str, commit: str) -> PullRequest | None:
+        if commit != self.work.landed:
+            return None
+        return PullRequest("web/3", self.work.link, await self.publisher.merge_of(self.work) if self.work.link else "")
+
+
+async def test_a_squashed_pull_request_is_followed(scene: Scene) -> None:
+    """When upstream has taken what has landed as one commit of its own, the branch follows, and nothing is lost."""
+    repositories, mirror = scene.hive.repositories, scene.hive.repositories.mirror("web")
+    git(mirror, "update-ref", "refs/heads/main", scene.commit)
+    link = await scene.publish()
+    work = LandedTip(scene.publisher, Landed(landed=scene.commit, link=link))
+    repositories.proposals = cast(RepositoryProposals, work)
+    other = scene.upstream.commit("somebody else's", "other.txt")
+    waiting = await repositories.fetch("web")
+    assert (waiting.state, waiting.commit) == ("diverged", scene.commit)
+    assert f"when the pull request of web/3 is merged: {link}" in repositories.record("web").facts.advice
+    # Upstream says that it has merged it with a commit that the branch has not got yet.
+    scene.forge.merge(7, "d" * 40, scene.commit)
+    assert (await repositories.fetch("web")).commit == scene.commit
+    squash = scene.upstream.commit("landed, as one commit")
+    scene.forge.merge(7, squash, scene.commit)
+    followed = await repositories.fetch("web")
+    assert (followed.state, followed.commit, followed.merged) == ("current", squash, "web/3")
+    assert repositories.record("web").facts.problem == ""
+    kept = git(mirror, "for-each-ref", "--format=%(objectname)", "refs/landed/")
+    assert kept == scene.commit and git(mirror, "rev-parse", "main~1") == other
+    query = "SELECT detail FROM audit WHERE action = 'repository_fetch' ORDER BY id DESC LIMIT 1"
+    (detail,) = await scene.hive.database.read(lambda db: db.execute(query).fetchone())
+    assert (json.loads(detail)["merged"], json.loads(detail)["before"]) == ("web/3", scene.commit)
+
+
+async def test_a_branch_of_another_kind_is_not_followed(scene: Scene) -> None:
+    """Without a pull request of the very commit that the branch is at, or without an answer, it stays where it is."""
+    repositories, mirror = scene.hive.repositories, scene.hive.repositories.mirror("web")
+    git(mirror, "update-ref", "refs/heads/main", scene.commit)
+    work = LandedTip(scene.publisher, Landed(landed=scene.commit, link=await scene.publish()))
+    repositories.proposals = cast(RepositoryProposals, work)
+    squash = scene.upstream.commit("landed, as one commit")
+    scene.forge.merge(7, squash)
+    scene.forge.faults = [0, 500]
+    assert (await repositories.fetch("web")).state == "diverged"
+    scene.forge.faults = []
+    later = git(mirror, "commit-tree", "-p", scene.commit, "-m", "later", f"{scene.commit}^{{tree}}")
+    git(mirror, "update-ref", "refs/heads/main", later)
+    result = await repositories.fetch("web")
+    assert (result.state, result.commit) == ("diverged", later)
 
 
 async def test_failures_are_repeated_until_it_is_done(scene: Scene) -> None:

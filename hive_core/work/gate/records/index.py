@@ -115,6 +115,11 @@ def unpublished(db: sqlite3.Connection) -> list[WorkRow]:
     return list(_rows(db, "state = 'deployed' AND link = ''", (), "changed_at, number"))
 
 
+def landed_with(db: sqlite3.Connection, repo: str, commit: str) -> WorkRow | None:
+    """Return the proposal that moved the branch to a commit, or None."""
+    return next(_rows(db, "repo = ? AND state = 'deployed' AND landed = ?", (repo, commit)), None)
+
+
 def count_since(db: sqlite3.Connection, by: str, since: int) -> int:
     """Return the number of proposals that a party has made since a time."""
     query = "SELECT count(*) FROM work WHERE created_at >= ? AND +proposer = ?"

@@ -168,6 +168,7 @@ class FakePublisher:
 
     unpublishable: list[HiveError] = field(default_factory=list)
     published: list[tuple[int, str | None]] = field(default_factory=list)
+    merges: dict[str, str] = field(default_factory=dict)
     problems: dict[tuple[str, int], HiveError] = field(default_factory=dict)
     again: asyncio.Event = field(default_factory=asyncio.Event)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -181,6 +182,9 @@ class FakePublisher:
         self.problems.pop((row.repo, row.number), None)
         self.published.append((row.number, row.landed))
         return f"https://forge.example/{row.repo}/pulls/{row.number}"
+
+    async def merge_of(self, work: WorkRow) -> str:
+        return self.merges.get(work.link, "")
 
     def problem(self, repo: str, number: int) -> HiveError | None:
         return self.problems.get((repo, number))

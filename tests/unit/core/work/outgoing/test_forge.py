@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.work.outgoing.forge import candidates, known_forge, link
+from hive_core.work.outgoing.forge import candidates, known_forge, link, number_of
 from hive_core.work.repositories.push_rules import RepositoryAddress
 from hive_core.work.repositories.upstream.source import parse_source
 
@@ -29,6 +29,22 @@ def test_paths_are_quoted() -> None:
         "https://code.example/api/v1/repos/a%3Fb/c%23d%252F/pulls/b%23z/h%2Fx%3Fy"
     )
     assert link(address, "forgejo", 3) == "https://code.example/a%3Fb/c%23d%252F/pulls/3"
+
+
+def test_a_link_is_of_its_own_repository() -> None:
+    """The number of a link is known only for the repository that it names, in the very form in which it was made."""
+    address = RepositoryAddress("code.example", "acme", "web")
+    for kind in ("github", "forgejo"):
+        assert number_of(address, link(address, kind, 12)) == 12
+    for other in (
+        link(RepositoryAddress("code.example", "acme", "api"), "github", 12),
+        "https://code.example/acme/web/pull/012",
+        "https://code.example/acme/web/pull/",
+        "https://code.example/acme/web/issues/12",
+        "https://code.example/acme/web.git main",
+        "",
+    ):
+        assert number_of(address, other) == 0
 
 
 @pytest.mark.parametrize(

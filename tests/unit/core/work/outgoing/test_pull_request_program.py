@@ -80,6 +80,20 @@ async def test_a_fork_cannot_take_its_place(forge: FakeForge) -> None:
     assert (outcome.number, outcome.created) == (8, True)
 
 
+async def test_a_merge_is_told(forge: FakeForge) -> None:
+    """Only a merged pull request has a commit of its merge, also when its branch is gone; another one is none."""
+    opened = await open_pull_request(wanted(forge), TOKEN)
+    asked = replace(wanted(forge), number=opened.number, commit="a" * 40)
+    assert await open_pull_request(asked, TOKEN) == Outcome(kind=forge.kind, number=7)
+    forge.merge(7, "b" * 40, head="a" * 40)
+    assert await open_pull_request(asked, TOKEN) == Outcome(kind=forge.kind, number=7, merged="b" * 40)
+    for other in (replace(asked, base="release"), replace(asked, number=8), replace(asked, head="x", commit="c" * 40)):
+        assert (await open_pull_request(other, TOKEN)).problem == "missing"
+    forge.pulls[0]["merge_commit_sha"] = "--output=x"
+    assert (await open_pull_request(asked, TOKEN)).merged == ""
+    assert len(forge.pulls) == 1
+
+
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [(302, "redirects"), (307, "redirects"), (401, "refused"), (403, "refused"), (429, "limited"), (500, "failed")],

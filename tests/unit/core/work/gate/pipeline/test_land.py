@@ -15,6 +15,7 @@ from hive_core.infra.git.comparison import whole_diff
 from hive_core.work.gate.interfaces import MergedWork
 from hive_core.work.gate.pipeline import decide
 from hive_core.work.gate.records.index import WorkRow
+from hive_core.work.repository_proposals import PullRequest
 from tests.unit.core.work.gate.work_hive import ADA, BOB, MANAGER, OPERATOR, FakeCheck, WorkHive, git
 
 
@@ -130,6 +131,19 @@ async def test_landed_work_is_published_when_the_operator_wants_it_later(hive: W
     await hive.gate.repository_changed("web")
     await hive.published(1)
     assert hive.publisher.published == [(1, work.commit)]
+
+
+async def test_the_pull_request_of_a_landed_commit_is_known(hive: WorkHive) -> None:
+    """The registry gets the pull request of the work that moved the branch, and whether upstream has merged it."""
+    hive.set(push="pull-request")
+    first = await hive.built({"a": "1"})
+    assert await hive.gate.pull_request_of("web", first.commit) is None
+    await hive.approve(first.number)
+    link = (await hive.published(first.number)).link
+    assert await hive.gate.pull_request_of("web", first.commit) == PullRequest("web/1", link, "")
+    hive.publisher.merges[link] = "b" * 40
+    assert await hive.gate.pull_request_of("web", first.commit) == PullRequest("web/1", link, "b" * 40)
+    assert await hive.gate.pull_request_of("web", first.base) is None
 
 
 UNREACHABLE = HiveError("upstream_unreachable", "no route to the server", status=502)

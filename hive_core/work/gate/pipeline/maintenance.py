@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -12,8 +15,9 @@ from hive_core.errors import HiveError
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records.states import IllegalHistory, State
 from hive_core.gate.records.transitions import seconds
+from hive_core.gate.subject.pruning import remove_log
 from hive_core.gate.subject.work import as_request
-from hive_core.infra.concurrency.threads import READS
+from hive_core.infra.concurrency.threads import READS, UPKEEP
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
 from hive_core.work.gate.pipeline.decide import WorkDecisions
@@ -21,6 +25,8 @@ from hive_core.work.gate.records import index
 from hive_core.work.gate.records.index import WorkRow
 
 _LONGEST_PAUSE = 600.0
+_LOG_BYTES = 256 * 1024 * 1024
+"""Logs of the ended work of one party for one repository. The texts of its tags have the end of each."""
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +53,7 @@ class WorkMaintenance:
         while True:
             await asyncio.sleep(pause)
             await self.expire_now()
+            await self.trim_logs()
 
     async def expire_now(self) -> None:
         """Withdraw the work that has expired."""
@@ -55,6 +62,20 @@ class WorkMaintenance:
                 await self._expire(row)
             except (HiveError, OSError) as error:
                 log.error("work not expired", repo=row.repo, number=row.number, error=str(error))
+
+    async def trim_logs(self) -> None:
+        """Remove the oldest logs of ended work, where those of one party for one repository have too many bytes."""
+        context = self._context
+        for repo in sorted(await context.database.read(index.repos)):
+            logs = defaultdict[str, list[Path]](list)
+            for row in await context.database.read(partial(index.of_repo, repo=repo)):
+                if not row.open:
+                    logs[row.by].append(context.layout.work_log(repo, row.number))
+            for paths in logs.values():
+                try:
+                    await UPKEEP.run(_trim, paths)
+                except OSError as error:
+                    log.error("logs of work not removed", repo=repo, error=str(error))
 
     @as_request
     async def reindex(self) -> ReindexedWork:
@@ -98,3 +119,22 @@ class WorkMaintenance:
             now = await context.row(row.repo, row.number)
             if now.state in (State.PROPOSAL, State.BUILT):
                 await self._decisions.take_back(now, policy.EXPIRED, SYSTEM)
+
+
+def _trim(logs: Sequence[Path]) -> None:
+    """Remove the first logs, until the others have few enough bytes. Each has an older part."""
+    sizes = [_size(log) + _size(log.with_name(f"{log.name}.1")) for log in logs]
+    left = sum(sizes)
+    for log, size in zip(logs, sizes, strict=True):
+        if left <= _LOG_BYTES:
+            return
+        if size:
+            remove_log(log)
+            left -= size
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

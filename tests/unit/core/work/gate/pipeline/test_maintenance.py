@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from hive_core.errors import HiveError
+from hive_core.work.gate.pipeline import maintenance
 from hive_core.work.gate.records import index
-from tests.unit.core.work.gate.work_hive import WorkHive, git
+from tests.unit.core.work.gate.work_hive import ADA, BOB, WorkHive, git
 
 
 async def problems(hive: WorkHive) -> list[str]:
@@ -90,3 +91,21 @@ async def test_tags_that_are_not_the_gates_keep_no_index(hive: WorkHive) -> None
     with pytest.raises(HiveError, match="work repository of web") as refused:
         await hive.gate.maintenance.reindex()
     assert refused.value.code == "repository_damaged"
+
+
+async def test_logs_of_one_party_are_bounded(hive: WorkHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest logs of ended work go when a party has too many bytes of them; others' and open ones stay."""
+    monkeypatch.setattr(maintenance, "_LOG_BYTES", 2_000)
+    numbers = [(await hive.built({"a": str(count)}, party)).number for count, party in enumerate((ADA, ADA, ADA, BOB))]
+    logs = {number: hive.layout.work_log("web", number) for number in numbers}
+    logs[1].parent.mkdir(parents=True)
+    for log in logs.values():
+        log.write_bytes(b"x" * 900)
+        log.with_name(f"{log.name}.1").write_bytes(b"x" * 900)
+    await hive.gate.maintenance.trim_logs()
+    assert all(log.exists() for log in logs.values())
+    for number, party in zip(numbers[:2] + numbers[3:], (ADA, ADA, BOB), strict=True):
+        await hive.withdraw(number, party)
+    await hive.gate.maintenance.trim_logs()
+    left = [number for number, log in logs.items() if log.exists()]
+    assert left == numbers[1:] and not logs[1].with_name("1.log.1").exists()

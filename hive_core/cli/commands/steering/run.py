@@ -17,6 +17,7 @@ from hive_core.cli.commands.work.work_names import Answer, standing, work_name
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import width
 from hive_core.cli.waiting import show_progress, wait_until_ready
+from hive_core.protocol.names import is_agent_name
 from hive_core.text import escaped_line, visible
 
 _BUILD_SECONDS = 86_400.0
@@ -100,11 +101,11 @@ def _make(client: Client, users: list[str], repo: str, agent: str | None, backen
 
 
 def _free_name(repo: str, taken: set[str]) -> str:
-    """Return a name for an agent that tells of the repository and is not taken."""
+    """Return a name for a new agent: that of the repository, cut and numbered if need be."""
     for number in range(1, 1_000):
         end = "" if number == 1 else f"-{number}"
         name = repo[: _NAME_LENGTH - len(end)].rstrip("-") + end
-        if name not in taken:
+        if name not in taken and is_agent_name(name):
             return name
     raise Failure("agent_exists", f"there are too many agents for {repo}", hint="name one with --agent")
 

@@ -40,6 +40,7 @@ from hive_core.protocol import (
     Usage,
     WaitQuery,
 )
+from tests.unit.core.cli.commands.work.fake_host_work import FakeHostWork
 from tests.unit.core.cli.fake_host_gate import FakeHostGate
 from tests.unit.core.cli.fake_host_http import Refusal, answered
 from tests.unit.core.cli.fake_host_questions import FakeHostQuestions
@@ -101,6 +102,7 @@ class FakeHost:
         """Answered to everything, if set."""
         self.gate = FakeHostGate(self)
         self.asking = FakeHostQuestions(self)
+        self.working = FakeHostWork(self)
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -124,6 +126,7 @@ class FakeHost:
                 web.get("/v1/events", self._events),
                 *self.gate.routes(),
                 *self.asking.routes(),
+                *self.working.routes(),
             ]
         )
         self._runner = web.AppRunner(application, shutdown_timeout=0.1)

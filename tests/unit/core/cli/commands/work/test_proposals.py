@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from hive_core.protocol import WorkComment, WorkCommit, WorkDetail, WorkFile, WorkList, WorkProposal
+from tests.unit.core.cli.commands.work import fake_host_work
 from tests.unit.core.cli.fake_host_api import FakeHost
 from tests.unit.core.cli.run_cli import Program
 
 
 def work(**changes: object) -> WorkDetail:
-    """Work of three minutes ago that is checked and waits for the manager, with `changes`."""
-    now = datetime.now(UTC)
-    fields: dict[str, object] = {
-        "repo": "web", "number": 3, "state": "built", "by": "ada", "title": "Mend \x1b[2J it\nnow",
-        "description": "Why.",
-        "branch": "main", "commit": "c" * 40, "base": "b" * 40, "waits_for": "manager", "approvals": [], "outcome": "",
-        "landed": None, "link": "", "created_at": now - timedelta(minutes=3, seconds=5), "changed_at": now,
-        "expires_at": None, "checks": ["test: passed"], "diff": "+one\x1b[2J\n", "diff_bytes": 9, "commit_count": 1,
+    """Work of three minutes ago whose texts would act on a terminal, with `changes`."""
+    texts: dict[str, object] = {
+        "title": "Mend \x1b[2J it\nnow", "diff": "+one\x1b[2J\n", "diff_bytes": 9, "commit_count": 1,
         "commits": [WorkCommit(commit="c" * 40, author="A <a@b>", committer="A <a@b>", subject="Mend")],
         "files": [WorkFile(path="a\x1b.py", change="changed", size=9, shown=9, kind="executable", is_text=True)],
-        "comments": [WorkComment(id=1, by="hm1nd", at=now, path="a.py", line=2, text="Why \x1b two?")],
+        "comments": [
+            WorkComment(id=1, by="hm1nd", at=datetime.now(UTC), path="a.py", line=2, text="Why \x1b two?")
+        ],
     }  # fmt: skip
-    return WorkDetail.model_validate(fields | changes)
+    return fake_host_work.work(**(texts | changes))
 
 
 def listing(*found: WorkDetail, total: int) -> bytes:

@@ -1,0 +1,86 @@
+"""`hive-c0re run`: the choice of an agent, and what is refused before one has the wish."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hive_core.cli.commands.steering.run import _free_name
+from hive_core.cli.errors import Failure
+from hive_core.protocol import SendRequest, SpawnRequest
+from hive_core.protocol.names import REPOSITORY_PATTERN, is_agent_name
+from tests.unit.core.cli.commands.work.fake_host_work import work
+from tests.unit.core.cli.fake_host_api import FakeHost, agent
+from tests.unit.core.cli.run_cli import Program
+
+
+def sent(daemon: FakeHost) -> list[str]:
+    """Who has been sent the wish."""
+    return [body.to for _, _, body in daemon.asked if isinstance(body, SendRequest)]
+
+
+@pytest.mark.parametrize(
+    ("repo", "taken", "name"),
+    [
+        ("web", set(), "web"),
+        ("web", {"web"}, "web-2"),
+        ("web", {"web", "web-2"}, "web-3"),
+        ("storefronts", set(), "storefron"),
+        ("storefronts", {"storefron"}, "storefr-2"),
+        ("my-long-name", {"my-long-n"}, "my-long-2"),
+        ("all", set(), "all-2"),
+    ],
+)
+def test_names_of_new_agents(repo: str, taken: set[str], name: str) -> None:
+    """A new agent is named after the repository, as far as a name is long, with a number if that name is taken."""
+    assert _free_name(repo, taken) == name
+
+
+@given(repo=st.from_regex(REPOSITORY_PATTERN, fullmatch=True), count=st.integers(0, 20))
+def test_every_repository_has_names(repo: str, count: int) -> None:
+    """Whatever a repository is called, its agents get names that are allowed and that nobody has."""
+    taken: set[str] = set()
+    for _ in range(count + 1):
+        name = _free_name(repo, taken)
+        assert is_agent_name(name) and name not in taken
+        taken.add(name)
+
+
+def test_no_name_is_left() -> None:
+    """A repository with a thousand agents gets no other one, and the hint names the option that helps."""
+    taken = {"web", *(f"web-{number}" for number in range(2, 1_000))}
+    with pytest.raises(Failure, match="too many agents") as raised:
+        _free_name("web", taken)
+    assert "--agent" in raised.value.hint
+
+
+async def test_an_idle_agent_is_taken(hive: Program, daemon: FakeHost) -> None:
+    """An idle agent that has the repository gets the wish; work that was there before is not taken for its result."""
+    daemon.agents = [agent("ada", state="thinking"), agent("bob"), agent("cy")]
+    daemon.working.users = {"web": ["ada", "cy"]}
+    daemon.working.work = [work(number=4, by="cy")]
+    daemon.handled = True
+    ended = await hive.run("run", "web", "Mend it.")
+    assert sent(daemon) == ["cy"]
+    assert ended.code == 1 and "cy has ended its turn without submitting work" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "hint"),
+    [
+        (["weeb"], "there is no repository weeb, did you mean 'web'?", "see the list"),
+        (["We B"], "a-z, 0-9 and hyphens", "hive-c0re repo list"),
+        (["web", "--agent", "bob"], "bob does not have the repository web", "agent.toml"),
+        (["web", "--agent", "cy"], "cy is stopped", "hive-c0re start cy"),
+    ],
+)
+async def test_refusals(hive: Program, daemon: FakeHost, arguments: list[str], words: str, hint: str) -> None:
+    """A repository or an agent that cannot be used is refused before anybody gets the wish."""
+    daemon.agents = [agent("bob"), agent("cy", lifecycle="stopped", state="offline")]
+    daemon.working.users = {"web": ["cy"]}
+    repo, *options = arguments
+    ended = await hive.run("run", repo, "Mend it.", *options)
+    assert ended.code == 1
+    assert words in ended.err and hint in ended.err
+    assert sent(daemon) == [] and not any(isinstance(body, SpawnRequest) for _, _, body in daemon.asked)

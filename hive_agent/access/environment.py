@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
+from hive_agent.repositories.mirrors import read_mirrors
 from hive_core.protocol.access.opening import Opening
 
 _USUAL_PATH = "/run/current-system/sw/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
@@ -28,8 +29,14 @@ def session_environment(variables: Mapping[str, str], opening: Opening) -> dict[
 
 
 def default_directory(variables: Mapping[str, str]) -> str:
-    """Return the directory in which a session without another one begins: that of turns."""
-    return str(_state(variables))
+    """Return the directory in which a session without another one begins: as turns, where the agent's code is.
+
+    Turns avoid a clone whose settings an agent CLI would obey. A person's shell obeys none of them.
+    """
+    code, names = Path(variables.get("HIVE_AGENT_CODE") or "/code"), [*read_mirrors(variables)]
+    if len(names) == 1 and (code / names[0]).is_dir():
+        return str(code / names[0])
+    return str(code if names and code.is_dir() else _state(variables))
 
 
 def login_shell(environment: Mapping[str, str]) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hive_agent.environment import AgentEnvironment
+from hive_agent.repositories.mirrors import read_mirrors
 from hive_core.protocol import Profile
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class RepositoryPlace:
 
 def find_places(profile: Profile, environment: AgentEnvironment) -> list[RepositoryPlace]:
     """Return the places of the repositories of agent.toml, in its order, without those whose mirror is not shown."""
-    mirrors = _mirrors(environment)
+    mirrors = read_mirrors(environment.variables)
     return [
         RepositoryPlace(
             each.name,
@@ -77,13 +74,3 @@ def find_workplace(profile: Profile, environment: AgentEnvironment, settings: Se
 
 def _has_any(directory: Path, names: Sequence[str]) -> bool:
     return any(os.path.lexists(directory / name) for name in names)
-
-
-def _mirrors(environment: AgentEnvironment) -> dict[str, str]:
-    """Return the paths of the mirrors that the runtime shows, by name."""
-    try:
-        found = json.loads(environment.variables.get("HIVE_AGENT_REPOS") or "{}")
-    except ValueError:
-        log.warning("HIVE_AGENT_REPOS is no JSON")
-        return {}
-    return found if isinstance(found, dict) else {}

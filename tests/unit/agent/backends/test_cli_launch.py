@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from hive_agent.access.environment import session_environment
 from hive_agent.backends.cli_launch import not_started, turn_environment
 from hive_agent.environment import AgentEnvironment
 from hive_agent.infra.turn_environment import child_environment
 from hive_core.protocol import AgentConfig
+from hive_core.protocol.access.opening import Opening
 
 
 def test_what_the_agents_system_names_gets_in() -> None:
@@ -24,6 +26,13 @@ def test_the_daemon_finds_what_a_killed_harness_left() -> None:
     """The two variables by which the daemon knows an agent's processes get into every program."""
     marks = {"HIVE_AGENT_RUN": "/run/x", "HIVE_PARENT_PID": "7"}
     assert child_environment(marks | {"HIVE_INSTANCE": "x"}, [], []) == marks
+
+
+def test_turns_and_sessions_know_the_agents_directories() -> None:
+    """Turns and sessions get the same variables with the directories of the agent."""
+    variables = {"HIVE_AGENT_CODE": "/code", "HIVE_AGENT_SECRETS": "/nothing", "HIVE_BIND_DATA": "/binds/data"}
+    assert turn_environment(AgentEnvironment.read(variables), (), AgentConfig()) == variables
+    assert session_environment(variables, Opening("run")).items() >= variables.items()
 
 
 @pytest.mark.parametrize(

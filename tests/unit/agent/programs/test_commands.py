@@ -12,10 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hive_agent.environment import AgentEnvironment
 from hive_agent.programs import commands
 from hive_agent.programs.keeper import find_descendants
 from hive_agent.programs.records import STARTER, Order, ProgramRecord, Status, listen
-from hive_agent.programs.starter import Starter
+from hive_agent.programs.starter import Starter, serve_programs
+from hive_core.protocol import AgentConfig, Profile
 from tests.unit.agent.programs.conftest import Command
 
 SERVER = """
@@ -51,6 +53,21 @@ async def test_a_server_is_started_listed_reached_logged_and_stopped(
     assert "stopped" in shown_text.splitlines()[-1]
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+async def test_a_program_knows_the_agents_directories(
+    programs: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program gets the variables of the harness that turns get, among them the directories, and no others."""
+    given = {"PATH": os.environ["PATH"], "HIVE_AGENT_STATE": str(programs.parent), "HIVE_AGENT_CODE": "/code"}
+    # A plain process of a daemon uses no systemd.
+    environment = AgentEnvironment.read({**given, "HIVE_PARENT_PID": str(os.getpid()), "SECRET": "x"})
+    profile = Profile(name="ada", kind="agent", config=AgentConfig(), prompt="", deployment=1, lease_seconds=60)
+    async with serve_programs(environment, profile):
+        await command("run", "--name", "web", "--", "env")
+        assert await command("logs", "web", "-f") == 0
+    shown = capsys.readouterr().out
+    assert "HIVE_AGENT_CODE=/code\n" in shown and "SECRET" not in shown
 
 
 async def test_a_program_that_ends_at_once_is_reported(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hive_agent.environment import AgentEnvironment
+from hive_agent.prompts.grants import render_grants
 from hive_agent.repositories.configuration import applied_repository
 from hive_agent.repositories.places import RepositoryPlace, find_places
 from hive_agent.role import Role
@@ -18,11 +19,13 @@ NOTES = "notes.md"
 def render(profile: Profile, role: Role, environment: AgentEnvironment, tool_prefix: str = "") -> str:
     """Render the text as Markdown. `tool_prefix` is the prefix that the agent CLI puts before the hive's tools."""
     places = find_places(profile, environment)
+    grants = render_grants(profile.config, environment)
     parts = [
         f"# Who you are\n\n{_who(profile)}",
         f"# How this hive works\n\n{_rules(profile, tool_prefix)}",
         f"# What you remember\n\n{_memory(environment, has_code=bool(places))}",
         *([f"# Your code\n\n{_code(places, profile, tool_prefix)}"] if places else []),
+        *([f"# What you were given\n\n{grants}"] if grants else []),
         f"# How to change yourself\n\n{_changes(profile, environment, tool_prefix)}",
     ]
     duties = role.duties().strip()

@@ -78,6 +78,30 @@ def complete_numbers(ctx: click.Context, param: click.Parameter, incomplete: str
     return _items(((str(each.get("number")), str(each.get("state"))) for each in found), incomplete)
 
 
+def complete_turns(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the number of one of the last turns of the agent that was named before."""
+    found = _ask_about_agent(ctx, "control/turns").get("turns", [])
+    # The agent says so, and what is completed becomes a part of a command: only numbers do.
+    turns = [each for each in found if isinstance(each, dict) and isinstance(each.get("id"), int)]
+    return _items(((str(each["id"]), str(each.get("state"))) for each in turns), incomplete)
+
+
+def complete_secrets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a secret that the agent named before has, or asks for in agent.toml."""
+    answer = _ask_about_agent(ctx, "secrets")
+    there = [str(each.get("name")) for each in answer.get("secrets", [])]
+    missing = [str(name) for name in answer.get("in_turns", []) if name not in there]
+    return _items([*((name, "") for name in there), *((name, "asked for") for name in missing)], incomplete)
+
+
+def _ask_about_agent(ctx: click.Context, action: str) -> dict[str, Any]:
+    from hive_core.cli.client import agent_path  # noqa: PLC0415 - needed only by shell completion
+
+    # Behind an option whose value is completed, click has not assigned the arguments before it yet.
+    name = ctx.params.get("name") or next(iter(ctx.args), "")
+    return ask_for_completion(ctx, lambda client: client.get(agent_path(str(name), action)))
+
+
 agent_argument = click.argument("name", shell_complete=complete_agents)
 """Argument NAME: an agent."""
 agents_argument = click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_agents)

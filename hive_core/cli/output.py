@@ -237,8 +237,17 @@ def is_interactive() -> bool:
 
 def print_lines(answer: dict[str, Any], err: bool = False) -> None:
     """Print the lines of a LogsAnswer, with control characters escaped."""
-    for line in answer.get("lines", []):
-        click.echo(escaped_line(str(line)), err=err)
+    for line in _lines_of(answer):
+        click.echo(line, err=err)
+
+
+def page_lines(answer: dict[str, Any], wanted: bool = True) -> None:
+    """Print the lines as `print_lines` does, through the pager if they are many, as `page` does."""
+    page(list(_lines_of(answer)), wanted)
+
+
+def _lines_of(answer: dict[str, Any]) -> Iterator[str]:
+    return (escaped_line(str(line)) for line in answer.get("lines", []))
 
 
 class ShownLines:

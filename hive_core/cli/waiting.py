@@ -13,7 +13,7 @@ import click
 from hive_core.cli.arguments import print_json, shown_proposal
 from hive_core.cli.client import Client, agent_path, proposal_path
 from hive_core.cli.errors import Failure
-from hive_core.cli.output import coloured_agent, coloured_state, describe_crash, print_lines, quoted
+from hive_core.cli.output import coloured_agent, coloured_state, describe_crash, page_lines, print_lines, quoted
 from hive_core.text import escaped_line
 
 _POLL_SECONDS = 60.0
@@ -180,7 +180,7 @@ _LOG_SECONDS = 2.0
 _BEFORE_BUILT = frozenset({"proposal", "building"})
 
 
-def follow_log(client: Client, path: str, lines: int, *, follows: bool, as_json: bool) -> None:
+def follow_log(client: Client, path: str, lines: int, *, follows: bool, pager: bool, as_json: bool) -> None:
     """Print the last `lines` of the log of a proposal's build or checks, whose URL path is `path`.
 
     With `follows`, new lines are printed until the build or the checks end, also across a restart of the daemon.
@@ -188,7 +188,10 @@ def follow_log(client: Client, path: str, lines: int, *, follows: bool, as_json:
     show = print_json if as_json else print_lines
     going_on = follows and _is_building(client, path)
     answer = client.get(f"{path}/log", {"lines": lines})
-    show(answer)
+    if follows or as_json:
+        show(answer)
+    else:
+        page_lines(answer, pager)
     cursor = str(answer.get("cursor"))
     while going_on:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hive_core.cli.arguments import agent_argument, json_option, print_json
+from hive_core.cli.arguments import agent_argument, complete_secrets, json_option, print_json
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.errors import Failure
 from hive_core.cli.lazy import Lazy, LazyGroup
@@ -69,7 +69,7 @@ def list_secrets(socket: str | None, name: str, as_json: bool) -> None:
 
 @click.command("set")
 @agent_argument
-@click.argument("secret_name", metavar="SECRET")
+@click.argument("secret_name", metavar="SECRET", shell_complete=complete_secrets)
 @json_option
 @click.pass_obj
 def set_secret(socket: str | None, name: str, secret_name: str, as_json: bool) -> None:
@@ -98,7 +98,7 @@ def set_secret(socket: str | None, name: str, secret_name: str, as_json: bool) -
 
 @click.command("remove")
 @agent_argument
-@click.argument("secret_name", metavar="SECRET")
+@click.argument("secret_name", metavar="SECRET", shell_complete=complete_secrets)
 @json_option
 @click.pass_obj
 def remove_secret(socket: str | None, name: str, secret_name: str, as_json: bool) -> None:

@@ -25,7 +25,7 @@ from hive_core.cli.output import (
     duration,
     moment,
     now,
-    page,
+    page_lines,
     print_lines,
     render,
     width,
@@ -131,7 +131,7 @@ def logs(socket: str | None, name: str, lines: int, follow: bool, pager: bool, a
     if follow or as_json:
         show(answer)
     else:
-        page([escaped_line(str(line)) for line in answer.get("lines", [])], pager)
+        page_lines(answer, pager)
     if follow:
         _follow(client, name, str(answer.get("cursor")), show)
 

@@ -6,8 +6,9 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from hive_core.cli.arguments import agent_argument, json_option, print_json
+from hive_core.cli.arguments import agent_argument, ask_for_completion, json_option, print_json
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import coloured_agent, dim, is_interactive
@@ -45,22 +46,39 @@ def _turn(client: Client, name: str, turn: int | None) -> int:
     """Return the turn that is meant: the only one that is held or waits. Raises Failure if there is no single one."""
     if turn is not None:
         return turn
-    state = client.get(agent_path(name, "control"))
-    found = [held["id"] for held in state.get("held", [])]
-    current = state.get("turn")
-    if isinstance(current, dict) and current.get("state") == "waiting":
-        found.append(current["id"])
+    found = _undone(client.get(agent_path(name, "control")))
     if len(found) == 1:
-        return int(found[0])
+        return found[0]
     if not found:
         raise Failure(
             "not_now", f"no turn of {name} is held or waits", hint=f'see "hive-c0re transcript {name} --list"'
         )
-    which = ", ".join(str(number) for number in sorted(found))
+    which = ", ".join(str(number) for number in found)
     raise Failure("not_now", f"several turns of {name} are held or wait: {which}", hint="name one of them")
 
 
-turn_argument = click.argument("turn", required=False, type=click.IntRange(min=0), metavar="[TURN]")
+def _undone(state: dict[str, Any]) -> list[int]:
+    """Return the numbers of the turns that are held or wait. `state` comes from the agent, who may send anything."""
+    current, held = state.get("turn"), state.get("held")
+    found = [current] if isinstance(current, dict) and current.get("state") == "waiting" else []
+    found += [turn for turn in held if isinstance(turn, dict)] if isinstance(held, list) else []
+    return sorted(turn["id"] for turn in found if isinstance(turn.get("id"), int))
+
+
+def complete_undone_turns(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the number of a turn that is held or waits."""
+    name = str(ctx.params.get("name") or "")
+    state = ask_for_completion(ctx, lambda client: client.get(agent_path(name, "control")))
+    return [CompletionItem(str(number)) for number in _undone(state) if str(number).startswith(incomplete)]
+
+
+turn_argument = click.argument(
+    "turn",
+    required=False,
+    type=click.IntRange(min=0),
+    metavar="[TURN]",
+    shell_complete=complete_undone_turns,
+)
 
 
 @click.command()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hive_core.cli.arguments import agent_argument, json_option, pager_option, print_json
+from hive_core.cli.arguments import agent_argument, complete_turns, json_option, pager_option, print_json
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.commands.steering.turn_view import Level, entries_of, entry_lines, follow_agent, turn_line
 from hive_core.cli.output import moment_of, page, width
@@ -27,7 +27,13 @@ def level_of(quiet: bool, verbose: bool) -> Level:
 
 @click.command()
 @agent_argument
-@click.option("--turn", type=click.IntRange(min=0), metavar="N", help="Show this turn instead of the last one.")
+@click.option(
+    "--turn",
+    type=click.IntRange(min=0),
+    metavar="N",
+    shell_complete=complete_turns,
+    help="Show this turn instead of the last one.",
+)
 @click.option("--list", "listing", is_flag=True, help="List the last turns instead.")
 @click.option("-f", "--follow", is_flag=True, help="Show what happens from now on too, until Ctrl-C.")
 @quiet_option

@@ -164,9 +164,10 @@ def diff(socket: str | None, name: str, pager: bool, as_json: bool) -> None:
 @work_argument
 @click.option("-n", "--lines", type=int, default=100, show_default=True, help="Number of lines to show, the last.")
 @click.option("-f", "--follow", "follows", is_flag=True, help="Show new lines too, until the checks end.")
+@pager_option
 @json_option
 @click.pass_obj
-def log(socket: str | None, name: str, lines: int, follows: bool, as_json: bool) -> None:
+def log(socket: str | None, name: str, lines: int, follows: bool, pager: bool, as_json: bool) -> None:
     """Show the log of the checks of work.
 
     \b
@@ -174,7 +175,7 @@ def log(socket: str | None, name: str, lines: int, follows: bool, as_json: bool)
       hive-c0re work log web/3
       hive-c0re work log web/3 -f
     """
-    follow_log(Client(socket), work_path(*parse_work(name)), lines, follows=follows, as_json=as_json)
+    follow_log(Client(socket), work_path(*parse_work(name)), lines, follows=follows, pager=pager, as_json=as_json)
 
 
 def _facts(answer: Answer, present: Any) -> Iterator[tuple[str, str]]:

@@ -159,6 +159,25 @@ async def test_agents_are_completed(command: str, hive: Program, daemon: FakeHos
     assert (ended.out.splitlines(), ended.err) == (["plain,alice", "plain,alan"], "")
 
 
+async def test_turns_and_secrets_are_completed(hive: Program, daemon: FakeHost) -> None:
+    """Numbers of turns and names of secrets are completed; what an agent says instead of a number is not."""
+    daemon.raw = (
+        b'{"turns": [{"id": 12, "state": "ok"}, {"id": "1;reboot"}, 7, {"id": 11}],'
+        b' "turn": {"id": 4, "state": "waiting"}, "held": [{"id": 3}, {"id": "$(reboot)"}, null],'
+        b' "secrets": [{"name": "NPM_TOKEN"}],'
+        b' "in_turns": ["NPM_TOKEN", "OTHER"]}'
+    )
+    for words, expected in (
+        ("transcript ada --turn 1", ["12", "11"]),
+        ("retry ada ", ["3", "4"]),
+        ("skip ada ", ["3", "4"]),
+        ("secret set ada ", ["NPM_TOKEN", "OTHER"]),
+        ("secret remove ada N", ["NPM_TOKEN"]),
+    ):
+        ended = await hive.run(env=completing(f"hive-c0re {words}", len(words.split(" "))))
+        assert (ended.out.splitlines(), ended.err) == ([f"plain,{each}" for each in expected], "")
+
+
 async def test_a_groups_commands_are_completed(hive: Program) -> None:
     """Behind a group the shell completes its commands, also where one of them may be left out."""
     for group, first in (("proposals", "list"), ("audit", "show")):

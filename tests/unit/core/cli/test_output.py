@@ -22,7 +22,7 @@ from rich.cells import cell_len
 from hive_core.cli.commands.agents.lifecycle import AGENT_COLUMNS
 from hive_core.cli.events import lines
 from hive_core.cli.output import Column, ago, clock, duration, moment, render
-from hive_core.protocol import DestroyRequest
+from hive_core.protocol import DestroyRequest, LogsAnswer
 from tests.unit.core.cli.fake_host_api import FakeHost, agent
 from tests.unit.core.cli.run_cli import Program
 
@@ -211,3 +211,20 @@ async def test_spawn_shows_progress(hive: Program, daemon: FakeHost) -> None:
     assert "\x1b[2J" not in shown
     assert r"[red]\x1b[2J" in shown
     assert shown.splitlines()[-1].endswith("is \x1b[32midle\x1b[0m")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_paged"),
+    [(["work", "log", "web/3"], True), (["proposals", "log", "ada/3", "--no-pager"], False),
+     (["logs", "ada", "-n", "9"], True)],
+)  # fmt: skip
+async def test_a_long_log_is_paged(arguments: list[str], is_paged: bool, hive: Program, daemon: FakeHost) -> None:
+    """A log that does not fit on the terminal goes through the pager, escaped, unless --no-pager is given."""
+    lines = [f"line {number} \x1b[2J" for number in range(30)]
+    daemon.raw = LogsAnswer(lines=lines, cursor="1").model_dump_json().encode()
+    pager = hive.socket.with_name("pager")
+    pager.write_text("#!/bin/sh\nexec sed 's/^/paged: /'\n")
+    pager.chmod(0o755)
+    code, shown = await on_terminal(hive, *arguments, env={"PAGER": str(pager)})
+    assert code == 0 and "line 29 \\x1b[2J" in shown and "\x1b" not in shown
+    assert shown.startswith("paged: ") == is_paged

@@ -269,9 +269,12 @@ def coloured(diff: str) -> Iterator[str]:
 @proposal_arguments
 @click.option("-n", "--lines", type=int, default=100, show_default=True, help="Number of lines to show, the last.")
 @click.option("-f", "--follow", "follows", is_flag=True, help="Show new lines too, until the build ends.")
+@pager_option
 @json_option
 @click.pass_obj
-def log(socket: str | None, agent: str, number: str | None, lines: int, follows: bool, as_json: bool) -> None:
+def log(
+    socket: str | None, agent: str, number: str | None, lines: int, follows: bool, pager: bool, as_json: bool
+) -> None:
     """Show the build log of a proposal.
 
     AGENT/NUMBER works too.
@@ -281,7 +284,8 @@ def log(socket: str | None, agent: str, number: str | None, lines: int, follows:
       hive-c0re proposals log ada/3
       hive-c0re proposals log ada/3 -f
     """
-    follow_log(Client(socket), proposal_path(*parse_proposal(agent, number)), lines, follows=follows, as_json=as_json)
+    path = proposal_path(*parse_proposal(agent, number))
+    follow_log(Client(socket), path, lines, follows=follows, pager=pager, as_json=as_json)
 
 
 _PATIENCE_SECONDS = 3_600.0

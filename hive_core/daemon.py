@@ -42,6 +42,7 @@ from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.processes import allow_many_files
 from hive_core.infra.storage.credentials import CredentialStore
 from hive_core.infra.storage.file_lock import lock_run_dir, lock_state
+from hive_core.infra.systemd.descriptor_store import DescriptorStore
 from hive_core.infra.systemd.notify import Notifier
 from hive_core.infra.telemetry import log_config
 from hive_core.infra.telemetry.events import EventHub
@@ -142,7 +143,7 @@ class Daemon:
         stack.push_async_callback(refusal_audit.report_left_out, all_callers=True)
         refused, timed = refusal_audit.record_refusal, metrics.request
         core = CoreSockets(lambda name: layout.agent(name).core_socket, directory, refused, timed)
-        ports = PagePorts(lambda name: layout.agent(name).page_socket)
+        ports = PagePorts(lambda name: layout.agent(name).page_socket, DescriptorStore(self._notifier))
         stack.callback(ports.close)
         mode, group = operators_access(settings.socket_group)
         views = UnixSockets("view socket", layout.view_socket, lambda name: layout.agent(name).view_door, mode, group)
@@ -266,6 +267,7 @@ class Daemon:
         stack.push_async_callback(secrets.close, agents_have_ended=runtime.name == "local")
         stack.callback(lifecycle.close)
         await lifecycle.open()
+        ports.forget_unused()
         await secrets.open([record.name for record in agents.all()])
         for unit in runtime.units():
             if unit.name not in directory:

@@ -65,6 +65,10 @@ in
         KillMode = "mixed"; # the daemon ends what it has started itself
         OOMPolicy = "continue"; # or a git that is killed for want of memory would take the daemon with it
 
+        # The ports of agents' pages, on which harnesses in containers go on to listen over a restart.
+        FileDescriptorStoreMax = 4096;
+        FileDescriptorStorePreserve = "yes";
+
         RuntimeDirectory = "hyperhive";
         RuntimeDirectoryMode = "0755";
         RuntimeDirectoryPreserve = "yes"; # its directories are bound into containers that go on running

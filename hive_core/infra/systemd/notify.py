@@ -1,11 +1,12 @@
-"""Notifications to systemd about the daemon: READY, STOPPING, STATUS, WATCHDOG (sd_notify(3))."""
+"""Notifications to systemd about the daemon: READY, STOPPING, STATUS, WATCHDOG and others (sd_notify(3))."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from array import array
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 
@@ -18,24 +19,25 @@ class Notifier:
 
     def ready(self) -> None:
         """Report that the daemon answers on its sockets."""
-        self._send(f"READY=1\nMAINPID={os.getpid()}")
+        self.send(f"READY=1\nMAINPID={os.getpid()}")
 
     def stopping(self) -> None:
         """Report that the daemon is stopping."""
-        self._send("STOPPING=1")
+        self.send("STOPPING=1")
 
     def status(self, text: str) -> None:
         """Set the line that `systemctl status` shows."""
-        self._send(f"STATUS={text}")
+        self.send(f"STATUS={text}")
 
     async def keep_alive(self, alive: Callable[[], Awaitable[None]]) -> None:
         """Reset the watchdog each time that `alive` returns, twice per interval as sd_watchdog_enabled(3) advises."""
         while self._interval:
             await alive()
-            self._send("WATCHDOG=1")
+            self.send("WATCHDOG=1")
             await asyncio.sleep(self._interval / 2)
 
-    def _send(self, text: str) -> None:
+    def send(self, text: str, descriptors: Sequence[int] = ()) -> None:
+        """Send lines of assignments, with duplicates of descriptors."""
         if not self._address:
             return
         # A leading @ means the abstract namespace.
@@ -43,7 +45,9 @@ class Notifier:
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         # A service manager that does not read must neither block nor end the daemon.
         with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as sender:
-            sender.sendto(text.encode(), address)
+            # Not send_fds, which ignores the address before Python 3.12.
+            passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+            sender.sendmsg([text.encode()], passed, 0, address)
 
 
 def _watchdog_seconds() -> float:

@@ -15,6 +15,7 @@ import pytest
 
 from hive_core.api.lent_sockets import MAX_PENDING, PagePorts, lender
 from hive_core.errors import HiveError
+from tests.unit.core.infra.systemd.fake_descriptor_store import FakeDescriptorStore
 
 
 @pytest.fixture
@@ -174,3 +175,40 @@ async def test_an_old_socket_is_replaced(place: Path, port: int) -> None:
     [page] = await lent(place)
     page.close()
     ports.close()
+
+
+@pytest.mark.parametrize("shut_down", [False, True])
+async def test_a_daemon_that_is_started_again_has_the_port(
+    place: Path, port: int, monkeypatch: pytest.MonkeyPatch, *, shut_down: bool
+) -> None:
+    """Though a harness goes on to listen, the next daemon has the port by systemd; a port that is none is made anew."""
+    systemd = FakeDescriptorStore(place.with_name("notify"), monkeypatch)
+    doors = {"ann": place, "bob": place.with_name("bob.sock")}
+    first = PagePorts(doors.__getitem__, systemd.start())
+    first.hold("ann", port)
+    first.hold("bob", 0)
+    [page] = await lent(place)
+    first.close()
+    with page:
+        without = PagePorts(doors.__getitem__)
+        with pytest.raises(HiveError, match="cannot listen"):
+            without.hold("ann", port)
+        without.close()
+        if shut_down:
+            page.shutdown(socket.SHUT_RDWR)
+        second = PagePorts(doors.__getitem__, systemd.start())
+        second.hold("ann", port)
+        second.forget_unused()
+        [again] = await lent(place)
+        with again:
+            assert again.getsockname() == ("127.0.0.1", port)
+            with pytest.raises(OSError, match="in use"):
+                thief(port)
+        systemd.receive()
+        assert list(systemd.stored) == ["page-ann"]
+    second.release("ann")
+    systemd.receive()
+    assert systemd.stored == {}
+    second.close()
+    systemd.close()
+    thief(port)

@@ -81,6 +81,8 @@ def ranges() -> list[Range]:
     """Return what the project, its build and its wheels ask of packages that come from nixpkgs."""
     found = list(unrelaxed("the build", PROJECT["build-system"]["requires"], []))
     found += unrelaxed("hyperhive", PROJECT["project"]["dependencies"], strings(binding(PACKAGE, "pythonRelaxDeps")))
+    for extra, lines in PROJECT["project"]["optional-dependencies"].items():
+        found += unrelaxed(f"hyperhive[{extra}]", lines, [])
     for name, _, relaxed in wheels():
         found += unrelaxed(name, requires(name) or [], relaxed)
     return [one for one in found if canonicalize_name(one.requirement.name) in names()]
@@ -116,7 +118,8 @@ def test_needs_are_found() -> None:
     assert {"setuptools", "aiohttp", "typing-inspection", "pyjwt", "pygobject3"} <= names()
     assert not {"buildPythonPackage", "fetchPypi"} & names()
     assert programs() >= {"claude-code", "codex"}
-    assert {one.asked_by for one in ranges()} == {"the build", "hyperhive", *(name for name, _, _ in wheels())}
+    asking = {"the build", "hyperhive", "hyperhive[nixos]", "hyperhive[ssh]", *(name for name, _, _ in wheels())}
+    assert {one.asked_by for one in ranges()} == asking
     relaxed = set(strings(binding(PACKAGE, "pythonRelaxDeps")))
     assert relaxed
     assert not relaxed & {one.requirement.name for one in ranges() if one.asked_by == "hyperhive"}

@@ -79,6 +79,7 @@ class FakeHost:
         self.later: list[AgentStatus] = []
         """States through which a spawned agent goes, one for each time that it is asked about."""
         self.refusal: Refusal | None = None
+        self.refused_spawn: Refusal | None = None
         self.inbox: list[Message] = []
         self.unread = 0
         self.read: list[int] = []
@@ -210,6 +211,8 @@ class FakeHost:
 
     async def _spawn(self, request: web.Request) -> web.Response:
         body = await self.body(request, SpawnRequest)
+        if self.refused_spawn is not None:
+            raise self.refused_spawn
         made = agent(body.name, state="starting" if body.start else "offline")
         self.agents.append(made)
         return answered(made)

@@ -12,6 +12,7 @@ from hive_core.protocol import SendRequest, SpawnRequest
 from hive_core.protocol.names import REPOSITORY_PATTERN, is_agent_name
 from tests.unit.core.cli.commands.work.fake_host_work import work
 from tests.unit.core.cli.fake_host_api import FakeHost, agent
+from tests.unit.core.cli.fake_host_http import Refusal
 from tests.unit.core.cli.run_cli import Program
 
 
@@ -84,3 +85,25 @@ async def test_refusals(hive: Program, daemon: FakeHost, arguments: list[str], w
     assert ended.code == 1
     assert words in ended.err and hint in ended.err
     assert sent(daemon) == [] and not any(isinstance(body, SpawnRequest) for _, _, body in daemon.asked)
+
+
+async def test_an_agent_is_made(hive: Program, daemon: FakeHost) -> None:
+    """Without an idle agent one is made, with the repository, under the next free name, and gets the wish."""
+    daemon.agents = [agent("web", state="thinking")]
+    daemon.working.users = {"web": ["web"]}
+    daemon.later = [agent("web-2", state="starting"), agent("web-2"), agent("web-2")]
+    daemon.handled = True
+    ended = await hive.run("run", "web", "Mend it.", "--backend", "scripted")
+    (asked,) = [body for _, _, body in daemon.asked if isinstance(body, SpawnRequest)]
+    assert (asked.name, asked.config.repos, asked.config.backend) == ("web-2", ["web"], "scripted")
+    assert sent(daemon) == ["web-2"]
+    assert ended.code == 1 and "web-2 has ended its turn without submitting work" in ended.err
+
+
+async def test_a_name_that_was_taken_meanwhile(hive: Program, daemon: FakeHost) -> None:
+    """A refusal of the new agent is shown as the daemon says it, and nobody gets the wish."""
+    daemon.working.users = {"web": []}
+    daemon.refused_spawn = Refusal(409, "agent_exists", "there is an agent web already", "destroy it first")
+    ended = await hive.run("run", "web", "Mend it.", "--json")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.error["code"] == "agent_exists" and sent(daemon) == []

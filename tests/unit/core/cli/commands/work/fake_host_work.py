@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
-from hive_core.protocol import WorkDetail, WorkList, WorkProposal, WorkQuery, WorksQuery
+from hive_core.protocol import ProposalQuery, WorkDetail, WorkList, WorkProposal, WorksQuery
 from tests.unit.core.cli.fake_host_gate import Wire
 from tests.unit.core.cli.fake_host_http import Refusal, answered
 
@@ -47,7 +47,7 @@ class FakeHostWork:
         return answered(WorkList(work=found, total=len(found)))
 
     async def _show(self, request: web.Request) -> web.Response:
-        self._wire.query(request, WorkQuery)
+        self._wire.query(request, ProposalQuery)
         name = (request.match_info["repo"], request.match_info["number"])
         for each in self.work:
             if (each.repo, str(each.number)) == name:

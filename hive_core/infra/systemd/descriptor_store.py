@@ -47,8 +47,7 @@ class DescriptorStore:
 
 def _take_inherited() -> dict[str, socket.socket]:
     """Return the sockets that systemd has passed with the start, by name, and hide them from child processes."""
-    given = [os.environ.pop(variable, "") for variable in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")]
-    pid, count, names = given
+    pid, count, names = (os.environ.pop(each, "") for each in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     if pid != str(os.getpid()) or not count.isdigit():
         return {}
     found: dict[str, socket.socket] = {}

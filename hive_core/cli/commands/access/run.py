@@ -12,7 +12,9 @@ from hive_core.cli.arguments import agent_argument
 from hive_core.cli.client import Client
 from hive_core.protocol.access.opening import Opening
 
-directory_option = click.option("--directory", metavar="PATH", default="", help="Directory in the agent.")
+directory_option = click.option(
+    "--directory", metavar="PATH", default="", help="Directory in the agent; without it, that of its code."
+)
 variable_option = click.option("--env", "-e", "variables", metavar="NAME=VALUE", multiple=True, help="Set a variable.")
 
 
@@ -30,7 +32,7 @@ def shell(socket: str | None, name: str, directory: str, variables: tuple[str, .
     \b
     Examples:
       hive-c0re shell ada
-      hive-c0re shell ada --directory /code/web
+      hive-c0re shell ada --directory /state
     """
     if not (os.isatty(0) and os.isatty(1)):
         raise click.UsageError(f"A shell needs a terminal: use 'hive-c0re exec {name} -i -- sh' without one.")
@@ -63,7 +65,7 @@ def execute(
 
     \b
     Examples:
-      hive-c0re exec ada -- git -C /code/web status
+      hive-c0re exec ada -- git status
       hive-c0re exec ada -it -- python3
     """
     if tty and not os.isatty(0):

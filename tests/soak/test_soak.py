@@ -34,7 +34,6 @@ from tests.integration.crash.invariants import Deliverable, Evidence, Stored
 from tests.integration.crash.kill_schedule import schedule
 from tests.integration.crash.load_generator import REPEATABLE, Load
 from tests.integration.gate import consistency_check
-from tests.integration.harness.page_client import watching
 from tests.soak import leaks
 from tests.soak.disturbances import Kills, attack, fill_and_free, move_clock
 from tests.soak.operations import SHORTAGES, Operator
@@ -220,11 +219,10 @@ class Soak:
 
     async def _retry_held(self, name: str) -> None:
         """Retry, as the operator, the turns of an agent that were interrupted too often to be retried by themselves."""
-        async with watching(self.daemon, name) as page:
-            for turn in (await page.get("turns"))["turns"]:
-                if turn["state"] == "held":
-                    await page.post("retry", {"turn": turn["id"]})
-                    self.record.did("retry a held turn", "done")
+        # The list of turns shows the newest only, and these may be long ago.
+        for turn in (await self.daemon.ask("GET", f"/v1/agents/{name}/control"))["held"]:
+            await self.daemon.ask("POST", f"/v1/agents/{name}/control/retry", {"turn": turn["id"]})
+            self.record.did("retry a held turn", "done")
 
     def check_log(self) -> None:
         """Report what the daemons wrote that is no line of their log, and their own failures."""

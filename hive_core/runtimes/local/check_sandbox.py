@@ -48,6 +48,9 @@ class CheckSandbox:
         """Run a check; returns the reason of its failure, "" if it passed. Raises HiveError `cannot_check`."""
         try:
             process = await self._start(run, closure)
+        except PermissionError:
+            why = "what a check uses cannot be measured here, as its processes cannot be seen"
+            raise HiveError("cannot_check", why, hint="use a bwrap that is not setuid", status=503) from None
         except OSError as error:
             why = f"the sandbox of a check cannot be started: {error.strerror or 'bwrap does not set it up'}"
             raise HiveError("cannot_check", why, hint="try again when the machine is less busy", status=503) from None

@@ -109,6 +109,13 @@ async def test_failures_are_told(scene: Scene) -> None:
     assert scene.lines == ["$HOME", "${HOME}", "$$", "a b", "%n", "\\n", ""]
 
 
+async def test_deleted_files_count_while_they_are_open(scene: Scene) -> None:
+    """Files that a check has deleted and keeps open count against the limit of the disk."""
+    fill = "head -c 40M /dev/zero"
+    script = f"exec 3>one 4>two; rm one two; {fill} >&3; {fill} >&4; sleep 60"
+    assert await scene.sh(script) == "it used more than 64 MiB on the disk"
+
+
 async def test_every_process_ends(scene: Scene) -> None:
     """Processes that leave their session end with the command, at its time limit, and after a cancellation."""
     quick = replace(LIMITS, seconds=2)

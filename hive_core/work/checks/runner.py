@@ -55,7 +55,8 @@ class CheckOrder:
     """Checks to run on a `tree` of the bare `repository`, whose name is that of the directory that checks see.
 
     They run on `closure`, the active one of `agent`, who has made the work. `work` names the proposal, whose passes
-    count also when the agent has got another closure since.
+    count also when the agent has got another closure since. Checks of a `landing` have a turn of their own, as others
+    wait for it: those of the agent's other proposals do not come before them.
     """
 
     repository: Path
@@ -64,6 +65,12 @@ class CheckOrder:
     agent: str
     checks: Sequence[CheckCommand]
     work: str
+    landing: bool = False
+
+    @property
+    def party(self) -> str:
+        """The party whose turn it is."""
+        return f"landing on {self.repository.name}" if self.landing else self.agent
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class CheckRunner:
             if await CHECKS.run(self._passes.has, of_work):
                 say(f"check {check.name}: passed before, on the same files of this work")
                 continue
-            async with self._slots.slot(order.agent):
+            async with self._slots.slot(order.party):
                 say(f"check {check.name}: {shlex.join(check.argv)}")
                 began = loop.time()
                 reason = await self._run(order, check, say)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hive_core.agents import AgentRegistry
 from hive_core.gate.policy import SYSTEM, name_from_label
+from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import person
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
@@ -48,6 +49,7 @@ class WorkChecker:
             agent=agent,
             checks=record.checks,  # type: ignore[arg-type]
             work=f"{row.name} {row.commit}",
+            landing=row.state is State.APPROVED,
         )
         outcome = await self._runner.run(order, say)
         lines = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -129,7 +129,7 @@ async def test_one_agent_leaves_a_place_for_the_checks_of_others(scene: Scene) -
     tasks = [asyncio.ensure_future(scene.runner.run(order, scene.lines.append)) for order in orders]
     while len(scene.runtime.runs) < 2:
         await asyncio.sleep(0.005)
-    assert [run.agent for run in scene.runtime.runs] == ["ada", "bob"]
+    assert sorted(run.agent for run in scene.runtime.runs) == ["ada", "bob"]
     scene.runtime.blocked.set()
     assert all(outcome.passed for outcome in await asyncio.gather(*tasks))
 
@@ -138,6 +138,20 @@ async def test_without_checks_everything_passes(scene: Scene) -> None:
     """A repository without checks passes at once."""
     assert (await scene.runner.run(scene.order(), scene.lines.append)).passed
     assert (scene.lines, scene.runtime.runs) == ([], [])
+
+
+async def test_a_landing_waits_for_no_other_work_of_its_agent(scene: Scene) -> None:
+    """Checks before a landing, for which others wait, come before those of the same agent's other proposals."""
+    scene.runtime.blocked = asyncio.Event()
+    trees = [scene.repository.tree({"a": (FILE, str(number))}) for number in range(4)]
+    orders = [scene.order("test", tree=tree) for tree in trees[:3]]
+    orders.append(replace(scene.order("landing", tree=trees[3]), landing=True))
+    tasks = [asyncio.ensure_future(scene.runner.run(order, scene.lines.append)) for order in orders]
+    while len(scene.runtime.runs) < 2:
+        await asyncio.sleep(0.005)
+    assert sorted(run.argv[0] for run in scene.runtime.runs) == ["landing", "test"]
+    scene.runtime.blocked.set()
+    assert all(outcome.passed for outcome in await asyncio.gather(*tasks))
 
 
 async def test_a_tree_that_cannot_be_written_fails_its_check(scene: Scene) -> None:
